@@ -1,0 +1,58 @@
+"""From a trained YOLO checkpoint to boxes in production.
+
+>>> import yoloship
+>>> detector = yoloship.load("best.pt")
+>>> for found in detector("photo.jpg"):
+...     print(found.class_name, found.score, found.box_xyxy)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from yoloship._version import __version__
+from yoloship.errors import (
+    CheckpointError,
+    CudaError,
+    DependencyError,
+    DownloadError,
+    EngineError,
+    GraphError,
+    ImageError,
+    InputError,
+    OutputError,
+    SessionError,
+    YoloshipError,
+)
+from yoloship.results import Detection, Detections
+
+if TYPE_CHECKING:
+    from yoloship.pipeline import Detector, load
+
+__all__ = [
+    "CheckpointError",
+    "CudaError",
+    "DependencyError",
+    "Detection",
+    "Detections",
+    "Detector",
+    "DownloadError",
+    "EngineError",
+    "GraphError",
+    "ImageError",
+    "InputError",
+    "OutputError",
+    "SessionError",
+    "YoloshipError",
+    "__version__",
+    "load",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import the pipeline only when it is asked for: ``import yoloship`` costs NumPy and the standard library."""
+    if name in {"Detector", "load"}:
+        from yoloship import pipeline
+
+        return getattr(pipeline, name)
+    raise AttributeError(f"module 'yoloship' has no attribute {name!r}")

@@ -1,0 +1,7 @@
+"""Reading a trained checkpoint as data: nothing in it is imported, called or run."""
+
+from __future__ import annotations
+
+from yoloship.checkpoint.records import Checkpoint, Module, Opaque, Storage, Tensor, Value
+
+__all__ = ["Checkpoint", "Module", "Opaque", "Storage", "Tensor", "Value"]

@@ -1,0 +1,171 @@
+"""What a checkpoint holds, as inert data: tensors, modules, and the tree they form.
+
+Nothing here is a class of torch or of the training repository, and nothing here can run one. A class path such as
+``models.common.C3`` is a string that the graph builder looks up in its own table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from yoloship.model import Task
+    from yoloship.tensors import DType
+
+Value: TypeAlias = (
+    "bool | int | float | str | bytes | npt.NDArray[np.generic] | Tensor | Opaque | tuple[Value, ...] | list[Value] "
+    "| dict[Value, Value] | frozenset[Value] | Module | None"
+)
+"""Whatever an attribute or a metadata field can be once it has been read."""
+
+
+class Storage(Protocol):
+    """Where a tensor's bytes are; they are read when asked for, not before."""
+
+    @property
+    def dtype(self) -> DType:
+        """Element type."""
+
+    @property
+    def length(self) -> int:
+        """In elements."""
+
+    def elements(self) -> npt.NDArray[np.generic]:
+        """(length,) read-only array over the bytes; bfloat16 comes as uint16 bit patterns.
+
+        Raises:
+            CheckpointError: the bytes are not there, or are damaged.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A strided view of a storage. Bounds were checked against the storage when it was read.
+
+    Attributes:
+        storage: Possibly shared with other tensors.
+        offset: First element, in elements.
+        shape: Extents, outermost first.
+        strides: In elements.
+        requires_grad: Whether the file says that it was trained.
+    """
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    requires_grad: bool = False
+
+    @property
+    def dtype(self) -> DType:
+        """Element type as stored."""
+        return self.storage.dtype
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def numpy(self) -> npt.NDArray[np.generic]:
+        """The elements in their own type, bfloat16 widened to float32. Read only; may be a view of the file.
+
+        Raises:
+            CheckpointError: the storage's bytes are not there, or are damaged.
+        """
+        elements = self.storage.elements()
+        view = np.lib.stride_tricks.as_strided(
+            elements[self.offset :],
+            self.shape,
+            tuple(stride * elements.itemsize for stride in self.strides),
+            writeable=False,
+        )
+        if self.dtype == "bfloat16":
+            view = (view.astype(np.uint32) << 16).view(np.float32)
+            view.flags.writeable = False
+        return view
+
+    def float64(self) -> npt.NDArray[np.float64]:
+        """The elements as a contiguous float64 copy that the caller owns."""
+        return np.ascontiguousarray(self.numpy(), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A harmless object of no use here (a device, a dtype, a path): its class path, and what it was made from."""
+
+    class_path: str
+    arguments: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module of the saved network.
+
+    Attributes:
+        class_path: As the file has it: ``models.common.C3``, ``torch.nn.modules.conv.Conv2d``.
+        attributes: Plain ones: ``stride``, ``groups``, ``f``, ``i``, ``nc``, …
+        parameters: By name; None where the module has registered none (a convolution without bias).
+        buffers: By name: running statistics, anchors.
+        children: Submodules by name, in their order.
+    """
+
+    class_path: str
+    attributes: Mapping[str, Value] = field(default_factory=lambda: MappingProxyType({}))
+    parameters: Mapping[str, Tensor | None] = field(default_factory=lambda: MappingProxyType({}))
+    buffers: Mapping[str, Tensor | None] = field(default_factory=lambda: MappingProxyType({}))
+    children: Mapping[str, Module | None] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def class_name(self) -> str:
+        """The last part of the class path."""
+        return self.class_path.rpartition(".")[2]
+
+    def walk(self, place: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all below it, depth first, each with its dotted place (``model.9.cv2.conv``)."""
+        yield place, self
+        for name, child in self.children.items():
+            if child is not None:
+                yield from child.walk(f"{place}.{name}" if place else name)
+
+    def parameter_count(self) -> int:
+        """Elements in all parameters below; a parameter shared by two modules counts once."""
+        seen: set[tuple[int, int]] = set()
+        total = 0
+        for _, module in self.walk():
+            for tensor in module.parameters.values():
+                if tensor is not None and (key := (id(tensor.storage), tensor.offset)) not in seen:
+                    seen.add(key)
+                    total += tensor.size
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A trained model as its file holds it.
+
+    Attributes:
+        name: The file's name, for messages.
+        sha256: Of the file's bytes, lower-case hex.
+        module: The whole model: ``ema`` where the file has one, else ``model``.
+        source_key: Which of the two it was.
+        task: By the class of the model, or of its last layer in older releases.
+        class_names: By class id.
+        strides: Of the head's levels, finest first.
+        metadata: Everything else of the file's top level that is plain data: epoch, date, options; optimizer left out.
+    """
+
+    name: str
+    sha256: str
+    module: Module
+    source_key: str
+    task: Task
+    class_names: tuple[str, ...]
+    strides: tuple[int, ...]
+    metadata: Mapping[str, Value]

@@ -1,0 +1,1 @@
+"""Streams, buffers, modules and kernels on an NVIDIA GPU."""

@@ -1,0 +1,1 @@
+"""Scenes of machine-readable codes, and the model that finds them."""

@@ -1,0 +1,211 @@
+"""What a model is, as the files that hold it say: `ModelInfo` and its JSON form.
+
+It travels inside the ONNX file (metadata key ``yoloship.model``) and in the engine's sidecar. Whoever reads it back
+reads untrusted text, so `ModelInfo.from_json` checks every field.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
+
+from yoloship.errors import InputError
+
+Task: TypeAlias = Literal["detect", "segment", "classify"]
+InputForm: TypeAlias = Literal["float", "image"]
+"""``float``: (B, 3, H, W) float32 RGB in [0, 1]. ``image``: (B, H, W, 3) uint8 BGR, letterboxed."""
+OutputForm: TypeAlias = Literal["heads", "raw", "compact", "nms"]
+"""``heads``: each level's undecoded map, (B, A·(5+C), h, w), finest first. ``raw``: (B, N, 5+C), decoded.
+``compact``: boxes_xyxy, scores, class_ids. ``nms``: final detections, padded, with a count."""
+Precision: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "float8"]
+Anchors: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
+"""Levels, finest first → anchors of a level → (width, height) in model pixels."""
+
+METADATA_KEY = "yoloship.model"
+"""The key of the JSON form in an ONNX file's metadata."""
+
+SCHEMA = 1
+MAX_JSON_CHARS = 4_000_000
+MAX_CLASSES = 100_000
+MAX_LEVELS = 16
+MAX_SIDE = 65_536
+
+_Choice = TypeVar("_Choice", bound=str)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the pipeline must know about a model, whatever file holds it.
+
+    Attributes:
+        task: What it answers.
+        family: Whose head it has: ``yolov5`` for all that this project builds from checkpoints.
+        class_names: By class id.
+        strides: Model pixels per cell of each level, finest first.
+        anchors: Model pixels; empty where the graph has decoded them already and nobody needs them.
+        input_form: How pictures go in.
+        output_form: What comes out.
+        input_hw: (height, width) in model pixels; None where that axis is dynamic.
+        batch: Pictures a run; None where dynamic.
+        precision: The arithmetic of the network's body.
+        checkpoint_sha256: Of the checkpoint's bytes, lower-case hex; None where unknown.
+        producer: Who wrote the file, with version.
+    """
+
+    task: Task
+    family: str
+    class_names: tuple[str, ...]
+    strides: tuple[int, ...]
+    anchors: Anchors
+    input_form: InputForm
+    output_form: OutputForm
+    input_hw: tuple[int | None, int | None]
+    batch: int | None
+    precision: Precision = "float32"
+    checkpoint_sha256: str | None = None
+    producer: str = ""
+
+    def to_json(self) -> str:
+        """One line of JSON, keys sorted, so that equal records give equal bytes."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str, *, subject: str = METADATA_KEY) -> ModelInfo:
+        """Read a record back from untrusted text.
+
+        Args:
+            text: JSON as `to_json` writes it.
+            subject: The file it came from, for messages.
+
+        Raises:
+            InputError: it is no such record; the field is named.
+        """
+        if len(text) > MAX_JSON_CHARS:
+            raise InputError("model record too long", subject=subject, expected=f"at most {MAX_JSON_CHARS} characters")
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError("model record is no JSON", subject=subject, got=str(error)[:80]) from error
+        if not isinstance(data, dict):
+            raise InputError("model record is no JSON object", subject=subject)
+        if data.get("schema") != SCHEMA:
+            raise InputError(
+                "model record of another schema",
+                subject=subject,
+                expected=str(SCHEMA),
+                got=str(data.get("schema"))[:20],
+                hint="export it again with this version",
+            )
+        read = _Reader(data, subject)
+        known = {field.name for field in fields(cls)} | {"schema"}
+        if unknown := sorted(map(str, data.keys() - known)):
+            raise InputError("model record has unknown fields", subject=subject, got=", ".join(unknown)[:80])
+        info = cls(
+            task=read.choice("task", get_args(Task)),
+            family=read.text("family"),
+            class_names=read.names(),
+            strides=read.strides(),
+            anchors=read.anchors(),
+            input_form=read.choice("input_form", get_args(InputForm)),
+            output_form=read.choice("output_form", get_args(OutputForm)),
+            input_hw=read.input_hw(),
+            batch=read.optional_int("batch", 1, MAX_SIDE),
+            precision=read.choice("precision", get_args(Precision)),
+            checkpoint_sha256=read.sha256(),
+            producer=read.text("producer"),
+        )
+        if info.output_form == "heads" and len(info.anchors) != len(info.strides):
+            raise read.wrong("anchors", f"one set a level ({len(info.strides)})")
+        return info
+
+
+class _Reader:
+    """Takes fields out of a decoded JSON object, checking each."""
+
+    def __init__(self, data: dict[str, Any], subject: str) -> None:
+        self._data = data
+        self._subject = subject
+
+    def wrong(self, key: str, expected: str) -> InputError:
+        got = repr(self._data.get(key))
+        return InputError(
+            f"model record: bad {key!r}",
+            subject=self._subject,
+            expected=expected,
+            got=got if len(got) <= 60 else f"{got[:57]}...",
+        )
+
+    def text(self, key: str) -> str:
+        value = self._data.get(key)
+        if not isinstance(value, str) or len(value) > 1000:
+            raise self.wrong(key, "a string of at most 1000 characters")
+        return value
+
+    def choice(self, key: str, allowed: tuple[_Choice, ...]) -> _Choice:
+        value = self._data.get(key)
+        for option in allowed:
+            if value == option:
+                return option
+        raise self.wrong(key, f"one of {', '.join(allowed)}")
+
+    def names(self) -> tuple[str, ...]:
+        value = self._data.get("class_names")
+        if (
+            not isinstance(value, list)
+            or len(value) > MAX_CLASSES
+            or not all(isinstance(name, str) and len(name) <= 1000 for name in value)
+        ):
+            raise self.wrong("class_names", f"at most {MAX_CLASSES} strings")
+        return tuple(value)
+
+    def strides(self) -> tuple[int, ...]:
+        value = self._data.get("strides")
+        if not isinstance(value, list) or len(value) > MAX_LEVELS or not all(_is_int(s, 1, MAX_SIDE) for s in value):
+            raise self.wrong("strides", f"at most {MAX_LEVELS} positive integers")
+        return tuple(value)
+
+    def anchors(self) -> Anchors:
+        value = self._data.get("anchors")
+        shape = "levels of (width, height) pairs, finite and positive"
+        if not isinstance(value, list) or len(value) > MAX_LEVELS:
+            raise self.wrong("anchors", shape)
+        for level in value:
+            if not isinstance(level, list) or not 1 <= len(level) <= 64:
+                raise self.wrong("anchors", shape)
+            if not all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_extent, pair)) for pair in level):
+                raise self.wrong("anchors", shape)
+        return tuple(tuple((float(w), float(h)) for w, h in level) for level in value)
+
+    def input_hw(self) -> tuple[int | None, int | None]:
+        value = self._data.get("input_hw")
+        if (
+            not isinstance(value, list)
+            or len(value) != 2
+            or not all(side is None or _is_int(side, 1, MAX_SIDE) for side in value)
+        ):
+            raise self.wrong("input_hw", "[height, width] in pixels, null where dynamic")
+        return value[0], value[1]
+
+    def optional_int(self, key: str, low: int, high: int) -> int | None:
+        value = self._data.get(key)
+        if value is not None and not _is_int(value, low, high):
+            raise self.wrong(key, f"null or an integer from {low} to {high}")
+        return value
+
+    def sha256(self) -> str | None:
+        value = self._data.get("checkpoint_sha256")
+        if value is None:
+            return None
+        if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+            raise self.wrong("checkpoint_sha256", "null or 64 lower-case hex digits")
+        return value
+
+
+def _is_int(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_extent(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0

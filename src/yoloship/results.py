@@ -1,0 +1,222 @@
+"""What a detector found in one picture: `Detections`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yoloship.errors import DependencyError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import supervision
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One object.
+
+    Attributes:
+        box_xyxy: Left, top, right, bottom in source pixels.
+        score: In [0, 1].
+        class_id: Index into the model's class names.
+        class_name: The name at that index, or the index as text where the model has no name for it.
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    score: float
+    class_id: int
+    class_name: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {
+            "class_id": self.class_id,
+            "class_name": self.class_name,
+            "score": self.score,
+            "box_xyxy": list(self.box_xyxy),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """All objects found in one picture, best first. The arrays are read-only.
+
+    Attributes:
+        boxes_xyxy: (n, 4) float32, source pixels, clipped to the picture.
+        scores: (n,) float32 in [0, 1], descending.
+        class_ids: (n,) int32.
+        names: The model's class names, by class id.
+        image_hw: (height, width) of the source picture in pixels.
+    """
+
+    boxes_xyxy: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    class_ids: npt.NDArray[np.int32]
+    names: tuple[str, ...]
+    image_hw: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        for name, dtype, shape in (
+            ("boxes_xyxy", np.float32, (count, 4)),
+            ("scores", np.float32, (count,)),
+            ("class_ids", np.int32, (count,)),
+        ):
+            array = getattr(self, name)
+            if array.dtype != dtype or array.shape != shape:
+                raise InputError(
+                    "wrong array",
+                    subject=f"Detections.{name}",
+                    expected=f"{np.dtype(dtype)}{shape}",
+                    got=f"{array.dtype}{array.shape}",
+                )
+            view = array.view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    @classmethod
+    def empty(cls, image_hw: tuple[int, int], names: tuple[str, ...] = ()) -> Detections:
+        """Nothing found in a picture of this size."""
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32), names, image_hw)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Detection]:
+        rows = zip(self.boxes_xyxy.tolist(), self.scores.tolist(), self.class_ids.tolist(), strict=True)
+        for (x1, y1, x2, y2), score, class_id in rows:
+            yield Detection((x1, y1, x2, y2), score, class_id, self.class_name(class_id))
+
+    def __getitem__(self, index: int) -> Detection:
+        x1, y1, x2, y2 = self.boxes_xyxy[index].tolist()
+        class_id = int(self.class_ids[index])
+        return Detection((x1, y1, x2, y2), float(self.scores[index]), class_id, self.class_name(class_id))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Detections):
+            return NotImplemented
+        return (
+            self.image_hw == other.image_hw
+            and self.names == other.names
+            and np.array_equal(self.boxes_xyxy, other.boxes_xyxy)
+            and np.array_equal(self.scores, other.scores)
+            and np.array_equal(self.class_ids, other.class_ids)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have no hash, so equality by value leaves none either
+
+    def __repr__(self) -> str:
+        height, width = self.image_hw
+        found = ", ".join(f"{count} {name}" for name, count in self.counts().items()) or "nothing"
+        return f"Detections({found} in {width}×{height})"
+
+    def class_name(self, class_id: int) -> str:
+        """The name of a class, or its number as text where the model names fewer."""
+        return self.names[class_id] if 0 <= class_id < len(self.names) else str(class_id)
+
+    def counts(self) -> dict[str, int]:
+        """Objects per class name, most frequent first."""
+        ids, counts = np.unique(self.class_ids, return_counts=True)
+        ranked = sorted(zip(counts.tolist(), ids.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
+        return {self.class_name(class_id): count for count, class_id in ranked}
+
+    def filter(
+        self,
+        *,
+        classes: Iterable[int | str] | None = None,
+        min_score: float = 0.0,
+        min_area_px: float = 0.0,
+    ) -> Detections:
+        """Keep the objects that meet every condition, in the same order.
+
+        Args:
+            classes: Class ids or names; None keeps all.
+            min_score: Keep scores at or above it.
+            min_area_px: Keep boxes of at least this many square source pixels.
+
+        Raises:
+            InputError: a class name that the model does not have.
+        """
+        keep = self.scores >= min_score
+        if classes is not None:
+            keep &= np.isin(self.class_ids, class_ids_of(classes, self.names))
+        if min_area_px > 0:
+            size = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
+            keep &= size[:, 0] * size[:, 1] >= min_area_px
+        return Detections(self.boxes_xyxy[keep], self.scores[keep], self.class_ids[keep], self.names, self.image_hw)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON: ``width``, ``height`` and ``detections``."""
+        height, width = self.image_hw
+        return {"width": width, "height": height, "detections": [detection.to_dict() for detection in self]}
+
+    def to_supervision(self) -> supervision.Detections:
+        """The same as a `supervision.Detections`, which owns copies of the arrays.
+
+        Raises:
+            DependencyError: the package `supervision` is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise DependencyError(
+                "is not installed", subject="supervision", hint="pip install 'yoloship[supervision]'"
+            ) from error
+        return supervision.Detections(
+            xyxy=self.boxes_xyxy.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.class_ids.astype(int),
+            data={"class_name": np.array([self.class_name(i) for i in self.class_ids.tolist()], dtype=object)},
+        )
+
+    def draw(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Boxes and labels over a copy of the picture.
+
+        Args:
+            image: (height, width, 3) uint8 BGR of the size in `image_hw`; it is not written to.
+
+        Returns:
+            (height, width, 3) uint8 BGR; the caller owns it.
+
+        Raises:
+            InputError: the picture has another size or type.
+        """
+        from yoloship.drawing import draw_boxes
+
+        if image.shape[:2] != self.image_hw:
+            raise InputError(
+                "the detections are of a picture of another size",
+                subject="Detections.draw",
+                expected=f"height and width {self.image_hw}",
+                got=str(image.shape[:2]),
+            )
+        labels = [f"{detection.class_name} {detection.score:.2f}" for detection in self]
+        return draw_boxes(image, self.boxes_xyxy, self.class_ids, labels)
+
+
+def class_ids_of(classes: Iterable[int | str], names: tuple[str, ...]) -> list[int]:
+    """Class ids from a mixture of ids and names.
+
+    Args:
+        classes: Ids as integers, or names; a string of digits that is no name counts as an id.
+        names: The model's class names.
+
+    Raises:
+        InputError: a name that the model does not have, or an id outside its classes.
+    """
+    ids: list[int] = []
+    for wanted in classes:
+        if isinstance(wanted, str) and wanted in names:
+            ids.extend(i for i, name in enumerate(names) if name == wanted)
+            continue
+        text = str(wanted)
+        if not text.isdecimal() or (names and int(text) >= len(names)):
+            sample = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+            raise InputError("no such class", subject=text, expected=f"one of {sample}" if names else "a class id")
+        ids.append(int(text))
+    return ids
