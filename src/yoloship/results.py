@@ -186,8 +186,6 @@ class Detections:
         Raises:
             InputError: the picture has another size or type.
         """
-        from yoloship.drawing import draw_boxes
-
         if image.shape[:2] != self.image_hw:
             raise InputError(
                 "the detections are of a picture of another size",
@@ -195,6 +193,8 @@ class Detections:
                 expected=f"height and width {self.image_hw}",
                 got=str(image.shape[:2]),
             )
+        from yoloship.drawing import draw_boxes
+
         labels = [f"{detection.class_name} {detection.score:.2f}" for detection in self]
         return draw_boxes(image, self.boxes_xyxy, self.class_ids, labels)
 

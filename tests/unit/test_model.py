@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yoloship.errors import InputError
+from yoloship.model import ModelInfo
+
+INFO = ModelInfo(
+    task="detect",
+    family="yolov5",
+    class_names=("person", "Zug", "猫"),
+    strides=(8, 16),
+    anchors=(((10.0, 13.0), (16.0, 30.0)), ((30.5, 61.0),)),
+    input_form="image",
+    output_form="heads",
+    input_hw=(640, None),
+    batch=None,
+    precision="float16",
+    checkpoint_sha256="ab" * 32,
+    producer="yoloship 0.1.0",
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def changed(**fields: Any) -> str:
+    return json.dumps({**json.loads(INFO.to_json()), **fields})
+
+
+def test_a_record_survives_its_json_form() -> None:
+    assert ModelInfo.from_json(INFO.to_json()) == INFO
+
+
+def test_the_json_form_is_one_line_that_people_can_read() -> None:
+    text = INFO.to_json()
+    assert "\n" not in text
+    assert "猫" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schema": 2}, "another schema: expected 1, got 2; export it again"),
+        ({"task": "fly"}, "bad 'task': expected one of detect, segment, classify, got 'fly'"),
+        ({"class_names": "abc"}, "bad 'class_names'"),
+        ({"class_names": [1]}, "bad 'class_names'"),
+        ({"strides": [0]}, "bad 'strides'"),
+        ({"strides": [True]}, "bad 'strides'"),
+        ({"anchors": [[[1.0, -1.0]], [[1.0, 1.0]]]}, "bad 'anchors'"),
+        ({"anchors": [[[1.0, 1.0]]]}, r"bad 'anchors': expected one set a level \(2\)"),
+        ({"anchors": [[], []]}, "bad 'anchors'"),
+        ({"input_hw": [640]}, "bad 'input_hw'"),
+        ({"input_hw": [0, 640]}, "bad 'input_hw'"),
+        ({"batch": 0}, "bad 'batch'"),
+        ({"checkpoint_sha256": "AB" * 32}, "bad 'checkpoint_sha256'"),
+        ({"producer": None}, "bad 'producer'"),
+        ({"surprise": 1}, "unknown fields: got surprise"),
+    ],
+)
+def test_a_wrong_field_is_named(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ModelInfo.from_json(changed(**fields), subject="best.onnx")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000, "nul"])
+def test_text_that_is_no_record_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="model record is no JSON"):
+        ModelInfo.from_json(text)
+
+
+def test_an_endless_record_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(InputError, match="too long"):
+        ModelInfo.from_json(" " * 5_000_000)
+
+
+@given(st.sampled_from(sorted(json.loads(INFO.to_json()))), JSON)
+@settings(max_examples=300, deadline=None)
+def test_any_value_in_any_field_gives_a_record_or_an_input_error(field: str, value: Any) -> None:
+    try:
+        info = ModelInfo.from_json(changed(**{field: value}))
+    except InputError:
+        return
+    assert ModelInfo.from_json(info.to_json()) == info

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from yoloship.errors import DependencyError, InputError
+from yoloship.results import Detections, class_ids_of
+
+NAMES = ("person", "car", "7")
+
+
+def found() -> Detections:
+    return Detections(
+        np.array([[1, 2, 11, 22], [0, 0, 4, 4], [5, 5, 6, 7]], np.float32),
+        np.array([0.9, 0.5, 0.25], np.float32),
+        np.array([1, 0, 1], np.int32),
+        NAMES,
+        (30, 40),
+    )
+
+
+def test_iteration_gives_plain_python_values_best_first() -> None:
+    first = next(iter(found()))
+    assert (first.box_xyxy, first.class_id, first.class_name) == ((1.0, 2.0, 11.0, 22.0), 1, "car")
+    assert isinstance(first.score, float)
+    assert [one.class_name for one in found()] == ["car", "person", "car"]
+
+
+def test_indexing_gives_the_same_as_iterating() -> None:
+    assert [found()[i] for i in range(len(found()))] == list(found())
+
+
+def test_arrays_cannot_be_written_through() -> None:
+    boxes = np.zeros((0, 4), np.float32)
+    detections = Detections(boxes, np.zeros(0, np.float32), np.zeros(0, np.int32), NAMES, (1, 1))
+    with pytest.raises(ValueError, match="read-only"):
+        found().scores[0] = 1
+    assert boxes.flags.writeable, "the caller's own array stays as it was"
+    assert len(detections) == 0
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (np.zeros((2, 4), np.float32), r"Detections.boxes_xyxy: wrong array: expected float32\(1, 4\)"),
+        (np.zeros((1, 4), np.int64), "got int64"),
+    ],
+)
+def test_wrong_arrays_are_refused(boxes: np.ndarray, message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(InputError, match=message):
+        Detections(boxes, np.zeros(1, np.float32), np.zeros(1, np.int32), NAMES, (1, 1))
+
+
+def test_filtering_by_class_score_and_area_keeps_the_order() -> None:
+    assert found().filter(classes=["car"]).scores.tolist() == [np.float32(0.9), np.float32(0.25)]
+    assert found().filter(classes=[0, "car"], min_score=0.5).class_ids.tolist() == [1, 0]
+    assert found().filter(min_area_px=16).class_ids.tolist() == [1, 0]
+
+
+def test_a_class_can_be_given_by_name_by_id_or_by_digits() -> None:
+    assert class_ids_of(["car", 0, "0"], NAMES) == [1, 0, 0]
+    assert class_ids_of(["7"], NAMES) == [2], "a name made of digits is a name first"
+    assert class_ids_of([5], ()) == [5], "without names any id may be meant"
+
+
+@pytest.mark.parametrize("wanted", ["bus", 3, "-1", -1])
+def test_an_unknown_class_is_refused_with_the_known_ones(wanted: int | str) -> None:
+    with pytest.raises(InputError, match=rf"{wanted}: no such class: expected one of person, car, 7"):
+        class_ids_of([wanted], NAMES)
+
+
+def test_the_plain_form_is_ready_for_json() -> None:
+    data = json.loads(json.dumps(found().to_dict()))
+    assert data["width"] == 40
+    assert data["height"] == 30
+    assert data["detections"][1] == {"class_id": 0, "class_name": "person", "score": 0.5, "box_xyxy": [0, 0, 4, 4]}
+
+
+def test_counts_name_the_most_frequent_first() -> None:
+    assert found().counts() == {"car": 2, "person": 1}
+    assert repr(found()) == "Detections(2 car, 1 person in 40×30)"
+    assert repr(Detections.empty((30, 40))) == "Detections(nothing in 40×30)"
+
+
+def test_equality_is_by_value() -> None:
+    assert found() == found()
+    assert found() != found().filter(min_score=0.3)
+    assert found() != "found"
+
+
+def test_a_class_without_a_name_shows_its_number() -> None:
+    assert found().class_name(9) == "9"
+
+
+def test_supervision_is_asked_for_by_name_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "supervision", None)
+    with pytest.raises(DependencyError, match=r"supervision: is not installed; pip install 'yoloship\[supervision\]'"):
+        found().to_supervision()
+
+
+def test_drawing_on_another_picture_is_refused() -> None:
+    with pytest.raises(InputError, match=r"another size: expected height and width \(30, 40\), got \(40, 30\)"):
+        found().draw(np.zeros((40, 30, 3), np.uint8))
