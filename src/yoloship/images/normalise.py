@@ -1,0 +1,60 @@
+"""Arrays and PIL pictures brought to (height, width, 3) uint8 BGR."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from yoloship.errors import ImageError
+
+EXPECTED = "(height, width, 3) uint8 BGR, or a greyscale, BGRA or PIL picture"
+
+
+def as_bgr(picture: object, *, subject: str = "picture") -> npt.NDArray[np.uint8]:
+    """Bring a decoded picture to the one form that the pipeline takes.
+
+    Args:
+        picture: An array (height, width), (height, width, 1), (…, 3) BGR or (…, 4) BGRA, uint8 or uint16 (scaled by its
+            full range), any strides; or a PIL picture of any mode (its EXIF orientation is applied). Read only.
+        subject: What to call it in messages.
+
+    Returns:
+        (height, width, 3) uint8 BGR, C-contiguous. It is the array that was given where that has this form already;
+        treat it as read-only.
+
+    Raises:
+        ImageError: another element type, shape or object.
+    """
+    array = picture if isinstance(picture, np.ndarray) else _from_pil(picture, subject)
+    if array.dtype not in (np.uint8, np.uint16):
+        hint = "multiply by 255 and convert to uint8" if array.dtype.kind == "f" else None
+        raise ImageError("wrong element type", subject=subject, expected=EXPECTED, got=str(array.dtype), hint=hint)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        hint = "transpose it to height, width, channels" if array.ndim == 3 and array.shape[0] in (1, 3) else None
+        raise ImageError("wrong shape", subject=subject, expected=EXPECTED, got=str(array.shape), hint=hint)
+    if 0 in array.shape:
+        raise ImageError("has no pixels", subject=subject, got=str(array.shape))
+    if array.dtype == np.uint16:
+        array = (array.astype(np.uint16) >> 8).astype(np.uint8)
+    array = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[:, :, :3]
+    return cast("npt.NDArray[np.uint8]", np.ascontiguousarray(array))
+
+
+def _from_pil(picture: object, subject: str) -> npt.NDArray[np.generic]:
+    """A PIL picture as (height, width, 3) BGR, without importing PIL unless the object is from there."""
+    if not any(kind.__module__.startswith("PIL.") for kind in type(picture).__mro__):
+        raise ImageError("is no picture", subject=subject, expected=EXPECTED, got=type(picture).__name__)
+    from PIL import Image, ImageOps
+
+    assert isinstance(picture, Image.Image)
+    try:
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode.startswith("I;16"):
+            return np.asarray(upright).astype(np.uint16)
+        return np.asarray(upright.convert("RGB"))[:, :, ::-1]
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # lazily opened files
+        raise ImageError(f"cannot be decoded: {error}", subject=subject) from error

@@ -1,0 +1,33 @@
+"""Where the shared test data is, and what to do where it is not: skip with a reason, but fail in CI."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+"""Third-party test data beside the repository; never part of it."""
+
+CHECKPOINTS = SHARED / "checkpoints"
+TRAINED = CHECKPOINTS / "trained"
+GENERATED = CHECKPOINTS / "generated"
+PHOTOS = SHARED / "photos"
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def require(path: Path) -> Path:
+    """Give `path` back; where it is absent, skip the test, or fail it in CI."""
+    if path.exists():
+        return path
+    message = f"shared test data is absent: ../shared/{path.relative_to(SHARED).as_posix()}"
+    if IN_CI:
+        pytest.fail(f"{message}; CI must have it")
+    pytest.skip(message)
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """Files for parametrising, sorted; where the folder is absent, the folder itself, for `require` to judge."""
+    return sorted(folder.glob(pattern)) or [folder]
