@@ -1,0 +1,196 @@
+"""How an engine shall be built: a frozen record, checked before TensorRT is touched.
+
+Precision is no part of it. Networks are strongly typed, so the arithmetic is written in the ONNX graph, and that is
+the only form which TensorRT 10, TensorRT 11 and TensorRT-RTX all take.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from yoloship.errors import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Target: TypeAlias = Literal["portable", "current", "sm75", "sm80", "sm86", "sm89", "sm120", "sm121"]
+"""``portable``: any GPU that the flavour serves. ``current``: this machine's. The others: compute capabilities."""
+TARGETS: tuple[Target, ...] = get_args(Target)
+
+HardwareCompatibility: TypeAlias = Literal["none", "ampere_plus", "same_compute_capability"]
+MAX_OPTIMIZATION_LEVEL = 5
+MAX_EXTENT = 65_536
+MIN_WORKSPACE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a dynamic axis may be at run time.
+
+    Attributes:
+        minimum: Smallest extent.
+        optimum: The one to tune for.
+        maximum: Largest extent.
+    """
+
+    minimum: int
+    optimum: int
+    maximum: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.minimum <= self.optimum <= self.maximum <= MAX_EXTENT:
+            raise EngineError(
+                "bad range", subject=str(self), expected=f"1 ≤ minimum ≤ optimum ≤ maximum ≤ {MAX_EXTENT}"
+            )
+
+    @classmethod
+    def parse(cls, text: str, *, option: str) -> Range:
+        """Read ``4`` or ``1:4:8``.
+
+        Args:
+            text: One integer, or minimum, optimum and maximum with colons between.
+            option: What it is for, for messages.
+
+        Raises:
+            EngineError: it is neither.
+        """
+        parts = text.split(":")
+        if len(parts) not in {1, 3} or not all(re.fullmatch(r"[0-9]{1,6}", part) for part in parts):
+            raise EngineError("bad range", subject=option, expected="N or MIN:OPT:MAX", got=repr(text[:40]))
+        numbers = [int(part) for part in parts]
+        try:
+            return cls(numbers[0], numbers[-2] if len(numbers) == 3 else numbers[0], numbers[-1])
+        except EngineError as error:
+            raise EngineError("bad range", subject=option, expected=error.expected, got=text) from error
+
+    @property
+    def is_single(self) -> bool:
+        """Whether only one extent is allowed."""
+        return self.minimum == self.maximum
+
+    def __str__(self) -> str:
+        return str(self.optimum) if self.is_single else f"{self.minimum}:{self.optimum}:{self.maximum}"
+
+
+@dataclass(frozen=True, slots=True)
+class InputProfile:
+    """The shapes that one input may take, where naming batch, height and width does not say enough.
+
+    Attributes:
+        name: The input.
+        minimum: Its smallest shape.
+        optimum: The shape to tune for.
+        maximum: Its largest shape.
+    """
+
+    name: str
+    minimum: tuple[int, ...]
+    optimum: tuple[int, ...]
+    maximum: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        shapes = (self.minimum, self.optimum, self.maximum)
+        ordered = len({len(shape) for shape in shapes}) == 1 and all(
+            1 <= low <= best <= high for low, best, high in zip(*shapes, strict=True)
+        )
+        if not ordered:
+            raise EngineError(
+                "bad profile",
+                subject=self.name,
+                expected="three shapes of one rank, 1 ≤ minimum ≤ optimum ≤ maximum on each axis",
+                got=f"{self.minimum}, {self.optimum}, {self.maximum}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class BuildConfig:
+    """How to build an engine. Defaults are TensorRT's own.
+
+    Attributes:
+        batch: What the batch axis may be; for graphs whose batch is dynamic.
+        height: What the height may be, in model pixels; for graphs whose size is dynamic.
+        width: What the width may be, in model pixels.
+        input_profiles: Whole shapes by input, for graphs that those three do not describe.
+        workspace_bytes: Scratch memory that a layer may use; None leaves it to TensorRT.
+        targets: GPUs that the engine shall run on; empty is the flavour's own habit: TensorRT-RTX builds for all that
+            it serves, TensorRT for the one in this machine.
+        hardware_compatibility: Newer GPUs that it shall run on too, where the flavour builds for the one at hand.
+        version_compatible: Whether later TensorRT versions shall load it too.
+        optimization_level: 0 (quick build) to 5 (quick engine).
+        timing_cache: A file that carries measured timings from build to build.
+    """
+
+    batch: Range | None = None
+    height: Range | None = None
+    width: Range | None = None
+    input_profiles: tuple[InputProfile, ...] = ()
+    workspace_bytes: int | None = None
+    targets: tuple[Target, ...] = ()
+    hardware_compatibility: HardwareCompatibility = "none"
+    version_compatible: bool = False
+    optimization_level: int | None = None
+    timing_cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.workspace_bytes is not None and self.workspace_bytes < MIN_WORKSPACE_BYTES:
+            raise _bad("workspace_bytes", f"at least {MIN_WORKSPACE_BYTES}", self.workspace_bytes)
+        level = self.optimization_level
+        if level is not None and not 0 <= level <= MAX_OPTIMIZATION_LEVEL:
+            raise _bad("optimization_level", f"0 to {MAX_OPTIMIZATION_LEVEL}", level)
+        if self.hardware_compatibility not in get_args(HardwareCompatibility):
+            raise _bad(
+                "hardware_compatibility",
+                f"one of {', '.join(get_args(HardwareCompatibility))}",
+                self.hardware_compatibility,
+            )
+        self._check_targets()
+        names = [profile.name for profile in self.input_profiles]
+        if len(set(names)) != len(names):
+            raise _bad("input_profiles", "one for each input", ", ".join(names))
+
+    def _check_targets(self) -> None:
+        for target in self.targets:
+            if target not in TARGETS:
+                raise _bad("targets", f"any of {', '.join(TARGETS)}", target)
+        if len(set(self.targets)) != len(self.targets):
+            raise _bad("targets", "each once", ", ".join(self.targets))
+        for alone in ("portable", "current"):
+            if alone in self.targets and len(self.targets) > 1:
+                raise _bad("targets", f"{alone!r} alone, or compute capabilities", ", ".join(self.targets))
+        if self.targets and self.hardware_compatibility != "none":
+            raise _bad("targets", "targets or hardware_compatibility, not both", ", ".join(self.targets))
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data for JSON. The timing cache's path is left out: it names a machine and changes no result."""
+        data = asdict(self)
+        del data["timing_cache"]
+        return data
+
+    def to_json(self) -> str:
+        """One line, keys sorted: equal configurations give equal text."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+
+def parse_target(text: str) -> Target:
+    """Read a target as people write it: ``8.9``, ``89``, ``sm89`` and ``SM_89`` are one.
+
+    Raises:
+        EngineError: it is none.
+    """
+    word = text.strip().lower().replace(".", "").replace("_", "")
+    if word.isdigit():
+        word = f"sm{word}"
+    for target in TARGETS:
+        if word == target:
+            return target
+    hint = "TensorRT-RTX does not serve it; use TensorRT there" if word in {"sm90", "sm100", "sm103"} else None
+    raise EngineError(
+        "no such target", subject="target", expected=f"one of {', '.join(TARGETS)}", got=text[:40], hint=hint
+    )
+
+
+def _bad(option: str, expected: str, got: object) -> EngineError:
+    return EngineError("bad build option", subject=option, expected=expected, got=str(got))

@@ -1,0 +1,167 @@
+"""The TensorRT flavours behind one door: what is installed, what each lacks, and which one is used.
+
+Three modules share one API (measured, see docs/tensorrt.md): ``tensorrt`` builds and runs, ``tensorrt_rtx`` builds and
+runs for RTX-class GPUs and builds on machines without one, ``tensorrt_lean`` only runs. What a module has is asked
+from the module itself, never from its version number: RTX's "1.7" is not older than "10".
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from yoloship.errors import DependencyError, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FlavourName: TypeAlias = Literal["tensorrt", "rtx", "lean"]
+FLAVOUR_NAMES: tuple[FlavourName, ...] = get_args(FlavourName)
+"""In the order of preference where nobody chooses."""
+
+MODULE_NAMES: Mapping[FlavourName, str] = MappingProxyType(
+    {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx", "lean": "tensorrt_lean"}
+)
+INSTALL_COMMANDS: Mapping[FlavourName, str] = MappingProxyType(
+    {
+        "tensorrt": "pip install 'yoloship[tensorrt]'",
+        "rtx": "pip install 'yoloship[rtx]'",
+        "lean": "pip install tensorrt_lean",
+    }
+)
+
+Feature: TypeAlias = Literal[
+    "build",
+    "workspace",
+    "progress",
+    "targets",
+    "hardware_compatibility",
+    "version_compatible",
+    "optimization_level",
+    "timing_cache",
+]
+
+_NEEDED_ATTRIBUTES: Mapping[Feature, tuple[str, ...]] = MappingProxyType(
+    {
+        "build": ("Builder.build_serialized_network", "OnnxParser.parse_from_file"),
+        "workspace": ("IBuilderConfig.set_memory_pool_limit", "MemoryPoolType.WORKSPACE"),
+        "progress": ("IBuilderConfig.progress_monitor", "IProgressMonitor"),
+        "targets": ("IBuilderConfig.set_compute_capability", "ComputeCapability"),
+        "hardware_compatibility": ("IBuilderConfig.hardware_compatibility_level", "HardwareCompatibilityLevel"),
+        "version_compatible": ("BuilderFlag.VERSION_COMPATIBLE",),
+        "optimization_level": ("IBuilderConfig.builder_optimization_level",),
+        "timing_cache": ("IBuilderConfig.create_timing_cache", "ITimingCache"),
+    }
+)
+"""Where each feature lives in a flavour's module."""
+
+_IGNORED_BY_RTX: Mapping[Feature, str] = MappingProxyType(
+    {
+        "hardware_compatibility": "its setter warns and it reads back as NONE; choose targets instead",
+        "version_compatible": "it asks for a lean runtime library that does not come with it",
+        "optimization_level": "every level gives the same plan, byte for byte; kernels are compiled at load",
+        "timing_cache": "timing cache operations do nothing since 1.2",
+    }
+)
+"""Present in TensorRT-RTX's module, without effect: measured with 1.7.1.116."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """An imported TensorRT.
+
+    Attributes:
+        name: Which of the three.
+        version: As the module has it.
+        module: The module; use it through this object only, so that imports stay in one place.
+    """
+
+    name: FlavourName
+    version: str
+    module: Any
+
+    @property
+    def title(self) -> str:
+        """For people: ``tensorrt_rtx 1.7.1.116``."""
+        return f"{MODULE_NAMES[self.name]} {self.version}"
+
+    def lacks(self, feature: Feature) -> str | None:
+        """Why this flavour cannot do something, or None where it can."""
+        for path in _NEEDED_ATTRIBUTES[feature]:
+            if not _has(self.module, path):
+                return f"it has no {path}"
+        if self.name == "rtx" and (reason := _IGNORED_BY_RTX.get(feature)):
+            return reason
+        return None
+
+    def features(self) -> Mapping[Feature, str | None]:
+        """Each feature with the reason why it is lacking, None where it is there."""
+        return {feature: self.lacks(feature) for feature in get_args(Feature)}
+
+
+def installed_flavours() -> tuple[FlavourName, ...]:
+    """Flavours whose module can be found, in the order of preference. Nothing is imported."""
+    return tuple(name for name in FLAVOUR_NAMES if find_spec(MODULE_NAMES[name]) is not None)
+
+
+def open_flavour(name: FlavourName | None = None, *, to_build: bool = True) -> Flavour:
+    """Import a flavour of TensorRT.
+
+    Args:
+        name: Which one; None takes the first that is installed and can do the work.
+        to_build: Whether a builder is needed, or a runtime is enough.
+
+    Raises:
+        DependencyError: it is not installed, or its import fails; the command that installs it is named.
+        EngineError: it cannot build, and building was asked for.
+    """
+    if name is not None and name not in FLAVOUR_NAMES:
+        raise EngineError(
+            "no such flavour of TensorRT", subject="flavour", expected=f"one of {', '.join(FLAVOUR_NAMES)}", got=name
+        )
+    chosen = name or _first_usable(to_build=to_build)
+    if find_spec(MODULE_NAMES[chosen]) is None:
+        raise DependencyError(
+            "is not installed", subject=MODULE_NAMES[chosen], hint=f"install it with: {INSTALL_COMMANDS[chosen]}"
+        )
+    try:
+        module = importlib.import_module(MODULE_NAMES[chosen])
+    except (ImportError, OSError, RuntimeError) as error:
+        raise DependencyError(
+            "is installed, but cannot be imported",
+            subject=MODULE_NAMES[chosen],
+            got=f"{type(error).__name__}: {error}"[:300],
+            hint=f"install it again with: {INSTALL_COMMANDS[chosen]}",
+        ) from error
+    flavour = Flavour(chosen, str(getattr(module, "__version__", "of unknown version")), module)
+    if to_build and (reason := flavour.lacks("build")):
+        raise EngineError(
+            "cannot build engines",
+            subject=MODULE_NAMES[chosen],
+            got=reason,
+            hint="it only runs them; build with --flavour rtx or --flavour tensorrt",
+        )
+    return flavour
+
+
+def _first_usable(*, to_build: bool) -> FlavourName:
+    candidates = [name for name in installed_flavours() if not (to_build and name == "lean")]
+    if candidates:
+        return candidates[0]
+    raise DependencyError(
+        "no TensorRT is installed",
+        hint=f"install one with: {INSTALL_COMMANDS['rtx']} (GeForce and RTX GPUs; builds on any machine), "
+        f"or: {INSTALL_COMMANDS['tensorrt']} (every NVIDIA GPU)",
+    )
+
+
+def _has(module: Any, path: str) -> bool:
+    place = module
+    for part in path.split("."):
+        if not hasattr(place, part):
+            return False
+        place = getattr(place, part)
+    return True
