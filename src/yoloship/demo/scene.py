@@ -1,0 +1,318 @@
+"""Scenes with exact boxes: a number makes a picture of codes on parcels, shelves and posters, and says where they are.
+
+What counts. A code's box is the bounding box of its printed modules (quiet zone and caption excluded; a marker's black
+border and the long guard bars of EAN-13 included) after perspective, clipped to the frame. A code half hidden keeps its
+whole box. No code is made that cannot be answered: each has a box of at least 16 px a side, modules no finer than a
+threshold of its kind, blur below what its modules bear, and at least 70 % of its area in sight. So every code is labelled.
+
+The same seed and size give the same bytes on every run with the same versions of NumPy and OpenCV. Other versions of
+OpenCV may differ in lettering, in resampling by a grey level, and in the mask that a QR encoder chooses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from yoloship.demo import _effects, _paint, _surfaces
+from yoloship.demo._backdrops import backdrop
+from yoloship.demo._paint import Picture, Rng, chance
+from yoloship.demo._surfaces import Kind, Surface
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CLASS_NAMES: tuple[Kind, ...] = _surfaces.KINDS
+HELD_OUT_SEED = 1_000_000_000
+"""Training uses seeds below it; scenes from it on are for measuring, and their QR codes say texts of another pool."""
+VISIBLE_SHARE = 0.7
+_SMALLEST_TAG = {"qr_code": 36.0, "marker": 26.0, "barcode": 75.0}
+MIN_SIDE, MAX_SIDE = 160, 4096
+
+_Painter: TypeAlias = "Callable[[Rng, Surface], None]"
+_Quad: TypeAlias = npt.NDArray[np.float64]
+"""(4, 2): corners in scene pixels (edges, not centres), from the top left clockwise on the surface."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A picture and what is in it.
+
+    Attributes:
+        seed: What it was made from.
+        picture: (height, width, 3) uint8 BGR.
+        boxes_xyxy: (N, 4) float32 pixels, clipped to the frame.
+        class_ids: (N,) int64, into `CLASS_NAMES`.
+        quads_xy: (N, 4, 2) float32: corners of the modules in pixels, not clipped, top left of the symbol first.
+        texts: What each code says.
+    """
+
+    seed: int
+    picture: Picture
+    boxes_xyxy: npt.NDArray[np.float32]
+    class_ids: npt.NDArray[np.int64]
+    quads_xy: npt.NDArray[np.float32]
+    texts: tuple[str, ...]
+
+
+def make_scene(seed: int, size_hw: tuple[int, int] = (640, 640)) -> Scene:
+    """Make the scene of a seed.
+
+    Args:
+        seed: From 0; `HELD_OUT_SEED` and above are for measuring.
+        size_hw: Height and width in pixels.
+
+    Raises:
+        InputError: a negative seed, or a side outside 160..4096.
+    """
+    if seed < 0:
+        raise InputError("is no seed", subject=str(seed), expected="0 or more")
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in size_hw):
+        raise InputError("no such scene size", expected=f"sides of {MIN_SIDE} to {MAX_SIDE} px", got=str(size_hw))
+    rng = np.random.Generator(np.random.PCG64(seed))
+    stage = _Stage(rng, size_hw, pool=1 if seed >= HELD_OUT_SEED else 0)
+    stage.fill()
+    return stage.finish(seed)
+
+
+@dataclass(slots=True)
+class _Code:
+    kind: Kind
+    text: str
+    quad: _Quad
+    module_px: float
+    area: float
+
+
+class _Stage:
+    """A scene while it is being put together.
+
+    `_owner` says at half resolution which code (1-based) each pixel shows, so that coverage can be counted.
+    """
+
+    def __init__(self, rng: Rng, size_hw: tuple[int, int], pool: int) -> None:
+        self._rng = rng
+        self._height, self._width = size_hw
+        self._unit = min(size_hw) / 640
+        self._pool = pool
+        self._picture = backdrop(rng, *size_hw)
+        self._owner = np.zeros(((self._height + 1) // 2, (self._width + 1) // 2), np.uint8)
+        self._codes: list[_Code] = []
+
+    def fill(self) -> None:
+        """Put surfaces of one of several compositions on the stage."""
+        rng = self._rng
+        composition = rng.random()
+        if composition < 0.28:  # parcels
+            for _ in range(int(rng.integers(1, 5))):
+                self._place(_surfaces.parcel, _paint.log_uniform(rng, 170, 620), 0.6)
+        elif composition < 0.50:  # a shelf: products and price tags
+            for _ in range(int(rng.integers(2, 7))):
+                self._place(_surfaces.package, _paint.log_uniform(rng, 130, 380), 0.35)
+            for _ in range(int(rng.integers(1, 5))):
+                self._place(self._tag("barcode"), _paint.log_uniform(rng, 75, 200), 0.35)
+        elif composition < 0.64:  # posters
+            for _ in range(int(rng.integers(1, 3))):
+                self._place(_surfaces.poster, _paint.log_uniform(rng, 280, 640), 0.7)
+        elif composition < 0.78:  # labels and pages
+            for _ in range(int(rng.integers(1, 4))):
+                self._place(_surfaces.label, _paint.log_uniform(rng, 200, 640), 0.8)
+        elif composition < 0.88:  # one code, close
+            kind = CLASS_NAMES[rng.integers(3)]
+            self._place(self._tag(kind), rng.uniform(300, 600), 0.8)
+        elif composition < 0.94:  # nothing but look-alikes
+            for _ in range(int(rng.integers(1, 6))):
+                self._place(_bluff, _paint.log_uniform(rng, 80, 500), 0.8)
+        for _ in range(int(rng.integers(0, 6))):
+            kind = CLASS_NAMES[rng.choice(3, p=(0.37, 0.27, 0.36))]
+            self._place(self._tag(kind), _paint.log_uniform(rng, _SMALLEST_TAG[kind], 240), 1.0)
+        if chance(rng, 0.25):
+            self._place(_bluff, _paint.log_uniform(rng, 50, 200), 0.8)
+        if self._codes and chance(rng, 0.35):
+            for _ in range(int(rng.integers(1, 4))):
+                self._cover()
+
+    def finish(self, seed: int) -> Scene:
+        """Light, lens, sensor and compression, then the labels."""
+        finest = min((code.module_px for code in self._codes), default=3.0)
+        picture = _effects.photograph(self._rng, self._picture, finest)
+        quads = np.array([code.quad for code in self._codes], np.float64).reshape(-1, 4, 2)
+        boxes = np.concatenate([quads.min(1), quads.max(1)], axis=1)
+        limits = np.array([self._width, self._height, self._width, self._height], np.float64)
+        return Scene(
+            seed=seed,
+            picture=picture,
+            boxes_xyxy=np.clip(boxes, 0, limits).astype(np.float32),
+            class_ids=np.array([CLASS_NAMES.index(code.kind) for code in self._codes], np.int64),
+            quads_xy=quads.astype(np.float32),
+            texts=tuple(code.text for code in self._codes),
+        )
+
+    def _tag(self, kind: Kind) -> _Painter:
+        def paint_tag(rng: Rng, surface: Surface) -> None:
+            _surfaces.tag(rng, surface, kind)
+
+        return paint_tag
+
+    def _place(self, painter: _Painter, size_px: float, slant: float) -> None:
+        """Paint a surface, turn it in space, and put it where no code is lost; give up after some tries."""
+        rng = self._rng
+        long = size_px * self._unit
+        short = long * (rng.uniform(0.32, 0.6) if size_px < 180 and chance(rng, 0.4) else rng.uniform(0.6, 1.0))
+        width, height = (long, short) if chance(rng, 0.65) else (short, long)
+        finer = float(np.clip(420 / long, 1.0, 1.6))
+        size_hw = max(8, round(height * finer)), max(8, round(width * finer))
+        surface = _surfaces.blank(rng, size_hw, finer, self._pool, (255.0, 255.0, 255.0))
+        painter(rng, surface)
+        for _ in range(8):
+            matrix = self._pose(size_hw, 1 / finer, slant)
+            if self._fits(surface, matrix):
+                self._draw(surface, matrix)
+                return
+
+    def _pose(self, size_hw: tuple[int, int], scale: float, slant: float) -> npt.NDArray[np.float64]:
+        """(3, 3) homography from surface pixels (edges) to scene pixels: a turned plane before a pinhole camera."""
+        rng = self._rng
+        height, width = size_hw[0] * scale, size_hw[1] * scale
+        roll = rng.normal(0, 6) if chance(rng, 0.6) else rng.uniform(-180, 180)
+        steep = 50 * slant
+        yaw, pitch = np.radians(np.clip(rng.normal(0, steep / 2, 2), -steep, steep))
+        turn = _rotation(np.radians(roll), pitch, yaw)
+        focal = max(width, height) * rng.uniform(1.3, 4.0)
+        plane = np.array([[scale, 0, -width / 2], [0, scale, -height / 2], [0, 0, 1]])
+        camera = np.column_stack([turn[:, 0], turn[:, 1], [0, 0, focal]]) @ plane
+        camera[:2] *= focal
+        margin = 0.1 * min(width, height)
+        centre_x = _within(rng, width / 2 - margin, self._width - width / 2 + margin)
+        centre_y = _within(rng, height / 2 - margin, self._height - height / 2 + margin)
+        return np.array([[1, 0, centre_x], [0, 1, centre_y], [0, 0, 1]]) @ camera
+
+    def _fits(self, surface: Surface, matrix: npt.NDArray[np.float64]) -> bool:
+        """Whether every code on the surface is in sight and large enough, and none before it gets lost."""
+        for item in surface.prints:
+            quad = _project(_corners(item.rect_xyxy), matrix)
+            low = np.clip(quad.min(0), 0, (self._width, self._height))
+            high = np.clip(quad.max(0), 0, (self._width, self._height))
+            if (high - low).min() < _surfaces.MIN_SIDE_PX:
+                return False
+            if self._module_px(item, quad) < _surfaces.MIN_MODULE_PX[item.kind]:
+                return False
+            if (quad < 0).any() or (quad > (self._width, self._height)).any():
+                inside = np.zeros_like(self._owner)
+                cv2.fillConvexPoly(inside, _half(quad), 1)
+                if 4 * np.count_nonzero(inside) < (VISIBLE_SHARE + 0.05) * _area(quad):
+                    return False
+        height, width = surface.picture.shape[:2]
+        return self._may_cover(_project(_corners((0, 0, width, height)), matrix))
+
+    def _module_px(self, item: _surfaces.Print, quad: _Quad) -> float:
+        """The finest module of a print in scene pixels, by its shorter opposite sides."""
+        x1, y1, x2, y2 = item.rect_xyxy
+        sides = np.linalg.norm(quad - np.roll(quad, -1, axis=0), axis=1)
+        across = min(sides[0], sides[2]) / (x2 - x1), min(sides[1], sides[3]) / (y2 - y1)
+        return float(item.module_px * min(across))
+
+    def _may_cover(self, polygon: _Quad, mask: npt.NDArray[np.uint8] | None = None) -> bool:
+        """Whether enough of every code stays in sight when this polygon, or this mask, is painted over."""
+        if not self._codes:
+            return True
+        if mask is None:
+            mask = np.zeros_like(self._owner)
+            cv2.fillConvexPoly(mask, _half(polygon), 1)
+        hidden = np.bincount(self._owner[mask != 0], minlength=len(self._codes) + 1)
+        if not hidden[1:].any():
+            return True
+        shown = np.bincount(self._owner.reshape(-1), minlength=len(self._codes) + 1) - hidden
+        return all(4 * shown[i] >= VISIBLE_SHARE * code.area for i, code in enumerate(self._codes, 1) if hidden[i])
+
+    def _draw(self, surface: Surface, matrix: npt.NDArray[np.float64]) -> None:
+        """Blend a surface in, with a shadow under it, and enter its codes."""
+        height, width = surface.picture.shape[:2]
+        outline = _project(_corners((0, 0, width, height)), matrix)
+        left, top = np.maximum(np.floor(outline.min(0)) - 1, 0).astype(int)
+        right = min(self._width, int(np.ceil(outline[:, 0].max())) + 1)
+        bottom = min(self._height, int(np.ceil(outline[:, 1].max())) + 1)
+        if right - left < 2 or bottom - top < 2:
+            return
+        if chance(self._rng, 0.5):
+            _effects.drop_shadow(self._rng, self._picture, outline)
+        # OpenCV counts from pixel centres, the boxes from pixel edges: half a pixel between the two.
+        centred = _shift(-left - 0.5, -top - 0.5) @ matrix @ _shift(0.5, 0.5)
+        size = (right - left, bottom - top)
+        warped = cv2.warpPerspective(
+            surface.picture, centred, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        fine = np.zeros((bottom - top, right - left), np.uint8)
+        fixed = np.round((outline - (left, top) - 0.5) * 16).astype(np.int32)
+        cv2.fillConvexPoly(fine, fixed, 255, cv2.LINE_AA, 4)
+        area = self._picture[top:bottom, left:right]
+        area[:] = _effects.blend(area, np.asarray(warped, np.uint8), fine)
+        cv2.fillConvexPoly(self._owner, _half(outline), 0)
+        for item in surface.prints:
+            quad = _project(_corners(item.rect_xyxy), matrix)
+            self._codes.append(_Code(item.kind, item.text, quad, self._module_px(item, quad), _area(quad)))
+            cv2.fillConvexPoly(self._owner, _half(quad), len(self._codes))
+
+    def _cover(self) -> None:
+        """Tape, a sticker, a cable or a scratch across a code, as long as enough of it stays in sight."""
+        rng = self._rng
+        code = self._codes[rng.integers(len(self._codes))]
+        for _ in range(4):
+            shape = _effects.cover_shape(rng, code.quad)
+            mask = np.zeros((self._height, self._width), np.uint8)
+            cv2.fillPoly(mask, [np.round(shape).astype(np.int32)], 255, cv2.LINE_AA)
+            small = mask[::2, ::2]
+            if self._may_cover(shape, small):
+                _effects.cover(rng, self._picture, mask)
+                self._owner[small != 0] = 0
+                return
+
+
+def _bluff(rng: Rng, surface: Surface) -> None:
+    """A surface with a look-alike and no code."""
+    height, width = surface.picture.shape[:2]
+    ground = _paint.paper(rng) if chance(rng, 0.6) else _paint.vivid(rng)
+    surface.picture[:] = np.clip(ground, 0, 255)
+    pad = min(height, width) // 8
+    _surfaces.look_alike(rng, surface.picture, (pad, pad, width - 2 * pad, height - 2 * pad), (_paint.ink(rng), ground))
+
+
+def _within(rng: Rng, low: float, high: float) -> float:
+    return float(rng.uniform(low, high)) if low < high else (low + high) / 2 + float(rng.normal(0, 10))
+
+
+def _rotation(roll: float, pitch: float, yaw: float) -> npt.NDArray[np.float64]:
+    (cr, sr), (cp, sp), (cy, sy) = ((np.cos(a), np.sin(a)) for a in (roll, pitch, yaw))
+    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_y @ about_x)
+
+
+def _shift(x: float, y: float) -> npt.NDArray[np.float64]:
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
+
+
+def _corners(rect_xyxy: tuple[float, float, float, float]) -> _Quad:
+    x1, y1, x2, y2 = rect_xyxy
+    return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
+
+
+def _project(points: _Quad, matrix: npt.NDArray[np.float64]) -> _Quad:
+    homogeneous = np.column_stack([points, np.ones(len(points))]) @ matrix.T
+    return homogeneous[:, :2] / homogeneous[:, 2:]
+
+
+def _half(polygon: _Quad) -> npt.NDArray[np.int32]:
+    """The polygon on the half-resolution owner map."""
+    return np.round(polygon / 2 - 0.5).astype(np.int32)
+
+
+def _area(quad: _Quad) -> float:
+    x, y = quad[:, 0], quad[:, 1]
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
