@@ -1,0 +1,78 @@
+"""Graphs built from checkpoints, kept so that a second run need not build them again.
+
+A file's name holds the key (what it was made from and how) and the SHA-256 of its own bytes: one that was cut short or
+changed does not match its name, and is built again. Nothing here is needed for a right result, so a folder that cannot
+be written costs time and no error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from yoloship._version import __version__
+from yoloship.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ENVIRONMENT_KEY: Final = "YOLOSHIP_CACHE_DIR"
+
+
+def cache_dir() -> Path:
+    """The folder for what can be made again: `YOLOSHIP_CACHE_DIR`, or the platform's place with ``yoloship`` in it."""
+    if chosen := os.environ.get(ENVIRONMENT_KEY):
+        return Path(chosen)
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "yoloship" / "cache"
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "yoloship"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "yoloship"
+
+
+def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> Path | bytes:
+    """The graph of this key, from the cache or built now.
+
+    Args:
+        made_from: All that decides the result: the checkpoint's SHA-256 and the configuration. This package's version
+            is added.
+        build: Makes the file's bytes.
+
+    Returns:
+        A file in the cache; the bytes themselves where the cache cannot be written.
+    """
+    key = hashlib.sha256(repr((*made_from, __version__)).encode()).hexdigest()[:32]
+    try:
+        folder = cache_dir() / "graphs"
+        for path in sorted(folder.glob(f"{key}-*.onnx")):
+            if _digest(path) == path.stem.partition("-")[2]:
+                return path
+            path.unlink(missing_ok=True)
+    except (OSError, RuntimeError):  # not readable, or no home folder
+        return build()
+    data = build()
+    return _keep(folder, key, data) or data
+
+
+def _keep(folder: Path, key: str, data: bytes) -> Path | None:
+    from yoloship.files import write_bytes
+
+    path = folder / f"{key}-{hashlib.sha256(data).hexdigest()[:32]}.onnx"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_bytes(path, data)
+    except (OSError, OutputError):  # a read-only or full disk
+        return None
+    return path
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()[:32]

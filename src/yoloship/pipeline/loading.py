@@ -1,0 +1,158 @@
+"""From a model's file to a `Detector`: `load`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from yoloship.errors import InputError, SessionError
+from yoloship.pipeline.cache import cached_graph
+from yoloship.pipeline.detector import DEFAULT_SIDE, Detector, ShapeMode
+
+if TYPE_CHECKING:
+    from yoloship.pipeline.options import DetectOptions
+
+TunedFor: TypeAlias = Literal["latency", "throughput"]
+"""``latency``: one run uses every core, for one picture at a time. ``throughput``: a run uses one thread, and `stream`
+keeps as many under way as there are cores, which on a folder of pictures is faster."""
+
+_ZIP: Final = b"PK\x03\x04"
+_PICKLE: Final = b"\x80"
+_MAX_SIDE: Final = 8192
+
+
+def load(
+    model: str | Path | bytes,
+    *,
+    imgsz: int | tuple[int, int] | None = None,
+    shape_mode: ShapeMode = "square",
+    device: str = "cpu",
+    options: DetectOptions | None = None,
+    tuned_for: TunedFor = "latency",
+) -> Detector:
+    """Make a detector of a model.
+
+    A checkpoint is read as data and turned into a graph in memory; the graph is kept in the user's cache folder, by
+    what the checkpoint holds and not by its name. What kind of file it is says its content, not its suffix.
+
+    Args:
+        model: A checkpoint (.pt) or an ONNX file, its bytes, or the name of an official release such as ``yolov5s``.
+        imgsz: Canvas side, or (height, width), in model pixels: multiples of the model's stride. None takes the
+            graph's own, else 640.
+        shape_mode: ``square`` or ``rect``; see `ShapeMode`.
+        device: ``cpu``.
+        options: What to keep of the answers.
+        tuned_for: ``latency`` or ``throughput``; see `TunedFor`.
+
+    Returns:
+        A detector that the caller closes, or uses as a context manager.
+
+    Raises:
+        InputError: an argument is outside its range, or contradicts the model.
+        CheckpointError: the checkpoint cannot be read safely.
+        GraphError: its architecture cannot become a graph.
+        SessionError: the runtime refuses the model, or the file is none.
+        DownloadError: a named release cannot be fetched.
+    """
+    if device != "cpu":
+        raise InputError("no such device here yet", subject="device", expected="cpu", got=repr(device))
+    if tuned_for not in get_args(TunedFor):
+        raise InputError(
+            "no such choice", subject="tuned_for", expected=" or ".join(get_args(TunedFor)), got=repr(tuned_for)
+        )
+    input_hw = _input_hw(imgsz)
+    file, subject = _find(model)
+    graph = file
+    if _is_checkpoint(file):
+        graph = _graph(file, None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE))
+
+    from yoloship.runtime import OnnxRuntimeSession
+
+    cores = _cores()
+    throughput = tuned_for == "throughput" and cores > 1
+    session = OnnxRuntimeSession.open(graph, intra_op_threads=1 if throughput else None)
+    try:
+        return Detector(
+            session,
+            options=options,
+            imgsz=input_hw,
+            shape_mode=shape_mode,
+            parallel_runs=cores if throughput else 1,
+            subject=subject,
+        )
+    except BaseException:
+        session.close()
+        raise
+
+
+def _input_hw(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if imgsz is None:
+        return None
+    sides = (imgsz, imgsz) if isinstance(imgsz, int) else tuple(imgsz)
+    if len(sides) != 2 or not all(
+        isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= _MAX_SIDE for side in sides
+    ):
+        raise InputError(
+            "bad size", subject="imgsz", expected=f"a side or (height, width), each 1 to {_MAX_SIDE}", got=repr(imgsz)
+        )
+    return sides[0], sides[1]
+
+
+def _find(model: str | Path | bytes) -> tuple[Path | bytes, str]:
+    """The file or the bytes, and what to call them in messages."""
+    if isinstance(model, bytes):
+        return model, "model in memory"
+    path = Path(model)
+    if isinstance(model, str) and not path.suffix and len(path.parts) == 1 and not path.exists():
+        from yoloship.pipeline import releases
+
+        path = releases.resolve(model)
+    return path, str(path)
+
+
+def _is_checkpoint(file: Path | bytes) -> bool:
+    """Whether the content begins like a checkpoint, in either container."""
+    if isinstance(file, bytes):
+        return file.startswith((_ZIP, _PICKLE))
+    try:
+        with file.open("rb") as opened:
+            return opened.read(4).startswith((_ZIP, _PICKLE))
+    except OSError as error:
+        raise SessionError(f"cannot be read: {error.strerror or error}", subject=str(file)) from error
+    except ValueError as error:  # a NUL in the name
+        raise SessionError(f"is no file name: {error}", subject=repr(str(file))) from error
+
+
+def _graph(file: Path | bytes, input_hw: tuple[int, int] | None) -> Path | bytes:
+    """The ONNX graph of a checkpoint, from the cache or built now."""
+
+    def build() -> bytes:
+        from yoloship.checkpoint import read_checkpoint
+        from yoloship.graph import GraphConfig, build_graph, graph_bytes
+
+        config = GraphConfig(input_hw=input_hw, batch=1, input_form="image", output_form="heads")
+        return graph_bytes(build_graph(read_checkpoint(file), config))
+
+    return cached_graph((_sha256(file), input_hw, 1, "image", "heads"), build)
+
+
+def _sha256(file: Path | bytes) -> str:
+    digest = hashlib.sha256()
+    if isinstance(file, bytes):
+        digest.update(file)
+        return digest.hexdigest()
+    try:
+        with file.open("rb") as opened:
+            while chunk := opened.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise SessionError(f"cannot be read: {error.strerror or error}", subject=str(file)) from error
+    return digest.hexdigest()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,136 @@
+"""Many pictures through one detector: results in order, a bounded look-ahead, errors in their place."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from yoloship.errors import InputError, YoloshipError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from yoloship.results import Detections
+
+    Image = npt.NDArray[np.uint8]
+
+_AHEAD: Final = 2
+"""Pictures waiting or finished for each worker, beside the one it works on: enough to ride out a slow one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What became of one source: detections, or the error that it met.
+
+    Attributes:
+        index: Its place among the sources, from 0.
+        source: As it was given.
+        detections: None where there is an error.
+        error: None where there are detections.
+        image: (height, width, 3) uint8 BGR, read only; None unless it was asked for and could be read.
+    """
+
+    index: int
+    source: object
+    detections: Detections | None
+    error: YoloshipError | None
+    image: Image | None = None
+
+    def unwrap(self) -> Detections:
+        """The detections.
+
+        Raises:
+            YoloshipError: the error that the source met.
+        """
+        if self.error is not None:
+            raise self.error
+        assert self.detections is not None
+        return self.detections
+
+
+def in_order(
+    sources: Iterable[object],
+    read: Callable[[object], Image],
+    detect: Callable[[Image], Detections],
+    *,
+    parallel_runs: int,
+    keep_images: bool,
+) -> Iterator[Outcome]:
+    """Read and detect in worker threads, and yield in the order of the sources.
+
+    One worker more than runs under way, so that a picture is read while the model is busy. An error of ours becomes an
+    `Outcome`; any other exception, and one of the iterable itself, is raised here after the results that precede it.
+
+    Args:
+        sources: Drawn from in the consumer's thread, only as far ahead as the workers need.
+        read: From a source to a picture.
+        detect: From a picture to detections.
+        parallel_runs: Calls of `detect` under way at once.
+        keep_images: Whether an `Outcome` carries its picture.
+
+    Yields:
+        One `Outcome` for each source.
+    """
+    workers = parallel_runs + 1 if parallel_runs == 1 else parallel_runs
+    turns = threading.BoundedSemaphore(parallel_runs)
+    stopped = threading.Event()
+
+    def work(index: int, source: object) -> Outcome:
+        image = None
+        try:
+            image = read(source)
+            with turns:
+                if stopped.is_set():
+                    raise InputError("the stream was closed")
+                found = detect(image)
+        except YoloshipError as error:
+            return Outcome(index, source, None, error, image if keep_images else None)
+        return Outcome(index, source, found, None, image if keep_images else None)
+
+    pending: deque[Future[Outcome]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="yoloship")
+    drawn = _Drawn(sources)
+    try:
+        while True:
+            while len(pending) < workers * (1 + _AHEAD) and drawn.advance():
+                pending.append(pool.submit(work, drawn.index, drawn.source))
+            if not pending:
+                break
+            yield pending.popleft().result()
+        if drawn.failure is not None:
+            raise drawn.failure
+    finally:
+        stopped.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Drawn:
+    """Draws from an iterable, and keeps the exception that ends it until the results before it are out."""
+
+    def __init__(self, sources: Iterable[object]) -> None:
+        self._iterator = iter(sources)
+        self._ended = False
+        self.index = -1
+        self.source: object = None
+        self.failure: Exception | None = None
+
+    def advance(self) -> bool:
+        """Whether there is one more; it is then in `source`."""
+        if self._ended:
+            return False
+        try:
+            self.source = next(self._iterator)
+        except StopIteration:
+            self._ended = True
+        except Exception as error:
+            self._ended, self.failure = True, error
+        else:
+            self.index += 1
+        return not self._ended
