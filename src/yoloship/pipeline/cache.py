@@ -8,30 +8,15 @@ be written costs time and no error.
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from yoloship._version import __version__
 from yoloship.errors import OutputError
+from yoloship.pipeline.releases import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-ENVIRONMENT_KEY: Final = "YOLOSHIP_CACHE_DIR"
-
-
-def cache_dir() -> Path:
-    """The folder for what can be made again: `YOLOSHIP_CACHE_DIR`, or the platform's place with ``yoloship`` in it."""
-    if chosen := os.environ.get(ENVIRONMENT_KEY):
-        return Path(chosen)
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "yoloship" / "cache"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "yoloship"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "yoloship"
+    from pathlib import Path
 
 
 def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> Path | bytes:
@@ -47,7 +32,7 @@ def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> P
     """
     key = hashlib.sha256(repr((*made_from, __version__)).encode()).hexdigest()[:32]
     try:
-        folder = cache_dir() / "graphs"
+        folder = cache_folder() / "graphs"
         for path in sorted(folder.glob(f"{key}-*.onnx")):
             if _digest(path) == path.stem.partition("-")[2]:
                 return path

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from yoloship.errors import InputError, SessionError
+from yoloship.pipeline import releases
 from yoloship.pipeline.cache import cached_graph
 from yoloship.pipeline.detector import DEFAULT_SIDE, Detector, ShapeMode
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from yoloship.pipeline.options import DetectOptions
 
 TunedFor: TypeAlias = Literal["latency", "throughput"]
@@ -104,11 +106,7 @@ def _find(model: str | Path | bytes) -> tuple[Path | bytes, str]:
     """The file or the bytes, and what to call them in messages."""
     if isinstance(model, bytes):
         return model, "model in memory"
-    path = Path(model)
-    if isinstance(model, str) and not path.suffix and len(path.parts) == 1 and not path.exists():
-        from yoloship.pipeline import releases
-
-        path = releases.resolve(model)
+    path = releases.resolve(model)
     return path, str(path)
 
 
