@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from yoloship.checkpoint.reader import read_checkpoint
 from yoloship.checkpoint.records import Checkpoint, Module, Opaque, Storage, Tensor, Value
 
-__all__ = ["Checkpoint", "Module", "Opaque", "Storage", "Tensor", "Value"]
+__all__ = ["Checkpoint", "Module", "Opaque", "Storage", "Tensor", "Value", "read_checkpoint"]

@@ -1,0 +1,208 @@
+"""The allow-table: every name that a checkpoint may mention, what we make of it, and why it is safe.
+
+A name in the stream is a string to us. It is looked up here and nowhere else: nothing is imported, no attribute is
+fetched, nothing outside this package's own constructors is called. What is not here is refused when it is mentioned.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from yoloship.checkpoint import arrays, rebuild
+from yoloship.checkpoint.drafts import Context, Draft, Global
+from yoloship.checkpoint.storages import STORAGE_DTYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Make: TypeAlias = Callable[[Context, str, tuple[object, ...]], object]
+
+
+class Entry(NamedTuple):
+    """One admitted name: the constructor of ours that answers a call of it, and why it is admitted."""
+
+    make: Make | None
+    reason: str
+
+
+class Rule(NamedTuple):
+    """All names below one package: they become inert drafts, whatever they are called."""
+
+    prefix: str
+    reason: str
+
+
+def _make_dict(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    """``OrderedDict()``, or of a list of pairs; ours keep their order anyway."""
+    made: dict[object, object] = {}
+    for pair in _items(context, class_path, arguments):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise context.refuse(f"{class_path!r} of something else than pairs")
+        context.check_key(pair[0])
+        made[pair[0]] = pair[1]
+    return made
+
+
+def _make_default_dict(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    """``defaultdict(factory)``: the factory is dropped."""
+    return _make_dict(context, class_path, arguments[1:])
+
+
+def _make_list(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    return list(_items(context, class_path, arguments))
+
+
+def _make_tuple(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    return tuple(_items(context, class_path, arguments))
+
+
+def _make_set(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    items = _items(context, class_path, arguments)
+    for item in items:
+        context.check_key(item)
+    return set(items)
+
+
+def _items(context: Context, class_path: str, arguments: tuple[object, ...]) -> list[object] | tuple[object, ...]:
+    if not arguments:
+        return ()
+    items = arguments[0]
+    if len(arguments) > 1 or not isinstance(items, list | tuple):
+        raise context.refuse(f"{class_path!r} of something else than a list")
+    context.charge(len(items))
+    return items
+
+
+def _make_bytes(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    """``_codecs.encode(text, "latin1")``: how protocol 2 writes bytes."""
+    match arguments:
+        case (str(text), "latin1" | "latin-1"):
+            context.charge(len(text))
+            try:
+                return text.encode("latin-1")
+            except UnicodeEncodeError:
+                raise context.refuse("text that is no Latin-1 where bytes belong") from None
+    raise context.refuse(f"{class_path!r} of something else than Latin-1 text")
+
+
+def _make_empty_bytes(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    """``bytes()``: how protocol 2 writes no bytes; ``bytearray(b"…")``."""
+    match arguments:
+        case ():
+            return b""
+        case (bytes(data),):
+            return data
+    raise context.refuse(f"{class_path!r} of something else than bytes")
+
+
+def _make_attribute(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    """``getattr(module, "forward_fuse")``: a bound method that was saved with its module.
+
+    Nothing is fetched. What stays is the names; the object is left out, because it usually is the very module that
+    holds this attribute.
+    """
+    match arguments:
+        case (Draft() as owner, str(name)):
+            return Draft(class_path, (owner.class_path, name))
+        case (Global() as owner, str(name)):
+            return Draft(class_path, (owner.class_path, name))
+    raise context.refuse(f"{class_path!r} of something else than a module and a name")
+
+
+def _make_object(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    """``_reconstructor(class, object, None)``: how protocols 0 and 1 write what later ones do by NEWOBJ."""
+    match arguments:
+        case (Global(instantiable=True) as kind, Global(class_path="builtins.object" | "__builtin__.object"), None):
+            return Draft(kind.class_path)
+    raise context.refuse(f"{class_path!r} of something else than an inert class")
+
+
+_opaque = rebuild.make_opaque
+
+
+def _table() -> dict[str, Entry]:
+    table = {
+        "collections.OrderedDict": Entry(_make_dict, "torch's tables of submodules and state dicts; becomes a dict"),
+        "collections.defaultdict": Entry(_make_default_dict, "optimizer states; becomes a dict"),
+        "_codecs.encode": Entry(_make_bytes, "how protocol 2 writes bytes; Latin-1 only"),
+        "argparse.Namespace": Entry(_opaque, "training options; inert"),
+        "torch._utils._rebuild_tensor": Entry(rebuild.make_tensor, "a tensor of torch 0.4"),
+        "torch._utils._rebuild_tensor_v2": Entry(rebuild.make_tensor, "a tensor"),
+        "torch._utils._rebuild_tensor_v3": Entry(rebuild.make_tensor_v3, "a tensor over an untyped storage"),
+        "torch._utils._rebuild_parameter": Entry(rebuild.make_parameter, "a trained tensor"),
+        "torch._utils._rebuild_parameter_with_state": Entry(rebuild.make_parameter, "a trained tensor with attributes"),
+        "torch._tensor._rebuild_from_type_v2": Entry(rebuild.make_of_type, "a tensor with attributes"),
+        "torch.Size": Entry(rebuild.make_size, "a shape; becomes a tuple"),
+        "torch.device": Entry(_opaque, "where a tensor was; inert"),
+        "numpy.ndarray": Entry(None, "argument of _reconstruct; mentioned only"),
+        "numpy.dtype": Entry(arrays.make_dtype, "an element type; plain numbers only, others stay opaque"),
+        "datetime.datetime": Entry(_opaque, "when training ended; inert"),
+        "datetime.date": Entry(_opaque, "a day; inert"),
+        "datetime.timedelta": Entry(_opaque, "a duration; inert"),
+        "datetime.timezone": Entry(_opaque, "a time zone; inert"),
+        "types.SimpleNamespace": Entry(_opaque, "options; inert"),
+    }
+    for module in ("numpy.core", "numpy._core"):
+        table[f"{module}.multiarray.scalar"] = Entry(arrays.make_scalar, "a number; becomes a Python one")
+        table[f"{module}.multiarray._reconstruct"] = Entry(arrays.make_array, "an array; rebuilt from its bytes")
+        table[f"{module}.numeric._frombuffer"] = Entry(arrays.make_from_buffer, "an array as protocol 5 writes it")
+    for module in ("__builtin__", "builtins"):
+        table[f"{module}.set"] = Entry(_make_set, "names of buffers; becomes a frozenset")
+        table[f"{module}.frozenset"] = Entry(_make_set, "as set")
+        table[f"{module}.list"] = Entry(_make_list, "a list")
+        table[f"{module}.tuple"] = Entry(_make_tuple, "a tuple")
+        table[f"{module}.dict"] = Entry(_make_dict, "a dict")
+        table[f"{module}.bytes"] = Entry(_make_empty_bytes, "no bytes, as protocol 2 writes them")
+        table[f"{module}.bytearray"] = Entry(_make_empty_bytes, "bytes")
+        table[f"{module}.getattr"] = Entry(
+            _make_attribute, "a bound method of a fused layer; the name only, not fetched"
+        )
+        table[f"{module}.object"] = Entry(None, "argument of _reconstructor; mentioned only")
+        table[f"{module}.slice"] = Entry(_opaque, "inert")
+        table[f"{module}.range"] = Entry(_opaque, "inert")
+        table[f"{module}.complex"] = Entry(_opaque, "inert")
+    for module in ("copyreg", "copy_reg"):
+        table[f"{module}._reconstructor"] = Entry(_make_object, "an instance as protocols 0 and 1 write it; inert")
+    for module in ("pathlib", "pathlib._local"):
+        for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"):
+            table[f"{module}.{name}"] = Entry(_opaque, "a path of the training machine; inert, never opened")
+    for name in STORAGE_DTYPES:
+        table[name] = Entry(None, "element type of a storage; mentioned only")
+    for name in (*rebuild.TORCH_DTYPES, "torch.uint16", "torch.uint32", "torch.uint64", "torch.complex64"):
+        table[name] = Entry(None, "an element type; mentioned only")
+    for name in ("torch.contiguous_format", "torch.channels_last", "torch.preserve_format", "torch.strided"):
+        table[name] = Entry(None, "a memory layout; mentioned only")
+    return table
+
+
+ALLOWED: Mapping[str, Entry] = MappingProxyType(_table())
+"""By class path."""
+
+RULES: tuple[Rule, ...] = (
+    Rule("models.", "the training repository's modules, and blocks that people add to it"),
+    Rule("utils.", "its helpers, some of which are modules"),
+    Rule("yolov5.", "the same repository installed as a package"),
+    Rule("ultralytics.", "YOLOv5 models saved by the later package"),
+    Rule("torch.nn.", "torch's own modules"),
+    Rule("torchvision.", "backbones and blocks of classification models"),
+)
+"""Packages whose classes become inert drafts.
+
+A rule is as safe as an entry, because a name under it is never resolved: a draft is a string beside its state, the
+only thing that can be done with it is to instantiate and fill it, and calling it (REDUCE) is refused. So the name of
+an unknown block can reach the graph builder, which says where in the network it stands.
+"""
+
+_CLASS_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+", re.ASCII)
+
+
+def find(class_path: str) -> Global | None:
+    """The inert stand-in for a name, or None where it is not admitted."""
+    entry = ALLOWED.get(class_path)
+    if entry is not None:
+        return Global(class_path, entry.make)
+    if class_path.startswith(tuple(rule.prefix for rule in RULES)) and _CLASS_PATH.fullmatch(class_path):
+        return Global(class_path, instantiable=True)
+    return None

@@ -1,0 +1,66 @@
+"""How much a checkpoint may ask for before it is refused.
+
+Every figure is far above what the largest real file needs (an unstripped yolov5x6 training state: about 400 000 opcodes, 1 MB of
+pickle, 2 000 modules) and low enough that a refusal costs little memory and a few seconds at most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds, checked before memory is taken.
+
+    Attributes:
+        pickle_bytes: Length of one pickle stream.
+        opcodes: Instructions in it; with `string_bytes` this bounds the memory that objects take.
+        string_bytes: One text or byte string.
+        text_bytes: All strings together.
+        integer_bytes: One integer; real ones fit in 16.
+        line_bytes: One line argument of a text opcode.
+        name_chars: A module and class name, a storage key.
+        copied_items: Elements and bytes copied by constructors, which may be asked to copy one object many times.
+        plain_keys: Dictionary keys and set members other than strings: their hashes can be made to collide.
+        nesting: Levels of containers within containers in what is handed out.
+        modules: Modules in the tree, a shared one counted at each place.
+        values: Values in all attributes and metadata, a shared one counted at each place.
+        dimensions: Axes of a tensor.
+        tensor_elements: Elements of a tensor that its storage really holds.
+        expanded_elements: Elements of a tensor that repeats its storage (stride 0).
+        members: Files in a zip container.
+        directory_bytes: The zip's directory.
+        inflated_bytes: What all compressed members of a zip claim to hold, together.
+        class_names: Classes.
+    """
+
+    pickle_bytes: int = 32 << 20
+    opcodes: int = 2_000_000
+    string_bytes: int = 4 << 20
+    text_bytes: int = 32 << 20
+    integer_bytes: int = 64
+    line_bytes: int = 4096
+    name_chars: int = 400
+    copied_items: int = 16_000_000
+    plain_keys: int = 200_000
+    nesting: int = 100
+    modules: int = 20_000
+    values: int = 2_000_000
+    dimensions: int = 16
+    tensor_elements: int = 1 << 34
+    expanded_elements: int = 1 << 24
+    members: int = 65_536
+    directory_bytes: int = 16 << 20
+    inflated_bytes: int = 1 << 30
+    class_names: int = 100_000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"limit {field.name} must be a positive integer, got {value!r}")
+
+
+LIMITS = Limits()
+"""The limits that `read_checkpoint` applies."""
