@@ -7,11 +7,13 @@ reads untrusted text, so `ModelInfo.from_json` checks every field.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Task: TypeAlias = Literal["detect", "segment", "classify"]
 InputForm: TypeAlias = Literal["float", "image"]
@@ -67,6 +69,11 @@ class ModelInfo:
     checkpoint_sha256: str | None = None
     producer: str = ""
 
+    @property
+    def size_multiple(self) -> int:
+        """See the function of that name."""
+        return size_multiple(self.strides)
+
     def to_json(self) -> str:
         """One line of JSON, keys sorted, so that equal records give equal bytes."""
         return json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -121,6 +128,17 @@ class ModelInfo:
         return info
 
 
+def size_multiple(strides: Iterable[int]) -> int:
+    """What the input's height and width are multiples of, in pixels.
+
+    At least 32, whatever the levels: a network that ends at stride 16 still goes down to 32 inside.
+
+    Args:
+        strides: Of the levels, in pixels.
+    """
+    return max(32, *strides)
+
+
 class _Reader:
     """Takes fields out of a decoded JSON object, checking each."""
 
@@ -168,7 +186,7 @@ class _Reader:
 
     def anchors(self) -> Anchors:
         value = self._data.get("anchors")
-        shape = "levels of (width, height) pairs, finite and positive"
+        shape = "levels of (width, height) pairs, finite and not negative"
         if not isinstance(value, list) or len(value) > MAX_LEVELS:
             raise self.wrong("anchors", shape)
         for level in value:
@@ -208,4 +226,4 @@ def _is_int(value: object, low: int, high: int) -> bool:
 
 
 def _is_extent(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e9

@@ -1,1 +1,9 @@
 """Writing the ONNX graph from a module tree, and reading what an ONNX file says about itself."""
+
+from __future__ import annotations
+
+from yoloship.graph.build import build_graph, model_info
+from yoloship.graph.config import GraphConfig, nearest_sizes
+from yoloship.graph.file import graph_bytes
+
+__all__ = ["GraphConfig", "build_graph", "graph_bytes", "model_info", "nearest_sizes"]

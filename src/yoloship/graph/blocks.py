@@ -1,0 +1,249 @@
+"""The blocks that YOLOv5 networks are made of, and `emit`, which finds the writer for any module.
+
+What a block computes follows from the papers that it comes from and from the reference outputs in the tests. A class
+whose meaning changed between releases (MixConv2d: with and without a shortcut) is refused rather than guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from yoloship.graph import activations
+from yoloship.graph.attention import transformer
+from yoloship.graph.convolution import (
+    after_space_to_depth,
+    emit_convolution,
+    is_norm,
+    read_conv_norm,
+    read_norm,
+    scaled,
+    takes_space_to_depth,
+)
+from yoloship.graph.layers import LAYERS, max_pool, transposed_convolution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from yoloship.graph.builder import Builder
+    from yoloship.graph.ir import Wire
+    from yoloship.graph.part import Part
+
+    Block: TypeAlias = Callable[[Builder, Part, Wire], Wire]
+    Join: TypeAlias = Callable[[Builder, Part, Sequence[Wire]], Wire]
+
+_YOLO_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.(?:common|experimental)\.\w+")
+
+
+def emit(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
+    """Write any module.
+
+    Args:
+        builder: Takes the nodes.
+        part: The module.
+        inputs: What it is called with: one value, or several for what joins.
+
+    Raises:
+        GraphError: the class is unknown, or this one of its kind cannot be written.
+    """
+    builder.visit(part)
+    path, name = part.module.class_path, part.module.class_name
+    yolo = _YOLO_PATH.fullmatch(path) is not None
+    if yolo and name in JOINS:
+        return JOINS[name](builder, part, inputs)
+    block = BLOCKS.get(name) if yolo else None
+    if block is None and path.startswith("torch.nn."):
+        block = CONTAINERS.get(name) or LAYERS.get(name)
+    if block is None:
+        block = activations.find(part)
+    if block is None:
+        raise part.error("is no block that this version can build", hint="nothing was guessed")
+    if len(inputs) != 1:
+        raise part.error("takes one input", got=len(inputs))
+    return block(builder, part, inputs[0])
+
+
+def add(builder: Builder, part: Part, first: Wire, second: Wire, name: str | None = None) -> Wire:
+    """Write a sum of two values of one shape."""
+    if first.shape != second.shape:
+        raise part.error("adds values of two shapes", expected=str(first.shape), got=second.shape)
+    return builder.node("Add", name or part.place, (first, second), first.shape)
+
+
+def concat(builder: Builder, part: Part, values: Sequence[Wire], name: str | None = None) -> Wire:
+    """Write a concatenation along the channels."""
+    first = values[0]
+    for value in values:
+        if value.hw != first.hw:
+            raise part.error("joins maps of two sizes", expected=str(first.hw), got=value.hw)
+    channels = sum(value.channels for value in values)
+    return builder.node("Concat", name or f"{part.place}.concat", values, (first.shape[0], channels, *first.hw), axis=1)
+
+
+def _sequential(builder: Builder, part: Part, x: Wire) -> Wire:
+    for child in part.parts():
+        x = emit(builder, child, (x,))
+    return x
+
+
+def _conv(builder: Builder, part: Part, x: Wire) -> Wire:
+    """Convolution, batch-norm (gone where the model was fused), activation."""
+    conv = part.child("conv")
+    convolution = read_conv_norm(conv, part.optional_child("bn"))
+    return activations.activate(builder, part.child("act"), emit_convolution(builder, conv, convolution, x))
+
+
+def _shortcut(builder: Builder, part: Part, x: Wire) -> Wire:
+    """cv1, cv2 and, where `add` says so, what went in."""
+    y = emit(builder, part.child("cv2"), (emit(builder, part.child("cv1"), (x,)),))
+    return add(builder, part, x, y, f"{part.place}.add") if part.flag("add") else y
+
+
+def _csp(builder: Builder, part: Part, x: Wire) -> Wire:
+    """Wang et al., CSPNet, 2019, as BottleneckCSP: batch-norm and activation after the two ways have joined.
+
+    The batch-norm falls apart into the two convolutions before it.
+    """
+    deep = emit(builder, part.child("m"), (emit(builder, part.child("cv1"), (x,)),))
+    ways = ((part.child("cv3"), deep), (part.child("cv2"), x))
+    convolutions = [read_conv_norm(conv, None) for conv, _ in ways]
+    norm = part.child("bn")
+    if not is_norm(norm):
+        raise norm.error("is not supported in this place", expected="torch.nn.BatchNorm2d")
+    scale, shift = read_norm(norm, sum(c.out_channels for c in convolutions))
+    values, start = [], 0
+    for (conv, value), convolution in zip(ways, convolutions, strict=True):
+        rows = slice(start, start + convolution.out_channels)
+        start = rows.stop
+        values.append(emit_convolution(builder, conv, scaled(convolution, scale[rows], shift[rows]), value))
+    y = activations.activate(builder, part.child("act"), concat(builder, part, values))
+    return emit(builder, part.child("cv4"), (y,))
+
+
+def _c3(builder: Builder, part: Part, x: Wire) -> Wire:
+    """CSP with three convolutions; its variants (C3TR, C3Ghost, C3SPP, C3x) differ in what `m` holds."""
+    deep = emit(builder, part.child("m"), (emit(builder, part.child("cv1"), (x,)),))
+    side = emit(builder, part.child("cv2"), (x,))
+    return emit(builder, part.child("cv3"), (concat(builder, part, (deep, side)),))
+
+
+def _spp(builder: Builder, part: Part, x: Wire) -> Wire:
+    """He et al., Spatial Pyramid Pooling, 2014: pools of several sizes side by side."""
+    x = emit(builder, part.child("cv1"), (x,))
+    pools = [emit(builder, pool, (x,)) for pool in part.child("m").parts()]
+    return emit(builder, part.child("cv2"), (concat(builder, part, (x, *pools)),))
+
+
+def _sppf(builder: Builder, part: Part, x: Wire) -> Wire:
+    """The same by one pool three times in a row."""
+    values = [emit(builder, part.child("cv1"), (x,))]
+    pool = part.child("m")
+    if pool.module.class_name != "MaxPool2d":
+        raise pool.error("is not supported in this place", expected="torch.nn.MaxPool2d")
+    for index in range(3):
+        values.append(max_pool(builder, pool, values[-1], f"{pool.place}.{index}"))  # noqa: PERF401 - reads itself
+    return emit(builder, part.child("cv2"), (concat(builder, part, values),))
+
+
+def _focus(builder: Builder, part: Part, x: Wire) -> Wire:
+    """Four interleaved quarters of the picture, stacked, then a convolution: one with a larger kernel does both."""
+    inner = part.child("conv")
+    conv = inner.child("conv")
+    if _YOLO_PATH.fullmatch(inner.module.class_path) is None or BLOCKS.get(inner.module.class_name) is not _conv:
+        raise inner.error("is not supported in this place", expected="models.common.Conv")
+    if any(extent % 2 for extent in x.hw):
+        raise part.error("takes maps of even height and width", got=x.hw)
+    convolution = read_conv_norm(conv, inner.optional_child("bn"))
+    if not takes_space_to_depth(convolution):
+        raise conv.error("is not supported in this place", expected="no groups, no dilation")
+    y = emit_convolution(builder, conv, after_space_to_depth(convolution), x)
+    return activations.activate(builder, inner.child("act"), y)
+
+
+def _contract(builder: Builder, part: Part, x: Wire) -> Wire:
+    """Cells of gain x gain pixels into channels, which is ONNX's SpaceToDepth."""
+    gain, (height, width) = part.integer("gain", 1), x.hw
+    if height % gain or width % gain:
+        raise part.error(f"takes maps whose sides are multiples of {gain}", got=x.hw)
+    shape = (x.shape[0], x.channels * gain**2, height // gain, width // gain)
+    return builder.node("SpaceToDepth", part.place, (x,), shape, blocksize=gain)
+
+
+def _expand(builder: Builder, part: Part, x: Wire) -> Wire:
+    """The inverse, ONNX's DepthToSpace in its DCR order."""
+    gain, (height, width) = part.integer("gain", 1), x.hw
+    if x.channels % gain**2:
+        raise part.error(f"takes channels in multiples of {gain**2}", got=x.channels)
+    shape = (x.shape[0], x.channels // gain**2, height * gain, width * gain)
+    return builder.node("DepthToSpace", part.place, (x,), shape, blocksize=gain, mode="DCR")
+
+
+def _ghost_conv(builder: Builder, part: Part, x: Wire) -> Wire:
+    """Han et al., GhostNet, 2020: half of the channels are cheap functions of the other half."""
+    primary = emit(builder, part.child("cv1"), (x,))
+    return concat(builder, part, (primary, emit(builder, part.child("cv2"), (primary,))))
+
+
+def _ghost_bottleneck(builder: Builder, part: Part, x: Wire) -> Wire:
+    y = emit(builder, part.child("conv"), (x,))
+    return add(builder, part, y, emit(builder, part.child("shortcut"), (x,)), f"{part.place}.add")
+
+
+def _transformer(builder: Builder, part: Part, x: Wire) -> Wire:
+    if part.optional_child("conv") is not None:
+        x = emit(builder, part.child("conv"), (x,))
+    return transformer(builder, part, x)
+
+
+def _concat(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
+    part.require("d", 1)
+    return concat(builder, part, inputs, part.place)
+
+
+def _sum(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
+    """x0 + Σ 2σ(w_i)·x_i, or the plain sum: Tan et al., EfficientDet, 2019, section 3.3, in this family's form."""
+    weights = np.ones(len(inputs) - 1)
+    if part.flag("weight"):
+        weights = 2 / (1 + np.exp(-part.array("w", len(inputs) - 1)))
+    total = inputs[0]
+    for index, (weight, value) in enumerate(zip(weights, inputs[1:], strict=True), start=1):
+        if part.flag("weight"):
+            factor = builder.constant(f"{part.place}.w.{index}", weight)
+            value = builder.node("Mul", f"{part.place}.mul.{index}", (value, factor), value.shape)  # noqa: PLW2901
+        total = add(builder, part, total, value, f"{part.place}.add.{index}")
+    return total
+
+
+CONTAINERS: Mapping[str, Block] = MappingProxyType({"Sequential": _sequential})
+"""By class name, of torch.nn."""
+
+BLOCKS: Mapping[str, Block] = MappingProxyType(
+    {
+        "Conv": _conv,
+        "DWConv": _conv,
+        "DWConvTranspose2d": transposed_convolution,
+        "Bottleneck": _shortcut,
+        "CrossConv": _shortcut,
+        "BottleneckCSP": _csp,
+        "C3": _c3,
+        "C3TR": _c3,
+        "C3Ghost": _c3,
+        "C3SPP": _c3,
+        "C3x": _c3,
+        "SPP": _spp,
+        "SPPF": _sppf,
+        "Focus": _focus,
+        "Contract": _contract,
+        "Expand": _expand,
+        "GhostConv": _ghost_conv,
+        "GhostBottleneck": _ghost_bottleneck,
+        "TransformerBlock": _transformer,
+    }
+)
+"""By class name, of ``models.common`` and ``models.experimental``; each takes and gives one value."""
+
+JOINS: Mapping[str, Join] = MappingProxyType({"Concat": _concat, "Sum": _sum})
+"""By class name; these take several values."""

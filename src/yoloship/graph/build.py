@@ -1,0 +1,149 @@
+"""From a checkpoint to a graph: walking the network's layers in order, each fed from those before it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from yoloship._version import __version__
+from yoloship.errors import GraphError
+from yoloship.graph.blocks import emit
+from yoloship.graph.builder import Builder
+from yoloship.graph.heads import Head, emit_maps, emit_outputs, read_head
+from yoloship.graph.part import Part
+from yoloship.graph.preprocess import emit_input
+from yoloship.graph.serialize import to_onnx
+from yoloship.model import METADATA_KEY, ModelInfo, size_multiple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import onnx
+
+    from yoloship.checkpoint import Checkpoint
+    from yoloship.graph.config import GraphConfig
+    from yoloship.graph.ir import Graph, Wire
+
+FAMILY = "yolov5"
+_DETECT_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.yolo\.Detect")
+
+
+def build_graph(checkpoint: Checkpoint, config: GraphConfig) -> onnx.ModelProto:
+    """Write the ONNX graph of a trained detector, with its metadata.
+
+    Args:
+        checkpoint: As read; its weights are folded in float64 and rounded to float32.
+        config: Input and output form, sizes.
+
+    Returns:
+        A model that passes `onnx.checker`. The input is ``images``. Outputs: ``output0`` for `raw`; ``head0``,
+        ``head1``, … finest first for `heads`; ``boxes_xyxy``, ``scores``, ``class_ids`` for `compact`.
+
+    Raises:
+        GraphError: a block or an option that cannot be written, named with its place; a size that does not fit.
+        CheckpointError: a tensor's bytes are damaged.
+    """
+    head = _head(checkpoint)
+    info = _model_info(checkpoint, config, head)
+    return to_onnx(trace(checkpoint, config, head), _metadata(info))
+
+
+def trace(checkpoint: Checkpoint, config: GraphConfig, head: Head) -> Graph:
+    """Write the network as records, before any library's format; see `build_graph`."""
+    multiple = size_multiple(head.strides)
+    config.check_multiple(multiple)
+    # Sides that differ, and are no multiples of twice the multiple, so that a mix-up or a mismatch cannot hide.
+    probe_hw = config.input_hw or (3 * multiple, 5 * multiple)
+    builder = Builder(dynamic_hw=config.input_hw is None)
+    picture = emit_input(builder, config, probe_hw)
+    layers = _layers(checkpoint)
+    values: list[Wire] = []
+    for layer in layers[:-1]:
+        values.append(emit(builder, layer, _inputs(layer, values, picture)))  # noqa: PERF401 - reads itself
+    maps = emit_maps(builder, head, _inputs(layers[-1], values, picture), probe_hw)
+    emit_outputs(builder, config, head, maps)
+    return builder.finish(checkpoint.name)
+
+
+def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
+    """What `build_graph` with the same arguments embeds.
+
+    Raises:
+        GraphError: the checkpoint is no detector whose head can be read.
+    """
+    return _model_info(checkpoint, config, _head(checkpoint))
+
+
+def _model_info(checkpoint: Checkpoint, config: GraphConfig, head: Head) -> ModelInfo:
+    if len(checkpoint.class_names) != head.classes:
+        raise head.part.error(
+            "has another number of class names", expected=str(head.classes), got=len(checkpoint.class_names)
+        )
+    return ModelInfo(
+        task="detect",
+        family=FAMILY,
+        class_names=checkpoint.class_names,
+        strides=tuple(sorted(head.strides)),
+        anchors=head.anchors_finest_first,
+        input_form=config.input_form,
+        output_form=config.output_form,
+        input_hw=config.input_hw or (None, None),
+        batch=config.batch,
+        precision="float32",
+        checkpoint_sha256=checkpoint.sha256,
+        producer=f"yoloship {__version__}",
+    )
+
+
+def _metadata(info: ModelInfo) -> dict[str, str]:
+    """Ours, and what Ultralytics' tools look for: names by id, the largest stride, task, size, batch."""
+    height, width = info.input_hw
+    return {
+        METADATA_KEY: info.to_json(),
+        "names": repr(dict(enumerate(info.class_names))),
+        "stride": str(max(info.strides)),
+        "task": info.task,
+        "imgsz": repr([height or 640, width or 640]),
+        "batch": str(info.batch or 1),
+    }
+
+
+def _layers(checkpoint: Checkpoint) -> tuple[Part, ...]:
+    """The network's layers in order, the head last."""
+    if checkpoint.task != "detect":
+        raise GraphError(
+            f"is a {checkpoint.task} model, which cannot be built: not yet",
+            subject=checkpoint.name,
+            hint="detection models can",
+        )
+    root = Part(checkpoint.module, "", checkpoint.name)
+    layers = root.child("model").parts()
+    if not layers:
+        raise root.error("has no layers")
+    return layers
+
+
+def _head(checkpoint: Checkpoint) -> Head:
+    part = _layers(checkpoint)[-1]
+    if _DETECT_PATH.fullmatch(part.module.class_path) is None:
+        raise part.error("is no head that this version can build", expected="models.yolo.Detect")
+    return read_head(part)
+
+
+def _inputs(layer: Part, values: Sequence[Wire], picture: Wire) -> tuple[Wire, ...]:
+    """What a layer takes, by its attribute `f`: −1 is the layer before, others count from the first or the last."""
+    given = layer.value("f")
+    sources = given if isinstance(given, list | tuple) else [given]
+    wires = []
+    for source in sources:
+        if isinstance(source, bool) or not isinstance(source, int):
+            raise layer.error("bad 'f'", expected="numbers of layers", got=given)
+        if source == -1 and not values:
+            wires.append(picture)
+        elif -len(values) <= source < len(values):
+            wires.append(values[source])
+        else:
+            raise layer.error("takes from a layer that is not before it", expected=f"below {len(values)}", got=given)
+    if not wires:
+        raise layer.error("takes nothing", expected="at least one layer in 'f'")
+    return tuple(wires)

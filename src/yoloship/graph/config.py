@@ -1,0 +1,81 @@
+"""What graph is asked for: `GraphConfig`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+from yoloship.errors import GraphError
+from yoloship.model import MAX_SIDE, InputForm, OutputForm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OUTPUT_FORMS: tuple[OutputForm, ...] = ("heads", "raw", "compact")
+"""Those that can be built today."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphConfig:
+    """The choices a graph leaves open; each is independent of the others.
+
+    Attributes:
+        input_hw: (height, width) in model pixels, fixed in the graph; None leaves both open.
+        batch: Pictures a run; None leaves it open.
+        input_form: See `yoloship.model.InputForm`.
+        output_form: See `yoloship.model.OutputForm`.
+
+    Raises:
+        GraphError: a value outside its range.
+    """
+
+    input_hw: tuple[int, int] | None = (640, 640)
+    batch: int | None = 1
+    input_form: InputForm = "float"
+    output_form: OutputForm = "raw"
+
+    def __post_init__(self) -> None:
+        if self.input_hw is not None and (
+            not isinstance(self.input_hw, tuple) or len(self.input_hw) != 2 or not all(map(_is_extent, self.input_hw))
+        ):
+            raise _refused("input_hw", f"None or (height, width), each 1 to {MAX_SIDE}", self.input_hw)
+        if self.batch is not None and not _is_extent(self.batch):
+            raise _refused("batch", f"None or 1 to {MAX_SIDE}", self.batch)
+        if self.input_form not in get_args(InputForm):
+            raise _refused("input_form", " or ".join(get_args(InputForm)), self.input_form)
+        if self.output_form not in OUTPUT_FORMS:
+            raise _refused("output_form", f"one of {', '.join(OUTPUT_FORMS)}", self.output_form)
+
+    def check_multiple(self, multiple: int) -> None:
+        """Refuse a fixed size that the network's downsampling does not divide.
+
+        Args:
+            multiple: In pixels; both sides must be multiples of it.
+
+        Raises:
+            GraphError: one is not; the nearest valid sizes are named.
+        """
+        if self.input_hw is None or all(side % multiple == 0 for side in self.input_hw):
+            return
+        raise GraphError(
+            f"input size is no multiple of {multiple}",
+            subject="input_hw",
+            expected=" or ".join(f"{h}x{w}" for h, w in nearest_sizes(self.input_hw, multiple)),
+            got="{}x{}".format(*self.input_hw),
+        )
+
+
+def nearest_sizes(input_hw: Sequence[int], multiple: int) -> tuple[tuple[int, int], ...]:
+    """The next (height, width) in multiples below and above, without those of no extent; pixels, no doubles."""
+    below = tuple(side // multiple * multiple for side in input_hw)
+    above = tuple(-(-side // multiple) * multiple for side in input_hw)
+    sizes = ((below[0], below[1]), (above[0], above[1]))
+    return tuple(dict.fromkeys(size for size in sizes if min(size) > 0))
+
+
+def _is_extent(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SIDE
+
+
+def _refused(name: str, expected: str, got: object) -> GraphError:
+    return GraphError("not a value it can have", subject=name, expected=expected, got=repr(got)[:60])

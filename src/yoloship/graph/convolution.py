@@ -1,0 +1,182 @@
+"""Convolutions with what stands around them folded in: batch-norm, the normalising of pictures, space-to-depth.
+
+All folding is float64; `Builder.constant` rounds once, to float32, at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from yoloship.graph.builder import Builder
+    from yoloship.graph.ir import Wire
+    from yoloship.graph.part import Part
+
+    Array = npt.NDArray[np.float64]
+
+
+class Window(Protocol):
+    """How something slides over a value: each (vertical, horizontal)."""
+
+    @property
+    def stride(self) -> tuple[int, int]: ...  # noqa: D102 - named in the class
+    @property
+    def padding(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def dilation(self) -> tuple[int, int]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """What a 2-D convolution is.
+
+    Attributes:
+        weight: (out, in / groups, kh, kw).
+        bias: (out,) or None.
+        stride: (vertical, horizontal), as are the next two.
+        padding: On each side.
+        dilation: Of the kernel.
+        groups: That channels fall into.
+    """
+
+    weight: Array
+    bias: Array | None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def out_channels(self) -> int:
+        """First extent of the weight."""
+        return self.weight.shape[0]
+
+
+def read_convolution(part: Part) -> Convolution:
+    """Read a torch.nn Conv2d. Its shape is that of its weight; `in_channels` and the like go stale when pruned."""
+    part.require("padding_mode", "zeros")
+    weight = part.array("weight", None, None, None, None)
+    groups = part.integer("groups", 1, 1 << 20)
+    if weight.shape[0] % groups:
+        raise part.error("groups do not divide the output channels", got=f"{weight.shape[0]} in {groups} groups")
+    if part.module.attributes.get("padding") == "valid":
+        padding = (0, 0)
+    else:
+        padding = part.pair("padding")
+    return Convolution(
+        weight,
+        part.optional_array("bias", weight.shape[0]),
+        part.pair("stride", 1),
+        padding,
+        part.pair("dilation", 1),
+        groups,
+    )
+
+
+def read_norm(part: Part, channels: int) -> tuple[Array, Array]:
+    """Read a torch.nn BatchNorm2d as y = scale·x + shift.
+
+    Returns:
+        scale and shift, each (channels,) float64.
+    """
+    mean = part.array("running_mean", channels)
+    variance = part.array("running_var", channels)
+    spread = variance + part.number("eps")
+    if (spread <= 0).any():
+        raise part.error("running_var is negative", hint="the training has diverged")
+    scale = 1.0 / np.sqrt(spread)
+    gamma = part.optional_array("weight", channels)
+    beta = part.optional_array("bias", channels)
+    if gamma is not None:
+        scale *= gamma
+    shift = -mean * scale
+    return scale, shift if beta is None else shift + beta
+
+
+def scaled(convolution: Convolution, scale: Array, shift: Array) -> Convolution:
+    """The convolution followed by scale·y + shift."""
+    bias = shift if convolution.bias is None else convolution.bias * scale + shift
+    return replace(convolution, weight=convolution.weight * scale[:, None, None, None], bias=bias)
+
+
+def is_norm(part: Part) -> bool:
+    """Whether this is torch's batch-norm and nothing that merely bears the name ``bn``."""
+    path = part.module.class_path
+    return path.startswith("torch.nn.") and part.module.class_name in {"BatchNorm2d", "SyncBatchNorm"}
+
+
+def read_conv_norm(conv: Part, norm: Part | None) -> Convolution:
+    """Read a Conv2d and the batch-norm after it, if there is one, as one convolution."""
+    if conv.module.class_name != "Conv2d" or not conv.module.class_path.startswith("torch.nn."):
+        raise conv.error("is not supported in this place", expected="torch.nn.Conv2d")
+    convolution = read_convolution(conv)
+    if norm is None:
+        return convolution
+    if not is_norm(norm):
+        raise norm.error("is not supported in this place", expected="torch.nn.BatchNorm2d")
+    return scaled(convolution, *read_norm(norm, convolution.out_channels))
+
+
+def takes_space_to_depth(convolution: Convolution) -> bool:
+    """Whether `after_space_to_depth` can be done."""
+    return convolution.dilation == (1, 1) and convolution.groups == 1 and convolution.weight.shape[1] % 4 == 0
+
+
+def after_space_to_depth(convolution: Convolution) -> Convolution:
+    """One convolution on the picture that equals this one on its four interleaved quarters.
+
+    The quarters are the pixels at (even, even), (odd, even), (even, odd), (odd, odd) rows and columns, their channels
+    one after the other, as YOLOv5's Focus stacks them. Tap (i, j) of quarter (dy, dx) is tap (2i + dy, 2j + dx) of a
+    kernel twice as large with twice the stride and padding.
+    """
+    out, stacked, kh, kw = convolution.weight.shape
+    quarters = convolution.weight.reshape(out, 2, 2, stacked // 4, kh, kw)  # dx, dy
+    weight = quarters.transpose(0, 3, 4, 2, 5, 1).reshape(out, stacked // 4, 2 * kh, 2 * kw)
+    (sy, sx), (py, px) = convolution.stride, convolution.padding
+    return replace(convolution, weight=weight, stride=(2 * sy, 2 * sx), padding=(2 * py, 2 * px))
+
+
+def emit_convolution(builder: Builder, part: Part, convolution: Convolution, x: Wire) -> Wire:
+    """Write a Conv node named after `part`; a picture's normalisation goes into the weights."""
+    weight, groups = convolution.weight, convolution.groups
+    if len(x.shape) != 4 or x.channels != weight.shape[1] * groups:
+        got = f"{x.channels}" if len(x.shape) == 4 else f"a value of shape {x.shape}"
+        raise part.error("takes another number of channels", expected=f"{weight.shape[1] * groups}", got=got)
+    if x.pending is not None and groups == 1:
+        weight = weight[:, list(x.pending.channels)] * x.pending.scale
+        inputs = [x]
+    else:
+        inputs = [builder.settle(x)]
+    hw = slide(part, x, weight.shape[2:], convolution)
+    inputs.append(builder.constant(f"{part.place}.weight", weight))
+    if convolution.bias is not None:
+        inputs.append(builder.constant(f"{part.place}.bias", convolution.bias))
+    (py, px), shape = convolution.padding, (x.shape[0], convolution.out_channels, *hw)
+    return builder.unsettled(
+        "Conv",
+        part.place,
+        inputs,
+        (shape,),
+        kernel_shape=weight.shape[2:],
+        strides=convolution.stride,
+        pads=(py, px, py, px),
+        dilations=convolution.dilation,
+        group=groups,
+    )[0]
+
+
+def slide(part: Part, x: Wire, kernel: tuple[int, ...], window: Window) -> tuple[int, int]:
+    """Height and width of what a window yields as it slides over a value: the floor form of torch's documentation."""
+    sizes = []
+    for axis in range(2):
+        reach = window.dilation[axis] * (kernel[axis] - 1) + 1
+        room = x.hw[axis] + 2 * window.padding[axis] - reach
+        if room < 0:
+            raise part.error("window is larger than its input", expected=f"at least {reach}", got=x.hw[axis])
+        sizes.append(room // window.stride[axis] + 1)
+    return sizes[0], sizes[1]

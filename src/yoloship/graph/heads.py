@@ -1,0 +1,277 @@
+"""The detection head: reading it, and writing each output form.
+
+xy = (2σ(t) − 0.5 + grid)·stride, wh = (2σ(t))²·anchor, score = σ(objectness)·σ(class). Grids are computed from the
+maps' sizes and anchors from `anchors` × `stride`: the file's own `grid` and `anchor_grid` may be stale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from yoloship.graph.convolution import emit_convolution, read_convolution
+from yoloship.graph.preprocess import BATCH, HEIGHT, WIDTH
+from yoloship.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yoloship.graph.builder import Builder
+    from yoloship.graph.config import GraphConfig
+    from yoloship.graph.convolution import Array
+    from yoloship.graph.ir import Wire
+    from yoloship.graph.part import Part
+    from yoloship.model import Anchors
+    from yoloship.tensors import Axis
+
+MAX_LEVELS = 16
+MAX_CLASSES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a Detect module says about itself.
+
+    Attributes:
+        part: The module.
+        classes: How many.
+        strides: Model pixels per cell of each level, in the module's own order.
+        anchors: (levels, anchors, 2) width and height in model pixels, in the same order.
+    """
+
+    part: Part
+    classes: int
+    strides: tuple[int, ...]
+    anchors: Array
+
+    @property
+    def finest_first(self) -> tuple[int, ...]:
+        """The levels' places, finest first. The first release has the coarsest first."""
+        return tuple(sorted(range(len(self.strides)), key=self.strides.__getitem__))
+
+    @property
+    def anchors_finest_first(self) -> Anchors:
+        """As `ModelInfo` has them."""
+        return tuple(tuple((float(w), float(h)) for w, h in self.anchors[level]) for level in self.finest_first)
+
+    @property
+    def numbers(self) -> int:
+        """Of each box: four of place and size, the objectness, the classes."""
+        return 5 + self.classes
+
+
+def read_head(part: Part) -> Head:
+    """Read a Detect module."""
+    classes = part.integer("nc", 1, MAX_CLASSES)
+    levels = part.integer("nl", 1, MAX_LEVELS)
+    each = part.integer("na", 1, 64)
+    part.require("no", 5 + classes)
+    stride_tensor = part.checked("stride", part.module.attributes.get("stride") or part.optional_tensor("stride"))
+    if stride_tensor.shape != (levels,):
+        raise part.error("bad 'stride'", expected=f"({levels},)", got=stride_tensor.shape)
+    strides = stride_tensor.float64()
+    if not all(value in range(1, 4097) for value in strides):
+        raise part.error("bad 'stride'", expected="whole numbers of pixels", got=strides.tolist())
+    anchors = part.array("anchors", levels, each, 2) * strides[:, None, None]
+    if (anchors < 0).any():  # an untrained network that awaits its anchors has some of no width
+        raise part.error("anchors are negative")
+    return Head(part, classes, tuple(int(value) for value in strides), anchors)
+
+
+def emit_maps(builder: Builder, head: Head, inputs: Sequence[Wire], input_hw: tuple[int, int]) -> tuple[Wire, ...]:
+    """Write the head's own convolutions.
+
+    Args:
+        builder: Takes the nodes.
+        head: The head.
+        inputs: Of each level, in the head's order.
+        input_hw: Model pixels, to check the strides against.
+
+    Returns:
+        Of each level, in the head's order, (B, A·(5+C), h, w).
+    """
+    part = head.part
+    convolutions = part.optional_child("m")
+    if len(inputs) != len(head.strides):
+        raise part.error("takes another number of levels", expected=str(len(head.strides)), got=len(inputs))
+    if convolutions is None:  # the first release has them as layers of their own before the head
+        maps = tuple(inputs)
+    else:
+        convs = convolutions.parts()
+        if len(convs) != len(inputs):
+            raise part.error("has another number of convolutions", expected=str(len(inputs)), got=len(convs))
+        maps = tuple(
+            emit_convolution(builder, conv, read_convolution(conv), x) for conv, x in zip(convs, inputs, strict=True)
+        )
+    for level, (stride, wire) in enumerate(zip(head.strides, maps, strict=True)):
+        want = (head.anchors.shape[1] * head.numbers, input_hw[0] // stride, input_hw[1] // stride)
+        if wire.shape[1:] != want:
+            raise part.error(f"map of level {level} has another shape", expected=str(want), got=wire.shape[1:])
+    return maps
+
+
+def emit_outputs(builder: Builder, config: GraphConfig, head: Head, maps: Sequence[Wire]) -> None:
+    """Write the output form that was asked for and declare the graph's outputs."""
+    if config.output_form == "heads":
+        for number, level in enumerate(head.finest_first):
+            wire, stride = maps[level], head.strides[level]
+            hw: tuple[Axis, ...] = (f"{HEIGHT}/{stride}", f"{WIDTH}/{stride}") if builder.dynamic_hw else wire.hw
+            builder.output(wire, TensorSpec(f"head{number}", "float32", (_batch(config), wire.channels, *hw)))
+    elif config.output_form == "raw":
+        _emit_raw(builder, config, head, maps)
+    else:
+        _emit_compact(builder, config, head, maps)
+
+
+def _emit_raw(builder: Builder, config: GraphConfig, head: Head, maps: Sequence[Wire]) -> None:
+    """(B, N, 5 + C): level by level in the head's order; within one anchors, then rows, then columns."""
+    batch, numbers, parts = _batch(config), head.numbers, []
+    for level, wire in enumerate(maps):
+        place = f"{head.part.place}.{level}"
+        cells = _cells(builder, head, wire, place)
+        shape = (batch, cells.shape[1], cells.shape[3], numbers)
+        cells = builder.node("Transpose", f"{place}.transpose", (cells,), shape, perm=(0, 1, 3, 2))
+        cells = builder.node("Sigmoid", f"{place}.sigmoid", (cells,), shape)
+        sizes = (2, 2, numbers - 4)
+        xy, wh, rest = _split(builder, f"{place}.split", cells, sizes, axis=3)
+        xy = _centres(builder, head, level, wire, xy, axis=3)
+        wh = _extents(builder, head, level, wh, 4.0, axis=3)
+        box = builder.node("Concat", f"{place}.concat", (xy, wh, rest), shape, axis=3)
+        parts.append(_flat(builder, place, box))
+    output = _join(builder, f"{head.part.place}.concat", parts)
+    builder.output(output, TensorSpec("output0", "float32", (batch, _count(builder, output), numbers)))
+
+
+def _emit_compact(builder: Builder, config: GraphConfig, head: Head, maps: Sequence[Wire]) -> None:
+    """boxes_xyxy, scores, class_ids, rows as in the raw form.
+
+    The best class is that of the largest logit, the first of equal ones; only its sigmoid is taken.
+    """
+    batch = _batch(config)
+    boxes, scores, classes = [], [], []
+    for level, wire in enumerate(maps):
+        place = f"{head.part.place}.{level}"
+        cells = _cells(builder, head, wire, place)
+        xywh, objectness, logits = _split(builder, f"{place}.split", cells, (4, 1, head.classes), axis=2)
+        xywh = builder.node("Sigmoid", f"{place}.box.sigmoid", (xywh,), xywh.shape)
+        xy, wh = _split(builder, f"{place}.box.split", xywh, (2, 2), axis=2)
+        centre = _centres(builder, head, level, wire, xy, axis=2)
+        half = _extents(builder, head, level, wh, 2.0, axis=2)
+        low = builder.node("Sub", f"{place}.box.low", (centre, half), centre.shape)
+        high = builder.node("Add", f"{place}.box.high", (centre, half), centre.shape)
+        box = builder.node("Concat", f"{place}.box.concat", (low, high), xywh.shape, axis=2)
+        shape = (batch, xywh.shape[1], xywh.shape[3], 4)
+        box = builder.node("Transpose", f"{place}.box.transpose", (box,), shape, perm=(0, 1, 3, 2))
+        boxes.append(_flat(builder, f"{place}.box", box))
+
+        one = objectness.shape
+        best = builder.node("ReduceMax", f"{place}.class.max", (logits,), one, axes=(2,), keepdims=1)
+        best = builder.node("Sigmoid", f"{place}.class.sigmoid", (best,), one)
+        objectness = builder.node("Sigmoid", f"{place}.objectness.sigmoid", (objectness,), one)
+        score = builder.node("Mul", f"{place}.score", (best, objectness), one)
+        scores.append(_flat(builder, f"{place}.score", score, last=False))
+        index = builder.node("ArgMax", f"{place}.class.argmax", (logits,), one, "int64", axis=2, keepdims=1)
+        index = builder.node("Cast", f"{place}.class.cast", (index,), one, "int32", to=_INT32)
+        classes.append(_flat(builder, f"{place}.class", index, last=False))
+    for name, parts, tail in (("boxes_xyxy", boxes, (4,)), ("scores", scores, ()), ("class_ids", classes, ())):
+        output = _join(builder, f"{head.part.place}.{name}", parts)
+        builder.output(output, TensorSpec(name, output.dtype, (batch, _count(builder, output), *tail)))
+
+
+def _cells(builder: Builder, head: Head, wire: Wire, place: str) -> Wire:
+    """(B, A·(5+C), h, w) to (B, A, 5+C, h·w)."""
+    each, (height, width) = head.anchors.shape[1], wire.hw
+    target = np.array([0, each, head.numbers, -1 if builder.dynamic_hw else height * width])
+    shape = (wire.shape[0], each, head.numbers, height * width)
+    return builder.node(
+        "Reshape", f"{place}.cells", (wire, builder.constant(f"{place}.cells.shape", target, "int64")), shape
+    )
+
+
+def _split(builder: Builder, name: str, wire: Wire, sizes: tuple[int, ...], *, axis: int) -> tuple[Wire, ...]:
+    split = builder.constant(f"{name}.sizes", np.array(sizes), "int64")
+    shapes = [(*wire.shape[:axis], size, *wire.shape[axis + 1 :]) for size in sizes]
+    return builder.nodes("Split", name, (wire, split), shapes, wire.dtype, axis=axis)
+
+
+def _centres(builder: Builder, head: Head, level: int, wire: Wire, xy: Wire, *, axis: int) -> Wire:
+    """σ(t) to pixels: 2·stride·σ + (grid − 0.5)·stride, the coordinates along `axis`, the cells along the other."""
+    place, stride = f"{head.part.place}.{level}", head.strides[level]
+    offset = _dynamic_offset(builder, place, wire, stride, axis) if builder.dynamic_hw else None
+    if offset is None:
+        rows, columns = np.divmod(np.arange(wire.hw[0] * wire.hw[1]), wire.hw[1])
+        grid = (np.stack([columns, rows], axis=axis - 2) - 0.5) * stride
+        offset = builder.constant(f"{place}.grid", grid[None, None])
+    factor = builder.constant(f"{place}.stride", np.float64(2 * stride))
+    scaled = builder.node("Mul", f"{place}.xy.scale", (xy, factor), xy.shape)
+    return builder.node("Add", f"{place}.xy", (scaled, offset), xy.shape)
+
+
+def _dynamic_offset(builder: Builder, place: str, wire: Wire, stride: int, axis: int) -> Wire:
+    """(grid − 0.5)·stride by the map's size at run time; the shape is that of the constant in `_centres`."""
+    height, width = wire.hw
+    scalar = builder.constant(f"{place}.grid.zero", np.int64(0), "int64")
+    step = builder.constant(f"{place}.grid.one", np.int64(1), "int64")
+    shape = builder.node("Shape", f"{place}.grid.shape", (wire,), (2,), "int64", start=2)
+    lines = []
+    for index, (name, count) in enumerate((("rows", height), ("columns", width))):
+        which = builder.constant(f"{place}.grid.{name}.index", np.int64(index), "int64")
+        length = builder.node("Gather", f"{place}.grid.{name}.count", (shape, which), (), "int64", axis=0)
+        line = builder.node("Range", f"{place}.grid.{name}", (scalar, length, step), (count,), "int64")
+        line = builder.node("Cast", f"{place}.grid.{name}.cast", (line,), (count,), to=_FLOAT)
+        if name == "rows":
+            column = builder.constant(f"{place}.grid.{name}.axes", np.array([1]), "int64")
+            line = builder.node("Unsqueeze", f"{place}.grid.{name}.column", (line, column), (count, 1))
+        line = builder.node("Expand", f"{place}.grid.{name}.expand", (line, shape), (height, width))
+        flat = builder.constant(
+            f"{place}.grid.{name}.flat", np.array([1, 1, -1, 1] if axis == 3 else [1, 1, 1, -1]), "int64"
+        )
+        flat_shape = (1, 1, height * width, 1) if axis == 3 else (1, 1, 1, height * width)
+        lines.append(builder.node("Reshape", f"{place}.grid.{name}.reshape", (line, flat), flat_shape))
+    both = (1, 1, height * width, 2) if axis == 3 else (1, 1, 2, height * width)
+    grid = builder.node("Concat", f"{place}.grid.concat", (lines[1], lines[0]), both, axis=axis)
+    factor = builder.constant(f"{place}.grid.stride", np.float64(stride))
+    grid = builder.node("Mul", f"{place}.grid.scale", (grid, factor), both)
+    half = builder.constant(f"{place}.grid.half", np.float64(-0.5 * stride))
+    return builder.node("Add", f"{place}.grid", (grid, half), both)
+
+
+def _extents(builder: Builder, head: Head, level: int, wh: Wire, factor: float, *, axis: int) -> Wire:
+    """σ(t) to factor·σ²·anchor: 4 for width and height, 2 for half of them; the two along `axis`."""
+    place, anchors = f"{head.part.place}.{level}", factor * head.anchors[level]
+    constant = builder.constant(
+        f"{place}.anchors", anchors[None, :, None, :] if axis == 3 else anchors[None, :, :, None]
+    )
+    squared = builder.node("Mul", f"{place}.wh.square", (wh, wh), wh.shape)
+    return builder.node("Mul", f"{place}.wh", (squared, constant), wh.shape)
+
+
+def _flat(builder: Builder, place: str, wire: Wire, *, last: bool = True) -> Wire:
+    """(B, A, h·w, K) to (B, A·h·w, K); without `last`, (B, A, 1, h·w) to (B, A·h·w)."""
+    count = wire.fixed(1) * wire.fixed(2) * (1 if last else wire.fixed(3))
+    rows = -1 if builder.dynamic_hw else count
+    tail = (wire.fixed(3),) if last else ()
+    target = builder.constant(f"{place}.flat.shape", np.array([0, rows, *tail]), "int64")
+    return builder.node("Reshape", f"{place}.flat", (wire, target), (wire.shape[0], count, *tail), wire.dtype)
+
+
+def _join(builder: Builder, name: str, parts: Sequence[Wire]) -> Wire:
+    first = parts[0]
+    shape = (first.shape[0], sum(part.fixed(1) for part in parts), *first.shape[2:])
+    return builder.node("Concat", name, parts, shape, first.dtype, axis=1)
+
+
+def _count(builder: Builder, wire: Wire) -> Axis:
+    return BOXES if builder.dynamic_hw else wire.fixed(1)
+
+
+def _batch(config: GraphConfig) -> Axis:
+    return BATCH if config.batch is None else config.batch
+
+
+BOXES = "boxes"
+"""The name of the dynamic axis over all boxes."""
+_FLOAT, _INT32 = 1, 6
+"""onnx.TensorProto.FLOAT, INT32"""
