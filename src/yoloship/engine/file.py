@@ -1,0 +1,187 @@
+"""An engine on disk: a plain plan that any TensorRT program loads, and beside it ``NAME.engine.json``.
+
+The two are written one after the other, each whole or not at all. Whatever happens between leaves a plan and a sidecar
+that do not belong together, which the plan's hash in the sidecar shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from yoloship.engine.fit import Here, check_fit, look_around, rebuild_command
+from yoloship.engine.plan import PlanHeader, prefix_info, read_header, split_prefix
+from yoloship.engine.record import MAX_JSON_CHARS, EngineRecord
+from yoloship.errors import EngineError
+from yoloship.files import taken, write_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from yoloship.engine.build import BuiltEngine
+    from yoloship.model import ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFile:
+    """An engine that was read and found whole.
+
+    Attributes:
+        path: Where it is.
+        plan: The serialized engine, without any prefix; read only.
+        header: What its first bytes say.
+        record: What the sidecar says; None where there is none.
+        info: What the pipeline must know, from the sidecar or a JSON prefix; None where neither says.
+        has_prefix: Whether metadata stood in front of the plan.
+    """
+
+    path: Path
+    plan: memoryview
+    header: PlanHeader
+    record: EngineRecord | None
+    info: ModelInfo | None
+    has_prefix: bool
+
+
+def sidecar_path(engine: Path) -> Path:
+    """``best.engine`` → ``best.engine.json``."""
+    return engine.with_name(f"{engine.name}.json")
+
+
+def write_engine(
+    path: Path, built: BuiltEngine, *, source_name: str, model: ModelInfo | None, overwrite: bool = True
+) -> EngineRecord:
+    """Write a plan and its sidecar.
+
+    Args:
+        path: The plan's name; the sidecar's follows from it.
+        built: What was built.
+        source_name: File name of what it was built from, for the command that rebuilds it.
+        model: What the pipeline must know; None for a graph of unknown make.
+        overwrite: Whether files of those names may be replaced.
+
+    Returns:
+        What the sidecar says.
+
+    Raises:
+        OutputError: a name is taken, or cannot be written.
+    """
+    record = EngineRecord.of(
+        built, plan_sha256=hashlib.sha256(built.plan).hexdigest(), source_name=source_name, model=model
+    )
+    if not overwrite and sidecar_path(path).exists():
+        raise taken(sidecar_path(path))
+    write_bytes(path, built.plan, overwrite=overwrite)
+    write_bytes(sidecar_path(path), record.to_json().encode("utf-8"), overwrite=overwrite)
+    return record
+
+
+def read_engine(path: Path) -> EngineFile:
+    """Read an engine and hold its header, its sidecar and its bytes against each other. No TensorRT is needed.
+
+    Args:
+        path: The engine; its sidecar is looked for beside it.
+
+    Raises:
+        EngineError: it is no engine, truncated or extended, or the sidecar is damaged or belongs to another plan.
+    """
+    subject = str(path)
+    data = memoryview(_read(path)).toreadonly()
+    if not data:
+        raise EngineError("is empty", subject=subject, expected="a TensorRT engine", got="0 bytes")
+    record = _read_sidecar(path)
+    metadata, plan = split_prefix(data, subject=subject)
+    header = read_header(plan, subject=subject)
+    if record is not None:
+        _check_belongs(record, plan, header, subject)
+    elif header.form == "unknown":
+        raise EngineError(
+            "is no TensorRT engine",
+            subject=subject,
+            expected="a plan, or a plan with a JSON prefix",
+            got=f"{bytes(plan[:8])!r} at its beginning",
+        )
+    info = record.model if record else None
+    if info is None and metadata is not None:
+        info = prefix_info(metadata, subject=subject)
+    return EngineFile(path, plan, header, record, info, has_prefix=metadata is not None)
+
+
+def open_engine_file(path: Path, *, here: Here | None = None) -> EngineFile:
+    """Read an engine that shall be run, and refuse one that does not fit what is installed here.
+
+    Nothing is deserialised: TensorRT answers a stale plan with null and a line in its log.
+
+    Args:
+        path: The engine; its sidecar is looked for beside it.
+        here: What is installed; None looks.
+
+    Raises:
+        EngineError: see `read_engine`; or flavour, version or GPU differ, and the command that rebuilds it is named.
+    """
+    engine = read_engine(path)
+    check_fit(engine.record, engine.header, here or look_around(), subject=str(path), engine_name=path.name)
+    return engine
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
+
+
+def _read_sidecar(path: Path) -> EngineRecord | None:
+    sidecar = sidecar_path(path)
+    if not sidecar.exists():
+        return None
+    data = _read(sidecar)
+    if len(data) > 4 * MAX_JSON_CHARS:
+        raise EngineError("sidecar too long", subject=str(sidecar), expected=f"at most {4 * MAX_JSON_CHARS} bytes")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EngineError("sidecar is no UTF-8 text", subject=str(sidecar), got=str(error)[:80]) from error
+    return EngineRecord.from_json(text, subject=str(sidecar))
+
+
+def _check_belongs(record: EngineRecord, plan: memoryview, header: PlanHeader, subject: str) -> None:
+    """Refuse a sidecar that was written for another plan, and one that contradicts the plan's own header."""
+    hint = f"build it again: {rebuild_command(record, subject)}"
+    if len(plan) != record.plan_bytes:
+        raise EngineError(
+            "and its sidecar do not belong together: the plan's length differs",
+            subject=subject,
+            expected=f"{record.plan_bytes} bytes",
+            got=f"{len(plan)} bytes",
+            hint=hint,
+        )
+    digest = hashlib.sha256(plan).hexdigest()
+    if digest != record.plan_sha256:
+        raise EngineError(
+            "and its sidecar do not belong together: the plan's SHA-256 differs",
+            subject=subject,
+            expected=record.plan_sha256[:16],
+            got=digest[:16],
+            hint=hint,
+        )
+    says_rtx = record.flavour == "rtx"
+    if header.form != "unknown" and says_rtx != (header.form == "rtx"):
+        raise EngineError(
+            "its sidecar names another flavour of TensorRT than its header",
+            subject=subject,
+            expected=header.form,
+            got=record.flavour,
+            hint=hint,
+        )
+    if header.form == "unknown" and says_rtx:
+        raise EngineError("is no TensorRT-RTX engine, though its sidecar says so", subject=subject, hint=hint)
+    if header.version is not None and header.version != record.version:
+        raise EngineError(
+            "its sidecar names another version of TensorRT than its header",
+            subject=subject,
+            expected=header.version,
+            got=record.version,
+            hint=hint,
+        )

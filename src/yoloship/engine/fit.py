@@ -1,0 +1,209 @@
+"""Whether an engine fits what is installed here; asked before TensorRT is.
+
+Rules for GPUs. TensorRT: the compute capability that it was built on, or a newer one where hardware compatibility
+allows. TensorRT-RTX (NVIDIA's page on CPU-only engines; 9.0 measured as refused at load): without targets 8.6, 8.9,
+12.0, 12.1 and later; with targets those alone; FP8 from 8.9 on.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from yoloship.engine.device import Device, find_device, sm_name
+from yoloship.engine.flavours import INSTALL_COMMANDS, MODULE_NAMES, FlavourName, installed_flavours, open_flavour
+from yoloship.errors import DependencyError, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yoloship.engine.config import Range
+    from yoloship.engine.plan import PlanHeader
+    from yoloship.engine.record import EngineRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What could run an engine on this machine.
+
+    Attributes:
+        versions: Of the flavours that can be imported.
+        device: The GPU; None where there is none.
+    """
+
+    versions: Mapping[FlavourName, str]
+    device: Device | None
+
+
+def look_around() -> Here:
+    """Ask this machine. Flavours that are installed but broken count as absent."""
+    found = {name: _version(name) for name in installed_flavours()}
+    return Here({name: version for name, version in found.items() if version is not None}, find_device())
+
+
+def _version(name: FlavourName) -> str | None:
+    try:
+        return open_flavour(name, to_build=False).version
+    except DependencyError:
+        return None
+
+
+def check_fit(
+    record: EngineRecord | None, header: PlanHeader, here: Here, *, subject: str, engine_name: str
+) -> FlavourName:
+    """Refuse an engine that cannot run here.
+
+    Args:
+        record: What its sidecar says; None where there is none, and only the header can be asked.
+        header: What its first bytes say.
+        here: What is installed.
+        subject: The file, for messages.
+        engine_name: Its name, for the command that rebuilds it.
+
+    Returns:
+        The flavour that fits.
+
+    Raises:
+        EngineError: flavour, version or GPU differ: what was expected, what was found, and what to do.
+    """
+    if record is None:
+        return _check_header(header, here, subject)
+    hint = f"build it again: {rebuild_command(record, engine_name)}"
+    flavour = _flavour_for(record, here, subject)
+    version = here.versions[flavour]
+    if version != record.version and not _serves(record, version):
+        raise EngineError(
+            "was built by another version of TensorRT",
+            subject=subject,
+            expected=f"{MODULE_NAMES[flavour]} {record.version}",
+            got=f"{MODULE_NAMES[flavour]} {version}",
+            hint=hint,
+        )
+    if here.device is None:
+        raise _no_device(subject, record.flavour)
+    reason = _device_mismatch(record, here.device.compute_capability)
+    if reason is not None:
+        raise EngineError(
+            "was built for another GPU",
+            subject=subject,
+            expected=reason,
+            got=f"{here.device.name} ({here.device.sm})",
+            hint=hint if here.device.sm != "sm90" or record.flavour != "rtx" else f"{hint} --flavour tensorrt",
+        )
+    return flavour
+
+
+def rebuild_command(record: EngineRecord, engine_name: str) -> str:
+    """The command that builds the engine of this record again, with what is installed now."""
+    config = record.config
+    words = ["yoloship", "build", record.source_name, "-o", engine_name, "--overwrite"]
+    if config.batch is not None:
+        words += ["--batch", str(config.batch)]
+    if config.height is not None and config.width is not None:
+        words += ["--imgsz", _sizes(config.height, config.width)]
+    if config.workspace_bytes is not None:
+        words += ["--workspace", f"{config.workspace_bytes}B"]
+    for target in config.targets:
+        words += ["--target", target]
+    if config.hardware_compatibility != "none":
+        words += ["--hardware-compatibility", config.hardware_compatibility]
+    if config.version_compatible:
+        words.append("--version-compatible")
+    if config.optimization_level is not None:
+        words += ["--optimization-level", str(config.optimization_level)]
+    if record.model is not None and not record.source_name.endswith(".onnx"):
+        if record.model.precision != "float32":
+            words += ["--precision", record.model.precision]
+        words += ["--input", record.model.input_form, "--output", record.model.output_form]
+        height, width = record.model.input_hw
+        if height is not None and width is not None:
+            words += ["--imgsz", f"{height}x{width}"]
+        if record.model.batch is not None:
+            words += ["--batch", str(record.model.batch)]
+    return shlex.join(words)
+
+
+def _sizes(height: Range, width: Range) -> str:
+    pairs = ((height.minimum, width.minimum), (height.optimum, width.optimum), (height.maximum, width.maximum))
+    return ":".join(f"{h}x{w}" for h, w in pairs)
+
+
+def _check_header(header: PlanHeader, here: Here, subject: str) -> FlavourName:
+    wanted: FlavourName = "rtx" if header.form == "rtx" else "tensorrt"
+    if wanted not in here.versions:
+        raise _not_installed(wanted, header.version or "", subject)
+    if header.version is not None and header.version != here.versions[wanted]:
+        raise EngineError(
+            "was built by another version of TensorRT",
+            subject=subject,
+            expected=f"{MODULE_NAMES[wanted]} {header.version}",
+            got=f"{MODULE_NAMES[wanted]} {here.versions[wanted]}",
+            hint="build it again from its ONNX file: yoloship build FILE.onnx",
+        )
+    if here.device is None:
+        raise _no_device(subject, wanted)
+    return wanted
+
+
+def _flavour_for(record: EngineRecord, here: Here, subject: str) -> FlavourName:
+    if record.flavour in here.versions:
+        return record.flavour
+    if record.flavour == "tensorrt" and record.config.version_compatible and "lean" in here.versions:
+        return "lean"
+    raise _not_installed(record.flavour, record.version, subject, found=", ".join(here.versions) or "none")
+
+
+def _serves(record: EngineRecord, version: str) -> bool:
+    """A version-compatible plan runs on later versions of its major one (TensorRT's documentation)."""
+    if not record.config.version_compatible:
+        return False
+    built, now = _numbers(record.version), _numbers(version)
+    return built[:1] == now[:1] and now >= built
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _device_mismatch(record: EngineRecord, found: tuple[int, int]) -> str | None:
+    """What GPU was expected, or None where the one found will do."""
+    if record.flavour == "rtx":
+        return _rtx_mismatch(record, found)
+    built_on = record.compute_capability
+    if built_on is None or built_on == sm_name(found):
+        return None
+    if record.config.hardware_compatibility == "ampere_plus":
+        return None if found >= (8, 0) else "sm80 or newer"
+    return built_on
+
+
+def _rtx_mismatch(record: EngineRecord, found: tuple[int, int]) -> str | None:
+    targets = record.config.targets
+    if targets == ("current",):
+        return None if record.compute_capability == sm_name(found) else record.compute_capability or "unknown"
+    if targets not in {(), ("portable",)}:
+        return None if sm_name(found) in targets else " or ".join(targets)
+    needs_fp8 = "float8_e4m3fn" in record.dtypes
+    if found >= (12, 0) or found == (8, 9) or (found == (8, 6) and not needs_fp8):
+        return None
+    return "sm89, sm120 or newer (it computes in FP8)" if needs_fp8 else "sm86, sm89, sm120 or newer"
+
+
+def _not_installed(flavour: FlavourName, version: str, subject: str, found: str | None = None) -> EngineError:
+    return EngineError(
+        f"needs {MODULE_NAMES[flavour]}, which is not installed",
+        subject=subject,
+        expected=f"{MODULE_NAMES[flavour]} {version}".strip(),
+        got=found,
+        hint=f"install it with: {INSTALL_COMMANDS[flavour]}",
+    )
+
+
+def _no_device(subject: str, flavour: FlavourName) -> EngineError:
+    return EngineError(
+        f"needs an NVIDIA GPU to run ({MODULE_NAMES[flavour]})",
+        subject=subject,
+        got="no driver, or no GPU",
+        hint="'yoloship doctor --for tensorrt' says what is missing; on the CPU run the ONNX file",
+    )
