@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import colorsys
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
 
 Color = tuple[int, int, int]
 """Blue, green, red in 0..255."""
+
+Corners = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels, inclusive."""
+
+MIN_TEXT_PX = 9
+WEIGHT = 500
+"""Of the font: 400 is regular, 600 semibold."""
 
 GOLDEN_ANGLE_TURNS = 0.38196601125
 """Successive class ids are this far apart on the colour wheel, so that neighbours never look alike."""
@@ -56,12 +65,16 @@ def draw_boxes(
         )
     canvas = np.array(image, order="C")
     pen = _Pen(canvas)
-    rows = list(zip(np.asarray(boxes_xyxy, np.float64).tolist(), np.asarray(class_ids).tolist(), labels, strict=True))
-    for box, class_id, _ in reversed(rows):  # the best score comes first and is drawn last, on top
-        pen.outline(box, class_color(class_id))
-    for box, class_id, label in reversed(rows):
-        if label:
-            pen.label(box, label, class_color(class_id))
+    rows = []
+    for box, class_id, label in zip(boxes_xyxy.tolist(), class_ids.tolist(), labels, strict=True):
+        if (corners := pen.corners(box)) is not None:
+            tag = pen.place(corners, text) if (text := _shown(label).strip()) else None  # the best choose their place
+            rows.append((corners, class_color(class_id), tag))
+    for corners, color, _ in reversed(rows):  # and are drawn last, on top
+        pen.outline(corners, color)
+    for _, color, tag in reversed(rows):
+        if tag is not None:
+            pen.label(tag, color)
     return canvas
 
 
@@ -80,6 +93,22 @@ def text_color(background: Color) -> Color:
     return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    """A label with its place: left, top, right, bottom in pixels, the last two exclusive."""
+
+    text: str
+    size_px: int
+    pad_px: int
+    place: tuple[int, int, int, int]
+
+    def overlap_px(self, other: _Tag) -> int:
+        """Shared area in square pixels."""
+        left, top, right, bottom = self.place
+        left2, top2, right2, bottom2 = other.place
+        return max(0, min(right, right2) - max(left, left2)) * max(0, min(bottom, bottom2) - max(top, top2))
+
+
 class _Pen:
     """Draws on one canvas with lines and letters that fit its size."""
 
@@ -90,51 +119,99 @@ class _Pen:
         self._canvas = canvas
         self._height, self._width = canvas.shape[:2]
         side = (self._height * self._width) ** 0.5
-        self._line_px = max(1, round(side / 400))
-        self._text_px = max(9, round(side / 48))
+        self._line_px = max(1, round(1 + side / 480))
+        self._text_px = max(MIN_TEXT_PX, round(side / 46))
         self._face = cv2.FontFace("sans")
+        self._tags: list[_Tag] = []
 
-    def outline(self, box: Sequence[float], color: Color) -> None:
+    def outline(self, box: Corners, color: Color) -> None:
         """A rectangle with a thin dark edge, so that it shows on light and dark alike."""
-        corners = self._corners(box)
-        if corners is None:
-            return
-        left, top, right, bottom = corners
-        edge = tuple(c // 4 for c in color)
+        left, top, right, bottom = box
         if self._line_px > 1:
+            blue, green, red = color
+            edge = (blue // 4, green // 4, red // 4)
             self._cv2.rectangle(self._canvas, (left, top), (right, bottom), edge, self._line_px + 2)
         self._cv2.rectangle(self._canvas, (left, top), (right, bottom), color, self._line_px)
 
-    def label(self, box: Sequence[float], text: str, color: Color) -> None:
-        """A filled tag with the text: above the box where there is room, else inside its top, always in the picture."""
-        corners = self._corners(box)
-        if corners is None:
-            return
-        left, top, _, _ = corners
-        text = "".join(" " if character.isspace() else character for character in text if character.isprintable())
-        size = self._text_px
-        pad = max(2, size // 4)
-        while True:
-            _, _, text_width, _ = self._cv2.getTextSize((0, 0), text, (0, 0), self._face, size, 500)
-            if text_width + 2 * pad <= self._width or size <= 7:
-                break
-            size -= 1
-        tag_height = size + 2 * pad
-        if size < 7 or tag_height > self._height:
-            return
-        x = max(0, min(left - self._line_px // 2, self._width - text_width - 2 * pad))
-        y = top - tag_height if top >= tag_height else min(top, self._height - tag_height)
-        right, bottom = min(self._width, x + text_width + 2 * pad) - 1, y + tag_height - 1
-        self._cv2.rectangle(self._canvas, (x, y), (right, bottom), color, -1)
-        baseline = y + pad + round(size * 0.82)
-        self._cv2.putText(self._canvas, text, (x + pad, baseline), text_color(color), self._face, size, 500)
+    def place(self, box: Corners, text: str) -> _Tag | None:
+        """Choose a label's size and place, away from those that were placed before it.
 
-    def _corners(self, box: Sequence[float]) -> tuple[int, int, int, int] | None:
+        A label of a small box gets smaller letters; one that is wider than the picture is cut with an ellipsis; where
+        not even that fits, there is none.
+        """
+        left, top, right, bottom = box
+        size = self._text_px
+        width = self._text_width(text, size)
+        if width > right - left:  # letters of a small object need not be larger than it, down to two thirds
+            size = max(MIN_TEXT_PX, round(size * max(2 / 3, (right - left) / width)))
+        pad = max(2, size // 4)
+        fitted = self._fitted(text, size, self._width - 2 * pad)
+        height = size + 2 * pad
+        if fitted is None or height > self._height:
+            return None
+        text, width = fitted
+        width += 2 * pad
+        edge = self._line_px // 2
+        above, inside, below = top - edge - height, top - edge, bottom + edge + 1
+        if bottom - top < 3 * height:  # inside a small object a label would hide it
+            inside, below = below, inside
+        options = []
+        for x, y in (
+            (left - edge, above),
+            (right + edge + 1 - width, above),
+            (left - edge, inside),
+            (left - edge, below),
+        ):
+            if 0 <= y <= self._height - height:
+                x_in = max(0, min(x, self._width - width))
+                options.append(_Tag(text, size, pad, (x_in, y, x_in + width, y + height)))
+        if not options:
+            x, y = max(0, min(left, self._width - width)), max(0, min(top, self._height - height))
+            options.append(_Tag(text, size, pad, (x, y, x + width, y + height)))
+        best = min(options, key=lambda tag: sum(tag.overlap_px(other) for other in self._tags))
+        self._tags.append(best)
+        return best
+
+    def label(self, tag: _Tag, color: Color) -> None:
+        """A filled tag with its text, in black or white."""
+        left, top, right, bottom = tag.place
+        self._cv2.rectangle(self._canvas, (left, top), (right - 1, bottom - 1), color, -1)
+        baseline = (left + tag.pad_px, top + tag.pad_px + round(tag.size_px * 0.82))
+        self._cv2.putText(self._canvas, tag.text, baseline, text_color(color), self._face, tag.size_px, WEIGHT)
+
+    def corners(self, box: Sequence[float]) -> Corners | None:
         """Pixel corners inside the canvas; None for a box that is not finite."""
-        if not all(map(np.isfinite, box)):
+        if not all(map(math.isfinite, box)):
             return None
         left, top, right, bottom = box
         x_max, y_max = self._width - 1, self._height - 1
         x1, x2 = (min(max(round(x), 0), x_max) for x in (left, right))
         y1, y2 = (min(max(round(y), 0), y_max) for y in (top, bottom))
         return x1, y1, x2, y2
+
+    def _fitted(self, text: str, size: int, room_px: int) -> tuple[str, int] | None:
+        """The text, or as much of it as fits with an ellipsis, and its width."""
+        width = self._text_width(text, size)
+        if width <= room_px:
+            return text, width
+        low, high = 0, len(text) - 1  # the longest beginning that fits is between them
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._text_width(text[:middle] + "…", size) <= room_px:
+                low = middle
+            else:
+                high = middle - 1
+        cut = text[:low] + "…"
+        return (cut, self._text_width(cut, size)) if low > 1 else None
+
+    def _text_width(self, text: str, size: int) -> int:
+        # The picture's size bounds where lines would wrap; a width of 0 stands for no bound.
+        _, _, width, _ = self._cv2.getTextSize((0, 0), text, (0, 0), self._face, size, WEIGHT)
+        return int(width)
+
+
+def _shown(label: str) -> str:
+    """A label on one line, without control characters and not endless."""
+    return "".join(
+        " " if letter.isspace() else letter for letter in label[:200] if letter.isspace() or letter.isprintable()
+    )

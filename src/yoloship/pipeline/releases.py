@@ -85,7 +85,7 @@ def resolve(
 
     Args:
         model: A path, or a name such as ``yolov5s``. A file of that very name wins.
-        cache: Where fetched weights are kept; by default `cache_folder`.
+        cache: Where fetched weights are kept; by default ``weights`` in `cache_folder`.
         source: Where the files are, without the last slash.
         say: Gets one line where something is fetched; by default it goes to stderr.
 
@@ -109,7 +109,7 @@ def resolve(
             hint=f"download it by hand from {SOURCE}/{name}.pt and pass the path",
         )
     release = RELEASES[name]
-    path = (cache or cache_folder()) / f"{release.sha256[:12]}-{release.file_name}"
+    path = (cache or cache_folder() / "weights") / f"{release.sha256[:12]}-{release.file_name}"
     if not _is_whole(path, release):
         _fetch(release, path, source, say or _say_on_stderr)
     return path

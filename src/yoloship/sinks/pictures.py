@@ -56,6 +56,27 @@ def plan_outputs(inputs: Sequence[Path], folder: Path, *, overwrite: bool) -> tu
     return tuple(outputs)
 
 
+def plan_file(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse a single output file that could not be written in the end.
+
+    Args:
+        path: Where it is to go.
+        inputs: Files that it must not replace.
+        overwrite: Whether it may exist.
+
+    Raises:
+        OutputError: its folder is missing, it is a folder or an input itself, or the name is taken.
+    """
+    if path.is_dir():
+        raise OutputError("is a folder, not a file", subject=str(path), hint="give a file name")
+    if not path.parent.is_dir():
+        raise OutputError("folder does not exist", subject=str(path.parent), hint="make it first")
+    if _real(path) in {_real(source) for source in inputs}:
+        raise OutputError("would replace an input", subject=str(path), hint="give another name")
+    if not overwrite and path.exists():
+        raise taken(path)
+
+
 def fresh_folder(parent: Path, stem: str) -> Path:
     """A folder name that is not taken: ``parent/stem``, ``parent/stem-2``, … It is not made."""
     folder, count = parent / stem, 1

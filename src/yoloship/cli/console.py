@@ -1,0 +1,36 @@
+"""What a person sees: tables on stdout, a progress bar on stderr."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import RenderableType
+
+_Item = TypeVar("_Item")
+
+PIPE_COLUMNS = 160
+"""Where stdout is no terminal, so that paths stay in one piece."""
+
+
+def show(table: RenderableType) -> None:
+    """Print a table on stdout."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False).print(table)
+
+
+def with_progress(items: Iterable[_Item], total: int) -> Iterator[_Item]:
+    """Pass items through; for more than one, a bar shows how far they are where stderr is a terminal."""
+    if total < 2 or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(items, total=total)

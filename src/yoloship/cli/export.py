@@ -1,0 +1,77 @@
+"""``yoloship export``: a checkpoint becomes an ONNX file."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from yoloship.cli.values import batch_size, image_size
+
+EXAMPLES = (
+    "yoloship export best.pt",
+    "yoloship export best.pt -o cam.onnx --imgsz 384x640 --input image --output compact",
+    "yoloship export best.pt --imgsz dynamic --batch dynamic",
+)
+
+
+class Input(str, Enum):
+    """How pictures go in."""
+
+    float = "float"
+    image = "image"
+
+
+class Output(str, Enum):
+    """What comes out."""
+
+    raw = "raw"
+    heads = "heads"
+    compact = "compact"
+
+
+def export(  # noqa: PLR0913, PLR0917 - one parameter an option
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint, or a release name such as yolov5s.")],
+    output_file: Annotated[
+        Path | None,
+        typer.Option("-o", "--output-file", metavar="FILE", help="Default: the checkpoint's name with .onnx."),
+    ] = None,
+    imgsz: Annotated[str, typer.Option(metavar="640|HxW|dynamic", help="Input size in pixels.")] = "640",
+    batch: Annotated[str, typer.Option(metavar="N|dynamic", help="Pictures a run.")] = "1",
+    input: Annotated[  # noqa: A002 - the option's name
+        Input, typer.Option(help="float: (B,3,H,W) RGB 0..1, the field's standard. image: (B,H,W,3) uint8 BGR.")
+    ] = Input.float,
+    output: Annotated[
+        Output,
+        typer.Option(
+            help="raw: (B,N,5+C), the field's standard. heads: undecoded maps, fastest. compact: boxes, scores, ids."
+        ),
+    ] = Output.raw,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")] = False,
+) -> None:
+    """Write an ONNX file that any runtime takes, with the class names inside."""
+    input_hw, batch_or_none = image_size(imgsz), batch_size(batch)
+
+    from yoloship.files import write_bytes
+    from yoloship.pipeline.releases import resolve
+    from yoloship.sinks import plan_file
+
+    checkpoint_path = resolve(model)
+    target = output_file or _beside(model, checkpoint_path)
+    plan_file(target, (checkpoint_path,), overwrite=overwrite)  # before the work; publishing checks once more
+
+    from yoloship.checkpoint import read_checkpoint
+    from yoloship.graph import GraphConfig, build_graph, graph_bytes
+
+    config = GraphConfig(input_hw=input_hw, batch=batch_or_none, input_form=input.value, output_form=output.value)
+    checkpoint = read_checkpoint(checkpoint_path)
+    data = graph_bytes(build_graph(checkpoint, config))
+    write_bytes(target, data, overwrite=overwrite)
+    typer.echo(f"{target}: {len(data) / 1e6:.1f} MB, {len(checkpoint.class_names)} classes")
+
+
+def _beside(model: str, checkpoint_path: Path) -> Path:
+    """Next to the user's own checkpoint; for a release, whose file lies in the cache, in the current folder."""
+    return checkpoint_path.with_suffix(".onnx") if checkpoint_path == Path(model) else Path(f"{model}.onnx")

@@ -1,0 +1,120 @@
+"""``yoloship info``: what a checkpoint or an ONNX file holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from yoloship.cli.console import show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from yoloship.checkpoint import Checkpoint
+
+EXAMPLES = ("yoloship info best.pt", "yoloship info best.onnx")
+
+CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
+"""A zip archive, or a pickle of protocol 2 or later."""
+
+GFLOPS_SIDE = 640
+"""The field quotes arithmetic at this input size."""
+
+MAX_VALUE_CHARS = 200
+
+
+def info(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint (.pt), an ONNX file, or a release name.")],
+) -> None:
+    """Show a file's task, classes, strides, parameters, arithmetic, inputs, outputs and metadata."""
+    from yoloship.errors import InputError
+    from yoloship.pipeline.releases import resolve
+    from yoloship.sinks import facts_table
+
+    path = resolve(file)
+    try:
+        with path.open("rb") as opened:
+            start = opened.read(4)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
+    except ValueError as error:
+        raise InputError("is no file name", subject=repr(file)) from error
+    facts = _of_checkpoint(path) if start.startswith(CHECKPOINT_STARTS) else _of_graph(path)
+    show(facts_table([("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"), *facts]))
+
+
+def _of_checkpoint(path: Path) -> Iterator[tuple[str, str]]:
+    from yoloship.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    yield "kind", f"YOLOv5 checkpoint, {checkpoint.task}; weights of '{checkpoint.source_key}'"
+    yield "sha256", checkpoint.sha256
+    yield "classes", _classes(checkpoint.class_names)
+    if checkpoint.strides:
+        yield "strides", ", ".join(map(str, checkpoint.strides))
+    yield "parameters", f"{checkpoint.module.parameter_count():,}"
+    yield from _arithmetic(checkpoint)
+    yield from _metadata({key: value for key, value in checkpoint.metadata.items() if _is_short(value)})
+
+
+def _arithmetic(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    """What its graph would cost; a checkpoint that cannot become one still has all the other facts."""
+    from yoloship.errors import GraphError
+    from yoloship.graph import GraphConfig, build_graph
+    from yoloship.graph.summary import summarise
+    from yoloship.model import size_multiple
+
+    try:
+        multiple = size_multiple(checkpoint.strides or (32,))
+        side = -(-GFLOPS_SIDE // multiple) * multiple
+        summary = summarise(build_graph(checkpoint, GraphConfig(input_hw=(side, side), output_form="heads")))
+    except GraphError as error:
+        yield "export", str(error)
+        return
+    if summary.gflops is not None:
+        yield "arithmetic", f"{summary.gflops:.1f} GFLOPs at {side}×{side}"
+
+
+def _of_graph(path: Path) -> Iterator[tuple[str, str]]:
+    from yoloship.errors import InputError
+    from yoloship.graph.summary import read_summary
+    from yoloship.model import METADATA_KEY, ModelInfo
+
+    summary = read_summary(path)
+    yield "kind", f"ONNX, opset {summary.opset}, {summary.nodes} nodes, written by {summary.producer}"
+    record = summary.metadata.get(METADATA_KEY)
+    if record is not None:
+        try:
+            model = ModelInfo.from_json(record, subject=str(path))
+        except InputError as error:
+            yield "record", f"unusable: {error}"
+        else:
+            yield "task", model.task
+            yield "classes", _classes(model.class_names)
+            yield "strides", ", ".join(map(str, model.strides))
+            yield "form", f"input {model.input_form}, output {model.output_form}, {model.precision}"
+            yield "made from", f"checkpoint with SHA-256 {model.checkpoint_sha256 or 'unknown'}"
+    yield "parameters", f"{summary.parameters:,}"
+    if summary.gflops is not None:
+        yield "arithmetic", f"{summary.gflops:.1f} GFLOPs"
+    for name, tensors in (("input", summary.inputs), ("output", summary.outputs)):
+        for tensor in tensors:
+            yield name, tensor
+    yield from _metadata({key: value for key, value in summary.metadata.items() if key != METADATA_KEY})
+
+
+def _metadata(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        text = str(value)
+        yield str(key), text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}…"
+
+
+def _is_short(value: object) -> bool:
+    """Whether a metadata value says something on one line."""
+    return isinstance(value, str | int | float)
+
+
+def _classes(names: Sequence[str]) -> str:
+    return f"{len(names)}: {', '.join(names)}" if names else "unnamed"
