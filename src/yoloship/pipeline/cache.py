@@ -8,6 +8,7 @@ be written costs time and no error.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yoloship._version import __version__
@@ -16,22 +17,21 @@ from yoloship.pipeline.releases import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> Path | bytes:
     """The graph of this key, from the cache or built now.
 
     Args:
-        made_from: All that decides the result: the checkpoint's SHA-256 and the configuration. This package's version
+        made_from: All that decides the result: the checkpoint's SHA-256 and the configuration. The code that builds
             is added.
         build: Makes the file's bytes.
 
     Returns:
         A file in the cache; the bytes themselves where the cache cannot be written.
     """
-    key = hashlib.sha256(repr((*made_from, __version__)).encode()).hexdigest()[:32]
     try:
+        key = hashlib.sha256(repr((*made_from, _code())).encode()).hexdigest()[:32]
         folder = cache_folder() / "graphs"
         for path in sorted(folder.glob(f"{key}-*.onnx")):
             if _digest(path) == path.stem.partition("-")[2]:
@@ -61,3 +61,13 @@ def _digest(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()[:32]
+
+
+def _code() -> tuple[str, str]:
+    """This package's version, and a digest of the modules that build, which change more often."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for folder in ("checkpoint", "graph"):
+        for path in sorted((package / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return __version__, digest.hexdigest()

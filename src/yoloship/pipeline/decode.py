@@ -207,9 +207,10 @@ def _pick(raw: Floats, score_threshold: float) -> Candidates:
 
 
 def _above(found: Candidates, classes: int, score_threshold: float) -> Candidates:
+    found = found.take(found.scores > np.float32(score_threshold))
     if len(found) and not 0 <= found.class_ids.min() <= found.class_ids.max() < classes:
         raise SessionError("a class id outside the model's classes", subject="class_ids", expected=f"below {classes}")
-    return found.take(found.scores > np.float32(score_threshold))
+    return found
 
 
 def _logit_floor(score_threshold: float) -> float:

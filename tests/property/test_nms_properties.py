@@ -1,0 +1,57 @@
+"""The fast suppression against the plain one, on thousands of random cases that are full of ties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yoloship.pipeline import nms, nms_reference
+
+ODD = np.array([np.nan, np.inf, -np.inf, 1e20, -1e20, 0.0], np.float32)
+
+
+def case(rng: np.random.Generator, count: int) -> dict[str, object]:
+    """Boxes on a coarse lattice with few distinct scores, so that ties in score and in IoU abound."""
+    corner = rng.integers(0, 12, (count, 2)) * 4
+    size = rng.integers(0, 6, (count, 2)) * 4
+    boxes = np.concatenate([corner, corner + size], axis=1).astype(np.float32)
+    if rng.random() < 0.5:
+        boxes += rng.normal(0, 0.5, boxes.shape).astype(np.float32)
+    scores = (rng.integers(1, rng.integers(2, 40), count) / 40).astype(np.float32)
+    if rng.random() < 0.2 and count:
+        boxes[rng.integers(count), rng.integers(4)] = rng.choice(ODD)
+        scores[rng.integers(count)] = rng.choice(ODD)
+    return {
+        "boxes_xyxy": boxes,
+        "scores": scores,
+        "group_ids": rng.integers(0, rng.integers(1, 5), count).astype(np.int32),
+        "iou_threshold": float(rng.choice([0.0, 0.25, 1 / 3, 0.45, 0.5, 0.6, 1.0])),
+        "max_detections": int(rng.choice([1, 3, 20, 300])),
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_five_hundred_small_cases_agree(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(500):
+        given_case = case(rng, int(rng.integers(0, 24)))
+        np.testing.assert_array_equal(nms(**given_case), nms_reference(**given_case), err_msg=str(given_case))  # type: ignore[arg-type]  # one dict for both
+
+
+def test_cases_larger_than_a_block_agree() -> None:
+    rng = np.random.default_rng(99)
+    for count in (255, 256, 257, 600):
+        given_case = case(rng, count)
+        np.testing.assert_array_equal(nms(**given_case), nms_reference(**given_case))  # type: ignore[arg-type]  # one dict for both
+
+
+@settings(deadline=None, max_examples=100)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 40))
+def test_what_is_kept_is_sorted_and_does_not_overlap(seed: int, count: int) -> None:
+    given_case = case(np.random.default_rng(seed), count)
+    kept = nms(**given_case)  # type: ignore[arg-type]  # a dict of all arguments
+    scores = np.asarray(given_case["scores"])[kept]
+    assert (scores[:-1] >= scores[1:]).all()
+    assert len(set(kept.tolist())) == len(kept)
