@@ -156,9 +156,7 @@ def _table() -> dict[str, Entry]:
         table[f"{module}.dict"] = Entry(_make_dict, "a dict")
         table[f"{module}.bytes"] = Entry(_make_empty_bytes, "no bytes, as protocol 2 writes them")
         table[f"{module}.bytearray"] = Entry(_make_empty_bytes, "bytes")
-        table[f"{module}.getattr"] = Entry(
-            _make_attribute, "a bound method of a fused layer; the name only, not fetched"
-        )
+        table[f"{module}.getattr"] = Entry(_make_attribute, "a bound method of a fused layer; its name, not fetched")
         table[f"{module}.object"] = Entry(None, "argument of _reconstructor; mentioned only")
         table[f"{module}.slice"] = Entry(_opaque, "inert")
         table[f"{module}.range"] = Entry(_opaque, "inert")

@@ -1,7 +1,8 @@
 """NumPy arrays and scalars inside a pickle, rebuilt from their bytes by our own code.
 
-Source: the state tuples that NumPy 1.26 and 2.x write, seen in pickles of both: a dtype's state is (version, byte order,
-subarray, names, fields, item size, alignment, flags), an array's is (version, shape, dtype, Fortran order, data).
+Source: the state tuples that NumPy 1.26 and 2.x write, seen in pickles of both: a dtype's state is (version, byte
+order, subarray, names, fields, item size, alignment, flags), an array's is (version, shape, dtype, Fortran order,
+data).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def make_scalar(context: Context, class_path: str, arguments: tuple[object, ...]
     return _array(context, arguments[0], (), _data(context, arguments[1]), fortran=False).item()
 
 
-def make_array(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+def make_array(_context: Context, _class_path: str, _arguments: tuple[object, ...]) -> object:
     """``_reconstruct(ndarray, shape, code)``: empty until its state comes."""
     return ArrayDraft()
 
@@ -62,7 +63,7 @@ def build_array(context: Context, draft: ArrayDraft, state: object) -> None:
     draft.value = _array(context, dtype, shape, _data(context, data), fortran=fortran is True or fortran == 1)
 
 
-def make_from_buffer(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+def make_from_buffer(context: Context, _: str, arguments: tuple[object, ...]) -> object:
     """``_frombuffer(bytes, dtype, shape, order)``, as protocol 5 writes arrays."""
     if len(arguments) != 4:
         raise context.refuse("NumPy array without its four arguments")

@@ -46,7 +46,7 @@ def read_legacy(data: bytes | mmap, subject: str, limits: Limits, storages: Stor
     position = len(MAGIC)
     values: list[object] = []
     for find_storage in (None, None, storages.find, None):
-        machine = Machine(data, start=position, end=size, limits=limits, subject=subject, find_storage=find_storage)
+        machine = Machine(data, position, limits, subject, find_storage)
         values.append(machine.run())
         position = machine.position
     version, system, value, keys = values

@@ -1,7 +1,7 @@
 """How much a checkpoint may ask for before it is refused.
 
-Every figure is far above what the largest real file needs (an unstripped yolov5x6 training state: about 400 000 opcodes, 1 MB of
-pickle, 2 000 modules) and low enough that a refusal costs little memory and a few seconds at most.
+Every figure is far above what the largest real file needs (an unstripped training state of the largest model: some
+300 000 opcodes, 1 MB of pickle, 2 000 modules) and low enough that a refusal costs little memory and a few seconds.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class Limits:
         integer_bytes: One integer; real ones fit in 16.
         line_bytes: One line argument of a text opcode.
         name_chars: A module and class name, a storage key.
+        key_chars: A dictionary key.
         copied_items: Elements and bytes copied by constructors, which may be asked to copy one object many times.
         plain_keys: Dictionary keys and set members other than strings: their hashes can be made to collide.
         nesting: Levels of containers within containers in what is handed out.
@@ -36,15 +37,16 @@ class Limits:
     """
 
     pickle_bytes: int = 32 << 20
-    opcodes: int = 2_000_000
-    string_bytes: int = 4 << 20
-    text_bytes: int = 32 << 20
+    opcodes: int = 1_000_000
+    string_bytes: int = 1 << 20
+    text_bytes: int = 16 << 20
     integer_bytes: int = 64
     line_bytes: int = 4096
     name_chars: int = 400
+    key_chars: int = 4096
     copied_items: int = 16_000_000
     plain_keys: int = 200_000
-    nesting: int = 100
+    nesting: int = 64
     modules: int = 20_000
     values: int = 2_000_000
     dimensions: int = 16

@@ -68,7 +68,7 @@ class StorageTable:
             return storage
         piece = self._locate(key)
         if piece is None:
-            raise context.refuse(f"storage {key!r} is not in the file; it is mentioned")
+            raise context.refuse(f"storage {key!r} is not in the file; it is named")
         if piece.nbytes < nbytes:
             raise context.refuse(
                 f"storage {key!r} claims {nbytes} bytes, the file holds {piece.nbytes}; it is mentioned"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from yoloship.checkpoint import legacy_container, zip_container
 from yoloship.checkpoint.drafts import Draft
-from yoloship.checkpoint.finish import Finisher, is_plain
+from yoloship.checkpoint.finish import Finisher
 from yoloship.checkpoint.legacy_container import read_legacy
 from yoloship.checkpoint.limits import LIMITS
 from yoloship.checkpoint.machine import Machine
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.checkpoint.limits import Limits
-    from yoloship.checkpoint.records import Value
 
 _MODELS = ("ema", "model")
 _LEFT_OUT = frozenset({*_MODELS, "optimizer"})
@@ -67,7 +65,7 @@ def read_with_limits(source: Path | str | bytes, limits: Limits) -> Checkpoint:
         task=task,
         class_names=read_class_names(module, opened.name, limits),
         strides=read_strides(module, task, opened.name),
-        metadata=_metadata(others, finisher),
+        metadata=finisher.plain_table(others, _LEFT_OUT),
     )
 
 
@@ -97,7 +95,7 @@ def _read_zip(opened: Source, limits: Limits) -> object:
         )
     root = roots[0]
     order = container.get(f"{root}byteorder")
-    if order is not None and bytes(order.read()[:16]).strip() != b"little":
+    if order is not None and (order.nbytes > 16 or bytes(order.read()).strip() != b"little"):
         raise CheckpointError(
             "written on a big-endian machine", subject=opened.name, hint="save it again on a little-endian one"
         )
@@ -105,9 +103,7 @@ def _read_zip(opened: Source, limits: Limits) -> object:
     if piece is None or piece.nbytes > limits.pickle_bytes:
         raise CheckpointError(f"its data.pkl is over the limit of {limits.pickle_bytes} bytes", subject=opened.name)
     storages = StorageTable(opened.name, lambda key: container.get(f"{root}data/{key}"))
-    stream = bytes(piece.read())
-    machine = Machine(stream, start=0, end=len(stream), limits=limits, subject=opened.name, find_storage=storages.find)
-    return machine.run()
+    return Machine(bytes(piece.read()), 0, limits, opened.name, storages.find).run()
 
 
 def _choose(content: object, name: str) -> tuple[str, Draft, Mapping[object, object]]:
@@ -143,13 +139,3 @@ def _unwrap(module: Module) -> Module:
     """The model inside the wrapper that training on several GPUs puts around it."""
     inner = module.children.get("module")
     return inner if module.class_name in _WRAPPERS and inner is not None else module
-
-
-def _metadata(others: Mapping[object, object], finisher: Finisher) -> Mapping[str, Value]:
-    made: dict[str, Value] = {}
-    for key, value in others.items():
-        if isinstance(key, str) and key not in _LEFT_OUT:
-            finished = finisher.value(value, repr(key)[:60])
-            if is_plain(finished):
-                made[key] = finished
-    return MappingProxyType(made)

@@ -90,7 +90,7 @@ def make_size(context: Context, class_path: str, arguments: tuple[object, ...]) 
     return tuple(arguments[0])
 
 
-def make_opaque(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+def make_opaque(_: Context, class_path: str, arguments: tuple[object, ...]) -> object:
     """An object of no use here: kept as its class path and arguments."""
     return Draft(class_path, arguments)
 
@@ -107,13 +107,11 @@ def _tensor(context: Context, storage: LazyStorage, layout: tuple[object, ...], 
     # Where an extent is 0 the others are still bounded: NumPy multiplies them.
     if count > context.limits.tensor_elements or math.prod(filter(None, shape)) > context.limits.tensor_elements:
         raise context.refuse(f"tensor of {_short(shape)} elements is over the limit")
-    last = (
-        offset + sum((extent - 1) * step for extent, step in zip(shape, strides, strict=True)) if count else offset - 1
-    )
-    if last >= storage.length:
+    reach = sum((extent - 1) * step for extent, step in zip(shape, strides, strict=True)) if count else -1
+    if offset + reach >= storage.length:
         raise context.refuse(
-            f"tensor of size {_short(shape)}, strides {_short(strides)} and offset {offset} reaches outside its storage "
-            f"of {storage.length} elements"
+            f"tensor of size {_short(shape)}, strides {_short(strides)} and offset {offset} reaches outside its "
+            f"storage of {storage.length} elements"
         )
     if count > storage.length and count > context.limits.expanded_elements:
         raise context.refuse(

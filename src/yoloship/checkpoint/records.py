@@ -87,13 +87,15 @@ class Tensor:
             writeable=False,
         )
         if self.dtype == "bfloat16":
-            view = (view.astype(np.uint32) << 16).view(np.float32)
+            wide = np.empty(self.shape, np.uint32)
+            np.left_shift(view, 16, out=wide, dtype=np.uint32)
+            view = wide.view(np.float32)
             view.flags.writeable = False
         return view
 
     def float64(self) -> npt.NDArray[np.float64]:
         """The elements as a contiguous float64 copy that the caller owns."""
-        return np.ascontiguousarray(self.numpy(), dtype=np.float64)
+        return np.array(self.numpy(), dtype=np.float64, order="C", copy=True)
 
 
 @dataclass(frozen=True, slots=True)

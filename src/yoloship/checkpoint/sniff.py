@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from yoloship.errors import CheckpointError
@@ -31,6 +32,9 @@ _KINDS = (
     _Kind(b"\x89PNG", "is a picture, not a checkpoint", "give the .pt first, pictures after it"),
     _Kind(b"\xff\xd8\xff", "is a picture, not a checkpoint", "give the .pt first, pictures after it"),
 )
+
+_ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]")
+"""Field 1 of a ModelProto, its version as a small integer, and the tag of another of its fields."""
 
 
 def explain(head: bytes, subject: str) -> CheckpointError:

@@ -90,9 +90,11 @@ class PlainPiece:
 
     @property
     def nbytes(self) -> int:
+        """Length, uncompressed."""
         return self._nbytes
 
     def read(self) -> memoryview:
+        """A view of the file."""
         view = memoryview(self._buffer)[self._start : self._start + self._nbytes]
         if self._crc is not None:
             check_crc(view, self._crc, self._subject)
@@ -114,9 +116,11 @@ class DeflatedPiece:
 
     @property
     def nbytes(self) -> int:
+        """Length, uncompressed."""
         return self._nbytes
 
     def read(self) -> memoryview:
+        """A view of the inflated bytes, which are kept."""
         if self._inflated is None:
             machine = zlib.decompressobj(-zlib.MAX_WBITS)
             try:

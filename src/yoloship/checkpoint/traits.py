@@ -26,7 +26,7 @@ def read_head(module: Module) -> Module:
     layers = module.children.get("model")
     if layers is None or not layers.children:
         return module
-    return next(reversed(layers.children.values())) or module
+    return list(layers.children.values())[-1] or module
 
 
 def read_task(module: Module, subject: str) -> Task:

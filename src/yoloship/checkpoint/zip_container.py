@@ -88,7 +88,7 @@ class ZipContainer:
             raise self._error("zip without its directory at the end")
         _, disk, first_disk, here, count, nbytes, start, _ = _END.unpack_from(tail, at)
         end = tail_start + at
-        if end >= _END64_LOCATOR.size and _FULL32 in (nbytes, start) or count == _FULL16:
+        if _FULL32 in (nbytes, start) or count == _FULL16:
             return self._find_directory64(end)
         if disk or first_disk or here != count:
             raise self._error("zip in several parts")
@@ -207,7 +207,8 @@ class ZipContainer:
         header = self._data[member.header : member.header + _LOCAL.size] if member.header < directory else b""
         if len(header) < _LOCAL.size or not header.startswith(MAGIC):
             raise self._error(f"zip whose member {member.name!r} is not where the directory says")
-        _, _, flags, method, _, _, crc, packed, nbytes, name_len, extra_len = _LOCAL.unpack(header)
+        fields: tuple[int, ...] = _LOCAL.unpack(header)[2:]
+        flags, method, _, _, crc, packed, nbytes, name_len, extra_len = fields
         name_at = member.header + _LOCAL.size
         name = self._name(self._data[name_at : name_at + name_len])
         same = name == member.name and method == member.method
