@@ -1,1 +1,43 @@
-"""Building, keeping and inspecting TensorRT engines."""
+"""TensorRT engines: built, kept with what they are, and checked before they are loaded."""
+
+from __future__ import annotations
+
+from yoloship.engine.build import BuiltEngine, build_engine
+from yoloship.engine.cache import EngineKey, cached_engine
+from yoloship.engine.config import BuildConfig, InputProfile, Range, Target, parse_target
+from yoloship.engine.device import Device, find_device, find_devices
+from yoloship.engine.file import EngineFile, open_engine_file, read_engine, sidecar_path, write_engine
+from yoloship.engine.fit import Here, look_around, rebuild_command
+from yoloship.engine.flavours import Flavour, FlavourName, installed_flavours, open_flavour
+from yoloship.engine.progress import BuildProgress, BuildStep
+from yoloship.engine.record import EngineRecord
+
+__all__ = [
+    "BuildConfig",
+    "BuildProgress",
+    "BuildStep",
+    "BuiltEngine",
+    "Device",
+    "EngineFile",
+    "EngineKey",
+    "EngineRecord",
+    "Flavour",
+    "FlavourName",
+    "Here",
+    "InputProfile",
+    "Range",
+    "Target",
+    "build_engine",
+    "cached_engine",
+    "find_device",
+    "find_devices",
+    "installed_flavours",
+    "look_around",
+    "open_engine_file",
+    "open_flavour",
+    "parse_target",
+    "read_engine",
+    "rebuild_command",
+    "sidecar_path",
+    "write_engine",
+]

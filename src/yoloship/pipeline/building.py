@@ -1,0 +1,167 @@
+"""From a checkpoint or an ONNX file to a TensorRT engine: where the graph's side and the engine's side meet.
+
+The engine room knows nothing of checkpoints, and the graph room nothing of TensorRT. Here one hands a file to the
+other, with what is known about the model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yoloship.engine import BuildConfig, EngineFile, EngineKey, build_engine, cached_engine, find_device, open_flavour
+from yoloship.errors import InputError, SessionError
+from yoloship.pipeline.releases import cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from yoloship.engine import BuildProgress, BuiltEngine, Flavour
+    from yoloship.graph import GraphConfig
+    from yoloship.model import ModelInfo
+
+_CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSource:
+    """An ONNX file that is ready to be built, and what is known about it.
+
+    Attributes:
+        onnx: The file.
+        sha256: Of its bytes.
+        info: What the pipeline must know; None where the graph is of a form that it cannot use.
+    """
+
+    onnx: Path
+    sha256: str
+    info: ModelInfo | None
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file begins like a checkpoint, in either container; what it is named does not count.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith(_CHECKPOINT_STARTS)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
+
+
+@contextmanager
+def build_source(path: Path, graph: GraphConfig | None = None) -> Iterator[BuildSource]:
+    """Make a model ready for TensorRT: a checkpoint becomes a graph, an ONNX file is checked.
+
+    Args:
+        path: A checkpoint or an ONNX file.
+        graph: Which graph a checkpoint shall become; None takes `GraphConfig`'s defaults. Not for ONNX files.
+
+    Yields:
+        An ONNX file, for as long as the context lasts.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read safely.
+        GraphError: it cannot become the graph wanted, or the ONNX file is none that TensorRT takes faithfully.
+    """
+    from yoloship.graph.check import check_onnx, refuse_for_tensorrt
+
+    if not is_checkpoint(path):
+        facts = check_onnx(path)
+        refuse_for_tensorrt(facts)
+        yield BuildSource(path, facts.sha256, facts.info or _recognised(path))
+        return
+
+    from yoloship.checkpoint import read_checkpoint
+    from yoloship.graph import GraphConfig, build_graph, graph_bytes
+
+    data = graph_bytes(build_graph(read_checkpoint(path), graph or GraphConfig()))
+    with tempfile.TemporaryDirectory(prefix="yoloship-") as folder:
+        onnx = Path(folder) / f"{path.stem[:100]}.onnx"
+        onnx.write_bytes(data)
+        facts = check_onnx(onnx)
+        refuse_for_tensorrt(facts)
+        yield BuildSource(onnx, facts.sha256, facts.info)
+
+
+def build(
+    path: Path,
+    config: BuildConfig | None = None,
+    *,
+    graph: GraphConfig | None = None,
+    flavour: Flavour | None = None,
+    progress: BuildProgress | None = None,
+) -> tuple[BuiltEngine, ModelInfo | None]:
+    """Build an engine from a checkpoint or an ONNX file; write it with `yoloship.engine.write_engine`.
+
+    Args:
+        path: A checkpoint or an ONNX file.
+        config: How to build.
+        graph: Which graph a checkpoint shall become.
+        flavour: Which TensorRT; None takes the first that is installed and builds.
+        progress: Told of each step; what it raises cancels the build.
+
+    Returns:
+        The engine, and what the pipeline must know about it: None for an ONNX graph of a form that it cannot use.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read safely.
+        GraphError: it cannot become the graph wanted, or the ONNX file is none that TensorRT takes faithfully.
+        EngineError: TensorRT cannot build it, or not as ordered.
+        DependencyError: no TensorRT is installed.
+    """
+    flavour = flavour or open_flavour()
+    with build_source(path, graph) as source:
+        built = build_engine(source.onnx, config, flavour=flavour, info=source.info, progress=progress)
+        return built, source.info
+
+
+def engine_for(
+    path: Path,
+    config: BuildConfig | None = None,
+    *,
+    graph: GraphConfig | None = None,
+    flavour: Flavour | None = None,
+    progress: BuildProgress | None = None,
+    waiting: Callable[[float], None] | None = None,
+) -> EngineFile:
+    """The engine of a model from the user's cache; built first where it is not there.
+
+    Args:
+        path: A checkpoint or an ONNX file.
+        config: How to build.
+        graph: Which graph a checkpoint shall become.
+        flavour: Which TensorRT; None takes the first that is installed and builds.
+        progress: Told of each step, where something is built.
+        waiting: Told for how long, in seconds, another process that builds the same engine has been waited for.
+
+    Raises:
+        YoloshipError: as `build`, and as `cached_engine`.
+    """
+    flavour, config = flavour or open_flavour(), config or BuildConfig()
+    device = find_device()
+    with build_source(path, graph) as source:
+        key = EngineKey.of(source.sha256, config, flavour, device.sm if device else None)
+
+        def make() -> tuple[BuiltEngine, ModelInfo | None]:
+            built = build_engine(source.onnx, config, flavour=flavour, info=source.info, progress=progress)
+            return built, source.info
+
+        return cached_engine(cache_folder() / "engines", key, make, waiting=waiting)
+
+
+def _recognised(path: Path) -> ModelInfo | None:
+    """What the pipeline makes of a foreign graph, by running it once on the CPU; None where it cannot use it."""
+    from yoloship.pipeline.recognise import recognise
+    from yoloship.runtime import OnnxRuntimeSession
+
+    try:
+        with OnnxRuntimeSession.open(path) as session:
+            return recognise(session, str(path))
+    except (SessionError, InputError):
+        return None
