@@ -115,13 +115,17 @@ def test_outputs_in_another_form_than_promised_are_refused() -> None:
     raw = np.zeros((1, 9, 8), np.float32)
     cases = [
         (heads[:2], info(), "wrong number of outputs: expected 3, got 2"),
-        ([heads[1], *heads[1:]], info(), r"head0: expected \(B, 24, 8, 12\), got float32\(1, 24, 4, 6\)"),
+        (
+            [heads[1], *heads[1:]],
+            info(),
+            r"head0: .* not as promised: expected \(B, 24, 8, 12\), got float32\(1, 24, 4, 6\)",
+        ),
         ([heads[0], heads[1], heads[2][:0]], info(), "head2"),
-        ([head.astype(np.int32) for head in heads], info(), "head0: expected floats"),
-        ([raw[0]], info("raw"), r"output: expected \(B, N, 8\), got float32\(9, 8\)"),
+        ([head.astype(np.int32) for head in heads], info(), r"head0: .* expected floats"),
+        ([raw[0]], info("raw"), r"output: .* expected \(B, N, 8\), got float32\(9, 8\)"),
         ([raw[..., :7]], info("raw"), "output"),
         ([raw, raw[..., 0], raw[..., 1]], info("compact"), "boxes_xyxy"),
-        ([raw[..., :4], raw[..., 0], raw[..., 1]], info("compact"), "class_ids: expected integers"),
+        ([raw[..., :4], raw[..., 0], raw[..., 1]], info("compact"), r"class_ids: .* expected integers"),
         ([raw[..., :4], raw[..., 0] + 1, np.full((1, 9), 3)], info("compact"), "a class id outside"),
         ([raw], info("nms"), "'nms' cannot be decoded yet"),
     ]
