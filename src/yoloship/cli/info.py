@@ -62,46 +62,39 @@ def _of_checkpoint(path: Path) -> Iterator[tuple[str, str]]:
 def _arithmetic(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     """What its graph would cost; a checkpoint that cannot become one still has all the other facts."""
     from yoloship.errors import GraphError
-    from yoloship.graph import GraphConfig, build_graph
-    from yoloship.graph.summary import summarise
+    from yoloship.graph import checkpoint_flops
     from yoloship.model import size_multiple
 
     try:
         multiple = size_multiple(checkpoint.strides or (32,))
         side = -(-GFLOPS_SIDE // multiple) * multiple
-        summary = summarise(build_graph(checkpoint, GraphConfig(input_hw=(side, side), output_form="heads")))
+        flops = checkpoint_flops(checkpoint, (side, side))
     except GraphError as error:
         yield "export", str(error)
         return
-    if summary.gflops is not None:
-        yield "arithmetic", f"{summary.gflops:.1f} GFLOPs at {side}×{side}"
+    yield "arithmetic", f"{flops / 1e9:.1f} GFLOPs at {side}×{side}"
 
 
 def _of_graph(path: Path) -> Iterator[tuple[str, str]]:
-    from yoloship.errors import InputError
-    from yoloship.graph.summary import read_summary
-    from yoloship.model import METADATA_KEY, ModelInfo
+    from yoloship.graph import describe_onnx
+    from yoloship.model import METADATA_KEY
 
-    summary = read_summary(path)
-    yield "kind", f"ONNX, opset {summary.opset}, {summary.nodes} nodes, written by {summary.producer}"
-    record = summary.metadata.get(METADATA_KEY)
-    if record is not None:
-        try:
-            model = ModelInfo.from_json(record, subject=str(path))
-        except InputError as error:
-            yield "record", f"unusable: {error}"
-        else:
-            yield "task", model.task
-            yield "classes", _classes(model.class_names)
-            yield "strides", ", ".join(map(str, model.strides))
-            yield "form", f"input {model.input_form}, output {model.output_form}, {model.precision}"
-            yield "made from", f"checkpoint with SHA-256 {model.checkpoint_sha256 or 'unknown'}"
-    yield "parameters", f"{summary.parameters:,}"
-    if summary.gflops is not None:
-        yield "arithmetic", f"{summary.gflops:.1f} GFLOPs"
+    summary = describe_onnx(path)
+    written = f", written by {summary.producer}" if summary.producer else ""
+    yield "kind", f"ONNX, opset {summary.opset}, {summary.operator_count} nodes{written}"
+    model = summary.info
+    if model is not None:
+        yield "task", model.task
+        yield "classes", _classes(model.class_names)
+        yield "strides", ", ".join(map(str, model.strides))
+        yield "form", f"input {model.input_form}, output {model.output_form}, {model.precision}"
+        yield "made from", f"checkpoint with SHA-256 {model.checkpoint_sha256 or 'unknown'}"
+    yield "parameters", f"{summary.parameter_count:,}"
+    if summary.flops is not None and summary.flops_hw is not None:
+        yield "arithmetic", f"{summary.flops / 1e9:.1f} GFLOPs at {'×'.join(map(str, summary.flops_hw))}"
     for name, tensors in (("input", summary.inputs), ("output", summary.outputs)):
         for tensor in tensors:
-            yield name, tensor
+            yield name, str(tensor)
     yield from _metadata({key: value for key, value in summary.metadata.items() if key != METADATA_KEY})
 
 

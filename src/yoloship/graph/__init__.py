@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from yoloship.graph.build import build_graph, model_info
 from yoloship.graph.config import GraphConfig, nearest_sizes
+from yoloship.graph.describe import GraphSummary, describe_onnx
 from yoloship.graph.file import graph_bytes
+from yoloship.graph.flops import checkpoint_flops
 
-__all__ = ["GraphConfig", "build_graph", "graph_bytes", "model_info", "nearest_sizes"]
+__all__ = [
+    "GraphConfig",
+    "GraphSummary",
+    "build_graph",
+    "checkpoint_flops",
+    "describe_onnx",
+    "graph_bytes",
+    "model_info",
+    "nearest_sizes",
+]

@@ -50,7 +50,7 @@ def _attention(builder: Builder, part: Part, x: Wire) -> Wire:
     attention = part.child("ma")
     attention.require("bias_k", None)
     attention.require("bias_v", None)
-    attention.require("add_zero_attn", False)  # noqa: FBT003
+    attention.require("add_zero_attn", False)
     heads = attention.integer("num_heads", 1)
     if channels % heads:
         raise attention.error("heads do not divide the channels", got=f"{channels} in {heads} heads")
@@ -91,7 +91,7 @@ def _attention(builder: Builder, part: Part, x: Wire) -> Wire:
 
 
 def _linear(part: Part, inputs: int, outputs: int | None = None) -> tuple[Array, Array | None]:
-    """weight (out, in) and bias (out,) of a torch.nn Linear."""
+    """Weight (out, in) and bias (out,) of a torch.nn Linear."""
     if not part.module.class_path.startswith("torch.nn.") or not part.module.class_name.endswith("Linear"):
         raise part.error("is not supported in this place", expected="torch.nn.Linear")
     weight = part.array("weight", outputs, inputs)

@@ -144,7 +144,7 @@ def _sppf(builder: Builder, part: Part, x: Wire) -> Wire:
     if pool.module.class_name != "MaxPool2d":
         raise pool.error("is not supported in this place", expected="torch.nn.MaxPool2d")
     for index in range(3):
-        values.append(max_pool(builder, pool, values[-1], f"{pool.place}.{index}"))  # noqa: PERF401 - reads itself
+        values.append(max_pool(builder, pool, values[-1], f"{pool.place}.{index}"))
     return emit(builder, part.child("cv2"), (concat(builder, part, values),))
 
 

@@ -16,7 +16,7 @@ from yoloship.graph.serialize import to_onnx
 from yoloship.model import METADATA_KEY, ModelInfo, size_multiple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import onnx
 
@@ -43,13 +43,13 @@ def build_graph(checkpoint: Checkpoint, config: GraphConfig) -> onnx.ModelProto:
         GraphError: a block or an option that cannot be written, named with its place; a size that does not fit.
         CheckpointError: a tensor's bytes are damaged.
     """
-    head = _head(checkpoint)
-    info = _model_info(checkpoint, config, head)
-    return to_onnx(trace(checkpoint, config, head), _metadata(info))
+    info = model_info(checkpoint, config)
+    return to_onnx(trace(checkpoint, config), _metadata(info))
 
 
-def trace(checkpoint: Checkpoint, config: GraphConfig, head: Head) -> Graph:
+def trace(checkpoint: Checkpoint, config: GraphConfig) -> Graph:
     """Write the network as records, before any library's format; see `build_graph`."""
+    head = _head(checkpoint)
     multiple = size_multiple(head.strides)
     config.check_multiple(multiple)
     # Sides that differ, and are no multiples of twice the multiple, so that a mix-up or a mismatch cannot hide.
@@ -59,7 +59,7 @@ def trace(checkpoint: Checkpoint, config: GraphConfig, head: Head) -> Graph:
     layers = _layers(checkpoint)
     values: list[Wire] = []
     for layer in layers[:-1]:
-        values.append(emit(builder, layer, _inputs(layer, values, picture)))  # noqa: PERF401 - reads itself
+        values.append(emit(builder, layer, _inputs(layer, values, picture)))
     maps = emit_maps(builder, head, _inputs(layers[-1], values, picture), probe_hw)
     emit_outputs(builder, config, head, maps)
     return builder.finish(checkpoint.name)
@@ -71,10 +71,7 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
     Raises:
         GraphError: the checkpoint is no detector whose head can be read.
     """
-    return _model_info(checkpoint, config, _head(checkpoint))
-
-
-def _model_info(checkpoint: Checkpoint, config: GraphConfig, head: Head) -> ModelInfo:
+    head = _head(checkpoint)
     if len(checkpoint.class_names) != head.classes:
         raise head.part.error(
             "has another number of class names", expected=str(head.classes), got=len(checkpoint.class_names)

@@ -10,7 +10,6 @@ import numpy as np
 
 from yoloship.errors import GraphError
 from yoloship.graph.ir import Attribute, Graph, Node, Wire
-from yoloship.tensors import Axis, DType, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.graph.part import Part
+    from yoloship.tensors import Axis, DType, TensorSpec
 
 MAX_NODES = 50_000
 """A network of a release has a few hundred; a tree whose modules share children could ask for any number."""

@@ -54,7 +54,7 @@ class Convolution:
     @property
     def out_channels(self) -> int:
         """First extent of the weight."""
-        return self.weight.shape[0]
+        return int(self.weight.shape[0])
 
 
 def read_convolution(part: Part) -> Convolution:
@@ -64,15 +64,12 @@ def read_convolution(part: Part) -> Convolution:
     groups = part.integer("groups", 1, 1 << 20)
     if weight.shape[0] % groups:
         raise part.error("groups do not divide the output channels", got=f"{weight.shape[0]} in {groups} groups")
-    if part.module.attributes.get("padding") == "valid":
-        padding = (0, 0)
-    else:
-        padding = part.pair("padding")
+    valid = part.module.attributes.get("padding") == "valid"
     return Convolution(
         weight,
         part.optional_array("bias", weight.shape[0]),
         part.pair("stride", 1),
-        padding,
+        (0, 0) if valid else part.pair("padding"),
         part.pair("dilation", 1),
         groups,
     )

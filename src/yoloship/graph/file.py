@@ -1,13 +1,200 @@
-"""ONNX files as bytes: writing a model."""
+"""ONNX files: a model's bytes out, and untrusted bytes in."""
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
+from yoloship.errors import GraphError, InputError
+from yoloship.model import METADATA_KEY, ModelInfo
+from yoloship.tensors import TensorSpec
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     import onnx
+
+    from yoloship.tensors import Axis, DType
+
+MAX_ONNX_BYTES = (1 << 31) - 1
+"""A protobuf message can be no longer."""
+MAX_METADATA_ENTRIES = 10_000
+MAX_EXTENT = 1 << 40
+"""Of one axis of a stored tensor."""
+_EXPORT_HINT = "give a file that 'yoloship export' or another exporter wrote"
 
 
 def graph_bytes(model: onnx.ModelProto) -> bytes:
     """The file's bytes; the same for the same model."""
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that may be ONNX.
+
+    Raises:
+        GraphError: it cannot be read, or is longer than ONNX can be.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_ONNX_BYTES:
+            raise GraphError(
+                "is longer than an ONNX file can be",
+                subject=str(path),
+                expected=f"at most {MAX_ONNX_BYTES} bytes",
+                got=str(size),
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise GraphError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
+    except ValueError as error:  # a null character
+        raise GraphError("is no file name", subject=repr(str(path))[:80]) from error
+
+
+def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
+    """Parse untrusted bytes; weights in other files are not looked at.
+
+    Args:
+        data: The whole file.
+        subject: Its name, for messages.
+
+    Returns:
+        A model with nodes, outputs and an operator set; nothing else about it is known to be right.
+
+    Raises:
+        GraphError: the bytes are something else, or damaged.
+    """
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it comes with onnx, untyped
+    from onnx import ModelProto
+
+    seems = _seems(data)
+    if seems is not None:
+        raise GraphError("is no ONNX model", subject=subject, expected="ONNX", got=seems, hint=_EXPORT_HINT)
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, ValueError) as error:
+        raise GraphError(
+            "is no ONNX model, or a truncated one", subject=subject, got=str(error)[:80], hint=_EXPORT_HINT
+        ) from error
+    parts = (
+        ("nodes", model.graph.node),
+        ("outputs", model.graph.output),
+        ("an operator set", model.opset_import),
+    )
+    missing = [name for name, there in parts if not there]
+    if missing:
+        raise GraphError("is no ONNX model", subject=subject, got=f"no {' and no '.join(missing)}", hint=_EXPORT_HINT)
+    return model
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a model asks for; 0 where it uses none of them."""
+    return max((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), default=0)
+
+
+def producer(model: onnx.ModelProto) -> str:
+    """Who wrote it, with version; may be empty."""
+    return f"{model.producer_name} {model.producer_version}".strip()
+
+
+def read_metadata(model: onnx.ModelProto) -> dict[str, str]:
+    """Keys and texts embedded in a model; the first of equal keys counts. Untrusted."""
+    entries: dict[str, str] = {}
+    for entry in model.metadata_props[:MAX_METADATA_ENTRIES]:
+        entries.setdefault(entry.key, entry.value)
+    return entries
+
+
+def read_model_info(metadata: Mapping[str, str], subject: str) -> ModelInfo | None:
+    """Our record out of a model's metadata, None where there is none.
+
+    Raises:
+        GraphError: there is one, and it is damaged.
+    """
+    text = metadata.get(METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        return ModelInfo.from_json(text, subject=subject)
+    except InputError as error:
+        raise GraphError(
+            error.problem, subject=subject, expected=error.expected, got=error.got, hint=error.hint
+        ) from error
+
+
+def dtype_name(code: int) -> str:
+    """An element type of onnx.TensorProto by its usual name; one that has none as `type99`."""
+    import onnx
+
+    try:
+        name = str(onnx.TensorProto.DataType.Name(code))
+    except ValueError:
+        return f"type{code}"
+    known = {"FLOAT": "float32", "DOUBLE": "float64", "FLOAT8E4M3FN": "float8_e4m3fn"}
+    return known.get(name, name.lower())
+
+
+def tensor_spec(value: onnx.ValueInfoProto, subject: str) -> TensorSpec:
+    """An input or output as the pipeline knows them; axes without a name are called by their place.
+
+    Raises:
+        GraphError: its element type is none that a session could take.
+    """
+    from yoloship.tensors import DTYPES
+
+    tensor = value.type.tensor_type
+    name = dtype_name(tensor.elem_type)
+    if name not in DTYPES:
+        raise GraphError(
+            "input or output of an element type that is not supported",
+            subject=f"{subject}: {value.name[:80]}",
+            got=name,
+        )
+    dtype: DType = name  # type: ignore[assignment]  # it is one of DTYPES
+    axes: list[Axis] = [
+        int(axis.dim_value) if axis.HasField("dim_value") and axis.dim_value >= 0 else axis.dim_param or f"axis{index}"
+        for index, axis in enumerate(tensor.shape.dim)
+    ]
+    return TensorSpec(value.name, dtype, tuple(axes))
+
+
+def element_count(tensor: onnx.TensorProto, subject: str) -> int:
+    """Elements of a stored tensor.
+
+    Raises:
+        GraphError: its shape is impossible.
+    """
+    count = 1
+    for extent in tensor.dims:
+        if not 0 <= extent <= MAX_EXTENT:
+            raise GraphError("stored tensor of an impossible shape", subject=f"{subject}: {tensor.name[:80]}")
+        count *= extent
+    return count
+
+
+def stays_inside(location: str) -> bool:
+    """Whether a relative path stays below the folder it starts in, by the rules of POSIX and of Windows."""
+    paths = (PurePosixPath(location), PureWindowsPath(location))
+    return bool(location) and not any(
+        path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths
+    )
+
+
+def _seems(data: bytes) -> str | None:
+    """What the first bytes show where they cannot be ONNX."""
+    start = data[:512].lstrip()
+    if not data:
+        return "an empty file (0 bytes)"
+    if start[:1] == b"<" and any(tag in start.lower() for tag in (b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, perhaps of a failed download"
+    if data.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer: the file itself was not fetched"
+    if data.startswith((b"PK\x03\x04", b"\x80")):
+        return "a checkpoint or an archive"
+    if data.startswith((b"vtrt", b"ftrt")):
+        return "a TensorRT engine"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in data[:512]):
+        return "text"
+    return None

@@ -41,7 +41,7 @@ class Wire:
 
     Attributes:
         name: Unique in its graph.
-        shape: Extents. Where height and width are dynamic these are the probe size's, good for checks, not for constants.
+        shape: Extents. Where height and width are dynamic, those of the probe size: good for checks, not for constants.
         dtype: Element type.
         pending: What is left to be done to a picture.
     """

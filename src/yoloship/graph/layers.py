@@ -34,12 +34,11 @@ class Pool:
 
 def max_pool(builder: Builder, part: Part, x: Wire, name: str | None = None) -> Wire:
     """Write a MaxPool2d; `name` where the same module is used more than once."""
-    part.require("ceil_mode", False)  # noqa: FBT003
-    part.require("return_indices", False)  # noqa: FBT003
+    part.require("ceil_mode", False)
+    part.require("return_indices", False)
     pool = _read_pool(part, part.pair("dilation", 1))
     shape = (x.shape[0], x.channels, *slide(part, x, pool.kernel, pool))
     (py, px) = pool.padding
-    extra = {} if pool.dilation == (1, 1) else {"dilations": pool.dilation}
     return builder.node(
         "MaxPool",
         name or part.place,
@@ -48,12 +47,12 @@ def max_pool(builder: Builder, part: Part, x: Wire, name: str | None = None) -> 
         kernel_shape=pool.kernel,
         strides=pool.stride,
         pads=(py, px, py, px),
-        **extra,
+        dilations=pool.dilation,
     )
 
 
 def _average_pool(builder: Builder, part: Part, x: Wire) -> Wire:
-    part.require("ceil_mode", False)  # noqa: FBT003
+    part.require("ceil_mode", False)
     part.require("divisor_override", None)
     pool = _read_pool(part, (1, 1))
     shape = (x.shape[0], x.channels, *slide(part, x, pool.kernel, pool))
@@ -135,7 +134,7 @@ def _upsample(builder: Builder, part: Part, x: Wire) -> Wire:
     """Nearest neighbour by constant scales: a size would be fixed for ever."""
     part.require("mode", "nearest")
     part.require("size", None)
-    part.require("align_corners", None, False)  # noqa: FBT003
+    part.require("align_corners", None, False)
     factors = []
     value = part.value("scale_factor")
     for factor in value if isinstance(value, tuple | list) else (value, value):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class Part:
         value = self.value(name)
         if not _is_int(value, low, high):
             raise self.error(f"bad {name!r}", expected=f"an integer from {low} to {high}", got=value)
-        return int(value)  # type: ignore[call-overload, no-any-return]  # _is_int has seen that it is one
+        return value
 
     def flag(self, name: str) -> bool:
         """A boolean attribute."""
@@ -112,9 +112,11 @@ class Part:
         """An attribute of `count` integers; a single one stands for all, as in torch."""
         value = self.value(name)
         if _is_int(value, low, MAX_EXTENT):
-            return (int(value),) * count  # type: ignore[call-overload]  # as above
-        if isinstance(value, tuple | list) and len(value) == count and all(_is_int(v, low, MAX_EXTENT) for v in value):
-            return tuple(int(v) for v in value)  # type: ignore[call-overload]  # as above
+            return (value,) * count
+        if isinstance(value, tuple | list) and len(value) == count:
+            fitting = tuple(one for one in value if _is_int(one, low, MAX_EXTENT))
+            if len(fitting) == count:
+                return fitting
         raise self.error(f"bad {name!r}", expected=f"{count} integers from {low} to {MAX_EXTENT}", got=value)
 
     def pair(self, name: str, low: int = 0) -> tuple[int, int]:
@@ -180,7 +182,7 @@ class Part:
         return array
 
 
-def _is_int(value: object, low: int, high: int) -> bool:
+def _is_int(value: object, low: int, high: int) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 

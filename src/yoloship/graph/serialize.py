@@ -1,9 +1,9 @@
 """From the graph's records to ONNX: the one place that writes the format.
 
 Opset 17, IR version 8: the oldest that has every operator used here (HardSwish since 14, Shape with a start since 15),
-so that TensorRT 8.6 to 11 and RTX, ONNX Runtime since 1.12, OpenVINO and OpenCV read it. From opset 18 the reduce operators
-take their axes as an input and Split names its outputs' number, which older parsers do not know. bfloat16 arithmetic
-in convolutions is defined from opset 22 on and will need that one.
+so that TensorRT 8.6 to 11 and RTX, ONNX Runtime since 1.12, OpenVINO and OpenCV read it. From opset 18 on the reduce
+operators take their axes as an input, which older parsers do not know. bfloat16 arithmetic in convolutions is defined
+from opset 22 on and will need that one.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def to_onnx(graph: Graph, metadata: Mapping[str, str]) -> onnx.ModelProto:
         for key, value in metadata.items():
             model.metadata_props.add(key=key, value=value)
         for node in graph.nodes:
-            proto.node.append(helper.make_node(node.op, node.inputs, node.outputs, node.name, **node.attributes))
+            written = helper.make_node(node.op, node.inputs, node.outputs, node.name)
+            written.attribute.extend(helper.make_attribute(*item) for item in node.attributes.items())
+            proto.node.append(written)
         for name, array in graph.constants.items():
             proto.initializer.append(numpy_helper.from_array(array, name))
     except UnicodeEncodeError as error:
