@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -33,7 +32,7 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
         raise OutputError("is a folder, not a file", subject=str(path), hint="give a file name")
     if not overwrite and path.exists():
         raise taken(path)
-    sibling = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    sibling = path.with_name(f".{path.name[:100]}.{os.urandom(4).hex()}.part")
     try:
         with sibling.open("xb") as file:
             yield file

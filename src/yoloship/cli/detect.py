@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yoloship.cli.console import show, with_progress
+from yoloship.cli.progress import with_progress
 from yoloship.cli.values import class_list, image_size
 
 if TYPE_CHECKING:
@@ -160,13 +160,9 @@ def _report(found: Sequence[tuple[str, Detections]], job: _Job) -> None:
         return
     if len(job.inputs) == 1:
         image, detections = found[0]
-        if len(detections):
-            show(detections_table(detections, image))
-        else:
-            height, width = detections.image_hw
-            typer.echo(f"{image}  {width}×{height}: nothing found")
+        typer.echo(detections_table(detections, image), nl=False)
     else:
-        show(pictures_table(found))
+        typer.echo(pictures_table(found), nl=False)
     if job.outputs:
         only = len(job.inputs) == 1
         typer.echo(f"annotated: {job.outputs[0] if only else job.outputs[0].parent}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from yoloship.cli.console import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +41,8 @@ def info(
     except ValueError as error:
         raise InputError("is no file name", subject=repr(file)) from error
     facts = _of_checkpoint(path) if start.startswith(CHECKPOINT_STARTS) else _of_graph(path)
-    show(facts_table([("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"), *facts]))
+    rows = [("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"), *facts]
+    typer.echo(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), nl=False)
 
 
 def _of_checkpoint(path: Path) -> Iterator[tuple[str, str]]:

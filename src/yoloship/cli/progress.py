@@ -1,4 +1,4 @@
-"""What a person sees: tables on stdout, a progress bar on stderr."""
+"""A progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rich.console import RenderableType
-
 _Item = TypeVar("_Item")
-
-PIPE_COLUMNS = 160
-"""Where stdout is no terminal, so that paths stay in one piece."""
-
-
-def show(table: RenderableType) -> None:
-    """Print a table on stdout."""
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False).print(table)
 
 
 def with_progress(items: Iterable[_Item], total: int) -> Iterator[_Item]:
