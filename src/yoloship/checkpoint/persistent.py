@@ -68,11 +68,9 @@ class StorageTable:
             return storage
         piece = self._locate(key)
         if piece is None:
-            raise context.refuse(f"storage {key!r} is not in the file; it is named")
+            raise context.refuse(f"storage {key!r} is not in the file, but wanted")
         if piece.nbytes < nbytes:
-            raise context.refuse(
-                f"storage {key!r} claims {nbytes} bytes, the file holds {piece.nbytes}; it is mentioned"
-            )
+            raise context.refuse(f"storage {key!r} claims {nbytes} bytes, the file holds {piece.nbytes},")
         storage.piece = piece
         return storage
 

@@ -50,9 +50,7 @@ def explain(head: bytes, subject: str) -> CheckpointError:
     if not head:
         return CheckpointError("is empty (0 bytes)", subject=subject, hint=_AGAIN)
     if not any(head):
-        return CheckpointError(
-            "begins with nothing but zero bytes: a download that never finished", subject=subject, hint=_AGAIN
-        )
+        return CheckpointError("begins with zero bytes only, like an unfinished download", subject=subject, hint=_AGAIN)
     for kind in _KINDS:
         if head.startswith(kind.start):
             return CheckpointError(kind.problem, subject=subject, hint=kind.hint)

@@ -1,0 +1,52 @@
+"""The allow-table: what it holds, and that it says why."""
+
+from __future__ import annotations
+
+import pytest
+
+from yoloship.checkpoint.allowed import ALLOWED, RULES, find
+
+
+def test_every_entry_and_rule_has_its_reason() -> None:
+    assert all(entry.reason for entry in ALLOWED.values())
+    assert all(rule.reason and rule.prefix.endswith(".") for rule in RULES)
+
+
+def test_every_constructor_is_our_own() -> None:
+    makers = {entry.make for entry in ALLOWED.values() if entry.make is not None}
+    assert {make.__module__.rpartition(".")[0] for make in makers} == {"yoloship.checkpoint"}
+
+
+def test_the_table_cannot_be_changed() -> None:
+    with pytest.raises(TypeError):
+        ALLOWED["posix.system"] = ALLOWED["torch.Size"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "posix.system",
+        "builtins.eval",
+        "__builtin__.apply",
+        "torch.load",
+        "torch.hub.load",
+        "torch.storage._load_from_bytes",
+        "torch.jit._pickle.build_intlist",
+        "subprocess.Popen",
+        "modelsx.yolo.Model",
+        "models.",
+        "models.yolo.Model\x1b[31m",
+        "models..Model",
+        "torch.nnx.Module",
+        "",
+    ],
+)
+def test_what_is_not_in_the_table_is_not_found(name: str) -> None:
+    assert find(name) is None
+
+
+def test_a_class_by_rule_can_be_instantiated_but_has_nothing_to_call() -> None:
+    found = find("models.common.C3")
+    assert found is not None
+    assert found.instantiable
+    assert found.make is None

@@ -1,0 +1,86 @@
+"""Task, class names and strides, as module trees say them."""
+
+from __future__ import annotations
+
+import math
+
+import _forge as forge
+import pytest
+
+from yoloship.checkpoint import Checkpoint, read_checkpoint
+from yoloship.errors import CheckpointError
+
+
+def read(attributes: dict[str, bytes]) -> Checkpoint:
+    return read_checkpoint(forge.zip_bytes(forge.end(forge.table({"model": forge.model(attributes)}))))
+
+
+def with_head(model: str, head: str, attributes: dict[str, bytes]) -> Checkpoint:
+    layers = forge.module("torch.nn.modules.container.Sequential", modules={"0": forge.module(head, attributes)})
+    whole = forge.module(model, {"names": forge.listed(forge.text("a"))}, modules={"model": layers})
+    return read_checkpoint(forge.zip_bytes(forge.end(whole)))
+
+
+STRIDE = {"stride": forge.listed(forge.number(32.0), forge.number(8.0), forge.number(16.0))}
+
+
+@pytest.mark.parametrize(
+    ("model", "head", "task"),
+    [
+        ("models.yolo.Model", "models.yolo.Detect", "detect"),
+        ("models.yolo.DetectionModel", "models.yolo.IDetect", "detect"),
+        ("models.yolo.Model", "models.yolo.Segment", "segment"),
+        ("models.yolo.SegmentationModel", "models.yolo.Other", "segment"),
+        ("models.yolo.ClassificationModel", "models.common.Classify", "classify"),
+        ("ultralytics.nn.tasks.DetectionModel", "ultralytics.nn.modules.head.Detect", "detect"),
+    ],
+)
+def test_the_task_follows_the_model_or_its_head(model: str, head: str, task: str) -> None:
+    assert with_head(model, head, STRIDE).task == task
+
+
+def test_strides_come_finest_first_whatever_their_order() -> None:
+    assert with_head("models.yolo.Model", "models.yolo.Detect", STRIDE).strides == (8, 16, 32)
+
+
+def test_a_classifier_has_no_strides() -> None:
+    assert with_head("models.yolo.ClassificationModel", "models.common.Classify", {}).strides == ()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -8.0, 8.5, 1e9])
+def test_strides_that_are_no_whole_pixels_are_refused(value: float) -> None:
+    with pytest.raises(CheckpointError, match="strides that are not 1 to 16 whole numbers of pixels up to 65536"):
+        with_head("models.yolo.Model", "models.yolo.Detect", {"stride": forge.listed(forge.number(value))})
+
+
+def test_a_detector_without_strides_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"its head, a 'models\.yolo\.Detect', says no strides"):
+        with_head("models.yolo.Model", "models.yolo.Detect", {})
+
+
+def test_names_may_be_a_table_by_id_in_any_order() -> None:
+    names = b"}(" + forge.integer(1) + forge.text("b") + forge.integer(0) + forge.text("a") + b"u"
+    assert read({"names": names}).class_names == ("a", "b")
+
+
+def test_names_that_yaml_read_as_numbers_are_written_out() -> None:
+    assert read({"names": forge.listed(forge.integer(7), forge.FALSE)}).class_names == ("7", "False")
+
+
+def test_without_names_classes_are_numbered() -> None:
+    assert read({"names": forge.NONE}).class_names == ("class0", "class1")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (b"}(" + forge.integer(1) + forge.text("b") + b"u", "class names whose ids are not 0, 1, 2"),
+        (b"}(" + forge.text("x") + forge.text("b") + b"u", "class names whose ids are not 0, 1, 2"),
+        (forge.text("person"), "class names that are no list of names"),
+        (forge.listed(forge.EMPTY_LIST), "a class name that is no text of at most 1000 characters"),
+        (forge.listed(forge.text("x" * 1001)), "a class name that is no text of at most 1000 characters"),
+    ],
+)
+def test_names_that_are_none_are_refused(names: bytes, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read({"names": names})
