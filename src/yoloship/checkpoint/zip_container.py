@@ -197,9 +197,7 @@ class ZipContainer:
 
     def _data_start(self, member: _Member, directory: int) -> int:
         if member.flags & 0x41:
-            raise self._error(
-                f"zip whose member {member.name!r} is encrypted", "unpack it and save it without a password"
-            )
+            raise self._error(f"zip whose member {member.name!r} is encrypted", "unpack it with its password")
         if member.method not in (_STORED, _DEFLATED):
             raise self._error(
                 f"zip whose member {member.name!r} is packed by method {member.method}", "save it with torch.save"

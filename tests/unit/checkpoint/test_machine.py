@@ -5,11 +5,11 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-import _forge as forge
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import _forge as forge
 from yoloship.checkpoint.drafts import Draft
 from yoloship.checkpoint.limits import LIMITS, Limits
 from yoloship.checkpoint.machine import Machine

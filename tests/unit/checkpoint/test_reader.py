@@ -9,10 +9,10 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import _forge as forge
 import numpy as np
 import pytest
 
+import _forge as forge
 from yoloship.checkpoint import Module, read_checkpoint
 from yoloship.errors import CheckpointError
 
@@ -225,7 +225,7 @@ def test_what_is_no_checkpoint_is_named(name: str, tmp_path: Path) -> None:
 def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.pt: no such file; check the path"):
         read_checkpoint(tmp_path / "none.pt")
-    with pytest.raises(CheckpointError, match="is a folder, not a checkpoint; give the .pt inside"):
+    with pytest.raises(CheckpointError, match=r"is a folder, not a checkpoint; give the \.pt inside"):
         read_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="is no usable path"):
         read_checkpoint("a\0b")

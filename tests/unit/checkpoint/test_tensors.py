@@ -5,10 +5,10 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING
 
-import _forge as forge
 import numpy as np
 import pytest
 
+import _forge as forge
 from yoloship.checkpoint import Opaque, Tensor, Value, read_checkpoint
 from yoloship.checkpoint.limits import Limits
 from yoloship.checkpoint.reader import read_with_limits

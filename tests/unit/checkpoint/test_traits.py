@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import _forge as forge
 import pytest
 
+import _forge as forge
 from yoloship.checkpoint import Checkpoint, read_checkpoint
 from yoloship.errors import CheckpointError
 
