@@ -1,0 +1,227 @@
+"""Memory that kernels and copies can reach: on the device, and pinned on the host."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from yoloship.cuda._driver import OUT_OF_MEMORY, call
+from yoloship.cuda._resource import Resource
+from yoloship.errors import CudaError, InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.stream import Stream
+
+    Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class DeviceBuffer(Resource):
+    """A block of the device's memory; not initialised.
+
+    Args:
+        device: Where it lies.
+        size_bytes: 1 or more.
+
+    Raises:
+        CudaError: out of memory; the message says how much was asked and how much is free.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, device: Device, size_bytes: int) -> None:
+        _check_size(size_bytes)
+        super().__init__(device, "device_buffer", size_bytes)
+
+    def _acquire(self) -> Any:  # noqa: ANN401 - see Resource
+        try:
+            return call("cuMemAlloc", self._size_bytes, subject="device memory")
+        except CudaError as error:
+            if error.code != OUT_OF_MEMORY:
+                raise
+            free, total = call("cuMemGetInfo")
+            raise _out_of_memory(
+                error, self._size_bytes, f"{size_text(int(free))} free of {size_text(int(total))} on {self.device}"
+            ) from error
+
+    def _release(self, handle: Any) -> None:  # noqa: ANN401 - see Resource
+        call("cuMemFree", handle, subject="device memory")
+
+    @property
+    def pointer(self) -> int:
+        """Its address on the device."""
+        return int(self.handle)
+
+    @property
+    def size_bytes(self) -> int:
+        """As it was asked for."""
+        return self._size_bytes
+
+
+class PinnedBuffer(Resource):
+    """Host memory that the device copies from and to at full speed, and can read itself; not initialised.
+
+    Args:
+        device: Whose context pins it; all devices can use it.
+        size_bytes: 1 or more.
+
+    Raises:
+        CudaError: the memory cannot be pinned.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, device: Device, size_bytes: int) -> None:
+        _check_size(size_bytes)
+        super().__init__(device, "pinned_buffer", size_bytes)
+
+    def _acquire(self) -> Any:  # noqa: ANN401 - see Resource
+        return _PinnedBlock(self.device, self._size_bytes)
+
+    def _release(self, handle: Any) -> None:  # noqa: ANN401 - see Resource
+        """The memory goes with the last array that looks at it."""
+
+    @property
+    def pointer(self) -> int:
+        """Its address, the same on the host and on the device."""
+        return int(self.handle.address)
+
+    @property
+    def size_bytes(self) -> int:
+        """As it was asked for."""
+        return self._size_bytes
+
+    def array(
+        self, dtype: npt.DTypeLike, shape: tuple[int, ...], offset_bytes: int = 0
+    ) -> npt.NDArray[Any]:
+        """Look at a part of the memory as an array; it stays valid, as memory, even after `close`.
+
+        Args:
+            dtype: Of the elements.
+            shape: Of the array.
+            offset_bytes: Where it begins.
+
+        Raises:
+            InputError: the part goes past the end.
+        """
+        wanted = np.dtype(dtype)
+        size = wanted.itemsize * int(np.prod(shape, dtype=np.int64))
+        if offset_bytes < 0 or offset_bytes + size > self._size_bytes:
+            raise InputError(
+                "goes past the end",
+                subject="pinned buffer",
+                expected=f"at most {self._size_bytes} bytes",
+                got=f"{offset_bytes} + {size}",
+            )
+        whole = np.asarray(self.handle)
+        return whole[offset_bytes : offset_bytes + size].view(wanted).reshape(shape)
+
+
+class _PinnedBlock:
+    """The memory itself, which NumPy views keep alive. Freed when nobody looks at it any more."""
+
+    __slots__ = ("__array_interface__", "__weakref__", "address")
+
+    def __init__(self, device: Device, size_bytes: int) -> None:
+        device.hold("pinned_block")
+        try:
+            self.address = _pin(size_bytes)
+        except BaseException:
+            device.drop("pinned_block")
+            raise
+        self.__array_interface__ = {
+            "shape": (size_bytes,), "typestr": "|u1", "data": (self.address, False), "version": 3,
+        }  # fmt: skip
+        weakref.finalize(self, _unpin, device, self.address).atexit = False  # the process's end frees it anyway
+
+
+def _pin(size_bytes: int) -> int:
+    portable_and_mapped = 1 | 2
+    try:
+        return int(call("cuMemHostAlloc", size_bytes, portable_and_mapped, subject="pinned host memory"))
+    except CudaError as error:
+        if error.code != OUT_OF_MEMORY:
+            raise
+        raise _out_of_memory(error, size_bytes, "the host would not pin that much") from error
+
+
+def _unpin(device: Device, address: int) -> None:
+    try:
+        if device.in_this_process:
+            with device.current():
+                call("cuMemFreeHost", address, subject="pinned host memory")
+    finally:
+        device.drop("pinned_block")
+
+
+def upload(stream: Stream, target: int, source: npt.NDArray[np.generic]) -> None:
+    """Queue a copy from the host to the device.
+
+    From pinned memory it runs while the caller goes on, and the array must not change until the stream has passed it;
+    from other memory the driver stages it, and the array is free when this returns.
+
+    Args:
+        stream: The copy's place among other work.
+        target: Address on the device.
+        source: C-contiguous, any dtype.
+
+    Raises:
+        InputError: the array is not contiguous.
+    """
+    if not source.flags.c_contiguous:
+        raise InputError("is not contiguous", subject="upload", hint="pass numpy.ascontiguousarray(array)")
+    with stream.device.current():
+        call("cuMemcpyHtoDAsync", target, source.ctypes.data, source.nbytes, stream.handle, subject="upload")
+
+
+def download(stream: Stream, target: npt.NDArray[np.generic], source: int) -> None:
+    """Queue a copy from the device to the host; the array holds it once the stream has passed it.
+
+    Args:
+        stream: The copy's place among other work.
+        target: C-contiguous and writeable; pinned, or else the caller waits in the driver.
+        source: Address on the device.
+
+    Raises:
+        InputError: the array is not contiguous, or read-only.
+    """
+    if not (target.flags.c_contiguous and target.flags.writeable):
+        raise InputError("is not contiguous, or is read-only", subject="download")
+    with stream.device.current():
+        call("cuMemcpyDtoHAsync", target.ctypes.data, source, target.nbytes, stream.handle, subject="download")
+
+
+def fill_words(stream: Stream, target: int, value: int, count: int) -> None:
+    """Queue setting `count` 32-bit words on the device, from the address `target` on."""
+    with stream.device.current():
+        call("cuMemsetD32Async", target, value, count, stream.handle, subject="fill")
+
+
+def size_text(size_bytes: int) -> str:
+    """Bytes for people: ``1.5 GiB (1610612736 bytes)``."""
+    value, unit = float(size_bytes), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{size_bytes} bytes" if unit == "bytes" else f"{value:.1f} {unit} ({size_bytes} bytes)"
+
+
+def _check_size(size_bytes: int) -> None:
+    number = isinstance(size_bytes, int) and not isinstance(size_bytes, bool)
+    if not number or not 0 < size_bytes < 2**63:
+        raise InputError("cannot be allocated", subject="buffer", expected="1 byte or more", got=repr(size_bytes))
+
+
+def _out_of_memory(error: CudaError, asked_bytes: int, state: str) -> CudaError:
+    return CudaError(
+        f"out of memory ({error.name}, code {error.code}): asked for {size_text(asked_bytes)}, {state}",
+        code=error.code,
+        name=error.name,
+        subject=error.subject,
+        hint=error.hint,
+    )

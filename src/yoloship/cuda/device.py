@@ -1,0 +1,234 @@
+"""An NVIDIA GPU and its primary context: `probe` asks what is there, `Device` opens one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from yoloship.cuda._driver import call, driver, failure
+from yoloship.errors import CudaError, DependencyError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+ResourceKind: TypeAlias = Literal["device_buffer", "pinned_buffer", "pinned_block", "stream", "event", "module", "graph"]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What can be said about CUDA here without creating a context.
+
+    Attributes:
+        device_count: NVIDIA GPUs that can be opened; 0 where `problem` says why not.
+        driver_version: CUDA version that the driver supports, as (major, minor); None without a driver.
+        problem: Why no device can be opened; None where one can.
+    """
+
+    device_count: int
+    driver_version: tuple[int, int] | None
+    problem: CudaError | DependencyError | None
+
+
+def probe() -> Probe:
+    """Look for CUDA devices. Safe anywhere: it raises nothing, hangs on nothing and creates no context."""
+    version = None
+    try:
+        version = _driver_version()
+        call("cuInit", 0)
+        count = int(call("cuDeviceGetCount"))
+        if count == 0:
+            raise failure(100, "CUDA_ERROR_NO_DEVICE", "cuDeviceGetCount")
+    except (CudaError, DependencyError) as problem:
+        return Probe(0, version, problem)
+    return Probe(count, version, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a device's user holds at a moment.
+
+    Attributes:
+        counts: Live resources of each kind; kinds that there are none of are left out.
+        device_bytes: In device buffers.
+        pinned_bytes: In pinned buffers.
+    """
+
+    counts: dict[str, int]
+    device_bytes: int
+    pinned_bytes: int
+
+
+class Device:
+    """One GPU's primary context, which torch and CuPy use too. Close it when done; a context manager.
+
+    What was opened on it keeps the context until it is closed itself: closing the device first is no error. All methods
+    may be called from many threads.
+
+    Attributes:
+        ordinal: Number of the device among the visible ones.
+        name: As the driver calls it.
+        compute_capability: (major, minor).
+        driver_version: CUDA version that the driver supports, as (major, minor).
+        total_bytes: Of its memory.
+    """
+
+    __slots__ = (
+        "_bytes", "_closed", "_context", "_counts", "_handle", "_lock", "_pid",
+        "compute_capability", "driver_version", "name", "ordinal", "total_bytes",
+    )  # fmt: skip
+
+    def __init__(self, ordinal: int) -> None:
+        found = probe()
+        if found.problem is not None:
+            raise found.problem
+        if isinstance(ordinal, bool) or not isinstance(ordinal, int) or not 0 <= ordinal < found.device_count:
+            raise CudaError(
+                "no such device (CUDA_ERROR_INVALID_DEVICE, code 101)",
+                code=101,
+                name="CUDA_ERROR_INVALID_DEVICE",
+                subject=f"cuda:{ordinal}",
+                expected=f"0 to {found.device_count - 1}",
+                got=str(ordinal),
+            )
+        attribute = driver().CUdevice_attribute
+        self.ordinal = ordinal
+        self._handle = call("cuDeviceGet", ordinal)
+        self.name = str(call("cuDeviceGetName", 256, self._handle).split(b"\0")[0].decode(errors="replace"))
+        self.compute_capability = (
+            int(call("cuDeviceGetAttribute", attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, self._handle)),
+            int(call("cuDeviceGetAttribute", attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, self._handle)),
+        )
+        self.driver_version = found.driver_version or (0, 0)
+        self.total_bytes = int(call("cuDeviceTotalMem", self._handle))
+        self._context = call("cuDevicePrimaryCtxRetain", self._handle, subject=str(self))
+        self._lock = threading.RLock()  # a finaliser may run, and drop, while this thread holds it
+        self._counts: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._closed = False
+        self._pid = os.getpid()
+
+    @classmethod
+    def open(cls, ordinal: int = 0) -> Device:
+        """Open a GPU.
+
+        Raises:
+            CudaError: no driver, one that is too old, no such device, or the context cannot be made.
+            DependencyError: the package `cuda-bindings` is not installed.
+        """
+        return cls(ordinal)
+
+    def __str__(self) -> str:
+        return f"cuda:{self.ordinal}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def in_this_process(self) -> bool:
+        """False in a child forked after the device was opened: there nothing of it may be used, or given back."""
+        return os.getpid() == self._pid
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the context current in this thread for a while, and what was current before it afterwards.
+
+        Raises:
+            CudaError: the process was forked, or the device is closed and nothing holds it any more.
+        """
+        if not self.in_this_process:
+            raise CudaError(
+                "was opened before this process was forked",
+                code=3,
+                name="CUDA_ERROR_NOT_INITIALIZED",
+                subject=str(self),
+                hint="open it in the child, and start children with 'spawn'",
+            )
+        if self._context is None:
+            raise self._is_closed()
+        call("cuCtxPushCurrent", self._context)
+        try:
+            yield
+        finally:
+            call("cuCtxPopCurrent")
+
+    def memory(self) -> tuple[int, int]:
+        """Free and total bytes of the device's memory, other processes' use included."""
+        with self.current():
+            free, total = call("cuMemGetInfo")
+        return int(free), int(total)
+
+    def usage(self) -> Usage:
+        """What is open on this device through this object."""
+        with self._lock:
+            counts = {kind: count for kind, count in sorted(self._counts.items()) if count}
+            return Usage(counts, self._bytes["device_buffer"], self._bytes["pinned_buffer"])
+
+    def sync(self) -> None:
+        """Wait for all work on the device."""
+        with self.current():
+            call("cuCtxSynchronize", subject=str(self))
+
+    def hold(self, kind: ResourceKind, size_bytes: int = 0) -> None:
+        """Count a resource that is about to be opened; `drop` takes it back.
+
+        Raises:
+            CudaError: the device is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise self._is_closed()
+            self._counts[kind] += 1
+            self._bytes[kind] += size_bytes
+
+    def drop(self, kind: ResourceKind, size_bytes: int = 0) -> None:
+        """Count a resource as closed."""
+        with self._lock:
+            self._counts[kind] -= 1
+            self._bytes[kind] -= size_bytes
+        self._release_if_unused()
+
+    def close(self) -> None:
+        """Refuse new resources, and give the context back once the last one is closed. Closing twice is no error."""
+        with self._lock:
+            self._closed = True
+        self._release_if_unused()
+
+    def _release_if_unused(self) -> None:
+        with self._lock:
+            if not self._closed or self._context is None or any(self._counts.values()):
+                return
+            self._context = None
+        if self.in_this_process:
+            call("cuDevicePrimaryCtxRelease", self._handle, subject=str(self))
+
+    def _is_closed(self) -> CudaError:
+        return CudaError("is closed", code=201, name="CUDA_ERROR_INVALID_CONTEXT", subject=str(self))
+
+
+def parse_device(text: str) -> int:
+    """The ordinal in ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InputError: the text is neither.
+    """
+    name, colon, number = text.partition(":")
+    if name != "cuda" or (colon and not (number.isascii() and number.isdecimal() and len(number) < 4)):
+        raise InputError("no such device", subject="device", expected="cuda or cuda:N", got=text)
+    return int(number or 0)
+
+
+def _driver_version() -> tuple[int, int]:
+    version = int(call("cuDriverGetVersion"))
+    return version // 1000, version % 1000 // 10

@@ -1,0 +1,345 @@
+"""From the network's output to detections on the GPU: decode, sort, suppress, back to source pixels.
+
+Four launches for a whole batch, no allocation and no wait, so all can be recorded in a `Graph`. The boxes are those of
+`pipeline.decode` and `pipeline.nms`: the same float32 operations in the same order, but for the last bit of exp().
+
+At most 1024 candidates of a picture (the best ones, exactly) take part in suppression, and at most `max_detections`
+come out; `PictureResult` says how many were left aside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from yoloship.cuda.catalogue import Launchable
+    from yoloship.cuda.stream import Stream
+
+HeadDType: TypeAlias = Literal["float32", "float16"]
+
+MAX_SELECTED: Final = 1024
+MAX_DETECTIONS: Final = 1024
+MAX_ANCHORS: Final = 8
+_MATRIX_ROWS: Final = 8
+_BLOCK: Final = 128
+
+LEVEL_DTYPE: Final = np.dtype(
+    [
+        ("data", "<u8"),
+        ("height", "<i4"),
+        ("width", "<i4"),
+        ("first", "<i4"),
+        ("anchors", "<i4"),
+        ("stride", "<f4"),
+        ("reserved", "<i4"),
+        ("sizes", "<f4", (MAX_ANCHORS, 2)),
+    ]
+)
+"""`struct Level` of kernels/decode.cu, byte for byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLevel:
+    """One undecoded map.
+
+    Attributes:
+        pointer: Device address of (B, A·(5 + C), h, w).
+        grid_hw: (h, w) in cells.
+        stride: Model pixels for one cell.
+        anchors: (width, height) in model pixels.
+    """
+
+    pointer: int
+    grid_hw: tuple[int, int]
+    stride: float
+    anchors: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Undecoded maps of a batch, as `decode_heads` reads them.
+
+    Attributes:
+        table: Device address of what `pack_levels` made of `levels`.
+        levels: Finest first.
+        dtype: Of the maps.
+    """
+
+    table: int
+    levels: tuple[HeadLevel, ...]
+    dtype: HeadDType = "float32"
+
+    @property
+    def cells(self) -> int:
+        """Candidates of a picture before any threshold: N."""
+        return sum(level.grid_hw[0] * level.grid_hw[1] * len(level.anchors) for level in self.levels)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """The decoded output of a batch.
+
+    Attributes:
+        pointer: Device address of (B, N, 5 + C): cx, cy, w, h in model pixels, objectness and class scores.
+        cells: N.
+        dtype: Of the values.
+    """
+
+    pointer: int
+    cells: int
+    dtype: HeadDType = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """What to keep.
+
+    Attributes:
+        score_threshold: In [0, 1]; candidates at or below it are dropped.
+        iou_threshold: In [0, 1]; a box goes when its IoU with a better one is above it.
+        max_detections: 1 to 1024 a picture.
+        class_agnostic: Whether boxes of different classes suppress each other.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    score_threshold: float = 0.25
+    iou_threshold: float = 0.45
+    max_detections: int = 300
+    class_agnostic: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("score_threshold", "iou_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise _wrong(name, "0 to 1", getattr(self, name))
+        if not 1 <= self.max_detections <= MAX_DETECTIONS:
+            raise _wrong("max_detections", f"1 to {MAX_DETECTIONS}", self.max_detections)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where the steps of a batch hand over; one run at a time. See `allocation` for the bytes.
+
+    Attributes:
+        pointer: Device address of `allocation(batch, capacity).total_bytes` bytes, aligned to 256.
+        batch: Pictures.
+        capacity: Candidates of a picture that fit; as many as the output has cells, and none is ever lost.
+    """
+
+    pointer: int
+    batch: int
+    capacity: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch <= 65_535:
+            raise _wrong("batch", "1 to 65535", self.batch)
+        if not 1 <= self.capacity < 2**31:
+            raise _wrong("capacity", "1 or more", self.capacity)
+        if self.pointer % 256:
+            raise _wrong("pointer", "a multiple of 256", self.pointer)
+
+    def part(self, name: str) -> int:
+        """The device address of a part, as `workspace_parts` names it."""
+        return self.pointer + workspace_parts(self.batch, self.capacity)[name][0]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureResult:
+    """Detections of one picture, best first, and what was left aside. The holder owns the arrays.
+
+    Attributes:
+        boxes_xyxy: (n, 4) float32, source pixels, clipped to the picture.
+        scores: (n,) float32.
+        class_ids: (n,) int32.
+        indices: (n,) int32 places in the network's output: level, anchor, row, column.
+        candidates: How many were above the threshold.
+        lost: Of those, how many did not fit the workspace; which ones is left to chance. 0 where it holds all cells.
+        passed_over: Of the rest, how many were not among the best 1024, and so took no part.
+    """
+
+    boxes_xyxy: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    class_ids: npt.NDArray[np.int32]
+    indices: npt.NDArray[np.int32]
+    candidates: int
+    lost: int
+    passed_over: int
+
+
+def pack_levels(levels: Sequence[HeadLevel]) -> npt.NDArray[np.void]:
+    """The table that `decode_heads` reads, ready to be copied to the device.
+
+    Raises:
+        InputError: there are no levels, or one has no cells, or no anchors, or more than 8.
+    """
+    if not levels:
+        raise _wrong("levels", "1 or more", 0)
+    table = np.zeros(len(levels), LEVEL_DTYPE)
+    first = 0
+    for number, level in enumerate(levels):
+        height, width = level.grid_hw
+        if height < 1 or width < 1 or not 1 <= len(level.anchors) <= MAX_ANCHORS:
+            raise _wrong(f"levels[{number}]", f"1 cell or more, and 1 to {MAX_ANCHORS} anchors", level)
+        sizes = np.zeros((MAX_ANCHORS, 2), np.float32)
+        sizes[: len(level.anchors)] = level.anchors
+        table[number] = (level.pointer, height, width, first, len(level.anchors), level.stride, 0, sizes)
+        first += height * width * len(level.anchors)
+    return table
+
+
+def pack_classes(allowed: Iterable[int], classes: int) -> npt.NDArray[np.uint32]:
+    """The bit mask of allowed classes, ready to be copied to the device.
+
+    Raises:
+        InputError: a class id that the model does not have.
+    """
+    mask = np.zeros(-(-classes // 32), np.uint32)
+    for class_id in allowed:
+        if not 0 <= class_id < classes:
+            raise _wrong("classes", f"0 to {classes - 1}", class_id)
+        mask[class_id // 32] |= np.uint32(1 << class_id % 32)
+    return mask
+
+
+def workspace_parts(batch: int, capacity: int) -> dict[str, tuple[int, int]]:
+    """Offset and size in bytes of each part of a workspace; `end` has the total as its offset."""
+    selected = batch * MAX_SELECTED
+    sizes = {
+        "counts": 4 * batch,
+        "boxes": 16 * batch * capacity,
+        "scores": 4 * batch * capacity,
+        "class_ids": 4 * batch * capacity,
+        "indices": 4 * batch * capacity,
+        "sorted_counts": 4 * batch,
+        "sorted_boxes": 16 * selected,
+        "sorted_scores": 4 * selected,
+        "sorted_class_ids": 4 * selected,
+        "sorted_indices": 4 * selected,
+        "matrix": selected * MAX_SELECTED // 8,
+        "end": 0,
+    }
+    parts, offset = {}, 0
+    for name, size in sizes.items():
+        parts[name] = (offset, size)
+        offset += -(-size // 256) * 256
+    return parts
+
+
+def workspace_bytes(batch: int, capacity: int) -> int:
+    """How large a workspace must be."""
+    return workspace_parts(batch, capacity)["end"][0]
+
+
+def result_dtype(max_detections: int) -> np.dtype[np.void]:
+    """One picture's result, as the last kernel writes it."""
+    return np.dtype(
+        [
+            ("kept", "<i4"),
+            ("candidates", "<i4"),
+            ("lost", "<i4"),
+            ("passed_over", "<i4"),
+            ("boxes_xyxy", "<f4", (max_detections, 4)),
+            ("scores", "<f4", (max_detections,)),
+            ("class_ids", "<i4", (max_detections,)),
+            ("indices", "<i4", (max_detections,)),
+        ]
+    )
+
+
+def read_result(record: Any) -> PictureResult:  # noqa: ANN401 - a scalar of result_dtype
+    """One picture's result out of the downloaded array; copies."""
+    kept = int(record["kept"])
+    return PictureResult(
+        record["boxes_xyxy"][:kept].copy(),
+        record["scores"][:kept].copy(),
+        record["class_ids"][:kept].copy(),
+        record["indices"][:kept].copy(),
+        int(record["candidates"]),
+        int(record["lost"]),
+        int(record["passed_over"]),
+    )
+
+
+def launch_decode(
+    kernels: Mapping[str, Launchable],
+    stream: Stream,
+    output: Heads | Raw,
+    classes: int,
+    score_threshold: float,
+    workspace: Workspace,
+    allowed: int = 0,
+) -> None:
+    """Queue decoding and filtering of a batch into the workspace, whose counts must be 0 (`fill_words`).
+
+    Args:
+        kernels: A `KernelSet`.
+        stream: Its place among other work.
+        output: What the network wrote.
+        classes: How many the model has.
+        score_threshold: In [0, 1]; candidates at or below it are dropped.
+        workspace: Written over.
+        allowed: Device address of what `pack_classes` made; 0 allows all.
+
+    Raises:
+        CudaError: the launch failed.
+    """
+    suffix = "f32" if output.dtype == "float32" else "f16"
+    grid = (-(-output.cells // _BLOCK), workspace.batch, 1)
+    names = ("boxes", "scores", "class_ids", "indices", "counts")
+    rest = (classes, score_threshold, allowed, *map(workspace.part, names), workspace.capacity)
+    if isinstance(output, Heads):
+        kernel = kernels[f"decode_heads_{suffix}"]
+        kernel.launch(stream, grid, (_BLOCK, 1, 1), output.table, len(output.levels), output.cells, *rest)
+    else:
+        kernels[f"decode_raw_{suffix}"].launch(stream, grid, (_BLOCK, 1, 1), output.pointer, output.cells, *rest)
+
+
+def launch_nms(
+    kernels: Mapping[str, Launchable],
+    stream: Stream,
+    workspace: Workspace,
+    suppression: Suppression,
+    frame_table: int,
+    results: int,
+) -> None:
+    """Queue sorting, suppression and the way back to source pixels, after `launch_decode`.
+
+    Args:
+        kernels: A `KernelSet`.
+        stream: Its place among other work.
+        workspace: As `launch_decode` left it.
+        suppression: What to keep; the score threshold was applied already.
+        frame_table: Device address of the table that the letterbox used.
+        results: Device address of (batch,) `result_dtype(suppression.max_detections)`; every byte is written.
+
+    Raises:
+        CudaError: the launch failed.
+    """
+    part, batch = workspace.part, workspace.batch
+    selected = ("sorted_boxes", "sorted_scores", "sorted_class_ids", "sorted_indices", "sorted_counts")
+    candidates = ("boxes", "scores", "class_ids", "indices", "counts")
+    kernels["nms_select"].launch(
+        stream, (batch, 1, 1), (1024, 1, 1), *map(part, candidates), workspace.capacity, *map(part, selected)
+    )
+    kernels["nms_matrix"].launch(
+        stream, (MAX_SELECTED // _MATRIX_ROWS, batch, 1), (1024, 1, 1), part("sorted_boxes"), part("sorted_class_ids"),
+        part("sorted_counts"), suppression.iou_threshold, int(suppression.class_agnostic), part("matrix"),
+    )  # fmt: skip
+    kernels["nms_reduce"].launch(
+        stream, (batch, 1, 1), (32, 1, 1), *map(part, selected), part("matrix"), part("counts"), workspace.capacity,
+        suppression.max_detections, frame_table, results,
+    )  # fmt: skip
+
+
+def _wrong(subject: str, expected: str, got: object) -> InputError:
+    return InputError("out of range", subject=subject, expected=expected, got=str(got))

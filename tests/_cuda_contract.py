@@ -1,0 +1,381 @@
+"""What every kernel must do, wherever it runs: the emulator and a real device pass the same tests.
+
+A subclass gives the fixture `rig`: a mapping of kernels with `stream`, `put`, `empty`, `zero` and `get`, and `SIDE`, the
+usual canvas size (small where a CPU plays the GPU).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import cv2
+import numpy as np
+import pytest
+
+from yoloship.cuda.frames import FrameDescriptor, PixelFormat, pack_frames
+from yoloship.cuda.letterbox import Canvas, CanvasForm, Interpolation, launch_letterbox
+from yoloship.cuda.postprocess import (
+    MAX_SELECTED,
+    HeadLevel,
+    Heads,
+    PictureResult,
+    Raw,
+    Suppression,
+    Workspace,
+    launch_decode,
+    launch_nms,
+    pack_classes,
+    pack_levels,
+    read_result,
+    result_dtype,
+    workspace_bytes,
+    workspace_parts,
+)
+from yoloship.pipeline.decode import heads_candidates, heads_to_raw, raw_candidates
+from yoloship.pipeline.letterbox import Letterbox
+from yoloship.pipeline.nms import nms, nms_reference
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+
+ANCHORS = (
+    ((10.0, 13.0), (16.0, 30.0), (33.0, 23.0)),
+    ((30.0, 61.0), (62.0, 45.0), (59.0, 119.0)),
+    ((116.0, 90.0), (156.0, 198.0), (373.0, 326.0)),
+)
+STRIDES = (8, 16, 32)
+EXP_TOLERANCE = 2e-6
+"""How far float32 scores may differ where exp() differs in its last bits."""
+
+
+def descriptor(
+    rig: Any, image: npt.NDArray[np.uint8], box: Letterbox, pixel_format: PixelFormat = "bgr", padding: int = 0
+) -> FrameDescriptor:
+    """Put a BGR picture on the device in some format, with rubbish between its rows."""
+    height, width = box.image_hw
+    place = (box.resized_hw, (box.top, box.left))
+    if pixel_format == "nv12":
+        luma, chroma = image[:height], image[height:]
+        pitch = width + padding
+        addresses = [rig.put(np.pad(plane, ((0, 0), (0, padding)), constant_values=77)) for plane in (luma, chroma)]
+        return FrameDescriptor(addresses[0], pitch, (height, width), *place, "nv12", addresses[1], pitch)
+    rows = image.reshape(height, 3 * width)
+    if pixel_format == "rgb":
+        rows = np.ascontiguousarray(image[..., ::-1]).reshape(height, 3 * width)
+    data = rig.put(np.pad(rows, ((0, 0), (0, padding)), constant_values=77))
+    return FrameDescriptor(data, 3 * width + padding, (height, width), *place, pixel_format)
+
+
+def run_letterbox(
+    rig: Any,
+    frames: list[FrameDescriptor],
+    canvas_hw: tuple[int, int],
+    form: CanvasForm,
+    interpolation: Interpolation = "bilinear",
+) -> npt.NDArray[Any]:
+    dtype, shape = {
+        "float32_rgb_chw": (np.float32, (len(frames), 3, *canvas_hw)),
+        "float16_rgb_chw": (np.float16, (len(frames), 3, *canvas_hw)),
+        "uint8_bgr_hwc": (np.uint8, (len(frames), *canvas_hw, 3)),
+    }[form]
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    canvas = Canvas(rig.empty(size), len(frames), canvas_hw, form)
+    assert canvas.size_bytes == size
+    launch_letterbox(rig, rig.stream, rig.put(pack_frames(frames, canvas_hw)), canvas, interpolation)
+    return rig.get(canvas.pointer, dtype, shape)
+
+
+def in_form(canvases: npt.NDArray[np.uint8], form: CanvasForm) -> npt.NDArray[Any]:
+    """(n, H, W, 3) uint8 BGR as the model's input has it: the reference of the kernels' last step."""
+    if form == "uint8_bgr_hwc":
+        return canvases
+    planes = canvases[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+    return planes.astype(np.float16) if form == "float16_rgb_chw" else planes
+
+
+def run_decode(
+    rig: Any, output: Heads | Raw, classes: int, batch: int, threshold: float,
+    *, allowed: list[int] | None = None, capacity: int | None = None,
+) -> Workspace:  # fmt: skip
+    capacity = output.cells if capacity is None else capacity
+    workspace = Workspace(rig.empty(workspace_bytes(batch, capacity)), batch, capacity)
+    rig.zero(workspace.part("counts"), batch)
+    mask = 0 if allowed is None else rig.put(pack_classes(allowed, classes))
+    launch_decode(rig, rig.stream, output, classes, threshold, workspace, mask)
+    return workspace
+
+
+def candidates_of(rig: Any, workspace: Workspace, image: int) -> dict[str, npt.NDArray[Any]]:
+    """What decoding left for one picture, by index."""
+    batch, capacity = workspace.batch, workspace.capacity
+    count = int(rig.get(workspace.part("counts"), np.uint32, (batch,))[image])
+    found: dict[str, npt.NDArray[Any]] = {}
+    for name, dtype, shape in (
+        ("boxes", np.float32, (batch, capacity, 4)),
+        ("scores", np.float32, (batch, capacity)),
+        ("class_ids", np.int32, (batch, capacity)),
+        ("indices", np.int32, (batch, capacity)),
+    ):
+        found[name] = rig.get(workspace.part(name), dtype, shape)[image, : min(count, capacity)]
+    order = np.argsort(found["indices"])
+    return {name: values[order] for name, values in found.items()}
+
+
+def run_nms(
+    rig: Any, workspace: Workspace, boxes: list[Letterbox], suppression: Suppression
+) -> list[PictureResult]:
+    table = pack_frames(
+        [FrameDescriptor(1, 3 * box.image_hw[1], box.image_hw, box.resized_hw, (box.top, box.left)) for box in boxes],
+        boxes[0].input_hw,
+    )
+    dtype = result_dtype(suppression.max_detections)
+    results = rig.empty(dtype.itemsize * len(boxes))
+    launch_nms(rig, rig.stream, workspace, suppression, rig.put(table), results)
+    return [read_result(record) for record in rig.get(results, dtype, (len(boxes),))]
+
+
+def reference_detections(
+    raw: Floats, box: Letterbox, suppression: Suppression, allowed: list[int] | None = None
+) -> tuple[Floats, Floats, npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """The CPU pipeline's answer for one picture, with the places in the raw output, for at most 1024 candidates."""
+    found = raw_candidates(raw, suppression.score_threshold)
+    with np.errstate(invalid="ignore"):
+        passed = raw[:, 4] > np.float32(suppression.score_threshold)
+        best = (raw[:, 5:] * raw[:, 4:5]).max(axis=1)
+        places = np.flatnonzero(passed & (best > np.float32(suppression.score_threshold)))
+    assert len(places) == len(found)
+    usable = np.isfinite(found.boxes_xyxy).all(axis=1)
+    if allowed is not None:
+        usable &= np.isin(found.class_ids, allowed)
+    found, places = found.take(usable), places[usable]
+    best_first = np.argsort(-found.scores, kind="stable")[:MAX_SELECTED]
+    found, places = found.take(best_first), places[best_first]
+    groups = np.zeros_like(found.class_ids) if suppression.class_agnostic else found.class_ids
+    suppress = nms_reference if len(found) <= 150 else nms  # the same boxes; the plain one takes minutes for crowds
+    kept = suppress(
+        found.boxes_xyxy, found.scores, groups,
+        iou_threshold=suppression.iou_threshold, max_detections=suppression.max_detections,
+    )  # fmt: skip
+    height, width = box.image_hw
+    limits = np.array([width, height, width, height], np.float32)
+    boxes = np.clip(box.to_image(found.boxes_xyxy[kept]), np.float32(0), limits)
+    return boxes, found.scores[kept], found.class_ids[kept], places[kept]
+
+
+def assert_same_detections(result: PictureResult, expected: tuple[Any, ...]) -> None:
+    boxes, scores, class_ids, places = expected
+    np.testing.assert_array_equal(result.indices, places)
+    np.testing.assert_array_equal(result.scores, scores)
+    np.testing.assert_array_equal(result.class_ids, class_ids)
+    np.testing.assert_array_equal(result.boxes_xyxy, boxes)
+
+
+def crowd(rng: np.random.Generator, count: int, classes: int, side: float = 320.0) -> Floats:
+    """(count, 5 + classes) decoded rows whose boxes overlap a lot and whose scores tie a lot."""
+    raw = rng.random((count, 5 + classes), dtype=np.float32)
+    raw[:, :2] = np.round(rng.random((count, 2)) * 12) / 12 * side
+    raw[:, 2:4] = np.round(1 + rng.random((count, 2)) * 5) / 12 * side
+    raw[:, 4] = np.round(raw[:, 4] * 8) / 8
+    raw[:, 5:] = np.round(raw[:, 5:] * 4) / 4
+    return raw
+
+
+class KernelContract:
+    """The tests."""
+
+    SIDE: ClassVar[int] = 640
+    SIZES: ClassVar[tuple[tuple[int, int], ...]] = ((1080, 810), (720, 1280), (37, 200), (640, 640), (1, 1), (3, 900))
+
+    @pytest.mark.parametrize("form", ["float32_rgb_chw", "float16_rgb_chw", "uint8_bgr_hwc"])
+    def test_a_batch_of_mixed_sizes_gives_the_pixels_of_opencv_exactly(self, rig: Any, form: CanvasForm) -> None:
+        rng = np.random.default_rng()
+        canvas_hw = (self.SIDE, self.SIDE * 3 // 4)
+        frames, expected = [], []
+        formats: tuple[PixelFormat, ...] = ("bgr", "rgb")
+        for number, hw in enumerate(self.SIZES):
+            image = rng.integers(0, 256, (*hw, 3), dtype=np.uint8)
+            box = Letterbox.fixed(hw, canvas_hw)
+            frames.append(descriptor(rig, image, box, formats[number % 2], padding=number * 5))
+            expected.append(box.apply(image))
+        found = run_letterbox(rig, frames, canvas_hw, form)
+        np.testing.assert_array_equal(found, in_form(np.stack(expected), form))
+
+    def test_sharp_edges_and_odd_sizes_give_the_pixels_of_opencv_exactly(self, rig: Any) -> None:
+        rng = np.random.default_rng()
+        for _ in range(12):
+            canvas_hw = tuple(int(side) for side in rng.integers(1, self.SIDE, 2))
+            hw = tuple(int(side) for side in rng.integers(1, self.SIDE * 2, 2))
+            image = (rng.integers(0, 2, (*hw, 3)) * 255).astype(np.uint8)
+            box = Letterbox.fixed(hw, canvas_hw)  # type: ignore[arg-type]  # two sides
+            found = run_letterbox(rig, [descriptor(rig, image, box)], canvas_hw, "uint8_bgr_hwc")  # type: ignore[arg-type]
+            np.testing.assert_array_equal(found[0], box.apply(image), err_msg=f"{hw} on {canvas_hw}")
+
+    def test_nv12_frames_give_the_pixels_of_opencv_exactly(self, rig: Any) -> None:
+        rng = np.random.default_rng()
+        canvas_hw = (self.SIDE, self.SIDE)
+        frames, expected = [], []
+        for height, width in ((2, 2), (self.SIDE // 2, self.SIDE), (self.SIDE + 38, self.SIDE // 2 + 6)):
+            planes = rng.integers(0, 256, (height * 3 // 2, width), dtype=np.uint8)
+            box = Letterbox.fixed((height, width), canvas_hw)
+            frames.append(descriptor(rig, planes, box, "nv12", padding=6))
+            expected.append(box.apply(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_NV12)))
+        found = run_letterbox(rig, frames, canvas_hw, "uint8_bgr_hwc")
+        np.testing.assert_array_equal(found, np.stack(expected))
+
+    def test_area_interpolation_is_within_one_level_of_opencv(self, rig: Any) -> None:
+        rng = np.random.default_rng()
+        canvas_hw = (self.SIDE // 2, self.SIDE // 2)
+        frames, expected = [], []
+        side = self.SIDE
+        for hw in ((side, side), (side * 2, side), (side * 3 // 2 + 1, side + 7), (side // 2 + 1, side // 2)):
+            image = rng.integers(0, 256, (*hw, 3), dtype=np.uint8)
+            box = Letterbox.fixed(hw, canvas_hw)
+            frames.append(descriptor(rig, image, box))
+            canvas = np.full((*canvas_hw, 3), 114, np.uint8)
+            rows, columns = box.resized_hw
+            canvas[box.top : box.top + rows, box.left : box.left + columns] = cv2.resize(
+                image, (columns, rows), interpolation=cv2.INTER_AREA
+            )
+            expected.append(canvas)
+        found = run_letterbox(rig, frames, canvas_hw, "uint8_bgr_hwc", "area")
+        difference = np.abs(found.astype(int) - np.stack(expected))
+        assert difference.max() <= 1
+        assert (difference != 0).mean() < 0.01
+
+    @pytest.mark.parametrize(("classes", "dtype"), [(80, np.float32), (1, np.float32), (3, np.float16)])
+    def test_decoded_rows_give_the_candidates_of_numpy_exactly(self, rig: Any, classes: int, dtype: Any) -> None:
+        rng = np.random.default_rng()
+        raw = rng.random((2, 700, 5 + classes)).astype(dtype)
+        raw[..., :4] *= 100
+        raw[0, :40, 4] = np.nan
+        raw[0, 40:80, 5] = np.nan
+        raw[0, 80:120, 0] = np.nan
+        raw[0, 120:160, 3] = np.inf
+        raw[1, :300, 4] = dtype(0.5)  # at the threshold, so dropped
+        output = Raw(rig.put(raw), 700, "float32" if dtype is np.float32 else "float16")
+        workspace = run_decode(rig, output, classes, 2, 0.5)
+        for image in range(2):
+            expected = raw_candidates(raw[image].astype(np.float32), 0.5)
+            expected = expected.take(np.isfinite(expected.boxes_xyxy).all(axis=1))
+            found = candidates_of(rig, workspace, image)
+            np.testing.assert_array_equal(found["boxes"], expected.boxes_xyxy)
+            np.testing.assert_array_equal(found["scores"], expected.scores)
+            np.testing.assert_array_equal(found["class_ids"], expected.class_ids)
+
+    @pytest.mark.parametrize(("classes", "dtype"), [(80, np.float32), (1, np.float32), (5, np.float16)])
+    def test_undecoded_maps_give_the_candidates_of_numpy_but_for_exp(self, rig: Any, classes: int, dtype: Any) -> None:
+        rng = np.random.default_rng()
+        threshold, input_hw, batch = 0.3, (96, 160), 2
+        maps = [
+            (rng.standard_normal((batch, 3 * (5 + classes), input_hw[0] // s, input_hw[1] // s)) * 3).astype(dtype)
+            for s in STRIDES
+        ]
+        maps[0][0, 4, 0, :8] = np.nan
+        maps[0][0, 5, 1, :8] = np.nan
+        maps[1][1, 4] = 30
+        output = self.heads(rig, maps)
+        workspace = run_decode(rig, output, classes, batch, threshold)
+        full = [level.astype(np.float32) for level in maps]
+        raw = heads_to_raw(full, STRIDES, ANCHORS)
+        for image in range(batch):
+            found = candidates_of(rig, workspace, image)
+            with np.errstate(invalid="ignore"):
+                products = raw[image, :, 5:] * raw[image, :, 4:5]
+                best = products.max(axis=1)
+                sure = (best > threshold + EXP_TOLERANCE) & (raw[image, :, 4] > threshold + EXP_TOLERANCE)
+                maybe = (best > threshold - EXP_TOLERANCE) & (raw[image, :, 4] > threshold - EXP_TOLERANCE)
+            indices = found["indices"]
+            assert set(np.flatnonzero(sure)) <= set(indices.tolist()) <= set(np.flatnonzero(maybe))
+            np.testing.assert_allclose(found["scores"], best[indices], rtol=0, atol=EXP_TOLERANCE)
+            chosen = products[indices, found["class_ids"]]
+            np.testing.assert_allclose(chosen, best[indices], rtol=0, atol=EXP_TOLERANCE)
+            half = raw[image, indices, 2:4] / 2
+            boxes = np.concatenate([raw[image, indices, :2] - half, raw[image, indices, :2] + half], axis=1)
+            np.testing.assert_allclose(found["boxes"], boxes, rtol=1e-5, atol=1e-3)
+            expected = heads_candidates([level[image] for level in full], STRIDES, ANCHORS, threshold)
+            assert abs(len(expected) - len(indices)) <= maybe.sum() - sure.sum()
+
+    def test_only_allowed_classes_pass(self, rig: Any) -> None:
+        raw = np.random.default_rng().random((1, 500, 5 + 70), dtype=np.float32)
+        workspace = run_decode(rig, Raw(rig.put(raw), 500), 70, 1, 0.2, allowed=[0, 31, 32, 69])
+        expected = raw_candidates(raw[0], 0.2)
+        expected = expected.take(np.isin(expected.class_ids, [0, 31, 32, 69]))
+        found = candidates_of(rig, workspace, 0)
+        np.testing.assert_array_equal(found["scores"], expected.scores)
+        assert len(expected) > 0
+
+    @pytest.mark.parametrize("class_agnostic", [False, True])
+    def test_detections_are_those_of_the_reference_in_its_order(self, rig: Any, class_agnostic: bool) -> None:
+        rng = np.random.default_rng()
+        counts = (0, 1, 2, 31, 33, 64, 150, 400)
+        hws = [tuple(int(side) for side in rng.integers(20, 900, 2)) for _ in counts]
+        boxes = [Letterbox.fixed(hw, (320, 320)) for hw in hws]  # type: ignore[arg-type]  # two sides
+        raw = np.zeros((len(counts), 400, 8), np.float32)
+        for image, count in enumerate(counts):
+            raw[image, :count] = crowd(rng, count, 3)
+        raw[:, 3] = np.nan
+        suppression = Suppression(0.1, 0.45, 300, class_agnostic)
+        workspace = run_decode(rig, Raw(rig.put(raw), 400), 3, len(counts), 0.1)
+        for image, result in enumerate(run_nms(rig, workspace, boxes, suppression)):
+            assert_same_detections(result, reference_detections(raw[image], boxes[image], suppression))
+            assert (result.lost, result.passed_over) == (0, 0)
+
+    def test_degenerate_boxes_are_judged_like_in_the_reference(self, rig: Any) -> None:
+        rng = np.random.default_rng()
+        raw = crowd(rng, 200, 2)
+        raw[:30, 2:4] = 0
+        raw[30:60, 2] = -20
+        raw[60:70, 0] = np.inf
+        raw[70:80, 2] = 3e38
+        raw[80:90, 2:4] = 1e25
+        raw[90:100, :4] = raw[100:110, :4]
+        box = Letterbox.fixed((300, 500), (320, 320))
+        for limit in (0.0, 0.5, 1.0):
+            suppression = Suppression(0.0, limit, 300)
+            workspace = run_decode(rig, Raw(rig.put(raw[None]), 200), 2, 1, 0.0)
+            with np.errstate(all="ignore"):
+                expected = reference_detections(raw, box, suppression)
+            assert_same_detections(run_nms(rig, workspace, [box], suppression)[0], expected)
+
+    def test_of_more_than_1024_candidates_exactly_the_best_take_part_and_the_rest_is_counted(self, rig: Any) -> None:
+        rng = np.random.default_rng()
+        raw = np.stack([crowd(rng, 3000, 2, side=2000.0), crowd(rng, 3000, 2, side=2000.0)])
+        raw[1, :, 4:6] = 1  # all scores equal, so the index alone decides
+        box = Letterbox.fixed((2000, 2000), (2016, 2016))
+        suppression = Suppression(0.05, 0.9, 1000)
+        workspace = run_decode(rig, Raw(rig.put(raw), 3000), 2, 2, 0.05)
+        for image, result in enumerate(run_nms(rig, workspace, [box, box], suppression)):
+            assert_same_detections(result, reference_detections(raw[image], box, suppression))
+            assert result.candidates == len(raw_candidates(raw[image], 0.05)) > MAX_SELECTED
+            assert result.passed_over == result.candidates - MAX_SELECTED
+            assert result.lost == 0
+
+    def test_no_more_than_the_maximum_comes_out(self, rig: Any) -> None:
+        raw = crowd(np.random.default_rng(), 700, 80, side=4000.0)
+        box = Letterbox.fixed((4000, 4000), (4000, 4000))
+        for maximum in (1, 32, 300):
+            suppression = Suppression(0.01, 0.7, maximum)
+            workspace = run_decode(rig, Raw(rig.put(raw[None]), 700), 80, 1, 0.01)
+            result = run_nms(rig, workspace, [box], suppression)[0]
+            assert_same_detections(result, reference_detections(raw, box, suppression))
+            assert len(result.scores) == maximum
+
+    def test_candidates_past_the_capacity_are_counted_and_nothing_is_written_past_it(self, rig: Any) -> None:
+        raw = crowd(np.random.default_rng(), 300, 2)
+        raw[:, 4:] = 1
+        workspace = run_decode(rig, Raw(rig.put(raw[None]), 300), 2, 1, 0.5, capacity=96)
+        end = workspace_parts(1, 96)
+        assert end["boxes"][1] == 96 * 16
+        box = Letterbox.fixed((320, 320), (320, 320))
+        result = run_nms(rig, workspace, [box], Suppression(0.5))[0]
+        assert (result.candidates, result.lost, result.passed_over) == (300, 204, 0)
+        assert len(result.scores) > 0
+
+    def heads(self, rig: Any, maps: list[npt.NDArray[Any]]) -> Heads:
+        levels = tuple(
+            HeadLevel(rig.put(level), (level.shape[2], level.shape[3]), stride, anchors)
+            for level, stride, anchors in zip(maps, STRIDES, ANCHORS, strict=True)
+        )
+        return Heads(rig.put(pack_levels(levels)), levels, "float32" if maps[0].dtype == np.float32 else "float16")

@@ -1,0 +1,124 @@
+"""The kernels' own source run on the CPU: compiled as C++ with `emulator.hpp`, launched like on a device."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from _shared import IN_CI
+from yoloship.cuda.catalogue import HEADER, KERNELS, SOURCES, Argument, Extent, KernelSpec, source_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+_SHIM = Path(__file__).parent / "unit" / "cuda" / "emulator.hpp"
+_BARRIER = re.compile(r"__sync|_sync\(")
+
+
+def emulator_library(folder: Path) -> ctypes.CDLL:
+    """Compile the kernels for this CPU, or take the library that is there; skip where there is no C++ compiler."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        message = "the emulator needs g++"
+        if IN_CI:
+            pytest.fail(f"{message}; CI must have it")
+        pytest.skip(message)
+    text = "\n".join([_SHIM.read_text(), *map(source_text, (HEADER, *SOURCES)), *map(_entry, KERNELS)])
+    text = text.replace(f'#include "{HEADER}"', "").replace("#pragma once", "")
+    library = folder / f"emulator-{hashlib.sha256(text.encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            source, built = Path(work) / "kernels.cpp", Path(work) / "kernels.so"
+            source.write_text(text)
+            flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-unknown-pragmas"]
+            done = subprocess.run([compiler, *flags, source, "-o", built], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            built.replace(library)
+    return ctypes.CDLL(os.fspath(library))
+
+
+class EmulatedKernel:
+    """Looks like `yoloship.cuda.module.Kernel`, and runs at once."""
+
+    def __init__(self, library: ctypes.CDLL, spec: KernelSpec, seeds: Iterator[int]) -> None:
+        self._launch = getattr(library, f"launch_{spec.entry}")
+        self._spec = spec
+        self._seeds = seeds
+
+    def launch(self, stream: object, grid: Extent, block: Extent, *arguments: Argument) -> None:
+        assert all(1 <= extent for extent in (*grid, *block))
+        assert grid[1] < 65_536
+        assert grid[2] < 65_536
+        assert block[0] * block[1] * block[2] <= 1024
+        packed = self._spec.pack(arguments)
+        addresses = (ctypes.c_void_p * len(packed))(*map(ctypes.addressof, packed))
+        extents = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)
+        status = self._launch(*extents, ctypes.c_uint(next(self._seeds)), addresses)
+        assert status == 0, f"{self._spec.entry}: some threads wait at a barrier that others never reach"
+
+
+class EmulatedRig(Mapping[str, EmulatedKernel]):
+    """Stands for a device in kernel tests: its kernels, and its memory, which is the host's."""
+
+    def __init__(self, library: ctypes.CDLL, seed: int = 0) -> None:
+        seeds = iter(np.random.default_rng(seed).integers(0, 2**31, 100_000).tolist())
+        self._kernels = {spec.entry: EmulatedKernel(library, spec, seeds) for spec in KERNELS}
+        self._memory: list[npt.NDArray[np.uint8]] = []
+        self.stream: Any = None
+
+    def __getitem__(self, entry: str) -> EmulatedKernel:
+        return self._kernels[entry]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kernels)
+
+    def __len__(self) -> int:
+        return len(self._kernels)
+
+    def put(self, array: npt.NDArray[Any]) -> int:
+        """Copy an array to the device; its address."""
+        address = self.empty(array.nbytes)
+        self._memory[-1][: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        return address
+
+    def empty(self, size_bytes: int) -> int:
+        """Memory on the device, filled with rubbish, aligned to 256 bytes."""
+        block = np.full(size_bytes + 256, 0xCD, np.uint8)
+        offset = -block.ctypes.data % 256
+        self._memory.append(block[offset : offset + size_bytes])
+        return int(self._memory[-1].ctypes.data)
+
+    def zero(self, address: int, words: int) -> None:
+        """Set 32-bit words to 0."""
+        ctypes.memset(address, 0, 4 * words)
+
+    def get(self, address: int, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Copy from the device, after all work on it."""
+        wanted = np.dtype(dtype)
+        size = wanted.itemsize * int(np.prod(shape))
+        return np.frombuffer(ctypes.string_at(address, size), wanted).reshape(shape)
+
+
+def _entry(spec: KernelSpec) -> str:
+    """A C function that launches a kernel with arguments as cuLaunchKernel takes them."""
+    forms = {"pointer": "emulator::Pointer{*(void**)args[%d]}", "int32": "*(int*)args[%d]", "float32": "*(float*)args[%d]"}
+    values = "".join(f"    const auto a{i} = {forms[kind] % i};\n" for i, kind in enumerate(spec.parameters))
+    names = ", ".join(f"a{i}" for i in range(len(spec.parameters)))
+    fibers = "true" if _BARRIER.search(source_text(spec.source)) else "false"
+    return (
+        f'extern "C" int launch_{spec.entry}(const unsigned* grid, const unsigned* block, unsigned seed, void** args)\n'
+        f"{{\n{values}    return emulator::launch(grid, block, seed, {fibers}, [=] {{ {spec.entry}({names}); }});\n}}\n"
+    )
