@@ -4,7 +4,7 @@ Both are greedy by descending score (ties: the lower index first). A box goes wh
 threshold; boxes of different classes meet only where classes are ignored. All arithmetic is float32, in the order that
 `_iou` writes out, so that a twin elsewhere (in a graph, in CUDA) can repeat it to the bit. What the inputs may hold:
 
-- a candidate with a NaN score, or with a coordinate that is NaN or infinite, is never kept and suppresses nothing;
+- a candidate whose score or one of whose coordinates is NaN or infinite is never kept and suppresses nothing;
 - a box whose right or bottom edge is not beyond its left or top one has no area, so its IoU with any box is 0;
 - an IoU that overflows to NaN (coordinates near 1e19) suppresses nothing.
 """
@@ -87,7 +87,7 @@ def nms(
 def _order(boxes_xyxy: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     """Indices of usable candidates, best first, ties by index."""
     order = np.argsort(-scores, kind="stable")
-    usable = np.isfinite(boxes_xyxy).all(axis=1) & ~np.isnan(scores)
+    usable = np.isfinite(boxes_xyxy).all(axis=1) & np.isfinite(scores)
     return order[usable[order]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 STANDARD_FORM: Final = "one input (B, 3, H, W) float32 and an output (B, N, 5 + classes), as YOLOv5 exports have"
 _STRIDES: Final = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32), (8, 16), (4, 8, 16, 32, 64))
 """Level sets seen in the field, the usual ones first."""
-_MAX_ANCHORS: Final = 12
+_MAX_ANCHORS: Final = 9
+_MAX_INPUT: Final = 1 << 28
+"""Numbers in one feed, 1 GiB: more is no model that anybody runs, and must not be allocated to find out."""
 _ZERO_PX: Final = 1e-3
 _PROBE_CELLS: Final = 2
 """Side, in cells of the coarsest level, of the picture that a model of dynamic size is tried on."""
@@ -123,7 +126,8 @@ def _foreign_input(session: Session, subject: str) -> TensorSpec:
     specs = session.inputs
     if len(specs) != 1 or len(specs[0].shape) != 4 or specs[0].shape[1] != 3 or specs[0].dtype != "float32":
         raise _unknown(subject, f"inputs {'; '.join(map(str, specs)) or 'none'}")
-    if any(isinstance(side, int) and not 1 <= side <= 8192 for side in (specs[0].shape[0], *specs[0].shape[2:])):
+    fixed = [axis for axis in specs[0].shape if isinstance(axis, int)]
+    if min(fixed) < 1 or math.prod(fixed) > _MAX_INPUT:
         raise _unknown(subject, f"an input {specs[0]}")
     task = session.metadata.get("task", "detect")
     if task != "detect":

@@ -1,0 +1,102 @@
+"""Whatever a runtime answers, a detector gives detections or an error of ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from _models import HW, info, picture_session, random_heads
+from yoloship.errors import YoloshipError
+from yoloship.pipeline import DetectOptions, Detector, recognise
+from yoloship.runtime import ScriptedSession
+from yoloship.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+Result = TypeVar("Result")
+PICTURE = np.zeros((50, 120, 3), np.uint8)
+OPTIONS = DetectOptions(score_threshold=0.0, iou_threshold=0.0)
+DTYPES = st.sampled_from(["float32", "float64", "float16", "int32", "int64", "uint8", "bool", "complex64", "U3"])
+ARRAYS = DTYPES.flatmap(
+    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=9))
+)
+NUMBERS = st.floats(width=32, allow_nan=True, allow_infinity=True)
+
+
+def ours(call: Callable[[], Result]) -> Result | None:
+    """What a call returns, or None where it raises an error of ours; any other exception fails the test."""
+    text = ""
+    try:
+        return call()
+    except YoloshipError as error:
+        text = str(error)
+    assert text
+    assert "\n" not in text
+    return None
+
+
+def check(detector: Detector) -> None:
+    found = ours(lambda: detector(PICTURE))
+    if found is None:
+        return
+    boxes = found.boxes_xyxy
+    assert np.isfinite(boxes).all()
+    assert np.isfinite(found.scores).all()
+    assert (boxes >= 0).all()
+    assert (boxes <= [120, 50, 120, 50]).all()
+    assert ((found.class_ids >= 0) & (found.class_ids < 3)).all()
+    assert len(found) <= 300
+
+
+@settings(deadline=None, max_examples=150)
+@given(outputs=st.lists(ARRAYS, max_size=4), form=st.sampled_from(["heads", "raw", "compact"]))
+def test_arrays_of_any_kind(outputs: list[npt.NDArray[Any]], form: Any) -> None:
+    check(Detector(picture_session(info(form), lambda _: outputs), options=OPTIONS))
+
+
+@settings(deadline=None, max_examples=150)
+@given(raw=hnp.arrays("float32", (1, 12, 8), elements=NUMBERS))
+def test_any_numbers_in_a_decoded_output(raw: npt.NDArray[np.float32]) -> None:
+    check(Detector(picture_session(info("raw"), lambda _: [raw]), options=OPTIONS))
+
+
+@settings(deadline=None, max_examples=80)
+@given(spots=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 24 * 6 - 1), NUMBERS), max_size=20))
+def test_any_numbers_in_undecoded_maps(spots: list[tuple[int, int, float]]) -> None:
+    heads = random_heads(0, HW)
+    for level, place, value in spots:
+        heads[level].reshape(-1)[place] = value
+    check(Detector(picture_session(info(), lambda _: heads), options=OPTIONS))
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    boxes=hnp.arrays("float32", (1, 6, 4), elements=NUMBERS),
+    scores=hnp.arrays("float32", (1, 6), elements=NUMBERS),
+    class_ids=hnp.arrays("int64", (1, 6)),
+)
+def test_any_numbers_in_compact_outputs(boxes: Any, scores: Any, class_ids: Any) -> None:
+    check(Detector(picture_session(info("compact"), lambda _: [boxes, scores, class_ids]), options=OPTIONS))
+
+
+AXES = st.lists(st.one_of(st.integers(0, 100), st.sampled_from(["n", "h"])), max_size=5).map(tuple)
+TEXTS = st.dictionaries(st.sampled_from(["names", "stride", "task", "yoloship.model"]), st.text(max_size=30))
+
+
+@settings(deadline=None, max_examples=150)
+@given(shape=AXES, declared=AXES, output=ARRAYS, metadata=TEXTS)
+def test_a_foreign_model_is_recognised_or_refused(shape: Any, declared: Any, output: Any, metadata: Any) -> None:
+    session = ScriptedSession(
+        [TensorSpec("images", "float32", shape)],
+        [TensorSpec("output", "float32", declared)],
+        lambda _: [output],
+        metadata=metadata,
+    )
+    ours(lambda: recognise(session, "x.onnx"))

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import yoloship
+from _models import ANCHORS, STRIDES, constant_raw, random_heads, scale_and_shift
+from _shared import GENERATED, PHOTOS, TRAINED, require
+from yoloship.errors import CheckpointError, InputError, SessionError
+from yoloship.pipeline import heads_to_raw, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PICTURE = np.random.default_rng(5).integers(0, 256, (50, 120, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("YOLOSHIP_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def checkpoint() -> Path:
+    return require(GENERATED / "v6.2-yolov5n.pt")
+
+
+def standard_onnx() -> bytes:
+    raw = heads_to_raw(random_heads(0, (64, 96)), STRIDES, ANCHORS)
+    return constant_raw(raw, (64, 96), {"names": "['a', 'b', 'c']"}).SerializeToString()
+
+
+def test_an_onnx_file_is_told_by_its_content_not_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "misnamed.pt"
+    path.write_bytes(standard_onnx())
+    for source in (path, str(path), standard_onnx()):
+        with load(source) as detector:
+            assert detector.input_hw == (64, 96)
+            assert detector.names == ("a", "b", "c")
+
+
+def test_a_checkpoint_is_told_by_its_content_not_its_name(tmp_path: Path, checkpoint: Path) -> None:
+    path = tmp_path / "misnamed.onnx"
+    path.write_bytes(checkpoint.read_bytes())
+    with load(path, imgsz=64) as detector, load(path.read_bytes(), imgsz=(64, 64)) as other:
+        assert detector.input_hw == (64, 64)
+        assert detector.info.input_form == "image"
+        assert detector.info.output_form == "heads"
+        assert detector(PICTURE) == other(PICTURE)
+
+
+def test_rect_of_a_checkpoint_pads_to_the_stride_only(checkpoint: Path) -> None:
+    with load(checkpoint, imgsz=128, shape_mode="rect") as detector:
+        assert detector.letterbox((50, 120)).input_hw == (64, 128)
+        assert detector(PICTURE).image_hw == (50, 120)
+
+
+def test_a_second_load_builds_nothing(checkpoint: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with load(checkpoint, imgsz=64) as detector:
+        want = detector(PICTURE)
+    assert len(list(cache.rglob("*.onnx"))) == 1
+    monkeypatch.setattr("yoloship.graph.build_graph", None)
+    with load(checkpoint, imgsz=64) as detector:
+        assert detector(PICTURE) == want
+
+
+def test_both_tunings_give_the_same_boxes(checkpoint: Path) -> None:
+    with load(checkpoint, imgsz=64) as one, load(checkpoint, imgsz=64, tuned_for="throughput") as other:
+        for outcome in other.stream([PICTURE, PICTURE[:, ::-1]]):
+            want = one(outcome.source)
+            np.testing.assert_allclose(outcome.unwrap().boxes_xyxy, want.boxes_xyxy, atol=1e-3)
+            np.testing.assert_allclose(outcome.unwrap().scores, want.scores, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"device": "cuda"}, "device: no such device here yet: expected cpu, got 'cuda'"),
+        ({"tuned_for": "speed"}, "tuned_for: no such choice: expected latency or throughput, got 'speed'"),
+        ({"imgsz": 0}, "imgsz: bad size"),
+        ({"imgsz": (64, 64, 3)}, "imgsz: bad size"),
+        ({"imgsz": 1_000_000}, "imgsz: bad size"),
+        ({"imgsz": True}, "imgsz: bad size"),
+        ({"imgsz": "640"}, "imgsz: bad size"),
+        ({"shape_mode": "rect"}, "rectangular input needs a graph of dynamic height and width"),
+        ({"shape_mode": "oval"}, "shape_mode: no such mode"),
+        ({"imgsz": 128}, "the graph has a fixed size: expected 64×96, got 128×128"),
+    ],
+)
+def test_arguments_that_contradict_are_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load(standard_onnx(), **arguments)
+
+
+def test_a_size_between_strides_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(yoloship.YoloshipError, match="multiple of"):
+        load(checkpoint, imgsz=100)
+
+
+def test_files_that_are_no_model_give_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "text").write_text("not a model\n")
+    (tmp_path / "zip").write_bytes(b"PK\x03\x04 and no more")
+    (tmp_path / "other.onnx").write_bytes(scale_and_shift().SerializeToString())
+    cases: list[tuple[str, type[Exception], str]] = [
+        ("none.pt", SessionError, "cannot be read: No such file"),
+        (".", SessionError, "cannot be read: Is a directory"),
+        ("empty", SessionError, "the file is empty"),
+        ("text", SessionError, "is text"),
+        ("zip", CheckpointError, "zip"),
+        ("other.onnx", SessionError, "is no detection model of a form known here"),
+    ]
+    for name, kind, words in cases:
+        with pytest.raises(kind, match=words) as caught:
+            load(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_second_process_loads_without_the_onnx_package() -> None:
+    """`import yoloship` costs NumPy; a cached checkpoint needs the runtime and OpenCV, and no more than that."""
+    script = (
+        "import sys, json, yoloship\n"
+        "bare = [name for name in ('cv2', 'onnxruntime', 'onnx', 'yoloship.pipeline') if name in sys.modules]\n"
+        f"found = yoloship.load({str(require(TRAINED / 'coco-yolov5n.pt'))!r})({str(require(PHOTOS / 'bus.jpg'))!r})\n"
+        "late = [name for name in ('onnx', 'PIL', 'yoloship.graph', 'yoloship.checkpoint') if name in sys.modules]\n"
+        "print(json.dumps([bare, late, found.counts()]))\n"
+    )
+
+    def run() -> Any:
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, env=dict(os.environ))
+        return json.loads(done.stdout)
+
+    first, second = run(), run()
+    assert first[0] == second[0] == []
+    assert "yoloship.graph" in first[1]
+    assert second[1] == []
+    assert first[2] == second[2] == {"person": 4, "bus": 1}
