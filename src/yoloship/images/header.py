@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Format: TypeAlias = Literal["JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF", "AVIF", "JPEG 2000", "Netpbm"]
 
@@ -58,26 +58,47 @@ def read_header(data: bytes | memoryview) -> ImageHeader | None:
     return None
 
 
+def jpeg_has_end(data: bytes) -> bool:
+    """Whether a JPEG's last scan is followed by an end marker.
+
+    OpenCV 4 fills what is missing of a file that was cut short with grey and says nothing. Markers before the scan do
+    not count: the thumbnail inside the EXIF data has an end of its own.
+    """
+    try:
+        scan = next(at for marker, at in _jpeg_segments(memoryview(data)) if marker == _SCAN)
+    except (struct.error, IndexError, ValueError, StopIteration):
+        return False
+    return data.rfind(b"\xff\xd9", scan) >= 0
+
+
 def _jpeg(view: memoryview) -> tuple[int, int]:
+    for marker, at in _jpeg_segments(view):
+        if marker in _FRAME_MARKERS:
+            height, width = struct.unpack_from(">HH", view, at + 5)
+            return width, height
+    raise ValueError("no frame")
+
+
+def _jpeg_segments(view: memoryview) -> Iterator[tuple[int, int]]:
+    """Each marker up to the first scan, and where it stands."""
     at = 2
     while True:
         if view[at] != 0xFF:
             raise ValueError("no marker")
         marker = view[at + 1]
-        if marker == 0xFF:  # fill byte
+        if marker == 0xFF:  # a fill byte
             at += 1
-            continue
-        if marker in _BARE_MARKERS:
+        elif marker in _BARE_MARKERS:
             at += 2
-            continue
-        if marker in {0xD9, 0xDA}:  # the end, or a scan: no frame came before it
-            raise ValueError("no frame")
-        if marker in _FRAME_MARKERS:
-            height, width = struct.unpack_from(">HH", view, at + 5)
-            return width, height
-        at += 2 + struct.unpack_from(">H", view, at + 2)[0]
+        else:
+            yield marker, at
+            if marker in (_SCAN, _END):
+                return
+            at += 2 + struct.unpack_from(">H", view, at + 2)[0]
 
 
+_SCAN = 0xDA
+_END = 0xD9
 _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 

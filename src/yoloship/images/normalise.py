@@ -28,7 +28,7 @@ def as_bgr(picture: object, *, subject: str = "picture") -> npt.NDArray[np.uint8
         ImageError: another element type, shape or object.
     """
     array = picture if isinstance(picture, np.ndarray) else _from_pil(picture, subject)
-    if array.dtype not in (np.uint8, np.uint16):
+    if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         hint = "multiply by 255 and convert to uint8" if array.dtype.kind == "f" else None
         raise ImageError("wrong element type", subject=subject, expected=EXPECTED, got=str(array.dtype), hint=hint)
     if array.ndim == 2:
@@ -38,9 +38,12 @@ def as_bgr(picture: object, *, subject: str = "picture") -> npt.NDArray[np.uint8
         raise ImageError("wrong shape", subject=subject, expected=EXPECTED, got=str(array.shape), hint=hint)
     if 0 in array.shape:
         raise ImageError("has no pixels", subject=subject, got=str(array.shape))
-    if array.dtype == np.uint16:
+    if array.dtype.itemsize == 2:
         array = (array.astype(np.uint16) >> 8).astype(np.uint8)
-    array = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[:, :, :3]
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    elif array.shape[2] == 4:
+        array = array[:, :, :3]
     return cast("npt.NDArray[np.uint8]", np.ascontiguousarray(array))
 
 

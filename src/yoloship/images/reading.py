@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from yoloship.errors import ImageError, InputError
-from yoloship.images.header import ImageHeader, read_header
+from yoloship.images.header import ImageHeader, jpeg_has_end, read_header
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+CHUNK_BYTES = 1 << 20
 KNOWN_FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, JPEG 2000 or PPM"
 
 
@@ -65,21 +66,22 @@ def _file_bytes(path: Path, limits: ImageLimits) -> bytes:
     try:
         if path.is_dir():
             raise ImageError("is a folder, not a picture", subject=str(path))
-        size = path.stat().st_size
-        if size > limits.max_file_bytes:
-            raise ImageError(
-                "file too large",
-                subject=str(path),
-                expected=f"at most {limits.max_file_bytes:,} bytes",
-                got=f"{size:,}",
-            )
-        return path.read_bytes()
+        parts, size = [], 0
+        with path.open("rb") as file:  # in pieces: a pipe or a device may have no end
+            while part := file.read(CHUNK_BYTES):
+                parts.append(part)
+                size += len(part)
+                if size > limits.max_file_bytes:
+                    raise ImageError(
+                        "file too large", subject=str(path), expected=f"at most {limits.max_file_bytes:,} bytes"
+                    )
     except FileNotFoundError as error:
         raise ImageError("no such file", subject=str(path)) from error
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
     except ValueError as error:  # a null character in the path
-        raise ImageError("is no path", subject=repr(str(path))[1:-1]) from error
+        raise ImageError("is no file name", subject=repr(str(path))) from error
+    return b"".join(parts)
 
 
 def _decode(data: bytes, subject: str, limits: ImageLimits) -> npt.NDArray[np.uint8]:
@@ -117,8 +119,8 @@ def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHead
         )
     if header.format == "PNG" and not _png_is_whole(data):
         raise ImageError("PNG is damaged or cut short", subject=subject)
-    if header.format == "JPEG" and data.rfind(b"\xff\xd9") < 0:
-        raise ImageError("JPEG is cut short: its end marker is missing", subject=subject)
+    if header.format == "JPEG" and not jpeg_has_end(data):
+        raise ImageError("JPEG is damaged or cut short: it has no end", subject=subject)
     return header
 
 
@@ -141,6 +143,6 @@ def _png_is_whole(data: bytes) -> bool:
 
 def _beginning(data: bytes) -> str:
     start = data[:12]
-    if start.isascii() and start.decode("ascii").isprintable():
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
         return f"a file that begins with {start.decode('ascii')!r}"
     return f"a file that begins with {start.hex(' ')}"
