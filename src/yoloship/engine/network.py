@@ -79,7 +79,23 @@ def parse_network(flavour: Flavour, builder: Any, logger: Any, onnx: Path, messa
                 subject=str(onnx),
                 hint="quantize activations and weights to signed INT8, symmetric",
             )
+    _refuse_lost_layers(flavour, network, subject=str(onnx))
     return network
+
+
+def _refuse_lost_layers(flavour: Flavour, network: Any, *, subject: str) -> None:
+    """NonMaxSuppression parses on TensorRT-RTX, and no target has an implementation (measured with 1.7.1.116)."""
+    if flavour.name != "rtx":
+        return
+    kind = getattr(flavour.module.LayerType, "NMS", None)
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if kind is not None and layer.type == kind:
+            raise EngineError(
+                f"TensorRT-RTX cannot take operator NonMaxSuppression (layer {layer.name})",
+                subject=subject,
+                hint="export it with --output raw, heads or nms, which need no such operator",
+            )
 
 
 def tensor_specs(network: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -110,7 +110,7 @@ def _check_strides(
 ) -> None:
     if info is None or not info.strides or len(spec.shape) != 4:
         return
-    stride = max(info.strides)
+    stride = info.size_multiple
     for extent, role in zip(spec.shape, roles, strict=True):
         if role not in {"height", "width"}:
             continue

@@ -212,7 +212,7 @@ class _Reader:
         if not isinstance(entry, dict) or entry.keys() != {"name", "dtype", "shape"}:
             raise self.wrong(key, "tensors with name, dtype and shape")
         name, dtype, shape = entry["name"], entry["dtype"], entry["shape"]
-        if not isinstance(name, str) or not _PLAIN.fullmatch(name) or dtype not in DTYPES:
+        if not isinstance(name, str) or not _PLAIN.fullmatch(name) or not _is_dtype(dtype):
             raise self.wrong(key, "tensors with name, dtype and shape")
         if not isinstance(shape, list) or len(shape) > MAX_RANK:
             raise self.wrong(key, f"shapes of at most {MAX_RANK} axes")
@@ -289,6 +289,10 @@ class _Reader:
             raise EngineError(
                 f"sidecar: bad {key!r}: {error.problem}", subject=self._subject, expected=error.expected, got=error.got
             ) from error
+
+
+def _is_dtype(value: object) -> bool:
+    return isinstance(value, str) and value in DTYPES
 
 
 def _is_extent(value: object) -> bool:

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from _engine_records import MODEL, VERSION, plan_bytes
+from yoloship.engine import BuildConfig, BuiltEngine, EngineKey, Flavour, Range, cached_engine
+from yoloship.engine.file import sidecar_path
+from yoloship.errors import EngineError
+from yoloship.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from yoloship.model import ModelInfo
+
+KEY = EngineKey("ab" * 32, BuildConfig(), "rtx", VERSION, None)
+PLAN = plan_bytes()
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = {paths!r}
+import test_cache
+def build():
+    with open({log!r}, "a") as log:
+        log.write("built\\n")
+    print("building", flush=True)
+    time.sleep({seconds})
+    return test_cache.built()
+test_cache.cached_engine(Path({folder!r}), test_cache.KEY, build)
+"""
+
+
+def built() -> tuple[BuiltEngine, ModelInfo | None]:
+    spec = TensorSpec("images", "float32", (1, 3, 640, 640))
+    engine = BuiltEngine(
+        PLAN, "rtx", VERSION, None, (spec,), (spec,), (), frozenset({"float32"}), "ab" * 32, BuildConfig(), (), 0.1
+    )
+    return engine, MODEL
+
+
+def never() -> tuple[BuiltEngine, ModelInfo | None]:
+    raise AssertionError("it is in the cache already")
+
+
+def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
+    tests = Path(__file__).parents[2]
+    code = BUILDER.format(
+        paths=[str(tests), str(Path(__file__).parent)], folder=str(folder), log=str(folder) + ".log", seconds=seconds
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def test_an_engine_is_built_once_and_then_taken_from_the_cache(tmp_path: Path) -> None:
+    first = cached_engine(tmp_path / "engines", KEY, built)
+    again = cached_engine(tmp_path / "engines", KEY, never)
+    assert bytes(first.plan) == bytes(again.plan) == PLAN
+    assert again.info == MODEL
+
+
+def test_the_key_is_all_that_decides_and_nothing_else() -> None:
+    others = [
+        replace(KEY, onnx_sha256="cd" * 32),
+        replace(KEY, config=BuildConfig(batch=Range(1, 2, 3))),
+        replace(KEY, flavour="tensorrt"),
+        replace(KEY, version="1.8"),
+        replace(KEY, device="sm89"),
+    ]
+    assert len({key.digest for key in [KEY, *others]}) == 6
+    assert replace(KEY, config=BuildConfig(timing_cache=Path("anywhere"))).digest == KEY.digest
+
+
+def test_the_gpu_counts_only_where_the_plan_is_tuned_on_it() -> None:
+    rtx, full = Flavour("rtx", "1.7", None), Flavour("tensorrt", "10.9", None)
+    assert EngineKey.of("ab", BuildConfig(), rtx, "sm89").device is None
+    assert EngineKey.of("ab", BuildConfig(targets=("current",)), rtx, "sm89").device == "sm89"
+    assert EngineKey.of("ab", BuildConfig(), full, "sm89").device == "sm89"
+
+
+@pytest.mark.parametrize("harm", ["cut the plan", "change the plan", "cut the sidecar", "remove the sidecar"])
+def test_a_damaged_entry_is_built_again(tmp_path: Path, harm: str) -> None:
+    path = cached_engine(tmp_path, KEY, built).path
+    sidecar = sidecar_path(path)
+    if harm == "cut the plan":
+        path.write_bytes(PLAN[:-1])
+    elif harm == "change the plan":
+        path.write_bytes(PLAN[:-1] + b"!")
+    elif harm == "cut the sidecar":
+        sidecar.write_bytes(sidecar.read_bytes()[:50])
+    else:
+        sidecar.unlink()
+    assert bytes(cached_engine(tmp_path, KEY, built).plan) == PLAN
+    assert bytes(cached_engine(tmp_path, KEY, never).plan) == PLAN
+
+
+def test_a_failed_build_leaves_no_entry_and_no_lock_behind(tmp_path: Path) -> None:
+    def fail() -> tuple[BuiltEngine, ModelInfo | None]:
+        raise EngineError("no")
+
+    with pytest.raises(EngineError, match="no"):
+        cached_engine(tmp_path, KEY, fail)
+    assert not list(tmp_path.glob("*.engine*"))
+    assert bytes(cached_engine(tmp_path, KEY, built).plan) == PLAN
+
+
+def test_two_processes_that_want_the_same_engine_build_it_once(tmp_path: Path) -> None:
+    folder = tmp_path / "engines"
+    workers = [start(folder, 0.5) for _ in range(2)]
+    assert [worker.wait(60) for worker in workers] == [0, 0]
+    for worker in workers:
+        worker.communicate()
+    assert Path(f"{folder}.log").read_text() == "built\n"
+    assert bytes(cached_engine(folder, KEY, never).plan) == PLAN
+
+
+def test_who_waits_for_another_process_is_told_for_how_long(tmp_path: Path) -> None:
+    folder = tmp_path / "engines"
+    waited: list[float] = []
+    worker = start(folder, 0.6)
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    assert bytes(cached_engine(folder, KEY, never, waiting=waited.append).plan) == PLAN
+    worker.communicate()
+    assert waited == sorted(waited)
+    assert len(waited) >= 2
+
+
+def test_what_waiting_raises_ends_the_waiting(tmp_path: Path) -> None:
+    def give_up(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    worker = start(tmp_path / "engines", 0.6)
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    with pytest.raises(KeyboardInterrupt):
+        cached_engine(tmp_path / "engines", KEY, never, waiting=give_up)
+    worker.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_a_builder_that_was_killed_leaves_no_stale_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "engines"
+    worker = start(folder, 60)
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.communicate()
+    started = time.monotonic()
+    assert bytes(cached_engine(folder, KEY, built).plan) == PLAN
+    assert time.monotonic() - started < 5
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(EngineError, match="cache folder cannot be made"):
+        cached_engine(tmp_path / "file" / "engines", KEY, built)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from _engine_records import HERE, MODEL, VERSION, plan_bytes, record_of, write
+from _networks import float_network
+from yoloship.engine import BuildConfig, Flavour, Range, build_engine, open_engine_file, read_engine, write_engine
+from yoloship.engine.file import sidecar_path
+from yoloship.errors import EngineError, OutputError
+
+PLAN = plan_bytes()
+METADATA = {
+    "description": "YOLOv5n model trained on coco.yaml",
+    "author": "Ultralytics",
+    "version": "8.3.1",
+    "stride": 32,
+    "task": "detect",
+    "batch": 1,
+    "imgsz": [384, 640],
+    "names": {"0": "hard hat", "1": "vest"},
+    "args": {"dynamic": False},
+}
+
+
+def prefixed(metadata: Any = METADATA, plan: bytes = PLAN) -> bytes:
+    text = json.dumps(metadata).encode()
+    return struct.pack("<i", len(text)) + text + plan
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(EngineError) as caught:
+        read_engine(path)
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def test_an_engine_is_a_plain_plan_and_a_sidecar(rtx: Flavour, tmp_path: Path) -> None:
+    onnx = tmp_path / "best.onnx"
+    onnx.write_bytes(float_network(batch="batch").SerializeToString())
+    built = build_engine(onnx, BuildConfig(batch=Range(1, 2, 4)), flavour=rtx)
+    path = tmp_path / "best.engine"
+    record = write_engine(path, built, source_name="best.onnx", model=MODEL)
+    assert path.read_bytes() == built.plan
+    assert sidecar_path(path) == tmp_path / "best.engine.json"
+    engine = read_engine(path)
+    assert (engine.record, engine.info, bytes(engine.plan)) == (record, MODEL, built.plan)
+    assert engine.header.version == rtx.version
+
+
+def test_an_existing_engine_is_kept_unless_told_otherwise(rtx: Flavour, tmp_path: Path) -> None:
+    onnx = tmp_path / "best.onnx"
+    onnx.write_bytes(float_network().SerializeToString())
+    built = build_engine(onnx, flavour=rtx)
+    for taken in ("best.engine", "best.engine.json"):
+        (tmp_path / taken).write_bytes(b"mine")
+        with pytest.raises(OutputError, match=f"{taken}: exists already"):
+            write_engine(tmp_path / "best.engine", built, source_name="best.onnx", model=None, overwrite=False)
+        assert (tmp_path / taken).read_bytes() == b"mine"
+        (tmp_path / taken).unlink()
+
+
+def test_a_folder_that_is_missing_leaves_nothing_behind(rtx: Flavour, tmp_path: Path) -> None:
+    onnx = tmp_path / "best.onnx"
+    onnx.write_bytes(float_network().SerializeToString())
+    built = build_engine(onnx, flavour=rtx)
+    with pytest.raises(OutputError):
+        write_engine(tmp_path / "none" / "best.engine", built, source_name="best.onnx", model=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty: expected a TensorRT engine, got 0 bytes"),
+        (b"vtrt", "is no TensorRT engine: expected at least 28 bytes, got 4 bytes"),
+        (b"<html>" * 20, "is no TensorRT engine: expected a plan, or a plan with a JSON prefix, got b'<html>"),
+        (PLAN[:-1], "is truncated: expected 4096 bytes, as its header says, got 4095 bytes; copy"),
+        (
+            PLAN + b"!",
+            "has something behind its end: expected 4096 bytes, as its header says, got 4097 bytes; "
+            "copy it again, or build it again",
+        ),
+        (
+            struct.pack("<i", 99_999) + b"{" + PLAN,
+            "begins with a length and JSON, but the length cannot be: expected 2 to 4097 bytes of JSON, got 99999; "
+            "the file is damaged or truncated",
+        ),
+        (struct.pack("<i", -5) + b"{" + PLAN, "begins with a length and JSON, but the length cannot be"),
+        (struct.pack("<i", 9) + b"{not json" + PLAN, "its JSON prefix cannot be read: got Expecting property name"),
+        (prefixed({**METADATA, "names": {"0": "a", "2": "b"}}), "JSON prefix: bad 'names': expected class names by id"),
+        (prefixed({**METADATA, "imgsz": [640, -1]}), "JSON prefix: bad 'imgsz': expected [height, width] in pixels"),
+        (prefixed({**METADATA, "task": "pose"}), "JSON prefix: bad 'task': expected one of detect, segment, classify"),
+        (prefixed({**METADATA, "stride": "32"}), "JSON prefix: bad 'stride': expected an integer from 1 to 1024"),
+        (prefixed()[:-1], "is truncated: expected 4096 bytes, as its header says, got 4095 bytes"),
+    ],
+)  # fmt: skip
+def test_bytes_that_are_no_whole_engine_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "best.engine"
+    path.write_bytes(data)
+    assert refusal(path).startswith(message)
+
+
+def test_a_prefixed_engine_is_read_with_what_its_prefix_says(tmp_path: Path) -> None:
+    path = tmp_path / "best.engine"
+    path.write_bytes(prefixed())
+    engine = read_engine(path)
+    assert engine.has_prefix
+    assert bytes(engine.plan) == PLAN
+    assert engine.record is None
+    assert engine.info is not None
+    assert engine.info.class_names == ("hard hat", "vest")
+    assert (engine.info.family, engine.info.input_hw, engine.info.batch) == ("yolov5", (384, 640), 1)
+    assert (engine.info.strides, engine.info.output_form) == ((8, 16, 32), "raw")
+
+
+def test_a_prefixed_engine_of_a_newer_family_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "best.engine"
+    path.write_bytes(prefixed({**METADATA, "description": "Ultralytics YOLOv8n model", "args": {"dynamic": True}}))
+    info = read_engine(path).info
+    assert info is not None
+    assert (info.family, info.batch, info.input_hw) == ("ultralytics", None, (None, None))
+
+
+def test_a_plain_plan_without_a_sidecar_is_read_for_what_it_is(tmp_path: Path) -> None:
+    engine = read_engine(write(tmp_path / "best.engine", PLAN, None))
+    assert (engine.record, engine.info, engine.header.version) == (None, None, VERSION)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"plan_bytes": 5}, "and its sidecar do not belong together: the plan's length differs: expected 5 bytes"),
+        ({"plan_sha256": "0" * 64}, "and its sidecar do not belong together: the plan's SHA-256 differs: expected"),
+        ({"version": "1.6.0.0"}, "its sidecar names another version of TensorRT than its header: expected 1.7.1.116"),
+        ({"flavour": "tensorrt"}, "its sidecar names another flavour of TensorRT than its header: expected rtx"),
+    ],
+)  # fmt: skip
+def test_a_sidecar_that_lies_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = write(tmp_path / "best.engine", PLAN, record_of(PLAN, **changes))
+    text = refusal(path)
+    assert text.startswith(message)
+    assert "build it again: yoloship build best.onnx -o" in text
+
+
+def test_a_sidecar_for_bytes_that_are_no_engine_is_refused(tmp_path: Path) -> None:
+    junk = b"x" * 4096
+    path = write(tmp_path / "best.engine", junk, record_of(junk))
+    assert refusal(path).startswith("is no TensorRT-RTX engine, though its sidecar says so")
+
+
+def test_a_sidecar_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "best.engine", PLAN, None)
+    sidecar_path(path).write_bytes(b"\xff\xfe{}")
+    with pytest.raises(EngineError, match=r"best\.engine\.json: sidecar is no UTF-8 text"):
+        read_engine(path)
+
+
+def test_an_engine_that_fits_is_opened(tmp_path: Path) -> None:
+    path = write(tmp_path / "best.engine", PLAN, record_of(PLAN))
+    assert open_engine_file(path, here=HERE).info == MODEL
+
+
+def test_a_missing_engine_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.engine") == "cannot be read: No such file or directory"

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from _engine_records import ADA, HERE, VERSION, plan_bytes, record_of
+from yoloship.engine import BuildConfig, Device, Here, Range, rebuild_command
+from yoloship.engine.fit import check_fit
+from yoloship.engine.plan import PlanHeader
+from yoloship.errors import EngineError
+
+PLAN = plan_bytes()
+RTX = PlanHeader("rtx", VERSION)
+FULL = PlanHeader("tensorrt", None)
+
+
+def on(compute_capability: tuple[int, int], **versions: str) -> Here:
+    device = replace(ADA, name="NVIDIA GPU", compute_capability=compute_capability)
+    return Here(MappingProxyType(versions or {"rtx": VERSION}), device)  # type: ignore[arg-type]
+
+
+def refusal(here: Here, header: PlanHeader = RTX, **changes: Any) -> str:
+    with pytest.raises(EngineError) as caught:
+        check_fit(record_of(PLAN, **changes), header, here, subject="best.engine", engine_name="best.engine")
+    return str(caught.value)
+
+
+def fits(here: Here, header: PlanHeader = RTX, **changes: Any) -> str:
+    return check_fit(record_of(PLAN, **changes), header, here, subject="best.engine", engine_name="best.engine")
+
+
+def test_an_engine_of_another_version_is_refused_with_the_command_that_rebuilds_it() -> None:
+    here = Here(MappingProxyType({"rtx": "1.8.0.1"}), ADA)
+    assert refusal(here) == (
+        "best.engine: was built by another version of TensorRT: expected tensorrt_rtx 1.7.1.116, got tensorrt_rtx "
+        "1.8.0.1; build it again: yoloship build best.onnx -o best.engine --overwrite --batch 1:4:8"
+    )
+
+
+def test_an_engine_of_a_flavour_that_is_not_installed_is_refused_with_the_command_that_installs_it() -> None:
+    assert refusal(on((8, 9), tensorrt="10.9.0")) == (
+        "best.engine: needs tensorrt_rtx, which is not installed: expected tensorrt_rtx 1.7.1.116, got tensorrt; "
+        "install it with: pip install 'yoloship[rtx]'"
+    )
+
+
+def test_an_engine_without_a_gpu_is_refused_before_tensorrt_is_asked() -> None:
+    assert refusal(Here(HERE.versions, None)).startswith(
+        "best.engine: needs an NVIDIA GPU to run (tensorrt_rtx): got no driver, or no GPU; 'yoloship doctor"
+    )
+
+
+@pytest.mark.parametrize("found", [(8, 6), (8, 9), (12, 0), (12, 1), (13, 0)])
+def test_a_portable_engine_runs_on_every_gpu_that_rtx_serves_by_default(found: tuple[int, int]) -> None:
+    assert fits(on(found)) == "rtx"
+
+
+@pytest.mark.parametrize("found", [(7, 5), (8, 0), (9, 0), (10, 0)])
+def test_a_portable_engine_is_refused_on_the_others(found: tuple[int, int]) -> None:
+    text = refusal(on(found))
+    assert "was built for another GPU: expected sm86, sm89, sm120 or newer, got NVIDIA GPU (sm" in text
+
+
+def test_an_engine_in_fp8_needs_a_gpu_that_has_it() -> None:
+    assert "expected sm89, sm120 or newer (it computes in FP8)" in refusal(on((8, 6)), dtypes=("float8_e4m3fn",))
+    assert fits(on((8, 9)), dtypes=("float8_e4m3fn",)) == "rtx"
+
+
+def test_an_engine_with_targets_runs_on_those_alone() -> None:
+    config = BuildConfig(targets=("sm75", "sm89"))
+    assert fits(on((7, 5)), config=config) == "rtx"
+    assert "expected sm75 or sm89, got NVIDIA GPU (sm86)" in refusal(on((8, 6)), config=config)
+
+
+def test_an_engine_for_the_gpu_at_hand_runs_on_its_like_alone() -> None:
+    config = BuildConfig(targets=("current",))
+    assert fits(on((8, 9)), config=config, compute_capability="sm89") == "rtx"
+    assert "expected sm89, got NVIDIA GPU (sm120)" in refusal(on((12, 0)), config=config, compute_capability="sm89")
+
+
+def test_the_gpu_that_rtx_refuses_is_pointed_to_the_other_flavour() -> None:
+    assert refusal(on((9, 0))).endswith("--batch 1:4:8 --flavour tensorrt")
+
+
+def test_an_engine_of_the_full_flavour_runs_on_its_own_compute_capability() -> None:
+    known: dict[str, Any] = {"flavour": "tensorrt", "version": "10.9.0.34", "compute_capability": "sm90"}
+    assert fits(on((9, 0), tensorrt="10.9.0.34"), FULL, **known) == "tensorrt"
+    assert "expected sm90, got NVIDIA GPU (sm89)" in refusal(on((8, 9), tensorrt="10.9.0.34"), FULL, **known)
+
+
+def test_hardware_compatibility_widens_that_to_ampere_and_newer() -> None:
+    known: dict[str, Any] = {"flavour": "tensorrt", "version": "10.9", "compute_capability": "sm86"}
+    config = BuildConfig(hardware_compatibility="ampere_plus")
+    assert fits(on((12, 0), tensorrt="10.9"), FULL, config=config, **known) == "tensorrt"
+    assert "expected sm80 or newer, got NVIDIA GPU (sm75)" in refusal(
+        on((7, 5), tensorrt="10.9"), FULL, config=config, **known
+    )
+
+
+def test_a_version_compatible_engine_runs_on_later_versions_and_on_lean() -> None:
+    known: dict[str, Any] = {"flavour": "tensorrt", "version": "10.9.0.34", "compute_capability": "sm89"}
+    config = BuildConfig(version_compatible=True)
+    assert fits(on((8, 9), tensorrt="10.12.0.1"), FULL, config=config, **known) == "tensorrt"
+    assert fits(on((8, 9), lean="10.12.0.1"), FULL, config=config, **known) == "lean"
+    assert "another version" in refusal(on((8, 9), tensorrt="11.0.0"), FULL, config=config, **known)
+    assert "another version" in refusal(on((8, 9), tensorrt="10.8.0"), FULL, config=config, **known)
+    assert "another version" in refusal(on((8, 9), tensorrt="10.12.0.1"), FULL, **known)
+
+
+def test_an_engine_without_a_sidecar_is_judged_by_its_header() -> None:
+    assert check_fit(None, RTX, HERE, subject="best.engine", engine_name="best.engine") == "rtx"
+    with pytest.raises(EngineError, match=r"was built by another version.*expected tensorrt_rtx 1\.6\.0\.1"):
+        check_fit(None, PlanHeader("rtx", "1.6.0.1"), HERE, subject="best.engine", engine_name="best.engine")
+    with pytest.raises(EngineError, match="needs tensorrt, which is not installed"):
+        check_fit(None, FULL, HERE, subject="best.engine", engine_name="best.engine")
+
+
+def test_the_command_that_rebuilds_says_everything_that_was_ordered() -> None:
+    config = BuildConfig(
+        batch=Range(1, 1, 2),
+        height=Range(320, 640, 640),
+        width=Range(320, 640, 1280),
+        workspace_bytes=1 << 30,
+        targets=("sm86", "sm89"),
+        optimization_level=3,
+    )
+    assert rebuild_command(record_of(PLAN, config=config, source_name="my best.onnx"), "out.engine") == (
+        "yoloship build 'my best.onnx' -o out.engine --overwrite --batch 1:1:2 --imgsz 320x320:640x640:640x1280 "
+        "--workspace 1073741824B --target sm86 --target sm89 --optimization-level 3"
+    )
+
+
+def test_the_command_that_rebuilds_from_a_checkpoint_names_the_graph_too() -> None:
+    assert rebuild_command(record_of(PLAN, source_name="best.pt"), "best.engine") == (
+        "yoloship build best.pt -o best.engine --overwrite --batch 1:4:8 --input float --output raw --imgsz 640x640"
+    )
+
+
+def test_a_device_names_its_compute_capability_as_targets_do() -> None:
+    assert Device(0, "GPU", (12, 1), 1, (13, 0)).sm == "sm121"

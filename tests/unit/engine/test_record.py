@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from _engine_records import plan_bytes, record_of
+from yoloship.engine import BuildConfig, EngineRecord, InputProfile, Range
+from yoloship.errors import EngineError
+
+PLAN = plan_bytes()
+
+
+def test_a_record_comes_back_as_it_was_written() -> None:
+    config = BuildConfig(
+        batch=Range(1, 2, 4),
+        height=Range(320, 640, 640),
+        width=Range(320, 640, 1280),
+        input_profiles=(InputProfile("mask", (1,), (2,), (3,)),),
+        workspace_bytes=1 << 30,
+        targets=("sm86", "sm89"),
+        optimization_level=3,
+    )
+    record = record_of(PLAN, config=config, compute_capability="sm89")
+    assert EngineRecord.from_json(record.to_json(), subject="best.engine.json") == record
+
+
+def test_a_record_without_a_model_comes_back_too() -> None:
+    record = record_of(PLAN, model=None)
+    assert EngineRecord.from_json(record.to_json(), subject="s") == record
+
+
+def changed(**changes: Any) -> str:
+    return json.dumps({**json.loads(record_of(PLAN).to_json()), **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "s: sidecar is no JSON: got Expecting value: line 1 column 1 (char 0)"),
+        ("[1]", "s: sidecar is no JSON object"),
+        ("[" * 200_000, "s: sidecar is no JSON: got maximum recursion depth exceeded"),
+        (changed(schema=2), "s: sidecar of another schema: expected 1, got 2; build the engine again"),
+        (changed(extra=1), "s: sidecar has unknown fields: got 'extra'"),
+        (changed(plan_sha256="AB"), "s: sidecar: bad 'plan_sha256': expected 64 lower-case hex digits, got 'AB'"),
+        (changed(plan_bytes=True), "s: sidecar: bad 'plan_bytes': expected an integer from 1 to 281474976710656"),
+        (changed(source_name="../up.onnx"), "s: sidecar: bad 'source_name': expected a file name, got '../up.onnx'"),
+        (
+            changed(source_name="\x1b[2Jbest.onnx"),
+            "s: sidecar: bad 'source_name': expected a file name, got '\\x1b[2Jbest.onnx'",
+        ),
+        (changed(version="1.7; rm"), "s: sidecar: bad 'version': expected a version, got '1.7; rm'"),
+        (changed(flavour=["rtx"]), "s: sidecar: bad 'flavour': expected one of tensorrt, rtx, lean, got ['rtx']"),
+        (changed(inputs=[{}]), "s: sidecar: bad 'inputs': expected tensors with name, dtype and shape, got [{}]"),
+        (changed(config={}), "s: sidecar: bad 'config': expected an object with batch, "),
+        (changed(model={"schema": 1}), "s: sidecar: model record: bad 'task': expected one of detect"),
+    ],
+)  # fmt: skip
+def test_a_bad_record_is_refused_by_the_field(text: str, message: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        EngineRecord.from_json(text, subject="s")
+    assert str(caught.value).startswith(message)
+
+
+def test_a_profile_that_lies_about_its_order_is_refused() -> None:
+    profile = {"name": "images", "minimum": [8], "optimum": [4], "maximum": [1]}
+    with pytest.raises(EngineError, match="s: sidecar: bad 'profiles': bad profile: expected three shapes of one rank"):
+        EngineRecord.from_json(changed(profiles=[profile]), subject="s")
+
+
+def test_a_configuration_out_of_range_is_refused() -> None:
+    config = json.loads(record_of(PLAN).to_json())["config"] | {"workspace_bytes": 3}
+    with pytest.raises(
+        EngineError, match="s: sidecar: bad 'config': bad build option: expected at least 1048576, got 3"
+    ):
+        EngineRecord.from_json(changed(config=config), subject="s")
+
+
+def test_a_sidecar_of_many_megabytes_is_refused() -> None:
+    with pytest.raises(EngineError, match="s: sidecar too long"):
+        EngineRecord.from_json(" " * 9_000_000, subject="s")
