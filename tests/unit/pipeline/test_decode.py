@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 
 from _models import ANCHORS, STRIDES, info, random_heads
 from yoloship.errors import SessionError
 from yoloship.pipeline import Candidates, decode, heads_candidates, heads_to_raw, raw_candidates
+
+if TYPE_CHECKING:
+    from yoloship.model import ModelInfo
 
 HW = (64, 96)
 
@@ -113,7 +118,7 @@ def test_half_precision_outputs_are_widened() -> None:
 def test_outputs_in_another_form_than_promised_are_refused() -> None:
     heads = random_heads(5, HW)
     raw = np.zeros((1, 9, 8), np.float32)
-    cases = [
+    cases: list[tuple[Any, ModelInfo, str]] = [
         (heads[:2], info(), "wrong number of outputs: expected 3, got 2"),
         (
             [heads[1], *heads[1:]],

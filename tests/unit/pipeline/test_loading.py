@@ -34,7 +34,8 @@ def checkpoint() -> Path:
 
 def standard_onnx() -> bytes:
     raw = heads_to_raw(random_heads(0, (64, 96)), STRIDES, ANCHORS)
-    return constant_raw(raw, (64, 96), {"names": "['a', 'b', 'c']"}).SerializeToString()
+    data: bytes = constant_raw(raw, (64, 96), {"names": "['a', 'b', 'c']"}).SerializeToString()
+    return data
 
 
 def test_an_onnx_file_is_told_by_its_content_not_its_name(tmp_path: Path) -> None:
