@@ -1,0 +1,13 @@
+"""Both containers, for every attack."""
+
+from __future__ import annotations
+
+import pytest
+
+import _forge as forge
+
+
+@pytest.fixture(params=[forge.zip_bytes, forge.legacy_bytes], ids=["zip", "legacy"])
+def container(request: pytest.FixtureRequest) -> forge.Container:
+    writer: forge.Container = request.param
+    return writer

@@ -1,0 +1,161 @@
+"""Checkpoints that cost little to write and would cost much to read: refused, within bounded memory and time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import _forge as forge
+from yoloship.checkpoint import read_checkpoint
+from yoloship.errors import CheckpointError
+
+DEEP = 20_000
+
+
+def doubled(seed: bytes, pair: bytes, times: int) -> bytes:
+    """Each step holds the one before it twice: 2^times values in a few bytes a step."""
+    code = seed
+    for step in range(times):
+        index = (1000 + step).to_bytes(4, "little")
+        code += b"r" + index + b"0" + pair.replace(b"@", b"j" + index)
+    return code
+
+
+def shared_modules(times: int) -> bytes:
+    child = forge.module("torch.nn.modules.container.Sequential", modules={"a": b"@", "b": b"@"})
+    return doubled(forge.module("torch.nn.modules.linear.Identity"), child, times)
+
+
+BOMBS: dict[str, tuple[bytes, str]] = {
+    "deep lists": (b"]" * DEEP + b"a" * (DEEP - 1), "is nested deeper than 64 levels"),
+    "deep tuples": (b")" + b"\x85" * DEEP, "is nested deeper than 64 levels"),
+    "deep dicts": ((b"}" + forge.text("k")) * DEEP + b"N" + b"s" * DEEP, "is nested deeper than 64 levels"),
+    "deep objects": (b"N" + b"\x85q\x010cmodels.x\nY\nh\x01\x81" * DEEP, "is nested deeper than 64 levels"),
+    "deep modules": (
+        b"N" + (b"q\x010" + forge.module("models.x.Y", modules={"0": b"h\x01"})) * 200,
+        "is nested deeper than 64 levels",
+    ),
+    "a list in itself": (b"]q\x01h\x01a", "holds itself"),
+    "a dict in itself": (b"}q\x01" + forge.text("k") + b"h\x01s", "holds itself"),
+    "a tuple around its list": (b"]q\x01h\x01\x85a", "holds itself"),
+    "a module in itself": (
+        forge.named("torch.nn.modules.container.Sequential")
+        + b")\x81q\x01"
+        + forge.table({"_modules": forge.table({"0": b"h\x01"})})
+        + b"b",
+        "holds itself",
+    ),
+    "a module in its own attribute": (
+        forge.named("models.common.Conv")
+        + b")\x81q\x01"
+        + forge.table({"_modules": forge.EMPTY_DICT, "x": b"h\x01"})
+        + b"b",
+        "holds itself",
+    ),
+    "laughs of tuples": (doubled(b")", b"@@\x86", 60), "unfolds to more than"),
+    "laughs of dicts": (doubled(b"}", b"}(" + forge.text("a") + b"@" + forge.text("b") + b"@u", 60), "unfolds to more"),
+    "laughs of paths": (doubled(b"N", forge.call("pathlib.PosixPath", b"@", b"@"), 60), "unfolds to more than"),
+    "laughs of modules": (shared_modules(40), "unfolds to more than 20000 modules"),
+    "a long text many times": (
+        forge.text("x" * 100_000) + b"q\x010](" + b"h\x01" * 5000 + b"e",
+        "unfolds to more than",
+    ),
+    "bytes made many times": (
+        forge.text("x" * 1_000_000)
+        + b"q\x010"
+        + (forge.named("_codecs.encode") + b"(h\x01" + forge.text("latin1") + b"tR0") * 20
+        + b"N",
+        "pickle that copies more than 16000000 items",
+    ),
+    "sets made many times": (
+        b"](" + b"K\x01" * 100_000 + b"eq\x010" + (forge.named("builtins.list") + b"(h\x01tR0") * 200 + b"N",
+        "pickle that copies more than 16000000 items",
+    ),
+    "a huge integer": (b"\x8b\xff\xff\xff\x7f", "integer of 2147483647 bytes is over the limit of 64"),
+    "a negative integer length": (b"\x8b\xff\xff\xff\xff", "integer of 4294967295 bytes is over the limit of 64"),
+    "a huge decimal": (b"L" + b"9" * 4000 + b"L\n", "line that is no integer"),
+    "a huge text": (b"X\xff\xff\xff\xff", "string of 4294967295 bytes is over the limit"),
+    "terabytes of text": (b"\x8d" + b"\xff" * 8, "string of 18446744073709551615 bytes is over the limit"),
+    "terabytes of bytes": (b"\x8e" + b"\xff" * 8, "string of 18446744073709551615 bytes is over the limit"),
+    "terabytes of bytearray": (b"\x96" + b"\xff" * 8, "string of 18446744073709551615 bytes is over the limit"),
+    "a frame of terabytes": (b"\x95" + b"\xff" * 8 + b"N", "without its end mark"),
+    "a storage of terabytes": (forge.storage("0", 1 << 33), "storage '0' "),
+    "integers of one hash": (
+        b"}(" + b"".join(forge.integer(k * ((1 << 61) - 1)) + b"N" for k in range(1, 100)) + b"u",
+        "dictionary key of more than 64 bits",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused(name: str, container: forge.Container) -> None:
+    code, message = BOMBS[name]
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(container(forge.checkpoint(x=code)))
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["laughs of tuples", "a dict in itself", "deep lists", "deep objects"])
+def test_a_bomb_inside_the_model_is_refused(name: str, container: forge.Container) -> None:
+    code, message = BOMBS[name]
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(container(forge.end(forge.table({"model": forge.model({"x": code})}))))
+
+
+def test_what_is_left_out_is_not_even_walked(container: forge.Container) -> None:
+    code, _ = BOMBS["laughs of tuples"]
+    assert read_checkpoint(container(forge.checkpoint(optimizer=code))).task == "detect"
+
+
+MEASURED = """
+import resource, sys, time
+from pathlib import Path
+from yoloship.checkpoint import read_checkpoint
+from yoloship.errors import CheckpointError
+
+folder = Path(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sorted(folder.iterdir()):
+    started = time.process_time()
+    try:
+        read_checkpoint(path)
+    except CheckpointError as error:
+        took = time.process_time() - started
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+        print(f"{path.name}|{took:.1f}|{grown}|{error}")
+    else:
+        print(f"{path.name}|0|0|was read")
+"""
+
+FLOODS: dict[str, bytes] = {
+    "lists": b"]" * 30_000_000,
+    "sets": b"\x8f" * 30_000_000,
+    "marks": b"(" * 30_000_000,
+    "dicts": b"}" * 30_000_000,
+    "memo": b"N" + b"\x94" * 30_000_000,
+    "texts": b"".join(forge.text("x" * 999_990 + "\U0001f600") for _ in range(30)),
+    "zeros": bytes(30_000_000),
+    "beyond": b"0" * 100_000_000,
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="memory is measured by getrusage, which Windows lacks")
+def test_memory_and_time_stay_bounded_while_refusing(tmp_path: Path) -> None:
+    for name, flood in FLOODS.items():
+        packed = forge.zip_bytes(forge.end(flood), method=zipfile.ZIP_DEFLATED)
+        assert len(packed) < 500_000, "small to send, large to read"
+        (tmp_path / f"{name}.pt").write_bytes(packed)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(tmp_path)], capture_output=True, text=True, timeout=240, check=True
+    )
+    lines = [line.split("|", 3) for line in done.stdout.splitlines()]
+    assert [name for name, *_ in lines] == sorted(f"{name}.pt" for name in FLOODS)
+    for name, seconds, megabytes, message in lines:
+        assert any(word in message for word in ("pickle", "strings", "data.pkl")), (name, message)
+        assert float(seconds) < 20, done.stdout
+        assert int(megabytes) < 400, done.stdout
