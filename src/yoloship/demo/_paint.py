@@ -89,8 +89,18 @@ def letters(rng: Rng, count: int, alphabet: str = "0123456789ABCDEFGHJKLMNPQRSTU
 def flat(height: int, width: int, colour: Bgr) -> Picture:
     """A picture of one colour."""
     picture = np.empty((height, width, 3), np.uint8)
-    picture[:] = np.clip(colour, 0, 255)
+    fill(picture, colour)
     return picture
+
+
+def fill(picture: Picture, colour: Bgr) -> None:
+    """Give a picture, or a part of one, one colour; writes into it."""
+    height, width = picture.shape[:2]
+    row = np.tile(np.clip(colour, 0, 255).astype(np.uint8), width)
+    if picture.flags.c_contiguous:
+        picture.reshape(height, width * 3)[:] = row
+    else:
+        picture[:] = row.reshape(width, 3)
 
 
 def field(rng: Rng, height: int, width: int, cells: int) -> npt.NDArray[np.uint8]:

@@ -168,18 +168,16 @@ def _render_bars(text: str, pattern: codes.Modules, shape_hw: tuple[int, int]) -
     return bars
 
 
-def blank(rng: Rng, size_hw: tuple[int, int], px_per_scene_px: float, pool: int, colour: Bgr) -> Surface:
-    """A rectangle of one colour, slightly mottled."""
-    picture = paint.flat(*size_hw, colour)
-    picture = paint.mottle(picture, paint.field(rng, *size_hw, 6), rng.uniform(0, 10))
-    return Surface(picture, px_per_scene_px, pool)
+def blank(size_hw: tuple[int, int], px_per_scene_px: float, pool: int) -> Surface:
+    """A white rectangle, to be painted."""
+    return Surface(paint.flat(*size_hw, (255.0, 255.0, 255.0)), px_per_scene_px, pool)
 
 
 def tag(rng: Rng, surface: Surface, kind: Kind) -> None:
     """A single code, as on a sticker or a plate."""
     height, width = surface.picture.shape[:2]
     colours = paint.ink(rng), paint.paper(rng)
-    surface.picture[:] = np.clip(colours[1], 0, 255)
+    paint.fill(surface.picture, colours[1])
     pad = round(min(height, width) * rng.uniform(0, 0.08))
     if chance(rng, 0.25):
         pad = max(pad, 6)
@@ -197,7 +195,7 @@ def label(rng: Rng, surface: Surface) -> None:
     """A label or a page: a grid of texts, codes, tables and look-alikes on paper."""
     height, width = surface.picture.shape[:2]
     colours = paint.ink(rng), paint.paper(rng)
-    surface.picture[:] = np.clip(colours[1], 0, 255)
+    paint.fill(surface.picture, colours[1])
     margin = max(3, round(min(height, width) * 0.04))
     ruled = chance(rng, 0.5)
     smallest = log_paper_cell(rng, surface)
@@ -256,7 +254,7 @@ def parcel(rng: Rng, surface: Surface) -> None:
     """A cardboard face: tape, printed signs, and labels stuck on."""
     height, width = surface.picture.shape[:2]
     base = paint.kraft(rng) if chance(rng, 0.8) else paint.muted(rng)
-    surface.picture[:] = np.clip(base, 0, 255)
+    paint.fill(surface.picture, base)
     streaks = rng.integers(0, 256, (3, max(8, width // 6)), dtype=np.uint8)
     surface.picture = paint.mottle(
         surface.picture, np.asarray(cv2.resize(streaks, (width, height)), np.uint8), rng.uniform(2, 9)
@@ -336,7 +334,7 @@ def _stick(rng: Rng, surface: Surface, make: Callable[[Rng, Surface], None], sha
         x1, y1, x2, y2 = earlier.rect_xyxy
         if left < x2 and x1 < right and top < y2 and y1 < bottom:
             return
-    sticker = blank(rng, (sticker_height, sticker_width), surface.px_per_scene_px, surface.pool, (255, 255, 255))
+    sticker = blank((sticker_height, sticker_width), surface.px_per_scene_px, surface.pool)
     make(rng, sticker)
     surface.picture[top:bottom, left:right] = sticker.picture
     for item in sticker.prints:
@@ -352,7 +350,7 @@ def look_alike(rng: Rng, picture: Picture, cell: Cell, colours: tuple[Bgr, Bgr])
     if min(width, height) < 24:
         return
     area = picture[y : y + height, x : x + width]
-    area[:] = np.clip(colours[1], 0, 255)
+    paint.fill(area, colours[1])
     _LOOK_ALIKES[rng.integers(len(_LOOK_ALIKES))](rng, area, colours[0])
 
 

@@ -92,7 +92,7 @@ class _Code:
 class _Stage:
     """A scene while it is being put together.
 
-    `_owner` says at half resolution which code (1-based) each pixel shows, so that coverage can be counted.
+    `_owner` says at half resolution which code (1-based) each pixel shows, `_shown` how many pixels each code has there.
     """
 
     def __init__(self, rng: Rng, size_hw: tuple[int, int], pool: int) -> None:
@@ -102,6 +102,7 @@ class _Stage:
         self._pool = pool
         self._picture = backdrop(rng, *size_hw)
         self._owner = np.zeros(((self._height + 1) // 2, (self._width + 1) // 2), np.uint8)
+        self._shown = np.zeros(1, np.int64)
         self._codes: list[_Code] = []
 
     def fill(self) -> None:
@@ -124,7 +125,7 @@ class _Stage:
                 self._place(_surfaces.label, _paint.log_uniform(rng, 200, 640), 0.8)
         elif composition < 0.88:  # one code, close
             kind = CLASS_NAMES[rng.integers(3)]
-            self._place(self._tag(kind), rng.uniform(300, 600), 0.8)
+            self._place(self._tag(kind), rng.uniform(300, 720), 0.7)
         elif composition < 0.94:  # nothing but look-alikes
             for _ in range(int(rng.integers(1, 6))):
                 self._place(_bluff, _paint.log_uniform(rng, 80, 500), 0.8)
@@ -167,7 +168,7 @@ class _Stage:
         width, height = (long, short) if chance(rng, 0.65) else (short, long)
         finer = float(np.clip(420 / long, 1.0, 1.6))
         size_hw = max(8, round(height * finer)), max(8, round(width * finer))
-        surface = _surfaces.blank(rng, size_hw, finer, self._pool, (255.0, 255.0, 255.0))
+        surface = _surfaces.blank(size_hw, finer, self._pool)
         painter(rng, surface)
         for _ in range(8):
             matrix = self._pose(size_hw, 1 / finer, slant)
@@ -217,18 +218,26 @@ class _Stage:
         across = min(sides[0], sides[2]) / (x2 - x1), min(sides[1], sides[3]) / (y2 - y1)
         return float(item.module_px * min(across))
 
-    def _may_cover(self, polygon: _Quad, mask: npt.NDArray[np.uint8] | None = None) -> bool:
-        """Whether enough of every code stays in sight when this polygon, or this mask, is painted over."""
+    def _may_cover(self, polygon: _Quad) -> bool:
+        """Whether enough of every code stays in sight when this polygon is painted over."""
         if not self._codes:
             return True
-        if mask is None:
-            mask = np.zeros_like(self._owner)
-            cv2.fillConvexPoly(mask, _half(polygon), 1)
-        hidden = np.bincount(self._owner[mask != 0], minlength=len(self._codes) + 1)
-        if not hidden[1:].any():
+        points = _half(polygon)
+        left, top = np.maximum(points.min(0), 0)
+        right, bottom = np.minimum(points.max(0) + 1, self._owner.shape[::-1])
+        if left >= right or top >= bottom:
             return True
-        shown = np.bincount(self._owner.reshape(-1), minlength=len(self._codes) + 1) - hidden
-        return all(4 * shown[i] >= VISIBLE_SHARE * code.area for i, code in enumerate(self._codes, 1) if hidden[i])
+        part = self._owner[top:bottom, left:right]
+        if not part.any():
+            return True
+        mask = np.zeros(part.shape, np.uint8)
+        cv2.fillPoly(mask, [points - np.array([left, top], np.int32)], 1)
+        hidden = np.bincount((part * mask).reshape(-1), minlength=len(self._codes) + 1)
+        return all(
+            4 * (self._shown[i] - hidden[i]) >= VISIBLE_SHARE * code.area
+            for i, code in enumerate(self._codes, 1)
+            if hidden[i]
+        )
 
     def _draw(self, surface: Surface, matrix: npt.NDArray[np.float64]) -> None:
         """Blend a surface in, with a shadow under it, and enter its codes."""
@@ -257,6 +266,10 @@ class _Stage:
             quad = _project(_corners(item.rect_xyxy), matrix)
             self._codes.append(_Code(item.kind, item.text, quad, self._module_px(item, quad), _area(quad)))
             cv2.fillConvexPoly(self._owner, _half(quad), len(self._codes))
+        self._count()
+
+    def _count(self) -> None:
+        self._shown = np.bincount(self._owner.reshape(-1), minlength=len(self._codes) + 1)
 
     def _cover(self) -> None:
         """Tape, a sticker, a cable or a scratch across a code, as long as enough of it stays in sight."""
@@ -264,12 +277,12 @@ class _Stage:
         code = self._codes[rng.integers(len(self._codes))]
         for _ in range(4):
             shape = _effects.cover_shape(rng, code.quad)
-            mask = np.zeros((self._height, self._width), np.uint8)
-            cv2.fillPoly(mask, [np.round(shape).astype(np.int32)], 255, cv2.LINE_AA)
-            small = mask[::2, ::2]
-            if self._may_cover(shape, small):
+            if self._may_cover(shape):
+                mask = np.zeros((self._height, self._width), np.uint8)
+                cv2.fillPoly(mask, [np.round(shape).astype(np.int32)], 255, cv2.LINE_AA)
                 _effects.cover(rng, self._picture, mask)
-                self._owner[small != 0] = 0
+                cv2.fillPoly(self._owner, [_half(shape)], 0)
+                self._count()
                 return
 
 
@@ -277,7 +290,7 @@ def _bluff(rng: Rng, surface: Surface) -> None:
     """A surface with a look-alike and no code."""
     height, width = surface.picture.shape[:2]
     ground = _paint.paper(rng) if chance(rng, 0.6) else _paint.vivid(rng)
-    surface.picture[:] = np.clip(ground, 0, 255)
+    _paint.fill(surface.picture, ground)
     pad = min(height, width) // 8
     _surfaces.look_alike(rng, surface.picture, (pad, pad, width - 2 * pad, height - 2 * pad), (_paint.ink(rng), ground))
 
