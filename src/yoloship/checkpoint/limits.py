@@ -36,10 +36,10 @@ class Limits:
         class_names: Classes.
     """
 
-    pickle_bytes: int = 32 << 20
+    pickle_bytes: int = 16 << 20
     opcodes: int = 1_000_000
     string_bytes: int = 1 << 20
-    text_bytes: int = 16 << 20
+    text_bytes: int = 8 << 20
     integer_bytes: int = 64
     line_bytes: int = 4096
     name_chars: int = 400

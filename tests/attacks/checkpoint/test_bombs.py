@@ -113,38 +113,41 @@ def test_what_is_left_out_is_not_even_walked(container: forge.Container) -> None
 
 
 MEASURED = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import CheckpointError
 
-folder = Path(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for path in sorted(folder.iterdir()):
+
+def peak_megabytes():  # of this process alone; getrusage would count the parent's before exec
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) // 1024
+
+
+before = peak_megabytes()
+for path in sorted(Path(sys.argv[1]).iterdir()):
     started = time.process_time()
     try:
         read_checkpoint(path)
     except CheckpointError as error:
-        took = time.process_time() - started
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
-        print(f"{path.name}|{took:.1f}|{grown}|{error}")
+        print(f"{path.name}|{time.process_time() - started:.1f}|{peak_megabytes() - before}|{error}")
     else:
         print(f"{path.name}|0|0|was read")
 """
 
 FLOODS: dict[str, bytes] = {
-    "lists": b"]" * 30_000_000,
-    "sets": b"\x8f" * 30_000_000,
-    "marks": b"(" * 30_000_000,
-    "dicts": b"}" * 30_000_000,
-    "memo": b"N" + b"\x94" * 30_000_000,
-    "texts": b"".join(forge.text("x" * 999_990 + "\U0001f600") for _ in range(30)),
-    "zeros": bytes(30_000_000),
+    "lists": b"]" * 16_000_000,
+    "sets": b"\x8f" * 16_000_000,
+    "marks": b"(" * 16_000_000,
+    "dicts": b"}" * 16_000_000,
+    "memo": b"N" + b"\x94" * 16_000_000,
+    "texts": b"".join(forge.text("x" * 999_990 + "\U0001f600") for _ in range(15)),
+    "zeros": bytes(16_000_000),
     "beyond": b"0" * 100_000_000,
 }
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="memory is measured by getrusage, which Windows lacks")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc, which is absent")
 def test_memory_and_time_stay_bounded_while_refusing(tmp_path: Path) -> None:
     for name, flood in FLOODS.items():
         packed = forge.zip_bytes(forge.end(flood), method=zipfile.ZIP_DEFLATED)
