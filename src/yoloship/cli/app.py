@@ -13,7 +13,7 @@ import typer
 import typer.core
 
 from yoloship._version import __version__
-from yoloship.cli import detect, export, info
+from yoloship.cli import build, detect, export, info, inspect
 from yoloship.errors import YoloshipError
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def _app() -> typer.Typer:
     for name, module, summary in (
         ("detect", detect, "Find objects in pictures."),
         ("export", export, "Turn a checkpoint into an ONNX file."),
+        ("build", build, "Build a TensorRT engine."),
         ("info", info, "Show what a file holds."),
+        ("inspect", inspect, "Show what an engine or a model is."),
     ):
         command = app.command(name, short_help=summary, no_args_is_help=True, epilog=_examples(module.EXAMPLES))
         command(getattr(module, name))

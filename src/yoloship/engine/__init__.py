@@ -9,6 +9,7 @@ from yoloship.engine.device import Device, find_device, find_devices
 from yoloship.engine.file import EngineFile, open_engine_file, read_engine, sidecar_path, write_engine
 from yoloship.engine.fit import Here, look_around, rebuild_command
 from yoloship.engine.flavours import Flavour, FlavourName, installed_flavours, open_flavour
+from yoloship.engine.inspect import EngineFacts, inspect_engine
 from yoloship.engine.progress import BuildProgress, BuildStep
 from yoloship.engine.record import EngineRecord
 
@@ -18,6 +19,7 @@ __all__ = [
     "BuildStep",
     "BuiltEngine",
     "Device",
+    "EngineFacts",
     "EngineFile",
     "EngineKey",
     "EngineRecord",
@@ -31,6 +33,7 @@ __all__ = [
     "cached_engine",
     "find_device",
     "find_devices",
+    "inspect_engine",
     "installed_flavours",
     "look_around",
     "open_engine_file",

@@ -111,9 +111,14 @@ def network_dtypes(network: Any) -> frozenset[str]:
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         for output in range(layer.num_outputs):
-            name = layer.get_output(output).dtype.name
-            found.add(_DTYPES.get(name, name.lower()))
+            found.add(dtype_of(layer.get_output(output).dtype))
     return frozenset(found)
+
+
+def dtype_of(data_type: Any) -> str:
+    """A TensorRT DataType by its usual name; TensorRT's own, in small letters, where it has none."""
+    name: str = data_type.name
+    return _DTYPES.get(name, name.lower())
 
 
 def check_precision(claimed: Precision, dtypes: frozenset[str], *, subject: str) -> None:

@@ -73,6 +73,7 @@ def apply_options(flavour: Flavour, settings: Any, config: BuildConfig, messages
         EngineError: TensorRT warned about an option, refused it, or reads back another value.
     """
     module = flavour.module
+    settings.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # else `inspect` sees names and no precision
     if config.workspace_bytes is not None:
         with _effective("workspace_bytes", messages):
             pool = module.MemoryPoolType.WORKSPACE

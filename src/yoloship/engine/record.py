@@ -82,7 +82,7 @@ class EngineRecord:
             plan_sha256=plan_sha256,
             plan_bytes=len(built.plan),
             onnx_sha256=built.onnx_sha256,
-            source_name=source_name,
+            source_name="".join(letter if _FILE_NAME.fullmatch(letter) else "_" for letter in source_name)[:255] or "_",
             flavour=built.flavour,
             version=built.version,
             compute_capability=built.compute_capability,

@@ -120,10 +120,10 @@ def test_the_bindings_know_each_target(rtx: Flavour, target: str) -> None:
 
 def test_every_call_on_a_tensorrt_object_stands_in_the_tables_above() -> None:
     """A call is told by the variable that it is made on; those names are used for nothing else."""
-    objects = {"builder", "network", "settings", "parser", "layer", "tensor", "profile", "error", "runtime", "engine_"}
+    objects = {"builder", "network", "settings", "parser", "layer", "tensor", "profile", "error", "runtime", "engine", "inspector"}
     known = {path.split(".")[1] for path in (*CALLS, *PROPERTIES)}
     used = set()
-    for name in ("build.py", "network.py", "options.py"):
+    for name in ("build.py", "network.py", "options.py", "inspect.py"):
         tree = ast.parse((Path(yoloship.engine.__file__).parent / name).read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in objects:

@@ -1,0 +1,206 @@
+"""``yoloship build``: a checkpoint or an ONNX file becomes a TensorRT engine."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from yoloship.cli.export import Input
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from yoloship.engine import BuildConfig, BuildProgress, BuildStep, Range
+    from yoloship.graph import GraphConfig
+
+EXAMPLES = (
+    "yoloship build best.pt",
+    "yoloship build best.onnx -o cam.engine --target sm89",
+    "yoloship build best.pt --batch 1:4:16 --imgsz 384x640 --output compact",
+)
+
+
+class FlavourChoice(str, Enum):
+    """Which TensorRT builds."""
+
+    tensorrt = "tensorrt"
+    rtx = "rtx"
+
+
+class Compatibility(str, Enum):
+    """Which other GPUs an engine of TensorRT shall run on."""
+
+    none = "none"
+    ampere_plus = "ampere_plus"
+    same_compute_capability = "same_compute_capability"
+
+
+class OutputChoice(str, Enum):
+    """What comes out of the engine."""
+
+    heads = "heads"
+    raw = "raw"
+    compact = "compact"
+
+
+def build(  # noqa: PLR0913, PLR0917 - one parameter an option
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A checkpoint (.pt), an ONNX file, or a release name such as yolov5s."),
+    ],
+    output_file: Annotated[
+        Path | None, typer.Option("-o", "--output-file", metavar="FILE", help="Default: the model's name with .engine.")
+    ] = None,
+    imgsz: Annotated[
+        str | None,
+        typer.Option(metavar="640|HxW|MIN:OPT:MAX", help="Input size in pixels; a range makes it dynamic."),
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="N|MIN:OPT:MAX", help="Pictures a run; a range makes it dynamic.")
+    ] = None,
+    input: Annotated[  # noqa: A002 - the option's name
+        Input | None, typer.Option(help="From a checkpoint: float (B,3,H,W) RGB 0..1, or image (B,H,W,3) uint8 BGR.")
+    ] = None,
+    output: Annotated[
+        OutputChoice | None, typer.Option(help="From a checkpoint: heads (undecoded maps), raw (B,N,5+C), or compact.")
+    ] = None,
+    flavour: Annotated[FlavourChoice | None, typer.Option(help="Which TensorRT. Default: what is installed.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SM", help="GPU to build for: portable, current, 7.5, 8.6, 8.9, 12.0; may be repeated."),
+    ] = None,
+    workspace: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Scratch memory that a layer may use, such as 2GB.")
+    ] = None,
+    hardware_compatibility: Annotated[
+        Compatibility, typer.Option(help="Other GPUs that it shall run on (TensorRT).")
+    ] = Compatibility.none,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Later TensorRT versions load it too (TensorRT).")
+    ] = False,
+    optimization_level: Annotated[
+        int | None, typer.Option(metavar="0-5", help="0 builds fastest, 5 runs fastest (TensorRT).")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keeps timings from build to build (TensorRT).")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")] = False,
+) -> None:
+    """Build a TensorRT engine that knows what it is: a plain plan, and beside it FILE.json."""
+    from yoloship.engine import BuildConfig, open_flavour, parse_target, sidecar_path, write_engine
+    from yoloship.pipeline.building import build as build_model
+    from yoloship.pipeline.building import is_checkpoint
+    from yoloship.pipeline.releases import resolve
+    from yoloship.sinks import plan_file
+
+    source = resolve(model)
+    from_checkpoint = is_checkpoint(source)
+    if not from_checkpoint and (input is not None or output is not None):
+        raise typer.BadParameter("--input and --output are for checkpoints; an ONNX file has its own")
+    batches, sizes = _batch(batch), _sizes(imgsz)
+    config = BuildConfig(
+        workspace_bytes=_bytes(workspace) if workspace else None,
+        targets=tuple(parse_target(word) for word in target or ()),
+        hardware_compatibility=hardware_compatibility.value,
+        version_compatible=version_compatible,
+        optimization_level=optimization_level,
+        timing_cache=timing_cache,
+    )
+    graph = _graph(batches, sizes, input or Input.float, output or OutputChoice.raw) if from_checkpoint else None
+    config = _with_ranges(config, batches, sizes, keep_single=not from_checkpoint)
+    path = output_file or (source.with_suffix(".engine") if source == Path(model) else Path(f"{model}.engine"))
+    for place in (path, sidecar_path(path)):  # before the work; publishing checks once more
+        plan_file(place, (source,), overwrite=overwrite)
+    chosen = open_flavour(flavour.value if flavour else None)
+    typer.echo(f"building with {chosen.title}", err=True)
+    with _progress() as progress:
+        built, info = build_model(source, config, graph=graph, flavour=chosen, progress=progress)
+    record = write_engine(path, built, source_name=source.name, model=info, overwrite=overwrite)
+    for text in built.warnings:
+        typer.echo(f"TensorRT warns: {text}", err=True)
+    if info is None:
+        typer.echo("its form is none that detect knows; other TensorRT programs can run it", err=True)
+    where = ", ".join(config.targets) or record.compute_capability or "portable"
+    precision = info.precision if info else "/".join(record.dtypes)
+    typer.echo(f"{path}: {len(built.plan) / 1e6:.1f} MB, {precision}, {where}, built in {built.elapsed_s:.1f} s")
+
+
+def _batch(text: str | None) -> Range | None:
+    from yoloship.engine import Range
+
+    return Range.parse(text, option="--batch") if text else None
+
+
+def _sizes(text: str | None) -> tuple[Range, Range] | None:
+    """``640``, ``384x640`` or three of those with colons between: ranges of height and width."""
+    from yoloship.engine import Range
+
+    if text is None:
+        return None
+    parts = [re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", part.strip()) for part in text.split(":")]
+    if len(parts) not in {1, 3} or None in parts:
+        raise typer.BadParameter(f"{text!r} is not a size: give 640, HxW such as 384x640, or MIN:OPT:MAX of those")
+    heights = [match[1] for match in parts if match]
+    widths = [match[2] or match[1] for match in parts if match]
+    return Range.parse(":".join(heights), option="--imgsz"), Range.parse(":".join(widths), option="--imgsz")
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no size in bytes: give 2GB, 512MB or a number of bytes")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[match[2].upper()]
+
+
+def _graph(
+    batches: Range | None, sizes: tuple[Range, Range] | None, input_form: Input, output_form: OutputChoice
+) -> GraphConfig:
+    """The graph that a checkpoint becomes: what has a range is dynamic, all else is fixed."""
+    from yoloship.graph import GraphConfig
+
+    fixed_size = sizes is None or all(size.is_single for size in sizes)
+    height, width = sizes or (None, None)
+    return GraphConfig(
+        input_hw=(height.optimum if height else 640, width.optimum if width else 640) if fixed_size else None,
+        batch=(batches.optimum if batches else 1) if batches is None or batches.is_single else None,
+        input_form=input_form.value,
+        output_form=output_form.value,
+    )
+
+
+def _with_ranges(
+    config: BuildConfig, batches: Range | None, sizes: tuple[Range, Range] | None, *, keep_single: bool
+) -> BuildConfig:
+    """Ranges for the profile; a single extent is in the graph already where that was made of a checkpoint."""
+    from dataclasses import replace
+
+    if batches is not None and (keep_single or not batches.is_single):
+        config = replace(config, batch=batches)
+    if sizes is not None and (keep_single or not all(size.is_single for size in sizes)):
+        config = replace(config, height=sizes[0], width=sizes[1])
+    return config
+
+
+@contextmanager
+def _progress() -> Iterator[BuildProgress | None]:
+    """A bar with the phase and the elapsed time, where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Reading the model", total=1.0)
+
+        def show(step: BuildStep) -> None:
+            bar.update(task, completed=step.fraction, description=step.phase)
+
+        yield show

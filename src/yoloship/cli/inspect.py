@@ -1,0 +1,139 @@
+"""``yoloship inspect``: what an engine, an ONNX file or a checkpoint is, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from yoloship.engine import EngineFacts
+
+EXAMPLES = ("yoloship inspect best.engine", "yoloship inspect best.onnx --json", "yoloship inspect best.pt")
+
+CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
+MAX_LAYER_ROWS = 400
+
+
+def inspect(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="An engine, an ONNX file, a checkpoint, or a release name.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a file is. Engines: sidecar, header, tensors, profiles, and layers where a GPU lets them be loaded."""
+    from yoloship.pipeline.releases import resolve
+    from yoloship.sinks import facts_table
+
+    path = resolve(file)
+    kind = _kind(path)
+    if kind == "engine":
+        from yoloship.engine import inspect_engine
+
+        facts = inspect_engine(path)
+        data, rows = facts.to_dict(), list(_engine_rows(facts))
+    else:
+        data = _onnx(path) if kind == "onnx" else _checkpoint(path)
+        rows = [(name, _line(value)) for name, value in data.items() if value not in (None, {}, [])]
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+    else:
+        typer.echo(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), nl=False)
+
+
+def _kind(path: Path) -> str:
+    """By what stands beside the file and how it begins; its suffix does not count."""
+    from yoloship.engine import sidecar_path
+    from yoloship.engine.plan import RTX_MAGIC, TENSORRT_MAGIC
+    from yoloship.errors import InputError
+
+    try:
+        with path.open("rb") as opened:
+            start = opened.read(5)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
+    if start.startswith(CHECKPOINT_STARTS):
+        return "checkpoint"
+    if start.startswith((RTX_MAGIC, TENSORRT_MAGIC)) or start[4:] == b"{" or sidecar_path(path).exists():
+        return "engine"
+    return "onnx"
+
+
+def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:
+    file, record = facts.file, facts.file.record
+    yield "file", f"{file.path} (plan of {len(file.plan) / 1e6:.1f} MB)"
+    yield "kind", "TensorRT engine" + (", with a JSON prefix that plain TensorRT refuses" if file.has_prefix else "")
+    yield "header", " ".join(filter(None, (file.header.form, file.header.version)))
+    if record is None:
+        yield "sidecar", "none"
+    else:
+        yield "built by", f"{record.flavour} {record.version}, {record.producer}"
+        yield "built from", f"{record.source_name}, ONNX with SHA-256 {record.onnx_sha256}"
+        yield "runs on", ", ".join(record.config.targets) or record.compute_capability or "portable"
+        yield "types inside", ", ".join(record.dtypes)
+        for profile in record.profiles:
+            yield "profile", f"{profile.name} {profile.minimum} … {profile.optimum} … {profile.maximum}"
+    if (info := file.info) is not None:
+        yield (
+            "model",
+            f"{info.family} {info.task}, {info.precision}, input {info.input_form}, output {info.output_form}",
+        )
+        yield "classes", f"{len(info.class_names)}: {', '.join(info.class_names)}"
+        yield "strides", ", ".join(map(str, info.strides))
+    yield from facts.tensor_lines
+    if facts.loaded is None:
+        yield "not loaded", facts.not_loaded or ""
+        return
+    yield "device memory", f"{facts.loaded.device_memory_bytes / 1e6:.1f} MB"
+    yield "layers", str(len(facts.loaded.layers))
+    for layer in facts.loaded.layers[:MAX_LAYER_ROWS]:
+        yield "", " ".join(filter(None, (layer.precision, layer.kind, layer.name)))
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    from yoloship.graph import describe_onnx
+    from yoloship.graph.check import check_onnx
+
+    facts, summary = check_onnx(path), describe_onnx(path)
+    return {
+        "kind": "onnx",
+        "file": str(path),
+        "sha256": facts.sha256,
+        "producer": facts.producer,
+        "opset": facts.opset,
+        "inputs": [str(spec) for spec in facts.inputs],
+        "outputs": [str(spec) for spec in facts.outputs],
+        "operators": dict(facts.operators),
+        "stored elements by type": dict(facts.parameters),
+        "gflops": None if summary.flops is None else round(summary.flops / 1e9, 3),
+        "files beside it": [str(file) for file in facts.external_files],
+        "metadata": {key: value for key, value in facts.metadata.items() if not key.startswith("yoloship.")},
+        "model": json.loads(facts.info.to_json()) if facts.info else None,
+    }
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    from yoloship.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    return {
+        "kind": "checkpoint",
+        "file": str(path),
+        "sha256": checkpoint.sha256,
+        "task": checkpoint.task,
+        "weights of": checkpoint.source_key,
+        "parameters": checkpoint.module.parameter_count(),
+        "strides": list(checkpoint.strides),
+        "classes": list(checkpoint.class_names),
+    }
+
+
+def _line(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {entry}" for key, entry in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

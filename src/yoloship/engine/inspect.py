@@ -1,0 +1,191 @@
+"""What an engine is: from its files everywhere, and from TensorRT itself where it can be loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from yoloship.engine.file import EngineFile, read_engine
+from yoloship.engine.fit import Here, check_fit, look_around
+from yoloship.engine.flavours import Flavour, open_flavour
+from yoloship.engine.log import listening
+from yoloship.engine.network import dtype_of
+from yoloship.errors import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from yoloship.tensors import Axis
+
+MAX_LAYERS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTensor:
+    """An input or output as the loaded engine has it.
+
+    Attributes:
+        name: As the network had it.
+        is_input: Whether it goes in.
+        dtype: Element type.
+        shape: -1 on dynamic axes.
+        profiles: For an input, by profile: smallest, tuned and largest shape.
+    """
+
+    name: str
+    is_input: bool
+    dtype: str
+    shape: tuple[int, ...]
+    profiles: tuple[tuple[tuple[int, ...], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedLayer:
+    """A layer after TensorRT has fused and chosen.
+
+    Attributes:
+        name: As TensorRT names it.
+        kind: Its type; empty where TensorRT does not tell.
+        precision: Element type of its first output, as TensorRT writes it; empty where it does not tell.
+    """
+
+    name: str
+    kind: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a loaded engine says.
+
+    Attributes:
+        tensors: Inputs and outputs.
+        layers: In TensorRT's order.
+        device_memory_bytes: That an execution context needs.
+    """
+
+    tensors: tuple[LoadedTensor, ...]
+    layers: tuple[LoadedLayer, ...]
+    device_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """All that can be said about an engine here.
+
+    Attributes:
+        file: As it was read and checked.
+        loaded: From TensorRT; None where it cannot be loaded.
+        not_loaded: Why it cannot be loaded; None where it was.
+    """
+
+    file: EngineFile
+    loaded: Loaded | None
+    not_loaded: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        record, info = self.file.record, self.file.info
+        return {
+            "kind": "engine",
+            "file": str(self.file.path),
+            "plan_bytes": len(self.file.plan),
+            "header": asdict(self.file.header),
+            "json_prefix": self.file.has_prefix,
+            "sidecar": record.to_dict() if record else None,
+            "model": json.loads(info.to_json()) if info else None,
+            "loaded": asdict(self.loaded) if self.loaded else None,
+            "not_loaded": self.not_loaded,
+        }
+
+    @property
+    def tensor_lines(self) -> tuple[tuple[str, str], ...]:
+        """("input" or "output", description), from TensorRT where it was asked, else from the sidecar."""
+        if self.loaded is not None:
+            return tuple(
+                ("input" if entry.is_input else "output", f"{entry.name} {entry.dtype}{_shape(entry.shape)}")
+                for entry in self.loaded.tensors
+            )
+        record = self.file.record
+        if record is None:
+            return ()
+        return (*(("input", str(spec)) for spec in record.inputs), *(("output", str(spec)) for spec in record.outputs))
+
+
+def inspect_engine(path: Path, *, here: Here | None = None) -> EngineFacts:
+    """Say what an engine is.
+
+    Args:
+        path: The engine; its sidecar is looked for beside it.
+        here: What is installed; None looks.
+
+    Raises:
+        EngineError: it is no engine, damaged, or its sidecar belongs to another plan.
+    """
+    file = read_engine(path)
+    try:
+        name = check_fit(file.record, file.header, here or look_around(), subject=path.name, engine_name=path.name)
+        return EngineFacts(file, load_facts(open_flavour(name, to_build=False), file.plan, subject=str(path)), None)
+    except EngineError as error:
+        return EngineFacts(file, None, str(error))
+
+
+def load_facts(flavour: Flavour, plan: memoryview, *, subject: str) -> Loaded:
+    """Load a plan and ask it; a GPU is needed, so ask `check_fit` first.
+
+    Args:
+        flavour: The TensorRT that built it.
+        plan: The whole plan; read only.
+        subject: The file, for messages.
+
+    Raises:
+        EngineError: TensorRT does not load it.
+    """
+    module = flavour.module
+    with listening(flavour) as (logger, messages):
+        runtime = module.Runtime(logger)
+        engine = runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            reason = messages.first_error or "no reason given"
+            raise EngineError(f"TensorRT does not load it: {reason}", subject=subject)
+        tensors = tuple(_tensor(module, engine, index) for index in range(engine.num_io_tensors))
+        inspector = engine.create_engine_inspector()
+        text = inspector.get_engine_information(module.LayerInformationFormat.JSON)
+        return Loaded(tensors, read_layers(text), int(engine.device_memory_size_v2))
+
+
+def read_layers(text: str) -> tuple[LoadedLayer, ...]:
+    """Layers out of an engine inspector's JSON; those of a plan without details are names alone."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return ()
+    entries = data.get("Layers", []) if isinstance(data, dict) else []
+    return tuple(_layer(entry) for entry in entries[:MAX_LAYERS]) if isinstance(entries, list) else ()
+
+
+def _layer(entry: object) -> LoadedLayer:
+    if not isinstance(entry, dict):
+        return LoadedLayer(str(entry), "", "")
+    outputs = entry.get("Outputs")
+    first = outputs[0] if isinstance(outputs, list) and outputs else {}
+    precision = first.get("Datatype", first.get("Format/Datatype", "")) if isinstance(first, dict) else ""
+    return LoadedLayer(str(entry.get("Name", "")), str(entry.get("LayerType", "")), str(precision))
+
+
+def _tensor(module: Any, engine: Any, index: int) -> LoadedTensor:
+    name = engine.get_tensor_name(index)
+    is_input = engine.get_tensor_mode(name) == module.TensorIOMode.INPUT
+    shape = tuple(engine.get_tensor_shape(name))
+    profiles: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    if is_input and -1 in shape:
+        profiles = tuple(
+            tuple(tuple(dims) for dims in engine.get_tensor_profile_shape(name, number))
+            for number in range(engine.num_optimization_profiles)
+        )
+    return LoadedTensor(name, is_input, dtype_of(engine.get_tensor_dtype(name)), shape, profiles)
+
+
+def _shape(shape: tuple[Axis, ...]) -> str:
+    return f"({', '.join(map(str, shape))})"
