@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ Corners = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, inclusive."""
 
 MIN_TEXT_PX = 9
+USUAL_TEXT_PX = 11
 WEIGHT = 500
 """Of the font: 400 is regular, 600 semibold."""
 
@@ -42,7 +44,9 @@ def draw_boxes(
         image: (height, width, 3) uint8 BGR; read only.
         boxes_xyxy: (n, 4) float32 in source pixels.
         class_ids: (n,) int32; they choose the colour.
-        labels: n texts; an empty one gives a box without a label. Letters beyond ASCII are shown.
+        labels: n texts; an empty one gives a box without a label. Latin, Greek, Cyrillic, Hebrew, Chinese, Japanese and
+            Korean letters are shown as they are written, Arabic ones unjoined; scripts that OpenCV's own font lacks
+            (Thai, Devanagari, …) come as question marks.
 
     Returns:
         (height, width, 3) uint8 BGR; the caller owns it.
@@ -68,7 +72,7 @@ def draw_boxes(
     rows = []
     for box, class_id, label in zip(boxes_xyxy.tolist(), class_ids.tolist(), labels, strict=True):
         if (corners := pen.corners(box)) is not None:
-            tag = pen.place(corners, text) if (text := _shown(label).strip()) else None  # the best choose their place
+            tag = pen.place(corners, text) if (text := _shown(label)) else None  # the best choose their place
             rows.append((corners, class_color(class_id), tag))
     for corners, color, _ in reversed(rows):  # and are drawn last, on top
         pen.outline(corners, color)
@@ -120,7 +124,7 @@ class _Pen:
         self._height, self._width = canvas.shape[:2]
         side = (self._height * self._width) ** 0.5
         self._line_px = max(1, round(1 + side / 480))
-        self._text_px = max(MIN_TEXT_PX, round(side / 46))
+        self._text_px = max(USUAL_TEXT_PX, round(side / 46))
         self._face = cv2.FontFace("sans")
         self._tags: list[_Tag] = []
 
@@ -211,7 +215,36 @@ class _Pen:
 
 
 def _shown(label: str) -> str:
-    """A label on one line, without control characters and not endless."""
-    return "".join(
+    """A label as it is drawn: on one line, without control characters, not endless, in the order of the eye."""
+    letters = [
         " " if letter.isspace() else letter for letter in label[:200] if letter.isspace() or letter.isprintable()
-    )
+    ]
+    text = "".join(letters).strip()
+    return text if text.isascii() else _visual_order(text)
+
+
+def _visual_order(text: str) -> str:
+    """Runs of right-to-left letters reversed, since the font is laid out from left to right.
+
+    This is what the bidirectional algorithm (UAX #9) gives for words between left-to-right text; Arabic letters stay
+    in their isolated forms.
+    """
+    kinds = [unicodedata.bidirectional(letter) for letter in text]
+    shown, start = "", 0
+    while start < len(text):
+        end = start + 1
+        if kinds[start] in _RIGHT_TO_LEFT:
+            for place in range(start + 1, len(text)):  # up to the last such letter before any of the other direction
+                if kinds[place] in _RIGHT_TO_LEFT:
+                    end = place + 1
+                elif kinds[place] not in _NEUTRAL:
+                    break
+            shown += text[start:end][::-1]
+        else:
+            shown += text[start]
+        start = end
+    return shown
+
+
+_RIGHT_TO_LEFT = frozenset({"R", "AL"})
+_NEUTRAL = frozenset({"WS", "ON", "NSM", "CS", "ES"})

@@ -1,0 +1,54 @@
+"""The JSON form of results."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from yoloship.results import Detections
+from yoloship.sinks import json_bytes
+
+FOUND = Detections(
+    np.array([[1.5, 2.25, 30.1, 40]], np.float32),
+    np.array([0.9], np.float32),
+    np.array([1], np.int32),
+    ("cat", "dög"),
+    (48, 64),
+)
+
+
+def test_the_document_is_one_list_in_the_order_of_the_inputs() -> None:
+    document = json.loads(json_bytes([("b.jpg", FOUND), ("a.jpg", Detections.empty((1, 2)))]))
+    assert document == [
+        {
+            "image": "b.jpg",
+            "width": 64,
+            "height": 48,
+            "detections": [{"class_id": 1, "class_name": "dög", "score": 0.9, "box_xyxy": [1.5, 2.25, 30.1, 40.0]}],
+        },
+        {"image": "a.jpg", "width": 2, "height": 1, "detections": []},
+    ]
+
+
+def test_numbers_are_short_and_read_back_as_the_same_float32() -> None:
+    rng = np.random.default_rng(5)
+    count = 300
+    boxes = (rng.random((count, 4)) * 4000).astype(np.float32)
+    scores = rng.random(count).astype(np.float32)
+    found = Detections(boxes, scores, np.zeros(count, np.int32), ("a",), (9, 9))
+    data = json_bytes([("x", found)])
+    rows = json.loads(data)[0]["detections"]
+    assert np.array_equal(np.array([row["box_xyxy"] for row in rows], np.float32), boxes)
+    assert np.array_equal(np.array([row["score"] for row in rows], np.float32), scores)
+    assert b"0.8999999" not in json_bytes([("x", FOUND)])
+
+
+def test_nothing_at_all_is_an_empty_list() -> None:
+    assert json.loads(json_bytes([])) == []
+
+
+def test_names_stay_readable_and_odd_paths_stay_valid() -> None:
+    data = json_bytes([("照片 \udcff.jpg", FOUND)])
+    assert "照片".encode() in data
+    assert json.loads(data)[0]["image"] == "照片 \udcff.jpg"

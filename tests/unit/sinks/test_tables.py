@@ -1,0 +1,63 @@
+"""Tables as people read them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from yoloship.results import Detections
+from yoloship.sinks import detections_table, facts_table, pictures_table
+from yoloship.sinks.tables import MAX_ROWS, columns, display_width, printable
+
+
+def found(*class_ids: int, names: tuple[str, ...] = ("cat", "dog")) -> Detections:
+    count = len(class_ids)
+    boxes = np.tile(np.array([[1, 2, 30.25, 40]], np.float32), (count, 1))
+    return Detections(
+        boxes, np.linspace(0.9, 0.5, count, dtype=np.float32), np.array(class_ids, np.int32), names, (48, 64)
+    )
+
+
+def test_one_picture_has_a_row_for_each_object() -> None:
+    assert detections_table(found(0, 1), "a.jpg") == (
+        "a.jpg  64×48\n"
+        "class  score   x1   y1    x2    y2\n"
+        "cat    0.900  1.0  2.0  30.2  40.0\n"
+        "dog    0.500  1.0  2.0  30.2  40.0\n"
+    )
+
+
+def test_a_picture_without_objects_says_so() -> None:
+    assert detections_table(found(), "a.jpg") == "a.jpg  64×48: nothing found\n"
+
+
+def test_many_pictures_have_a_row_each_and_a_sum() -> None:
+    assert pictures_table([("a.jpg", found(0, 0, 1)), ("long name.jpg", found())]) == (
+        "picture        size   objects  found\n"
+        "a.jpg          64×48        3  2 cat, 1 dog\n"
+        "long name.jpg  64×48        0  nothing\n"
+        "2 pictures, 3 objects: 2 cat, 1 dog\n"
+    )
+
+
+def test_long_tables_end_with_how_many_more_there_are() -> None:
+    many = detections_table(found(*[0] * (MAX_ROWS + 5)), "a.jpg")
+    assert many.endswith("and 5 more\n")
+    assert many.count("\n") == MAX_ROWS + 3
+    pictures = pictures_table([("a.jpg", found(0))] * (MAX_ROWS + 7))
+    assert "and 7 more\n57 pictures, 57 objects: 57 cat\n" in pictures
+
+
+def test_wide_letters_keep_the_columns_aligned() -> None:
+    assert columns([("a", "b"), ("汽车", "x"), ("e\u0301", "y")]) == "a     b\n汽车  x\ne\u0301     y\n"
+    assert display_width("汽车e\u0301") == 5
+
+
+def test_control_characters_cannot_steer_the_terminal() -> None:
+    assert printable("a\x1b[31mb\n") == "a\N{REPLACEMENT CHARACTER}[31mb\N{REPLACEMENT CHARACTER}"
+    assert "\x1b" not in detections_table(found(0, names=("\x1b[2J",)), "\x1b]0;x\a.jpg")
+
+
+def test_facts_wrap_below_themselves() -> None:
+    assert facts_table([("a", "one two three four five six"), ("long", "x"), ("none", "")], 26) == (
+        "a     one two three four\n      five six\nlong  x\nnone\n"
+    )
