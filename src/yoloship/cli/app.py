@@ -7,24 +7,47 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
+import typer.main
 
 from yoloship._version import __version__
-from yoloship.cli import build, detect, export, info, inspect
 from yoloship.errors import YoloshipError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells expect it."""
 
 
+WITHOUT_ARGUMENTS = frozenset({"doctor"})
+"""Commands that do something without any argument; the others show their help."""
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "detect": "Find objects in pictures.",
+        "export": "Turn a checkpoint into an ONNX file.",
+        "build": "Build a TensorRT engine.",
+        "info": "Show what a file holds.",
+        "inspect": "Show what an engine or a model is.",
+        "doctor": "Try what works on this machine.",
+    }
+)
+"""Each command is the function of that name in the module of that name, loaded when it is asked for."""
+
+
 class _Group(typer.core.TyperGroup):
-    """Turns our errors and an interrupt into an exit code and at most one line."""
+    """Loads commands when they are named, and turns our errors and an interrupt into an exit code and one line."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the base's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        return _command(cmd_name) if cmd_name in COMMANDS else None
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -38,6 +61,19 @@ class _Group(typer.core.TyperGroup):
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from error
+
+
+def _command(name: str) -> Any:
+    module = import_module(f"yoloship.cli.{name}")
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    command = app.command(
+        name,
+        short_help=COMMANDS[name],
+        no_args_is_help=name not in WITHOUT_ARGUMENTS,
+        epilog=_paragraph("Examples:", *module.EXAMPLES),
+    )
+    command(getattr(module, name))
+    return typer.main.get_command(app)
 
 
 def _version(wanted: bool) -> None:
@@ -55,29 +91,20 @@ def _root(
 
 
 def _app() -> typer.Typer:
-    app = typer.Typer(
+    examples = ("yoloship detect best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt")
+    return typer.Typer(
         cls=_Group,
+        callback=_root,
+        epilog=_paragraph("Examples:", *examples),
+        no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        no_args_is_help=True,
-        callback=_root,
-        epilog=_examples(commands[0] for commands in (detect.EXAMPLES, export.EXAMPLES, info.EXAMPLES)),
     )
-    for name, module, summary in (
-        ("detect", detect, "Find objects in pictures."),
-        ("export", export, "Turn a checkpoint into an ONNX file."),
-        ("build", build, "Build a TensorRT engine."),
-        ("info", info, "Show what a file holds."),
-        ("inspect", inspect, "Show what an engine or a model is."),
-    ):
-        command = app.command(name, short_help=summary, no_args_is_help=True, epilog=_examples(module.EXAMPLES))
-        command(getattr(module, name))
-    return app
 
 
-def _examples(lines: Iterable[str]) -> str:
-    """A paragraph whose line breaks stay, which a backspace asks the help's formatter for."""
-    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+def _paragraph(heading: str, *lines: str) -> str:
+    """Lines that stay lines, which a backspace asks the help's formatter for."""
+    return "\n".join(("\b", heading, *(f"  {line}" for line in lines)))
 
 
 def main() -> None:
