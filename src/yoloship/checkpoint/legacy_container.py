@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from yoloship.checkpoint.limits import Limits
     from yoloship.checkpoint.persistent import StorageTable
 
-MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""Protocol 2, an integer of ten bytes (0x1950a86a20f9469cfc6c), end."""
+MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
+"""The ten bytes of the first pickle's integer, whatever the protocol around them."""
 
 _VERSION = 1001
 _AGAIN = "the file is cut short or damaged; copy or download it again"
@@ -31,7 +31,7 @@ def read_legacy(data: bytes | mmap, subject: str, limits: Limits, storages: Stor
     """Read the object of a legacy file and give each of its storages its bytes.
 
     Args:
-        data: The mapped file, or its bytes; begins with `MAGIC`.
+        data: The mapped file, or its bytes; begins with a pickle of `MAGIC`.
         subject: For messages.
         limits: Bounds on each pickle.
         storages: Gathers the storages that the object mentions; filled and completed here.
@@ -43,13 +43,15 @@ def read_legacy(data: bytes | mmap, subject: str, limits: Limits, storages: Stor
         CheckpointError: see `yoloship.checkpoint.read_checkpoint`.
     """
     size = len(data)
-    position = len(MAGIC)
+    position = 0
     values: list[object] = []
-    for find_storage in (None, None, storages.find, None):
+    for find_storage in (None, None, None, storages.find, None):
         machine = Machine(data, position, limits, subject, find_storage)
         values.append(machine.run())
         position = machine.position
-    version, system, value, keys = values
+    magic, version, system, value, keys = values
+    if magic != int.from_bytes(MAGIC, "little"):
+        raise CheckpointError("legacy format without its magic number", subject=subject, hint=_AGAIN)
     if type(version) is not int or version != _VERSION:
         raise CheckpointError("legacy format of an unknown version", subject=subject, expected=str(_VERSION))
     if not isinstance(system, dict) or system.get("little_endian") is not True:

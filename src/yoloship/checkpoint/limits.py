@@ -14,6 +14,7 @@ class Limits:
     """Upper bounds, checked before memory is taken.
 
     Attributes:
+        file_bytes: The whole file.
         pickle_bytes: Length of one pickle stream.
         opcodes: Instructions in it; with `string_bytes` this bounds the memory that objects take.
         string_bytes: One text or byte string.
@@ -36,6 +37,7 @@ class Limits:
         class_names: Classes.
     """
 
+    file_bytes: int = 8 << 30
     pickle_bytes: int = 16 << 20
     opcodes: int = 1_000_000
     string_bytes: int = 1 << 20

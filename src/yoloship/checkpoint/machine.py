@@ -158,7 +158,7 @@ class Machine(Stream):
         self._put(self.decimal(self.ascii_line()))
 
     def _op_binput(self) -> None:
-        self._put(self.number(1))
+        self._put(self.byte())
 
     def _op_long_binput(self) -> None:
         self._put(self.number(4))
@@ -170,7 +170,7 @@ class Machine(Stream):
         self._get(self.decimal(self.ascii_line()))
 
     def _op_binget(self) -> None:
-        self._get(self.number(1))
+        self._get(self.byte())
 
     def _op_long_binget(self) -> None:
         self._get(self.number(4))
@@ -190,13 +190,13 @@ class Machine(Stream):
         self._stack.append(int.from_bytes(self.take(4), "little", signed=True))
 
     def _op_binint1(self) -> None:
-        self._stack.append(self.number(1))
+        self._stack.append(self.byte())
 
     def _op_binint2(self) -> None:
         self._stack.append(self.number(2))
 
     def _op_long1(self) -> None:
-        self._stack.append(self.integer(self.number(1)))
+        self._stack.append(self.integer(self.byte()))
 
     def _op_long4(self) -> None:
         self._stack.append(self.integer(self.number(4)))
@@ -234,7 +234,7 @@ class Machine(Stream):
         self._stack.append(self.text(self.number(4)))
 
     def _op_short_binunicode(self) -> None:
-        self._stack.append(self.text(self.number(1)))
+        self._stack.append(self.text(self.byte()))
 
     def _op_binunicode8(self) -> None:
         self._stack.append(self.text(self.number(8)))
@@ -243,13 +243,13 @@ class Machine(Stream):
         self._stack.append(self.string(self.number(4)).decode("latin-1"))
 
     def _op_short_binstring(self) -> None:
-        self._stack.append(self.string(self.number(1)).decode("latin-1"))
+        self._stack.append(self.string(self.byte()).decode("latin-1"))
 
     def _op_binbytes(self) -> None:
         self._stack.append(self.string(self.number(4)))
 
     def _op_short_binbytes(self) -> None:
-        self._stack.append(self.string(self.number(1)))
+        self._stack.append(self.string(self.byte()))
 
     def _op_binbytes8(self) -> None:
         self._stack.append(self.string(self.number(8)))
@@ -428,7 +428,7 @@ class Machine(Stream):
         self._stack.append(self._find_storage(self, self._pop()))
 
     def _op_proto(self) -> None:
-        protocol = self.number(1)
+        protocol = self.byte()
         if protocol > _PROTOCOL:
             raise self.refuse(f"pickle of protocol {protocol}, newer than {_PROTOCOL},")
 

@@ -51,29 +51,29 @@ def read_checkpoint(source: Path | str | bytes) -> Checkpoint:
 
 def read_with_limits(source: Path | str | bytes, limits: Limits) -> Checkpoint:
     """`read_checkpoint` under other limits than the usual ones."""
-    opened = open_source(source)
-    content = _read_content(opened, limits)
-    finisher = Finisher(opened.name, limits)
-    key, draft, others = _choose(content, opened.name)
-    module = _unwrap(finisher.module(draft, key))
-    task = read_task(module, opened.name)
-    return Checkpoint(
-        name=opened.name,
-        sha256=opened.sha256,
-        module=module,
-        source_key=key,
-        task=task,
-        class_names=read_class_names(module, opened.name, limits),
-        strides=read_strides(module, task, opened.name),
-        metadata=finisher.plain_table(others, _LEFT_OUT),
-    )
+    with open_source(source, limits) as opened:
+        content = _read_content(opened, limits)
+        finisher = Finisher(opened.name, limits)
+        key, draft, others = _choose(content, opened.name)
+        module = _unwrap(finisher.module(draft, key))
+        task = read_task(module, opened.name)
+        return Checkpoint(
+            name=opened.name,
+            module=module,
+            source_key=key,
+            task=task,
+            class_names=read_class_names(module, opened.name, limits),
+            strides=read_strides(module, task, opened.name),
+            metadata=finisher.plain_table(others, _LEFT_OUT),
+            sha256=opened.sha256(),  # last: what is refused need not be hashed
+        )
 
 
 def _read_content(opened: Source, limits: Limits) -> object:
     head = bytes(opened.data[:HEAD_BYTES])
     if head.startswith(zip_container.MAGIC):
         return _read_zip(opened, limits)
-    if head.startswith(legacy_container.MAGIC):
+    if head.startswith(b"\x80") and legacy_container.MAGIC in head[:40]:
         return read_legacy(opened.data, opened.name, limits, StorageTable(opened.name, None))
     raise explain(head, opened.name)
 

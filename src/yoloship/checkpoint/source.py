@@ -5,11 +5,18 @@ from __future__ import annotations
 import hashlib
 import mmap
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 from yoloship.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import FileIO
+
+    from yoloship.checkpoint.limits import Limits
 
 _CHUNK_BYTES = 1 << 18
 
@@ -21,56 +28,73 @@ class Source:
     The file is mapped, and stays so until the last record or array that refers to it has gone: a checkpoint costs
     address space, and memory only for what is read. While it is mapped, Windows does not let the file be deleted, and
     a program that shortens the file in place takes its readers down with it; writing a new file and renaming it, as
-    torch and this project do, is safe. The mapping is read only, so threads and forked processes may share it.
+    this project does, is safe. The mapping is read only, so threads and forked processes may share it.
 
     Attributes:
         name: For messages: the file's name, or ``checkpoint`` for bytes.
         data: The bytes.
-        sha256: Of them, lower-case hex.
     """
 
     name: str
     data: bytes | mmap.mmap
-    sha256: str
+    _file: FileIO | None
+
+    def sha256(self) -> str:
+        """Of the bytes, lower-case hex.
+
+        Files are read by chunks rather than over the mapping, so that hashing takes no memory that counts as ours.
+        """
+        if self._file is None:
+            return hashlib.sha256(self.data).hexdigest()
+        digest = hashlib.sha256()
+        chunk = bytearray(_CHUNK_BYTES)
+        view = memoryview(chunk)
+        self._file.seek(0)
+        while count := self._file.readinto(chunk):
+            digest.update(view[:count])
+        return digest.hexdigest()
 
 
-def open_source(source: str | Path | bytes) -> Source:
-    """Map a file, or take bytes as they are.
+@contextmanager
+def open_source(source: str | Path | bytes, limits: Limits) -> Iterator[Source]:
+    """Map a file, or take bytes as they are. The file is closed afterwards, the mapping is not.
 
     Raises:
-        CheckpointError: the file is not there, or cannot be read.
+        CheckpointError: the file is not there, is too large, or cannot be read.
     """
     if isinstance(source, bytes):
-        return Source("checkpoint", source, hashlib.sha256(source).hexdigest())
+        yield Source("checkpoint", source, None)
+        return
     path = Path(source)
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise CheckpointError("is a folder, not a checkpoint", subject=path.name, hint="give the .pt inside")
-        if not stat.S_ISREG(status.st_mode):
-            raise CheckpointError("is no regular file", subject=path.name, hint="copy it to one")
+        _check(path, limits)
         with path.open("rb", buffering=0) as file:
-            digest = _digest(file)
-            return Source(path.name, _mapped(file), digest)
+            yield Source(path.name, _mapped(file), file)
     except FileNotFoundError as error:
         raise CheckpointError("no such file", subject=str(path), hint="check the path") from error
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
-    except ValueError as error:  # a path with a null character
+
+
+def _check(path: Path, limits: Limits) -> None:
+    try:
+        status = path.stat()
+    except ValueError as error:  # a null character in the path
         raise CheckpointError("is no usable path", subject=repr(str(path))[:80]) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise CheckpointError("is a folder, not a checkpoint", subject=path.name, hint="give the .pt inside")
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError("is no regular file", subject=path.name, hint="copy it to one")
+    if status.st_size > limits.file_bytes:
+        raise CheckpointError(
+            "is too large for a checkpoint",
+            subject=path.name,
+            expected=f"at most {limits.file_bytes} bytes",
+            got=str(status.st_size),
+        )
 
 
-def _digest(file: BinaryIO) -> str:
-    """By chunks rather than over the mapping, so that hashing a large file takes no memory that counts as ours."""
-    digest = hashlib.sha256()
-    chunk = bytearray(_CHUNK_BYTES)
-    view = memoryview(chunk)
-    while count := file.readinto(chunk):  # type: ignore[attr-defined]  # BinaryIO lacks it, raw files have it
-        digest.update(view[:count])
-    return digest.hexdigest()
-
-
-def _mapped(file: BinaryIO) -> bytes | mmap.mmap:
+def _mapped(file: FileIO) -> bytes | mmap.mmap:
     if file.seek(0, 2) == 0:
         return b""  # an empty file cannot be mapped
     try:

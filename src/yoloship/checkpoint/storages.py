@@ -96,8 +96,9 @@ class PlainPiece:
     def read(self) -> memoryview:
         """A view of the file."""
         view = memoryview(self._buffer)[self._start : self._start + self._nbytes]
-        if self._crc is not None:
-            check_crc(view, self._crc, self._subject)
+        crc = self._crc
+        if crc is not None:
+            check_crc(view, crc, self._subject)
             self._crc = None  # once is enough; two threads that both check do no harm
         return view
 

@@ -9,6 +9,7 @@ import pytest
 
 import _forge as forge
 from yoloship.checkpoint import Checkpoint, read_checkpoint
+from yoloship.checkpoint.legacy_container import MAGIC
 from yoloship.checkpoint.limits import Limits
 from yoloship.checkpoint.reader import read_with_limits
 from yoloship.errors import CheckpointError
@@ -243,6 +244,17 @@ def test_a_damaged_legacy_file_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(data)
     assert message in str(caught.value)
+
+
+def test_the_legacy_format_is_known_by_its_number_whatever_the_protocol() -> None:
+    magic = forge.end(b"\x95" + struct.pack("<Q", 13) + forge.integer(0x1950A86A20F9469CFC6C), 4)
+    assert read_checkpoint(LEGACY.replace(forge.LEGACY_MAGIC, magic, 1)).task == "detect"
+
+
+def test_another_legacy_number_is_refused() -> None:
+    data = LEGACY.replace(forge.LEGACY_MAGIC, forge.end(forge.raw_bytes(MAGIC)), 1)
+    with pytest.raises(CheckpointError, match="legacy format without its magic number"):
+        read_checkpoint(data)
 
 
 def test_a_legacy_class_comes_with_its_source_which_stays_text() -> None:

@@ -7,6 +7,7 @@ import io
 import struct
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import pytest
 
 import _forge as forge
 from yoloship.checkpoint import Module, read_checkpoint
+from yoloship.checkpoint.limits import Limits
+from yoloship.checkpoint.reader import read_with_limits
 from yoloship.errors import CheckpointError
 
 
@@ -229,3 +232,23 @@ def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
         read_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="is no usable path"):
         read_checkpoint("a\0b")
+
+
+def test_a_file_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    path.write_bytes(forge.zip_bytes(forge.checkpoint()))
+    with pytest.raises(CheckpointError) as caught:
+        read_with_limits(path, Limits(file_bytes=100))
+    assert str(caught.value) == (
+        f"best.pt: is too large for a checkpoint: expected at most 100 bytes, got {path.stat().st_size}"
+    )
+
+
+def test_many_threads_may_touch_one_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    path.write_bytes(forge.zip_bytes(forge.checkpoint(), method=zipfile.ZIP_DEFLATED))
+    weight = first_layer(read_checkpoint(path).module).parameters["weight"]
+    assert weight is not None
+    with ThreadPoolExecutor(8) as pool:
+        sums = list(pool.map(lambda _: float(weight.numpy().sum()), range(64)))
+    assert sums == [276.0] * 64
