@@ -1,0 +1,117 @@
+"""A folder of photos: pictures per second of a plain loop, of the usual ways, and of `Detector.stream`.
+
+    python bench/bench_folder.py best.pt photo.jpg [photo.jpg …] [--count 200] [--rounds 3]
+
+The folder is made at run time from the photos given (mirrored, cut and scaled, so that no two are alike) and removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import cv2
+import numpy as np
+from _peers import official_like
+from _timing import Timing, conditions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from yoloship.results import Detections
+
+TARGETS = "square stream at least 1.3 × the plain loop over the same session and 1.6 × the official loop"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("photos", type=Path, nargs="+")
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+
+    from yoloship import load
+    from yoloship.checkpoint import read_checkpoint
+    from yoloship.graph import GraphConfig, build_graph, graph_bytes
+    from yoloship.runtime import OnnxRuntimeSession
+
+    standard = OnnxRuntimeSession.open(graph_bytes(build_graph(read_checkpoint(arguments.model), GraphConfig())))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        load(arguments.model) as one,
+        load(arguments.model, tuned_for="throughput") as many,
+        load(arguments.model, tuned_for="throughput", shape_mode="rect") as rect,
+    ):
+        paths = _photos(arguments.photos, arguments.count, Path(folder))
+        ways: dict[str, Callable[[], object]] = {
+            "official-like loop": lambda: [official_like(standard, cv2.imread(str(path))) for path in paths],
+            "plain loop, tuned for latency": lambda: [one(path) for path in paths],
+            "plain loop, tuned for throughput": lambda: [many(path) for path in paths],
+            "stream, tuned for latency": lambda: _drain(one.stream(paths)),
+            "stream, tuned for throughput": lambda: _drain(many.stream(paths)),
+            "stream, throughput, rect": lambda: _drain(rect.stream(paths)),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(arguments.rounds):
+            for name, way in ways.items():
+                time.sleep(0.5)
+                start = time.perf_counter()
+                way()
+                seconds[name].append(time.perf_counter() - start)
+        print(conditions("onnxruntime", "opencv-python-headless", "numpy", "yoloship"))
+        print(f"{arguments.model.name}, {len(paths)} JPEGs, {arguments.rounds} rounds; target: {TARGETS}\n")
+        base = Timing(tuple(seconds["plain loop, tuned for latency"])).median
+        print(f"{'way':34s} {'per second':>10s} {'ratio':>6s}")
+        for name, values in seconds.items():
+            median = Timing(tuple(values)).median
+            print(f"{name:34s} {len(paths) / median:10.1f} {base / median:6.2f}")
+        plain = [one(path) for path in paths]
+        for name, detector in (("latency", one), ("throughput", many)):
+            streamed = [outcome.unwrap() for outcome in detector.stream(paths)]
+            print(
+                f"stream tuned for {name}: {_same(plain, streamed)} of {len(paths)} pictures with the same detections"
+            )
+
+
+def _drain(outcomes: object) -> int:
+    return sum(1 for outcome in outcomes if outcome.unwrap() is not None)  # type: ignore[attr-defined]
+
+
+def _same(first: Sequence[Detections], second: Sequence[Detections]) -> int:
+    return sum(
+        len(a) == len(b)
+        and np.array_equal(a.class_ids, b.class_ids)
+        and np.allclose(a.scores, b.scores, atol=1e-5)
+        and np.allclose(a.boxes_xyxy, b.boxes_xyxy, atol=0.01)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def _photos(sources: Sequence[Path], count: int, folder: Path) -> list[Path]:
+    """Mirrored, cut and scaled copies of the sources, about a megapixel each."""
+    rng = np.random.default_rng(0)
+    images = [cv2.imread(str(source)) for source in sources]
+    paths = []
+    for index in range(count):
+        image = images[index % len(images)]
+        height, width = image.shape[:2]
+        top, left = rng.integers(0, height // 8 + 1), rng.integers(0, width // 8 + 1)
+        image = image[top:, left:]
+        image = image[:, ::-1] if rng.random() < 0.5 else image
+        scale = float(np.sqrt(0.9e6 * rng.uniform(0.8, 1.25) / (image.shape[0] * image.shape[1])))
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        path = folder / f"{index:04d}.jpg"
+        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        paths.append(path)
+    return paths
+
+
+if __name__ == "__main__":
+    main()
