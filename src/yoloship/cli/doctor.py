@@ -1,0 +1,81 @@
+"""``yoloship doctor``: what works on this machine, and what would make the rest work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from yoloship.doctor import Capability, Machine
+
+EXAMPLES = ("yoloship doctor", "yoloship doctor --for tensorrt", "yoloship doctor --json")
+
+
+def doctor(
+    capability: Annotated[
+        list[str] | None,
+        typer.Option("--for", metavar="NAME", help="Try this alone: detect, export, int8, build, tensorrt, cuda, …"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Try what yoloship can do here. Exit code 0: what was asked for works; without --for that is detect and export."""
+    from yoloship.doctor import CAPABILITIES, examine
+    from yoloship.sinks import facts_table
+
+    shown = sys.stderr.isatty() and not as_json
+    report = examine(
+        tuple(capability) if capability else CAPABILITIES,
+        told=(lambda trial: typer.echo(f"trying {trial}", err=True)) if shown else None,
+    )
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        rows = [*_machine_rows(report.machine)]
+        for entry in report.capabilities:
+            rows += _capability_rows(entry)
+        typer.echo(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), nl=False)
+    works = all(entry.works for entry in report.capabilities) if capability else report.base_works
+    if not works:
+        raise typer.Exit(1)
+
+
+def _machine_rows(machine: Machine) -> Iterator[tuple[str, str]]:
+    yield "python", machine.python
+    yield "system", machine.system + (" (container)" if machine.in_container else "")
+    yield "processor", f"{machine.processor}, {machine.cores} cores usable"
+    if machine.processor_features is not None:
+        yield (
+            "features",
+            ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in machine.processor_features.items()),
+        )
+    for device in machine.devices:
+        yield (
+            "gpu",
+            f"{device.name}, {device.sm}, {device.memory_bytes / 2**30:.0f} GiB, CUDA up to "
+            f"{device.cuda_version[0]}.{device.cuda_version[1]}",
+        )
+    if not machine.devices:
+        yield "gpu", "none that NVIDIA's driver shows"
+    yield "driver", machine.driver or "none"
+
+
+def _capability_rows(entry: Capability) -> Iterator[tuple[str, str]]:
+    yield entry.name, f"{'works' if entry.works else 'does not work'}: {entry.purpose}"
+    for name, trial in entry.trials.items():
+        facts = ", ".join(f"{key} {_short(value)}" for key, value in trial.facts.items())
+        yield "", f"- {name}: {facts if trial.works else trial.problem} ({trial.elapsed_s:.1f} s)"
+    if entry.fix is not None:
+        yield "", f"- needs {entry.needs}"
+        yield "", f"- to make it work: {entry.fix}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(value) or "nothing"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,18 @@
+"""What works on this machine: tried, with the command that would make the rest work."""
+
+from __future__ import annotations
+
+from yoloship.doctor.examine import CAPABILITIES, Capability, Report, examine
+from yoloship.doctor.machine import Machine, look_at_machine
+from yoloship.doctor.trial import TrialResult, run_trial
+
+__all__ = [
+    "CAPABILITIES",
+    "Capability",
+    "Machine",
+    "Report",
+    "TrialResult",
+    "examine",
+    "look_at_machine",
+    "run_trial",
+]

@@ -1,0 +1,213 @@
+"""What is tried, a function each. They run in a process of their own; see `yoloship.doctor.trial`.
+
+A trial returns what it found out, or raises; whatever it raises is the answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from yoloship.doctor.trial import MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from yoloship.engine import FlavourName
+
+SMALL_ONNX = base64.b64decode(
+    "CAgSCHlvbG9zaGlwOokBChUKAXgKAXcSAWMaBGNvbnYiBENvbnYKEgoBYxIBeRoEcmVsdSIEUmVsdRIFdHJpYWwqGwgBCAMIAQgB"
+    "EAFCAXdKDAAAgD8AAIA/AACAP1obCgF4EhYKFAgBEhAKAggBCgIIAwoCCAgKAggIYhsKAXkSFgoUCAESEAoCCAEKAggBCgIICAoC"
+    "CAhCBAoAEBE="
+)
+"""A model of 158 bytes: a 1×1 convolution that adds the three channels of ``x`` (1, 3, 8, 8), and a ReLU."""
+
+
+class DoesNotWork(Exception):  # noqa: N818 - a finding, not an error
+    """What was tried ran, and did not do what it should."""
+
+
+def export() -> dict[str, Any]:
+    """Read and check a graph with the onnx package."""
+    from yoloship.graph.check import check_onnx
+
+    with tempfile.TemporaryDirectory(prefix="yoloship-") as folder:
+        path = Path(folder) / "small.onnx"
+        path.write_bytes(SMALL_ONNX)
+        facts = check_onnx(path)
+    _expect(dict(facts.operators), {"Conv": 1, "Relu": 1})
+    return {"onnx": _version("onnx")}
+
+
+def onnxruntime() -> dict[str, Any]:
+    """Run a graph on the processor and compare its numbers."""
+    from yoloship.runtime import OnnxRuntimeSession
+
+    runtime: Any = importlib.import_module("onnxruntime")
+    picture = np.arange(192, dtype=np.float32).reshape(1, 3, 8, 8) - 100
+    with OnnxRuntimeSession.open(SMALL_ONNX) as session:
+        (found,) = session.run({"x": picture})
+    _expect(found.tolist(), np.maximum(picture.sum(axis=1, keepdims=True), 0).tolist())
+    return {"onnxruntime": runtime.__version__, "providers": list(runtime.get_available_providers())}
+
+
+def opencv() -> dict[str, Any]:
+    """Write a picture as JPEG, read it back and resize it."""
+    import cv2
+
+    picture = np.full((48, 64, 3), 114, np.uint8)
+    written, data = cv2.imencode(".jpg", picture)
+    read = cv2.imdecode(data, cv2.IMREAD_COLOR) if written else None
+    _expect(None if read is None else cv2.resize(read, (32, 24)).shape, (24, 32, 3))
+    return {"opencv": cv2.__version__, "threads": cv2.getNumThreads()}
+
+
+def quantize() -> dict[str, Any]:
+    """Import ONNX Runtime's quantizer, with all that it needs."""
+    quantization: Any = importlib.import_module("onnxruntime.quantization")
+    _expect(hasattr(quantization, "quantize_static"), True)
+    return {"onnxruntime": _version("onnxruntime")}
+
+
+def build_tensorrt() -> dict[str, Any]:
+    """Build an engine with TensorRT."""
+    return _build("tensorrt")
+
+
+def build_rtx() -> dict[str, Any]:
+    """Build an engine with TensorRT-RTX."""
+    return _build("rtx")
+
+
+def run_tensorrt() -> dict[str, Any]:
+    """Load an engine with TensorRT."""
+    return _load("tensorrt")
+
+
+def run_rtx() -> dict[str, Any]:
+    """Load an engine with TensorRT-RTX."""
+    return _load("rtx")
+
+
+def run_lean() -> dict[str, Any]:
+    """Import the lean runtime; it builds nothing, so there is no engine to try."""
+    from yoloship.engine import find_device, open_flavour
+
+    flavour = open_flavour("lean", to_build=False)
+    if find_device() is None:
+        raise DoesNotWork("no NVIDIA driver, or no GPU")
+    return {"version": flavour.version}
+
+
+def cuda() -> dict[str, Any]:
+    """Ask CUDA from Python for its devices."""
+    driver: Any = importlib.import_module("cuda.bindings.runtime")
+    importlib.import_module("cuda.core")
+    code, count = driver.cudaGetDeviceCount()
+    if int(code) != 0 or not count:
+        raise DoesNotWork(f"CUDA shows no GPU ({getattr(code, 'name', code)})")
+    return {"cuda.core": _version("cuda-core"), "cuda.bindings": _version("cuda-bindings"), "devices": int(count)}
+
+
+def pillow() -> dict[str, Any]:
+    """Make a picture with Pillow."""
+    image: Any = importlib.import_module("PIL.Image")
+    _expect(image.new("RGB", (4, 2)).size, (4, 2))
+    return {"pillow": _version("pillow")}
+
+
+def supervision() -> dict[str, Any]:
+    """Import supervision."""
+    importlib.import_module("supervision")
+    return {"supervision": _version("supervision")}
+
+
+def evaluate() -> dict[str, Any]:
+    """Import what computes mAP."""
+    importlib.import_module("pycocotools.cocoeval")
+    return {"pycocotools": _version("pycocotools")}
+
+
+TRIALS: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
+    {
+        trial.__name__: trial
+        for trial in (
+            export,
+            onnxruntime,
+            opencv,
+            quantize,
+            build_tensorrt,
+            build_rtx,
+            run_tensorrt,
+            run_rtx,
+            run_lean,
+            cuda,
+            pillow,
+            supervision,
+            evaluate,
+        )
+    }
+)
+
+
+def _build(name: FlavourName) -> dict[str, Any]:
+    from yoloship.engine import build_engine, open_flavour
+
+    flavour = open_flavour(name)
+    with tempfile.TemporaryDirectory(prefix="yoloship-") as folder:
+        path = Path(folder) / "small.onnx"
+        path.write_bytes(SMALL_ONNX)
+        built = build_engine(path, flavour=flavour)
+    lacking = {feature: reason for feature, reason in flavour.features().items() if reason}
+    return {"version": flavour.version, "plan_bytes": len(built.plan), "lacks": lacking}
+
+
+def _load(name: FlavourName) -> dict[str, Any]:
+    from yoloship.engine import build_engine, find_device, open_flavour
+    from yoloship.engine.inspect import load_facts
+
+    flavour, device = open_flavour(name), find_device()
+    if device is None:
+        raise DoesNotWork("no NVIDIA driver, or no GPU")
+    with tempfile.TemporaryDirectory(prefix="yoloship-") as folder:
+        path = Path(folder) / "small.onnx"
+        path.write_bytes(SMALL_ONNX)
+        built = build_engine(path, flavour=flavour)
+    loaded = load_facts(flavour, memoryview(built.plan), subject="trial")
+    _expect([tensor.name for tensor in loaded.tensors], ["x", "y"])
+    return {"version": flavour.version, "device": device.name, "compute_capability": device.sm}
+
+
+def _expect(found: object, expected: object) -> None:
+    if found != expected:
+        raise DoesNotWork(f"wrong result: expected {str(expected)[:80]}, got {str(found)[:80]}")
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "of unknown version"
+
+
+def main(name: str) -> None:
+    """Run one trial and print its answer as a marked line of JSON."""
+    facts: dict[str, Any] = {}
+    problem = ""
+    try:
+        facts = TRIALS[name]()
+    except Exception as error:  # whatever a broken library raises is what was asked for
+        text = " ".join(str(error).split())[:300]
+        problem = text if isinstance(error, DoesNotWork) or "yoloship" in type(error).__module__ else ""
+        problem = problem or f"{type(error).__name__}: {text}"
+    sys.stdout.write(f"\n{MARK}{json.dumps({'facts': facts, 'problem': problem})}\n")
