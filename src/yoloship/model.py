@@ -34,7 +34,54 @@ MAX_CLASSES = 100_000
 MAX_LEVELS = 16
 MAX_SIDE = 65_536
 
+MAX_SUPPRESSED = 3840
+"""Candidates that suppression inside a graph can look at: TensorRT's TopK takes no more."""
+
 _Choice = TypeVar("_Choice", bound=str)
+
+
+@dataclass(frozen=True, slots=True)
+class NmsConfig:
+    """Suppression inside a graph: what is baked into one of the output form `nms`.
+
+    Attributes:
+        score_threshold: In [0, 1]; candidates at or below it are dropped.
+        iou_threshold: In [0, 1]; a box goes when its IoU with a better one is above it.
+        max_detections: Rows of the output, 1 to `MAX_SUPPRESSED`.
+        candidates: How many of the best candidates are looked at, at least `max_detections` and at most
+            `MAX_SUPPRESSED`; memory and time grow with its square.
+        iterations: Steps of the fixed-point iteration, even, 2 to 1000: as many as the longest chain of boxes that
+            suppress one another. With fewer, boxes that should have gone stay; none is lost.
+        class_agnostic: Whether boxes of different classes suppress each other.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    score_threshold: float = 0.25
+    iou_threshold: float = 0.45
+    max_detections: int = 300
+    candidates: int = 300
+    iterations: int = 16
+    class_agnostic: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("score_threshold", "iou_threshold"):
+            if not _is_share(getattr(self, name)):
+                raise self._wrong(name, "a number from 0 to 1")
+        if not _is_int(self.max_detections, 1, MAX_SUPPRESSED):
+            raise self._wrong("max_detections", f"1 to {MAX_SUPPRESSED}")
+        if not _is_int(self.candidates, self.max_detections, MAX_SUPPRESSED):
+            raise self._wrong("candidates", f"max_detections ({self.max_detections}) to {MAX_SUPPRESSED}")
+        if not _is_int(self.iterations, 2, 1000) or self.iterations % 2:
+            raise self._wrong("iterations", "an even number, 2 to 1000")
+        if not isinstance(self.class_agnostic, bool):
+            raise self._wrong("class_agnostic", "true or false")
+
+    def _wrong(self, name: str, expected: str) -> InputError:
+        return InputError(
+            "not a value it can have", subject=name, expected=expected, got=repr(getattr(self, name))[:60]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +101,7 @@ class ModelInfo:
         precision: The arithmetic of the network's body.
         checkpoint_sha256: Of the checkpoint's bytes, lower-case hex; None where unknown.
         producer: Who wrote the file, with version.
+        nms: What is baked into a graph of the output form ``nms``; None in all others.
     """
 
     task: Task
@@ -68,6 +116,7 @@ class ModelInfo:
     precision: Precision = "float32"
     checkpoint_sha256: str | None = None
     producer: str = ""
+    nms: NmsConfig | None = None
 
     @property
     def size_multiple(self) -> int:
@@ -122,7 +171,10 @@ class ModelInfo:
             precision=read.choice("precision", get_args(Precision)),
             checkpoint_sha256=read.sha256(),
             producer=read.text("producer"),
+            nms=read.nms(),
         )
+        if (info.output_form == "nms") != (info.nms is not None):
+            raise read.wrong("nms", "thresholds where, and only where, the output form is 'nms'")
         if info.output_form == "heads" and len(info.anchors) != len(info.strides):
             raise read.wrong("anchors", f"one set a level ({len(info.strides)})")
         return info
@@ -212,6 +264,17 @@ class _Reader:
             raise self.wrong(key, f"null or an integer from {low} to {high}")
         return value
 
+    def nms(self) -> NmsConfig | None:
+        value = self._data.get("nms")
+        if value is None:
+            return None
+        if not isinstance(value, dict) or value.keys() != {field.name for field in fields(NmsConfig)}:
+            raise self.wrong("nms", "an object with suppression's settings")
+        try:
+            return NmsConfig(**value)
+        except InputError as error:
+            raise self.wrong("nms", f"{error.subject}: {error.expected}") from error
+
     def sha256(self) -> str | None:
         value = self._data.get("checkpoint_sha256")
         if value is None:
@@ -227,3 +290,7 @@ def _is_int(value: object, low: int, high: int) -> bool:
 
 def _is_extent(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e9
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

@@ -11,6 +11,7 @@ from yoloship.graph.blocks import emit
 from yoloship.graph.builder import Builder
 from yoloship.graph.heads import Head, emit_maps, emit_outputs, read_head
 from yoloship.graph.part import Part
+from yoloship.graph.precision import convert_precision
 from yoloship.graph.preprocess import emit_input
 from yoloship.graph.serialize import to_onnx
 from yoloship.model import METADATA_KEY, ModelInfo, size_multiple
@@ -37,14 +38,16 @@ def build_graph(checkpoint: Checkpoint, config: GraphConfig) -> onnx.ModelProto:
 
     Returns:
         A model that passes `onnx.checker`. The input is ``images``. Outputs: ``output0`` for `raw`; ``head0``,
-        ``head1``, … finest first for `heads`; ``boxes_xyxy``, ``scores``, ``class_ids`` for `compact`.
+        ``head1``, … finest first for `heads`; ``boxes_xyxy``, ``scores``, ``class_ids`` for `compact`; for `nms` those
+        of `yoloship.graph.suppression`.
 
     Raises:
         GraphError: a block or an option that cannot be written, named with its place; a size that does not fit.
         CheckpointError: a tensor's bytes are damaged.
     """
     info = model_info(checkpoint, config)
-    return to_onnx(trace(checkpoint, config), _metadata(info))
+    model = to_onnx(trace(checkpoint, config), _metadata(info))
+    return model if config.precision == "float32" else convert_precision(model, config.precision)
 
 
 def trace(checkpoint: Checkpoint, config: GraphConfig) -> Graph:
@@ -86,9 +89,10 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
         output_form=config.output_form,
         input_hw=config.input_hw or (None, None),
         batch=config.batch,
-        precision="float32",
+        precision=config.precision,
         checkpoint_sha256=checkpoint.sha256,
         producer=f"yoloship {__version__}",
+        nms=config.nms,
     )
 
 

@@ -96,10 +96,10 @@ class Builder:
         name: str,
         inputs: Sequence[Wire],
         shapes: Sequence[tuple[Axis, ...]],
-        dtype: DType = "float32",
+        dtype: DType | tuple[DType, ...] = "float32",
         **attributes: Attribute,
     ) -> tuple[Wire, ...]:
-        """Write an operator with an output for each shape; see `node`."""
+        """Write an operator with an output for each shape, of one element type or of one each; see `node`."""
         settled = [self.settle(wire) for wire in inputs]
         return self.unsettled(op, name, settled, shapes, dtype, **attributes)
 
@@ -109,10 +109,10 @@ class Builder:
         name: str,
         inputs: Sequence[Wire],
         shapes: Sequence[tuple[Axis, ...]],
-        dtype: DType = "float32",
+        dtype: DType | tuple[DType, ...] = "float32",
         **attributes: Attribute,
     ) -> tuple[Wire, ...]:
-        """Write an operator that takes pictures as they are; see `node`."""
+        """Write an operator that takes pictures as they are; see `nodes`."""
         if len(self._nodes) >= MAX_NODES:
             raise GraphError("too many operators", subject=name, expected=f"at most {MAX_NODES}")
         for shape in shapes:
@@ -123,7 +123,8 @@ class Builder:
                 raise GraphError("value is too large to compute", subject=name, got=str(shape))
         name = self._unique(name)
         names = [name] if len(shapes) == 1 else [self._unique(f"{name}.{index}") for index in range(len(shapes))]
-        wires = tuple(Wire(output, shape, dtype) for output, shape in zip(names, shapes, strict=True))
+        dtypes = dtype if isinstance(dtype, tuple) else (dtype,) * len(shapes)
+        wires = tuple(Wire(*facts) for facts in zip(names, shapes, dtypes, strict=True))
         self._nodes.append(
             Node(op, name, tuple(wire.name for wire in inputs), tuple(names), MappingProxyType(attributes))
         )

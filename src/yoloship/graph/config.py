@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from yoloship.errors import GraphError
-from yoloship.model import MAX_SIDE, InputForm, OutputForm
+from yoloship.model import MAX_SIDE, InputForm, NmsConfig, OutputForm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-OUTPUT_FORMS: tuple[OutputForm, ...] = ("heads", "raw", "compact")
-"""Those that can be built today."""
+FloatPrecision: TypeAlias = Literal["float32", "float16", "bfloat16"]
+"""What a checkpoint alone is enough for; int8 and float8 need pictures as well, see `yoloship.graph.quantize`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class GraphConfig:
         batch: Pictures a run; None leaves it open.
         input_form: See `yoloship.model.InputForm`.
         output_form: See `yoloship.model.OutputForm`.
+        precision: What the network's body computes in; inputs, outputs and the head's decoding stay float32.
+        nms: For the output form ``nms`` and no other; None takes the defaults there.
 
     Raises:
         GraphError: a value outside its range.
@@ -33,6 +35,8 @@ class GraphConfig:
     batch: int | None = 1
     input_form: InputForm = "float"
     output_form: OutputForm = "raw"
+    precision: FloatPrecision = "float32"
+    nms: NmsConfig | None = None
 
     def __post_init__(self) -> None:
         if self.input_hw is not None and (
@@ -43,8 +47,16 @@ class GraphConfig:
             raise _refused("batch", f"None or 1 to {MAX_SIDE}", self.batch)
         if self.input_form not in get_args(InputForm):
             raise _refused("input_form", " or ".join(get_args(InputForm)), self.input_form)
-        if self.output_form not in OUTPUT_FORMS:
-            raise _refused("output_form", f"one of {', '.join(OUTPUT_FORMS)}", self.output_form)
+        if self.output_form not in get_args(OutputForm):
+            raise _refused("output_form", f"one of {', '.join(get_args(OutputForm))}", self.output_form)
+        if self.precision not in get_args(FloatPrecision):
+            raise _refused("precision", f"one of {', '.join(get_args(FloatPrecision))}", self.precision)
+        if self.nms is not None and not isinstance(self.nms, NmsConfig):
+            raise _refused("nms", "None or an NmsConfig", self.nms)
+        if self.output_form == "nms" and self.nms is None:
+            object.__setattr__(self, "nms", NmsConfig())
+        if self.output_form != "nms" and self.nms is not None:
+            raise _refused("nms", f"None for the output form {self.output_form!r}", self.nms)
 
     def check_multiple(self, multiple: int) -> None:
         """Refuse a fixed size that the network's downsampling does not divide.

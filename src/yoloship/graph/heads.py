@@ -13,6 +13,7 @@ import numpy as np
 
 from yoloship.graph.convolution import emit_convolution, read_convolution
 from yoloship.graph.preprocess import BATCH, HEIGHT, WIDTH
+from yoloship.graph.suppression import emit_suppression
 from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def read_head(part: Part) -> Head:
     levels = part.integer("nl", 1, MAX_LEVELS)
     each = part.integer("na", 1, 64)
     part.require("no", 5 + classes)
-    stride_tensor = part.checked("stride", part.module.attributes.get("stride") or part.optional_tensor("stride"))
+    stride_tensor = part.checked("stride", part.value("stride"))
     if stride_tensor.shape != (levels,):
         raise part.error("bad 'stride'", expected=f"({levels},)", got=stride_tensor.shape)
     strides = stride_tensor.float64()
@@ -122,7 +123,12 @@ def emit_outputs(builder: Builder, config: GraphConfig, head: Head, maps: Sequen
     elif config.output_form == "raw":
         _emit_raw(builder, config, head, maps)
     else:
-        _emit_compact(builder, config, head, maps)
+        boxes, scores, class_ids = _emit_candidates(builder, config, head, maps)
+        if config.nms is not None:
+            emit_suppression(builder, config.nms, _batch(config), (boxes, scores, class_ids))
+            return
+        for name, wire, tail in (("boxes_xyxy", boxes, (4,)), ("scores", scores, ()), ("class_ids", class_ids, ())):
+            builder.output(wire, TensorSpec(name, wire.dtype, (_batch(config), _count(builder, wire), *tail)))
 
 
 def _emit_raw(builder: Builder, config: GraphConfig, head: Head, maps: Sequence[Wire]) -> None:
@@ -144,8 +150,10 @@ def _emit_raw(builder: Builder, config: GraphConfig, head: Head, maps: Sequence[
     builder.output(output, TensorSpec("output0", "float32", (batch, _count(builder, output), numbers)))
 
 
-def _emit_compact(builder: Builder, config: GraphConfig, head: Head, maps: Sequence[Wire]) -> None:
-    """boxes_xyxy, scores, class_ids, rows as in the raw form.
+def _emit_candidates(
+    builder: Builder, config: GraphConfig, head: Head, maps: Sequence[Wire]
+) -> tuple[Wire, Wire, Wire]:
+    """Boxes (B, N, 4), scores (B, N) and class ids (B, N), rows as in the raw form.
 
     The best class is that of the largest logit, the first of equal ones; only its sigmoid is taken.
     """
@@ -175,9 +183,12 @@ def _emit_compact(builder: Builder, config: GraphConfig, head: Head, maps: Seque
         index = builder.node("ArgMax", f"{place}.class.argmax", (logits,), one, "int64", axis=2, keepdims=1)
         index = builder.node("Cast", f"{place}.class.cast", (index,), one, "int32", to=_INT32)
         classes.append(_flat(builder, f"{place}.class", index, last=False))
-    for name, parts, tail in (("boxes_xyxy", boxes, (4,)), ("scores", scores, ()), ("class_ids", classes, ())):
-        output = _join(builder, f"{head.part.place}.{name}", parts)
-        builder.output(output, TensorSpec(name, output.dtype, (batch, _count(builder, output), *tail)))
+    place = head.part.place
+    return (
+        _join(builder, f"{place}.boxes_xyxy", boxes),
+        _join(builder, f"{place}.scores", scores),
+        _join(builder, f"{place}.class_ids", classes),
+    )
 
 
 def _cells(builder: Builder, head: Head, wire: Wire, place: str) -> Wire:

@@ -1,7 +1,4 @@
-"""The graph before it becomes ONNX: plain records, so that passes over it need no library.
-
-A change of precision is such a pass: from `Graph` to `Graph`, between the builder and `serialize`.
-"""
+"""The graph before it becomes ONNX: plain records, so that building it needs no library."""
 
 from __future__ import annotations
 

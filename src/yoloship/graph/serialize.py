@@ -2,8 +2,8 @@
 
 Opset 17, IR version 8: the oldest that has every operator used here (HardSwish since 14, Shape with a start since 15),
 so that TensorRT 8.6 to 11 and RTX, ONNX Runtime since 1.12, OpenVINO and OpenCV read it. From opset 18 on the reduce
-operators take their axes as an input, which older parsers do not know. bfloat16 arithmetic in convolutions is defined
-from opset 22 on and will need that one.
+operators take their axes as an input, which older parsers do not know. A graph in bfloat16 or float8 is raised to a
+later one where that precision is written (`precision`, `quantize`).
 """
 
 from __future__ import annotations
@@ -73,5 +73,5 @@ def _value_infos(values: Iterable[TensorSpec | Wire]) -> Iterable[onnx.ValueInfo
         yield helper.make_tensor_value_info(value.name, _ELEMENT[value.dtype], value.shape)
 
 
-_ELEMENT: Mapping[DType, int] = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "float16": 10, "bfloat16": 16}
+_ELEMENT: Mapping[DType, int] = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9}
 """onnx.TensorProto's element types."""

@@ -1,0 +1,304 @@
+"""Half precision written into a graph: `convert_precision`, for ours and for anybody's ONNX.
+
+The network's body computes in float16 or bfloat16. Inputs and outputs stay what they were, and so does the decoding of
+the head. TensorRT 10, 11 and RTX take such a graph as it is (strongly typed); ONNX Runtime runs float16 by casting.
+
+Guards: a layer whose weights do not fit into float16 stays float32, and the file says which ones did; so does every
+operator that sums or exponentiates over many values, and any that is not known here. What activations reach is not
+written in a graph: `keep` takes the layers whose activations overflow, which a run finds.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from yoloship.errors import GraphError, InputError
+from yoloship.graph.narrow import bfloat16_bits
+from yoloship.graph.search import FLOAT, body, element_types, has_subgraph, implicit_inputs
+from yoloship.model import METADATA_KEY, ModelInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import onnx
+
+    from yoloship.model import Precision
+
+HalfPrecision: TypeAlias = Literal["float16", "bfloat16"]
+
+KEPT_KEY: Final = "yoloship.float32_layers"
+"""Metadata key: a JSON list of the body's layers that stayed float32 because half precision would not hold them."""
+FLOAT16_MAX: Final = 65504.0
+BFLOAT16_OPSET: Final = 22
+"""The first whose convolutions take bfloat16 (ONNX operators, Conv)."""
+_MIN_OPSET: Final = 13
+_ELEMENT: Final = {"float16": 10, "bfloat16": 16}
+"""onnx.TensorProto.FLOAT16, BFLOAT16"""
+
+_NARROW: Final = frozenset({
+    "Add", "Cast", "Clip", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Div", "Elu", "Expand", "Flatten",
+    "Gather", "Gemm", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MatMul", "Max", "MaxPool", "Min", "Mul",
+    "PRelu", "Pad", "Relu", "Reshape", "Resize", "Selu", "Sigmoid", "Slice", "SpaceToDepth", "Split", "Squeeze", "Sub",
+    "Tanh", "Tile", "Transpose", "Unsqueeze", "Where",
+})  # fmt: skip
+"""What may compute in half precision. Not here: sums over many values (averages, norms, softmax), exponentials."""
+_ALWAYS_FLOAT: Final = {"Resize": frozenset({1, 2})}
+"""Inputs that the standard wants, or runtimes read, as float32: a Resize's region and scales."""
+
+
+def convert_precision(
+    model: onnx.ModelProto, precision: HalfPrecision, *, keep: Collection[str] = ()
+) -> onnx.ModelProto:
+    """Write a graph's body in half precision.
+
+    Args:
+        model: float32; weights inside the file. Not changed.
+        precision: What the body shall compute in.
+        keep: Names of nodes that stay float32.
+
+    Returns:
+        A new model: inputs, outputs and what comes after the last convolutions as before. bfloat16 raises the operator
+        set to 22, the first that has it in convolutions.
+
+    Raises:
+        GraphError: the graph has no body of float32, computes in half precision already, holds weights outside the
+            file, or is too old; a name in `keep` is no node.
+    """
+    from onnx import ModelProto
+
+    if precision not in get_args(HalfPrecision):
+        raise GraphError(
+            "no such precision", subject="precision", expected=" or ".join(get_args(HalfPrecision)), got=repr(precision)
+        )
+    converted = ModelProto()
+    converted.CopyFrom(model)
+    _inline_constants(converted.graph)
+    converted = at_opset(converted, BFLOAT16_OPSET if precision == "bfloat16" else _MIN_OPSET)
+    _check(converted, keep)
+    kept = _Rewriter(converted, precision, frozenset(keep)).rewrite()
+    record(converted, precision, {KEPT_KEY: json.dumps(kept)} if kept else {})
+    return converted
+
+
+def record(model: onnx.ModelProto, precision: Precision, entries: Mapping[str, str]) -> None:
+    """Note in a model's metadata what became of it: in our own record where there is one, and further entries."""
+    from onnx import helper
+
+    texts = {entry.key: entry.value for entry in model.metadata_props} | dict(entries)
+    if METADATA_KEY in texts:
+        try:
+            info = ModelInfo.from_json(texts[METADATA_KEY])
+        except InputError as error:
+            raise GraphError(error.problem, subject=error.subject, expected=error.expected, got=error.got) from error
+        texts[METADATA_KEY] = replace(info, precision=precision).to_json()
+    del model.metadata_props[:]
+    helper.set_model_props(model, texts)
+
+
+def kept_layers(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Layers that a conversion left in float32, out of a file's metadata; text that is no such list is none."""
+    try:
+        names = json.loads(metadata.get(KEPT_KEY, "[]"))
+    except (ValueError, RecursionError):
+        return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+
+
+class _Rewriter:
+    """Changes one graph in place. The float32 form of a value keeps its name; the narrow form gets a new one."""
+
+    def __init__(self, model: onnx.ModelProto, precision: HalfPrecision, keep: frozenset[str]) -> None:
+        self._graph = model.graph
+        self._precision: HalfPrecision = precision
+        self._element = _ELEMENT[precision]
+        self._types = element_types(model)
+        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._keep = keep
+        self._body = frozenset(body(model, self._types))
+        self._nodes: list[onnx.NodeProto] = []
+        self._narrow: dict[str, str] = {}
+        self._taken = self._names()
+
+    def rewrite(self) -> list[str]:
+        """Do it.
+
+        Returns:
+            Names of the body's layers that could have been narrow but for their weights or the caller's wish.
+        """
+        kept: list[str] = []
+        need_float = {value.name for value in self._graph.output} | set(implicit_inputs(self._graph))
+        narrow_places = set()
+        for place in sorted(self._body):
+            node = self._graph.node[place]
+            if node.op_type in _NARROW and node.domain in {"", "ai.onnx"} and not has_subgraph(node):
+                if node.name in self._keep or self._overflows(node):
+                    kept.append(node.name or node.output[0])
+                else:
+                    narrow_places.add(place)
+        if not narrow_places:
+            raise GraphError("has no float32 convolution that could be narrower", subject=self._graph.name[:60])
+        for place, node in enumerate(self._graph.node):
+            if place not in narrow_places:
+                need_float.update(node.input)
+        for place, node in enumerate(self._graph.node):
+            if place in narrow_places:
+                self._narrow_node(node, need_float)
+            else:
+                self._nodes.append(node)
+        nodes = list(self._nodes)
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+        self._tidy()
+        return kept
+
+    def _narrow_node(self, node: onnx.NodeProto, need_float: set[str]) -> None:
+        from onnx import NodeProto
+
+        changed = NodeProto()
+        changed.CopyFrom(node)
+        always = _ALWAYS_FLOAT.get(node.op_type, frozenset())
+        for index, name in enumerate(node.input):
+            if name and index not in always and self._types.get(name) == FLOAT:
+                changed.input[index] = self._narrow_input(name)
+        if node.op_type == "Cast":
+            for attribute in changed.attribute:
+                if attribute.name == "to" and attribute.i == FLOAT:
+                    attribute.i = self._element
+        widened = []
+        for index, name in enumerate(node.output):
+            if name and self._types.get(name) == FLOAT:
+                changed.output[index] = self._narrow[name] = self._fresh(name)
+                if name in need_float:
+                    widened.append((changed.output[index], name))
+        self._nodes.append(changed)
+        for narrow, name in widened:
+            self._cast(narrow, name, FLOAT)
+
+    def _narrow_input(self, name: str) -> str:
+        """The narrow form of a float32 value, made where it is not there yet."""
+        if name not in self._narrow:
+            self._narrow[name] = self._fresh(name)
+            if name in self._stored:
+                self._graph.initializer.append(self._narrow_tensor(self._stored[name], self._narrow[name]))
+            else:
+                self._cast(name, self._narrow[name], self._element)
+        return self._narrow[name]
+
+    def _cast(self, source: str, target: str, element: int) -> None:
+        from onnx import helper
+
+        self._nodes.append(helper.make_node("Cast", [source], [target], f"{target}.cast", to=element))
+
+    def _narrow_tensor(self, tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+        from onnx import TensorProto, numpy_helper
+
+        values = numpy_helper.to_array(tensor)
+        if self._precision == "float16":
+            return numpy_helper.from_array(values.astype(np.float16), name)
+        bits = bfloat16_bits(values)
+        return TensorProto(name=name, dims=tensor.dims, data_type=self._element, raw_data=bits.astype("<u2").tobytes())
+
+    def _overflows(self, node: onnx.NodeProto) -> bool:
+        """Whether stored numbers that a node takes are beyond float16; bfloat16 reaches as far as float32."""
+        from onnx import numpy_helper
+
+        if self._precision == "bfloat16":
+            return False
+        always = _ALWAYS_FLOAT.get(node.op_type, frozenset())
+        for index, name in enumerate(node.input):
+            tensor = self._stored.get(name)
+            if tensor is not None and index not in always and tensor.data_type == FLOAT:
+                values = numpy_helper.to_array(tensor)
+                if values.size and not np.abs(values).max() <= FLOAT16_MAX:
+                    return True
+        return False
+
+    def _tidy(self) -> None:
+        """Drop float32 weights that nothing takes any more, and types of values that are gone."""
+        used = {name for node in self._graph.node for name in node.input} | set(implicit_inputs(self._graph))
+        used |= {value.name for value in self._graph.output}
+        stored = [tensor for tensor in self._graph.initializer if tensor.name in used]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(stored)
+        gone = self._stored.keys() - used
+        inputs = [value for value in self._graph.input if value.name not in gone]  # old files list weights there too
+        del self._graph.input[:]
+        self._graph.input.extend(inputs)
+        del self._graph.value_info[:]
+
+    def _fresh(self, name: str) -> str:
+        fresh = f"{name}.{self._precision}"
+        while fresh in self._taken:
+            fresh += "_"
+        self._taken.add(fresh)
+        return fresh
+
+    def _names(self) -> set[str]:
+        names = {name for node in self._graph.node for name in (*node.input, *node.output)}
+        return names | set(implicit_inputs(self._graph)) | self._stored.keys()
+
+
+def _inline_constants(graph: onnx.GraphProto) -> None:
+    """Make stored tensors of Constant nodes, as some exporters write weights."""
+    from onnx import TensorProto
+
+    nodes = []
+    for node in graph.node:
+        value = next((entry.t for entry in node.attribute if entry.name == "value"), None)
+        if node.op_type != "Constant" or value is None:
+            nodes.append(node)
+            continue
+        tensor = TensorProto()
+        tensor.CopyFrom(value)
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
+    if len(nodes) != len(graph.node):
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+
+def _check(model: onnx.ModelProto, keep: Collection[str]) -> None:
+    from onnx import TensorProto
+
+    subject = model.graph.name[:60] or "graph"
+    names = {node.name for node in model.graph.node}
+    if unknown := sorted(set(keep) - names):
+        raise GraphError("has no layer of that name", subject=subject, got=", ".join(unknown)[:80])
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            raise GraphError(
+                "keeps weights outside the file",
+                subject=f"{subject}: {tensor.name[:80]}",
+                hint="load it with its external data first",
+            )
+    if any(tensor.data_type in _ELEMENT.values() and len(tensor.dims) > 1 for tensor in model.graph.initializer):
+        raise GraphError("computes in half precision already", subject=subject, expected="a float32 graph")
+
+
+def at_opset(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
+    """The model at an operator set of at least that version; itself where it is.
+
+    Raises:
+        GraphError: an operator has no form there.
+    """
+    from onnx import version_converter
+
+    from yoloship.graph.file import opset
+
+    if opset(model) >= wanted:
+        return model
+    try:
+        raised = version_converter.convert_version(model, wanted)
+    except (RuntimeError, ValueError) as error:  # ConvertError, and what its C++ side may throw
+        raise GraphError(
+            f"cannot be brought to operator set {wanted}",
+            subject=model.graph.name[:60] or "graph",
+            got=f"operator set {opset(model)}: {str(error)[:80]}",
+            hint="export it again for that one",
+        ) from error
+    raised.ir_version = max(raised.ir_version, 10 if wanted >= 21 else 9 if wanted >= 19 else 8)
+    return raised

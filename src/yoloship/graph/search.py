@@ -1,0 +1,104 @@
+"""What part of a graph is the network's body: found by search, so that foreign graphs are understood too.
+
+The body is every operator that a convolution or a matrix product still comes after, and those last ones themselves. All
+behind them, which is where a detection head is decoded, is no body: it holds pixel coordinates, and numbers of eleven
+bits would move boxes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import onnx
+
+HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
+"""Operators with weights: where the arithmetic is."""
+
+FLOAT = 1
+"""onnx.TensorProto.FLOAT"""
+_SMALL = 1024
+"""Elements up to which a stored tensor may be a shape, which inference needs."""
+_STANDARD = frozenset({"", "ai.onnx"})
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Element type of every value whose type is known, as onnx.TensorProto numbers them."""
+    from onnx import ModelProto, helper, shape_inference
+
+    light = ModelProto()
+    light.ir_version = max(4, model.ir_version)
+    light.opset_import.extend(model.opset_import)
+    light.graph.name = "types"
+    light.graph.node.extend(model.graph.node)
+    types: dict[str, int] = {}
+    for tensor in model.graph.initializer:
+        types[tensor.name] = tensor.data_type
+        if math.prod(tensor.dims) <= _SMALL and not tensor.external_data:
+            light.graph.initializer.append(tensor)
+        else:
+            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    light.graph.input.extend(value for value in model.graph.input if value.name not in types)
+    light.graph.output.extend(model.graph.output)
+    try:
+        light = shape_inference.infer_shapes(light)
+    except (RuntimeError, ValueError):  # InferenceError and what its C++ side may throw: then less is known
+        light.graph.value_info.extend(model.graph.value_info)
+    for value in (*light.graph.input, *light.graph.value_info, *light.graph.output):
+        types.setdefault(value.name, value.type.tensor_type.elem_type)
+    return types
+
+
+def is_heavy(node: onnx.NodeProto) -> bool:
+    """Whether a node is a convolution or a matrix product of the standard."""
+    return node.op_type in HEAVY and node.domain in _STANDARD
+
+
+def body(model: onnx.ModelProto, types: Mapping[str, int]) -> tuple[int, ...]:
+    """Places of the body's nodes, in the graph's order.
+
+    Args:
+        model: Nodes topologically sorted, as the format wants them.
+        types: See `element_types`; only float32 values count as ways through the network.
+    """
+    wanted: set[str] = set()
+    found = []
+    for place in range(len(model.graph.node) - 1, -1, -1):
+        node = model.graph.node[place]
+        if is_heavy(node) or any(name in wanted for name in node.output):
+            found.append(place)
+            wanted.update(name for name in node.input if types.get(name) == FLOAT)
+    return tuple(reversed(found))
+
+
+def last_heavy(model: onnx.ModelProto, types: Mapping[str, int]) -> frozenset[int]:
+    """Places of the convolutions and products that no other comes after: a detector's head, one a level."""
+    before: set[str] = set()
+    last = []
+    for place in range(len(model.graph.node) - 1, -1, -1):
+        node = model.graph.node[place]
+        feeds_one = any(name in before for name in node.output)
+        if is_heavy(node) and not feeds_one:
+            last.append(place)
+        if is_heavy(node) or feeds_one:
+            before.update(name for name in node.input if types.get(name) == FLOAT)
+    return frozenset(last)
+
+
+def implicit_inputs(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names that subgraphs of a graph's nodes use, whether or not they are their own."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                for nested in inner.node:
+                    yield from nested.input
+                yield from (value.name for value in inner.output)
+                yield from implicit_inputs(inner)
+
+
+def has_subgraph(node: onnx.NodeProto) -> bool:
+    """Whether a node holds graphs of its own: If, Loop, Scan."""
+    return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
