@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from yoloship.checkpoint.records import Tensor
 from yoloship.graph.convolution import emit_convolution, read_convolution
 from yoloship.graph.preprocess import BATCH, HEIGHT, WIDTH
 from yoloship.graph.suppression import emit_suppression
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MAX_LEVELS = 16
 MAX_CLASSES = 100_000
+MAX_STRIDE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +71,26 @@ def read_head(part: Part) -> Head:
     levels = part.integer("nl", 1, MAX_LEVELS)
     each = part.integer("na", 1, 64)
     part.require("no", 5 + classes)
-    stride_tensor = part.checked("stride", part.value("stride"))
-    if stride_tensor.shape != (levels,):
-        raise part.error("bad 'stride'", expected=f"({levels},)", got=stride_tensor.shape)
-    strides = stride_tensor.float64()
-    if not all(value in range(1, 4097) for value in strides):
-        raise part.error("bad 'stride'", expected="whole numbers of pixels", got=strides.tolist())
-    anchors = part.array("anchors", levels, each, 2) * strides[:, None, None]
+    strides = _strides(part, levels)
+    anchors = part.array("anchors", levels, each, 2) * np.array(strides)[:, None, None]
     if (anchors < 0).any():  # an untrained network that awaits its anchors has some of no width
         raise part.error("anchors are negative")
-    return Head(part, classes, tuple(int(value) for value in strides), anchors)
+    return Head(part, classes, strides, anchors)
+
+
+def _strides(part: Part, levels: int) -> tuple[int, ...]:
+    """A tensor among the attributes in all releases; a buffer or a plain list says the same."""
+    value = part.module.attributes.get("stride")
+    if value is None:
+        value = part.optional_tensor("stride")
+    if isinstance(value, Tensor):
+        value = part.checked("stride", value).float64().ravel().tolist()
+    if not isinstance(value, list | tuple) or len(value) != levels:
+        raise part.error("bad 'stride'", expected=f"{levels} whole numbers of pixels", got=value)
+    strides = tuple(int(one) for one in value if isinstance(one, int | float) and one in range(1, MAX_STRIDE + 1))
+    if len(strides) != levels:
+        raise part.error("bad 'stride'", expected=f"{levels} whole numbers of pixels", got=value)
+    return strides
 
 
 def emit_maps(builder: Builder, head: Head, inputs: Sequence[Wire], input_hw: tuple[int, int]) -> tuple[Wire, ...]:

@@ -1,0 +1,161 @@
+"""Module trees as a checkpoint would hold them, made by hand: layers, blocks, a whole detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from yoloship.checkpoint import Checkpoint, Module, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from yoloship.tensors import DType
+
+NAMES = ("alpha", "beta", "gamma")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A storage over an array."""
+
+    array: npt.NDArray[np.generic]
+
+    @property
+    def dtype(self) -> DType:
+        name: DType = self.array.dtype.name
+        return name
+
+    @property
+    def length(self) -> int:
+        return self.array.size
+
+    def elements(self) -> npt.NDArray[np.generic]:
+        return self.array.reshape(-1)
+
+
+def tensor(array: npt.ArrayLike, dtype: str = "float32") -> Tensor:
+    values = np.ascontiguousarray(np.asarray(array, dtype))
+    strides = tuple(step // values.itemsize for step in values.strides)
+    return Tensor(Memory(values), 0, values.shape, strides)
+
+
+def module(
+    class_path: str,
+    attributes: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, npt.ArrayLike | None] | None = None,
+    buffers: Mapping[str, npt.ArrayLike] | None = None,
+    /,
+    **children: Module,
+) -> Module:
+    return Module(
+        class_path,
+        MappingProxyType(dict(attributes or {})),
+        MappingProxyType({k: None if v is None else tensor(v) for k, v in (parameters or {}).items()}),
+        MappingProxyType({k: tensor(v) for k, v in (buffers or {}).items()}),
+        MappingProxyType(dict(children)),
+    )
+
+
+def changed(original: Module, **attributes: Any) -> Module:
+    """The same module with other attributes."""
+    merged = MappingProxyType({**original.attributes, **attributes})
+    return Module(original.class_path, merged, original.parameters, original.buffers, original.children)
+
+
+def with_children(original: Module, **children: Module | None) -> Module:
+    """The same module with other children; None takes one away."""
+    merged = {k: v for k, v in {**original.children, **children}.items() if v is not None}
+    return Module(
+        original.class_path, original.attributes, original.parameters, original.buffers, MappingProxyType(merged)
+    )
+
+
+class Maker:
+    """Makes modules with random weights, the same for the same seed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def values(self, *shape: int, scale: float = 1.0) -> npt.NDArray[np.float32]:
+        return (self.rng.standard_normal(shape) * scale).astype(np.float32)
+
+    def conv2d(
+        self, inputs: int, outputs: int, k: int = 1, s: int = 1, *, bias: bool = False, **changes: Any
+    ) -> Module:
+        attributes = {
+            "kernel_size": (k, k),
+            "stride": (s, s),
+            "padding": (k // 2, k // 2),
+            "dilation": (1, 1),
+            "groups": 1,
+            "padding_mode": "zeros",
+            **changes,
+        }
+        kernel = attributes["kernel_size"]
+        per_group = inputs // attributes["groups"]
+        weight = self.values(outputs, per_group, *kernel, scale=(per_group * kernel[0] * kernel[1]) ** -0.5)
+        parameters = {"weight": weight, "bias": self.values(outputs, scale=0.1) if bias else None}
+        return module("torch.nn.modules.conv.Conv2d", attributes, parameters)
+
+    def batch_norm(self, channels: int) -> Module:
+        return module(
+            "torch.nn.modules.batchnorm.BatchNorm2d",
+            {"eps": 1e-3},
+            {"weight": 1 + self.values(channels, scale=0.1), "bias": self.values(channels, scale=0.1)},
+            {
+                "running_mean": self.values(channels, scale=0.1),
+                "running_var": self.rng.uniform(0.5, 1.5, channels).astype(np.float32),
+            },
+        )
+
+    def conv(
+        self, inputs: int, outputs: int, k: int = 1, s: int = 1, *, act: Module | None = None, **changes: Any
+    ) -> Module:
+        return module(
+            "models.common.Conv",
+            conv=self.conv2d(inputs, outputs, k, s, **changes),
+            bn=self.batch_norm(outputs),
+            act=act or activation("SiLU"),
+        )
+
+    def detect(self, inputs: Sequence[int], strides: Sequence[int], classes: int = len(NAMES)) -> Module:
+        levels = len(strides)
+        convs = {str(i): self.conv2d(c, 3 * (5 + classes), bias=True) for i, c in enumerate(inputs)}
+        return module(
+            "models.yolo.Detect",
+            {"nc": classes, "no": 5 + classes, "nl": levels, "na": 3, "stride": tensor(np.array(strides))},
+            None,
+            {"anchors": self.rng.uniform(1, 4, (levels, 3, 2)).astype(np.float32)},
+            m=module("torch.nn.modules.container.ModuleList", **convs),
+        )
+
+
+def activation(name: str, **attributes: Any) -> Module:
+    return module(f"torch.nn.modules.activation.{name}", attributes)
+
+
+def sequential(*parts: Module) -> Module:
+    return module("torch.nn.modules.container.Sequential", **{str(i): part for i, part in enumerate(parts)})
+
+
+def checkpoint(
+    layers: Sequence[tuple[Module, int | list[int]]], *, strides: tuple[int, ...] = (8,), names: tuple[str, ...] = NAMES
+) -> Checkpoint:
+    """A detector whose layers, the head among them, take from where they say."""
+    numbered = [changed(part, i=i, f=source) for i, (part, source) in enumerate(layers)]
+    root = module("models.yolo.DetectionModel", model=sequential(*numbered))
+    return Checkpoint("hand.pt", "0" * 64, root, "model", "detect", names, strides, MappingProxyType({}))
+
+
+def around(block: Module, channels: int, out_channels: int, *, seed: int = 3, stride: int = 1) -> Checkpoint:
+    """A detector at stride 8·`stride` whose only block between stem and head is this one."""
+    make = Maker(seed)
+    head = make.detect([out_channels], [8 * stride])
+    stem = make.conv(3, channels, 8, 8, padding=(0, 0))
+    return checkpoint([(stem, -1), (block, -1), (head, [-1])], strides=(8 * stride,))

@@ -1,0 +1,182 @@
+"""Every generated detection checkpoint against what the official code computes from it, in every form of the graph."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from _shared import GENERATED, listed, require
+from yoloship.checkpoint import read_checkpoint
+from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from yoloship.checkpoint import Checkpoint
+    from yoloship.model import InputForm, ModelInfo, OutputForm
+
+    Floats = npt.NDArray[np.float32]
+
+OTHERS = ("-seg", "-cls", "refuse-")
+CHECKPOINTS = [path for path in listed(GENERATED, "*.pt") if not any(word in path.stem for word in OTHERS)]
+COARSEST_FIRST = {"v1.0-yolov5s"}
+"""Files whose head has its coarsest level first; decoded forms keep that order, as the official code does."""
+HW = (128, 192)
+SHAPES: tuple[tuple[tuple[int, int] | None, int | None], ...] = ((HW, 2), (HW, None), (None, 2), (None, None))
+
+each_checkpoint = pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.stem)
+each_shape = pytest.mark.parametrize(("input_hw", "batch"), SHAPES, ids=["fixed", "batch", "size", "batch+size"])
+each_input = pytest.mark.parametrize("input_form", ["float", "image"])
+
+
+@cache
+def checkpoint(path: Path) -> Checkpoint:
+    return read_checkpoint(require(path))
+
+
+@cache
+def picture() -> npt.NDArray[np.uint8]:
+    """(2, 128, 192, 3) uint8 BGR."""
+    return np.random.default_rng(11).integers(0, 256, (2, *HW, 3), dtype=np.uint8)
+
+
+def run(model: onnx.ModelProto, *, optimised: bool = False) -> list[Any]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    if not optimised:  # the graph as it is written, and a session that opens sooner
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(graph_bytes(model), options)
+    (entry,) = session.get_inputs()
+    if entry.type == "tensor(uint8)":
+        return list(session.run(None, {entry.name: picture()}))
+    return list(session.run(None, {entry.name: np.random.default_rng(7).random((2, 3, *HW), dtype=np.float32)}))
+
+
+@cache
+def expected(path: Path, input_form: InputForm) -> Floats:
+    """(2, N, 8): the file beside the checkpoint; for pictures, the float graph on the same picture."""
+    if input_form == "float":
+        found: Floats = np.load(require(path.with_suffix(".npz")))["pred"]
+        return found
+    model = build_graph(checkpoint(path), GraphConfig(HW, 2))
+    session = ort.InferenceSession(graph_bytes(model))
+    rgb = np.ascontiguousarray(picture()[..., ::-1].transpose(0, 3, 1, 2)).astype(np.float32) / 255
+    values: Floats = session.run(None, {"images": rgb})[0]
+    return values
+
+
+def assert_close(found: npt.NDArray[Any], want: Floats) -> None:
+    """The tolerances that the checkpoints' README gives."""
+    assert found.shape == want.shape
+    size = np.abs(want[..., [2, 3, 2, 3]])
+    assert (np.abs(found[..., :4] - want[..., :4]) <= 1e-3 * size + 0.01).all()
+    assert np.abs(found[..., 4:] - want[..., 4:]).max() <= 1e-4
+
+
+def decode(heads: Sequence[Floats], info: ModelInfo) -> npt.NDArray[np.float64]:
+    """The head's formula in float64, plainly."""
+    levels = []
+    for values, stride, anchors in zip(heads, info.strides, info.anchors, strict=True):
+        batch, _, height, width = values.shape
+        cells = values.reshape(batch, len(anchors), -1, height, width).transpose(0, 1, 3, 4, 2).astype(np.float64)
+        cells = 1 / (1 + np.exp(-cells))
+        y, x = np.mgrid[:height, :width]
+        centre = (2 * cells[..., :2] - 0.5 + np.stack([x, y], -1)) * stride
+        extent = (2 * cells[..., 2:4]) ** 2 * np.array(anchors)[:, None, None]
+        levels.append(np.concatenate([centre, extent, cells[..., 4:]], -1).reshape(batch, -1, cells.shape[-1]))
+    return np.concatenate(levels, 1)
+
+
+def finest_first(path: Path, values: Floats, info: ModelInfo) -> Floats:
+    """Rows in the order of the heads."""
+    if path.stem not in COARSEST_FIRST:
+        return values
+    counts = [len(a) * (HW[0] // s) * (HW[1] // s) for s, a in zip(info.strides, info.anchors, strict=True)]
+    blocks = np.split(values, np.cumsum(counts[::-1])[:-1], axis=1)
+    return np.concatenate(blocks[::-1], axis=1)
+
+
+def graph(path: Path, *choices: Any) -> onnx.ModelProto:
+    return build_graph(checkpoint(path), GraphConfig(*choices))
+
+
+@each_checkpoint
+@each_input
+@each_shape
+def test_raw_output_is_the_official_one(
+    path: Path, input_form: InputForm, input_hw: tuple[int, int] | None, batch: int | None
+) -> None:
+    (found,) = run(graph(path, input_hw, batch, input_form, "raw"))
+    assert_close(found, expected(path, input_form))
+
+
+@each_checkpoint
+@each_input
+@each_shape
+def test_heads_decode_to_the_official_output(
+    path: Path, input_form: InputForm, input_hw: tuple[int, int] | None, batch: int | None
+) -> None:
+    config = GraphConfig(input_hw, batch, input_form, "heads")
+    heads = run(build_graph(checkpoint(path), config))
+    info = model_info(checkpoint(path), config)
+    assert_close(decode(heads, info), finest_first(path, expected(path, input_form), info))
+
+
+@each_checkpoint
+@each_input
+@each_shape
+def test_compact_output_is_the_official_one_with_the_best_class(
+    path: Path, input_form: InputForm, input_hw: tuple[int, int] | None, batch: int | None
+) -> None:
+    want = expected(path, input_form)
+    boxes, scores, class_ids = run(graph(path, input_hw, batch, input_form, "compact"))
+    assert (boxes.dtype, scores.dtype, class_ids.dtype) == (np.float32, np.float32, np.int32)
+    centre, size = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    chosen = np.take_along_axis(want[..., 5:], class_ids[..., None].astype(np.int64), -1)[..., 0]
+    assert_close(
+        np.concatenate([centre, size, scores[..., None]], -1),
+        np.concatenate([want[..., :4], want[..., 4:5] * want[..., 5:].max(-1, keepdims=True)], -1),
+    )
+    assert (want[..., 5:].max(-1) - chosen).max() <= 1e-4
+
+
+@each_checkpoint
+def test_optimised_by_the_runtime_it_still_is(path: Path) -> None:
+    (found,) = run(graph(path, HW, 2), optimised=True)
+    assert_close(found, expected(path, "float"))
+
+
+@each_checkpoint
+@each_shape
+def test_the_checker_passes_with_full_and_strict_shape_inference(
+    path: Path, input_hw: tuple[int, int] | None, batch: int | None
+) -> None:
+    forms: tuple[tuple[InputForm, OutputForm], ...] = (("float", "raw"), ("image", "compact"))
+    for form in forms:
+        model = graph(path, input_hw, batch, *form)
+        onnx.checker.check_model(model, full_check=True)
+        bare = onnx.ModelProto()
+        bare.CopyFrom(model)
+        del bare.graph.value_info[:]
+        inferred = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True)
+        if input_hw is not None:
+            assert shapes(inferred) == shapes(model)
+
+
+def shapes(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
+    """Of all values in between and of the outputs; every extent known, or dynamic whatever inference calls it."""
+    return {
+        value.name: tuple(
+            dim.dim_value if dim.HasField("dim_value") else "open" for dim in value.type.tensor_type.shape.dim
+        )
+        for value in (*model.graph.value_info, *model.graph.output)
+    }

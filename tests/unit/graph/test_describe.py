@@ -1,0 +1,122 @@
+"""What an ONNX file says about itself, and what bytes that are none get."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from _modules import Maker, around, checkpoint
+from yoloship.errors import GraphError
+from yoloship.graph import GraphConfig, build_graph, checkpoint_flops, describe_onnx, graph_bytes, model_info
+from yoloship.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAKE = Maker()
+HAND = around(MAKE.conv(8, 8, 3), 8, 8)
+SMALL = checkpoint([(MAKE.conv(3, 8, 8, 8, padding=(0, 0)), -1), (MAKE.detect([8], [8]), [-1])])
+
+
+@pytest.mark.parametrize("input_hw", [(64, 96), None])
+@pytest.mark.parametrize("input_form", ["float", "image"])
+def test_our_own_file_is_described_in_full(input_hw: tuple[int, int] | None, input_form: str) -> None:
+    config = GraphConfig(input_hw, None, input_form)  # type: ignore[arg-type]  # the two that there are
+    model = build_graph(HAND, config)
+    summary = describe_onnx(graph_bytes(model), dynamic_hw=(64, 96))
+    assert summary.info == model_info(HAND, config)
+    assert summary.outputs == (TensorSpec("output0", "float32", ("batch", 288 if input_hw else "boxes", 8)),)
+    assert summary.inputs[0].name == "images"
+    assert (summary.opset, summary.ir_version) == (17, 8)
+    assert summary.producer.startswith("yoloship ")
+    assert summary.operator_count == len(model.graph.node)
+    assert summary.operators["Conv"] == 3
+    # each batch-norm leaves a bias behind
+    assert summary.parameter_count == (8 * 3 * 64 + 8) + (8 * 8 * 9 + 8) + (24 * 8 + 24)
+    assert summary.flops == checkpoint_flops(HAND, (64, 96))
+    assert summary.flops_hw == (64, 96)
+    assert summary.metadata["task"] == "detect"
+
+
+def test_a_file_is_described_as_its_bytes_are(tmp_path: Path) -> None:
+    path = tmp_path / "best.onnx"
+    path.write_bytes(graph_bytes(build_graph(HAND, GraphConfig())))
+    assert describe_onnx(path) == describe_onnx(path.read_bytes())
+
+
+def foreign(**changes: object) -> onnx.ModelProto:
+    """A matrix product over an input of no picture's shape, written by someone else."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, ["n", None])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT16, None)],
+        [numpy_helper.from_array(np.zeros((4, 2), np.float16), "w")],
+    )
+    return helper.make_model(graph, **changes)
+
+
+def test_a_foreign_file_has_no_record_and_no_figure_where_sizes_are_unknown() -> None:
+    summary = describe_onnx(foreign().SerializeToString())
+    assert summary.info is None
+    assert summary.flops is None
+    assert summary.parameter_count == 8
+    assert summary.inputs == (TensorSpec("x", "float16", ("n", "axis1")),)
+
+
+def test_a_damaged_record_is_refused() -> None:
+    model = foreign()
+    model.metadata_props.add(key="yoloship.model", value="{}")
+    with pytest.raises(GraphError, match="model record of another schema"):
+        describe_onnx(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty file"),
+        (b"hello there\n", "got text"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"PK\x03\x04rest", "a checkpoint or an archive"),
+        (b"\x08\x08", "no nodes and no outputs and no an operator set"),
+        (bytes(range(128, 256)), "is no ONNX model"),
+    ],
+)
+def test_bytes_that_are_no_model_are_refused_in_one_line(data: bytes, words: str) -> None:
+    with pytest.raises(GraphError) as caught:
+        describe_onnx(data)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.onnx", tmp_path, tmp_path / "nul\0"):
+        with pytest.raises(GraphError):
+            describe_onnx(path)
+
+
+GOOD = graph_bytes(build_graph(SMALL, GraphConfig((32, 32))))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, len(GOOD) - 1))
+def test_a_file_cut_anywhere_is_described_or_refused(length: int) -> None:
+    with suppress(GraphError):
+        describe_onnx(GOOD[:length])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=8))
+def test_a_file_with_changed_bytes_is_described_or_refused(changes: list[tuple[int, int]]) -> None:
+    data = bytearray(GOOD)
+    for position, value in changes:
+        data[position] = value
+    with suppress(GraphError):
+        describe_onnx(bytes(data))

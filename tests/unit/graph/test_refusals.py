@@ -1,0 +1,189 @@
+"""What cannot be built is refused by name and place; nothing is guessed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from _modules import NAMES, Maker, activation, around, changed, checkpoint, module, sequential, tensor, with_children
+from _shared import GENERATED, require
+from yoloship.checkpoint import read_checkpoint
+from yoloship.errors import GraphError
+from yoloship.graph import GraphConfig, build_graph, nearest_sizes
+
+if TYPE_CHECKING:
+    from yoloship.checkpoint import Checkpoint, Module
+
+HW = (64, 96)
+MAKE = Maker()
+TORCH = "torch.nn.modules."
+
+
+def refusal(hand: Checkpoint, config: GraphConfig | None = None) -> str:
+    with pytest.raises(GraphError) as caught:
+        build_graph(hand, config or GraphConfig(HW))
+    return str(caught.value)
+
+
+def of(block: Module) -> str:
+    return refusal(around(block, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["v7-yolov5n-seg", "v7-yolov5n-cls"])
+def test_other_tasks_are_refused_as_not_yet(name: str) -> None:
+    assert "not yet" in refusal(read_checkpoint(require(GENERATED / f"{name}.pt")))
+
+
+def test_an_unknown_block_is_named_with_its_place() -> None:
+    assert of(module("models.common.Foo")) == (
+        "hand.pt: model.1 (models.common.Foo): is no block that this version can build; nothing was guessed"
+    )
+    assert "model.1.0.1 (acme.Gate)" in of(sequential(sequential(activation("SiLU"), module("acme.Gate"))))
+    assert "model.1.act (torch.nn.modules.activation.Softmax2d)" in of(MAKE.conv(8, 8, act=activation("Softmax2d")))
+
+
+def test_a_familiar_name_from_a_foreign_package_is_no_familiar_block() -> None:
+    for path in ("ultralytics.nn.modules.conv.Conv", "models.commonplace.Conv", "common.Conv", "torch.nn.Conv"):
+        block = MAKE.conv(8, 8)
+        assert "is no block" in of(replace(block, class_path=path)), path
+
+
+def test_a_block_whose_meaning_changed_between_releases_is_refused() -> None:
+    assert "models.experimental.MixConv2d" in of(module("models.experimental.MixConv2d"))
+
+
+POOL = {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 1, "ceil_mode": False, "return_indices": False}
+UPSAMPLE = {"scale_factor": 2.0, "mode": "nearest", "size": None, "align_corners": None}
+WRONG: list[tuple[Module, str]] = [
+    (MAKE.conv2d(8, 8, 3, padding_mode="reflect"), "padding_mode is not supported with this value: expected 'zeros'"),
+    (MAKE.conv2d(8, 8, 3, padding="same"), "bad 'padding': expected 2 integers"),
+    (MAKE.conv2d(8, 8, 3, stride=(0, 1)), "bad 'stride'"),
+    (MAKE.conv2d(8, 8, 3, dilation=(99, 99)), "window is larger than its input"),
+    (changed(MAKE.conv2d(8, 8), groups=3), "groups do not divide the output channels"),
+    (MAKE.conv2d(4, 8), "takes another number of channels: expected 4, got 8"),
+    (module(f"{TORCH}pooling.MaxPool2d", {**POOL, "ceil_mode": True}), "ceil_mode is not supported with this value"),
+    (module(f"{TORCH}pooling.MaxPool2d", {**POOL, "return_indices": True}), "return_indices is not supported"),
+    (module(f"{TORCH}pooling.MaxPool2d", {**POOL, "padding": 2}), "padding is more than half the window"),
+    (module(f"{TORCH}pooling.AvgPool2d", {**POOL, "divisor_override": 3}), "divisor_override is not supported"),
+    (module(f"{TORCH}pooling.AvgPool2d", {**POOL, "count_include_pad": 1}), "bad 'count_include_pad'"),
+    (module(f"{TORCH}pooling.AdaptiveAvgPool2d", {"output_size": 7}), "output_size is not supported"),
+    (module(f"{TORCH}upsampling.Upsample", {**UPSAMPLE, "mode": "bilinear"}), "expected 'nearest', got 'bilinear'"),
+    (module(f"{TORCH}upsampling.Upsample", {**UPSAMPLE, "align_corners": True}), "align_corners is not supported"),
+    (module(f"{TORCH}upsampling.Upsample", {**UPSAMPLE, "size": (20, 20)}), "size is not supported"),
+    (module(f"{TORCH}upsampling.Upsample", {**UPSAMPLE, "scale_factor": 1.5}), "bad 'scale_factor'"),
+    (module(f"{TORCH}upsampling.Upsample", {"mode": "nearest", "scale_factor": None}), "bad 'scale_factor'"),
+    (module(f"{TORCH}padding.ZeroPad2d", {"padding": (0, -1, 0, 1), "value": 0.0}), "bad 'padding'"),
+    (module(f"{TORCH}padding.ZeroPad2d", {"padding": (0, 1, 0, 1), "value": 1.0}), "value is not supported"),
+    (module(f"{TORCH}container.ModuleList", **{"0": activation("SiLU")}), "is no block"),
+    (module("models.common.Concat", {"d": 2}), "d is not supported with this value"),
+    (module("models.common.Conv", conv=MAKE.conv2d(8, 8), bn=MAKE.batch_norm(8)), "has no submodule 'act'"),
+    (module("models.common.Conv", conv=MAKE.conv(8, 8), act=activation("SiLU")), "expected torch.nn.Conv2d"),
+    (
+        with_children(MAKE.conv(8, 8), bn=MAKE.batch_norm(9)),
+        "'running_mean' has the wrong shape: expected (8), got (9,)",
+    ),
+    (
+        module("models.common.Bottleneck", {"add": True}, cv1=MAKE.conv(8, 8), cv2=MAKE.conv(8, 4)),
+        "adds values of two shapes",
+    ),
+    (module("models.common.Bottleneck", {"add": 1}, cv1=MAKE.conv(8, 8), cv2=MAKE.conv(8, 8)), "bad 'add'"),
+    (activation("LeakyReLU", negative_slope="0.1"), "bad 'negative_slope'"),
+    (activation("LeakyReLU", negative_slope=float("nan")), "bad 'negative_slope'"),
+    (module("models.common.Contract", {"gain": 5}), "takes maps whose sides are multiples of 5"),
+    (module("models.common.Expand", {"gain": 3}), "takes channels in multiples of 9"),
+    (module("models.common.Focus", conv=MAKE.conv(32, 8, 3, groups=2)), "expected no groups, no dilation"),
+]
+
+
+@pytest.mark.parametrize(("block", "words"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_layer_that_cannot_be_written_exactly_is_refused(block: Module, words: str) -> None:
+    message = of(block)
+    assert words in message
+    assert message.startswith("hand.pt: model.1")
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    conv = module(
+        f"{TORCH}conv.Conv2d", MAKE.conv2d(8, 8).attributes, {"weight": np.full((8, 8, 1, 1), np.inf), "bias": None}
+    )
+    assert "'weight' holds values that are not finite; the training has diverged" in of(conv)
+
+
+def head(**changes: Any) -> str:
+    detect = changed(Maker(1).detect([8], [8]), **changes)
+    return refusal(checkpoint([(Maker(2).conv(3, 8, 8, 8, padding=(0, 0)), -1), (detect, [-1])]))
+
+
+def test_a_head_that_contradicts_itself_is_refused() -> None:
+    assert "bad 'nc'" in head(nc=-1)
+    assert "no is not supported with this value: expected 8, got 9" in head(no=9)
+    assert "bad 'stride': expected 1 whole numbers of pixels, got [8.0, 16.0]" in head(stride=tensor([8, 16]))
+    assert "bad 'stride'" in head(stride=tensor([8.5]))
+    assert "bad 'stride'" in head(stride=8)
+    assert "map of level 0 has another shape: expected (24, 4, 6), got (24, 8, 12)" in head(stride=tensor([16]))
+    assert "bad 'nl'" in head(nl="one")
+    assert "'anchors' has the wrong shape" in head(na=2)
+
+
+def test_a_last_layer_that_is_no_detection_head_is_refused() -> None:
+    hand = checkpoint([(MAKE.conv(3, 8), -1)])
+    assert "model.0 (models.common.Conv): is no head that this version can build" in refusal(hand)
+    assert "has no layers" in refusal(checkpoint([]))
+
+
+def test_class_names_must_be_as_many_as_classes() -> None:
+    hand = around(MAKE.conv(8, 8), 8, 8)
+    assert "has another number of class names: expected 3, got 2" in refusal(replace(hand, class_names=NAMES[:2]))
+
+
+def test_a_class_name_that_is_no_text_is_refused() -> None:
+    hand = around(MAKE.conv(8, 8), 8, 8)
+    assert "is no valid text" in refusal(replace(hand, class_names=("a", "b", "\ud800")))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"), [(5, "not before it"), (-9, "not before it"), ("x", "bad 'f'"), ([], "takes nothing")]
+)
+def test_a_layer_must_take_from_one_before_it(source: Any, words: str) -> None:
+    layers = [(MAKE.conv(3, 8, 8, 8, padding=(0, 0)), -1), (MAKE.conv(8, 8), source), (MAKE.detect([8], [8]), [-1])]
+    assert words in refusal(checkpoint(layers))
+
+
+def test_sizes_that_do_not_fit_name_the_nearest_that_do() -> None:
+    hand = around(MAKE.conv(8, 8), 8, 8)
+    assert refusal(hand, GraphConfig((650, 640))) == (
+        "input_hw: input size is no multiple of 32: expected 640x640 or 672x640, got 650x640"
+    )
+    assert refusal(hand, GraphConfig((20, 64))).endswith("expected 32x64, got 20x64")
+    assert nearest_sizes((100, 100), 64) == ((64, 64), (128, 128))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{"input_hw": (0, 640)}, {"input_hw": 640}, {"input_hw": (640, 10**9)}, {"batch": 0}, {"batch": True},
+     {"input_form": "bgr"}, {"output_form": "boxes"}],
+)  # fmt: skip
+def test_options_outside_their_range_are_refused_at_once(choices: dict[str, Any]) -> None:
+    with pytest.raises(GraphError, match="not a value it can have"):
+        GraphConfig(**choices)
+
+
+def test_a_tree_that_unfolds_without_end_is_refused_in_time() -> None:
+    deep = activation("SiLU")
+    for _ in range(200):
+        deep = sequential(deep)
+    assert "too many modules" in of(deep)
+    wide = module(f"{TORCH}linear.Identity")
+    for _ in range(40):
+        wide = sequential(wide, wide)
+    assert "too many modules" in of(wide)
+
+
+def test_a_tensor_that_claims_more_than_any_network_has_is_refused_before_it_is_read() -> None:
+    claimed = replace(tensor(np.ones(1)), shape=(1 << 20, 1 << 20, 1, 1), strides=(0, 0, 0, 0))
+    conv = MAKE.conv2d(8, 8)
+    assert "'weight' is too large" in of(replace(conv, parameters=MappingProxyType({"weight": claimed, "bias": None})))
