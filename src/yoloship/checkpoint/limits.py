@@ -46,7 +46,7 @@ class Limits:
     line_bytes: int = 4096
     name_chars: int = 400
     key_chars: int = 4096
-    copied_items: int = 16_000_000
+    copied_items: int = 8_000_000
     plain_keys: int = 200_000
     nesting: int = 64
     modules: int = 20_000

@@ -92,9 +92,9 @@ class Machine(Stream):
 
     def check_key(self, key: object) -> None:
         """Refuse a dictionary key or set member that is not plain, or whose hash could be made to collide."""
-        if isinstance(key, str):
-            if len(key) > self.limits.key_chars:
-                raise self.refuse(f"dictionary key of more than {self.limits.key_chars} characters")
+        if isinstance(key, str | bytes) and len(key) > self.limits.key_chars:
+            raise self.refuse(f"dictionary key of more than {self.limits.key_chars} characters")
+        if type(key) is str:
             return
         if type(key) not in _PLAIN_KEYS:
             raise self.refuse("dictionary key or set member that is no plain value")

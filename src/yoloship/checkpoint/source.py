@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import stat
@@ -99,6 +100,8 @@ def _mapped(file: FileIO) -> bytes | mmap.mmap:
         return b""  # an empty file cannot be mapped
     try:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError:  # some network file systems map nothing
+    except OSError as error:
+        if error.errno != errno.ENODEV:  # some network file systems map nothing
+            raise
         file.seek(0)
-        return file.read()
+        return file.readall()

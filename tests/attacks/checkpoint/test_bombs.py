@@ -69,11 +69,11 @@ BOMBS: dict[str, tuple[bytes, str]] = {
         + b"q\x010"
         + (forge.named("_codecs.encode") + b"(h\x01" + forge.text("latin1") + b"tR0") * 20
         + b"N",
-        "pickle that copies more than 16000000 items",
+        "pickle that copies more than 8000000 items",
     ),
     "sets made many times": (
         b"](" + b"K\x01" * 100_000 + b"eq\x010" + (forge.named("builtins.list") + b"(h\x01tR0") * 200 + b"N",
-        "pickle that copies more than 16000000 items",
+        "pickle that copies more than 8000000 items",
     ),
     "a huge integer": (b"\x8b\xff\xff\xff\x7f", "integer of 2147483647 bytes is over the limit of 64"),
     "a negative integer length": (b"\x8b\xff\xff\xff\xff", "integer of 4294967295 bytes is over the limit of 64"),
@@ -84,6 +84,7 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     "terabytes of bytearray": (b"\x96" + b"\xff" * 8, "string of 18446744073709551615 bytes is over the limit"),
     "a frame of terabytes": (b"\x95" + b"\xff" * 8 + b"N", "without its end mark"),
     "a storage of terabytes": (forge.storage("0", 1 << 33), "storage '0' "),
+    "long bytes as keys": (b"}" + forge.raw_bytes(bytes(5000)) + b"Ns", "dictionary key of more than 4096 characters"),
     "integers of one hash": (
         b"}(" + b"".join(forge.integer(k * ((1 << 61) - 1)) + b"N" for k in range(1, 100)) + b"u",
         "dictionary key of more than 64 bits",
