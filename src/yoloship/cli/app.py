@@ -90,7 +90,8 @@ def _root(
     """From a trained YOLOv5 checkpoint to boxes, without torch. A checkpoint is read as data: nothing in it is run."""
 
 
-def _app() -> typer.Typer:
+def program() -> typer.Typer:
+    """The program, ready to be run or tested."""
     examples = ("yoloship detect best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt")
     return typer.Typer(
         cls=_Group,
@@ -114,4 +115,4 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter is no reason to stop
             stream.reconfigure(errors="replace")
-    _app()(prog_name="yoloship")
+    program()(prog_name="yoloship")

@@ -1,0 +1,355 @@
+"""`yoloship detect`: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from _cli import run
+from _models import constant_raw
+from yoloship.images import read_image
+
+HW = (64, 96)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model that finds the same two objects in every picture of its own size: a cat and a däckel."""
+    raw = np.zeros((1, 378, 7), np.float32)  # three anchors on the grids of strides 8, 16 and 32
+    raw[0, :, :4] = 8
+    raw[0, 0] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
+    raw[0, 1] = (60, 40, 30, 20, 0.8, 0.0, 0.75)
+    raw[0, 2] = (10, 10, 4, 4, 0.1, 1.0, 0.0)
+    path = tmp_path / "models" / "two.onnx"
+    path.parent.mkdir()
+    path.write_bytes(constant_raw(raw, HW, {"names": "{0: 'cat', 1: 'däckel'}", "stride": "32"}).SerializeToString())
+    return path
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def picture(path: str | Path, value: int = 90) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(path.suffix, np.full((*HW, 3), value, np.uint8))
+    assert done
+    path.write_bytes(data.tobytes())
+    return path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_one_picture_gives_a_table_and_an_annotated_picture(model: Path, work: Path) -> None:
+    picture("a.png")
+    ran = run("detect", model, "a.png")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == (
+        "a.png  96×64\n"
+        "class   score    x1    y1    x2    y2\n"
+        "cat     0.900  20.0  15.0  40.0  25.0\n"
+        "däckel  0.600  45.0  30.0  75.0  50.0\n"
+        f"annotated: {Path('runs/detect/a.png')}\n"
+    )
+    assert files(work) == ["a.png", "runs/detect/a.png"]
+    assert (read_image("runs/detect/a.png") != 90).any()
+
+
+def test_every_run_without_a_folder_gets_one_of_its_own(model: Path, work: Path) -> None:
+    picture("a.png")
+    for _ in range(3):
+        assert run("detect", model, "a.png").code == 0
+    assert files(work / "runs") == ["detect-2/a.png", "detect-3/a.png", "detect/a.png"]
+
+
+def test_a_folder_gives_a_row_a_picture_and_a_sum(model: Path) -> None:
+    picture("in/b.png")
+    picture("in/a.jpg")
+    ran = run("detect", model, "in", "-o", "out")
+    assert ran.code == 0
+    assert ran.out == (
+        "picture   size   objects  found\n"
+        "in/a.jpg  96×64        2  1 cat, 1 däckel\n"
+        "in/b.png  96×64        2  1 cat, 1 däckel\n"
+        "2 pictures, 4 objects: 2 cat, 2 däckel\n"
+        "annotated: out\n"
+    )
+    assert files(Path("out")) == ["a.jpg", "b.png"]
+
+
+def test_the_json_has_the_documented_form(model: Path, work: Path) -> None:
+    picture("z.png")
+    picture("a.png")
+    ran = run("detect", model, "z.png", "a.png", "--no-draw", "--json", "found.json")
+    assert ran.code == 0
+    assert files(work) == ["a.png", "found.json", "z.png"]
+    document = json.loads(Path("found.json").read_bytes())
+    assert [entry["image"] for entry in document] == ["z.png", "a.png"]
+    assert document[0] == {
+        "image": "z.png",
+        "width": 96,
+        "height": 64,
+        "detections": [
+            {"class_id": 0, "class_name": "cat", "score": 0.9, "box_xyxy": [20.0, 15.0, 40.0, 25.0]},
+            {"class_id": 1, "class_name": "däckel", "score": 0.6, "box_xyxy": [45.0, 30.0, 75.0, 50.0]},
+        ],
+    }
+
+
+def test_json_on_stdout_is_all_that_stands_there(model: Path) -> None:
+    picture("a.png")
+    ran = run("detect", model, "a.png", "--json", "-", "-o", "out")
+    assert ran.code == 0
+    assert len(json.loads(ran.out)[0]["detections"]) == 2
+    assert files(Path("out")) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--conf", "0.7"], ["cat"]),
+        (["--conf", "0.05"], ["cat", "däckel", "cat"]),
+        (["--classes", "däckel"], ["däckel"]),
+        (["--classes", "0"], ["cat"]),
+        (["--classes", "1, cat"], ["cat", "däckel"]),
+        (["--max-det", "1"], ["cat"]),
+        (["--imgsz", "64x96", "--square"], ["cat", "däckel"]),
+        (["--conf", "0.05", "--iou", "0"], ["cat", "däckel", "cat"]),
+    ],
+)
+def test_options_decide_what_is_kept(model: Path, options: list[str], names: list[str]) -> None:
+    picture("a.png")
+    ran = run("detect", model, "a.png", "--no-draw", "--json", "-", *options)
+    assert [found["class_name"] for found in json.loads(ran.out)[0]["detections"]] == names
+
+
+def test_nothing_found_is_said_in_words(model: Path) -> None:
+    picture("a.png")
+    assert run("detect", model, "a.png", "--no-draw", "--conf", "0.95").out == "a.png  96×64: nothing found\n"
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(model: Path) -> None:
+    picture("x/a.png", 40)
+    picture("y/a.png", 200)
+    assert run("detect", model, "x", "y", "-o", "out").code == 0
+    assert files(Path("out")) == ["a-2.png", "a.png"]
+    assert read_image("out/a.png")[0, 0, 0] == 40
+    assert read_image("out/a-2.png")[0, 0, 0] == 200
+
+
+def test_an_unreadable_picture_is_reported_and_the_rest_is_done(model: Path) -> None:
+    picture("in/a.png")
+    Path("in/b.png").touch()
+    picture("in/c.png")
+    ran = run("detect", model, "in", "no.jpg", "-o", "out", "--json", "found.json")
+    assert ran.code == 1
+    assert ran.err.splitlines() == [
+        f"error: {Path('in/b.png')}: is empty (0 bytes)",
+        "error: no.jpg: no such file",
+        "error: 2 of 4 pictures failed",
+    ]
+    assert "2 pictures, 4 objects" in ran.out
+    assert files(Path("out")) == ["a.png", "c.png"]
+    assert [entry["image"] for entry in json.loads(Path("found.json").read_bytes())] == ["in/a.png", "in/c.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "a.jpg: no such file"),
+        (b"", "a.jpg: is empty (0 bytes)"),
+        (b"hello\n", "a.jpg: is no picture: expected JPEG, PNG"),
+        (b"\xff\xd8\xff\xe0", "a.jpg: JPEG without a usable size in its header"),
+    ],
+)
+def test_a_bad_picture_is_one_clear_line(model: Path, work: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        Path("a.jpg").write_bytes(content)
+    ran = run("detect", model, "a.jpg", "-o", "out", "--json", "found.json")
+    assert ran.error.startswith(message)
+    assert not (work / "out").exists()
+
+
+def test_a_picture_over_the_limit_is_one_clear_line(model: Path) -> None:
+    Path("a.bmp").write_bytes(
+        b"BM" + bytes(12) + (40).to_bytes(4, "little") + (20_000).to_bytes(4, "little") * 2 + bytes(28)
+    )
+    assert run("detect", model, "a.bmp", "--no-draw").error == (
+        "a.bmp: picture too large: expected at most 200 megapixels and 65535 a side, got 20000×20000 (400 megapixels); "
+        "make it smaller, or cut it into tiles"
+    )
+
+
+def test_a_folder_without_pictures_is_one_clear_line(model: Path) -> None:
+    Path("in").mkdir()
+    assert run("detect", model, "in").error == (
+        "in: folder without pictures: expected files such as .jpg, .png or .webp"
+    )
+
+
+def test_a_pattern_without_matches_is_one_clear_line(model: Path) -> None:
+    assert run("detect", model, "*.jpg").error.startswith("*.jpg: matches no pictures")
+
+
+def test_an_annotated_picture_that_exists_is_kept_unless_told_otherwise(model: Path) -> None:
+    picture("a.png")
+    existing = Path("out/a.png")
+    existing.parent.mkdir()
+    existing.write_bytes(b"mine")
+    ran = run("detect", model, "a.png", "-o", "out", "--json", "found.json")
+    assert ran.error == f"{existing}: exists already; give another name, or --overwrite"
+    assert existing.read_bytes() == b"mine"
+    assert not Path("found.json").exists()
+    assert run("detect", model, "a.png", "-o", "out", "--overwrite").code == 0
+    assert read_image(existing).shape == (*HW, 3)
+
+
+def test_a_json_file_that_exists_is_kept_unless_told_otherwise(model: Path) -> None:
+    picture("a.png")
+    Path("found.json").write_text("mine")
+    ran = run("detect", model, "a.png", "-o", "out", "--json", "found.json")
+    assert ran.error == "found.json: exists already; give another name, or --overwrite"
+    assert Path("found.json").read_text() == "mine"
+    assert not Path("out").exists()
+    assert run("detect", model, "a.png", "--no-draw", "--json", "found.json", "--overwrite").code == 0
+    assert json.loads(Path("found.json").read_text())
+
+
+def test_an_input_is_never_overwritten(model: Path) -> None:
+    before = picture("a.png").read_bytes()
+    ran = run("detect", model, "a.png", "-o", ".", "--overwrite")
+    assert "would replace an input picture" in ran.error
+    assert Path("a.png").read_bytes() == before
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(
+    model: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    picture("a.png")
+    monkeypatch.setattr(os, "fsync", full)
+    ran = run("detect", model, "a.png", "-o", "out")
+    assert ran.error == f"{Path('out/a.png')}: cannot be written: No space left on device; free some space"
+    assert files(work) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "m.onnx: cannot be read: No such file or directory"),
+        (b"", "m.onnx: the file is empty"),
+        (bytes(range(256)) * 8, "m.onnx: is no ONNX model"),
+        (b"PK\x03\x04" + bytes(400), "m.onnx: "),
+        (b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.", "m.onnx: "),
+    ],
+)
+def test_a_bad_model_is_one_clear_line(content: bytes | None, message: str) -> None:
+    picture("a.png")
+    if content is not None:
+        Path("m.onnx").write_bytes(content)
+    assert run("detect", "m.onnx", "a.png").error.startswith(message)
+    assert not Path("runs").exists()
+
+
+def test_a_class_that_the_model_does_not_have_is_one_clear_line(model: Path) -> None:
+    picture("a.png")
+    assert run("detect", model, "a.png", "--classes", "dog").error == "dog: no such class: expected one of cat, däckel"
+
+
+def test_another_size_than_the_graphs_own_is_one_clear_line(model: Path) -> None:
+    picture("a.png")
+    assert (
+        "the graph has a fixed size: expected 64×96, got 320×320"
+        in run("detect", model, "a.png", "--imgsz", "320").error
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["detect"], "Usage: "),
+        (["detect", "m.onnx"], "Missing argument 'SOURCE"),
+        (["detect", "m.onnx", "a.png", "--conf", "1.5"], "--conf"),
+        (["detect", "m.onnx", "a.png", "--conf", "high"], "--conf"),
+        (["detect", "m.onnx", "a.png", "--iou", "-1"], "--iou"),
+        (["detect", "m.onnx", "a.png", "--max-det", "0"], "--max-det"),
+        (["detect", "m.onnx", "a.png", "--imgsz", "big"], "'big' is not a size: give 640, HxW such as 384x640"),
+        (["detect", "m.onnx", "a.png", "--imgsz", "0"], "'0' is not a size"),
+        (["detect", "m.onnx", "a.png", "--imgsz", "dynamic"], "detect needs a size"),
+        (["detect", "m.onnx", "a.png", "--classes", " , "], "no class given"),
+        (["detect", "m.onnx", "a.png", "--no-draw", "-o", "out"], "-o is for annotated pictures"),
+        (["detect", "m.onnx", "a.png", "--colour"], "No such option"),
+        (["explode"], "No such command 'explode'"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_why(arguments: list[str], message: str) -> None:
+    ran = run(*arguments)
+    assert ran.code == 2
+    assert message in ran.out + ran.err
+
+
+def test_an_interrupt_ends_quietly_with_130_and_leaves_nothing_half_written(
+    model: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    picture("a.png")
+    monkeypatch.setattr(os, "fsync", interrupted)
+    ran = run("detect", model, "a.png", "-o", "out")
+    assert (ran.code, ran.out, ran.err) == (130, "", "interrupted\n")
+    assert files(work) == ["a.png"]
+
+
+def test_a_reader_that_goes_away_gets_no_traceback(model: Path) -> None:
+    for index in range(40):
+        picture(f"in/{index}.png")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yoloship", "detect", model, "in", "--no-draw", "--json", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) in (0, 1)
+
+
+def test_detect_on_an_onnx_file_loads_neither_onnx_nor_rich(model: Path) -> None:
+    picture("a.png")
+    program = (
+        "import sys; sys.argv = ['yoloship', *sys.argv[1:]]\n"
+        "from yoloship.cli import main\n"
+        "try:\n    main()\nfinally:\n    print('loaded', sorted({m.partition('.')[0] for m in sys.modules}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "detect", model, "a.png"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    loaded = done.stdout.partition("loaded ")[2]
+    assert "'onnxruntime'" in loaded
+    for heavy in ("onnx", "rich", "PIL", "pydantic", "torch"):
+        assert f"'{heavy}'" not in loaded

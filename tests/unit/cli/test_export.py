@@ -1,0 +1,165 @@
+"""`yoloship export`: names, options, refusals."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import onnx
+import pytest
+
+from _cli import run
+from _shared import GENERATED, require
+
+CHECKPOINT = "v7-yolov5n.pt"
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def best(work: Path) -> Path:
+    """A small checkpoint in the current folder."""
+    path = work / "best.pt"
+    path.symlink_to(require(GENERATED / CHECKPOINT))
+    return Path("best.pt")
+
+
+def shape(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
+
+
+def test_the_file_is_written_beside_the_checkpoint_and_is_valid(best: Path) -> None:
+    ran = run("export", best)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("best.onnx: ")
+    assert ran.out.endswith(" MB, 3 classes\n")
+    model = onnx.load("best.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert shape(model.graph.input[0]) == [1, 3, 640, 640]
+    assert shape(model.graph.output[0]) == [1, 25200, 8]
+
+
+@pytest.mark.parametrize(
+    ("options", "inputs", "outputs"),
+    [
+        (["--imgsz", "320"], [1, 3, 320, 320], {"output0": [1, 6300, 8]}),
+        (["--imgsz", "64x96", "--batch", "4"], [4, 3, 64, 96], {"output0": [4, 378, 8]}),
+        (["--imgsz", "64", "--input", "image"], [1, 64, 64, 3], {"output0": [1, 252, 8]}),
+        (
+            ["--imgsz", "64", "--output", "heads"],
+            [1, 3, 64, 64],
+            {"head0": [1, 24, 8, 8], "head1": [1, 24, 4, 4], "head2": [1, 24, 2, 2]},
+        ),
+        (
+            ["--imgsz", "64", "--output", "compact"],
+            [1, 3, 64, 64],
+            {"boxes_xyxy": [1, 252, 4], "scores": [1, 252], "class_ids": [1, 252]},
+        ),
+    ],
+)
+def test_options_decide_the_graphs_form(
+    best: Path, options: list[str], inputs: list[int], outputs: dict[str, list[int]]
+) -> None:
+    assert run("export", best, "-o", "x.onnx", *options).code == 0
+    model = onnx.load("x.onnx")
+    assert shape(model.graph.input[0]) == inputs
+    assert {value.name: shape(value) for value in model.graph.output} == outputs
+
+
+def test_dynamic_sizes_are_named_axes(best: Path) -> None:
+    assert run("export", best, "--imgsz", "dynamic", "--batch", "dynamic").code == 0
+    batch, channels, height, width = shape(onnx.load("best.onnx").graph.input[0])
+    assert channels == 3
+    assert all(isinstance(side, str) and side for side in (batch, height, width))
+
+
+def test_an_output_that_exists_is_kept_unless_told_otherwise(best: Path) -> None:
+    Path("best.onnx").write_bytes(b"mine")
+    assert run("export", best).error == "best.onnx: exists already; give another name, or --overwrite"
+    assert Path("best.onnx").read_bytes() == b"mine"
+    assert run("export", best, "--overwrite").code == 0
+    onnx.load("best.onnx")
+
+
+def test_the_checkpoint_itself_is_never_overwritten(best: Path) -> None:
+    assert "would replace an input" in run("export", best, "-o", best, "--overwrite").error
+
+
+def test_a_folder_that_does_not_exist_is_one_clear_line(best: Path) -> None:
+    assert run("export", best, "-o", "no/x.onnx").error == "no: folder does not exist; make it first"
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(
+    best: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run("export", best).error == "best.onnx: cannot be written: No space left on device; free some space"
+    assert [path.name for path in work.iterdir()] == ["best.pt"]
+
+
+def test_a_size_that_does_not_fit_the_strides_is_one_clear_line(best: Path) -> None:
+    error = run("export", best, "--imgsz", "100").error
+    assert "no multiple of 32" in error
+    assert not Path("best.onnx").exists()
+
+
+@pytest.mark.parametrize("task", ["seg", "cls"])
+def test_tasks_that_cannot_be_exported_yet_say_so(task: str) -> None:
+    assert "not yet" in run("export", require(GENERATED / f"v7-yolov5n-{task}.pt"), "-o", "x.onnx").error
+    assert not Path("x.onnx").exists()
+
+
+def test_weights_without_an_architecture_are_one_clear_line() -> None:
+    error = run("export", require(GENERATED / "refuse-statedict-only.pt"), "-o", "x.onnx").error
+    assert "weights without an architecture" in error
+    assert not Path("x.onnx").exists()
+
+
+@pytest.mark.parametrize("kept", [1, 100, 5000, 0.3, 0.9, 0.999])
+def test_a_checkpoint_that_was_cut_short_is_one_clear_line(kept: float) -> None:
+    data = require(GENERATED / CHECKPOINT).read_bytes()
+    Path("cut.pt").write_bytes(data[: int(kept if kept >= 1 else kept * len(data))])
+    assert run("export", "cut.pt").error.startswith("cut.pt: ")
+    assert not Path("cut.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "x.pt: no such file"),
+        (b"", "x.pt: is empty (0 bytes)"),
+        (b"hello\n", "x.pt: is no checkpoint"),
+        (b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.", "x.pt: "),
+    ],
+)
+def test_what_is_no_checkpoint_is_one_clear_line(content: bytes | None, message: str) -> None:
+    if content is not None:
+        Path("x.pt").write_bytes(content)
+    assert run("export", "x.pt").error.startswith(message)
+    assert not Path("x.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--imgsz", "1x2x3"], "'1x2x3' is not a size"),
+        (["--imgsz", "-32"], "'-32' is not a size"),
+        (["--batch", "0"], "'0' is no batch size"),
+        (["--batch", "many"], "'many' is no batch size"),
+        (["--input", "bytes"], "--input"),
+        (["--output", "nms"], "--output"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_why(arguments: list[str], message: str) -> None:
+    ran = run("export", "x.pt", *arguments)
+    assert ran.code == 2
+    assert message in ran.err

@@ -1,0 +1,97 @@
+"""`yoloship info` and the program itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from _cli import run
+from _shared import GENERATED, TRAINED, require
+from yoloship import __version__
+from yoloship.cli.app import COMMANDS
+
+
+def facts(text: str) -> dict[str, str]:
+    """First word or words of each line → the rest, lines that go on joined."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        if not line.startswith(" "):
+            name, _, line = line.partition("  ")  # noqa: PLW2901
+        found[name] = f"{found.get(name, '')} {line.strip()}".strip()
+    return found
+
+
+def test_a_checkpoint_shows_what_it_is() -> None:
+    ran = run("info", require(TRAINED / "coco-yolov5n.pt"))
+    assert (ran.code, ran.err) == (0, "")
+    shown = facts(ran.out)
+    assert shown["kind"].startswith("YOLOv5 checkpoint, detect")
+    assert shown["classes"].startswith("80: person, bicycle, car")
+    assert shown["strides"] == "8, 16, 32"
+    assert shown["parameters"] == "1,872,157"
+    assert shown["arithmetic"] == "4.5 GFLOPs at 640×640"
+    assert len(shown["sha256"]) == 64
+
+
+def test_a_checkpoint_that_cannot_be_exported_still_shows_the_rest() -> None:
+    shown = facts(run("info", require(GENERATED / "v7-yolov5n-seg.pt")).out)
+    assert "segment" in shown["kind"]
+    assert shown["classes"] == "3: alpha, beta, gamma"
+    assert "not yet" in shown["export"]
+
+
+def test_an_exported_file_shows_its_form_and_where_it_came_from(tmp_path: Path) -> None:
+    checkpoint = require(GENERATED / "v7-yolov5n.pt")
+    target = tmp_path / "x.onnx"
+    assert (
+        run("export", checkpoint, "-o", target, "--imgsz", "64x96", "--input", "image", "--output", "heads").code == 0
+    )
+    shown = facts(run("info", target).out)
+    assert shown["kind"].startswith("ONNX, opset 17")
+    assert shown["form"] == "input image, output heads, float32"
+    assert shown["input"] == "images uint8(1, 64, 96, 3)"
+    assert "head2 float32(1, 24, 2, 3)" in shown["output"]
+    assert facts(run("info", checkpoint).out)["sha256"] in shown["made from"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "x: cannot be read: No such file or directory"), (b"", "x: "), (b"hello", "x: "), (b"PK\x03\x04", "x: ")],
+)
+def test_other_files_are_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("x").write_bytes(content)
+    assert run("info", "x").error.startswith(message)
+
+
+def test_the_version_is_shown() -> None:
+    assert run("--version").out == f"yoloship {__version__}\n"
+
+
+def test_every_command_has_help_with_examples() -> None:
+    for command in COMMANDS:
+        ran = run(command, "--help")
+        assert ran.code == 0
+        assert "Examples:\n    yoloship " in ran.out
+        assert "\b" not in ran.out
+    ran = run("--help")
+    assert all(f"  {command} " in ran.out for command in COMMANDS)
+
+
+def test_the_module_runs_as_the_program_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "yoloship", "info", "no-such.pt"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: no-such.pt: cannot be read: No such file or directory\n"
