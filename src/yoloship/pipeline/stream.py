@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -78,6 +77,8 @@ def in_order(
     Yields:
         One `Outcome` for each source.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     workers = parallel_runs + 1 if parallel_runs == 1 else parallel_runs
     turns = threading.BoundedSemaphore(parallel_runs)
     stopped = threading.Event()

@@ -198,9 +198,9 @@ def _load_error(text: str, subject: str) -> SessionError:
         return SessionError(
             "is no ONNX model, or is damaged or truncated", subject=subject, hint="copy or export it again"
         )
-    if "xternal data" in text or "xternal initializer" in text:
-        match = re.search(r'"([^"]+)"', text)
-        missing = Path(match[1]).name if match else None
+    if "xternal data" in text or "xternal initializer" in text or "annot get file size" in text:
+        match = re.search(r'"([^"]+)"|file or directory \[([^\]]+)\]', text)
+        missing = Path(match[1] or match[2]).name if match else None
         return SessionError(
             "the weights that belong beside it are missing or too short",
             subject=subject,
