@@ -118,8 +118,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     for place in (path, sidecar_path(path)):  # before the work; publishing checks once more
         plan_file(place, (source,), overwrite=overwrite)
     chosen = open_flavour(flavour.value if flavour else None)
-    typer.echo(f"building with {chosen.title}", err=True)
-    with _progress() as progress:
+    with _progress(chosen.title) as progress:
         built, info = build_model(source, config, graph=graph, flavour=chosen, progress=progress)
     record = write_engine(path, built, source_name=source.name, model=info, overwrite=overwrite)
     for text in built.warnings:
@@ -128,7 +127,8 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.echo("its form is none that detect knows; other TensorRT programs can run it", err=True)
     where = ", ".join(config.targets) or record.compute_capability or "portable"
     precision = info.precision if info else "/".join(record.dtypes)
-    typer.echo(f"{path}: {len(built.plan) / 1e6:.1f} MB, {precision}, {where}, built in {built.elapsed_s:.1f} s")
+    size = f"{len(built.plan) / 1e6:.1f} MB"
+    typer.echo(f"{path}: {size}, {precision}, {where}, built by {chosen.title} in {built.elapsed_s:.1f} s")
 
 
 def _batch(text: str | None) -> Range | None:
@@ -188,8 +188,8 @@ def _with_ranges(
 
 
 @contextmanager
-def _progress() -> Iterator[BuildProgress | None]:
-    """A bar with the phase and the elapsed time, where stderr is a terminal."""
+def _progress(title: str) -> Iterator[BuildProgress | None]:
+    """A bar with who builds, the phase and the elapsed time, where stderr is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -198,9 +198,9 @@ def _progress() -> Iterator[BuildProgress | None]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Reading the model", total=1.0)
+        task = bar.add_task(f"{title}: reading the model", total=1.0)
 
         def show(step: BuildStep) -> None:
-            bar.update(task, completed=step.fraction, description=step.phase)
+            bar.update(task, completed=step.fraction, description=f"{title}: {step.phase}")
 
         yield show

@@ -55,7 +55,7 @@ def run_trial(name: str, *, timeout_s: float = TIMEOUT_S, program: str = PROGRAM
     try:
         done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603 - our own
     except subprocess.TimeoutExpired:
-        return TrialResult(False, MappingProxyType({}), f"did not answer within {timeout_s:.0f} s", timeout_s)
+        return TrialResult(False, MappingProxyType({}), f"did not answer within {timeout_s:g} s", timeout_s)
     except OSError as error:
         return TrialResult(False, MappingProxyType({}), f"cannot be started: {error}", 0.0)
     elapsed_s = time.monotonic() - started_s

@@ -31,7 +31,7 @@ def test_a_trial_that_crashes_does_not_take_us_along() -> None:
 
 def test_a_trial_that_hangs_is_ended() -> None:
     result = run_trial("x", program="import time; time.sleep(60)", timeout_s=0.5)
-    assert (result.works, result.problem) == (False, "did not answer within 0 s")
+    assert (result.works, result.problem) == (False, "did not answer within 0.5 s")
 
 
 def test_a_trial_that_leaves_early_is_no_success() -> None:

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+
+from _cli import run
+from _networks import float_network, require_rtx
+from yoloship.engine import Range, read_engine, sidecar_path
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    require_rtx()
+    path = tmp_path / "small.onnx"
+    path.write_bytes(float_network().SerializeToString())
+    return path
+
+
+@pytest.fixture
+def dynamic(tmp_path: Path) -> Path:
+    require_rtx()
+    path = tmp_path / "dynamic.onnx"
+    path.write_bytes(float_network(batch="batch", side_hw=("height", "width")).SerializeToString())
+    return path
+
+
+def test_an_onnx_file_becomes_an_engine_and_a_sidecar_beside_it(small: Path) -> None:
+    ran = run("build", small)
+    assert ran.code == 0, ran
+    engine = read_engine(small.with_suffix(".engine"))
+    assert engine.record is not None
+    assert engine.record.source_name == "small.onnx"
+    assert f"small.engine: {len(engine.plan) / 1e6:.1f} MB, float32, portable, built by tensorrt_rtx " in ran.out
+
+
+def test_ranges_become_the_profile(dynamic: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.engine"
+    ran = run("build", dynamic, "-o", out, "--batch", "1:2:4", "--imgsz", "32:64x32:96x64")
+    assert ran.code == 0, ran
+    record = read_engine(out).record
+    assert record is not None
+    assert (record.config.batch, record.config.height, record.config.width) == (
+        Range(1, 2, 4),
+        Range(32, 64, 96),
+        Range(32, 32, 64),
+    )
+    assert record.profiles[0].optimum == (2, 3, 64, 32)
+
+
+def test_one_number_is_a_range_too_where_the_graph_is_dynamic(dynamic: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.engine"
+    assert run("build", dynamic, "-o", out, "--batch", "2", "--imgsz", "32x64").code == 0
+    record = read_engine(out).record
+    assert record is not None
+    assert record.profiles[0].minimum == record.profiles[0].maximum == (2, 3, 32, 64)
+
+
+def test_the_command_in_a_refusal_rebuilds_the_same_engine(dynamic: Path, tmp_path: Path) -> None:
+    from yoloship.engine import rebuild_command
+
+    out = tmp_path / "out.engine"
+    options = ["--batch", "1:2:4", "--imgsz", "32:64:96", "--target", "8.9", "--workspace", "1GB"]
+    assert run("build", dynamic, "-o", out, *options).code == 0
+    first = read_engine(out).record
+    assert first is not None
+    words = rebuild_command(first, str(out)).split()
+    assert words[:2] == ["yoloship", "build"]
+    again = [str(dynamic) if word == "dynamic.onnx" else word for word in words[1:]]
+    assert run(*again).code == 0
+    second = read_engine(out).record
+    assert second is not None
+    assert (second.config, second.profiles) == (first.config, first.profiles)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch", "8:4:1"], "--batch: bad range: expected 1 ≤ minimum ≤ optimum ≤ maximum ≤ 65536, got 8:4:1"),
+        (["--batch", "1:4:8"], "images: batch is fixed in the graph: expected 1, got 1:4:8; export the graph with"),
+        (["--imgsz", "64"], "images: height is fixed in the graph: expected 32, got 64; export the graph with"),
+        (["--target", "9.0"], "target: no such target: expected one of portable, current, sm75, sm80, sm86"),
+        (["--target", "sm86", "--target", "8.6"], "targets: bad build option: expected each once, got sm86, sm86"),
+        (["--optimization-level", "5"], "option optimization_level has no effect here"),
+        (["--version-compatible"], "option version_compatible has no effect here"),
+        (["--hardware-compatibility", "ampere_plus"], "option hardware_compatibility has no effect here"),
+        (["--timing-cache", "t.bin"], "option timing_cache has no effect here"),
+        (["--workspace", "1KB"], "workspace_bytes: bad build option: expected at least 1048576, got 1024"),
+    ],
+)
+def test_an_option_that_cannot_be_is_an_error_and_leaves_nothing(small: Path, options: list[str], message: str) -> None:
+    assert message in run("build", small, "--flavour", "rtx", *options).error
+    assert [path.name for path in small.parent.iterdir()] == ["small.onnx"]
+
+
+@pytest.mark.parametrize("options", [["--workspace", "much"], ["--imgsz", "big"], ["--input", "float"]])
+def test_an_option_of_the_wrong_form_is_a_usage_error(small: Path, options: list[str]) -> None:
+    assert run("build", small, *options).code == 2
+
+
+def test_an_existing_engine_is_replaced_only_when_told(small: Path) -> None:
+    engine = small.with_suffix(".engine")
+    sidecar_path(engine).write_bytes(b"mine")
+    assert "small.engine.json: exists already" in run("build", small).error
+    assert run("build", small, "--overwrite").code == 0
+    assert read_engine(engine).record is not None
+
+
+def test_float64_weights_are_refused_by_name(tmp_path: Path) -> None:
+    from _networks import double_network
+
+    require_rtx()
+    path = tmp_path / "wide.onnx"
+    path.write_bytes(double_network().SerializeToString())
+    assert run("build", path).error == (
+        f"{path}: holds float64 tensors, which TensorRT turns into float32 in silence: expected float32 or less, "
+        "got weight64; export it in float32"
+    )
+
+
+def test_missing_weights_are_named_with_their_path(tmp_path: Path) -> None:
+    require_rtx()
+    path = tmp_path / "big.onnx"
+    onnx.save(float_network(), path, save_as_external_data=True, location="big.data", size_threshold=0)
+    (tmp_path / "big.data").unlink()
+    assert f"keeps its data in a file that is missing: got {tmp_path / 'big.data'}" in run("build", path).error
+
+
+def test_an_engine_can_be_inspected(small: Path) -> None:
+    assert run("build", small).code == 0
+    engine = small.with_suffix(".engine")
+    ran = run("inspect", engine)
+    assert ran.code == 0
+    for expected in ("TensorRT engine", "rtx 1.", "small.onnx", "portable", "images float32(1, 3, 32, 32)"):
+        assert expected in ran.out
+    data = json.loads(run("inspect", engine, "--json").out)
+    assert data["kind"] == "engine"
+    assert data["sidecar"]["inputs"][0] == {"name": "images", "dtype": "float32", "shape": [1, 3, 32, 32]}
+    assert data["loaded"] is None or data["not_loaded"] is None
+
+
+def test_an_onnx_file_can_be_inspected(small: Path) -> None:
+    data = json.loads(run("inspect", small, "--json").out)
+    assert (data["kind"], data["operators"]) == ("onnx", {"Conv": 1, "Relu": 1})
+    assert data["stored elements by type"] == {"float32": 216}
+    assert "Conv 1, Relu 1" in run("inspect", small).out
+
+
+def test_a_copied_engine_without_its_sidecar_says_so(small: Path, tmp_path: Path) -> None:
+    assert run("build", small).code == 0
+    copy = tmp_path / "copy.bin"
+    shutil.copy(small.with_suffix(".engine"), copy)
+    assert "sidecar  none" in " ".join(run("inspect", copy).out.split(" ")).replace("     ", "  ")
+
+
+def test_a_truncated_engine_is_refused(small: Path) -> None:
+    assert run("build", small).code == 0
+    engine = small.with_suffix(".engine")
+    engine.write_bytes(engine.read_bytes()[:-10])
+    assert "is truncated" in run("inspect", engine).error

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+
+from _cli import run
+
+
+def test_what_works_gives_exit_code_0() -> None:
+    ran = run("doctor", "--for", "export")
+    assert ran.code == 0
+    assert "export     works: checkpoints to ONNX" in ran.out
+
+
+def test_what_was_asked_for_and_does_not_work_gives_exit_code_1(monkeypatch: object) -> None:
+    from yoloship.engine import find_device
+
+    ran = run("doctor", "--for", "cuda", "--json")
+    data = json.loads(ran.out)["capabilities"]["cuda"]
+    assert ran.code == (0 if data["works"] else 1)
+    if find_device() is None:
+        assert not data["works"]
+        assert data["fix"]
+
+
+def test_an_unknown_capability_is_refused() -> None:
+    assert run("doctor", "--for", "flying").error.startswith("doctor: no such capability: expected one of detect")

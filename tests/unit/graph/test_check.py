@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from _networks import double_network, float_network, network, quantized_network
+from yoloship.errors import GraphError
+from yoloship.graph.check import check_onnx, refuse_for_tensorrt
+from yoloship.model import METADATA_KEY, ModelInfo
+from yoloship.tensors import TensorSpec
+
+INFO = ModelInfo("detect", "yolov5", ("a",), (8, 16, 32), (), "float", "raw", (32, 32), 1)
+
+
+def saved(folder: Path, model: onnx.ModelProto | bytes) -> Path:
+    path = folder / "m.onnx"
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    return path
+
+
+def refusal(folder: Path, model: onnx.ModelProto | bytes) -> str:
+    path = saved(folder, model)
+    with pytest.raises(GraphError) as caught:
+        refuse_for_tensorrt(check_onnx(path))
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def test_a_model_is_described(tmp_path: Path) -> None:
+    model = float_network(batch="batch")
+    model.metadata_props.add(key=METADATA_KEY, value=INFO.to_json())
+    facts = check_onnx(saved(tmp_path, model))
+    assert facts.inputs == (TensorSpec("images", "float32", ("batch", 3, 32, 32)),)
+    assert dict(facts.operators) == {"Conv": 1, "Relu": 1}
+    assert dict(facts.parameters) == {"float32": 8 * 3 * 3 * 3}
+    assert (facts.opset, facts.info, facts.external_files) == (21, INFO, ())
+    refuse_for_tensorrt(facts)
+
+
+@pytest.mark.parametrize(
+    ("data", "got"),
+    [
+        (b"", "an empty file (0 bytes)"),
+        (b"hello world\n", "text"),
+        (b"\n <!DOCTYPE html><html></html>", "a web page, perhaps of a failed download"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer: the file itself was not fetched"),
+        (b"PK\x03\x04rest", "a checkpoint or an archive"),
+        (b"vtrt" + bytes(50), "a TensorRT engine"),
+    ],
+)
+def test_bytes_that_are_something_else_are_called_by_their_name(tmp_path: Path, data: bytes, got: str) -> None:
+    assert refusal(tmp_path, data).startswith(f"is no ONNX model: expected ONNX, got {got}; give a file")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_bytes_are_refused(tmp_path: Path, seed: int) -> None:
+    assert refusal(tmp_path, np.random.default_rng(seed).bytes(2000)).startswith("is no ONNX model")
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_model_is_refused(tmp_path: Path, kept: float) -> None:
+    data = float_network().SerializeToString()
+    assert refusal(tmp_path, data[: int(len(data) * kept)]).startswith("is no ONNX model")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GraphError, match=r"none\.onnx: cannot be read: No such file or directory"):
+        check_onnx(tmp_path / "none.onnx")
+
+
+def test_float64_weights_are_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path, double_network()) == (
+        "holds float64 tensors, which TensorRT turns into float32 in silence: expected float32 or less, got weight64; "
+        "export it in float32"
+    )
+
+
+def test_a_float64_input_is_named(tmp_path: Path) -> None:
+    model = network([helper.make_node("Relu", ["images"], ["output0"])], input_type=TensorProto.DOUBLE)
+    assert "got images; export it in float32" in refusal(tmp_path, model)
+
+
+def test_uint8_quantizers_are_named(tmp_path: Path) -> None:
+    message = refusal(tmp_path, quantized_network(TensorProto.UINT8))
+    assert message.startswith("quantizes to uint8, which TensorRT reads as int8")
+    assert "got quantize_images, back_images, quantize_weight and 1 more" in message
+
+
+def test_a_quantizer_without_a_zero_point_is_a_uint8_one(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["images", "scale"], ["q"], name="quantize"),
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["output0"], name="back"),
+    ]
+    model = network(nodes, [helper.make_tensor("scale", TensorProto.FLOAT, [], [0.1])])
+    assert "got quantize; quantize activations" in refusal(tmp_path, model)
+
+
+@pytest.mark.parametrize("element_type", [TensorProto.INT8, TensorProto.FLOAT8E4M3FN])
+def test_signed_quantizers_pass(tmp_path: Path, element_type: int) -> None:
+    refuse_for_tensorrt(check_onnx(saved(tmp_path, quantized_network(element_type))))
+
+
+def external(folder: Path, **entries: str) -> str:
+    model = float_network()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=value)
+    path = saved(folder, model)
+    with pytest.raises(GraphError) as caught:
+        check_onnx(path)
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def test_missing_weights_are_named_with_their_path(tmp_path: Path) -> None:
+    assert external(tmp_path, location="w.data") == (
+        f"weight weight: keeps its data in a file that is missing: got {tmp_path / 'w.data'}; put it beside the model"
+    )
+
+
+def test_truncated_weights_are_named_with_what_is_needed(tmp_path: Path) -> None:
+    file = tmp_path / "w.data"
+    file.write_bytes(bytes(100))
+    assert external(tmp_path, location="w.data", offset="64", length="864") == (
+        f"weight weight: its data file is truncated: expected {file} of at least 928 bytes, got 100 bytes"
+    )
+
+
+@pytest.mark.parametrize("location", ["../w.data", "/etc/passwd", "a/../../w", "", "C:\\w", "\\\\host\\w"])
+def test_weights_outside_the_models_folder_are_never_read(tmp_path: Path, location: str) -> None:
+    assert external(tmp_path, location=location).startswith("weight weight: keeps its data outside the model's folder")
+
+
+def test_weights_beside_the_model_are_listed(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(float_network(), path, save_as_external_data=True, location="w.data", size_threshold=0)
+    assert check_onnx(path).external_files == (tmp_path / "w.data",)
+
+
+def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
+    model = float_network()
+    model.metadata_props.add(key=METADATA_KEY, value="{")
+    assert refusal(tmp_path, model).startswith("model record is no JSON")
+
+
+def test_operators_inside_branches_are_counted(tmp_path: Path) -> None:
+    branch = helper.make_graph(
+        [helper.make_node("Relu", ["images"], ["out"])], "b", [], [helper.make_tensor_value_info("out", 1, None)]
+    )
+    nodes = [helper.make_node("If", ["flag"], ["output0"], then_branch=branch, else_branch=branch)]
+    model = network(nodes, [numpy_helper.from_array(np.array(True), "flag")])
+    assert dict(check_onnx(saved(tmp_path, model)).operators) == {"If": 1, "Relu": 2}
