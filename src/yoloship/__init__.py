@@ -56,3 +56,8 @@ def __getattr__(name: str) -> object:
 
         return getattr(pipeline, name)
     raise AttributeError(f"module 'yoloship' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, those of the pipeline among them though they are not loaded yet."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,118 @@
+"""What importing loads, which modules exist, and which way imports point."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import yoloship
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "yoloship"
+MODULES = sorted(
+    ".".join(("yoloship", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+    for path in SOURCE.rglob("*.py")
+    if path.name != "__main__.py"
+)
+PUBLIC = (
+    "CheckpointError",
+    "CudaError",
+    "DependencyError",
+    "Detection",
+    "Detections",
+    "Detector",
+    "DownloadError",
+    "EngineError",
+    "GraphError",
+    "ImageError",
+    "InputError",
+    "OutputError",
+    "SessionError",
+    "YoloshipError",
+    "__version__",
+    "load",
+)
+FORBIDDEN = ("torch", "pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib")
+
+
+def python(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_public_names_are_these_and_all_of_them_exist() -> None:
+    assert tuple(sorted(yoloship.__all__)) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(yoloship, name) is not None
+    assert set(PUBLIC) <= set(dir(yoloship))
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'yoloship' has no attribute 'nothing'"):
+        yoloship.nothing  # noqa: B018
+
+
+def test_importing_yoloship_loads_numpy_and_the_standard_library_only() -> None:
+    loaded = python(
+        "import sys; before = set(sys.modules); import yoloship\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    ).split()
+    others = {name for name in loaded if name not in sys.stdlib_module_names} - {"numpy", "yoloship"}
+    assert {name for name in others if not name.startswith("_")} == set()
+
+
+@pytest.mark.parametrize("room", sorted({name.split(".")[1] for name in MODULES if "." in name}))
+def test_every_room_imports_on_its_own_and_changes_nothing(room: str) -> None:
+    """In a fresh process, innermost modules first; no heavy library is loaded until a function needs it."""
+    names = [name for name in reversed(MODULES) if name.split(".")[1:2] == [room]]
+    # The scenes' painters are nothing but OpenCV calls; it sets LD_LIBRARY_PATH as it loads.
+    allowed = {"cv2"} if room == "demo" else set()
+    program = f"""
+import importlib, os, sys
+environment = dict(os.environ)
+for name in {names!r}:
+    importlib.import_module(name)
+if 'cv2' not in {allowed!r}:
+    assert dict(os.environ) == environment, 'the environment was changed'
+heavy = {{'cv2', 'onnxruntime', 'onnx', 'rich', 'tensorrt', 'tensorrt_rtx', 'cuda', 'PIL', 'supervision', 'torch'}}
+print(*sorted((heavy - {allowed!r}) & {{m.partition('.')[0] for m in sys.modules}}))
+"""
+    assert python(program).split() == []
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages that a file imports anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_no_module_imports_torch_or_anything_that_runs_pickles(path: Path) -> None:
+    assert not imported(path) & set(FORBIDDEN)
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_no_module_evaluates_text_as_code(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec", "compile", "__import__"}, f"{path.name}:{node.lineno}"
+
+
+def test_imports_point_one_way() -> None:
+    program = Path(sys.executable).with_name("lint-imports")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [program, "--no-cache"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
