@@ -25,29 +25,45 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _SHIM = Path(__file__).parent / "unit" / "cuda" / "emulator.hpp"
+_DRIVER = _SHIM.with_name("stand_in_driver.cpp")
 _BARRIER = re.compile(r"__sync|_sync\(")
 
 
 def emulator_library(folder: Path) -> ctypes.CDLL:
     """Compile the kernels for this CPU, or take the library that is there; skip where there is no C++ compiler."""
+    return ctypes.CDLL(os.fspath(_built(folder, "emulator.so", "")))
+
+
+def stand_in_driver(folder: Path) -> Path:
+    """The same with a stand-in for the CUDA driver around it: a `libcuda.so.1` in a folder of its own.
+
+    Give its folder to a process as `LD_LIBRARY_PATH`, and `cuda.bindings` finds a "GPU" that runs our kernels only.
+    """
+    return _built(folder, "libcuda.so.1", _DRIVER.read_text())
+
+
+def _built(folder: Path, name: str, extra: str) -> Path:
     compiler = shutil.which("g++")
     if compiler is None:
         message = "the emulator needs g++"
         if IN_CI:
             pytest.fail(f"{message}; CI must have it")
         pytest.skip(message)
-    text = "\n".join([_SHIM.read_text(), *map(source_text, (HEADER, *SOURCES)), *map(_entry, KERNELS)])
+    text = "\n".join([_SHIM.read_text(), *map(source_text, (HEADER, *SOURCES)), *map(_entry, KERNELS), extra])
     text = text.replace(f'#include "{HEADER}"', "").replace("#pragma once", "")
-    library = folder / f"emulator-{hashlib.sha256(text.encode()).hexdigest()[:16]}.so"
+    target = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+    library = target / name
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            source, built = Path(work) / "kernels.cpp", Path(work) / "kernels.so"
+            source, built = Path(work) / "kernels.cpp", Path(work) / name
             source.write_text(text)
             flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-unknown-pragmas"]
-            done = subprocess.run([compiler, *flags, source, "-o", built], capture_output=True, text=True, check=False)
+            command = [compiler, *flags, f"-Wl,-soname,{name}", os.fspath(source), "-o", os.fspath(built), "-ldl"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
+            target.mkdir(exist_ok=True)
             built.replace(library)
-    return ctypes.CDLL(os.fspath(library))
+    return library
 
 
 class EmulatedKernel:
@@ -73,8 +89,8 @@ class EmulatedKernel:
 class EmulatedRig(Mapping[str, EmulatedKernel]):
     """Stands for a device in kernel tests: its kernels, and its memory, which is the host's."""
 
-    def __init__(self, library: ctypes.CDLL, seed: int = 0) -> None:
-        seeds = iter(np.random.default_rng(seed).integers(0, 2**31, 100_000).tolist())
+    def __init__(self, library: ctypes.CDLL) -> None:
+        seeds = iter(np.random.default_rng().integers(0, 2**31, 100_000).tolist())
         self._kernels = {spec.entry: EmulatedKernel(library, spec, seeds) for spec in KERNELS}
         self._memory: list[npt.NDArray[np.uint8]] = []
         self.stream: Any = None
@@ -118,7 +134,9 @@ def _entry(spec: KernelSpec) -> str:
     values = "".join(f"    const auto a{i} = {forms[kind] % i};\n" for i, kind in enumerate(spec.parameters))
     names = ", ".join(f"a{i}" for i in range(len(spec.parameters)))
     fibers = "true" if _BARRIER.search(source_text(spec.source)) else "false"
+    kinds = "".join("p" if kind == "pointer" else "w" for kind in spec.parameters)
     return (
+        f'extern "C" {{ const char* kinds_{spec.entry} = "{kinds}"; }}\n'
         f'extern "C" int launch_{spec.entry}(const unsigned* grid, const unsigned* block, unsigned seed, void** args)\n'
         f"{{\n{values}    return emulator::launch(grid, block, seed, {fibers}, [=] {{ {spec.entry}({names}); }});\n}}\n"
     )

@@ -135,5 +135,5 @@ def _check_versions(device: Device) -> None:
             subject=str(device),
             expected=f"a driver for CUDA {compiler[0]}.0 or newer",
             got=f"CUDA {'.'.join(map(str, device.driver_version))}",
-            hint=f"update NVIDIA's driver, or pip install 'cuda-bindings<{compiler[0]}'",
+            hint=f"update NVIDIA's driver, or pip install 'yoloship[cuda12]'",
         )

@@ -20,6 +20,6 @@ class TestKernelsOnTheEmulator(KernelContract):
     SIDE: ClassVar[int] = 96
     SIZES: ClassVar[tuple[tuple[int, int], ...]] = ((270, 202), (90, 160), (37, 200), (96, 72), (1, 1), (3, 130))
 
-    @pytest.fixture(params=[1, 2])
-    def rig(self, library: ctypes.CDLL, request: pytest.FixtureRequest) -> EmulatedRig:
-        return EmulatedRig(library, request.param)
+    @pytest.fixture
+    def rig(self, library: ctypes.CDLL) -> EmulatedRig:
+        return EmulatedRig(library)

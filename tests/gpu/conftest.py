@@ -1,0 +1,110 @@
+"""A real device for these tests, or a skip that says why there is none."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, upload
+from yoloship.cuda.device import Device, probe
+from yoloship.cuda.module import KernelSet
+from yoloship.cuda.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import ModuleType
+
+    import numpy.typing as npt
+
+    from yoloship.cuda.catalogue import Launchable
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    problem = probe().problem
+    for item in items:
+        if item.path.is_relative_to(__file__.rpartition("/")[0]):
+            item.add_marker(pytest.mark.gpu)
+            if problem is not None:
+                item.add_marker(pytest.mark.skip(reason=f"no GPU here: {problem}"))
+
+
+@pytest.fixture(scope="session")
+def device() -> Iterator[Device]:
+    with Device.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def stream(device: Device) -> Iterator[Stream]:
+    with Stream(device) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def kernels(device: Device, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelSet]:
+    with KernelSet(device, tmp_path_factory.mktemp("kernels")) as loaded:
+        yield loaded
+
+
+class DeviceRig(dict[str, "Launchable"]):
+    """What `_cuda_contract` asks for, on the real device."""
+
+    def __init__(self, kernels: Mapping[str, Launchable], stream: Stream) -> None:
+        super().__init__(kernels)
+        self.stream = stream
+        self._buffers: list[DeviceBuffer] = []
+
+    def put(self, array: npt.NDArray[Any]) -> int:
+        address = self.empty(array.nbytes)
+        upload(self.stream, address, np.ascontiguousarray(array))
+        return address
+
+    def empty(self, size_bytes: int) -> int:
+        self._buffers.append(DeviceBuffer(self.stream.device, size_bytes))
+        words = size_bytes // 4
+        if words:
+            fill_words(self.stream, self._buffers[-1].pointer, 0xCDCDCDCD, words)
+        return self._buffers[-1].pointer
+
+    def zero(self, address: int, words: int) -> None:
+        fill_words(self.stream, address, 0, words)
+
+    def get(self, address: int, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        target = np.empty(shape, dtype)
+        download(self.stream, target, address)
+        self.stream.sync()
+        return target
+
+    def close(self) -> None:
+        self.stream.sync()
+        for buffer in self._buffers:
+            buffer.close()
+
+
+@pytest.fixture
+def rig(kernels: KernelSet, stream: Stream) -> Iterator[DeviceRig]:
+    opened = DeviceRig(kernels, stream)
+    yield opened
+    opened.close()
+
+
+def _imported(name: str) -> ModuleType:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other people's, while they are imported
+        return pytest.importorskip(name)  # type: ignore[no-any-return]  # a module
+
+
+@pytest.fixture(scope="session")
+def torch() -> Any:
+    module = _imported("torch")
+    if not module.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    return module
+
+
+@pytest.fixture(scope="session")
+def cupy() -> Any:
+    return _imported("cupy")

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from _cuda_contract import assert_same_detections, descriptor, in_form, reference_detections
+from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
+from yoloship.cuda.frames import FRAME_DTYPE, pack_frames
+from yoloship.cuda.graph import Graph
+from yoloship.cuda.letterbox import Canvas, launch_letterbox
+from yoloship.cuda.postprocess import (
+    Raw,
+    Suppression,
+    Workspace,
+    launch_decode,
+    launch_nms,
+    read_result,
+    result_dtype,
+    workspace_bytes,
+)
+from yoloship.errors import CudaError
+from yoloship.pipeline.letterbox import Letterbox
+
+if TYPE_CHECKING:
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.module import KernelSet
+    from yoloship.cuda.stream import Stream
+
+
+def test_a_recorded_pipeline_gives_right_results_for_other_frames(
+    device: Device, stream: Stream, kernels: KernelSet, rig: Any
+) -> None:
+    rng = np.random.default_rng()
+    canvas_hw, cells, classes = (320, 320), 1000, 4
+    suppression = Suppression(0.3, 0.5, 100)
+    dtype = result_dtype(suppression.max_detections)
+    with PinnedBuffer(device, 1 << 16) as staging, PinnedBuffer(device, dtype.itemsize) as landing:
+        table = staging.array(FRAME_DTYPE, (1,))
+        record = landing.array(dtype, (1,))
+        table_on_device = rig.empty(table.nbytes)
+        canvas = Canvas(rig.empty(4 * 3 * 320 * 320), 1, canvas_hw)
+        raw_on_device = rig.empty(4 * cells * (5 + classes))
+        workspace = Workspace(rig.empty(workspace_bytes(1, cells)), 1, cells)
+        results = rig.empty(dtype.itemsize)
+
+        def work() -> None:
+            upload(stream, table_on_device, table)
+            launch_letterbox(kernels, stream, table_on_device, canvas)
+            fill_words(stream, workspace.part("counts"), 0, 1)
+            launch_decode(kernels, stream, Raw(raw_on_device, cells), classes, 0.3, workspace)
+            launch_nms(kernels, stream, workspace, suppression, table_on_device, results)
+            download(stream, record, results)
+
+        stream.sync()
+        with Graph(stream, work) as graph:
+            for hw in ((700, 500), (90, 400), (320, 320)):
+                image = rng.integers(0, 256, (*hw, 3), dtype=np.uint8)
+                raw = rng.random((cells, 5 + classes), dtype=np.float32)
+                raw[:, :4] *= 300
+                box = Letterbox.fixed(hw, canvas_hw)
+                pack_frames([descriptor(rig, image, box)], canvas_hw, table)
+                upload(stream, raw_on_device, raw)
+                graph.launch(stream)
+                stream.sync()
+                found = rig.get(canvas.pointer, np.float32, (1, 3, *canvas_hw))
+                np.testing.assert_array_equal(found, in_form(box.apply(image)[None], "float32_rgb_chw"))
+                assert_same_detections(read_result(record[0]), reference_detections(raw, box, suppression))
+
+
+def test_what_fails_while_recording_leaves_the_stream_usable(device: Device, stream: Stream) -> None:
+    before = device.usage()
+
+    def raises() -> None:
+        msg = "on purpose"
+        raise KeyError(msg)
+
+    with pytest.raises(KeyError, match="on purpose"):
+        Graph(stream, raises)
+    with pytest.raises(CudaError):
+        Graph(stream, stream.sync)
+    stream.sync()
+    with DeviceBuffer(device, 16) as buffer:
+        fill_words(stream, buffer.pointer, 3, 4)
+        stream.sync()
+    assert device.usage() == before
+
+
+def test_recording_and_dropping_graphs_leaks_nothing(device: Device, stream: Stream) -> None:
+    with DeviceBuffer(device, 1 << 12) as buffer:
+        before = device.usage()
+        for _ in range(300):
+            with Graph(stream, lambda: fill_words(stream, buffer.pointer, 1, 16)) as graph:
+                graph.launch(stream)
+            stream.sync()
+        assert device.usage() == before

@@ -1,0 +1,239 @@
+// A stand-in for the CUDA driver's library, for tests on machines without a GPU. It is no GPU: "device memory" is the
+// host's, every operation is done when it is queued, and the only kernels are the emulator's. What it does keep is the
+// driver's manners that our Python code depends on: handles, contexts as a stack for each thread, error codes, the
+// count of what is alive, capture into graphs, and a limit of memory. Compiled together with the emulated kernels.
+
+#include <dlfcn.h>
+#include <mutex>
+#include <map>
+#include <set>
+#include <string>
+
+namespace stand_in {
+
+typedef int Status;
+enum : Status {
+    SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
+    INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_STATE = 401, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901,
+};
+static const size_t TOTAL = (size_t)1 << 32;
+
+typedef std::vector<std::function<void()>> Work;
+struct Stream { bool capturing = false; bool invalid = false; Work recorded; };
+struct Event { double at = 0; };
+struct Graph { Work work; };
+struct Function { std::string name, kinds; int (*launch)(const unsigned*, const unsigned*, unsigned, void**); };
+
+static std::mutex mutex;
+static std::map<void*, size_t> blocks;
+static size_t used = 0;
+static std::set<void*> streams, events, graphs, executables, modules;
+static int context_object, retained = 0;
+static thread_local std::vector<void*> contexts;
+static unsigned seed = 0;
+
+inline bool current() { return !contexts.empty() && contexts.back() == &context_object && retained > 0; }
+inline void queue(void* stream, std::function<void()> work)
+{
+    Stream* at = static_cast<Stream*>(stream);
+    if (at != nullptr && at->capturing) at->recorded.push_back(std::move(work));
+    else work();
+}
+inline double now() { timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e3 + t.tv_nsec * 1e-6; }
+
+inline Status allocate(void** at, size_t size)
+{
+    if (size == 0) return INVALID_VALUE;
+    if (size > TOTAL - used) return OUT_OF_MEMORY;
+    *at = std::aligned_alloc(256, (size + 255) / 256 * 256);
+    blocks[*at] = size;
+    used += size;
+    return SUCCESS;
+}
+inline Status release(void* at)
+{
+    const auto found = blocks.find(at);
+    if (found == blocks.end()) return INVALID_VALUE;
+    used -= found->second;
+    blocks.erase(found);
+    std::free(at);
+    return SUCCESS;
+}
+template <typename T> Status make(std::set<void*>& all, void** out) { *out = new T; all.insert(*out); return SUCCESS; }
+template <typename T> Status destroy(std::set<void*>& all, void* handle)
+{
+    if (!all.erase(handle)) return INVALID_HANDLE;
+    delete static_cast<T*>(handle);
+    return SUCCESS;
+}
+
+}  // namespace stand_in
+
+using namespace stand_in;
+extern "C" Status cuInit(unsigned);
+static void* own_library()
+{
+    Dl_info self;
+    dladdr((void*)&cuInit, &self);
+    return dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+}
+#define LOCKED std::lock_guard<std::mutex> lock(stand_in::mutex)
+#define NEEDS_CONTEXT if (!current()) return INVALID_CONTEXT
+
+extern "C" {
+Status cuInit(unsigned) { return SUCCESS; }
+Status cuGetExportTable(const void** table, const void*) { *table = nullptr; return NOT_FOUND; }
+Status cuDriverGetVersion(int* version) { *version = 13090; return SUCCESS; }
+Status cuDeviceGetCount(int* count) { *count = 1; return SUCCESS; }
+Status cuDeviceGet(int* device, int ordinal) { *device = ordinal; return ordinal == 0 ? SUCCESS : INVALID_DEVICE; }
+Status cuDeviceGetName(char* name, int size, int) { std::snprintf(name, size, "stand-in (no GPU)"); return SUCCESS; }
+Status cuDeviceTotalMem(size_t* bytes, int) { *bytes = TOTAL; return SUCCESS; }
+Status cuDeviceGetAttribute(int* value, int attribute, int)
+{
+    *value = attribute == 75 ? 9 : 0;  // compute capability 9.0
+    return SUCCESS;
+}
+Status cuDevicePrimaryCtxRetain(void** context, int) { LOCKED; ++retained; *context = &context_object; return SUCCESS; }
+Status cuDevicePrimaryCtxRelease(int)
+{
+    LOCKED;
+    return retained-- > 0 ? SUCCESS : INVALID_CONTEXT;
+}
+Status cuCtxPushCurrent(void* context) { contexts.push_back(context); return SUCCESS; }
+Status cuCtxPopCurrent(void** context)
+{
+    if (contexts.empty()) return INVALID_CONTEXT;
+    *context = contexts.back();
+    contexts.pop_back();
+    return SUCCESS;
+}
+Status cuCtxSynchronize() { NEEDS_CONTEXT; return SUCCESS; }
+Status cuMemGetInfo(size_t* free, size_t* total) { NEEDS_CONTEXT; LOCKED; *free = TOTAL - used; *total = TOTAL; return SUCCESS; }
+Status cuMemAlloc(void** at, size_t size) { NEEDS_CONTEXT; LOCKED; return allocate(at, size); }
+Status cuMemFree(void* at) { NEEDS_CONTEXT; LOCKED; return release(at); }
+Status cuMemHostAlloc(void** at, size_t size, unsigned) { NEEDS_CONTEXT; LOCKED; return allocate(at, size); }
+Status cuMemFreeHost(void* at) { NEEDS_CONTEXT; LOCKED; return release(at); }
+Status copy(void* to, const void* from, size_t size, void* stream)
+{
+    NEEDS_CONTEXT;
+    queue(stream, [=] { std::memcpy(to, from, size); });
+    return SUCCESS;
+}
+Status cuMemcpyHtoDAsync(void* to, const void* from, size_t size, void* stream) { return copy(to, from, size, stream); }
+Status cuMemcpyDtoHAsync(void* to, const void* from, size_t size, void* stream) { return copy(to, from, size, stream); }
+Status cuMemsetD32Async(unsigned* to, unsigned value, size_t count, void* stream)
+{
+    NEEDS_CONTEXT;
+    queue(stream, [=] { std::fill(to, to + count, value); });
+    return SUCCESS;
+}
+Status cuPointerGetAttribute(void* value, int, void*) { *static_cast<int*>(value) = 0; return SUCCESS; }
+Status cuStreamCreate(void** out, unsigned) { NEEDS_CONTEXT; LOCKED; return make<Stream>(streams, out); }
+Status cuStreamDestroy(void* stream) { NEEDS_CONTEXT; LOCKED; return destroy<Stream>(streams, stream); }
+Status cuStreamSynchronize(void* stream)
+{
+    NEEDS_CONTEXT;
+    Stream* at = static_cast<Stream*>(stream);
+    if (at != nullptr && at->capturing) { at->invalid = true; return CAPTURE_UNSUPPORTED; }
+    return SUCCESS;
+}
+Status cuStreamQuery(void*) { NEEDS_CONTEXT; return SUCCESS; }
+Status cuStreamWaitEvent(void*, void* event, unsigned) { NEEDS_CONTEXT; LOCKED; return events.count(event) ? SUCCESS : INVALID_HANDLE; }
+Status cuStreamBeginCapture(void* stream, int)
+{
+    NEEDS_CONTEXT;
+    Stream* at = static_cast<Stream*>(stream);
+    if (at->capturing) return ILLEGAL_STATE;
+    *at = Stream{true, false, {}};
+    return SUCCESS;
+}
+Status cuStreamEndCapture(void* stream, void** graph)
+{
+    NEEDS_CONTEXT;
+    LOCKED;
+    Stream* at = static_cast<Stream*>(stream);
+    if (!at->capturing) return ILLEGAL_STATE;
+    at->capturing = false;
+    *graph = nullptr;
+    if (at->invalid) return CAPTURE_INVALIDATED;
+    make<Graph>(graphs, graph);
+    static_cast<Graph*>(*graph)->work = std::move(at->recorded);
+    return SUCCESS;
+}
+Status cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long)
+{
+    NEEDS_CONTEXT;
+    LOCKED;
+    make<Graph>(executables, executable);
+    static_cast<Graph*>(*executable)->work = static_cast<Graph*>(graph)->work;
+    return SUCCESS;
+}
+Status cuGraphDestroy(void* graph) { LOCKED; return destroy<Graph>(graphs, graph); }
+Status cuGraphExecDestroy(void* graph) { LOCKED; return destroy<Graph>(executables, graph); }
+Status cuGraphLaunch(void* graph, void*)
+{
+    NEEDS_CONTEXT;
+    for (const auto& work : static_cast<Graph*>(graph)->work) work();
+    return SUCCESS;
+}
+Status cuEventCreate(void** out, unsigned) { NEEDS_CONTEXT; LOCKED; return make<Event>(events, out); }
+Status cuEventDestroy(void* event) { NEEDS_CONTEXT; LOCKED; return destroy<Event>(events, event); }
+Status cuEventRecord(void* event, void*) { NEEDS_CONTEXT; static_cast<Event*>(event)->at = now(); return SUCCESS; }
+Status cuEventSynchronize(void*) { NEEDS_CONTEXT; return SUCCESS; }
+Status cuEventElapsedTime(float* ms, void* start, void* end)
+{
+    *ms = (float)(static_cast<Event*>(end)->at - static_cast<Event*>(start)->at);
+    return SUCCESS;
+}
+Status cuModuleLoadData(void** module, const void* image)
+{
+    NEEDS_CONTEXT;
+    LOCKED;
+    if (std::memcmp(image, "\x7f" "ELF", 4) != 0) return 200;
+    return make<int>(modules, module);
+}
+Status cuModuleUnload(void* module) { NEEDS_CONTEXT; LOCKED; return destroy<int>(modules, module); }
+Status cuModuleGetFunction(void** function, void*, const char* name)
+{
+    static std::map<std::string, Function> functions;
+    LOCKED;
+    const std::string launch = std::string("launch_") + name, kinds = std::string("kinds_") + name;
+    void* library = own_library();
+    void* found = dlsym(library, launch.c_str());
+    if (found == nullptr) return NOT_FOUND;
+    Function& made = functions[name];
+    made.name = name;
+    made.kinds = *static_cast<const char**>(dlsym(library, kinds.c_str()));
+    made.launch = reinterpret_cast<decltype(made.launch)>(found);
+    *function = &made;
+    return SUCCESS;
+}
+Status cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                      unsigned, void* stream, void** arguments, void**)
+{
+    NEEDS_CONTEXT;
+    const Function* kernel = static_cast<Function*>(function);
+    if (gy > 65535 || gz > 65535 || bx * by * bz > 1024 || !(gx && gy && gz && bx && by && bz)) return INVALID_VALUE;
+    std::vector<uint64_t> copied(kernel->kinds.size());
+    for (size_t i = 0; i < copied.size(); ++i) std::memcpy(&copied[i], arguments[i], kernel->kinds[i] == 'p' ? 8 : 4);
+    queue(stream, [=]() mutable {
+        static std::mutex one_kernel_at_a_time;
+        std::lock_guard<std::mutex> lock(one_kernel_at_a_time);
+        std::vector<void*> addresses;
+        for (uint64_t& value : copied) addresses.push_back(&value);
+        const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
+        if (kernel->launch(grid, block, seed++, addresses.data()) != 0) std::abort();
+    });
+    return SUCCESS;
+}
+Status cuGetProcAddress_v2(const char* symbol, void** found, int, uint64_t, int* result)
+{
+    *found = std::strcmp(symbol, "cuGetProcAddress") == 0 ? (void*)&cuGetProcAddress_v2 : dlsym(own_library(), symbol);
+    if (result != nullptr) *result = *found != nullptr ? 0 : 1;
+    return *found != nullptr ? SUCCESS : NOT_FOUND;
+}
+Status cuGetProcAddress(const char* symbol, void** found, int version, uint64_t flags)
+{
+    return cuGetProcAddress_v2(symbol, found, version, flags, nullptr);
+}
+}

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from _shared import IN_CI
+from yoloship.cuda import compiler
+from yoloship.cuda.catalogue import KERNELS, SOURCES, source_text
+from yoloship.cuda.compiler import compile_kernels, compile_text, default_cache_dir, nvrtc_version
+from yoloship.errors import CudaError, DependencyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ARCHITECTURES = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0))
+
+
+@pytest.fixture(autouse=True)
+def _nvrtc() -> None:
+    try:
+        nvrtc_version()
+    except DependencyError as error:
+        if IN_CI:
+            pytest.fail(f"{error}; CI must have it")
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_kernel_compiles_for_every_architecture_without_a_gpu(source: str) -> None:
+    for capability in ARCHITECTURES:
+        compiled = compile_kernels(source, capability, None)
+        assert (compiled.form, compiled.architecture) == ("cubin", capability[0] * 10 + capability[1])
+        assert compiled.code.startswith(b"\x7fELF")
+        for spec in KERNELS:
+            assert (spec.entry.encode() in compiled.code) == (spec.source == source), spec.entry
+
+
+def test_an_architecture_that_the_compiler_does_not_know_yet_gets_ptx() -> None:
+    compiled = compile_kernels("nms.cu", (99, 0), None)
+    assert compiled.form == "ptx"
+    assert b".visible .entry nms_select" in compiled.code
+
+
+def test_a_gpu_that_is_too_old_is_refused() -> None:
+    with pytest.raises(CudaError, match=r"nms\.cu: the GPU is too old .*expected compute capability 7\.5 or newer, got 7\.0"):
+        compile_kernels("nms.cu", (7, 0), None)
+
+
+def test_a_kernel_that_does_not_compile_is_an_error_with_the_first_line_of_the_log() -> None:
+    with pytest.raises(CudaError) as caught:
+        compile_text("broken.cu", 'extern "C" __global__ void broken()\n{ this is not C; }\n', (9, 0), None)
+    assert str(caught.value).startswith(
+        "broken.cu for sm_90: does not compile (NVRTC_ERROR_COMPILATION, code 6): broken.cu(2): error:"
+    )
+    assert (caught.value.code, caught.value.name) == (6, "NVRTC_ERROR_COMPILATION")
+
+
+def test_compiled_code_is_kept_and_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = compile_kernels("nms.cu", (9, 0), tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").iterdir()
+    assert re.fullmatch(r"nms-sm90-[0-9a-f]{32}\.cubin", kept.name)
+
+    def not_again(*_: Any) -> bytes:
+        raise AssertionError
+
+    monkeypatch.setattr(compiler, "_compile", not_again)
+    assert compile_kernels("nms.cu", (9, 0), tmp_path / "cache") == first
+    with pytest.raises(AssertionError):
+        compile_kernels("nms.cu", (8, 0), tmp_path / "cache")
+    with pytest.raises(AssertionError):
+        compile_text("nms.cu", source_text("nms.cu") + "\n", (9, 0), tmp_path / "cache")
+    monkeypatch.setattr(compiler, "nvrtc_version", lambda: (99, 9))
+    with pytest.raises(AssertionError):
+        compile_kernels("nms.cu", (9, 0), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", None])
+def test_a_damaged_cache_file_is_replaced(tmp_path: Path, damage: bytes | None) -> None:
+    first = compile_kernels("nms.cu", (9, 0), tmp_path)
+    (kept,) = tmp_path.iterdir()
+    data = kept.read_bytes()
+    kept.write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if damage is None else damage)
+    assert compile_kernels("nms.cu", (9, 0), tmp_path) == first
+    assert kept.read_bytes() == data
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert compile_kernels("nms.cu", (9, 0), tmp_path / "file" / "cache").form == "cubin"
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("YOLOSHIP_CACHE", str(tmp_path))
+    assert default_cache_dir() == tmp_path / "kernels"
+    monkeypatch.delenv("YOLOSHIP_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert default_cache_dir() == tmp_path / "yoloship" / "kernels"
