@@ -95,7 +95,8 @@ class Tensor:
 
     def float64(self) -> npt.NDArray[np.float64]:
         """The elements as a contiguous float64 copy that the caller owns."""
-        return np.array(self.numpy(), dtype=np.float64, order="C", copy=True)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is for whoever uses the numbers to find
+            return np.array(self.numpy(), dtype=np.float64, order="C", copy=True)
 
 
 @dataclass(frozen=True, slots=True)

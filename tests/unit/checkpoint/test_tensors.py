@@ -79,6 +79,11 @@ def test_float64_is_a_copy_that_the_caller_owns() -> None:
     assert read.float64() == 0
 
 
+def test_signalling_nans_become_float64_without_a_warning() -> None:
+    read = tensor(forge.tensor(forge.storage("t", 1), (1,), (1,)), {"t": bytes.fromhex("0100a07f")})
+    assert np.isnan(read.float64()).all()
+
+
 def test_two_tensors_of_one_storage_share_it() -> None:
     first = forge.tensor(forge.storage("0", 24), (2,), (1,))
     second = forge.tensor(forge.storage("0", 24), (2,), (1,), offset=2)
