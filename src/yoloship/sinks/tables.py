@@ -23,7 +23,7 @@ def detections_table(found: Detections, title: str) -> str:
     heading = f"{printable(title)}  {width}×{height}"
     if not len(found):
         return f"{heading}: nothing found\n"
-    rows = [("class", "score", "x1", "y1", "x2", "y2")]
+    rows: list[tuple[str, ...]] = [("class", "score", "x1", "y1", "x2", "y2")]
     for detection in list(found)[:MAX_ROWS]:
         corners = (f"{value:.1f}" for value in detection.box_xyxy)
         rows.append((printable(detection.class_name), f"{detection.score:.3f}", *corners))
