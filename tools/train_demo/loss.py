@@ -63,7 +63,9 @@ def _level_loss(head: Tensor, targets: Tensor, anchor: Tensor) -> tuple[Tensor, 
     cell = centre.floor()
     side = torch.where(centre - cell < 0.5, -1.0, 1.0)
     zero = torch.zeros_like(side[:, 0])
-    steps = torch.stack([torch.stack([zero, zero], 1), torch.stack([side[:, 0], zero], 1), torch.stack([zero, side[:, 1]], 1)], 1)
+    steps = torch.stack(
+        [torch.stack([zero, zero], 1), torch.stack([side[:, 0], zero], 1), torch.stack([zero, side[:, 1]], 1)], 1
+    )
     cells = cell[:, None] + steps  # (T, 3, 2)
     inside = ((cells >= 0) & (cells < extent)).all(-1)
     used = fits[:, :, None] & inside[:, None] & (targets[:, 6] > 0.5)[:, None, None]  # (T, A, 3)

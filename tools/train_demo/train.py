@@ -22,12 +22,12 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "src")]
 
 import numpy as np  # noqa: E402 - after the path
 import torch  # noqa: E402
-
 from augment import batch_of  # noqa: E402
 from loss import Losses, detection_loss  # noqa: E402
 from network import DetectionModel  # noqa: E402
 from stream import ScenePool  # noqa: E402
 from wire import save_checkpoint  # noqa: E402
+
 from yoloship.demo.scene import CLASS_NAMES, HELD_OUT_SEED  # noqa: E402
 
 MOMENTUM, WEIGHT_DECAY, CLIP_NORM = 0.937, 5e-4, 10.0
@@ -42,7 +42,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=8.0, help="of training; filling the pool comes before")
-    parser.add_argument("--deadline", type=float, default=None, help="seconds from the start by which all must be saved")
+    parser.add_argument(
+        "--deadline", type=float, default=None, help="seconds from the start by which all must be saved"
+    )
     parser.add_argument("--steps", type=int, default=None, help="end after so many steps instead (for trials)")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--side", type=int, default=640)
@@ -238,7 +240,9 @@ class Run:
             heads = self.average.model(images.contiguous(memory_format=torch.channels_last))
             losses = detection_loss(heads, targets, self.average.model.model[-1].anchors)
             sums += torch.stack(losses[1:]).cpu() * batch / count
-        entry = {"held_out": dict(zip(("box", "objectness", "classes"), (round(v, 5) for v in sums.tolist()), strict=True))}
+        entry = {
+            "held_out": dict(zip(("box", "objectness", "classes"), (round(v, 5) for v in sums.tolist()), strict=True))
+        }
         self.log.append(entry)
         print(json.dumps(entry), flush=True)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import sys
 import types
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-import torch
-
 import network
+import torch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def save_checkpoint(model: torch.nn.Module, path: Path, epoch: int = -1) -> None
         "optimizer": None,
         "opt": None,
         "git": None,
-        "date": "2026-01-01T00:00:00",
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     part = path.with_name(path.name + ".part")
     with _Named():

@@ -184,7 +184,9 @@ def tag(rng: Rng, surface: Surface, kind: Kind) -> None:
         cv2.rectangle(surface.picture, (1, 1), (width - 2, height - 2), paint.vivid(rng), max(1, pad // 2))
     cell = (pad, pad, width - 2 * pad, height - 2 * pad)
     if kind != "barcode" and height > width * 1.15:
-        paint.headline(rng, surface.picture, (pad, height - (height - width), width - 2 * pad, height - width), colours[0])
+        paint.headline(
+            rng, surface.picture, (pad, height - (height - width), width - 2 * pad, height - width), colours[0]
+        )
         cell = (pad, pad, width - 2 * pad, width - 2 * pad)
     # A marker is the coarsest, and so what fits where nothing else does.
     if not print_code(rng, surface, cell, kind, colours) and not print_code(rng, surface, cell, "marker", colours):
@@ -313,7 +315,9 @@ def poster(rng: Rng, surface: Surface) -> None:
     paint.headline(rng, surface.picture, (width // 14, height // 20, width * 6 // 7, height // 5), colour)
     paint.text_block(rng, surface.picture, (width // 14, height // 3, width // 2, height // 4), colour)
     if chance(rng, 0.3):
-        look_alike(rng, surface.picture, (width * 5 // 8, height // 3, width // 3, width // 3), (paint.ink(rng), ground))
+        look_alike(
+            rng, surface.picture, (width * 5 // 8, height // 3, width // 3, width // 3), (paint.ink(rng), ground)
+        )
     _stick(rng, surface, _tag_any, rng.uniform(0.25, 0.6))
     if chance(rng, 0.35):
         _stick(rng, surface, _tag_any, rng.uniform(0.2, 0.4))
@@ -339,9 +343,7 @@ def _stick(rng: Rng, surface: Surface, make: Callable[[Rng, Surface], None], sha
     surface.picture[top:bottom, left:right] = sticker.picture
     for item in sticker.prints:
         x1, y1, x2, y2 = item.rect_xyxy
-        surface.prints.append(
-            Print(item.kind, item.text, (x1 + left, y1 + top, x2 + left, y2 + top), item.module_px)
-        )
+        surface.prints.append(Print(item.kind, item.text, (x1 + left, y1 + top, x2 + left, y2 + top), item.module_px))
 
 
 def look_alike(rng: Rng, picture: Picture, cell: Cell, colours: tuple[Bgr, Bgr]) -> None:
