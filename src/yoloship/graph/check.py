@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from yoloship.errors import GraphError
 from yoloship.graph.file import (
+    all_graphs,
     dtype_name,
     element_count,
     opset,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
     from yoloship.model import ModelInfo
     from yoloship.tensors import TensorSpec
-
-_MAX_NESTING = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def check_onnx(path: Path) -> OnnxFacts:
     """
     data = read_file(path)
     model = parse_onnx(data, str(path))
-    graphs = tuple(_graphs(model.graph))
+    graphs = tuple(all_graphs(model.graph))
     stored = [tensor for graph in graphs for tensor in graph.initializer]
     stored += [entry.t for graph in graphs for node in graph.node for entry in node.attribute if entry.HasField("t")]
     names = {tensor.name for tensor in model.graph.initializer}
@@ -135,18 +134,6 @@ def refuse_for_tensorrt(facts: OnnxFacts) -> None:
             got=_listed(facts.unsigned_quantizers),
             hint="quantize activations and weights to signed INT8, symmetric",
         )
-
-
-def _graphs(graph: onnx.GraphProto, depth: int = 0) -> Iterator[onnx.GraphProto]:
-    yield graph
-    if depth >= _MAX_NESTING:
-        return
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g, depth + 1)
-            for inner in attribute.graphs:
-                yield from _graphs(inner, depth + 1)
 
 
 def _nodes(graphs: tuple[onnx.GraphProto, ...]) -> Iterator[onnx.NodeProto]:

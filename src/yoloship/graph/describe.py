@@ -173,7 +173,7 @@ def _infer(model: onnx.ModelProto, name: str, shape: list[int]) -> dict[str, tup
         return None
     try:
         inferred = shape_inference.infer_shapes(light, data_prop=True)
-    except (RuntimeError, ValueError):  # InferenceError and what its C++ side may throw: then there is no figure
+    except (shape_inference.InferenceError, RuntimeError, ValueError):  # a file that contradicts itself has no figure
         return None
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         tensor_type = value.type.tensor_type

@@ -10,7 +10,7 @@ from yoloship.model import METADATA_KEY, ModelInfo
 from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import onnx
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_ONNX_BYTES = (1 << 31) - 1
 """A protobuf message can be no longer."""
 MAX_METADATA_ENTRIES = 10_000
+MAX_NESTING = 16
+"""Of graphs in nodes in graphs."""
 MAX_EXTENT = 1 << 40
 """Of one axis of a stored tensor."""
 _EXPORT_HINT = "give a file that 'yoloship export' or another exporter wrote"
@@ -86,7 +88,42 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
     missing = [name for name, there in parts if not there]
     if missing:
         raise GraphError("is no ONNX model", subject=subject, got=f"no {' and no '.join(missing)}", hint=_EXPORT_HINT)
+    if not all(isinstance(text, str) for text in _texts(model)):  # protobuf gives bytes where they are no UTF-8
+        raise GraphError("is a damaged ONNX model: a name in it is no text", subject=subject)
     return model
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[object]:
+    """Every text that a reader of models here may look at."""
+    yield from (model.producer_name, model.producer_version)
+    yield from (entry.domain for entry in model.opset_import)
+    for prop in model.metadata_props:
+        yield from (prop.key, prop.value)
+    for graph in all_graphs(model.graph):
+        for value in (*graph.input, *graph.output):
+            yield value.name
+            yield from (axis.dim_param for axis in value.type.tensor_type.shape.dim)
+        for tensor in graph.initializer:
+            yield tensor.name
+            for entry in tensor.external_data:
+                yield from (entry.key, entry.value)
+        for node in graph.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+            for attribute in node.attribute:
+                yield from (attribute.name, attribute.t.name)
+
+
+def all_graphs(graph: onnx.GraphProto, depth: int = 0) -> Iterator[onnx.GraphProto]:
+    """A graph and those that its nodes hold."""
+    yield graph
+    if depth >= MAX_NESTING:
+        return
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from all_graphs(attribute.g, depth + 1)
+            for inner in attribute.graphs:
+                yield from all_graphs(inner, depth + 1)
 
 
 def opset(model: onnx.ModelProto) -> int:

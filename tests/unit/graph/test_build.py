@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -265,9 +266,15 @@ def test_grids_and_anchors_of_the_file_are_never_read() -> None:
 
 
 def test_half_precision_weights_give_a_float32_graph() -> None:
-    hand = two_levels()
-    graph = build_graph(hand, GraphConfig(HW)).graph
+    conv = Maker(9).conv2d(8, 8)
+    weight = conv.parameters["weight"]
+    assert weight is not None
+    halved = weight.numpy().astype(np.float16)
+    half = replace(conv, parameters=MappingProxyType({"weight": tensor(halved, "float16"), "bias": None}))
+    graph = build_graph(around(half, 8, 8), GraphConfig(HW)).graph
     assert {t.data_type for t in graph.initializer} == {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+    written = next(t for t in graph.initializer if t.name == "model.1.weight")
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(written), halved.astype(np.float32))
 
 
 def test_equal_best_classes_give_the_first() -> None:

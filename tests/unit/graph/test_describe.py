@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAKE = Maker()
 HAND = around(MAKE.conv(8, 8, 3), 8, 8)
 SMALL = checkpoint([(MAKE.conv(3, 8, 8, 8, padding=(0, 0)), -1), (MAKE.detect([8], [8]), [-1])])
+GOOD = graph_bytes(build_graph(SMALL, GraphConfig((32, 32))))
 
 
 @pytest.mark.parametrize("input_hw", [(64, 96), None])
@@ -96,13 +97,23 @@ def test_bytes_that_are_no_model_are_refused_in_one_line(data: bytes, words: str
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", [b"images", b"output0", b"model.0.conv.weight", b"names", b"yoloship", b"Conv"])
+def test_a_name_that_is_no_text_is_refused(name: bytes) -> None:
+    with pytest.raises(GraphError, match="a name in it is no text"):
+        describe_onnx(GOOD.replace(name, b"\xff" + name[1:], 1))
+
+
+def test_a_graph_that_contradicts_itself_has_no_figure() -> None:
+    model = build_graph(SMALL, GraphConfig((32, 32)))
+    product = next(node for node in model.graph.node if node.op_type == "Mul")
+    del product.input[1:]
+    assert describe_onnx(graph_bytes(model)).flops is None
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.onnx", tmp_path, tmp_path / "nul\0"):
         with pytest.raises(GraphError):
             describe_onnx(path)
-
-
-GOOD = graph_bytes(build_graph(SMALL, GraphConfig((32, 32))))
 
 
 @settings(max_examples=60, deadline=None)
