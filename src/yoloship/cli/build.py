@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from yoloship.engine import BuildConfig, BuildProgress, BuildStep, Range
     from yoloship.graph import GraphConfig
+    from yoloship.model import NmsConfig
 
 EXAMPLES = (
     "yoloship build best.pt",
@@ -47,6 +49,15 @@ class OutputChoice(str, Enum):
     heads = "heads"
     raw = "raw"
     compact = "compact"
+    nms = "nms"
+
+
+class PrecisionChoice(str, Enum):
+    """What the network's body computes in."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
 
 
 def build(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -68,7 +79,22 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         Input | None, typer.Option(help="From a checkpoint: float (B,3,H,W) RGB 0..1, or image (B,H,W,3) uint8 BGR.")
     ] = None,
     output: Annotated[
-        OutputChoice | None, typer.Option(help="From a checkpoint: heads (undecoded maps), raw (B,N,5+C), or compact.")
+        OutputChoice | None,
+        typer.Option(help="From a checkpoint: undecoded, (B,N,5+C), boxes, or final."),
+    ] = None,
+    precision: Annotated[
+        PrecisionChoice | None,
+        typer.Option(help="From a checkpoint. For int8 and float8 give an ONNX file that was quantized."),
+    ] = None,
+    conf: Annotated[
+        float | None, typer.Option(min=0, max=1, help="With --output nms: drop boxes whose score is not above this.")
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="With --output nms: drop a box whose overlap is above."),
+    ] = None,
+    max_det: Annotated[
+        int | None, typer.Option(min=1, help="With --output nms: keep at most this many boxes a picture.")
     ] = None,
     flavour: Annotated[FlavourChoice | None, typer.Option(help="Which TensorRT. Default: what is installed.")] = None,
     target: Annotated[
@@ -101,8 +127,11 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     source = resolve(model)
     from_checkpoint = is_checkpoint(source)
-    if not from_checkpoint and (input is not None or output is not None):
-        raise typer.BadParameter("--input and --output are for checkpoints; an ONNX file has its own")
+    if not from_checkpoint and (input, output, precision) != (None, None, None):
+        raise typer.BadParameter("--input, --output and --precision are for checkpoints; an ONNX file has its own")
+    suppression = {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det}
+    if output is not OutputChoice.nms and any(value is not None for value in suppression.values()):
+        raise typer.BadParameter("--conf, --iou and --max-det need --output nms")
     batches, sizes = _batch(batch), _sizes(imgsz)
     config = BuildConfig(
         workspace_bytes=_bytes(workspace) if workspace else None,
@@ -112,7 +141,15 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         optimization_level=optimization_level,
         timing_cache=timing_cache,
     )
-    graph = _graph(batches, sizes, input or Input.float, output or OutputChoice.raw) if from_checkpoint else None
+    graph = None
+    if from_checkpoint:
+        graph = replace(
+            _graph(batches, sizes),
+            input_form=(input or Input.float).value,
+            output_form=(output or OutputChoice.raw).value,
+            precision=(precision or PrecisionChoice.float32).value,
+            nms=_suppression(suppression) if output is OutputChoice.nms else None,
+        )
     config = _with_ranges(config, batches, sizes, keep_single=not from_checkpoint)
     path = output_file or (source.with_suffix(".engine") if source == Path(model) else Path(f"{model}.engine"))
     for place in (path, sidecar_path(path)):  # before the work; publishing checks once more
@@ -126,9 +163,16 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     if info is None:
         typer.echo("its form is none that detect knows; other TensorRT programs can run it", err=True)
     where = ", ".join(config.targets) or record.compute_capability or "portable"
-    precision = info.precision if info else "/".join(record.dtypes)
+    computes = info.precision if info else "/".join(record.dtypes)
     size = f"{len(built.plan) / 1e6:.1f} MB"
-    typer.echo(f"{path}: {size}, {precision}, {where}, built by {chosen.title} in {built.elapsed_s:.1f} s")
+    typer.echo(f"{path}: {size}, {computes}, {where}, built by {chosen.title} in {built.elapsed_s:.1f} s")
+
+
+def _suppression(limits: dict[str, float | int | None]) -> NmsConfig:
+    from yoloship.model import NmsConfig
+
+    given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
+    return NmsConfig(**given)
 
 
 def _batch(text: str | None) -> Range | None:
@@ -158,9 +202,7 @@ def _bytes(text: str) -> int:
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[match[2].upper()]
 
 
-def _graph(
-    batches: Range | None, sizes: tuple[Range, Range] | None, input_form: Input, output_form: OutputChoice
-) -> GraphConfig:
+def _graph(batches: Range | None, sizes: tuple[Range, Range] | None) -> GraphConfig:
     """The graph that a checkpoint becomes: what has a range is dynamic, all else is fixed."""
     from yoloship.graph import GraphConfig
 
@@ -169,8 +211,6 @@ def _graph(
     return GraphConfig(
         input_hw=(height.optimum if height else 640, width.optimum if width else 640) if fixed_size else None,
         batch=(batches.optimum if batches else 1) if batches is None or batches.is_single else None,
-        input_form=input_form.value,
-        output_form=output_form.value,
     )
 
 
@@ -178,8 +218,6 @@ def _with_ranges(
     config: BuildConfig, batches: Range | None, sizes: tuple[Range, Range] | None, *, keep_single: bool
 ) -> BuildConfig:
     """Ranges for the profile; a single extent is in the graph already where that was made of a checkpoint."""
-    from dataclasses import replace
-
     if batches is not None and (keep_single or not batches.is_single):
         config = replace(config, batch=batches)
     if sizes is not None and (keep_single or not all(size.is_single for size in sizes)):

@@ -116,6 +116,9 @@ def rebuild_command(record: EngineRecord, engine_name: str) -> str:
         if record.model.precision != "float32":
             words += ["--precision", record.model.precision]
         words += ["--input", record.model.input_form, "--output", record.model.output_form]
+        if (nms := record.model.nms) is not None:
+            words += ["--conf", str(nms.score_threshold), "--iou", str(nms.iou_threshold)]
+            words += ["--max-det", str(nms.max_detections)]
         height, width = record.model.input_hw
         if height is not None and width is not None:
             words += ["--imgsz", f"{height}x{width}"]

@@ -159,7 +159,7 @@ def check_targets(targets: tuple[Target, ...], dtypes: frozenset[str], *, subjec
 def _spec(tensor: Any) -> TensorSpec:
     axes: list[Axis] = []
     for index, extent in enumerate(tuple(tensor.shape)):
-        axes.append(extent if extent >= 0 else tensor.get_dimension_name(index) or f"axis{index}")
+        axes.append(extent if extent >= 0 else tensor.get_dimension_name(index) or f"{tensor.name}_axis{index}")
     name = tensor.dtype.name
     dtype = _DTYPES.get(name)
     if dtype is None:

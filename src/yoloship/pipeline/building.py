@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from yoloship.engine import BuildProgress, BuiltEngine, Flavour
     from yoloship.graph import GraphConfig
     from yoloship.model import ModelInfo
+    from yoloship.tensors import TensorSpec
 
 _CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
 
@@ -33,11 +34,13 @@ class BuildSource:
     Attributes:
         onnx: The file.
         sha256: Of its bytes.
+        outputs: As the file has them; TensorRT forgets the names of their dynamic axes.
         info: What the pipeline must know; None where the graph is of a form that it cannot use.
     """
 
     onnx: Path
     sha256: str
+    outputs: tuple[TensorSpec, ...]
     info: ModelInfo | None
 
 
@@ -74,7 +77,7 @@ def build_source(path: Path, graph: GraphConfig | None = None) -> Iterator[Build
     if not is_checkpoint(path):
         facts = check_onnx(path)
         refuse_for_tensorrt(facts)
-        yield BuildSource(path, facts.sha256, facts.info or _recognised(path))
+        yield BuildSource(path, facts.sha256, facts.outputs, facts.info or _recognised(path))
         return
 
     from yoloship.checkpoint import read_checkpoint
@@ -86,7 +89,7 @@ def build_source(path: Path, graph: GraphConfig | None = None) -> Iterator[Build
         onnx.write_bytes(data)
         facts = check_onnx(onnx)
         refuse_for_tensorrt(facts)
-        yield BuildSource(onnx, facts.sha256, facts.info)
+        yield BuildSource(onnx, facts.sha256, facts.outputs, facts.info)
 
 
 def build(
@@ -117,8 +120,7 @@ def build(
     """
     flavour = flavour or open_flavour()
     with build_source(path, graph) as source:
-        built = build_engine(source.onnx, config, flavour=flavour, info=source.info, progress=progress)
-        return built, source.info
+        return _build(source, config, flavour, progress), source.info
 
 
 def engine_for(
@@ -149,10 +151,25 @@ def engine_for(
         key = EngineKey.of(source.sha256, config, flavour, device.sm if device else None)
 
         def make() -> tuple[BuiltEngine, ModelInfo | None]:
-            built = build_engine(source.onnx, config, flavour=flavour, info=source.info, progress=progress)
-            return built, source.info
+            return _build(source, config, flavour, progress), source.info
 
         return cached_engine(cache_folder() / "engines", key, make, waiting=waiting)
+
+
+def _build(
+    source: BuildSource, config: BuildConfig | None, flavour: Flavour, progress: BuildProgress | None
+) -> BuiltEngine:
+    built = build_engine(source.onnx, config, flavour=flavour, info=source.info, progress=progress)
+    named = {spec.name: spec for spec in source.outputs}
+    return replace(built, outputs=tuple(_with_names(spec, named.get(spec.name)) for spec in built.outputs))
+
+
+def _with_names(spec: TensorSpec, named: TensorSpec | None) -> TensorSpec:
+    """TensorRT's shape, with the file's names on dynamic axes."""
+    if named is None or len(named.shape) != len(spec.shape):
+        return spec
+    pairs = zip(spec.shape, named.shape, strict=True)
+    return replace(spec, shape=tuple(b if isinstance(a, str) and isinstance(b, str) else a for a, b in pairs))
 
 
 def _recognised(path: Path) -> ModelInfo | None:

@@ -9,7 +9,8 @@ import pytest
 
 from _cli import run
 from _networks import float_network, require_rtx
-from yoloship.engine import Range, read_engine, sidecar_path
+from _shared import TRAINED, listed, require
+from yoloship.engine import Range, read_engine, rebuild_command, sidecar_path
 
 
 @pytest.fixture
@@ -60,8 +61,6 @@ def test_one_number_is_a_range_too_where_the_graph_is_dynamic(dynamic: Path, tmp
 
 
 def test_the_command_in_a_refusal_rebuilds_the_same_engine(dynamic: Path, tmp_path: Path) -> None:
-    from yoloship.engine import rebuild_command
-
     out = tmp_path / "out.engine"
     options = ["--batch", "1:2:4", "--imgsz", "32:64:96", "--target", "8.9", "--workspace", "1GB"]
     assert run("build", dynamic, "-o", out, *options).code == 0
@@ -96,7 +95,16 @@ def test_an_option_that_cannot_be_is_an_error_and_leaves_nothing(small: Path, op
     assert [path.name for path in small.parent.iterdir()] == ["small.onnx"]
 
 
-@pytest.mark.parametrize("options", [["--workspace", "much"], ["--imgsz", "big"], ["--input", "float"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--workspace", "much"],
+        ["--imgsz", "big"],
+        ["--input", "float"],
+        ["--precision", "float16"],
+        ["--conf", "0.5"],
+    ],
+)
 def test_an_option_of_the_wrong_form_is_a_usage_error(small: Path, options: list[str]) -> None:
     assert run("build", small, *options).code == 2
 
@@ -161,3 +169,21 @@ def test_a_truncated_engine_is_refused(small: Path) -> None:
     engine = small.with_suffix(".engine")
     engine.write_bytes(engine.read_bytes()[:-10])
     assert "is truncated" in run("inspect", engine).error
+
+
+def test_a_checkpoint_becomes_the_engine_that_was_ordered_and_its_record_rebuilds_it(tmp_path: Path) -> None:
+    require_rtx()
+    checkpoint = tmp_path / "best.pt"
+    shutil.copy(require(listed(TRAINED, "*.pt")[0]), checkpoint)
+    options = ["--precision", "float16", "--input", "image", "--output", "nms", "--conf", "0.4", "--max-det", "50"]
+    ran = run("build", checkpoint, *options, "--imgsz", "320", "--batch", "2")
+    assert ran.code == 0, ran
+    engine = read_engine(tmp_path / "best.engine")
+    assert engine.info is not None
+    assert engine.info.nms is not None
+    assert (engine.info.precision, engine.info.input_form, engine.info.batch) == ("float16", "image", 2)
+    assert (engine.info.nms.score_threshold, engine.info.nms.max_detections) == (0.4, 50)
+    assert engine.record is not None
+    words = rebuild_command(engine.record, str(tmp_path / "again.engine")).split()
+    assert run(*[str(checkpoint) if word == "best.pt" else word for word in words[1:]]).code == 0
+    assert read_engine(tmp_path / "again.engine").info == engine.info

@@ -120,7 +120,19 @@ def test_the_bindings_know_each_target(rtx: Flavour, target: str) -> None:
 
 def test_every_call_on_a_tensorrt_object_stands_in_the_tables_above() -> None:
     """A call is told by the variable that it is made on; those names are used for nothing else."""
-    objects = {"builder", "network", "settings", "parser", "layer", "tensor", "profile", "error", "runtime", "engine", "inspector"}
+    objects = {
+        "builder",
+        "network",
+        "settings",
+        "parser",
+        "layer",
+        "tensor",
+        "profile",
+        "error",
+        "runtime",
+        "engine",
+        "inspector",
+    }
     known = {path.split(".")[1] for path in (*CALLS, *PROPERTIES)}
     used = set()
     for name in ("build.py", "network.py", "options.py", "inspect.py"):

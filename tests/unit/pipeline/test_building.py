@@ -13,6 +13,7 @@ from yoloship.checkpoint import read_checkpoint
 from yoloship.engine import BuildConfig, InputProfile, Range, open_flavour, read_engine, write_engine
 from yoloship.errors import CheckpointError, GraphError, InputError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
+from yoloship.graph.config import FloatPrecision
 from yoloship.model import OutputForm
 from yoloship.pipeline import building
 from yoloship.tensors import TensorSpec
@@ -21,10 +22,11 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "raw": ("output0",),
     "heads": ("head0", "head1", "head2"),
     "compact": ("boxes_xyxy", "scores", "class_ids"),
+    "nms": ("boxes_xyxy", "scores", "class_ids", "count"),
 }
 
 
-@pytest.mark.parametrize("output_form", ["raw", "heads", "compact"])
+@pytest.mark.parametrize("output_form", list(OUTPUTS))
 @pytest.mark.parametrize("path", listed(TRAINED, "*.pt"), ids=lambda path: path.stem)
 def test_a_trained_checkpoint_becomes_a_static_engine(path: Path, output_form: OutputForm, tmp_path: Path) -> None:
     require_rtx()
@@ -39,7 +41,7 @@ def test_a_trained_checkpoint_becomes_a_static_engine(path: Path, output_form: O
     assert info.class_names == read_checkpoint(path).class_names
 
 
-@pytest.mark.parametrize("output_form", ["raw", "heads", "compact"])
+@pytest.mark.parametrize("output_form", list(OUTPUTS))
 @pytest.mark.parametrize("path", listed(TRAINED, "*.pt"), ids=lambda path: path.stem)
 def test_a_trained_checkpoint_becomes_an_engine_of_dynamic_batch(path: Path, output_form: OutputForm) -> None:
     require_rtx()
@@ -48,8 +50,25 @@ def test_a_trained_checkpoint_becomes_an_engine_of_dynamic_batch(path: Path, out
     shapes = ((1, 640, 640, 3), (4, 640, 640, 3), (8, 640, 640, 3))
     assert built.profiles == (InputProfile("images", *shapes),)
     assert built.inputs[0].dtype == "uint8"
+    assert {spec.shape[0] for spec in (*built.inputs, *built.outputs)} == {"batch"}
     assert info is not None
     assert info.batch is None
+
+
+@pytest.mark.parametrize("output_form", ["heads", "nms"])
+@pytest.mark.parametrize("batch", [1, None])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_half_precision_is_inside_the_engine_and_not_at_its_edges(
+    precision: FloatPrecision, batch: int | None, output_form: OutputForm
+) -> None:
+    require_rtx()
+    graph = GraphConfig(batch=batch, output_form=output_form, precision=precision)
+    config = BuildConfig(batch=None if batch else Range(1, 2, 4))
+    built, info = building.build(require(listed(TRAINED, "*.pt")[0]), config, graph=graph)
+    assert info is not None
+    assert info.precision == precision
+    assert precision in built.dtypes
+    assert {spec.dtype for spec in (*built.inputs, *built.outputs)} <= {"float32", "int32"}
 
 
 def test_a_checkpoint_becomes_an_engine_of_dynamic_size() -> None:
