@@ -89,6 +89,21 @@ def test_nearly_all_faint_detections_agree_too(model: str, picture: str) -> None
     assert matches(found, want, 0.99) >= 0.99 * len(want)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_standard_file_without_our_record_gives_the_same(model: str) -> None:
+    """As another exporter would write it: recognised by its form and by the metadata that the field shares."""
+    graph = build_graph(read_checkpoint(require(TRAINED / f"{model}.pt")), GraphConfig())
+    foreign = [entry for entry in graph.metadata_props if not entry.key.startswith("yoloship")]
+    del graph.metadata_props[:]
+    graph.metadata_props.extend(foreign)
+    with Detector(OnnxRuntimeSession.open(graph_bytes(graph))) as found:
+        ours = detector(model, "float", "raw")
+        assert found.names == ours.names
+        assert found.info.strides == ours.info.strides
+        for picture in PICTURES:
+            assert found(require(PHOTOS / picture)) == ours(require(PHOTOS / picture))
+
+
 def test_class_names_are_those_of_the_checkpoint() -> None:
     for model in MODELS:
         assert list(detector(model, "image", "heads").names) == reference()[model]["names"]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,6 +79,14 @@ def test_both_tunings_give_the_same_boxes(checkpoint: Path) -> None:
             want = one(outcome.source)
             np.testing.assert_allclose(outcome.unwrap().boxes_xyxy, want.boxes_xyxy, atol=1e-3)
             np.testing.assert_allclose(outcome.unwrap().scores, want.scores, atol=1e-6)
+
+
+def test_many_threads_get_what_one_gets(checkpoint: Path) -> None:
+    rng = np.random.default_rng(1)
+    pictures = [rng.integers(0, 256, (rng.integers(20, 200), 99, 3), dtype=np.uint8) for _ in range(12)]
+    with load(checkpoint, imgsz=64) as detector, ThreadPoolExecutor(6) as pool:
+        one_by_one = [detector(picture) for picture in pictures]
+        assert list(pool.map(detector, pictures * 4)) == one_by_one * 4
 
 
 @pytest.mark.parametrize(
