@@ -61,7 +61,7 @@ class NmsConfig:
     score_threshold: float = 0.25
     iou_threshold: float = 0.45
     max_detections: int = 300
-    candidates: int = 300
+    candidates: int = 512
     iterations: int = 16
     class_agnostic: bool = False
 

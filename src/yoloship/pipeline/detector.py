@@ -77,7 +77,8 @@ class Detector:
     ) -> None:
         self._session = session
         self._info = recognise(session, subject) if info is None else info
-        self._options = options or DetectOptions()
+        self._options = options or DetectOptions.of(self._info.nms)
+        self._subject = subject
         self._shape_mode = shape_mode
         self._limit_hw = _canvas(self._info, imgsz, shape_mode, subject)
         if parallel_runs < 1:
@@ -186,7 +187,7 @@ class Detector:
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
         """Where a picture of this size lies on the model's canvas."""
         if self._shape_mode == "rect":
-            return Letterbox.rect(image_hw, self._limit_hw, max(self._info.strides))
+            return Letterbox.rect(image_hw, self._limit_hw, self._info.size_multiple)
         return Letterbox.fixed(image_hw, self._limit_hw)
 
     def close(self) -> None:
@@ -207,7 +208,9 @@ class Detector:
         return f"Detector({len(self.names)} classes, {height}×{width} {self._shape_mode}, {self._session.name})"
 
     def _wanted(self, options: DetectOptions) -> npt.NDArray[np.int32] | None:
-        """The class ids to keep; None keeps all."""
+        """The class ids to keep; None keeps all. Options that the model cannot serve are refused here."""
+        if self._info.nms is not None:
+            options.check_against(self._info.nms, self._subject)
         return None if options.classes is None else np.array(class_ids_of(options.classes, self.names), np.int32)
 
     def _runs(self, letterboxes: Sequence[Letterbox]) -> Iterator[list[int]]:
@@ -284,7 +287,7 @@ def _canvas(info: ModelInfo, imgsz: tuple[int, int] | None, shape_mode: ShapeMod
                 got=f"{wanted[0]}×{wanted[1]}",
                 hint="leave the size out, or export the model at that size",
             )
-    stride = max(info.strides)
+    stride = info.size_multiple
     if any(side < stride or side % stride for side in wanted):
         raise InputError(
             "the size is no multiple of the model's stride",
@@ -302,7 +305,11 @@ def _finish(
     wanted: npt.NDArray[np.int32] | None,
     names: tuple[str, ...],
 ) -> Detections:
-    """Suppress, go back to the picture, clip."""
+    """Suppress, go back to the picture, clip.
+
+    Where the graph has suppressed already this changes nothing, but where its iterations did not suffice: what it gives
+    then is a superset, and suppressing it once more gives the exact result.
+    """
     if wanted is not None:
         candidates = candidates.take(np.isin(candidates.class_ids, wanted))
     if len(candidates) > MAX_CANDIDATES:

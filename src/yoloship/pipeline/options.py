@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from yoloship.model import NmsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +48,36 @@ class DetectOptions:
             ):
                 raise InputError("wrong type", subject="classes", expected="a tuple of ids or names", got=repr(classes))
             object.__setattr__(self, "classes", tuple(classes))
+
+    @classmethod
+    def of(cls, nms: NmsConfig | None) -> DetectOptions:
+        """What is kept where nothing is said: the defaults, or what a graph has baked in."""
+        if nms is None:
+            return cls()
+        return cls(nms.score_threshold, nms.iou_threshold, nms.max_detections, None, nms.class_agnostic)
+
+    def check_against(self, nms: NmsConfig, subject: str) -> None:
+        """Refuse what a graph with suppression inside cannot give any more.
+
+        Args:
+            nms: What is baked into it.
+            subject: The model's name, for messages.
+
+        Raises:
+            InputError: a threshold or a limit asks for boxes that it has dropped, or for another suppression.
+        """
+        for name, holds, expected in (
+            ("score_threshold", self.score_threshold >= nms.score_threshold, f"{nms.score_threshold:g} or more"),
+            ("iou_threshold", self.iou_threshold == nms.iou_threshold, f"{nms.iou_threshold:g}"),
+            ("max_detections", self.max_detections <= nms.max_detections, f"{nms.max_detections} or less"),
+            ("class_agnostic", self.class_agnostic == nms.class_agnostic, f"{nms.class_agnostic}"),
+            ("classes", self.classes is None or not nms.class_agnostic, "None: boxes of all classes have met already"),
+        ):
+            if not holds:
+                raise InputError(
+                    f"its graph has suppressed already, with another {name}",
+                    subject=subject,
+                    expected=expected,
+                    got=f"{getattr(self, name)}",
+                    hint="ask for that, or export it with another output form",
+                )

@@ -71,7 +71,7 @@ def _check_record(session: Session, info: ModelInfo, subject: str) -> None:
             got="; ".join(map(str, session.inputs)),
             hint="export it again with yoloship",
         )
-    count = {"heads": len(info.strides), "raw": 1, "compact": 3}.get(info.output_form)
+    count = {"heads": len(info.strides), "raw": 1, "compact": 3, "nms": 5}.get(info.output_form)
     if count is not None and len(session.outputs) != count:
         raise SessionError(
             f"the model's record says {info.output_form!r}", subject=subject, expected=f"{count} outputs",

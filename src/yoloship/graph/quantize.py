@@ -1,0 +1,241 @@
+"""INT8 and FP8 written into a graph: pairs of QuantizeLinear and DequantizeLinear around convolutions.
+
+The form is the one that TensorRT 10, 11 and RTX take: signed and symmetric (zero points 0), a scale for each activation
+and one for each output channel of weights, biases in float32, the head's last convolutions left alone. Weights are
+stored quantized. What lies between the pairs is float32; a runtime fuses them into integer kernels, or computes what
+they mean.
+
+Source: shared notes on TensorRT, "Q/DQ"; ONNX operators QuantizeLinear and DequantizeLinear; NVIDIA TensorRT
+documentation, "Working with Quantized Types": quantize the inputs of weighted operators.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from yoloship.errors import GraphError
+from yoloship.graph.narrow import FLOAT8_MAX, float8_bits
+from yoloship.graph.precision import KEPT_KEY, at_opset, record
+from yoloship.graph.search import FLOAT, body, element_types, last_heavy
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import numpy.typing as npt
+    import onnx
+
+QuantizedPrecision: TypeAlias = Literal["int8", "float8"]
+Placement: TypeAlias = Literal["inputs", "both_ends"]
+"""``inputs``: before each convolution, as NVIDIA advises; activations that follow one another stay in float between.
+``both_ends``: behind each as well, which is what ONNX Runtime needs to compute in integers, and costs accuracy."""
+
+INT8_MAX: Final = 127
+FLOAT8_OPSET: Final = 19
+"""The first that has E4M3FN in QuantizeLinear."""
+_PER_CHANNEL_OPSET: Final = 13
+_INT8, _FLOAT8 = 3, 17
+"""onnx.TensorProto.INT8, FLOAT8E4M3FN"""
+_MODULE = re.compile(r"model\.\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A convolution that can be quantized.
+
+    Attributes:
+        name: Of its node.
+        module: Which it belongs to: ``model.4``; its own name in graphs that do not say.
+        activation: The value it takes.
+        weight: Its stored weight.
+        output: The value it gives.
+    """
+
+    name: str
+    module: str
+    activation: str
+    weight: str
+    output: str
+
+
+def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
+    """Convolutions that can be quantized, in the graph's order: all with stored float32 weights but the last ones.
+
+    Raises:
+        GraphError: there is none, or the graph is quantized already.
+    """
+    if any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in model.graph.node):
+        raise GraphError("is quantized already", subject=model.graph.name[:60], expected="a float32 graph")
+    types = element_types(model)
+    stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type == FLOAT}
+    last = last_heavy(model, types)
+    found = []
+    for place in body(model, types):
+        node = model.graph.node[place]
+        if node.op_type == "Conv" and place not in last and node.input[1] in stored:
+            module = _MODULE.search(node.name)
+            name = node.name or node.output[0]
+            found.append(Layer(name, module.group() if module else name, node.input[0], node.input[1], node.output[0]))
+    if not found:
+        raise GraphError("has no float32 convolution that could be quantized", subject=model.graph.name[:60])
+    return tuple(found)
+
+
+def values_to_watch(found: Collection[Layer], placement: Placement) -> tuple[str, ...]:
+    """The activations whose ranges `quantize` needs."""
+    names = {layer.activation: None for layer in found}
+    if placement == "both_ends":
+        names.update({layer.output: None for layer in found})
+    return tuple(names)
+
+
+def quantize(
+    model: onnx.ModelProto,
+    ranges: Mapping[str, float],
+    precision: QuantizedPrecision = "int8",
+    *,
+    placement: Placement = "inputs",
+    keep: Collection[str] = (),
+) -> onnx.ModelProto:
+    """Write a graph's convolutions in INT8 or FP8.
+
+    Args:
+        model: float32; weights inside the file. Not changed.
+        ranges: The magnitude that each activation reaches; see `yoloship.graph.calibrate`.
+        precision: What convolutions shall compute in.
+        placement: Where the pairs go.
+        keep: Names of layers that stay float32.
+
+    Returns:
+        A new model with the same inputs and outputs. FP8 raises the operator set to 19.
+
+    Raises:
+        GraphError: nothing can be quantized, a range is missing, or an argument is none of its choices.
+    """
+    from onnx import ModelProto
+
+    for name, value, choices in (
+        ("precision", precision, get_args(QuantizedPrecision)),
+        ("placement", placement, get_args(Placement)),
+    ):
+        if value not in choices:
+            raise GraphError("no such choice", subject=name, expected=" or ".join(choices), got=repr(value))
+    every = layers(model)
+    kept = set(keep)
+    if unknown := sorted(kept - {layer.name for layer in every}):
+        raise GraphError("has no such layer to keep", subject=model.graph.name[:60], got=", ".join(unknown)[:80])
+    chosen = {layer.output: layer for layer in every if layer.name not in kept}
+    if missing := [name for name in values_to_watch(chosen.values(), placement) if name not in ranges]:
+        raise GraphError("an activation has not been calibrated", subject=missing[0][:80])
+    quantized = ModelProto()
+    quantized.CopyFrom(model)
+    quantized = at_opset(quantized, FLOAT8_OPSET if precision == "float8" else _PER_CHANNEL_OPSET)
+    _Writer(quantized, ranges, precision).write(chosen, placement)
+    record(quantized, precision, {KEPT_KEY: json.dumps(sorted(kept))} if kept else {})
+    return quantized
+
+
+class _Writer:
+    """Puts the pairs into one graph, in place."""
+
+    def __init__(self, model: onnx.ModelProto, ranges: Mapping[str, float], precision: QuantizedPrecision) -> None:
+        self._graph = model.graph
+        self._ranges = ranges
+        self._precision: QuantizedPrecision = precision
+        self._nodes: list[onnx.NodeProto] = []
+        self._pairs: dict[str, str] = {}
+
+    def write(self, chosen: Mapping[str, Layer], placement: Placement) -> None:
+        from onnx import NodeProto
+
+        stored = {tensor.name: tensor for tensor in self._graph.initializer}
+        for node in self._graph.node:
+            layer = chosen.get(node.output[0]) if node.output else None
+            changed = NodeProto()
+            changed.CopyFrom(node)
+            if layer is not None:
+                changed.input[0] = self._activation(layer.activation)
+                changed.input[1] = self._weight(stored[layer.weight])
+                if placement == "both_ends":
+                    changed.output[0] = f"{layer.output}.float"
+            self._nodes.append(changed)
+            if layer is not None and placement == "both_ends":
+                self._pair(changed.output[0], layer.output, layer.output)
+        del self._graph.node[:]
+        self._graph.node.extend(self._nodes)
+        used = {name for node in self._graph.node for name in node.input}
+        left = [tensor for tensor in self._graph.initializer if tensor.name in used]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(left)
+        del self._graph.value_info[:]
+
+    def _activation(self, name: str) -> str:
+        """A value after a pair; one for all that take it."""
+        if name not in self._pairs:
+            self._pairs[name] = f"{name}.{self._precision}"
+            self._pair(name, self._pairs[name], name)
+        return self._pairs[name]
+
+    def _pair(self, source: str, target: str, ranged: str) -> None:
+        scale = np.float32(self._scale(self._ranges[ranged]))
+        names = [self._store(f"{target}.scale", scale), self._zero(f"{target}.zero", ())]
+        self._node("QuantizeLinear", f"{target}.quantize", [source, *names], f"{target}.codes")
+        self._node("DequantizeLinear", f"{target}.dequantize", [f"{target}.codes", *names], target)
+
+    def _weight(self, tensor: onnx.TensorProto) -> str:
+        """A weight stored in codes, with a scale for each output channel."""
+        from onnx import numpy_helper
+
+        target = f"{tensor.name}.{self._precision}"
+        if target not in self._pairs:
+            values = numpy_helper.to_array(tensor).astype(np.float32)
+            largest = np.abs(values).reshape(len(values), -1).max(axis=1)
+            scales = np.array([self._scale(value) for value in largest], np.float32)
+            codes = values / scales.reshape(-1, *[1] * (values.ndim - 1))
+            names = [
+                self._codes(f"{target}.codes", codes),
+                self._store(f"{target}.scale", scales),
+                self._zero(f"{target}.zero", scales.shape),
+            ]
+            self._node("DequantizeLinear", f"{target}.dequantize", names, target, axis=0)
+            self._pairs[target] = target
+        return target
+
+    def _scale(self, magnitude: float) -> float:
+        """Never 0, and never so small that dividing by it overflows: what is all zeros stays that with any scale."""
+        largest = INT8_MAX if self._precision == "int8" else FLOAT8_MAX
+        return float(magnitude) / largest if magnitude > 1e-30 else 1.0
+
+    def _codes(self, name: str, values: npt.NDArray[np.float32]) -> str:
+        from onnx import TensorProto, numpy_helper
+
+        if self._precision == "int8":
+            codes = np.clip(np.rint(values), -INT8_MAX, INT8_MAX).astype(np.int8)
+            self._graph.initializer.append(numpy_helper.from_array(codes, name))
+        else:
+            raw = float8_bits(values).tobytes()
+            self._graph.initializer.append(TensorProto(name=name, dims=values.shape, data_type=_FLOAT8, raw_data=raw))
+        return name
+
+    def _zero(self, name: str, shape: tuple[int, ...]) -> str:
+        from onnx import TensorProto
+
+        element = _INT8 if self._precision == "int8" else _FLOAT8
+        raw = bytes(int(np.prod(shape, dtype=np.int64)))
+        self._graph.initializer.append(TensorProto(name=name, dims=shape, data_type=element, raw_data=raw))
+        return name
+
+    def _store(self, name: str, values: npt.ArrayLike) -> str:
+        from onnx import numpy_helper
+
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
+        return name
+
+    def _node(self, op: str, name: str, inputs: list[str], output: str, **attributes: int) -> None:
+        from onnx import helper
+
+        self._nodes.append(helper.make_node(op, inputs, [output], name, **attributes))
