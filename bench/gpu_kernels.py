@@ -30,6 +30,7 @@ from yoloship.cuda.postprocess import (
     HeadLevel,
     Heads,
     Raw,
+    ScoreFilter,
     Suppression,
     Workspace,
     launch_decode,
@@ -43,6 +44,8 @@ from yoloship.pipeline.letterbox import Letterbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from yoloship.cuda.catalogue import Launchable
 
 STRIDES = (8, 16, 32)
 ANCHORS = (
@@ -118,6 +121,31 @@ class Bench:
         print(f"{name:58s} {middle:10.2f} µs  ({low:.2f} to {high:.2f}){rate}", flush=True)
 
 
+def frame_on_device(
+    bench: Bench, rng: np.random.Generator, box: Letterbox, pixel_format: PixelFormat
+) -> FrameDescriptor:
+    height, width = box.image_hw
+    place = (box.resized_hw, (box.top, box.left))
+    if pixel_format == "nv12":
+        luma = bench.put(rng.integers(0, 256, (height, width), dtype=np.uint8))
+        chroma = bench.put(rng.integers(0, 256, (height // 2, width), dtype=np.uint8))
+        return FrameDescriptor(luma, width, box.image_hw, *place, "nv12", chroma, width)
+    data = bench.put(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return FrameDescriptor(data, 3 * width, box.image_hw, *place, pixel_format)
+
+
+class Only(dict[str, "Launchable"]):
+    """The kernels, of which all but one do nothing."""
+
+    def __init__(self, bench: Bench, entry: str) -> None:
+        super().__init__({name: Nothing() for name in bench.kernels} | {entry: bench.kernels[entry]})
+
+
+class Nothing:
+    def launch(self, *_: object) -> None:
+        pass
+
+
 def letterboxes(bench: Bench, side: int, batches: tuple[int, ...], big: bool) -> None:
     rng = np.random.default_rng(0)
     cases: list[tuple[tuple[int, int], PixelFormat, Interpolation]] = [((1080, 810), "bgr", "bilinear")]
@@ -132,15 +160,9 @@ def letterboxes(bench: Bench, side: int, batches: tuple[int, ...], big: bool) ->
     for hw, pixel_format, interpolation in cases:
         height, width = hw
         box = Letterbox.fixed(hw, (side, side))
-        place = (box.resized_hw, (box.top, box.left))
         for batch in batches:
-            if pixel_format == "nv12":
-                luma = bench.put(rng.integers(0, 256, hw, dtype=np.uint8))
-                chroma = bench.put(rng.integers(0, 256, (height // 2, width), dtype=np.uint8))
-                frame = FrameDescriptor(luma, width, hw, *place, "nv12", chroma, width)
-            else:
-                frame = FrameDescriptor(bench.put(rng.integers(0, 256, (*hw, 3), dtype=np.uint8)), 3 * width, hw, *place)
-            table = bench.put(pack_frames([frame] * batch, (side, side)))
+            frames = [frame_on_device(bench, rng, box, pixel_format) for _ in range(batch)]
+            table = bench.put(pack_frames(frames, (side, side)))
             for form in forms if hw == (1080, 810) else forms[:1]:
                 canvas = Canvas(bench.empty(batch * 3 * side * side * 4), batch, (side, side), form)
                 bench.device_time(
@@ -202,7 +224,7 @@ def postprocess(bench: Bench, side: int, batches: tuple[int, ...], crowds: tuple
 
                 def decode(output: Heads | Raw = output, workspace: Workspace = workspace) -> None:
                     reset(workspace)
-                    launch_decode(bench.kernels, bench.stream, output, CLASSES, 0.25, workspace)
+                    launch_decode(bench.kernels, bench.stream, output, ScoreFilter(CLASSES), workspace)
 
                 bench.device_time(f"reset and decode {name} {label}", decode)
 
@@ -210,6 +232,17 @@ def postprocess(bench: Bench, side: int, batches: tuple[int, ...], crowds: tuple
                 launch_nms(bench.kernels, bench.stream, workspace, suppression, table, results)
 
             bench.device_time(f"nms {label}", suppress)
+            for entry in ("nms_select", "nms_matrix", "nms_reduce"):
+
+                def one(
+                    only: Only = Only(bench, entry),
+                    workspace: Workspace = workspace,
+                    results: int = results,
+                    table: int = table,
+                ) -> None:
+                    launch_nms(only, bench.stream, workspace, suppression, table, results)
+
+                bench.device_time(f"{entry} {label}", one)
             found = np.zeros(batch, dtype)
             download(bench.stream, found, results)
             bench.stream.sync()
@@ -268,7 +301,7 @@ def end_to_end(bench: Bench, side: int, passing: int) -> None:
         upload(bench.stream, target, staging)
         launch_letterbox(bench.kernels, bench.stream, target, canvas)
         fill_words(bench.stream, workspace.part("counts"), 0, 1)
-        launch_decode(bench.kernels, bench.stream, output, CLASSES, 0.25, workspace)
+        launch_decode(bench.kernels, bench.stream, output, ScoreFilter(CLASSES), workspace)
         launch_nms(bench.kernels, bench.stream, workspace, suppression, target, results)
         download(bench.stream, record, results)
 

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,11 @@ from _shared import IN_CI
 from yoloship.cuda.catalogue import HEADER, KERNELS, SOURCES, Argument, Extent, KernelSpec, source_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
+
+    from yoloship.cuda.catalogue import Launchable
 
 _SHIM = Path(__file__).parent / "unit" / "cuda" / "emulator.hpp"
 _DRIVER = _SHIM.with_name("stand_in_driver.cpp")
@@ -75,7 +76,7 @@ class EmulatedKernel:
         self._seeds = seeds
 
     def launch(self, stream: object, grid: Extent, block: Extent, *arguments: Argument) -> None:
-        assert all(1 <= extent for extent in (*grid, *block))
+        assert all(extent >= 1 for extent in (*grid, *block))
         assert grid[1] < 65_536
         assert grid[2] < 65_536
         assert block[0] * block[1] * block[2] <= 1024
@@ -86,23 +87,14 @@ class EmulatedKernel:
         assert status == 0, f"{self._spec.entry}: some threads wait at a barrier that others never reach"
 
 
-class EmulatedRig(Mapping[str, EmulatedKernel]):
-    """Stands for a device in kernel tests: its kernels, and its memory, which is the host's."""
+class EmulatedRig:
+    """Stands for a device in kernel tests: kernels, and memory, which is the host's. See `_cuda_contract.Rig`."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         seeds = iter(np.random.default_rng().integers(0, 2**31, 100_000).tolist())
-        self._kernels = {spec.entry: EmulatedKernel(library, spec, seeds) for spec in KERNELS}
-        self._memory: list[npt.NDArray[np.uint8]] = []
+        self.kernels: Mapping[str, Launchable] = {spec.entry: EmulatedKernel(library, spec, seeds) for spec in KERNELS}
         self.stream: Any = None
-
-    def __getitem__(self, entry: str) -> EmulatedKernel:
-        return self._kernels[entry]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._kernels)
-
-    def __len__(self) -> int:
-        return len(self._kernels)
+        self._memory: list[npt.NDArray[np.uint8]] = []
 
     def put(self, array: npt.NDArray[Any]) -> int:
         """Copy an array to the device; its address."""
@@ -130,7 +122,11 @@ class EmulatedRig(Mapping[str, EmulatedKernel]):
 
 def _entry(spec: KernelSpec) -> str:
     """A C function that launches a kernel with arguments as cuLaunchKernel takes them."""
-    forms = {"pointer": "emulator::Pointer{*(void**)args[%d]}", "int32": "*(int*)args[%d]", "float32": "*(float*)args[%d]"}
+    forms = {
+        "pointer": "emulator::Pointer{*(void**)args[%d]}",
+        "int32": "*(int*)args[%d]",
+        "float32": "*(float*)args[%d]",
+    }
     values = "".join(f"    const auto a{i} = {forms[kind] % i};\n" for i, kind in enumerate(spec.parameters))
     names = ", ".join(f"a{i}" for i in range(len(spec.parameters)))
     fibers = "true" if _BARRIER.search(source_text(spec.source)) else "false"

@@ -12,6 +12,7 @@ from yoloship.cuda.graph import Graph
 from yoloship.cuda.letterbox import Canvas, launch_letterbox
 from yoloship.cuda.postprocess import (
     Raw,
+    ScoreFilter,
     Suppression,
     Workspace,
     launch_decode,
@@ -34,7 +35,7 @@ def test_a_recorded_pipeline_gives_right_results_for_other_frames(
 ) -> None:
     rng = np.random.default_rng()
     canvas_hw, cells, classes = (320, 320), 1000, 4
-    suppression = Suppression(0.3, 0.5, 100)
+    suppression = Suppression(0.5, 100)
     dtype = result_dtype(suppression.max_detections)
     with PinnedBuffer(device, 1 << 16) as staging, PinnedBuffer(device, dtype.itemsize) as landing:
         table = staging.array(FRAME_DTYPE, (1,))
@@ -49,7 +50,7 @@ def test_a_recorded_pipeline_gives_right_results_for_other_frames(
             upload(stream, table_on_device, table)
             launch_letterbox(kernels, stream, table_on_device, canvas)
             fill_words(stream, workspace.part("counts"), 0, 1)
-            launch_decode(kernels, stream, Raw(raw_on_device, cells), classes, 0.3, workspace)
+            launch_decode(kernels, stream, Raw(raw_on_device, cells), ScoreFilter(classes, 0.3), workspace)
             launch_nms(kernels, stream, workspace, suppression, table_on_device, results)
             download(stream, record, results)
 
@@ -66,7 +67,7 @@ def test_a_recorded_pipeline_gives_right_results_for_other_frames(
                 stream.sync()
                 found = rig.get(canvas.pointer, np.float32, (1, 3, *canvas_hw))
                 np.testing.assert_array_equal(found, in_form(box.apply(image)[None], "float32_rgb_chw"))
-                assert_same_detections(read_result(record[0]), reference_detections(raw, box, suppression))
+                assert_same_detections(read_result(record[0]), reference_detections(raw, box, 0.3, suppression))
 
 
 def test_what_fails_while_recording_leaves_the_stream_usable(device: Device, stream: Stream) -> None:

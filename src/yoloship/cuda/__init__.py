@@ -1,7 +1,7 @@
 """Streams, buffers, modules and kernels on an NVIDIA GPU.
 
-Everything here stands on `cuda.bindings`, an optional package (``pip install 'yoloship[cuda]'``) that is imported at the
-first call, not with this package. Every failure is a `CudaError` with its code and name.
+Everything here stands on `cuda.bindings`, an optional package (``pip install 'yoloship[cuda]'``) that the first call
+imports, not this package. Every failure is a `CudaError` with its code and name.
 
     probe ──▶ Device ──▶ Stream, Event, Graph, DeviceBuffer, PinnedBuffer, KernelSet ──▶ letterbox, postprocess
 

@@ -29,7 +29,7 @@ _HINTS: Final = MappingProxyType(
 )
 
 
-def driver() -> Any:  # noqa: ANN401 - the bindings carry no types
+def driver() -> Any:
     """The module `cuda.bindings.driver`.
 
     Raises:
@@ -47,7 +47,7 @@ def missing(package: str) -> DependencyError:
     return DependencyError("is not installed", subject=package, hint="pip install 'yoloship[cuda]'")
 
 
-def call(function: str, *arguments: object, subject: str | None = None) -> Any:  # noqa: ANN401 - see driver
+def call(function: str, *arguments: object, subject: str | None = None) -> Any:
     """Call the driver.
 
     Args:
@@ -86,7 +86,12 @@ def failure(code: int, name: str, function: str, subject: str | None = None) -> 
 
 def _unavailable(function: str, error: Exception) -> CudaError:
     text = str(error)
-    if isinstance(error, AttributeError) or f'"{function}"' in text or f"'{function}'" in text or "not found" in text.lower() and function in text:
+    if (
+        isinstance(error, AttributeError)
+        or f'"{function}"' in text
+        or f"'{function}'" in text
+        or ("not found" in text.lower() and function in text)
+    ):
         return CudaError(
             "the driver, or cuda-bindings, is too old: it lacks this function",
             code=NO_DRIVER_CODE,

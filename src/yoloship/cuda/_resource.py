@@ -37,14 +37,14 @@ class Resource:
             device.drop(kind, size_bytes)
             raise
 
-    def _acquire(self) -> Any:  # noqa: ANN401 - a handle type of the bindings, which carry no types
+    def _acquire(self) -> Any:
         raise NotImplementedError
 
-    def _release(self, handle: Any) -> None:  # noqa: ANN401 - see _acquire
+    def _release(self, handle: Any) -> None:
         raise NotImplementedError
 
     @property
-    def handle(self) -> Any:  # noqa: ANN401 - see _acquire
+    def handle(self) -> Any:
         """The driver's handle, as the bindings have it.
 
         Raises:

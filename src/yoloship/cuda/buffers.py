@@ -37,7 +37,7 @@ class DeviceBuffer(Resource):
         _check_size(size_bytes)
         super().__init__(device, "device_buffer", size_bytes)
 
-    def _acquire(self) -> Any:  # noqa: ANN401 - see Resource
+    def _acquire(self) -> Any:
         try:
             return call("cuMemAlloc", self._size_bytes, subject="device memory")
         except CudaError as error:
@@ -48,7 +48,7 @@ class DeviceBuffer(Resource):
                 error, self._size_bytes, f"{size_text(int(free))} free of {size_text(int(total))} on {self.device}"
             ) from error
 
-    def _release(self, handle: Any) -> None:  # noqa: ANN401 - see Resource
+    def _release(self, handle: Any) -> None:
         call("cuMemFree", handle, subject="device memory")
 
     @property
@@ -79,10 +79,10 @@ class PinnedBuffer(Resource):
         _check_size(size_bytes)
         super().__init__(device, "pinned_buffer", size_bytes)
 
-    def _acquire(self) -> Any:  # noqa: ANN401 - see Resource
+    def _acquire(self) -> Any:
         return _PinnedBlock(self.device, self._size_bytes)
 
-    def _release(self, handle: Any) -> None:  # noqa: ANN401 - see Resource
+    def _release(self, handle: Any) -> None:
         """The memory goes with the last array that looks at it."""
 
     @property
@@ -95,9 +95,7 @@ class PinnedBuffer(Resource):
         """As it was asked for."""
         return self._size_bytes
 
-    def array(
-        self, dtype: npt.DTypeLike, shape: tuple[int, ...], offset_bytes: int = 0
-    ) -> npt.NDArray[Any]:
+    def array(self, dtype: npt.DTypeLike, shape: tuple[int, ...], offset_bytes: int = 0) -> npt.NDArray[Any]:
         """Look at a part of the memory as an array; it stays valid, as memory, even after `close`.
 
         Args:

@@ -108,7 +108,7 @@ def default_cache_dir() -> Path:
     return base / "yoloship" / "kernels"
 
 
-def _compile(nvrtc: Any, name: str, text: str, form: str, architecture: int) -> bytes:  # noqa: ANN401 - no types
+def _compile(nvrtc: Any, name: str, text: str, form: str, architecture: int) -> bytes:
     header = source_text(HEADER).encode()
     made = nvrtc.nvrtcCreateProgram(text.encode(), name.encode(), 1, [header], [HEADER.encode()])
     (program,) = _check(made, "nvrtcCreateProgram")
@@ -136,7 +136,7 @@ def _compile(nvrtc: Any, name: str, text: str, form: str, architecture: int) -> 
         nvrtc.nvrtcDestroyProgram(program)
 
 
-def _first_error(nvrtc: Any, program: object) -> str:  # noqa: ANN401 - no types
+def _first_error(nvrtc: Any, program: object) -> str:
     (size,) = _check(nvrtc.nvrtcGetProgramLogSize(program), "nvrtcGetProgramLogSize")
     log = bytearray(size)
     _check(nvrtc.nvrtcGetProgramLog(program, log), "nvrtcGetProgramLog")
@@ -144,7 +144,7 @@ def _first_error(nvrtc: Any, program: object) -> str:  # noqa: ANN401 - no types
     return next((line.strip() for line in lines if "error" in line), " ".join(lines[:1]) or "no log")
 
 
-def _nvrtc() -> Any:  # noqa: ANN401 - the bindings carry no types
+def _nvrtc() -> Any:
     try:
         from cuda.bindings import nvrtc
     except ImportError as error:

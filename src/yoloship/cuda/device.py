@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-ResourceKind: TypeAlias = Literal["device_buffer", "pinned_buffer", "pinned_block", "stream", "event", "module", "graph"]
+ResourceKind: TypeAlias = Literal[
+    "device_buffer", "pinned_buffer", "pinned_block", "stream", "event", "module", "graph"
+]
 
 
 @dataclass(frozen=True, slots=True)

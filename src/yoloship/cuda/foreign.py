@@ -59,7 +59,7 @@ class ForeignFrame:
 
     __slots__ = ("_capsule", "_owner", "image_hw", "pitch_bytes", "pointer")
 
-    def __init__(self, array: Any, stream: Stream) -> None:  # noqa: ANN401 - whatever offers one of the protocols
+    def __init__(self, array: Any, stream: Stream) -> None:
         self._owner: Any = array
         self._capsule: Any = None
         if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):

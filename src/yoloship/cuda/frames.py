@@ -86,7 +86,9 @@ class FrameDescriptor:
         if is_nv12 and (height % 2 or width % 2):
             raise _wrong("image_hw", "even sides for NV12", self.image_hw)
         if is_nv12 and not (0 < self.chroma < 2**64 and width <= self.chroma_pitch_bytes < 2**31):
-            raise _wrong("chroma", f"an address, and a pitch of {width} or more", (self.chroma, self.chroma_pitch_bytes))
+            raise _wrong(
+                "chroma", f"an address, and a pitch of {width} or more", (self.chroma, self.chroma_pitch_bytes)
+            )
         if not is_nv12 and (self.chroma or self.chroma_pitch_bytes):
             raise _wrong("chroma", f"none for {self.pixel_format}", (self.chroma, self.chroma_pitch_bytes))
 

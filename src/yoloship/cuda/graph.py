@@ -33,7 +33,7 @@ class Graph(Resource):
         self._work = work
         super().__init__(stream.device, "graph")
 
-    def _acquire(self) -> Any:  # noqa: ANN401 - see Resource
+    def _acquire(self) -> Any:
         mode = driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         call("cuStreamBeginCapture", self._stream.handle, mode, subject="graph")
         try:
@@ -55,7 +55,7 @@ class Graph(Resource):
         if recorded is not None and int(recorded):
             call("cuGraphDestroy", recorded, subject="graph")
 
-    def _release(self, handle: Any) -> None:  # noqa: ANN401 - see Resource
+    def _release(self, handle: Any) -> None:
         call("cuGraphExecDestroy", handle, subject="graph")
 
     def launch(self, stream: Stream) -> None:

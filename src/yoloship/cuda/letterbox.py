@@ -89,13 +89,11 @@ def launch_letterbox(
     Raises:
         CudaError: the launch failed.
     """
-    suffix, _ = canvas._kernel()  # noqa: SLF001 - the same module
+    suffix, _ = canvas._kernel()
     entry = f"letterbox_{suffix}" if interpolation == "bilinear" else f"letterbox_area_{suffix}"
     height, width = canvas.canvas_hw
     grid = (-(-width // 32), -(-height // 32), canvas.batch)
-    kernels[entry].launch(
-        stream, grid, (32, 8, 1), frame_table, canvas.pointer, height, width, canvas.padding_value
-    )
+    kernels[entry].launch(stream, grid, (32, 8, 1), frame_table, canvas.pointer, height, width, canvas.padding_value)
 
 
 def check_area(frames: Sequence[FrameDescriptor]) -> None:

@@ -34,11 +34,11 @@ class Module(Resource):
         self._name = name
         super().__init__(device, "module")
 
-    def _acquire(self) -> Any:  # noqa: ANN401 - see Resource
+    def _acquire(self) -> Any:
         image = ctypes.create_string_buffer(self._code, len(self._code) + 1)  # PTX must end in a zero byte
         return call("cuModuleLoadData", ctypes.addressof(image), subject=self._name)
 
-    def _release(self, handle: Any) -> None:  # noqa: ANN401 - see Resource
+    def _release(self, handle: Any) -> None:
         call("cuModuleUnload", handle, subject=self._name)
 
     def kernel(self, spec: KernelSpec) -> Kernel:
@@ -57,7 +57,7 @@ class Kernel:
 
     __slots__ = ("_function", "_module", "spec")
 
-    def __init__(self, module: Module, spec: KernelSpec, function: Any) -> None:  # noqa: ANN401 - no types
+    def __init__(self, module: Module, spec: KernelSpec, function: Any) -> None:
         self._module = module
         self._function = function
         self.spec = spec
@@ -135,5 +135,5 @@ def _check_versions(device: Device) -> None:
             subject=str(device),
             expected=f"a driver for CUDA {compiler[0]}.0 or newer",
             got=f"CUDA {'.'.join(map(str, device.driver_version))}",
-            hint=f"update NVIDIA's driver, or pip install 'yoloship[cuda12]'",
+            hint="update NVIDIA's driver, or pip install 'yoloship[cuda12]'",
         )

@@ -100,11 +100,34 @@ class Raw:
 
 
 @dataclass(frozen=True, slots=True)
-class Suppression:
-    """What to keep.
+class ScoreFilter:
+    """Which candidates count.
 
     Attributes:
+        classes: How many the model has.
         score_threshold: In [0, 1]; candidates at or below it are dropped.
+        allowed: Device address of what `pack_classes` made; 0 allows all classes.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    classes: int
+    score_threshold: float = 0.25
+    allowed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.classes < 2**24:
+            raise _wrong("classes", "1 or more", self.classes)
+        if not 0 <= self.score_threshold <= 1:
+            raise _wrong("score_threshold", "0 to 1", self.score_threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """Which of the candidates to keep.
+
+    Attributes:
         iou_threshold: In [0, 1]; a box goes when its IoU with a better one is above it.
         max_detections: 1 to 1024 a picture.
         class_agnostic: Whether boxes of different classes suppress each other.
@@ -113,25 +136,23 @@ class Suppression:
         InputError: a value is outside its range.
     """
 
-    score_threshold: float = 0.25
     iou_threshold: float = 0.45
     max_detections: int = 300
     class_agnostic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("score_threshold", "iou_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise _wrong(name, "0 to 1", getattr(self, name))
+        if not 0 <= self.iou_threshold <= 1:
+            raise _wrong("iou_threshold", "0 to 1", self.iou_threshold)
         if not 1 <= self.max_detections <= MAX_DETECTIONS:
             raise _wrong("max_detections", f"1 to {MAX_DETECTIONS}", self.max_detections)
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Where the steps of a batch hand over; one run at a time. See `allocation` for the bytes.
+    """Where the steps of a batch hand over; one run at a time.
 
     Attributes:
-        pointer: Device address of `allocation(batch, capacity).total_bytes` bytes, aligned to 256.
+        pointer: Device address of `workspace_bytes(batch, capacity)` bytes, a multiple of 256.
         batch: Pictures.
         capacity: Candidates of a picture that fit; as many as the output has cells, and none is ever lost.
     """
@@ -256,7 +277,7 @@ def result_dtype(max_detections: int) -> np.dtype[np.void]:
     )
 
 
-def read_result(record: Any) -> PictureResult:  # noqa: ANN401 - a scalar of result_dtype
+def read_result(record: Any) -> PictureResult:
     """One picture's result out of the downloaded array; copies."""
     kept = int(record["kept"])
     return PictureResult(
@@ -274,10 +295,8 @@ def launch_decode(
     kernels: Mapping[str, Launchable],
     stream: Stream,
     output: Heads | Raw,
-    classes: int,
-    score_threshold: float,
+    score_filter: ScoreFilter,
     workspace: Workspace,
-    allowed: int = 0,
 ) -> None:
     """Queue decoding and filtering of a batch into the workspace, whose counts must be 0 (`fill_words`).
 
@@ -285,10 +304,8 @@ def launch_decode(
         kernels: A `KernelSet`.
         stream: Its place among other work.
         output: What the network wrote.
-        classes: How many the model has.
-        score_threshold: In [0, 1]; candidates at or below it are dropped.
+        score_filter: Which candidates count.
         workspace: Written over.
-        allowed: Device address of what `pack_classes` made; 0 allows all.
 
     Raises:
         CudaError: the launch failed.
@@ -296,7 +313,8 @@ def launch_decode(
     suffix = "f32" if output.dtype == "float32" else "f16"
     grid = (-(-output.cells // _BLOCK), workspace.batch, 1)
     names = ("boxes", "scores", "class_ids", "indices", "counts")
-    rest = (classes, score_threshold, allowed, *map(workspace.part, names), workspace.capacity)
+    conditions = (score_filter.classes, score_filter.score_threshold, score_filter.allowed)
+    rest = (*conditions, *map(workspace.part, names), workspace.capacity)
     if isinstance(output, Heads):
         kernel = kernels[f"decode_heads_{suffix}"]
         kernel.launch(stream, grid, (_BLOCK, 1, 1), output.table, len(output.levels), output.cells, *rest)
@@ -318,7 +336,7 @@ def launch_nms(
         kernels: A `KernelSet`.
         stream: Its place among other work.
         workspace: As `launch_decode` left it.
-        suppression: What to keep; the score threshold was applied already.
+        suppression: Which to keep.
         frame_table: Device address of the table that the letterbox used.
         results: Device address of (batch,) `result_dtype(suppression.max_detections)`; every byte is written.
 

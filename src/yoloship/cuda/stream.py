@@ -24,10 +24,10 @@ class Stream(Resource):
     def __init__(self, device: Device) -> None:
         super().__init__(device, "stream")
 
-    def _acquire(self) -> Any:  # noqa: ANN401 - see Resource
+    def _acquire(self) -> Any:
         return call("cuStreamCreate", int(driver().CUstream_flags.CU_STREAM_NON_BLOCKING), subject="stream")
 
-    def _release(self, handle: Any) -> None:  # noqa: ANN401 - see Resource
+    def _release(self, handle: Any) -> None:
         call("cuStreamDestroy", handle, subject="stream")
 
     def __cuda_stream__(self) -> tuple[int, int]:
@@ -90,10 +90,10 @@ class BorrowedStream(Stream):
         self._address = stream_address(stream)
         super().__init__(device)
 
-    def _acquire(self) -> Any:  # noqa: ANN401 - see Resource
+    def _acquire(self) -> Any:
         return driver().CUstream(self._address)
 
-    def _release(self, handle: Any) -> None:  # noqa: ANN401 - see Resource
+    def _release(self, handle: Any) -> None:
         """It stays with its owner."""
 
 
@@ -112,10 +112,10 @@ class Event(Resource):
         self._flags = int(flags.CU_EVENT_DEFAULT if timing else flags.CU_EVENT_DISABLE_TIMING)
         super().__init__(device, "event")
 
-    def _acquire(self) -> Any:  # noqa: ANN401 - see Resource
+    def _acquire(self) -> Any:
         return call("cuEventCreate", self._flags, subject="event")
 
-    def _release(self, handle: Any) -> None:  # noqa: ANN401 - see Resource
+    def _release(self, handle: Any) -> None:
         call("cuEventDestroy", handle, subject="event")
 
     def sync(self) -> None:

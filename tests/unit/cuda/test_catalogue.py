@@ -18,9 +18,10 @@ SPEC = KernelSpec("x.cu", "x", ("pointer", "int32", "float32"))
 def test_the_catalogue_agrees_with_the_source(spec: KernelSpec) -> None:
     found = re.search(rf'extern "C" __global__ void {spec.entry}\(([^)]*)\)', source_text(spec.source))
     assert found is not None
-    kinds = []
-    for parameter in found[1].split(","):
-        kinds.append("pointer" if "*" in parameter else {"int": "int32", "float": "float32"}[parameter.split()[0]])
+    kinds = [
+        "pointer" if "*" in parameter else {"int": "int32", "float": "float32"}[parameter.split()[0]]
+        for parameter in found[1].split(",")
+    ]
     assert tuple(kinds) == spec.parameters
 
 

@@ -44,7 +44,9 @@ def test_an_architecture_that_the_compiler_does_not_know_yet_gets_ptx() -> None:
 
 
 def test_a_gpu_that_is_too_old_is_refused() -> None:
-    with pytest.raises(CudaError, match=r"nms\.cu: the GPU is too old .*expected compute capability 7\.5 or newer, got 7\.0"):
+    with pytest.raises(
+        CudaError, match=r"nms\.cu: the GPU is too old .*expected compute capability 7\.5 or newer, got 7\.0"
+    ):
         compile_kernels("nms.cu", (7, 0), None)
 
 

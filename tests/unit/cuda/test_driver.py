@@ -70,7 +70,9 @@ def test_without_a_driver_the_probe_says_so_and_opening_raises_it(monkeypatch: p
 
 def test_a_driver_without_a_function_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, RuntimeError('Function "cuInit" not found'))
-    with pytest.raises(CudaError, match="cuInit: the driver, or cuda-bindings, is too old: it lacks this function") as caught:
+    with pytest.raises(
+        CudaError, match="cuInit: the driver, or cuda-bindings, is too old: it lacks this function"
+    ) as caught:
         _driver.call("cuInit", 0)
     assert caught.value.code == 35
 
@@ -178,7 +180,9 @@ def test_memory_elsewhere_is_refused() -> None:
         ForeignFrame([1], OUR_STREAM)
 
 
-def test_the_gpu_tests_and_the_benchmark_pass_on_a_stand_in_for_the_driver(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_gpu_tests_and_the_benchmark_pass_on_a_stand_in_for_the_driver(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     """Everything of tests/gpu but the kernels, which test_kernels_emulated.py runs, and what needs torch or CuPy."""
     library = stand_in_driver(tmp_path_factory.getbasetemp())
     environment = {
@@ -191,7 +195,13 @@ def test_the_gpu_tests_and_the_benchmark_pass_on_a_stand_in_for_the_driver(tmp_p
     bench = ["bench/gpu_kernels.py", "--smoke"]
     for command in (["-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *tests], bench):
         done = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
         )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "end_to_end" in done.stdout

@@ -10,6 +10,7 @@ from yoloship.cuda.frames import FRAME_DTYPE, FrameDescriptor, pack_frames
 from yoloship.cuda.letterbox import Canvas, check_area
 from yoloship.cuda.postprocess import (
     HeadLevel,
+    ScoreFilter,
     Suppression,
     Workspace,
     pack_classes,
@@ -76,7 +77,12 @@ def test_area_interpolation_refuses_frames_that_would_grow() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"batch": 0}, "batch"), ({"canvas_hw": (0, 1)}, "canvas_hw"), ({"form": "png"}, "form"), ({"padding_value": 256}, "padding")],
+    [
+        ({"batch": 0}, "batch"),
+        ({"canvas_hw": (0, 1)}, "canvas_hw"),
+        ({"form": "png"}, "form"),
+        ({"padding_value": 256}, "padding"),
+    ],
 )
 def test_a_canvas_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -84,11 +90,18 @@ def test_a_canvas_that_cannot_be_is_refused(changes: dict[str, Any], message: st
 
 
 @pytest.mark.parametrize(
-    "changes", [{"score_threshold": float("nan")}, {"iou_threshold": 1.1}, {"max_detections": 0}, {"max_detections": 1025}]
+    "changes",
+    [{"iou_threshold": float("nan")}, {"iou_threshold": 1.1}, {"max_detections": 0}, {"max_detections": 1025}],
 )
 def test_a_suppression_outside_its_range_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(changes))):
         replace(Suppression(), **changes)
+
+
+@pytest.mark.parametrize("changes", [{"score_threshold": float("nan")}, {"score_threshold": -0.1}, {"classes": 0}])
+def test_a_score_filter_outside_its_range_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(changes))):
+        replace(ScoreFilter(80), **changes)
 
 
 def test_levels_are_numbered_in_the_order_of_the_raw_output() -> None:
