@@ -98,7 +98,8 @@ class Finisher:
         while place is not None:
             place, key = place
             keys.append(key[:40] if isinstance(key, str) else str(key))
-        where = ".".join(reversed(keys[-4:] if len(keys) < 12 else [*keys[:2], "…", *keys[-4:]]))
+        keys.reverse()
+        where = ".".join(keys if len(keys) <= 10 else [*keys[:4], "…", *keys[-4:]])
         return CheckpointError(f"{where!r} {problem}", subject=self._subject)
 
     def _finish(self, value: object, place: _Place, depth: int) -> _Done:
@@ -175,27 +176,29 @@ class Finisher:
         module = Module(
             class_path,
             MappingProxyType(attributes),
-            self._table(state.get("_parameters"), Tensor, parts, (place, "_parameters"), depth),
-            self._table(state.get("_buffers"), Tensor, parts, (place, "_buffers"), depth),
-            self._table(state.get("_modules"), Module, parts, (place, "_modules"), depth),
+            self._table(state, "_parameters", Tensor, parts, (place, depth)),
+            self._table(state, "_buffers", Tensor, parts, (place, depth)),
+            self._table(state, "_modules", Module, parts, (place, depth)),
         )
         return _sum(module, parts, modules=1, plain=False)
 
     def _table(
-        self, entries: object, kind: type[_Kind], parts: list[_Done], place: _Place, depth: int
+        self, state: dict[object, object], name: str, kind: type[_Kind], parts: list[_Done], at: tuple[_Place, int]
     ) -> Mapping[str, _Kind | None]:
         """One of a module's tables; what it holds is added to `parts`."""
+        place, depth = at
+        entries = state.get(name)
         if entries is None:
             return MappingProxyType({})
         if not isinstance(entries, dict):
-            raise self._error(place, "is no table")
+            raise self._error((place, name), "is no table")
         made: dict[str, _Kind | None] = {}
         for key, entry in entries.items():
             if not isinstance(key, str) or len(key) > self._limits.name_chars:
-                raise self._error(place, "has a name that is no short text")
+                raise self._error((place, name), "has a name that is no short text")
             done = self._finish(entry, (place, key), depth + 1)
             if done.value is not None and not isinstance(done.value, kind):
-                raise self._error((place, key), f"is no {kind.__name__.lower()}")
+                raise self._error((place, key), f"is no {kind.__name__.lower()}, but stands in {name}")
             parts.append(done)
             made[key] = done.value
         return MappingProxyType(made)

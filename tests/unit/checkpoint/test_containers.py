@@ -193,6 +193,48 @@ def test_a_zip64_file_is_read() -> None:
     touch(read_checkpoint(data))
 
 
+def zip64_member(extra: bytes) -> bytes:
+    """The whole file, with the sizes and the place of one member in its extra field."""
+    data = patched(AT + 42, "<I", 0xFFFFFFFF, patched(AT + 20, "<Q", (1 << 64) - 1))
+    data = patched(AT + 30, "<H", len(extra), data)
+    behind = AT + 46 + len(WEIGHTS)
+    data = data[:behind] + extra + data[behind:]
+    return patched(TAIL + len(extra) + 12, "<I", field(WHOLE, TAIL + 12, "<I") + len(extra), data)
+
+
+def test_a_zip64_member_is_read_from_its_extra_field() -> None:
+    other = struct.pack("<2HI", 0x5455, 4, 0)
+    touch(read_checkpoint(zip64_member(other + struct.pack("<2H3Q", 1, 24, 96, 96, START))))
+
+
+def test_a_zip64_member_with_a_short_extra_field_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="zip64 with a damaged directory"):
+        read_checkpoint(zip64_member(struct.pack("<2H2Q", 1, 16, 96, 96)))
+
+
+def test_a_zip64_member_of_terabytes_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="contradicts the directory"):
+        read_checkpoint(zip64_member(struct.pack("<2H3Q", 1, 24, 1 << 50, 1 << 50, START)))
+    with pytest.raises(CheckpointError, match="is not where the directory says"):
+        read_checkpoint(zip64_member(struct.pack("<2H3Q", 1, 24, 96, 96, 1 << 63)))
+
+
+def test_a_member_that_reaches_into_the_directory_is_refused() -> None:
+    last = central("archive/version")
+    start = field(WHOLE, last + 42, "<I")
+    data = WHOLE
+    for at in (last + 20, last + 24, start + 18, start + 22):
+        data = patched(at, "<I", 1 << 20, data)
+    with pytest.raises(CheckpointError, match="zip whose member 'archive/version' reaches outside the file"):
+        read_checkpoint(data)
+
+
+def test_a_member_with_two_sizes_is_refused() -> None:
+    data = patched(START + 22, "<I", 95, patched(AT + 24, "<I", 95))
+    with pytest.raises(CheckpointError, match="zip whose member 'archive/data/0' has two sizes"):
+        read_checkpoint(data)
+
+
 def test_bytes_behind_the_zip_do_not_matter() -> None:
     touch(read_checkpoint(WHOLE + b"trailing"))
 

@@ -345,3 +345,29 @@ def test_containers_of_the_table_become_plain_ones() -> None:
     assert attribute(forge.call("collections.defaultdict", forge.named("builtins.dict"))) == {}
     assert attribute(forge.call("_codecs.encode", forge.text("\xff"), forge.text("latin1"))) == b"\xff"
     assert attribute(forge.call("__builtin__.bytes")) == b""
+
+
+BAD_CALLS = {
+    "pairs": (forge.call("collections.OrderedDict", forge.listed(forge.NONE)), "of something else than pairs"),
+    "items": (forge.call("builtins.list", forge.text("x")), "'builtins.list' of something else than a list"),
+    "bytes": (forge.call("builtins.bytes", forge.integer(1 << 40)), "'builtins.bytes' of something else than bytes"),
+    "wide": (forge.call("_codecs.encode", forge.text("€"), forge.text("latin1")), "text that is no Latin-1"),
+    "size": (forge.call("torch.Size", forge.NONE), "'torch.Size' without extents"),
+    "buffer": (forge.call("numpy._core.numeric._frombuffer"), "NumPy array without its four arguments"),
+    "method": (forge.call("builtins.getattr", forge.NONE, forge.NONE), "something else than a module and a name"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_a_constructor_of_ours_refuses_what_it_does_not_know(name: str) -> None:
+    code, message = BAD_CALLS[name]
+    with pytest.raises(CheckpointError) as caught:
+        attribute(code)
+    assert message in str(caught.value)
+
+
+def test_more_of_the_table_becomes_plain() -> None:
+    assert attribute(forge.call("builtins.tuple", forge.listed(forge.TRUE))) == (True,)
+    assert attribute(forge.call("builtins.bytearray", forge.raw_bytes(b"x"))) == b"x"
+    method = forge.call("builtins.getattr", forge.named("models.common.Conv"), forge.text("forward"))
+    assert attribute(method) == Opaque("builtins.getattr", ("models.common.Conv", "forward"))
