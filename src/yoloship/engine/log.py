@@ -25,7 +25,7 @@ _ERRORS = frozenset({"INTERNAL_ERROR", "ERROR"})
 _MAX_MESSAGES = 10_000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # a listener is itself, whatever it has heard
 class Messages:
     """What was said while somebody listened, oldest first: (severity, text)."""
 
