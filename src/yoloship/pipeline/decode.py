@@ -106,7 +106,7 @@ def _suppressed(outputs: Sequence[npt.NDArray[np.generic]], classes: int, score_
     for name, array in (("class_ids", class_ids), ("count", counts)):
         if array.dtype.kind not in "iu":
             raise _wrong(name, "integers", array)
-    if counts.shape != scores.shape[:1] or (counts < 0).any() or (counts > scores.shape[1]).any():
+    if counts.shape != scores.shape[:1] or not all(0 <= count <= scores.shape[1] for count in counts.tolist()):
         raise _wrong("count", f"({len(scores)},), each at most {scores.shape[1]}", counts)
     rows = zip(_float32(boxes, "boxes_xyxy"), _float32(scores, "scores"), class_ids, counts.tolist(), strict=True)
     return [_above(Candidates(b[:n], s[:n], c[:n].astype(np.int32)), classes, score_threshold) for b, s, c, n in rows]

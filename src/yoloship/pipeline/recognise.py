@@ -168,8 +168,9 @@ def _check_numbers(
     if not (np.isfinite(scores).all() and scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3):
         raise _unknown(subject, "scores outside 0 to 1")
     cells = [(input_hw[0] // stride) * (input_hw[1] // stride) for stride in strides]
-    finest = raw[:, : raw.shape[1] * cells[0] // sum(cells), 2:4]
-    if (np.abs(finest) < _ZERO_PX).all():
+    rows = raw.shape[1] * cells[0] // sum(cells)
+    sizes = np.abs(raw[..., 2:4])
+    if (sizes[:, :rows] < _ZERO_PX).all() or (sizes[:, -rows:] < _ZERO_PX).all():  # the oldest put the finest last
         raise SessionError(
             f"every box of the finest level (stride {strides[0]}) has zero size, so small objects are lost: "
             "it was exported with a stale anchor grid",
