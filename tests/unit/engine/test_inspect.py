@@ -120,7 +120,7 @@ def test_without_a_gpu_the_sidecar_speaks_and_the_reason_is_told(tmp_path: Path)
     )
     data = facts.to_dict()
     assert data["model"]["class_names"] == list(MODEL.class_names)
-    assert json.loads(json.dumps(data)) == data
+    assert json.loads(json.dumps(data))["sidecar"]["inputs"][0]["shape"] == ["batch", 3, 640, 640]
 
 
 def test_with_a_gpu_tensorrt_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
