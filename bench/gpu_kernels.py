@@ -15,7 +15,7 @@ import platform
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -54,18 +54,20 @@ ANCHORS = (
     ((116.0, 90.0), (156.0, 198.0), (373.0, 326.0)),
 )
 CLASSES = 80
+WayIn: TypeAlias = Literal["upload", "zero-copy"]
+WayOut: TypeAlias = Literal["download", "written by the kernel"]
 
 
 class Bench:
     """What all measurements share."""
 
-    def __init__(self, device: Device, stack: ExitStack, *, repeats: int, runs: int) -> None:
+    def __init__(self, device: Device, stack: ExitStack, *, repeats: int, runs: int, warm_ups: int) -> None:
         self.device = device
         self.stream = stack.enter_context(Stream(device))
         self.kernels = stack.enter_context(KernelSet(device, default_cache_dir()))
         self.start = stack.enter_context(Event(device, timing=True))
         self.end = stack.enter_context(Event(device, timing=True))
-        self.repeats, self.runs = repeats, runs
+        self.repeats, self.runs, self.warm_ups = repeats, runs, warm_ups
         self.results: dict[str, dict[str, float]] = {}
         self._stack = stack
 
@@ -92,22 +94,22 @@ class Bench:
         self.stream.sync()
         with Graph(self.stream, work) as graph:
             times = []
-            for run in range(self.runs + 3):
+            for run in range(self.warm_ups + self.runs):
                 self.stream.record(self.start)
                 graph.launch(self.stream)
                 self.stream.record(self.end)
                 self.stream.sync()
-                if run >= 3:
+                if run >= self.warm_ups:
                     times.append(self.end.elapsed_ms(self.start) * 1e3 / self.repeats)
         self._keep(name, times, moved_bytes)
 
     def host_time(self, name: str, step: Callable[[], None]) -> None:
         """Host microseconds of one step that waits for its result."""
         times = []
-        for run in range(self.runs * 5 + 10):
+        for run in range(self.warm_ups + 4 * self.runs):
             before = time.perf_counter()
             step()
-            if run >= 10:
+            if run >= self.warm_ups:
                 times.append((time.perf_counter() - before) * 1e6)
         self._keep(name, times, 0)
 
@@ -233,9 +235,10 @@ def postprocess(bench: Bench, side: int, batches: tuple[int, ...], crowds: tuple
 
             bench.device_time(f"nms {label}", suppress)
             for entry in ("nms_select", "nms_matrix", "nms_reduce"):
+                only = Only(bench, entry)
 
                 def one(
-                    only: Only = Only(bench, entry),
+                    only: Only = only,
                     workspace: Workspace = workspace,
                     results: int = results,
                     table: int = table,
@@ -273,7 +276,23 @@ def copies(bench: Bench, sizes: tuple[tuple[int, int], ...]) -> None:
         bench.host_time(f"host: upload {name} pageable, copied to pinned first", staged_upload)
 
 
-def end_to_end(bench: Bench, side: int, passing: int) -> None:
+def zero_copy(bench: Bench, side: int, sizes: tuple[tuple[int, int], ...]) -> None:
+    """The letterbox reading the frame from pinned host memory itself, with no upload before it."""
+    for hw in sizes:
+        height, width = hw
+        box = Letterbox.fixed(hw, (side, side))
+        pinned = bench.pinned(np.uint8, (height, width, 3))
+        pinned[:] = np.random.default_rng(3).integers(0, 256, (*hw, 3), dtype=np.uint8)
+        frame = FrameDescriptor(int(pinned.ctypes.data), 3 * width, hw, box.resized_hw, (box.top, box.left))
+        table = bench.put(pack_frames([frame], (side, side)))
+        canvas = Canvas(bench.empty(3 * side * side * 4), 1, (side, side))
+        bench.device_time(
+            f"letterbox {width}x{height} from pinned host memory",
+            lambda table=table, canvas=canvas: launch_letterbox(bench.kernels, bench.stream, table, canvas),  # type: ignore[misc]
+        )
+
+
+def end_to_end(bench: Bench, side: int, passing: int, way_in: WayIn, way_out: WayOut) -> None:
     """One pinned frame to boxes, the network left out."""
     rng = np.random.default_rng(2)
     hw = (1080, 810)
@@ -281,9 +300,9 @@ def end_to_end(bench: Bench, side: int, passing: int) -> None:
     box = Letterbox.fixed(hw, (side, side))
     staging = bench.pinned(np.uint8, (256 + size,))
     staging[:] = rng.integers(0, 256, staging.shape, dtype=np.uint8)
-    target = bench.empty(256 + size)
+    source = bench.empty(256 + size) if way_in == "upload" else int(staging.ctypes.data)
     place = (box.resized_hw, (box.top, box.left))
-    frame = FrameDescriptor(target + 256, 3 * hw[1], hw, *place)
+    frame = FrameDescriptor(source + 256, 3 * hw[1], hw, *place)
     pack_frames([frame], (side, side), staging[: FRAME_DTYPE.itemsize].view(FRAME_DTYPE))
     maps = head_maps(rng, side, 1, passing)
     levels = tuple(
@@ -295,34 +314,37 @@ def end_to_end(bench: Bench, side: int, passing: int) -> None:
     workspace = Workspace(bench.empty(workspace_bytes(1, output.cells)), 1, output.cells)
     suppression = Suppression()
     record = bench.pinned(result_dtype(suppression.max_detections), (1,))
-    results = bench.empty(record.nbytes)
+    results = bench.empty(record.nbytes) if way_out == "download" else int(record.ctypes.data)
 
     def work() -> None:
-        upload(bench.stream, target, staging)
-        launch_letterbox(bench.kernels, bench.stream, target, canvas)
+        if way_in == "upload":
+            upload(bench.stream, source, staging)
+        launch_letterbox(bench.kernels, bench.stream, source, canvas)
         fill_words(bench.stream, workspace.part("counts"), 0, 1)
         launch_decode(bench.kernels, bench.stream, output, ScoreFilter(CLASSES), workspace)
-        launch_nms(bench.kernels, bench.stream, workspace, suppression, target, results)
-        download(bench.stream, record, results)
+        launch_nms(bench.kernels, bench.stream, workspace, suppression, source, results)
+        if way_out == "download":
+            download(bench.stream, record, results)
 
     def queued() -> None:
         work()
         bench.stream.sync()
 
-    bench.host_time(f"end_to_end 810x1080 pinned, {passing} candidates, queued call by call", queued)
+    label = f"810x1080 pinned ({way_in}, {way_out}), {passing} candidates"
+    bench.host_time(f"end_to_end {label}, queued call by call", queued)
     with Graph(bench.stream, work) as graph:
 
         def replayed() -> None:
             graph.launch(bench.stream)
             bench.stream.sync()
 
-        bench.host_time(f"end_to_end 810x1080 pinned, {passing} candidates, one graph", replayed)
-    bench.device_time(f"device: all steps 810x1080 pinned, {passing} candidates", work)
+        bench.host_time(f"end_to_end {label}, one graph", replayed)
+    bench.device_time(f"device: all steps {label}", work)
 
-    def launch_only() -> None:
-        launch_letterbox(bench.kernels, bench.stream, target, canvas)
 
-    bench.host_time("host: queueing one kernel", launch_only)
+def host_costs(bench: Bench) -> None:
+    target = bench.empty(4)
+    bench.host_time("host: queueing a fill of 4 bytes", lambda: fill_words(bench.stream, target, 0, 1))
     bench.stream.sync()
     bench.host_time("host: empty stream sync", bench.stream.sync)
 
@@ -336,7 +358,8 @@ def main() -> None:
     with ExitStack() as stack:
         device = stack.enter_context(Device.open(options.device))
         began = time.perf_counter()
-        bench = Bench(device, stack, repeats=1 if options.smoke else 20, runs=1 if options.smoke else 50)
+        repeats, runs, warm_ups = (1, 1, 0) if options.smoke else (20, 50, 10)
+        bench = Bench(device, stack, repeats=repeats, runs=runs, warm_ups=warm_ups)
         loading_s = time.perf_counter() - began
         print(f"{device.name}, kernels ready after {loading_s:.2f} s", flush=True)
         side = 64 if options.smoke else 640
@@ -344,7 +367,11 @@ def main() -> None:
         copies(bench, ((36, 27),) if options.smoke else ((1080, 810), (2160, 3840)))
         letterboxes(bench, side, batches, big=not options.smoke)
         postprocess(bench, side, batches, (5, 60) if options.smoke else (50, 300, 3000))
-        end_to_end(bench, side, 50)
+        zero_copy(bench, side, ((36, 27),) if options.smoke else ((1080, 810), (1080, 1920), (2160, 3840)))
+        ways = [(way_in, way_out) for way_in in get_args(WayIn) for way_out in get_args(WayOut)]
+        for way_in, way_out in ways[-1:] if options.smoke else ways:
+            end_to_end(bench, side, 50, way_in, way_out)
+        host_costs(bench)
         if options.out:
             facts = {
                 "what": "device times of single steps; see bench/gpu_kernels.py",
