@@ -11,9 +11,10 @@ from _networks import require_rtx
 from _shared import TRAINED, listed, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.engine import BuildConfig, InputProfile, Range, open_flavour, read_engine, write_engine
-from yoloship.errors import CheckpointError, GraphError, InputError
+from yoloship.errors import CheckpointError, EngineError, GraphError, InputError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.config import FloatPrecision
+from yoloship.graph.quantize import QuantizedPrecision, layers, quantize, values_to_watch
 from yoloship.model import OutputForm
 from yoloship.pipeline import building
 from yoloship.tensors import TensorSpec
@@ -69,6 +70,37 @@ def test_half_precision_is_inside_the_engine_and_not_at_its_edges(
     assert info.precision == precision
     assert precision in built.dtypes
     assert {spec.dtype for spec in (*built.inputs, *built.outputs)} <= {"float32", "int32"}
+
+
+@pytest.mark.parametrize("output_form", ["heads", "nms"])
+@pytest.mark.parametrize("batch", [1, None])
+@pytest.mark.parametrize("precision", ["int8", "float8"])
+def test_a_quantized_graph_becomes_an_engine_that_holds_its_types(
+    precision: QuantizedPrecision, batch: int | None, output_form: OutputForm, tmp_path: Path
+) -> None:
+    require_rtx()
+    path = quantized(tmp_path, precision, GraphConfig(batch=batch, output_form=output_form))
+    built, info = building.build(path, BuildConfig(batch=None if batch else Range(1, 2, 4)))
+    assert info is not None
+    assert info.precision == precision
+    assert {"int8": "int8", "float8": "float8_e4m3fn"}[precision] in built.dtypes
+
+
+def test_a_quantized_graph_is_refused_for_targets_that_cannot_compute_it(tmp_path: Path) -> None:
+    require_rtx()
+    path = quantized(tmp_path, "float8", GraphConfig(output_form="heads"))
+    with pytest.raises(EngineError, match="holds float8_e4m3fn, which sm86 cannot compute: expected targets from sm89"):
+        building.build(path, BuildConfig(targets=("sm86",)))
+    assert building.build(path, BuildConfig(targets=("sm89",)))[0].plan
+
+
+def quantized(folder: Path, precision: QuantizedPrecision, config: GraphConfig) -> Path:
+    """A trained graph with Q/DQ pairs; the ranges are made up, since nothing here looks at its boxes."""
+    model = build_graph(read_checkpoint(require(listed(TRAINED, "*.pt")[0])), config)
+    ranges = dict.fromkeys(values_to_watch(layers(model), "inputs"), 8.0)
+    path = folder / "quantized.onnx"
+    path.write_bytes(graph_bytes(quantize(model, ranges, precision)))
+    return path
 
 
 def test_a_checkpoint_becomes_an_engine_of_dynamic_size() -> None:
