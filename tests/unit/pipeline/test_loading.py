@@ -14,7 +14,8 @@ import yoloship
 from _models import ANCHORS, STRIDES, constant_raw, random_heads, scale_and_shift
 from _shared import GENERATED, PHOTOS, TRAINED, require
 from yoloship.errors import CheckpointError, InputError, SessionError
-from yoloship.pipeline import DetectOptions, heads_to_raw, load
+from yoloship.pipeline import DetectOptions, Detector, heads_to_raw, load
+from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +90,31 @@ def test_both_tunings_give_the_same_boxes(checkpoint: Path) -> None:
             np.testing.assert_allclose(outcome.unwrap().scores, want.scores, atol=1e-6)
 
 
+@pytest.mark.parametrize(("cores", "runs", "threads"), [(1, 1, 1), (2, 2, 1), (16, 16, 1), (40, 16, 2), (64, 16, 4)])
+def test_throughput_shares_the_cores_out(cores: int, runs: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: dict[str, object] = {}
+
+    def remember(kind: str, value: object) -> None:
+        opened[kind] = value
+
+    class Session(OnnxRuntimeSession):
+        @classmethod
+        def open(cls, model: Path | str | bytes, *, intra_op_threads: int | None = None) -> Session:
+            remember("threads", intra_op_threads)
+            return super().open(model, intra_op_threads=1)
+
+    class Spy(Detector):
+        def __init__(self, session: OnnxRuntimeSession, **arguments: Any) -> None:
+            remember("runs", arguments["parallel_runs"])
+            super().__init__(session, **arguments)
+
+    monkeypatch.setattr("yoloship.runtime.OnnxRuntimeSession", Session)
+    monkeypatch.setattr("yoloship.pipeline.loading.Detector", Spy)
+    monkeypatch.setattr("yoloship.pipeline.loading.usable_cores", lambda: cores)
+    load(standard_onnx(), tuned_for="throughput").close()
+    assert opened == {"threads": threads, "runs": runs}
+
+
 def test_many_threads_get_what_one_gets(checkpoint: Path) -> None:
     rng = np.random.default_rng(1)
     pictures = [rng.integers(0, 256, (rng.integers(20, 200), 99, 3), dtype=np.uint8) for _ in range(12)]
@@ -108,6 +134,7 @@ def test_many_threads_get_what_one_gets(checkpoint: Path) -> None:
         ({"imgsz": 1_000_000}, "imgsz: bad size"),
         ({"imgsz": True}, "imgsz: bad size"),
         ({"imgsz": "640"}, "imgsz: bad size"),
+        ({"imgsz": 640.0}, "imgsz: bad size"),
         ({"shape_mode": "rect"}, "rectangular input needs a graph of dynamic height and width"),
         ({"shape_mode": "oval"}, "shape_mode: no such mode"),
         ({"imgsz": 128}, "the graph has a fixed size: expected 64×96, got 128×128"),

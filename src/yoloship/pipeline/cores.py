@@ -1,0 +1,63 @@
+"""How many cores this process may keep busy, containers and affinity included."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_MEMBERSHIP: Final = Path("/proc/self/cgroup")
+
+
+def usable_cores() -> int:
+    """The least of the machine's cores, the process's affinity, and its cgroup's processor quota, rounded up."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = cgroup_quota(_MEMBERSHIP, _CGROUPS)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def limited_cores() -> int | None:
+    """`usable_cores` where they are fewer than the machine's, else None.
+
+    ONNX Runtime counts the machine's cores; in a container with a quota it would start more threads than may run, and
+    they would wait for each other while throttled.
+    """
+    cores = usable_cores()
+    return cores if cores < (os.cpu_count() or 1) else None
+
+
+def cgroup_quota(membership: Path, cgroups: Path) -> float | None:
+    """The smallest processor quota of this process's control groups, in cores.
+
+    Args:
+        membership: The process's ``/proc/PID/cgroup``.
+        cgroups: Where the hierarchy is mounted.
+
+    Returns:
+        None where there is no quota, or no control groups of version 2.
+
+    Source:
+        The Linux kernel's cgroup v2 document, "CPU Interface Files": ``cpu.max`` holds the quota, or ``max``, and the
+        period, in microseconds; a group's own limit holds within those of its parents.
+    """
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    path = next((line[3:] for line in lines if line.startswith("0::/")), None)
+    if path is None or ".." in path:
+        return None
+    group = PurePosixPath(path.lstrip("/"))
+    quotas = [_quota(cgroups / place / "cpu.max") for place in (group, *group.parents)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota(file: Path) -> float | None:
+    try:
+        quota, period = file.read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
