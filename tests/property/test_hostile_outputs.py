@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from _models import HW, info, picture_session, random_heads
 from yoloship.errors import YoloshipError
+from yoloship.model import NmsConfig
 from yoloship.pipeline import DetectOptions, Detector, recognise
 from yoloship.runtime import ScriptedSession
 from yoloship.tensors import TensorSpec
@@ -84,6 +85,19 @@ def test_any_numbers_in_undecoded_maps(spots: list[tuple[int, int, float]]) -> N
 )
 def test_any_numbers_in_compact_outputs(boxes: Any, scores: Any, class_ids: Any) -> None:
     check(Detector(picture_session(info("compact"), lambda _: [boxes, scores, class_ids]), options=OPTIONS))
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    boxes=hnp.arrays("float32", (1, 6, 4), elements=NUMBERS),
+    scores=hnp.arrays("float32", (1, 6), elements=NUMBERS),
+    class_ids=hnp.arrays("int32", (1, 6)),
+    count=st.integers(-2, 9),
+)
+def test_any_numbers_of_a_graph_that_suppresses(boxes: Any, scores: Any, class_ids: Any, count: int) -> None:
+    outputs = [boxes, scores, class_ids, np.array([count], np.int32), np.array([count], np.int32)]
+    record = info("nms", nms=NmsConfig(score_threshold=0.0, iou_threshold=0.0, max_detections=6, candidates=6))
+    check(Detector(picture_session(record, lambda _: outputs, outputs=5), options=None))
 
 
 AXES = st.lists(st.one_of(st.integers(0, 100), st.sampled_from(["n", "h"])), max_size=5).map(tuple)
