@@ -62,11 +62,13 @@ def call(function: str, *arguments: object, subject: str | None = None) -> Any:
         CudaError: the driver is missing or too old, or the call failed.
         DependencyError: the package `cuda-bindings` is not installed.
     """
-    module = driver()
+    function_of = getattr(driver(), function, None)
+    if function_of is None:
+        raise _too_old(function)
     try:
-        status, *values = getattr(module, function)(*arguments)
-    except (RuntimeError, AttributeError) as error:  # the bindings' words for a missing library, or symbol in it
-        raise _unavailable(function, error) from error
+        status, *values = function_of(*arguments)
+    except RuntimeError as error:  # the bindings' words for a library that is missing, or lacks the function
+        raise (_too_old(function) if function in str(error) else _no_driver()) from error
     if int(status) != 0:
         raise failure(int(status), status.name, function, subject)
     return values[0] if len(values) == 1 else (tuple(values) or None)
@@ -84,21 +86,17 @@ def failure(code: int, name: str, function: str, subject: str | None = None) -> 
     )
 
 
-def _unavailable(function: str, error: Exception) -> CudaError:
-    text = str(error)
-    if (
-        isinstance(error, AttributeError)
-        or f'"{function}"' in text
-        or f"'{function}'" in text
-        or ("not found" in text.lower() and function in text)
-    ):
-        return CudaError(
-            "the driver, or cuda-bindings, is too old: it lacks this function",
-            code=NO_DRIVER_CODE,
-            name="cudaErrorInsufficientDriver",
-            subject=function,
-            hint="update NVIDIA's driver and cuda-bindings",
-        )
+def _too_old(function: str) -> CudaError:
+    return CudaError(
+        "the driver, or cuda-bindings, is too old: it lacks this function",
+        code=NO_DRIVER_CODE,
+        name="cudaErrorInsufficientDriver",
+        subject=function,
+        hint="update NVIDIA's driver and cuda-bindings",
+    )
+
+
+def _no_driver() -> CudaError:
     return CudaError(
         "no NVIDIA driver (cudaErrorInsufficientDriver, code 35)",
         code=NO_DRIVER_CODE,
