@@ -77,7 +77,7 @@ _ALL = (
     _Wanted(
         "cuda",
         "pre- and post-processing on the GPU",
-        "an NVIDIA GPU and driver; cuda.core, cuda.bindings",
+        "an NVIDIA GPU and driver; cuda.bindings",
         ("cuda",),
         False,
         "pip install 'yoloship[cuda]'",

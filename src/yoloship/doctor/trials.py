@@ -108,13 +108,22 @@ def run_lean() -> dict[str, Any]:
 
 
 def cuda() -> dict[str, Any]:
-    """Ask CUDA from Python for its devices."""
-    driver: Any = importlib.import_module("cuda.bindings.runtime")
-    importlib.import_module("cuda.core")
-    code, count = driver.cudaGetDeviceCount()
-    if int(code) != 0 or not count:
-        raise DoesNotWork(f"CUDA shows no GPU ({getattr(code, 'name', code)})")
-    return {"cuda.core": _version("cuda-core"), "cuda.bindings": _version("cuda-bindings"), "devices": int(count)}
+    """Send numbers to the GPU and back."""
+    from yoloship.cuda.buffers import DeviceBuffer, download, upload
+    from yoloship.cuda.device import Device, probe
+    from yoloship.cuda.stream import Stream
+
+    found = probe()
+    if found.problem is not None:
+        raise found.problem
+    sent, received = np.arange(256, dtype=np.float32), np.zeros(256, np.float32)
+    with Device.open() as device, Stream(device) as stream, DeviceBuffer(device, sent.nbytes) as buffer:
+        upload(stream, buffer.pointer, sent)
+        download(stream, received, buffer.pointer)
+        stream.sync()
+        name = str(device)
+    _expect(received.tolist(), sent.tolist())
+    return {"device": name, "cuda-bindings": _version("cuda-bindings")}
 
 
 def pillow() -> dict[str, Any]:
