@@ -235,7 +235,10 @@ class _Writer:
         self._graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
         return name
 
-    def _node(self, op: str, name: str, inputs: list[str], output: str, **attributes: int) -> None:
+    def _node(self, op: str, name: str, inputs: list[str], output: str, axis: int | None = None) -> None:
         from onnx import helper
 
-        self._nodes.append(helper.make_node(op, inputs, [output], name, **attributes))
+        node = helper.make_node(op, inputs, [output], name)
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        self._nodes.append(node)

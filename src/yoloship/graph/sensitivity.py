@@ -18,13 +18,14 @@ from yoloship.graph.quantize import layers, quantize
 from yoloship.graph.search import element_types, last_heavy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
     import onnx
 
     from yoloship.graph.quantize import Layer, Placement, QuantizedPrecision
 
+    Model: TypeAlias = onnx.ModelProto
     Feeds: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
     Run: TypeAlias = Callable[[onnx.ModelProto, Sequence[Feeds]], list[tuple[npt.NDArray[np.generic], ...]]]
     """Runs a model over feeds; for each the outputs, in order."""
@@ -139,9 +140,7 @@ def search(
     return Search(model, tuple(one.module for one in ranking[:count]), drop, full_drop, evaluations, ranking)
 
 
-def rank(
-    quantizer: Quantizer, feeds: Sequence[Feeds], run: Run, told: Told | None = None
-) -> tuple[Sensitivity, ...]:
+def rank(quantizer: Quantizer, feeds: Sequence[Feeds], run: Run, told: Told | None = None) -> tuple[Sensitivity, ...]:
     """Quantize each module alone and see what that does at the network's last convolutions.
 
     Returns:
@@ -156,13 +155,13 @@ def rank(
     for layer in every:
         modules.setdefault(layer.module, []).append(layer)
     ends = _last_values(quantizer.model)
-    want = run(_ending_at(quantizer.model, ends), feeds)
+    want = run(ending_at(quantizer.model, ends), feeds)
     found = []
     for step, (module, members) in enumerate(modules.items()):
         told("ranking modules", step, len(modules))
         alone = {layer.name for layer in members}
         model = quantizer.keeping([layer.name for layer in every if layer.name not in alone])
-        error = _relative_error(run(_ending_at(model, ends), feeds), want)
+        error = _relative_error(run(ending_at(model, ends), feeds), want)
         found.append(Sensitivity(module, tuple(sorted(alone)), error))
     return tuple(sorted(found, key=lambda one: -one.error))
 
@@ -175,8 +174,8 @@ def _last_values(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(model.graph.node[place].output[0] for place in sorted(last_heavy(model, element_types(model))))
 
 
-def _ending_at(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """A copy whose only outputs are these float32 values."""
+def ending_at(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy of a graph whose only outputs are these float32 values."""
     from onnx import ModelProto, helper
 
     cut = ModelProto()

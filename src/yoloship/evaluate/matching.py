@@ -1,0 +1,109 @@
+"""Which detections of one model are those of another: one to one, of the same class, by overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from yoloship.results import Detections
+
+MATCH_IOU: Final = 0.5
+"""Overlap from which two boxes are one object."""
+FAINT_SHARE: Final = 0.6
+"""A detection counts as seen by the other model if that gives it at least this share of the threshold: which side of a
+threshold a score falls on, when it lies at it, says nothing about a model."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """Pairs of detections, the best overlap first.
+
+    Attributes:
+        pairs: (k, 2) int64: places in the first and in the second.
+        ious: (k,) float64.
+    """
+
+    pairs: npt.NDArray[np.int64]
+    ious: npt.NDArray[np.float64]
+
+
+def match(first: Detections, second: Detections, min_iou: float = MATCH_IOU) -> Matches:
+    """Pair detections of one picture, greedily by overlap.
+
+    Args:
+        first: Of one model.
+        second: Of another.
+        min_iou: Pairs that overlap less are none. Boxes of equal corners always overlap fully, area or not.
+    """
+    ious = box_ious(first.boxes_xyxy, second.boxes_xyxy)
+    ious[first.class_ids[:, None] != second.class_ids[None, :]] = -1.0
+    pairs, values = [], []
+    order = np.argsort(-ious, axis=None, kind="stable")
+    free_first, free_second = np.ones(len(first), bool), np.ones(len(second), bool)
+    for flat in order.tolist():
+        row, column = divmod(flat, len(second))
+        if ious[row, column] < min_iou:
+            break
+        if free_first[row] and free_second[column]:
+            free_first[row] = free_second[column] = False
+            pairs.append((row, column))
+            values.append(ious[row, column])
+    return Matches(np.array(pairs, np.int64).reshape(-1, 2), np.array(values, np.float64))
+
+
+def box_ious(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """(n, m) float64 IoU of (n, 4) with (m, 4) boxes, xyxy; 1 for equal boxes, even those of no area."""
+    a, b = first.astype(np.float64)[:, None], second.astype(np.float64)[None]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    overlap = np.clip(sides, 0, None).prod(axis=2)
+    union = (a[..., 2:] - a[..., :2]).prod(axis=2) + (b[..., 2:] - b[..., :2]).prod(axis=2) - overlap
+    ious: npt.NDArray[np.float64] = np.where(union > 0, overlap / np.where(union > 0, union, 1), 0.0)
+    ious[(a == b).all(axis=2)] = 1.0
+    return ious
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How many detections of either model the other has too.
+
+    Attributes:
+        first_count: Detections of the first at or above the threshold.
+        second_count: Detections of the second at or above the threshold.
+        first_seen: Of the first's, those that the second sees.
+        second_seen: Of the second's, those that the first sees.
+    """
+
+    first_count: int
+    second_count: int
+    first_seen: int
+    second_seen: int
+
+    @property
+    def share(self) -> float:
+        """Of all detections of both, those that the other sees too; 1 where there are none."""
+        total = self.first_count + self.second_count
+        return (self.first_seen + self.second_seen) / total if total else 1.0
+
+
+def agree(first: Sequence[Detections], second: Sequence[Detections], score_threshold: float) -> Agreement:
+    """Count what two models see alike.
+
+    Args:
+        first: Of one model, picture by picture, found with `FAINT_SHARE` of the threshold.
+        second: Of another, the same pictures and threshold.
+        score_threshold: Detections at or above it are to be seen by the other, be it more faintly.
+    """
+    counts = [0, 0, 0, 0]
+    for one, other in zip(first, second, strict=True):
+        for side, (strong, all_of_other) in enumerate(((one, other), (other, one))):
+            above = strong.filter(min_score=score_threshold)
+            counts[side] += len(above)
+            counts[2 + side] += len(match(above, all_of_other).pairs)
+    return Agreement(*counts)

@@ -1,0 +1,286 @@
+"""Whether two artefacts of one model give the same answers: `verify`."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from yoloship.errors import InputError
+from yoloship.evaluate.levels import LevelDifference, cells_of, compare_levels
+from yoloship.evaluate.matching import FAINT_SHARE, Agreement, agree, match
+from yoloship.pipeline import DetectOptions
+from yoloship.pipeline.detector import as_picture
+from yoloship.pipeline.feeds import feed_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from yoloship.evaluate.levels import Cells
+    from yoloship.pipeline import Detector
+    from yoloship.pipeline.detector import Source
+    from yoloship.results import Detections
+
+    Told = Callable[[int, int], None]
+    """Progress: pictures done, pictures in all."""
+
+LEVEL_PICTURES: Final = 32
+"""Cells are compared on this many pictures, the first; all 25,200 of each are held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerances:
+    """How far two artefacts may lie apart.
+
+    Attributes:
+        agreement: Least share of detections that both see.
+        iou: Least overlap of two that are one object, in the mean over all pairs.
+        score: Largest difference of their scores, in the mean over all pairs.
+        drop: Largest loss of mAP from the first to the second, where there are labels.
+    """
+
+    agreement: float = 0.99
+    iou: float = 0.97
+    score: float = 0.02
+    drop: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("agreement", "iou", "score", "drop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError("out of range", subject=name, expected="0 to 1", got=str(getattr(self, name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One verdict.
+
+    Attributes:
+        name: What was looked at.
+        value: What was found.
+        limit: What is allowed.
+        passed: Whether it is within.
+    """
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two artefacts.
+
+    Attributes:
+        name: The file.
+        session: What ran it.
+        precision: Of its body.
+        output_form: Of its graph.
+        detections: How many it found, at the threshold.
+        run_ms: Median time of the model alone, a picture.
+        total_ms: Median time from the decoded picture to the boxes.
+        map50_95: Mean average precision over IoU 0.5 to 0.95; None without labels.
+    """
+
+    name: str
+    session: str
+    precision: str
+    output_form: str
+    detections: int
+    run_ms: float
+    total_ms: float
+    map50_95: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What came out.
+
+    Attributes:
+        sides: The two artefacts.
+        pictures: How many were compared.
+        score_threshold: Above which detections count.
+        levels: Differences before any threshold, finest level first; empty where a graph gives final detections
+            only. On the first pictures.
+        agreement: How many detections either shares with the other.
+        ious: Overlaps of the pairs.
+        scores: Scores of the pairs, of the first and of the second.
+        checks: The verdicts.
+    """
+
+    sides: tuple[Side, Side]
+    pictures: int
+    score_threshold: float
+    levels: tuple[LevelDifference, ...]
+    agreement: Agreement
+    ious: tuple[float, ...]
+    scores: tuple[tuple[float, float], ...]
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "passed": self.passed, "agreement_share": self.agreement.share}
+
+
+def verify(
+    first: tuple[str, Detector],
+    second: tuple[str, Detector],
+    sources: Sequence[Source],
+    *,
+    score_threshold: float = 0.25,
+    tolerances: Tolerances | None = None,
+    told: Told | None = None,
+) -> Verification:
+    """Run two artefacts over the same pictures and compare what they give.
+
+    Args:
+        first: A name and the model that is taken as right.
+        second: The one to be judged.
+        sources: Pictures, as `Detector.__call__` takes them; one at a time is held.
+        score_threshold: Above which detections count.
+        tolerances: What is allowed.
+        told: Told of the progress.
+
+    Raises:
+        InputError: there are no pictures, the models have other classes, or a graph has thresholds of its own that
+            hide what is compared.
+        ImageError: a picture cannot be read.
+        SessionError: a runtime failed.
+    """
+    if not sources:
+        raise InputError("no pictures to compare on", expected="at least one")
+    if first[1].names != second[1].names:
+        raise InputError(
+            "the two have other classes, so they are not one model",
+            subject=second[0],
+            expected=f"{len(first[1].names)} classes: {', '.join(first[1].names)[:60]}",
+            got=f"{len(second[1].names)}: {', '.join(second[1].names)[:60]}",
+        )
+    runs = tuple(_Run(detector, faint_options(detector, score_threshold)) for _, detector in (first, second))
+    for done, source in enumerate(sources):
+        if told is not None:
+            told(done, len(sources))
+        picture = as_picture(source)
+        for run in runs:
+            run.add(picture)
+    one, other = runs
+    pairs = [match(a, b) for a, b in zip(one.found, other.found, strict=True)]
+    agreement = agree(one.found, other.found, score_threshold)
+    ious, scores = [], []
+    for pair, a, b in zip(pairs, one.found, other.found, strict=True):
+        for (row, column), iou in zip(pair.pairs.tolist(), pair.ious.tolist(), strict=True):
+            if max(a.scores[row], b.scores[column]) >= score_threshold:
+                ious.append(iou)
+                scores.append((float(a.scores[row]), float(b.scores[column])))
+    verification = Verification(
+        sides=(_side(first, one, score_threshold), _side(second, other, score_threshold)),
+        pictures=len(sources),
+        score_threshold=score_threshold,
+        levels=_levels(one, other),
+        agreement=agreement,
+        ious=tuple(ious),
+        scores=tuple(scores),
+    )
+    return judge(verification, tolerances or Tolerances())
+
+
+def judge(verification: Verification, tolerances: Tolerances) -> Verification:
+    """The same with a verdict for each tolerance."""
+    share = verification.agreement.share
+    checks = [Check("agreement", share, tolerances.agreement, share >= tolerances.agreement)]
+    if verification.ious:
+        iou = statistics.fmean(verification.ious)
+        score = statistics.fmean(abs(a - b) for a, b in verification.scores)
+        checks.append(Check("mean IoU of pairs", iou, tolerances.iou, iou >= tolerances.iou))
+        checks.append(Check("mean score difference", score, tolerances.score, score <= tolerances.score))
+    right, judged = (side.map50_95 for side in verification.sides)
+    if right is not None and judged is not None:
+        checks.append(Check("mAP lost", right - judged, tolerances.drop, right - judged <= tolerances.drop))
+    return replace(verification, checks=tuple(checks))
+
+
+def faint_options(detector: Detector, score_threshold: float) -> DetectOptions:
+    """Options that show what lies somewhat below a threshold too, as far as the graph still has it.
+
+    Raises:
+        InputError: the graph has dropped what is above the threshold.
+    """
+    nms = detector.info.nms
+    if nms is None:
+        return DetectOptions(score_threshold=FAINT_SHARE * score_threshold)
+    if nms.score_threshold > score_threshold:
+        raise InputError(
+            "its graph drops detections above the threshold",
+            subject="score_threshold",
+            expected=f"{nms.score_threshold:g} or more",
+            got=f"{score_threshold:g}",
+        )
+    return DetectOptions(
+        max(nms.score_threshold, FAINT_SHARE * score_threshold), nms.iou_threshold, nms.max_detections,
+        class_agnostic=nms.class_agnostic,
+    )  # fmt: skip
+
+
+class _Run:
+    """One model's answers, gathered picture by picture."""
+
+    def __init__(self, detector: Detector, options: DetectOptions) -> None:
+        self._detector = detector
+        self._options = options
+        self.found: list[Detections] = []
+        self.cells: list[Cells | None] = []
+        self.input_hws: list[tuple[int, int]] = []
+        self.run_s: list[float] = []
+        self.total_s: list[float] = []
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self._detector.info.strides
+
+    def add(self, picture: Source) -> None:
+        detector = self._detector
+        feed = feed_of(detector, picture)
+        if not self.found:
+            detector.session.run(feed)  # the first run is slower: memory is laid out
+        start = time.perf_counter()
+        outputs = detector.session.run(feed)
+        self.run_s.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        self.found.append(detector(picture, options=self._options))
+        self.total_s.append(time.perf_counter() - start)
+        if len(self.cells) < LEVEL_PICTURES:
+            (array,) = feed.values()
+            self.input_hws.append(array.shape[1:3] if detector.info.input_form == "image" else array.shape[2:4])
+            self.cells.append(cells_of(outputs, detector.info))
+
+
+def _side(named: tuple[str, Detector], run: _Run, score_threshold: float) -> Side:
+    name, detector = named
+    return Side(
+        name=name,
+        session=detector.session.name,
+        precision=detector.info.precision,
+        output_form=detector.info.output_form,
+        detections=sum(int(np.count_nonzero(found.scores >= score_threshold)) for found in run.found),
+        run_ms=1e3 * statistics.median(run.run_s),
+        total_ms=1e3 * statistics.median(run.total_s),
+    )
+
+
+def _levels(one: _Run, other: _Run) -> tuple[LevelDifference, ...]:
+    first = [cells for cells in one.cells if cells is not None]
+    second = [cells for cells in other.cells if cells is not None]
+    comparable = (
+        len(first) == len(second) == len(one.cells)
+        and one.input_hws == other.input_hws
+        and one.strides == other.strides
+    )
+    return compare_levels(first, second, one.strides, one.input_hws) if comparable else ()
