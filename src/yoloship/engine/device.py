@@ -1,7 +1,8 @@
 """Which NVIDIA GPU is there: asked from the driver itself, before any TensorRT object is made.
 
 TensorRT without a driver answers with null objects, and touching one of those ends the process (measured with
-``tensorrt_lean``). The driver's library says in microseconds, and safely, whether there is a device. It is asked through ctypes: neither CUDA's packages nor TensorRT need be installed.
+``tensorrt_lean``). The driver's library says in microseconds, and safely, whether there is a device. It is asked
+through ctypes: neither CUDA's packages nor TensorRT need be installed.
 """
 
 from __future__ import annotations
