@@ -8,6 +8,7 @@ The folder is made at run time from the photos given (mirrored, cut and scaled, 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import cv2
 import numpy as np
 from _peers import official_like
-from _timing import Timing, conditions
+from _timing import conditions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,17 +68,24 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - start)
         print(conditions("onnxruntime", "opencv-python-headless", "numpy", "yoloship"))
         print(f"{arguments.model.name}, {len(paths)} JPEGs, {arguments.rounds} rounds; target: {TARGETS}\n")
-        base = Timing(tuple(seconds["plain loop, tuned for latency"])).median
-        print(f"{'way':34s} {'per second':>10s} {'ratio':>6s}")
+        bases = ("official-like loop", "plain loop, tuned for latency", "plain loop, tuned for throughput")
+        print(f"{'way':34s} {'per second':>10s}   ratio to: official-like, plain latency, plain throughput")
         for name, values in seconds.items():
-            median = Timing(tuple(values)).median
-            print(f"{name:34s} {len(paths) / median:10.1f} {base / median:6.2f}")
+            ratios = [_ratio(seconds[base], values) for base in bases]
+            print(
+                f"{name:34s} {len(paths) / statistics.median(values):10.1f}   {'  '.join(f'{r:5.2f}' for r in ratios)}"
+            )
         plain = [one(path) for path in paths]
         for name, detector in (("latency", one), ("throughput", many)):
             streamed = [outcome.unwrap() for outcome in detector.stream(paths)]
             print(
                 f"stream tuned for {name}: {_same(plain, streamed)} of {len(paths)} pictures with the same detections"
             )
+
+
+def _ratio(theirs: Sequence[float], mine: Sequence[float]) -> float:
+    """How many times as fast, as the median of each round's own ratio."""
+    return statistics.median(a / b for a, b in zip(theirs, mine, strict=True))
 
 
 def _drain(outcomes: object) -> int:
