@@ -34,7 +34,7 @@ def activate(builder: Builder, part: Part, x: Wire) -> Wire:
 def find(part: Part) -> Activation | None:
     """What writes this module, None where it is no activation that is known."""
     path, name = part.module.class_path, part.module.class_name
-    if path.startswith("torch.nn."):
+    if part.torch_name is not None:
         return TORCH.get(name)
     if path == f"utils.activations.{name}" or path.endswith(f".utils.activations.{name}"):
         return YOLO.get(name)

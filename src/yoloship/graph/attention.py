@@ -92,7 +92,7 @@ def _attention(builder: Builder, part: Part, x: Wire) -> Wire:
 
 def _linear(part: Part, inputs: int, outputs: int | None = None) -> tuple[Array, Array | None]:
     """Weight (out, in) and bias (out,) of a torch.nn Linear."""
-    if not part.module.class_path.startswith("torch.nn.") or not part.module.class_name.endswith("Linear"):
+    if part.torch_name not in {"Linear", "NonDynamicallyQuantizableLinear"}:
         raise part.error("is not supported in this place", expected="torch.nn.Linear")
     weight = part.array("weight", outputs, inputs)
     return weight, part.optional_array("bias", weight.shape[0])

@@ -55,7 +55,7 @@ def emit(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
     if yolo and name in JOINS:
         return JOINS[name](builder, part, inputs)
     block = BLOCKS.get(name) if yolo else None
-    if block is None and path.startswith("torch.nn."):
+    if block is None and part.torch_name is not None:
         block = CONTAINERS.get(name) or LAYERS.get(name)
     if block is None:
         block = activations.find(part)
@@ -141,7 +141,7 @@ def _sppf(builder: Builder, part: Part, x: Wire) -> Wire:
     """The same by one pool three times in a row."""
     values = [emit(builder, part.child("cv1"), (x,))]
     pool = part.child("m")
-    if pool.module.class_name != "MaxPool2d":
+    if pool.torch_name != "MaxPool2d":
         raise pool.error("is not supported in this place", expected="torch.nn.MaxPool2d")
     for index in range(3):
         values.append(max_pool(builder, pool, values[-1], f"{pool.place}.{index}"))

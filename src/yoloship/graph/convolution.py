@@ -103,13 +103,12 @@ def scaled(convolution: Convolution, scale: Array, shift: Array) -> Convolution:
 
 def is_norm(part: Part) -> bool:
     """Whether this is torch's batch-norm and nothing that merely bears the name ``bn``."""
-    path = part.module.class_path
-    return path.startswith("torch.nn.") and part.module.class_name in {"BatchNorm2d", "SyncBatchNorm"}
+    return part.torch_name in {"BatchNorm2d", "SyncBatchNorm"}
 
 
 def read_conv_norm(conv: Part, norm: Part | None) -> Convolution:
     """Read a Conv2d and the batch-norm after it, if there is one, as one convolution."""
-    if conv.module.class_name != "Conv2d" or not conv.module.class_path.startswith("torch.nn."):
+    if conv.torch_name != "Conv2d":
         raise conv.error("is not supported in this place", expected="torch.nn.Conv2d")
     convolution = read_convolution(conv)
     if norm is None:

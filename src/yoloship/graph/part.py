@@ -52,6 +52,11 @@ class Part:
             hint=hint,
         )
 
+    @property
+    def torch_name(self) -> str | None:
+        """The class name of one of torch's plain layers, None for all else: ``torch.nn.qat`` has a Conv2d as well."""
+        return self.module.class_name if self.module.class_path.startswith("torch.nn.modules.") else None
+
     # Children.
 
     def optional_child(self, name: str) -> Part | None:

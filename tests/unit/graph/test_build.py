@@ -143,6 +143,16 @@ def test_no_size_is_baked_into_a_dynamic_graph() -> None:
     assert not graph.value_info
 
 
+def test_padding_is_not_the_zero_that_a_runtime_would_fold_into_a_pool() -> None:
+    pad = module("torch.nn.modules.padding.ZeroPad2d", {"padding": (0, 1, 0, 1), "value": 0.0})
+    hand = around(sequential(pad, module("torch.nn.modules.pooling.MaxPool2d", POOL)), 8, 8)
+    model = build_graph(hand, GraphConfig(HW))
+    (node,) = (node for node in model.graph.node if node.op_type == "Pad")
+    value = next(t for t in model.graph.initializer if t.name == node.input[2])
+    assert 0 < onnx.numpy_helper.to_array(value) < 1e-37
+
+
+POOL = {"kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
 UPSAMPLE = {"scale_factor": 2.0, "mode": "nearest", "size": None, "align_corners": None}
 
 

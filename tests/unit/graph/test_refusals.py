@@ -52,6 +52,14 @@ def test_a_familiar_name_from_a_foreign_package_is_no_familiar_block() -> None:
         assert "is no block" in of(replace(block, class_path=path)), path
 
 
+def test_a_quantised_layer_of_torch_is_no_plain_one() -> None:
+    for path in ("torch.nn.quantized.modules.conv.Conv2d", "torch.nn.qat.modules.conv.Conv2d"):
+        assert "is no block" in of(replace(MAKE.conv2d(8, 8), class_path=path))
+        assert "expected torch.nn.Conv2d" in of(
+            with_children(MAKE.conv(8, 8), conv=replace(MAKE.conv2d(8, 8), class_path=path))
+        )
+
+
 def test_a_block_whose_meaning_changed_between_releases_is_refused() -> None:
     assert "models.experimental.MixConv2d" in of(module("models.experimental.MixConv2d"))
 
