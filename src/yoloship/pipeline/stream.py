@@ -98,8 +98,10 @@ def in_order(
     pending: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="yoloship")
     drawn = _Drawn(sources)
+    consumer = threading.get_ident()
     try:
         while True:
+            consumer = threading.get_ident()
             while len(pending) < workers * (1 + _AHEAD) and drawn.advance():
                 pending.append(pool.submit(work, drawn.index, drawn.source))
             if not pending:
@@ -109,7 +111,9 @@ def in_order(
             raise drawn.failure
     finally:
         stopped.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        # The garbage collector may close a forgotten stream in any thread, even in one that is just starting and holds
+        # the lock that joining another needs: there, waiting would never end. The workers end by themselves.
+        pool.shutdown(wait=threading.get_ident() == consumer, cancel_futures=True)
 
 
 class _Drawn:

@@ -182,3 +182,24 @@ def test_pictures_are_handed_out_only_when_asked() -> None:
 
 def test_no_sources_no_results() -> None:
     assert list(detector(2).stream([])) == []
+
+
+def test_a_forgotten_stream_that_another_thread_collects_does_not_make_it_wait() -> None:
+    release = threading.Event()
+
+    def held(feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[np.float32]]:
+        if len(started) > 1:
+            release.wait(20)
+        started.append(1)
+        return score(feeds)
+
+    started: list[int] = [1]
+    stream = detector(1, held).stream([picture(200)] * 10)
+    next(stream)
+    closer = threading.Thread(target=stream.close)  # type: ignore[attr-defined]  # an iterator that is a generator
+    closer.start()
+    closer.join(10)
+    waited = closer.is_alive()
+    release.set()
+    closer.join()
+    assert not waited
