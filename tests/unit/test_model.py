@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,6 +39,16 @@ def changed(**fields: Any) -> str:
 
 def test_a_record_survives_its_json_form() -> None:
     assert ModelInfo.from_json(INFO.to_json()) == INFO
+
+
+def test_sizes_are_multiples_of_the_largest_stride_and_of_32_at_least() -> None:
+    assert INFO.size_multiple == 32  # inside, such a network goes down further than its head shows
+    assert replace(INFO, strides=(8, 16, 32, 64)).size_multiple == 64
+
+
+def test_untrained_anchors_of_no_size_are_kept() -> None:
+    untrained = replace(INFO, anchors=(((0.0, 1.0),), ((2.0, 3.0),)))
+    assert ModelInfo.from_json(untrained.to_json()) == untrained
 
 
 def test_the_json_form_is_one_line_that_people_can_read() -> None:
