@@ -8,8 +8,9 @@ be written costs time and no error.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from yoloship._version import __version__
 from yoloship.errors import OutputError
@@ -17,6 +18,9 @@ from yoloship.pipeline.releases import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+MAX_BYTES: Final = 2 << 30
+"""Of all graphs together: a yolov5n takes 8 MB, a yolov5x 350."""
 
 
 def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> Path | bytes:
@@ -35,6 +39,8 @@ def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> P
         folder = cache_folder() / "graphs"
         for path in sorted(folder.glob(f"{key}-*.onnx")):
             if _digest(path) == path.stem.partition("-")[2]:
+                with suppress(OSError):  # a cache that is only read
+                    path.touch()  # the least recently used go first
                 return path
             path.unlink(missing_ok=True)
     except (OSError, RuntimeError):  # not readable, or no home folder
@@ -49,10 +55,22 @@ def _keep(folder: Path, key: str, data: bytes) -> Path | None:
     path = folder / f"{key}-{hashlib.sha256(data).hexdigest()[:32]}.onnx"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_room(folder, len(data))
         write_bytes(path, data)
     except (OSError, OutputError):  # a read-only or full disk
         return None
     return path
+
+
+def _make_room(folder: Path, size: int) -> None:
+    """Remove the graphs that were not used for longest, until this many bytes fit."""
+    sizes = {path: path.stat() for path in folder.glob("*.onnx")}
+    total = size + sum(stat.st_size for stat in sizes.values())
+    for path in sorted(sizes, key=lambda path: sizes[path].st_mtime):
+        if total <= MAX_BYTES:
+            return
+        path.unlink(missing_ok=True)
+        total -= sizes[path].st_size
 
 
 def _digest(path: Path) -> str:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import time
+from pathlib import Path
 
 import pytest
 
 from yoloship.pipeline.cache import cached_graph
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEY = ("0" * 64, (640, 640), 1)
 
@@ -77,3 +76,19 @@ def test_a_cache_that_cannot_be_written_costs_time_and_no_error(cache: Path) -> 
     assert cached_graph(KEY, build) == b"a graph"
     assert cached_graph(KEY, build) == b"a graph"
     assert build.count == 2
+
+
+def test_the_graphs_that_were_not_used_for_longest_make_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yoloship.pipeline.cache.MAX_BYTES", 3 * len(b"a graph"))
+    first, second, third, fourth = (Builder() for _ in range(4))
+    for age, build in ((30, first), (20, second), (10, third)):
+        path = cached_graph((age,), build)
+        assert isinstance(path, Path)
+        os.utime(path, (time.time() - age, time.time() - age))
+    cached_graph((30,), first)
+    cached_graph((0,), fourth)
+    cached_graph((30,), first)
+    cached_graph((10,), third)
+    assert (first.count, second.count, third.count) == (1, 1, 1)
+    cached_graph((20,), second)
+    assert second.count == 2
