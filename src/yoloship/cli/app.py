@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "detect": "Find objects in pictures.",
         "export": "Turn a checkpoint into an ONNX file.",
         "build": "Build a TensorRT engine.",
+        "verify": "Compare two artefacts of one model.",
         "info": "Show what a file holds.",
         "inspect": "Show what an engine or a model is.",
         "doctor": "Try what works on this machine.",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yoloship.cli.precision import MAX_DROP, Calibrator, Placement, Precision, Quantizing, lowered
 from yoloship.cli.values import batch_size, image_size
+
+if TYPE_CHECKING:
+    from yoloship.model import NmsConfig
 
 EXAMPLES = (
     "yoloship export best.pt",
     "yoloship export best.pt -o cam.onnx --imgsz 384x640 --input image --output compact",
+    "yoloship export best.pt -o best-int8.onnx --precision int8 --calibrate photos/",
     "yoloship export best.pt --imgsz dynamic --batch dynamic",
 )
 
@@ -30,6 +35,7 @@ class Output(str, Enum):
     raw = "raw"
     heads = "heads"
     compact = "compact"
+    nms = "nms"
 
 
 def export(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -46,13 +52,44 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     output: Annotated[
         Output,
         typer.Option(
-            help="raw: (B,N,5+C), the field's standard. heads: undecoded maps, fastest. compact: boxes, scores, ids."
+            help="raw: (B,N,5+C), the field's standard. heads: undecoded maps, fastest. compact: boxes, scores, ids. "
+            "nms: final detections."
         ),
     ] = Output.raw,
+    conf: Annotated[
+        float | None, typer.Option(min=0, max=1, help="With --output nms: drop boxes whose score is not above this.")
+    ] = None,
+    iou: Annotated[
+        float | None, typer.Option(min=0, max=1, help="With --output nms: drop a box whose overlap is above.")
+    ] = None,
+    max_det: Annotated[
+        int | None, typer.Option(min=1, help="With --output nms: keep at most this many boxes a picture.")
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="What the network's body computes in; its ends and the decoding stay float32.")
+    ] = Precision.float32,
+    calibrate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="For int8 and float8: pictures like those in use; may be repeated."),
+    ] = None,
+    calibrator: Annotated[
+        Calibrator | None, typer.Option(help="How outliers are treated. Default: percentile.")
+    ] = None,
+    placement: Annotated[
+        Placement | None,
+        typer.Option(help="inputs: for TensorRT, the default. both_ends: for integer kernels on CPUs."),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help=f"Share of detections that quantizing may change. Default: {MAX_DROP}."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")] = False,
 ) -> None:
     """Write an ONNX file that any runtime takes, with the class names inside."""
     input_hw, batch_or_none = image_size(imgsz), batch_size(batch)
+    quantizing = Quantizing(calibrate or (), calibrator, placement, max_drop)
+    quantizing.check(precision)
+    nms = _suppression(output, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
 
     from yoloship.files import write_bytes
     from yoloship.pipeline.releases import resolve
@@ -65,11 +102,31 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
 
-    config = GraphConfig(input_hw=input_hw, batch=batch_or_none, input_form=input.value, output_form=output.value)
+    config = GraphConfig(
+        input_hw=input_hw, batch=batch_or_none, input_form=input.value, output_form=output.value, nms=nms
+    )
     checkpoint = read_checkpoint(checkpoint_path)
-    data = graph_bytes(build_graph(checkpoint, config))
+    graph = build_graph(checkpoint, config)
+    outcome = ""
+    if precision is not Precision.float32:
+        graph, words = lowered(graph, precision, quantizing)
+        outcome = f", {words}"
+    data = graph_bytes(graph)
     write_bytes(target, data, overwrite=overwrite)
-    typer.echo(f"{target}: {len(data) / 1e6:.1f} MB, {len(checkpoint.class_names)} classes")
+    typer.echo(f"{target}: {len(data) / 1e6:.1f} MB, {len(checkpoint.class_names)} classes{outcome}")
+
+
+def _suppression(output: Output, limits: dict[str, float | int | None]) -> NmsConfig | None:
+    given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
+    if output is not Output.nms:
+        if given:
+            raise typer.BadParameter("--conf, --iou and --max-det need --output nms")
+        return None
+    from yoloship.model import NmsConfig
+
+    if "max_detections" in given:
+        given["candidates"] = max(NmsConfig().candidates, given["max_detections"])
+    return NmsConfig(**given)
 
 
 def _beside(model: str, checkpoint_path: Path) -> Path:

@@ -61,13 +61,18 @@ class Check:
         name: What was looked at.
         value: What was found.
         limit: What is allowed.
-        passed: Whether it is within.
+        is_floor: Whether the limit is the least that is allowed; else it is the most.
     """
 
     name: str
     value: float
     limit: float
-    passed: bool
+    is_floor: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is within the limit."""
+        return self.value >= self.limit if self.is_floor else self.value <= self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,10 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {**asdict(self), "passed": self.passed, "agreement_share": self.agreement.share}
+        data = {**asdict(self), "passed": self.passed}
+        data["agreement"]["share"] = self.agreement.share
+        data["checks"] = [{**asdict(check), "passed": check.passed} for check in self.checks]
+        return data
 
 
 def verify(
@@ -195,15 +203,15 @@ def verify(
 def judge(verification: Verification, tolerances: Tolerances) -> Verification:
     """The same with a verdict for each tolerance."""
     share = verification.agreement.share
-    checks = [Check("agreement", share, tolerances.agreement, share >= tolerances.agreement)]
+    checks = [Check("agreement", share, tolerances.agreement, is_floor=True)]
     if verification.ious:
         iou = statistics.fmean(verification.ious)
         score = statistics.fmean(abs(a - b) for a, b in verification.scores)
-        checks.append(Check("mean IoU of pairs", iou, tolerances.iou, iou >= tolerances.iou))
-        checks.append(Check("mean score difference", score, tolerances.score, score <= tolerances.score))
+        checks.append(Check("mean IoU of pairs", iou, tolerances.iou, is_floor=True))
+        checks.append(Check("mean score difference", score, tolerances.score, is_floor=False))
     right, judged = (side.map50_95 for side in verification.sides)
     if right is not None and judged is not None:
-        checks.append(Check("mAP lost", right - judged, tolerances.drop, right - judged <= tolerances.drop))
+        checks.append(Check("mAP lost", right - judged, tolerances.drop, is_floor=False))
     return replace(verification, checks=tuple(checks))
 
 

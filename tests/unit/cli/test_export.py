@@ -156,7 +156,7 @@ def test_what_is_no_checkpoint_is_one_clear_line(content: bytes | None, message:
         (["--batch", "0"], "'0' is no batch size"),
         (["--batch", "many"], "'many' is no batch size"),
         (["--input", "bytes"], "--input"),
-        (["--output", "nms"], "--output"),
+        (["--output", "boxes"], "--output"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_why(arguments: list[str], message: str) -> None:

@@ -1,0 +1,58 @@
+"""Opening artefacts to be compared: as `yoloship.pipeline.load` does, and half precision as it is meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from yoloship.pipeline import Detector, load
+from yoloship.pipeline.building import is_checkpoint
+from yoloship.pipeline.releases import resolve
+from yoloship.runtime import OnnxRuntimeSession
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class EmulatedSession(OnnxRuntimeSession):
+    """ONNX Runtime on a graph whose half precision is emulated; see `yoloship.graph.emulate`."""
+
+    @property
+    def name(self) -> str:
+        """Says that it is emulated, and by what."""
+        return f"{super().name}, half precision emulated"
+
+
+def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) -> Detector:
+    """Load a model; a graph in half precision rounds where the graph says, which ONNX Runtime alone does not do.
+
+    Args:
+        model: A checkpoint, an ONNX file, or the name of a release.
+        imgsz: (height, width) in model pixels; None takes the graph's own, else 640.
+
+    Raises:
+        YoloshipError: as `yoloship.pipeline.load`.
+    """
+    path = resolve(model)
+    if is_checkpoint(path) or not _is_onnx(path):
+        return load(path, imgsz=imgsz)
+
+    from yoloship.graph import graph_bytes
+    from yoloship.graph.emulate import emulate, is_half
+    from yoloship.graph.file import parse_onnx, read_file
+
+    graph = parse_onnx(read_file(path), str(path))
+    if not is_half(graph):
+        return load(path, imgsz=imgsz)
+    session = EmulatedSession.open(graph_bytes(emulate(graph)))
+    try:
+        return Detector(session, imgsz=imgsz, subject=str(path))
+    except BaseException:
+        session.close()
+        raise
+
+
+def _is_onnx(path: Path) -> bool:
+    """Whether it is no engine, by what stands beside it and how it begins."""
+    with path.open("rb") as file:
+        start = file.read(5)
+    return not start.startswith((b"vtrt", b"ftrt")) and start[4:] != b"{"
