@@ -71,7 +71,8 @@ def build_engine(
     """Build a plan.
 
     Args:
-        onnx: The graph; weights kept outside it are looked for beside it.
+        onnx: The graph; weights kept outside it are looked for beside it. TensorRT's parser can end the process on
+            damaged graphs: check untrusted files before, as `yoloship.pipeline.building.build` does.
         config: How to build; None takes TensorRT's defaults.
         flavour: Which TensorRT; None takes the first that is installed and builds.
         info: What is known about the model: sizes are checked against its strides, and the graph's element types

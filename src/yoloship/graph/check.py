@@ -26,6 +26,7 @@ from yoloship.graph.file import (
     stays_inside,
     tensor_spec,
 )
+from yoloship.graph.soundness import check_sound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,6 +84,7 @@ def check_onnx(path: Path) -> OnnxFacts:
     """
     data = read_file(path)
     model = parse_onnx(data, str(path))
+    check_sound(model, str(path))
     graphs = tuple(all_graphs(model.graph))
     stored = [tensor for graph in graphs for tensor in graph.initializer]
     stored += [entry.t for graph in graphs for node in graph.node for entry in node.attribute if entry.HasField("t")]
