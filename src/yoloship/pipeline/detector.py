@@ -326,6 +326,6 @@ def _finish(
         )
     )
     height, width = letterbox.image_hw
-    boxes = letterbox.to_image(kept.boxes_xyxy)
-    np.clip(boxes, 0, np.array([width, height, width, height], np.float32), out=boxes)
-    return Detections(boxes, kept.scores, kept.class_ids, names, letterbox.image_hw)
+    boxes = letterbox.to_image(kept.boxes_xyxy.astype(np.float64))  # float32 could overflow before it is clipped
+    clipped = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+    return Detections(clipped, kept.scores, kept.class_ids, names, letterbox.image_hw)

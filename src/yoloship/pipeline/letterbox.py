@@ -90,10 +90,11 @@ class Letterbox:
             boxes_xyxy: (..., 4) float32 or float64, source pixels.
 
         Returns:
-            The same shape and dtype, model pixels; the caller owns it.
+            The same shape and dtype, model pixels; the caller owns it. What float32 cannot hold becomes infinite.
         """
         gain, offset = self._transform()
-        return (boxes_xyxy.astype(np.float64) * gain + offset).astype(boxes_xyxy.dtype)
+        with np.errstate(over="ignore"):
+            return (boxes_xyxy.astype(np.float64) * gain + offset).astype(boxes_xyxy.dtype)
 
     def to_image(self, boxes_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
         """Boxes on the canvas as boxes of the picture: undoes `to_model`. Nothing is clipped.
@@ -102,10 +103,11 @@ class Letterbox:
             boxes_xyxy: (..., 4) float32 or float64, model pixels.
 
         Returns:
-            The same shape and dtype, source pixels; the caller owns it.
+            The same shape and dtype, source pixels; the caller owns it. What float32 cannot hold becomes infinite.
         """
         gain, offset = self._transform()
-        return ((boxes_xyxy.astype(np.float64) - offset) / gain).astype(boxes_xyxy.dtype)
+        with np.errstate(over="ignore"):
+            return ((boxes_xyxy.astype(np.float64) - offset) / gain).astype(boxes_xyxy.dtype)
 
     def _transform(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         x_gain = self.resized_hw[1] / self.image_hw[1]

@@ -125,6 +125,12 @@ def test_boxes_are_clipped_to_the_picture() -> None:
     assert only.box_xyxy == (0, 0, 120, 50)
 
 
+def test_a_box_near_the_largest_number_is_clipped_too() -> None:
+    raw = raw_of((48, 32, 6e38 / 2, 6e38 / 2, 1, 0.9, 0, 0))
+    (only,) = detector(info("raw"), lambda _: [raw])[0](np.zeros((640, 960, 3), np.uint8))
+    assert only.box_xyxy == (0, 0, 960, 640)
+
+
 def test_thousands_of_candidates_are_cut_to_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yoloship.pipeline.detector.MAX_CANDIDATES", 5)
     rows = [(10.0 * i, 10, 4, 4, 1, 0.3 + 0.05 * (i % 7), 0, 0) for i in range(10)]
