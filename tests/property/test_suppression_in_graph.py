@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Candidates = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]
-    Outputs = tuple[npt.NDArray[np.generic], ...]
+    Outputs = tuple[npt.NDArray[Any], ...]
 
 COUNT = 24
 CONFIG = NmsConfig(max_detections=12, candidates=24, iterations=24)
@@ -140,8 +140,9 @@ def test_more_candidates_than_it_looks_at_are_said_to_be_inexact_unless_enough_a
     assert int(suppress(found, NmsConfig(max_detections=5, candidates=10, iterations=4))[4]) == 1
     few = suppress(found, NmsConfig(max_detections=10, candidates=10, iterations=4))
     assert (int(few[3]), int(few[4])) == (10, 1)
-    pairs = tuple(np.repeat(array, 2, axis=0) for array in found)
-    outputs = suppress((pairs[0], pairs[1], pairs[2]), NmsConfig(max_detections=10, candidates=10, iterations=4))
+    boxes, scores, class_ids = found
+    pairs = np.repeat(boxes, 2, axis=0), np.repeat(scores, 2), np.repeat(class_ids, 2)
+    outputs = suppress(pairs, NmsConfig(max_detections=10, candidates=10, iterations=4))
     assert (int(outputs[3]), int(outputs[4])) == (5, 0)
 
 

@@ -27,6 +27,10 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     images: Annotated[
         list[str], typer.Option(metavar="SOURCE", help="Pictures, folders or patterns; may be repeated.")
     ],
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="YOLO text labels, NAME.txt for each picture: mAP is compared too."),
+    ] = None,
     conf: Annotated[float, typer.Option(min=0, max=1, help="Score from which detections count.")] = 0.25,
     imgsz: Annotated[
         str | None, typer.Option(metavar="640|HxW", help="Model input in pixels. Default: the graph's own, else 640.")
@@ -36,6 +40,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     max_score_difference: Annotated[
         float, typer.Option(min=0, max=1, help="Largest mean difference of scores of what both see.")
     ] = 0.02,
+    max_map_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest loss of mAP (IoU 0.5 to 0.95), with --labels.")
+    ] = 0.01,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report; - is stdout.")
     ] = None,
@@ -49,6 +56,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     input_hw = None if imgsz is None else image_size(imgsz)
 
+    from yoloship.evaluate.labels import read_label
     from yoloship.evaluate.opening import open_artefact
     from yoloship.evaluate.report import facts
     from yoloship.evaluate.report import plot as draw
@@ -58,15 +66,16 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.sinks import facts_table, plan_file, write_picture
     from yoloship.sources import find_pictures
 
-    tolerances = Tolerances(agreement=min_agreement, iou=min_iou, score=max_score_difference)
+    tolerances = Tolerances(agreement=min_agreement, iou=min_iou, score=max_score_difference, drop=max_map_drop)
     pictures = find_pictures(images)
+    truths = None if labels is None else [read_label(labels / f"{path.stem}.txt", path) for path in pictures]
     to_stdout = json_file is not None and str(json_file) == "-"
     for path in (None if to_stdout else json_file, plot):
         if path is not None:
             plan_file(path, pictures, overwrite=overwrite)
     with ExitStack() as stack:
         first, second = (stack.enter_context(open_artefact(name, imgsz=input_hw)) for name in (a, b))
-        found = compare((a, first), (b, second), pictures, score_threshold=conf, tolerances=tolerances)
+        found = compare((a, first), (b, second), pictures, truths=truths, score_threshold=conf, tolerances=tolerances)
     if plot is not None:
         write_picture(draw(found), plot, overwrite=overwrite)
     text = json.dumps(found.to_dict(), indent=2)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship.errors import InputError
+from yoloship.evaluate.coco import mean_average_precision
 from yoloship.evaluate.levels import LevelDifference, cells_of, compare_levels
 from yoloship.evaluate.matching import FAINT_SHARE, Agreement, agree, match
 from yoloship.pipeline import DetectOptions
@@ -19,6 +20,7 @@ from yoloship.pipeline.feeds import feed_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from yoloship.evaluate.coco import Truth
     from yoloship.evaluate.levels import Cells
     from yoloship.pipeline import Detector
     from yoloship.pipeline.detector import Source
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     Told = Callable[[int, int], None]
     """Progress: pictures done, pictures in all."""
 
+MAP_THRESHOLD: Final = 0.001
+"""Precision is averaged over all scores, so detections are taken from here on; a graph of the form ``nms`` gives those
+above its own threshold only, and a smaller mAP for that."""
 LEVEL_PICTURES: Final = 32
 """Cells are compared on this many pictures, the first; all 25,200 of each are held."""
 
@@ -138,11 +143,12 @@ class Verification:
         return data
 
 
-def verify(
+def verify(  # noqa: PLR0913 - all but the first three have defaults
     first: tuple[str, Detector],
     second: tuple[str, Detector],
     sources: Sequence[Source],
     *,
+    truths: Sequence[Truth] | None = None,
     score_threshold: float = 0.25,
     tolerances: Tolerances | None = None,
     told: Told | None = None,
@@ -153,7 +159,8 @@ def verify(
         first: A name and the model that is taken as right.
         second: The one to be judged.
         sources: Pictures, as `Detector.__call__` takes them; one at a time is held.
-        score_threshold: Above which detections count.
+        truths: What is in each picture, for mAP; None where that is not known.
+        score_threshold: From which on detections count.
         tolerances: What is allowed.
         told: Told of the progress.
 
@@ -162,6 +169,7 @@ def verify(
             hide what is compared.
         ImageError: a picture cannot be read.
         SessionError: a runtime failed.
+        DependencyError: there are truths, and what computes mAP is not installed.
     """
     if not sources:
         raise InputError("no pictures to compare on", expected="at least one")
@@ -172,7 +180,9 @@ def verify(
             expected=f"{len(first[1].names)} classes: {', '.join(first[1].names)[:60]}",
             got=f"{len(second[1].names)}: {', '.join(second[1].names)[:60]}",
         )
-    runs = tuple(_Run(detector, faint_options(detector, score_threshold)) for _, detector in (first, second))
+    runs = tuple(
+        _Run(detector, faint_options(detector, score_threshold), truths is not None) for _, detector in (first, second)
+    )
     for done, source in enumerate(sources):
         if told is not None:
             told(done, len(sources))
@@ -189,7 +199,7 @@ def verify(
                 ious.append(iou)
                 scores.append((float(a.scores[row]), float(b.scores[column])))
     verification = Verification(
-        sides=(_side(first, one, score_threshold), _side(second, other, score_threshold)),
+        sides=(_side(first, one, score_threshold, truths), _side(second, other, score_threshold, truths)),
         pictures=len(sources),
         score_threshold=score_threshold,
         levels=_levels(one, other),
@@ -215,8 +225,13 @@ def judge(verification: Verification, tolerances: Tolerances) -> Verification:
     return replace(verification, checks=tuple(checks))
 
 
-def faint_options(detector: Detector, score_threshold: float) -> DetectOptions:
+def faint_options(detector: Detector, score_threshold: float, *, lowest: bool = False) -> DetectOptions:
     """Options that show what lies somewhat below a threshold too, as far as the graph still has it.
+
+    Args:
+        detector: Whose graph counts.
+        score_threshold: The threshold.
+        lowest: Whether a graph that has dropped more than that is taken as it is.
 
     Raises:
         InputError: the graph has dropped what is above the threshold.
@@ -224,7 +239,7 @@ def faint_options(detector: Detector, score_threshold: float) -> DetectOptions:
     nms = detector.info.nms
     if nms is None:
         return DetectOptions(score_threshold=FAINT_SHARE * score_threshold)
-    if nms.score_threshold > score_threshold:
+    if nms.score_threshold > score_threshold and not lowest:
         raise InputError(
             "its graph drops detections above the threshold",
             subject="score_threshold",
@@ -240,9 +255,11 @@ def faint_options(detector: Detector, score_threshold: float) -> DetectOptions:
 class _Run:
     """One model's answers, gathered picture by picture."""
 
-    def __init__(self, detector: Detector, options: DetectOptions) -> None:
+    def __init__(self, detector: Detector, options: DetectOptions, has_truths: bool) -> None:
         self._detector = detector
         self._options = options
+        self._all_options = faint_options(detector, MAP_THRESHOLD / FAINT_SHARE, lowest=True) if has_truths else None
+        self.everything: list[Detections] = []
         self.found: list[Detections] = []
         self.cells: list[Cells | None] = []
         self.input_hws: list[tuple[int, int]] = []
@@ -264,13 +281,15 @@ class _Run:
         start = time.perf_counter()
         self.found.append(detector(picture, options=self._options))
         self.total_s.append(time.perf_counter() - start)
+        if self._all_options is not None:
+            self.everything.append(detector(picture, options=self._all_options))
         if len(self.cells) < LEVEL_PICTURES:
             (array,) = feed.values()
             self.input_hws.append(array.shape[1:3] if detector.info.input_form == "image" else array.shape[2:4])
             self.cells.append(cells_of(outputs, detector.info))
 
 
-def _side(named: tuple[str, Detector], run: _Run, score_threshold: float) -> Side:
+def _side(named: tuple[str, Detector], run: _Run, score_threshold: float, truths: Sequence[Truth] | None) -> Side:
     name, detector = named
     return Side(
         name=name,
@@ -280,6 +299,7 @@ def _side(named: tuple[str, Detector], run: _Run, score_threshold: float) -> Sid
         detections=sum(int(np.count_nonzero(found.scores >= score_threshold)) for found in run.found),
         run_ms=1e3 * statistics.median(run.run_s),
         total_ms=1e3 * statistics.median(run.total_s),
+        map50_95=None if truths is None else mean_average_precision(run.everything, truths, detector.names).map50_95,
     )
 
 
