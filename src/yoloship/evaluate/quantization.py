@@ -14,7 +14,7 @@ from yoloship.evaluate.verification import faint_options
 from yoloship.graph import graph_bytes
 from yoloship.graph.calibrate import Calibrator, calibrate
 from yoloship.graph.quantize import Placement, QuantizedPrecision, layers, values_to_watch
-from yoloship.graph.sensitivity import Quantizer, Search, search
+from yoloship.graph.sensitivity import Quantizer, Search, ending_at, search
 from yoloship.pipeline import Detector
 from yoloship.pipeline.feeds import feed_of
 from yoloship.runtime import OnnxRuntimeSession
@@ -94,8 +94,9 @@ def quantize_with_pictures(
     with _detector(model, order) as detector:
         feeds: Iterator[Feeds] = _told_feeds(detector, sources, told)
         ranges = calibrate(model, values_to_watch(every, order.placement), feeds, order.calibrator)
-        quantizer = Quantizer(model, ranges, order.precision, order.placement)
         ranked = [feed_of(detector, source) for source in _spread(sources, RANKING_PICTURES)]
+        means = channel_means(model, values_to_watch(every, "inputs"), ranked)
+        quantizer = Quantizer(model, ranges, order.precision, order.placement, means)
         measure = measure or _disagreement(detector, _spread(sources, MEASURE_PICTURES), order)
         return search(quantizer, ranked, run_model, measure, order.max_drop, told)
 
@@ -104,6 +105,16 @@ def run_model(model: Model, feeds: Sequence[Feeds]) -> list[tuple[npt.NDArray[np
     """Run a graph over feeds on the CPU."""
     with OnnxRuntimeSession.open(graph_bytes(model)) as session:
         return [session.run(feed) for feed in feeds]
+
+
+def channel_means(model: Model, names: Sequence[str], feeds: Sequence[Feeds]) -> dict[str, npt.NDArray[np.float64]]:
+    """The mean of each channel, (channels,), of these (B, C, H, W) float32 values over some runs."""
+    sums = {name: np.zeros(()) for name in names}
+    with OnnxRuntimeSession.open(graph_bytes(ending_at(model, names))) as session:
+        for feed in feeds:  # one at a time: all these values are held
+            for name, value in zip(names, session.run(feed), strict=True):
+                sums[name] = sums[name] + value.mean(axis=(0, 2, 3), dtype=np.float64)
+    return {name: total / len(feeds) for name, total in sums.items()}
 
 
 def _told_feeds(detector: Detector, sources: Sequence[Source], told: Told | None) -> Iterator[Feeds]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import numpy as np
 
 from yoloship.errors import GraphError
-from yoloship.graph.narrow import FLOAT8_MAX, float8_bits
+from yoloship.graph.narrow import FLOAT8_MAX, float8_bits, float8_values
 from yoloship.graph.precision import KEPT_KEY, at_opset, record
 from yoloship.graph.search import FLOAT, body, element_types, last_heavy
 
@@ -99,6 +99,7 @@ def quantize(
     precision: QuantizedPrecision = "int8",
     *,
     placement: Placement = "inputs",
+    means: Mapping[str, npt.NDArray[np.float64]] | None = None,
     keep: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Write a graph's convolutions in INT8 or FP8.
@@ -108,6 +109,8 @@ def quantize(
         ranges: The magnitude that each activation reaches; see `yoloship.graph.calibrate`.
         precision: What convolutions shall compute in.
         placement: Where the pairs go.
+        means: Of each layer's activation the mean of each channel, (channels,); with them biases make up for what
+            rounding the weights does on average (Nagel et al., Data-Free Quantization, 2019, section 4.2).
         keep: Names of layers that stay float32.
 
     Returns:
@@ -134,7 +137,7 @@ def quantize(
     quantized = ModelProto()
     quantized.CopyFrom(model)
     quantized = at_opset(quantized, FLOAT8_OPSET if precision == "float8" else _PER_CHANNEL_OPSET)
-    _Writer(quantized, ranges, precision).write(chosen, placement)
+    _Writer(quantized, ranges, precision, means or {}).write(chosen, placement)
     record(quantized, precision, {KEPT_KEY: json.dumps(sorted(kept))} if kept else {})
     return quantized
 
@@ -142,24 +145,33 @@ def quantize(
 class _Writer:
     """Puts the pairs into one graph, in place."""
 
-    def __init__(self, model: onnx.ModelProto, ranges: Mapping[str, float], precision: QuantizedPrecision) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        ranges: Mapping[str, float],
+        precision: QuantizedPrecision,
+        means: Mapping[str, npt.NDArray[np.float64]],
+    ) -> None:
         self._graph = model.graph
+        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._means = means
         self._ranges = ranges
         self._precision: QuantizedPrecision = precision
         self._nodes: list[onnx.NodeProto] = []
         self._pairs: dict[str, str] = {}
+        self._errors: dict[str, npt.NDArray[np.float64]] = {}
 
     def write(self, chosen: Mapping[str, Layer], placement: Placement) -> None:
         from onnx import NodeProto
 
-        stored = {tensor.name: tensor for tensor in self._graph.initializer}
         for node in self._graph.node:
             layer = chosen.get(node.output[0]) if node.output else None
             changed = NodeProto()
             changed.CopyFrom(node)
             if layer is not None:
                 changed.input[0] = self._activation(layer.activation)
-                changed.input[1] = self._weight(stored[layer.weight])
+                changed.input[1] = self._weight(self._stored[layer.weight])
+                self._correct_bias(changed, layer)
                 if placement == "both_ends":
                     changed.output[0] = f"{layer.output}.float"
             self._nodes.append(changed)
@@ -202,23 +214,47 @@ class _Writer:
                 self._zero(f"{target}.zero", scales.shape),
             ]
             self._node("DequantizeLinear", f"{target}.dequantize", names, target, axis=0)
+            spread = scales.reshape(-1, *[1] * (values.ndim - 1))
+            self._errors[tensor.name] = self._rounded(codes).astype(np.float64) * spread - values
             self._pairs[target] = target
         return target
+
+    def _correct_bias(self, node: onnx.NodeProto, layer: Layer) -> None:
+        """Take the mean of the weights' rounding errors out of the bias."""
+        from onnx import numpy_helper
+
+        bias = node.input[2] if len(node.input) > 2 else ""
+        if layer.activation not in self._means or (bias and bias not in self._stored):
+            return
+        error = self._errors[layer.weight].sum(axis=tuple(range(2, self._errors[layer.weight].ndim)))
+        out, width = error.shape
+        groups = len(self._means[layer.activation]) // width
+        means = self._means[layer.activation].reshape(groups, width).repeat(out // groups, axis=0)
+        values = numpy_helper.to_array(self._stored[bias]) if bias else np.zeros(out)
+        name = self._store(f"{layer.name}.bias.{self._precision}", values - (error * means).sum(axis=1))
+        del node.input[2:]
+        node.input.append(name)
 
     def _scale(self, magnitude: float) -> float:
         """Never 0, and never so small that dividing by it overflows: what is all zeros stays that with any scale."""
         largest = INT8_MAX if self._precision == "int8" else FLOAT8_MAX
         return float(magnitude) / largest if magnitude > 1e-30 else 1.0
 
+    def _rounded(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What codes stand for, in steps of the scale."""
+        if self._precision == "float8":
+            return float8_values(float8_bits(values))
+        rounded: npt.NDArray[np.float32] = np.clip(np.rint(values), -INT8_MAX, INT8_MAX)
+        return rounded
+
     def _codes(self, name: str, values: npt.NDArray[np.float32]) -> str:
-        from onnx import TensorProto, numpy_helper
+        from onnx import TensorProto
 
         if self._precision == "int8":
-            codes = np.clip(np.rint(values), -INT8_MAX, INT8_MAX).astype(np.int8)
-            self._graph.initializer.append(numpy_helper.from_array(codes, name))
+            element, raw = _INT8, self._rounded(values).astype(np.int8).tobytes()
         else:
-            raw = float8_bits(values).tobytes()
-            self._graph.initializer.append(TensorProto(name=name, dims=values.shape, data_type=_FLOAT8, raw_data=raw))
+            element, raw = _FLOAT8, float8_bits(values).tobytes()
+        self._graph.initializer.append(TensorProto(name=name, dims=values.shape, data_type=element, raw_data=raw))
         return name
 
     def _zero(self, name: str, shape: tuple[int, ...]) -> str:

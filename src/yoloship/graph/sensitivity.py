@@ -80,16 +80,18 @@ class Quantizer:
         ranges: See `yoloship.graph.quantize.quantize`; so are the next two.
         precision: See there.
         placement: See there.
+        means: See there.
     """
 
     model: onnx.ModelProto
     ranges: Mapping[str, float]
     precision: QuantizedPrecision
     placement: Placement
+    means: Mapping[str, npt.NDArray[np.float64]]
 
     def keeping(self, kept: Sequence[str]) -> onnx.ModelProto:
         """The quantized graph but for these layers."""
-        return quantize(self.model, self.ranges, self.precision, placement=self.placement, keep=kept)
+        return quantize(self.model, self.ranges, self.precision, placement=self.placement, means=self.means, keep=kept)
 
 
 def search(
