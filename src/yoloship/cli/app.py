@@ -25,10 +25,11 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells expect it."""
 
 
-WITHOUT_ARGUMENTS = frozenset({"doctor"})
+WITHOUT_ARGUMENTS = frozenset({"demo", "doctor"})
 """Commands that do something without any argument; the others show their help."""
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "demo": "See it work, with no network and no model of your own.",
         "detect": "Find objects in pictures.",
         "export": "Turn a checkpoint into an ONNX file.",
         "build": "Build a TensorRT engine.",
