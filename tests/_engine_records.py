@@ -35,6 +35,7 @@ def record_of(plan: bytes, **changes: Any) -> EngineRecord:
         plan_bytes=len(plan),
         onnx_sha256="ab" * 32,
         source_name="best.onnx",
+        refined=False,
         flavour="rtx",
         version=VERSION,
         compute_capability=None,

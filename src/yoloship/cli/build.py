@@ -8,23 +8,25 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yoloship.cli.export import Input
+from yoloship.cli.export import Input, Output, suppression
+from yoloship.cli.precision import MAX_DROP, Calibrator, Placement, Precision, Quantizing, lowered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from yoloship.engine import BuildConfig, BuildProgress, BuildStep, Range
     from yoloship.graph import GraphConfig
-    from yoloship.model import NmsConfig
+    from yoloship.graph.sensitivity import Model
 
 EXAMPLES = (
     "yoloship build best.pt",
     "yoloship build best.onnx -o cam.engine --target sm89",
     "yoloship build best.pt --batch 1:4:16 --imgsz 384x640 --output compact",
+    "yoloship build best.pt --precision int8 --calibrate photos/ --output nms",
 )
 
 
@@ -41,23 +43,6 @@ class Compatibility(str, Enum):
     none = "none"
     ampere_plus = "ampere_plus"
     same_compute_capability = "same_compute_capability"
-
-
-class OutputChoice(str, Enum):
-    """What comes out of the engine."""
-
-    heads = "heads"
-    raw = "raw"
-    compact = "compact"
-    nms = "nms"
-
-
-class PrecisionChoice(str, Enum):
-    """What the network's body computes in."""
-
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
 
 
 def build(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -79,12 +64,23 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         Input | None, typer.Option(help="From a checkpoint: float (B,3,H,W) RGB 0..1, or image (B,H,W,3) uint8 BGR.")
     ] = None,
     output: Annotated[
-        OutputChoice | None,
+        Output | None,
         typer.Option(help="From a checkpoint: undecoded, (B,N,5+C), boxes, or final."),
     ] = None,
     precision: Annotated[
-        PrecisionChoice | None,
-        typer.Option(help="From a checkpoint. For int8 and float8 give an ONNX file that was quantized."),
+        Precision | None,
+        typer.Option(help="What the network's body computes in, where its graph is float32."),
+    ] = None,
+    calibrate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="For int8 and float8: pictures like those in use; may be repeated."),
+    ] = None,
+    calibrator: Annotated[
+        Calibrator | None, typer.Option(help="How outliers are treated. Default: percentile.")
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help=f"Share of detections that quantizing may change. Default: {MAX_DROP}."),
     ] = None,
     conf: Annotated[
         float | None, typer.Option(min=0, max=1, help="With --output nms: drop boxes whose score is not above this.")
@@ -120,18 +116,18 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Build a TensorRT engine that knows what it is: a plain plan, and beside it FILE.json."""
     from yoloship.engine import BuildConfig, open_flavour, parse_target, sidecar_path, write_engine
-    from yoloship.pipeline.building import build as build_model
-    from yoloship.pipeline.building import is_checkpoint
+    from yoloship.pipeline.building import build_prepared, build_source, is_checkpoint
     from yoloship.pipeline.releases import resolve
     from yoloship.sinks import plan_file
 
-    source = resolve(model)
-    from_checkpoint = is_checkpoint(source)
-    if not from_checkpoint and (input, output, precision) != (None, None, None):
-        raise typer.BadParameter("--input, --output and --precision are for checkpoints; an ONNX file has its own")
-    suppression = {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det}
-    if output is not OutputChoice.nms and any(value is not None for value in suppression.values()):
-        raise typer.BadParameter("--conf, --iou and --max-det need --output nms")
+    wanted = precision or Precision.float32
+    quantizing = Quantizing(calibrate or (), calibrator, Placement.inputs if wanted.needs_pictures else None, max_drop)
+    quantizing.check(wanted)
+    nms = suppression(output or Output.raw, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
+    source_path = resolve(model)
+    from_checkpoint = is_checkpoint(source_path)
+    if not from_checkpoint and (input, output) != (None, None):
+        raise typer.BadParameter("--input and --output are for checkpoints; an ONNX file has its own")
     batches, sizes = _batch(batch), _sizes(imgsz)
     config = BuildConfig(
         workspace_bytes=_bytes(workspace) if workspace else None,
@@ -141,23 +137,36 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         optimization_level=optimization_level,
         timing_cache=timing_cache,
     )
+    config = _with_ranges(config, batches, sizes, keep_single=not from_checkpoint)
     graph = None
     if from_checkpoint:
         graph = replace(
             _graph(batches, sizes),
             input_form=(input or Input.float).value,
-            output_form=(output or OutputChoice.raw).value,
-            precision=(precision or PrecisionChoice.float32).value,
-            nms=_suppression(suppression) if output is OutputChoice.nms else None,
+            output_form=(output or Output.raw).value,
+            nms=nms,
         )
-    config = _with_ranges(config, batches, sizes, keep_single=not from_checkpoint)
-    path = output_file or (source.with_suffix(".engine") if source == Path(model) else Path(f"{model}.engine"))
+    path = output_file or (
+        source_path.with_suffix(".engine") if source_path == Path(model) else Path(f"{model}.engine")
+    )
     for place in (path, sidecar_path(path)):  # before the work; publishing checks once more
-        plan_file(place, (source,), overwrite=overwrite)
+        plan_file(place, (source_path,), overwrite=overwrite)
     chosen = open_flavour(flavour.value if flavour else None)
-    with _progress(chosen.title) as progress:
-        built, info = build_model(source, config, graph=graph, flavour=chosen, progress=progress)
-    record = write_engine(path, built, source_name=source.name, model=info, overwrite=overwrite)
+    outcome = ""
+
+    def refine(whole: Model) -> Model:
+        nonlocal outcome
+        lower, words = lowered(whole, wanted, quantizing)
+        outcome = f", {words}"
+        return lower
+
+    with build_source(source_path, graph, refine=refine if wanted is not Precision.float32 else None) as source:
+        with _progress(chosen.title) as progress:
+            built = build_prepared(source, config, chosen, progress)
+        info = source.info
+    record = write_engine(
+        path, built, source_name=source_path.name, model=info, refined=bool(outcome), overwrite=overwrite
+    )
     for text in built.warnings:
         typer.echo(f"TensorRT warns: {text}", err=True)
     if info is None:
@@ -165,14 +174,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     where = ", ".join(config.targets) or record.compute_capability or "portable"
     computes = info.precision if info else "/".join(record.dtypes)
     size = f"{len(built.plan) / 1e6:.1f} MB"
-    typer.echo(f"{path}: {size}, {computes}, {where}, built by {chosen.title} in {built.elapsed_s:.1f} s")
-
-
-def _suppression(limits: dict[str, float | int | None]) -> NmsConfig:
-    from yoloship.model import NmsConfig
-
-    given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
-    return NmsConfig(**given)
+    typer.echo(f"{path}: {size}, {computes}, {where}, built by {chosen.title} in {built.elapsed_s:.1f} s{outcome}")
 
 
 def _batch(text: str | None) -> Range | None:

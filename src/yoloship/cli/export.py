@@ -89,7 +89,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     input_hw, batch_or_none = image_size(imgsz), batch_size(batch)
     quantizing = Quantizing(calibrate or (), calibrator, placement, max_drop)
     quantizing.check(precision)
-    nms = _suppression(output, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
+    nms = suppression(output, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
 
     from yoloship.files import write_bytes
     from yoloship.pipeline.releases import resolve
@@ -116,7 +116,12 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     typer.echo(f"{target}: {len(data) / 1e6:.1f} MB, {len(checkpoint.class_names)} classes{outcome}")
 
 
-def _suppression(output: Output, limits: dict[str, float | int | None]) -> NmsConfig | None:
+def suppression(output: Output, limits: dict[str, float | int | None]) -> NmsConfig | None:
+    """Limits for a graph that suppresses; None for the others.
+
+    Raises:
+        typer.BadParameter: a limit was given, and the graph does not suppress.
+    """
     given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
     if output is not Output.nms:
         if given:

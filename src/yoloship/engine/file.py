@@ -50,7 +50,13 @@ def sidecar_path(engine: Path) -> Path:
 
 
 def write_engine(
-    path: Path, built: BuiltEngine, *, source_name: str, model: ModelInfo | None, overwrite: bool = True
+    path: Path,
+    built: BuiltEngine,
+    *,
+    source_name: str,
+    model: ModelInfo | None,
+    refined: bool = False,
+    overwrite: bool = True,
 ) -> EngineRecord:
     """Write a plan and its sidecar.
 
@@ -59,6 +65,7 @@ def write_engine(
         built: What was built.
         source_name: File name of what it was built from, for the command that rebuilds it.
         model: What the pipeline must know; None for a graph of unknown make.
+        refined: Whether its precision was made on the way, and not found in the source.
         overwrite: Whether files of those names may be replaced.
 
     Returns:
@@ -67,9 +74,8 @@ def write_engine(
     Raises:
         OutputError: a name is taken, or cannot be written.
     """
-    record = EngineRecord.of(
-        built, plan_sha256=hashlib.sha256(built.plan).hexdigest(), source_name=source_name, model=model
-    )
+    digest = hashlib.sha256(built.plan).hexdigest()
+    record = EngineRecord.of(built, plan_sha256=digest, source_name=source_name, refined=refined, model=model)
     if not overwrite and sidecar_path(path).exists():
         raise taken(sidecar_path(path))
     write_bytes(path, built.plan, overwrite=overwrite)

@@ -112,9 +112,10 @@ def rebuild_command(record: EngineRecord, engine_name: str) -> str:
         words.append("--version-compatible")
     if config.optimization_level is not None:
         words += ["--optimization-level", str(config.optimization_level)]
+    if record.model is not None and record.refined:
+        words += ["--precision", record.model.precision]
+        words += ["--calibrate", "DIR"] if record.model.precision in {"int8", "float8"} else []
     if record.model is not None and not record.source_name.endswith(".onnx"):
-        if record.model.precision != "float32":
-            words += ["--precision", record.model.precision]
         words += ["--input", record.model.input_form, "--output", record.model.output_form]
         if (nms := record.model.nms) is not None:
             words += ["--conf", str(nms.score_threshold), "--iou", str(nms.iou_threshold)]

@@ -46,6 +46,7 @@ class EngineRecord:
         plan_bytes: Its length.
         onnx_sha256: Of the ONNX file that it was built from.
         source_name: File name of what was given to build; for the command that builds it again.
+        refined: Whether its precision was made on the way, and not found in the source.
         flavour: Which TensorRT built it.
         version: Of that flavour.
         compute_capability: Of the GPU it was built on, ``sm89`` for one; None where none was there.
@@ -62,6 +63,7 @@ class EngineRecord:
     plan_bytes: int
     onnx_sha256: str
     source_name: str
+    refined: bool
     flavour: FlavourName
     version: str
     compute_capability: str | None
@@ -74,7 +76,9 @@ class EngineRecord:
     producer: str
 
     @classmethod
-    def of(cls, built: BuiltEngine, *, plan_sha256: str, source_name: str, model: ModelInfo | None) -> EngineRecord:
+    def of(
+        cls, built: BuiltEngine, *, plan_sha256: str, source_name: str, refined: bool, model: ModelInfo | None
+    ) -> EngineRecord:
         """The record of an engine that was just built."""
         from yoloship._version import __version__
 
@@ -83,6 +87,7 @@ class EngineRecord:
             plan_bytes=len(built.plan),
             onnx_sha256=built.onnx_sha256,
             source_name="".join(letter if _FILE_NAME.fullmatch(letter) else "_" for letter in source_name)[:255] or "_",
+            refined=refined,
             flavour=built.flavour,
             version=built.version,
             compute_capability=built.compute_capability,
@@ -144,6 +149,7 @@ class EngineRecord:
             plan_bytes=read.integer("plan_bytes", 1, 1 << 48),
             onnx_sha256=read.matching("onnx_sha256", _HEX, "64 lower-case hex digits"),
             source_name=read.matching("source_name", _FILE_NAME, "a file name"),
+            refined=read.boolean("refined"),
             flavour=read.choice("flavour", get_args(FlavourName)),
             version=read.matching("version", _VERSION, "a version"),
             compute_capability=read.optional("compute_capability", lambda key: read.matching(key, _SM, "smNN")),
@@ -183,6 +189,12 @@ class _Reader:
         value = self._data.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise self.wrong(key, f"an integer from {low} to {high}")
+        return value
+
+    def boolean(self, key: str) -> bool:
+        value = self._data.get(key)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
         return value
 
     def choice(self, key: str, allowed: tuple[Any, ...]) -> Any:
@@ -243,8 +255,6 @@ class _Reader:
         targets = inner.items("targets", 16)
         if not all(isinstance(target, str) and target in get_args(Target) for target in targets):
             raise inner.wrong("targets", f"any of {', '.join(get_args(Target))}")
-        if not isinstance(entry["version_compatible"], bool):
-            raise inner.wrong("version_compatible", "true or false")
         return self._checked(
             "config",
             lambda: BuildConfig(
@@ -255,7 +265,7 @@ class _Reader:
                 workspace_bytes=inner.optional("workspace_bytes", lambda key: inner.integer(key, 1, 1 << 48)),
                 targets=tuple(targets),
                 hardware_compatibility=inner.choice("hardware_compatibility", get_args(HardwareCompatibility)),
-                version_compatible=entry["version_compatible"],
+                version_compatible=inner.boolean("version_compatible"),
                 optimization_level=inner.optional("optimization_level", lambda key: inner.integer(key, 0, 5)),
             ),
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yoloship.engine import BuildConfig, EngineFile, EngineKey, build_engine, cached_engine, find_device, open_flavour
-from yoloship.errors import InputError, SessionError
+from yoloship.errors import GraphError, InputError, SessionError
 from yoloship.pipeline.releases import cache_folder
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from yoloship.engine import BuildProgress, BuiltEngine, Flavour
     from yoloship.graph import GraphConfig
+    from yoloship.graph.sensitivity import Model
     from yoloship.model import ModelInfo
     from yoloship.tensors import TensorSpec
 
@@ -58,12 +59,15 @@ def is_checkpoint(path: Path) -> bool:
 
 
 @contextmanager
-def build_source(path: Path, graph: GraphConfig | None = None) -> Iterator[BuildSource]:
+def build_source(
+    path: Path, graph: GraphConfig | None = None, *, refine: Callable[[Model], Model] | None = None
+) -> Iterator[BuildSource]:
     """Make a model ready for TensorRT: a checkpoint becomes a graph, an ONNX file is checked.
 
     Args:
         path: A checkpoint or an ONNX file.
         graph: Which graph a checkpoint shall become; None takes `GraphConfig`'s defaults. Not for ONNX files.
+        refine: Brings the graph to another precision, for one; it gets a graph with its weights inside.
 
     Yields:
         An ONNX file, for as long as the context lasts.
@@ -72,24 +76,27 @@ def build_source(path: Path, graph: GraphConfig | None = None) -> Iterator[Build
         CheckpointError: the checkpoint cannot be read safely.
         GraphError: it cannot become the graph wanted, or the ONNX file is none that TensorRT takes faithfully.
     """
-    from yoloship.graph.check import check_onnx, refuse_for_tensorrt
+    from yoloship.graph import graph_bytes
 
-    if not is_checkpoint(path):
-        facts = check_onnx(path)
-        refuse_for_tensorrt(facts)
-        yield BuildSource(path, facts.sha256, facts.outputs, facts.info or _recognised(path))
+    from_checkpoint = is_checkpoint(path)
+    if not from_checkpoint and refine is None:
+        yield _checked(path)
         return
-
-    from yoloship.checkpoint import read_checkpoint
-    from yoloship.graph import GraphConfig, build_graph, graph_bytes
-
-    data = graph_bytes(build_graph(read_checkpoint(path), graph or GraphConfig()))
+    model = _graph_of(path, graph) if from_checkpoint else _whole_model(path)
+    data = graph_bytes(refine(model) if refine is not None else model)
     with tempfile.TemporaryDirectory(prefix="yoloship-") as folder:
         onnx = Path(folder) / f"{path.stem[:100]}.onnx"
         onnx.write_bytes(data)
-        facts = check_onnx(onnx)
-        refuse_for_tensorrt(facts)
-        yield BuildSource(onnx, facts.sha256, facts.outputs, facts.info)
+        yield _checked(onnx)
+
+
+def build_prepared(
+    source: BuildSource, config: BuildConfig | None, flavour: Flavour, progress: BuildProgress | None = None
+) -> BuiltEngine:
+    """Build an engine from what `build_source` gave; see `build`."""
+    built = build_engine(source.onnx, config, flavour=flavour, info=source.info, progress=progress)
+    named = {spec.name: spec for spec in source.outputs}
+    return replace(built, outputs=tuple(_with_names(spec, named.get(spec.name)) for spec in built.outputs))
 
 
 def build(
@@ -120,7 +127,7 @@ def build(
     """
     flavour = flavour or open_flavour()
     with build_source(path, graph) as source:
-        return _build(source, config, flavour, progress), source.info
+        return build_prepared(source, config, flavour, progress), source.info
 
 
 def engine_for(
@@ -151,17 +158,37 @@ def engine_for(
         key = EngineKey.of(source.sha256, config, flavour, device.sm if device else None)
 
         def make() -> tuple[BuiltEngine, ModelInfo | None]:
-            return _build(source, config, flavour, progress), source.info
+            return build_prepared(source, config, flavour, progress), source.info
 
         return cached_engine(cache_folder() / "engines", key, make, waiting=waiting)
 
 
-def _build(
-    source: BuildSource, config: BuildConfig | None, flavour: Flavour, progress: BuildProgress | None
-) -> BuiltEngine:
-    built = build_engine(source.onnx, config, flavour=flavour, info=source.info, progress=progress)
-    named = {spec.name: spec for spec in source.outputs}
-    return replace(built, outputs=tuple(_with_names(spec, named.get(spec.name)) for spec in built.outputs))
+def _graph_of(path: Path, graph: GraphConfig | None) -> Model:
+    from yoloship.checkpoint import read_checkpoint
+    from yoloship.graph import GraphConfig, build_graph
+
+    return build_graph(read_checkpoint(path), graph or GraphConfig())
+
+
+def _whole_model(path: Path) -> Model:
+    from yoloship.graph.check import check_onnx
+    from yoloship.graph.file import parse_onnx, read_file
+
+    if check_onnx(path).external_files:
+        raise GraphError(
+            "keeps its weights in other files, and its precision cannot be changed that way",
+            subject=str(path),
+            hint="save it with its weights inside",
+        )
+    return parse_onnx(read_file(path), str(path))
+
+
+def _checked(onnx: Path) -> BuildSource:
+    from yoloship.graph.check import check_onnx, refuse_for_tensorrt
+
+    facts = check_onnx(onnx)
+    refuse_for_tensorrt(facts)
+    return BuildSource(onnx, facts.sha256, facts.outputs, facts.info or _recognised(onnx))
 
 
 def _with_names(spec: TensorSpec, named: TensorSpec | None) -> TensorSpec:

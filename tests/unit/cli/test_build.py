@@ -101,7 +101,8 @@ def test_an_option_that_cannot_be_is_an_error_and_leaves_nothing(small: Path, op
         ["--workspace", "much"],
         ["--imgsz", "big"],
         ["--input", "float"],
-        ["--precision", "float16"],
+        ["--precision", "int8"],
+        ["--calibrate", "pictures"],
         ["--conf", "0.5"],
     ],
 )
@@ -187,3 +188,41 @@ def test_a_checkpoint_becomes_the_engine_that_was_ordered_and_its_record_rebuild
     words = rebuild_command(engine.record, str(tmp_path / "again.engine")).split()
     assert run(*[str(checkpoint) if word == "best.pt" else word for word in words[1:]]).code == 0
     assert read_engine(tmp_path / "again.engine").info == engine.info
+
+
+def test_an_onnx_file_is_brought_to_half_precision_and_its_record_rebuilds_it(tmp_path: Path) -> None:
+    require_rtx()
+    source = tmp_path / "best.onnx"
+    checkpoint = require(listed(TRAINED, "*.pt")[0])
+    assert run("export", checkpoint, "-o", source, "--imgsz", "320", "--output", "heads").code == 0
+    assert run("build", source, "--precision", "float16").code == 0
+    engine = read_engine(tmp_path / "best.engine")
+    assert engine.info is not None
+    assert engine.record is not None
+    assert engine.info.precision == "float16"
+    assert "float16" in engine.record.dtypes
+    assert rebuild_command(engine.record, "best.engine").endswith("--precision float16")
+
+
+def test_a_checkpoint_is_quantized_with_pictures_on_the_way(tmp_path: Path, photos: Path) -> None:
+    require_rtx()
+    checkpoint = require(TRAINED / "coco-yolov5n.pt")
+    out = tmp_path / "best.engine"
+    options = [
+        "--precision",
+        "int8",
+        "--calibrate",
+        str(photos),
+        "--max-drop",
+        "1",
+        "--imgsz",
+        "320",
+        "--output",
+        "heads",
+    ]
+    ran = run("build", checkpoint, "-o", out, *options)
+    assert ran.code == 0, ran
+    record = read_engine(out).record
+    assert record is not None
+    assert "int8" in record.dtypes
+    assert "--precision int8 --calibrate DIR --input float" in rebuild_command(record, "best.engine")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from _engine_records import ADA, HERE, VERSION, plan_bytes, record_of
+from _engine_records import ADA, HERE, MODEL, VERSION, plan_bytes, record_of
 from yoloship.engine import BuildConfig, Device, Here, Range, rebuild_command
 from yoloship.engine.fit import check_fit
 from yoloship.engine.plan import PlanHeader
@@ -141,3 +141,12 @@ def test_the_command_that_rebuilds_from_a_checkpoint_names_the_graph_too() -> No
 
 def test_a_device_names_its_compute_capability_as_targets_do() -> None:
     assert Device(0, "GPU", (12, 1), 1, (13, 0)).sm == "sm121"
+
+
+def test_the_command_that_rebuilds_names_a_precision_that_was_made_on_the_way() -> None:
+    half, eighth = replace(MODEL, precision="float16"), replace(MODEL, precision="int8")
+    plain = rebuild_command(record_of(PLAN, model=half), "best.engine")
+    assert "--precision" not in plain
+    assert rebuild_command(record_of(PLAN, model=half, refined=True), "best.engine") == f"{plain} --precision float16"
+    quantized = rebuild_command(record_of(PLAN, model=eighth, refined=True), "best.engine")
+    assert quantized == f"{plain} --precision int8 --calibrate DIR"
