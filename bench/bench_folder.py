@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import cv2
 import numpy as np
 from _peers import official_like
+from _real_peers import PACKAGES as PEER_PACKAGES
+from _real_peers import official, ultralytics
 from _timing import conditions
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def main() -> None:
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
     from yoloship.runtime import OnnxRuntimeSession
 
-    standard = OnnxRuntimeSession.open(graph_bytes(build_graph(read_checkpoint(arguments.model), GraphConfig())))
+    standard_bytes = graph_bytes(build_graph(read_checkpoint(arguments.model), GraphConfig()))
+    standard = OnnxRuntimeSession.open(standard_bytes)
     with (
         tempfile.TemporaryDirectory() as folder,
         load(arguments.model) as one,
@@ -59,6 +62,11 @@ def main() -> None:
             "stream, tuned for throughput": lambda: _drain(many.stream(paths)),
             "stream, throughput, rect": lambda: _drain(rect.stream(paths)),
         }
+        onnx = Path(folder) / "standard.onnx"
+        onnx.write_bytes(standard_bytes)
+        for name, peer in (("official code, torch", official(onnx)), ("Ultralytics", ultralytics(onnx))):
+            if peer is not None:
+                ways[name] = lambda run=peer: [run(cv2.imread(str(path))) for path in paths]  # type: ignore[misc]
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(arguments.rounds):
             for name, way in ways.items():
@@ -66,7 +74,7 @@ def main() -> None:
                 start = time.perf_counter()
                 way()
                 seconds[name].append(time.perf_counter() - start)
-        print(conditions("onnxruntime", "opencv-python-headless", "numpy", "yoloship"))
+        print(conditions("onnxruntime", "opencv-python-headless", "numpy", "yoloship", *PEER_PACKAGES))
         print(f"{arguments.model.name}, {len(paths)} JPEGs, {arguments.rounds} rounds; target: {TARGETS}\n")
         bases = ("official-like loop", "plain loop, tuned for latency", "plain loop, tuned for throughput")
         print(f"{'way':34s} {'per second':>10s}   ratio to: official-like, plain latency, plain throughput")

@@ -3,7 +3,7 @@
     python bench/bench_pipeline.py best.pt photo.jpg [--rounds 40] [--json FILE]
 
 Everything is interleaved in one process, with an idle gap before each case. Peak memory is that of a process of its own
-for each way. Where the official code or another tool can be installed, run it beside this one and say so.
+for each way. The official code and Ultralytics join the run where they are installed (`_real_peers.py` says how).
 """
 
 from __future__ import annotations
@@ -13,13 +13,21 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from _peers import article_like, official_like
+from _real_peers import PACKAGES as PEER_PACKAGES
+from _real_peers import official, ultralytics
 from _timing import conditions, interleaved, table
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PACKAGES = ("onnxruntime", "opencv-python-headless", "numpy", "yoloship", *PEER_PACKAGES)
 TARGETS = {"ours, square": 1.02, "ours, rect": 0.85}
 MEMORY_TARGET_MB = 180
 
@@ -43,7 +51,8 @@ def main() -> None:
     def opened(config: GraphConfig) -> OnnxRuntimeSession:
         return OnnxRuntimeSession.open(graph_bytes(build_graph(checkpoint, config)))
 
-    standard = opened(GraphConfig())
+    standard_bytes = graph_bytes(build_graph(checkpoint, GraphConfig()))
+    standard = OnnxRuntimeSession.open(standard_bytes)
     undecoded = opened(GraphConfig(input_form="image", output_form="heads"))
     dynamic = opened(GraphConfig(input_hw=None, input_form="image", output_form="heads"))
     image = read_image(arguments.photo)
@@ -51,19 +60,23 @@ def main() -> None:
     feed = np.random.default_rng(0).random((1, 3, 640, 640), np.float32)
     canvas = square.letterbox(image.shape[:2]).apply(image)[None]
     base = "bare run, standard ONNX"
-    timings = interleaved(
-        {
-            base: lambda: standard.run({"images": feed}),
-            "bare run, our graph": lambda: undecoded.run({"images": canvas}),
-            "ours, square": lambda: square(image),
-            "ours, rect": lambda: rect(image),
-            "ours, standard ONNX": lambda: plain(image),
-            "official-like loop": lambda: official_like(standard, image),
-            "article-like loop": lambda: article_like(standard, image),
-        },
-        arguments.rounds,
-    )
-    print(conditions("onnxruntime", "opencv-python-headless", "numpy", "yoloship"))
+    cases: dict[str, Callable[[], object]] = {
+        base: lambda: standard.run({"images": feed}),
+        "bare run, our graph": lambda: undecoded.run({"images": canvas}),
+        "ours, square": lambda: square(image),
+        "ours, rect": lambda: rect(image),
+        "ours, standard ONNX": lambda: plain(image),
+        "official-like loop": lambda: official_like(standard, image),
+        "article-like loop": lambda: article_like(standard, image),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "standard.onnx"
+        path.write_bytes(standard_bytes)
+        for name, peer in (("official code, torch", official(path)), ("Ultralytics", ultralytics(path))):
+            if peer is not None:
+                cases[name] = lambda run=peer: run(image)  # type: ignore[misc]
+        timings = interleaved(cases, arguments.rounds)
+    print(conditions(*PACKAGES))
     height, width = image.shape[:2]
     print(f"{arguments.model.name}, {arguments.photo.name} {width}×{height}, {arguments.rounds} rounds")
     print(f"rect canvas {rect.letterbox(image.shape[:2]).input_hw}, found {square(image)!r}\n")
@@ -73,7 +86,7 @@ def main() -> None:
     print(f"targets: {TARGETS}, memory at most {MEMORY_TARGET_MB} MB")
     if arguments.json:
         record = {
-            "conditions": conditions("onnxruntime", "opencv-python-headless", "numpy", "yoloship"),
+            "conditions": conditions(*PACKAGES),
             "seconds": {name: timing.seconds for name, timing in timings.items()},
             "peak_mb": peaks,
         }
