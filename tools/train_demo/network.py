@@ -165,4 +165,5 @@ class DetectionModel(nn.Module):
                 value = [value if source == -1 else kept[source] for source in layer.f]
             value = layer(value)
             kept.append(value if layer.i in self.save else None)
-        return value
+        heads: list[Tensor] = value
+        return heads

@@ -128,8 +128,8 @@ def shelves(rng: Rng, height: int, width: int) -> Picture:
             side = tuple(0.7 * part for part in colour)
             cv2.rectangle(picture, (right - wide // 8, top), (right, bottom), side, cv2.FILLED)
             if chance(rng, 0.6):
-                pale = tuple(255 - 0.2 * (255 - part) for part in colour)
-                headline(rng, picture, (x + 6, top + tall // 6, wide * 2 // 3, tall // 4), pale)
+                blue, green, red = (255 - 0.2 * (255 - part) for part in colour)
+                headline(rng, picture, (x + 6, top + tall // 6, wide * 2 // 3, tall // 4), (blue, green, red))
             if chance(rng, 0.4):
                 band = vivid(rng)
                 cv2.rectangle(picture, (x, bottom - tall // 3), (right, bottom - tall // 5), band, cv2.FILLED)

@@ -15,7 +15,15 @@ Bgr: TypeAlias = tuple[float, float, float]
 """Blue, green, red in 0..255."""
 Rng: TypeAlias = np.random.Generator
 
-_WORDS = ["FRAGILE", "PRIORITY", "EXPRESS", "RETURN", "ORDER", "BATCH", "LOT", "SERIAL", "THIS", "SIDE", "UP", "HANDLE", "WITH", "CARE", "SHIP", "TO", "FROM", "WEIGHT", "ZONE", "GATE", "HALL", "OPEN", "TODAY", "FRESH", "ORGANIC", "COFFEE", "TEA", "MILK", "PAPER", "SOAP", "BOLTS", "M8", "RICE", "GREEN", "NORTH", "LINE", "DOCK", "AISLE", "BIN", "RACK", "STOCK", "SALE", "NEW", "MUSIC", "SUMMER", "FEST", "JAZZ", "CITY", "RUN", "SCAN", "ME", "MENU", "TICKET", "ENTRY", "PASS", "LAB", "SAMPLE", "TEST", "UNIT", "MODEL", "REV", "PART", "QTY", "alpha", "garden", "street", "market", "station", "river", "window", "morning", "paper", "yellow", "number", "letter", "orange", "silver", "engine", "motor", "please", "keep", "dry", "store", "cool", "before", "after", "opening", "best", "net", "weight", "made", "for", "you", "and", "the", "of", "in", "a", "to", "with", "our", "24h", "500g"]
+_VOCABULARY = (
+    "FRAGILE PRIORITY EXPRESS RETURN ORDER BATCH LOT SERIAL THIS SIDE UP HANDLE WITH CARE SHIP TO FROM WEIGHT ZONE "
+    "GATE HALL OPEN TODAY FRESH ORGANIC COFFEE TEA MILK PAPER SOAP BOLTS M8 RICE GREEN NORTH LINE DOCK AISLE BIN RACK "
+    "STOCK SALE NEW MUSIC SUMMER FEST JAZZ CITY RUN SCAN ME MENU TICKET ENTRY PASS LAB SAMPLE TEST UNIT MODEL REV "
+    "PART QTY alpha garden street market station river window morning paper yellow number letter orange silver engine "
+    "motor please keep dry store cool before after opening best net weight made for you and the of in a to with our "
+    "24h 500g"
+)
+_WORDS = tuple(_VOCABULARY.split())
 _FONTS = (
     cv2.FONT_HERSHEY_SIMPLEX,
     cv2.FONT_HERSHEY_DUPLEX,

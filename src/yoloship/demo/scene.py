@@ -3,7 +3,8 @@
 What counts. A code's box is the bounding box of its printed modules (quiet zone and caption excluded; a marker's black
 border and the long guard bars of EAN-13 included) after perspective, clipped to the frame. A code half hidden keeps its
 whole box. No code is made that cannot be answered: each has a box of at least 16 px a side, modules no finer than a
-threshold of its kind, blur below what its modules bear, and at least 70 % of its area in sight. So every code is labelled.
+threshold of its kind, blur below what its modules bear, and at least 70 % of its area in sight. So every code is
+labelled.
 
 The same seed and size give the same bytes on every run with the same versions of NumPy and OpenCV. Other versions of
 OpenCV may differ in lettering, in resampling by a grey level, and in the mask that a QR encoder chooses.
@@ -20,12 +21,14 @@ import numpy.typing as npt
 
 from yoloship.demo import _effects, _paint, _surfaces
 from yoloship.demo._backdrops import backdrop
+from yoloship.demo._look_alikes import look_alike
 from yoloship.demo._paint import Picture, Rng, chance
-from yoloship.demo._surfaces import Kind, Surface
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from yoloship.demo._surfaces import Kind, Surface
 
 CLASS_NAMES: tuple[Kind, ...] = _surfaces.KINDS
 HELD_OUT_SEED = 1_000_000_000
@@ -92,7 +95,8 @@ class _Code:
 class _Stage:
     """A scene while it is being put together.
 
-    `_owner` says at half resolution which code (1-based) each pixel shows, `_shown` how many pixels each code has there.
+    `_owner` says at half resolution which code (1-based) each pixel shows, `_shown` how many pixels each code has
+    there.
     """
 
     def __init__(self, rng: Rng, size_hw: tuple[int, int], pool: int) -> None:
@@ -191,7 +195,7 @@ class _Stage:
         margin = 0.1 * min(width, height)
         centre_x = _within(rng, width / 2 - margin, self._width - width / 2 + margin)
         centre_y = _within(rng, height / 2 - margin, self._height - height / 2 + margin)
-        return np.array([[1, 0, centre_x], [0, 1, centre_y], [0, 0, 1]]) @ camera
+        return np.asarray(np.array([[1, 0, centre_x], [0, 1, centre_y], [0, 0, 1]]) @ camera)
 
     def _fits(self, surface: Surface, matrix: npt.NDArray[np.float64]) -> bool:
         """Whether every code on the surface is in sight and large enough, and none before it gets lost."""
@@ -292,7 +296,7 @@ def _bluff(rng: Rng, surface: Surface) -> None:
     ground = _paint.paper(rng) if chance(rng, 0.6) else _paint.vivid(rng)
     _paint.fill(surface.picture, ground)
     pad = min(height, width) // 8
-    _surfaces.look_alike(rng, surface.picture, (pad, pad, width - 2 * pad, height - 2 * pad), (_paint.ink(rng), ground))
+    look_alike(rng, surface.picture, (pad, pad, width - 2 * pad, height - 2 * pad), (_paint.ink(rng), ground))
 
 
 def _within(rng: Rng, low: float, high: float) -> float:
@@ -318,7 +322,7 @@ def _corners(rect_xyxy: tuple[float, float, float, float]) -> _Quad:
 
 def _project(points: _Quad, matrix: npt.NDArray[np.float64]) -> _Quad:
     homogeneous = np.column_stack([points, np.ones(len(points))]) @ matrix.T
-    return homogeneous[:, :2] / homogeneous[:, 2:]
+    return np.asarray(homogeneous[:, :2] / homogeneous[:, 2:])
 
 
 def _half(polygon: _Quad) -> npt.NDArray[np.int32]:
