@@ -62,6 +62,11 @@ class Stream(Resource):
             call("cuStreamQuery", self.handle, subject="stream")
             return True
 
+    def is_recording(self) -> bool:
+        """Whether what is queued now goes into a `Graph` instead of running."""
+        with self.device.current():
+            return int(call("cuStreamIsCapturing", self.handle, subject="stream")) != 0
+
     def record(self, event: Event) -> None:
         """Mark this point of the queue."""
         with self.device.current():

@@ -1,8 +1,8 @@
 """What every GPU runtime looks like to the pipeline: `DeviceSession`, and `DeviceContext`, one run of it in flight.
 
-    session = loaded model, weights on one GPU, shared by threads
-    context = session.context({"images": (1, 3, 640, 640)}, stream)     slow: allocates, warms up; keep it
-    (write context.inputs["images"].pointer on the stream) ▶ context.enqueue() ▶ (read context.outputs[…].pointer)
+A session is a loaded model whose weights lie on one GPU; threads share it. `session.context(shapes, stream)` is slow, so
+the context is kept: work on the stream writes `context.inputs[…].pointer`, `context.enqueue()` queues the network, and
+later work on the stream reads `context.outputs[…].pointer`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class DeviceContext(Protocol):
     def capturable(self) -> bool:
         """Whether `enqueue` may be called while a `yoloship.cuda.graph.Graph` of this stream is being recorded.
 
-        The first `enqueue` may come during a recording: all warming up is done when the context is made.
+        The first `enqueue` may come during a recording, on the thread that made the context: all warming up was done then.
         """
 
     def enqueue(self) -> None:
@@ -86,7 +86,7 @@ class DeviceContext(Protocol):
 
         Raises:
             CudaError: the device failed, or the process was forked.
-            SessionError: the runtime failed, or the context or its session is closed.
+            SessionError: the runtime failed, or the context is closed.
         """
 
     def close(self) -> None:

@@ -147,6 +147,19 @@ Status cuStreamBeginCapture(void* stream, int)
     *at = Stream{true, false, {}};
     return SUCCESS;
 }
+Status cuStreamIsCapturing(void* stream, int* status)
+{
+    NEEDS_CONTEXT;
+    const Stream* at = static_cast<Stream*>(stream);
+    *status = at == nullptr || !at->capturing ? 0 : at->invalid ? 2 : 1;
+    return SUCCESS;
+}
+Status cuLaunchHostFunc(void* stream, void (*function)(void*), void* argument)
+{
+    NEEDS_CONTEXT;
+    queue(stream, [=] { function(argument); });
+    return SUCCESS;
+}
 Status cuStreamEndCapture(void* stream, void** graph)
 {
     NEEDS_CONTEXT;

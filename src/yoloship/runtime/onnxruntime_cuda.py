@@ -1,0 +1,321 @@
+"""ONNX Runtime on an NVIDIA GPU: its CUDA provider, bound to our buffers, on our streams.
+
+The provider is told its stream when a session of ONNX Runtime is made, and what a recorded run touches must not be used
+by runs of other shapes. So every context has a session of ONNX Runtime to itself, weights included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from yoloship.errors import InputError, SessionError
+from yoloship.runtime.device_context import StreamContext, place_tensor
+from yoloship.runtime.device_shapes import Shapes, check_shapes
+from yoloship.runtime.lifetime import Lifetime
+from yoloship.runtime.onnxruntime_faults import device_fault, not_installed, provider_missing
+from yoloship.runtime.onnxruntime_model import failures, load_error, open_source, plain_text, tensor_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.stream import Stream
+    from yoloship.engine.config import InputProfile
+    from yoloship.runtime.device_session import DeviceTensor
+    from yoloship.tensors import TensorSpec
+
+PROVIDER: Final = "CUDAExecutionProvider"
+_WARM_UPS: Final = 3
+"""The first run chooses algorithms, the second finds the arena as it stays, the third proves it."""
+
+ConvolutionSearch: TypeAlias = Literal["exhaustive", "heuristic", "default"]
+"""How cuDNN's algorithms are chosen: by timing all (best, and slow to start), by its own guess, or always the same."""
+Layout: TypeAlias = Literal["nchw", "nhwc"]
+
+
+@dataclass(frozen=True, slots=True)
+class CudaProviderOptions:
+    """What can be chosen about ONNX Runtime's CUDA provider. The defaults keep boxes as the CPU has them.
+
+    Attributes:
+        convolution_search: See `ConvolutionSearch`.
+        layout: How the provider keeps maps; ``nhwc`` suits tensor cores, and is slower for float32.
+        tf32: Whether float32 may be multiplied in 10 bits of mantissa: faster, and boxes move.
+        recorded: Whether runs are recorded into CUDA graphs where that works.
+        memory_limit_bytes: Of each context's arena; None leaves it to the device.
+
+    Raises:
+        InputError: a value is not one of these.
+    """
+
+    convolution_search: ConvolutionSearch = "exhaustive"
+    layout: Layout = "nchw"
+    tf32: bool = False
+    recorded: bool = True
+    memory_limit_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("convolution_search", ("exhaustive", "heuristic", "default")),
+            ("layout", ("nchw", "nhwc")),
+        ):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    "no such choice", subject=name, expected=" or ".join(choices), got=str(getattr(self, name))
+                )
+        if self.memory_limit_bytes is not None and self.memory_limit_bytes < 1:
+            raise InputError(
+                "out of range", subject="memory_limit_bytes", expected="1 or more", got=str(self.memory_limit_bytes)
+            )
+
+    def for_runtime(self, device: Device, stream: Stream | None) -> dict[str, str]:
+        """As ONNX Runtime names them."""
+        chosen = {
+            "device_id": str(device.ordinal),
+            "cudnn_conv_algo_search": self.convolution_search.upper(),
+            "prefer_nhwc": str(int(self.layout == "nhwc")),
+            "use_tf32": str(int(self.tf32)),
+            "arena_extend_strategy": "kSameAsRequested",  # the other one asks for twice what it had
+        }
+        if stream is not None:
+            chosen["user_compute_stream"] = str(stream.address)
+        if self.memory_limit_bytes is not None:
+            chosen["gpu_mem_limit"] = str(self.memory_limit_bytes)
+        return chosen
+
+
+class OnnxRuntimeCudaSession:
+    """A `DeviceSession` by ONNX Runtime; make one with `open`."""
+
+    def __init__(
+        self, source: str | bytes, subject: str, device: Device, options: CudaProviderOptions, described: Any
+    ) -> None:
+        self._source = source
+        self._subject = subject
+        self._device = device
+        self._options = options
+        self._inputs = tuple(tensor_spec(value, subject) for value in described.get_inputs())
+        self._outputs = tuple(tensor_spec(value, subject) for value in described.get_outputs())
+        self._metadata = MappingProxyType(dict(described.get_modelmeta().custom_metadata_map))
+        self._life = Lifetime(self._forget, subject)
+
+    @classmethod
+    def open(
+        cls, model: Path | str | bytes, device: Device, options: CudaProviderOptions | None = None
+    ) -> OnnxRuntimeCudaSession:
+        """Load an ONNX model, and see that the provider really takes it.
+
+        Args:
+            model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
+            device: Where it runs; open longer than the session.
+            options: None takes the defaults.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            DependencyError: ONNX Runtime is not installed, or is the build without CUDA, or lacks CUDA's libraries.
+            SessionError: the file is missing, empty, no ONNX, damaged, or refused by the runtime.
+        """
+        source, subject = open_source(model)
+        options = options or CudaProviderOptions()
+        described = _open_session(source, subject, device, options.for_runtime(device, None), optimize=False)
+        return cls(source, subject, device, options, described)
+
+    @property
+    def name(self) -> str:
+        """``onnxruntime 1.31.1 (cuda:0)``."""
+        import onnxruntime
+
+        return f"onnxruntime {onnxruntime.__version__} ({self._device})"
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """In the order of the file."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """In the order of the file."""
+        return self._outputs
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Key and value texts embedded in the file; untrusted."""
+        return self._metadata
+
+    @property
+    def device(self) -> Device:
+        """Where it runs."""
+        return self._device
+
+    @property
+    def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
+        """Empty: any shape that fits the model will do."""
+        return ()
+
+    def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
+        """See `DeviceSession.context`.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            InputError: a shape does not fit the model.
+            SessionError: the runtime refuses, or the session is closed.
+        """
+        self._life.enter()
+        with ExitStack() as resources:
+            resources.callback(self._life.leave)
+            shapes = check_shapes(self._inputs, input_shapes)
+            with self._device.current():  # refuses a forked child before the runtime is touched
+                chosen = self._options.for_runtime(self._device, stream)
+                bound = _BoundRun(
+                    _open_session(self._source, self._subject, self._device, chosen), self._subject, stream
+                )
+            resources.callback(bound.close)
+            inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self._inputs]
+            bound.bind_inputs(inputs)
+            found = bound.output_shapes(self._outputs)
+            outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self._outputs]
+            bound.bind_outputs(outputs)
+            return StreamContext(
+                stream, inputs, outputs, bound.queue, resources, warm_ups=_WARM_UPS, recordable=self._options.recorded
+            )
+
+    def _forget(self) -> None:
+        self._source = b""
+
+    def close(self) -> None:
+        """Refuse new contexts; each has its weights until it is closed. Closing twice is no error."""
+        self._life.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _BoundRun:
+    """A session of ONNX Runtime with its inputs and outputs at fixed addresses."""
+
+    def __init__(self, session: Any, subject: str, stream: Stream) -> None:
+        import onnxruntime
+
+        self._failures = failures()
+        self._subject = subject
+        self._stream = stream
+        self._session: Any = session
+        self._binding: Any = session.io_binding()
+        self._run_options: Any = onnxruntime.RunOptions()
+        self._run_options.log_severity_level = 4
+        # Without this the runtime waits for the stream at the end of each run, which also forbids recording it.
+        self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def bind_inputs(self, tensors: list[DeviceTensor]) -> None:
+        for tensor in tensors:
+            self._binding.bind_input(*self._place(tensor))
+
+    def bind_outputs(self, tensors: list[DeviceTensor]) -> None:
+        self._binding.clear_binding_outputs()
+        for tensor in tensors:
+            self._binding.bind_output(*self._place(tensor))
+
+    def _place(self, tensor: DeviceTensor) -> tuple[str, str, int, Any, list[int], int]:
+        if tensor.dtype in {"bfloat16", "float8_e4m3fn"}:
+            raise SessionError(
+                "ONNX Runtime's binding takes no such element type", subject=tensor.name, got=tensor.dtype,
+                hint="export it with float32 inputs and outputs",
+            )  # fmt: skip
+        ordinal = self._stream.device.ordinal
+        return tensor.name, "cuda", ordinal, np.dtype(tensor.dtype).type, list(tensor.shape), tensor.pointer
+
+    def output_shapes(self, specs: tuple[TensorSpec, ...]) -> Shapes:
+        """Where the file leaves them open, from a run whose outputs the runtime places itself."""
+        fixed = {spec.name: tuple(axis for axis in spec.shape if isinstance(axis, int)) for spec in specs}
+        if all(len(fixed[spec.name]) == len(spec.shape) for spec in specs):
+            return fixed
+        for spec in specs:
+            self._binding.bind_output(spec.name, "cuda", self._stream.device.ordinal)
+        with self._stream.device.current():
+            self.queue()
+        self._stream.sync()
+        values = self._binding.get_outputs()
+        return {spec.name: tuple(map(int, value.shape())) for spec, value in zip(specs, values, strict=True)}
+
+    def queue(self) -> None:
+        """Queue a run.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            SessionError: the runtime failed.
+        """
+        try:
+            self._session.run_with_iobinding(self._binding, self._run_options)
+        except self._failures as error:
+            text = plain_text(str(error))
+            fault = device_fault(text, self._stream.device, self._subject)
+            raise fault or SessionError(f"the runtime failed: {text}", subject=self._subject) from error
+
+    def close(self) -> None:
+        """Let the runtime go. In a forked child it is kept for ever: its destructors would call CUDA, which hangs."""
+        if not self._stream.device.in_this_process:
+            for kept in (self._session, self._binding):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+        self._binding = self._session = None
+
+
+def _open_session(
+    source: str | bytes, subject: str, device: Device, chosen: dict[str, str], *, optimize: bool = True
+) -> Any:
+    """A session of ONNX Runtime that has the provider, and does not run on the CPU in its stead."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise not_installed() from error
+    if PROVIDER not in onnxruntime.get_available_providers():
+        raise not_installed(onnxruntime.__version__)
+    session_options = onnxruntime.SessionOptions()
+    session_options.log_severity_level = 4  # fatal only: every error comes as an exception
+    if not optimize:
+        session_options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    make = partial(
+        onnxruntime.InferenceSession,
+        source,
+        session_options,
+        providers=[(PROVIDER, chosen), "CPUExecutionProvider"],  # the second one computes shapes
+        enable_fallback=0,
+    )
+    known = failures()
+    try:
+        session = make()
+        if PROVIDER not in session.get_providers() and hasattr(onnxruntime, "preload_dlls"):
+            _preload(onnxruntime)  # CUDA's libraries as pip installs them are on no search path
+            session = make()
+    except known as error:
+        text = plain_text(str(error))
+        fault = device_fault(text, device, subject)
+        raise fault or load_error(str(error), subject) from error
+    except (RuntimeError, ValueError) as error:
+        raise SessionError(f"the runtime refuses it: {plain_text(str(error))}", subject=subject) from error
+    if PROVIDER not in session.get_providers():
+        raise provider_missing(onnxruntime, device)
+    return session
+
+
+def _preload(onnxruntime: Any) -> None:
+    """It prints what it does not find."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(OSError, RuntimeError):
+        onnxruntime.preload_dlls()

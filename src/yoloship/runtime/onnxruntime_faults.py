@@ -1,0 +1,77 @@
+"""What went wrong with ONNX Runtime on a GPU: its sentences as errors that name the code and the next step."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from yoloship.cuda._driver import failure
+from yoloship.cuda.buffers import size_text
+from yoloship.errors import CudaError, DependencyError
+
+if TYPE_CHECKING:
+    from yoloship.cuda.device import Device
+
+_OUT_OF_MEMORY: Final = 2
+_NO_MEMORY = re.compile(r"[Ff]ailed to allocate memory for requested buffer of size (\d+)|out of memory")
+_FAILURE = re.compile(r"CUDA (?:failure|error) (\d+): ([^;]+)")
+_LIBRARY = re.compile(r"CU(?:BLAS|DNN|FFT) (?:failure|error)[^;]*")
+
+
+def device_fault(text: str, device: Device, subject: str) -> CudaError | None:
+    """The device's fault behind a failure of the runtime, or None where it is the runtime's own.
+
+    Args:
+        text: The runtime's sentence.
+        device: Asked for its free memory.
+        subject: The model, for the message.
+    """
+    found = _FAILURE.search(text)
+    code = int(found[1]) if found else None
+    memory = _NO_MEMORY.search(text)
+    if code == _OUT_OF_MEMORY or (code is None and memory):
+        return _no_memory(memory[1] if memory else None, device, subject)
+    if found and code is not None:
+        name = f"cudaError: {found[2].strip()}"
+        return failure(code, name, "ONNX Runtime", subject)
+    if library := _LIBRARY.search(text):
+        return CudaError(f"a CUDA library failed in ONNX Runtime: {library[0].strip()}", subject=subject)
+    return None
+
+
+def _no_memory(asked: str | None, device: Device, subject: str) -> CudaError:
+    try:
+        free_bytes, total_bytes = device.memory()
+        state = f"{size_text(free_bytes)} free of {size_text(total_bytes)} on {device}"
+    except CudaError:
+        state = f"{device} does not say how much is free"
+    wanted = f"asked for {size_text(int(asked))}" if asked else "ONNX Runtime does not say how much was asked for"
+    return CudaError(
+        f"out of memory (CUDA_ERROR_OUT_OF_MEMORY, code 2): {wanted}, {state}",
+        code=_OUT_OF_MEMORY,
+        name="CUDA_ERROR_OUT_OF_MEMORY",
+        subject=subject,
+        hint="use a smaller batch or input size, fewer streams, or free memory on the device",
+    )
+
+
+def not_installed(version: str | None = None) -> DependencyError:
+    """The error for an ONNX Runtime that has no CUDA provider, or is not there at all."""
+    return DependencyError(
+        "is not installed" if version is None else "is the build without CUDA",
+        subject="onnxruntime" if version is None else f"onnxruntime {version}",
+        expected="onnxruntime-gpu",
+        hint="pip uninstall onnxruntime, then pip install onnxruntime-gpu; both install the same files",
+    )
+
+
+def provider_missing(onnxruntime: Any, device: Device) -> DependencyError:
+    """The error for a provider that is built in, but cannot be loaded: ONNX Runtime would run on the CPU in silence."""
+    built_for = getattr(onnxruntime, "cuda_version", "") or "its version"
+    return DependencyError(
+        "cannot load its CUDA provider, and would run on the CPU instead",
+        subject=f"onnxruntime {onnxruntime.__version__}",
+        expected=f"the libraries of CUDA {built_for} and cuDNN 9",
+        got=f"a driver for CUDA {'.'.join(map(str, device.driver_version))}",
+        hint="pip install 'onnxruntime-gpu[cuda,cudnn]', or put the libraries on LD_LIBRARY_PATH",
+    )
