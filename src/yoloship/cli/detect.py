@@ -154,10 +154,10 @@ def _report(found: Sequence[tuple[str, Detections]], job: _Job) -> None:
         sys.stdout.buffer.write(json_bytes(found))
         sys.stdout.buffer.flush()
         return
+    if not found:  # every picture failed: a file without results would only be in the way of the next run
+        return
     if job.json_path is not None:
         write_bytes(job.json_path, json_bytes(found), overwrite=job.overwrite)
-    if not found:
-        return
     if len(job.inputs) == 1:
         image, detections = found[0]
         typer.echo(detections_table(detections, image), nl=False)

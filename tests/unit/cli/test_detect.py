@@ -184,6 +184,7 @@ def test_a_bad_picture_is_one_clear_line(model: Path, work: Path, content: bytes
     ran = run("detect", model, "a.jpg", "-o", "out", "--json", "found.json")
     assert ran.error.startswith(message)
     assert not (work / "out").exists()
+    assert not (work / "found.json").exists()
 
 
 def test_a_picture_over_the_limit_is_one_clear_line(model: Path) -> None:
