@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,7 +41,9 @@ def inspect(
         data, rows = facts.to_dict(), list(_engine_rows(facts))
     else:
         data = _onnx(path) if kind == "onnx" else _checkpoint(path)
-        rows = [(name, _line(value)) for name, value in data.items() if value not in (None, {}, [])]
+        rows = [
+            (name, _line(value)) for name, value in data.items() if name != "layers" and value not in (None, {}, [])
+        ]
     if as_json:
         typer.echo(json.dumps(data, indent=2))
     else:
@@ -98,8 +102,11 @@ def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:
 def _onnx(path: Path) -> dict[str, Any]:
     from yoloship.graph import describe_onnx
     from yoloship.graph.check import check_onnx
+    from yoloship.graph.file import parse_onnx, read_file
+    from yoloship.graph.layer_precision import layer_precisions
 
     facts, summary = check_onnx(path), describe_onnx(path)
+    layers = layer_precisions(parse_onnx(read_file(path), str(path)))
     return {
         "kind": "onnx",
         "file": str(path),
@@ -110,6 +117,8 @@ def _onnx(path: Path) -> dict[str, Any]:
         "outputs": [str(spec) for spec in facts.outputs],
         "operators": dict(facts.operators),
         "stored elements by type": dict(facts.parameters),
+        "weighted layers": dict(Counter(f"{layer.operator} in {layer.precision}" for layer in layers)),
+        "layers": [asdict(layer) for layer in layers],
         "gflops": None if summary.flops is None else round(summary.flops / 1e9, 3),
         "files beside it": [str(file) for file in facts.external_files],
         "metadata": {key: value for key, value in facts.metadata.items() if not key.startswith("yoloship.")},
