@@ -41,9 +41,10 @@ def inspect(
         data, rows = facts.to_dict(), list(_engine_rows(facts))
     else:
         data = _onnx(path) if kind == "onnx" else _checkpoint(path)
-        rows = [
-            (name, _line(value)) for name, value in data.items() if name != "layers" and value not in (None, {}, [])
-        ]
+        shown = {name: value for name, value in data.items() if name not in {"layers", "model"} and value}
+        if data.get("model"):  # says all that the field's own keys say
+            shown.pop("metadata", None)
+        rows = [*((name, _line(value)) for name, value in shown.items()), *_record_rows(data.get("model"))]
     if as_json:
         typer.echo(json.dumps(data, indent=2))
     else:
@@ -82,13 +83,8 @@ def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:
         yield "types inside", ", ".join(record.dtypes)
         for profile in record.profiles:
             yield "profile", f"{profile.name} {profile.minimum} … {profile.optimum} … {profile.maximum}"
-    if (info := file.info) is not None:
-        yield (
-            "model",
-            f"{info.family} {info.task}, {info.precision}, input {info.input_form}, output {info.output_form}",
-        )
-        yield "classes", f"{len(info.class_names)}: {', '.join(info.class_names)}"
-        yield "strides", ", ".join(map(str, info.strides))
+    if file.info is not None:
+        yield from _record_rows(json.loads(file.info.to_json()))
     yield from facts.tensor_lines
     if facts.loaded is None:
         yield "not loaded", facts.not_loaded or ""
@@ -97,6 +93,17 @@ def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:
     yield "layers", str(len(facts.loaded.layers))
     for layer in facts.loaded.layers[:MAX_LAYER_ROWS]:
         yield "", " ".join(filter(None, (layer.precision, layer.kind, layer.name)))
+
+
+def _record_rows(model: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if model is None:
+        return []
+    forms = f"input {model['input_form']}, output {model['output_form']}"
+    return [
+        ("model", f"{model['family']} {model['task']}, {model['precision']}, {forms}"),
+        ("classes", f"{len(model['class_names'])}: {', '.join(model['class_names'])}"),
+        ("strides", ", ".join(map(str, model["strides"]))),
+    ]
 
 
 def _onnx(path: Path) -> dict[str, Any]:
