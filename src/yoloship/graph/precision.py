@@ -18,7 +18,7 @@ import numpy as np
 
 from yoloship.errors import GraphError, InputError
 from yoloship.graph.narrow import bfloat16_bits
-from yoloship.graph.search import FLOAT, body, element_types, has_subgraph, implicit_inputs
+from yoloship.graph.search import FLOAT, body, element_types, has_subgraph, implicit_inputs, inline_constants
 from yoloship.model import METADATA_KEY, ModelInfo
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def convert_precision(
         )
     converted = ModelProto()
     converted.CopyFrom(model)
-    _inline_constants(converted.graph)
+    inline_constants(converted.graph)
     converted = at_opset(converted, BFLOAT16_OPSET if precision == "bfloat16" else _MIN_OPSET)
     _check(converted, keep)
     kept = _Rewriter(converted, precision, frozenset(keep)).rewrite()
@@ -240,25 +240,6 @@ class _Rewriter:
     def _names(self) -> set[str]:
         names = {name for node in self._graph.node for name in (*node.input, *node.output)}
         return names | set(implicit_inputs(self._graph)) | self._stored.keys()
-
-
-def _inline_constants(graph: onnx.GraphProto) -> None:
-    """Make stored tensors of Constant nodes, as some exporters write weights."""
-    from onnx import TensorProto
-
-    nodes = []
-    for node in graph.node:
-        value = next((entry.t for entry in node.attribute if entry.name == "value"), None)
-        if node.op_type != "Constant" or value is None:
-            nodes.append(node)
-            continue
-        tensor = TensorProto()
-        tensor.CopyFrom(value)
-        tensor.name = node.output[0]
-        graph.initializer.append(tensor)
-    if len(nodes) != len(graph.node):
-        del graph.node[:]
-        graph.node.extend(nodes)
 
 
 def _check(model: onnx.ModelProto, keep: Collection[str]) -> None:

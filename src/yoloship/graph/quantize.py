@@ -21,7 +21,7 @@ import numpy as np
 from yoloship.errors import GraphError
 from yoloship.graph.narrow import FLOAT8_MAX, float8_bits, float8_values
 from yoloship.graph.precision import KEPT_KEY, at_opset, record
-from yoloship.graph.search import FLOAT, body, element_types, last_heavy
+from yoloship.graph.search import FLOAT, body, element_types, implicit_inputs, inline_constants, last_heavy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -72,11 +72,13 @@ def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
         raise GraphError("is quantized already", subject=model.graph.name[:60], expected="a float32 graph")
     types = element_types(model)
     stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type == FLOAT}
+    stored |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
+    floats = {name for name, element in types.items() if element == FLOAT}
     last = last_heavy(model, types)
     found = []
     for place in body(model, types):
         node = model.graph.node[place]
-        if node.op_type == "Conv" and place not in last and node.input[1] in stored:
+        if node.op_type == "Conv" and place not in last and node.input[1] in stored & floats:
             module = _MODULE.search(node.name)
             name = node.name or node.output[0]
             found.append(Layer(name, module.group() if module else name, node.input[0], node.input[1], node.output[0]))
@@ -136,6 +138,7 @@ def quantize(
         raise GraphError("an activation has not been calibrated", subject=missing[0][:80])
     quantized = ModelProto()
     quantized.CopyFrom(model)
+    inline_constants(quantized.graph)
     quantized = at_opset(quantized, FLOAT8_OPSET if precision == "float8" else _PER_CHANNEL_OPSET)
     _Writer(quantized, ranges, precision, means or {}).write(chosen, placement)
     record(quantized, precision, {KEPT_KEY: json.dumps(sorted(kept))} if kept else {})
@@ -179,7 +182,7 @@ class _Writer:
                 self._pair(changed.output[0], layer.output, layer.output)
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
-        used = {name for node in self._graph.node for name in node.input}
+        used = {name for node in self._graph.node for name in node.input} | set(implicit_inputs(self._graph))
         left = [tensor for tensor in self._graph.initializer if tensor.name in used]
         del self._graph.initializer[:]
         self._graph.initializer.extend(left)

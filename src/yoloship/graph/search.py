@@ -70,7 +70,7 @@ def body(model: onnx.ModelProto, types: Mapping[str, int]) -> tuple[int, ...]:
         node = model.graph.node[place]
         if is_heavy(node) or any(name in wanted for name in node.output):
             found.append(place)
-            wanted.update(name for name in node.input if types.get(name) == FLOAT)
+            wanted.update(name for name in inputs_of(node) if types.get(name) == FLOAT)
     return tuple(reversed(found))
 
 
@@ -84,19 +84,44 @@ def last_heavy(model: onnx.ModelProto, types: Mapping[str, int]) -> frozenset[in
         if is_heavy(node) and not feeds_one:
             last.append(place)
         if is_heavy(node) or feeds_one:
-            before.update(name for name in node.input if types.get(name) == FLOAT)
+            before.update(name for name in inputs_of(node) if types.get(name) == FLOAT)
     return frozenset(last)
+
+
+def inputs_of(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that a node takes, those that its subgraphs take from around them included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+            for nested in inner.node:
+                yield from inputs_of(nested)
+            yield from (value.name for value in inner.output)
 
 
 def implicit_inputs(graph: onnx.GraphProto) -> Iterator[str]:
     """Names that subgraphs of a graph's nodes use, whether or not they are their own."""
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                for nested in inner.node:
-                    yield from nested.input
-                yield from (value.name for value in inner.output)
-                yield from implicit_inputs(inner)
+        if has_subgraph(node):
+            yield from inputs_of(node)
+
+
+def inline_constants(graph: onnx.GraphProto) -> None:
+    """Make stored tensors of Constant nodes, as some exporters write weights; in place."""
+    from onnx import TensorProto
+
+    nodes = []
+    for node in graph.node:
+        value = next((entry.t for entry in node.attribute if entry.name == "value"), None)
+        if node.op_type != "Constant" or value is None:
+            nodes.append(node)
+            continue
+        tensor = TensorProto()
+        tensor.CopyFrom(value)
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
+    if len(nodes) != len(graph.node):
+        del graph.node[:]
+        graph.node.extend(nodes)
 
 
 def has_subgraph(node: onnx.NodeProto) -> bool:

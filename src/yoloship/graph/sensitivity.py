@@ -15,7 +15,7 @@ import numpy as np
 
 from yoloship.errors import GraphError
 from yoloship.graph.quantize import layers, quantize
-from yoloship.graph.search import element_types, last_heavy
+from yoloship.graph.search import element_types, inputs_of, last_heavy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -186,7 +186,7 @@ def ending_at(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     for node in reversed(model.graph.node):
         if wanted.intersection(node.output):
             nodes.append(node)
-            wanted.update(node.input)
+            wanted.update(inputs_of(node))
     del cut.graph.node[:], cut.graph.output[:], cut.graph.value_info[:]
     cut.graph.node.extend(reversed(nodes))
     cut.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in names)
