@@ -1,0 +1,112 @@
+"""Comparing two artefacts, on scripted models whose answers are known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from _models import ANCHORS, STRIDES, info, picture_session, random_heads
+from yoloship.errors import InputError
+from yoloship.evaluate.coco import Truth
+from yoloship.evaluate.levels import cells_of, compare_levels
+from yoloship.evaluate.report import facts, plot
+from yoloship.evaluate.verification import Tolerances, verify
+from yoloship.model import NmsConfig
+from yoloship.pipeline import DetectOptions, Detector, heads_to_raw
+
+HW = (64, 96)
+PICTURES = [np.full((64, 96, 3), level, np.uint8) for level in (10, 200)]
+
+
+def scripted(shift: float = 0.0, *, form: Any = "heads", **changes: Any) -> Detector:
+    """Answers with random maps of the picture's own, logits shifted."""
+
+    def answer(feeds: Any) -> Any:
+        seed = int(feeds["images"][0, 0, 0, 0])
+        heads = [head + np.float32(shift) for head in random_heads(seed, HW)]
+        if form == "heads":
+            return tuple(heads)
+        raw = heads_to_raw(heads, STRIDES, ANCHORS)
+        return (raw,)
+
+    return Detector(picture_session(info(form, **changes), answer))
+
+
+def test_a_model_agrees_with_itself() -> None:
+    found = verify(("a", scripted()), ("b", scripted()), PICTURES)
+    assert found.passed
+    assert found.agreement.share == 1
+    assert found.sides[0].detections == found.sides[1].detections > 5
+    assert set(found.ious) == {1.0}
+    assert [level.stride for level in found.levels] == [8, 16, 32]
+    assert all(level.score_max == level.box_max_px == 0 for level in found.levels)
+    assert sum(level.cells for level in found.levels) == 2 * 3 * (8 * 12 + 4 * 6 + 2 * 3)
+
+
+def test_two_output_forms_of_one_model_agree_cell_by_cell() -> None:
+    found = verify(("a", scripted()), ("b", scripted(form="raw")), PICTURES)
+    assert found.passed
+    assert max(level.box_max_px for level in found.levels) < 1e-3
+
+
+def test_a_model_that_lost_its_scores_fails_and_says_by_how_much() -> None:
+    found = verify(("a", scripted()), ("b", scripted(-1.5)), PICTURES)
+    assert not found.passed
+    failed = {check.name for check in found.checks if not check.passed}
+    assert "agreement" in failed
+    assert found.agreement.first_seen < found.agreement.first_count
+    text = dict(facts(found))
+    assert text["of A's, B sees"] == f"{found.agreement.first_seen} of {found.agreement.first_count}"
+    assert any(name == "FAIL" and "agreement" in value for name, value in facts(found))
+
+
+def test_tolerances_decide() -> None:
+    loose = Tolerances(agreement=0, iou=0, score=1)
+    assert verify(("a", scripted()), ("b", scripted(-1.5)), PICTURES, tolerances=loose).passed
+    with pytest.raises(InputError, match="iou: out of range: expected 0 to 1, got 2"):
+        Tolerances(iou=2)
+
+
+def test_truth_adds_precision_and_its_loss() -> None:
+    right = scripted()
+    truths = []
+    for picture in PICTURES:
+        seen = right(picture, options=DetectOptions(score_threshold=0.5))
+        truths.append(Truth(seen.boxes_xyxy, seen.class_ids))
+    found = verify(("a", right), ("b", scripted(-6)), PICTURES, truths=truths)
+    first, second = (side.map50_95 for side in found.sides)
+    assert first is not None
+    assert second is not None
+    assert first > 0.8
+    lost = next(check for check in found.checks if check.name == "mAP lost")
+    assert lost.value == pytest.approx(first - second)
+
+
+def test_the_report_is_json_and_a_picture() -> None:
+    found = verify(("a", scripted()), ("b", scripted(-0.3)), PICTURES)
+    data = json.loads(json.dumps(found.to_dict()))
+    assert data["passed"] is found.passed
+    assert data["agreement"]["share"] == found.agreement.share
+    assert len(data["levels"]) == 3
+    canvas = plot(found)
+    assert canvas.dtype == np.uint8
+    assert 0.01 < np.mean(canvas < 250) < 0.5
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    other = scripted(class_names=("x", "y", "z"))
+    with pytest.raises(InputError, match="b: the two have other classes, so they are not one model"):
+        verify(("a", scripted()), ("b", other), PICTURES)
+    with pytest.raises(InputError, match="no pictures to compare on"):
+        verify(("a", scripted()), ("b", scripted()), [])
+
+
+def test_cells_of_final_detections_are_unknown_and_of_other_grids_not_compared() -> None:
+    assert cells_of([], replace(info("raw"), output_form="nms", nms=NmsConfig())) is None
+    cells = (np.zeros((189, 4), np.float32), np.zeros(189, np.float32))
+    fewer = (cells[0][:9], cells[1][:9])
+    assert compare_levels([cells], [fewer], STRIDES, [HW]) == ()
