@@ -42,7 +42,7 @@ def facts(verification: Verification) -> Iterator[tuple[str, str]]:
         yield "score differences", _spread(differences, low=False)
     for check in verification.checks:
         bound = "at least" if check.is_floor else "at most"
-        yield ("pass" if check.passed else "FAIL"), f"{check.name} {check.value:.4f}, allowed {bound} {check.limit:g}"
+        yield ("pass" if check.passed else "FAIL"), f"{check.name} {check.value:.4g}, allowed {bound} {check.limit:g}"
 
 
 def _side(side: Side) -> str:

@@ -213,7 +213,11 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
 def judge(verification: Verification, tolerances: Tolerances) -> Verification:
     """The same with a verdict for each tolerance."""
     share = verification.agreement.share
-    checks = [Check("agreement", share, tolerances.agreement, is_floor=True)]
+    compared = verification.agreement.first_count + verification.agreement.second_count
+    checks = [
+        Check("detections compared", compared, 1, is_floor=True),  # two that see nothing prove nothing
+        Check("agreement", share, tolerances.agreement, is_floor=True),
+    ]
     if verification.ious:
         iou = statistics.fmean(verification.ious)
         score = statistics.fmean(abs(a - b) for a, b in verification.scores)

@@ -1,0 +1,128 @@
+"""`yoloship verify`, and the precisions of `yoloship export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import onnx
+import pytest
+
+from _cli import run
+from _shared import GENERATED, PHOTOS, require
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a small checkpoint and a picture."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "best.pt").symlink_to(require(GENERATED / "v7-yolov5n.pt"))
+    (tmp_path / "pictures").mkdir()
+    picture = read_image(require(PHOTOS / "street.jpg"))
+    cv2.imwrite(str(tmp_path / "pictures" / "a.png"), cv2.resize(picture, (96, 64)))
+    return tmp_path
+
+
+def exported(name: str, *options: str) -> str:
+    ran = run("export", "best.pt", "-o", name, "--imgsz", "64x96", *options)
+    assert ran.code == 0, ran.err
+    return ran.out
+
+
+def test_two_forms_of_one_model_pass_and_the_report_is_written() -> None:
+    exported("a.onnx", "--output", "heads")
+    exported("b.onnx", "--input", "image", "--output", "compact")
+    ran = run(
+        "verify",
+        "a.onnx",
+        "b.onnx",
+        "--images",
+        "pictures",
+        "--conf",
+        "0.001",
+        "--min-agreement",
+        "0.8",
+        "--json",
+        "r.json",
+        "--plot",
+        "p.png",  # random weights: classes are nearly tied
+    )
+    assert ran.code == 0, ran.err
+    assert "pass" in ran.out
+    assert "stride 32" in ran.out
+    assert json.loads(Path("r.json").read_text())["passed"] is True
+    assert cv2.imread("p.png") is not None
+
+
+def test_artefacts_that_differ_give_exit_code_1_and_say_in_what() -> None:
+    exported("a.onnx")
+    (Path("other.pt")).symlink_to(require(GENERATED / "v7-yolov5n-training.pt"))
+    ran = run("verify", "a.onnx", "other.pt", "--imgsz", "64x96", "--images", "pictures", "--conf", "0.001")
+    assert ran.code == 1
+    assert ran.err.startswith("error: other.pt differs from a.onnx by more than is allowed: agreement")
+
+
+def test_models_that_see_nothing_have_not_been_shown_to_agree() -> None:
+    exported("a.onnx")
+    ran = run("verify", "a.onnx", "a.onnx", "--images", "pictures", "--conf", "0.99")
+    assert ran.code == 1
+    assert "by more than is allowed: detections compared" in ran.err
+
+
+def test_half_precision_is_emulated_and_said_to_be() -> None:
+    exported("a.onnx")
+    exported("b.onnx", "--precision", "bfloat16")
+    ran = run("verify", "a.onnx", "b.onnx", "--images", "pictures", "--json", "-")
+    report = json.loads(ran.out)
+    assert report["sides"][1]["precision"] == "bfloat16"
+    assert report["sides"][1]["session"].endswith("half precision emulated")
+
+
+def test_labels_bring_precision_into_the_report() -> None:
+    exported("a.onnx")
+    Path("labels").mkdir()
+    Path("labels/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    ran = run("verify", "a.onnx", "best.pt", "--imgsz", "64x96", "--images", "pictures", "--labels", "labels")
+    assert "mAP" in ran.out, ran.err
+
+
+def test_pictures_are_needed() -> None:
+    assert run("verify", "best.pt", "best.pt").code == 2
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8", "float8"])
+def test_export_writes_each_precision(precision: str) -> None:
+    quantized = precision in {"int8", "float8"}
+    options = ["--calibrate", "pictures", "--max-drop", "1"] if quantized else []
+    said = exported("x.onnx", "--precision", precision, *options)
+    assert f", {precision}" in said
+    model = onnx.load("x.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    elements = {tensor.data_type for tensor in model.graph.initializer}
+    assert {"float16": 10, "bfloat16": 16, "int8": 3, "float8": 17}[precision] in elements
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--precision", "int8"], "needs pictures like those in use: --calibrate DIR"),
+        (["--precision", "float16", "--max-drop", "0.1"], "are for --precision int8 and float8"),
+        (["--calibrate", "pictures"], "are for --precision int8 and float8"),
+        (["--conf", "0.5"], "--conf, --iou and --max-det need --output nms"),
+        (["--precision", "int4"], "int4"),
+    ],
+)
+def test_options_that_contradict_one_another_are_wrong_usage(options: list[str], words: str) -> None:
+    ran = run("export", "best.pt", "--imgsz", "64", *options)
+    assert ran.code == 2
+    assert words in " ".join(ran.err.split())
+    assert not Path("best.onnx").exists()
+
+
+def test_a_calibration_folder_without_pictures_is_refused() -> None:
+    Path("empty").mkdir()
+    ran = run("export", "best.pt", "--imgsz", "64", "--precision", "int8", "--calibrate", "empty")
+    assert ran.code == 1
+    assert ran.err.startswith("error: empty: ")
+    assert not Path("best.onnx").exists()
