@@ -11,6 +11,7 @@ import pytest
 
 from _cli import run
 from _shared import GENERATED, PHOTOS, require
+from yoloship.images import read_image
 
 
 @pytest.fixture(autouse=True)
