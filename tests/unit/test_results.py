@@ -48,7 +48,7 @@ def test_arrays_cannot_be_written_through() -> None:
         (np.zeros((1, 4), np.int64), "got int64"),
     ],
 )
-def test_wrong_arrays_are_refused(boxes: np.ndarray, message: str) -> None:  # type: ignore[type-arg]
+def test_wrong_arrays_are_refused(boxes: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Detections(boxes, np.zeros(1, np.float32), np.zeros(1, np.int32), NAMES, (1, 1))
 
