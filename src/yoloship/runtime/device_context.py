@@ -54,7 +54,7 @@ class StreamContext:
         queue: Queues one run on the stream; the device's context is current when it is called.
         resources: Closed with the context, in reverse order; emptied when the constructor returns, and not before.
         warm_ups: Runs before recording; 1 or more, since memory is allocated and kernels are loaded in the first.
-        recordable: Whether to try. Whether it works is found out by doing it.
+        recordable: Asked after warming up whether to try; whether it works is found out by doing it.
 
     Raises:
         CudaError: the device failed.
@@ -70,7 +70,7 @@ class StreamContext:
         resources: ExitStack,
         *,
         warm_ups: int = 1,
-        recordable: bool = True,
+        recordable: Callable[[], bool] = lambda: True,
     ) -> None:
         self._stream = stream
         self._inputs = MappingProxyType({tensor.name: tensor for tensor in inputs})
@@ -80,7 +80,7 @@ class StreamContext:
         for _ in range(warm_ups):
             self._run()
             stream.sync()
-        self._graph = self._record(resources) if recordable else None
+        self._graph = self._record(resources) if recordable() else None
         self._resources: ExitStack | None = resources.pop_all()
 
     def _run(self) -> None:
@@ -90,11 +90,8 @@ class StreamContext:
     def _record(self, resources: ExitStack) -> Graph | None:
         try:
             graph = Graph(self._stream, self._queue)
-        except (
-            CudaError,
-            SessionError,
-        ):  # it waits or allocates within a run; the device is asked whether it still lives
-            self._stream.sync()
+        except (CudaError, SessionError):
+            self._stream.sync()  # it may only have waited or allocated; if the device is lost, this says so
             self._run()
             self._stream.sync()
             return None

@@ -68,7 +68,7 @@ class DeviceRunner:
 
         Raises:
             CudaError: out of device memory, or the device failed.
-            InputError: a feed is missing, unknown, not contiguous, of the wrong dtype, or of a shape that is not allowed.
+            InputError: a feed is missing, unknown, not contiguous, or of a dtype or shape that is not allowed.
             SessionError: the runtime failed, or the session is closed.
         """
         self._life.enter()

@@ -1,8 +1,8 @@
 """What every GPU runtime looks like to the pipeline: `DeviceSession`, and `DeviceContext`, one run of it in flight.
 
-A session is a loaded model whose weights lie on one GPU; threads share it. `session.context(shapes, stream)` is slow, so
-the context is kept: work on the stream writes `context.inputs[…].pointer`, `context.enqueue()` queues the network, and
-later work on the stream reads `context.outputs[…].pointer`.
+A session is a loaded model whose weights lie on one GPU; threads share it. `session.context(shapes, stream)` is slow,
+so the context is kept: work on the stream writes `context.inputs[…].pointer`, `context.enqueue()` queues the network,
+and later work on the stream reads `context.outputs[…].pointer`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class DeviceContext(Protocol):
     def capturable(self) -> bool:
         """Whether `enqueue` may be called while a `yoloship.cuda.graph.Graph` of this stream is being recorded.
 
-        The first `enqueue` may come during a recording, on the thread that made the context: all warming up was done then.
+        The first `enqueue` may come during a recording on the thread that made the context: all warming up is done.
         """
 
     def enqueue(self) -> None:

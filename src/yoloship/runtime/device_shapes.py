@@ -27,8 +27,8 @@ def check_shapes(specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ..
         The same, in the order of the inputs, extents as plain integers.
 
     Raises:
-        InputError: an input is missing or unknown, or a shape has another rank, another fixed extent, or one below 1, or
-            two dynamic axes of one name differ.
+        InputError: an input is missing or unknown, or a shape has another rank, another fixed extent, or one below 1,
+            or two dynamic axes of one name differ.
     """
     if shapes.keys() != {spec.name for spec in specs}:
         raise InputError(

@@ -25,7 +25,7 @@ from yoloship.runtime.onnxruntime_faults import device_fault, not_installed, pro
 from yoloship.runtime.onnxruntime_model import failures, load_error, open_source, plain_text, tensor_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -130,7 +130,8 @@ class OnnxRuntimeCudaSession:
         """
         source, subject = open_source(model)
         options = options or CudaProviderOptions()
-        described = _open_session(source, subject, device, options.for_runtime(device, None), optimize=False)
+        with device.current():
+            described = _open_session(source, subject, device, options.for_runtime(device, None), optimize=False)
         return cls(source, subject, device, options, described)
 
     @property
@@ -179,9 +180,8 @@ class OnnxRuntimeCudaSession:
             shapes = check_shapes(self._inputs, input_shapes)
             with self._device.current():  # refuses a forked child before the runtime is touched
                 chosen = self._options.for_runtime(self._device, stream)
-                bound = _BoundRun(
-                    _open_session(self._source, self._subject, self._device, chosen), self._subject, stream
-                )
+                session = _open_session(self._source, self._subject, self._device, chosen)
+            bound = _BoundRun(session, self._subject, stream)
             resources.callback(bound.close)
             inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self._inputs]
             bound.bind_inputs(inputs)
@@ -189,7 +189,13 @@ class OnnxRuntimeCudaSession:
             outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self._outputs]
             bound.bind_outputs(outputs)
             return StreamContext(
-                stream, inputs, outputs, bound.queue, resources, warm_ups=_WARM_UPS, recordable=self._options.recorded
+                stream,
+                inputs,
+                outputs,
+                bound.queue,
+                resources,
+                warm_ups=_WARM_UPS,
+                recordable=lambda: self._options.recorded,
             )
 
     def _forget(self) -> None:
@@ -298,21 +304,26 @@ def _open_session(
         providers=[(PROVIDER, chosen), "CPUExecutionProvider"],  # the second one computes shapes
         enable_fallback=0,
     )
+    session = _attempt(make, device, subject)
+    if session is None and hasattr(onnxruntime, "preload_dlls"):
+        _preload(onnxruntime)  # CUDA's libraries as pip installs them are on no search path
+        session = _attempt(make, device, subject)
+    if session is None:
+        raise provider_missing(onnxruntime, device)
+    return session
+
+
+def _attempt(make: Callable[[], Any], device: Device, subject: str) -> Any | None:
+    """A session that has the provider, or None where its libraries are not found."""
     known = failures()
     try:
         session = make()
-        if PROVIDER not in session.get_providers() and hasattr(onnxruntime, "preload_dlls"):
-            _preload(onnxruntime)  # CUDA's libraries as pip installs them are on no search path
-            session = make()
     except known as error:
-        text = plain_text(str(error))
-        fault = device_fault(text, device, subject)
+        fault = device_fault(plain_text(str(error)), device, subject)
         raise fault or load_error(str(error), subject) from error
     except (RuntimeError, ValueError) as error:
         raise SessionError(f"the runtime refuses it: {plain_text(str(error))}", subject=subject) from error
-    if PROVIDER not in session.get_providers():
-        raise provider_missing(onnxruntime, device)
-    return session
+    return session if PROVIDER in session.get_providers() else None
 
 
 def _preload(onnxruntime: Any) -> None:

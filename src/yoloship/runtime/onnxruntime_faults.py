@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from yoloship.cuda._driver import failure
-from yoloship.cuda.buffers import size_text
 from yoloship.errors import CudaError, DependencyError
+from yoloship.runtime.device_faults import OUT_OF_MEMORY, no_memory
 
 if TYPE_CHECKING:
     from yoloship.cuda.device import Device
 
-_OUT_OF_MEMORY: Final = 2
 _NO_MEMORY = re.compile(r"[Ff]ailed to allocate memory for requested buffer of size (\d+)|out of memory")
 _FAILURE = re.compile(r"CUDA (?:failure|error) (\d+): ([^;]+)")
 _LIBRARY = re.compile(r"CU(?:BLAS|DNN|FFT) (?:failure|error)[^;]*")
@@ -29,30 +28,14 @@ def device_fault(text: str, device: Device, subject: str) -> CudaError | None:
     found = _FAILURE.search(text)
     code = int(found[1]) if found else None
     memory = _NO_MEMORY.search(text)
-    if code == _OUT_OF_MEMORY or (code is None and memory):
-        return _no_memory(memory[1] if memory else None, device, subject)
+    if code == OUT_OF_MEMORY or (code is None and memory):
+        return no_memory(int(memory[1]) if memory and memory[1] else None, device, subject)
     if found and code is not None:
         name = f"cudaError: {found[2].strip()}"
         return failure(code, name, "ONNX Runtime", subject)
     if library := _LIBRARY.search(text):
         return CudaError(f"a CUDA library failed in ONNX Runtime: {library[0].strip()}", subject=subject)
     return None
-
-
-def _no_memory(asked: str | None, device: Device, subject: str) -> CudaError:
-    try:
-        free_bytes, total_bytes = device.memory()
-        state = f"{size_text(free_bytes)} free of {size_text(total_bytes)} on {device}"
-    except CudaError:
-        state = f"{device} does not say how much is free"
-    wanted = f"asked for {size_text(int(asked))}" if asked else "ONNX Runtime does not say how much was asked for"
-    return CudaError(
-        f"out of memory (CUDA_ERROR_OUT_OF_MEMORY, code 2): {wanted}, {state}",
-        code=_OUT_OF_MEMORY,
-        name="CUDA_ERROR_OUT_OF_MEMORY",
-        subject=subject,
-        hint="use a smaller batch or input size, fewer streams, or free memory on the device",
-    )
 
 
 def not_installed(version: str | None = None) -> DependencyError:

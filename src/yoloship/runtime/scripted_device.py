@@ -40,8 +40,8 @@ class ScriptedDeviceSession:
         device: Where the tensors lie.
         inputs: What it claims to take.
         outputs: What it claims to give.
-        script: From feeds by name to one array for each output; it is also called once for each new context, with zeros,
-            to learn the shapes of the outputs.
+        script: From feeds by name to one array for each output; it is also called once for each new context, with
+            zeros, to learn the shapes of the outputs.
         metadata: Key and value texts, as a model's file would hold them.
         profiles: Ranges of the dynamic inputs, for each profile.
     """
@@ -124,7 +124,7 @@ class ScriptedDeviceSession:
                     upload(stream, tensor.pointer, np.ascontiguousarray(array))
                 stream.sync()  # the arrays are gone when this returns
 
-            return StreamContext(stream, inputs, outputs, queue, resources, warm_ups=0, recordable=False)
+            return StreamContext(stream, inputs, outputs, queue, resources, warm_ups=0, recordable=lambda: False)
 
     def _first_answer(self, shapes: Shapes) -> Arrays:
         answer = self._script({spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in self._inputs})

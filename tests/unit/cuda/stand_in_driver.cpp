@@ -27,7 +27,7 @@ struct Function { std::string name, kinds; int (*launch)(const unsigned*, const 
 static std::mutex mutex;
 static std::map<void*, size_t> blocks;
 static size_t used = 0;
-static std::set<void*> streams, events, graphs, executables, modules;
+static std::set<void*> pinned, streams, events, graphs, executables, modules;
 static int context_object, retained = 0;
 static thread_local std::vector<void*> contexts;
 static unsigned seed = 0;
@@ -88,6 +88,7 @@ Status cuDeviceGetCount(int* count) { *count = 1; return SUCCESS; }
 Status cuDeviceGet(int* device, int ordinal) { *device = ordinal; return ordinal == 0 ? SUCCESS : INVALID_DEVICE; }
 Status cuDeviceGetName(char* name, int size, int) { std::snprintf(name, size, "stand-in (no GPU)"); return SUCCESS; }
 Status cuDeviceTotalMem(size_t* bytes, int) { *bytes = TOTAL; return SUCCESS; }
+Status cuDeviceTotalMem_v2(size_t* bytes, int device) { return cuDeviceTotalMem(bytes, device); }
 Status cuDeviceGetAttribute(int* value, int attribute, int)
 {
     *value = attribute == 75 ? 9 : 0;  // compute capability 9.0
@@ -111,8 +112,15 @@ Status cuCtxSynchronize() { NEEDS_CONTEXT; return SUCCESS; }
 Status cuMemGetInfo(size_t* free, size_t* total) { NEEDS_CONTEXT; LOCKED; *free = TOTAL - used; *total = TOTAL; return SUCCESS; }
 Status cuMemAlloc(void** at, size_t size) { NEEDS_CONTEXT; LOCKED; return allocate(at, size); }
 Status cuMemFree(void* at) { NEEDS_CONTEXT; LOCKED; return release(at); }
-Status cuMemHostAlloc(void** at, size_t size, unsigned) { NEEDS_CONTEXT; LOCKED; return allocate(at, size); }
-Status cuMemFreeHost(void* at) { NEEDS_CONTEXT; LOCKED; return release(at); }
+Status cuMemHostAlloc(void** at, size_t size, unsigned)
+{
+    NEEDS_CONTEXT;
+    LOCKED;
+    const Status status = allocate(at, size);
+    if (status == SUCCESS) pinned.insert(*at);
+    return status;
+}
+Status cuMemFreeHost(void* at) { NEEDS_CONTEXT; LOCKED; return pinned.erase(at) ? release(at) : INVALID_VALUE; }
 Status copy(void* to, const void* from, size_t size, void* stream)
 {
     NEEDS_CONTEXT;
@@ -127,7 +135,23 @@ Status cuMemsetD32Async(unsigned* to, unsigned value, size_t count, void* stream
     queue(stream, [=] { std::fill(to, to + count, value); });
     return SUCCESS;
 }
-Status cuPointerGetAttribute(void* value, int, void*) { *static_cast<int*>(value) = 0; return SUCCESS; }
+Status cuPointerGetAttribute(void* value, int attribute, void* at)
+{
+    LOCKED;
+    auto found = blocks.upper_bound(at);
+    if (found == blocks.begin()) return INVALID_VALUE;
+    --found;
+    if (at >= static_cast<char*>(found->first) + found->second) return INVALID_VALUE;
+    if (attribute == 2) *static_cast<unsigned*>(value) = pinned.count(found->first) ? 1 : 2;  // host or device memory
+    else if (attribute == 3) *static_cast<void**>(value) = at;
+    else *static_cast<int*>(value) = 0;
+    return SUCCESS;
+}
+Status cuCtxGetCurrent(void** context)
+{
+    *context = contexts.empty() ? nullptr : contexts.back();
+    return SUCCESS;
+}
 Status cuStreamCreate(void** out, unsigned) { NEEDS_CONTEXT; LOCKED; return make<Stream>(streams, out); }
 Status cuStreamDestroy(void* stream) { NEEDS_CONTEXT; LOCKED; return destroy<Stream>(streams, stream); }
 Status cuStreamSynchronize(void* stream)
@@ -192,6 +216,13 @@ Status cuGraphLaunch(void* graph, void*)
 Status cuEventCreate(void** out, unsigned) { NEEDS_CONTEXT; LOCKED; return make<Event>(events, out); }
 Status cuEventDestroy(void* event) { NEEDS_CONTEXT; LOCKED; return destroy<Event>(events, event); }
 Status cuEventRecord(void* event, void*) { NEEDS_CONTEXT; static_cast<Event*>(event)->at = now(); return SUCCESS; }
+Status cuEventRecordWithFlags(void* event, void* stream, unsigned flags)
+{
+    NEEDS_CONTEXT;
+    if (flags == 1 && !static_cast<Stream*>(stream)->capturing) return INVALID_VALUE;  // external marks are for graphs
+    queue(stream, [=] { static_cast<Event*>(event)->at = now(); });
+    return SUCCESS;
+}
 Status cuEventSynchronize(void*) { NEEDS_CONTEXT; return SUCCESS; }
 Status cuEventElapsedTime(float* ms, void* start, void* end)
 {

@@ -1,0 +1,280 @@
+"""TensorRT, any flavour: one engine for all threads, an execution context for each run in flight.
+
+Nothing here locks to the first picture's size: each shape has a context of its own, with its own recorded CUDA graph,
+and the execution context behind one that was closed serves the next shape.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from yoloship.engine.device import Device as FoundDevice
+from yoloship.engine.file import read_engine
+from yoloship.engine.fit import Here, check_fit, look_around
+from yoloship.engine.flavours import open_flavour
+from yoloship.engine.log import listening
+from yoloship.errors import EngineError, SessionError
+from yoloship.model import METADATA_KEY
+from yoloship.runtime.device_context import StreamContext, place_tensor
+from yoloship.runtime.device_shapes import Shapes, check_shapes, choose_profile
+from yoloship.runtime.lifetime import Lifetime
+from yoloship.runtime.tensorrt_engine import engine_fault, read_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.stream import Stream
+    from yoloship.engine.config import InputProfile
+    from yoloship.engine.file import EngineFile
+    from yoloship.engine.flavours import Flavour
+    from yoloship.runtime.device_session import DeviceTensor
+    from yoloship.tensors import TensorSpec
+
+_IDLE_EXECUTIONS: Final = 2
+"""Execution contexts kept for the next shape; each holds the memory of its activations."""
+
+
+class TensorRTSession:
+    """A `DeviceSession` by TensorRT; make one with `open`."""
+
+    def __init__(self, flavour: Flavour, file: EngineFile, device: Device, *, allow_host_code: bool) -> None:
+        self._flavour = flavour
+        self._device = device
+        self._subject = str(file.path)
+        self._metadata = MappingProxyType({METADATA_KEY: file.info.to_json()} if file.info else {})
+        self._lock = threading.Lock()
+        self._idle: list[Any] = []
+        with device.current(), listening(flavour) as (logger, messages):
+            self._runtime: Any = flavour.module.Runtime(logger)
+            if allow_host_code:
+                self._runtime.engine_host_code_allowed = True
+            self._engine: Any = self._runtime.deserialize_cuda_engine(file.plan)
+            if self._engine is None:
+                fault = engine_fault("does not load it", messages, device, self._subject, len(file.plan))
+                raise EngineError(fault.problem, subject=self._subject) if isinstance(fault, SessionError) else fault
+            self._tensors = read_tensors(flavour, self._engine, file.record, self._subject)
+        self._life = Lifetime(self._release, self._subject)
+
+    @classmethod
+    def open(
+        cls, path: Path, device: Device, *, flavour: Flavour | None = None, allow_host_code: bool = False
+    ) -> TensorRTSession:
+        """Load an engine, once its sidecar has been held against what is installed here.
+
+        Args:
+            path: The engine; its sidecar is looked for beside it.
+            device: Where it runs; open longer than the session.
+            flavour: Which TensorRT; None takes the one that fits.
+            allow_host_code: Whether code for the host that a version-compatible plan may hold can be executed.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            DependencyError: TensorRT is installed, but cannot be imported.
+            EngineError: it is no engine, is damaged, or does not fit what is installed here.
+        """
+        file = read_engine(path)
+        major, minor = device.compute_capability
+        found = FoundDevice(device.ordinal, device.name, (major, minor), device.total_bytes, device.driver_version)
+        here = Here({flavour.name: flavour.version}, found) if flavour else replace(look_around(), device=found)
+        name = check_fit(file.record, file.header, here, subject=str(path), engine_name=path.name)
+        if file.record is not None and file.record.config.version_compatible and name != "lean" and not allow_host_code:
+            raise EngineError(
+                "is version compatible, so it holds code for the host",
+                subject=str(path),
+                hint="if you trust the file, open it with allow_host_code=True, or run it with tensorrt_lean",
+            )
+        chosen = flavour or open_flavour(name, to_build=False)
+        return cls(chosen, file, device, allow_host_code=allow_host_code)
+
+    @property
+    def name(self) -> str:
+        """``tensorrt 10.13.0 (cuda:0)``."""
+        return f"{self._flavour.title} ({self._device})"
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """In the order of the engine."""
+        return self._tensors.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """In the order of the engine."""
+        return self._tensors.outputs
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The model's record from the sidecar or a JSON prefix; untrusted."""
+        return self._metadata
+
+    @property
+    def device(self) -> Device:
+        """Where it runs."""
+        return self._device
+
+    @property
+    def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
+        """As the engine was built; empty for a static one."""
+        return self._tensors.profiles
+
+    def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
+        """See `DeviceSession.context`.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            InputError: a shape does not fit the engine, or no profile; the ranges are named.
+            SessionError: TensorRT refuses, or the session is closed.
+        """
+        self._life.enter()
+        with ExitStack() as resources:
+            resources.callback(self._life.leave)
+            shapes = check_shapes(self.inputs, input_shapes)
+            profile = choose_profile(self.profiles, shapes)
+            execution = self._take()
+            run = _Execution(execution, self._flavour, stream, self._subject)
+            resources.callback(self._give_back, run)
+            with self._device.current():
+                found = run.set_shapes(profile, shapes, self.outputs)
+            inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self.inputs]
+            outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self.outputs]
+            run.set_addresses([*inputs, *outputs])
+            context = StreamContext(stream, inputs, outputs, run.queue, resources, recordable=run.is_recordable)
+            run.sound = True
+            return context
+
+    def _take(self) -> Any:
+        """An execution context that nobody uses."""
+        with self._lock, self._device.current(), listening(self._flavour) as (_, messages):
+            if self._idle:
+                return self._idle.pop()
+            made = self._make()
+            if made is None:
+                asked = getattr(self._engine, "device_memory_size_v2", None) or getattr(
+                    self._engine, "device_memory_size", None
+                )
+                raise engine_fault(
+                    "could not make an execution context", messages, self._device, self._subject,
+                    int(asked) if asked else None,
+                )  # fmt: skip
+            return made
+
+    def _make(self) -> Any:
+        strategies = getattr(self._flavour.module, "DynamicShapesKernelSpecializationStrategy", None)
+        if strategies is None:
+            return self._engine.create_execution_context()
+        # TensorRT-RTX would compile for a new shape behind our back, and a recorded run would keep the slow kernels.
+        config = self._engine.create_runtime_config()
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        return self._engine.create_execution_context(config)
+
+    def _give_back(self, run: _Execution) -> None:
+        if not self._device.in_this_process:
+            _keep_for_ever(run.execution)
+            return
+        with self._lock, self._device.current():
+            if run.sound and not self._life.closed and len(self._idle) < _IDLE_EXECUTIONS:
+                self._idle.append(run.execution)
+            del run.execution  # its destructor needs the device's context
+
+    def _release(self) -> None:
+        if not self._device.in_this_process:
+            _keep_for_ever(self._idle, self._engine, self._runtime)
+            return
+        with self._device.current():
+            self._idle.clear()
+            self._engine = None
+            self._runtime = None
+
+    def close(self) -> None:
+        """Refuse new contexts; the engine goes when the last context is closed. Closing twice is no error."""
+        self._life.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Execution:
+    """An execution context of TensorRT at work for one of ours."""
+
+    def __init__(self, execution: Any, flavour: Flavour, stream: Stream, subject: str) -> None:
+        self.execution = execution
+        self.sound = False
+        self._flavour = flavour
+        self._stream = stream
+        self._subject = subject
+
+    def set_shapes(self, profile: int, shapes: Shapes, outputs: tuple[TensorSpec, ...]) -> Shapes:
+        """Choose the profile and the shapes; the outputs' follow."""
+        execution = self.execution
+        with listening(self._flavour) as (_, messages):
+            if execution.active_optimization_profile != profile:
+                if not execution.set_optimization_profile_async(profile, self._stream.address):
+                    raise engine_fault(
+                        f"refuses profile {profile}", messages, self._stream.device, self._subject
+                    )  # fmt: skip
+                self._stream.sync()
+            for name, shape in shapes.items():
+                if not execution.set_input_shape(name, shape):
+                    raise engine_fault(
+                        f"refuses {shape} for {name!r}", messages, self._stream.device, self._subject
+                    )  # fmt: skip
+            try:
+                missing = list(execution.infer_shapes())
+            except RuntimeError as error:
+                raise SessionError(f"TensorRT cannot infer shapes: {error}", subject=self._subject) from error
+            if missing:
+                raise SessionError(f"TensorRT still misses {', '.join(missing)}", subject=self._subject)
+        found = {spec.name: tuple(int(extent) for extent in execution.get_tensor_shape(spec.name)) for spec in outputs}
+        for name, shape in found.items():
+            if min(shape, default=0) < 0:
+                raise SessionError(f"the shape of {name!r} depends on the data", subject=self._subject, got=str(shape))
+        return found
+
+    def set_addresses(self, tensors: list[DeviceTensor]) -> None:
+        """Say where the tensors lie."""
+        with listening(self._flavour) as (_, messages):
+            for tensor in tensors:
+                if not self.execution.set_tensor_address(tensor.name, tensor.pointer):
+                    raise engine_fault(
+                        f"refuses the address of {tensor.name!r}", messages, self._stream.device, self._subject
+                    )
+
+    def is_recordable(self) -> bool:
+        """Whether TensorRT says that it can be; flavours that cannot be asked always can."""
+        ask = getattr(self.execution, "is_stream_capturable", None)
+        return ask is None or bool(ask(self._stream.address))
+
+    def queue(self) -> None:
+        """Queue a run.
+
+        Raises:
+            CudaError: out of device memory, or the device is lost.
+            SessionError: TensorRT failed.
+        """
+        with listening(self._flavour) as (_, messages):
+            if self.execution.execute_async_v3(self._stream.address):
+                return
+            self.sound = False
+            if not self._stream.is_recording():
+                self._stream.is_idle()  # says so where the device is lost
+            raise engine_fault("failed", messages, self._stream.device, self._subject)
+
+
+def _keep_for_ever(*objects: object) -> None:
+    """In a forked child: their destructors would call CUDA, which hangs there."""
+    for kept in objects:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))

@@ -1,0 +1,406 @@
+"""A stand-in for TensorRT's runtime, for tests: its API and its manners, and another engine's arithmetic behind them.
+
+It is not TensorRT. A "plan" holds an ONNX graph, which torch computes on the stream that it is given, or, over the
+stand-in for the driver (whose device memory is the host's), ONNX Runtime on the CPU. `flavour` gives it as a flavour of
+TensorRT. That names and parameters are TensorRT's own is checked by tests/unit/runtime/test_tensorrt_surface.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import json
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from yoloship.engine.build import BuiltEngine
+from yoloship.engine.config import BuildConfig, InputProfile
+from yoloship.engine.file import write_engine
+from yoloship.engine.flavours import Flavour
+from yoloship.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from yoloship.model import ModelInfo
+
+__version__ = "10.0.0+standin"
+_HEAD = b"ftrt".ljust(28, b"\0")
+
+
+class Severity(enum.Enum):
+    INTERNAL_ERROR = 0
+    ERROR = 1
+    WARNING = 2
+    INFO = 3
+    VERBOSE = 4
+
+
+class DataType(enum.Enum):
+    FLOAT = 0
+    HALF = 1
+    INT8 = 2
+    INT32 = 3
+    BOOL = 4
+    UINT8 = 5
+    FP8 = 6
+    BF16 = 7
+    INT64 = 8
+
+
+class TensorIOMode(enum.Enum):
+    NONE = 0
+    INPUT = 1
+    OUTPUT = 2
+
+
+class TensorLocation(enum.Enum):
+    DEVICE = 0
+    HOST = 1
+
+
+class TensorFormat(enum.Enum):
+    LINEAR = 0
+    CHW2 = 1
+
+
+class Dims(tuple[int, ...]):
+    __slots__ = ()
+
+
+_DATA_TYPES = {
+    "float32": DataType.FLOAT, "float16": DataType.HALF, "uint8": DataType.UINT8, "int8": DataType.INT8,
+    "int32": DataType.INT32, "int64": DataType.INT64, "bool": DataType.BOOL,
+}  # fmt: skip
+_NUMPY = {
+    DataType.FLOAT: "<f4", DataType.HALF: "<f2", DataType.UINT8: "|u1", DataType.INT8: "|i1", DataType.INT32: "<i4",
+    DataType.INT64: "<i8", DataType.BOOL: "|b1",
+}  # fmt: skip
+
+
+class ILogger:
+    INTERNAL_ERROR, ERROR, WARNING = Severity.INTERNAL_ERROR, Severity.ERROR, Severity.WARNING
+
+    def log(self, severity: Severity, msg: str) -> None:
+        raise NotImplementedError
+
+
+class Runtime:
+    def __init__(self, logger: ILogger) -> None:
+        self.logger = logger
+        self.engine_host_code_allowed = False
+
+    def deserialize_cuda_engine(self, serialized_engine: Any) -> ICudaEngine | None:
+        data = bytes(serialized_engine)
+        try:
+            if not data.startswith(_HEAD):
+                raise ValueError("magic number")
+            (length,) = struct.unpack_from("<I", data, len(_HEAD))
+            about = json.loads(data[len(_HEAD) + 4 :][:length])
+            model = onnx.load_from_string(data[len(_HEAD) + 4 + length :])
+            if "deserialize" in about["faults"]:
+                raise ValueError("on purpose")
+            return ICudaEngine(self.logger, model, about)
+        except (ValueError, NotImplementedError) as error:
+            self.logger.log(Severity.ERROR, f"IRuntime::deserializeCudaEngine: Error Code 1: cannot be read ({error})")
+            return None
+
+
+class ICudaEngine:
+    def __init__(self, logger: ILogger, model: onnx.ModelProto, about: dict[str, Any]) -> None:
+        self._logger = logger
+        self._about = about
+        self._contexts = 0
+        self._tensors: dict[str, tuple[TensorIOMode, DataType, Dims]] = {}
+        for mode, values in ((TensorIOMode.INPUT, model.graph.input), (TensorIOMode.OUTPUT, model.graph.output)):
+            for value in values:
+                kind = value.type.tensor_type
+                dims = Dims(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
+                dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name
+                self._tensors[value.name] = mode, _DATA_TYPES[dtype], dims
+        self.backend = open_backend(model)
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self._tensors)
+
+    @property
+    def num_optimization_profiles(self) -> int:
+        return max(1, len(self._about["profiles"]))
+
+    @property
+    def device_memory_size_v2(self) -> int:
+        return 123_456_789
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self._tensors)[index]
+
+    def get_tensor_mode(self, name: str) -> TensorIOMode:
+        return self._tensors[name][0] if name in self._tensors else TensorIOMode.NONE
+
+    def get_tensor_dtype(self, name: str) -> DataType:
+        return self._tensors[name][1]
+
+    def get_tensor_shape(self, name: str) -> Dims:
+        return self._tensors[name][2]
+
+    def get_tensor_location(self, name: str) -> TensorLocation:
+        return TensorLocation.HOST if "host" in self._about["faults"] else TensorLocation.DEVICE
+
+    def get_tensor_format(self, name: str) -> TensorFormat:
+        return TensorFormat.CHW2 if "format" in self._about["faults"] else TensorFormat.LINEAR
+
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Dims]:
+        return [Dims(shape) for shape in self._about["profiles"][profile_index][name]]
+
+    def create_execution_context(self, strategy: object = None) -> IExecutionContext | None:
+        if "context" in self._about["faults"]:
+            self._logger.log(
+                Severity.ERROR, "[defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime (out of memory)"
+            )
+            return None
+        self._contexts += 1
+        return IExecutionContext(self, 0 if self._contexts == 1 else -1)
+
+    def error(self, text: str) -> bool:
+        """Not TensorRT's: says it in the log, and answers False."""
+        self._logger.log(Severity.ERROR, f"IExecutionContext::standIn: Error Code 3: API Usage Error ({text})")
+        return False
+
+    def fails(self, runs: int) -> bool:
+        """Not TensorRT's: whether the run of that number shall fail."""
+        after = self._about["fails_after"]
+        return after is not None and runs > after
+
+
+class IExecutionContext:
+    def __init__(self, engine: ICudaEngine, profile: int) -> None:
+        self.engine = engine
+        self.active_optimization_profile = profile
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._addresses: dict[str, int] = {}
+        self._outputs: dict[str, tuple[int, ...]] | None = None
+        self._state: dict[str, Any] = {}
+        self._runs = 0
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        if not 0 <= profile_index < self.engine.num_optimization_profiles or not stream_handle:
+            return self.engine.error(f"profile {profile_index}")
+        self.active_optimization_profile = profile_index
+        self._shapes.clear()
+        return True
+
+    def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
+        if self.engine.get_tensor_mode(name) is not TensorIOMode.INPUT:
+            return self.engine.error(f"{name} is no input")
+        fixed = self.engine.get_tensor_shape(name)
+        if len(fixed) != len(shape) or any(want not in {-1, have} for want, have in zip(fixed, shape, strict=True)):
+            return self.engine.error(f"static dimensions of {name} differ")
+        if -1 in fixed:
+            if self.active_optimization_profile < 0:
+                return self.engine.error("no optimization profile is set")
+            low, _, high = self.engine.get_tensor_profile_shape(name, self.active_optimization_profile)
+            if not all(a <= have <= b for a, have, b in zip(low, shape, high, strict=True)):
+                return self.engine.error(f"{tuple(shape)} is outside the profile")
+        if self._shapes.get(name) != tuple(shape):
+            self._shapes[name] = tuple(shape)
+            self._outputs = None
+            self._state = {}  # what earlier runs kept for their shapes
+        return True
+
+    def infer_shapes(self) -> list[str]:
+        return [
+            name
+            for name in map(self.engine.get_tensor_name, range(self.engine.num_io_tensors))
+            if self.engine.get_tensor_mode(name) is TensorIOMode.INPUT
+            and -1 in self.engine.get_tensor_shape(name)
+            and name not in self._shapes
+        ]
+
+    def _input_shapes(self) -> dict[str, tuple[int, ...]]:
+        names = map(self.engine.get_tensor_name, range(self.engine.num_io_tensors))
+        inputs = [name for name in names if self.engine.get_tensor_mode(name) is TensorIOMode.INPUT]
+        return {name: self._shapes.get(name) or tuple(self.engine.get_tensor_shape(name)) for name in inputs}
+
+    def get_tensor_shape(self, name: str) -> Dims:
+        if self.engine.get_tensor_mode(name) is TensorIOMode.INPUT:
+            return Dims(self._input_shapes()[name])
+        fixed = self.engine.get_tensor_shape(name)
+        if -1 not in fixed or self.infer_shapes():
+            return fixed
+        if self._outputs is None:
+            self._outputs = self.engine.backend.output_shapes(self._typed(self._input_shapes()))
+        return Dims(self._outputs[name])
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        if self.engine.get_tensor_mode(name) is TensorIOMode.NONE or memory % 256:
+            return self.engine.error(f"the address of {name}")
+        self._addresses[name] = memory
+        return True
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        self._runs += 1
+        names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
+        if missing := [name for name in names if name not in self._addresses]:
+            return self.engine.error(f"no address for {missing}")
+        if self.infer_shapes() or self.active_optimization_profile < 0:
+            return self.engine.error("shapes or profile are not set")
+        if self.engine.fails(self._runs):
+            return self.engine.error("Cuda Runtime (an illegal memory access was encountered)")
+        shapes = {name: tuple(self.get_tensor_shape(name)) for name in names}
+        places = {name: (self._addresses[name], *typed) for name, typed in self._typed(shapes).items()}
+        inputs = {n: p for n, p in places.items() if self.engine.get_tensor_mode(n) is TensorIOMode.INPUT}
+        outputs = {n: p for n, p in places.items() if n not in inputs}
+        self.engine.backend.queue(inputs, outputs, stream_handle, self._state)
+        return True
+
+    def _typed(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        return {name: (_NUMPY[self.engine.get_tensor_dtype(name)], shape) for name, shape in shapes.items()}
+
+
+class TorchBackend:
+    """On the GPU, by torch, on the stream that it is given."""
+
+    def __init__(self, torch: Any, model: onnx.ModelProto) -> None:
+        from _torch_interpreter import TorchNetwork
+
+        self._torch = torch
+        self._shapes = TorchNetwork(torch, model, "meta")
+        self._network = TorchNetwork(torch, model, "cuda")
+        torch.cuda.synchronize()  # the weights were copied on another stream
+
+    def output_shapes(self, inputs: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+        feeds = {
+            name: self._torch.empty(shape, dtype=getattr(self._torch, np.dtype(dtype).name), device="meta")
+            for name, (dtype, shape) in inputs.items()
+        }
+        return {name: tuple(value.shape) for name, value in self._shapes.run(feeds, {}).items()}
+
+    def queue(self, inputs: Any, outputs: Any, stream_handle: int, state: dict[str, Any]) -> None:
+        torch = self._torch
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with torch.no_grad(), torch.cuda.stream(torch.cuda.ExternalStream(stream_handle)), exact:
+            uploaded = state.setdefault("uploaded", {})
+            feeds = {name: self._view(place, state) for name, place in inputs.items()}
+            for name, value in self._network.run(feeds, uploaded).items():
+                self._view(outputs[name], state).copy_(value)
+
+    def _view(self, place: tuple[int, str, tuple[int, ...]], state: dict[str, Any]) -> Any:
+        key = f"view {place}"
+        if key not in state:
+            pointer, dtype, shape = place
+            interface = {"shape": shape, "typestr": dtype, "data": (pointer, False), "version": 2}
+            holder = type("Foreign", (), {"__cuda_array_interface__": interface})()
+            state[key] = self._torch.as_tensor(holder, device="cuda")
+        return state[key]
+
+
+class HostBackend:
+    """By ONNX Runtime on the CPU, as a host function on the stream: for memory that is the host's."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._names = [value.name for value in self._session.get_outputs()]
+        self._driver = ctypes.CDLL("libcuda.so.1")
+
+    def output_shapes(self, inputs: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+        feeds = {name: np.zeros(shape, dtype) for name, (dtype, shape) in inputs.items()}
+        return {n: v.shape for n, v in zip(self._names, self._session.run(self._names, feeds), strict=True)}
+
+    def queue(self, inputs: Any, outputs: Any, stream_handle: int, state: dict[str, Any]) -> None:
+        def run(_: object) -> None:
+            feeds = {name: _host_view(place) for name, place in inputs.items()}
+            for name, value in zip(self._names, self._session.run(self._names, feeds), strict=True):
+                _host_view(outputs[name])[...] = value
+
+        key = str((inputs, outputs))
+        function = state.setdefault(key, ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run))  # a recorded run calls it later
+        status = self._driver.cuLaunchHostFunc(ctypes.c_void_p(stream_handle), function, None)
+        assert status == 0, f"cuLaunchHostFunc: {status}"
+
+
+def _host_view(place: tuple[int, str, tuple[int, ...]]) -> np.ndarray[Any, Any]:
+    pointer, dtype, shape = place
+    size = np.dtype(dtype).itemsize * int(np.prod(shape))
+    memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(pointer))
+    return memory.view(np.dtype(dtype)).reshape(shape)
+
+
+def open_backend(model: onnx.ModelProto) -> TorchBackend | HostBackend:
+    """Not TensorRT's: torch where the GPU is real, the CPU where the driver is the stand-in."""
+    from yoloship.engine.device import find_device
+
+    if (device := find_device()) is not None and "stand-in" in device.name:
+        return HostBackend(model)
+    import torch
+
+    return TorchBackend(torch, model)
+
+
+def plan(
+    model: onnx.ModelProto,
+    profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]] = (),
+    faults: Sequence[str] = (),
+    fails_after: int | None = None,
+) -> bytes:
+    """Not TensorRT's: a "plan" that holds a graph, the shapes it may take, and what shall go wrong."""
+    about = json.dumps({"profiles": list(profiles), "faults": list(faults), "fails_after": fails_after}).encode()
+    return b"".join([_HEAD, struct.pack("<I", len(about)), about, model.SerializeToString()])
+
+
+def flavour() -> Flavour:
+    """Not TensorRT's: this module as a flavour of it."""
+    import _tensorrt_standin
+
+    return Flavour("tensorrt", __version__, _tensorrt_standin)
+
+
+def write_plan(
+    path: Path,
+    model: onnx.ModelProto,
+    profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]] = (),
+    *,
+    info: ModelInfo | None = None,
+    compute_capability: str | None = None,
+    faults: Sequence[str] = (),
+    fails_after: int | None = None,
+) -> Path:
+    """Not TensorRT's: an engine file with its sidecar, as `yoloship build` writes them."""
+
+    def specs(values: Any) -> tuple[TensorSpec, ...]:
+        found = []
+        for value in values:
+            kind = value.type.tensor_type
+            dtype: Any = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name
+            shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in kind.shape.dim)
+            found.append(TensorSpec(value.name, dtype, shape))
+        return tuple(found)
+
+    built = BuiltEngine(
+        plan=plan(model, profiles, faults, fails_after),
+        flavour="tensorrt",
+        version=__version__,
+        compute_capability=compute_capability,
+        inputs=specs(model.graph.input),
+        outputs=specs(model.graph.output),
+        profiles=tuple(
+            InputProfile(name, *(tuple(shape) for shape in shapes)) for p in profiles[:1] for name, shapes in p.items()
+        ),
+        dtypes=frozenset({"float32"}),
+        onnx_sha256="0" * 64,
+        config=BuildConfig(),
+        warnings=(),
+        elapsed_s=0.0,
+    )
+    write_engine(path, built, source_name="model.onnx", model=info)
+    return path
