@@ -20,6 +20,7 @@ EXAMPLES = (
     "yoloship demo --seed 7 -o elsewhere",
     "yoloship demo --dataset codes --count 1000 --format yolo",
 )
+DEFAULT_FOLDER = Path("yoloship-demo")
 
 
 class Format(str, Enum):
@@ -31,8 +32,14 @@ class Format(str, Enum):
 
 def demo(
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the files go; earlier ones are replaced.")
-    ] = Path("yoloship-demo"),
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help="Where the files go; earlier ones are replaced. Default: yoloship-demo.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Another scene.")] = None,
     dataset: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Instead write labelled scenes, from --seed (default 0) on.")
@@ -44,6 +51,8 @@ def demo(
 ) -> None:
     """Find QR codes, markers and barcodes with the bundled model: checkpoint, ONNX, boxes, engine. Needs no network."""
     if dataset is not None:
+        if output is not None:
+            raise typer.BadParameter("--dataset has its own folder; leave --output away")
         _write(dataset, seed or 0, count or 100, label_format or Format.coco)
         return
     if count is not None or label_format is not None:
@@ -51,7 +60,7 @@ def demo(
 
     from yoloship.demo.road import DEFAULT_SEED, travel
 
-    journey = travel(output, DEFAULT_SEED if seed is None else seed, _told())
+    journey = travel(output or DEFAULT_FOLDER, DEFAULT_SEED if seed is None else seed, _told())
     typer.echo(_report(journey), nl=False)
     if not journey.good:
         raise typer.Exit(1)
