@@ -72,6 +72,12 @@ class Stream(Resource):
         with self.device.current():
             call("cuEventRecord", event.handle, self.handle, subject="stream")
 
+    def record_in_graph(self, event: Event) -> None:
+        """Mark this point of a graph that is being recorded on this stream: each launch of it sets the mark anew."""
+        with self.device.current():
+            external = int(driver().CUevent_record_flags.CU_EVENT_RECORD_EXTERNAL)
+            call("cuEventRecordWithFlags", event.handle, self.handle, external, subject="stream")
+
     def wait(self, event: Event) -> None:
         """Let later work on this stream wait for the mark; the caller does not wait."""
         with self.device.current():

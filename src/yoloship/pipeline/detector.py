@@ -80,7 +80,7 @@ class Detector:
         self._options = options or DetectOptions.of(self._info.nms)
         self._subject = subject
         self._shape_mode = shape_mode
-        self._limit_hw = _canvas(self._info, imgsz, shape_mode, subject)
+        self._limit_hw = canvas_for(self._info, imgsz, shape_mode, subject)
         if parallel_runs < 1:
             raise InputError("too few runs", subject="parallel_runs", expected="1 or more", got=str(parallel_runs))
         self._parallel_runs = parallel_runs
@@ -153,7 +153,7 @@ class Detector:
             placed = [letterboxes[row] for row in rows]
             found = self._run([pictures[row] for row in rows], placed, options)
             for row, letterbox, candidates in zip(rows, placed, found, strict=False):
-                results[row] = _finish(candidates, letterbox, options, wanted, self.names)
+                results[row] = finish(candidates, letterbox, options, wanted, self.names)
         return [result for result in results if result is not None]
 
     def stream(
@@ -263,7 +263,7 @@ def as_picture(source: Source) -> Image:
     return images.as_bgr(source)
 
 
-def _canvas(info: ModelInfo, imgsz: tuple[int, int] | None, shape_mode: ShapeMode, subject: str) -> tuple[int, int]:
+def canvas_for(info: ModelInfo, imgsz: tuple[int, int] | None, shape_mode: ShapeMode, subject: str) -> tuple[int, int]:
     """The canvas size, checked against the graph."""
     if shape_mode not in get_args(ShapeMode):
         raise InputError(
@@ -298,7 +298,7 @@ def _canvas(info: ModelInfo, imgsz: tuple[int, int] | None, shape_mode: ShapeMod
     return wanted
 
 
-def _finish(
+def finish(
     candidates: Candidates,
     letterbox: Letterbox,
     options: DetectOptions,

@@ -1,0 +1,122 @@
+"""Pictures that many callers hand over, run together where they wait together: `Batcher`."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from yoloship.errors import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from yoloship.pipeline.options import DetectOptions
+    from yoloship.pipeline.staging import Frame
+    from yoloship.results import Detections
+
+    Run = Callable[[Sequence[Frame], DetectOptions], list[Detections]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Order:
+    """One picture that somebody waits for."""
+
+    frame: Frame
+    options: DetectOptions
+    future: Future[Detections]
+
+    @property
+    def kind(self) -> Hashable:
+        """Orders of one kind can be run together."""
+        return self.frame.letterbox.input_hw, self.options
+
+
+class Batcher:
+    """Threads that take whatever waits, up to a batch of one canvas and one set of options, and run it.
+
+    Nobody waits for a batch to fill: a lone picture runs at once, and batches grow when the device is busy.
+
+    Args:
+        run: From frames to detections.
+        threads: Runs under way at once.
+        max_batch: Pictures of a run.
+        waiting: Pictures that may wait; `submit` blocks beyond.
+        subject: The model's name, for messages.
+    """
+
+    def __init__(self, run: Run, *, threads: int, max_batch: int, waiting: int, subject: str) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._subject = subject
+        self._orders: deque[_Order] = deque()
+        self._room = threading.Semaphore(waiting)
+        self._changed = threading.Condition(threading.Lock())
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"yoloship-gpu-{number}", daemon=True) for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, frame: Frame, options: DetectOptions) -> Future[Detections]:
+        """Hand a picture over; it must not change until the future is done.
+
+        Raises:
+            SessionError: the batcher is closed.
+        """
+        order = _Order(frame, options, Future())
+        self._room.acquire()
+        with self._changed:
+            if self._closed:
+                self._room.release()
+                raise SessionError("the detector is closed", subject=self._subject)
+            self._orders.append(order)
+            self._changed.notify()
+        return order.future
+
+    def close(self) -> None:
+        """Finish what is under way, fail what still waits, and end the threads. Closing twice is no error."""
+        with self._changed:
+            self._closed = True
+            left = list(self._orders)
+            self._orders.clear()
+            self._changed.notify_all()
+        for order in left:
+            self._room.release()
+            if order.future.set_running_or_notify_cancel():
+                order.future.set_exception(SessionError("the detector is closed", subject=self._subject))
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _work(self) -> None:
+        while orders := self._next():
+            running = [order for order in orders if order.future.set_running_or_notify_cancel()]
+            for _ in orders:
+                self._room.release()
+            if not running:
+                continue
+            try:
+                found = self._run([order.frame for order in running], running[0].options)
+            except BaseException as error:
+                for order in running:
+                    order.future.set_exception(error)
+            else:
+                for order, detections in zip(running, found, strict=True):
+                    order.future.set_result(detections)
+            del orders, running  # pictures of the last batch must not live until the next
+
+    def _next(self) -> list[_Order]:
+        """The oldest order and those of its kind right behind it; empty where the batcher is closed."""
+        with self._changed:
+            while not self._orders and not self._closed:
+                self._changed.wait()
+            taken: list[_Order] = []
+            while (
+                self._orders and len(taken) < self._max_batch and (not taken or self._orders[0].kind == taken[0].kind)
+            ):
+                taken.append(self._orders.popleft())
+            return taken

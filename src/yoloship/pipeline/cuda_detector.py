@@ -1,0 +1,468 @@
+"""A detector whose every step between a frame in memory and its boxes is done by the GPU: `CudaDetector`."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from yoloship.cuda._driver import OUT_OF_MEMORY
+from yoloship.cuda.buffers import PinnedBuffer
+from yoloship.cuda.express import pinned_pointer
+from yoloship.errors import CudaError, InputError, SessionError, YoloshipError
+from yoloship.pipeline.batching import Batcher
+from yoloship.pipeline.cores import usable_cores
+from yoloship.pipeline.crew import Crew
+from yoloship.pipeline.detector import as_picture, canvas_for
+from yoloship.pipeline.device_plan import DeviceModel
+from yoloship.pipeline.lane import Lane, LanePool, LaneSetup
+from yoloship.pipeline.letterbox import Letterbox
+from yoloship.pipeline.options import DetectOptions
+from yoloship.pipeline.staging import Frame
+from yoloship.pipeline.stream import Outcome, in_order
+from yoloship.pipeline.transfer import TransferPolicy
+from yoloship.results import class_ids_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+    from types import TracebackType
+
+    import numpy.typing as npt
+    from typing_extensions import Self
+
+    from yoloship.cuda.catalogue import Launchable
+    from yoloship.model import ModelInfo
+    from yoloship.pipeline.detector import Image, ShapeMode, Source
+    from yoloship.pipeline.lane import StageTimes
+    from yoloship.results import Detections
+    from yoloship.runtime.device_session import DeviceSession
+
+OnFullMemory: TypeAlias = Literal["raise", "halve"]
+"""What to do where a batch does not fit the device's memory: say so, or try it as two halves."""
+
+MAX_BATCH: Final = 32
+_WAITING: Final = 4
+"""Batches that may wait in `submit` for each lane."""
+_LETTERBOXES: Final = 512
+_READERS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CudaTuning:
+    """How a `CudaDetector` shares the device out. The defaults suit a server's GPU.
+
+    Attributes:
+        lanes: Batches in flight at once, each on a stream with memory of its own; made when first needed.
+        max_batch: Pictures of a run, where the network's batch is dynamic.
+        plans: Batches and canvases that a lane keeps ready.
+        transfer: Which ways frames take to the device.
+        on_full_memory: See `OnFullMemory`.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    lanes: int = 4
+    max_batch: int = MAX_BATCH
+    plans: int = 6
+    transfer: TransferPolicy = field(default_factory=TransferPolicy)
+    on_full_memory: OnFullMemory = "raise"
+
+    def __post_init__(self) -> None:
+        for name, most in (("lanes", 64), ("max_batch", 1024), ("plans", 1024)):
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError("out of range", subject=name, expected=f"1 to {most}", got=str(getattr(self, name)))
+        if self.on_full_memory not in get_args(OnFullMemory):
+            raise InputError(
+                "no such choice", subject="on_full_memory", expected="raise or halve", got=str(self.on_full_memory)
+            )
+
+
+class CudaDetector:
+    """Finds objects in pictures on an NVIDIA GPU. It owns its session and its kernels: close it when done.
+
+    Has the face of `Detector`, and takes frames that lie on the GPU or in pinned memory without a copy. Many threads
+    may call it at once; a call from one thread has a stream to itself.
+
+    Args:
+        session: The network; closed with the detector.
+        kernels: Loaded on the session's device, and open longer than the detector unless `owned` closes them.
+        info: What the model is.
+        options: What to keep, unless a call says otherwise.
+        imgsz: (height, width) of the canvas, in `rect` mode its limit; None takes the graph's own size, else 640×640.
+        shape_mode: How a picture meets the canvas.
+        tuning: How the device is shared out.
+        subject: The model's name, for messages.
+        owned: Closed with the detector, after its session; not where the constructor fails.
+
+    Raises:
+        InputError: the size or the mode contradicts the graph, or an option the classes.
+        SessionError: the model's output form cannot be decoded on the GPU.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but the first three have defaults
+        self,
+        session: DeviceSession,
+        kernels: Mapping[str, Launchable],
+        info: ModelInfo,
+        *,
+        options: DetectOptions | None = None,
+        imgsz: tuple[int, int] | None = None,
+        shape_mode: ShapeMode = "square",
+        tuning: CudaTuning | None = None,
+        subject: str = "model",
+        owned: ExitStack | None = None,
+    ) -> None:
+        self._session = session
+        self._owned = owned or ExitStack()
+        self._info = info
+        self._tuning = tuning or CudaTuning()
+        self._subject = subject
+        self._shape_mode: ShapeMode = shape_mode
+        self._limit_hw = canvas_for(info, imgsz, shape_mode, subject)
+        if info.output_form not in {"heads", "raw"}:
+            raise SessionError(
+                "a model of this output form cannot be decoded on the GPU",
+                subject=subject,
+                expected="heads or raw",
+                got=info.output_form,
+                hint="export it with '--output heads'",
+            )
+        self._options = options or DetectOptions()
+        self._known: set[DetectOptions] = set()
+        self._check(self._options)
+        self._smallest, self._largest = _batches(session, info, self._tuning)
+        self._letterboxes: dict[tuple[int, int], Letterbox] = {}
+        self._crew = Crew(self._tuning.transfer.threads)
+        setup = LaneSetup(
+            DeviceModel(session, info, kernels), self._tuning.transfer, self._crew, self._largest, self._tuning.plans
+        )
+        self._pool = LanePool(lambda: Lane(setup), self._tuning.lanes, subject)
+        self._batcher: Batcher | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is."""
+        return self._info
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names by class id."""
+        return self._info.class_names
+
+    @property
+    def options(self) -> DetectOptions:
+        """What is kept unless a call says otherwise."""
+        return self._options
+
+    @property
+    def shape_mode(self) -> ShapeMode:
+        """How a picture meets the canvas."""
+        return self._shape_mode
+
+    @property
+    def input_hw(self) -> tuple[int, int]:
+        """(height, width) of the canvas in model pixels; in `rect` mode its limit."""
+        return self._limit_hw
+
+    @property
+    def session(self) -> DeviceSession:
+        """What runs the network."""
+        return self._session
+
+    @property
+    def tuning(self) -> CudaTuning:
+        """How the device is shared out."""
+        return self._tuning
+
+    def __call__(self, image: Source, *, options: DetectOptions | None = None) -> Detections:
+        """Find the objects of one picture.
+
+        Args:
+            image: As `Detector.__call__` takes it, or a (height, width, 3) uint8 BGR array on the detector's device
+                with `__dlpack__` or `__cuda_array_interface__`, such as a torch tensor. Read only.
+            options: In place of the detector's own.
+
+        Returns:
+            Boxes in source pixels, clipped to the picture, best first.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            InputError: it is no picture, an option names a class that the model does not have, or the network takes no
+                canvas of that size.
+            CudaError: the device failed or is out of memory, or the process was forked.
+            SessionError: the network failed, or the detector is closed.
+        """
+        return self._run((self._frame(image),), self._checked(options))[0]
+
+    def detect_batch(self, images: Iterable[Source], *, options: DetectOptions | None = None) -> list[Detections]:
+        """Find the objects of several pictures of any sizes, in as few runs as the network takes; see `__call__`.
+
+        Returns:
+            One result for each picture, in their order.
+        """
+        chosen = self._checked(options)
+        frames = [self._frame(image) for image in images]
+        rows_of: dict[tuple[int, int], list[int]] = {}
+        for row, frame in enumerate(frames):
+            rows_of.setdefault(frame.letterbox.input_hw, []).append(row)
+        results: list[Detections | None] = [None] * len(frames)
+        for rows in rows_of.values():
+            for start in range(0, len(rows), self._largest):
+                some = rows[start : start + self._largest]
+                for row, found in zip(some, self._run([frames[row] for row in some], chosen), strict=True):
+                    results[row] = found
+        return [result for result in results if result is not None]
+
+    def submit(self, image: Source, *, options: DetectOptions | None = None) -> Future[Detections]:
+        """Hand a picture over and go on; what waits together runs together.
+
+        It blocks where a few batches wait already.
+
+        Args:
+            image: As `__call__` takes it; an array must not change until the result is there.
+            options: In place of the detector's own.
+
+        Returns:
+            A future of what `__call__` returns, or raises for reasons of the device.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            InputError: it is no picture, or an option names a class that the model does not have.
+            SessionError: the detector is closed.
+        """
+        chosen = self._checked(options)
+        return self._batches().submit(self._frame(image), chosen)
+
+    def stream(
+        self, sources: Iterable[Source], *, options: DetectOptions | None = None, keep_images: bool = False
+    ) -> Iterator[Outcome]:
+        """Find the objects of any number of pictures; reading, copying and the network overlap. See `Detector.stream`.
+
+        Yields:
+            One `Outcome` for each source, in their order.
+        """
+        chosen = self._checked(options)
+
+        def read(source: object) -> Any:
+            return source if _is_on_device(source) else as_picture(source)
+
+        def detect(image: Image) -> Detections:
+            return self._batches().submit(self._frame(image), chosen).result()
+
+        readers = max(2, min(_READERS, usable_cores()))
+        return in_order(sources, read, detect, parallel_runs=readers, keep_images=keep_images)
+
+    def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
+        """Where a picture of this size lies on the model's canvas."""
+        found = self._letterboxes.get(image_hw)
+        if found is None:
+            if self._shape_mode == "rect":
+                found = Letterbox.rect(image_hw, self._limit_hw, self._info.size_multiple)
+            else:
+                found = Letterbox.fixed(image_hw, self._limit_hw)
+            if len(self._letterboxes) >= _LETTERBOXES:
+                self._letterboxes.clear()
+            self._letterboxes[image_hw] = found
+        return found
+
+    def pinned_frame(self, image_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        """Memory for a picture that goes to the device fastest: fill it, detect on it, fill it again.
+
+        Args:
+            image_hw: (height, width) in pixels.
+
+        Returns:
+            (height, width, 3) uint8, not initialised. The caller owns it; it may outlive the detector.
+
+        Raises:
+            CudaError: that much cannot be pinned.
+        """
+        height, width = image_hw
+        with PinnedBuffer(self._session.device, 3 * height * width) as buffer:
+            return buffer.array(np.uint8, (height, width, 3))
+
+    def detect_timed(self, images: Sequence[Source]) -> tuple[list[Detections], StageTimes]:
+        """Find the objects of pictures that fit one run, and say where the time went; a little slower than plain.
+
+        Raises:
+            InputError: they do not fit one run.
+            YoloshipError: as `__call__`.
+        """
+        frames = [self._frame(image) for image in images]
+        if not 1 <= len(frames) <= self._largest or len({frame.letterbox.input_hw for frame in frames}) != 1:
+            raise InputError(
+                "pictures that do not fit one run", expected=f"1 to {self._largest} on one canvas", got=str(len(frames))
+            )
+        with self._lane() as lane:
+            return lane.run_timed(frames, self._batch(len(frames)), self._options)
+
+    @contextmanager
+    def network(self, batch: int = 1) -> Iterator[Callable[[], None]]:
+        """The network alone on a lane of its own, to measure against.
+
+        Args:
+            batch: Pictures of a run.
+
+        Yields:
+            A function that runs it on whatever lies on its input, and waits for it.
+        """
+        with self._lane() as lane:
+            yield lane.network(self._batch(batch), self._limit_hw)
+
+    def close(self) -> None:
+        """Finish what is under way, refuse the rest, and give everything back. Closing twice is no error."""
+        with self._lock:
+            batcher = self._batcher
+        if batcher is not None and self._pool.in_this_process:
+            batcher.close()
+        self._pool.close()
+        self._crew.close()
+        self._session.close()
+        self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        height, width = self._limit_hw
+        return f"CudaDetector({len(self.names)} classes, {height}×{width} {self._shape_mode}, {self._session.name})"
+
+    def _run(self, frames: Sequence[Frame], options: DetectOptions) -> list[Detections]:
+        """Run what fits one run."""
+        pool = self._pool
+        lane = pool.take()
+        try:
+            found = lane.run(frames, self._batch(len(frames)), options)
+        except InputError:
+            lane.recover()
+            pool.give(lane)
+            raise
+        except BaseException as error:
+            pool.drop(lane)
+            full = isinstance(error, CudaError) and error.code == OUT_OF_MEMORY
+            if full and self._tuning.on_full_memory == "halve" and len(frames) > 1 and self._info.batch is None:
+                middle = len(frames) // 2
+                return self._run(frames[:middle], options) + self._run(frames[middle:], options)
+            raise
+        pool.give(lane)
+        return found
+
+    @contextmanager
+    def _lane(self) -> Iterator[Lane]:
+        lane = self._pool.take()
+        try:
+            yield lane
+        except YoloshipError:
+            self._pool.drop(lane)
+            raise
+        except BaseException:
+            self._pool.give(lane)
+            raise
+        self._pool.give(lane)
+
+    def _frame(self, image: Source) -> Frame:
+        """The picture, where it lies on the canvas, and the way that it takes."""
+        picture: Any = image
+        if not _is_plain(picture):
+            if _is_on_device(picture):
+                hw = _device_hw(picture)
+                return Frame(picture, self.letterbox(hw), "resident")
+            picture = as_picture(image)
+        letterbox = self.letterbox(picture.shape[:2])
+        policy = self._tuning.transfer
+        address = picture.ctypes.data
+        pinned = pinned_pointer(address)
+        if pinned is None:
+            return Frame(picture, letterbox, policy.way_of_pageable(letterbox), address)
+        way = policy.way_of_pinned(letterbox)
+        return Frame(picture, letterbox, way, pinned if way == "mapped" else address)
+
+    def _batch(self, pictures: int) -> int:
+        """The batch of the run for so many pictures."""
+        return self._info.batch or max(pictures, self._smallest)
+
+    def _checked(self, options: DetectOptions | None) -> DetectOptions:
+        if options is None:
+            return self._options
+        if options not in self._known:
+            self._check(options)
+        return options
+
+    def _check(self, options: DetectOptions) -> None:
+        """Refuse classes that the model does not have; remember a few options that passed."""
+        if options.classes is not None:
+            class_ids_of(options.classes, self.names)
+        if len(self._known) > 64:
+            self._known.clear()
+        self._known.add(options)
+
+    def _batches(self) -> Batcher:
+        """The threads behind `submit`, started when first needed."""
+        if not self._pool.in_this_process:
+            self._pool.take()  # raises
+        with self._lock:
+            if self._batcher is None:
+                self._batcher = Batcher(
+                    self._run,
+                    threads=self._tuning.lanes,
+                    max_batch=self._largest,
+                    waiting=_WAITING * self._tuning.lanes * self._largest,
+                    subject=self._subject,
+                )
+            return self._batcher
+
+
+def _batches(session: DeviceSession, info: ModelInfo, tuning: CudaTuning) -> tuple[int, int]:
+    """Pictures of the smallest and the largest run."""
+    if info.batch is not None:
+        return info.batch, info.batch
+    name = session.inputs[0].name
+    ranges = [(one.minimum[0], one.maximum[0]) for profile in session.profiles for one in profile if one.name == name]
+    if not ranges:
+        return 1, tuning.max_batch
+    return min(low for low, _ in ranges), min(tuning.max_batch, max(high for _, high in ranges))
+
+
+def _is_plain(picture: Any) -> bool:
+    """Whether it is the one form that goes on as it is."""
+    return (
+        type(picture) is np.ndarray
+        and picture.dtype == np.uint8
+        and picture.ndim == 3
+        and picture.shape[2] == 3
+        and picture.size > 0
+        and bool(picture.flags.c_contiguous)
+    )
+
+
+def _is_on_device(picture: object) -> bool:
+    """Whether it is another library's array in device memory."""
+    if isinstance(picture, np.ndarray | str | bytes):
+        return False
+    place = getattr(picture, "__dlpack_device__", None)
+    if place is not None:
+        return int(place()[0]) == 2  # kDLCUDA
+    return hasattr(picture, "__cuda_array_interface__")
+
+
+def _device_hw(picture: Any) -> tuple[int, int]:
+    shape = tuple(int(extent) for extent in picture.shape)
+    if len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise InputError(
+            "cannot be taken as a frame",
+            subject="GPU array",
+            expected="(height, width, 3) uint8, none of them 0",
+            got=str(shape),
+        )
+    return shape[0], shape[1]

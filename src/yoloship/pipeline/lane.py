@@ -1,0 +1,272 @@
+"""A stream with all that one batch in flight needs, `Lane`, and the few of them that threads share, `LanePool`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from yoloship.cuda.express import Express
+from yoloship.cuda.stream import Event, Stream
+from yoloship.errors import SessionError, YoloshipError
+from yoloship.pipeline.device_plan import STAGES, DeviceModel, Plan, Recording
+from yoloship.pipeline.staging import Frame, Staging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Self
+
+    from yoloship.pipeline.crew import Crew
+    from yoloship.pipeline.options import DetectOptions
+    from yoloship.pipeline.transfer import TransferPolicy
+    from yoloship.results import Detections
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSetup:
+    """What all lanes of a detector have in common.
+
+    Attributes:
+        model: What to run.
+        policy: Which ways frames take.
+        crew: Helps with copying.
+        max_batch: Pictures of the largest run.
+        plans: Batches and canvases that a lane keeps ready; the one unused for longest goes first.
+    """
+
+    model: DeviceModel
+    policy: TransferPolicy
+    crew: Crew
+    max_batch: int
+    plans: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Where the time of one batch went, in milliseconds.
+
+    Attributes:
+        stage: Describing the frames and copying them to pinned memory, on the host; part of it overlaps `upload`.
+        upload: From the first copy to the device until the last has arrived.
+        letterbox: On the device, and so are the next two.
+        network: See letterbox.
+        postprocess: Decoding, suppression, and the way back to source pixels.
+        read: Making `Detections` of the results, on the host.
+        total: From the frames to the detections, on the host's clock.
+    """
+
+    stage: float
+    upload: float
+    letterbox: float
+    network: float
+    postprocess: float
+    read: float
+    total: float
+
+
+class Lane:
+    """One batch in flight. One thread at a time may use it.
+
+    Args:
+        setup: What it has in common with others.
+
+    Raises:
+        CudaError: out of memory, or the device failed.
+    """
+
+    def __init__(self, setup: LaneSetup) -> None:
+        self._setup = setup
+        self._plans: OrderedDict[tuple[int, tuple[int, int]], Plan] = OrderedDict()
+        with ExitStack() as stack:
+            self.stream = stack.enter_context(Stream(setup.model.session.device))
+            self.express = Express(self.stream)
+            self._staging = Staging(self.express, setup.max_batch, setup.policy, setup.crew)
+            stack.callback(self._staging.close)
+            self._owned = stack.pop_all()
+
+    def run(self, frames: Sequence[Frame], batch: int, options: DetectOptions) -> list[Detections]:
+        """Take pictures to detections, and wait for them.
+
+        Args:
+            frames: 1 to `batch`, on canvases of one size.
+            batch: Of the network's run; pictures that it lacks are repeats of the first.
+            options: What to keep.
+
+        Raises:
+            CudaError: the device failed or is out of memory; the lane must then be closed.
+            SessionError: the network failed; likewise.
+            InputError: the network takes no such batch or canvas, or a frame is none on this device.
+        """
+        recording, staging, express = self._ready(frames, batch, options), self._staging, self.express
+        with express:
+            staging.send(frames, batch)
+            recording.launch()
+            express.wait()
+        staging.release()
+        return recording.read([frame.letterbox for frame in frames], self._setup.model.info.class_names)
+
+    def run_timed(
+        self, frames: Sequence[Frame], batch: int, options: DetectOptions
+    ) -> tuple[list[Detections], StageTimes]:
+        """The same with the time of each stage; a little slower for the marks."""
+        began = time.perf_counter()
+        recording, staging, express = self._ready(frames, batch, options), self._staging, self.express
+        with Event(self.stream.device, timing=True) as before, express:
+            self.stream.record(before)
+            at_stage = time.perf_counter()
+            staging.send(frames, batch)
+            staged = time.perf_counter()
+            recording.launch_timed(before)
+            express.wait()
+            waited = time.perf_counter()
+            staging.release()
+            found = recording.read([frame.letterbox for frame in frames], self._setup.model.info.class_names)
+            ended = time.perf_counter()
+            device = recording.stage_ms(before)
+        assert tuple(device) == STAGES
+        return found, StageTimes(
+            stage=(staged - at_stage) * 1e3, read=(ended - waited) * 1e3, total=(ended - began) * 1e3, **device
+        )
+
+    def network(self, batch: int, input_hw: tuple[int, int]) -> Callable[[], None]:
+        """A function that runs only the network on whatever lies on its input, and waits for it."""
+        plan, express = self._plan(batch, input_hw), self.express
+        graph = plan.network_graph()
+
+        def run() -> None:
+            with express:
+                if graph is None:
+                    plan.context.enqueue()
+                else:
+                    express.launch(graph)
+                express.wait()
+
+        return run
+
+    def recover(self) -> None:
+        """Make it ready again after a batch that was refused half-way."""
+        self.stream.sync()
+        self._staging.forget()
+
+    def close(self) -> None:
+        """Wait for the stream, and give everything back. Closing twice is no error."""
+        with contextlib.suppress(YoloshipError):  # whatever failed was said when it failed
+            if not self.stream.is_closed:
+                self.stream.sync()
+        while self._plans:
+            self._plans.popitem()[1].close()
+        self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ready(self, frames: Sequence[Frame], batch: int, options: DetectOptions) -> Recording:
+        plan = self._plan(batch, frames[0].letterbox.input_hw)
+        staging = self._staging
+        staging.make_room(frames)
+        return plan.recording(options, staging.tables(batch), staging.generation)
+
+    def _plan(self, batch: int, input_hw: tuple[int, int]) -> Plan:
+        key = (batch, input_hw)
+        plan = self._plans.get(key)
+        if plan is None:
+            while len(self._plans) >= self._setup.plans:
+                self._plans.popitem(last=False)[1].close()
+            plan = self._plans[key] = Plan(self._setup.model, self.express, batch, input_hw)
+        elif len(self._plans) > 1:
+            self._plans.move_to_end(key)
+        return plan
+
+
+class LanePool:
+    """At most a few lanes for any number of threads; made when first needed, the last one used is used next.
+
+    Args:
+        make: Makes a lane.
+        limit: How many there may be at once.
+        subject: The model's name, for messages.
+    """
+
+    def __init__(self, make: Callable[[], Lane], limit: int, subject: str) -> None:
+        self._make = make
+        self._limit = limit
+        self._subject = subject
+        self._idle: list[Lane] = []
+        self._alive = 0
+        self._closed = False
+        self._changed = threading.Condition(threading.Lock())
+        self._pid = os.getpid()
+
+    @property
+    def in_this_process(self) -> bool:
+        """False in a child forked after it was made: whatever another thread held then stays held there."""
+        return os.getpid() == self._pid
+
+    def take(self) -> Lane:
+        """A lane for the caller alone, who gives it back with `give` or `drop`; waits where all are in use.
+
+        Raises:
+            CudaError: a lane cannot be made.
+            SessionError: the pool is closed.
+        """
+        if not self.in_this_process:
+            raise SessionError(
+                "the detector was made before this process was forked",
+                subject=self._subject,
+                hint="load the model in the child, and start children with 'spawn'",
+            )
+        with self._changed:
+            while not self._closed and not self._idle and self._alive >= self._limit:
+                self._changed.wait()
+            if self._closed:
+                raise SessionError("the detector is closed", subject=self._subject)
+            if self._idle:
+                return self._idle.pop()
+            self._alive += 1
+        try:
+            return self._make()
+        except BaseException:
+            self._forget()
+            raise
+
+    def give(self, lane: Lane) -> None:
+        """Give a lane back."""
+        with self._changed:
+            self._idle.append(lane)
+            self._changed.notify()
+
+    def drop(self, lane: Lane) -> None:
+        """Give back a lane that failed; another is made in its place when needed."""
+        try:
+            with contextlib.suppress(YoloshipError):  # what it failed with says more
+                lane.close()
+        finally:
+            self._forget()
+
+    def close(self) -> None:
+        """Refuse new takers, wait for lanes in use, and close all. Closing twice is no error."""
+        if not self.in_this_process:
+            return
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            while len(self._idle) < self._alive:
+                self._changed.wait()
+            lanes, self._idle, self._alive = self._idle, [], 0
+        with ExitStack() as stack:
+            for lane in lanes:
+                stack.callback(lane.close)
+
+    def _forget(self) -> None:
+        with self._changed:
+            self._alive -= 1
+            self._changed.notify_all()

@@ -1,0 +1,139 @@
+"""A network on a device that answers every picture alike, by copying; its runs can be recorded."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, upload
+from yoloship.errors import InputError, SessionError
+from yoloship.model import METADATA_KEY
+from yoloship.runtime.device_session import DeviceTensor
+from yoloship.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.stream import Stream
+    from yoloship.model import ModelInfo
+
+    Answer = Callable[[tuple[int, int]], Sequence[npt.NDArray[Any]]]
+
+
+class CannedSession:
+    """A `DeviceSession` whose answer depends on the canvas size only.
+
+    Args:
+        device: Where it runs.
+        info: What it claims to be; also its metadata.
+        answer: From a canvas size to the outputs for one picture, without the batch axis.
+        capturable: Whether its contexts say that they can be recorded.
+        fails: Called at each enqueue; may raise.
+    """
+
+    profiles: tuple[Any, ...] = ()
+    name = "canned"
+
+    def __init__(
+        self,
+        device: Device,
+        info: ModelInfo,
+        answer: Answer,
+        *,
+        capturable: bool = True,
+        fails: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.device = device
+        self.answer = answer
+        self.capturable = capturable
+        self.fails = fails
+        self.closed = False
+        self.contexts: list[CannedContext] = []
+        self.metadata = {METADATA_KEY: info.to_json()}
+        side = tuple(side or name for side, name in zip(info.input_hw, ("height", "width"), strict=True))
+        batch = info.batch or "batch"
+        shape = (batch, *side, 3) if info.input_form == "image" else (batch, 3, *side)
+        self.inputs = (TensorSpec("images", "uint8" if info.input_form == "image" else "float32", shape),)
+        count = len(answer((64, 96)))
+        self.outputs = tuple(TensorSpec(f"head{n}", "float32", (batch, "a", "b", "c")) for n in range(count))
+
+    def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> CannedContext:
+        if self.closed:
+            raise SessionError("the session is closed", subject=self.name)
+        shape = input_shapes["images"]
+        if shape[0] > 8:
+            raise InputError("outside every profile", subject="images", expected="1 to 8 pictures", got=str(shape[0]))
+        made = CannedContext(self, shape, stream)
+        self.contexts.append(made)
+        return made
+
+    def close(self) -> None:
+        self.closed = True
+
+    def __enter__(self) -> CannedSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class CannedContext:
+    """One run in flight."""
+
+    def __init__(self, session: CannedSession, shape: tuple[int, ...], stream: Stream) -> None:
+        self.stream = stream
+        self.capturable = session.capturable
+        self._session = session
+        self._copies: list[tuple[int, npt.NDArray[Any]]] = []
+        spec = session.inputs[0]
+        canvas_hw = shape[1:3] if shape[3] == 3 else shape[2:4]
+        with ExitStack() as stack:
+            size = int(np.prod(shape)) * (1 if spec.dtype == "uint8" else 4)
+            feed = stack.enter_context(DeviceBuffer(stream.device, size))
+            self.inputs = MappingProxyType({"images": DeviceTensor("images", spec.dtype, shape, feed.pointer)})
+            outputs = {}
+            for out, array in zip(session.outputs, session.answer((canvas_hw[0], canvas_hw[1])), strict=True):
+                whole = np.repeat(array[None], shape[0], axis=0)
+                kept = stack.enter_context(PinnedBuffer(stream.device, whole.nbytes)).array(whole.dtype, whole.shape)
+                kept[...] = whole
+                memory = stack.enter_context(DeviceBuffer(stream.device, whole.nbytes))
+                dtype: Any = whole.dtype.name
+                outputs[out.name] = DeviceTensor(out.name, dtype, whole.shape, memory.pointer)
+                self._copies.append((memory.pointer, kept))
+            self.outputs = MappingProxyType(outputs)
+            self._owned = stack.pop_all()
+
+    def enqueue(self) -> None:
+        self._session.fails()
+        for target, source in self._copies:
+            upload(self.stream, target, source)
+
+    def fed(self) -> npt.NDArray[Any]:
+        """What lies on its input."""
+        feed = self.inputs["images"]
+        target = np.empty(feed.shape, feed.dtype)
+        download(self.stream, target, feed.pointer)
+        self.stream.sync()
+        return target
+
+    def close(self) -> None:
+        self._owned.close()
+        self._copies.clear()  # they keep pinned memory alive
+
+    def __enter__(self) -> CannedContext:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def slow() -> None:
+    """Something for `fails` that only takes time."""
+    time.sleep(0.02)

@@ -1,0 +1,448 @@
+"""The whole way on a device, with a network that answers by copying, against the CPU pipeline with the same answers."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from _canned_device import CannedSession, slow
+from _models import ANCHORS, STRIDES, info, picture_session
+from yoloship.cuda.buffers import DeviceBuffer, upload
+from yoloship.cuda.stream import Stream
+from yoloship.errors import CudaError, ImageError, InputError, SessionError
+from yoloship.pipeline import DetectOptions, Detector, heads_to_raw
+from yoloship.pipeline.cuda_detector import CudaDetector, CudaTuning
+from yoloship.pipeline.letterbox import Letterbox
+from yoloship.pipeline.preprocess import to_float
+from yoloship.pipeline.transfer import TransferPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.module import KernelSet
+    from yoloship.model import ModelInfo
+    from yoloship.results import Detections
+
+HW = (64, 96)
+SIZES = ((50, 120), (200, 130), (64, 96), (300, 420), (7, 5), (480, 640))
+
+
+class Kernels(dict[str, Any]):
+    """Kernels that outlive the detectors of these tests."""
+
+
+def heads(canvas_hw: tuple[int, int], mean: float = -1.5) -> list[npt.NDArray[np.float32]]:
+    rng = np.random.default_rng(canvas_hw[0])
+    return [
+        rng.normal(mean, 2.0, (3 * 8, canvas_hw[0] // stride, canvas_hw[1] // stride)).astype(np.float32)
+        for stride in STRIDES
+    ]
+
+
+def raw(canvas_hw: tuple[int, int]) -> list[npt.NDArray[np.float32]]:
+    return [heads_to_raw([head[None] for head in heads(canvas_hw)], STRIDES, ANCHORS)[0]]
+
+
+def pictures(count: int, seed: int = 0) -> list[npt.NDArray[np.uint8]]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (*SIZES[n % len(SIZES)], 3), dtype=np.uint8) for n in range(count)]
+
+
+def on_cpu(record: ModelInfo, answer: Any = heads, **arguments: Any) -> Detector:
+    def script(feeds: Any) -> list[Any]:
+        shape = feeds["images"].shape
+        hw = shape[1:3] if shape[3] == 3 else shape[2:4]
+        return [np.repeat(array[None], shape[0], axis=0) for array in answer(hw)]
+
+    return Detector(picture_session(record, script), **arguments)
+
+
+def assert_same(found: Detections, expected: Detections) -> None:
+    """Equal but for the last bits of exp()."""
+    assert found.image_hw == expected.image_hw
+    assert found.names == expected.names
+    assert len(found) == len(expected)
+    np.testing.assert_array_equal(found.class_ids, expected.class_ids)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, rtol=1e-5, atol=2e-3)
+
+
+class Maker:
+    def __init__(self, device: Device, kernels: KernelSet) -> None:
+        self.device = device
+        self.kernels = Kernels(kernels)
+        self.made: list[CudaDetector] = []
+
+    def __call__(
+        self,
+        record: ModelInfo | None = None,
+        answer: Any = heads,
+        *,
+        capturable: bool = True,
+        fails: Any = lambda: None,
+        **arguments: Any,
+    ) -> CudaDetector:
+        record = record or info(batch=None)
+        session = CannedSession(self.device, record, answer, capturable=capturable, fails=fails)
+        self.made.append(CudaDetector(session, self.kernels, record, **arguments))
+        return self.made[-1]
+
+
+@pytest.fixture
+def make(device: Device, kernels: KernelSet) -> Iterator[Maker]:
+    before = device.usage()
+    maker = Maker(device, kernels)
+    yield maker
+    for detector in maker.made:
+        detector.close()
+    maker.made.clear()
+    gc.collect()  # an error's traceback and the frames in it hold each other, and these hold pinned memory
+    assert device.usage() == before
+
+
+def fed(detector: CudaDetector) -> Any:
+    session: Any = detector.session
+    return session.contexts[-1].fed()
+
+
+@pytest.mark.parametrize("capturable", [True, False])
+@pytest.mark.parametrize("way", ["copied", "resized"])
+def test_pictures_of_all_sizes_give_the_boxes_of_the_cpu_pipeline(make: Maker, capturable: bool, way: Any) -> None:
+    detector = make(capturable=capturable, tuning=CudaTuning(transfer=TransferPolicy(pageable_way=way)))
+    cpu = on_cpu(info(batch=None))
+    for picture in pictures(8):
+        found = detector(picture)
+        assert_same(found, cpu(picture))
+        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(picture.shape[:2], HW).apply(picture))
+    assert len(found) > 5
+
+
+@pytest.mark.parametrize("way", ["pinned", "mapped"])
+def test_pinned_pictures_go_up_from_where_they_lie(make: Maker, way: Any) -> None:
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pinned_way=way, pageable_way="resized")))
+    cpu = on_cpu(info(batch=None))
+    for picture in pictures(6):
+        pinned = detector.pinned_frame((picture.shape[0], picture.shape[1]))
+        pinned[...] = picture
+        frame = detector._frame(pinned)
+        assert frame.way == way
+        assert_same(detector(pinned), cpu(picture))
+        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(picture.shape[:2], HW).apply(picture))
+
+
+def test_a_large_picture_is_copied_in_pieces_by_several_threads(make: Maker) -> None:
+    policy = TransferPolicy(piece_bytes=4096, alone_bytes=0, threads=3, pageable_way="copied")
+    detector = make(tuning=CudaTuning(transfer=policy))
+    for seed in range(5):
+        picture = pictures(6, seed)[-1]
+        detector(picture)
+        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(picture.shape[:2], HW).apply(picture))
+
+
+def test_a_batch_of_mixed_sizes_and_ways_is_one_run(make: Maker) -> None:
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(resize_from=8, piece_bytes=8192, alone_bytes=0)))
+    cpu = on_cpu(info(batch=None))
+    batch: list[Any] = pictures(6)
+    boxes = [Letterbox.fixed(picture.shape[:2], HW).apply(picture) for picture in batch]
+    for row in (0, 3):
+        pinned = detector.pinned_frame(batch[row].shape[:2])
+        pinned[...] = batch[row]
+        batch[row] = pinned
+    found = detector.detect_batch(batch)
+    np.testing.assert_array_equal(fed(detector), np.stack(boxes))
+    for one, other in zip(found, cpu.detect_batch(batch), strict=True):
+        assert_same(one, other)
+    session: Any = detector.session
+    assert len(session.contexts) == 1
+    assert detector.detect_batch([]) == []
+
+
+def test_more_pictures_than_a_run_takes_are_several_runs(make: Maker) -> None:
+    cpu = on_cpu(info(batch=None))
+    batch = pictures(7)
+    expected = cpu.detect_batch(batch)
+    dynamic = make(tuning=CudaTuning(max_batch=3))
+    fixed = make(info(batch=4))
+    for detector in (dynamic, fixed):
+        for one, other in zip(detector.detect_batch(batch), expected, strict=True):
+            assert_same(one, other)
+
+
+def test_float_input_and_raw_output_give_the_boxes_of_the_cpu_pipeline_exactly(make: Maker) -> None:
+    record = info("raw", input_form="float", batch=None)
+    detector = make(record, raw)
+    cpu = on_cpu(info("raw", batch=None), raw)
+    for picture in pictures(3):
+        assert detector(picture) == cpu(picture)
+        canvas = Letterbox.fixed(picture.shape[:2], HW).apply(picture)
+        np.testing.assert_array_equal(fed(detector), to_float(canvas[None]))
+
+
+def test_rectangular_canvases_have_a_plan_each_and_old_ones_are_let_go(make: Maker) -> None:
+    record = info(input_hw=(None, None), batch=None)
+    detector = make(record, shape_mode="rect", imgsz=(96, 96), tuning=CudaTuning(plans=2))
+    cpu = on_cpu(record, shape_mode="rect", imgsz=(96, 96))
+    batch = pictures(6)
+    for _ in range(2):
+        for one, other in zip(detector.detect_batch(batch), cpu.detect_batch(batch), strict=True):
+            assert_same(one, other)
+
+
+def test_options_of_a_call_hold_for_that_call(make: Maker) -> None:
+    detector, cpu = make(), on_cpu(info(batch=None))
+    picture = pictures(1)[0]
+    several = (
+        DetectOptions(),
+        DetectOptions(score_threshold=0.6),
+        DetectOptions(classes=("beta", 2)),
+        DetectOptions(classes=()),
+        DetectOptions(iou_threshold=0.1, class_agnostic=True),
+        DetectOptions(max_detections=3),
+    )
+    for _ in range(2):
+        for options in several:
+            assert_same(detector(picture, options=options), cpu(picture, options=options))
+    with pytest.raises(InputError, match="zebra: no such class"):
+        detector(picture, options=DetectOptions(classes=("zebra",)))
+    with pytest.raises(InputError, match="zebra: no such class"):
+        make(options=DetectOptions(classes=("zebra",)))
+
+
+def test_more_candidates_than_the_kernels_look_at_give_the_exact_boxes_all_the_same(make: Maker) -> None:
+    record = info(input_hw=(192, 192), batch=None)
+
+    def crowded(canvas_hw: tuple[int, int]) -> list[npt.NDArray[np.float32]]:
+        return heads(canvas_hw, 2.0)
+
+    detector, cpu = make(record, crowded), on_cpu(record, crowded)
+    picture = pictures(2)[1]
+    for options in (
+        DetectOptions(score_threshold=0.001, iou_threshold=0.0, max_detections=300),
+        DetectOptions(score_threshold=0.001, iou_threshold=0.9, max_detections=5000),
+    ):
+        found, expected = detector(picture, options=options), cpu(picture, options=options)
+        assert len(found) == len(expected) > 20
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=2e-6)
+    assert len(found) > 1024
+
+
+def test_whatever_the_cpu_pipeline_takes_is_taken(make: Maker) -> None:
+    detector, cpu = make(), on_cpu(info(batch=None))
+    picture = pictures(4)[3]
+    for view in (picture[::2, 1::2], np.asfortranarray(picture), picture[..., 0], picture[:, ::-1]):
+        assert_same(detector(view), cpu(view))
+    for wrong in (picture.astype(np.float32), picture[:0], np.zeros((4, 4, 2), np.uint8), 7):
+        with pytest.raises(ImageError):
+            detector(wrong)
+    assert_same(detector(picture), cpu(picture))
+
+
+def test_many_threads_share_one_detector(make: Maker) -> None:
+    detector, cpu = make(tuning=CudaTuning(lanes=3)), on_cpu(info(batch=None))
+    batch = pictures(6)
+    expected = cpu.detect_batch(batch)
+    steps = 4 if "no GPU" in make.device.name else 50  # a CPU that plays the GPU is slow
+
+    def work(number: int) -> None:
+        for step in range(steps):
+            row = (number + step) % len(batch)
+            if step % 4 == 3:
+                for one, other in zip(detector.detect_batch(batch), expected, strict=True):
+                    assert_same(one, other)
+            assert_same(detector(batch[row]), expected[row])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+
+
+def test_pictures_handed_over_come_back_as_futures(make: Maker) -> None:
+    detector, cpu = make(tuning=CudaTuning(max_batch=8)), on_cpu(info(batch=None))
+    batch = pictures(40)
+    futures = [detector.submit(picture) for picture in batch]
+    for future, picture in zip(futures, batch, strict=True):
+        assert_same(future.result(30), cpu(picture))
+    with pytest.raises(ImageError):
+        detector.submit(batch[0].astype(np.float64))
+
+
+def test_a_stream_is_in_order_and_an_error_stays_in_its_place(make: Maker) -> None:
+    detector, cpu = make(tuning=CudaTuning(max_batch=8)), on_cpu(info(batch=None))
+    sources: list[Any] = pictures(20)
+    sources[7] = "no such file.jpg"
+    outcomes = list(detector.stream(iter(sources), keep_images=True))
+    assert [outcome.index for outcome in outcomes] == list(range(20))
+    assert isinstance(outcomes[7].error, ImageError)
+    for outcome in outcomes[:7] + outcomes[8:]:
+        assert_same(outcome.unwrap(), cpu(sources[outcome.index]))
+        assert outcome.image is sources[outcome.index]
+
+
+def test_closing_waits_for_what_is_under_way_and_refuses_the_rest(make: Maker) -> None:
+    detector = make(capturable=False, fails=slow, tuning=CudaTuning(lanes=2, max_batch=8))
+    picture = pictures(1)[0]
+    outcomes: list[object] = []
+    started = threading.Barrier(6)
+
+    def work() -> None:
+        started.wait()
+        try:
+            while True:
+                outcomes.append(len(detector(picture)))
+        except SessionError as error:
+            outcomes.append(str(error))
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    futures = [detector.submit(picture) for _ in range(30)]
+    started.wait()
+    time.sleep(0.15)
+    detector.close()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert outcomes.count("model: the detector is closed") == 5
+    for future in futures:
+        assert isinstance(future.exception(30), SessionError | None)
+    for call in (lambda: detector(picture), lambda: detector.submit(picture)):
+        with pytest.raises(SessionError, match="the detector is closed"):
+            call()
+    detector.close()
+
+
+def test_a_network_that_fails_is_an_error_and_the_next_picture_is_served(make: Maker) -> None:
+    broken = [False]
+
+    def fails() -> None:
+        if broken[0]:
+            raise CudaError("on purpose", code=700, name="CUDA_ERROR_ILLEGAL_ADDRESS")
+
+    detector, cpu = make(capturable=False, fails=fails), on_cpu(info(batch=None))
+    picture = pictures(1)[0]
+    for _ in range(10):
+        assert_same(detector(picture), cpu(picture))
+        broken[0] = True
+        with pytest.raises(CudaError, match="on purpose"):
+            detector(picture)
+        with pytest.raises(CudaError, match="on purpose"):
+            detector.submit(picture).result(30)
+        broken[0] = False
+
+
+def test_a_batch_outside_every_profile_is_refused_and_the_lane_lives_on(make: Maker) -> None:
+    detector = make()
+    with pytest.raises(InputError, match="expected 1 to 8 pictures, got 9"):
+        detector.detect_batch(pictures(9))
+    assert len(detector.detect_batch(pictures(8))) == 8
+
+
+def test_a_batch_is_halved_on_full_memory_only_when_asked(make: Maker) -> None:
+    def full() -> None:
+        if make.made[-1].session.contexts[-1].inputs["images"].shape[0] > 2:  # type: ignore[attr-defined]  # canned
+            raise CudaError("out of memory: asked for much", code=2, name="CUDA_ERROR_OUT_OF_MEMORY")
+
+    batch = pictures(5)
+    detector = make(capturable=False, fails=full)
+    with pytest.raises(CudaError, match="asked for much"):
+        detector.detect_batch(batch)
+    detector = make(capturable=False, fails=full, tuning=CudaTuning(on_full_memory="halve"))
+    for one, other in zip(detector.detect_batch(batch), on_cpu(info(batch=None)).detect_batch(batch), strict=True):
+        assert_same(one, other)
+
+
+def test_stages_are_timed_and_give_the_same_boxes(make: Maker) -> None:
+    for capturable in (True, False):
+        detector, cpu = make(capturable=capturable), on_cpu(info(batch=None))
+        batch = pictures(2)
+        for _ in range(3):
+            found, times = detector.detect_timed(batch)
+            for one, picture in zip(found, batch, strict=True):
+                assert_same(one, cpu(picture))
+        assert times.total > 0
+        assert all(value >= 0 for value in (times.upload, times.letterbox, times.network, times.postprocess))
+        with detector.network(2) as run:
+            run()
+        with pytest.raises(InputError, match="do not fit one run"):
+            detector.detect_timed([])
+
+
+class OnDevice:
+    """A picture on the device as other libraries show it."""
+
+    def __init__(self, device: Device, picture: npt.NDArray[np.uint8]) -> None:
+        self.buffer = DeviceBuffer(device, picture.nbytes)
+        self.shape = picture.shape
+        with Stream(device) as stream:
+            upload(stream, self.buffer.pointer, np.ascontiguousarray(picture))
+            stream.sync()
+        self.__cuda_array_interface__ = {
+            "shape": picture.shape, "typestr": "|u1", "data": (self.buffer.pointer, False), "version": 3,
+        }  # fmt: skip
+
+
+def test_a_picture_on_the_device_is_read_there(make: Maker) -> None:
+    detector, cpu = make(), on_cpu(info(batch=None))
+    batch = pictures(3)
+    held = [OnDevice(make.device, picture) for picture in batch]
+    mixed: list[Any] = [held[0], batch[1], held[2]]
+    for found in (detector.detect_batch(mixed), [detector(one) for one in mixed]):
+        for one, picture in zip(found, batch, strict=True):
+            assert_same(one, cpu(picture))
+    outcomes = list(detector.stream(mixed))
+    assert all(outcome.error is None for outcome in outcomes)
+    held[0].__cuda_array_interface__["typestr"] = "<f4"
+    with pytest.raises(InputError, match="expected uint8"):
+        detector(held[0])
+    assert_same(detector(batch[1]), cpu(batch[1]))
+    for holder in held:
+        holder.buffer.close()
+
+
+def _refusal(call: Any) -> str:
+    try:
+        call()
+    except (SessionError, CudaError) as error:
+        return str(error)
+    return "nothing"
+
+
+def _in_child(detector: CudaDetector, answers: Any) -> None:
+    picture = pictures(1)[0]
+    answers.send([_refusal(lambda: detector(picture)), _refusal(lambda: detector.submit(picture))])
+    os._exit(0)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_is_told_so(make: Maker) -> None:
+    detector = make()
+    detector(pictures(1)[0])
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_in_child, args=(detector, theirs))
+    child.start()
+    assert ours.poll(30)
+    assert all("before this process was forked" in text for text in ours.recv())
+    child.join(30)
+    assert len(detector(pictures(1)[0])) > 0
+
+
+def test_opening_and_closing_leaks_nothing(make: Maker) -> None:
+    before = make.device.usage()
+    picture = pictures(1)[0]
+    for _ in range(20):
+        detector = make()
+        detector(picture)
+        detector.close()
+        make.made.clear()
+        assert make.device.usage() == before
