@@ -77,7 +77,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = None,
     placement: Annotated[
         Placement | None,
-        typer.Option(help="inputs: for TensorRT, the default. both_ends: for integer kernels on CPUs."),
+        typer.Option(help="inputs: the default, as NVIDIA advises. both_ends: behind convolutions too."),
     ] = None,
     max_drop: Annotated[
         float | None,

@@ -1,0 +1,50 @@
+"""What each precision costs under ONNX Runtime on a CPU: the network alone, 640×640, interleaved.
+
+python bench/bench_precision.py best.pt photo.jpg … [--rounds 15]
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from _timing import conditions, interleaved, table
+
+from yoloship.checkpoint import read_checkpoint
+from yoloship.evaluate.quantization import QuantizeOrder, quantize_with_pictures
+from yoloship.graph import GraphConfig, build_graph, graph_bytes
+from yoloship.graph.precision import convert_precision
+from yoloship.pipeline import Detector
+from yoloship.pipeline.feeds import feed_of
+from yoloship.runtime import OnnxRuntimeSession
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+
+    graph = build_graph(read_checkpoint(options.checkpoint), GraphConfig(input_form="image", output_form="heads"))
+
+    def quantized(**order: object) -> object:
+        return quantize_with_pictures(graph, options.pictures, QuantizeOrder(max_drop=1, **order)).model  # type: ignore[arg-type]
+
+    models = {
+        "float32": graph,
+        "float16 (cast to float32)": convert_precision(graph, "float16"),
+        "int8, before convolutions": quantized(),
+        "int8, at both ends": quantized(placement="both_ends"),
+        "float8": quantized(precision="float8"),
+    }
+    sessions = {name: OnnxRuntimeSession.open(graph_bytes(model)) for name, model in models.items()}  # type: ignore[arg-type]
+    feed = feed_of(Detector(sessions["float32"]), options.pictures[0])
+    print(conditions("numpy", "onnxruntime"))
+    cases = {name: partial(session.run, feed) for name, session in sessions.items()}
+    print(table(interleaved(cases, options.rounds), "float32"))
+
+
+if __name__ == "__main__":
+    main()
