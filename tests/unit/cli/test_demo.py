@@ -44,7 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ran(folder: Path) -> Ran:
     """The command as a newcomer runs it: a process of its own in an empty folder, with nothing but the package."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("YOLOSHIP", "PYTEST"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("ORT_", "PYTEST", "XDG_", "YOLOSHIP"))
+    }
     done = subprocess.run(
         [*without_network(), sys.executable, "-c", OFFLINE, "demo"],
         cwd=folder,
@@ -77,6 +79,11 @@ def test_every_file_that_it_names_is_there_and_no_other(ran: Ran, folder: Path) 
     there = {path.relative_to(folder) for path in (folder / "yoloship-demo").rglob("*") if path.is_file()}
     assert there == named | {sidecar_path(path) for path in named if path.suffix == ".engine"}
     assert {path.name for path in named} >= {"scene.png", "codes-yolov5n.onnx", "found.jpg", "found.json"}
+
+
+def test_nothing_is_left_outside_its_folder(ran: Ran, folder: Path) -> None:
+    """No cache, no settings, and no device id for whoever counts devices."""
+    assert [path.name for path in folder.iterdir()] == ["yoloship-demo"]
 
 
 def test_each_step_says_how_long_it_took(ran: Ran) -> None:
