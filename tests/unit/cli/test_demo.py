@@ -18,6 +18,7 @@ from _cli import Ran, run
 from yoloship.engine import installed_flavours, sidecar_path
 from yoloship.images import read_image
 
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 OFFLINE = """
 import sys
 def refuse(event, arguments):
@@ -99,6 +100,12 @@ def test_the_picture_is_the_scene_with_boxes_drawn(ran: Ran, folder: Path) -> No
     assert scene.shape == found.shape == (720, 960, 3)
     changed = np.abs(scene.astype(int) - found).max(axis=2) > 60
     assert 0.005 < changed.mean() < 0.2
+
+
+def test_the_picture_in_the_readme_is_this_one(ran: Ran, folder: Path) -> None:
+    shown, found = read_image(DOCS / "demo.jpg"), read_image(folder / "yoloship-demo/found.jpg")
+    assert shown.shape == found.shape
+    assert np.abs(shown.astype(int) - found).mean() < 1
 
 
 def test_the_onnx_file_is_valid(ran: Ran, folder: Path) -> None:
