@@ -67,6 +67,9 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     classes: Annotated[
         str | None, typer.Option(metavar="person,car,2", help="Keep only these classes, by name or id.")
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="cpu|cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
+    ] = None,
     output_dir: Annotated[
         Path | None,
         typer.Option(
@@ -97,6 +100,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
         resolve(model),
         imgsz=input_hw,
         shape_mode="rect" if rect else "square",
+        device=device,
         options=options,
         tuned_for="throughput" if len(job.inputs) > 1 else "latency",
     )

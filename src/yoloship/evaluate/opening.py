@@ -34,7 +34,7 @@ def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) ->
     """
     path = resolve(model)
     if is_checkpoint(path) or not _is_onnx(path):
-        return load(path, imgsz=imgsz)
+        return load(path, imgsz=imgsz, device="cpu")
 
     from yoloship.graph import graph_bytes
     from yoloship.graph.emulate import emulate, is_half
@@ -42,7 +42,7 @@ def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) ->
 
     graph = parse_onnx(read_file(path), str(path))
     if not is_half(graph):
-        return load(path, imgsz=imgsz)
+        return load(path, imgsz=imgsz, device="cpu")
     session = EmulatedSession.open(graph_bytes(emulate(graph)))
     try:
         return Detector(session, imgsz=imgsz, subject=str(path))

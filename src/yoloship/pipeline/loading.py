@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args, overload
 
 from yoloship.errors import InputError, SessionError
 from yoloship.pipeline import releases
 from yoloship.pipeline.cache import cached_graph
 from yoloship.pipeline.cores import limited_cores, usable_cores
 from yoloship.pipeline.detector import DEFAULT_SIDE, Detector, ShapeMode
+from yoloship.pipeline.gpu_loading import is_engine, load_on_gpu
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from yoloship.pipeline.cuda_detector import CudaDetector
     from yoloship.pipeline.options import DetectOptions
 
 TunedFor: TypeAlias = Literal["latency", "throughput"]
@@ -27,28 +29,53 @@ MAX_RUNS: Final = 16
 """Runs at once of a detector tuned for throughput; each holds its own activations, about 30 MB for a yolov5n at 640."""
 
 
+@overload
 def load(
     model: str | Path | bytes,
     *,
     imgsz: int | tuple[int, int] | None = None,
     shape_mode: ShapeMode = "square",
-    device: str = "cpu",
+    device: Literal["cpu"],
     options: DetectOptions | None = None,
     tuned_for: TunedFor = "latency",
-) -> Detector:
+) -> Detector: ...
+
+
+@overload
+def load(
+    model: str | Path | bytes,
+    *,
+    imgsz: int | tuple[int, int] | None = None,
+    shape_mode: ShapeMode = "square",
+    device: str | None = None,
+    options: DetectOptions | None = None,
+    tuned_for: TunedFor = "latency",
+) -> Detector | CudaDetector: ...
+
+
+def load(
+    model: str | Path | bytes,
+    *,
+    imgsz: int | tuple[int, int] | None = None,
+    shape_mode: ShapeMode = "square",
+    device: str | None = None,
+    options: DetectOptions | None = None,
+    tuned_for: TunedFor = "latency",
+) -> Detector | CudaDetector:
     """Make a detector of a model.
 
     A checkpoint is read as data and turned into a graph in memory; the graph is kept in the user's cache folder, by
     what the checkpoint holds and not by its name. What kind of file it is says its content, not its suffix.
 
     Args:
-        model: A checkpoint (.pt) or an ONNX file, its bytes, or the name of an official release such as ``yolov5s``.
+        model: A checkpoint (.pt) or an ONNX file, its bytes, a TensorRT engine, or the name of an official release such
+            as ``yolov5s``.
         imgsz: Canvas side, or (height, width), in model pixels: multiples of the model's stride. None takes the
             graph's own, else 640.
         shape_mode: ``square`` or ``rect``; see `ShapeMode`.
-        device: ``cpu``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``. None takes the CPU, and for an engine the first GPU.
         options: What to keep of the answers.
-        tuned_for: ``latency`` or ``throughput``; see `TunedFor`.
+        tuned_for: ``latency`` or ``throughput``, on the CPU; see `TunedFor`.
 
     Returns:
         A detector that the caller closes, or uses as a context manager.
@@ -59,18 +86,29 @@ def load(
         GraphError: its architecture cannot become a graph.
         SessionError: the runtime refuses the model, or the file is none.
         DownloadError: a named release cannot be fetched.
+        CudaError: no NVIDIA driver, no such GPU, or out of its memory.
+        DependencyError: what a GPU or an engine needs is not installed.
+        EngineError: the engine is damaged, or does not fit what is installed here.
     """
-    if device != "cpu":
-        raise InputError("no such device here yet", subject="device", expected="cpu", got=repr(device))
+    ordinal = _ordinal(device)
     if tuned_for not in get_args(TunedFor):
         raise InputError(
             "no such choice", subject="tuned_for", expected=" or ".join(get_args(TunedFor)), got=repr(tuned_for)
         )
     input_hw = _input_hw(imgsz)
     file, subject = _find(model)
+    if is_engine(file):
+        if device == "cpu":
+            raise InputError("a TensorRT engine runs on a GPU", subject=subject, expected="cuda", got="cpu")
+        ordinal = ordinal or 0
     graph = file
     if _is_checkpoint(file):
-        graph = _graph(file, None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE))
+        canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
+        graph = _graph(file, canvas_hw, 1 if ordinal is None else None)
+    if ordinal is not None:
+        return load_on_gpu(
+            graph, ordinal, options=options, imgsz=input_hw, shape_mode=shape_mode, tuning=None, subject=subject
+        )
 
     from yoloship.runtime import OnnxRuntimeSession
 
@@ -88,6 +126,20 @@ def load(
     except BaseException:
         session.close()
         raise
+
+
+def _ordinal(device: str | None) -> int | None:
+    """The number of a GPU; None for the CPU."""
+    if device is None or device == "cpu":
+        return None
+    from yoloship.cuda.device import parse_device
+
+    try:
+        return parse_device(device)
+    except InputError as error:
+        raise InputError(
+            "no such device", subject="device", expected="cpu, cuda or cuda:N", got=repr(device)
+        ) from error
 
 
 def _input_hw(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -124,17 +176,17 @@ def _is_checkpoint(file: Path | bytes) -> bool:
         raise SessionError(f"is no file name: {error}", subject=repr(str(file))) from error
 
 
-def _graph(file: Path | bytes, input_hw: tuple[int, int] | None) -> Path | bytes:
+def _graph(file: Path | bytes, input_hw: tuple[int, int] | None, batch: int | None) -> Path | bytes:
     """The ONNX graph of a checkpoint, from the cache or built now."""
 
     def build() -> bytes:
         from yoloship.checkpoint import read_checkpoint
         from yoloship.graph import GraphConfig, build_graph, graph_bytes
 
-        config = GraphConfig(input_hw=input_hw, batch=1, input_form="image", output_form="heads")
+        config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form="heads")
         return graph_bytes(build_graph(read_checkpoint(file), config))
 
-    return cached_graph((_sha256(file), input_hw, 1, "image", "heads"), build)
+    return cached_graph((_sha256(file), input_hw, batch, "image", "heads"), build)
 
 
 def _sha256(file: Path | bytes) -> str:

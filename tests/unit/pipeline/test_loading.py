@@ -13,7 +13,8 @@ import pytest
 import yoloship
 from _models import ANCHORS, STRIDES, constant_raw, random_heads, scale_and_shift
 from _shared import GENERATED, PHOTOS, TRAINED, require
-from yoloship.errors import CheckpointError, InputError, SessionError
+from yoloship.cuda.device import probe
+from yoloship.errors import CheckpointError, CudaError, DependencyError, InputError, SessionError
 from yoloship.pipeline import DetectOptions, Detector, heads_to_raw, load
 from yoloship.runtime import OnnxRuntimeSession
 
@@ -127,7 +128,8 @@ def test_many_threads_get_what_one_gets(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"device": "cuda"}, "device: no such device here yet: expected cpu, got 'cuda'"),
+        ({"device": "gpu"}, "device: no such device: expected cpu, cuda or cuda:N, got 'gpu'"),
+        ({"device": "cuda:one"}, "device: no such device: expected cpu, cuda or cuda:N, got 'cuda:one'"),
         ({"tuned_for": "speed"}, "tuned_for: no such choice: expected latency or throughput, got 'speed'"),
         ({"imgsz": 0}, "imgsz: bad size"),
         ({"imgsz": (64, 64, 3)}, "imgsz: bad size"),
@@ -188,3 +190,21 @@ def test_a_second_process_loads_without_the_onnx_package() -> None:
     assert "yoloship.graph" in first[1]
     assert second[1] == []
     assert first[2] == second[2] == {"person": 4, "bus": 1}
+
+
+@pytest.mark.skipif(probe().problem is None, reason="there is a GPU here")
+def test_without_a_gpu_the_error_says_what_is_missing(checkpoint: Path, tmp_path: Path) -> None:
+    engine = tmp_path / "best.engine"
+    engine.write_bytes(b"ftrt" + bytes(60))
+    for model, arguments in ((checkpoint, {"device": "cuda"}), (standard_onnx(), {"device": "cuda:0"}), (engine, {})):
+        with pytest.raises((CudaError, DependencyError)) as caught:
+            load(model, **arguments)  # type: ignore[call-overload]  # what each is loaded with
+        assert str(caught.value) == str(probe().problem)
+
+
+def test_an_engine_is_no_model_for_the_cpu(tmp_path: Path) -> None:
+    for name, start in (("a", b"ftrt"), ("b", b"vtrt"), ("c.engine", b"rubbish"), ("d", b"\x10\0\0\0{}")):
+        path = tmp_path / name
+        path.write_bytes(start + bytes(60))
+        with pytest.raises(InputError, match="a TensorRT engine runs on a GPU: expected cuda, got cpu"):
+            load(path, device="cpu")

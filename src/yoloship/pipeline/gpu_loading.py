@@ -1,0 +1,141 @@
+"""From a model's file to a detector on an NVIDIA GPU: `load_on_gpu`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from yoloship.errors import InputError
+from yoloship.pipeline.detector import Detector
+from yoloship.pipeline.recognise import recognise
+from yoloship.runtime.device_runner import DeviceRunner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from yoloship.cuda.device import Device
+    from yoloship.model import ModelInfo
+    from yoloship.pipeline.cuda_detector import CudaDetector, CudaTuning
+    from yoloship.pipeline.detector import ShapeMode
+    from yoloship.pipeline.options import DetectOptions
+    from yoloship.runtime.device_session import DeviceSession
+
+_ENGINE_STARTS: Final = (b"ftrt", b"ptrt", b"vtrt")
+"""Plans of TensorRT, its safe and lean runtimes' among them, and of TensorRT-RTX."""
+_ENGINE_SUFFIXES: Final = frozenset({".engine", ".plan", ".trt"})
+
+
+def is_engine(file: Path | bytes) -> bool:
+    """Whether a file is a TensorRT engine: by its first bytes, its sidecar, or, where both say nothing, its name."""
+    if isinstance(file, bytes):
+        return file.startswith(_ENGINE_STARTS)
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(5)
+    except (OSError, ValueError):
+        return False  # whoever opens it next says why it cannot be
+    if start.startswith(_ENGINE_STARTS) or start[4:] == b"{":  # some exporters put JSON and its length in front
+        return True
+    return file.suffix.lower() in _ENGINE_SUFFIXES or file.with_name(f"{file.name}.json").is_file()
+
+
+def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
+    model: Path | bytes,
+    ordinal: int,
+    *,
+    options: DetectOptions | None,
+    imgsz: tuple[int, int] | None,
+    shape_mode: ShapeMode,
+    tuning: CudaTuning | None,
+    subject: str,
+) -> Detector | CudaDetector:
+    """Make a detector of an ONNX file or an engine.
+
+    Args:
+        model: An ONNX file, its bytes, or an engine.
+        ordinal: Number of the GPU.
+        options: What to keep of the answers.
+        imgsz: (height, width) of the canvas; None takes the graph's own.
+        shape_mode: How a picture meets the canvas.
+        tuning: How the device is shared out.
+        subject: The model's name, for messages.
+
+    Returns:
+        A `CudaDetector`; for a graph that has selected or suppressed boxes itself, a `Detector` whose model runs on the
+        GPU.
+
+    Raises:
+        CudaError: no driver, no such device, or out of its memory.
+        DependencyError: a package of the extra `cuda` is not installed, or the runtime that the model needs.
+        EngineError: the engine is damaged, or does not fit what is installed here.
+        InputError: an argument contradicts the model.
+        SessionError: the runtime refuses the model.
+    """
+    from yoloship.cuda.compiler import default_cache_dir
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.module import KernelSet
+    from yoloship.pipeline.cuda_detector import CudaDetector
+
+    with ExitStack() as stack:
+        device = stack.enter_context(Device.open(ordinal))
+        kernels = stack.enter_context(KernelSet(device, default_cache_dir()))
+        session = stack.enter_context(_open(model, device))
+        info = _recognised(session, subject)
+        if info.output_form in {"heads", "raw"}:
+            owned = stack.pop_all()
+            try:
+                return CudaDetector(
+                    session, kernels, info, options=options, imgsz=imgsz, shape_mode=shape_mode, tuning=tuning,
+                    subject=subject, owned=owned,
+                )  # fmt: skip
+            except BaseException:
+                owned.close()
+                raise
+        runner = _OwningRunner(session, ExitStack())
+        detector = Detector(runner, info, options=options, imgsz=imgsz, shape_mode=shape_mode, subject=subject)
+        runner.owned = stack.pop_all()
+        return detector
+
+
+class _Lent:
+    """A session that somebody else closes."""
+
+    def __init__(self, session: DeviceSession) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def close(self) -> None:
+        """It stays with its owner."""
+
+
+class _OwningRunner(DeviceRunner):
+    """Closes what the session stands on, too."""
+
+    def __init__(self, session: DeviceSession, owned: ExitStack) -> None:
+        super().__init__(session)
+        self.owned = owned
+
+    def close(self) -> None:
+        """See `DeviceRunner.close`."""
+        super().close()
+        self.owned.close()
+
+
+def _recognised(session: DeviceSession, subject: str) -> ModelInfo:
+    lent: Any = _Lent(session)
+    with DeviceRunner(lent) as runner:  # a foreign graph is run once
+        return recognise(runner, subject)
+
+
+def _open(model: Path | bytes, device: Device) -> Any:
+    if is_engine(model):
+        if isinstance(model, bytes):
+            raise InputError("an engine is loaded from a file", subject="engine in memory", hint="write it to a file")
+        from yoloship.runtime.tensorrt import TensorRTSession
+
+        return TensorRTSession.open(model, device)
+    from yoloship.runtime.onnxruntime_cuda import OnnxRuntimeCudaSession
+
+    return OnnxRuntimeCudaSession.open(model, device)
