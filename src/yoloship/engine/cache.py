@@ -2,33 +2,29 @@
 
 The key is the content (ONNX, configuration, flavour, version, GPU or targets), never a file's name, and never the
 plan's own hash: two builds with a dynamic profile give different bytes (measured). One process builds, others that
-want the same engine wait for it. The lock is the operating system's, so it ends with its holder and never goes stale.
-Where a file system knows no locks, two processes build the same engine and the later one replaces the earlier, whole.
+want the same engine wait for it. Where a file system knows no locks, two processes build the same engine and the later
+one replaces the earlier, whole.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from yoloship.engine.file import EngineFile, read_engine, sidecar_path, write_engine
-from yoloship.errors import EngineError, OutputError
+from yoloship.engine.lock import locked
+from yoloship.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from yoloship.engine.build import BuiltEngine
     from yoloship.engine.config import BuildConfig
     from yoloship.engine.flavours import Flavour
     from yoloship.model import ModelInfo
-
-_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,7 @@ def cached_engine(
         folder: Of the cache; made where it is missing.
         key: What is wanted.
         build: Makes the engine; called at most once, by one process at a time.
-        waiting: Told every tenth of a second for how long, in seconds, another process has been waited for. What it
+        waiting: Told some times a second for how long, in seconds, another process has been waited for. What it
             raises ends the waiting and comes out of here.
 
     Returns:
@@ -92,7 +88,7 @@ def cached_engine(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise EngineError(f"cache folder cannot be made: {error.strerror or error}", subject=str(folder)) from error
-    with _locked(folder / f"{key.digest}.lock", waiting):
+    with locked(folder / f"{key.digest}.lock", waiting=waiting):
         if (found := _usable(path)) is not None:  # somebody built it while we waited
             return found
         built, model = build()
@@ -108,58 +104,3 @@ def _usable(path: Path) -> EngineFile | None:
         return read_engine(path)
     except EngineError:
         return None
-
-
-@contextmanager
-def _locked(path: Path, waiting: Callable[[float], None] | None) -> Iterator[None]:
-    """Hold the operating system's lock on a file. The file stays: removing it would let two holders in."""
-    try:
-        file = path.open("a+b")
-    except OSError as error:
-        raise OutputError(f"cannot be locked: {error.strerror or error}", subject=str(path)) from error
-    with file:
-        started_s = time.monotonic()
-        while not _try_lock(file):
-            if waiting is not None:
-                waiting(time.monotonic() - started_s)
-            time.sleep(_POLL_S)
-        try:
-            yield
-        finally:
-            _unlock(file)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(file: IO[bytes]) -> bool:
-        file.seek(0)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        except OSError:
-            return True  # no locks on this file system: see above
-        return True
-
-    def _unlock(file: IO[bytes]) -> None:
-        file.seek(0)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-        except OSError:
-            return
-
-else:
-    import fcntl
-
-    def _try_lock(file: IO[bytes]) -> bool:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True  # no locks on this file system: see above
-        return True
-
-    def _unlock(file: IO[bytes]) -> None:
-        fcntl.flock(file.fileno(), fcntl.LOCK_UN)

@@ -1,7 +1,7 @@
 """An engine on disk: a plain plan that any TensorRT program loads, and beside it ``NAME.engine.json``.
 
-The two are written one after the other, each whole or not at all. Whatever happens between leaves a plan and a sidecar
-that do not belong together, which the plan's hash in the sidecar shows.
+Each is written whole or not at all, and a lock lets only one process at a time give a pair its names. Whatever ends
+that process between the two leaves a plan and a sidecar that do not belong together, which the plan's hash shows.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from yoloship.engine.fit import Here, check_fit, look_around, rebuild_command
+from yoloship.engine.lock import locked
 from yoloship.engine.plan import PlanHeader, prefix_info, read_header, split_prefix
 from yoloship.engine.record import MAX_JSON_CHARS, EngineRecord
 from yoloship.errors import EngineError
-from yoloship.files import taken, write_bytes
+from yoloship.files import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,10 +77,14 @@ def write_engine(
     """
     digest = hashlib.sha256(built.plan).hexdigest()
     record = EngineRecord.of(built, plan_sha256=digest, source_name=source_name, refined=refined, model=model)
-    if not overwrite and sidecar_path(path).exists():
-        raise taken(sidecar_path(path))
-    write_bytes(path, built.plan, overwrite=overwrite)
-    write_bytes(sidecar_path(path), record.to_json().encode("utf-8"), overwrite=overwrite)
+    with (
+        locked(path.with_name(f".{path.name[:100]}.lock"), subject=str(path)),
+        replacing(sidecar_path(path), overwrite=overwrite) as sidecar,
+        replacing(path, overwrite=overwrite) as plan,
+    ):
+        sidecar.write(record.to_json().encode("utf-8"))
+        sidecar.flush()  # a full disk shows here, while neither has its name
+        plan.write(built.plan)
     return record
 
 
