@@ -305,6 +305,7 @@ class HostBackend:
     def __init__(self, model: onnx.ModelProto) -> None:
         import onnxruntime
 
+        self._model = model
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
@@ -314,8 +315,23 @@ class HostBackend:
         self._driver = ctypes.CDLL("libcuda.so.1")
 
     def output_shapes(self, inputs: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+        if (inferred := self._inferred(inputs)) is not None:
+            return inferred
         feeds = {name: np.zeros(shape, dtype) for name, (dtype, shape) in inputs.items()}
         return {n: v.shape for n, v in zip(self._names, self._session.run(self._names, feeds), strict=True)}
+
+    def _inferred(self, inputs: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]] | None:
+        """Without running it: shapes too large for any memory have outputs as well."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        for value in model.graph.input:
+            for place, extent in zip(value.type.tensor_type.shape.dim, inputs[value.name][1], strict=True):
+                place.dim_value = extent
+        for value in model.graph.output:
+            value.type.tensor_type.ClearField("shape")
+        found = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in found.graph.output}
+        return shapes if all(shape and 0 not in shape for shape in shapes.values()) else None
 
     def queue(self, inputs: Any, outputs: Any, stream_handle: int, state: dict[str, Any]) -> None:
         def run(_: object) -> None:

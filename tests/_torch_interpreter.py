@@ -209,6 +209,11 @@ def _transpose(step: Step) -> Any:
     return step.both(lambda x: x.transpose(order), lambda x: x.permute(*order))
 
 
+def _shape(step: Step) -> Array:
+    extents = np.asarray(tuple(step.raw(0).shape), np.int64)
+    return extents[step.attributes.get("start", 0) : step.attributes.get("end", len(extents))]
+
+
 def _binary(name: str) -> Callable[[Step], Any]:
     return lambda step: step.both(getattr(np, name), getattr(step.torch, name))
 
@@ -233,7 +238,7 @@ OPERATORS: Mapping[str, Callable[[Step], Any]] = {
     "Relu": lambda step: step.torch.relu(step.device(0)),
     "Reshape": _reshape,
     "Resize": _resize,
-    "Shape": lambda step: np.asarray(tuple(step.raw(0).shape), np.int64),
+    "Shape": _shape,
     "Sigmoid": lambda step: step.torch.sigmoid(step.device(0)),
     "Slice": _slice,
     "Split": _split,

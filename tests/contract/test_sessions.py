@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from _models import scale_and_shift
+from yoloship.cuda.device import Device, probe
 from yoloship.errors import InputError, SessionError
+from yoloship.model import METADATA_KEY, ModelInfo
 from yoloship.runtime import OnnxRuntimeSession, ScriptedSession, Session
+from yoloship.runtime.device_runner import DeviceRunner
+from yoloship.runtime.onnxruntime_cuda import PROVIDER, OnnxRuntimeCudaSession
+from yoloship.runtime.scripted_device import ScriptedDeviceSession
+from yoloship.runtime.tensorrt import TensorRTSession
 from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 METADATA = {"names": "{0: 'person'}", "note": "naïve ☂"}
+INFO = ModelInfo("detect", "yolov5", ("person",), (8, 16, 32), (), "float", "raw", (640, 640), 1)
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
@@ -41,7 +50,52 @@ def _scripted(_: Path) -> Session:
     return ScriptedSession(specs[:1], specs[1:], answer, metadata=METADATA)
 
 
-@pytest.fixture(params=[_from_file, _from_bytes, _scripted])
+class _OnDevice(DeviceRunner):
+    """Closes the device as well."""
+
+    def close(self) -> None:
+        super().close()
+        self._session.device.close()
+
+
+def _onnxruntime_cuda(_: Path) -> Session:
+    data = scale_and_shift(metadata=METADATA).SerializeToString()
+    return _OnDevice(OnnxRuntimeCudaSession.open(data, Device.open()))
+
+
+def _tensorrt_stand_in(folder: Path) -> Session:
+    import _tensorrt_standin as standin
+
+    profiles = [{"x": [(1, 3), (2, 3), (8, 3)]}]
+    path = standin.write_plan(folder / "a.engine", scale_and_shift(), profiles, info=INFO)
+    return _OnDevice(TensorRTSession.open(path, Device.open(), flavour=standin.flavour()))
+
+
+def _scripted_device(_: Path) -> Session:
+    specs = [TensorSpec(name, "float32", ("batch", 3)) for name in "xy"]
+    return _OnDevice(
+        ScriptedDeviceSession(
+            Device.open(), specs[:1], specs[1:], lambda feeds: [feeds["x"] * np.float32(2) + 1], metadata=METADATA
+        )
+    )
+
+
+def _kinds() -> list[Callable[[Path], Session]]:
+    """Those that can run here: a machine without a GPU runs the first three, and the others over a stand-in driver."""
+    kinds: list[Callable[[Path], Session]] = [_from_file, _from_bytes, _scripted]
+    if probe().problem is not None:
+        return kinds
+    with Device.open() as device:
+        is_real = not device.name.startswith("stand-in")
+    kinds.append(_scripted_device)
+    if not is_real or importlib.util.find_spec("torch") is not None:
+        kinds.append(_tensorrt_stand_in)
+    if is_real and PROVIDER in onnxruntime.get_available_providers():
+        kinds.append(_onnxruntime_cuda)
+    return kinds
+
+
+@pytest.fixture(params=_kinds())
 def session(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Session]:
     make: Callable[[Path], Session] = request.param
     with make(tmp_path) as opened:
@@ -59,7 +113,8 @@ def test_it_tells_its_inputs_and_outputs(session: Session) -> None:
 
 
 def test_it_hands_out_the_metadata_of_the_file(session: Session) -> None:
-    assert dict(session.metadata) == METADATA
+    engine_metadata = {METADATA_KEY: INFO.to_json()}  # all that an engine's sidecar holds
+    assert dict(session.metadata) == (engine_metadata if "tensorrt" in session.name else METADATA)
 
 
 def test_it_runs(session: Session) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from yoloship.cuda.buffers import download, upload
 from yoloship.cuda.stream import Stream
-from yoloship.errors import SessionError
+from yoloship.errors import CudaError, SessionError
 from yoloship.runtime.context_cache import ContextCache
 from yoloship.runtime.feeds import check_feeds
 from yoloship.runtime.lifetime import Lifetime
@@ -79,7 +79,8 @@ class DeviceRunner:
                 try:
                     answer = lane.run(feeds)
                 except BaseException:
-                    lane.close()  # whatever it is in the middle of is not met by the next caller
+                    with suppress(CudaError):  # of a lost device, which the caller is about to hear of
+                        lane.close()  # whatever it is in the middle of is not met by the next caller
                     raise
                 with self._lock:
                     self._idle.append(lane)

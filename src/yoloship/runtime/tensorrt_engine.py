@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,8 @@ from yoloship.runtime.device_faults import no_memory
 from yoloship.tensors import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from yoloship.cuda.device import Device
     from yoloship.engine.flavours import Flavour
     from yoloship.engine.log import Messages
