@@ -92,3 +92,21 @@ def _without_objectness(source: Path, target: Path) -> None:
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("peer.output", 1, [1, width - 1, cells]))
     onnx.save(model, target)
+
+
+def main() -> None:
+    """One picture in a process of its own: ``python _real_peers.py official|ultralytics standard.onnx photo.jpg``."""
+    import sys
+    from pathlib import Path
+
+    import cv2
+
+    way = {"official": official, "ultralytics": ultralytics}[sys.argv[1]]
+    run = way(Path(sys.argv[2]))
+    if run is None:
+        raise SystemExit(f"{sys.argv[1]}: not installed here; pip install {' '.join(PACKAGES)}")
+    print(run(cv2.imread(sys.argv[3])))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@
 `bare` imports OpenCV and ONNX Runtime, opens the same standard-form graph and runs it once on zeros. A peer is any
 command that detects on the same photo, for instance one of another environment:
 
-    --peer 'official=/env/bin/python /yolov5/detect.py --weights best.pt --source photo.jpg --device cpu'
+    --peer 'official=env/bin/python bench/_real_peers.py official best.onnx photo.jpg'
 
 Peak memory is the largest of all rounds, as the system counts it (resident, shared libraries included).
 """
