@@ -11,6 +11,7 @@ import ctypes
 import enum
 import json
 import struct
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -269,6 +270,9 @@ class TorchBackend:
         from _torch_interpreter import TorchNetwork
 
         self._torch = torch
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer ones have another switch as well
+            torch.backends.cudnn.allow_tf32 = False
         self._shapes = TorchNetwork(torch, model, "meta")
         self._network = TorchNetwork(torch, model, "cuda")
         torch.cuda.synchronize()  # the weights were copied on another stream
@@ -282,8 +286,7 @@ class TorchBackend:
 
     def queue(self, inputs: Any, outputs: Any, stream_handle: int, state: dict[str, Any]) -> None:
         torch = self._torch
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        with torch.no_grad(), torch.cuda.stream(torch.cuda.ExternalStream(stream_handle)), exact:
+        with torch.no_grad(), torch.cuda.stream(torch.cuda.ExternalStream(stream_handle)):
             uploaded = state.setdefault("uploaded", {})
             feeds = {name: self._view(place, state) for name, place in inputs.items()}
             for name, value in self._network.run(feeds, uploaded).items():
@@ -358,7 +361,9 @@ def open_backend(model: onnx.ModelProto) -> TorchBackend | HostBackend:
 
     if (device := find_device()) is not None and "stand-in" in device.name:
         return HostBackend(model)
-    import torch
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other people's, while they are imported
+        import torch
 
     return TorchBackend(torch, model)
 

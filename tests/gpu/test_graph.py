@@ -88,6 +88,14 @@ def test_what_fails_while_recording_leaves_the_stream_usable(device: Device, str
     assert device.usage() == before
 
 
+def test_a_stream_says_whether_it_is_being_recorded(stream: Stream) -> None:
+    said = []
+    assert not stream.is_recording()
+    Graph(stream, lambda: said.append(stream.is_recording())).close()
+    assert said == [True]
+    assert not stream.is_recording()
+
+
 def test_recording_and_dropping_graphs_leaks_nothing(device: Device, stream: Stream) -> None:
     with DeviceBuffer(device, 1 << 12) as buffer:
         before = device.usage()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -92,10 +93,17 @@ class StreamContext:
             graph = Graph(self._stream, self._queue)
         except (CudaError, SessionError):
             self._stream.sync()  # it may only have waited or allocated; if the device is lost, this says so
-            self._run()
-            self._stream.sync()
+            self._run_after_failure()
             return None
         return resources.enter_context(graph)
+
+    def _run_after_failure(self) -> None:
+        """A runtime may meet the error of the recording once more, as the last one of its thread; not twice."""
+        with suppress(SessionError):
+            self._run()
+        self._stream.sync()
+        self._run()
+        self._stream.sync()
 
     @property
     def stream(self) -> Stream:

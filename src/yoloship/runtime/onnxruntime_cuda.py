@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from yoloship.tensors import TensorSpec
 
 PROVIDER: Final = "CUDAExecutionProvider"
+_MEMORY: Final = "cuda"
+"""What ONNX Runtime's binding calls the memory of the provider's device."""
 _WARM_UPS: Final = 3
 """The first run chooses algorithms, the second finds the arena as it stays, the third proves it."""
 
@@ -246,7 +248,7 @@ class _BoundRun:
                 hint="export it with float32 inputs and outputs",
             )  # fmt: skip
         ordinal = self._stream.device.ordinal
-        return tensor.name, "cuda", ordinal, np.dtype(tensor.dtype).type, list(tensor.shape), tensor.pointer
+        return tensor.name, _MEMORY, ordinal, np.dtype(tensor.dtype).type, list(tensor.shape), tensor.pointer
 
     def output_shapes(self, specs: tuple[TensorSpec, ...]) -> Shapes:
         """Where the file leaves them open, from a run whose outputs the runtime places itself."""
@@ -254,7 +256,7 @@ class _BoundRun:
         if all(len(fixed[spec.name]) == len(spec.shape) for spec in specs):
             return fixed
         for spec in specs:
-            self._binding.bind_output(spec.name, "cuda", self._stream.device.ordinal)
+            self._binding.bind_output(spec.name, _MEMORY, self._stream.device.ordinal)
         with self._stream.device.current():
             self.queue()
         self._stream.sync()
@@ -301,7 +303,7 @@ def _open_session(
         onnxruntime.InferenceSession,
         source,
         session_options,
-        providers=[(PROVIDER, chosen), "CPUExecutionProvider"],  # the second one computes shapes
+        providers=[(PROVIDER, chosen)],  # the runtime adds the CPU by itself, which computes shapes
         enable_fallback=0,
     )
     session = _attempt(make, device, subject)
