@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import supervision
 
 
+_FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)
+"""Made once: comparing with the types themselves would make them anew for every result."""
+
+
 @dataclass(frozen=True, slots=True)
 class Detection:
     """One object.
@@ -63,16 +67,16 @@ class Detections:
     def __post_init__(self) -> None:
         count = len(self.scores)
         for name, dtype, shape in (
-            ("boxes_xyxy", np.float32, (count, 4)),
-            ("scores", np.float32, (count,)),
-            ("class_ids", np.int32, (count,)),
+            ("boxes_xyxy", _FLOAT32, (count, 4)),
+            ("scores", _FLOAT32, (count,)),
+            ("class_ids", _INT32, (count,)),
         ):
             array = getattr(self, name)
             if array.dtype != dtype or array.shape != shape:
                 raise InputError(
                     "wrong array",
                     subject=f"Detections.{name}",
-                    expected=f"{np.dtype(dtype)}{shape}",
+                    expected=f"{dtype}{shape}",
                     got=f"{array.dtype}{array.shape}",
                 )
             view = array.view()

@@ -137,6 +137,14 @@ class _PinnedBlock:
         weakref.finalize(self, _unpin, device, self.address).atexit = False  # the process's end frees it anyway
 
 
+def is_pinned_here(array: npt.NDArray[np.generic]) -> bool:
+    """Whether an array looks at memory of a `PinnedBuffer`, which the device sees at the same address."""
+    base: object = array.base
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return type(base) is _PinnedBlock
+
+
 def _pin(size_bytes: int) -> int:
     portable_and_mapped = 1 | 2
     try:

@@ -11,10 +11,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from yoloship.cuda._driver import driver, failure
+from yoloship.cuda.buffers import is_pinned_here
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    import numpy as np
+    import numpy.typing as npt
     from typing_extensions import Self
 
     from yoloship.cuda.graph import Graph
@@ -96,16 +99,31 @@ class Express:
             raise failure(int(status), status.name, "cuStreamSynchronize", "stream")
 
 
-def pinned_pointer(address: int) -> int | None:
-    """Where the device sees host memory that is pinned, by whomever; None for memory that is not.
+class PinnedMemory:
+    """Tells pinned host memory from ordinary memory, whoever pinned it."""
 
-    Args:
-        address: On the host.
-    """
-    bindings = driver()
-    attribute = bindings.CUpointer_attribute
-    status, kind = bindings.cuPointerGetAttribute(attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address)
-    if int(status) != 0 or int(kind) != int(bindings.CUmemorytype.CU_MEMORYTYPE_HOST):
-        return None
-    status, pointer = bindings.cuPointerGetAttribute(attribute.CU_POINTER_ATTRIBUTE_DEVICE_POINTER, address)
-    return int(pointer) if int(status) == 0 else None
+    __slots__ = ("_host", "_kind", "_ok", "_pointer", "_query")
+
+    def __init__(self) -> None:
+        bindings = driver()
+        attribute = bindings.CUpointer_attribute
+        self._query = bindings.cuPointerGetAttribute
+        self._kind = attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+        self._pointer = attribute.CU_POINTER_ATTRIBUTE_DEVICE_POINTER
+        self._host = int(bindings.CUmemorytype.CU_MEMORYTYPE_HOST)
+        self._ok = bindings.CUresult.CUDA_SUCCESS
+
+    def device_pointer(self, array: npt.NDArray[np.generic], address: int) -> int | None:
+        """Where the device sees an array's memory; None where it is not pinned.
+
+        Args:
+            array: On the host.
+            address: Of its first element.
+        """
+        if is_pinned_here(array):
+            return address
+        status, kind = self._query(self._kind, address)
+        if status is not self._ok or int(kind) != self._host:
+            return None
+        status, pointer = self._query(self._pointer, address)
+        return int(pointer) if status is self._ok else None

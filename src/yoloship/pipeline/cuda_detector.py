@@ -11,7 +11,7 @@ import numpy as np
 
 from yoloship.cuda._driver import OUT_OF_MEMORY
 from yoloship.cuda.buffers import PinnedBuffer
-from yoloship.cuda.express import pinned_pointer
+from yoloship.cuda.express import PinnedMemory
 from yoloship.errors import CudaError, InputError, SessionError, YoloshipError
 from yoloship.pipeline.batching import Batcher
 from yoloship.pipeline.cores import usable_cores
@@ -136,6 +136,7 @@ class CudaDetector:
         self._known: set[DetectOptions] = set()
         self._check(self._options)
         self._smallest, self._largest = _batches(session, info, self._tuning)
+        self._pinned_memory = PinnedMemory()
         self._letterboxes: dict[tuple[int, int], Letterbox] = {}
         self._crew = Crew(self._tuning.transfer.threads)
         setup = LaneSetup(
@@ -382,7 +383,7 @@ class CudaDetector:
         letterbox = self.letterbox(picture.shape[:2])
         policy = self._tuning.transfer
         address = picture.ctypes.data
-        pinned = pinned_pointer(address)
+        pinned = self._pinned_memory.device_pointer(picture, address)
         if pinned is None:
             return Frame(picture, letterbox, policy.way_of_pageable(letterbox), address)
         way = policy.way_of_pinned(letterbox)

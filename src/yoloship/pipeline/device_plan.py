@@ -97,6 +97,7 @@ class Plan:
         self.batch = batch
         self.input_hw = input_hw
         self._recordings: OrderedDict[tuple[DetectOptions, int], Recording] = OrderedDict()
+        self._last: tuple[DetectOptions | None, int, Recording | None] = (None, 0, None)
         self._network: Graph | None = None
         info, stream = model.info, express.stream
         shape = (batch, *input_hw, 3) if info.input_form == "image" else (batch, 3, *input_hw)
@@ -118,6 +119,9 @@ class Plan:
             tables: Device addresses of the letterbox table and the result table.
             generation: Another one means that the tables have moved.
         """
+        last_options, last_generation, last = self._last
+        if last is not None and options is last_options and generation == last_generation:
+            return last
         key = (options, generation)
         found = self._recordings.get(key)
         if found is None:
@@ -128,6 +132,7 @@ class Plan:
                 self._recordings.popitem(last=False)[1].close()
         elif len(self._recordings) > 1:
             self._recordings.move_to_end(key)
+        self._last = (options, generation, found)
         return found
 
     def network_graph(self) -> Graph | None:
@@ -157,6 +162,7 @@ class Plan:
 
     def close(self) -> None:
         """Give everything back; the stream has passed all work. Closing twice is no error."""
+        self._last = (None, 0, None)
         while self._recordings:
             self._recordings.popitem()[1].close()
         self._owned.close()
