@@ -1,8 +1,10 @@
-"""What each weighted layer of an ONNX graph computes in: `layer_precisions`."""
+"""What each weighted layer of an ONNX graph computes in: `layer_precisions`; and most of them: `body_precision`."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from yoloship.graph.file import all_graphs, dtype_name
@@ -13,7 +15,14 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from yoloship.model import Precision
+
 UNKNOWN = "unknown"
+
+_PRECISIONS: Mapping[str, Precision] = MappingProxyType(
+    {"float16": "float16", "bfloat16": "bfloat16", "int8": "int8", "float8_e4m3fn": "float8"}
+)
+"""By element type; all others count as float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,16 @@ def layer_precisions(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
         for node in model.graph.node
         if is_heavy(node) and node.input and node.output
     )
+
+
+def body_precision(model: onnx.ModelProto) -> Precision:
+    """What most of the weighted layers compute in; float32 where there are none.
+
+    Args:
+        model: See `layer_precisions`.
+    """
+    counts = Counter(_PRECISIONS.get(layer.precision, "float32") for layer in layer_precisions(model))
+    return counts.most_common(1)[0][0] if counts else "float32"
 
 
 def _precision(value: str, makers: Mapping[str, onnx.NodeProto], types: Mapping[str, int]) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from yoloship.engine import BuildProgress, BuiltEngine, Flavour
     from yoloship.graph import GraphConfig
+    from yoloship.graph.check import OnnxFacts
     from yoloship.graph.sensitivity import Model
     from yoloship.model import ModelInfo
     from yoloship.tensors import TensorSpec
@@ -188,7 +189,7 @@ def _checked(onnx: Path) -> BuildSource:
 
     facts = check_onnx(onnx)
     refuse_for_tensorrt(facts)
-    return BuildSource(onnx, facts.sha256, facts.outputs, facts.info or _recognised(onnx))
+    return BuildSource(onnx, facts.sha256, facts.outputs, facts.info or _recognised(facts))
 
 
 def _with_names(spec: TensorSpec, named: TensorSpec | None) -> TensorSpec:
@@ -199,13 +200,20 @@ def _with_names(spec: TensorSpec, named: TensorSpec | None) -> TensorSpec:
     return replace(spec, shape=tuple(b if isinstance(a, str) and isinstance(b, str) else a for a, b in pairs))
 
 
-def _recognised(path: Path) -> ModelInfo | None:
+def _recognised(facts: OnnxFacts) -> ModelInfo | None:
     """What the pipeline makes of a foreign graph, by running it once on the CPU; None where it cannot use it."""
+    from yoloship.graph import graph_bytes
+    from yoloship.graph.emulate import emulate, is_half
+    from yoloship.graph.file import parse_onnx, read_file
+    from yoloship.graph.layer_precision import body_precision
     from yoloship.pipeline.recognise import recognise
     from yoloship.runtime import OnnxRuntimeSession
 
+    subject = str(facts.path)
+    graph = parse_onnx(read_file(facts.path), subject)
+    emulated = is_half(graph) and not facts.external_files  # ONNX Runtime has no bfloat16 on a CPU
     try:
-        with OnnxRuntimeSession.open(path) as session:
-            return recognise(session, str(path))
+        with OnnxRuntimeSession.open(graph_bytes(emulate(graph)) if emulated else facts.path) as session:
+            return replace(recognise(session, subject), precision=body_precision(graph))
     except (SessionError, InputError):
         return None

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from _networks import float_network, half_network, network, quantized_network
-from yoloship.graph.layer_precision import LayerPrecision, layer_precisions
+from yoloship.graph.layer_precision import LayerPrecision, body_precision, layer_precisions
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,11 @@ from yoloship.graph.layer_precision import LayerPrecision, layer_precisions
 )
 def test_each_weighted_layer_says_what_it_computes_in(model: onnx.ModelProto, precision: str) -> None:
     assert layer_precisions(model) == (LayerPrecision("conv", "Conv", precision),)
+    assert body_precision(model) == {"float8_e4m3fn": "float8"}.get(precision, precision)
+
+
+def test_a_graph_without_weighted_layers_counts_as_float32() -> None:
+    assert body_precision(network([helper.make_node("Relu", ["images"], ["output0"])])) == "float32"
 
 
 def test_a_layer_without_a_name_goes_by_its_output_and_the_rest_is_left_out() -> None:
