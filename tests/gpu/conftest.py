@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from _device_sessions import QUICK, SIDES, require_onnxruntime, small, stand_in_opener
 from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, upload
 from yoloship.cuda.device import Device, probe
 from yoloship.cuda.module import KernelSet
 from yoloship.cuda.stream import Stream
+from yoloship.runtime.onnxruntime_cuda import OnnxRuntimeCudaSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from _device_sessions import Open
     from yoloship.cuda.catalogue import Launchable
+    from yoloship.runtime.device_session import DeviceSession
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -109,3 +113,23 @@ def torch() -> Any:
 @pytest.fixture(scope="session")
 def cupy() -> Any:
     return _imported("cupy")
+
+
+@pytest.fixture(params=["onnxruntime", "stand-in"])
+def open_session(request: pytest.FixtureRequest, device: Device, tmp_path: Path) -> Open:
+    """Opens a model in the way of one runtime; `profiles` count for TensorRT only."""
+    if request.param == "onnxruntime":
+        require_onnxruntime(device)
+        return lambda model, profiles=(), **_: OnnxRuntimeCudaSession.open(model.SerializeToString(), device, QUICK)
+    return stand_in_opener(device, tmp_path)
+
+
+@pytest.fixture
+def open_engine(device: Device, tmp_path: Path) -> Open:
+    return stand_in_opener(device, tmp_path)
+
+
+@pytest.fixture
+def session(open_session: Open) -> Iterator[DeviceSession]:
+    with open_session(small(), [{"images": SIDES}]) as opened:
+        yield opened

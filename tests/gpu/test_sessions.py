@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -13,132 +12,38 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
 
-import _tensorrt_standin as standin
+from _device_sessions import (
+    SIDES,
+    ask,
+    assert_same,
+    expected,
+    is_stand_in,
+    pictures,
+    require_onnxruntime,
+    small,
+)
 from _models import scale_and_shift
-from _networks import float_network
-from _shared import PHOTOS, TRAINED
-from yoloship.checkpoint import read_checkpoint
 from yoloship.cuda.buffers import PinnedBuffer, download, upload
 from yoloship.cuda.graph import Graph
 from yoloship.cuda.stream import Stream
-from yoloship.errors import CudaError, EngineError, InputError, SessionError
-from yoloship.graph import GraphConfig, build_graph, graph_bytes
-from yoloship.pipeline import Detector
-from yoloship.runtime import OnnxRuntimeSession, Session
+from yoloship.errors import CudaError, InputError, SessionError
 from yoloship.runtime.context_cache import ContextCache
 from yoloship.runtime.device_context import StreamContext
 from yoloship.runtime.device_runner import DeviceRunner
 from yoloship.runtime.device_session import DeviceContext, DeviceSession
-from yoloship.runtime.onnxruntime_cuda import PROVIDER, CudaProviderOptions, OnnxRuntimeCudaSession
+from yoloship.runtime.onnxruntime_cuda import CudaProviderOptions, OnnxRuntimeCudaSession
 from yoloship.runtime.scripted_device import ScriptedDeviceSession
-from yoloship.runtime.tensorrt import TensorRTSession
 from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import numpy.typing as npt
-
+    from _device_sessions import Open
     from yoloship.cuda.device import Device
-
-    Array: TypeAlias = npt.NDArray[Any]
-    Open = Callable[..., DeviceSession]
-
-ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT / "runs" / "gpu-data"
-QUICK = CudaProviderOptions(convolution_search="default")
-SIDES = ((1, 3, 16, 16), (1, 3, 32, 48), (8, 3, 64, 64))
-"""A profile for `float_network` with everything dynamic."""
-
-
-def is_stand_in(device: Device) -> bool:
-    return device.name.startswith("stand-in")
-
-
-def small() -> onnx.ModelProto:
-    """A convolution and a ReLU over (batch, 3, h, w)."""
-    model = float_network(batch="batch", side_hw=("h", "w"))
-    shape = model.graph.output[0].type.tensor_type.shape
-    for axis in ("batch", 8, "h", "w"):
-        extent = shape.dim.add()
-        if isinstance(axis, int):
-            extent.dim_value = axis
-        else:
-            extent.dim_param = axis
-    return model
-
-
-@pytest.fixture(params=["onnxruntime", "stand-in"])
-def open_session(request: pytest.FixtureRequest, device: Device, tmp_path: Path) -> Open:
-    """Opens a model in the way of one runtime; `profiles` count for TensorRT only."""
-    if request.param == "onnxruntime":
-        require_onnxruntime(device)
-        return lambda model, profiles=(), **_: OnnxRuntimeCudaSession.open(model.SerializeToString(), device, QUICK)
-    return stand_in_opener(device, tmp_path)
-
-
-@pytest.fixture
-def open_engine(device: Device, tmp_path: Path) -> Open:
-    return stand_in_opener(device, tmp_path)
-
-
-def require_onnxruntime(device: Device) -> None:
-    if is_stand_in(device):
-        pytest.skip("ONNX Runtime's CUDA provider needs a GPU")
-    import onnxruntime
-
-    if PROVIDER not in onnxruntime.get_available_providers():
-        pytest.skip("this ONNX Runtime has no CUDA provider")
-
-
-def stand_in_opener(device: Device, folder: Path) -> Open:
-    if not is_stand_in(device) and importlib.util.find_spec("torch") is None:
-        pytest.skip("the stand-in for TensorRT computes with torch on a GPU, and torch is not installed")
-
-    def opened(model: onnx.ModelProto, profiles: Any = (), **how: Any) -> DeviceSession:
-        path = standin.write_plan(folder / f"{len(list(folder.iterdir()))}.engine", model, profiles, **how)
-        return TensorRTSession.open(path, device, flavour=standin.flavour())
-
-    return opened
-
-
-@pytest.fixture
-def session(open_session: Open) -> Iterator[DeviceSession]:
-    with open_session(small(), [{"images": SIDES}]) as opened:
-        yield opened
-
-
-def pictures(*shape: int) -> Array:
-    return np.random.default_rng().random(shape, dtype=np.float32)
-
-
-def expected(images: Array) -> Array:
-    with OnnxRuntimeSession.open(small().SerializeToString(), intra_op_threads=1) as session:
-        return np.asarray(session.run({"images": images})[0])
-
-
-def ask(context: DeviceContext, images: Array) -> Array:
-    tensor = context.outputs["output0"]
-    answer = np.empty(tensor.shape, tensor.dtype)
-    upload(context.stream, context.inputs["images"].pointer, np.ascontiguousarray(images))
-    context.enqueue()
-    download(context.stream, answer, tensor.pointer)
-    context.stream.sync()
-    return answer
-
-
-def run(session: Session, images: Array) -> tuple[Any, ...]:
-    return session.run({"images": images})
-
-
-def assert_same(found: Array, wanted: Array) -> None:
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_it_has_all_that_the_protocol_names(session: DeviceSession, stream: Stream) -> None:
@@ -403,81 +308,6 @@ def test_the_binding_reads_and_writes_our_buffers(
     assert device.usage() == before
 
 
-# TensorRT's own manners, over its stand-in.
-
-
-def test_the_profile_is_chosen_by_the_shape(open_engine: Open, stream: Stream) -> None:
-    profiles = [
-        {"images": [(1, 3, 16, 16), (1, 3, 32, 32), (1, 3, 64, 64)]},
-        {"images": [(1, 3, 16, 16), (8, 3, 32, 32), (16, 3, 64, 64)]},
-    ]
-    with open_engine(small(), profiles) as session:
-        assert [p[0].maximum for p in session.profiles] == [(1, 3, 64, 64), (16, 3, 64, 64)]
-        for batch in (1, 8, 2, 16, 1):
-            images = pictures(batch, 3, 32, 32)
-            with session.context({"images": images.shape}, stream) as context:
-                assert_same(ask(context, images), expected(images))
-        with pytest.raises(InputError) as caught:
-            session.context({"images": (17, 3, 32, 32)}, stream)
-        assert str(caught.value) == (
-            "images: the shape is outside every optimization profile of the engine: expected (1, 3, 16, 16) to "
-            "(1, 3, 64, 64) or (1, 3, 16, 16) to (16, 3, 64, 64), got (17, 3, 32, 32); build the engine for a wider "
-            "range (yoloship build --batch MIN:OPT:MAX --imgsz MIN:OPT:MAX)"
-        )
-
-
-def test_a_static_engine_has_no_profiles(open_engine: Open, stream: Stream) -> None:
-    model = float_network()
-    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("output0", 1, [1, 8, 32, 32]))
-    with open_engine(model) as session:
-        assert session.profiles == ()
-        images = pictures(1, 3, 32, 32)
-        for _ in range(2):
-            with session.context({"images": images.shape}, stream) as context, Stream(stream.device) as other:
-                assert_same(ask(context, images), expected(images))
-                with session.context({"images": images.shape}, other) as second:
-                    assert_same(ask(second, images), expected(images))
-
-
-def test_a_lost_device_in_mid_stream_is_a_clear_error_and_no_hang(
-    open_engine: Open, stream: Stream, device: Device
-) -> None:
-    before = device.usage()
-    with (  # the first run warms up, the recording fails, and so does the run that looks whether others still work
-        open_engine(small(), [{"images": SIDES}], fails_after=1) as session,
-        pytest.raises(CudaError, match=r"illegal address \(CUDA_ERROR_ILLEGAL_ADDRESS, code 700, in TensorRT"),
-    ):
-        session.context({"images": (1, 3, 32, 32)}, stream)
-    assert device.usage() == before
-    with open_engine(small(), [{"images": SIDES}], fails_after=2) as session:
-        context = session.context({"images": (1, 3, 32, 32)}, stream)
-
-        with pytest.raises(CudaError, match="restart the process"):
-            Graph(stream, context.enqueue)
-        context.close()
-    assert device.usage() == before
-
-
-def test_what_tensorrt_refuses_is_said_with_its_own_reason(open_engine: Open, stream: Stream) -> None:
-    with pytest.raises(EngineError, match=r"TensorRT does not load it: cannot be read \(on purpose\)"):
-        open_engine(small(), [{"images": SIDES}], faults=["deserialize"])
-    with pytest.raises(EngineError, match="its tensor 'images' lies on the host"):
-        open_engine(small(), [{"images": SIDES}], faults=["host"])
-    with pytest.raises(EngineError, match="its tensor 'images' is not row-major"):
-        open_engine(small(), [{"images": SIDES}], faults=["format"])
-    with (
-        open_engine(small(), [{"images": SIDES}], faults=["context"]) as session,
-        pytest.raises(CudaError, match=r"asked for 117.7 MiB \(123456789 bytes\), .* free of"),
-    ):
-        session.context({"images": (1, 3, 32, 32)}, stream)
-
-
-def test_an_engine_of_another_gpu_is_refused_before_it_is_loaded(device: Device, tmp_path: Path) -> None:
-    path = standin.write_plan(tmp_path / "a.engine", small(), [{"images": SIDES}], compute_capability="sm52")
-    with pytest.raises(EngineError, match="was built for another GPU: expected sm52, got"):
-        TensorRTSession.open(path, device, flavour=standin.flavour())
-
-
 def test_a_device_that_is_lost_for_real_is_a_clear_error_and_no_hang(device: Device, tmp_path: Path) -> None:
     require_onnxruntime(device)
     path = tmp_path / "model.onnx"
@@ -507,82 +337,3 @@ os._exit(0)
     )
     assert re.match(r"7\d\d ", done.stdout), done.stdout + done.stderr
     assert "restart the process" in done.stdout
-
-
-# A trained model.
-
-
-def data(name: str, folder: Path) -> Path:
-    for path in (DATA / name, folder / name):
-        if path.exists():
-            return path
-    pytest.skip(f"neither runs/gpu-data nor ../shared has {name}")
-
-
-def trained(config: GraphConfig) -> onnx.ModelProto:
-    return build_graph(read_checkpoint(data("coco-yolov5n.pt", TRAINED)), config)
-
-
-TRAINED_SIDES = [{"images": [(1, 3, 64, 64), (1, 3, 640, 640), (8, 3, 640, 640)]}]
-
-
-def test_a_trained_network_gives_the_numbers_of_the_cpu(open_session: Open, device: Device) -> None:
-    model = trained(GraphConfig(input_hw=None, batch=None, output_form="heads"))
-    with (
-        OnnxRuntimeSession.open(graph_bytes(model)) as reference,
-        DeviceRunner(open_session(model, TRAINED_SIDES)) as runner,
-    ):
-        for shape in ((1, 3, 320, 256), (2, 3, 160, 192)):
-            images = pictures(*shape)
-            found, wanted = run(runner, images), run(reference, images)
-            for a, b in zip(found, wanted, strict=True):
-                np.testing.assert_allclose(a, b, rtol=2e-3, atol=5e-3)
-
-
-@pytest.mark.parametrize("output_form", ["raw", "compact"])
-def test_graphs_that_decode_give_the_numbers_of_the_cpu(open_session: Open, output_form: Any) -> None:
-    model = trained(GraphConfig(input_hw=(128, 160), output_form=output_form))
-    with OnnxRuntimeSession.open(graph_bytes(model)) as reference, DeviceRunner(open_session(model)) as runner:
-        images = pictures(1, 3, 128, 160)
-        found, wanted = run(runner, images), run(reference, images)
-        np.testing.assert_allclose(found[0][..., :4], wanted[0][..., :4], rtol=1e-3, atol=0.05)  # boxes, in pixels
-        if output_form == "raw":
-            np.testing.assert_allclose(found[0][..., 4:], wanted[0][..., 4:], atol=1e-3)
-        else:
-            np.testing.assert_allclose(found[1], wanted[1], atol=1e-3)
-            assert (found[2] == wanted[2]).mean() > 0.9  # of rubbish, the best class is a near thing
-
-
-def test_detections_on_photos_are_those_of_the_cpu(open_session: Open, device: Device) -> None:
-    photos = [data(name, PHOTOS) for name in ("bus.jpg", "zidane.jpg")]
-    if is_stand_in(device):
-        photos = photos[:1]  # the CPU runs it twice
-    from yoloship.images import read_image
-
-    model = trained(GraphConfig(output_form="heads"))
-    runner = DeviceRunner(open_session(model, info=None))
-    if not runner.metadata:  # an engine without a record
-        from yoloship.graph import model_info
-
-        runner.close()
-        config = GraphConfig(output_form="heads")
-        info = model_info(read_checkpoint(data("coco-yolov5n.pt", TRAINED)), config)
-        runner = DeviceRunner(open_session(model, info=info))
-    with Detector(OnnxRuntimeSession.open(graph_bytes(model))) as cpu, Detector(runner) as gpu:
-        for photo in photos:
-            image = read_image(photo)
-            wanted, found = cpu(image), gpu(image)
-            assert len(wanted) == len(found) > 0
-            np.testing.assert_array_equal(found.class_ids, wanted.class_ids)
-            np.testing.assert_allclose(found.boxes_xyxy, wanted.boxes_xyxy, atol=0.5)
-            np.testing.assert_allclose(found.scores, wanted.scores, atol=2e-3)
-
-
-def test_half_precision_stays_near_the_cpu(open_session: Open) -> None:
-    model = trained(GraphConfig(input_hw=(128, 128), precision="float16"))
-    plain = trained(GraphConfig(input_hw=(128, 128)))
-    with OnnxRuntimeSession.open(graph_bytes(plain)) as reference, DeviceRunner(open_session(model)) as runner:
-        images = pictures(1, 3, 128, 128)
-        (found,), (wanted,) = run(runner, images), run(reference, images)
-        assert float(np.abs(found[..., 4:] - wanted[..., 4:]).max()) < 0.05
-        assert float(np.abs(found[..., :4] - wanted[..., :4]).max()) < 8

@@ -6,10 +6,9 @@ by runs of other shapes. So every context has a session of ONNX Runtime to itsel
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import io
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -25,7 +24,7 @@ from yoloship.runtime.onnxruntime_faults import device_fault, not_installed, pro
 from yoloship.runtime.onnxruntime_model import failures, load_error, open_source, plain_text, tensor_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -319,7 +318,8 @@ def _attempt(make: Callable[[], Any], device: Device, subject: str) -> Any | Non
     """A session that has the provider, or None where its libraries are not found."""
     known = failures()
     try:
-        session = make()
+        with _quiet():
+            session = make()
     except known as error:
         fault = device_fault(plain_text(str(error)), device, subject)
         raise fault or load_error(str(error), subject) from error
@@ -328,7 +328,22 @@ def _attempt(make: Callable[[], Any], device: Device, subject: str) -> Any | Non
     return session if PROVIDER in session.get_providers() else None
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the runtime says about its providers off the terminal: it comes as an exception, or means nothing.
+
+    It goes through the logger of the process, not of the session, and cannot be asked for its level: 2 is its own.
+    """
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)
+
+
 def _preload(onnxruntime: Any) -> None:
     """It prints what it does not find."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(OSError, RuntimeError):
+    with redirect_stdout(io.StringIO()), suppress(OSError, RuntimeError):
         onnxruntime.preload_dlls()

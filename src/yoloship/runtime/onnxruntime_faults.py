@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from yoloship.cuda._driver import failure
@@ -51,10 +53,29 @@ def not_installed(version: str | None = None) -> DependencyError:
 def provider_missing(onnxruntime: Any, device: Device) -> DependencyError:
     """The error for a provider that is built in, but cannot be loaded: ONNX Runtime would run on the CPU in silence."""
     built_for = getattr(onnxruntime, "cuda_version", "") or "its version"
+    missing = _missing_libraries(built_for)
     return DependencyError(
         "cannot load its CUDA provider, and would run on the CPU instead",
         subject=f"onnxruntime {onnxruntime.__version__}",
         expected=f"the libraries of CUDA {built_for} and cuDNN 9",
-        got=f"a driver for CUDA {'.'.join(map(str, device.driver_version))}",
+        got=", ".join(f"no {name}" for name in missing)
+        or f"a driver for CUDA {'.'.join(map(str, device.driver_version))}",
         hint="pip install 'onnxruntime-gpu[cuda,cudnn]', or put the libraries on LD_LIBRARY_PATH",
     )
+
+
+def _missing_libraries(cuda_version: str) -> list[str]:
+    """Those that the provider is linked with and the loader does not find; ONNX Runtime names them in its log only."""
+    major = cuda_version.split(".", maxsplit=1)[0]
+    if not sys.platform.startswith("linux") or not major.isdecimal():
+        return []
+    names = [f"{name}.so.{major}" for name in ("libcudart", "libcublas", "libcublasLt")]
+    return [name for name in (*names, "libcudnn.so.9") if not _loads(name)]
+
+
+def _loads(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True

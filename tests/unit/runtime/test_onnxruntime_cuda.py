@@ -50,6 +50,9 @@ class FakeRuntime:
     def get_available_providers(self) -> list[str]:
         return [PROVIDER, "CPUExecutionProvider"]
 
+    def set_default_logger_severity(self, severity: int) -> None:
+        self.severity = severity
+
     def SessionOptions(self) -> Any:
         return SimpleNamespace()
 
@@ -100,11 +103,14 @@ def test_a_silent_fall_to_the_cpu_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runtime = use(monkeypatch, FakeRuntime(loads_after=None))
+    monkeypatch.setattr("yoloship.runtime.onnxruntime_faults._loads", lambda name: "cublas" not in name)
     with pytest.raises(DependencyError) as caught:
         OnnxRuntimeCudaSession.open(MODEL, DEVICE)
     assert "cannot load its CUDA provider, and would run on the CPU instead" in str(caught.value)
-    assert "expected the libraries of CUDA 13.0 and cuDNN 9, got a driver for CUDA 13.0" in str(caught.value)
-    assert runtime.preloads == 1
+    assert "expected the libraries of CUDA 13.0 and cuDNN 9, got no libcublas.so.13, no libcublasLt.so.13" in str(
+        caught.value
+    )
+    assert (runtime.preloads, runtime.severity) == (1, 2)
     assert capsys.readouterr().out == ""
 
 

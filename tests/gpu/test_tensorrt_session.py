@@ -1,0 +1,100 @@
+"""TensorRT's own manners, over its stand-in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+import pytest
+
+import _tensorrt_standin as standin
+from _device_sessions import (
+    SIDES,
+    ask,
+    assert_same,
+    expected,
+    pictures,
+    small,
+)
+from _networks import float_network
+from yoloship.cuda.graph import Graph
+from yoloship.cuda.stream import Stream
+from yoloship.errors import CudaError, EngineError, InputError
+from yoloship.runtime.tensorrt import TensorRTSession
+
+if TYPE_CHECKING:
+    from _device_sessions import Open
+    from yoloship.cuda.device import Device
+
+
+def test_the_profile_is_chosen_by_the_shape(open_engine: Open, stream: Stream) -> None:
+    profiles = [
+        {"images": [(1, 3, 16, 16), (1, 3, 32, 32), (1, 3, 64, 64)]},
+        {"images": [(1, 3, 16, 16), (8, 3, 32, 32), (16, 3, 64, 64)]},
+    ]
+    with open_engine(small(), profiles) as session:
+        assert [p[0].maximum for p in session.profiles] == [(1, 3, 64, 64), (16, 3, 64, 64)]
+        for batch in (1, 8, 2, 16, 1):
+            images = pictures(batch, 3, 32, 32)
+            with session.context({"images": images.shape}, stream) as context:
+                assert_same(ask(context, images), expected(images))
+        with pytest.raises(InputError) as caught:
+            session.context({"images": (17, 3, 32, 32)}, stream)
+        assert str(caught.value) == (
+            "images: the shape is outside every optimization profile of the engine: expected (1, 3, 16, 16) to "
+            "(1, 3, 64, 64) or (1, 3, 16, 16) to (16, 3, 64, 64), got (17, 3, 32, 32); build the engine for a wider "
+            "range (yoloship build --batch MIN:OPT:MAX --imgsz MIN:OPT:MAX)"
+        )
+
+
+def test_a_static_engine_has_no_profiles(open_engine: Open, stream: Stream) -> None:
+    model = float_network()
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("output0", 1, [1, 8, 32, 32]))
+    with open_engine(model) as session:
+        assert session.profiles == ()
+        images = pictures(1, 3, 32, 32)
+        for _ in range(2):
+            with session.context({"images": images.shape}, stream) as context, Stream(stream.device) as other:
+                assert_same(ask(context, images), expected(images))
+                with session.context({"images": images.shape}, other) as second:
+                    assert_same(ask(second, images), expected(images))
+
+
+def test_a_lost_device_in_mid_stream_is_a_clear_error_and_no_hang(
+    open_engine: Open, stream: Stream, device: Device
+) -> None:
+    before = device.usage()
+    with (  # the first run warms up, the recording fails, and so does the run that looks whether others still work
+        open_engine(small(), [{"images": SIDES}], fails_after=1) as session,
+        pytest.raises(CudaError, match=r"illegal address \(CUDA_ERROR_ILLEGAL_ADDRESS, code 700, in TensorRT"),
+    ):
+        session.context({"images": (1, 3, 32, 32)}, stream)
+    assert device.usage() == before
+    with open_engine(small(), [{"images": SIDES}], fails_after=2) as session:
+        context = session.context({"images": (1, 3, 32, 32)}, stream)
+
+        with pytest.raises(CudaError, match="restart the process"):
+            Graph(stream, context.enqueue)
+        context.close()
+    assert device.usage() == before
+
+
+def test_what_tensorrt_refuses_is_said_with_its_own_reason(open_engine: Open, stream: Stream) -> None:
+    with pytest.raises(EngineError, match=r"TensorRT does not load it: cannot be read \(on purpose\)"):
+        open_engine(small(), [{"images": SIDES}], faults=["deserialize"])
+    with pytest.raises(EngineError, match="its tensor 'images' lies on the host"):
+        open_engine(small(), [{"images": SIDES}], faults=["host"])
+    with pytest.raises(EngineError, match="its tensor 'images' is not row-major"):
+        open_engine(small(), [{"images": SIDES}], faults=["format"])
+    with (
+        open_engine(small(), [{"images": SIDES}], faults=["context"]) as session,
+        pytest.raises(CudaError, match=r"asked for 117.7 MiB \(123456789 bytes\), .* free of"),
+    ):
+        session.context({"images": (1, 3, 32, 32)}, stream)
+
+
+def test_an_engine_of_another_gpu_is_refused_before_it_is_loaded(device: Device, tmp_path: Path) -> None:
+    path = standin.write_plan(tmp_path / "a.engine", small(), [{"images": SIDES}], compute_capability="sm52")
+    with pytest.raises(EngineError, match="was built for another GPU: expected sm52, got"):
+        TensorRTSession.open(path, device, flavour=standin.flavour())
