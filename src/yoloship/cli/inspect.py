@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,10 +17,17 @@ if TYPE_CHECKING:
 
     from yoloship.engine import EngineFacts
 
-EXAMPLES = ("yoloship inspect best.engine", "yoloship inspect best.onnx --json", "yoloship inspect best.pt")
+EXAMPLES = (
+    "yoloship inspect best.engine",
+    "yoloship inspect best.onnx --json",
+    "yoloship inspect best.onnx --netron",
+    "yoloship inspect best.pt",
+)
 
 CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
 MAX_LAYER_ROWS = 400
+FIGURES = frozenset({"figures_hw", "gflops", "activation_bytes_at_once", "activations_of_unknown_size"})
+KINDS = MappingProxyType({"engine": "an engine", "checkpoint": "a checkpoint; export it first"})
 
 
 def inspect(
@@ -27,13 +35,24 @@ def inspect(
         str, typer.Argument(metavar="FILE", help="An engine, an ONNX file, a checkpoint, or a release name.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    netron: Annotated[
+        bool, typer.Option("--netron", help="Also open the graph of an ONNX file in Netron, until Ctrl-C.")
+    ] = False,
 ) -> None:
-    """Show what a file is. Engines: sidecar, header, tensors, profiles, and layers where a GPU lets them be loaded."""
+    """Show what a file is. Engines: sidecar, header, tensors, profiles, and layers where a GPU lets them be loaded.
+
+    ONNX: operators, what each layer computes in, and for one picture the arithmetic and an estimate of the memory that
+    activations take at once.
+    """
+    from yoloship.cli.viewer import require_netron, view
     from yoloship.pipeline.releases import resolve
     from yoloship.sinks import facts_table
 
     path = resolve(file)
     kind = _kind(path)
+    if netron and kind != "onnx":
+        raise typer.BadParameter(f"--netron is for ONNX files, and {path} is {KINDS[kind]}")
+    viewer = require_netron() if netron else None
     if kind == "engine":
         from yoloship.engine import inspect_engine
 
@@ -41,7 +60,9 @@ def inspect(
         data, rows = facts.to_dict(), list(_engine_rows(facts))
     else:
         data = _onnx(path) if kind == "onnx" else _checkpoint(path)
-        shown = {name: value for name, value in data.items() if name not in {"layers", "model"} and value}
+        shown = {name: value for name, value in data.items() if name not in {"layers", "model", *FIGURES} and value}
+        if kind == "onnx":
+            shown |= _figures(data)
         if data.get("model"):  # says all that the field's own keys say
             shown.pop("metadata", None)
         rows = [*((name, _line(value)) for name, value in shown.items()), *_record_rows(data.get("model"))]
@@ -49,6 +70,8 @@ def inspect(
         typer.echo(json.dumps(data, indent=2))
     else:
         typer.echo(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), nl=False)
+    if viewer is not None:
+        view(viewer, path)
 
 
 def _kind(path: Path) -> str:
@@ -126,10 +149,26 @@ def _onnx(path: Path) -> dict[str, Any]:
         "stored elements by type": dict(facts.parameters),
         "weighted layers": dict(Counter(f"{layer.operator} in {layer.precision}" for layer in layers)),
         "layers": [asdict(layer) for layer in layers],
+        "figures_hw": summary.flops_hw,
         "gflops": None if summary.flops is None else round(summary.flops / 1e9, 3),
+        "activation_bytes_at_once": summary.activations.peak_bytes if summary.activations else None,
+        "activations_of_unknown_size": summary.activations.unsized if summary.activations else None,
         "files beside it": [str(file) for file in facts.external_files],
         "metadata": {key: value for key, value in facts.metadata.items() if not key.startswith("yoloship.")},
         "model": json.loads(facts.info.to_json()) if facts.info else None,
+    }
+
+
+def _figures(data: dict[str, Any]) -> dict[str, str]:
+    """Of one picture, in words; what is not known is left out."""
+    if data["figures_hw"] is None:
+        return {}
+    unsized = data["activations_of_unknown_size"]
+    beside = f", and {unsized} values whose size is not known" if unsized else ""
+    return {
+        "one picture": "×".join(map(str, data["figures_hw"])),
+        "arithmetic": f"{data['gflops']:.3g} GFLOPs",
+        "activations": f"about {data['activation_bytes_at_once'] / 1e6:.1f} MB at once, estimated{beside}",
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +19,17 @@ from yoloship.graph.file import (
     tensor_spec,
 )
 from yoloship.graph.flops import COUNTED, node_flops
+from yoloship.graph.memory import Activations, peak_activations
+from yoloship.graph.shapes import infer_values, one_picture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import onnx
 
+    from yoloship.graph.shapes import Value
     from yoloship.model import ModelInfo
     from yoloship.tensors import TensorSpec
-
-MAX_INFERRED_BYTES = 1 << 26
-"""Of a graph without its weights, above which shapes are not inferred."""
-_SMALL = 1024
-"""Elements up to which an initializer may be a shape that inference needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +46,7 @@ class GraphSummary:
         parameter_count: Elements of its weights.
         flops: Operations for one picture, multiply-add as two; None where shapes are not known.
         flops_hw: (height, width) that `flops` holds for.
+        activations: What they take while one picture of that size runs; None where shapes are not known.
         metadata: As embedded.
         info: Our own record, None in a file that is not ours.
     """
@@ -62,6 +60,7 @@ class GraphSummary:
     parameter_count: int
     flops: int | None
     flops_hw: tuple[int, int] | None
+    activations: Activations | None
     metadata: Mapping[str, str]
     info: ModelInfo | None
 
@@ -91,7 +90,9 @@ def describe_onnx(source: Path | str | bytes, *, dynamic_hw: tuple[int, int] = (
     weights = {tensor.name for tensor in graph.initializer}
     inputs = tuple(tensor_spec(value, subject) for value in graph.input if value.name not in weights)
     counts = {tensor.name: element_count(tensor, subject) for tensor in graph.initializer}
-    flops, flops_hw = _flops(model, inputs, dynamic_hw)
+    input_hw, fixed = one_picture(inputs, dynamic_hw)
+    values = infer_values(model, inputs[0].name, fixed) if input_hw is not None else None
+    flops = _flops(model, values) if values is not None else None
     return GraphSummary(
         inputs=inputs,
         outputs=tuple(tensor_spec(value, subject) for value in graph.output),
@@ -101,7 +102,8 @@ def describe_onnx(source: Path | str | bytes, *, dynamic_hw: tuple[int, int] = (
         operators=MappingProxyType(dict(Counter(node.op_type for node in graph.node).most_common())),
         parameter_count=sum(counts.get(name, 0) for name in _weights(graph)),
         flops=flops,
-        flops_hw=flops_hw,
+        flops_hw=input_hw if flops is not None else None,
+        activations=peak_activations(model, values) if values is not None and flops is not None else None,
         metadata=MappingProxyType(metadata),
         info=read_model_info(metadata, subject),
     )
@@ -111,76 +113,16 @@ def _weights(graph: onnx.GraphProto) -> set[str]:
     return {name for node in graph.node if node.op_type in _WEIGHTED for name in node.input}
 
 
-def _flops(
-    model: onnx.ModelProto, inputs: tuple[TensorSpec, ...], dynamic_hw: tuple[int, int]
-) -> tuple[int | None, tuple[int, int] | None]:
-    """Operations, and the size they hold for."""
-    if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        return None, None
-    shape = inputs[0].shape
-    if shape[1] == 3:
-        height, width = 2, 3
-    elif shape[3] == 3:
-        height, width = 1, 2
-    else:
-        return None, None
-    fixed = [extent if isinstance(extent, int) else 0 for extent in shape]
-    fixed[0] = 1
-    for axis, extent in zip((height, width), dynamic_hw, strict=True):
-        fixed[axis] = fixed[axis] or extent
-    hw = fixed[height], fixed[width]
-    shapes = _infer(model, inputs[0].name, fixed)
-    if shapes is None:
-        return None, None
+def _flops(model: onnx.ModelProto, values: Mapping[str, Value]) -> int | None:
     total = 0
     for node in model.graph.node:
         if node.op_type in COUNTED and node.domain in {"", "ai.onnx"} and node.output:
-            needed = [shapes.get(name) for name in (*node.input[:2], node.output[0])]
-            known = [one for one in needed if one is not None]
+            needed = [values.get(name) for name in (*node.input[:2], node.output[0])]
+            known = [one.shape for one in needed if one is not None]
             if len(known) != 3:
-                return None, None
+                return None
             total += node_flops(node.op_type, known[:2], known[2])
-    return total, hw
-
-
-def _infer(model: onnx.ModelProto, name: str, shape: list[int]) -> dict[str, tuple[int, ...]] | None:
-    """Shapes of all values with the input fixed, None where inference fails. Weights are replaced by their shapes."""
-    from onnx import ModelProto, helper, shape_inference
-
-    light = ModelProto()
-    light.ir_version = max(4, model.ir_version)
-    light.opset_import.extend(model.opset_import)
-    light.graph.name = "shapes"
-    light.graph.node.extend(model.graph.node)
-    light.graph.output.extend(
-        helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, None)
-        for value in model.graph.output
-    )
-    weights = {tensor.name for tensor in model.graph.initializer}
-    for value in model.graph.input:
-        if value.name == name:
-            light.graph.input.append(helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, shape))
-        elif value.name not in weights:
-            return None
-    shapes: dict[str, tuple[int, ...]] = {}
-    for tensor in model.graph.initializer:
-        shapes[tensor.name] = tuple(tensor.dims)
-        if math.prod(tensor.dims) <= _SMALL and not tensor.external_data:
-            light.graph.initializer.append(tensor)
-        else:
-            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    if light.ByteSize() > MAX_INFERRED_BYTES:
-        return None
-    try:
-        inferred = shape_inference.infer_shapes(light, data_prop=True)
-    except (shape_inference.InferenceError, RuntimeError, ValueError):  # a file that contradicts itself has no figure
-        return None
-    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
-        tensor_type = value.type.tensor_type
-        axes = tensor_type.shape.dim
-        if tensor_type.HasField("shape") and all(axis.HasField("dim_value") and axis.dim_value >= 0 for axis in axes):
-            shapes.setdefault(value.name, tuple(int(axis.dim_value) for axis in axes))
-    return shapes
+    return total
 
 
 _WEIGHTED = COUNTED | {"BatchNormalization", "DequantizeLinear", "PRelu"}
