@@ -289,6 +289,7 @@ def write_plan(
     compute_capability: str | None = None,
     faults: Sequence[str] = (),
     fails_after: int | None = None,
+    config: BuildConfig | None = None,
 ) -> Path:
     """Not TensorRT's: an engine file with its sidecar, as `yoloship build` writes them."""
 
@@ -313,7 +314,7 @@ def write_plan(
         ),
         dtypes=frozenset({"float32"}),
         onnx_sha256="0" * 64,
-        config=BuildConfig(),
+        config=config or BuildConfig(),
         warnings=(),
         elapsed_s=0.0,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,9 @@ from _device_sessions import (
 from _networks import float_network
 from yoloship.cuda.graph import Graph
 from yoloship.cuda.stream import Stream
+from yoloship.engine import BuildConfig
 from yoloship.errors import CudaError, EngineError, InputError
+from yoloship.model import METADATA_KEY, ModelInfo
 from yoloship.runtime.tensorrt import TensorRTSession
 
 if TYPE_CHECKING:
@@ -98,3 +102,40 @@ def test_an_engine_of_another_gpu_is_refused_before_it_is_loaded(device: Device,
     path = standin.write_plan(tmp_path / "a.engine", small(), [{"images": SIDES}], compute_capability="sm52")
     with pytest.raises(EngineError, match="was built for another GPU: expected sm52, got"):
         TensorRTSession.open(path, device, flavour=standin.flavour())
+
+
+def test_a_stale_or_foreign_engine_is_refused_before_it_is_loaded(device: Device, tmp_path: Path) -> None:
+    path = standin.write_plan(tmp_path / "a.engine", small(), [{"images": SIDES}], faults=["deserialize"])
+    newer = replace(standin.flavour(), version="10.1.0")
+    with pytest.raises(
+        EngineError, match=r"another version of TensorRT: expected .* 10.0.0\+standin, got"
+    ):
+        TensorRTSession.open(path, device, flavour=newer)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(EngineError, match="and its sidecar do not belong together"):
+        TensorRTSession.open(path, device, flavour=standin.flavour())
+
+
+def test_code_for_the_host_is_run_only_when_that_is_asked_for(device: Device, tmp_path: Path) -> None:
+    config = BuildConfig(version_compatible=True)
+    path = standin.write_plan(tmp_path / "a.engine", small(), [{"images": SIDES}], config=config)
+    with pytest.raises(
+        EngineError, match="is version compatible, so it holds code for the host; if you"
+    ):
+        TensorRTSession.open(path, device, flavour=standin.flavour())
+    TensorRTSession.open(path, device, flavour=standin.flavour(), allow_host_code=True).close()
+    TensorRTSession.open(path, device, flavour=replace(standin.flavour(), name="lean")).close()
+
+
+def test_an_engine_with_metadata_in_front_says_what_it_is(device: Device, stream: Stream, tmp_path: Path) -> None:
+    about = json.dumps({"names": {"0": "person"}, "stride": 32, "batch": 1, "imgsz": [32, 32]}).encode()
+    path = tmp_path / "prefixed.engine"
+    plan = standin.plan(small(), [{"images": SIDES}])
+    path.write_bytes(b"".join([len(about).to_bytes(4, "little"), about, plan]))
+    with TensorRTSession.open(path, device, flavour=standin.flavour()) as session:
+        info = ModelInfo.from_json(session.metadata[METADATA_KEY])
+        assert info.class_names == ("person",)
+        assert session.inputs[0].shape == ("images.0", 3, "images.2", "images.3")  # nobody wrote down their names
+        images = pictures(2, 3, 32, 48)
+        with session.context({"images": images.shape}, stream) as context:
+            assert_same(ask(context, images), expected(images))
