@@ -107,9 +107,7 @@ def test_an_engine_of_another_gpu_is_refused_before_it_is_loaded(device: Device,
 def test_a_stale_or_foreign_engine_is_refused_before_it_is_loaded(device: Device, tmp_path: Path) -> None:
     path = standin.write_plan(tmp_path / "a.engine", small(), [{"images": SIDES}], faults=["deserialize"])
     newer = replace(standin.flavour(), version="10.1.0")
-    with pytest.raises(
-        EngineError, match=r"another version of TensorRT: expected .* 10.0.0\+standin, got"
-    ):
+    with pytest.raises(EngineError, match=r"another version of TensorRT: expected .* 10.0.0\+standin, got"):
         TensorRTSession.open(path, device, flavour=newer)
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(EngineError, match="and its sidecar do not belong together"):
@@ -119,9 +117,7 @@ def test_a_stale_or_foreign_engine_is_refused_before_it_is_loaded(device: Device
 def test_code_for_the_host_is_run_only_when_that_is_asked_for(device: Device, tmp_path: Path) -> None:
     config = BuildConfig(version_compatible=True)
     path = standin.write_plan(tmp_path / "a.engine", small(), [{"images": SIDES}], config=config)
-    with pytest.raises(
-        EngineError, match="is version compatible, so it holds code for the host; if you"
-    ):
+    with pytest.raises(EngineError, match="is version compatible, so it holds code for the host; if you"):
         TensorRTSession.open(path, device, flavour=standin.flavour())
     TensorRTSession.open(path, device, flavour=standin.flavour(), allow_host_code=True).close()
     TensorRTSession.open(path, device, flavour=replace(standin.flavour(), name="lean")).close()
