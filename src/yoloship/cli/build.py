@@ -115,7 +115,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")] = False,
 ) -> None:
     """Build a TensorRT engine that knows what it is: a plain plan, and beside it FILE.json."""
-    from yoloship.engine import BuildConfig, open_flavour, parse_target, sidecar_path, write_engine
+    from yoloship.engine import BuildConfig, open_flavour, parse_target, runs_on, sidecar_path, write_engine
     from yoloship.pipeline.building import build_prepared, build_source, is_checkpoint
     from yoloship.pipeline.releases import resolve
     from yoloship.sinks import plan_file
@@ -157,7 +157,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     def refine(whole: Model) -> Model:
         nonlocal outcome
         lower, words = lowered(whole, wanted, quantizing)
-        outcome = f", {words}"
+        outcome = words
         return lower
 
     with build_source(source_path, graph, refine=refine if wanted is not Precision.float32 else None) as source:
@@ -171,10 +171,13 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.echo(f"TensorRT warns: {text}", err=True)
     if info is None:
         typer.echo("its form is none that detect knows; other TensorRT programs can run it", err=True)
-    where = ", ".join(config.targets) or record.compute_capability or "portable"
     computes = info.precision if info else "/".join(record.dtypes)
     size = f"{len(built.plan) / 1e6:.1f} MB"
-    typer.echo(f"{path}: {size}, {computes}, {where}, built by {chosen.title} in {built.elapsed_s:.1f} s{outcome}")
+    about = outcome.removeprefix(wanted.value).lstrip(",; ")  # the precision stands there already
+    typer.echo(
+        f"{path}: {size}, {computes}, {runs_on(record)}, built by {chosen.title} in {built.elapsed_s:.1f} s"
+        + (f"; {about}" if about else "")
+    )
 
 
 def _batch(text: str | None) -> Range | None:

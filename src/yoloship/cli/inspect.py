@@ -93,6 +93,8 @@ def _kind(path: Path) -> str:
 
 
 def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:
+    from yoloship.engine import runs_on
+
     file, record = facts.file, facts.file.record
     yield "file", f"{file.path} (plan of {len(file.plan) / 1e6:.1f} MB)"
     yield "kind", "TensorRT engine" + (", with a JSON prefix that plain TensorRT refuses" if file.has_prefix else "")
@@ -102,7 +104,7 @@ def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:
     else:
         yield "built by", f"{record.flavour} {record.version}, {record.producer}"
         yield "built from", f"{record.source_name}, ONNX with SHA-256 {record.onnx_sha256}"
-        yield "runs on", ", ".join(record.config.targets) or record.compute_capability or "portable"
+        yield "runs on", runs_on(record)
         yield "types inside", ", ".join(record.dtypes)
         for profile in record.profiles:
             yield "profile", f"{profile.name} {profile.minimum} … {profile.optimum} … {profile.maximum}"

@@ -7,7 +7,7 @@ from yoloship.engine.cache import EngineKey, cached_engine
 from yoloship.engine.config import BuildConfig, InputProfile, Range, Target, parse_target
 from yoloship.engine.device import Device, find_device, find_devices
 from yoloship.engine.file import EngineFile, open_engine_file, read_engine, sidecar_path, write_engine
-from yoloship.engine.fit import Here, look_around, rebuild_command
+from yoloship.engine.fit import Here, look_around, rebuild_command, runs_on
 from yoloship.engine.flavours import Flavour, FlavourName, installed_flavours, open_flavour
 from yoloship.engine.inspect import EngineFacts, inspect_engine
 from yoloship.engine.progress import BuildProgress, BuildStep
@@ -41,6 +41,7 @@ __all__ = [
     "parse_target",
     "read_engine",
     "rebuild_command",
+    "runs_on",
     "sidecar_path",
     "write_engine",
 ]

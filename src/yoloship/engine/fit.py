@@ -94,6 +94,18 @@ def check_fit(
     return flavour
 
 
+def runs_on(record: EngineRecord) -> str:
+    """Which GPUs an engine is for, in a few words."""
+    config = record.config
+    if record.flavour != "rtx":
+        return "sm80 or newer" if config.hardware_compatibility == "ampere_plus" else record.compute_capability or "?"
+    if config.targets == ("current",):
+        return record.compute_capability or "?"
+    if config.targets not in {(), ("portable",)}:
+        return ", ".join(config.targets)
+    return "portable, from sm89 on" if "float8_e4m3fn" in record.dtypes else "portable"
+
+
 def rebuild_command(record: EngineRecord, engine_name: str) -> str:
     """The command that builds the engine of this record again, with what is installed now."""
     config = record.config

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from _engine_records import ADA, HERE, MODEL, VERSION, plan_bytes, record_of
-from yoloship.engine import BuildConfig, Device, Here, Range, rebuild_command
+from yoloship.engine import BuildConfig, Device, Here, Range, rebuild_command, runs_on
 from yoloship.engine.fit import check_fit
 from yoloship.engine.plan import PlanHeader
 from yoloship.errors import EngineError
@@ -150,3 +150,26 @@ def test_the_command_that_rebuilds_names_a_precision_that_was_made_on_the_way() 
     assert rebuild_command(record_of(PLAN, model=half, refined=True), "best.engine") == f"{plain} --precision float16"
     quantized = rebuild_command(record_of(PLAN, model=eighth, refined=True), "best.engine")
     assert quantized == f"{plain} --precision int8 --calibrate DIR"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "portable"),
+        ({"compute_capability": "sm89"}, "portable"),  # where it was built is not where it is bound to
+        ({"dtypes": ("float32", "float8_e4m3fn")}, "portable, from sm89 on"),
+        ({"config": BuildConfig(targets=("sm89", "sm120"))}, "sm89, sm120"),
+        ({"config": BuildConfig(targets=("current",)), "compute_capability": "sm120"}, "sm120"),
+        ({"flavour": "tensorrt", "compute_capability": "sm90"}, "sm90"),
+        (
+            {
+                "flavour": "tensorrt",
+                "compute_capability": "sm90",
+                "config": BuildConfig(hardware_compatibility="ampere_plus"),
+            },
+            "sm80 or newer",
+        ),
+    ],
+)
+def test_which_gpus_an_engine_is_for_is_said_in_a_few_words(changes: dict[str, Any], words: str) -> None:
+    assert runs_on(record_of(plan_bytes(), **changes)) == words
