@@ -165,6 +165,7 @@ def agreement(run: Run, detector: CudaDetector) -> dict[str, Any]:
         for name, photo in run.photos.items():
             wanted, found = cpu(photo), detector(photo)
             report[name] = match(wanted, found)
+    print(f"  {report}", flush=True)
     report["passed"] = all(
         row["unmatched"] == 0 and row["worst_iou"] >= least for row in report.values() if isinstance(row, dict)
     )

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "export": "Turn a checkpoint into an ONNX file.",
         "build": "Build a TensorRT engine.",
         "verify": "Compare two artefacts of one model.",
+        "bench": "Measure how fast models are here.",
         "info": "Show what a file holds.",
         "inspect": "Show what an engine or a model is.",
         "doctor": "Try what works on this machine.",

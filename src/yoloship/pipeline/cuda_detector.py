@@ -177,6 +177,11 @@ class CudaDetector:
         return self._session
 
     @property
+    def max_batch(self) -> int:
+        """Pictures of the largest run."""
+        return self._largest
+
+    @property
     def tuning(self) -> CudaTuning:
         """How the device is shared out."""
         return self._tuning

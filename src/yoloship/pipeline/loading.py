@@ -15,7 +15,7 @@ from yoloship.pipeline.gpu_loading import is_engine, load_on_gpu
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from yoloship.pipeline.cuda_detector import CudaDetector
+    from yoloship.pipeline.cuda_detector import CudaDetector, CudaTuning
     from yoloship.pipeline.options import DetectOptions
 
 TunedFor: TypeAlias = Literal["latency", "throughput"]
@@ -50,10 +50,11 @@ def load(
     device: str | None = None,
     options: DetectOptions | None = None,
     tuned_for: TunedFor = "latency",
+    cuda_tuning: CudaTuning | None = None,
 ) -> Detector | CudaDetector: ...
 
 
-def load(
+def load(  # noqa: PLR0913 - all but the model have defaults
     model: str | Path | bytes,
     *,
     imgsz: int | tuple[int, int] | None = None,
@@ -61,6 +62,7 @@ def load(
     device: str | None = None,
     options: DetectOptions | None = None,
     tuned_for: TunedFor = "latency",
+    cuda_tuning: CudaTuning | None = None,
 ) -> Detector | CudaDetector:
     """Make a detector of a model.
 
@@ -76,6 +78,7 @@ def load(
         device: ``cpu``, ``cuda`` or ``cuda:N``. None takes the CPU, and for an engine the first GPU.
         options: What to keep of the answers.
         tuned_for: ``latency`` or ``throughput``, on the CPU; see `TunedFor`.
+        cuda_tuning: How a GPU is shared out; not for the CPU.
 
     Returns:
         A detector that the caller closes, or uses as a context manager.
@@ -107,8 +110,17 @@ def load(
         graph = _graph(file, canvas_hw, 1 if ordinal is None else None)
     if ordinal is not None:
         return load_on_gpu(
-            graph, ordinal, options=options, imgsz=input_hw, shape_mode=shape_mode, tuning=None, subject=subject
+            graph,
+            ordinal,
+            options=options,
+            imgsz=input_hw,
+            shape_mode=shape_mode,
+            tuning=cuda_tuning,
+            subject=subject,
         )
+
+    if cuda_tuning is not None:
+        raise InputError("is for GPUs", subject="cuda_tuning", expected="device='cuda'", got=repr(device or "cpu"))
 
     from yoloship.runtime import OnnxRuntimeSession
 

@@ -1,0 +1,198 @@
+"""``yoloship bench``: how fast models are here, side by side, stage by stage, against their networks alone."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yoloship.cli.values import image_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yoloship.evaluate.bench_subjects import Subject
+    from yoloship.evaluate.benchmark import BenchResult
+
+BACKENDS = ("onnxruntime", "tensorrt")
+PLOT_SUFFIXES = (".svg", ".png")
+
+EXAMPLES = (
+    "yoloship bench best.pt",
+    "yoloship bench best.pt best.engine --device cuda --batch 1,32 --streams 4 --plot bench.svg",
+    "yoloship bench a.onnx b.onnx --source photos/ --json bench.json",
+)
+
+
+def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Checkpoints, ONNX files, engines, release names.")
+    ],
+    source: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE", help="Pictures, folders, patterns. Default: one of noise.")
+    ] = None,
+    batch: Annotated[str, typer.Option(metavar="1,32", help="Pictures handed over together.")] = "1",
+    streams: Annotated[str, typer.Option(metavar="1,4", help="Threads that do so at once, for throughput.")] = "1",
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="cpu,cuda[:N]", help="Default: the CPU; for an engine the first GPU."),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="onnxruntime,tensorrt", help="What runs a model on a GPU. Default: by its file."),
+    ] = None,
+    imgsz: Annotated[
+        str | None, typer.Option(metavar="640|HxW", help="Model input in pixels. Default: the graph's own, else 640.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each case.")] = 5,
+    runs: Annotated[int, typer.Option(min=1, help="Measured runs a turn.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0, help="Of throughput a turn; 0 leaves it out.")] = 1.0,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results as JSON; - is stdout.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them: .svg or .png.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+) -> None:
+    """Measure models on this machine, any number side by side.
+
+    For each: a batch from pictures in memory to detections, each of its stages, the network alone in the same run, and
+    how many pictures a second several threads get through. Reading and decoding of files is not part of it.
+    """
+    input_hw = None if imgsz is None else image_size(imgsz)
+    if imgsz is not None and input_hw is None:
+        raise typer.BadParameter("bench needs a size: 640, or HxW such as 384x640")
+    batches, threads = _numbers(batch, "--batch"), _numbers(streams, "--streams")
+    devices: tuple[str | None, ...] = (None,) if device is None else _words(device, "--device")
+    backends: tuple[str | None, ...] = (None,) if backend is None else _words(backend, "--backend")
+    for name in backends:
+        if name not in {None, *BACKENDS}:
+            raise typer.BadParameter(f"{name!r} is no backend: give {' or '.join(BACKENDS)}")
+    if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
+        raise typer.BadParameter(f"{plot} is no plot: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
+    json_on_stdout = json is not None and str(json) == "-"
+    _refuse_existing([path for path in (None if json_on_stdout else json, plot) if path is not None], overwrite)
+
+    from yoloship.evaluate.bench_report import bench_json, bench_table
+    from yoloship.evaluate.benchmark import BenchCase, BenchPlan, benchmark
+    from yoloship.files import write_bytes
+
+    images = _pictures(source)
+    cases = [
+        BenchCase(
+            Path(model).name if way is None else f"{Path(model).name}, {way}",
+            place or ("cuda" if way == "tensorrt" or _is_engine(model) else "cpu"),
+            size,
+            count,
+            partial(_open, model, place, way, input_hw, (size, count)),
+        )
+        for model, place, way, size, count in product(models, devices, backends, batches, threads)
+    ]
+    plan = BenchPlan(rounds=rounds, runs=runs, throughput_s=seconds)
+    results = benchmark(cases, images, plan, lambda line: typer.echo(line, err=True))
+    data = bench_json(results, plan, [image.shape[:2] for image in images])
+    if json_on_stdout:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        typer.echo(bench_table(results), nl=False)
+    if json is not None and not json_on_stdout:
+        write_bytes(json, data, overwrite=overwrite)
+    if plot is not None:
+        write_bytes(plot, _drawn(results, plot), overwrite=overwrite)
+
+
+def _open(
+    model: str,
+    device: str | None,
+    backend: str | None,
+    input_hw: tuple[int, int] | None,
+    batch_and_streams: tuple[int, int],
+) -> Subject:
+    """Load a model for one case."""
+    from yoloship.errors import InputError
+    from yoloship.evaluate.bench_subjects import subject_of
+    from yoloship.pipeline import load
+    from yoloship.pipeline.cuda_detector import MAX_BATCH, CudaTuning
+    from yoloship.pipeline.releases import resolve
+
+    batch, streams = batch_and_streams
+    path = resolve(model)
+    if backend == "tensorrt" and not _is_engine(path):
+        if device == "cpu":
+            raise InputError("TensorRT runs on a GPU", subject="--backend", expected="--device cuda", got="cpu")
+        path = _engine(path, input_hw, batch)
+        device = device or "cuda"
+    elif backend == "onnxruntime" and _is_engine(path):
+        raise InputError("is an engine, which ONNX Runtime does not run", subject=str(path))
+    tuning = None
+    if device not in {None, "cpu"} or _is_engine(path):
+        tuning = CudaTuning(lanes=max(4, streams), max_batch=max(MAX_BATCH, batch))
+    return subject_of(load(path, imgsz=input_hw, device=device, cuda_tuning=tuning))
+
+
+def _engine(path: Path, input_hw: tuple[int, int] | None, batch: int) -> Path:
+    """An engine of the model, from the cache or built now, for batches up to this one."""
+    from yoloship.engine import BuildConfig, Range
+    from yoloship.graph import GraphConfig
+    from yoloship.pipeline.building import engine_for, is_checkpoint
+
+    if not is_checkpoint(path):
+        return engine_for(path).path
+    graph = GraphConfig(input_hw=input_hw or (640, 640), batch=None, input_form="image", output_form="heads")
+    return engine_for(path, BuildConfig(batch=Range(1, batch, batch)), graph=graph).path
+
+
+def _is_engine(model: str | Path) -> bool:
+    from yoloship.pipeline.gpu_loading import is_engine
+
+    return is_engine(Path(model))
+
+
+def _pictures(source: Sequence[str] | None) -> list[Any]:
+    from yoloship.images import read_image
+
+    if source:
+        from yoloship.sources import find_pictures
+
+        return [read_image(path) for path in find_pictures(source)]
+    import numpy as np
+
+    return [np.random.default_rng(0).integers(0, 256, (1080, 810, 3), dtype=np.uint8)]
+
+
+def _drawn(results: Sequence[BenchResult], plot: Path) -> bytes:
+    from yoloship.evaluate.bench_report import bench_bars
+    from yoloship.evaluate.chart import chart_pixels, chart_svg
+
+    subtitle = "median of a batch, from pictures in memory to detections; the black line is the network alone"
+    words = ("yoloship bench", subtitle, "ms", bench_bars(results))
+    if plot.suffix.lower() == ".svg":
+        return chart_svg(*words).encode()
+    import cv2
+
+    _, encoded = cv2.imencode(".png", chart_pixels(*words))
+    return bytes(encoded.tobytes())
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    words = _words(text, option)
+    if not all(word.isascii() and word.isdecimal() and 0 < int(word) < 100_000 for word in words):
+        raise typer.BadParameter(f"{text!r} is no list of numbers: give {option} 1, or 1,4", param_hint=option)
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _words(text: str, option: str) -> tuple[str, ...]:
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not words:
+        raise typer.BadParameter("nothing between the commas", param_hint=option)
+    return words
+
+
+def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    """Before anything is measured, which takes long."""
+    from yoloship.sinks import plan_file
+
+    for path in paths:
+        plan_file(path, (), overwrite=overwrite)

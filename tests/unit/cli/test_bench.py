@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import cv2
+import numpy as np
+import pytest
+
+from _cli import run
+from _models import ANCHORS, STRIDES, constant_raw, random_heads
+from yoloship.pipeline import heads_to_raw
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HW = (64, 96)
+QUICK = ("--rounds", "1", "--runs", "1", "--seconds", "0.01")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "best.onnx"
+    raw = heads_to_raw(random_heads(0, HW), STRIDES, ANCHORS)
+    path.write_bytes(constant_raw(raw, HW, {"names": "['a', 'b', 'c']"}).SerializeToString())
+    return path
+
+
+def test_models_are_measured_side_by_side_and_drawn(model: Path, tmp_path: Path) -> None:
+    other = model.with_name("other.onnx")
+    other.write_bytes(model.read_bytes())
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), np.zeros((50, 80, 3), np.uint8))
+    svg, png, report = tmp_path / "b.svg", tmp_path / "b.png", tmp_path / "b.json"
+    ran = run("bench", model, other, "--source", picture, "--batch", "1,2", "--json", report, "--plot", svg, *QUICK)
+    assert ran.code == 0, ran
+    lines = ran.out.splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["best.onnx"] * 2 + ["other.onnx"] * 2
+    assert "loading best.onnx on cpu, batch 1" in ran.err
+    results = json.loads(report.read_bytes())
+    assert results["pictures_hw"] == [[50, 80]]
+    assert [(row["model"], row["batch"]) for row in results["results"]] == [
+        ("best.onnx", 1), ("best.onnx", 2), ("other.onnx", 1), ("other.onnx", 2),
+    ]  # fmt: skip
+    assert ET.fromstring(svg.read_text()).tag.endswith("svg")
+    ran = run("bench", model, "--json", "-", "--plot", png, *QUICK)
+    assert json.loads(ran.out)["results"][0]["total_ms"]["runs"] == 1
+    assert cv2.imread(str(png)) is not None
+
+
+def test_outputs_that_exist_are_refused_before_anything_is_measured(model: Path, tmp_path: Path) -> None:
+    report = tmp_path / "b.json"
+    report.write_text("mine")
+    assert "exists" in run("bench", model, "--json", report, *QUICK).error
+    assert report.read_text() == "mine"
+    assert run("bench", model, "--json", report, "--overwrite", *QUICK).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--batch", "0"), "no list of numbers"),
+        (("--streams", "1;2"), "no list of numbers"),
+        (("--backend", "torch"), "no backend"),
+        (("--plot", "b.pdf"), "no plot"),
+        (("--device", ","), "nothing between the commas"),
+        (("--imgsz", "dynamic"), "needs a size"),
+    ],
+)
+def test_wrong_usage_is_refused(model: Path, arguments: tuple[str, ...], words: str) -> None:
+    ran = run("bench", model, *arguments)
+    assert ran.code == 2
+    assert words in " ".join(ran.err.replace("│", " ").split())
+
+
+def test_what_cannot_run_is_one_clear_line(model: Path, tmp_path: Path) -> None:
+    assert "no such device" in run("bench", model, "--device", "gpu", *QUICK).err
+    assert "TensorRT runs on a GPU" in run("bench", model, "--device", "cpu", "--backend", "tensorrt", *QUICK).err
+    engine = tmp_path / "best.engine"
+    engine.write_bytes(b"ftrt" + bytes(60))
+    assert "ONNX Runtime does not run" in run("bench", engine, "--backend", "onnxruntime", *QUICK).err

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from _models import info, picture_session, random_heads
+from yoloship.errors import InputError, SessionError
+from yoloship.evaluate.bench_report import bench_bars, bench_json, bench_table
+from yoloship.evaluate.bench_subjects import CpuSubject, subject_of
+from yoloship.evaluate.benchmark import BenchCase, BenchPlan, BenchResult, Spread, benchmark
+from yoloship.pipeline import Detector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PICTURES = [np.random.default_rng(n).integers(0, 256, (50 + n, 120, 3), dtype=np.uint8) for n in range(2)]
+QUICK = BenchPlan(rounds=2, runs=3, throughput_s=0.02, gap_s=0)
+
+
+class Counted:
+    """Opens subjects, and remembers them."""
+
+    def __init__(self, batch: int | None = 1, script: Any = None) -> None:
+        self.detectors: list[Detector] = []
+        self._record = info(batch=batch)
+        self._script = script or (lambda feeds: random_heads(0, (64, 96), batch=len(feeds["images"])))
+
+    def __call__(self) -> CpuSubject:
+        session = picture_session(self._record, self._script)
+        self.detectors.append(Detector(session))
+        return CpuSubject(self.detectors[-1])
+
+
+def case(opened: Callable[[], CpuSubject], batch: int = 1, streams: int = 1) -> BenchCase:
+    return BenchCase("best.onnx", "cpu", batch, streams, opened)
+
+
+def test_every_case_is_measured_whole_in_stages_and_as_the_network_alone() -> None:
+    dynamic, fixed = Counted(None), Counted(1)
+    results = benchmark([case(dynamic, 3), case(fixed, 2, streams=2)], PICTURES, QUICK)
+    for result in results:
+        assert result.total.runs == result.network.runs == 6
+        assert 0 < result.total.p50 <= result.total.p90 <= result.total.p99
+        assert 0 < result.network.p50 < result.total.p50
+        assert list(result.stages) == ["letterbox", "network", "decode", "suppress"]
+        assert all(spread.runs == 6 and spread.p50 > 0 for spread in result.stages.values())
+        assert result.ratio > 1
+        assert result.pictures_per_s > 0
+        assert 0 < result.share < 1.5
+        assert result.device_bytes is None
+        assert result.load_ms > 0 < result.warm_up_ms
+        assert result.backend == "scripted"
+
+
+def test_the_network_alone_is_run_as_often_as_the_pipeline_runs_it() -> None:
+    for batch, runs, shape in ((1, 4, (1, 64, 96, 3)), (None, 1, (4, 64, 96, 3)), (3, 2, (3, 64, 96, 3))):
+        opened = Counted(batch)
+        subject = opened()
+        with subject.network(4) as network:
+            network()
+        session: Any = opened.detectors[0].session
+        assert [call["images"].shape for call in session.calls] == [shape] * runs
+        subject.stages_ms([PICTURES[0]] * 4)
+        assert [call["images"].shape for call in session.calls[runs:]] == [shape] * runs
+
+
+def test_models_are_closed_also_where_one_fails() -> None:
+    def fails(_: Any) -> Any:
+        raise SessionError("on purpose")
+
+    good, bad = Counted(), Counted(script=fails)
+    with pytest.raises(SessionError, match="on purpose"):
+        benchmark([case(good), case(bad)], PICTURES, QUICK)
+    closed = [one.session for opened in (good, bad) for one in opened.detectors]
+    assert all(session.closed for session in closed)  # type: ignore[attr-defined]  # scripted
+    assert len(closed) == 2
+
+
+def test_a_failure_in_a_thread_ends_the_measurement() -> None:
+    calls = iter(range(10**6))
+
+    def fails(feeds: Any) -> Any:
+        if next(calls) > 40:
+            raise SessionError("on purpose")
+        return random_heads(0, (64, 96), batch=len(feeds["images"]))
+
+    with pytest.raises(SessionError, match="on purpose"):
+        benchmark([case(Counted(script=fails), streams=3)], PICTURES, BenchPlan(1, 2, 5.0, 0))
+
+
+def test_nothing_to_measure_is_refused() -> None:
+    with pytest.raises(InputError, match="nothing to measure"):
+        benchmark([], PICTURES)
+    with pytest.raises(InputError, match="nothing to measure"):
+        benchmark([case(Counted())], [])
+    for wrong in ({"rounds": 0}, {"runs": 0}, {"throughput_s": -1.0}, {"gap_s": float("nan")}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            BenchPlan(**wrong)
+
+
+def result(**changes: Any) -> BenchResult:
+    stages = {"letterbox": Spread(1, 1, 1, 5), "network": Spread(6, 6, 6, 5), "decode": Spread(1, 1, 1, 5)}
+    values: dict[str, Any] = {
+        "case": BenchCase("best.onnx", "cuda:0", 32, 4, Counted()),
+        "backend": "onnxruntime 1.32.0",
+        "load_ms": 120.4,
+        "warm_up_ms": 80.2,
+        "total": Spread(10, 11, 12, 5),
+        "network": Spread(8, 8.5, 9, 5),
+        "stages": stages,
+        "ratio": 1.25,
+        "pictures_per_s": 1234.5,
+        "network_pictures_per_s": 1500.0,
+        "share": 0.823,
+        "host_peak_bytes": 150_000_000,
+        "device_bytes": 300_000_000,
+    }
+    return BenchResult(**{**values, **changes})
+
+
+def test_the_table_has_the_times_the_ratio_and_the_memory() -> None:
+    text = bench_table([result(), result(pictures_per_s=0.0, share=0.0, device_bytes=None)])
+    lines = text.splitlines()
+    assert lines[0].split() == [
+        "model",
+        "on",
+        "batch",
+        "p50",
+        "ms",
+        "p90",
+        "p99",
+        "network",
+        "ratio",
+        "pictures/s",
+        "share",
+    ]
+    assert lines[1].split() == [
+        "best.onnx",
+        "cuda:0",
+        "32",
+        "×4",
+        "10.00",
+        "11.00",
+        "12.00",
+        "8.00",
+        "1.25",
+        "1234.5",
+        "0.82",
+    ]
+    assert lines[2].split()[-2:] == ["–", "–"]
+    assert "stages p50 ms: letterbox 1.00, network 6.00, decode 1.00" in text
+    assert "loading 120 ms, first detections after another 80 ms, peak memory 150 MB, on the device 300 MB" in text
+
+
+def test_the_json_has_the_conditions_and_every_figure() -> None:
+    report = json.loads(bench_json([result()], QUICK, [(50, 120)]))
+    assert report["conditions"]["versions"]["numpy"] == np.__version__
+    assert report["conditions"]["cores"] >= 1
+    assert report["plan"] == {"rounds": 2, "runs": 3, "throughput_s": 0.02, "gap_s": 0}
+    assert report["pictures_hw"] == [[50, 120]]
+    (row,) = report["results"]
+    assert row["total_ms"] == {"p50": 10, "p90": 11, "p99": 12, "runs": 5}
+    assert (row["ratio"], row["share"], row["streams"]) == (1.25, 0.823, 4)
+
+
+def test_a_bar_is_as_long_as_the_whole_and_marks_the_network() -> None:
+    (bar,) = bench_bars([result()])
+    assert sum(value for _, value in bar.parts) == pytest.approx(10)
+    assert [name for name, _ in bar.parts] == ["letterbox", "network", "decode"]
+    assert bar.mark == 8
+    assert bar.text == "10.00 ms, ×1.25, 1234/s"
+
+
+def test_a_detector_on_the_cpu_is_a_cpu_subject() -> None:
+    assert isinstance(subject_of(Detector(picture_session(info(), lambda _: []))), CpuSubject)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from yoloship.errors import SessionError
+from yoloship.pipeline.batching import Batcher
+from yoloship.pipeline.letterbox import Letterbox
+from yoloship.pipeline.options import DetectOptions
+from yoloship.pipeline.staging import Frame
+from yoloship.results import Detections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OPTIONS = DetectOptions()
+
+
+def frame(number: int, side: int = 64) -> Frame:
+    return Frame(None, Letterbox.fixed((number + 1, 10), (side, side)), "copied", number)
+
+
+class Gate:
+    """Runs batches, the first only when it is let through."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = threading.Event()
+        self.begun = threading.Event()
+
+    def __call__(self, frames: Sequence[Frame], options: DetectOptions) -> list[Detections]:
+        self.batches.append([one.address for one in frames])
+        self.begun.set()
+        assert self.open.wait(30)
+        if any(one.address == 99 for one in frames):
+            raise SessionError("on purpose")
+        return [Detections.empty(one.letterbox.image_hw) for one in frames]
+
+
+def test_what_waits_together_runs_together_and_each_gets_its_own() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, threads=1, max_batch=4, waiting=100, subject="m")
+    futures = [batcher.submit(frame(0), OPTIONS)]
+    assert gate.begun.wait(30)
+    futures += [batcher.submit(frame(number), OPTIONS) for number in range(1, 7)]
+    gate.open.set()
+    assert [future.result(30).image_hw[0] for future in futures] == [1, 2, 3, 4, 5, 6, 7]
+    assert gate.batches == [[0], [1, 2, 3, 4], [5, 6]]
+    batcher.close()
+
+
+def test_other_canvases_and_options_are_other_batches() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, threads=1, max_batch=8, waiting=100, subject="m")
+    futures = [batcher.submit(frame(0), OPTIONS)]
+    assert gate.begun.wait(30)
+    futures += [batcher.submit(frame(1), OPTIONS), batcher.submit(frame(2), OPTIONS)]
+    futures += [batcher.submit(frame(3, 32), OPTIONS), batcher.submit(frame(4, 32), DetectOptions(0.5))]
+    gate.open.set()
+    for future in futures:
+        future.result(30)
+    assert gate.batches == [[0], [1, 2], [3], [4]]
+    batcher.close()
+
+
+def test_a_failure_reaches_those_of_its_batch_and_no_others() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, threads=1, max_batch=2, waiting=100, subject="m")
+    first = batcher.submit(frame(0), OPTIONS)
+    assert gate.begun.wait(30)
+    failing = [batcher.submit(frame(number), OPTIONS) for number in (1, 99)]
+    after = batcher.submit(frame(2), OPTIONS)
+    gate.open.set()
+    first.result(30)
+    for future in failing:
+        with pytest.raises(SessionError, match="on purpose"):
+            future.result(30)
+    after.result(30)
+    batcher.close()
+
+
+def test_a_cancelled_picture_is_not_run() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, threads=1, max_batch=4, waiting=100, subject="m")
+    first = batcher.submit(frame(0), OPTIONS)
+    assert gate.begun.wait(30)
+    second, third = (batcher.submit(frame(number), OPTIONS) for number in (1, 2))
+    assert second.cancel()
+    gate.open.set()
+    first.result(30)
+    third.result(30)
+    assert gate.batches == [[0], [2]]
+    batcher.close()
+
+
+def test_too_many_wait_outside_and_closing_lets_them_go() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, threads=1, max_batch=1, waiting=2, subject="m")
+    first = batcher.submit(frame(0), OPTIONS)
+    assert gate.begun.wait(30)
+    waiting = [batcher.submit(frame(number), OPTIONS) for number in (1, 2)]
+    said: list[str] = []
+
+    def late() -> None:
+        try:
+            batcher.submit(frame(3), OPTIONS)
+        except SessionError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive()
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    thread.join(30)
+    assert said == ["m: the detector is closed"]
+    gate.open.set()
+    closing.join(30)
+    assert first.result(30) is not None
+    for future in waiting:
+        with pytest.raises(SessionError, match="the detector is closed"):
+            future.result(30)
+    with pytest.raises(SessionError, match="the detector is closed"):
+        batcher.submit(frame(4), OPTIONS)

@@ -1,0 +1,56 @@
+"""Without a GPU: the detector on the device, and its benchmark, on a stand-in for the driver that runs our kernels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from _cuda_emulator import stand_in_driver
+from _shared import PHOTOS, TRAINED, require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[3]
+
+pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
+
+
+@pytest.fixture
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Runs Python with the stand-in for a driver; what it wrote on stdout."""
+    environment = {
+        **os.environ,
+        "LD_LIBRARY_PATH": os.fspath(stand_in_driver(tmp_path_factory.getbasetemp()).parent),
+        "YOLOSHIP_CACHE": os.fspath(tmp_path_factory.mktemp("cache")),
+        "PYTHONPATH": os.fspath(ROOT / "src"),
+    }
+
+    def python(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        return done.stdout
+
+    return python
+
+
+def test_the_detectors_own_tests_pass(run: Callable[..., str]) -> None:
+    assert "passed" in run("-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/gpu/test_detector.py")
+
+
+def test_the_benchmark_runs_and_its_boxes_are_those_of_the_cpu(run: Callable[..., str], tmp_path: Path) -> None:
+    for path in (TRAINED / "coco-yolov5n.pt", *(PHOTOS / name for name in ("bus.jpg", "zidane.jpg", "street.jpg"))):
+        (tmp_path / path.name).symlink_to(require(path))
+    skipped = "article,throughput,soak"
+    text = run("bench/gpu_pipeline.py", "--smoke", "--data", str(tmp_path), "--engines", "stand-in", "--skip", skipped)
+    assert "one graph: True" in text
+    assert "FAILED" not in text
+    assert "stages batch 2" in text
