@@ -26,6 +26,26 @@ def ours(output_form: OutputForm = "raw", input_form: InputForm = "float", name:
     return build_graph(checkpoint, GraphConfig(HW, 1, input_form, output_form))
 
 
+HUGE = {
+    "model.1.conv.weight": 2e4,
+    "model.1.conv.bias": 2e4,
+    "model.2.cv1.conv.weight": 5e-5,
+    "model.2.cv2.conv.weight": 5e-5,
+}
+"""What comes out of one layer is too large for float16, and made small again behind it."""
+
+
+def scaled(factors: dict[str, float], base: onnx.ModelProto | None = None) -> onnx.ModelProto:
+    """Our detector with some stored tensors multiplied."""
+    model = onnx.ModelProto()
+    model.CopyFrom(base or ours())
+    for tensor in model.graph.initializer:
+        if tensor.name in factors:
+            values = numpy_helper.to_array(tensor) * np.float32(factors[tensor.name])
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    return model
+
+
 def foreign() -> onnx.ModelProto:
     """Weights in Constant nodes, a batch-norm, a Resize by computed sizes, an If, and a decode behind it all."""
     rng = np.random.default_rng(3)

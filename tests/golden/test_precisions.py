@@ -12,7 +12,8 @@ from _networks import require_rtx
 from _shared import PHOTOS, TRAINED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.engine import BuildConfig, Range, build_engine
-from yoloship.evaluate.quantization import QuantizeOrder, channel_means, quantize_with_pictures
+from yoloship.evaluate.quantization import QuantizeOrder, quantize_with_pictures
+from yoloship.evaluate.running import channel_means
 from yoloship.evaluate.verification import Verification, verify
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.calibrate import calibrate

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yoloship.cli.precision import MAX_DROP, Calibrator, Placement, Precision, Quantizing, lowered
+from yoloship.cli.precision import MAX_DROP, Calibrator, Placement, Precision, Quantizing, Remainder, lowered
 from yoloship.cli.values import batch_size, image_size
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ EXAMPLES = (
     "yoloship export best.pt",
     "yoloship export best.pt -o cam.onnx --imgsz 384x640 --input image --output compact",
     "yoloship export best.pt -o best-int8.onnx --precision int8 --calibrate photos/",
+    "yoloship export best.pt --precision int8 --calibrate photos/ --labels labels/ --max-drop 0.003",
     "yoloship export best.pt --imgsz dynamic --batch dynamic",
 )
 
@@ -81,13 +82,23 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help=f"Share of detections that quantizing may change. Default: {MAX_DROP}."),
+        typer.Option(
+            min=0, max=1, help=f"How much mAP (without --labels: agreement) may be lost. Default: {MAX_DROP}."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="For int8 and float8: YOLO text labels, NAME.txt for each picture."),
+    ] = None,
+    remainder: Annotated[
+        Remainder | None,
+        typer.Option(help="What int8 and float8 leave: float16, or float32 (the default with both_ends)."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")] = False,
 ) -> None:
     """Write an ONNX file that any runtime takes, with the class names inside."""
     input_hw, batch_or_none = image_size(imgsz), batch_size(batch)
-    quantizing = Quantizing(calibrate or (), calibrator, placement, max_drop)
+    quantizing = Quantizing(calibrate or (), calibrator, placement, max_drop, labels, remainder)
     quantizing.check(precision)
     nms = suppression(output, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
 

@@ -12,11 +12,12 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from yoloship.graph.sensitivity import Model, Told
 
 MAX_DROP = 0.005
-"""How much less than all the detections may agree with those of float32."""
+"""How much worse than float32 a quantized graph may see: of mAP with labels, else of agreement."""
 
 
 class Precision(str, Enum):
@@ -49,6 +50,13 @@ class Placement(str, Enum):
     both_ends = "both_ends"
 
 
+class Remainder(str, Enum):
+    """What a quantized graph computes in between its codes."""
+
+    float16 = "float16"
+    float32 = "float32"
+
+
 @dataclass(frozen=True, slots=True)
 class Quantizing:
     """The options of INT8 and FP8.
@@ -58,12 +66,16 @@ class Quantizing:
         calibrator: None takes the default, as do the others.
         placement: See above.
         max_drop: See above.
+        labels: A folder of YOLO text labels, NAME.txt for each picture: then the budget is of mAP.
+        remainder: See above.
     """
 
     pictures: Sequence[str]
     calibrator: Calibrator | None = None
     placement: Placement | None = None
     max_drop: float | None = None
+    labels: Path | None = None
+    remainder: Remainder | None = None
 
     def check(self, precision: Precision) -> None:
         """Refuse options that the precision has no use for, and a missing folder.
@@ -73,19 +85,33 @@ class Quantizing:
         """
         if precision.needs_pictures and not self.pictures:
             raise typer.BadParameter(f"--precision {precision.value} needs pictures like those in use: --calibrate DIR")
-        if not precision.needs_pictures and (self.pictures or self.calibrator or self.placement or self.max_drop):
+        given = {
+            "--calibrate": self.pictures or None,
+            "--labels": self.labels,
+            "--calibrator": self.calibrator,
+            "--placement": self.placement,
+            "--max-drop": self.max_drop,
+            "--remainder": self.remainder,
+        }
+        if not precision.needs_pictures and (idle := [name for name, value in given.items() if value is not None]):
+            raise typer.BadParameter(f"{', '.join(idle)}: only for --precision int8 and float8")
+        if self.remainder is Remainder.float16 and self.placement is Placement.both_ends:
             raise typer.BadParameter(
-                "--calibrate, --calibrator, --placement and --max-drop are for --precision int8 and float8"
+                "--remainder float16 does not go with --placement both_ends, which is for ONNX Runtime on a CPU"
             )
+        if self.labels is not None and not self.labels.is_dir():
+            raise typer.BadParameter(f"--labels {self.labels}: there is no such folder")
 
 
 def lowered(model: Model, precision: Precision, options: Quantizing) -> tuple[Model, str]:
     """Bring a float32 graph to a precision, with a bar where stderr is a terminal; see `in_precision`."""
+    from yoloship.evaluate.labels import read_labels
     from yoloship.evaluate.precision import in_precision
     from yoloship.evaluate.quantization import QuantizeOrder
     from yoloship.sources import find_pictures
 
     pictures = find_pictures(options.pictures) if options.pictures else ()
+    truths = None if options.labels is None else read_labels(options.labels, pictures)
     order = None
     if precision.needs_pictures:
         order = QuantizeOrder(
@@ -93,9 +119,10 @@ def lowered(model: Model, precision: Precision, options: Quantizing) -> tuple[Mo
             calibrator=(options.calibrator or Calibrator.percentile).value,
             placement=(options.placement or Placement.inputs).value,
             max_drop=MAX_DROP if options.max_drop is None else options.max_drop,
+            remainder=options.remainder.value if options.remainder else None,
         )
     with _progress() as told:
-        return in_precision(model, precision.value, pictures, order=order, told=told)
+        return in_precision(model, precision.value, pictures, order=order, truths=truths, told=told)
 
 
 @contextmanager

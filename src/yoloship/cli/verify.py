@@ -56,7 +56,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     input_hw = None if imgsz is None else image_size(imgsz)
 
-    from yoloship.evaluate.labels import read_label
+    from yoloship.evaluate.labels import read_labels
     from yoloship.evaluate.opening import open_artefact
     from yoloship.evaluate.report import facts
     from yoloship.evaluate.report import plot as draw
@@ -68,7 +68,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     tolerances = Tolerances(agreement=min_agreement, iou=min_iou, score=max_score_difference, drop=max_map_drop)
     pictures = find_pictures(images)
-    truths = None if labels is None else [read_label(labels / f"{path.stem}.txt", path) for path in pictures]
+    truths = None if labels is None else read_labels(labels, pictures)
     to_stdout = json_file is not None and str(json_file) == "-"
     for path in (None if to_stdout else json_file, plot):
         if path is not None:

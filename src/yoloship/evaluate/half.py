@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from yoloship.errors import GraphError
-from yoloship.evaluate.quantization import run_model
+from yoloship.evaluate.running import run_model
 from yoloship.graph.emulate import emulate, half_values, overflows
 from yoloship.graph.precision import convert_precision
 from yoloship.graph.sensitivity import ending_at

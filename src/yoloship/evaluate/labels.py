@@ -12,9 +12,27 @@ from yoloship.evaluate.coco import Truth
 from yoloship.images import read_image
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 MAX_BYTES: Final = 1 << 24
+
+
+def read_labels(folder: Path, pictures: Sequence[Path]) -> list[Truth]:
+    """Read what is in each of some pictures from NAME.txt in a folder; see `read_label`.
+
+    Raises:
+        InputError: a line is none of a label, or none of the pictures has a file there.
+        ImageError: a picture cannot be read.
+    """
+    paths = [folder / f"{picture.stem}.txt" for picture in pictures]
+    if not any(path.exists() for path in paths):
+        raise InputError(
+            "holds no labels of these pictures",
+            subject=str(folder),
+            expected=f"{paths[0].name} and so on" if paths else "pictures",
+        )
+    return [read_label(path, picture) for path, picture in zip(paths, pictures, strict=True)]
 
 
 def read_label(path: Path, picture: Path) -> Truth:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.evaluate.coco import Truth
     from yoloship.graph.precision import HalfPrecision
-    from yoloship.graph.sensitivity import Model, Told
+    from yoloship.graph.sensitivity import Model, Search, Told
     from yoloship.pipeline.detector import Source
 
 
@@ -31,6 +32,7 @@ def in_precision(
     sources: Sequence[Source] = (),
     *,
     order: QuantizeOrder | None = None,
+    truths: Sequence[Truth] | None = None,
     told: Told | None = None,
 ) -> tuple[Model, str]:
     """Bring a float32 graph to a precision, and try it.
@@ -41,13 +43,14 @@ def in_precision(
         sources: Pictures like those in use. INT8 and FP8 are calibrated with them and need them; half precision is
             tried on the first few, and without any on noise.
         order: For INT8 and FP8: how. Its precision must be `precision`.
+        truths: What is in each picture: then INT8's and FP8's budget is of mAP.
         told: Told of the progress.
 
     Returns:
         The graph, and in a few words what became of it.
 
     Raises:
-        InputError: INT8 or FP8 without pictures.
+        InputError: INT8 or FP8 without pictures; truths that do not fit them.
         ImageError: a picture cannot be read.
         GraphError: it cannot be brought there, or not within the budget.
         SessionError: it is no detector that the pipeline knows.
@@ -66,13 +69,23 @@ def in_precision(
             raise InputError(
                 f"{precision} needs pictures to calibrate with", subject="calibrate", hint="give a folder of pictures"
             )
-        found = quantize_with_pictures(model, sources, order, told=told)
-        kept = f"; float32 in {', '.join(found.kept)}" if found.kept else ""
-        return found.model, f"{precision}, {1 - found.drop:.1%} of detections agree with float32{kept}"
+        found = quantize_with_pictures(model, sources, order, truths=truths, told=told)
+        return found.model, _words(found, order, truths)
     half: HalfPrecision = "float16" if precision == "float16" else "bfloat16"
     converted, layers = convert_and_try(model, half, _trial(model, sources, order))
     kept = f"; float32 in {len(layers)} layers that overflow" if layers else ""
     return converted, f"{half}{kept}"
+
+
+def _words(found: Search, order: QuantizeOrder, truths: Sequence[Truth] | None) -> str:
+    """What became of it, for a line of output."""
+    remainder = f" with {order.between}" if order.between != "float32" else ""
+    if truths is None:
+        seen = f"detections agree with float32 to {1 - found.drop:.1%} over IoU 0.5 to 0.95"
+    else:
+        seen = f"mAP is {abs(found.drop):.4f} {'below' if found.drop >= 0 else 'above'} float32's"
+    kept = f"; {order.between} in {', '.join(found.kept)}" if found.kept else ""
+    return f"{order.precision}{remainder}, {seen}{kept}"
 
 
 def _trial(

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-import numpy as np
-
-from yoloship.errors import ImageError, InputError
-from yoloship.evaluate.matching import agree
-from yoloship.evaluate.verification import faint_options
-from yoloship.graph import graph_bytes
+from yoloship.errors import GraphError, InputError
+from yoloship.evaluate.budget import disagreement, opener, precision_loss, split, spread
+from yoloship.evaluate.half import convert_and_try, finite
+from yoloship.evaluate.running import channel_means, run_model
 from yoloship.graph.calibrate import Calibrator, calibrate
+from yoloship.graph.emulate import emulate
+from yoloship.graph.precision import convert_precision
 from yoloship.graph.quantize import Placement, QuantizedPrecision, layers, values_to_watch
-from yoloship.graph.sensitivity import Quantizer, Search, ending_at, search
-from yoloship.pipeline import Detector
+from yoloship.graph.sensitivity import Quantizer, Search, search
 from yoloship.pipeline.feeds import feed_of
-from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy.typing as npt
-
+    from yoloship.evaluate.coco import Truth
     from yoloship.graph.sensitivity import Feeds, Measure, Model, Told
+    from yoloship.pipeline import Detector
     from yoloship.pipeline.detector import Source
-    from yoloship.results import Detections
+
+Remainder: TypeAlias = Literal["float32", "float16"]
+"""What a quantized graph computes in between its codes. bfloat16 is none: a scale would keep 8 of its 24 digits."""
 
 RANKING_PICTURES: Final = 4
 """Enough to tell which modules are sensitive; each costs a run for each module."""
-MEASURE_PICTURES: Final = 64
-"""Of those given, on how many agreement is measured: each costs a run for each step of the search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +39,16 @@ class QuantizeOrder:
         precision: What convolutions compute in.
         calibrator: How the ranges of activations are found.
         placement: Where quantization goes; see `yoloship.graph.quantize.Placement`.
-        max_drop: In [0, 1]: how much less than all the detections may agree with those of float32, or what else
-            `measure` measures; 1 quantizes everything.
+        max_drop: In [0, 1]: how much worse than float32 it may see, by whichever measure is taken; 1 quantizes
+            everything.
         score_threshold: Of the detections that shall agree.
         imgsz: (height, width) in model pixels where the graph leaves them open.
+        remainder: What is computed in between the codes, and in layers that are kept; None takes float16 with the
+            placement ``inputs``, because TensorRT runs what a graph says is float32 in float32, and float32 with
+            ``both_ends``, which is for ONNX Runtime: that has no float16 kernels on a CPU.
+
+    Raises:
+        InputError: a value outside its range; float16 with ``both_ends``.
     """
 
     precision: QuantizedPrecision = "int8"
@@ -54,8 +57,23 @@ class QuantizeOrder:
     max_drop: float = 0.005
     score_threshold: float = 0.25
     imgsz: tuple[int, int] | None = None
+    remainder: Remainder | None = None
+
+    @property
+    def between(self) -> Remainder:
+        """The remainder, decided."""
+        return self.remainder or ("float16" if self.placement == "inputs" else "float32")
 
     def __post_init__(self) -> None:
+        if self.remainder not in {None, "float32", "float16"}:
+            raise InputError("no such choice", subject="remainder", expected="float32 or float16", got=self.remainder)
+        if self.remainder == "float16" and self.placement == "both_ends":
+            raise InputError(
+                "float16 does not go with the placement both_ends",
+                subject="remainder",
+                expected="float32",
+                hint="take the placement inputs for TensorRT",
+            )
         for name in ("max_drop", "score_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError("out of range", subject=name, expected="0 to 1", got=str(getattr(self, name)))
@@ -66,55 +84,76 @@ def quantize_with_pictures(
     sources: Sequence[Source],
     order: QuantizeOrder,
     *,
+    truths: Sequence[Truth] | None = None,
     measure: Measure | None = None,
     told: Told | None = None,
 ) -> Search:
-    """Calibrate, quantize, and keep in float32 what loses most, until the budget holds.
+    """Calibrate, quantize, and keep unquantized what loses most, until the budget holds.
 
     Args:
         model: A float32 detector that the pipeline can use: ours, or one of the standard form. Not changed.
-        sources: Pictures like those in use; they go through the pipeline's own pre-processing.
+        sources: Pictures like those in use; they go through the pipeline's own pre-processing. Some are held back
+            from calibration, and the budget is measured on those, see `yoloship.evaluate.budget.split`.
         order: How.
-        measure: How much worse a graph is; None takes 1 − agreement of detections on the pictures.
+        truths: What is in each picture: then the budget is of mAP.
+        measure: How much worse a graph is, in place of the two measures of `yoloship.evaluate.budget`. It gets graphs
+            whose half precision is emulated.
         told: Told of the progress.
 
     Returns:
         The quantized graph, and what the search found.
 
     Raises:
-        InputError: there are no pictures.
-        ImageError: a picture cannot be read.
+        InputError: there are no pictures, or truths that do not fit them.
+        ImageError: a picture cannot be read, or nothing is seen on any.
         GraphError: the graph cannot be quantized, or not within the budget.
         SessionError: it is no detector that the pipeline knows.
-        DependencyError: ONNX Runtime lacks its quantization tools.
+        DependencyError: ONNX Runtime lacks its quantization tools; there are truths, and what computes mAP is missing.
     """
     if not sources:
         raise InputError("no pictures to calibrate with", expected="at least one")
+    if truths is not None and len(truths) != len(sources):
+        raise InputError("pictures and truths differ in number", got=f"{len(sources)} and {len(truths)}")
     every = layers(model)
-    with _detector(model, order) as detector:
-        feeds: Iterator[Feeds] = _told_feeds(detector, sources, told)
+    calibrating, measuring = split(len(sources))
+    opened = opener(order.imgsz)
+    with opened(model) as detector:
+        watched = [sources[place] for place in measuring]
+        if measure is None and truths is not None:
+            measure = precision_loss(detector, watched, [truths[place] for place in measuring], opened)
+        elif measure is None:
+            measure = disagreement(detector, watched, order, opened)
+        feeds = _told_feeds(detector, [sources[place] for place in calibrating], told)
         ranges = calibrate(model, values_to_watch(every, order.placement), feeds, order.calibrator)
-        ranked = [feed_of(detector, source) for source in _spread(sources, RANKING_PICTURES)]
-        means = channel_means(model, values_to_watch(every, "inputs"), ranked)
-        quantizer = Quantizer(model, ranges, order.precision, order.placement, means)
-        measure = measure or _disagreement(detector, _spread(sources, MEASURE_PICTURES), order)
+        ranked = [feed_of(detector, sources[place]) for place in spread(calibrating, RANKING_PICTURES)]
+    means = channel_means(model, values_to_watch(every, "inputs"), ranked)
+    quantizer = Quantizer(model, ranges, order.precision, order.placement, means)
+    if order.between == "float32":
         return search(quantizer, ranked, run_model, measure, order.max_drop, told)
+    return _with_remainder(quantizer, ranked, measure, order, told)
 
 
-def run_model(model: Model, feeds: Sequence[Feeds]) -> list[tuple[npt.NDArray[np.generic], ...]]:
-    """Run a graph over feeds on the CPU."""
-    with OnnxRuntimeSession.open(graph_bytes(model)) as session:
-        return [session.run(feed) for feed in feeds]
+def _with_remainder(
+    quantizer: Quantizer, feeds: Sequence[Feeds], measure: Measure, order: QuantizeOrder, told: Told | None
+) -> Search:
+    """A search over graphs that are float16 between their codes, but for the layers that overflow there."""
+    _, overflowing = convert_and_try(quantizer.model, "float16", feeds)
 
+    def narrowed(model: Model) -> Model:
+        return convert_precision(model, "float16", keep=overflowing)
 
-def channel_means(model: Model, names: Sequence[str], feeds: Sequence[Feeds]) -> dict[str, npt.NDArray[np.float64]]:
-    """The mean of each channel, (channels,), of these (B, C, H, W) float32 values over some runs."""
-    sums = {name: np.zeros(()) for name in names}
-    with OnnxRuntimeSession.open(graph_bytes(ending_at(model, names))) as session:
-        for feed in feeds:  # one at a time: all these values are held
-            for name, value in zip(names, session.run(feed), strict=True):
-                sums[name] = sums[name] + value.mean(axis=(0, 2, 3), dtype=np.float64)
-    return {name: total / len(feeds) for name, total in sums.items()}
+    def measured(model: Model) -> float:
+        return measure(emulate(narrowed(model)))
+
+    found = search(quantizer, feeds, run_model, measured, order.max_drop, told)
+    model = narrowed(found.model)
+    if not all(finite(outputs) for outputs in run_model(emulate(model), feeds)):
+        raise GraphError(
+            f"{order.precision} overflows in float16 between its layers",
+            subject=model.graph.name[:60],
+            hint="take float32 for the remainder",
+        )
+    return replace(found, model=model)
 
 
 def _told_feeds(detector: Detector, sources: Sequence[Source], told: Told | None) -> Iterator[Feeds]:
@@ -122,36 +161,3 @@ def _told_feeds(detector: Detector, sources: Sequence[Source], told: Told | None
         if told is not None:
             told("calibrating", done, len(sources))
         yield feed_of(detector, source)
-
-
-def _disagreement(detector: Detector, sources: Sequence[Source], order: QuantizeOrder) -> Measure:
-    options = faint_options(detector, order.score_threshold)
-    want = [detector(source, options=options) for source in sources]
-    if order.max_drop < 1 and not any(found.filter(min_score=order.score_threshold) for found in want):
-        raise ImageError(
-            "nothing is detected on any of the pictures, so agreement cannot be measured",
-            subject="calibration pictures",
-            expected=f"detections of at least {order.score_threshold:g}",
-            hint="give pictures like those in use, or --max-drop 1 to quantize blindly",
-        )
-
-    def measure(model: Model) -> float:
-        have: list[Detections] = []
-        with _detector(model, order) as changed:
-            have.extend(changed(source, options=options) for source in sources)
-        return 1 - agree(want, have, order.score_threshold).share
-
-    return measure
-
-
-def _detector(model: Model, order: QuantizeOrder) -> Detector:
-    with ExitStack() as stack:
-        session = stack.enter_context(OnnxRuntimeSession.open(graph_bytes(model)))
-        detector = Detector(session, imgsz=order.imgsz, subject=model.graph.name[:60] or "graph")
-        stack.pop_all()
-        return detector
-
-
-def _spread(sources: Sequence[Source], count: int) -> Sequence[Source]:
-    """At most so many, evenly from all."""
-    return [sources[place] for place in np.unique(np.linspace(0, len(sources) - 1, count).round().astype(int)).tolist()]

@@ -3,8 +3,12 @@
 The network's body computes in float16 or bfloat16. Inputs and outputs stay what they were, and so does the decoding of
 the head. TensorRT 10, 11 and RTX take such a graph as it is (strongly typed); ONNX Runtime runs float16 by casting.
 
+A graph quantized already keeps its codes, and what lies between them is narrowed: scales and biases too, so that no
+cast stands between a pair and its convolution, which TensorRT fuses.
+
 Guards: a layer whose weights do not fit into float16 stays float32, and the file says which ones did; so does every
-operator that sums or exponentiates over many values, and any that is not known here. What activations reach is not
+operator that sums or exponentiates over many values, any that is not known here, and a pair whose scale would lose its
+digits among float16's subnormals. What activations reach is not
 written in a graph: `keep` takes the layers whose activations overflow, which a run finds.
 """
 
@@ -32,18 +36,26 @@ HalfPrecision: TypeAlias = Literal["float16", "bfloat16"]
 
 KEPT_KEY: Final = "yoloship.float32_layers"
 """Metadata key: a JSON list of the body's layers that stayed float32 because half precision would not hold them."""
+REMAINDER_KEY: Final = "yoloship.remainder"
+"""Metadata key: what a quantized graph computes in between its codes, where that is not float32."""
 FLOAT16_MAX: Final = 65504.0
+FLOAT16_LEAST: Final = 2.0**-14
+"""The smallest that keeps all eleven digits."""
 BFLOAT16_OPSET: Final = 22
 """The first whose convolutions take bfloat16 (ONNX operators, Conv)."""
 _MIN_OPSET: Final = 13
+_QUANTIZED_OPSET: Final = 19
+"""The first whose QuantizeLinear and DequantizeLinear take float16."""
 _ELEMENT: Final = {"float16": 10, "bfloat16": 16}
 """onnx.TensorProto.FLOAT16, BFLOAT16"""
+_FLOAT8: Final = 17
+"""onnx.TensorProto.FLOAT8E4M3FN"""
 
 _NARROW: Final = frozenset({
-    "Add", "Cast", "Clip", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Div", "Elu", "Expand", "Flatten",
-    "Gather", "Gemm", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MatMul", "Max", "MaxPool", "Min", "Mul",
-    "PRelu", "Pad", "Relu", "Reshape", "Resize", "Selu", "Sigmoid", "Slice", "SpaceToDepth", "Split", "Squeeze", "Sub",
-    "Tanh", "Tile", "Transpose", "Unsqueeze", "Where",
+    "Add", "Cast", "Clip", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "DequantizeLinear", "Div", "Elu",
+    "Expand", "Flatten", "Gather", "Gemm", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MatMul", "Max",
+    "MaxPool", "Min", "Mul", "PRelu", "Pad", "QuantizeLinear", "Relu", "Reshape", "Resize", "Selu", "Sigmoid",
+    "Slice", "SpaceToDepth", "Split", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
 """What may compute in half precision. Not here: sums over many values (averages, norms, softmax), exponentials."""
 _ALWAYS_FLOAT: Final = {"Resize": frozenset({1, 2})}
@@ -56,17 +68,17 @@ def convert_precision(
     """Write a graph's body in half precision.
 
     Args:
-        model: float32; weights inside the file. Not changed.
-        precision: What the body shall compute in.
+        model: float32, or quantized with float32 between the codes; weights inside the file. Not changed.
+        precision: What the body shall compute in, what is quantized excepted.
         keep: Names of nodes that stay float32.
 
     Returns:
         A new model: inputs, outputs and what comes after the last convolutions as before. bfloat16 raises the operator
-        set to 22, the first that has it in convolutions.
+        set to 22, the first that has it in convolutions; float16 in a quantized graph to 19.
 
     Raises:
         GraphError: the graph has no body of float32, computes in half precision already, holds weights outside the
-            file, or is too old; a name in `keep` is no node.
+            file, or is too old; a name in `keep` is no node; bfloat16 in a quantized graph.
     """
     from onnx import ModelProto
 
@@ -77,11 +89,27 @@ def convert_precision(
     converted = ModelProto()
     converted.CopyFrom(model)
     inline_constants(converted.graph)
-    converted = at_opset(converted, BFLOAT16_OPSET if precision == "bfloat16" else _MIN_OPSET)
+    codes = quantized_precision(model)
+    if codes is not None and precision == "bfloat16":
+        raise GraphError(
+            "is quantized, and its scales would keep 8 of their 24 digits in bfloat16",
+            subject=converted.graph.name[:60],
+            expected="float16 or float32 between the codes",
+        )
+    least = BFLOAT16_OPSET if precision == "bfloat16" else _MIN_OPSET if codes is None else _QUANTIZED_OPSET
+    converted = at_opset(converted, least)
     _check(converted, keep)
     kept = _Rewriter(converted, precision, frozenset(keep)).rewrite()
-    record(converted, precision, {KEPT_KEY: json.dumps(kept)} if kept else {})
+    entries = {KEPT_KEY: json.dumps(kept)} if kept or codes else {}
+    record(converted, codes or precision, {**entries, REMAINDER_KEY: precision} if codes else entries)
     return converted
+
+
+def quantized_precision(model: onnx.ModelProto) -> Precision | None:
+    """What a graph's codes are; None where it has none."""
+    if all(node.op_type != "DequantizeLinear" for node in model.graph.node):
+        return None
+    return "float8" if any(tensor.data_type == _FLOAT8 for tensor in model.graph.initializer) else "int8"
 
 
 def record(model: onnx.ModelProto, precision: Precision, entries: Mapping[str, str]) -> None:
@@ -135,7 +163,7 @@ class _Rewriter:
         for place in sorted(self._body):
             node = self._graph.node[place]
             if node.op_type in _NARROW and node.domain in {"", "ai.onnx"} and not has_subgraph(node):
-                if node.name in self._keep or self._overflows(node):
+                if node.name in self._keep or not self._holds(node):
                     kept.append(node.name or node.output[0])
                 else:
                     narrow_places.add(place)
@@ -202,20 +230,23 @@ class _Rewriter:
         bits = bfloat16_bits(values)
         return TensorProto(name=name, dims=tensor.dims, data_type=self._element, raw_data=bits.astype("<u2").tobytes())
 
-    def _overflows(self, node: onnx.NodeProto) -> bool:
-        """Whether stored numbers that a node takes are beyond float16; bfloat16 reaches as far as float32."""
+    def _holds(self, node: onnx.NodeProto) -> bool:
+        """Whether the stored numbers that a node takes fit into float16; bfloat16 reaches as far as float32."""
         from onnx import numpy_helper
 
         if self._precision == "bfloat16":
-            return False
+            return True
         always = _ALWAYS_FLOAT.get(node.op_type, frozenset())
+        scales = node.op_type in {"QuantizeLinear", "DequantizeLinear"}
         for index, name in enumerate(node.input):
             tensor = self._stored.get(name)
             if tensor is not None and index not in always and tensor.data_type == FLOAT:
-                values = numpy_helper.to_array(tensor)
-                if values.size and not np.abs(values).max() <= FLOAT16_MAX:
-                    return True
-        return False
+                values = np.abs(numpy_helper.to_array(tensor))
+                if values.size and not values.max() <= FLOAT16_MAX:
+                    return False
+                if scales and (values != values.astype(np.float16))[values < FLOAT16_LEAST].any():
+                    return False
+        return True
 
     def _tidy(self) -> None:
         """Drop float32 weights that nothing takes any more, and types of values that are gone."""

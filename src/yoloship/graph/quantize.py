@@ -20,7 +20,7 @@ import numpy as np
 
 from yoloship.errors import GraphError
 from yoloship.graph.narrow import FLOAT8_MAX, float8_bits, float8_values
-from yoloship.graph.precision import KEPT_KEY, at_opset, record
+from yoloship.graph.precision import FLOAT16_MAX, KEPT_KEY, at_opset, record
 from yoloship.graph.search import FLOAT, body, element_types, implicit_inputs, inline_constants, last_heavy
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ Placement: TypeAlias = Literal["inputs", "both_ends"]
 ``both_ends``: behind each as well, which is what ONNX Runtime needs to compute in integers, and costs accuracy."""
 
 INT8_MAX: Final = 127
+FLOAT16_SCALE_LEAST: Final = 2.0**-20
+"""Smaller scales stay float32: among float16's subnormals, 2⁻²⁴ apart, rounding up would cost codes."""
 FLOAT8_OPSET: Final = 19
 """The first that has E4M3FN in QuantizeLinear."""
 _PER_CHANNEL_OPSET: Final = 13
@@ -239,9 +241,15 @@ class _Writer:
         node.input.append(name)
 
     def _scale(self, magnitude: float) -> float:
-        """Never 0, and never so small that dividing by it overflows: what is all zeros stays that with any scale."""
-        largest = INT8_MAX if self._precision == "int8" else FLOAT8_MAX
-        return float(magnitude) / largest if magnitude > 1e-30 else 1.0
+        """The magnitude over the largest code, rounded up to what float16 holds too: the codes suit either remainder.
+
+        Never 0, and never so small that dividing by it overflows: what is all zeros stays that with any scale.
+        """
+        scale = float(magnitude) / (INT8_MAX if self._precision == "int8" else FLOAT8_MAX)
+        if not FLOAT16_SCALE_LEAST <= scale <= FLOAT16_MAX:
+            return scale if magnitude > 1e-30 else 1.0
+        half = np.float16(scale)
+        return float(half if half >= scale else np.nextafter(half, np.float16(np.inf)))
 
     def _rounded(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What codes stand for, in steps of the scale."""

@@ -62,7 +62,8 @@ def body(model: onnx.ModelProto, types: Mapping[str, int]) -> tuple[int, ...]:
 
     Args:
         model: Nodes topologically sorted, as the format wants them.
-        types: See `element_types`; only float32 values count as ways through the network.
+        types: See `element_types`; only float32 values, and their codes in a quantized graph, count as
+            ways through the network.
     """
     wanted: set[str] = set()
     found = []
@@ -70,7 +71,7 @@ def body(model: onnx.ModelProto, types: Mapping[str, int]) -> tuple[int, ...]:
         node = model.graph.node[place]
         if is_heavy(node) or any(name in wanted for name in node.output):
             found.append(place)
-            wanted.update(name for name in inputs_of(node) if types.get(name) == FLOAT)
+            wanted.update(_ways_in(node, types))
     return tuple(reversed(found))
 
 
@@ -84,8 +85,16 @@ def last_heavy(model: onnx.ModelProto, types: Mapping[str, int]) -> frozenset[in
         if is_heavy(node) and not feeds_one:
             last.append(place)
         if is_heavy(node) or feeds_one:
-            before.update(name for name in inputs_of(node) if types.get(name) == FLOAT)
+            before.update(_ways_in(node, types))
     return frozenset(last)
+
+
+def _ways_in(node: onnx.NodeProto, types: Mapping[str, int]) -> Iterator[str]:
+    """Values that carry the network's signal into a node: those of float32, and the codes that become such."""
+    if node.op_type == "DequantizeLinear":
+        yield node.input[0]
+    else:
+        yield from (name for name in inputs_of(node) if types.get(name) == FLOAT)
 
 
 def inputs_of(node: onnx.NodeProto) -> Iterator[str]:

@@ -108,8 +108,8 @@ def test_export_writes_each_precision(precision: str) -> None:
     ("options", "words"),
     [
         (["--precision", "int8"], "needs pictures like those in use: --calibrate DIR"),
-        (["--precision", "float16", "--max-drop", "0.1"], "are for --precision int8 and float8"),
-        (["--calibrate", "pictures"], "are for --precision int8 and float8"),
+        (["--precision", "float16", "--max-drop", "0.1"], "only for --precision int8 and float8"),
+        (["--calibrate", "pictures"], "only for --precision int8 and float8"),
         (["--conf", "0.5"], "--conf, --iou and --max-det need --output nms"),
         (["--precision", "int4"], "int4"),
     ],

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
-from _graphs import HW, ours
+from _graphs import HUGE, HW, ours, scaled
 from _models import info, picture_session
 from yoloship.errors import GraphError, InputError
 from yoloship.evaluate.half import convert_and_try
 from yoloship.evaluate.precision import in_precision
-from yoloship.evaluate.quantization import run_model
+from yoloship.evaluate.running import run_model
 from yoloship.graph.emulate import emulate
 from yoloship.graph.file import read_metadata
 from yoloship.graph.precision import kept_layers
@@ -20,25 +18,6 @@ from yoloship.pipeline import Detector
 from yoloship.pipeline.feeds import feed_of
 
 FEEDS = [{"images": np.random.default_rng(0).random((1, 3, *HW), np.float32)}]
-
-
-def scaled(factors: dict[str, float]) -> onnx.ModelProto:
-    model = onnx.ModelProto()
-    model.CopyFrom(ours())
-    for tensor in model.graph.initializer:
-        if tensor.name in factors:
-            values = numpy_helper.to_array(tensor) * np.float32(factors[tensor.name])
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    return model
-
-
-HUGE = {
-    "model.1.conv.weight": 2e4,
-    "model.1.conv.bias": 2e4,
-    "model.2.cv1.conv.weight": 5e-5,
-    "model.2.cv2.conv.weight": 5e-5,
-}
-"""What comes out of one layer is too large for float16, and made small again behind it."""
 
 
 def test_nothing_is_kept_where_nothing_overflows() -> None:

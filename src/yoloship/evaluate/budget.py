@@ -1,0 +1,130 @@
+"""How much worse than in float32 a graph sees: what a budget such as ``--max-drop 0.005`` is held against.
+
+Where the truth is known it is the loss of mAP. Where it is not, it is what `tight_share` of detections lacks to 1: that
+falls with boxes that are lost, and with boxes that fit less tightly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from yoloship.errors import ImageError
+from yoloship.evaluate.coco import mean_average_precision
+from yoloship.evaluate.matching import FAINT_SHARE, tight_share
+from yoloship.evaluate.verification import MAP_THRESHOLD, faint_options
+from yoloship.graph import graph_bytes
+from yoloship.pipeline import Detector
+from yoloship.runtime import OnnxRuntimeSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from yoloship.evaluate.coco import Truth
+    from yoloship.evaluate.quantization import QuantizeOrder
+    from yoloship.graph.sensitivity import Measure, Model
+    from yoloship.pipeline import DetectOptions
+    from yoloship.pipeline.detector import Source
+    from yoloship.results import Detections
+
+    Open = Callable[[Model], Detector]
+
+HELD_BACK_FROM: Final = 16
+"""With at least this many pictures every fourth is held back from calibration, and the budget is measured on those; of
+fewer none can be spared, and all serve both."""
+MEASURE_PICTURES: Final = 64
+"""On at most this many: each costs a run for each step of a search."""
+
+
+def split(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which pictures calibrate, and which measure.
+
+    Args:
+        count: How many there are.
+
+    Returns:
+        Their places, in order.
+    """
+    held_back = range(3, count, 4) if count >= HELD_BACK_FROM else range(count)
+    rest = [place for place in range(count) if place not in held_back] if count >= HELD_BACK_FROM else range(count)
+    return tuple(rest), tuple(spread(held_back, MEASURE_PICTURES))
+
+
+def spread(things: Sequence[int], count: int) -> list[int]:
+    """At most so many, evenly from all."""
+    places = np.unique(np.linspace(0, len(things) - 1, count).round().astype(int)).tolist()
+    return [things[place] for place in places]
+
+
+def opener(imgsz: tuple[int, int] | None) -> Open:
+    """Opens graphs as detectors on the CPU, with this size where they leave it open."""
+
+    def opened(model: Model) -> Detector:
+        session = OnnxRuntimeSession.open(graph_bytes(model))
+        try:
+            return Detector(session, imgsz=imgsz, subject=model.graph.name[:60] or "graph")
+        except BaseException:
+            session.close()
+            raise
+
+    return opened
+
+
+def disagreement(right: Detector, sources: Sequence[Source], order: QuantizeOrder, opened: Open) -> Measure:
+    """How far detections on some pictures lie from those of a float32 model: 1 − `tight_share`.
+
+    Args:
+        right: The float32 model; it is run here, and not later.
+        sources: Pictures.
+        order: Its score threshold says which detections count.
+        opened: Opens a graph.
+
+    Raises:
+        ImageError: a picture cannot be read; or nothing is detected on any, and the budget wants it to be.
+    """
+    score_threshold = order.score_threshold
+    options = faint_options(right, score_threshold)
+    want = _found(right, sources, options)
+    if order.max_drop < 1 and not any(found.filter(min_score=score_threshold) for found in want):
+        raise ImageError(
+            "nothing is detected on any of the pictures, so agreement cannot be measured",
+            subject="calibration pictures",
+            expected=f"detections of at least {score_threshold:g}",
+            hint="give pictures like those in use, or --max-drop 1 to quantize blindly",
+        )
+
+    def measure(model: Model) -> float:
+        with opened(model) as changed:
+            return 1 - tight_share(want, _found(changed, sources, options), score_threshold)
+
+    return measure
+
+
+def precision_loss(right: Detector, sources: Sequence[Source], truths: Sequence[Truth], opened: Open) -> Measure:
+    """How much mAP over IoU 0.5 to 0.95 is lost against a float32 model; below 0 where it is gained.
+
+    Args:
+        right: The float32 model; it is run here, and not later.
+        sources: Pictures.
+        truths: What is in each.
+        opened: Opens a graph.
+
+    Raises:
+        ImageError: a picture cannot be read.
+        InputError: no picture has any object, or a class id has no name.
+        DependencyError: what computes mAP is not installed.
+    """
+    options = faint_options(right, MAP_THRESHOLD / FAINT_SHARE, lowest=True)
+    names = right.names
+    want = mean_average_precision(_found(right, sources, options), truths, names).map50_95
+
+    def measure(model: Model) -> float:
+        with opened(model) as changed:
+            return want - mean_average_precision(_found(changed, sources, options), truths, names).map50_95
+
+    return measure
+
+
+def _found(detector: Detector, sources: Sequence[Source], options: DetectOptions) -> list[Detections]:
+    return [detector(source, options=options) for source in sources]

@@ -1,0 +1,149 @@
+"""INT8 and FP8 from pictures: which calibrate, which measure, and what the budget is of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+
+from _graphs import HUGE, HW, ours, scaled
+from yoloship.errors import GraphError, ImageError, InputError
+from yoloship.evaluate.budget import MEASURE_PICTURES, opener, split
+from yoloship.evaluate.coco import Truth
+from yoloship.evaluate.precision import in_precision
+from yoloship.evaluate.quantization import QuantizeOrder, quantize_with_pictures
+from yoloship.graph import graph_bytes
+from yoloship.graph.emulate import emulate, is_half
+from yoloship.graph.file import opset, read_metadata, read_model_info
+from yoloship.graph.layer_precision import layer_precisions
+from yoloship.graph.precision import REMAINDER_KEY, convert_precision, kept_layers, quantized_precision
+from yoloship.pipeline import DetectOptions
+from yoloship.runtime import OnnxRuntimeSession
+
+if TYPE_CHECKING:
+    from yoloship.graph.quantize import QuantizedPrecision
+
+RNG = np.random.default_rng(5)
+PICTURES = [RNG.integers(0, 256, (*HW, 3), np.uint8) for _ in range(16)]
+FAINT: dict[str, Any] = {"score_threshold": 0.001, "calibrator": "minmax"}
+"""The generated network's weights are random, and its scores low."""
+
+
+def truths() -> list[Truth]:
+    with opener(None)(ours("heads", "image")) as detector:
+        found = [detector(picture, options=DetectOptions(score_threshold=0.002)) for picture in PICTURES]
+    return [Truth(one.boxes_xyxy[:3], one.class_ids[:3]) for one in found]
+
+
+@pytest.mark.parametrize("count", [1, 3, 15, 16, 17, 64, 1000])
+def test_of_enough_pictures_every_fourth_is_held_back_and_of_few_all_serve_both(count: int) -> None:
+    calibrating, measuring = split(count)
+    if count < 16:
+        assert calibrating == measuring == tuple(range(count))
+    else:
+        assert not set(calibrating) & set(measuring)
+        assert len(calibrating) == count - count // 4
+        assert len(measuring) == min(count // 4, MEASURE_PICTURES)
+
+
+def test_the_budget_is_measured_on_pictures_that_did_not_calibrate() -> None:
+    steps: list[tuple[str, int, int]] = []
+    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
+    quantize_with_pictures(ours("heads", "image"), PICTURES, order, told=lambda *step: steps.append(step))
+    assert [step for step in steps if step[0] == "calibrating"][-1] == ("calibrating", 11, 12)
+
+
+def test_with_truths_the_budget_is_of_map() -> None:
+    pytest.importorskip("pycocotools")
+    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
+    found = quantize_with_pictures(ours("heads", "image"), PICTURES, order, truths=truths())
+    _, words = in_precision(ours("heads", "image"), "int8", PICTURES, order=order, truths=truths())
+    assert words == f"int8, mAP is {abs(found.drop):.4f} {'below' if found.drop >= 0 else 'above'} float32's"
+    assert found.drop != 0
+
+
+def test_truths_that_do_not_fit_are_refused_before_anything_is_calibrated() -> None:
+    pytest.importorskip("pycocotools")
+    nothing = [Truth(np.empty((0, 4)), np.empty(0, int))] * 16
+    unnamed = [Truth(np.array([[0, 0, 9, 9]]), np.array([999]))] * 16
+    cases = (
+        (truths()[:3], "pictures and truths differ in number: got 16 and 3"),
+        (nothing, "there is no object in any picture"),
+        (unnamed, "class 999: has no name"),
+    )
+    for wrong, words in cases:
+        with pytest.raises(InputError, match=words):
+            quantize_with_pictures(ours("heads", "image"), PICTURES, QuantizeOrder(**FAINT), truths=wrong)
+
+
+def test_pictures_on_which_nothing_is_seen_are_refused_unless_the_budget_allows_everything() -> None:
+    model, order = ours("heads", "image"), {"score_threshold": 0.99, "calibrator": "minmax", "remainder": "float32"}
+    with pytest.raises(ImageError, match="nothing is detected on any of the pictures"):
+        quantize_with_pictures(model, PICTURES[:2], QuantizeOrder(**order))  # type: ignore[arg-type]
+    assert quantize_with_pictures(model, PICTURES[:2], QuantizeOrder(**order, max_drop=1)).drop == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", ["int8", "float8"])
+def test_what_quantization_leaves_is_float16_between_float32_ends(precision: QuantizedPrecision) -> None:
+    base = ours("heads", "image")
+    order = QuantizeOrder(precision=precision, max_drop=1, **FAINT)
+    model = quantize_with_pictures(base, PICTURES[:2], order).model
+    onnx.checker.check_model(model, full_check=True)
+    assert opset(model) == 19
+    assert quantized_precision(model) == precision
+    assert read_metadata(model)[REMAINDER_KEY] == "float16"
+    assert kept_layers(read_metadata(model)) == ()
+    info = read_model_info(read_metadata(model), "x")
+    assert info is not None
+    assert info.precision == precision
+    computed = {layer.precision for layer in layer_precisions(model)}
+    assert computed == {{"int8": "int8", "float8": "float8_e4m3fn"}[precision], "float16"}
+    casts = {node.output[0] for node in model.graph.node if node.op_type == "Cast"}
+    assert not any(casts.intersection(node.input) for node in model.graph.node if node.op_type == "DequantizeLinear")
+    pairs = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert sum(pairs.issuperset(node.input[:2]) for node in convolutions) == len(convolutions) - 3
+    with opener(None)(base) as right, opener(None)(model) as have, opener(None)(emulate(model)) as meant:
+        specs = [(spec.name, spec.dtype, spec.shape) for spec in right.session.outputs]
+        assert [(spec.name, spec.dtype, spec.shape) for spec in have.session.outputs] == specs
+        assert have.session.inputs == right.session.inputs
+        feed = {"images": PICTURES[0][None]}
+        for a, b, c in zip(*(one.session.run(feed) for one in (right, have, meant)), strict=True):
+            for other in (b, c):
+                assert 0 < np.square(other.astype(float) - a).sum() / np.square(a.astype(float)).sum() < 0.01
+
+
+def test_the_codes_are_the_same_with_either_remainder() -> None:
+    def codes(remainder: Any) -> dict[str, bytes]:
+        order = QuantizeOrder(max_drop=1, remainder=remainder, **FAINT)
+        model = quantize_with_pictures(ours("heads", "image"), PICTURES[:2], order).model
+        return {tensor.name: tensor.raw_data for tensor in model.graph.initializer if tensor.name.endswith(".codes")}
+
+    assert codes("float16") == codes("float32") != {}
+
+
+def test_layers_that_overflow_in_float16_stay_float32_when_the_rest_is_quantized() -> None:
+    model = scaled(HUGE, ours("heads", "image"))
+    found = quantize_with_pictures(model, PICTURES[:2], QuantizeOrder(max_drop=1, **FAINT))
+    assert kept_layers(read_metadata(found.model))
+    with OnnxRuntimeSession.open(graph_bytes(emulate(found.model))) as session:
+        assert all(np.isfinite(output).all() for output in session.run({"images": PICTURES[0][None]}))
+
+
+def test_remainders_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="remainder: no such choice: expected float32 or float16, got bfloat16"):
+        QuantizeOrder(remainder="bfloat16")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="remainder: float16 does not go with the placement both_ends"):
+        QuantizeOrder(remainder="float16", placement="both_ends")
+    assert QuantizeOrder().between == "float16"
+    assert QuantizeOrder(placement="both_ends").between == "float32"
+    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
+    quantized = quantize_with_pictures(ours("heads", "image"), PICTURES[:2], order).model
+    with pytest.raises(GraphError, match="is quantized, and its scales would keep 8 of their 24 digits in bfloat16"):
+        convert_precision(quantized, "bfloat16")
+    half = convert_precision(quantized, "float16")
+    assert is_half(half)
+    with pytest.raises(GraphError, match="computes in half precision already"):
+        convert_precision(half, "float16")
