@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,7 +36,6 @@ from yoloship.checkpoint import read_checkpoint  # noqa: E402
 from yoloship.cuda.compiler import default_cache_dir, nvrtc_version  # noqa: E402
 from yoloship.cuda.device import Device  # noqa: E402
 from yoloship.cuda.module import KernelSet  # noqa: E402
-from yoloship.errors import YoloshipError  # noqa: E402
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info  # noqa: E402
 from yoloship.images import read_image  # noqa: E402
 from yoloship.pipeline.crew import Crew  # noqa: E402
@@ -122,22 +122,37 @@ def rate(work: Callable[[], object], threads: int, pictures: int, seconds: float
     stop = threading.Event()
     ready = threading.Barrier(threads + 1)
 
+    failures: list[BaseException] = []
+
     def loop(number: int) -> None:
-        work()
-        ready.wait()
-        while not stop.is_set():
+        try:
             work()
-            counts[number] += 1
+            ready.wait()
+            while not stop.is_set():
+                work()
+                counts[number] += 1
+        except threading.BrokenBarrierError:
+            return
+        except BaseException as error:
+            failures.append(error)
+            stop.set()
+            ready.abort()
 
     pool = [threading.Thread(target=loop, args=(number,)) for number in range(threads)]
     for thread in pool:
         thread.start()
-    ready.wait()
     began = time.perf_counter()
-    time.sleep(seconds)
+    try:
+        ready.wait()
+        began = time.perf_counter()
+        stop.wait(seconds)
+    except threading.BrokenBarrierError:
+        pass
     stop.set()
     for thread in pool:
         thread.join()
+    if failures:
+        raise failures[0]
     return sum(counts) * pictures / (time.perf_counter() - began)
 
 
@@ -374,8 +389,11 @@ def soak(run: Run, detector: CudaDetector) -> dict[str, Any]:
                 return
             if step % max(1, total // 10) == 0:
                 mark(step)
-            if detector(frames[step % len(frames)]) != expected[step % len(frames)]:
+            try:
+                wrong[number] += detector(frames[step % len(frames)]) != expected[step % len(frames)]
+            except Exception as error:  # noqa: BLE001 - counted, and the others go on
                 wrong[number] += 1
+                print(f"  {error}", flush=True)
 
     began = time.perf_counter()
     pool = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
@@ -482,9 +500,10 @@ def main() -> None:
                 report["results"][f"{engine} {precision}"] = run.results
                 try:
                     measure(run, write)
-                except (YoloshipError, ImportError) as error:
-                    run.results["failed"] = str(error)
-                    print(f"  FAILED: {error}", flush=True)
+                except Exception as error:  # noqa: BLE001 - the other engines' figures must not be lost
+                    run.results["failed"] = f"{type(error).__name__}: {error}"
+                    print(f"  FAILED: {type(error).__name__}: {error}", flush=True)
+                    traceback.print_exc()
                 write()
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _ALIGNMENT: Final = 256
 _TABLES: Final = 2
+_PIECES: Final = 32
+"""A batch is cut into about so many pieces at most, but no frame is joined to another: each costs some Python."""
 _SMALLEST: Final = 1 << 22
 """Bytes for frames to begin with: a picture of 1280×960."""
 
@@ -128,7 +130,7 @@ class Staging:
         places: list[_Place] = []
         pieces: list[_Piece] = []
         direct: list[tuple[int, int, int]] = []
-        offset = self._first_frame
+        offset, piece_bytes = self._first_frame, 0
         for frame in frames:
             letterbox = frame.letterbox
             height, width = letterbox.image_hw
@@ -149,7 +151,8 @@ class Staging:
             elif is_resized:
                 pieces.append(_Piece(offset, size, 0, frame))
             else:
-                pieces.extend(self._cut(frame, offset))
+                piece_bytes = piece_bytes or max(self._policy.piece_bytes, sum(map(_staged_bytes, frames)) // _PIECES)
+                pieces.extend(_cut(frame, offset, piece_bytes))
             offset += size
         table_bytes = self._describe(places, batch)
         if table_bytes and not pieces:
@@ -246,14 +249,13 @@ class Staging:
         else:
             cv2.resize(piece.frame.pixels, (columns, rows), dst=scaled, interpolation=cv2.INTER_LINEAR)
 
-    def _cut(self, frame: Frame, offset: int) -> list[_Piece]:
-        """A frame's bytes in pieces of nearly equal size."""
-        size, source = int(frame.pixels.nbytes), frame.address
-        count = -(-size // self._policy.piece_bytes)
-        step = -(-size // (count * _ALIGNMENT)) * _ALIGNMENT
-        return [
-            _Piece(offset + start, min(step, size - start), source + start, frame) for start in range(0, size, step)
-        ]
+
+def _cut(frame: Frame, offset: int, piece_bytes: int) -> list[_Piece]:
+    """A frame's bytes in pieces of nearly equal size."""
+    size, source = int(frame.pixels.nbytes), frame.address
+    count = -(-size // piece_bytes)
+    step = -(-size // (count * _ALIGNMENT)) * _ALIGNMENT
+    return [_Piece(offset + start, min(step, size - start), source + start, frame) for start in range(0, size, step)]
 
 
 def _staged_bytes(frame: Frame) -> int:
