@@ -56,6 +56,8 @@ class Detections:
         class_ids: (n,) int32.
         names: The model's class names, by class id.
         image_hw: (height, width) of the source picture in pixels.
+        complete: False where boxes may be missing: suppression was inside the graph, more candidates passed its
+            threshold than it looks at, and it kept fewer than it may give. See `yoloship.model.NmsConfig.candidates`.
     """
 
     boxes_xyxy: npt.NDArray[np.float32]
@@ -63,6 +65,7 @@ class Detections:
     class_ids: npt.NDArray[np.int32]
     names: tuple[str, ...]
     image_hw: tuple[int, int]
+    complete: bool = True
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -106,6 +109,7 @@ class Detections:
             return NotImplemented
         return (
             self.image_hw == other.image_hw
+            and self.complete == other.complete
             and self.names == other.names
             and np.array_equal(self.boxes_xyxy, other.boxes_xyxy)
             and np.array_equal(self.scores, other.scores)
@@ -117,7 +121,7 @@ class Detections:
     def __repr__(self) -> str:
         height, width = self.image_hw
         found = ", ".join(f"{count} {name}" for name, count in self.counts().items()) or "nothing"
-        return f"Detections({found} in {width}×{height})"
+        return f"Detections({found} in {width}×{height}{'' if self.complete else ', incomplete'})"
 
     def class_name(self, class_id: int) -> str:
         """The name of a class, or its number as text where the model names fewer."""
@@ -152,12 +156,15 @@ class Detections:
         if min_area_px > 0:
             size = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
             keep &= size[:, 0] * size[:, 1] >= min_area_px
-        return Detections(self.boxes_xyxy[keep], self.scores[keep], self.class_ids[keep], self.names, self.image_hw)
+        return Detections(
+            self.boxes_xyxy[keep], self.scores[keep], self.class_ids[keep], self.names, self.image_hw, self.complete
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON: ``width``, ``height`` and ``detections``."""
+        """Plain data, ready for JSON: ``width``, ``height``, ``detections``; ``complete`` where that is false."""
         height, width = self.image_hw
-        return {"width": width, "height": height, "detections": [detection.to_dict() for detection in self]}
+        said = {} if self.complete else {"complete": False}
+        return {"width": width, "height": height, **said, "detections": [detection.to_dict() for detection in self]}
 
     def to_supervision(self) -> supervision.Detections:
         """The same as a `supervision.Detections`, which owns copies of the arrays.

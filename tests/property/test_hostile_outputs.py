@@ -93,9 +93,12 @@ def test_any_numbers_in_compact_outputs(boxes: Any, scores: Any, class_ids: Any)
     scores=hnp.arrays("float32", (1, 6), elements=NUMBERS),
     class_ids=hnp.arrays("int32", (1, 6)),
     count=st.integers(-2, 9),
+    exact=st.integers(-2, 2),
 )
-def test_any_numbers_of_a_graph_that_suppresses(boxes: Any, scores: Any, class_ids: Any, count: int) -> None:
-    outputs = [boxes, scores, class_ids, np.array([count], np.int32), np.array([count], np.int32)]
+def test_any_numbers_of_a_graph_that_suppresses(
+    boxes: Any, scores: Any, class_ids: Any, count: int, exact: int
+) -> None:
+    outputs = [boxes, scores, class_ids, np.array([count], np.int32), np.array([exact], np.int32)]
     record = info("nms", nms=NmsConfig(score_threshold=0.0, iou_threshold=0.0, max_detections=6, candidates=6))
     check(Detector(picture_session(record, lambda _: outputs, outputs=5), options=None))
 

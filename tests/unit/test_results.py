@@ -28,6 +28,18 @@ def test_iteration_gives_plain_python_values_best_first() -> None:
     assert [one.class_name for one in found()] == ["car", "person", "car"]
 
 
+def test_that_boxes_may_be_missing_is_kept_and_said() -> None:
+    whole = found()
+    cut = Detections(whole.boxes_xyxy, whole.scores, whole.class_ids, whole.names, whole.image_hw, complete=False)
+    assert whole.complete
+    assert "complete" not in whole.to_dict()
+    assert cut != whole
+    assert not cut.filter(min_score=0.5).complete
+    assert cut.to_dict()["complete"] is False
+    assert repr(cut).endswith(", incomplete)")
+    assert not repr(whole).endswith(", incomplete)")
+
+
 def test_indexing_gives_the_same_as_iterating() -> None:
     assert [found()[i] for i in range(len(found()))] == list(found())
 

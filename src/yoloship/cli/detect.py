@@ -15,6 +15,7 @@ from yoloship.cli.values import class_list, image_size
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from yoloship.model import NmsConfig
     from yoloship.pipeline import Outcome
     from yoloship.results import Detections
 
@@ -108,6 +109,8 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
         outcomes = detector.stream(job.inputs, keep_images=bool(job.outputs))
         found, failures = _collect(with_progress(outcomes, len(job.inputs)), job)
     _report(found, job)
+    if cut := sum(not detections.complete for _, detections in found):
+        _say_incomplete(cut, len(found), detector.info.nms)
     if failures:
         if len(job.inputs) > 1:
             typer.echo(f"error: {failures} of {len(job.inputs)} pictures failed", err=True)
@@ -147,6 +150,16 @@ def _collect(outcomes: Iterable[Outcome], job: _Job) -> tuple[list[tuple[str, De
             write_picture(detections.draw(outcome.image), job.outputs[outcome.index], overwrite=job.overwrite)
         found.append((str(outcome.source), detections))
     return found, failures
+
+
+def _say_incomplete(cut: int, pictures: int, nms: NmsConfig | None) -> None:
+    """Once for all pictures: boxes may be missing, and what to do about it."""
+    limit = f" than the {nms.candidates}" if nms else ""
+    typer.echo(
+        f"boxes may be missing in {cut} of {pictures} pictures: more candidates{limit} that the graph looks at; export "
+        "it with a higher --conf, or with another --output than nms",
+        err=True,
+    )
 
 
 def _report(found: Sequence[tuple[str, Detections]], job: _Job) -> None:

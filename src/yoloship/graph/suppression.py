@@ -8,7 +8,8 @@ in float32 (sums of at most 3840).
 
 The map turns inclusions around, so that after an even number of steps the set holds the greedy choice and perhaps more:
 where the iterations do not suffice, boxes too many are given and none is lost, and suppressing the output once more
-gives exactly the greedy choice. `exact` says for each picture whether that is needed.
+gives exactly the greedy choice. `exact` says for each picture whether that is needed, and whether it would not help:
+candidates beyond the K best, which nobody has looked at, may be missing.
 
 Arithmetic is that of `yoloship.pipeline.nms.nms_reference`, operation by operation. One thing is left to the runtime:
 which of equal scores TopK puts first. ONNX wants the lower index; TensorRT does not promise it.
@@ -47,7 +48,9 @@ def emit_suppression(builder: Builder, nms: NmsConfig, batch: Axis, candidates: 
     - ``scores`` (B, M) float32;
     - ``class_ids`` (B, M) int32;
     - ``count`` (B,) int32;
-    - ``exact`` (B,) int32: 1 where the iteration came to rest and no candidate beyond the K best could matter.
+    - ``exact`` (B,) int32: 1 where the iteration came to rest and no candidate beyond the K best could matter; 0 where
+      it did not come to rest, so that suppressing once more gives the exact result; −1 where there are candidates
+      beyond, and fewer boxes are kept than may be, so that some may be missing.
 
     Args:
         builder: Takes the nodes.
@@ -175,7 +178,10 @@ def _emit_kept(writer: _Writer, nms: NmsConfig, kept: Wire, best: tuple[Wire, Wi
 
 
 def _emit_exact(writer: _Writer, nms: NmsConfig, rests: Wire, kept: Wire, above: Wire, limit: int) -> None:
-    """At rest, and either every candidate was looked at or as many are kept as may be given."""
+    """At rest, and either every candidate was looked at or as many are kept as may be given.
+
+    With both as numbers: (rest + 1) · enough − 1.
+    """
     column = (writer.batch, 1)
     rest = writer.op("Cast", "rest.number", (rests,), column, to=_FLOAT)
     found = writer.total("found", writer.op("Cast", "above.number", (above,), above.shape, to=_FLOAT), keep=True)
@@ -186,7 +192,9 @@ def _emit_exact(writer: _Writer, nms: NmsConfig, rests: Wire, kept: Wire, above:
         column, "bool",
     )  # fmt: skip
     enough = writer.op("Cast", "enough", (writer.op("Or", "seen_or_full", (seen, full), column, "bool"),), column, to=1)
-    exact = writer.op("Mul", "exact.both", (rest, enough), column)
+    one = writer.scalar("one", 1.0)
+    either = writer.op("Add", "exact.rest", (rest, one), column)
+    exact = writer.op("Sub", "exact.state", (writer.op("Mul", "exact.both", (either, enough), column), one), column)
     number = writer.op("Cast", "exact.number", (exact,), column, "int32", to=_INT32)
     writer.output("exact", writer.reshaped("exact.flat", number, (-1,), (writer.batch,)), ())
 

@@ -41,18 +41,20 @@ class Candidates:
         boxes_xyxy: (n, 4) float32, model pixels; may hold what a broken model gives (NaN, no area).
         scores: (n,) float32.
         class_ids: (n,) int32.
+        complete: False where the graph says that it has not looked at all of them.
     """
 
     boxes_xyxy: Floats
     scores: Floats
     class_ids: npt.NDArray[np.int32]
+    complete: bool = True
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def take(self, indices: npt.NDArray[np.generic]) -> Candidates:
         """Those at these indices, or where this mask is true."""
-        return Candidates(self.boxes_xyxy[indices], self.scores[indices], self.class_ids[indices])
+        return Candidates(self.boxes_xyxy[indices], self.scores[indices], self.class_ids[indices], self.complete)
 
 
 def decode(
@@ -99,17 +101,34 @@ def decode(
 
 
 def _suppressed(outputs: Sequence[npt.NDArray[np.generic]], classes: int, score_threshold: float) -> list[Candidates]:
-    """What a graph with suppression inside has kept, best first: the first `count` rows."""
-    boxes, scores, class_ids, counts, _ = _expect(outputs, 5)
+    """What a graph with suppression inside has kept, best first: the first `count` rows.
+
+    Candidates that it has not looked at score no more than those it kept, so they are missed only where all of these
+    are above the threshold.
+    """
+    boxes, scores, class_ids, counts, exact = _expect(outputs, 5)
     if scores.ndim != 2 or boxes.shape != (*scores.shape, 4) or class_ids.shape != scores.shape:
         raise _wrong("boxes_xyxy", f"(B, M, 4) with scores {scores.shape} and class_ids {class_ids.shape}", boxes)
-    for name, array in (("class_ids", class_ids), ("count", counts)):
+    for name, array in (("class_ids", class_ids), ("count", counts), ("exact", exact)):
         if array.dtype.kind not in "iu":
             raise _wrong(name, "integers", array)
     if counts.shape != scores.shape[:1] or not all(0 <= count <= scores.shape[1] for count in counts.tolist()):
         raise _wrong("count", f"({len(scores)},), each at most {scores.shape[1]}", counts)
-    rows = zip(_float32(boxes, "boxes_xyxy"), _float32(scores, "scores"), class_ids, counts.tolist(), strict=True)
-    return [_above(Candidates(b[:n], s[:n], c[:n].astype(np.int32)), classes, score_threshold) for b, s, c, n in rows]
+    if exact.shape != counts.shape:
+        raise _wrong("exact", f"({len(scores)},)", exact)
+    limit = np.float32(score_threshold)
+    rows = zip(
+        _float32(boxes, "boxes_xyxy"), _float32(scores, "scores"), class_ids, counts.tolist(), exact.tolist(),
+        strict=True,
+    )  # fmt: skip
+    return [
+        _above(
+            Candidates(b[:n], s[:n], c[:n].astype(np.int32), complete=state >= 0 or bool((s[:n] <= limit).any())),
+            classes,
+            score_threshold,
+        )
+        for b, s, c, n, state in rows
+    ]
 
 
 def check_heads(outputs: Sequence[npt.NDArray[np.generic]], info: ModelInfo, input_hw: tuple[int, int]) -> list[Floats]:

@@ -328,4 +328,4 @@ def finish(
     height, width = letterbox.image_hw
     boxes = letterbox.to_image(kept.boxes_xyxy.astype(np.float64))  # float32 could overflow before it is clipped
     clipped = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
-    return Detections(clipped, kept.scores, kept.class_ids, names, letterbox.image_hw)
+    return Detections(clipped, kept.scores, kept.class_ids, names, letterbox.image_hw, kept.complete)

@@ -15,7 +15,11 @@ import pytest
 
 from _cli import run
 from _models import constant_raw
+from _shared import TRAINED, require
+from yoloship.checkpoint import read_checkpoint
+from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.images import read_image
+from yoloship.model import NmsConfig
 
 HW = (64, 96)
 
@@ -354,3 +358,21 @@ def test_detect_on_an_onnx_file_loads_neither_onnx_nor_rich(model: Path) -> None
     assert "'onnxruntime'" in loaded
     for heavy in ("onnx", "rich", "PIL", "pydantic", "torch"):
         assert f"'{heavy}'" not in loaded
+
+
+def test_that_a_graph_did_not_look_at_all_candidates_is_said_once(tmp_path: Path) -> None:
+    checkpoint = require(TRAINED / "ppe-yolov5n.pt")
+    limits = NmsConfig(score_threshold=0.0, iou_threshold=0.1, max_detections=300, candidates=300)
+    graph = build_graph(read_checkpoint(checkpoint), GraphConfig((192, 192), output_form="nms", nms=limits))
+    Path("cut.onnx").write_bytes(graph_bytes(graph))
+    for name in ("a.png", "b.png"):
+        picture(name)
+    ran = run("detect", "cut.onnx", "a.png", "b.png", "--conf", "0", "--iou", "0.1", "--no-draw", "--json", "r.json")
+    assert ran.code == 0, ran.err
+    assert ran.err.count("boxes may be missing") == 1
+    assert (
+        "in 2 of 2 pictures: more candidates than the 300 that the graph looks at; export it with a higher" in ran.err
+    )
+    assert [entry["complete"] for entry in json.loads(Path("r.json").read_text())] == [False, False]
+    enough = run("detect", "cut.onnx", "a.png", "--conf", "0.9", "--iou", "0.1", "--no-draw")
+    assert (enough.code, "boxes may be missing" in enough.err) == (0, False)

@@ -108,6 +108,17 @@ def test_compact_outputs_are_filtered() -> None:
     assert_same(found, Candidates(boxes[0, :1], scores[0, :1], np.array([2], np.int32)))
 
 
+@pytest.mark.parametrize(("exact", "complete"), [(1, True), (0, True), (-1, False)])
+def test_a_graph_that_suppresses_says_whether_it_has_looked_at_all_candidates(exact: int, complete: bool) -> None:
+    boxes = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+    scores, class_ids = np.array([[0.9, 0.8, 0]], np.float32), np.array([[2, 1, -1]], np.int32)
+    outputs = [boxes, scores, class_ids, np.array([2], np.int32), np.array([exact], np.int32)]
+    (found,) = decode(outputs, info("nms"), HW, 0.25)
+    assert_same(found, Candidates(boxes[0, :2], scores[0, :2], class_ids[0, :2]))
+    assert found.complete is found.take(np.array([0])).complete is complete
+    assert decode(outputs, info("nms"), HW, 0.85)[0].complete  # one that was looked at is below
+
+
 def test_half_precision_outputs_are_widened() -> None:
     heads = [head.astype(np.float16) for head in random_heads(4, HW, mean=0.0)]
     (found,) = decode(heads, info(), HW, 0.5)
@@ -133,6 +144,11 @@ def test_outputs_in_another_form_than_promised_are_refused() -> None:
         ([raw[..., :4], raw[..., 0], raw[..., 1]], info("compact"), r"class_ids: .* expected integers"),
         ([raw[..., :4], raw[..., 0] + 1, np.full((1, 9), 3)], info("compact"), "a class id outside"),
         ([raw], info("nms"), "wrong number of outputs: expected 5"),
+        (
+            [raw[..., :4], raw[..., 0], np.zeros((1, 9), int), np.zeros(1, int), np.zeros(2, int)],
+            info("nms"),
+            r"exact: .* expected \(1,\)",
+        ),
     ]
     for outputs, record, words in cases:
         with pytest.raises(SessionError, match=words):
