@@ -113,10 +113,8 @@ def _paragraph(heading: str, *lines: str) -> str:
 
 def main() -> None:
     """Run the program with the arguments of this process."""
-    # The program's own process, so its environment may be set: OpenCV's log lines would stand beside our one line, and
-    # ONNX Runtime's Linux wheels (1.32) keep a device id in the home folder and may report use to their maker.
+    # The program's own process, so its environment may be set: OpenCV's log lines would stand beside our one line.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter is no reason to stop
             stream.reconfigure(errors="replace")

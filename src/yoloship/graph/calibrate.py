@@ -17,6 +17,7 @@ import numpy as np
 
 from yoloship.errors import DependencyError, GraphError
 from yoloship.graph.file import graph_bytes
+from yoloship.libraries import import_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -72,6 +73,7 @@ def calibrate(
 
 def _watcher(path: Path, names: set[str], calibrator: Calibrator) -> Any:
     try:
+        import_onnxruntime()
         from onnxruntime.quantization import calibrate as tools
     except ImportError as error:
         raise DependencyError(

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from yoloship.errors import InputError, SessionError
+from yoloship.libraries import import_onnxruntime
 from yoloship.runtime.feeds import check_feeds
 from yoloship.runtime.onnxruntime_model import failures, load_error, open_source, plain_text, tensor_spec
 
@@ -54,7 +55,7 @@ class OnnxRuntimeSession:
             )
         source, subject = open_source(model)
 
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
 
         known = failures()
         options = onnxruntime.SessionOptions()
@@ -70,7 +71,7 @@ class OnnxRuntimeSession:
     @property
     def name(self) -> str:
         """``onnxruntime 1.32.0 (CPU)``."""
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
 
         return f"onnxruntime {onnxruntime.__version__} (CPU)"
 

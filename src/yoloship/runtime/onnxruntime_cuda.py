@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import numpy as np
 
 from yoloship.errors import InputError, SessionError
+from yoloship.libraries import import_onnxruntime
 from yoloship.runtime.device_context import StreamContext, place_tensor
 from yoloship.runtime.device_shapes import Shapes, check_shapes
 from yoloship.runtime.lifetime import Lifetime
@@ -138,7 +139,7 @@ class OnnxRuntimeCudaSession:
     @property
     def name(self) -> str:
         """``onnxruntime 1.31.1 (cuda:0)``."""
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
 
         return f"onnxruntime {onnxruntime.__version__} ({self._device})"
 
@@ -219,7 +220,7 @@ class _BoundRun:
     """A session of ONNX Runtime with its inputs and outputs at fixed addresses."""
 
     def __init__(self, session: Any, subject: str, stream: Stream) -> None:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
 
         self._failures = failures()
         self._subject = subject
@@ -289,7 +290,7 @@ def _open_session(
 ) -> Any:
     """A session of ONNX Runtime that has the provider, and does not run on the CPU in its stead."""
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise not_installed() from error
     if PROVIDER not in onnxruntime.get_available_providers():

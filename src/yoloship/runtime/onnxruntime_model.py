@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.errors import SessionError
+from yoloship.libraries import import_onnxruntime
 from yoloship.tensors import DType, TensorSpec
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def open_source(model: Path | str | bytes) -> tuple[str | bytes, str]:
 
 def failures() -> tuple[type[Exception], ...]:
     """The exceptions of the ONNX Runtime that is installed."""
+    import_onnxruntime()
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return tuple(getattr(state, name) for name in _FAILURE_NAMES if hasattr(state, name))
