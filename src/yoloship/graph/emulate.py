@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yoloship.graph.search import FLOAT, element_types
+from yoloship.graph.stored import stored_values
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -98,9 +99,5 @@ def half_values(model: onnx.ModelProto) -> tuple[str, ...]:
 def _widened(tensor: onnx.TensorProto) -> onnx.TensorProto:
     from onnx import numpy_helper
 
-    if tensor.data_type == FLOAT16:
-        values = numpy_helper.to_array(tensor).astype(np.float32)
-    else:
-        bits = np.frombuffer(tensor.raw_data, "<u2").astype(np.uint32) << np.uint32(16)
-        values = bits.view(np.float32).reshape(tuple(tensor.dims))
+    values = stored_values(tensor).astype(np.float32)
     return numpy_helper.from_array(values, tensor.name)

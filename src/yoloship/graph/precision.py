@@ -23,6 +23,7 @@ import numpy as np
 from yoloship.errors import GraphError, InputError
 from yoloship.graph.narrow import bfloat16_bits
 from yoloship.graph.search import FLOAT, body, element_types, has_subgraph, implicit_inputs, inline_constants
+from yoloship.graph.stored import stored_values
 from yoloship.model import METADATA_KEY, ModelInfo
 
 if TYPE_CHECKING:
@@ -224,16 +225,14 @@ class _Rewriter:
     def _narrow_tensor(self, tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
         from onnx import TensorProto, numpy_helper
 
-        values = numpy_helper.to_array(tensor)
+        values = stored_values(tensor)
         if self._precision == "float16":
             return numpy_helper.from_array(values.astype(np.float16), name)
-        bits = bfloat16_bits(values)
+        bits = bfloat16_bits(values.astype(np.float32, copy=False))
         return TensorProto(name=name, dims=tensor.dims, data_type=self._element, raw_data=bits.astype("<u2").tobytes())
 
     def _holds(self, node: onnx.NodeProto) -> bool:
         """Whether the stored numbers that a node takes fit into float16; bfloat16 reaches as far as float32."""
-        from onnx import numpy_helper
-
         if self._precision == "bfloat16":
             return True
         always = _ALWAYS_FLOAT.get(node.op_type, frozenset())
@@ -241,7 +240,7 @@ class _Rewriter:
         for index, name in enumerate(node.input):
             tensor = self._stored.get(name)
             if tensor is not None and index not in always and tensor.data_type == FLOAT:
-                values = np.abs(numpy_helper.to_array(tensor))
+                values = np.abs(stored_values(tensor))
                 if values.size and not values.max() <= FLOAT16_MAX:
                     return False
                 if scales and (values != values.astype(np.float16))[values < FLOAT16_LEAST].any():

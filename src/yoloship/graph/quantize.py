@@ -22,6 +22,7 @@ from yoloship.errors import GraphError
 from yoloship.graph.narrow import FLOAT8_MAX, float8_bits, float8_values
 from yoloship.graph.precision import FLOAT16_MAX, KEPT_KEY, at_opset, record
 from yoloship.graph.search import FLOAT, body, element_types, implicit_inputs, inline_constants, last_heavy
+from yoloship.graph.stored import stored_values
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -205,11 +206,9 @@ class _Writer:
 
     def _weight(self, tensor: onnx.TensorProto) -> str:
         """A weight stored in codes, with a scale for each output channel."""
-        from onnx import numpy_helper
-
         target = f"{tensor.name}.{self._precision}"
         if target not in self._pairs:
-            values = numpy_helper.to_array(tensor).astype(np.float32)
+            values = stored_values(tensor).astype(np.float32)
             largest = np.abs(values).reshape(len(values), -1).max(axis=1)
             scales = np.array([self._scale(value) for value in largest], np.float32)
             codes = values / scales.reshape(-1, *[1] * (values.ndim - 1))
@@ -226,8 +225,6 @@ class _Writer:
 
     def _correct_bias(self, node: onnx.NodeProto, layer: Layer) -> None:
         """Take the mean of the weights' rounding errors out of the bias."""
-        from onnx import numpy_helper
-
         bias = node.input[2] if len(node.input) > 2 else ""
         if layer.activation not in self._means or (bias and bias not in self._stored):
             return
@@ -235,7 +232,7 @@ class _Writer:
         out, width = error.shape
         groups = len(self._means[layer.activation]) // width
         means = self._means[layer.activation].reshape(groups, width).repeat(out // groups, axis=0)
-        values = numpy_helper.to_array(self._stored[bias]) if bias else np.zeros(out)
+        values = stored_values(self._stored[bias]) if bias else np.zeros(out)
         name = self._store(f"{layer.name}.bias.{self._precision}", values - (error * means).sum(axis=1))
         del node.input[2:]
         node.input.append(name)
