@@ -18,7 +18,7 @@ from _models import ANCHORS, STRIDES, info, picture_session
 from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.stream import Stream
 from yoloship.errors import CudaError, ImageError, InputError, SessionError
-from yoloship.pipeline import DetectOptions, Detector, heads_to_raw
+from yoloship.pipeline import DetectOptions, Detector, heads_to_raw, load
 from yoloship.pipeline.cuda_detector import CudaDetector, CudaTuning
 from yoloship.pipeline.letterbox import Letterbox
 from yoloship.pipeline.preprocess import to_float
@@ -446,3 +446,37 @@ def test_opening_and_closing_leaks_nothing(make: Maker) -> None:
         detector.close()
         make.made.clear()
         assert make.device.usage() == before
+
+
+def compact(canvas_hw: tuple[int, int]) -> list[npt.NDArray[Any]]:
+    """Each cell's best class, as a graph of that output form gives it."""
+    (rows,) = raw(canvas_hw)
+    scores = rows[:, 5:] * rows[:, 4:5]
+    half = rows[:, 2:4] / 2
+    boxes = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1)
+    return [boxes, scores.max(axis=1), scores.argmax(axis=1).astype(np.int32)]
+
+
+@pytest.mark.parametrize(("form", "answer", "kind"), [("heads", heads, CudaDetector), ("compact", compact, Detector)])
+def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
+    make: Maker, monkeypatch: pytest.MonkeyPatch, form: Any, answer: Any, kind: type
+) -> None:
+    opened: list[Device] = []
+
+    def stand_in(_: object, device: Device) -> CannedSession:
+        opened.append(device)
+        return CannedSession(device, info(form, batch=None), answer)
+
+    monkeypatch.setattr("yoloship.pipeline.gpu_loading._open", stand_in)
+    picture = pictures(1)[0]
+    with load(b"a model", device="cuda", cuda_tuning=CudaTuning(lanes=2)) as detector:
+        assert type(detector) is kind
+        assert_same(detector(picture), on_cpu(info(form, batch=None), answer)(picture))
+    gc.collect()
+    assert opened[0].usage().counts == {}
+    with pytest.raises(SessionError, match="closed"):
+        detector(picture)
+    with pytest.raises(InputError, match="the graph has a fixed size"):
+        load(b"a model", device="cuda", imgsz=(63, 96))
+    gc.collect()
+    assert opened[1].usage().counts == {}
