@@ -308,6 +308,7 @@ def throughput(run: Run, detector: CudaDetector) -> dict[str, Any]:
             row[f"{name}_share"] = round(row[name] / row["network"], 3)
         report[f"batch {size}, {streams} streams"] = row
         print(f"  pictures a second, batch {size}, {streams} streams: {row}", flush=True)
+    detector.prepare()
     futures_rate = submitted_rate(detector, usual, seconds)
     report["submit, pictures a second"] = round(futures_rate, 1)
     print(f"  submit: {futures_rate:.0f} pictures a second", flush=True)

@@ -276,6 +276,19 @@ def test_pictures_handed_over_come_back_as_futures(make: Maker) -> None:
         detector.submit(batch[0].astype(np.float64))
 
 
+def test_a_prepared_detector_makes_nothing_ready_any_more(make: Maker) -> None:
+    detector = make(tuning=CudaTuning(lanes=2, max_batch=8))
+    session: Any = detector.session
+    detector.prepare()
+    assert sorted(context.inputs["images"].shape[0] for context in session.contexts) == [1, 1, 4, 4, 8, 8]
+    for future in [detector.submit(picture) for picture in pictures(30)]:
+        future.result(30)
+    assert len(session.contexts) == 6
+    with pytest.raises(InputError, match="outside every profile"):
+        detector.prepare([9])
+    detector(pictures(1)[0])
+
+
 def test_a_stream_is_in_order_and_an_error_stays_in_its_place(make: Maker) -> None:
     detector, cpu = make(tuning=CudaTuning(max_batch=8)), on_cpu(info(batch=None))
     sources: list[Any] = pictures(20)

@@ -37,19 +37,20 @@ class _Order:
 class Batcher:
     """Threads that take whatever waits, up to a batch of one canvas and one set of options, and run it.
 
-    Nobody waits for a batch to fill: a lone picture runs at once, and batches grow when the device is busy.
+    Nobody waits for a batch to fill: a lone picture runs at once, and batches grow when the device is busy. They come
+    in a few sizes only, since the network must be made ready for each.
 
     Args:
         run: From frames to detections.
         threads: Runs under way at once.
-        max_batch: Pictures of a run.
+        sizes: Pictures that a run may have, ascending from 1.
         waiting: Pictures that may wait; `submit` blocks beyond.
         subject: The model's name, for messages.
     """
 
-    def __init__(self, run: Run, *, threads: int, max_batch: int, waiting: int, subject: str) -> None:
+    def __init__(self, run: Run, *, threads: int, sizes: tuple[int, ...], waiting: int, subject: str) -> None:
         self._run = run
-        self._max_batch = max_batch
+        self._sizes = sizes
         self._subject = subject
         self._orders: deque[_Order] = deque()
         self._room = threading.Semaphore(waiting)
@@ -114,9 +115,8 @@ class Batcher:
         with self._changed:
             while not self._orders and not self._closed:
                 self._changed.wait()
-            taken: list[_Order] = []
-            while (
-                self._orders and len(taken) < self._max_batch and (not taken or self._orders[0].kind == taken[0].kind)
-            ):
-                taken.append(self._orders.popleft())
-            return taken
+            alike = 0
+            while alike < min(len(self._orders), self._sizes[-1]) and self._orders[alike].kind == self._orders[0].kind:
+                alike += 1
+            count = max((size for size in self._sizes if size <= alike), default=0)
+            return [self._orders.popleft() for _ in range(count)]

@@ -47,6 +47,8 @@ OnFullMemory: TypeAlias = Literal["raise", "halve"]
 MAX_BATCH: Final = 32
 _WAITING: Final = 4
 """Batches that may wait in `submit` for each lane."""
+_SUBMITTED: Final = (1, 4, 16, 64, 256)
+"""Pictures a run of `submit`, beside the largest."""
 _LETTERBOXES: Final = 512
 _READERS: Final = 16
 
@@ -145,6 +147,7 @@ class CudaDetector:
         self._pool = LanePool(lambda: Lane(setup), self._tuning.lanes, subject)
         self._batcher: Batcher | None = None
         self._lock = threading.Lock()
+        self._preparing = threading.Lock()
 
     @property
     def info(self) -> ModelInfo:
@@ -293,6 +296,25 @@ class CudaDetector:
         with PinnedBuffer(self._session.device, 3 * height * width) as buffer:
             return buffer.array(np.uint8, (height, width, 3))
 
+    def prepare(self, batches: Sequence[int] | None = None) -> None:
+        """Make every lane ready now, which else the first pictures wait for.
+
+        Args:
+            batches: Pictures of the runs to make ready for, on the detector's own canvas; None takes those that
+                `submit` and `stream` make.
+
+        Raises:
+            CudaError: out of memory, or the device failed.
+            InputError: the network takes no such batch.
+            SessionError: the network is refused, or the detector is closed.
+        """
+        wanted = self._sizes() if batches is None else tuple(batches)
+        with self._preparing, ExitStack() as stack:
+            lanes = [stack.enter_context(self._lane()) for _ in range(self._tuning.lanes)]
+            for lane in lanes:
+                for batch in sorted({self._batch(size) for size in wanted}):
+                    lane.prepare(batch, self._limit_hw, self._options)
+
     def detect_timed(self, images: Sequence[Source]) -> tuple[list[Detections], StageTimes]:
         """Find the objects of pictures that fit one run, and say where the time went; a little slower than plain.
 
@@ -398,6 +420,12 @@ class CudaDetector:
         """The batch of the run for so many pictures."""
         return self._info.batch or max(pictures, self._smallest)
 
+    def _sizes(self) -> tuple[int, ...]:
+        """Pictures that runs of `submit` may have."""
+        if self._info.batch is not None:
+            return tuple(range(1, self._largest + 1))  # the rest of the run is filled up anyway
+        return (*(size for size in _SUBMITTED if size < self._largest), self._largest)
+
     def _checked(self, options: DetectOptions | None) -> DetectOptions:
         if options is None:
             return self._options
@@ -422,7 +450,7 @@ class CudaDetector:
                 self._batcher = Batcher(
                     self._run,
                     threads=self._tuning.lanes,
-                    max_batch=self._largest,
+                    sizes=self._sizes(),
                     waiting=_WAITING * self._tuning.lanes * self._largest,
                     subject=self._subject,
                 )

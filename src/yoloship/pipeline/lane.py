@@ -134,6 +134,11 @@ class Lane:
             stage=(staged - at_stage) * 1e3, read=(ended - waited) * 1e3, total=(ended - began) * 1e3, **device
         )
 
+    def prepare(self, batch: int, input_hw: tuple[int, int], options: DetectOptions) -> None:
+        """Make ready for runs of a batch on a canvas."""
+        staging = self._staging
+        self._plan(batch, input_hw).recording(options, staging.tables(batch), staging.generation)
+
     def network(self, batch: int, input_hw: tuple[int, int]) -> Callable[[], None]:
         """A function that runs only the network on whatever lies on its input, and waits for it."""
         plan, express = self._plan(batch, input_hw), self.express

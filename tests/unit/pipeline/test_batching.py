@@ -41,19 +41,19 @@ class Gate:
 
 def test_what_waits_together_runs_together_and_each_gets_its_own() -> None:
     gate = Gate()
-    batcher = Batcher(gate, threads=1, max_batch=4, waiting=100, subject="m")
+    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, subject="m")
     futures = [batcher.submit(frame(0), OPTIONS)]
     assert gate.begun.wait(30)
-    futures += [batcher.submit(frame(number), OPTIONS) for number in range(1, 7)]
+    futures += [batcher.submit(frame(number), OPTIONS) for number in range(1, 8)]
     gate.open.set()
-    assert [future.result(30).image_hw[0] for future in futures] == [1, 2, 3, 4, 5, 6, 7]
-    assert gate.batches == [[0], [1, 2, 3, 4], [5, 6]]
+    assert [future.result(30).image_hw[0] for future in futures] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert gate.batches == [[0], [1, 2, 3, 4], [5, 6], [7]]
     batcher.close()
 
 
 def test_other_canvases_and_options_are_other_batches() -> None:
     gate = Gate()
-    batcher = Batcher(gate, threads=1, max_batch=8, waiting=100, subject="m")
+    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4, 8), waiting=100, subject="m")
     futures = [batcher.submit(frame(0), OPTIONS)]
     assert gate.begun.wait(30)
     futures += [batcher.submit(frame(1), OPTIONS), batcher.submit(frame(2), OPTIONS)]
@@ -67,7 +67,7 @@ def test_other_canvases_and_options_are_other_batches() -> None:
 
 def test_a_failure_reaches_those_of_its_batch_and_no_others() -> None:
     gate = Gate()
-    batcher = Batcher(gate, threads=1, max_batch=2, waiting=100, subject="m")
+    batcher = Batcher(gate, threads=1, sizes=(1, 2), waiting=100, subject="m")
     first = batcher.submit(frame(0), OPTIONS)
     assert gate.begun.wait(30)
     failing = [batcher.submit(frame(number), OPTIONS) for number in (1, 99)]
@@ -83,7 +83,7 @@ def test_a_failure_reaches_those_of_its_batch_and_no_others() -> None:
 
 def test_a_cancelled_picture_is_not_run() -> None:
     gate = Gate()
-    batcher = Batcher(gate, threads=1, max_batch=4, waiting=100, subject="m")
+    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, subject="m")
     first = batcher.submit(frame(0), OPTIONS)
     assert gate.begun.wait(30)
     second, third = (batcher.submit(frame(number), OPTIONS) for number in (1, 2))
@@ -97,7 +97,7 @@ def test_a_cancelled_picture_is_not_run() -> None:
 
 def test_too_many_wait_outside_and_closing_lets_them_go() -> None:
     gate = Gate()
-    batcher = Batcher(gate, threads=1, max_batch=1, waiting=2, subject="m")
+    batcher = Batcher(gate, threads=1, sizes=(1,), waiting=2, subject="m")
     first = batcher.submit(frame(0), OPTIONS)
     assert gate.begun.wait(30)
     waiting = [batcher.submit(frame(number), OPTIONS) for number in (1, 2)]
