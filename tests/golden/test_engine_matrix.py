@@ -14,24 +14,28 @@ import onnx
 import pytest
 
 import yoloship
+from _foreign import INPUT, OUTPUT, foreign, foreign_name
 from _networks import require_rtx
 from _shared import PHOTOS, TRAINED, listed, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.demo.scene import make_scene
 from yoloship.engine import BuildConfig, InputProfile, Range, open_flavour, read_engine, write_engine
 from yoloship.engine.plan import RTX_MAGIC
-from yoloship.evaluate.quantization import channel_means
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.calibrate import calibrate
 from yoloship.graph.precision import convert_precision
 from yoloship.graph.quantize import layers, quantize, values_to_watch
+from yoloship.model import NmsConfig
 from yoloship.pipeline import Detector
-from yoloship.pipeline.building import build
+from yoloship.pipeline.building import build, suppressing
 from yoloship.pipeline.feeds import feed_of
 from yoloship.runtime import OnnxRuntimeSession
 from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yoloship.checkpoint import Checkpoint
     from yoloship.engine import BuiltEngine
     from yoloship.model import InputForm, ModelInfo, OutputForm, Precision
     from yoloship.tensors import Axis
@@ -42,6 +46,8 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8", "
 INPUT_HW = (256, 320)
 ROWS = 3 * sum((256 // stride) * (320 // stride) for stride in (8, 16, 32))
 DYNAMIC = Range(1, 2, 4)
+NMS = NmsConfig(max_detections=100, candidates=128, iterations=4)
+"""Fewer steps than by default, because each costs time to build; tests/unit/cli/test_build.py builds the default."""
 
 MARKS = {"float16": "float16", "bfloat16": "bfloat16", "int8": "int8", "float8": "float8_e4m3fn"}
 """The element type that tells a precision: each is in the engines of its own precision and of no other."""
@@ -62,15 +68,16 @@ def test_a_checkpoint_becomes_an_engine_that_knows_what_it_is(
     checkpoint: Path, precision: Precision, batch: int | None, output_form: OutputForm, tmp_path: Path
 ) -> None:
     form = INPUT_FORMS[output_form]
-    config = GraphConfig(input_hw=INPUT_HW, batch=batch, input_form=form, output_form=output_form)
+    nms = NMS if output_form == "nms" else None
+    config = GraphConfig(input_hw=INPUT_HW, batch=batch, input_form=form, output_form=output_form, nms=nms)
     source = require(checkpoint)
     if precision in {"int8", "float8"}:
         source = tmp_path / "quantized.onnx"
         source.write_bytes(graph_bytes(quantized(checkpoint, precision, config)))
     built, info = build_and_check(source, precision, batch, tmp_path, config)
 
-    assert info.class_names == read_checkpoint(checkpoint).class_names
-    assert info.checkpoint_sha256 == read_checkpoint(checkpoint).sha256
+    assert info.class_names == opened(checkpoint).class_names
+    assert info.checkpoint_sha256 == opened(checkpoint).sha256
     assert (info.input_form, info.output_form) == (form, output_form)
     axis: Axis = batch or "batch"
     picture = (*INPUT_HW, 3) if form == "image" else (3, *INPUT_HW)
@@ -78,31 +85,43 @@ def test_a_checkpoint_becomes_an_engine_that_knows_what_it_is(
     if output_form == "raw":
         assert built.outputs == (TensorSpec("output0", "float32", (axis, ROWS, 5 + len(info.class_names))),)
         return
-    assert info.nms is not None
-    rows = info.nms.max_detections
-    assert built.outputs == (
-        TensorSpec("boxes_xyxy", "float32", (axis, rows, 4)),
-        TensorSpec("scores", "float32", (axis, rows)),
-        TensorSpec("class_ids", "int32", (axis, rows)),
-        TensorSpec("count", "int32", (axis,)),
-        TensorSpec("exact", "int32", (axis,)),
+    assert info.nms == NMS
+    assert built.outputs == suppressed(axis, NMS.max_detections)
+
+
+def suppressed(batch: Axis, rows: int) -> tuple[TensorSpec, ...]:
+    """What an engine of the form ``nms`` gives."""
+    return (
+        TensorSpec("boxes_xyxy", "float32", (batch, rows, 4)),
+        TensorSpec("scores", "float32", (batch, rows)),
+        TensorSpec("class_ids", "int32", (batch, rows)),
+        TensorSpec("count", "int32", (batch,)),
+        TensorSpec("exact", "int32", (batch,)),
     )
 
 
+@pytest.mark.parametrize("output_form", list(INPUT_FORMS))
 @pytest.mark.parametrize("batch", [1, None], ids=["static", "dynamic"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_foreign_file_becomes_an_engine_that_knows_what_it_is(
-    precision: Precision, batch: int | None, tmp_path: Path
+    precision: Precision, batch: int | None, output_form: OutputForm, tmp_path: Path
 ) -> None:
+    ours = build_graph(opened(CHECKPOINTS[0]), GraphConfig(input_hw=INPUT_HW, batch=batch))
+    model = in_precision(foreign(ours), precision)
+    if output_form == "nms":
+        model = suppressing(model, NMS, subject="foreign.onnx")
     source = tmp_path / "foreign.onnx"
-    source.write_bytes(in_precision(foreign(batch), precision).SerializeToString())
+    source.write_bytes(model.SerializeToString())
     built, info = build_and_check(source, precision, batch, tmp_path)
-    assert (info.input_form, info.output_form, info.strides) == ("float", "raw", (8, 16, 32))
+    assert (info.input_form, info.output_form, info.strides) == ("float", output_form, (8, 16, 32))
     assert len(info.class_names) == 80
     assert info.checkpoint_sha256 is None
     axis: Axis = batch or "N"
-    assert built.inputs == (TensorSpec("input.1", "float32", (axis if batch else "N", 3, *INPUT_HW)),)
-    assert built.outputs == (TensorSpec("345", "float32", (axis, ROWS, 85)),)
+    assert built.inputs == (TensorSpec(INPUT, "float32", (axis, 3, *INPUT_HW)),)
+    if output_form == "raw":
+        assert built.outputs == (TensorSpec(OUTPUT, "float32", (axis, ROWS, 85)),)
+    else:
+        assert built.outputs == suppressed(axis, NMS.max_detections)
 
 
 def build_and_check(
@@ -111,7 +130,7 @@ def build_and_check(
     """Build and write an engine, read it back, and check what holds for every one of them."""
     from_checkpoint = source.suffix == ".pt"
     if from_checkpoint and graph is not None:
-        graph = GraphConfig(graph.input_hw, graph.batch, graph.input_form, graph.output_form, precision)  # type: ignore[arg-type]
+        graph = GraphConfig(graph.input_hw, graph.batch, graph.input_form, graph.output_form, precision, graph.nms)  # type: ignore[arg-type]
     config = BuildConfig(
         batch=DYNAMIC if batch is None else None, targets=("sm89", "sm120") if precision == "float8" else ()
     )
@@ -140,32 +159,30 @@ def build_and_check(
     return built, info
 
 
+@cache
+def opened(checkpoint: Path) -> Checkpoint:
+    return read_checkpoint(require(checkpoint))
+
+
 def in_precision(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
     if precision == "float32":
         return model
     if precision in {"float16", "bfloat16"}:
         return convert_precision(model, precision)
-    ranges, means = calibrated(CHECKPOINTS[0], "float")
-    renamed = {foreign_name(name): name for name in ranges}
-    names = values_to_watch(layers(model), "inputs")
-    return quantize(
-        model,
-        {name: ranges[renamed[name]] for name in names},
-        precision,  # type: ignore[arg-type]
-        means={name: means[renamed[name]] for name in names},
-    )
+    ranges = {foreign_name(name): reach for name, reach in calibrated(CHECKPOINTS[0], "float").items()}
+    return quantize(model, ranges, precision)  # type: ignore[arg-type]
 
 
 def quantized(checkpoint: Path, precision: Precision, config: GraphConfig) -> Any:
-    ranges, means = calibrated(checkpoint, config.input_form)
-    return quantize(build_graph(read_checkpoint(checkpoint), config), ranges, precision, means=means)  # type: ignore[arg-type]
+    model = build_graph(opened(checkpoint), config)
+    return quantize(model, calibrated(checkpoint, config.input_form), precision)  # type: ignore[arg-type]
 
 
 @cache
-def calibrated(checkpoint: Path, form: InputForm) -> tuple[Any, Any]:
-    """Ranges and channel means over a few pictures like those in use; batch and ending change neither."""
+def calibrated(checkpoint: Path, form: InputForm) -> Mapping[str, float]:
+    """How large activations get over a few pictures like those in use; neither batch nor ending changes it."""
     config = GraphConfig(input_hw=INPUT_HW, input_form=form, output_form="heads")
-    model = build_graph(read_checkpoint(require(checkpoint)), config)
+    model = build_graph(opened(checkpoint), config)
     pictures: list[Any] = [require(PHOTOS / name) for name in ("bus.jpg", "street.jpg")]
     if checkpoint == DEMO:
         pictures = [make_scene(seed).picture for seed in (0, 1)]
@@ -173,30 +190,4 @@ def calibrated(checkpoint: Path, form: InputForm) -> tuple[Any, Any]:
         detector = Detector(session)
         feeds = [feed_of(detector, picture) for picture in pictures]
     names = values_to_watch(layers(model), "inputs")
-    return calibrate(model, names, feeds, "minmax"), channel_means(model, names, feeds)
-
-
-def foreign(batch: int | None) -> onnx.ModelProto:
-    """Our graph as another exporter would have written it: no metadata, other names, another producer."""
-    config = GraphConfig(input_hw=INPUT_HW, batch=batch)
-    model = build_graph(read_checkpoint(require(CHECKPOINTS[0])), config)
-    del model.metadata_props[:]
-    del model.graph.value_info[:]
-    model.producer_name, model.producer_version = "pytorch", "1.9"
-    model.graph.name = "torch-jit-export"
-    for number, node in enumerate(model.graph.node):
-        node.name = f"{node.op_type}_{number}"
-        node.input[:] = [foreign_name(name) for name in node.input]
-        node.output[:] = [foreign_name(name) for name in node.output]
-    for named in (*model.graph.initializer, *model.graph.input, *model.graph.output):
-        named.name = foreign_name(named.name)
-    for value in (*model.graph.input, *model.graph.output):
-        if batch is None:
-            value.type.tensor_type.shape.dim[0].dim_param = "N"
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def foreign_name(name: str) -> str:
-    given = {"": "", "images": "input.1", "output0": "345"}
-    return given.get(name, f"onnx::{name.replace('.', '_').replace('/', '_')}")
+    return calibrate(model, names, feeds, "minmax")

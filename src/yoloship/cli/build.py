@@ -65,7 +65,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = None,
     output: Annotated[
         Output | None,
-        typer.Option(help="From a checkpoint: undecoded, (B,N,5+C), boxes, or final."),
+        typer.Option(help="From a checkpoint: (B,N,5+C), undecoded, boxes, or final; nms from an ONNX file too."),
     ] = None,
     precision: Annotated[
         Precision | None,
@@ -116,7 +116,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Build a TensorRT engine that knows what it is: a plain plan, and beside it FILE.json."""
     from yoloship.engine import BuildConfig, open_flavour, parse_target, runs_on, sidecar_path, write_engine
-    from yoloship.pipeline.building import build_prepared, build_source, is_checkpoint
+    from yoloship.pipeline.building import build_prepared, build_source, is_checkpoint, suppressing
     from yoloship.pipeline.releases import resolve
     from yoloship.sinks import plan_file
 
@@ -126,8 +126,8 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     nms = suppression(output or Output.raw, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
     source_path = resolve(model)
     from_checkpoint = is_checkpoint(source_path)
-    if not from_checkpoint and (input, output) != (None, None):
-        raise typer.BadParameter("--input and --output are for checkpoints; an ONNX file has its own")
+    if not from_checkpoint and (input is not None or output not in {None, Output.nms}):
+        raise typer.BadParameter("an ONNX file has its own input and output; it can only be given --output nms")
     batches, sizes = _batch(batch), _sizes(imgsz)
     config = BuildConfig(
         workspace_bytes=_bytes(workspace) if workspace else None,
@@ -156,11 +156,12 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     def refine(whole: Model) -> Model:
         nonlocal outcome
-        lower, words = lowered(whole, wanted, quantizing)
-        outcome = words
-        return lower
+        if wanted is not Precision.float32:
+            whole, outcome = lowered(whole, wanted, quantizing)
+        return whole if nms is None or from_checkpoint else suppressing(whole, nms, subject=str(source_path))
 
-    with build_source(source_path, graph, refine=refine if wanted is not Precision.float32 else None) as source:
+    changes = wanted is not Precision.float32 or (nms is not None and not from_checkpoint)
+    with build_source(source_path, graph, refine=refine if changes else None) as source:
         with _progress(chosen.title) as progress:
             built = build_prepared(source, config, chosen, progress)
         info = source.info

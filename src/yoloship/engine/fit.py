@@ -127,11 +127,12 @@ def rebuild_command(record: EngineRecord, engine_name: str) -> str:
     if record.model is not None and record.refined:
         words += ["--precision", record.model.precision]
         words += ["--calibrate", "DIR"] if record.model.precision in {"int8", "float8"} else []
+    if record.model is not None and (nms := record.model.nms) is not None:  # goes for an ONNX file that has it, too
+        words += ["--output", "nms", "--conf", str(nms.score_threshold), "--iou", str(nms.iou_threshold)]
+        words += ["--max-det", str(nms.max_detections)]
     if record.model is not None and not record.source_name.endswith(".onnx"):
-        words += ["--input", record.model.input_form, "--output", record.model.output_form]
-        if (nms := record.model.nms) is not None:
-            words += ["--conf", str(nms.score_threshold), "--iou", str(nms.iou_threshold)]
-            words += ["--max-det", str(nms.max_detections)]
+        words += ["--input", record.model.input_form]
+        words += ["--output", record.model.output_form] if record.model.nms is None else []
         height, width = record.model.input_hw
         if height is not None and width is not None:
             words += ["--imgsz", f"{height}x{width}"]

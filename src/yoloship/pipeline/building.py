@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from yoloship.engine import BuildProgress, BuiltEngine, Flavour
     from yoloship.graph import GraphConfig
-    from yoloship.graph.check import OnnxFacts
     from yoloship.graph.sensitivity import Model
-    from yoloship.model import ModelInfo
+    from yoloship.model import ModelInfo, NmsConfig
     from yoloship.tensors import TensorSpec
 
 _CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
@@ -177,7 +176,7 @@ def _whole_model(path: Path) -> Model:
 
     if check_onnx(path).external_files:
         raise GraphError(
-            "keeps its weights in other files, and its precision cannot be changed that way",
+            "keeps its weights in other files, and its graph cannot be changed that way",
             subject=str(path),
             hint="save it with its weights inside",
         )
@@ -186,10 +185,15 @@ def _whole_model(path: Path) -> Model:
 
 def _checked(onnx: Path) -> BuildSource:
     from yoloship.graph.check import check_onnx, refuse_for_tensorrt
+    from yoloship.graph.file import parse_onnx, read_file
 
     facts = check_onnx(onnx)
     refuse_for_tensorrt(facts)
-    return BuildSource(onnx, facts.sha256, facts.outputs, facts.info or _recognised(facts))
+    info = facts.info
+    if info is None:
+        subject = str(onnx)
+        info = _recognised(parse_onnx(read_file(onnx), subject), subject, onnx if facts.external_files else None)
+    return BuildSource(onnx, facts.sha256, facts.outputs, info)
 
 
 def _with_names(spec: TensorSpec, named: TensorSpec | None) -> TensorSpec:
@@ -200,20 +204,57 @@ def _with_names(spec: TensorSpec, named: TensorSpec | None) -> TensorSpec:
     return replace(spec, shape=tuple(b if isinstance(a, str) and isinstance(b, str) else a for a, b in pairs))
 
 
-def _recognised(facts: OnnxFacts) -> ModelInfo | None:
-    """What the pipeline makes of a foreign graph, by running it once on the CPU; None where it cannot use it."""
+def suppressing(model: Model, nms: NmsConfig, *, subject: str) -> Model:
+    """Put suppression behind a detector's graph, whoever wrote it.
+
+    Args:
+        model: Of the raw form, weights inside. Not changed.
+        nms: Thresholds and limits.
+        subject: The file, for messages.
+
+    Returns:
+        A graph of the output form ``nms``; itself where it suppresses already, in the way wanted.
+
+    Raises:
+        GraphError: it is of another form, or suppresses in another way.
+    """
+    from yoloship.graph.append import append_suppression
+    from yoloship.graph.file import read_metadata, read_model_info
+
+    info = read_model_info(read_metadata(model), subject) or _recognised(model, subject)
+    if info is None:
+        raise GraphError(
+            "is of no form that suppression can follow", subject=subject, expected="an output (B, N, 5 + classes)"
+        )
+    if info.nms is None:
+        return append_suppression(model, info, nms)
+    for name in ("score_threshold", "iou_threshold", "max_detections"):
+        have, want = getattr(info.nms, name), getattr(nms, name)
+        if have != want:
+            raise GraphError(
+                f"suppresses already, with another {name}", subject=subject, expected=str(want), got=str(have)
+            )
+    return model
+
+
+def _recognised(model: Model, subject: str, path: Path | None = None) -> ModelInfo | None:
+    """What the pipeline makes of a foreign graph, by running it once on the CPU; None where it cannot use it.
+
+    Args:
+        model: The graph.
+        subject: The file, for messages.
+        path: Of the file, where weights lie beside it.
+    """
     from yoloship.graph import graph_bytes
     from yoloship.graph.emulate import emulate, is_half
-    from yoloship.graph.file import parse_onnx, read_file
     from yoloship.graph.layer_precision import body_precision
     from yoloship.pipeline.recognise import recognise
     from yoloship.runtime import OnnxRuntimeSession
 
-    subject = str(facts.path)
-    graph = parse_onnx(read_file(facts.path), subject)
-    emulated = is_half(graph) and not facts.external_files  # ONNX Runtime has no bfloat16 on a CPU
+    # ONNX Runtime has no bfloat16 on a CPU
+    runnable = path or graph_bytes(emulate(model) if is_half(model) else model)
     try:
-        with OnnxRuntimeSession.open(graph_bytes(emulate(graph)) if emulated else facts.path) as session:
-            return replace(recognise(session, subject), precision=body_precision(graph))
+        with OnnxRuntimeSession.open(runnable) as session:
+            return replace(recognise(session, subject), precision=body_precision(model))
     except (SessionError, InputError):
         return None

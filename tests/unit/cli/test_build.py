@@ -226,3 +226,33 @@ def test_a_checkpoint_is_quantized_with_pictures_on_the_way(tmp_path: Path, phot
     assert record is not None
     assert "int8" in record.dtypes
     assert "--precision int8 --calibrate DIR --input float" in rebuild_command(record, "best.engine")
+
+
+def test_a_foreign_file_becomes_an_engine_that_suppresses_and_its_record_rebuilds_it(tmp_path: Path) -> None:
+    from _foreign import foreign
+    from yoloship.checkpoint import read_checkpoint
+    from yoloship.graph import GraphConfig, build_graph, graph_bytes
+
+    require_rtx()
+    path = tmp_path / "their.onnx"
+    model = build_graph(read_checkpoint(require(listed(TRAINED, "*.pt")[0])), GraphConfig((320, 320)))
+    path.write_bytes(graph_bytes(foreign(model)))
+    assert run("build", path, "--output", "nms", "--conf", "0.4").code == 0
+    engine = read_engine(path.with_suffix(".engine"))
+    assert engine.info is not None
+    assert (engine.info.output_form, engine.info.precision) == ("nms", "float32")
+    assert engine.record is not None
+    assert [spec.name for spec in engine.record.outputs] == ["boxes_xyxy", "scores", "class_ids", "count", "exact"]
+    command = rebuild_command(engine.record, "their.engine")
+    assert command == (
+        "yoloship build their.onnx -o their.engine --overwrite --output nms --conf 0.4 --iou 0.45 --max-det 300"
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [["--output", "raw"], ["--input", "image"], ["--output", "raw", "--input", "float"]]
+)
+def test_an_onnx_file_keeps_its_own_forms(small: Path, options: list[str]) -> None:
+    ran = run("build", small, *options)
+    assert ran.code == 2
+    assert "an ONNX file has its own input and output" in " ".join(ran.err.split())
