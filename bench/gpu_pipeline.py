@@ -39,7 +39,8 @@ from yoloship.cuda.module import KernelSet  # noqa: E402
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info  # noqa: E402
 from yoloship.images import read_image  # noqa: E402
 from yoloship.pipeline.crew import Crew  # noqa: E402
-from yoloship.pipeline.cuda_detector import CudaDetector, CudaTuning  # noqa: E402
+from yoloship.pipeline.cuda_detector import CudaDetector  # noqa: E402
+from yoloship.pipeline.cuda_tuning import CudaTuning  # noqa: E402
 from yoloship.pipeline.detector import Detector  # noqa: E402
 from yoloship.pipeline.staging import Frame  # noqa: E402
 from yoloship.pipeline.transfer import TransferPolicy  # noqa: E402

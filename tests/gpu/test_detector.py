@@ -19,7 +19,8 @@ from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.stream import Stream
 from yoloship.errors import CudaError, ImageError, InputError, SessionError
 from yoloship.pipeline import DetectOptions, Detector, heads_to_raw, load
-from yoloship.pipeline.cuda_detector import CudaDetector, CudaTuning
+from yoloship.pipeline.cuda_detector import CudaDetector
+from yoloship.pipeline.cuda_tuning import CudaTuning
 from yoloship.pipeline.letterbox import Letterbox
 from yoloship.pipeline.preprocess import to_float
 from yoloship.pipeline.transfer import TransferPolicy

@@ -114,7 +114,7 @@ def _open(
     from yoloship.errors import InputError
     from yoloship.evaluate.bench_subjects import subject_of
     from yoloship.pipeline import load
-    from yoloship.pipeline.cuda_detector import MAX_BATCH, CudaTuning
+    from yoloship.pipeline.cuda_tuning import MAX_BATCH, CudaTuning
     from yoloship.pipeline.releases import resolve
 
     batch, streams = batch_and_streams

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -16,14 +15,15 @@ from yoloship.errors import CudaError, InputError, SessionError, YoloshipError
 from yoloship.pipeline.batching import Batcher
 from yoloship.pipeline.cores import usable_cores
 from yoloship.pipeline.crew import Crew
+from yoloship.pipeline.cuda_tuning import CudaTuning
 from yoloship.pipeline.detector import as_picture, canvas_for
 from yoloship.pipeline.device_plan import DeviceModel
+from yoloship.pipeline.intake import device_hw, is_on_device, is_plain
 from yoloship.pipeline.lane import Lane, LanePool, LaneSetup
 from yoloship.pipeline.letterbox import Letterbox
 from yoloship.pipeline.options import DetectOptions
 from yoloship.pipeline.staging import Frame
 from yoloship.pipeline.stream import Outcome, in_order
-from yoloship.pipeline.transfer import TransferPolicy
 from yoloship.results import class_ids_of
 
 if TYPE_CHECKING:
@@ -41,47 +41,12 @@ if TYPE_CHECKING:
     from yoloship.results import Detections
     from yoloship.runtime.device_session import DeviceSession
 
-OnFullMemory: TypeAlias = Literal["raise", "halve"]
-"""What to do where a batch does not fit the device's memory: say so, or try it as two halves."""
-
-MAX_BATCH: Final = 32
 _WAITING: Final = 4
 """Batches that may wait in `submit` for each lane."""
 _SUBMITTED: Final = (1, 4, 16, 64, 256)
 """Pictures a run of `submit`, beside the largest."""
 _LETTERBOXES: Final = 512
 _READERS: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class CudaTuning:
-    """How a `CudaDetector` shares the device out. The defaults suit a server's GPU.
-
-    Attributes:
-        lanes: Batches in flight at once, each on a stream with memory of its own; made when first needed.
-        max_batch: Pictures of a run, where the network's batch is dynamic.
-        plans: Batches and canvases that a lane keeps ready.
-        transfer: Which ways frames take to the device.
-        on_full_memory: See `OnFullMemory`.
-
-    Raises:
-        InputError: a value is outside its range.
-    """
-
-    lanes: int = 4
-    max_batch: int = MAX_BATCH
-    plans: int = 6
-    transfer: TransferPolicy = field(default_factory=TransferPolicy)
-    on_full_memory: OnFullMemory = "raise"
-
-    def __post_init__(self) -> None:
-        for name, most in (("lanes", 64), ("max_batch", 1024), ("plans", 1024)):
-            if not 1 <= getattr(self, name) <= most:
-                raise InputError("out of range", subject=name, expected=f"1 to {most}", got=str(getattr(self, name)))
-        if self.on_full_memory not in get_args(OnFullMemory):
-            raise InputError(
-                "no such choice", subject="on_full_memory", expected="raise or halve", got=str(self.on_full_memory)
-            )
 
 
 class CudaDetector:
@@ -259,7 +224,7 @@ class CudaDetector:
         chosen = self._checked(options)
 
         def read(source: object) -> Any:
-            return source if _is_on_device(source) else as_picture(source)
+            return source if is_on_device(source) else as_picture(source)
 
         def detect(image: Image) -> Detections:
             return self._batches().submit(self._frame(image), chosen).result()
@@ -402,9 +367,9 @@ class CudaDetector:
     def _frame(self, image: Source) -> Frame:
         """The picture, where it lies on the canvas, and the way that it takes."""
         picture: Any = image
-        if not _is_plain(picture):
-            if _is_on_device(picture):
-                hw = _device_hw(picture)
+        if not is_plain(picture):
+            if is_on_device(picture):
+                hw = device_hw(picture)
                 return Frame(picture, self.letterbox(hw), "resident")
             picture = as_picture(image)
         letterbox = self.letterbox(picture.shape[:2])
@@ -466,37 +431,3 @@ def _batches(session: DeviceSession, info: ModelInfo, tuning: CudaTuning) -> tup
     if not ranges:
         return 1, tuning.max_batch
     return min(low for low, _ in ranges), min(tuning.max_batch, max(high for _, high in ranges))
-
-
-def _is_plain(picture: Any) -> bool:
-    """Whether it is the one form that goes on as it is."""
-    return (
-        type(picture) is np.ndarray
-        and picture.dtype == np.uint8
-        and picture.ndim == 3
-        and picture.shape[2] == 3
-        and picture.size > 0
-        and bool(picture.flags.c_contiguous)
-    )
-
-
-def _is_on_device(picture: object) -> bool:
-    """Whether it is another library's array in device memory."""
-    if isinstance(picture, np.ndarray | str | bytes):
-        return False
-    place = getattr(picture, "__dlpack_device__", None)
-    if place is not None:
-        return int(place()[0]) == 2  # kDLCUDA
-    return hasattr(picture, "__cuda_array_interface__")
-
-
-def _device_hw(picture: Any) -> tuple[int, int]:
-    shape = tuple(int(extent) for extent in picture.shape)
-    if len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise InputError(
-            "cannot be taken as a frame",
-            subject="GPU array",
-            expected="(height, width, 3) uint8, none of them 0",
-            got=str(shape),
-        )
-    return shape[0], shape[1]

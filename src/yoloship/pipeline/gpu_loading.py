@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.device import Device
     from yoloship.model import ModelInfo
-    from yoloship.pipeline.cuda_detector import CudaDetector, CudaTuning
+    from yoloship.pipeline.cuda_detector import CudaDetector
+    from yoloship.pipeline.cuda_tuning import CudaTuning
     from yoloship.pipeline.detector import ShapeMode
     from yoloship.pipeline.options import DetectOptions
     from yoloship.runtime.device_session import DeviceSession

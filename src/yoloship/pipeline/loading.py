@@ -15,7 +15,8 @@ from yoloship.pipeline.gpu_loading import is_engine, load_on_gpu
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from yoloship.pipeline.cuda_detector import CudaDetector, CudaTuning
+    from yoloship.pipeline.cuda_detector import CudaDetector
+    from yoloship.pipeline.cuda_tuning import CudaTuning
     from yoloship.pipeline.options import DetectOptions
 
 TunedFor: TypeAlias = Literal["latency", "throughput"]
