@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.errors import InputError
+from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.pipeline.detector import Detector
 from yoloship.pipeline.recognise import recognise
 from yoloship.runtime.device_runner import DeviceRunner
@@ -70,7 +70,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         DependencyError: a package of the extra `cuda` is not installed, or the runtime that the model needs.
         EngineError: the engine is damaged, or does not fit what is installed here.
         InputError: an argument contradicts the model.
-        SessionError: the runtime refuses the model.
+        SessionError: the runtime refuses the model; an engine, and no GPU can be used.
     """
     from yoloship.cuda.compiler import default_cache_dir
     from yoloship.cuda.device import Device
@@ -78,7 +78,16 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     from yoloship.pipeline.cuda_detector import CudaDetector
 
     with ExitStack() as stack:
-        device = stack.enter_context(Device.open(ordinal))
+        try:
+            device = stack.enter_context(Device.open(ordinal))
+        except (CudaError, DependencyError) as error:
+            if is_engine(model):
+                raise SessionError(
+                    f"an engine runs on an NVIDIA GPU, and none can be used here ({error.subject}: {error.problem})",
+                    subject=subject,
+                    hint="see 'yoloship doctor --for cuda'; on a CPU take the ONNX file it was built from",
+                ) from error
+            raise
         kernels = stack.enter_context(KernelSet(device, default_cache_dir()))
         session = stack.enter_context(_open(model, device))
         info = _recognised(session, subject)
