@@ -35,9 +35,11 @@ def main() -> None:
     models = {
         "float32": graph,
         "float16 (cast to float32)": convert_precision(graph, "float16"),
-        "int8, before convolutions": quantized(),
+        "int8, before convolutions": quantized(remainder="float32"),
+        "int8, float16 in between": quantized(remainder="float16"),
         "int8, at both ends": quantized(placement="both_ends"),
-        "float8": quantized(precision="float8"),
+        "float8": quantized(precision="float8", remainder="float32"),
+        "float8, float16 in between": quantized(precision="float8", remainder="float16"),
     }
     sessions = {name: OnnxRuntimeSession.open(graph_bytes(model)) for name, model in models.items()}  # type: ignore[arg-type]
     feed = feed_of(Detector(sessions["float32"]), options.pictures[0])

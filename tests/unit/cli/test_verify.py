@@ -110,6 +110,15 @@ def test_export_writes_each_precision(precision: str) -> None:
         (["--precision", "int8"], "needs pictures like those in use: --calibrate DIR"),
         (["--precision", "float16", "--max-drop", "0.1"], "only for --precision int8 and float8"),
         (["--calibrate", "pictures"], "only for --precision int8 and float8"),
+        (["--labels", "pictures"], "--labels: only for --precision int8 and float8"),
+        (["--precision", "float16", "--remainder", "float16"], "--remainder: only for --precision int8 and float8"),
+        (["--precision", "bfloat16", "--max-drop", "0"], "--max-drop: only for --precision int8 and float8"),
+        (["--precision", "int8", "--calibrate", "pictures", "--labels", "none"], "none: there is no such folder"),
+        (["--precision", "int8", "--calibrate", "pictures", "--remainder", "bfloat16"], "bfloat16"),
+        (
+            ["--precision", "int8", "--calibrate", "pictures", "--remainder", "float16", "--placement", "both_ends"],
+            "--remainder float16 does not go with --placement both_ends",
+        ),
         (["--conf", "0.5"], "--conf, --iou and --max-det need --output nms"),
         (["--precision", "int4"], "int4"),
     ],
@@ -119,6 +128,27 @@ def test_options_that_contradict_one_another_are_wrong_usage(options: list[str],
     assert ran.code == 2
     assert words in " ".join(ran.err.split())
     assert not Path("best.onnx").exists()
+
+
+@pytest.mark.parametrize("remainder", ["float16", "float32"])
+def test_what_int8_leaves_computes_in_what_was_asked_for(remainder: str) -> None:
+    options = ("--precision", "int8", "--calibrate", "pictures", "--max-drop", "1", "--remainder", remainder)
+    assert ("int8 with float16" in exported("x.onnx", *options)) is (remainder == "float16")
+    model = onnx.load("x.onnx")
+    assert (10 in {tensor.data_type for tensor in model.graph.initializer}) is (remainder == "float16")
+    assert {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)} == {1}
+
+
+def test_with_labels_the_budget_is_of_map_and_labels_of_other_pictures_are_refused() -> None:
+    pytest.importorskip("pycocotools")
+    options = ("--precision", "int8", "--calibrate", "pictures", "--max-drop", "1", "--labels", "labels")
+    Path("labels").mkdir()
+    Path("labels/b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    ran = run("export", "best.pt", "-o", "x.onnx", "--imgsz", "64x96", *options)
+    assert ran.code == 1
+    assert "error: labels: holds no labels of these pictures: expected a.txt and so on" in ran.err
+    Path("labels/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    assert "mAP is 0.0000 below float32's" in exported("x.onnx", *options)
 
 
 def test_a_calibration_folder_without_pictures_is_refused() -> None:
