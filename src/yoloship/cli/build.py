@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from yoloship.cli.export import Input, Output, suppression
-from yoloship.cli.precision import MAX_DROP, Calibrator, Placement, Precision, Quantizing, lowered
+from yoloship.cli.precision import MAX_DROP, Calibrator, Placement, Precision, Quantizing, Remainder, lowered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,17 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help=f"Share of detections that quantizing may change. Default: {MAX_DROP}."),
+        typer.Option(
+            min=0, max=1, help=f"How much mAP (without --labels: agreement) may be lost. Default: {MAX_DROP}."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="For int8 and float8: YOLO text labels, NAME.txt for each picture."),
+    ] = None,
+    remainder: Annotated[
+        Remainder | None,
+        typer.Option(help="What int8 and float8 leave: float16 (the default), or float32."),
     ] = None,
     conf: Annotated[
         float | None, typer.Option(min=0, max=1, help="With --output nms: drop boxes whose score is not above this.")
@@ -121,7 +131,8 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.sinks import plan_file
 
     wanted = precision or Precision.float32
-    quantizing = Quantizing(calibrate or (), calibrator, Placement.inputs if wanted.needs_pictures else None, max_drop)
+    placement = Placement.inputs if wanted.needs_pictures else None
+    quantizing = Quantizing(calibrate or (), calibrator, placement, max_drop, labels, remainder)
     quantizing.check(wanted)
     nms = suppression(output or Output.raw, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
     source_path = resolve(model)

@@ -103,6 +103,8 @@ def test_an_option_that_cannot_be_is_an_error_and_leaves_nothing(small: Path, op
         ["--input", "float"],
         ["--precision", "int8"],
         ["--calibrate", "pictures"],
+        ["--labels", "labels"],
+        ["--remainder", "float16"],
         ["--conf", "0.5"],
     ],
 )
@@ -224,8 +226,14 @@ def test_a_checkpoint_is_quantized_with_pictures_on_the_way(tmp_path: Path, phot
     assert ran.code == 0, ran
     record = read_engine(out).record
     assert record is not None
-    assert "int8" in record.dtypes
+    assert {"int8", "float16"} <= set(record.dtypes)
     assert "--precision int8 --calibrate DIR --input float" in rebuild_command(record, "best.engine")
+    ran = run("build", checkpoint, "-o", out, "--overwrite", "--remainder", "float32", *options)
+    assert ran.code == 0, ran
+    record = read_engine(out).record
+    assert record is not None
+    assert "int8" in record.dtypes
+    assert "float16" not in record.dtypes
 
 
 def test_a_foreign_file_becomes_an_engine_that_suppresses_and_its_record_rebuilds_it(tmp_path: Path) -> None:
