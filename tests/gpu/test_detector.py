@@ -18,6 +18,7 @@ from _models import ANCHORS, STRIDES, info, picture_session
 from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.stream import Stream
 from yoloship.errors import CudaError, ImageError, InputError, SessionError
+from yoloship.evaluate.opening import open_artefact
 from yoloship.pipeline import DetectOptions, Detector, heads_to_raw, load
 from yoloship.pipeline.cuda_detector import CudaDetector
 from yoloship.pipeline.cuda_tuning import CudaTuning
@@ -27,6 +28,7 @@ from yoloship.pipeline.transfer import TransferPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -494,3 +496,23 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
         load(b"a model", device="cuda", imgsz=(63, 96))
     gc.collect()
     assert opened[1].usage().counts == {}
+
+
+@pytest.mark.parametrize(("form", "answer"), [("heads", heads), ("raw", raw)])
+def test_an_engine_is_compared_through_the_pipeline_of_the_cpu(
+    make: Maker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: Any, answer: Any
+) -> None:
+    opened: list[Device] = []
+
+    def stand_in(_: object, device: Device) -> CannedSession:
+        opened.append(device)
+        return CannedSession(device, info(form, batch=None), answer)
+
+    monkeypatch.setattr("yoloship.pipeline.gpu_loading._open", stand_in)
+    (tmp_path / "best.engine").write_bytes(b"vtrt" + b"\0" * 60)
+    picture = pictures(1)[0]
+    with open_artefact(tmp_path / "best.engine") as detector:
+        assert type(detector) is Detector
+        assert_same(detector(picture), on_cpu(info(form, batch=None), answer)(picture))
+    gc.collect()
+    assert opened[0].usage().counts == {}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from yoloship.pipeline import Detector, load
 from yoloship.pipeline.building import is_checkpoint
+from yoloship.pipeline.gpu_loading import is_engine, load_network_on_gpu
 from yoloship.pipeline.releases import resolve
 from yoloship.runtime import OnnxRuntimeSession
 
@@ -25,15 +26,19 @@ class EmulatedSession(OnnxRuntimeSession):
 def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) -> Detector:
     """Load a model; a graph in half precision rounds where the graph says, which ONNX Runtime alone does not do.
 
+    An engine runs on the first GPU, between the steps of the CPU's pipeline: so a comparison sees the network alone.
+
     Args:
-        model: A checkpoint, an ONNX file, or the name of a release.
+        model: A checkpoint, an ONNX file, an engine, or the name of a release.
         imgsz: (height, width) in model pixels; None takes the graph's own, else 640.
 
     Raises:
         YoloshipError: as `yoloship.pipeline.load`.
     """
     path = resolve(model)
-    if is_checkpoint(path) or not _is_onnx(path):
+    if is_engine(path):
+        return load_network_on_gpu(path, 0, imgsz=imgsz, subject=str(path))
+    if is_checkpoint(path):
         return load(path, imgsz=imgsz, device="cpu")
 
     from yoloship.graph import graph_bytes
@@ -49,10 +54,3 @@ def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) ->
     except BaseException:
         session.close()
         raise
-
-
-def _is_onnx(path: Path) -> bool:
-    """Whether it is no engine, by what stands beside it and how it begins."""
-    with path.open("rb") as file:
-        start = file.read(5)
-    return not start.startswith((b"vtrt", b"ftrt")) and start[4:] != b"{"

@@ -73,38 +73,77 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         SessionError: the runtime refuses the model; an engine, and no GPU can be used.
     """
     from yoloship.cuda.compiler import default_cache_dir
-    from yoloship.cuda.device import Device
     from yoloship.cuda.module import KernelSet
     from yoloship.pipeline.cuda_detector import CudaDetector
 
     with ExitStack() as stack:
-        try:
-            device = stack.enter_context(Device.open(ordinal))
-        except (CudaError, DependencyError) as error:
-            if is_engine(model):
-                raise SessionError(
-                    f"an engine runs on an NVIDIA GPU, and none can be used here ({error.subject}: {error.problem})",
-                    subject=subject,
-                    hint="see 'yoloship doctor --for cuda'; on a CPU take the ONNX file it was built from",
-                ) from error
-            raise
+        device = _device(stack, model, ordinal, subject)
         kernels = stack.enter_context(KernelSet(device, default_cache_dir()))
         session = stack.enter_context(_open(model, device))
         info = _recognised(session, subject)
-        if info.output_form in {"heads", "raw"}:
-            owned = stack.pop_all()
-            try:
-                return CudaDetector(
-                    session, kernels, info, options=options, imgsz=imgsz, shape_mode=shape_mode, tuning=tuning,
-                    subject=subject, owned=owned,
-                )  # fmt: skip
-            except BaseException:
-                owned.close()
-                raise
-        runner = _OwningRunner(session, ExitStack())
-        detector = Detector(runner, info, options=options, imgsz=imgsz, shape_mode=shape_mode, subject=subject)
-        runner.owned = stack.pop_all()
-        return detector
+        if info.output_form not in {"heads", "raw"}:
+            return _behind_the_host(
+                stack, session, info, options=options, imgsz=imgsz, mode=shape_mode, subject=subject
+            )
+        owned = stack.pop_all()
+        try:
+            return CudaDetector(
+                session, kernels, info, options=options, imgsz=imgsz, shape_mode=shape_mode, tuning=tuning,
+                subject=subject, owned=owned,
+            )  # fmt: skip
+        except BaseException:
+            owned.close()
+            raise
+
+
+def load_network_on_gpu(model: Path | bytes, ordinal: int, *, imgsz: tuple[int, int] | None, subject: str) -> Detector:
+    """The CPU's pipeline around a network on a GPU, so that its outputs can be looked at on the host.
+
+    Args:
+        model: An ONNX file, its bytes, or an engine.
+        ordinal: Number of the GPU.
+        imgsz: (height, width) of the canvas; None takes the graph's own.
+        subject: The model's name, for messages.
+
+    Raises:
+        YoloshipError: as `load_on_gpu`.
+    """
+    with ExitStack() as stack:
+        session = stack.enter_context(_open(model, _device(stack, model, ordinal, subject)))
+        info = _recognised(session, subject)
+        return _behind_the_host(stack, session, info, options=None, imgsz=imgsz, mode="square", subject=subject)
+
+
+def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -> Device:
+    from yoloship.cuda.device import Device
+
+    try:
+        return stack.enter_context(Device.open(ordinal))
+    except (CudaError, DependencyError) as error:
+        if is_engine(model):
+            raise SessionError(
+                f"an engine runs on an NVIDIA GPU, and none can be used here ({error.subject}: {error.problem})",
+                subject=subject,
+                hint="see 'yoloship doctor --for cuda'; on a CPU take the ONNX file it was built from",
+            ) from error
+        raise
+
+
+def _behind_the_host(  # noqa: PLR0913 - what `load` takes, settled
+    stack: ExitStack,
+    session: DeviceSession,
+    info: ModelInfo,
+    *,
+    options: DetectOptions | None,
+    imgsz: tuple[int, int] | None,
+    mode: ShapeMode,
+    subject: str,
+) -> Detector:
+    """A `Detector` over the session, which owns from now on what the stack holds."""
+    runner = _OwningRunner(session, ExitStack())
+    detector = Detector(runner, info, options=options, imgsz=imgsz, shape_mode=mode, subject=subject)
+    runner.owned = stack.pop_all()
+    return detector
 
 
 class _Lent:
