@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx
 import pytest
 
 from _graphs import HUGE, HW, ours, scaled
-from yoloship.errors import GraphError, ImageError, InputError
+from yoloship.errors import GraphError, ImageError, InputError, SessionError
 from yoloship.evaluate.budget import MEASURE_PICTURES, opener, split
 from yoloship.evaluate.coco import Truth
 from yoloship.evaluate.precision import in_precision
@@ -19,7 +20,7 @@ from yoloship.graph.emulate import emulate, is_half
 from yoloship.graph.file import opset, read_metadata, read_model_info
 from yoloship.graph.layer_precision import layer_precisions
 from yoloship.graph.precision import REMAINDER_KEY, convert_precision, kept_layers, quantized_precision
-from yoloship.pipeline import DetectOptions
+from yoloship.pipeline import DetectOptions, Detector
 from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
@@ -85,6 +86,17 @@ def test_pictures_on_which_nothing_is_seen_are_refused_unless_the_budget_allows_
     assert quantize_with_pictures(model, PICTURES[:2], QuantizeOrder(**order, max_drop=1)).drop == 0  # type: ignore[arg-type]
 
 
+def run_where_it_can(model: onnx.ModelProto) -> Detector:
+    """Older runtimes move an FP8 pair across a Transpose, and then refuse what they have made (seen in 1.23.2)."""
+    try:
+        return opener(None)(model)
+    except SessionError as error:
+        older = tuple(map(int, version("onnxruntime").split(".")[:2])) < (1, 32)
+        if older and "operator (Transpose)" in str(error) and "float8e4m3fn" in str(error):
+            pytest.skip(f"onnxruntime {version('onnxruntime')} does not run FP8 behind a Transpose")
+        raise
+
+
 @pytest.mark.parametrize("precision", ["int8", "float8"])
 def test_what_quantization_leaves_is_float16_between_float32_ends(precision: QuantizedPrecision) -> None:
     base = ours("heads", "image")
@@ -105,7 +117,7 @@ def test_what_quantization_leaves_is_float16_between_float32_ends(precision: Qua
     pairs = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     assert sum(pairs.issuperset(node.input[:2]) for node in convolutions) == len(convolutions) - 3
-    with opener(None)(base) as right, opener(None)(model) as have, opener(None)(emulate(model)) as meant:
+    with opener(None)(base) as right, run_where_it_can(model) as have, opener(None)(emulate(model)) as meant:
         specs = [(spec.name, spec.dtype, spec.shape) for spec in right.session.outputs]
         assert [(spec.name, spec.dtype, spec.shape) for spec in have.session.outputs] == specs
         assert have.session.inputs == right.session.inputs
