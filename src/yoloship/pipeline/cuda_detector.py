@@ -1,4 +1,8 @@
-"""A detector whose every step between a frame in memory and its boxes is done by the GPU: `CudaDetector`."""
+"""A detector whose every step between a frame in memory and its boxes is done by the GPU: `CudaDetector`.
+
+Longer than most files here because the face of `Detector` is told once more with what differs on a GPU; the steps
+themselves are in `lane`, `device_plan`, `staging`, `transfer` and `batching`.
+"""
 
 from __future__ import annotations
 
