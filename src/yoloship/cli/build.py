@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from yoloship.cli.export import Input, Output, suppression
-from yoloship.cli.precision import MAX_DROP, Calibrator, Placement, Precision, Quantizing, Remainder, lowered
+from yoloship.cli.options import (
+    Calibrate,
+    CalibratorChoice,
+    IouThreshold,
+    Labels,
+    MaxDetections,
+    MaxDrop,
+    ScoreThreshold,
+)
+from yoloship.cli.precision import Placement, Precision, Quantizing, Remainder, lowered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,37 +80,17 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         Precision | None,
         typer.Option(help="What the network's body computes in, where its graph is float32."),
     ] = None,
-    calibrate: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIR", help="For int8 and float8: pictures like those in use; may be repeated."),
-    ] = None,
-    calibrator: Annotated[
-        Calibrator | None, typer.Option(help="How outliers are treated. Default: percentile.")
-    ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help=f"How much mAP (without --labels: agreement) may be lost. Default: {MAX_DROP}."
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="For int8 and float8: YOLO text labels, NAME.txt for each picture."),
-    ] = None,
+    calibrate: Calibrate = None,
+    calibrator: CalibratorChoice = None,
+    max_drop: MaxDrop = None,
+    labels: Labels = None,
     remainder: Annotated[
         Remainder | None,
         typer.Option(help="What int8 and float8 leave: float16 (the default), or float32."),
     ] = None,
-    conf: Annotated[
-        float | None, typer.Option(min=0, max=1, help="With --output nms: drop boxes whose score is not above this.")
-    ] = None,
-    iou: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="With --output nms: drop a box whose overlap is above."),
-    ] = None,
-    max_det: Annotated[
-        int | None, typer.Option(min=1, help="With --output nms: keep at most this many boxes a picture.")
-    ] = None,
+    conf: ScoreThreshold = None,
+    iou: IouThreshold = None,
+    max_det: MaxDetections = None,
     flavour: Annotated[FlavourChoice | None, typer.Option(help="Which TensorRT. Default: what is installed.")] = None,
     target: Annotated[
         list[str] | None,

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yoloship.cli.precision import MAX_DROP, Calibrator, Placement, Precision, Quantizing, Remainder, lowered
+from yoloship.cli.options import (
+    Calibrate,
+    CalibratorChoice,
+    IouThreshold,
+    Labels,
+    MaxDetections,
+    MaxDrop,
+    ScoreThreshold,
+)
+from yoloship.cli.precision import Placement, Precision, Quantizing, Remainder, lowered
 from yoloship.cli.values import batch_size, image_size
 
 if TYPE_CHECKING:
@@ -57,39 +66,20 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
             "nms: final detections."
         ),
     ] = Output.raw,
-    conf: Annotated[
-        float | None, typer.Option(min=0, max=1, help="With --output nms: drop boxes whose score is not above this.")
-    ] = None,
-    iou: Annotated[
-        float | None, typer.Option(min=0, max=1, help="With --output nms: drop a box whose overlap is above.")
-    ] = None,
-    max_det: Annotated[
-        int | None, typer.Option(min=1, help="With --output nms: keep at most this many boxes a picture.")
-    ] = None,
+    conf: ScoreThreshold = None,
+    iou: IouThreshold = None,
+    max_det: MaxDetections = None,
     precision: Annotated[
         Precision, typer.Option(help="What the network's body computes in; its ends and the decoding stay float32.")
     ] = Precision.float32,
-    calibrate: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIR", help="For int8 and float8: pictures like those in use; may be repeated."),
-    ] = None,
-    calibrator: Annotated[
-        Calibrator | None, typer.Option(help="How outliers are treated. Default: percentile.")
-    ] = None,
+    calibrate: Calibrate = None,
+    calibrator: CalibratorChoice = None,
     placement: Annotated[
         Placement | None,
         typer.Option(help="inputs: the default, as NVIDIA advises. both_ends: behind convolutions too."),
     ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help=f"How much mAP (without --labels: agreement) may be lost. Default: {MAX_DROP}."
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="For int8 and float8: YOLO text labels, NAME.txt for each picture."),
-    ] = None,
+    max_drop: MaxDrop = None,
+    labels: Labels = None,
     remainder: Annotated[
         Remainder | None,
         typer.Option(help="What int8 and float8 leave: float16, or float32 (the default with both_ends)."),
