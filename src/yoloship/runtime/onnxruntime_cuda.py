@@ -187,18 +187,19 @@ class OnnxRuntimeCudaSession:
             resources.callback(bound.close)
             inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self._inputs]
             bound.bind_inputs(inputs)
-            found = bound.output_shapes(self._outputs)
-            outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self._outputs]
-            bound.bind_outputs(outputs)
-            return StreamContext(
-                stream,
-                inputs,
-                outputs,
-                bound.queue,
-                resources,
-                warm_ups=_WARM_UPS,
-                recordable=lambda: self._options.recorded,
-            )
+            with _quiet():  # the first runs try algorithms, and each that the device lacks would be an error in red
+                found = bound.output_shapes(self._outputs)
+                outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self._outputs]
+                bound.bind_outputs(outputs)
+                return StreamContext(
+                    stream,
+                    inputs,
+                    outputs,
+                    bound.queue,
+                    resources,
+                    warm_ups=_WARM_UPS,
+                    recordable=lambda: self._options.recorded,
+                )
 
     def _forget(self) -> None:
         self._source = b""
