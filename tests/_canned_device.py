@@ -115,6 +115,10 @@ class CannedContext:
         for target, source in self._copies:
             upload(self.stream, target, source)
 
+    def rehearse(self) -> None:
+        self.enqueue()
+        self.stream.sync()
+
     def fed(self) -> npt.NDArray[Any]:
         """What lies on its input."""
         feed = self.inputs["images"]

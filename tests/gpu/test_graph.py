@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from yoloship.cuda.postprocess import (
     ScoreFilter,
     Suppression,
     Workspace,
+    clear,
     launch_decode,
     launch_nms,
     read_result,
@@ -49,11 +51,11 @@ def test_a_recorded_pipeline_gives_right_results_for_other_frames(
         def work() -> None:
             upload(stream, table_on_device, table)
             launch_letterbox(kernels, stream, table_on_device, canvas)
-            fill_words(stream, workspace.part("counts"), 0, 1)
             launch_decode(kernels, stream, Raw(raw_on_device, cells), ScoreFilter(classes, 0.3), workspace)
             launch_nms(kernels, stream, workspace, suppression, table_on_device, results)
             download(stream, record, results)
 
+        clear(stream, workspace)
         stream.sync()
         with Graph(stream, work) as graph:
             for hw in ((700, 500), (90, 400), (320, 320)):
@@ -104,3 +106,32 @@ def test_recording_and_dropping_graphs_leaks_nothing(device: Device, stream: Str
                 graph.launch(stream)
             stream.sync()
         assert device.usage() == before
+
+
+def test_no_garbage_is_collected_during_a_recording(device: Device, stream: Stream) -> None:
+    """A library's dead object that gives memory back in the middle would spoil it."""
+    died_in_a_recording = []
+
+    class Dead:
+        def __init__(self) -> None:
+            self.me = self  # only the collector finds it
+
+        def __del__(self) -> None:
+            died_in_a_recording.append(stream.is_recording())
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(10, 1, 1)
+    try:
+        with DeviceBuffer(device, 256) as buffer:
+
+            def work() -> None:
+                Dead()
+                kept: list[Any] = [[[]] for _ in range(5000)]  # as many as make the collector run, where it may
+                fill_words(stream, buffer.pointer, len(kept), 4)
+
+            with Graph(stream, work):
+                assert gc.isenabled()
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    assert died_in_a_recording == [False]

@@ -162,6 +162,28 @@ def test_closing_while_threads_run_lets_them_finish_and_refuses_new_ones(open_se
     assert device.usage() == before
 
 
+def test_another_thread_may_record_a_run_once_it_has_rehearsed(session: DeviceSession, stream: Stream) -> None:
+    with session.context({"images": (1, 3, 32, 32)}, stream) as context, ThreadPoolExecutor(1) as elsewhere:
+        if not context.capturable:
+            pytest.skip("runs of this session cannot be recorded")
+
+        def record() -> Graph:
+            context.rehearse()
+            return Graph(stream, context.enqueue)
+
+        images = pictures(1, 3, 32, 32)
+        wanted = expected(images)
+        upload(stream, context.inputs["images"].pointer, images)
+        with elsewhere.submit(record).result() as graph:
+            answer = np.zeros_like(wanted)
+            graph.launch(stream)
+            download(stream, answer, context.outputs["output0"].pointer)
+            stream.sync()
+        assert_same(answer, wanted)
+    with pytest.raises(SessionError, match="the context is closed"):
+        context.rehearse()
+
+
 def test_contexts_outlive_their_closed_session(session: DeviceSession, stream: Stream) -> None:
     context = session.context({"images": (1, 3, 32, 32)}, stream)
     session.close()

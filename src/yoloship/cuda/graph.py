@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import gc
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.cuda._driver import call, driver
 from yoloship.cuda._resource import Resource
 from yoloship.errors import CudaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from yoloship.cuda.stream import Stream
+
+
+_RECORDING: Final = threading.Lock()
+"""Held by the one thread of the process that records, since whether garbage is collected is the process's to say."""
 
 
 class Graph(Resource):
@@ -35,13 +42,14 @@ class Graph(Resource):
 
     def _acquire(self) -> Any:
         mode = driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        call("cuStreamBeginCapture", self._stream.handle, mode, subject="graph")
-        try:
-            self._work()
-        except BaseException:
-            self._abandon()
-            raise
-        recorded = call("cuStreamEndCapture", self._stream.handle, subject="graph")
+        with _nothing_collected():
+            call("cuStreamBeginCapture", self._stream.handle, mode, subject="graph")
+            try:
+                self._work()
+            except BaseException:
+                self._abandon()
+                raise
+            recorded = call("cuStreamEndCapture", self._stream.handle, subject="graph")
         try:
             return call("cuGraphInstantiate", recorded, 0, subject="graph")
         finally:
@@ -66,3 +74,19 @@ class Graph(Resource):
         """
         with self.device.current():
             call("cuGraphLaunch", self.handle, stream.handle, subject="graph")
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """No cyclic garbage is collected in the meantime: what a library then frees on the device would spoil a recording.
+
+    Seen with a dead session of ONNX Runtime, whose handle for cuDNN went in the middle of another one's recording.
+    """
+    with _RECORDING:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if was_enabled:
+                gc.enable()

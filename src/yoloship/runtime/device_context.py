@@ -133,12 +133,27 @@ class StreamContext:
             SessionError: the runtime failed, or the context is closed.
         """
         with self._lock:
-            if self._resources is None:
-                raise SessionError("the context is closed", subject=", ".join(self._inputs))
+            self._check_open()
             if self._graph is None or self._stream.is_recording():
                 self._run()
             else:
                 self._graph.launch(self._stream)
+
+    def rehearse(self) -> None:
+        """Run once in this thread, and wait; see `DeviceContext.rehearse`.
+
+        Raises:
+            CudaError: the device failed, or the process was forked.
+            SessionError: the runtime failed, or the context is closed.
+        """
+        with self._lock:
+            self._check_open()
+            self._run()
+            self._stream.sync()
+
+    def _check_open(self) -> None:
+        if self._resources is None:
+            raise SessionError("the context is closed", subject=", ".join(self._inputs))
 
     def close(self) -> None:
         """Wait for the stream, then give everything back. Closing twice is no error."""

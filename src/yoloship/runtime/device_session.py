@@ -76,7 +76,7 @@ class DeviceContext(Protocol):
     def capturable(self) -> bool:
         """Whether `enqueue` may be called while a `yoloship.cuda.graph.Graph` of this stream is being recorded.
 
-        The first `enqueue` may come during a recording on the thread that made the context: all warming up is done.
+        On the thread that made the context all warming up is done; another one calls `rehearse` before it records.
         """
 
     def enqueue(self) -> None:
@@ -87,6 +87,14 @@ class DeviceContext(Protocol):
         Raises:
             CudaError: the device failed, or the process was forked.
             SessionError: the runtime failed, or the context is closed.
+        """
+
+    def rehearse(self) -> None:
+        """Run once in this thread, and wait: what a runtime keeps for each thread must not be made in a recording.
+
+        Raises:
+            CudaError: as `enqueue`.
+            SessionError: as `enqueue`.
         """
 
     def close(self) -> None:
