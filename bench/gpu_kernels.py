@@ -33,6 +33,7 @@ from yoloship.cuda.postprocess import (
     ScoreFilter,
     Suppression,
     Workspace,
+    clear,
     launch_decode,
     launch_nms,
     pack_levels,
@@ -45,7 +46,6 @@ from yoloship.pipeline.letterbox import Letterbox
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from yoloship.cuda.catalogue import Launchable
 
 STRIDES = (8, 16, 32)
 ANCHORS = (
@@ -136,18 +136,6 @@ def frame_on_device(
     return FrameDescriptor(data, 3 * width, box.image_hw, *place, pixel_format)
 
 
-class Only(dict[str, "Launchable"]):
-    """The kernels, of which all but one do nothing."""
-
-    def __init__(self, bench: Bench, entry: str) -> None:
-        super().__init__({name: Nothing() for name in bench.kernels} | {entry: bench.kernels[entry]})
-
-
-class Nothing:
-    def launch(self, *_: object) -> None:
-        pass
-
-
 def letterboxes(bench: Bench, side: int, batches: tuple[int, ...], big: bool) -> None:
     rng = np.random.default_rng(0)
     cases: list[tuple[tuple[int, int], PixelFormat, Interpolation]] = [((1080, 810), "bgr", "bilinear")]
@@ -217,11 +205,11 @@ def postprocess(bench: Bench, side: int, batches: tuple[int, ...], crowds: tuple
             results = bench.empty(dtype.itemsize * batch)
             label = f"{passing} candidates batch {batch}"
 
-            def reset(workspace: Workspace = workspace, batch: int = batch) -> None:
-                fill_words(bench.stream, workspace.part("counts"), 0, batch)
+            def reset(workspace: Workspace = workspace) -> None:
+                clear(bench.stream, workspace)
 
             if passing == crowds[0]:
-                bench.device_time(f"reset of the counts batch {batch}", reset)
+                bench.device_time(f"reset of the counters batch {batch}", reset)
             for name, output in reversed(outputs.items()):
 
                 def decode(output: Heads | Raw = output, workspace: Workspace = workspace) -> None:
@@ -230,22 +218,17 @@ def postprocess(bench: Bench, side: int, batches: tuple[int, ...], crowds: tuple
 
                 bench.device_time(f"reset and decode {name} {label}", decode)
 
-            def suppress(workspace: Workspace = workspace, results: int = results, table: int = table) -> None:
+            def both(
+                output: Heads | Raw = outputs["heads float32"],
+                workspace: Workspace = workspace,
+                results: int = results,
+                table: int = table,
+            ) -> None:
+                launch_decode(bench.kernels, bench.stream, output, ScoreFilter(CLASSES), workspace)
                 launch_nms(bench.kernels, bench.stream, workspace, suppression, table, results)
 
-            bench.device_time(f"nms {label}", suppress)
-            for entry in ("nms_select", "nms_matrix", "nms_reduce"):
-                only = Only(bench, entry)
-
-                def one(
-                    only: Only = only,
-                    workspace: Workspace = workspace,
-                    results: int = results,
-                    table: int = table,
-                ) -> None:
-                    launch_nms(only, bench.stream, workspace, suppression, table, results)
-
-                bench.device_time(f"{entry} {label}", one)
+            reset()
+            bench.device_time(f"decode heads float32 and nms {label}", both)
             found = np.zeros(batch, dtype)
             download(bench.stream, found, results)
             bench.stream.sync()
@@ -315,12 +298,12 @@ def end_to_end(bench: Bench, side: int, passing: int, way_in: WayIn, way_out: Wa
     suppression = Suppression()
     record = bench.pinned(result_dtype(suppression.max_detections), (1,))
     results = bench.empty(record.nbytes) if way_out == "download" else int(record.ctypes.data)
+    clear(bench.stream, workspace)
 
     def work() -> None:
         if way_in == "upload":
             upload(bench.stream, source, staging)
         launch_letterbox(bench.kernels, bench.stream, source, canvas)
-        fill_words(bench.stream, workspace.part("counts"), 0, 1)
         launch_decode(bench.kernels, bench.stream, output, ScoreFilter(CLASSES), workspace)
         launch_nms(bench.kernels, bench.stream, workspace, suppression, source, results)
         if way_out == "download":

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from yoloship.cuda.fetch import launch_fetch
 from yoloship.cuda.frames import FrameDescriptor, PixelFormat, pack_frames
 from yoloship.cuda.letterbox import Canvas, CanvasForm, Interpolation, launch_letterbox
 from yoloship.cuda.postprocess import (
@@ -126,6 +127,7 @@ def run_decode(
     capacity = output.cells if capacity is None else capacity
     workspace = Workspace(rig.empty(workspace_bytes(batch, capacity)), batch, capacity)
     rig.zero(workspace.part("counts"), batch)
+    rig.zero(workspace.part("tickets"), batch)
     mask = 0 if allowed is None else rig.put(pack_classes(allowed, classes))
     launch_decode(rig.kernels, rig.stream, output, ScoreFilter(classes, threshold, mask), workspace)
     return workspace
@@ -244,6 +246,24 @@ class KernelContract:
         found = run_letterbox(rig, frames, canvas_hw, "uint8_bgr_hwc")
         np.testing.assert_array_equal(found, np.stack(expected))
 
+    def test_frames_are_fetched_to_where_they_are_read_and_nothing_else_is_touched(self, rig: Rig) -> None:
+        rng = np.random.default_rng()
+        sources = [rng.integers(0, 256, size, dtype=np.uint8) for size in (3 * 17 * 30, 3 * 1, 3 * 201 * 333)]
+        sides = ((17, 30), (1, 1), (201, 333))
+        targets = [rig.put(np.full(len(source) + 256, 7, np.uint8)) for source in sources]
+        frames = [
+            FrameDescriptor(target, 3 * hw[1], hw, (8, 8), (0, 0), source=rig.put(np.pad(source, (0, 64))))
+            for source, target, hw in zip(sources, targets, sides, strict=True)
+        ]
+        untouched = rig.put(np.full(512, 9, np.uint8))
+        frames.append(FrameDescriptor(untouched, 30, (10, 10), (8, 8), (0, 0)))
+        launch_fetch(rig.kernels, rig.stream, rig.put(pack_frames(frames, (8, 8))), len(frames))
+        for source, target in zip(sources, targets, strict=True):
+            found = rig.get(target, np.uint8, (len(source) + 256,))
+            np.testing.assert_array_equal(found[: len(source)], source)
+            assert (found[len(source) + 15 :] == 7).all()
+        assert (rig.get(untouched, np.uint8, (512,)) == 9).all()
+
     def test_area_interpolation_is_within_one_level_of_opencv(self, rig: Rig) -> None:
         rng = np.random.default_rng()
         canvas_hw = (self.SIDE // 2, self.SIDE // 2)
@@ -329,7 +349,7 @@ class KernelContract:
     @pytest.mark.parametrize("class_agnostic", [False, True])
     def test_detections_are_those_of_the_reference_in_its_order(self, rig: Rig, class_agnostic: bool) -> None:
         rng = np.random.default_rng()
-        counts = (0, 1, 2, 31, 33, 64, 150, 400)
+        counts = (0, 1, 2, 31, 33, 64, 150, 256, 257, 400)
         hws = [tuple(int(side) for side in rng.integers(20, 900, 2)) for _ in counts]
         boxes = [Letterbox.fixed(hw, (320, 320)) for hw in hws]  # type: ignore[arg-type]  # two sides
         raw = np.zeros((len(counts), 400, 8), np.float32)
@@ -371,6 +391,23 @@ class KernelContract:
             assert result.candidates == len(raw_candidates(raw[image], 0.05)) > MAX_SELECTED
             assert result.passed_over == result.candidates - MAX_SELECTED
             assert result.lost == 0
+
+    def test_a_workspace_serves_batch_after_batch(self, rig: Rig) -> None:
+        rng = np.random.default_rng()
+        boxes = [Letterbox.fixed((500, 600), (320, 320))] * 3
+        suppression = Suppression(0.6, 300)
+        workspace = Workspace(rig.empty(workspace_bytes(3, 700)), 3, 700)
+        rig.zero(workspace.part("counts"), 3)
+        rig.zero(workspace.part("tickets"), 3)
+        for counts in ((700, 20, 300), (20, 700, 0), (0, 0, 257)):
+            raw = np.zeros((3, 700, 7), np.float32)
+            for image, count in enumerate(counts):
+                raw[image, :count] = crowd(rng, count, 2)
+            output = Raw(rig.put(raw), 700)
+            launch_decode(rig.kernels, rig.stream, output, ScoreFilter(2, 0.1), workspace)
+            for image, result in enumerate(run_nms(rig, workspace, boxes, suppression)):
+                assert_same_detections(result, reference_detections(raw[image], boxes[image], 0.1, suppression))
+                assert result.candidates == len(raw_candidates(raw[image], 0.1))
 
     def test_no_more_than_the_maximum_comes_out(self, rig: Rig) -> None:
         raw = crowd(np.random.default_rng(), 700, 80, side=4000.0)

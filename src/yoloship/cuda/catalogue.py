@@ -82,6 +82,7 @@ _HEADS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "int32", "f
 _RAW: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "float32", "pointer", *_CANDIDATES)
 
 KERNELS: Final = (
+    KernelSpec("fetch.cu", "fetch_frames", ("pointer",)),
     KernelSpec("letterbox.cu", "letterbox_f32", _LETTERBOX),
     KernelSpec("letterbox.cu", "letterbox_f16", _LETTERBOX),
     KernelSpec("letterbox.cu", "letterbox_u8", _LETTERBOX),
@@ -92,9 +93,7 @@ KERNELS: Final = (
     KernelSpec("decode.cu", "decode_heads_f16", _HEADS),
     KernelSpec("decode.cu", "decode_raw_f32", _RAW),
     KernelSpec("decode.cu", "decode_raw_f16", _RAW),
-    KernelSpec("nms.cu", "nms_select", (*_CANDIDATES, *("pointer",) * 5)),
-    KernelSpec("nms.cu", "nms_matrix", ("pointer", "pointer", "pointer", "float32", "int32", "pointer")),
-    KernelSpec("nms.cu", "nms_reduce", (*("pointer",) * 7, "int32", "int32", "pointer", "pointer")),
+    KernelSpec("nms.cu", "nms", (*_CANDIDATES, "float32", "int32", "int32", *("pointer",) * 4)),
 )
 """All of them; a test compares the parameters with the source files."""
 

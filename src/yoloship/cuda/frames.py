@@ -32,6 +32,7 @@ FRAME_DTYPE: Final = np.dtype(
         ("left", "<i4"),
         ("format", "<i4"),
         ("reserved", "<i4"),
+        ("source", "<u8"),
     ]
 )
 """`struct Frame` of kernels/common.cuh, byte for byte."""
@@ -53,6 +54,8 @@ class FrameDescriptor:
         pixel_format: `bgr` or `rgb` are packed bytes, 3 a pixel; `nv12` is luma, with a chroma plane of half the size.
         chroma: Address of the chroma plane of NV12; 0 for others.
         chroma_pitch_bytes: From one of its rows to the next.
+        source: Address in pinned memory that `fetch.launch_fetch` copies packed pixels from to `data`, both multiples
+            of 16; 0 where they lie at `data` already.
 
     Raises:
         InputError: a value is outside its range, or contradicts another.
@@ -66,6 +69,7 @@ class FrameDescriptor:
     pixel_format: PixelFormat = "bgr"
     chroma: int = 0
     chroma_pitch_bytes: int = 0
+    source: int = 0
 
     def __post_init__(self) -> None:
         if self.pixel_format not in _FORMATS:
@@ -91,6 +95,8 @@ class FrameDescriptor:
             )
         if not is_nv12 and (self.chroma or self.chroma_pitch_bytes):
             raise _wrong("chroma", f"none for {self.pixel_format}", (self.chroma, self.chroma_pitch_bytes))
+        if self.source and (is_nv12 or self.source % 16 or self.data % 16 or not 0 < self.source < 2**64):
+            raise _wrong("source", "none for nv12, else a multiple of 16, as data", (self.source, self.data))
 
 
 def pack_frames(
@@ -122,7 +128,7 @@ def pack_frames(
         table[number] = (
             frame.data, frame.chroma, 1.0 / (rows / height), 1.0 / (columns / width),
             frame.pitch_bytes, frame.chroma_pitch_bytes, height, width, rows, columns, top, left,
-            _FORMATS.index(frame.pixel_format), 0,
+            _FORMATS.index(frame.pixel_format), 0, frame.source,
         )  # fmt: skip
     return table
 

@@ -1,6 +1,6 @@
 """From the network's output to detections on the GPU: decode, sort, suppress, back to source pixels.
 
-Four launches for a whole batch, no allocation and no wait, so all can be recorded in a `Graph`. The boxes are those of
+Two launches for a whole batch, no allocation and no wait, so both can be recorded in a `Graph`. The boxes are those of
 `pipeline.decode` and `pipeline.nms`: the same float32 operations in the same order, but for the last bit of exp().
 
 At most 1024 candidates of a picture (the best ones, exactly) take part in suppression, and at most `max_detections`
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
+from yoloship.cuda.buffers import fill_words
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ HeadDType: TypeAlias = Literal["float32", "float16"]
 MAX_SELECTED: Final = 1024
 MAX_DETECTIONS: Final = 1024
 MAX_ANCHORS: Final = 8
-_MATRIX_ROWS: Final = 8
-_BLOCK: Final = 128
+MAX_LEVELS: Final = 8
+_DECODE_THREADS: Final = 128
+_NMS_THREADS: Final = 512
+_NMS_SHARES: Final = 16
 
 LEVEL_DTYPE: Final = np.dtype(
     [
@@ -201,10 +204,10 @@ def pack_levels(levels: Sequence[HeadLevel]) -> npt.NDArray[np.void]:
     """The table that `decode_heads` reads, ready to be copied to the device.
 
     Raises:
-        InputError: there are no levels, or one has no cells, or no anchors, or more than 8.
+        InputError: there are no levels, or more than 8, or one has no cells, or no anchors, or more than 8.
     """
-    if not levels:
-        raise _wrong("levels", "1 or more", 0)
+    if not 1 <= len(levels) <= MAX_LEVELS:
+        raise _wrong("levels", f"1 to {MAX_LEVELS}", len(levels))
     table = np.zeros(len(levels), LEVEL_DTYPE)
     first = 0
     for number, level in enumerate(levels):
@@ -234,19 +237,14 @@ def pack_classes(allowed: Iterable[int], classes: int) -> npt.NDArray[np.uint32]
 
 def workspace_parts(batch: int, capacity: int) -> dict[str, tuple[int, int]]:
     """Offset and size in bytes of each part of a workspace; `end` has the total as its offset."""
-    selected = batch * MAX_SELECTED
     sizes = {
         "counts": 4 * batch,
+        "tickets": 4 * batch,
         "boxes": 16 * batch * capacity,
         "scores": 4 * batch * capacity,
         "class_ids": 4 * batch * capacity,
         "indices": 4 * batch * capacity,
-        "sorted_counts": 4 * batch,
-        "sorted_boxes": 16 * selected,
-        "sorted_scores": 4 * selected,
-        "sorted_class_ids": 4 * selected,
-        "sorted_indices": 4 * selected,
-        "matrix": selected * MAX_SELECTED // 8,
+        "matrix": batch * MAX_SELECTED * MAX_SELECTED // 8,
         "end": 0,
     }
     parts, offset = {}, 0
@@ -291,6 +289,12 @@ def read_result(record: Any) -> PictureResult:
     )
 
 
+def clear(stream: Stream, workspace: Workspace) -> None:
+    """Queue making a new workspace ready for `launch_decode`."""
+    for name in ("counts", "tickets"):
+        fill_words(stream, workspace.part(name), 0, workspace.batch)
+
+
 def launch_decode(
     kernels: Mapping[str, Launchable],
     stream: Stream,
@@ -298,7 +302,7 @@ def launch_decode(
     score_filter: ScoreFilter,
     workspace: Workspace,
 ) -> None:
-    """Queue decoding and filtering of a batch into the workspace, whose counts must be 0 (`fill_words`).
+    """Queue decoding and filtering of a batch into a workspace that is clear: new and cleared, or left by `launch_nms`.
 
     Args:
         kernels: A `KernelSet`.
@@ -311,15 +315,16 @@ def launch_decode(
         CudaError: the launch failed.
     """
     suffix = "f32" if output.dtype == "float32" else "f16"
-    grid = (-(-output.cells // _BLOCK), workspace.batch, 1)
+    grid = (-(-output.cells // _DECODE_THREADS), workspace.batch, 1)
+    block = (_DECODE_THREADS, 1, 1)
     names = ("boxes", "scores", "class_ids", "indices", "counts")
     conditions = (score_filter.classes, score_filter.score_threshold, score_filter.allowed)
     rest = (*conditions, *map(workspace.part, names), workspace.capacity)
     if isinstance(output, Heads):
         kernel = kernels[f"decode_heads_{suffix}"]
-        kernel.launch(stream, grid, (_BLOCK, 1, 1), output.table, len(output.levels), output.cells, *rest)
+        kernel.launch(stream, grid, block, output.table, len(output.levels), output.cells, *rest)
     else:
-        kernels[f"decode_raw_{suffix}"].launch(stream, grid, (_BLOCK, 1, 1), output.pointer, output.cells, *rest)
+        kernels[f"decode_raw_{suffix}"].launch(stream, grid, block, output.pointer, output.cells, *rest)
 
 
 def launch_nms(
@@ -330,7 +335,7 @@ def launch_nms(
     frame_table: int,
     results: int,
 ) -> None:
-    """Queue sorting, suppression and the way back to source pixels, after `launch_decode`.
+    """Queue sorting, suppression and the way back to source pixels. Afterwards the workspace is clear again.
 
     Args:
         kernels: A `KernelSet`.
@@ -343,19 +348,12 @@ def launch_nms(
     Raises:
         CudaError: the launch failed.
     """
-    part, batch = workspace.part, workspace.batch
-    selected = ("sorted_boxes", "sorted_scores", "sorted_class_ids", "sorted_indices", "sorted_counts")
-    candidates = ("boxes", "scores", "class_ids", "indices", "counts")
-    kernels["nms_select"].launch(
-        stream, (batch, 1, 1), (1024, 1, 1), *map(part, candidates), workspace.capacity, *map(part, selected)
-    )
-    kernels["nms_matrix"].launch(
-        stream, (MAX_SELECTED // _MATRIX_ROWS, batch, 1), (1024, 1, 1), part("sorted_boxes"), part("sorted_class_ids"),
-        part("sorted_counts"), suppression.iou_threshold, int(suppression.class_agnostic), part("matrix"),
-    )  # fmt: skip
-    kernels["nms_reduce"].launch(
-        stream, (batch, 1, 1), (32, 1, 1), *map(part, selected), part("matrix"), part("counts"), workspace.capacity,
-        suppression.max_detections, frame_table, results,
+    part = workspace.part
+    candidates = map(part, ("boxes", "scores", "class_ids", "indices", "counts"))
+    kernels["nms"].launch(
+        stream, (_NMS_SHARES, workspace.batch, 1), (_NMS_THREADS, 1, 1), *candidates, workspace.capacity,
+        suppression.iou_threshold, int(suppression.class_agnostic), suppression.max_detections, part("matrix"),
+        part("tickets"), frame_table, results,
     )  # fmt: skip
 
 

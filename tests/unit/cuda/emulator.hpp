@@ -21,10 +21,12 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __noinline__
 #define __shared__ static
 
 struct uint3 { unsigned x, y, z; };
 struct float4 { float x, y, z, w; };
+struct uint4 { unsigned x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return float4{x, y, z, w}; }
 
 static uint3 threadIdx, blockIdx, blockDim, gridDim;
@@ -40,7 +42,12 @@ inline half_bits to_half(float value)
 }
 
 inline int __float2int_rn(float value) { return (int)std::nearbyint(value); }
+inline float __uint_as_float(unsigned bits) { float value; std::memcpy(&value, &bits, 4); return value; }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __clz(unsigned bits) { return bits == 0 ? 32 : __builtin_clz(bits); }
+inline void __threadfence() {}  // one thread runs at a time
 inline unsigned __float_as_uint(float value) { unsigned bits; std::memcpy(&bits, &value, 4); return bits; }
+template <typename T> T atomicOr(T* at, T value) { const T old = *at; *at = old | value; return old; }
 template <typename T> T atomicAdd(T* at, T value) { const T old = *at; *at = (T)(old + value); return old; }
 
 namespace emulator {

@@ -29,12 +29,28 @@ CANVAS_HW = (640, 640)
 def test_a_frame_table_holds_what_the_kernel_reads() -> None:
     table = pack_frames([FRAME, NV12], CANVAS_HW)
     assert table.dtype == FRAME_DTYPE
-    assert table[1].item() == (4096, 8192, 1 / (320 / 50), 1 / (640 / 100), 100, 100, 50, 100, 320, 640, 160, 0, 2, 0)
+    assert table[1].item() == (
+        4096,
+        8192,
+        1 / (320 / 50),
+        1 / (640 / 100),
+        100,
+        100,
+        50,
+        100,
+        320,
+        640,
+        160,
+        0,
+        2,
+        0,
+        0,
+    )
 
 
 def test_a_frame_table_can_be_written_into_memory_of_the_caller() -> None:
-    memory = np.zeros(2 * 72 + 8, np.uint8)
-    view = memory[:144].view(FRAME_DTYPE)
+    memory = np.zeros(2 * 80 + 8, np.uint8)
+    view = memory[:160].view(FRAME_DTYPE)
     assert pack_frames([FRAME, FRAME], CANVAS_HW, view) is view
     assert memory.any()
     with pytest.raises(InputError, match="out: wrong frame"):
@@ -53,6 +69,8 @@ def test_a_frame_table_can_be_written_into_memory_of_the_caller() -> None:
         ({"pixel_format": "yuyv"}, "pixel_format: wrong frame: expected bgr, rgb or nv12, got yuyv"),
         ({"chroma": 1}, "chroma: wrong frame: expected none for bgr"),
         ({"pixel_format": "nv12"}, "chroma: wrong frame: expected an address, and a pitch of 100 or more"),
+        ({"source": 24}, "source: wrong frame: expected none for nv12, else a multiple of 16, as data"),
+        ({"source": 4096, "data": 4097}, "source: wrong frame"),
         ({"pixel_format": "nv12", "image_hw": (51, 100)}, "image_hw: wrong frame: expected even sides for NV12"),
     ],
 )

@@ -26,8 +26,9 @@ struct Frame {
     int left;
     int format;          // FORMAT_*
     int reserved;
+    const u8* source;    // in pinned host memory, where fetch.cu copies `data` from beforehand; otherwise null
 };
-static_assert(sizeof(Frame) == 72, "Frame and FRAME_DTYPE have drifted apart");
+static_assert(sizeof(Frame) == 80, "Frame and FRAME_DTYPE have drifted apart");
 
 enum { FORMAT_BGR = 0, FORMAT_RGB = 1, FORMAT_NV12 = 2 };
 

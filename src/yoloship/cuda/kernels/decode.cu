@@ -1,4 +1,4 @@
-// From the network's output to candidate boxes: one thread for each cell and anchor.
+// From the network's output to candidate boxes, one for each cell and anchor.
 //
 // Undecoded maps (heads): level l is (B, A·(5 + C), h, w) of logits t, σ(t) = 1 / (1 + e^−t), and for anchor a at
 // row y, column x, in float32 and in this order of operations:
@@ -13,10 +13,14 @@
 // (cx ∓ ½w, cy ∓ ½h) are finite. NaN exceeds nothing, and one NaN among the class scores discards the candidate, as it
 // does in NumPy's argmax. Candidates land in no particular order: their index (level, anchor, row, column) goes with
 // them, and nms.cu sorts. Those past the capacity are counted, not written.
+//
+// Nearly all cells end at their objectness, read by one thread each. The few that pass are collected for the block, and
+// LANES threads share the classes of each: one thread alone would wait for memory many times over. Code is kept short, for
+// the reason that nms.cu tells.
 
 #include "common.cuh"
 
-enum { MAX_ANCHORS = 8 };
+enum { MAX_ANCHORS = 8, MAX_LEVELS = 8, BLOCK = 128, LANES = 16, GROUPS_OF_WARP = 32 / LANES, TOGETHER = 5 };
 
 // One undecoded map. Mirrors LEVEL_DTYPE in postprocess.py, byte for byte.
 struct Level {
@@ -33,21 +37,127 @@ static_assert(sizeof(Level) == 96, "Level and LEVEL_DTYPE have drifted apart");
 
 __device__ __forceinline__ float sigmoid(float t) { return 1.0f / (1.0f + expf(-t)); }
 
+// Where the values of one candidate lie: value v at first[v·step], in the order cx, cy, w, h, o, classes.
+template <typename Value>
+struct Values { const Value* first; size_t step; };
+
+struct Box { float cx, cy, w, h; };
+
+// The undecoded maps of one image.
+template <typename Value>
+struct HeadsOutput {
+    typedef Value value_type;
+    static const bool LOGITS = true;
+    struct Place { const Level* level; int anchor, cell; };
+
+    const Level* levels;  // in shared memory
+    int level_count;
+    int classes;
+    int image;
+
+    __device__ __forceinline__ Place place(int index) const
+    {
+        const Level* level = levels;
+#pragma unroll 1
+        while (level + 1 < levels + level_count && index >= level[1].first) ++level;
+        const int plane = level->height * level->width;
+        const int anchor = (index - level->first) / plane;
+        const Place found = {level, anchor, index - level->first - anchor * plane};
+        return found;
+    }
+
+    __device__ __forceinline__ Values<Value> values(const Place& place) const
+    {
+        const Level& level = *place.level;
+        const int plane = level.height * level.width;
+        const Value* maps = static_cast<const Value*>(level.data);
+        const size_t map = (size_t)(image * level.anchors + place.anchor) * (5 + classes);
+        const Values<Value> found = {maps + map * plane + place.cell, (size_t)plane};
+        return found;
+    }
+
+    __device__ __forceinline__ Box box(const Place& place, float x, float y, float w, float h) const
+    {
+        const Level& level = *place.level;
+        const int row = place.cell / level.width;
+        const int column = place.cell - row * level.width;
+        const float across = w * 2.0f;
+        const float down = h * 2.0f;
+        Box found;
+        found.cx = (x * 2.0f - 0.5f + (float)column) * level.stride;
+        found.cy = (y * 2.0f - 0.5f + (float)row) * level.stride;
+        found.w = across * across * level.sizes[place.anchor][0];
+        found.h = down * down * level.sizes[place.anchor][1];
+        return found;
+    }
+};
+
+// The decoded rows of one image.
+template <typename Value>
+struct RawOutput {
+    typedef Value value_type;
+    static const bool LOGITS = false;
+    struct Place { int index; };
+
+    const Value* rows;
+    int classes;
+
+    __device__ __forceinline__ Place place(int index) const
+    {
+        const Place found = {index};
+        return found;
+    }
+
+    __device__ __forceinline__ Values<Value> values(const Place& place) const
+    {
+        const Values<Value> found = {rows + (size_t)place.index * (5 + classes), 1};
+        return found;
+    }
+
+    __device__ __forceinline__ Box box(const Place&, float x, float y, float w, float h) const
+    {
+        const Box found = {x, y, w, h};
+        return found;
+    }
+};
+
 struct Best { float score; int class_id; };
 
-// `step` apart lie the values of one candidate; `scores` points at class 0.
+// Of two classes the better one, of equal ones the first; NaN beats all, and is dropped by whoever compares.
+__device__ __forceinline__ Best better(const Best& a, const Best& b)
+{
+    if (a.score != a.score) return a;
+    if (b.score != b.score) return b;
+    if (a.score != b.score) return a.score > b.score ? a : b;
+    return a.class_id <= b.class_id ? a : b;
+}
+
+// The best of the classes `lane`, `lane + LANES`, …; TOGETHER of them are fetched before the first is looked at.
 template <bool LOGITS, typename Value>
-__device__ __forceinline__ Best best_class(const Value* scores, size_t step, int classes, float objectness)
+__device__ __forceinline__ Best best_of(const Values<Value>& values, int lane, int classes, float objectness)
 {
     Best best = {-1.0f, 0};
-#pragma unroll 4
-    for (int id = 0; id < classes; ++id) {
-        const float value = to_float(scores[id * step]);
-        const float score = (LOGITS ? sigmoid(value) : value) * objectness;
-        if (score != score) return Best{score, id};
-        if (score > best.score || id == 0) best = Best{score, id};
+#pragma unroll 1
+    for (int first = lane; first < classes; first += LANES * TOGETHER) {
+        float fetched[TOGETHER];
+#pragma unroll
+        for (int turn = 0; turn < TOGETHER; ++turn) {
+            const int id = first + turn * LANES;
+            fetched[turn] = to_float(values.first[(5 + (id < classes ? id : first)) * values.step]);
+        }
+#pragma unroll
+        for (int turn = 0; turn < TOGETHER; ++turn) {
+            const int id = first + turn * LANES;
+            const Best here = {(LOGITS ? sigmoid(fetched[turn]) : fetched[turn]) * objectness, id};
+            if (id < classes) best = better(best, here);
+        }
     }
     return best;
+}
+
+__device__ __forceinline__ float from_lane(float value, int lane)
+{
+    return __uint_as_float(__shfl_sync(0xffffffffu, __float_as_uint(value), lane));
 }
 
 __device__ __forceinline__ bool is_allowed(const u32* allowed, int class_id)
@@ -65,11 +175,11 @@ struct CandidateBuffers {
 };
 
 __device__ __forceinline__ void keep(
-    const CandidateBuffers& out, int image, int index, const Best& best, float cx, float cy, float w, float h)
+    const CandidateBuffers& out, int image, int index, const Best& best, const Box& found)
 {
-    const float half_w = w * 0.5f;
-    const float half_h = h * 0.5f;
-    const float4 box = make_float4(cx - half_w, cy - half_h, cx + half_w, cy + half_h);
+    const float half_w = found.w * 0.5f;
+    const float half_h = found.h * 0.5f;
+    const float4 box = make_float4(found.cx - half_w, found.cy - half_h, found.cx + half_w, found.cy + half_h);
     if (!(finite(box.x) && finite(box.y) && finite(box.z) && finite(box.w))) return;
     const u32 slot = atomicAdd(&out.counts[image], 1u);
     if (slot >= (u32)out.capacity) return;
@@ -80,52 +190,84 @@ __device__ __forceinline__ void keep(
     out.indices[at] = index;
 }
 
+// One block's cells of one image; launched with BLOCK threads.
+template <typename Output>
+__device__ __forceinline__ void decode(
+    const Output& output, int cells, float threshold, const u32* allowed, const CandidateBuffers& out)
+{
+    __shared__ int survivors[BLOCK];
+    __shared__ float objectnesses[BLOCK];
+    __shared__ u32 survivor_count;
+    const int thread = threadIdx.x;
+    if (thread == 0) survivor_count = 0;
+    __syncthreads();
+
+    const int own = blockIdx.x * BLOCK + thread;
+    if (own < cells) {
+        const Values<typename Output::value_type> values = output.values(output.place(own));
+        const float value = to_float(values.first[4 * values.step]);
+        const float objectness = Output::LOGITS ? sigmoid(value) : value;
+        if (objectness > threshold) {
+            const u32 at = atomicAdd(&survivor_count, 1u);
+            survivors[at] = own;
+            objectnesses[at] = objectness;
+        }
+    }
+    __syncthreads();
+
+    const int count = (int)survivor_count;
+    const int lane_of_warp = thread & 31;
+    const int lane = thread % LANES;
+    const int leader = lane_of_warp - lane;
+    // A warp goes round as often as its first group has work; a group without any repeats the last survivor in vain.
+#pragma unroll 1
+    for (int first = thread / 32 * GROUPS_OF_WARP; first < count; first += BLOCK / LANES) {
+        const int at = first + leader / LANES;
+        const int chosen = at < count ? at : count - 1;
+        const int index = survivors[chosen];
+        const typename Output::Place place = output.place(index);
+        const Values<typename Output::value_type> values = output.values(place);
+        const float side = lane < 4 ? to_float(values.first[lane * values.step]) : 0.0f;
+        Best best = best_of<Output::LOGITS>(values, lane, output.classes, objectnesses[chosen]);
+#pragma unroll 1
+        for (int distance = LANES / 2; distance > 0; distance >>= 1) {
+            Best other;
+            other.score = from_lane(best.score, lane_of_warp ^ distance);
+            other.class_id = __shfl_sync(0xffffffffu, best.class_id, lane_of_warp ^ distance);
+            best = better(best, other);
+        }
+        const float part = Output::LOGITS ? sigmoid(side) : side;
+        const float x = from_lane(part, leader);
+        const float y = from_lane(part, leader + 1);
+        const float w = from_lane(part, leader + 2);
+        const float h = from_lane(part, leader + 3);
+        if (lane == 0 && at < count && best.score > threshold && is_allowed(allowed, best.class_id)) {
+            keep(out, blockIdx.y, index, best, output.box(place, x, y, w, h));
+        }
+    }
+}
+
 template <typename Value>
 __device__ __forceinline__ void decode_heads(
     const Level* levels, int level_count, int cells, int classes, float threshold, const u32* allowed,
     const CandidateBuffers& out)
 {
-    const int index = blockIdx.x * blockDim.x + threadIdx.x;
-    const int image = blockIdx.y;
-    if (index >= cells) return;
-    int number = 0;
-    while (number + 1 < level_count && index >= levels[number + 1].first) ++number;
-    const Level& level = levels[number];
-    const int plane = level.height * level.width;
-    const int local = index - level.first;
-    const int anchor = local / plane;
-    const int cell = local - anchor * plane;
-    const size_t step = (size_t)plane;
-    const Value* logits = static_cast<const Value*>(level.data)
-        + ((size_t)image * level.anchors + anchor) * (5 + classes) * step + cell;
-
-    const float objectness = sigmoid(to_float(logits[4 * step]));
-    if (!(objectness > threshold)) return;
-    const Best best = best_class<true>(logits + 5 * step, step, classes, objectness);
-    if (!(best.score > threshold) || !is_allowed(allowed, best.class_id)) return;
-
-    const int row = cell / level.width;
-    const int column = cell - row * level.width;
-    const float cx = (sigmoid(to_float(logits[0])) * 2.0f - 0.5f + (float)column) * level.stride;
-    const float cy = (sigmoid(to_float(logits[step])) * 2.0f - 0.5f + (float)row) * level.stride;
-    const float across = sigmoid(to_float(logits[2 * step])) * 2.0f;
-    const float down = sigmoid(to_float(logits[3 * step])) * 2.0f;
-    keep(out, image, index, best, cx, cy, across * across * level.sizes[anchor][0], down * down * level.sizes[anchor][1]);
+    __shared__ Level table[MAX_LEVELS];
+    const int words = level_count * (int)(sizeof(Level) / 4);
+#pragma unroll 1
+    for (int word = threadIdx.x; word < words; word += BLOCK) {
+        reinterpret_cast<u32*>(table)[word] = reinterpret_cast<const u32*>(levels)[word];
+    }
+    const HeadsOutput<Value> output = {table, level_count, classes, (int)blockIdx.y};
+    decode(output, cells, threshold, allowed, out);  // whose first barrier makes the table whole
 }
 
 template <typename Value>
 __device__ __forceinline__ void decode_raw(
     const Value* raw, int cells, int classes, float threshold, const u32* allowed, const CandidateBuffers& out)
 {
-    const int index = blockIdx.x * blockDim.x + threadIdx.x;
-    const int image = blockIdx.y;
-    if (index >= cells) return;
-    const Value* row = raw + ((size_t)image * cells + index) * (5 + classes);
-    const float objectness = to_float(row[4]);
-    if (!(objectness > threshold)) return;
-    const Best best = best_class<false>(row + 5, 1, classes, objectness);
-    if (!(best.score > threshold) || !is_allowed(allowed, best.class_id)) return;
-    keep(out, image, index, best, to_float(row[0]), to_float(row[1]), to_float(row[2]), to_float(row[3]));
+    const RawOutput<Value> output = {raw + (size_t)blockIdx.y * cells * (5 + classes), classes};
+    decode(output, cells, threshold, allowed, out);
 }
 
 extern "C" __global__ void decode_heads_f32(

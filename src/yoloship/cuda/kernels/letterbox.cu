@@ -55,14 +55,19 @@ __device__ __forceinline__ Pixel from_nv12(int luma, int u, int v)
     return pixel;
 }
 
+// Not inlined: it would stand there once for each pixel that a thread reads, and packed frames do not need it.
+__device__ __noinline__ Pixel nv12_at(const u8* luma, const u8* chroma, int pitch, int chroma_pitch, int y, int x)
+{
+    const u8* pair = chroma + (size_t)(y >> 1) * chroma_pitch + (x & ~1);
+    return from_nv12(luma[(size_t)y * pitch + x], pair[0], pair[1]);
+}
+
 __device__ __forceinline__ Pixel pixel_at(const Frame& frame, int y, int x)
 {
-    const u8* row = frame.data + (size_t)y * frame.pitch;
     if (frame.format == FORMAT_NV12) {
-        const u8* pair = frame.chroma + (size_t)(y >> 1) * frame.chroma_pitch + (x & ~1);
-        return from_nv12(row[x], pair[0], pair[1]);
+        return nv12_at(frame.data, frame.chroma, frame.pitch, frame.chroma_pitch, y, x);
     }
-    const u8* packed = row + 3 * (size_t)x;
+    const u8* packed = frame.data + (size_t)y * frame.pitch + 3 * (size_t)x;
     const bool is_rgb = frame.format == FORMAT_RGB;
     Pixel pixel;
     pixel.blue = is_rgb ? packed[2] : packed[0];
@@ -204,7 +209,7 @@ __device__ __forceinline__ void letterbox(const Frame* frames, Out* out, int hei
     const int column = x - frame.left;
     const bool inside_x = column >= 0 && column < frame.resized_width;
     const Tap across = tap_at(inside_x ? column : 0, frame.scale_x, frame.width, true);
-#pragma unroll
+#pragma unroll 2
     for (int step = 0; step < ROWS; ++step) {
         const int y = (blockIdx.y * ROWS + step) * 8 + threadIdx.y;
         if (y >= height) return;
@@ -227,6 +232,7 @@ __device__ __forceinline__ void letterbox_area(const Frame* frames, Out* out, in
     const int column = x - frame.left;
     const bool inside_x = column >= 0 && column < frame.resized_width;
     const Span across = span_at(inside_x ? column : 0, frame.scale_x, frame.width);
+#pragma unroll 1
     for (int step = 0; step < ROWS; ++step) {
         const int y = (blockIdx.y * ROWS + step) * 8 + threadIdx.y;
         if (y >= height) return;

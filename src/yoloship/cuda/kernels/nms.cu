@@ -1,4 +1,4 @@
-// From candidates to detections, in three kernels: select and sort, compare, suppress.
+// From candidates to detections: select, sort, compare, suppress, and back to source pixels, in one launch.
 //
 // Order: by score, descending; ties by index, ascending. With the score's bits above the index's complement,
 //
@@ -15,89 +15,172 @@
 //     IoU     = overlap / union where union > 0, else 0      (NaN, from overflow, exceeds nothing)
 //
 // At most MAX_SELECTED candidates are compared: the best ones, exactly. How many were left out is reported.
+//
+// Code is kept short, and loops are not unrolled where it can be helped: a kernel that runs once between two networks
+// finds its instructions in no cache, and waits for each piece of them.
+//
+// Who works: up to SOLO candidates, block 0 of an image does it all in shared memory and the others leave at once. With
+// more, all SHARES blocks select and sort alike, each compares its share of the pairs, and the last to finish
+// suppresses. Nobody waits for another block, so it matters not how many run at once.
 
 #include "common.cuh"
 
-enum { MAX_SELECTED = 1024, WORDS = MAX_SELECTED / 32, THREADS = 1024, BINS = 256, MATRIX_ROWS = 8 };
+enum { MAX_SELECTED = 1024, WORDS = MAX_SELECTED / 32, THREADS = 512, BINS = 256, SHARES = 16 };
+enum { SOLO = 256, SOLO_WORDS = SOLO / 32, NO_KEY = 0 };
 
 __device__ __forceinline__ u64 key_of(float score, int index)
 {
     return ((u64)__float_as_uint(score) << 32) | (u64)(0xffffffffu - (u32)index);
 }
 
-// Step 1, one block for each image: the best min(n, MAX_SELECTED) candidates, sorted.
-//
-// With more than MAX_SELECTED, a radix selection from the top byte down finds the key of rank MAX_SELECTED: after each
-// byte, `prefix` is the part of that key known so far and `wanted` its rank among the keys that share the prefix.
-// Sorting is by counting: the place of a key is the number of larger ones.
-extern "C" __global__ void nms_select(
-    const float4* boxes, const float* scores, const int* class_ids, const int* indices, const u32* counts,
-    int capacity, float4* sorted_boxes, float* sorted_scores, int* sorted_class_ids, int* sorted_indices,
-    int* sorted_counts)
+// The candidates of one image, as decode.cu left them.
+struct Candidates {
+    const float4* boxes;
+    const float* scores;
+    const int* class_ids;
+    const int* indices;
+    int count;
+
+    __device__ __forceinline__ u64 key(int slot) const { return key_of(scores[slot], indices[slot]); }
+};
+
+// The best of them, best first.
+struct Sorted {
+    float4 boxes[MAX_SELECTED];
+    float scores[MAX_SELECTED];
+    int class_ids[MAX_SELECTED];
+    int indices[MAX_SELECTED];
+};
+
+// Keys while sorting, afterwards what the suppression needs.
+union Scratch {
+    struct { u64 keys[MAX_SELECTED]; int slots[MAX_SELECTED]; } sorting;
+    struct { u32 matrix[SOLO * SOLO_WORDS]; int kept[MAX_SELECTED]; } suppressing;
+};
+
+// The key of rank MAX_SELECTED among more than so many, found from its top byte down: `prefix` is the part known so far,
+// and `wanted` its rank among the keys that share the prefix.
+__device__ __forceinline__ u64 cutoff_of(const Candidates& candidates)
 {
-    __shared__ u64 keys[MAX_SELECTED];
-    __shared__ int slots[MAX_SELECTED];
     __shared__ u32 histogram[BINS];
     __shared__ u64 prefix;
     __shared__ u32 wanted;
-    __shared__ u32 filled;
-
-    const int image = blockIdx.x;
     const int thread = threadIdx.x;
-    const size_t base = (size_t)image * capacity;
-    const u32 found = counts[image];
-    const int n = found < (u32)capacity ? (int)found : capacity;
+    if (thread == 0) { prefix = 0; wanted = MAX_SELECTED; }
+#pragma unroll 1
+    for (int shift = 56; shift >= 0; shift -= 8) {
+        if (thread < BINS) histogram[thread] = 0;
+        __syncthreads();
+#pragma unroll 4
+        for (int slot = thread; slot < candidates.count; slot += THREADS) {
+            const u64 key = candidates.key(slot);
+            const bool shares = shift == 56 || (key >> (shift + 8)) == (prefix >> (shift + 8));
+            if (shares) atomicAdd(&histogram[(key >> shift) & 255u], 1u);
+        }
+        __syncthreads();
+#pragma unroll 1
+        for (int step = 1; step < BINS; step <<= 1) {  // afterwards: how many have this byte or a larger one
+            const u32 more = thread + step < BINS ? histogram[thread + step] : 0u;
+            __syncthreads();
+            if (thread < BINS) histogram[thread] += more;
+            __syncthreads();
+        }
+        const u32 rank = wanted;
+        const u32 above = thread + 1 < BINS ? histogram[thread + 1] : 0u;
+        const bool is_it = thread < BINS && above < rank && rank <= histogram[thread];  // exactly one thread's
+        __syncthreads();
+        if (is_it) {
+            prefix |= (u64)thread << shift;
+            wanted = rank - above;
+        }
+        __syncthreads();
+    }
+    return prefix;
+}
 
-    if (thread == 0) { prefix = 0; wanted = MAX_SELECTED; filled = 0; }
-    __syncthreads();
-    if (n > MAX_SELECTED) {
-        for (int shift = 56; shift >= 0; shift -= 8) {
-            if (thread < BINS) histogram[thread] = 0;
-            __syncthreads();
-            for (int slot = thread; slot < n; slot += THREADS) {
-                const u64 key = key_of(scores[base + slot], indices[base + slot]);
-                const bool shares = shift == 56 || (key >> (shift + 8)) == (prefix >> (shift + 8));
-                if (shares) atomicAdd(&histogram[(key >> shift) & 255u], 1u);
-            }
-            __syncthreads();
-            u32 above = 0;
-            u32 own = 0;
-            if (thread < BINS) {
-                own = histogram[thread];
-                for (int bin = thread + 1; bin < BINS; ++bin) above += histogram[bin];
-            }
-            const u32 rank = wanted;
-            __syncthreads();
-            if (thread < BINS && above < rank && rank <= above + own) {  // exactly one thread
-                prefix |= (u64)thread << shift;
-                wanted = rank - above;
+// Bitonic: runs that rise and fall are merged into longer ones, until one run falls. `size` is a power of two.
+__device__ __forceinline__ void sort_keys(u64* keys, int* slots, int size)
+{
+#pragma unroll 1
+    for (int run = 2; run <= size; run <<= 1) {
+#pragma unroll 1
+        for (int distance = run >> 1; distance > 0; distance >>= 1) {
+#pragma unroll 1
+            for (int pair = threadIdx.x; pair < size / 2; pair += THREADS) {
+                const int low = 2 * pair - (pair & (distance - 1));
+                const int high = low + distance;
+                const bool falls = (low & run) == 0;
+                const u64 a = keys[low];
+                const u64 b = keys[high];
+                if ((a < b) == falls) {
+                    keys[low] = b;
+                    keys[high] = a;
+                    const int slot = slots[low];
+                    slots[low] = slots[high];
+                    slots[high] = slot;
+                }
             }
             __syncthreads();
         }
     }
-    const u64 cutoff = prefix;
-    for (int slot = thread; slot < n; slot += THREADS) {
-        const u64 key = key_of(scores[base + slot], indices[base + slot]);
-        if (key >= cutoff) {
-            const u32 at = atomicAdd(&filled, 1u);
-            keys[at] = key;
-            slots[at] = slot;
-        }
+}
+
+// Fill `sorted`; how many there are. All of a candidate is fetched at once, and goes to its place after the sorting.
+__device__ __forceinline__ int select_best(const Candidates& candidates, Scratch& scratch, Sorted& sorted)
+{
+    __shared__ u32 filled;
+    const int thread = threadIdx.x;
+    u64* keys = scratch.sorting.keys;
+    int* slots = scratch.sorting.slots;
+    const bool are_many = candidates.count > MAX_SELECTED;
+    const int selected = are_many ? (int)MAX_SELECTED : candidates.count;
+    if (thread == 0) filled = 0;
+    const u64 cutoff = are_many ? cutoff_of(candidates) : (u64)NO_KEY;  // its barriers are for `filled` too
+#pragma unroll 1
+    for (int slot = thread; slot < candidates.count; slot += THREADS) {
+        const u64 key = candidates.key(slot);
+        if (key < cutoff) continue;
+        const int at = are_many ? (int)atomicAdd(&filled, 1u) : slot;
+        keys[at] = key;
+        slots[at] = at;
+        sorted.boxes[at] = candidates.boxes[slot];
+        sorted.scores[at] = candidates.scores[slot];
+        sorted.class_ids[at] = candidates.class_ids[slot];
+        sorted.indices[at] = candidates.indices[slot];
+    }
+    int size = 1;
+#pragma unroll 1
+    while (size < selected) size <<= 1;
+#pragma unroll 1
+    for (int at = selected + thread; at < size; at += THREADS) keys[at] = NO_KEY;  // below all: scores are positive
+    __syncthreads();
+    sort_keys(keys, slots, size);
+
+    float4 boxes[MAX_SELECTED / THREADS];
+    float scores[MAX_SELECTED / THREADS];
+    int class_ids[MAX_SELECTED / THREADS];
+    int indices[MAX_SELECTED / THREADS];
+#pragma unroll
+    for (int own = 0; own < MAX_SELECTED / THREADS; ++own) {
+        const int at = own * THREADS + thread;
+        if (at >= selected) continue;
+        boxes[own] = sorted.boxes[slots[at]];
+        scores[own] = sorted.scores[slots[at]];
+        class_ids[own] = sorted.class_ids[slots[at]];
+        indices[own] = sorted.indices[slots[at]];
     }
     __syncthreads();
-    const int selected = (int)filled;
-    for (int at = thread; at < selected; at += THREADS) {
-        const u64 key = keys[at];
-        int place = 0;
-        for (int other = 0; other < selected; ++other) place += keys[other] > key ? 1 : 0;
-        const size_t from = base + slots[at];
-        const size_t to = (size_t)image * MAX_SELECTED + place;
-        sorted_boxes[to] = boxes[from];
-        sorted_scores[to] = scores[from];
-        sorted_class_ids[to] = class_ids[from];
-        sorted_indices[to] = indices[from];
+#pragma unroll
+    for (int own = 0; own < MAX_SELECTED / THREADS; ++own) {
+        const int at = own * THREADS + thread;
+        if (at >= selected) continue;
+        sorted.boxes[at] = boxes[own];
+        sorted.scores[at] = scores[own];
+        sorted.class_ids[at] = class_ids[own];
+        sorted.indices[at] = indices[own];
     }
-    if (thread == 0) sorted_counts[image] = selected;
+    __syncthreads();
+    return selected;
 }
 
 __device__ __forceinline__ float area_of(const float4& box)
@@ -114,112 +197,190 @@ __device__ __forceinline__ float iou(const float4& a, const float4& b)
     return united > 0.0f ? overlap / united : 0.0f;
 }
 
-// Step 2: bit j of row i says that i, if kept, suppresses j > i. A warp makes one word (32 columns) of MATRIX_ROWS rows;
-// words left of the diagonal and past the last candidate are not written, and not read by step 3.
-extern "C" __global__ void nms_matrix(
-    const float4* sorted_boxes, const int* sorted_class_ids, const int* sorted_counts, float iou_threshold,
-    int class_agnostic, u32* matrix)
+// Bit j of row i says that i, if kept, suppresses j > i. One of `warps` warps makes its share of the rows, a word of 32
+// columns at a time; words left of the diagonal are not written, and not read.
+__device__ __forceinline__ void compare(
+    const Sorted& sorted, int n, float iou_threshold, bool class_agnostic, int warp, int warps, u32* matrix, int width)
 {
-    const int image = blockIdx.y;
-    const int n = sorted_counts[image];
-    const int first_row = blockIdx.x * MATRIX_ROWS;
-    const int word = threadIdx.x >> 5;
-    const int column = threadIdx.x;
-    if (first_row >= n || word < (first_row >> 5) || (word << 5) >= n) return;  // the same for a whole warp
-    const size_t base = (size_t)image * MAX_SELECTED;
-    const int safe = column < n ? column : n - 1;
-    const float4 box = sorted_boxes[base + safe];
-    const int class_id = sorted_class_ids[base + safe];
-    for (int row = first_row; row < first_row + MATRIX_ROWS && row < n; ++row) {
-        const bool meets = class_agnostic != 0 || sorted_class_ids[base + row] == class_id;
-        const bool clash = column < n && column > row && meets && iou(sorted_boxes[base + row], box) > iou_threshold;
-        const u32 bits = __ballot_sync(0xffffffffu, clash);
-        if ((threadIdx.x & 31) == 0) matrix[(base + row) * WORDS + word] = bits;
+    const int lane = threadIdx.x & 31;
+#pragma unroll 1
+    for (int row = warp; row < n; row += warps) {
+        const float4 box = sorted.boxes[row];
+        const int class_id = sorted.class_ids[row];
+#pragma unroll 1
+        for (int word = row / 32; word * 32 < n; ++word) {
+            const int column = word * 32 + lane;
+            bool clash = false;
+            if (column > row && column < n && (class_agnostic || sorted.class_ids[column] == class_id)) {
+                clash = iou(box, sorted.boxes[column]) > iou_threshold;
+            }
+            const u32 bits = __ballot_sync(0xffffffffu, clash);
+            if (lane == 0) matrix[row * width + word] = bits;
+        }
     }
 }
 
-// Step 3, one warp for each image: walk down the order; lane l holds the removed bits of candidates 32·l … 32·l + 31.
-// Rows are fetched 32 at a time, all lanes at once, so memory latency is paid once for each word.
-//
-// Then the kept boxes go back to source pixels, x_source = (x − left) / (w' / w) in float64, clipped to the picture,
-// in float32. Mirrors RESULT layout in postprocess.py: per image 4 ints (kept, candidates, past the capacity, past
-// MAX_SELECTED), then boxes, scores, class ids, indices, each for max_detections.
-extern "C" __global__ void nms_reduce(
-    const float4* sorted_boxes, const float* sorted_scores, const int* sorted_class_ids, const int* sorted_indices,
-    const int* sorted_counts, const u32* matrix, const u32* counts, int capacity, int max_detections,
-    const Frame* frames, int* results)
+// Lane r gives row r of 32 × 32 bits, and gets column r.
+__device__ __forceinline__ u32 transposed(u32 bits)
 {
-    __shared__ int kept[MAX_SELECTED];
-    const int image = blockIdx.x;
-    const int lane = threadIdx.x;
-    const size_t base = (size_t)image * MAX_SELECTED;
-    const int n = sorted_counts[image];
-    u32 removed = 0;
-    int kept_count = 0;
-    for (int word = 0; word * 32 < n && kept_count < max_detections; ++word) {
-        u32 rows[32];
-#pragma unroll
-        for (int bit = 0; bit < 32; ++bit) {
-            const int row = word * 32 + bit;
-            const bool written = row < n && lane >= word && lane * 32 < n;
-            rows[bit] = written ? matrix[(base + row) * WORDS + lane] : 0u;
-        }
-        u32 gone = __shfl_sync(0xffffffffu, removed, word);
-#pragma unroll
-        for (int bit = 0; bit < 32; ++bit) {
-            const u32 suppressed = __shfl_sync(0xffffffffu, rows[bit], word);
-            const int row = word * 32 + bit;
-            if (row < n && ((gone >> bit) & 1u) == 0u && kept_count < max_detections) {
-                if (lane == 0) kept[kept_count] = row;
-                ++kept_count;
-                gone |= suppressed;
-                removed |= rows[bit];
+    const int lane = threadIdx.x & 31;
+    u32 low = 0x0000ffffu;
+#pragma unroll 1
+    for (int distance = 16; distance > 0; distance >>= 1) {
+        const u32 other = __shfl_sync(0xffffffffu, bits, lane ^ distance);
+        bits = (lane & distance) == 0 ? (bits & low) | ((other & low) << distance)
+                                      : (bits & ~low) | ((other & ~low) >> distance);
+        low ^= low << (distance >> 1);
+    }
+    return bits;
+}
+
+// What a block keeps while it walks down the order.
+struct Walk {
+    u32 removed[WORDS];  // bit j of word w: candidate 32·w + j is gone
+    u32 chosen;          // of the word at hand
+    int count;           // kept so far
+};
+
+// Walk down the order, a word of candidates at a time. Within a word, candidate b stays where no kept a before it
+// suppresses it. That is solved for all 32 at once, by one warp: start with all that are left, and ask again with each
+// answer until it does not change. The first k are right after k rounds, so it ends, and few suppress each other in long
+// chains, so it ends soon. Then all warps mark what the kept ones suppress further on.
+__device__ __forceinline__ void suppress(const u32* matrix, int width, int n, int limit, Walk& walk, int* kept)
+{
+    const int thread = threadIdx.x;
+    const int lane = thread & 31;
+    const int warp = thread / 32;
+    if (thread < WORDS) walk.removed[thread] = 0;
+    if (thread == 0) walk.count = 0;
+    u32 diagonal = warp == 0 && lane < n ? matrix[lane * width] : 0u;
+    __syncthreads();
+#pragma unroll 1
+    for (int word = 0; word * 32 < n; ++word) {
+        const int first = word * 32;
+        if (warp == 0) {
+            const u32 by = transposed(diagonal);  // bit a: candidate a of this word suppresses this lane's
+            const int ahead = first + 32 + lane;
+            diagonal = ahead < n ? matrix[ahead * width + word + 1] : 0u;
+            const bool is_left = first + lane < n && ((walk.removed[word] >> lane) & 1u) == 0u;
+            u32 chosen = __ballot_sync(0xffffffffu, is_left);
+            for (;;) {
+                const u32 again = __ballot_sync(0xffffffffu, is_left && (by & chosen) == 0u);
+                if (again == chosen) break;
+                chosen = again;
+            }
+            const int count = walk.count;
+#pragma unroll 1
+            while (__popc(chosen) > limit - count) chosen &= ~(0x80000000u >> __clz(chosen));
+            if (((chosen >> lane) & 1u) != 0u) kept[count + __popc(chosen & ((1u << lane) - 1u))] = first + lane;
+            __syncwarp();
+            if (lane == 0) {
+                walk.chosen = chosen;
+                walk.count = count + __popc(chosen);
             }
         }
-    }
-    __syncwarp();
-
-    const size_t record = 4 + 7 * (size_t)max_detections;
-    int* result = results + (size_t)image * record;
-    float* out_boxes = reinterpret_cast<float*>(result + 4);
-    float* out_scores = out_boxes + 4 * (size_t)max_detections;
-    int* out_class_ids = reinterpret_cast<int*>(out_scores + max_detections);
-    int* out_indices = out_class_ids + max_detections;
-    if (lane == 0) {
-        const u32 found = counts[image];
-        const u32 stored = found < (u32)capacity ? found : (u32)capacity;
-        result[0] = kept_count;
-        result[1] = (int)found;
-        result[2] = (int)(found - stored);
-        result[3] = (int)stored - n;
-    }
-    const Frame& frame = frames[image];
-    const double gain_x = (double)frame.resized_width / (double)frame.width;
-    const double gain_y = (double)frame.resized_height / (double)frame.height;
-    for (int at = lane; at < max_detections; at += 32) {
-        float4 box = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        float score = 0.0f;
-        int class_id = -1;
-        int index = -1;
-        if (at < kept_count) {
-            const size_t from = base + kept[at];
-            const float4 canvas = sorted_boxes[from];
-            const float right = (float)frame.width;
-            const float bottom = (float)frame.height;
-            box.x = fminf(fmaxf((float)(((double)canvas.x - frame.left) / gain_x), 0.0f), right);
-            box.y = fminf(fmaxf((float)(((double)canvas.y - frame.top) / gain_y), 0.0f), bottom);
-            box.z = fminf(fmaxf((float)(((double)canvas.z - frame.left) / gain_x), 0.0f), right);
-            box.w = fminf(fmaxf((float)(((double)canvas.w - frame.top) / gain_y), 0.0f), bottom);
-            score = sorted_scores[from];
-            class_id = sorted_class_ids[from];
-            index = sorted_indices[from];
+        __syncthreads();
+        if (first + 32 >= n || walk.count >= limit) break;  // the same for all
+        u32 gone = 0;
+        for (int row = warp; row < 32; row += THREADS / 32) {
+            const bool counts = ((walk.chosen >> row) & 1u) != 0u && lane > word && lane * 32 < n;
+            if (counts) gone |= matrix[(first + row) * width + lane];
         }
-        out_boxes[4 * at] = box.x;
-        out_boxes[4 * at + 1] = box.y;
-        out_boxes[4 * at + 2] = box.z;
-        out_boxes[4 * at + 3] = box.w;
-        out_scores[at] = score;
-        out_class_ids[at] = class_id;
-        out_indices[at] = index;
+        if (gone != 0u) atomicOr(&walk.removed[lane], gone);
+        __syncthreads();
     }
+}
+
+// Source pixel from model pixel, x_source = (x − left) / (w' / w) in float64, clipped to the picture, in float32; for
+// rows where `side` (of x₁, y₁, x₂, y₂) is odd.
+__device__ __forceinline__ float to_source(const Frame& frame, float canvas, int side)
+{
+    const bool is_row = (side & 1) != 0;
+    const double extent = (double)(is_row ? frame.height : frame.width);
+    const double gain = (double)(is_row ? frame.resized_height : frame.resized_width) / extent;
+    const double before = (double)(is_row ? frame.top : frame.left);
+    return fminf(fmaxf((float)(((double)canvas - before) / gain), 0.0f), (float)extent);
+}
+
+// Mirrors the layout of result_dtype in postprocess.py: per image 4 ints (kept, candidates, past the capacity, past
+// MAX_SELECTED), then boxes, scores, class ids, indices, each for max_detections. Neighbouring threads write
+// neighbouring words: the results may lie in the host's memory.
+__device__ __forceinline__ void write_result(
+    const Sorted& sorted, const int* kept, int kept_count, const Frame& frame, int max_detections, int* result)
+{
+    float* boxes = reinterpret_cast<float*>(result);
+    float* scores = boxes + 4 * (size_t)max_detections;
+    int* class_ids = reinterpret_cast<int*>(scores + max_detections);
+    int* indices = class_ids + max_detections;
+#pragma unroll 1
+    for (int word = threadIdx.x; word < 4 * max_detections; word += THREADS) {
+        float value = 0.0f;
+        if (word / 4 < kept_count) {
+            const float* box = reinterpret_cast<const float*>(&sorted.boxes[kept[word / 4]]);
+            value = to_source(frame, box[word & 3], word & 3);
+        }
+        boxes[word] = value;
+    }
+#pragma unroll 1
+    for (int at = threadIdx.x; at < max_detections; at += THREADS) {
+        const bool is_one = at < kept_count;
+        const int from = is_one ? kept[at] : 0;
+        scores[at] = is_one ? sorted.scores[from] : 0.0f;
+        class_ids[at] = is_one ? sorted.class_ids[from] : -1;
+        indices[at] = is_one ? sorted.indices[from] : -1;
+    }
+}
+
+// A grid of SHARES × images, THREADS threads each. `counts` and `tickets` are 0 again afterwards, ready for the next
+// batch; the candidates stay.
+extern "C" __global__ void nms(
+    const float4* boxes, const float* scores, const int* class_ids, const int* indices, u32* counts, int capacity,
+    float iou_threshold, int class_agnostic, int max_detections, u32* matrices, u32* tickets, const Frame* frames,
+    int* results)
+{
+    __shared__ Sorted sorted;
+    __shared__ Scratch scratch;
+    __shared__ Frame frame;
+    __shared__ Walk walk;
+    __shared__ u32 ticket;
+    const int image = blockIdx.y;
+    const int share = blockIdx.x;
+    const int thread = threadIdx.x;
+    // Block 0 may have set it to 0 by the time that another block of a solo image starts: that one then leaves as well.
+    const u32 found = counts[image];
+    const size_t base = (size_t)image * capacity;
+    const Candidates candidates = {
+        boxes + base, scores + base, class_ids + base, indices + base, found < (u32)capacity ? (int)found : capacity};
+    const bool is_solo = candidates.count <= SOLO;
+    if (is_solo && share != 0) return;
+    if (thread < (int)(sizeof(Frame) / 4)) {  // now, so that nobody waits for it at the end
+        reinterpret_cast<u32*>(&frame)[thread] = reinterpret_cast<const u32*>(frames + image)[thread];
+    }
+
+    const int n = select_best(candidates, scratch, sorted);
+    u32* matrix = is_solo ? scratch.suppressing.matrix : matrices + (size_t)image * MAX_SELECTED * WORDS;
+    const int width = is_solo ? (int)SOLO_WORDS : (int)WORDS;
+    const int warp = is_solo ? thread / 32 : (share * THREADS + thread) / 32;
+    const int warps = is_solo ? THREADS / 32 : SHARES * (THREADS / 32);
+    compare(sorted, n, iou_threshold, class_agnostic != 0, warp, warps, matrix, width);
+    if (!is_solo) __threadfence();  // its words are seen by all before its ticket is
+    __syncthreads();
+    if (!is_solo) {
+        if (thread == 0) ticket = atomicAdd(&tickets[image], 1u);
+        __syncthreads();
+        if (ticket != SHARES - 1) return;
+        __threadfence();
+    }
+
+    suppress(matrix, width, n, max_detections, walk, scratch.suppressing.kept);
+    int* result = results + (size_t)image * (4 + 7 * (size_t)max_detections);
+    if (thread == 0) {
+        counts[image] = 0;
+        tickets[image] = 0;
+        result[0] = walk.count;
+        result[1] = (int)found;
+        result[2] = (int)found - candidates.count;
+        result[3] = candidates.count - n;
+    }
+    write_result(sorted, scratch.suppressing.kept, walk.count, frame, max_detections, result + 4);
 }
