@@ -2,7 +2,8 @@
 
     python bench/gpu_pipeline.py --data runs/gpu-data --out gpu_pipeline.json
 
-Engines: `onnxruntime` (its CUDA provider) and `stand-in` (TensorRT's API over torch; tests/_tensorrt_standin.py). Every
+Engines: `onnxruntime` (its CUDA provider), `stand-in` (TensorRT's API over torch; tests/_tensorrt_standin.py) and
+`stand-in-compiled` (the same over kernels that torch's compiler makes, which is as fast as a network gets here). Every
 figure is the host's clock; what is compared is measured in turns, a block of one after a block of the other. The file
 is written after each section, so a run that is cut short leaves what it has.
 """
@@ -19,7 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,22 +39,19 @@ from yoloship.cuda.device import Device  # noqa: E402
 from yoloship.cuda.module import KernelSet  # noqa: E402
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info  # noqa: E402
 from yoloship.images import read_image  # noqa: E402
-from yoloship.pipeline.crew import Crew  # noqa: E402
 from yoloship.pipeline.cuda_detector import CudaDetector  # noqa: E402
 from yoloship.pipeline.cuda_tuning import CudaTuning  # noqa: E402
 from yoloship.pipeline.detector import Detector  # noqa: E402
 from yoloship.pipeline.staging import Frame  # noqa: E402
-from yoloship.pipeline.transfer import TransferPolicy  # noqa: E402
+from yoloship.pipeline.transfer import RowPick  # noqa: E402
 from yoloship.runtime import OnnxRuntimeSession  # noqa: E402
 from yoloship.runtime.device_runner import DeviceRunner  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from yoloship.results import Detections
 
-CUTS = tuple((threads, piece_bytes) for threads in (0, 1, 2, 3, 5, 7) for piece_bytes in (1 << 18, 1 << 19, 1 << 20))
-"""Helpers, and sizes of pieces, that copies are tried with."""
 PHOTOS = ("bus.jpg", "zidane.jpg", "street.jpg")
 
 
@@ -83,7 +81,8 @@ class Run:
         front = () if config.input_form == "image" else (3,)
         sides = [(batch, *front, self.side, self.side, *channels) for batch in (1, 1, self.arguments.batch)]
         profiles = [{"images": sides}] if config.batch is None else ()
-        standin.write_plan(path, model, profiles, info=model_info(self.checkpoint, config))
+        compiled = self.engine == "stand-in-compiled"
+        standin.write_plan(path, model, profiles, info=model_info(self.checkpoint, config), compiled=compiled)
         return TensorRTSession.open(path, self.device, flavour=standin.flavour())
 
     def config(self, **changes: Any) -> GraphConfig:
@@ -157,21 +156,6 @@ def rate(work: Callable[[], object], threads: int, pictures: int, seconds: float
     return sum(counts) * pictures / (time.perf_counter() - began)
 
 
-@contextmanager
-def forced(detector: CudaDetector, threads: int, piece_bytes: int) -> Iterator[None]:
-    """Another way of cutting and sharing copies, on the lane that a lone thread gets."""
-    staging: Any = detector._pool._idle[-1]._staging
-    before = staging._policy, staging._crew
-    crew = Crew(threads)
-    alone = 1 << 40 if threads == 0 else 0
-    staging._policy, staging._crew = TransferPolicy(piece_bytes=piece_bytes, alone_bytes=alone), crew
-    try:
-        yield
-    finally:
-        staging._policy, staging._crew = before
-        crew.close()
-
-
 def agreement(run: Run, detector: CudaDetector) -> dict[str, Any]:
     """Boxes on the photos against the CPU pipeline in float32."""
     config = GraphConfig(input_hw=(run.side, run.side), batch=1, input_form="image", output_form="heads")
@@ -215,15 +199,15 @@ def iou(a: Any, b: Any) -> float:
 
 
 def latency(run: Run, detector: CudaDetector) -> dict[str, Any]:
-    """One frame at a time: overhead over the network alone, for a usual and a 4K frame, and every way up."""
+    """One frame at a time: overhead over the network alone, for frames of usual sizes, and every way up."""
     arguments = run.arguments
     usual = cv2.resize(run.photos["bus.jpg"], (810, 1080))
-    large = cv2.resize(run.photos["bus.jpg"], (3840, 2160))
     report: dict[str, Any] = {}
     with detector.network(1) as network:
         alone = in_turns({"network": network}, 2, arguments.block)["network"]
     print(f"  network alone {alone['p50_us']} µs", flush=True)
-    for name, image in (("810x1080", usual), ("3840x2160", large)):
+    for size in ((810, 1080), (1920, 1080), (3840, 2160)):
+        name, image = f"{size[0]}x{size[1]}", cv2.resize(run.photos["bus.jpg"], size)
         pinned = run.pinned(detector, image)
         cases: dict[str, Callable[[], object]] = {
             "pinned": lambda pinned=pinned: detector(pinned),  # type: ignore[misc]
@@ -260,25 +244,27 @@ def all_ways(run: Run, detector: CudaDetector, image: Any, pinned: Any) -> dict[
     def go(frame: Frame) -> Callable[[], object]:
         return lambda: detector._run((frame,), options)
 
-    report: dict[str, Any] = {}
-    direct = {
+    cases = {
         "pinned": go(Frame(pinned, box, "pinned", pinned.ctypes.data)),
         "mapped": go(Frame(pinned, box, "mapped", pinned.ctypes.data)),
+        "copied": go(Frame(image, box, "copied", 0, RowPick.of(box))),
+        "resized": go(Frame(image, box, "resized")),
     }
-    report.update(in_turns(direct, 2, max(1, run.arguments.block // 2)))
-    staged = {
-        "copied": go(Frame(image, box, "copied", image.ctypes.data)),
-        "resized": go(Frame(image, box, "resized", image.ctypes.data)),
-    }
-    half_block = max(1, run.arguments.block // 2)
-    report.update(in_turns({"resized": staged.pop("resized")}, 2, half_block))
-    for threads, piece_bytes in ((3, 1 << 18),) if run.arguments.smoke else CUTS:
-        with forced(detector, threads, piece_bytes):
-            label = f"copied, {threads} helpers, pieces of {piece_bytes >> 10} KiB"
-            report[label] = in_turns(staged, 2, half_block)["copied"]
+    if (tensor := on_device(image)) is not None:
+        cases["resident"] = go(Frame(tensor, box, "resident"))
+    report = in_turns(cases, 2, max(1, run.arguments.block // 2))
     for label, row in report.items():
-        print(f"    {label:44s} {row['p50_us']:9.1f} µs (p90 {row['p90_us']})", flush=True)
+        print(f"    {label:10s} {row['p50_us']:9.1f} µs (p90 {row['p90_us']})", flush=True)
     return report
+
+
+def on_device(image: Any) -> Any:
+    """The picture as a torch tensor on the GPU; None where torch cannot do that."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch.from_numpy(image).cuda() if torch.cuda.is_available() else None
 
 
 def throughput(run: Run, detector: CudaDetector) -> dict[str, Any]:
@@ -348,22 +334,26 @@ def submitted_rate(detector: CudaDetector, image: Any, seconds: float) -> float:
 
 
 def article(run: Run, detector: CudaDetector) -> dict[str, Any]:
-    """The article's way on the same engine, in turns with ours."""
-    image = cv2.resize(run.photos["bus.jpg"], (810, 1080))
+    """The article's way on the same engine, in turns with ours, on every photo as it is."""
     config = run.config(batch=1, input_form="float", output_form="raw")
+    report: dict[str, Any] = {}
     with DeviceRunner(run.session(config)) as session:
-        boxes = len(article_detect(session, image, run.side))
-        cases: dict[str, Callable[[], object]] = {
-            "article": lambda: article_detect(session, image, run.side),
-            "ours, pageable": lambda: detector(image),
-        }
-        times = in_turns(cases, run.arguments.blocks, max(3, run.arguments.block // 10))
-    report = {
-        "boxes": boxes,
-        **times,
-        "times_faster": round(times["article"]["p50_us"] / times["ours, pageable"]["p50_us"], 2),
-    }
-    print(f"  {report}", flush=True)
+        for name, photo in run.photos.items():
+            pinned = run.pinned(detector, photo)
+            cases: dict[str, Callable[[], object]] = {
+                "article": lambda photo=photo: article_detect(session, photo, run.side),  # type: ignore[misc]
+                "ours, pageable": lambda photo=photo: detector(photo),  # type: ignore[misc]
+                "ours, pinned": lambda pinned=pinned: detector(pinned),  # type: ignore[misc]
+            }
+            times = in_turns(cases, run.arguments.blocks, max(3, run.arguments.block // 10))
+            usual = times["article"]["p50_us"]
+            report[name] = {
+                "size": f"{photo.shape[1]}x{photo.shape[0]}",
+                "boxes": len(article_detect(session, photo, run.side)),
+                **times,
+                "times_faster": {case: round(usual / times[case]["p50_us"], 2) for case in cases if case != "article"},
+            }
+            print(f"  {name}: {report[name]}", flush=True)
     return report
 
 

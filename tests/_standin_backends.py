@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,24 @@ if TYPE_CHECKING:
 
 
 class TorchBackend:
-    """On the GPU, by torch, on the stream that it is given."""
+    """On the GPU, by torch, on the stream that it is given.
 
-    def __init__(self, torch: Any, model: onnx.ModelProto) -> None:
+    Args:
+        torch: The module.
+        model: The graph.
+        compiled: Whether torch's compiler makes fused kernels for each set of shapes (fast, and slow to start), or its
+            operators run one by one.
+    """
+
+    def __init__(self, torch: Any, model: onnx.ModelProto, *, compiled: bool = False) -> None:
         self._torch = torch
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # newer ones have another switch as well
             torch.backends.cudnn.allow_tf32 = False
         self._shapes = TorchNetwork(torch, model, "meta")
         self._network = TorchNetwork(torch, model, "cuda")
+        self._compiled: dict[tuple[object, ...], Any] | None = {} if compiled else None
+        self._lock = threading.Lock()
         torch.cuda.synchronize()  # the weights were copied on another stream
 
     def output_shapes(self, inputs: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
@@ -38,10 +48,22 @@ class TorchBackend:
     def queue(self, inputs: Any, outputs: Any, stream_handle: int, state: dict[str, Any]) -> None:
         torch = self._torch
         with torch.no_grad(), torch.cuda.stream(torch.cuda.ExternalStream(stream_handle)):
-            uploaded = state.setdefault("uploaded", {})
             feeds = {name: self._view(place, state) for name, place in inputs.items()}
-            for name, value in self._network.run(feeds, uploaded).items():
+            if self._compiled is None:
+                found = self._network.run(feeds, state.setdefault("uploaded", {}))
+            else:
+                found = self._program(feeds)(*feeds.values())
+            for name, value in found.items():
                 self._view(outputs[name], state).copy_(value)
+
+    def _program(self, feeds: Mapping[str, Any]) -> Any:
+        """The network as one compiled function for inputs of these shapes."""
+        assert self._compiled is not None
+        key = tuple((name, tuple(value.shape)) for name, value in feeds.items())
+        with self._lock:
+            if key not in self._compiled:
+                self._compiled[key] = _compile(self._torch, self._network, feeds)
+            return self._compiled[key]
 
     def _view(self, place: tuple[int, str, tuple[int, ...]], state: dict[str, Any]) -> Any:
         key = f"view {place}"
@@ -106,7 +128,24 @@ def _host_view(place: tuple[int, str, tuple[int, ...]]) -> np.ndarray[Any, Any]:
     return memory.view(np.dtype(dtype)).reshape(shape)
 
 
-def open_backend(model: onnx.ModelProto) -> TorchBackend | HostBackend:
+def _compile(torch: Any, network: TorchNetwork, feeds: Mapping[str, Any]) -> Any:
+    """A function from inputs to outputs by name, of kernels that torch's compiler made."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    uploaded: dict[str, Any] = {}
+    names = list(network.run(feeds, uploaded))  # also uploads what the trace must not meet on the host
+
+    def flat(*values: Any) -> tuple[Any, ...]:
+        return tuple(network.run(dict(zip(feeds, values, strict=True)), uploaded).values())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own
+        program = torch._inductor.compile(make_fx(flat)(*feeds.values()), list(feeds.values()))
+        program(*feeds.values())
+    return lambda *values: dict(zip(names, program(*values), strict=True))
+
+
+def open_backend(model: onnx.ModelProto, *, compiled: bool = False) -> TorchBackend | HostBackend:
     """Torch where the GPU is real, the CPU where the driver is the stand-in."""
     if (device := find_device()) is not None and "stand-in" in device.name:
         return HostBackend(model)
@@ -114,4 +153,4 @@ def open_backend(model: onnx.ModelProto) -> TorchBackend | HostBackend:
         warnings.simplefilter("ignore")  # other people's, while they are imported
         import torch
 
-    return TorchBackend(torch, model)
+    return TorchBackend(torch, model, compiled=compiled)

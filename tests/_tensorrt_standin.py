@@ -122,7 +122,7 @@ class ICudaEngine:
                 dims = Dims(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
                 dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name
                 self._tensors[value.name] = mode, _DATA_TYPES[dtype], dims
-        self.backend = open_backend(model)
+        self.backend = open_backend(model, compiled=about["compiled"])
 
     @property
     def num_io_tensors(self) -> int:
@@ -267,9 +267,12 @@ def plan(
     profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]] = (),
     faults: Sequence[str] = (),
     fails_after: int | None = None,
+    compiled: bool = False,
 ) -> bytes:
     """Not TensorRT's: a "plan" that holds a graph, the shapes it may take, and what shall go wrong."""
-    about = json.dumps({"profiles": list(profiles), "faults": list(faults), "fails_after": fails_after}).encode()
+    about = json.dumps(
+        {"profiles": list(profiles), "faults": list(faults), "fails_after": fails_after, "compiled": compiled}
+    ).encode()
     return b"".join([_HEAD, struct.pack("<I", len(about)), about, model.SerializeToString()])
 
 
@@ -290,6 +293,7 @@ def write_plan(
     faults: Sequence[str] = (),
     fails_after: int | None = None,
     config: BuildConfig | None = None,
+    compiled: bool = False,
 ) -> Path:
     """Not TensorRT's: an engine file with its sidecar, as `yoloship build` writes them."""
 
@@ -303,7 +307,7 @@ def write_plan(
         return tuple(found)
 
     built = BuiltEngine(
-        plan=plan(model, profiles, faults, fails_after),
+        plan=plan(model, profiles, faults, fails_after, compiled),
         flavour="tensorrt",
         version=__version__,
         compute_capability=compute_capability,
