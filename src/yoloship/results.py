@@ -87,6 +87,39 @@ class Detections:
             object.__setattr__(self, name, view)
 
     @classmethod
+    def adopt(
+        cls,
+        boxes_xyxy: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float32],
+        class_ids: npt.NDArray[np.int32],
+        names: tuple[str, ...],
+        image_hw: tuple[int, int],
+    ) -> Detections:
+        """Around arrays that the caller has just made right: takes them over, and checks nothing.
+
+        It is for results that are made a thousand times a second and more; the constructor is for all others.
+
+        Args:
+            boxes_xyxy: As in the class, and so are the others. They become read-only.
+            scores: See boxes_xyxy.
+            class_ids: See boxes_xyxy.
+            names: As in the class.
+            image_hw: As in the class.
+        """
+        boxes_xyxy.setflags(write=False)
+        scores.setflags(write=False)
+        class_ids.setflags(write=False)
+        made = object.__new__(cls)
+        put = object.__setattr__
+        put(made, "boxes_xyxy", boxes_xyxy)
+        put(made, "scores", scores)
+        put(made, "class_ids", class_ids)
+        put(made, "names", names)
+        put(made, "image_hw", image_hw)
+        put(made, "complete", True)
+        return made
+
+    @classmethod
     def empty(cls, image_hw: tuple[int, int], names: tuple[str, ...] = ()) -> Detections:
         """Nothing found in a picture of this size."""
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32), names, image_hw)

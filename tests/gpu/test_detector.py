@@ -24,7 +24,7 @@ from yoloship.pipeline.cuda_detector import CudaDetector
 from yoloship.pipeline.cuda_tuning import CudaTuning
 from yoloship.pipeline.letterbox import Letterbox
 from yoloship.pipeline.preprocess import to_float
-from yoloship.pipeline.transfer import TransferPolicy
+from yoloship.pipeline.transfer import RowPick, TransferPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,17 +144,50 @@ def test_pinned_pictures_go_up_from_where_they_lie(make: Maker, way: Any) -> Non
         np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(picture.shape[:2], HW).apply(picture))
 
 
-def test_a_large_picture_is_copied_in_pieces_by_several_threads(make: Maker) -> None:
-    policy = TransferPolicy(piece_bytes=4096, alone_bytes=0, threads=3, pageable_way="copied")
-    detector = make(tuning=CudaTuning(transfer=policy))
-    for seed in range(5):
-        picture = pictures(6, seed)[-1]
+@pytest.mark.parametrize("way", ["copied", "resized"])
+def test_pictures_that_may_not_be_written_to_are_read_only(make: Maker, way: Any) -> None:
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pageable_way=way)))
+    for seed, hw in enumerate(((1, 1), (1, 900), (900, 1), (1100, 1300))):
+        picture = np.random.default_rng(seed).integers(0, 256, (*hw, 3), dtype=np.uint8)
+        picture.flags.writeable = False
+        before = picture.copy()
         detector(picture)
+        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(hw, HW).apply(picture))
+        np.testing.assert_array_equal(picture, before)
+
+
+@pytest.mark.parametrize("step", [3, 4, 5, 6, 7, 16])
+@pytest.mark.parametrize("alone", [True, False])
+def test_pictures_of_which_only_some_rows_are_copied_give_the_same_canvas(make: Maker, step: int, alone: bool) -> None:
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pageable_way="copied")))
+    sizes = [(64 * step, 96 * step), (64 * step, 50 * step), (40 * step, 96 * step), (30 * step, 96 * step + 3)]
+    images = [np.random.default_rng(step).integers(0, 256, (*hw, 3), dtype=np.uint8) for hw in sizes]
+    assert RowPick.of(Letterbox.fixed(sizes[0], HW)) == RowPick(step, 2 - step % 2, (step - 1) // 2)
+    expected = np.stack([Letterbox.fixed(image.shape[:2], HW).apply(image) for image in images])
+    if alone:
+        for image, canvas in zip(images, expected, strict=True):
+            detector(image)
+            np.testing.assert_array_equal(fed(detector)[0], canvas)
+    else:
+        detector.detect_batch(images)
+        np.testing.assert_array_equal(fed(detector), expected)
+
+
+def test_one_picture_after_another_of_every_size_and_way_is_read_where_it_lies_now(make: Maker) -> None:
+    """What is kept from the last picture (tables, places) must not be taken for the next one's."""
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(map_from=8, resize_from=20)))
+    rng = np.random.default_rng()
+    for picture in pictures(30, seed=int(rng.integers(1 << 30))):
+        given = picture
+        if rng.random() < 0.5:
+            given = detector.pinned_frame(picture.shape[:2])
+            given[...] = picture
+        detector(given)
         np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(picture.shape[:2], HW).apply(picture))
 
 
 def test_a_batch_of_mixed_sizes_and_ways_is_one_run(make: Maker) -> None:
-    detector = make(tuning=CudaTuning(transfer=TransferPolicy(resize_from=8, piece_bytes=8192, alone_bytes=0)))
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(resize_from=8)))
     cpu = on_cpu(info(batch=None))
     batch: list[Any] = pictures(6)
     boxes = [Letterbox.fixed(picture.shape[:2], HW).apply(picture) for picture in batch]

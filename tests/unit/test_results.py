@@ -65,6 +65,16 @@ def test_wrong_arrays_are_refused(boxes: np.ndarray, message: str) -> None:
         Detections(boxes, np.zeros(1, np.float32), np.zeros(1, np.int32), NAMES, (1, 1))
 
 
+def test_adopted_arrays_are_taken_over_and_become_read_only() -> None:
+    boxes, scores, ids = np.ones((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
+    adopted = Detections.adopt(boxes, scores, ids, ("a",), (10, 20))
+    assert adopted == Detections(boxes, scores, ids, ("a",), (10, 20))
+    assert adopted.boxes_xyxy is boxes
+    for array in (boxes, scores, ids):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
 def test_filtering_by_class_score_and_area_keeps_the_order() -> None:
     assert found().filter(classes=["car"]).scores.tolist() == [np.float32(0.9), np.float32(0.25)]
     assert found().filter(classes=[0, "car"], min_score=0.5).class_ids.tolist() == [1, 0]

@@ -137,12 +137,15 @@ class _PinnedBlock:
         weakref.finalize(self, _unpin, device, self.address).atexit = False  # the process's end frees it anyway
 
 
-def is_pinned_here(array: npt.NDArray[np.generic]) -> bool:
-    """Whether an array looks at memory of a `PinnedBuffer`, which the device sees at the same address."""
+def pinned_address(array: npt.NDArray[np.generic]) -> int | None:
+    """Where an array in memory of a `PinnedBuffer` begins, on the host and on the device; None for other arrays."""
     base: object = array.base
+    whole: npt.NDArray[np.generic] = array
     while isinstance(base, np.ndarray):
-        base = base.base
-    return type(base) is _PinnedBlock
+        whole, base = base, base.base
+    if type(base) is not _PinnedBlock:
+        return None
+    return base.address if whole.nbytes == array.nbytes else array.ctypes.data  # the latter takes a microsecond
 
 
 def _pin(size_bytes: int) -> int:

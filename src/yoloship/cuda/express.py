@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from yoloship.cuda._driver import driver, failure
-from yoloship.cuda.buffers import is_pinned_here
+from yoloship.cuda.buffers import pinned_address
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -113,17 +113,18 @@ class PinnedMemory:
         self._host = int(bindings.CUmemorytype.CU_MEMORYTYPE_HOST)
         self._ok = bindings.CUresult.CUDA_SUCCESS
 
-    def device_pointer(self, array: npt.NDArray[np.generic], address: int) -> int | None:
-        """Where the device sees an array's memory; None where it is not pinned.
+    def addresses(self, array: npt.NDArray[np.generic]) -> tuple[int, int] | None:
+        """Where the host and where the device see an array's memory; None where it is not pinned.
 
         Args:
-            array: On the host.
-            address: Of its first element.
+            array: On the host, C-contiguous.
         """
-        if is_pinned_here(array):
-            return address
+        ours = pinned_address(array)
+        if ours is not None:
+            return ours, ours
+        address = array.ctypes.data
         status, kind = self._query(self._kind, address)
         if status is not self._ok or int(kind) != self._host:
             return None
         status, pointer = self._query(self._pointer, address)
-        return int(pointer) if status is self._ok else None
+        return (address, int(pointer)) if status is self._ok else None

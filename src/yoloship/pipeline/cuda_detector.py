@@ -18,7 +18,6 @@ from yoloship.cuda.express import PinnedMemory
 from yoloship.errors import CudaError, InputError, SessionError, YoloshipError
 from yoloship.pipeline.batching import Batcher
 from yoloship.pipeline.cores import usable_cores
-from yoloship.pipeline.crew import Crew
 from yoloship.pipeline.cuda_tuning import CudaTuning
 from yoloship.pipeline.detector import as_picture, canvas_for
 from yoloship.pipeline.device_plan import DeviceModel
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
     from yoloship.pipeline.detector import Image, ShapeMode, Source
     from yoloship.pipeline.lane import StageTimes
+    from yoloship.pipeline.transfer import Route
     from yoloship.results import Detections
     from yoloship.runtime.device_session import DeviceSession
 
@@ -49,7 +49,7 @@ _WAITING: Final = 4
 """Batches that may wait in `submit` for each lane."""
 _SUBMITTED: Final = (1, 4, 16, 64, 256)
 """Pictures a run of `submit`, beside the largest."""
-_LETTERBOXES: Final = 512
+_ROUTES: Final = 512
 _READERS: Final = 16
 
 
@@ -108,11 +108,8 @@ class CudaDetector:
         self._check(self._options)
         self._smallest, self._largest = _batches(session, info, self._tuning)
         self._pinned_memory = PinnedMemory()
-        self._letterboxes: dict[tuple[int, int], Letterbox] = {}
-        self._crew = Crew(self._tuning.transfer.threads)
-        setup = LaneSetup(
-            DeviceModel(session, info, kernels), self._tuning.transfer, self._crew, self._largest, self._tuning.plans
-        )
+        self._routes: dict[tuple[int, int], Route] = {}
+        setup = LaneSetup(DeviceModel(session, info, kernels), self._largest, threading.Lock(), self._tuning.plans)
         self._pool = LanePool(lambda: Lane(setup), self._tuning.lanes, subject)
         self._batcher: Batcher | None = None
         self._lock = threading.Lock()
@@ -238,16 +235,7 @@ class CudaDetector:
 
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
         """Where a picture of this size lies on the model's canvas."""
-        found = self._letterboxes.get(image_hw)
-        if found is None:
-            if self._shape_mode == "rect":
-                found = Letterbox.rect(image_hw, self._limit_hw, self._info.size_multiple)
-            else:
-                found = Letterbox.fixed(image_hw, self._limit_hw)
-            if len(self._letterboxes) >= _LETTERBOXES:
-                self._letterboxes.clear()
-            self._letterboxes[image_hw] = found
-        return found
+        return self._route(image_hw).letterbox
 
     def pinned_frame(self, image_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
         """Memory for a picture that goes to the device fastest: fill it, detect on it, fill it again.
@@ -319,7 +307,6 @@ class CudaDetector:
         if batcher is not None and self._pool.in_this_process:
             batcher.close()
         self._pool.close()
-        self._crew.close()
         self._session.close()
         self._owned.close()
 
@@ -376,14 +363,24 @@ class CudaDetector:
                 hw = device_hw(picture)
                 return Frame(picture, self.letterbox(hw), "resident")
             picture = as_picture(image)
-        letterbox = self.letterbox(picture.shape[:2])
-        policy = self._tuning.transfer
-        address = picture.ctypes.data
-        pinned = self._pinned_memory.device_pointer(picture, address)
+        route = self._route(picture.shape[:2])
+        pinned = self._pinned_memory.addresses(picture)
         if pinned is None:
-            return Frame(picture, letterbox, policy.way_of_pageable(letterbox), address)
-        way = policy.way_of_pinned(letterbox)
-        return Frame(picture, letterbox, way, pinned if way == "mapped" else address)
+            return Frame(picture, route.letterbox, route.pageable, 0, route.pick)
+        return Frame(picture, route.letterbox, route.pinned, pinned[route.pinned == "mapped"])
+
+    def _route(self, image_hw: tuple[int, int]) -> Route:
+        """What is decided once for pictures of this size."""
+        found = self._routes.get(image_hw)
+        if found is None:
+            if self._shape_mode == "rect":
+                letterbox = Letterbox.rect(image_hw, self._limit_hw, self._info.size_multiple)
+            else:
+                letterbox = Letterbox.fixed(image_hw, self._limit_hw)
+            if len(self._routes) >= _ROUTES:
+                self._routes.clear()
+            found = self._routes[image_hw] = self._tuning.transfer.route(letterbox)
+        return found
 
     def _batch(self, pictures: int) -> int:
         """The batch of the run for so many pictures."""

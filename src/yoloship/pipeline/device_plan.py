@@ -1,6 +1,6 @@
 """One network run and all around it, ready on the device for one batch and canvas: `Plan`.
 
-    tables, frames ─▶ letterbox ─▶ network ─▶ decode ─▶ select, suppress, back to source pixels ─▶ pinned host memory
+    tables, frames ─▶ fetch ─▶ letterbox ─▶ network ─▶ decode ─▶ suppress, back to source pixels ─▶ pinned host memory
 
 A `Plan` owns the network's context and the workspace. For each set of options it has a `Recording`: the whole chain as
 one CUDA graph where the network allows that, else the steps before and behind the network as a graph each.
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
+from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, upload
+from yoloship.cuda.fetch import launch_fetch
 from yoloship.cuda.graph import Graph
 from yoloship.cuda.letterbox import Canvas, CanvasForm, launch_letterbox
 from yoloship.cuda.postprocess import (
@@ -27,6 +28,7 @@ from yoloship.cuda.postprocess import (
     ScoreFilter,
     Suppression,
     Workspace,
+    clear,
     launch_decode,
     launch_nms,
     pack_classes,
@@ -52,10 +54,11 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
     from yoloship.pipeline.letterbox import Letterbox
     from yoloship.pipeline.options import DetectOptions
+    from yoloship.pipeline.staging import Tables
     from yoloship.runtime.device_session import DeviceContext, DeviceSession, DeviceTensor
 
-_RECORDINGS: Final = 4
-"""Sets of options that a plan keeps ready."""
+_RECORDINGS: Final = 8
+"""Sets of options, with and without a fetch, that a plan keeps ready."""
 
 STAGES: Final = ("upload", "letterbox", "network", "postprocess")
 """What `Recording.launch_timed` tells apart."""
@@ -96,8 +99,8 @@ class Plan:
         self.express = express
         self.batch = batch
         self.input_hw = input_hw
-        self._recordings: OrderedDict[tuple[DetectOptions, int], Recording] = OrderedDict()
-        self._last: tuple[DetectOptions | None, int, Recording | None] = (None, 0, None)
+        self._recordings: OrderedDict[tuple[DetectOptions, Tables, bool], Recording] = OrderedDict()
+        self._last: Recording | None = None
         self._network: Graph | None = None
         info, stream = model.info, express.stream
         shape = (batch, *input_hw, 3) if info.input_form == "image" else (batch, 3, *input_hw)
@@ -109,36 +112,36 @@ class Plan:
             cells = self.output.cells
             memory = stack.enter_context(DeviceBuffer(stream.device, workspace_bytes(batch, cells)))
             self.workspace = Workspace(memory.pointer, batch, cells)
+            clear(stream, self.workspace)
             self._owned = stack.pop_all()
 
-    def recording(self, options: DetectOptions, tables: tuple[int, int], generation: int) -> Recording:
+    def recording(self, options: DetectOptions, tables: Tables, fetches: bool) -> Recording:
         """The chain for these options, recorded now or before.
 
         Args:
             options: What to keep.
-            tables: Device addresses of the letterbox table and the result table.
-            generation: Another one means that the tables have moved.
+            tables: Where they lie; recordings for other places are dropped.
+            fetches: Whether it begins with `launch_fetch`.
         """
-        last_options, last_generation, last = self._last
-        if last is not None and options is last_options and generation == last_generation:
+        last = self._last
+        if last is not None and last.suits(options, tables, fetches):
             return last
-        key = (options, generation)
+        for key in [key for key in self._recordings if key[1] != tables]:
+            self._recordings.pop(key).close()
+        key = (options, tables, fetches)
         found = self._recordings.get(key)
         if found is None:
-            for old in [other for other in self._recordings if other[1] != generation]:
-                self._recordings.pop(old).close()
-            found = self._recordings[key] = Recording(self, options, tables)
+            found = self._recordings[key] = Recording(self, options, tables, fetches)
             while len(self._recordings) > _RECORDINGS:
                 self._recordings.popitem(last=False)[1].close()
-        elif len(self._recordings) > 1:
-            self._recordings.move_to_end(key)
-        self._last = (options, generation, found)
+        self._recordings.move_to_end(key)
+        self._last = found
         return found
 
     def network_graph(self) -> Graph | None:
         """The network by itself as a graph; None where it cannot be recorded."""
         if self._network is None and self.context.capturable:
-            self.express.stream.sync()
+            self.context.rehearse()
             self._network = self._owned.enter_context(Graph(self.express.stream, self.context.enqueue))
         return self._network
 
@@ -162,7 +165,7 @@ class Plan:
 
     def close(self) -> None:
         """Give everything back; the stream has passed all work. Closing twice is no error."""
-        self._last = (None, 0, None)
+        self._last = None
         while self._recordings:
             self._recordings.popitem()[1].close()
         self._owned.close()
@@ -180,10 +183,11 @@ class _Timed:
 class Recording:
     """The chain for one set of options."""
 
-    def __init__(self, plan: Plan, options: DetectOptions, tables: tuple[int, int]) -> None:
+    def __init__(self, plan: Plan, options: DetectOptions, tables: Tables, fetches: bool) -> None:
         self._plan = plan
         self._options = options
         self._tables = tables
+        self._fetches = fetches
         names = plan.model.info.class_names
         stream, batch = plan.express.stream, plan.batch
         self._suppression = Suppression(
@@ -195,7 +199,7 @@ class Recording:
             self._results = landing.pointer
             found = landing.array(dtype, (batch,))
             self._heads = landing.array(np.int32, (batch, dtype.itemsize // 4))[:, :4]
-            self._boxes, self._scores, self._class_ids = found["boxes_xyxy"], found["scores"], found["class_ids"]
+            self._rows = [(one["boxes_xyxy"], one["scores"], one["class_ids"]) for one in found]
             mask = 0
             if options.classes is not None:
                 packed = pack_classes(class_ids_of(options.classes, names), len(names))
@@ -206,6 +210,10 @@ class Recording:
             self._graphs = self._record(stack)
             self._owned = stack.pop_all()
         self._timed: _Timed | None = None
+
+    def suits(self, options: DetectOptions, tables: Tables, fetches: bool) -> bool:
+        """Whether it was made for these very options."""
+        return options is self._options and tables is self._tables and fetches == self._fetches
 
     def launch(self) -> None:
         """Queue the chain behind what the staging has queued; the express is entered."""
@@ -250,22 +258,15 @@ class Recording:
         """
         found = []
         limit = self._options.max_detections
-        for row, (letterbox, (kept, candidates, _, passed_over)) in enumerate(
-            zip(letterboxes, self._heads.tolist(), strict=False)
+        for row, (letterbox, (kept, candidates, _, passed_over), (boxes, scores, class_ids)) in enumerate(
+            zip(letterboxes, self._heads.tolist(), self._rows, strict=False)
         ):
             if passed_over and kept < limit:
                 everything = self._plan.candidates(row, candidates)
                 found.append(finish(everything, letterbox, self._options, None, names))
                 continue
-            found.append(
-                Detections(
-                    self._boxes[row, :kept].copy(),
-                    self._scores[row, :kept].copy(),
-                    self._class_ids[row, :kept].copy(),
-                    names,
-                    letterbox.image_hw,
-                )
-            )
+            kept_boxes, kept_scores, kept_ids = boxes[:kept].copy(), scores[:kept].copy(), class_ids[:kept].copy()
+            found.append(Detections.adopt(kept_boxes, kept_scores, kept_ids, names, letterbox.image_hw))
         return found
 
     def close(self) -> None:
@@ -287,14 +288,17 @@ class Recording:
         plan, stream = self._plan, self._plan.express.stream
 
         def before() -> None:
-            launch_letterbox(plan.model.kernels, stream, self._tables[0], plan.canvas)
+            if self._fetches:
+                launch_fetch(plan.model.kernels, stream, self._tables.letterbox, plan.batch)
+            launch_letterbox(plan.model.kernels, stream, self._tables.letterbox, plan.canvas)
             if events:
                 stream.record_in_graph(events[1])
 
         def behind() -> None:
-            fill_words(stream, plan.workspace.part("counts"), 0, plan.batch)
             launch_decode(plan.model.kernels, stream, plan.output, self._filter, plan.workspace)
-            launch_nms(plan.model.kernels, stream, plan.workspace, self._suppression, self._tables[1], self._results)
+            launch_nms(
+                plan.model.kernels, stream, plan.workspace, self._suppression, self._tables.results, self._results
+            )
             if events:
                 stream.record_in_graph(events[3])
 
@@ -305,6 +309,8 @@ class Recording:
                 stream.record_in_graph(events[2])
             behind()
 
+        if plan.context.capturable:
+            plan.context.rehearse()  # another thread may have made the plan
         works = (whole,) if plan.context.capturable else (before, behind)
         return tuple(stack.enter_context(Graph(stream, work)) for work in works)
 

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from yoloship.pipeline.crew import Crew
     from yoloship.pipeline.options import DetectOptions
-    from yoloship.pipeline.transfer import TransferPolicy
     from yoloship.results import Detections
 
 
@@ -34,16 +32,14 @@ class LaneSetup:
 
     Attributes:
         model: What to run.
-        policy: Which ways frames take.
-        crew: Helps with copying.
         max_batch: Pictures of the largest run.
+        cores: Held by the one batch that is copied by all cores.
         plans: Batches and canvases that a lane keeps ready; the one unused for longest goes first.
     """
 
     model: DeviceModel
-    policy: TransferPolicy
-    crew: Crew
     max_batch: int
+    cores: threading.Lock
     plans: int
 
 
@@ -86,7 +82,7 @@ class Lane:
         with ExitStack() as stack:
             self.stream = stack.enter_context(Stream(setup.model.session.device))
             self.express = Express(self.stream)
-            self._staging = Staging(self.express, setup.max_batch, setup.policy, setup.crew)
+            self._staging = Staging(self.express, setup.max_batch, setup.cores)
             stack.callback(self._staging.close)
             self._owned = stack.pop_all()
 
@@ -103,9 +99,10 @@ class Lane:
             SessionError: the network failed; likewise.
             InputError: the network takes no such batch or canvas, or a frame is none on this device.
         """
-        recording, staging, express = self._ready(frames, batch, options), self._staging, self.express
+        staging, express = self._staging, self.express
         with express:
             staging.send(frames, batch)
+            recording = self._recording(frames[0].letterbox.input_hw, batch, options)
             recording.launch()
             express.wait()
         staging.release()
@@ -116,11 +113,12 @@ class Lane:
     ) -> tuple[list[Detections], StageTimes]:
         """The same with the time of each stage; a little slower for the marks."""
         began = time.perf_counter()
-        recording, staging, express = self._ready(frames, batch, options), self._staging, self.express
+        staging, express = self._staging, self.express
         with Event(self.stream.device, timing=True) as before, express:
             self.stream.record(before)
             at_stage = time.perf_counter()
             staging.send(frames, batch)
+            recording = self._recording(frames[0].letterbox.input_hw, batch, options)
             staged = time.perf_counter()
             recording.launch_timed(before)
             express.wait()
@@ -136,8 +134,7 @@ class Lane:
 
     def prepare(self, batch: int, input_hw: tuple[int, int], options: DetectOptions) -> None:
         """Make ready for runs of a batch on a canvas."""
-        staging = self._staging
-        self._plan(batch, input_hw).recording(options, staging.tables(batch), staging.generation)
+        self._recording(input_hw, batch, options)
 
     def network(self, batch: int, input_hw: tuple[int, int]) -> Callable[[], None]:
         """A function that runs only the network on whatever lies on its input, and waits for it."""
@@ -174,11 +171,9 @@ class Lane:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ready(self, frames: Sequence[Frame], batch: int, options: DetectOptions) -> Recording:
-        plan = self._plan(batch, frames[0].letterbox.input_hw)
+    def _recording(self, input_hw: tuple[int, int], batch: int, options: DetectOptions) -> Recording:
         staging = self._staging
-        staging.make_room(frames)
-        return plan.recording(options, staging.tables(batch), staging.generation)
+        return self._plan(batch, input_hw).recording(options, staging.tables(batch), staging.fetches)
 
     def _plan(self, batch: int, input_hw: tuple[int, int]) -> Plan:
         key = (batch, input_hw)
@@ -208,7 +203,9 @@ class LanePool:
         self._idle: list[Lane] = []
         self._alive = 0
         self._closed = False
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0
         self._pid = os.getpid()
 
     @property
@@ -229,9 +226,11 @@ class LanePool:
                 subject=self._subject,
                 hint="load the model in the child, and start children with 'spawn'",
             )
-        with self._changed:
+        with self._lock:
+            if self._idle and not self._closed:
+                return self._idle.pop()
             while not self._closed and not self._idle and self._alive >= self._limit:
-                self._changed.wait()
+                self._wait()
             if self._closed:
                 raise SessionError("the detector is closed", subject=self._subject)
             if self._idle:
@@ -245,9 +244,10 @@ class LanePool:
 
     def give(self, lane: Lane) -> None:
         """Give a lane back."""
-        with self._changed:
+        with self._lock:
             self._idle.append(lane)
-            self._changed.notify()
+            if self._waiting:
+                self._changed.notify()
 
     def drop(self, lane: Lane) -> None:
         """Give back a lane that failed; another is made in its place when needed."""
@@ -261,17 +261,24 @@ class LanePool:
         """Refuse new takers, wait for lanes in use, and close all. Closing twice is no error."""
         if not self.in_this_process:
             return
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
             while len(self._idle) < self._alive:
-                self._changed.wait()
+                self._wait()
             lanes, self._idle, self._alive = self._idle, [], 0
         with ExitStack() as stack:
             for lane in lanes:
                 stack.callback(lane.close)
 
+    def _wait(self) -> None:
+        self._waiting += 1
+        try:
+            self._changed.wait()
+        finally:
+            self._waiting -= 1
+
     def _forget(self) -> None:
-        with self._changed:
+        with self._lock:
             self._alive -= 1
             self._changed.notify_all()

@@ -5,37 +5,36 @@ One block of pinned memory has a twin on the device, laid out alike:
     … spare │ letterbox table │ result table │ frame │ frame │ …
                                              └ a fixed place; the tables of n frames end here, frames begin here
 
-Tables and first frame are neighbours, so they go up in one copy; and a batch like the last one needs no tables at all.
-The letterbox table says where the pixels are and what becomes of them; the result table has the geometry from the
-source picture to the canvas, which differs where the host has scaled a frame already.
+So frames lie at the same places batch after batch, and a batch like the last one needs no new tables. The letterbox
+table says where the pixels are and what becomes of them; the result table has the geometry from the source picture to
+the canvas, which differs where the host has scaled a frame already.
 """
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer
 from yoloship.cuda.foreign import ForeignFrame
-from yoloship.cuda.frames import FRAME_DTYPE, FrameDescriptor, pack_frames
+from yoloship.cuda.frames import FRAME_DTYPE, FrameDescriptor, PixelFormat, pack_frames
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
     from yoloship.cuda.express import Express
-    from yoloship.pipeline.crew import Crew
     from yoloship.pipeline.letterbox import Letterbox
-    from yoloship.pipeline.transfer import TransferPolicy, Way
+    from yoloship.pipeline.transfer import RowPick, Way
 
 _ALIGNMENT: Final = 256
 _TABLES: Final = 2
-_PIECES: Final = 32
-"""A batch is cut into about so many pieces at most, but no frame is joined to another: each costs some Python."""
+_BY_THE_HOST: Final = frozenset({"copied", "resized"})
 _SMALLEST: Final = 1 << 22
 """Bytes for frames to begin with: a picture of 1280×960."""
 
@@ -48,33 +47,38 @@ class Frame:
         pixels: (height, width, 3) uint8 BGR, C-contiguous, read only; for `resident` an array of another library.
         letterbox: Where it lies on the canvas.
         way: See `transfer`.
-        address: Of its pixels on the host; where `way` is `mapped`, as the device sees it; 0 for `resident`.
+        address: Of its pixels, where `way` is `pinned` as the host sees it, where it is `mapped` as the device does.
+        pick: Which rows are copied, where `way` is `copied`; None copies all.
     """
 
     pixels: Any
     letterbox: Letterbox
     way: Way
     address: int = 0
+    pick: RowPick | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class Tables(NamedTuple):
+    """Where the tables of a batch lie on the device.
+
+    Attributes:
+        letterbox: Address of the descriptors that say where pixels are and what becomes of them.
+        results: Address of those that have the way back from the canvas to the source.
+    """
+
+    letterbox: int
+    results: int
+
+
+class _Place(NamedTuple):
     """Where a frame's pixels are when the letterbox reads them. Equal places need no new table."""
 
+    letterbox: Letterbox
     data: int
     pitch_bytes: int
-    letterbox: Letterbox
-    is_resized: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Piece:
-    """Pixels to be put on pinned memory: bytes from an address, or a frame to be scaled."""
-
-    offset: int
-    size_bytes: int
-    source: int
-    frame: Frame
+    way: Way
+    staged_hw: tuple[int, int]
+    source: int = 0
 
 
 class Staging:
@@ -83,85 +87,61 @@ class Staging:
     Args:
         express: Of the stream that the copies are queued on.
         max_batch: Frames of the largest batch.
-        policy: How copies are cut.
-        crew: Helps with copying.
+        cores: Held while frames are copied by all cores. It is shared by all who copy: one batch after the other is
+            sooner there than all of them side by side, each by one core.
     """
 
-    def __init__(self, express: Express, max_batch: int, policy: TransferPolicy, crew: Crew) -> None:
+    def __init__(self, express: Express, max_batch: int, cores: threading.Lock) -> None:
         self._express = express
-        self._policy = policy
-        self._crew = crew
+        self._cores = cores
         self._first_frame = _rounded(_TABLES * FRAME_DTYPE.itemsize * max_batch)
         self._pinned: PinnedBuffer | None = None
         self._twin: DeviceBuffer | None = None
         self._bytes: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
         self._host = self._device = 0
-        self._sent: tuple[_Place, ...] = ()
+        self._sent: tuple[int, list[_Place]] = (0, [])
+        self._tables: dict[int, Tables] = {}
         self._foreign: list[ForeignFrame] = []
-        self.generation = 0
+        self.fetches = False
         self._grow(_SMALLEST)
 
-    def tables(self, batch: int) -> tuple[int, int]:
-        """Device addresses of the letterbox table and the result table of a batch; they hold for one `generation`."""
-        size = FRAME_DTYPE.itemsize * batch
-        return self._device + self._first_frame - 2 * size, self._device + self._first_frame - size
-
-    def make_room(self, frames: Sequence[Frame]) -> None:
-        """Make the memory large enough; where it grows, the tables move and `generation` counts up.
-
-        Raises:
-            CudaError: out of memory.
-        """
-        needed = sum(map(_staged_bytes, frames))
-        if needed > len(self._bytes) - self._first_frame:
-            self._grow(max(needed, 2 * (len(self._bytes) - self._first_frame)))
+    def tables(self, batch: int) -> Tables:
+        """Where they lie, until the memory grows."""
+        found = self._tables.get(batch)
+        if found is None:
+            size, end = FRAME_DTYPE.itemsize * batch, self._device + self._first_frame
+            found = self._tables[batch] = Tables(end - 2 * size, end - size)
+        return found
 
     def send(self, frames: Sequence[Frame], batch: int) -> None:
         """Queue all that the letterbox needs; the express is entered, and the stream has passed the last batch.
+
+        What goes up by DMA is queued at once: the rest of the host's work is done while it is under way. Where the
+        memory had to grow, the tables have moved. Where `fetches` is true afterwards, the chain must begin with
+        `launch_fetch`.
 
         Args:
             frames: At most `batch`, for which there is room; the rest of the batch repeats the first.
             batch: Pictures of the run.
 
         Raises:
-            CudaError: a copy cannot be queued.
+            CudaError: out of memory, or a copy cannot be queued.
             InputError: an array of another library is no frame on this device.
         """
-        places: list[_Place] = []
-        pieces: list[_Piece] = []
-        direct: list[tuple[int, int, int]] = []
-        offset, piece_bytes = self._first_frame, 0
-        for frame in frames:
-            letterbox = frame.letterbox
-            height, width = letterbox.image_hw
-            if frame.way == "resident":
-                foreign = ForeignFrame(frame.pixels, self._express.stream)
-                self._foreign.append(foreign)
-                places.append(_Place(foreign.pointer, foreign.pitch_bytes, letterbox, False))
-                continue
-            if frame.way == "mapped":
-                places.append(_Place(frame.address, 3 * width, letterbox, False))
-                continue
-            is_resized = frame.way == "resized"
-            columns = letterbox.resized_hw[1] if is_resized else width
-            places.append(_Place(self._device + offset, 3 * columns, letterbox, is_resized))
-            size = _staged_bytes(frame)
-            if frame.way == "pinned":
-                direct.append((self._device + offset, frame.address, 3 * height * width))
-            elif is_resized:
-                pieces.append(_Piece(offset, size, 0, frame))
-            else:
-                piece_bytes = piece_bytes or max(self._policy.piece_bytes, sum(map(_staged_bytes, frames)) // _PIECES)
-                pieces.extend(_cut(frame, offset, piece_bytes))
-            offset += size
-        table_bytes = self._describe(places, batch)
-        if table_bytes and not pieces:
-            start = self._first_frame - table_bytes
-            self._express.upload(self._device + start, self._host + start, table_bytes)
-        for target, source, size in direct:
-            self._express.upload(target, source, size)
-        if pieces:
-            self._put(pieces, table_bytes)
+        is_alone = batch == 1
+        if not (is_alone and self._has_room_for(frames[0])):
+            self._make_room(frames)
+        is_copied = any(frame.way in _BY_THE_HOST for frame in frames)
+        if is_copied:
+            self._cores.acquire()
+        try:
+            places = self._place(frames, is_alone)
+        finally:
+            if is_copied:
+                self._cores.release()
+        self.fetches = is_copied and is_alone
+        if self._sent != (batch, places):
+            self._send_tables(places, batch)
 
     def release(self) -> None:
         """Let go of other libraries' arrays; the stream has passed the work that read them."""
@@ -172,7 +152,7 @@ class Staging:
     def forget(self) -> None:
         """Take nothing for sent; the stream has passed all work."""
         self.release()
-        self._sent = ()
+        self._sent = (0, [])
 
     def close(self) -> None:
         """Give the memory back. Closing twice is no error."""
@@ -182,6 +162,45 @@ class Staging:
                 buffer.close()
         self._pinned = self._twin = None
         self._bytes = np.empty(0, np.uint8)
+
+    def _place(self, frames: Sequence[Frame], is_alone: bool) -> list[_Place]:
+        """Put frames on their way."""
+        places = []
+        offset = self._first_frame
+        for frame in frames:
+            letterbox, way = frame.letterbox, frame.way
+            if way == "resident":
+                foreign = ForeignFrame(frame.pixels, self._express.stream)
+                self._foreign.append(foreign)
+                places.append(_Place(letterbox, foreign.pointer, foreign.pitch_bytes, way, letterbox.image_hw))
+                continue
+            height, width = _staged_hw(frame)
+            pitch = 3 * width
+            if way == "mapped":
+                places.append(_Place(letterbox, frame.address, pitch, way, letterbox.image_hw))
+                continue
+            target = self._device + offset
+            if way == "pinned":
+                self._express.upload(target, frame.address, height * pitch)
+                places.append(_Place(letterbox, target, pitch, way, letterbox.image_hw))
+            else:
+                self._fill(frame, offset, height, width)
+                if not is_alone:
+                    self._express.upload(target, self._host + offset, height * pitch)
+                source = self._host + offset if is_alone else 0
+                places.append(_Place(letterbox, target, pitch, way, (height, width), source))
+            offset += _rounded(height * pitch)
+        return places
+
+    def _has_room_for(self, frame: Frame) -> bool:
+        """Whether the last picture was one like this. A quick answer: it is asked for every picture."""
+        last = self._sent[1]
+        return len(last) == 1 and last[0].letterbox is frame.letterbox and last[0].way == frame.way
+
+    def _make_room(self, frames: Sequence[Frame]) -> None:
+        needed = sum(map(_staged_bytes, frames))
+        if needed > len(self._bytes) - self._first_frame:
+            self._grow(max(needed, 2 * (len(self._bytes) - self._first_frame)))
 
     def _grow(self, frame_bytes: int) -> None:
         self.close()
@@ -196,83 +215,79 @@ class Staging:
         self._pinned, self._twin = pinned, twin
         self._bytes = pinned.array(np.uint8, (size,))
         self._host, self._device = pinned.pointer, twin.pointer
-        self.generation += 1
+        self._tables.clear()
 
-    def _describe(self, places: list[_Place], batch: int) -> int:
-        """Write the tables on pinned memory where they differ from the last ones; how many bytes must go up."""
-        places += places[:1] * (batch - len(places))
-        key = tuple(places)
-        if key == self._sent:
-            return 0
+    def _send_tables(self, places: list[_Place], batch: int) -> None:
+        """Write the tables on pinned memory, and queue their copy."""
         size = FRAME_DTYPE.itemsize * batch
         start = self._first_frame - 2 * size
         canvas_hw = places[0].letterbox.input_hw
-        for number, seen_by_letterbox in enumerate((True, False)):
+        all_places = places + places[:1] * (batch - len(places))
+        for number, describe in enumerate((_as_read, _as_found)):
             table = self._bytes[start + number * size : start + (number + 1) * size].view(FRAME_DTYPE)
-            pack_frames([_descriptor(place, seen_by_letterbox) for place in places], canvas_hw, table)
-        self._sent = key
-        return 2 * size
+            pack_frames([describe(place) for place in all_places], canvas_hw, table)
+        self._express.upload(self._device + start, self._host + start, 2 * size)
+        self._sent = (batch, places)
 
-    def _put(self, pieces: list[_Piece], table_bytes: int) -> None:
-        """Fill pinned memory piece by piece, and send each up as soon as it is there; tables go with the first."""
-        upload, host, device, first = self._express.upload, self._host, self._device, pieces[0]
-        alone = sum(piece.size_bytes for piece in pieces) <= self._policy.alone_bytes
-
-        def send_up(piece: _Piece) -> None:
-            extra = table_bytes if piece is first else 0
-            # Tables end where frames begin, and the first piece is the first frame's beginning, unless a pinned frame
-            # lies between; then they go up by themselves.
-            if extra and piece.offset != self._first_frame:
-                start = self._first_frame - extra
-                upload(device + start, host + start, extra)
-                extra = 0
-            start = piece.offset - extra
-            upload(device + start, host + start, piece.size_bytes + extra)
-
-        if alone:
-            for piece in pieces:
-                self._fill(piece)
-                send_up(piece)
-        else:
-            self._crew.work(pieces, self._fill, send_up)
-
-    def _fill(self, piece: _Piece) -> None:
-        if piece.source:
-            ctypes.memmove(self._host + piece.offset, piece.source, piece.size_bytes)
-            return
+    def _fill(self, frame: Frame, offset: int, height: int, width: int) -> None:
+        """Put a frame's pixels on pinned memory, scaled where its way says so."""
         import cv2
 
-        rows, columns = piece.frame.letterbox.resized_hw
-        scaled = self._bytes[piece.offset : piece.offset + 3 * rows * columns].reshape(rows, columns, 3)
-        if piece.frame.letterbox.image_hw == (rows, columns):
-            np.copyto(scaled, piece.frame.pixels)
+        target = self._bytes[offset : offset + 3 * height * width].reshape(height, width, 3)
+        if frame.way == "copied":
+            # The one copy of OpenCV's that all its threads share. It swaps red and blue; the letterbox swaps them back.
+            pixels, pick = frame.pixels, frame.pick
+            if pick is None:
+                cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=target)
+                return
+            # The rows of one step that count lie side by side, so they are one long row.
+            long_rows = (height // pick.count, pick.count * width, 3)
+            picked = as_strided(pixels[pick.first :], long_rows, (pick.step * 3 * width, 3, 1), writeable=False)
+            cv2.cvtColor(picked, cv2.COLOR_BGR2RGB, dst=target.reshape(long_rows))
+        elif frame.letterbox.image_hw == (height, width):
+            np.copyto(target, frame.pixels)
         else:
-            cv2.resize(piece.frame.pixels, (columns, rows), dst=scaled, interpolation=cv2.INTER_LINEAR)
-
-
-def _cut(frame: Frame, offset: int, piece_bytes: int) -> list[_Piece]:
-    """A frame's bytes in pieces of nearly equal size."""
-    size, source = int(frame.pixels.nbytes), frame.address
-    count = -(-size // piece_bytes)
-    step = -(-size // (count * _ALIGNMENT)) * _ALIGNMENT
-    return [_Piece(offset + start, min(step, size - start), source + start, frame) for start in range(0, size, step)]
+            cv2.resize(frame.pixels, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
 
 
 def _staged_bytes(frame: Frame) -> int:
     """What a frame takes of the memory for frames."""
     if frame.way in {"resident", "mapped"}:
         return 0
-    height, width = frame.letterbox.resized_hw if frame.way == "resized" else frame.letterbox.image_hw
+    height, width = _staged_hw(frame)
     return _rounded(3 * height * width)
+
+
+def _staged_hw(frame: Frame) -> tuple[int, int]:
+    """(height, width) of what the letterbox reads."""
+    box = frame.letterbox
+    if frame.way == "resized":
+        return box.resized_hw
+    if frame.way != "copied" or frame.pick is None:
+        return box.image_hw
+    return box.image_hw[0] // frame.pick.step * frame.pick.count, box.image_hw[1]
 
 
 def _rounded(size_bytes: int) -> int:
     return -(-size_bytes // _ALIGNMENT) * _ALIGNMENT
 
 
-def _descriptor(place: _Place, seen_by_letterbox: bool) -> FrameDescriptor:
+def _as_read(place: _Place) -> FrameDescriptor:
+    """What the letterbox does with the pixels."""
     box = place.letterbox
-    is_scaled = place.is_resized and seen_by_letterbox
-    image_hw = box.resized_hw if is_scaled else box.image_hw
-    pitch = max(place.pitch_bytes, 3 * image_hw[1])  # the result table's pixels are never read
-    return FrameDescriptor(place.data, pitch, image_hw, box.resized_hw, (box.top, box.left))
+    pixel_format: PixelFormat = "rgb" if place.way == "copied" else "bgr"
+    return FrameDescriptor(
+        place.data,
+        place.pitch_bytes,
+        place.staged_hw,
+        box.resized_hw,
+        (box.top, box.left),
+        pixel_format,
+        source=place.source,
+    )
+
+
+def _as_found(place: _Place) -> FrameDescriptor:
+    """The way back from the canvas to the source; no pixel is read by this one."""
+    box = place.letterbox
+    return FrameDescriptor(place.data, 3 * box.image_hw[1], box.image_hw, box.resized_hw, (box.top, box.left))

@@ -1,12 +1,17 @@
 """Which way a frame takes to the GPU: `TransferPolicy`, with every threshold in one place.
 
-| way      | the frame lies …                    | and goes …                                                          |
-| -------- | ----------------------------------- | ------------------------------------------------------------------- |
-| resident | on the device already               | nowhere: the letterbox reads it there                               |
-| pinned   | in pinned host memory               | up by DMA, from where it lies                                       |
-| mapped   | in pinned host memory, much too big | nowhere: the letterbox reads the pixels that it needs over the bus  |
-| copied   | in ordinary host memory             | through pinned memory, in pieces: one goes up as the next is copied |
-| resized  | in ordinary host memory, too big    | onto pinned memory scaled by OpenCV already, then up                |
+| way      | the frame lies …              | and goes …                                                               |
+| -------- | ----------------------------- | ------------------------------------------------------------------------ |
+| resident | on the device already         | nowhere: the letterbox reads it there                                    |
+| pinned   | in pinned host memory         | up by DMA, from where it lies                                            |
+| mapped   | there, and is much too big    | nowhere: the letterbox reads the pixels that it needs over the bus       |
+| copied   | in ordinary host memory       | onto pinned memory, by all of OpenCV's threads, and on as said below     |
+| resized  | there, and is far too big     | onto pinned memory scaled by OpenCV already, and on as said below        |
+
+Of frames whose height is 3 or more whole times that of the scaled picture (1080p and 4K on 640), only the rows that
+bilinear interpolation weighs are copied: see `RowPick`. From pinned memory a lone frame is fetched by a kernel: memory
+that several cores have just written comes to it twice as fast as to the DMA (kernels/fetch.cu). Frames of a batch go up
+by DMA, each while the next is copied.
 
 All ways give the model the same numbers, bit for bit.
 """
@@ -32,10 +37,8 @@ class TransferPolicy:
 
     Attributes:
         map_from: Pinned frames of at least this shrinkage are read in place by the kernel instead of going up whole.
-        resize_from: Frames in ordinary memory of at least this shrinkage are scaled on the host.
-        piece_bytes: Copies are cut into pieces of about this size.
-        alone_bytes: Up to this many bytes the caller's thread copies alone: waking others would take longer.
-        threads: Helpers that copy or scale beside the caller; 0 has none.
+        resize_from: Frames in ordinary memory of at least this shrinkage are scaled on the host; rows that need not be
+            copied do not count.
         pinned_way: Takes this way whatever the shrinkage; None decides by it.
         pageable_way: Takes this way whatever the shrinkage; None decides by it.
 
@@ -43,31 +46,71 @@ class TransferPolicy:
         InputError: a value is outside its range.
     """
 
-    map_from: float = 12.0
-    resize_from: float = 6.0
-    piece_bytes: int = 1 << 19
-    alone_bytes: int = 1 << 19
-    threads: int = 3
+    map_from: float = 6.0
+    resize_from: float = 18.0
     pinned_way: PinnedWay | None = None
     pageable_way: PageableWay | None = None
 
     def __post_init__(self) -> None:
-        for name in ("map_from", "resize_from", "alone_bytes", "threads"):
+        for name in ("map_from", "resize_from"):
             if not getattr(self, name) >= 0:
                 raise _wrong(name, "0 or more", getattr(self, name))
-        if self.piece_bytes < 4096:
-            raise _wrong("piece_bytes", "4096 or more", self.piece_bytes)
         for name, kind in (("pinned_way", PinnedWay), ("pageable_way", PageableWay)):
             if getattr(self, name) is not None and getattr(self, name) not in get_args(kind):
                 raise _wrong(name, " or ".join(get_args(kind)), getattr(self, name))
 
-    def way_of_pinned(self, letterbox: Letterbox) -> PinnedWay:
-        """The way of a frame in pinned memory."""
-        return self.pinned_way or ("mapped" if shrinkage(letterbox) >= self.map_from else "pinned")
+    def route(self, letterbox: Letterbox) -> Route:
+        """The ways of frames of one size."""
+        shrunk = shrinkage(letterbox)
+        pick = RowPick.of(letterbox)
+        copied = shrunk * (pick.count / pick.step if pick else 1)
+        pinned: PinnedWay = "mapped" if shrunk >= self.map_from else "pinned"
+        pageable: PageableWay = "resized" if copied >= self.resize_from else "copied"
+        return Route(letterbox, self.pinned_way or pinned, self.pageable_way or pageable, pick)
 
-    def way_of_pageable(self, letterbox: Letterbox) -> PageableWay:
-        """The way of a frame in ordinary memory."""
-        return self.pageable_way or ("resized" if shrinkage(letterbox) >= self.resize_from else "copied")
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is decided once for all frames of one size.
+
+    Attributes:
+        letterbox: Where they lie on the canvas.
+        pinned: The way of those in pinned memory.
+        pageable: The way of those in ordinary memory.
+        pick: Which rows are copied where the way is `copied`; None copies all.
+    """
+
+    letterbox: Letterbox
+    pinned: PinnedWay
+    pageable: PageableWay
+    pick: RowPick | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowPick:
+    """Which rows of a frame count, where its height is a whole multiple of the scaled picture's.
+
+    Row d of the scaled picture has its centre at p(d) = (d + ½)·s − ½ in the source. With s odd that is a row of its
+    own, d·s + (s − 1)/2, and no other has weight; with s even it lies half-way between two. So in a picture made of
+    those rows alone (one for each d, or two) every d finds the same rows with the same weights.
+
+    Attributes:
+        step: s, source rows for each row of the scaled picture; 3 or more.
+        count: Rows that count of each `step`: 1 or 2.
+        first: The first of them.
+    """
+
+    step: int
+    count: int
+    first: int
+
+    @classmethod
+    def of(cls, letterbox: Letterbox) -> RowPick | None:
+        """The rows of a frame that count; None where those are all, or nearly."""
+        step, rest = divmod(letterbox.image_hw[0], letterbox.resized_hw[0])
+        if rest or step < 3:
+            return None
+        return cls(step, 2 - step % 2, (step - 1) // 2)
 
 
 def shrinkage(letterbox: Letterbox) -> float:
