@@ -12,21 +12,19 @@ from yoloship.cuda.buffers import download, upload
 from yoloship.cuda.stream import Stream
 from yoloship.errors import CudaError, SessionError
 from yoloship.runtime.context_cache import ContextCache
+from yoloship.runtime.face import SessionFace
 from yoloship.runtime.feeds import check_feeds
 from yoloship.runtime.lifetime import Lifetime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     import numpy.typing as npt
-    from typing_extensions import Self
 
     from yoloship.runtime.device_session import DeviceSession
-    from yoloship.tensors import TensorSpec
 
 
-class DeviceRunner:
+class DeviceRunner(SessionFace):
     """Runs a model on the GPU for callers that know nothing of one. It owns the session, and closes it with itself.
 
     Args:
@@ -36,6 +34,7 @@ class DeviceRunner:
     """
 
     def __init__(self, session: DeviceSession, *, lanes: int = 2, shapes: int = 4) -> None:
+        super().__init__(session.inputs, session.outputs, session.metadata)
         self._session = session
         self._shapes = shapes
         self._slots = threading.BoundedSemaphore(lanes)
@@ -47,21 +46,6 @@ class DeviceRunner:
     def name(self) -> str:
         """Of the session."""
         return self._session.name
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file."""
-        return self._session.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file."""
-        return self._session.outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """Of the session; untrusted."""
-        return self._session.metadata
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
         """Run once; many threads may. See `Session.run`.
@@ -103,14 +87,6 @@ class DeviceRunner:
     def close(self) -> None:
         """Give everything back once no run is under way. Closing twice is no error."""
         self._life.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Lane:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from yoloship.errors import InputError, SessionError
 from yoloship.libraries import import_onnxruntime
+from yoloship.runtime.face import SessionFace
 from yoloship.runtime.feeds import check_feeds
 from yoloship.runtime.onnxruntime_model import failures, load_error, open_source, plain_text, tensor_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
     import numpy as np
     import numpy.typing as npt
     from typing_extensions import Self
 
-    from yoloship.tensors import TensorSpec
 
-
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(SessionFace):
     """A model opened by ONNX Runtime on the CPU; make one with `open`.
 
     Graph optimisation stays at its highest level, the runtime's default; of the other options none was faster for one
@@ -30,12 +27,14 @@ class OnnxRuntimeSession:
     """
 
     def __init__(self, session: Any, failures: tuple[type[Exception], ...], subject: str) -> None:
+        super().__init__(
+            (tensor_spec(value, subject) for value in session.get_inputs()),
+            (tensor_spec(value, subject) for value in session.get_outputs()),
+            session.get_modelmeta().custom_metadata_map,
+        )
         self._session: Any | None = session
         self._failures = failures
         self._subject = subject
-        self._inputs = tuple(tensor_spec(value, subject) for value in session.get_inputs())
-        self._outputs = tuple(tensor_spec(value, subject) for value in session.get_outputs())
-        self._metadata = MappingProxyType(dict(session.get_modelmeta().custom_metadata_map))
 
     @classmethod
     def open(cls, model: Path | str | bytes, *, intra_op_threads: int | None = None) -> Self:
@@ -75,21 +74,6 @@ class OnnxRuntimeSession:
 
         return f"onnxruntime {onnxruntime.__version__} (CPU)"
 
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file."""
-        return self._outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """Key and value texts embedded in the file; untrusted."""
-        return self._metadata
-
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
         """Run once; many threads may. See `Session.run`.
 
@@ -109,11 +93,3 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Give the model's memory back once no run is under way. Closing twice is no error."""
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

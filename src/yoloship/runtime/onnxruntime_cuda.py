@@ -11,7 +11,6 @@ import io
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -20,6 +19,7 @@ from yoloship.errors import InputError, SessionError
 from yoloship.libraries import import_onnxruntime
 from yoloship.runtime.device_context import StreamContext, place_tensor
 from yoloship.runtime.device_shapes import Shapes, check_shapes
+from yoloship.runtime.face import DeviceSessionFace
 from yoloship.runtime.lifetime import Lifetime
 from yoloship.runtime.onnxruntime_faults import device_fault, not_installed, provider_missing
 from yoloship.runtime.onnxruntime_model import failures, load_error, open_source, plain_text, tensor_spec
@@ -27,13 +27,9 @@ from yoloship.runtime.onnxruntime_model import failures, load_error, open_source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
-    from yoloship.engine.config import InputProfile
     from yoloship.runtime.device_session import DeviceTensor
     from yoloship.tensors import TensorSpec
 
@@ -99,7 +95,7 @@ class CudaProviderOptions:
         return chosen
 
 
-class OnnxRuntimeCudaSession:
+class OnnxRuntimeCudaSession(DeviceSessionFace):
     """A `DeviceSession` by ONNX Runtime; make one with `open`."""
 
     def __init__(
@@ -107,11 +103,13 @@ class OnnxRuntimeCudaSession:
     ) -> None:
         self._source = source
         self._subject = subject
-        self._device = device
         self._options = options
-        self._inputs = tuple(tensor_spec(value, subject) for value in described.get_inputs())
-        self._outputs = tuple(tensor_spec(value, subject) for value in described.get_outputs())
-        self._metadata = MappingProxyType(dict(described.get_modelmeta().custom_metadata_map))
+        super().__init__(
+            device,
+            (tensor_spec(value, subject) for value in described.get_inputs()),
+            (tensor_spec(value, subject) for value in described.get_outputs()),
+            described.get_modelmeta().custom_metadata_map,
+        )
         self._life = Lifetime(self._forget, subject)
 
     @classmethod
@@ -142,31 +140,6 @@ class OnnxRuntimeCudaSession:
         onnxruntime = import_onnxruntime()
 
         return f"onnxruntime {onnxruntime.__version__} ({self._device})"
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file."""
-        return self._outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """Key and value texts embedded in the file; untrusted."""
-        return self._metadata
-
-    @property
-    def device(self) -> Device:
-        """Where it runs."""
-        return self._device
-
-    @property
-    def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
-        """Empty: any shape that fits the model will do."""
-        return ()
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
         """See `DeviceSession.context`.
@@ -207,14 +180,6 @@ class OnnxRuntimeCudaSession:
     def close(self) -> None:
         """Refuse new contexts; each has its weights until it is closed. Closing twice is no error."""
         self._life.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _BoundRun:

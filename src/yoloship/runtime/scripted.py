@@ -7,15 +7,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from yoloship.errors import SessionError
+from yoloship.runtime.face import SessionFace
 from yoloship.runtime.feeds import check_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
 
     import numpy as np
     import numpy.typing as npt
-    from typing_extensions import Self
 
     from yoloship.tensors import TensorSpec
 
@@ -24,7 +23,7 @@ Feeds: TypeAlias = "Mapping[str, npt.NDArray[np.generic]]"
 Script: TypeAlias = "Callable[[Feeds], Arrays] | Sequence[Arrays]"
 
 
-class ScriptedSession:
+class ScriptedSession(SessionFace):
     """The public fake of a `Session`, for tests of whatever stands on one.
 
     Feeds are checked as a real runtime would check them. Outputs are handed out as the script gives them, so that a
@@ -47,11 +46,9 @@ class ScriptedSession:
         metadata: Mapping[str, str] | None = None,
         name: str = "scripted",
     ) -> None:
-        self._inputs = tuple(inputs)
-        self._outputs = tuple(outputs)
+        super().__init__(inputs, outputs, metadata or {})
         self._answer = script if callable(script) else None
         self._answers = [] if callable(script) else list(script)
-        self._metadata = MappingProxyType(dict(metadata or {}))
         self._name = name
         self._calls: list[Mapping[str, npt.NDArray[np.generic]]] = []
         self._lock = threading.Lock()
@@ -61,21 +58,6 @@ class ScriptedSession:
     def name(self) -> str:
         """What runs it, for people."""
         return self._name
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """What it claims to take."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """What it claims to give."""
-        return self._outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """As given."""
-        return self._metadata
 
     @property
     def calls(self) -> tuple[Feeds, ...]:
@@ -111,11 +93,3 @@ class ScriptedSession:
     def close(self) -> None:
         """Refuse all further runs. Closing twice is no error."""
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

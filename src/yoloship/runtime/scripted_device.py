@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -12,14 +11,13 @@ from yoloship.cuda.buffers import download, upload
 from yoloship.errors import SessionError
 from yoloship.runtime.device_context import StreamContext, place_tensor
 from yoloship.runtime.device_shapes import Shapes, check_shapes, choose_profile
+from yoloship.runtime.face import DeviceSessionFace
 from yoloship.runtime.lifetime import Lifetime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
 
     import numpy.typing as npt
-    from typing_extensions import Self
 
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
@@ -30,7 +28,7 @@ Arrays: TypeAlias = "Sequence[npt.NDArray[Any]]"
 DeviceScript: TypeAlias = "Callable[[Mapping[str, npt.NDArray[Any]]], Arrays]"
 
 
-class ScriptedDeviceSession:
+class ScriptedDeviceSession(DeviceSessionFace):
     """The public fake of a `DeviceSession`, for tests of whatever stands on one.
 
     Each run waits for the stream, asks the script, and queues the upload of its answer, so contexts of it are never
@@ -56,43 +54,14 @@ class ScriptedDeviceSession:
         metadata: Mapping[str, str] | None = None,
         profiles: Sequence[Sequence[InputProfile]] = (),
     ) -> None:
-        self._device = device
-        self._inputs = tuple(inputs)
-        self._outputs = tuple(outputs)
+        super().__init__(device, inputs, outputs, metadata or {}, profiles)
         self._script = script
-        self._metadata = MappingProxyType(dict(metadata or {}))
-        self._profiles = tuple(map(tuple, profiles))
         self._life = Lifetime(lambda: None, self.name)
 
     @property
     def name(self) -> str:
         """``scripted (cuda:0)``."""
         return f"scripted ({self._device})"
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """What it claims to take."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """What it claims to give."""
-        return self._outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """As given."""
-        return self._metadata
-
-    @property
-    def device(self) -> Device:
-        """Where the tensors lie."""
-        return self._device
-
-    @property
-    def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
-        """As given."""
-        return self._profiles
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
         """See `DeviceSession.context`.
@@ -140,11 +109,3 @@ class ScriptedDeviceSession:
     def close(self) -> None:
         """Refuse new contexts. Closing twice is no error."""
         self._life.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

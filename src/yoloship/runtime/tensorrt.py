@@ -10,7 +10,6 @@ import ctypes
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.engine.device import Device as FoundDevice
@@ -22,19 +21,16 @@ from yoloship.errors import EngineError, SessionError
 from yoloship.model import METADATA_KEY
 from yoloship.runtime.device_context import StreamContext, place_tensor
 from yoloship.runtime.device_shapes import Shapes, check_shapes, choose_profile
+from yoloship.runtime.face import DeviceSessionFace
 from yoloship.runtime.lifetime import Lifetime
 from yoloship.runtime.tensorrt_engine import engine_fault, read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
-    from yoloship.engine.config import InputProfile
     from yoloship.engine.file import EngineFile
     from yoloship.engine.flavours import Flavour
     from yoloship.runtime.device_session import DeviceTensor
@@ -44,14 +40,12 @@ _IDLE_EXECUTIONS: Final = 2
 """Execution contexts kept for the next shape; each holds the memory of its activations."""
 
 
-class TensorRTSession:
+class TensorRTSession(DeviceSessionFace):
     """A `DeviceSession` by TensorRT; make one with `open`."""
 
     def __init__(self, flavour: Flavour, file: EngineFile, device: Device, *, allow_host_code: bool) -> None:
         self._flavour = flavour
-        self._device = device
         self._subject = str(file.path)
-        self._metadata = MappingProxyType({METADATA_KEY: file.info.to_json()} if file.info else {})
         self._lock = threading.Lock()
         self._idle: list[Any] = []
         with device.current(), listening(flavour) as (logger, messages):
@@ -62,7 +56,9 @@ class TensorRTSession:
             if self._engine is None:
                 fault = engine_fault("does not load it", messages, device, self._subject, len(file.plan))
                 raise EngineError(fault.problem, subject=self._subject) if isinstance(fault, SessionError) else fault
-            self._tensors = read_tensors(flavour, self._engine, file.record, self._subject)
+            tensors = read_tensors(flavour, self._engine, file.record, self._subject)
+        metadata = {METADATA_KEY: file.info.to_json()} if file.info else {}
+        super().__init__(device, tensors.inputs, tensors.outputs, metadata, tensors.profiles)
         self._life = Lifetime(self._release, self._subject)
 
     @classmethod
@@ -100,31 +96,6 @@ class TensorRTSession:
     def name(self) -> str:
         """``tensorrt 10.13.0 (cuda:0)``."""
         return f"{self._flavour.title} ({self._device})"
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the engine."""
-        return self._tensors.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the engine."""
-        return self._tensors.outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """The model's record from the sidecar or a JSON prefix; untrusted."""
-        return self._metadata
-
-    @property
-    def device(self) -> Device:
-        """Where it runs."""
-        return self._device
-
-    @property
-    def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
-        """As the engine was built; empty for a static one."""
-        return self._tensors.profiles
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
         """See `DeviceSession.context`.
@@ -197,14 +168,6 @@ class TensorRTSession:
     def close(self) -> None:
         """Refuse new contexts; the engine goes when the last context is closed. Closing twice is no error."""
         self._life.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Execution:
