@@ -1,7 +1,6 @@
 """A detector whose every step between a frame in memory and its boxes is done by the GPU: `CudaDetector`.
 
-Longer than most files here because the face of `Detector` is told once more with what differs on a GPU; the steps
-themselves are in `lane`, `device_plan`, `staging`, `transfer` and `batching`.
+The steps themselves are in `lane`, `device_plan`, `staging`, `transfer` and `batching`.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from yoloship.pipeline.cores import usable_cores
 from yoloship.pipeline.cuda_tuning import CudaTuning
 from yoloship.pipeline.detector import as_picture, canvas_for
 from yoloship.pipeline.device_plan import DeviceModel
+from yoloship.pipeline.face import DetectorFace
 from yoloship.pipeline.intake import device_hw, is_on_device, is_plain
 from yoloship.pipeline.lane import Lane, LanePool, LaneSetup
-from yoloship.pipeline.letterbox import Letterbox
 from yoloship.pipeline.options import DetectOptions
 from yoloship.pipeline.staging import Frame
 from yoloship.pipeline.stream import Outcome, in_order
@@ -32,15 +31,14 @@ from yoloship.results import class_ids_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
-    from types import TracebackType
 
     import numpy.typing as npt
-    from typing_extensions import Self
 
     from yoloship.cuda.catalogue import Launchable
     from yoloship.model import ModelInfo
     from yoloship.pipeline.detector import Image, ShapeMode, Source
     from yoloship.pipeline.lane import StageTimes
+    from yoloship.pipeline.letterbox import Letterbox
     from yoloship.pipeline.transfer import Route
     from yoloship.results import Detections
     from yoloship.runtime.device_session import DeviceSession
@@ -53,7 +51,7 @@ _ROUTES: Final = 512
 _READERS: Final = 16
 
 
-class CudaDetector:
+class CudaDetector(DetectorFace):
     """Finds objects in pictures on an NVIDIA GPU. It owns its session and its kernels: close it when done.
 
     Has the face of `Detector`, and takes frames that lie on the GPU or in pinned memory without a copy. Many threads
@@ -90,11 +88,9 @@ class CudaDetector:
     ) -> None:
         self._session = session
         self._owned = owned or ExitStack()
-        self._info = info
         self._tuning = tuning or CudaTuning()
-        self._subject = subject
-        self._shape_mode: ShapeMode = shape_mode
-        self._limit_hw = canvas_for(info, imgsz, shape_mode, subject)
+        limit_hw = canvas_for(info, imgsz, shape_mode, subject)
+        super().__init__(info, options or DetectOptions(), shape_mode, limit_hw, subject)
         if info.output_form not in {"heads", "raw"}:
             raise SessionError(
                 "a model of this output form cannot be decoded on the GPU",
@@ -103,7 +99,6 @@ class CudaDetector:
                 got=info.output_form,
                 hint="export it with '--output heads'",
             )
-        self._options = options or DetectOptions()
         self._known: set[DetectOptions] = set()
         self._check(self._options)
         self._smallest, self._largest = _batches(session, info, self._tuning)
@@ -114,31 +109,6 @@ class CudaDetector:
         self._batcher: Batcher | None = None
         self._lock = threading.Lock()
         self._preparing = threading.Lock()
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the model is."""
-        return self._info
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Class names by class id."""
-        return self._info.class_names
-
-    @property
-    def options(self) -> DetectOptions:
-        """What is kept unless a call says otherwise."""
-        return self._options
-
-    @property
-    def shape_mode(self) -> ShapeMode:
-        """How a picture meets the canvas."""
-        return self._shape_mode
-
-    @property
-    def input_hw(self) -> tuple[int, int]:
-        """(height, width) of the canvas in model pixels; in `rect` mode its limit."""
-        return self._limit_hw
 
     @property
     def session(self) -> DeviceSession:
@@ -310,14 +280,6 @@ class CudaDetector:
         self._session.close()
         self._owned.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         height, width = self._limit_hw
         return f"CudaDetector({len(self.names)} classes, {height}×{width} {self._shape_mode}, {self._session.name})"
@@ -373,13 +335,9 @@ class CudaDetector:
         """What is decided once for pictures of this size."""
         found = self._routes.get(image_hw)
         if found is None:
-            if self._shape_mode == "rect":
-                letterbox = Letterbox.rect(image_hw, self._limit_hw, self._info.size_multiple)
-            else:
-                letterbox = Letterbox.fixed(image_hw, self._limit_hw)
             if len(self._routes) >= _ROUTES:
                 self._routes.clear()
-            found = self._routes[image_hw] = self._tuning.transfer.route(letterbox)
+            found = self._routes[image_hw] = self._tuning.transfer.route(super().letterbox(image_hw))
         return found
 
     def _batch(self, pictures: int) -> int:

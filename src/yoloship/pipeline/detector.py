@@ -10,7 +10,7 @@ import numpy as np
 
 from yoloship.errors import InputError, SessionError
 from yoloship.pipeline.decode import decode
-from yoloship.pipeline.letterbox import Letterbox
+from yoloship.pipeline.face import DetectorFace
 from yoloship.pipeline.nms import nms
 from yoloship.pipeline.options import DetectOptions
 from yoloship.pipeline.preprocess import letterbox_batch, to_input
@@ -21,13 +21,12 @@ from yoloship.results import Detections, class_ids_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     import numpy.typing as npt
-    from typing_extensions import Self
 
     from yoloship.model import ModelInfo
     from yoloship.pipeline.decode import Candidates
+    from yoloship.pipeline.letterbox import Letterbox
     from yoloship.runtime import Session
 
     Image = npt.NDArray[np.uint8]
@@ -45,7 +44,7 @@ MAX_BATCH = 16
 """Pictures a run where the graph's batch is dynamic: bounds the memory, and on a CPU larger batches are not faster."""
 
 
-class Detector:
+class Detector(DetectorFace):
     """Finds objects in pictures. It owns its session: use it as a context manager, or close it.
 
     Many threads may call it at once.
@@ -75,42 +74,15 @@ class Detector:
         parallel_runs: int = 1,
         subject: str = "model",
     ) -> None:
+        found = recognise(session, subject) if info is None else info
+        limit_hw = canvas_for(found, imgsz, shape_mode, subject)
+        super().__init__(found, options or DetectOptions.of(found.nms), shape_mode, limit_hw, subject)
         self._session = session
-        self._info = recognise(session, subject) if info is None else info
-        self._options = options or DetectOptions.of(self._info.nms)
-        self._subject = subject
-        self._shape_mode = shape_mode
-        self._limit_hw = canvas_for(self._info, imgsz, shape_mode, subject)
         if parallel_runs < 1:
             raise InputError("too few runs", subject="parallel_runs", expected="1 or more", got=str(parallel_runs))
         self._parallel_runs = parallel_runs
         self._spare: deque[Image] = deque(maxlen=4)
         self._wanted(self._options)
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the model is."""
-        return self._info
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Class names by class id."""
-        return self._info.class_names
-
-    @property
-    def options(self) -> DetectOptions:
-        """What is kept unless a call says otherwise."""
-        return self._options
-
-    @property
-    def shape_mode(self) -> ShapeMode:
-        """How a picture meets the canvas."""
-        return self._shape_mode
-
-    @property
-    def input_hw(self) -> tuple[int, int]:
-        """(height, width) of the canvas in model pixels; in `rect` mode its limit."""
-        return self._limit_hw
 
     @property
     def session(self) -> Session:
@@ -184,24 +156,10 @@ class Detector:
 
         return in_order(sources, as_picture, detect, parallel_runs=self._parallel_runs, keep_images=keep_images)
 
-    def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
-        """Where a picture of this size lies on the model's canvas."""
-        if self._shape_mode == "rect":
-            return Letterbox.rect(image_hw, self._limit_hw, self._info.size_multiple)
-        return Letterbox.fixed(image_hw, self._limit_hw)
-
     def close(self) -> None:
         """Close the session. Closing twice is no error."""
         self._session.close()
         self._spare.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         height, width = self._limit_hw
