@@ -144,6 +144,17 @@ def test_pinned_pictures_go_up_from_where_they_lie(make: Maker, way: Any) -> Non
         np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(picture.shape[:2], HW).apply(picture))
 
 
+@pytest.mark.parametrize("way", ["pinned", "mapped"])
+def test_a_part_of_a_pinned_picture_is_read_where_it_lies(make: Maker, way: Any) -> None:
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pinned_way=way)))
+    whole = detector.pinned_frame((90, 100))
+    whole[...] = np.random.default_rng().integers(0, 256, whole.shape, dtype=np.uint8)
+    for part in (whole, whole[7:], whole[:50], whole[13:14], whole.reshape(100, 90, 3)):
+        assert detector._frame(part).way == way
+        detector(part)
+        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(part.shape[:2], HW).apply(part))
+
+
 @pytest.mark.parametrize("way", ["copied", "resized"])
 def test_pictures_that_may_not_be_written_to_are_read_only(make: Maker, way: Any) -> None:
     detector = make(tuning=CudaTuning(transfer=TransferPolicy(pageable_way=way)))
