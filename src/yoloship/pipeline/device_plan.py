@@ -213,7 +213,7 @@ class Recording:
 
     def suits(self, options: DetectOptions, tables: Tables, fetches: bool) -> bool:
         """Whether it was made for these very options."""
-        return options is self._options and tables is self._tables and fetches == self._fetches
+        return options is self._options and tables == self._tables and fetches == self._fetches
 
     def launch(self) -> None:
         """Queue the chain behind what the staging has queued; the express is entered."""
@@ -257,11 +257,11 @@ class Recording:
             names: Class names by class id.
         """
         found = []
-        limit = self._options.max_detections
-        for row, (letterbox, (kept, candidates, _, passed_over), (boxes, scores, class_ids)) in enumerate(
-            zip(letterboxes, self._heads.tolist(), self._rows, strict=False)
-        ):
-            if passed_over and kept < limit:
+        heads = self._heads[: len(letterboxes)].tolist()
+        for row, letterbox in enumerate(letterboxes):
+            kept, candidates, _, passed_over = heads[row]
+            boxes, scores, class_ids = self._rows[row]
+            if passed_over and kept < self._options.max_detections:
                 everything = self._plan.candidates(row, candidates)
                 found.append(finish(everything, letterbox, self._options, None, names))
                 continue
