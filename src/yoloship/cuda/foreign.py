@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import struct
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.cuda._driver import call
@@ -93,31 +91,37 @@ class ForeignFrame:
         self.close()
 
 
-_DL_TENSOR: Final = struct.Struct("<QiiiBBHQQQ")
-"""data, device type and id, number of axes, type code, bits and lanes, addresses of shape and strides, byte offset.
+class _DLTensor(ctypes.Structure):
+    """Source: DLPack's specification of the C structure, version 0.8 (the capsule named `dltensor`)."""
 
-Source: DLPack's specification of the C structure, version 0.8 (the capsule named `dltensor`).
-"""
-_KINDS: Final = MappingProxyType({0: "i", 1: "u", 2: "f"})
-_capsule_pointer: Final = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("type_code", ctypes.c_uint8),
+        ("type_bits", ctypes.c_uint8),
+        ("type_lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
 
 
 def _read_capsule(capsule: object) -> ForeignArray:
     """What a DLPack capsule describes. It is not consumed: its destructor gives the memory back."""
-    address = _capsule_pointer(capsule, b"dltensor")
-    (data, _, _, axes, code, bits, lanes, shape_at, strides_at, offset) = _DL_TENSOR.unpack(
-        ctypes.string_at(address, _DL_TENSOR.size)
-    )
-    bytes_each = bits // 8
-    dtype = f"{_KINDS.get(code, '?')}{bytes_each}" + (f"x{lanes}" if lanes != 1 else "")
-    shape = tuple((ctypes.c_int64 * axes).from_address(shape_at)) if axes else ()
-    if strides_at:
-        strides = tuple(step * bytes_each for step in (ctypes.c_int64 * axes).from_address(strides_at))
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    tensor = _DLTensor.from_address(get_pointer(capsule, b"dltensor"))
+    kinds = {0: "i", 1: "u", 2: "f"}
+    bytes_each = tensor.type_bits // 8
+    dtype = f"{kinds.get(tensor.type_code, '?')}{bytes_each}" + (f"x{tensor.type_lanes}" * (tensor.type_lanes != 1))
+    shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
+    if tensor.strides:
+        strides = tuple(tensor.strides[axis] * bytes_each for axis in range(tensor.ndim))
     else:
         strides = _contiguous(shape, bytes_each)
-    return ForeignArray(data + offset, shape, strides, dtype)
+    return ForeignArray((tensor.data or 0) + tensor.byte_offset, shape, strides, dtype)
 
 
 def _read_interface(interface: dict[str, Any], stream: Stream) -> ForeignArray:
