@@ -12,6 +12,7 @@ the canvas, which differs where the host has scaled a frame already.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -129,19 +130,14 @@ class Staging:
             CudaError: out of memory, or a copy cannot be queued.
             InputError: an array of another library is no frame on this device.
         """
-        if batch == 1 and self._is_like_last(frames[0]):
+        is_alone = batch == 1
+        if is_alone and self._is_like_last(frames[0]):
             self._send_again(frames[0])
             return
         self._make_room(frames)
-        is_alone = batch == 1
         is_copied = any(frame.way in _BY_THE_HOST for frame in frames)
-        if is_copied:
-            self._cores.acquire()
-        try:
+        with self._cores if is_copied else nullcontext():
             places = self._place(frames, is_alone)
-        finally:
-            if is_copied:
-                self._cores.release()
         self.fetches = is_copied and is_alone
         if self._sent != (batch, places):
             self._send_tables(places, batch)
@@ -268,7 +264,7 @@ class Staging:
 
 def _staged_bytes(frame: Frame) -> int:
     """What a frame takes of the memory for frames."""
-    if frame.way in {"resident", "mapped"}:
+    if frame.way not in _STAGED:
         return 0
     height, width = _staged_hw(frame)
     return _rounded(3 * height * width)

@@ -79,14 +79,17 @@ class StreamContext:
         self._queue = queue
         self._lock = threading.Lock()
         for _ in range(warm_ups):
-            self._run()
-            stream.sync()
+            self._run_and_wait()
         self._graph = self._record(resources) if recordable() else None
         self._resources: ExitStack | None = resources.pop_all()
 
     def _run(self) -> None:
         with self._stream.device.current():
             self._queue()
+
+    def _run_and_wait(self) -> None:
+        self._run()
+        self._stream.sync()
 
     def _record(self, resources: ExitStack) -> Graph | None:
         try:
@@ -102,8 +105,7 @@ class StreamContext:
         with suppress(SessionError):
             self._run()
         self._stream.sync()
-        self._run()
-        self._stream.sync()
+        self._run_and_wait()
 
     @property
     def stream(self) -> Stream:
@@ -148,8 +150,7 @@ class StreamContext:
         """
         with self._lock:
             self._check_open()
-            self._run()
-            self._stream.sync()
+            self._run_and_wait()
 
     def _check_open(self) -> None:
         if self._resources is None:
