@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from yoloship.closing import Closing
 from yoloship.errors import CudaError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from yoloship.cuda.device import Device, ResourceKind
 
 
-class Resource:
+class Resource(Closing):
     """Base of all that is opened on a device. A context manager; closing twice is no error.
 
     Subclasses open the handle in `_acquire` and give it back in `_release`; both run with the device's context current.
@@ -37,11 +35,13 @@ class Resource:
             device.drop(kind, size_bytes)
             raise
 
+    @abstractmethod
     def _acquire(self) -> Any:
-        raise NotImplementedError
+        """Open the handle."""
 
+    @abstractmethod
     def _release(self, handle: Any) -> None:
-        raise NotImplementedError
+        """Give the handle back."""
 
     @property
     def handle(self) -> Any:
@@ -73,11 +73,3 @@ class Resource:
                     self._release(handle)
         finally:
             self.device.drop(self._kind, self._size_bytes)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from yoloship.closing import Closing
 from yoloship.cuda._driver import call, driver, failure
 from yoloship.errors import CudaError, DependencyError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
-    from typing_extensions import Self
 
 ResourceKind: TypeAlias = Literal[
     "device_buffer", "pinned_buffer", "pinned_block", "stream", "event", "module", "graph"
@@ -67,7 +66,7 @@ class Usage:
     pinned_bytes: int
 
 
-class Device:
+class Device(Closing):
     """One GPU's primary context, which torch and CuPy use too. Close it when done; a context manager.
 
     What was opened on it keeps the context until it is closed itself: closing the device first is no error. All methods
@@ -128,14 +127,6 @@ class Device:
 
     def __str__(self) -> str:
         return f"cuda:{self.ordinal}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def in_this_process(self) -> bool:

@@ -6,15 +6,12 @@ import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from yoloship.closing import Closing
 from yoloship.cuda._driver import call
 from yoloship.cuda.stream import BorrowedStream, Event
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from yoloship.cuda.stream import Stream
 
 _ON_CUDA: Final = 2
@@ -38,7 +35,7 @@ class ForeignArray:
     dtype: str
 
 
-class ForeignFrame:
+class ForeignFrame(Closing):
     """A picture that another library holds on the device, ready for work on one of our streams. A context manager.
 
     What its owner queued before is waited for by the stream, not by the caller. The owner's memory is kept alive until
@@ -81,14 +78,6 @@ class ForeignFrame:
         """Let go of the owner's memory. Closing twice is no error."""
         self._capsule = None  # an unconsumed capsule's own destructor calls the owner's deleter
         self._owner = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _DLTensor(ctypes.Structure):

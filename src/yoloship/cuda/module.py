@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from yoloship.closing import Closing
 from yoloship.cuda._driver import NO_DRIVER_CODE, call
 from yoloship.cuda._resource import Resource
 from yoloship.cuda.catalogue import KERNELS, SOURCES, Argument, Extent, KernelSpec, Launchable
@@ -16,9 +17,6 @@ from yoloship.errors import CudaError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
@@ -74,7 +72,7 @@ class Kernel:
             )  # fmt: skip
 
 
-class KernelSet(Mapping[str, Launchable]):
+class KernelSet(Closing, Mapping[str, Launchable]):
     """All kernels, compiled for a device and loaded on it, by the name of their entry point. A context manager.
 
     Args:
@@ -114,14 +112,6 @@ class KernelSet(Mapping[str, Launchable]):
         """Unload them. Closing twice is no error."""
         for module in self._modules:
             module.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _check_versions(device: Device) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from yoloship.closing import Closing
 from yoloship.pipeline.letterbox import Letterbox
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from yoloship.model import ModelInfo
     from yoloship.pipeline.detector import ShapeMode
     from yoloship.pipeline.options import DetectOptions
 
 
-class DetectorFace(ABC):
+class DetectorFace(Closing):
     """Base of detectors.
 
     Args:
@@ -67,15 +63,3 @@ class DetectorFace(ABC):
         if self._shape_mode == "rect":
             return Letterbox.rect(image_hw, self._limit_hw, self._info.size_multiple)
         return Letterbox.fixed(image_hw, self._limit_hw)
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give everything back. Closing twice is no error."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from yoloship.closing import Closing
 from yoloship.cuda.express import Express
 from yoloship.cuda.stream import Event, Stream
 from yoloship.errors import SessionError, YoloshipError
@@ -19,8 +20,6 @@ from yoloship.pipeline.staging import Frame, Staging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from typing_extensions import Self
 
     from yoloship.pipeline.options import DetectOptions
     from yoloship.results import Detections
@@ -66,7 +65,7 @@ class StageTimes:
     total: float
 
 
-class Lane:
+class Lane(Closing):
     """One batch in flight. One thread at a time may use it.
 
     Args:
@@ -164,12 +163,6 @@ class Lane:
         while self._plans:
             self._plans.popitem()[1].close()
         self._owned.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _recording(self, input_hw: tuple[int, int], batch: int, options: DetectOptions) -> Recording:
         staging = self._staging

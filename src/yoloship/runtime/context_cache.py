@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from yoloship.closing import Closing
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from yoloship.cuda.stream import Stream
     from yoloship.runtime.device_session import DeviceContext, DeviceSession
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 
-class ContextCache:
+class ContextCache(Closing):
     """A context, with its recorded graph, for each shape met lately. One thread at a time may use it.
 
     Args:
@@ -58,11 +57,3 @@ class ContextCache:
         """Close all of them. Closing twice is no error."""
         while self._contexts:
             self._contexts.popitem()[1].close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

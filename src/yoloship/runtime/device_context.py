@@ -7,6 +7,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from yoloship.closing import Closing
 from yoloship.cuda.buffers import DeviceBuffer, fill_words
 from yoloship.cuda.graph import Graph
 from yoloship.errors import CudaError, SessionError
@@ -15,9 +16,6 @@ from yoloship.runtime.device_session import DeviceTensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextlib import ExitStack
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from yoloship.cuda.stream import Stream
     from yoloship.tensors import TensorSpec
@@ -45,7 +43,7 @@ def place_tensor(spec: TensorSpec, shape: tuple[int, ...], stream: Stream, resou
     return DeviceTensor(spec.name, spec.dtype, shape, buffer.pointer)
 
 
-class StreamContext:
+class StreamContext(Closing):
     """A `DeviceContext` around any function that queues a run. Its constructor warms up, then tries to record a run.
 
     Args:
@@ -165,11 +163,3 @@ class StreamContext:
         with resources:
             if self._stream.device.in_this_process and not self._stream.is_closed:
                 self._stream.sync()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from yoloship.closing import Closing
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from yoloship.cuda.device import Device
     from yoloship.engine.config import InputProfile
     from yoloship.tensors import TensorSpec
 
 
-class SessionFace(ABC):
+class SessionFace(Closing):
     """Base of sessions.
 
     Args:
@@ -47,18 +45,6 @@ class SessionFace(ABC):
     def metadata(self) -> Mapping[str, str]:
         """Key and value texts that belong to the model; untrusted."""
         return self._metadata
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give everything back. Closing twice is no error."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class DeviceSessionFace(SessionFace):
