@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from yoloship.engine import BuildConfig, Device, EngineRecord, Here, InputProfile, Range
+from yoloship.engine import BuildConfig, Device, EngineRecord, Here, InputProfile, Range, Recipe
 from yoloship.engine.file import sidecar_path
 from yoloship.model import ModelInfo
 from yoloship.tensors import TensorSpec
@@ -35,7 +35,7 @@ def record_of(plan: bytes, **changes: Any) -> EngineRecord:
         plan_bytes=len(plan),
         onnx_sha256="ab" * 32,
         source_name="best.onnx",
-        refined=False,
+        recipe=Recipe(),
         flavour="rtx",
         version=VERSION,
         compute_capability=None,

@@ -22,12 +22,12 @@ from yoloship.cli.options import (
     MaxDrop,
     ScoreThreshold,
 )
-from yoloship.cli.precision import Placement, Precision, Quantizing, Remainder, lowered
+from yoloship.cli.precision import MAX_DROP, Calibrator, Placement, Precision, Quantizing, Remainder, lowered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from yoloship.engine import BuildConfig, BuildProgress, BuildStep, Range
+    from yoloship.engine import BuildConfig, BuildProgress, BuildStep, Range, Recipe
     from yoloship.graph import GraphConfig
     from yoloship.graph.sensitivity import Model
 
@@ -166,7 +166,12 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
             built = build_prepared(source, config, chosen, progress)
         info = source.info
     record = write_engine(
-        path, built, source_name=source_path.name, model=info, refined=bool(outcome), overwrite=overwrite
+        path,
+        built,
+        source_name=source_path.name if source_path == Path(model) else model,
+        model=info,
+        recipe=_recipe(wanted, quantizing, from_checkpoint=from_checkpoint),
+        overwrite=overwrite,
     )
     for text in built.warnings:
         typer.echo(f"TensorRT warns: {text}", err=True)
@@ -178,6 +183,22 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     typer.echo(
         f"{path}: {size}, {computes}, {runs_on(record)}, built by {chosen.title} in {built.elapsed_s:.1f} s"
         + (f"; {about}" if about else "")
+    )
+
+
+def _recipe(precision: Precision, quantizing: Quantizing, *, from_checkpoint: bool) -> Recipe:
+    """What was given, with defaults spelt out: a later release may have others."""
+    from yoloship.engine import Recipe, place_name
+
+    calibrated = precision.needs_pictures
+    return Recipe(
+        from_checkpoint=from_checkpoint,
+        precision=None if precision is Precision.float32 else precision.value,
+        calibrate=tuple(place_name(place) for place in quantizing.pictures),
+        labels=None if quantizing.labels is None else place_name(str(quantizing.labels)),
+        calibrator=(quantizing.calibrator or Calibrator.percentile).value if calibrated else None,
+        max_drop=(MAX_DROP if quantizing.max_drop is None else quantizing.max_drop) if calibrated else None,
+        remainder=(quantizing.remainder or Remainder.float16).value if calibrated else None,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yoloship.engine import Device, find_devices
+from yoloship.pipeline.cores import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Machine:
         python: Version and implementation.
         system: Operating system and architecture.
         processor: Its name.
-        cores: That this process may use.
+        cores: That this process may use, affinity and container quota included.
         processor_features: By name; None where this system does not tell.
         devices: NVIDIA GPUs that the driver shows.
         driver: Version of NVIDIA's kernel driver; None where there is none, or where it cannot be asked.
@@ -62,7 +62,7 @@ def look_at_machine() -> Machine:
         python=f"{platform.python_version()} ({platform.python_implementation()}, {sys.executable})",
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         processor=_processor_name(info),
-        cores=_cores(),
+        cores=usable_cores(),
         processor_features=read_features(info),
         devices=find_devices(),
         driver=_driver(),
@@ -84,11 +84,6 @@ def read_features(cpuinfo: str) -> Mapping[str, bool] | None:
 def _processor_name(cpuinfo: str) -> str:
     match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     return match[1].strip() if match else platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _driver() -> str | None:

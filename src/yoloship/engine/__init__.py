@@ -11,6 +11,7 @@ from yoloship.engine.fit import Here, look_around, rebuild_command, runs_on
 from yoloship.engine.flavours import Flavour, FlavourName, installed_flavours, open_flavour
 from yoloship.engine.inspect import EngineFacts, inspect_engine
 from yoloship.engine.progress import BuildProgress, BuildStep
+from yoloship.engine.recipe import Recipe, place_name
 from yoloship.engine.record import EngineRecord
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Here",
     "InputProfile",
     "Range",
+    "Recipe",
     "Target",
     "build_engine",
     "cached_engine",
@@ -39,6 +41,7 @@ __all__ = [
     "open_engine_file",
     "open_flavour",
     "parse_target",
+    "place_name",
     "read_engine",
     "rebuild_command",
     "runs_on",

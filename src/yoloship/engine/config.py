@@ -20,6 +20,9 @@ Target: TypeAlias = Literal["portable", "current", "sm75", "sm80", "sm86", "sm89
 """``portable``: any GPU that the flavour serves. ``current``: this machine's. The others: compute capabilities."""
 TARGETS: tuple[Target, ...] = get_args(Target)
 
+NOT_FOR_RTX: frozenset[str] = frozenset({"sm90", "sm100", "sm103"})
+"""Data centre GPUs, which TensorRT-RTX does not serve: 9.0 was measured, the others are from NVIDIA's documentation."""
+
 HardwareCompatibility: TypeAlias = Literal["none", "ampere_plus", "same_compute_capability"]
 MAX_OPTIMIZATION_LEVEL = 5
 MAX_EXTENT = 65_536
@@ -186,7 +189,7 @@ def parse_target(text: str) -> Target:
     for target in TARGETS:
         if word == target:
             return target
-    hint = "TensorRT-RTX does not serve it; use TensorRT there" if word in {"sm90", "sm100", "sm103"} else None
+    hint = "TensorRT-RTX does not serve it; use TensorRT there" if word in NOT_FOR_RTX else None
     raise EngineError(
         "no such target", subject="target", expected=f"one of {', '.join(TARGETS)}", got=text[:40], hint=hint
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from yoloship.engine.fit import Here, check_fit, look_around, rebuild_command
 from yoloship.engine.lock import locked
 from yoloship.engine.plan import PlanHeader, prefix_info, read_header, split_prefix
+from yoloship.engine.recipe import Recipe
 from yoloship.engine.record import MAX_JSON_CHARS, EngineRecord
 from yoloship.errors import EngineError
 from yoloship.files import replacing
@@ -56,7 +57,7 @@ def write_engine(
     *,
     source_name: str,
     model: ModelInfo | None,
-    refined: bool = False,
+    recipe: Recipe | None = None,
     overwrite: bool = True,
 ) -> EngineRecord:
     """Write a plan and its sidecar.
@@ -66,7 +67,7 @@ def write_engine(
         built: What was built.
         source_name: File name of what it was built from, for the command that rebuilds it.
         model: What the pipeline must know; None for a graph of unknown make.
-        refined: Whether its precision was made on the way, and not found in the source.
+        recipe: How its graph came about, for the same command; None for a graph that was left as it was.
         overwrite: Whether files of those names may be replaced.
 
     Returns:
@@ -76,7 +77,8 @@ def write_engine(
         OutputError: a name is taken, or cannot be written.
     """
     digest = hashlib.sha256(built.plan).hexdigest()
-    record = EngineRecord.of(built, plan_sha256=digest, source_name=source_name, refined=refined, model=model)
+    recipe = recipe or Recipe()
+    record = EngineRecord.of(built, plan_sha256=digest, source_name=source_name, recipe=recipe, model=model)
     with (
         locked(path.with_name(f".{path.name[:100]}.lock"), subject=str(path)),
         replacing(sidecar_path(path), overwrite=overwrite) as sidecar,

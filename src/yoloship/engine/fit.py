@@ -11,16 +11,18 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from yoloship.engine.config import NOT_FOR_RTX
 from yoloship.engine.device import Device, find_device, sm_name
 from yoloship.engine.flavours import INSTALL_COMMANDS, MODULE_NAMES, FlavourName, installed_flavours, open_flavour
 from yoloship.errors import DependencyError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from yoloship.engine.config import Range
+    from yoloship.engine.config import BuildConfig, Range
     from yoloship.engine.plan import PlanHeader
     from yoloship.engine.record import EngineRecord
+    from yoloship.model import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,14 @@ def check_fit(
             subject=subject,
             expected=reason,
             got=f"{here.device.name} ({here.device.sm})",
-            hint=hint if here.device.sm != "sm90" or record.flavour != "rtx" else f"{hint} --flavour tensorrt",
+            hint=f"build it again: {rebuild_command(record, engine_name, _serving(here.device, record.flavour))}",
         )
     return flavour
+
+
+def _serving(device: Device, flavour: FlavourName) -> FlavourName:
+    """The flavour that builds for a GPU: TensorRT-RTX refuses data centre GPUs such as the H100."""
+    return "tensorrt" if device.sm in NOT_FOR_RTX else flavour
 
 
 def runs_on(record: EngineRecord) -> str:
@@ -106,39 +113,54 @@ def runs_on(record: EngineRecord) -> str:
     return "portable, from sm89 on" if "float8_e4m3fn" in record.dtypes else "portable"
 
 
-def rebuild_command(record: EngineRecord, engine_name: str) -> str:
-    """The command that builds the engine of this record again, with what is installed now."""
-    config = record.config
+def rebuild_command(record: EngineRecord, engine_name: str, flavour: FlavourName | None = None) -> str:
+    """The command that builds the engine of this record again, with what is installed now.
+
+    Args:
+        record: What the sidecar says.
+        engine_name: The file to write.
+        flavour: Which TensorRT shall build it; None takes the one that did.
+    """
     words = ["yoloship", "build", record.source_name, "-o", engine_name, "--overwrite"]
-    if config.batch is not None:
-        words += ["--batch", str(config.batch)]
-    if config.height is not None and config.width is not None:
-        words += ["--imgsz", _sizes(config.height, config.width)]
-    if config.workspace_bytes is not None:
-        words += ["--workspace", f"{config.workspace_bytes}B"]
-    for target in config.targets:
-        words += ["--target", target]
-    if config.hardware_compatibility != "none":
-        words += ["--hardware-compatibility", config.hardware_compatibility]
-    if config.version_compatible:
-        words.append("--version-compatible")
-    if config.optimization_level is not None:
-        words += ["--optimization-level", str(config.optimization_level)]
-    if record.model is not None and record.refined:
-        words += ["--precision", record.model.precision]
-        words += ["--calibrate", "DIR"] if record.model.precision in {"int8", "float8"} else []
-    if record.model is not None and (nms := record.model.nms) is not None:  # goes for an ONNX file that has it, too
-        words += ["--output", "nms", "--conf", str(nms.score_threshold), "--iou", str(nms.iou_threshold)]
-        words += ["--max-det", str(nms.max_detections)]
-    if record.model is not None and not record.source_name.endswith(".onnx"):
-        words += ["--input", record.model.input_form]
-        words += ["--output", record.model.output_form] if record.model.nms is None else []
-        height, width = record.model.input_hw
-        if height is not None and width is not None:
-            words += ["--imgsz", f"{height}x{width}"]
-        if record.model.batch is not None:
-            words += ["--batch", str(record.model.batch)]
+    words += ["--flavour", flavour or record.flavour]
+    words += [*_config_words(record.config), *record.recipe.words()]
+    if record.model is not None:
+        words += _graph_words(record.model, from_checkpoint=record.recipe.from_checkpoint)
     return shlex.join(words)
+
+
+def _config_words(config: BuildConfig) -> Iterator[str]:
+    if config.batch is not None:
+        yield from ("--batch", str(config.batch))
+    if config.height is not None and config.width is not None:
+        yield from ("--imgsz", _sizes(config.height, config.width))
+    if config.workspace_bytes is not None:
+        yield from ("--workspace", f"{config.workspace_bytes}B")
+    for target in config.targets:
+        yield from ("--target", target)
+    if config.hardware_compatibility != "none":
+        yield from ("--hardware-compatibility", config.hardware_compatibility)
+    if config.version_compatible:
+        yield "--version-compatible"
+    if config.optimization_level is not None:
+        yield from ("--optimization-level", str(config.optimization_level))
+
+
+def _graph_words(model: ModelInfo, *, from_checkpoint: bool) -> Iterator[str]:
+    """Suppression goes behind an ONNX file too; everything else is decided by the file itself."""
+    if model.nms is not None:
+        yield from ("--output", "nms", "--conf", str(model.nms.score_threshold))
+        yield from ("--iou", str(model.nms.iou_threshold), "--max-det", str(model.nms.max_detections))
+    if not from_checkpoint:
+        return
+    yield from ("--input", model.input_form)
+    if model.nms is None:
+        yield from ("--output", model.output_form)
+    height, width = model.input_hw
+    if height is not None and width is not None:
+        yield from ("--imgsz", f"{height}x{width}")
+    if model.batch is not None:
+        yield from ("--batch", str(model.batch))
 
 
 def _sizes(height: Range, width: Range) -> str:

@@ -9,6 +9,7 @@ Source of the prefixed form: the field's reports of it: int32 little-endian leng
 from __future__ import annotations
 
 import json
+import re
 import struct
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -22,6 +23,8 @@ HEADER_BYTES = 0x1C
 MAX_PREFIX_BYTES = 1 << 20
 
 _MAKER = "ultralytics"
+_DESCRIPTION = re.compile(r"\s*(?:Ultralytics\s+)?(\S+)(?:\s+model\b|\s*$)", re.IGNORECASE)
+_ANCHOR_NAME = re.compile(r"yolov5(?:[nsmlx]6?)?(?:-(?:seg|cls))?(?:\.pt|\.yaml)?", re.IGNORECASE)
 
 PlanForm: TypeAlias = Literal["rtx", "tensorrt", "unknown"]
 
@@ -117,13 +120,11 @@ def prefix_info(metadata: dict[str, Any], *, subject: str) -> ModelInfo:
         EngineError: a field is missing or cannot be.
     """
     read = _Prefix(metadata, subject)
-    description = metadata.get("description")
-    older = isinstance(description, str) and "yolov5" in description.lower() and "u" not in description.lower()[6:9]
     dynamic = bool(read.arguments().get("dynamic", False))
     height, width = read.size()
     return ModelInfo(
         task=read.task(),
-        family="yolov5" if older or description is None else _MAKER,
+        family=_family(metadata.get("description")),
         class_names=read.names(),
         strides=read.strides(),
         anchors=(),
@@ -133,6 +134,21 @@ def prefix_info(metadata: dict[str, Any], *, subject: str) -> ModelInfo:
         batch=None if dynamic else read.integer("batch", 1, MAX_SIDE, default=1),
         producer=f"{_MAKER} {read.version()}".strip(),
     )
+
+
+def _family(description: object) -> str:
+    """Whose head an engine has, by its description.
+
+    YOLOv5's anchors belong to models named ``yolov5n`` to ``yolov5x6``, and to engines that carry no description. A
+    name that ends in ``u``, such as ``YOLOv5su``, is the anchor-free retraining, whose output has another form.
+
+    Source: descriptions in published files: ``Ultralytics NAME model trained on DATA``, ``Ultralytics NAME model
+    untrained``, and without the first word.
+    """
+    if description is None:
+        return "yolov5"
+    match = _DESCRIPTION.match(description[:200]) if isinstance(description, str) else None
+    return "yolov5" if match and _ANCHOR_NAME.fullmatch(match[1]) else _MAKER
 
 
 class _Prefix:

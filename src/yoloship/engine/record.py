@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from yoloship.engine.config import BuildConfig, HardwareCompatibility, InputProfile, Range, Target
 from yoloship.engine.flavours import FlavourName
+from yoloship.engine.recipe import MAX_WORD_CHARS, MAX_WORDS, RECIPE_FIELDS, Recipe
 from yoloship.errors import EngineError, InputError
-from yoloship.model import ModelInfo
+from yoloship.model import ModelInfo, Precision
 from yoloship.tensors import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class EngineRecord:
         plan_bytes: Its length.
         onnx_sha256: Of the ONNX file that it was built from.
         source_name: File name of what was given to build; for the command that builds it again.
-        refined: Whether its precision was made on the way, and not found in the source.
+        recipe: How its graph came about.
         flavour: Which TensorRT built it.
         version: Of that flavour.
         compute_capability: Of the GPU it was built on, ``sm89`` for one; None where none was there.
@@ -63,7 +64,7 @@ class EngineRecord:
     plan_bytes: int
     onnx_sha256: str
     source_name: str
-    refined: bool
+    recipe: Recipe
     flavour: FlavourName
     version: str
     compute_capability: str | None
@@ -77,7 +78,7 @@ class EngineRecord:
 
     @classmethod
     def of(
-        cls, built: BuiltEngine, *, plan_sha256: str, source_name: str, refined: bool, model: ModelInfo | None
+        cls, built: BuiltEngine, *, plan_sha256: str, source_name: str, recipe: Recipe, model: ModelInfo | None
     ) -> EngineRecord:
         """The record of an engine that was just built."""
         from yoloship._version import __version__
@@ -87,7 +88,7 @@ class EngineRecord:
             plan_bytes=len(built.plan),
             onnx_sha256=built.onnx_sha256,
             source_name="".join(letter if _FILE_NAME.fullmatch(letter) else "_" for letter in source_name)[:255] or "_",
-            refined=refined,
+            recipe=recipe,
             flavour=built.flavour,
             version=built.version,
             compute_capability=built.compute_capability,
@@ -106,6 +107,7 @@ class EngineRecord:
         for field in fields(self):
             data[field.name] = getattr(self, field.name)
         data["config"] = self.config.to_dict()
+        data["recipe"] = self.recipe.to_dict()
         data["model"] = json.loads(self.model.to_json()) if self.model else None
         for key in ("inputs", "outputs", "profiles"):
             data[key] = [asdict(entry) for entry in data[key]]
@@ -143,13 +145,13 @@ class EngineRecord:
                 got=repr(data.get("schema"))[:20],
                 hint="build the engine again with this version",
             )
-        read.only({field.name for field in fields(cls)} | {"schema"})
+        read.only({field.name for field in fields(cls)} | {"schema", "refined"})
         return cls(
             plan_sha256=read.matching("plan_sha256", _HEX, "64 lower-case hex digits"),
             plan_bytes=read.integer("plan_bytes", 1, 1 << 48),
             onnx_sha256=read.matching("onnx_sha256", _HEX, "64 lower-case hex digits"),
             source_name=read.matching("source_name", _FILE_NAME, "a file name"),
-            refined=read.boolean("refined"),
+            recipe=read.recipe(),
             flavour=read.choice("flavour", get_args(FlavourName)),
             version=read.matching("version", _VERSION, "a version"),
             compute_capability=read.optional("compute_capability", lambda key: read.matching(key, _SM, "smNN")),
@@ -269,6 +271,43 @@ class _Reader:
                 optimization_level=inner.optional("optimization_level", lambda key: inner.integer(key, 0, 5)),
             ),
         )
+
+    def recipe(self) -> Recipe:
+        entry = self._data.get("recipe")
+        if entry is None:  # a sidecar of an earlier release, which knew only whether the precision was made on the way
+            model = self.model() if self._data.get("refined") is True else None
+            named = str(self._data.get("source_name", ""))
+            return Recipe(not named.endswith(".onnx"), model.precision if model else None)
+        if not isinstance(entry, dict) or entry.keys() != RECIPE_FIELDS:
+            raise self.wrong("recipe", f"an object with {', '.join(sorted(RECIPE_FIELDS))}")
+        inner = _Reader(entry, f"{self._subject}: recipe")
+
+        def plain(key: str) -> str:
+            return inner.matching(key, _PLAIN, f"plain text of at most {MAX_WORD_CHARS} characters")
+
+        return Recipe(
+            from_checkpoint=inner.boolean("from_checkpoint"),
+            precision=inner.optional("precision", lambda key: inner.choice(key, get_args(Precision))),
+            calibrate=inner.words("calibrate"),
+            labels=inner.optional("labels", plain),
+            calibrator=inner.optional("calibrator", plain),
+            max_drop=inner.optional("max_drop", inner.share),
+            remainder=inner.optional("remainder", plain),
+            names=inner.optional("names", inner.words),
+            aliases=inner.words("aliases"),
+        )
+
+    def words(self, key: str) -> tuple[str, ...]:
+        value = self.items(key, MAX_WORDS)
+        if not all(isinstance(word, str) and _PLAIN.fullmatch(word) for word in value):
+            raise self.wrong(key, f"plain texts of at most {MAX_WORD_CHARS} characters")
+        return tuple(value)
+
+    def share(self, key: str) -> float:
+        value = self._data.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+            raise self.wrong(key, "a number from 0 to 1")
+        return float(value)
 
     def range(self, key: str) -> Range:
         entry = self._data.get(key)

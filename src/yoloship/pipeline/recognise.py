@@ -23,6 +23,8 @@ _STRIDES: Final = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32), (8, 1
 _MAX_ANCHORS: Final = 9
 _MAX_INPUT: Final = 1 << 28
 """Numbers in one feed, 1 GiB: more is no model that anybody runs, and must not be allocated to find out."""
+ANCHOR_FREE: Final = "ultralytics"
+"""The family of engines whose metadata names an anchor-free model; see `yoloship.engine.plan`."""
 _ZERO_PX: Final = 1e-3
 _PROBE_CELLS: Final = 2
 """Side, in cells of the coarsest level, of the picture that a model of dynamic size is tried on."""
@@ -77,6 +79,25 @@ def _check_record(session: Session, info: ModelInfo, subject: str) -> None:
             f"the model's record says {info.output_form!r}", subject=subject, expected=f"{count} outputs",
             got=str(len(session.outputs)), hint="export it again with yoloship",
         )  # fmt: skip
+    if info.output_form == "raw":
+        _check_raw(session.outputs[0], info, subject)
+
+
+def _check_raw(spec: TensorSpec, info: ModelInfo, subject: str) -> None:
+    """Refuse an output that has other columns than box, objectness and classes, as anchor-free models do."""
+    columns = 5 + len(info.class_names)
+    anchor_free = info.family == ANCHOR_FREE or (len(spec.shape) == 3 and spec.shape[1] == columns - 1)
+    if not anchor_free and len(spec.shape) == 3 and (isinstance(spec.shape[2], str) or spec.shape[2] == columns):
+        return
+    if anchor_free:
+        raise _anchor_free(subject, f"({', '.join(map(str, spec.shape))})")
+    raise SessionError(
+        "the model's record contradicts its output",
+        subject=subject,
+        expected=f"(B, N, {columns}) for {len(info.class_names)} classes",
+        got=str(spec),
+        hint="export it again with yoloship",
+    )
 
 
 def _same_shape(have: tuple[int | str, ...], want: tuple[int | str, ...]) -> bool:

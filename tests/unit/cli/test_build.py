@@ -227,7 +227,9 @@ def test_a_checkpoint_is_quantized_with_pictures_on_the_way(tmp_path: Path, phot
     record = read_engine(out).record
     assert record is not None
     assert {"int8", "float16"} <= set(record.dtypes)
-    assert "--precision int8 --calibrate DIR --input float" in rebuild_command(record, "best.engine")
+    assert f"--precision int8 --calibrate {photos.name} --calibrator percentile --max-drop 1.0" in rebuild_command(
+        record, "best.engine"
+    )
     ran = run("build", checkpoint, "-o", out, "--overwrite", "--remainder", "float32", *options)
     assert ran.code == 0, ran
     record = read_engine(out).record
@@ -253,7 +255,8 @@ def test_a_foreign_file_becomes_an_engine_that_suppresses_and_its_record_rebuild
     assert [spec.name for spec in engine.record.outputs] == ["boxes_xyxy", "scores", "class_ids", "count", "exact"]
     command = rebuild_command(engine.record, "their.engine")
     assert command == (
-        "yoloship build their.onnx -o their.engine --overwrite --output nms --conf 0.4 --iou 0.45 --max-det 300"
+        "yoloship build their.onnx -o their.engine --overwrite --flavour rtx --output nms --conf 0.4 --iou 0.45 "
+        "--max-det 300"
     )
 
 

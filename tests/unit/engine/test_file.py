@@ -11,6 +11,7 @@ from _engine_records import HERE, MODEL, VERSION, plan_bytes, record_of, write
 from _networks import float_network
 from yoloship.engine import BuildConfig, Flavour, Range, build_engine, open_engine_file, read_engine, write_engine
 from yoloship.engine.file import sidecar_path
+from yoloship.engine.plan import prefix_info
 from yoloship.errors import EngineError, OutputError
 
 PLAN = plan_bytes()
@@ -123,6 +124,30 @@ def test_a_prefixed_engine_of_a_newer_family_says_so(tmp_path: Path) -> None:
     info = read_engine(path).info
     assert info is not None
     assert (info.family, info.batch, info.input_hw) == ("ultralytics", None, (None, None))
+
+
+@pytest.mark.parametrize(
+    ("description", "family"),
+    [
+        ("Ultralytics YOLOv5su model trained on coco.yaml", "ultralytics"),
+        ("Ultralytics YOLOv5n6u model trained on /data/hats.yaml", "ultralytics"),
+        ("YOLOv5su model trained on coco.yaml", "ultralytics"),
+        ("Ultralytics YOLOv8n model trained on yolov5-style.yaml", "ultralytics"),
+        ("Ultralytics best model trained on data/yolov5s.yaml", "ultralytics"),
+        ("Ultralytics YOLO11n model untrained", "ultralytics"),
+        ("Ultralytics YOLOv5s model trained on unusual-u.yaml", "yolov5"),
+        ("Ultralytics yolov5x6 model untrained", "yolov5"),
+        ("YOLOv5n model trained on coco.yaml", "yolov5"),
+        ("yolov5s", "yolov5"),
+        ("", "ultralytics"),
+        (5, "ultralytics"),
+        (None, "yolov5"),
+    ],
+)
+def test_the_family_of_a_prefixed_engine_is_read_from_the_name_in_its_description(
+    description: object, family: str
+) -> None:
+    assert prefix_info({**METADATA, "description": description}, subject="best.engine").family == family
 
 
 def test_a_plain_plan_without_a_sidecar_is_read_for_what_it_is(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from _engine_records import ADA, HERE, MODEL, VERSION, plan_bytes, record_of
-from yoloship.engine import BuildConfig, Device, Here, Range, rebuild_command, runs_on
+from yoloship.engine import BuildConfig, Device, Here, Range, Recipe, place_name, rebuild_command, runs_on
 from yoloship.engine.fit import check_fit
 from yoloship.engine.plan import PlanHeader
 from yoloship.errors import EngineError
@@ -36,7 +36,7 @@ def test_an_engine_of_another_version_is_refused_with_the_command_that_rebuilds_
     here = Here(MappingProxyType({"rtx": "1.8.0.1"}), ADA)
     assert refusal(here) == (
         "best.engine: was built by another version of TensorRT: expected tensorrt_rtx 1.7.1.116, got tensorrt_rtx "
-        "1.8.0.1; build it again: yoloship build best.onnx -o best.engine --overwrite --batch 1:4:8"
+        "1.8.0.1; build it again: yoloship build best.onnx -o best.engine --overwrite --flavour rtx --batch 1:4:8"
     )
 
 
@@ -82,7 +82,7 @@ def test_an_engine_for_the_gpu_at_hand_runs_on_its_like_alone() -> None:
 
 
 def test_the_gpu_that_rtx_refuses_is_pointed_to_the_other_flavour() -> None:
-    assert refusal(on((9, 0))).endswith("--batch 1:4:8 --flavour tensorrt")
+    assert refusal(on((9, 0))).endswith("--overwrite --flavour tensorrt --batch 1:4:8")
 
 
 def test_an_engine_of_the_full_flavour_runs_on_its_own_compute_capability() -> None:
@@ -128,14 +128,17 @@ def test_the_command_that_rebuilds_says_everything_that_was_ordered() -> None:
         optimization_level=3,
     )
     assert rebuild_command(record_of(PLAN, config=config, source_name="my best.onnx"), "out.engine") == (
-        "yoloship build 'my best.onnx' -o out.engine --overwrite --batch 1:1:2 --imgsz 320x320:640x640:640x1280 "
+        "yoloship build 'my best.onnx' -o out.engine --overwrite --flavour rtx --batch 1:1:2 "
+        "--imgsz 320x320:640x640:640x1280 "
         "--workspace 1073741824B --target sm86 --target sm89 --optimization-level 3"
     )
 
 
 def test_the_command_that_rebuilds_from_a_checkpoint_names_the_graph_too() -> None:
-    assert rebuild_command(record_of(PLAN, source_name="best.pt"), "best.engine") == (
-        "yoloship build best.pt -o best.engine --overwrite --batch 1:4:8 --input float --output raw --imgsz 640x640"
+    record = record_of(PLAN, source_name="best.bin", recipe=Recipe(from_checkpoint=True))
+    assert rebuild_command(record, "best.engine") == (
+        "yoloship build best.bin -o best.engine --overwrite --flavour rtx --batch 1:4:8 --input float --output raw "
+        "--imgsz 640x640"
     )
 
 
@@ -147,9 +150,23 @@ def test_the_command_that_rebuilds_names_a_precision_that_was_made_on_the_way() 
     half, eighth = replace(MODEL, precision="float16"), replace(MODEL, precision="int8")
     plain = rebuild_command(record_of(PLAN, model=half), "best.engine")
     assert "--precision" not in plain
-    assert rebuild_command(record_of(PLAN, model=half, refined=True), "best.engine") == f"{plain} --precision float16"
-    quantized = rebuild_command(record_of(PLAN, model=eighth, refined=True), "best.engine")
-    assert quantized == f"{plain} --precision int8 --calibrate DIR"
+    lowered = record_of(PLAN, model=half, recipe=Recipe(precision="float16"))
+    assert rebuild_command(lowered, "best.engine") == f"{plain} --precision float16"
+    recipe = Recipe(
+        precision="int8", calibrate=("photos", "more/*.jpg"), labels="truth", calibrator="entropy", max_drop=0.003,
+        remainder="float32", names=("hat", "vest"), aliases=("fork.C3=models.common.C3",),
+    )  # fmt: skip
+    assert rebuild_command(record_of(PLAN, model=eighth, recipe=recipe), "best.engine") == (
+        f"{plain} --precision int8 --calibrate photos --calibrate 'more/*.jpg' --labels truth --calibrator entropy "
+        "--max-drop 0.003 --remainder float32 --names hat,vest --alias fork.C3=models.common.C3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("photos", "photos"), ("../a/b/*.jpg", "../a/b/*.jpg"), ("/home/jane/secret/photos/", "photos")]
+)
+def test_a_sidecar_names_folders_without_saying_where_on_a_machine_they_lie(given: str, kept: str) -> None:
+    assert place_name(given) == kept
 
 
 @pytest.mark.parametrize(

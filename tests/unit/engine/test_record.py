@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from _engine_records import plan_bytes, record_of
-from yoloship.engine import BuildConfig, EngineRecord, InputProfile, Range
+from yoloship.engine import BuildConfig, EngineRecord, InputProfile, Range, Recipe
 from yoloship.errors import EngineError
 
 PLAN = plan_bytes()
@@ -24,6 +24,47 @@ def test_a_record_comes_back_as_it_was_written() -> None:
     )
     record = record_of(PLAN, config=config, compute_capability="sm89")
     assert EngineRecord.from_json(record.to_json(), subject="best.engine.json") == record
+
+
+def test_how_the_graph_came_about_comes_back_too() -> None:
+    recipe = Recipe(True, "int8", ("photos",), "labels", "minmax", 0.25, "float16", ("a",), ("x.C3=models.common.C3",))
+    record = record_of(PLAN, recipe=recipe)
+    assert EngineRecord.from_json(record.to_json(), subject="s") == record
+
+
+@pytest.mark.parametrize(
+    ("refined", "source", "recipe"),
+    [
+        (True, "best.pt", Recipe(from_checkpoint=True, precision="float32")),
+        (False, "best.onnx", Recipe()),
+    ],
+)
+def test_a_sidecar_of_an_earlier_release_is_still_read(refined: bool, source: str, recipe: Recipe) -> None:
+    data = json.loads(record_of(PLAN, source_name=source).to_json())
+    del data["recipe"]
+    read = EngineRecord.from_json(json.dumps({**data, "refined": refined}), subject="s")
+    assert read.recipe == recipe
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"precision": "int4"},
+        {"max_drop": float("nan")},
+        {"max_drop": 10**400},
+        {"max_drop": True},
+        {"calibrate": "photos"},
+        {"calibrate": ["a\x1b[2J"]},
+        {"calibrate": ["a"] * 1001},
+        {"labels": ["x"]},
+        {"names": [None]},
+        {"extra": 1},
+    ],
+)
+def test_a_bad_recipe_is_refused(change: dict[str, Any]) -> None:
+    data = json.loads(record_of(PLAN).to_json())
+    with pytest.raises(EngineError, match="sidecar: "):
+        EngineRecord.from_json(json.dumps({**data, "recipe": {**data["recipe"], **change}}), subject="s")
 
 
 def test_a_record_without_a_model_comes_back_too() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.model import ModelInfo
     from yoloship.tensors import DType
 
 HW = (64, 96)
@@ -152,3 +153,35 @@ def test_a_damaged_record_is_refused() -> None:
     damaged = ScriptedSession(session.inputs, session.outputs, [], metadata={METADATA_KEY: "{"})
     with pytest.raises(InputError, match=r"x\.onnx: model record is no JSON"):
         recognise(damaged, "x.onnx")
+
+
+def raw_session(record: ModelInfo, declared: tuple[int | str, ...]) -> ScriptedSession:
+    """What an engine's metadata says, beside an output of this shape."""
+    return ScriptedSession(
+        [TensorSpec("images", "float32", (1, 3, *HW))],
+        [TensorSpec("output0", "float32", declared)],
+        lambda _: [np.zeros((1, 84, 126), np.float32)],
+        metadata={METADATA_KEY: record.to_json()},
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "declared"),
+    [
+        ("ultralytics", (1, 7, 126)),
+        ("yolov5", (1, 7, 126)),
+        ("ultralytics", ("b", "c", "n")),
+        ("ultralytics", (1, 378, 8)),
+    ],
+)
+def test_an_anchor_free_model_is_not_decoded_as_one_with_anchors(family: str, declared: tuple[int | str, ...]) -> None:
+    record = info("raw", input_form="float", family=family)
+    assert "(B, 4 + classes, N) of YOLOv8 and later" in refusal(raw_session(record, declared))
+
+
+def test_an_output_that_contradicts_the_record_is_refused() -> None:
+    record = info("raw", input_form="float")
+    assert recognise(raw_session(record, (1, 378, 8)), "x.onnx") == record
+    assert recognise(raw_session(record, ("b", "n", "c")), "x.onnx") == record
+    assert "contradicts its output: expected (B, N, 8) for 3 classes, got" in refusal(raw_session(record, (1, 378, 9)))
+    assert "contradicts its output" in refusal(raw_session(record, (378, 8)))

@@ -1,0 +1,74 @@
+"""What `build` was given beside the build configuration, so that the command that rebuilds an engine is complete."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_WORDS = 1000
+MAX_WORD_CHARS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the graph of an engine came about.
+
+    Attributes:
+        from_checkpoint: Whether the source was a checkpoint; else it was an ONNX file.
+        precision: The precision that `build` brought the graph to; None if the graph was left as it was.
+        calibrate: Folders and patterns of calibration images. Absolute paths are reduced to their names, because a
+            sidecar travels to other machines.
+        labels: The folder of labels; None if there was none.
+        calibrator: How the ranges of activations were found; None if nothing was calibrated.
+        max_drop: The accuracy budget; None if nothing was calibrated.
+        remainder: The precision of the layers that are not quantized; None if nothing was calibrated.
+        names: Class names that replaced the source's own; None if those were kept.
+        aliases: ``OLD=NEW`` for each class of a fork that was read as an official one.
+    """
+
+    from_checkpoint: bool = False
+    precision: str | None = None
+    calibrate: tuple[str, ...] = ()
+    labels: str | None = None
+    calibrator: str | None = None
+    max_drop: float | None = None
+    remainder: str | None = None
+    names: tuple[str, ...] | None = None
+    aliases: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    def words(self) -> Iterator[str]:
+        """The options of ``yoloship build`` that say the same."""
+        if self.precision is not None:
+            yield from ("--precision", self.precision)
+        for place in self.calibrate:
+            yield from ("--calibrate", place)
+        for option, value in (
+            ("--labels", self.labels),
+            ("--calibrator", self.calibrator),
+            ("--max-drop", self.max_drop),
+            ("--remainder", self.remainder),
+        ):
+            if value is not None:
+                yield from (option, str(value))
+        if self.names is not None:
+            yield from ("--names", ",".join(self.names))
+        for alias in self.aliases:
+            yield from ("--alias", alias)
+
+
+RECIPE_FIELDS: frozenset[str] = frozenset(field.name for field in fields(Recipe))
+
+
+def place_name(text: str) -> str:
+    """A folder or pattern as a sidecar keeps it: as given if it is relative, else its last part alone."""
+    from pathlib import PurePath
+
+    path = PurePath(text)
+    return path.name or text if path.is_absolute() else text
