@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy.typing as npt
 
@@ -40,6 +41,7 @@ class CannedSession:
 
     profiles: tuple[Any, ...] = ()
     name = "canned"
+    making: AbstractContextManager[object] = nullcontext()
 
     def __init__(
         self,

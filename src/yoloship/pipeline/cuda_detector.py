@@ -14,7 +14,7 @@ import numpy as np
 from yoloship.cuda._driver import OUT_OF_MEMORY
 from yoloship.cuda.buffers import PinnedBuffer
 from yoloship.cuda.express import PinnedMemory
-from yoloship.errors import CudaError, InputError, SessionError, YoloshipError
+from yoloship.errors import CudaError, InputError, SessionError
 from yoloship.pipeline.batching import Batcher
 from yoloship.pipeline.cores import usable_cores
 from yoloship.pipeline.cuda_tuning import CudaTuning
@@ -290,12 +290,8 @@ class CudaDetector(DetectorFace):
         lane = pool.take()
         try:
             found = lane.run(frames, self._batch(len(frames)), options)
-        except InputError:
-            lane.recover()
-            pool.give(lane)
-            raise
         except BaseException as error:
-            pool.drop(lane)
+            pool.give_after(lane, error)
             full = isinstance(error, CudaError) and error.code == OUT_OF_MEMORY
             if full and self._tuning.on_full_memory == "halve" and len(frames) > 1 and self._info.batch is None:
                 middle = len(frames) // 2
@@ -309,11 +305,8 @@ class CudaDetector(DetectorFace):
         lane = self._pool.take()
         try:
             yield lane
-        except YoloshipError:
-            self._pool.drop(lane)
-            raise
-        except BaseException:
-            self._pool.give(lane)
+        except BaseException as error:
+            self._pool.give_after(lane, error)
             raise
         self._pool.give(lane)
 

@@ -131,7 +131,8 @@ class Plan:
         key = (options, tables, fetches)
         found = self._recordings.get(key)
         if found is None:
-            found = self._recordings[key] = Recording(self, options, tables, fetches)
+            with self.model.session.making:
+                found = self._recordings[key] = Recording(self, options, tables, fetches)
             while len(self._recordings) > _RECORDINGS:
                 self._recordings.popitem(last=False)[1].close()
         self._recordings.move_to_end(key)
@@ -141,8 +142,9 @@ class Plan:
     def network_graph(self) -> Graph | None:
         """The network by itself as a graph; None where it cannot be recorded."""
         if self._network is None and self.context.capturable:
-            self.context.rehearse()
-            self._network = self._owned.enter_context(Graph(self.express.stream, self.context.enqueue))
+            with self.model.session.making:
+                self.context.rehearse()
+                self._network = self._owned.enter_context(Graph(self.express.stream, self.context.enqueue))
         return self._network
 
     def candidates(self, row: int, count: int) -> Candidates:
@@ -278,7 +280,7 @@ class Recording:
         self._owned.close()
 
     def _record_timed(self, device: Device) -> _Timed:
-        with ExitStack() as stack:
+        with self._plan.model.session.making, ExitStack() as stack:
             marks = [stack.enter_context(Event(device, timing=True)) for _ in STAGES]
             graphs = self._record(stack, marks)
             return _Timed(stack.pop_all(), marks, graphs)

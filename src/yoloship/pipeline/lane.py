@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from yoloship.closing import Closing
 from yoloship.cuda.express import Express
 from yoloship.cuda.stream import Event, Stream
-from yoloship.errors import SessionError, YoloshipError
+from yoloship.errors import InputError, SessionError, YoloshipError
 from yoloship.pipeline.device_plan import STAGES, DeviceModel, Plan, Recording
 from yoloship.pipeline.staging import Frame, Staging
 
@@ -174,7 +174,8 @@ class Lane(Closing):
         if plan is None:
             while len(self._plans) >= self._setup.plans:
                 self._plans.popitem(last=False)[1].close()
-            plan = self._plans[key] = Plan(self._setup.model, self.express, batch, input_hw)
+            with self._setup.model.session.making:
+                plan = self._plans[key] = Plan(self._setup.model, self.express, batch, input_hw)
         elif len(self._plans) > 1:
             self._plans.move_to_end(key)
         return plan
@@ -182,6 +183,9 @@ class Lane(Closing):
 
 class LanePool:
     """At most a few lanes for any number of threads; made when first needed, the last one used is used next.
+
+    Threads wait for two things, so there are two conditions over one lock: takers wait for a lane or for room to make
+    one, and closers wait until no lane is out.
 
     Args:
         make: Makes a lane.
@@ -194,11 +198,12 @@ class LanePool:
         self._limit = limit
         self._subject = subject
         self._idle: list[Lane] = []
-        self._alive = 0
+        self._out = 0
+        """Lanes in use, being made, or being closed."""
         self._closed = False
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._waiting = 0
+        self._free = threading.Condition(self._lock)
+        self._back = threading.Condition(self._lock)
         self._pid = os.getpid()
 
     @property
@@ -207,7 +212,7 @@ class LanePool:
         return os.getpid() == self._pid
 
     def take(self) -> Lane:
-        """A lane for the caller alone, who gives it back with `give` or `drop`; waits where all are in use.
+        """A lane for the caller alone, who gives it back with `give`, `give_after` or `drop`; waits if all are in use.
 
         Raises:
             CudaError: a lane cannot be made.
@@ -220,27 +225,44 @@ class LanePool:
                 hint="load the model in the child, and start children with 'spawn'",
             )
         with self._lock:
-            if self._idle and not self._closed:
-                return self._idle.pop()
-            while not self._closed and not self._idle and self._alive >= self._limit:
-                self._wait()
+            while not self._closed and not self._idle and self._out >= self._limit:
+                self._wait_for_room()
             if self._closed:
                 raise SessionError("the detector is closed", subject=self._subject)
+            self._out += 1
             if self._idle:
                 return self._idle.pop()
-            self._alive += 1
         try:
             return self._make()
         except BaseException:
-            self._forget()
+            self._forget(1)
             raise
 
     def give(self, lane: Lane) -> None:
         """Give a lane back."""
         with self._lock:
             self._idle.append(lane)
-            if self._waiting:
-                self._changed.notify()
+            self._out -= 1
+            if self._closed:
+                self._back.notify_all()
+            else:
+                self._free.notify()
+
+    def give_after(self, lane: Lane, error: BaseException) -> None:
+        """Give back a lane whose batch ended in an error: one that refused its input serves on, any other is closed.
+
+        Raises:
+            CudaError: the device failed while the lane was made ready again; the lane is closed.
+        """
+        if not isinstance(error, InputError):
+            self.drop(lane)
+            return
+        try:
+            lane.recover()
+        except BaseException:
+            self.drop(lane)
+            raise
+        self.give(lane)
 
     def drop(self, lane: Lane) -> None:
         """Give back a lane that failed; another is made in its place when needed."""
@@ -248,30 +270,40 @@ class LanePool:
             with contextlib.suppress(YoloshipError):  # what it failed with says more
                 lane.close()
         finally:
-            self._forget()
+            self._forget(1)
 
     def close(self) -> None:
-        """Refuse new takers, wait for lanes in use, and close all. Closing twice is no error."""
+        """Refuse new takers, wait for lanes in use, and close all. Closing twice is no error.
+
+        Several threads may close at once; each returns when all lanes are closed.
+        """
         if not self.in_this_process:
             return
         with self._lock:
             self._closed = True
-            self._changed.notify_all()
-            while len(self._idle) < self._alive:
-                self._wait()
-            lanes, self._idle, self._alive = self._idle, [], 0
-        with ExitStack() as stack:
-            for lane in lanes:
-                stack.callback(lane.close)
-
-    def _wait(self) -> None:
-        self._waiting += 1
+            self._free.notify_all()
+            while self._out:
+                self._back.wait()
+            lanes, self._idle = self._idle, []
+            self._out = len(lanes)
         try:
-            self._changed.wait()
+            with ExitStack() as stack:
+                for lane in lanes:
+                    stack.callback(lane.close)
         finally:
-            self._waiting -= 1
+            self._forget(len(lanes))
 
-    def _forget(self) -> None:
+    def _wait_for_room(self) -> None:
+        try:
+            self._free.wait()
+        except BaseException:
+            self._free.notify()  # it may have been woken for a lane that another thread must take now
+            raise
+
+    def _forget(self, lanes: int) -> None:
+        """Count lanes as gone."""
         with self._lock:
-            self._alive -= 1
-            self._changed.notify_all()
+            self._out -= lanes
+            self._free.notify()
+            if self._closed:
+                self._back.notify_all()

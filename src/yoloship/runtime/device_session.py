@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from typing_extensions import Self
@@ -134,6 +135,15 @@ class DeviceSession(Protocol):
     @property
     def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
         """Shapes of the dynamic inputs that are allowed, for each profile; empty where any shape will do."""
+
+    @property
+    def making(self) -> AbstractContextManager[object]:
+        """Held while contexts are made, run for the first time by a thread, recorded, or closed.
+
+        `context` and the contexts themselves hold it where they must. Whoever makes more than that at once, such as a
+        recording around a context, holds it for the whole of it. One thread may hold it several times over. Runs that
+        are ready go on meanwhile.
+        """
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> DeviceContext:
         """Make ready to run inputs of these shapes on a stream.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from yoloship.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from yoloship.cuda.device import Device
     from yoloship.engine.config import InputProfile
@@ -79,3 +81,8 @@ class DeviceSessionFace(SessionFace):
     def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
         """Shapes of the dynamic inputs that are allowed, for each profile; empty where any shape will do."""
         return self._profiles
+
+    @property
+    def making(self) -> AbstractContextManager[object]:
+        """Held while something is made or closed; here nothing, because the runtime's own locks suffice."""
+        return nullcontext()

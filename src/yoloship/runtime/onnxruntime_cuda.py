@@ -2,13 +2,19 @@
 
 The provider is told its stream when a session of ONNX Runtime is made, and what a recorded run touches must not be used
 by runs of other shapes. So every context has a session of ONNX Runtime to itself, weights included.
+
+The provider and cuDNN fail if two threads set up at the same time: ``CUDNN_BACKEND_API_FAILED`` in the first
+convolution, or an error while the session is made (measured on an H100 with ONNX Runtime 1.31.1, whatever the
+convolution search). A run beside a setup is safe. So setting up, first runs and closing take turns in the whole
+process, because several sessions share the same libraries.
 """
 
 from __future__ import annotations
 
 import ctypes
 import io
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+import threading
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -26,6 +32,7 @@ from yoloship.runtime.onnxruntime_model import failures, load_error, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from yoloship.cuda.device import Device
@@ -38,6 +45,8 @@ _MEMORY: Final = "cuda"
 """What ONNX Runtime's binding calls the memory of the provider's device."""
 _WARM_UPS: Final = 3
 """The first run chooses algorithms, the second finds the arena as it stays, the third proves it."""
+_TURN: Final = threading.RLock()
+"""Held by the one thread of the process that sets the provider up or closes something of it."""
 
 ConvolutionSearch: TypeAlias = Literal["exhaustive", "heuristic", "default"]
 """How cuDNN's algorithms are chosen: by timing all (best, and slow to start), by its own guess, or always the same."""
@@ -130,9 +139,11 @@ class OnnxRuntimeCudaSession(DeviceSessionFace):
         """
         source, subject = open_source(model)
         options = options or CudaProviderOptions()
-        with device.current():
+        with device.current(), _TURN:
             described = _open_session(source, subject, device, options.for_runtime(device, None), optimize=False)
-        return cls(source, subject, device, options, described)
+            session = cls(source, subject, device, options, described)
+            del described  # its destructor calls the provider, so it must run in this turn
+        return session
 
     @property
     def name(self) -> str:
@@ -140,6 +151,11 @@ class OnnxRuntimeCudaSession(DeviceSessionFace):
         onnxruntime = import_onnxruntime()
 
         return f"onnxruntime {onnxruntime.__version__} ({self._device})"
+
+    @property
+    def making(self) -> AbstractContextManager[object]:
+        """One thread of the process at a time: see the top of this module."""
+        return _turn_on(self._device)
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
         """See `DeviceSession.context`.
@@ -153,26 +169,29 @@ class OnnxRuntimeCudaSession(DeviceSessionFace):
         with ExitStack() as resources:
             resources.callback(self._life.leave)
             shapes = check_shapes(self._inputs, input_shapes)
-            with self._device.current():  # refuses a forked child before the runtime is touched
-                chosen = self._options.for_runtime(self._device, stream)
-                session = _open_session(self._source, self._subject, self._device, chosen)
-            bound = _BoundRun(session, self._subject, stream)
-            resources.callback(bound.close)
-            inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self._inputs]
-            bound.bind_inputs(inputs)
-            with _quiet():  # the first runs try algorithms, and each that the device lacks would be an error in red
-                found = bound.output_shapes(self._outputs)
-                outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self._outputs]
-                bound.bind_outputs(outputs)
-                return StreamContext(
-                    stream,
-                    inputs,
-                    outputs,
-                    bound.queue,
-                    resources,
-                    warm_ups=_WARM_UPS,
-                    recordable=lambda: self._options.recorded,
-                )
+            with self.making:
+                return self._make(shapes, stream, resources)
+
+    def _make(self, shapes: Shapes, stream: Stream, resources: ExitStack) -> StreamContext:
+        with self._device.current():  # refuses a forked child before the runtime is touched
+            chosen = self._options.for_runtime(self._device, stream)
+            bound = _BoundRun(_open_session(self._source, self._subject, self._device, chosen), self._subject, stream)
+        resources.callback(bound.close)
+        inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self._inputs]
+        bound.bind_inputs(inputs)
+        with _quiet():  # the first runs try algorithms, and each that the device lacks would be an error in red
+            found = bound.output_shapes(self._outputs)
+            outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self._outputs]
+            bound.bind_outputs(outputs)
+            return _TurnTakingContext(
+                stream,
+                inputs,
+                outputs,
+                bound.queue,
+                resources,
+                warm_ups=_WARM_UPS,
+                recordable=lambda: self._options.recorded,
+            )
 
     def _forget(self) -> None:
         self._source = b""
@@ -180,6 +199,15 @@ class OnnxRuntimeCudaSession(DeviceSessionFace):
     def close(self) -> None:
         """Refuse new contexts; each has its weights until it is closed. Closing twice is no error."""
         self._life.close()
+
+
+class _TurnTakingContext(StreamContext):
+    """A context whose first runs in other threads wait for their turn as well."""
+
+    def rehearse(self) -> None:
+        """Run once in this thread, and wait; see `DeviceContext.rehearse`."""
+        with _turn_on(self.stream.device):
+            super().rehearse()
 
 
 class _BoundRun:
@@ -248,7 +276,13 @@ class _BoundRun:
         if not self._stream.device.in_this_process:
             for kept in (self._session, self._binding):
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-        self._binding = self._session = None
+        with _turn_on(self._stream.device):
+            self._binding = self._session = None
+
+
+def _turn_on(device: Device) -> AbstractContextManager[object]:
+    """The turn; nothing in a forked child, whose parent may have held it at the fork, and where all is refused."""
+    return _TURN if device.in_this_process else nullcontext()
 
 
 def _open_session(

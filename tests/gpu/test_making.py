@@ -1,0 +1,127 @@
+"""Many lanes made at once, in one detector and in several, while others run and are closed: ONNX Runtime's provider.
+
+Its libraries fail if two threads set up at the same time, now and then; ``YOLOSHIP_GPU_ROUNDS=200`` makes sure of it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from _device_sessions import QUICK, require_onnxruntime
+from _modules import Maker, checkpoint
+from yoloship.graph import GraphConfig, build_graph, graph_bytes
+from yoloship.model import METADATA_KEY, ModelInfo
+from yoloship.pipeline import DetectOptions, load
+from yoloship.pipeline.cuda_detector import CudaDetector
+from yoloship.pipeline.cuda_tuning import CudaTuning
+from yoloship.runtime.onnxruntime_cuda import OnnxRuntimeCudaSession
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.module import KernelSet
+    from yoloship.results import Detections
+
+ROUNDS = int(os.environ.get("YOLOSHIP_GPU_ROUNDS", "3"))
+LANES = 4
+OPTIONS = DetectOptions(score_threshold=0.2)
+
+
+def graph() -> bytes:
+    """A detector of a few convolutions, without a fixed size."""
+    make = Maker(11)
+    layers = [
+        (make.conv(3, 16, 6, 2, padding=(2, 2)), -1),
+        (make.conv(16, 32, 3, 2), -1),
+        (make.conv(32, 32, 3, 2), -1),
+    ]
+    head = make.detect([32], [8])
+    made = checkpoint([*layers, (head, [-1])], strides=(8,))
+    config = GraphConfig(input_hw=None, batch=None, input_form="image", output_form="heads")
+    return graph_bytes(build_graph(made, config))
+
+
+def frames(count: int) -> list[npt.NDArray[np.uint8]]:
+    rng = np.random.default_rng(5)
+    sizes = [(96, 128), (128, 96), (64, 128), (128, 128), (90, 40), (33, 111)]
+    return [rng.integers(0, 256, (*sizes[n % len(sizes)], 3), dtype=np.uint8) for n in range(count)]
+
+
+def assert_same(found: Detections, wanted: Detections) -> None:
+    assert abs(len(found) - len(wanted)) <= 1 + len(wanted) // 20  # at the threshold the last bit decides
+    near = np.abs(found.boxes_xyxy[:, None] - wanted.boxes_xyxy[None]).max(axis=2).min(axis=1, initial=np.inf)
+    assert (near < 0.5).mean() > 0.9
+
+
+@pytest.fixture
+def opened(device: Device, kernels: KernelSet) -> Iterator[ExitStack]:
+    require_onnxruntime(device)
+    before = device.usage()
+    with ExitStack() as stack:
+        yield stack
+    assert device.usage() == before
+
+
+def test_lanes_that_are_all_made_at_once_while_others_run_work(
+    opened: ExitStack, device: Device, kernels: KernelSet
+) -> None:
+    model, images = graph(), frames(2 * LANES)
+    with load(model, device="cpu", imgsz=128, options=OPTIONS, shape_mode="rect") as cpu:
+        wanted = [cpu(image) for image in images]
+    assert min(map(len, wanted)) > 3
+
+    def detector() -> CudaDetector:
+        session = OnnxRuntimeCudaSession.open(model, device, QUICK)
+        info = ModelInfo.from_json(session.metadata[METADATA_KEY])
+        tuning = CudaTuning(lanes=LANES, max_batch=4)
+        return CudaDetector(
+            session, dict(kernels), info, options=OPTIONS, imgsz=(128, 128), shape_mode="rect", tuning=tuning
+        )
+
+    steady, ended = opened.enter_context(detector()), threading.Event()
+
+    def run_on() -> int:
+        runs = 0
+        while not ended.is_set():
+            assert_same(steady(images[runs % len(images)]), wanted[runs % len(images)])
+            runs += 1
+        return runs
+
+    def first_runs(made: CudaDetector, numbers: Sequence[int], barrier: threading.Barrier) -> None:
+        barrier.wait()
+        for number in numbers:
+            assert_same(made(images[number]), wanted[number])
+
+    def round_of(pool: ThreadPoolExecutor) -> None:
+        """Two detectors, all lanes of both used for the first time at once; both closed at once."""
+        with ExitStack() as stack:
+            pair = [stack.enter_context(detector()) for _ in range(2)]
+            barrier = threading.Barrier(2 * LANES)
+            jobs = [
+                pool.submit(first_runs, made, (number, number + LANES), barrier)
+                for made in pair
+                for number in range(LANES)
+            ]
+            for job in jobs:
+                job.result()
+            for job in [pool.submit(made.close) for made in pair]:
+                job.result()
+
+    with ThreadPoolExecutor(2) as runners, ThreadPoolExecutor(2 * LANES) as makers:
+        running = [runners.submit(run_on) for _ in range(2)]
+        try:
+            for _ in range(ROUNDS):
+                round_of(makers)
+        finally:
+            ended.set()
+        assert all(job.result() > 0 for job in running)
