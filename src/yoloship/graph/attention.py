@@ -8,6 +8,7 @@ Vaswani et al., Attention Is All You Need, 2017, section 3.2, without layer norm
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from yoloship.graph.ir import Wire
     from yoloship.graph.part import Part
 
+_LAYER_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.common\.TransformerLayer")
+
 
 def transformer(builder: Builder, part: Part, x: Wire) -> Wire:
     """Write a TransformerBlock after its own convolution: position embedding, then each of its layers."""
@@ -29,7 +32,7 @@ def transformer(builder: Builder, part: Part, x: Wire) -> Wire:
     tokens = _pointwise(builder, embedding, weight + np.eye(channels), bias, x)
     for layer in part.child("tr").parts():
         builder.visit(layer)
-        if layer.module.class_name != "TransformerLayer":
+        if _LAYER_PATH.fullmatch(layer.module.class_path) is None:
             raise layer.error("is not supported in this place", expected="models.common.TransformerLayer")
         tokens = _layer(builder, layer, tokens)
     return tokens
@@ -48,9 +51,12 @@ def _layer(builder: Builder, part: Part, x: Wire) -> Wire:
 def _attention(builder: Builder, part: Part, x: Wire) -> Wire:
     channels, (height, width) = x.channels, x.hw
     attention = part.child("ma")
+    if attention.torch_name != "MultiheadAttention":
+        raise attention.error("is not supported in this place", expected="torch.nn.MultiheadAttention")
     attention.require("bias_k", None)
     attention.require("bias_v", None)
     attention.require("add_zero_attn", False)
+    attention.require("batch_first", False, None)  # with it, torch would attend across the pictures of a batch
     heads = attention.integer("num_heads", 1)
     if channels % heads:
         raise attention.error("heads do not divide the channels", got=f"{channels} in {heads} heads")

@@ -9,6 +9,7 @@ from yoloship._version import __version__
 from yoloship.errors import GraphError
 from yoloship.graph.blocks import emit
 from yoloship.graph.builder import Builder
+from yoloship.graph.consumed import check_consumed
 from yoloship.graph.heads import Head, emit_maps, emit_outputs, read_head
 from yoloship.graph.part import Part
 from yoloship.graph.precision import convert_precision
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from yoloship.graph.ir import Graph, Wire
 
 FAMILY = "yolov5"
+_MODEL_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.yolo\.(?:Model|DetectionModel)")
 _DETECT_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.yolo\.Detect")
 
 
@@ -52,19 +54,21 @@ def build_graph(checkpoint: Checkpoint, config: GraphConfig) -> onnx.ModelProto:
 
 def trace(checkpoint: Checkpoint, config: GraphConfig) -> Graph:
     """Write the network as records, before any library's format; see `build_graph`."""
-    head = _head(checkpoint)
+    root = _root(checkpoint)
+    layers = _layers(root)
+    head = _head(layers)
     multiple = size_multiple(head.strides)
     config.check_multiple(multiple)
     # Sides that differ, and are no multiples of twice the multiple, so that a mix-up or a mismatch cannot hide.
     probe_hw = config.input_hw or (3 * multiple, 5 * multiple)
     builder = Builder(dynamic_hw=config.input_hw is None)
     picture = emit_input(builder, config, probe_hw)
-    layers = _layers(checkpoint)
     values: list[Wire] = []
     for layer in layers[:-1]:
         values.append(emit(builder, layer, _inputs(layer, values, picture)))
     maps = emit_maps(builder, head, _inputs(layers[-1], values, picture), probe_hw)
     emit_outputs(builder, config, head, maps)
+    check_consumed(root)
     return builder.finish(checkpoint.name)
 
 
@@ -74,7 +78,7 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
     Raises:
         GraphError: the checkpoint is no detector whose head can be read.
     """
-    head = _head(checkpoint)
+    head = _head(_layers(_root(checkpoint)))
     if len(checkpoint.class_names) != head.classes:
         raise head.part.error(
             "has another number of class names", expected=str(head.classes), got=len(checkpoint.class_names)
@@ -109,8 +113,7 @@ def _metadata(info: ModelInfo) -> dict[str, str]:
     }
 
 
-def _layers(checkpoint: Checkpoint) -> tuple[Part, ...]:
-    """The network's layers in order, the head last."""
+def _root(checkpoint: Checkpoint) -> Part:
     if checkpoint.task != "detect":
         raise GraphError(
             f"is a {checkpoint.task} model, which cannot be built: not yet",
@@ -118,14 +121,25 @@ def _layers(checkpoint: Checkpoint) -> tuple[Part, ...]:
             hint="detection models can",
         )
     root = Part(checkpoint.module, "", checkpoint.name)
+    if _MODEL_PATH.fullmatch(checkpoint.module.class_path) is None:
+        raise root.error(
+            "is not the model of an official YOLOv5 training",
+            expected="models.yolo.Model or models.yolo.DetectionModel",
+            hint="another model may connect its layers in another way; nothing was guessed",
+        )
+    return root
+
+
+def _layers(root: Part) -> tuple[Part, ...]:
+    """The network's layers in order, the head last."""
     layers = root.child("model").parts()
     if not layers:
         raise root.error("has no layers")
     return layers
 
 
-def _head(checkpoint: Checkpoint) -> Head:
-    part = _layers(checkpoint)[-1]
+def _head(layers: Sequence[Part]) -> Head:
+    part = layers[-1]
     if _DETECT_PATH.fullmatch(part.module.class_path) is None:
         raise part.error("is no head that this version can build", expected="models.yolo.Detect")
     return read_head(part)

@@ -64,7 +64,7 @@ def read_convolution(part: Part) -> Convolution:
     groups = part.integer("groups", 1, 1 << 20)
     if weight.shape[0] % groups:
         raise part.error("groups do not divide the output channels", got=f"{weight.shape[0]} in {groups} groups")
-    valid = part.module.attributes.get("padding") == "valid"
+    valid = part.optional_value("padding") == "valid"
     return Convolution(
         weight,
         part.optional_array("bias", weight.shape[0]),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yoloship.checkpoint.records import Tensor
-from yoloship.graph.convolution import emit_convolution, read_convolution
+from yoloship.graph.convolution import emit_convolution, read_conv_norm
 from yoloship.graph.preprocess import BATCH, HEIGHT, WIDTH
 from yoloship.graph.suppression import emit_suppression
 from yoloship.tensors import TensorSpec
@@ -80,7 +80,7 @@ def read_head(part: Part) -> Head:
 
 def _strides(part: Part, levels: int) -> tuple[int, ...]:
     """A tensor among the attributes in all releases; a buffer or a plain list says the same."""
-    value = part.module.attributes.get("stride")
+    value = part.optional_value("stride")
     if value is None:
         value = part.optional_tensor("stride")
     if isinstance(value, Tensor):
@@ -116,7 +116,8 @@ def emit_maps(builder: Builder, head: Head, inputs: Sequence[Wire], input_hw: tu
         if len(convs) != len(inputs):
             raise part.error("has another number of convolutions", expected=str(len(inputs)), got=len(convs))
         maps = tuple(
-            emit_convolution(builder, conv, read_convolution(conv), x) for conv, x in zip(convs, inputs, strict=True)
+            emit_convolution(builder, conv, read_conv_norm(conv, None), x)
+            for conv, x in zip(convs, inputs, strict=True)
         )
     for level, (stride, wire) in enumerate(zip(head.strides, maps, strict=True)):
         want = (head.anchors.shape[1] * head.numbers, input_hw[0] // stride, input_hw[1] // stride)

@@ -7,13 +7,14 @@ wrong becomes a `GraphError` that names the module's class path and its place.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from yoloship.checkpoint.records import Module, Tensor
 from yoloship.errors import GraphError
+from yoloship.graph.consumed import Consumed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,6 +25,7 @@ MAX_ELEMENTS = 1 << 28
 """Of one tensor: 1 GiB as float32, ten times the largest of any release."""
 MAX_EXTENT = 4096
 """Of a kernel, a stride, a padding: far above what any network has, low enough that sums stay small."""
+_CONTAINERS = frozenset({"Sequential", "ModuleList"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,13 @@ class Part:
         module: The inert record.
         place: Dotted, from the model's root: ``model.9.cv2``.
         source: The checkpoint's name.
+        record: Notes what is asked for; all parts of one tree share it. See `yoloship.graph.consumed`.
     """
 
     module: Module
     place: str
     source: str
+    record: Consumed = field(default_factory=Consumed, repr=False, compare=False)
 
     def error(
         self, problem: str, *, expected: str | None = None, got: object = None, hint: str | None = None
@@ -61,12 +65,13 @@ class Part:
 
     def optional_child(self, name: str) -> Part | None:
         """The submodule of that name, None where there is none."""
+        self.record.note(self.module, "child", name)
         child = self.module.children.get(name)
         if child is None:
             return None
         if not isinstance(child, Module):
             raise self.error(f"child {name!r} is no module", got=type(child).__name__)
-        return Part(child, f"{self.place}.{name}" if self.place else name, self.source)
+        return Part(child, f"{self.place}.{name}" if self.place else name, self.source, self.record)
 
     def child(self, name: str) -> Part:
         """The submodule of that name."""
@@ -76,21 +81,27 @@ class Part:
         return part
 
     def parts(self) -> tuple[Part, ...]:
-        """All submodules in their order."""
+        """All submodules of one of torch's plain containers, in their order."""
+        if self.torch_name not in _CONTAINERS:
+            raise self.error("is not supported in this place", expected="torch.nn.Sequential or ModuleList")
         return tuple(self.child(name) for name in self.module.children)
 
     # Plain attributes.
 
     def value(self, name: str) -> Value:
         """An attribute whatever its type."""
-        try:
-            return self.module.attributes[name]
-        except KeyError:
-            raise self.error(f"has no attribute {name!r}") from None
+        if name not in self.module.attributes:
+            raise self.error(f"has no attribute {name!r}")
+        return self.optional_value(name)
+
+    def optional_value(self, name: str) -> Value:
+        """An attribute whatever its type, None where there is none."""
+        self.record.note(self.module, "attribute", name)
+        return self.module.attributes.get(name)
 
     def has(self, name: str) -> bool:
         """Whether there is such an attribute, None not counted."""
-        return self.module.attributes.get(name) is not None
+        return self.optional_value(name) is not None
 
     def integer(self, name: str, low: int = 0, high: int = MAX_EXTENT) -> int:
         """An integer attribute within bounds."""
@@ -134,7 +145,7 @@ class Part:
 
         One that is missing is refused as well, unless None is allowed.
         """
-        value = self.module.attributes.get(name)
+        value = self.optional_value(name)
         if not any(type(value) is type(choice) and value == choice for choice in allowed):
             expected = " or ".join(map(repr, allowed))
             raise self.error(f"{name} is not supported with this value", expected=expected, got=repr(value))
@@ -143,6 +154,7 @@ class Part:
 
     def optional_tensor(self, name: str) -> Tensor | None:
         """A parameter or buffer, None where there is none."""
+        self.record.note(self.module, "tensor", name)
         tensor = self.module.parameters.get(name)
         if tensor is None:
             tensor = self.module.buffers.get(name)

@@ -1,0 +1,186 @@
+"""What the writers of a network have used of its module tree, and what is left over.
+
+A fork often adds a layer to an official block and keeps the block's name. Whoever writes the block knows nothing of
+the addition, and without this check the graph would be exported without it. `Part` notes every child, tensor and
+attribute that a writer asks for, and `check_consumed` walks the whole tree once at the end: whatever holds numbers or
+computes something, and was not asked for, is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from yoloship.checkpoint.records import Module, Opaque, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yoloship.checkpoint.records import Value
+    from yoloship.errors import GraphError
+    from yoloship.graph.part import Part
+
+Kind = Literal["child", "tensor", "attribute"]
+
+UNUSED_IN_EVALUATION: Final = frozenset({"num_batches_tracked", "total_ops", "total_params"})
+"""Buffers that no evaluation reads: a counter of batch-norm, and two that the profiler thop leaves behind."""
+_OF_THE_HEAD: Final = frozenset({"grid", "anchor_grid"})
+"""Tensors that a head computes from the sizes of its maps and from its anchors; they may be stale."""
+_OF_THE_MODEL: Final = frozenset({"stride", "class_weights", "criterion", "compute_loss"})
+"""Attributes of the whole model that only training reads."""
+_INERT: Final = frozenset(
+    {"Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"}
+)
+"""Layers of torch.nn that do nothing in evaluation, wherever they stand."""
+_CALLS: Final = ("forward", "_call_impl", "_slow_call", "_conv_forward", "_forward_once", "forward_once")
+"""Methods that compute; as an attribute of one module, each replaces the method of its class."""
+_HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
+_FUSED: Final = frozenset({"forward_fuse", "fuseforward"})
+"""What the official `fuse` makes the forward of a convolution whose batch-norm it has folded and deleted."""
+_METHOD: Final = frozenset({"builtins.getattr", "__builtin__.getattr"})
+_MAX_DEPTH: Final = 32
+
+
+class Consumed:
+    """Names that writers asked for, by module; a module that stands in two places is one module."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, set[tuple[Kind, str]]] = {}
+        self._kept: list[Module] = []  # so that no other object gets the id of one of them
+
+    def note(self, module: Module, kind: Kind, name: str) -> None:
+        """A writer asked for this."""
+        names = self._names.get(id(module))
+        if names is None:
+            names = self._names[id(module)] = set()
+            self._kept.append(module)
+        names.add((kind, name))
+
+    def has(self, module: Module, kind: Kind, name: str) -> bool:
+        """Whether a writer asked for it."""
+        return (kind, name) in self._names.get(id(module), ())
+
+
+def check_consumed(root: Part) -> None:
+    """Refuse a tree that holds more than what was written.
+
+    Args:
+        root: The model. All its writers are done, and worked on parts that descend from this one.
+
+    Raises:
+        GraphError: a child, a tensor, a hook or a replaced method would have been left out; it is named.
+    """
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        if id(part.module) in seen:
+            continue
+        seen.add(id(part.module))
+        _check_calls(part)
+        _check_tensors(part)
+        _check_attributes(part, is_model=part is root)
+        waiting.extend(reversed(_checked_children(part)))
+
+
+def _checked_children(part: Part) -> list[Part]:
+    """The children that were written, each of which is to be checked in turn."""
+    written: list[Part] = []
+    for name, child in part.module.children.items():
+        if child is None:
+            continue
+        if part.record.has(part.module, "child", name):
+            written.append(part.child(name))
+        elif not _is_inert(child):
+            raise _left_over(part, f"child {name!r} ({_kind_of(child)})")
+    return written
+
+
+def _check_tensors(part: Part) -> None:
+    for kind, table in (("parameter", part.module.parameters), ("buffer", part.module.buffers)):
+        for name, tensor in table.items():
+            if tensor is None or name in UNUSED_IN_EVALUATION or name in _OF_THE_HEAD:
+                continue
+            if not part.record.has(part.module, "tensor", name):
+                raise _left_over(part, f"{kind} {name!r} ({_kind_of(tensor)})")
+
+
+def _check_attributes(part: Part, *, is_model: bool) -> None:
+    module = part.module
+    for name, value in module.attributes.items():
+        if name in module.children or name in module.parameters or name in module.buffers:
+            raise part.error(
+                f"attribute {name!r} hides a part of the same name",
+                hint="save the model again after it was loaded in its training environment",
+            )
+        if name in _OF_THE_HEAD or (is_model and name in _OF_THE_MODEL):
+            continue
+        if not part.record.has(module, "attribute", name) and (what := _computes(value, _MAX_DEPTH)):
+            raise _left_over(part, f"attribute {name!r} ({what})")
+
+
+def _check_calls(part: Part) -> None:
+    """Refuse a module whose class no longer says what it computes."""
+    attributes: Mapping[str, Value] = part.module.attributes
+    for name in _HOOKS:
+        if attributes.get(name):
+            raise part.error(
+                f"has a hook in {name!r}, which may change what it computes",
+                hint="remove the hook in the training environment and save the model again",
+            )
+    for name in _CALLS:
+        if attributes.get(name) is not None and not _is_fused_forward(part, name):
+            raise part.error(
+                f"its method {name!r} was replaced, so its class does not say what it computes",
+                hint="save the model without the replacement",
+            )
+
+
+def _is_fused_forward(part: Part, name: str) -> bool:
+    """Whether this is the official forward of a convolution after `fuse`; its batch-norm must be gone then."""
+    value = part.module.attributes[name]
+    return (
+        name == "forward"
+        and isinstance(value, Opaque)
+        and value.class_path in _METHOD
+        and len(value.arguments) == 2
+        and value.arguments[0] == part.module.class_path
+        and value.arguments[1] in _FUSED
+        and part.module.children.get("bn") is None
+        and "conv" in part.module.children
+    )
+
+
+def _is_inert(child: object) -> bool:
+    return isinstance(child, Module) and child.class_path.startswith("torch.nn.modules.") and child.class_name in _INERT
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, Module):
+        return value.class_path[:80]
+    if isinstance(value, Tensor):
+        return f"a tensor {value.shape}"[:80]
+    return type(value).__name__
+
+
+def _computes(value: Value, depth: int) -> str | None:
+    """What an attribute holds that could take part in a computation; None for plain data."""
+    if isinstance(value, Tensor | Module):
+        return _kind_of(value)
+    if depth == 0:
+        return "nested too deep to look into"
+    inner: tuple[Value, ...] = ()
+    if isinstance(value, Opaque):
+        inner = value.arguments
+    elif isinstance(value, dict):
+        inner = tuple(value.values())
+    elif isinstance(value, list | tuple):
+        inner = tuple(value)
+    return next((found for one in inner if (found := _computes(one, depth - 1))), None)
+
+
+def _left_over(part: Part, what: str) -> GraphError:
+    name = part.module.class_name
+    return part.error(
+        f"{what} is not part of an official {name[:60]}, and would be left out",
+        hint="this is a changed block, which only its own training code can compute; nothing was guessed",
+    )
