@@ -67,7 +67,7 @@ def main() -> None:
                 if turn:  # the first round only fills the caches
                     seconds[name].append(took)
                     peak_kib[name] = max(peak_kib[name], kib)
-    print(conditions("yoloship", "numpy", "opencv-python-headless", "onnxruntime", "onnx", "typer"))
+    print(conditions("yoloship", "numpy", "opencv-python-headless", "onnxruntime", "onnx", "click"))
     print(f"targets: {TARGETS}")
     print(table({name: Timing(tuple(values)) for name, values in seconds.items()}, "bare"))
     for name, kib in peak_kib.items():

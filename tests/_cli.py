@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from typer.testing import CliRunner
 
 from yoloship.cli import app
 
@@ -38,5 +38,12 @@ class Ran:
 
 def run(*arguments: str | Path) -> Ran:
     """Run `yoloship` with these arguments; an exception that is not ours fails the test."""
-    result = CliRunner().invoke(app.program(), [str(argument) for argument in arguments], catch_exceptions=False)
-    return Ran(result.exit_code, result.stdout, result.stderr)
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace") for _ in range(2))
+    with redirect_stdout(out), redirect_stderr(err):
+        code = app.run([str(argument) for argument in arguments])
+    return Ran(code, _written(out), _written(err))
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()

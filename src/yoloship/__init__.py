@@ -24,10 +24,10 @@ from yoloship.errors import (
     SessionError,
     YoloshipError,
 )
-from yoloship.results import Detection, Detections
 
 if TYPE_CHECKING:
     from yoloship.pipeline import Detector, load
+    from yoloship.results import Detection, Detections
 
 __all__ = [
     "CheckpointError",
@@ -50,14 +50,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import the pipeline only when it is asked for: ``import yoloship`` costs NumPy and the standard library."""
+    """Import a room only when it is asked for: ``import yoloship`` costs the standard library alone."""
     if name in {"Detector", "load"}:
         from yoloship import pipeline
 
         return getattr(pipeline, name)
+    if name in {"Detection", "Detections"}:
+        from yoloship import results
+
+        return getattr(results, name)
     raise AttributeError(f"module 'yoloship' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """The public names, those of the pipeline among them though they are not loaded yet."""
+    """The public names, including those that are not loaded yet."""
     return sorted({*globals(), *__all__})

@@ -58,13 +58,23 @@ def test_another_name_is_an_attribute_error() -> None:
         yoloship.nothing  # noqa: B018
 
 
-def test_importing_yoloship_loads_numpy_and_the_standard_library_only() -> None:
+def test_importing_yoloship_loads_the_standard_library_only() -> None:
     loaded = python(
         "import sys; before = set(sys.modules); import yoloship\n"
         "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     ).split()
-    others = {name for name in loaded if name not in sys.stdlib_module_names} - {"numpy", "yoloship"}
+    others = {name for name in loaded if name not in sys.stdlib_module_names} - {"yoloship"}
     assert {name for name in others if not name.startswith("_")} == set()
+
+
+@pytest.mark.parametrize("command", [[], ["detect"], ["verify"], ["doctor"], ["demo"], ["info"]])
+def test_help_is_shown_without_loading_numpy(command: list[str]) -> None:
+    loaded = python(
+        "import sys\nfrom yoloship.cli import app\n"
+        f"assert app.run([*{command!r}, '--help']) == 0\nprint('loaded', *sys.modules)"
+    ).partition("loaded ")[2]
+    assert "click" in loaded.split()
+    assert "numpy" not in loaded.split()
 
 
 @pytest.mark.parametrize("room", sorted({name.split(".")[1] for name in MODULES if "." in name}))
@@ -80,7 +90,7 @@ for name in {names!r}:
     importlib.import_module(name)
 if 'cv2' not in {allowed!r}:
     assert dict(os.environ) == environment, 'the environment was changed'
-heavy = {{'cv2', 'onnxruntime', 'onnx', 'rich', 'tensorrt', 'tensorrt_rtx', 'cuda', 'PIL', 'supervision', 'torch'}}
+heavy = {{'cv2', 'onnxruntime', 'onnx', 'tensorrt', 'tensorrt_rtx', 'cuda', 'PIL', 'supervision', 'torch'}}
 print(*sorted((heavy - {allowed!r}) & {{m.partition('.')[0] for m in sys.modules}}))
 """
     assert python(program).split() == []

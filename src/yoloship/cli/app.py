@@ -7,30 +7,32 @@ from __future__ import annotations
 
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, NoReturn, cast
 
-import typer
-import typer.core
-import typer.main
+import click
 
 from yoloship._version import __version__
+from yoloship.cli.command import HELP_NAMES, paragraph
+from yoloship.cli.output import print_err
 from yoloship.errors import YoloshipError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+NAME = "yoloship"
+COMPLETION = "_YOLOSHIP_COMPLETE"
+"""The variable by which a shell asks for completions; see click's documentation."""
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells expect it."""
 
-
-WITHOUT_ARGUMENTS = frozenset({"demo", "doctor"})
-"""Commands that do something without any argument; the others show their help."""
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "demo": "See it work, with no network and no model of your own.",
-        "detect": "Find objects in pictures.",
+        "detect": "Find objects in images.",
         "export": "Turn a checkpoint into an ONNX file.",
         "build": "Build a TensorRT engine.",
         "verify": "Compare two artefacts of one model.",
@@ -43,79 +45,124 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 """Each command is the function of that name in the module of that name, loaded when it is asked for."""
 
 
-class _Group(typer.core.TyperGroup):
-    """Loads commands when they are named, and turns our errors and an interrupt into an exit code and one line."""
+class Program(click.Group):
+    """Loads a command when it is named."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the base's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the base's signature
+        """The names in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        return _command(cmd_name) if cmd_name in COMMANDS else None
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the module of a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        return cast("click.Command", getattr(import_module(f"yoloship.cli.{cmd_name}"), cmd_name))
 
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except YoloshipError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from error
-        except MemoryError as error:
-            typer.echo("error: not enough memory; take a smaller --imgsz, or smaller pictures", err=True)
-            raise typer.Exit(1) from error
-        except KeyboardInterrupt as error:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from error
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the one that was probably meant."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            close = get_close_matches(name, COMMANDS, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"The commands are {', '.join(COMMANDS)}."
+            raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
 
-
-def _command(name: str) -> Any:
-    module = import_module(f"yoloship.cli.{name}")
-    app = typer.Typer(rich_markup_mode=None, add_completion=False)
-    command = app.command(
-        name,
-        short_help=COMMANDS[name],
-        no_args_is_help=name not in WITHOUT_ARGUMENTS,
-        epilog=_paragraph("Examples:", *module.EXAMPLES),
-    )
-    command(getattr(module, name))
-    return typer.main.get_command(app)
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"yoloship {__version__}")
-        raise typer.Exit
-
-
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
-    """From a trained YOLOv5 checkpoint to boxes, without torch. A checkpoint is read as data: nothing in it is run."""
-
-
-def program() -> typer.Typer:
+def program() -> Program:
     """The program, ready to be run or tested."""
-    examples = ("yoloship detect best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt")
-    return typer.Typer(
-        cls=_Group,
+    return Program(
+        NAME,
+        help=(
+            "From a trained YOLOv5 checkpoint to boxes, without torch. A checkpoint is read as data: nothing in it is "
+            "run."
+        ),
+        epilog=paragraph(
+            "Examples:", "yoloship detect best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt"
+        ),
+        params=[
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_version,
+                help="Show the version and leave.",
+            )
+        ],
+        context_settings={"help_option_names": HELP_NAMES},
+        no_args_is_help=False,
+        invoke_without_command=True,
         callback=_root,
-        epilog=_paragraph("Examples:", *examples),
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
     )
 
 
-def _paragraph(heading: str, *lines: str) -> str:
-    """Lines that stay lines, which a backspace asks the help's formatter for."""
-    return "\n".join(("\b", heading, *(f"  {line}" for line in lines)))
+@click.pass_context
+def _root(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
 
 
-def main() -> None:
-    """Run the program with the arguments of this process."""
+def _version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:  # noqa: ARG001 - click's signature
+    if wanted:
+        click.echo(f"{NAME} {__version__}")
+        ctx.exit()
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the program with these arguments. However it ends, it ends here.
+
+    Returns:
+        The exit code.
+    """
+    root = program()
+    try:
+        with root.make_context(NAME, list(arguments)) as context:
+            root.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        _say_usage(error)
+        return 2
+    except YoloshipError as error:
+        print_err(f"error: {error}")
+        return 1
+    except MemoryError:
+        print_err("error: not enough memory; use a smaller --imgsz, or smaller images")
+        return 1
+    except BrokenPipeError:
+        # The reader of stdout went away, as `head` does. What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print_err("interrupted")
+        return INTERRUPTED
+    return 0
+
+
+def _say_usage(error: click.UsageError) -> None:
+    if error.ctx is not None:
+        print_err(error.ctx.get_usage())
+        print_err(f"Try '{error.ctx.command_path} --help' for help.\n")
+    print_err(f"Error: {error.format_message()}")
+
+
+def main() -> NoReturn:
+    """Run the program with the arguments of this process, and end the process."""
+    if instruction := os.environ.get(COMPLETION):
+        from click.shell_completion import shell_complete
+
+        raise SystemExit(shell_complete(program(), {}, NAME, COMPLETION, instruction))
     # The program's own process, so its environment may be set: OpenCV's log lines would stand beside our one line.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter is no reason to stop
             stream.reconfigure(errors="replace")
-    program()(prog_name="yoloship")
+    raise SystemExit(run(sys.argv[1:]))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from yoloship.cli.values import image_size
+from yoloship.cli import options
+from yoloship.cli.command import COUNT, argument, command, option
+from yoloship.cli.output import print_bytes, print_err, print_out
+from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,58 +23,66 @@ if TYPE_CHECKING:
 BACKENDS = ("onnxruntime", "tensorrt")
 PLOT_SUFFIXES = (".svg", ".png")
 
-EXAMPLES = (
+
+@command(
     "yoloship bench best.pt",
     "yoloship bench best.pt best.engine --device cuda --batch 1,32 --streams 4 --plot bench.svg",
     "yoloship bench a.onnx b.onnx --source photos/ --json bench.json",
 )
-
-
+@argument("models", metavar="MODEL...", many=True, help="Checkpoints, ONNX files, engines, release names.")
+@option(
+    "--source",
+    multiple=True,
+    metavar="SOURCE",
+    help="Images, folders or patterns; may be repeated. Default: one random image.",
+)
+@option("--batch", metavar="1,32", default="1", help="Images handed over together.")
+@option("--streams", metavar="1,4", default="1", help="Threads that do so at once, for throughput.")
+@option("--device", metavar="cpu,cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
+@option("--backend", metavar="onnxruntime,tensorrt", help="What runs a model on a GPU. Default: decided by the file.")
+@options.imgsz
+@option("--rounds", type=COUNT, metavar="N", default=5, help="Turns of each case.")
+@option("--runs", type=COUNT, metavar="N", default=5, help="Measured runs a turn.")
+@option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    metavar="FLOAT",
+    default=1.0,
+    help="Seconds of each throughput measurement; 0 skips it.",
+)
+@options.json_file
+@option("--plot", type=FILE, metavar="FILE", help="Draw them: .svg or .png.")
+@options.overwrite
 def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Checkpoints, ONNX files, engines, release names.")
-    ],
-    source: Annotated[
-        list[str] | None, typer.Option(metavar="SOURCE", help="Pictures, folders, patterns. Default: one of noise.")
-    ] = None,
-    batch: Annotated[str, typer.Option(metavar="1,32", help="Pictures handed over together.")] = "1",
-    streams: Annotated[str, typer.Option(metavar="1,4", help="Threads that do so at once, for throughput.")] = "1",
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="cpu,cuda[:N]", help="Default: the CPU; for an engine the first GPU."),
-    ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(metavar="onnxruntime,tensorrt", help="What runs a model on a GPU. Default: by its file."),
-    ] = None,
-    imgsz: Annotated[
-        str | None, typer.Option(metavar="640|HxW", help="Model input in pixels. Default: the graph's own, else 640.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each case.")] = 5,
-    runs: Annotated[int, typer.Option(min=1, help="Measured runs a turn.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0, help="Of throughput a turn; 0 leaves it out.")] = 1.0,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results as JSON; - is stdout.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them: .svg or .png.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    models: tuple[str, ...],
+    source: tuple[str, ...],
+    batch: str,
+    streams: str,
+    device: str | None,
+    backend: str | None,
+    imgsz: tuple[int, int] | None,
+    rounds: int,
+    runs: int,
+    seconds: float,
+    json_path: Path | None,
+    plot: Path | None,
+    overwrite: bool,
 ) -> None:
     """Measure models on this machine, any number side by side.
 
     For each: a batch from pictures in memory to detections, each of its stages, the network alone in the same run, and
     how many pictures a second several threads get through. Reading and decoding of files is not part of it.
     """
-    input_hw = None if imgsz is None else image_size(imgsz)
-    if imgsz is not None and input_hw is None:
-        raise typer.BadParameter("bench needs a size: 640, or HxW such as 384x640")
     batches, threads = _numbers(batch, "--batch"), _numbers(streams, "--streams")
     devices: tuple[str | None, ...] = (None,) if device is None else _words(device, "--device")
     backends: tuple[str | None, ...] = (None,) if backend is None else _words(backend, "--backend")
     for name in backends:
         if name not in {None, *BACKENDS}:
-            raise typer.BadParameter(f"{name!r} is no backend: give {' or '.join(BACKENDS)}")
+            raise click.UsageError(f"{name!r} is not a backend: give {' or '.join(BACKENDS)}")
     if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
-        raise typer.BadParameter(f"{plot} is no plot: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
-    json_on_stdout = json is not None and str(json) == "-"
-    _refuse_existing([path for path in (None if json_on_stdout else json, plot) if path is not None], overwrite)
+        raise click.UsageError(f"{plot} is not a plot: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
+    json_on_stdout = json_path is not None and str(json_path) == "-"
+    _refuse_existing([path for path in (None if json_on_stdout else json_path, plot) if path is not None], overwrite)
 
     from yoloship.evaluate.bench_report import bench_json, bench_table
     from yoloship.evaluate.benchmark import BenchCase, BenchPlan, benchmark
@@ -85,20 +95,19 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
             place or ("cuda" if way == "tensorrt" or _is_engine(model) else "cpu"),
             size,
             count,
-            partial(_open, model, place, way, input_hw, (size, count)),
+            partial(_open, model, place, way, imgsz, (size, count)),
         )
         for model, place, way, size, count in product(models, devices, backends, batches, threads)
     ]
     plan = BenchPlan(rounds=rounds, runs=runs, throughput_s=seconds)
-    results = benchmark(cases, images, plan, lambda line: typer.echo(line, err=True))
+    results = benchmark(cases, images, plan, print_err)
     data = bench_json(results, plan, [image.shape[:2] for image in images])
     if json_on_stdout:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        print_bytes(data)
     else:
-        typer.echo(bench_table(results), nl=False)
-    if json is not None and not json_on_stdout:
-        write_bytes(json, data, overwrite=overwrite)
+        print_out(bench_table(results), end="")
+    if json_path is not None and not json_on_stdout:
+        write_bytes(json_path, data, overwrite=overwrite)
     if plot is not None:
         write_bytes(plot, _drawn(results, plot), overwrite=overwrite)
 
@@ -150,7 +159,7 @@ def _is_engine(model: str | Path) -> bool:
     return is_engine(Path(model))
 
 
-def _pictures(source: Sequence[str] | None) -> list[Any]:
+def _pictures(source: Sequence[str]) -> list[Any]:
     from yoloship.images import read_image
 
     if source:
@@ -179,14 +188,14 @@ def _drawn(results: Sequence[BenchResult], plot: Path) -> bytes:
 def _numbers(text: str, option: str) -> tuple[int, ...]:
     words = _words(text, option)
     if not all(word.isascii() and word.isdecimal() and 0 < int(word) < 100_000 for word in words):
-        raise typer.BadParameter(f"{text!r} is no list of numbers: give {option} 1, or 1,4", param_hint=option)
+        raise click.BadParameter(f"{text!r} is not a list of numbers: give {option} 1, or 1,4", param_hint=option)
     return tuple(dict.fromkeys(map(int, words)))
 
 
 def _words(text: str, option: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not words:
-        raise typer.BadParameter("nothing between the commas", param_hint=option)
+        raise click.BadParameter("nothing between the commas", param_hint=option)
     return words
 
 

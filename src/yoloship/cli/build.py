@@ -3,115 +3,112 @@
 from __future__ import annotations
 
 import re
-import sys
-from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, get_args
 
-import typer
+import click
 
-from yoloship.cli.export import Input, Output, suppression
-from yoloship.cli.options import (
-    Calibrate,
-    CalibratorChoice,
-    IouThreshold,
-    Labels,
-    MaxDetections,
-    MaxDrop,
-    ScoreThreshold,
-)
-from yoloship.cli.precision import MAX_DROP, Calibrator, Placement, Precision, Quantizing, Remainder, lowered
+from yoloship.cli import options
+from yoloship.cli import precision as precisions
+from yoloship.cli.command import argument, command, flag, option
+from yoloship.cli.export import suppression
+from yoloship.cli.output import print_err, print_out
+from yoloship.cli.precision import CALIBRATED, MAX_DROP, PRECISION, Quantizing, lowered
+from yoloship.cli.progress import progress
+from yoloship.cli.values import FILE
+from yoloship.engine.config import HardwareCompatibility
+from yoloship.model import InputForm, OutputForm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from yoloship.engine import BuildConfig, BuildProgress, BuildStep, Range, Recipe
+    from yoloship.engine import BuildConfig, BuildStep, FlavourName, Range, Recipe
     from yoloship.graph import GraphConfig
     from yoloship.graph.sensitivity import Model
+    from yoloship.model import Calibrator, Placement, Precision, Remainder
 
-EXAMPLES = (
+BUILDERS = ("tensorrt", "rtx")
+
+
+@command(
     "yoloship build best.pt",
     "yoloship build best.onnx -o cam.engine --target sm89",
     "yoloship build best.pt --batch 1:4:16 --imgsz 384x640 --output compact",
     "yoloship build best.pt --precision int8 --calibrate photos/ --output nms",
 )
-
-
-class FlavourChoice(str, Enum):
-    """Which TensorRT builds."""
-
-    tensorrt = "tensorrt"
-    rtx = "rtx"
-
-
-class Compatibility(str, Enum):
-    """Which other GPUs an engine of TensorRT shall run on."""
-
-    none = "none"
-    ampere_plus = "ampere_plus"
-    same_compute_capability = "same_compute_capability"
-
-
+@argument("model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, or a release name such as yolov5s.")
+@option("-o", "--output-file", type=FILE, metavar="FILE", help="Default: the model's name with .engine.")
+@option("--imgsz", metavar="640|HxW|MIN:OPT:MAX", help="Input size in pixels; a range makes it dynamic.")
+@option("--batch", metavar="N|MIN:OPT:MAX", help="Images a run; a range makes it dynamic.")
+@option(
+    "--input",
+    "input_form",
+    type=click.Choice(get_args(InputForm)),
+    help="From a checkpoint: float (B,3,H,W) RGB 0..1, or image (B,H,W,3) uint8 BGR.",
+)
+@option(
+    "--output",
+    "output_form",
+    type=click.Choice(get_args(OutputForm)),
+    help="raw: (B,N,5+C). heads: undecoded. compact: boxes, scores, ids. nms: final detections, also from an ONNX "
+    "file. Default: raw.",
+)
+@option(
+    "--precision",
+    type=PRECISION,
+    help="What the network's body computes in, if its graph is float32. fp32, fp16, half, bf16 and fp8 are understood "
+    "too. Default: float32.",
+)
+@precisions.calibrate
+@precisions.calibrator
+@precisions.max_drop
+@precisions.labels
+@precisions.remainder
+@options.nms_conf
+@options.nms_iou
+@options.nms_max_det
+@option("--flavour", type=click.Choice(BUILDERS), help="Which TensorRT. Default: what is installed.")
+@option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="SM",
+    help="GPU to build for: portable, current, 7.5, 8.6, 8.9, 12.0; may be repeated.",
+)
+@option("--workspace", metavar="SIZE", help="Scratch memory that a layer may use, such as 2GB.")
+@option(
+    "--hardware-compatibility",
+    type=click.Choice(get_args(HardwareCompatibility)),
+    default="none",
+    help="Other GPUs that it shall run on (TensorRT).",
+)
+@flag("--version-compatible", help="Later TensorRT versions load it too (TensorRT).")
+@option("--optimization-level", type=int, metavar="0-5", help="0 builds fastest, 5 runs fastest (TensorRT).")
+@option("--timing-cache", type=FILE, metavar="FILE", help="Keeps timings from build to build (TensorRT).")
+@options.overwrite
 def build(  # noqa: PLR0913, PLR0917 - one parameter an option
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="A checkpoint (.pt), an ONNX file, or a release name such as yolov5s."),
-    ],
-    output_file: Annotated[
-        Path | None, typer.Option("-o", "--output-file", metavar="FILE", help="Default: the model's name with .engine.")
-    ] = None,
-    imgsz: Annotated[
-        str | None,
-        typer.Option(metavar="640|HxW|MIN:OPT:MAX", help="Input size in pixels; a range makes it dynamic."),
-    ] = None,
-    batch: Annotated[
-        str | None, typer.Option(metavar="N|MIN:OPT:MAX", help="Pictures a run; a range makes it dynamic.")
-    ] = None,
-    input: Annotated[  # noqa: A002 - the option's name
-        Input | None, typer.Option(help="From a checkpoint: float (B,3,H,W) RGB 0..1, or image (B,H,W,3) uint8 BGR.")
-    ] = None,
-    output: Annotated[
-        Output | None,
-        typer.Option(help="From a checkpoint: (B,N,5+C), undecoded, boxes, or final; nms from an ONNX file too."),
-    ] = None,
-    precision: Annotated[
-        Precision | None,
-        typer.Option(help="What the network's body computes in, where its graph is float32."),
-    ] = None,
-    calibrate: Calibrate = None,
-    calibrator: CalibratorChoice = None,
-    max_drop: MaxDrop = None,
-    labels: Labels = None,
-    remainder: Annotated[
-        Remainder | None,
-        typer.Option(help="What int8 and float8 leave: float16 (the default), or float32."),
-    ] = None,
-    conf: ScoreThreshold = None,
-    iou: IouThreshold = None,
-    max_det: MaxDetections = None,
-    flavour: Annotated[FlavourChoice | None, typer.Option(help="Which TensorRT. Default: what is installed.")] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SM", help="GPU to build for: portable, current, 7.5, 8.6, 8.9, 12.0; may be repeated."),
-    ] = None,
-    workspace: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Scratch memory that a layer may use, such as 2GB.")
-    ] = None,
-    hardware_compatibility: Annotated[
-        Compatibility, typer.Option(help="Other GPUs that it shall run on (TensorRT).")
-    ] = Compatibility.none,
-    version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Later TensorRT versions load it too (TensorRT).")
-    ] = False,
-    optimization_level: Annotated[
-        int | None, typer.Option(metavar="0-5", help="0 builds fastest, 5 runs fastest (TensorRT).")
-    ] = None,
-    timing_cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keeps timings from build to build (TensorRT).")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")] = False,
+    model: str,
+    output_file: Path | None,
+    imgsz: str | None,
+    batch: str | None,
+    input_form: InputForm | None,
+    output_form: OutputForm | None,
+    precision: Precision | None,
+    calibrate: tuple[str, ...],
+    calibrator: Calibrator | None,
+    max_drop: float | None,
+    labels: Path | None,
+    remainder: Remainder | None,
+    conf: float | None,
+    iou: float | None,
+    max_det: int | None,
+    flavour: FlavourName | None,
+    targets: tuple[str, ...],
+    workspace: str | None,
+    hardware_compatibility: HardwareCompatibility,
+    version_compatible: bool,
+    optimization_level: int | None,
+    timing_cache: Path | None,
+    overwrite: bool,
 ) -> None:
     """Build a TensorRT engine that knows what it is: a plain plan, and beside it FILE.json."""
     from yoloship.engine import BuildConfig, open_flavour, parse_target, runs_on, sidecar_path, write_engine
@@ -119,20 +116,20 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.pipeline.releases import resolve
     from yoloship.sinks import plan_file
 
-    wanted = precision or Precision.float32
-    placement = Placement.inputs if wanted.needs_pictures else None
-    quantizing = Quantizing(calibrate or (), calibrator, placement, max_drop, labels, remainder)
+    wanted: Precision = precision or "float32"
+    placement: Placement | None = "inputs" if wanted in CALIBRATED else None
+    quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, remainder)
     quantizing.check(wanted)
-    nms = suppression(output or Output.raw, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
+    nms = suppression(output_form or "raw", {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
     source_path = resolve(model)
     from_checkpoint = is_checkpoint(source_path)
-    if not from_checkpoint and (input is not None or output not in {None, Output.nms}):
-        raise typer.BadParameter("an ONNX file has its own input and output; it can only be given --output nms")
+    if not from_checkpoint and (input_form is not None or output_form not in {None, "nms"}):
+        raise click.UsageError("an ONNX file has its own input and output; it can only be given --output nms")
     batches, sizes = _batch(batch), _sizes(imgsz)
     config = BuildConfig(
         workspace_bytes=_bytes(workspace) if workspace else None,
-        targets=tuple(parse_target(word) for word in target or ()),
-        hardware_compatibility=hardware_compatibility.value,
+        targets=tuple(parse_target(word) for word in targets),
+        hardware_compatibility=hardware_compatibility,
         version_compatible=version_compatible,
         optimization_level=optimization_level,
         timing_cache=timing_cache,
@@ -142,8 +139,8 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     if from_checkpoint:
         graph = replace(
             _graph(batches, sizes),
-            input_form=(input or Input.float).value,
-            output_form=(output or Output.raw).value,
+            input_form=input_form or "float",
+            output_form=output_form or "raw",
             nms=nms,
         )
     path = output_file or (
@@ -151,19 +148,24 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     )
     for place in (path, sidecar_path(path)):  # before the work; publishing checks once more
         plan_file(place, (source_path,), overwrite=overwrite)
-    chosen = open_flavour(flavour.value if flavour else None)
+    chosen = open_flavour(flavour)
     outcome = ""
 
     def refine(whole: Model) -> Model:
         nonlocal outcome
-        if wanted is not Precision.float32:
+        if wanted != "float32":
             whole, outcome = lowered(whole, wanted, quantizing)
         return whole if nms is None or from_checkpoint else suppressing(whole, nms, subject=str(source_path))
 
-    changes = wanted is not Precision.float32 or (nms is not None and not from_checkpoint)
+    changes = wanted != "float32" or (nms is not None and not from_checkpoint)
     with build_source(source_path, graph, refine=refine if changes else None) as source:
-        with _progress(chosen.title) as progress:
-            built = build_prepared(source, config, chosen, progress)
+        with progress(in_pipes=True) as show:
+
+            def told(step: BuildStep) -> None:
+                if show is not None:
+                    show(f"{chosen.title}: {step.phase}", step.fraction, 1)
+
+            built = build_prepared(source, config, chosen, told)
         info = source.info
     record = write_engine(
         path,
@@ -174,13 +176,13 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         overwrite=overwrite,
     )
     for text in built.warnings:
-        typer.echo(f"TensorRT warns: {text}", err=True)
+        print_err(f"TensorRT warns: {text}")
     if info is None:
-        typer.echo("its form is none that detect knows; other TensorRT programs can run it", err=True)
+        print_err("detect does not know its form; other TensorRT programs can run it")
     computes = info.precision if info else "/".join(record.dtypes)
     size = f"{len(built.plan) / 1e6:.1f} MB"
-    about = outcome.removeprefix(wanted.value).lstrip(",; ")  # the precision stands there already
-    typer.echo(
+    about = outcome.removeprefix(wanted).lstrip(",; ")  # the precision stands there already
+    print_out(
         f"{path}: {size}, {computes}, {runs_on(record)}, built by {chosen.title} in {built.elapsed_s:.1f} s"
         + (f"; {about}" if about else "")
     )
@@ -190,15 +192,15 @@ def _recipe(precision: Precision, quantizing: Quantizing, *, from_checkpoint: bo
     """What was given, with defaults spelt out: a later release may have others."""
     from yoloship.engine import Recipe, place_name
 
-    calibrated = precision.needs_pictures
+    calibrated = precision in CALIBRATED
     return Recipe(
         from_checkpoint=from_checkpoint,
-        precision=None if precision is Precision.float32 else precision.value,
+        precision=None if precision == "float32" else precision,
         calibrate=tuple(place_name(place) for place in quantizing.pictures),
         labels=None if quantizing.labels is None else place_name(str(quantizing.labels)),
-        calibrator=(quantizing.calibrator or Calibrator.percentile).value if calibrated else None,
+        calibrator=(quantizing.calibrator or "percentile") if calibrated else None,
         max_drop=(MAX_DROP if quantizing.max_drop is None else quantizing.max_drop) if calibrated else None,
-        remainder=(quantizing.remainder or Remainder.float16).value if calibrated else None,
+        remainder=(quantizing.remainder or "float16") if calibrated else None,
     )
 
 
@@ -216,7 +218,7 @@ def _sizes(text: str | None) -> tuple[Range, Range] | None:
         return None
     parts = [re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", part.strip()) for part in text.split(":")]
     if len(parts) not in {1, 3} or None in parts:
-        raise typer.BadParameter(f"{text!r} is not a size: give 640, HxW such as 384x640, or MIN:OPT:MAX of those")
+        raise click.UsageError(f"{text!r} is not a size: give 640, HxW such as 384x640, or MIN:OPT:MAX of those")
     heights = [match[1] for match in parts if match]
     widths = [match[2] or match[1] for match in parts if match]
     return Range.parse(":".join(heights), option="--imgsz"), Range.parse(":".join(widths), option="--imgsz")
@@ -225,7 +227,7 @@ def _sizes(text: str | None) -> tuple[Range, Range] | None:
 def _bytes(text: str) -> int:
     match = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
     if match is None:
-        raise typer.BadParameter(f"{text!r} is no size in bytes: give 2GB, 512MB or a number of bytes")
+        raise click.UsageError(f"{text!r} is not a size in bytes: give 2GB, 512MB or a number of bytes")
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[match[2].upper()]
 
 
@@ -250,22 +252,3 @@ def _with_ranges(
     if sizes is not None and (keep_single or not all(size.is_single for size in sizes)):
         config = replace(config, height=sizes[0], width=sizes[1])
     return config
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[BuildProgress | None]:
-    """A bar with who builds, the phase and the elapsed time, where stderr is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"{title}: reading the model", total=1.0)
-
-        def show(step: BuildStep) -> None:
-            bar.update(task, completed=step.fraction, description=f"{title}: {step.phase}")
-
-        yield show

@@ -3,67 +3,71 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
+
+from yoloship.cli.command import COUNT, command, option
+from yoloship.cli.output import print_err, print_out
+from yoloship.cli.progress import progress
+from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from yoloship.demo.dataset import DatasetFormat
     from yoloship.demo.road import Journey
 
-EXAMPLES = (
+DEFAULT_FOLDER = Path("yoloship-demo")
+FORMATS = ("coco", "yolo")
+"""Those of `yoloship.demo.dataset`, which is slow to import."""
+
+
+@command(
     "yoloship demo",
     "yoloship demo --seed 7 -o elsewhere",
     "yoloship demo --dataset codes --count 1000 --format yolo",
+    starts_bare=True,
 )
-DEFAULT_FOLDER = Path("yoloship-demo")
-
-
-class Format(str, Enum):
-    """How labels are written."""
-
-    coco = "coco"
-    yolo = "yolo"
-
-
+@option(
+    "-o",
+    "--output",
+    type=FILE,
+    metavar="FOLDER",
+    help="Where the files go; earlier ones are replaced. Default: yoloship-demo.",
+)
+@option("--seed", type=click.IntRange(min=0), metavar="N", help="Another scene.")
+@option("--dataset", type=FILE, metavar="FOLDER", help="Instead write labelled scenes, from --seed (default 0) on.")
+@option("--count", type=COUNT, metavar="N", help="With --dataset: the number of scenes. Default: 100.")
+@option(
+    "--format",
+    "label_format",
+    type=click.Choice(FORMATS),
+    help="With --dataset: COCO JSON or YOLO txt. Default: coco.",
+)
 def demo(
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FOLDER",
-            help="Where the files go; earlier ones are replaced. Default: yoloship-demo.",
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Another scene.")] = None,
-    dataset: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Instead write labelled scenes, from --seed (default 0) on.")
-    ] = None,
-    count: Annotated[int | None, typer.Option(min=1, metavar="N", help="With --dataset: scenes. Default: 100.")] = None,
-    label_format: Annotated[
-        Format | None, typer.Option("--format", help="With --dataset: COCO JSON or YOLO txt. Default: coco.")
-    ] = None,
+    output: Path | None,
+    seed: int | None,
+    dataset: Path | None,
+    count: int | None,
+    label_format: DatasetFormat | None,
 ) -> None:
     """Find QR codes, markers and barcodes with the bundled model: checkpoint, ONNX, boxes, engine. Needs no network."""
     if dataset is not None:
         if output is not None:
-            raise typer.BadParameter("--dataset has its own folder; leave --output away")
-        _write(dataset, seed or 0, count or 100, label_format or Format.coco)
+            raise click.UsageError("--dataset has its own folder; leave --output away")
+        _write(dataset, seed or 0, count or 100, label_format or "coco")
         return
     if count is not None or label_format is not None:
-        raise typer.BadParameter("--count and --format need --dataset")
+        raise click.UsageError("--count and --format need --dataset")
 
     from yoloship.demo.road import DEFAULT_SEED, travel
 
     journey = travel(output or DEFAULT_FOLDER, DEFAULT_SEED if seed is None else seed, _told())
-    typer.echo(_report(journey), nl=False)
+    print_out(_report(journey), end="")
     if not journey.good:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def _report(journey: Journey) -> str:
@@ -89,28 +93,14 @@ def _told() -> Callable[[str], None] | None:
     """Says each step on stderr where that is a terminal."""
     if not sys.stderr.isatty():
         return None
-    return lambda step: typer.echo(f"{step} …", err=True)
+    return lambda step: print_err(f"{step} …")
 
 
-def _write(folder: Path, first_seed: int, count: int, label_format: Format) -> None:
+def _write(folder: Path, first_seed: int, count: int, label_format: DatasetFormat) -> None:
     from yoloship.demo.dataset import DatasetOrder, write_dataset
 
-    order = DatasetOrder(count, first_seed, label_format.value)
-    with _progress(count) as told:
+    order = DatasetOrder(count, first_seed, label_format)
+    with progress() as show:
+        told = None if show is None else lambda done: show("making scenes", done, count)
         codes = write_dataset(folder, order, told)
-    typer.echo(f"{folder}: {count} scenes, {codes} codes, {label_format.value}")
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None] | None]:
-    """A bar where stderr is a terminal."""
-    if total < 2 or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("making scenes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("making scenes", total=total)
-        yield lambda done: bar.update(task, completed=done)
+    print_out(f"{folder}: {count} scenes, {codes} codes, {label_format}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
+from yoloship.cli import options
+from yoloship.cli.command import COUNT, FRACTION, argument, command, option
+from yoloship.cli.output import print_bytes, print_err, print_out
 from yoloship.cli.progress import with_progress
-from yoloship.cli.values import class_list, image_size
+from yoloship.cli.values import FILE, class_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,12 +23,6 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 """Where annotated pictures go unless -o says otherwise, each run in a folder of its own."""
-
-EXAMPLES = (
-    "yoloship detect best.pt photo.jpg",
-    "yoloship detect best.onnx photos/ 'cams/**/*.jpg' -o found --json found.json",
-    "yoloship detect best.pt photo.jpg --no-draw --json - | jq '.[0].detections'",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,73 +44,80 @@ class _Job:
     overwrite: bool
 
 
+@command(
+    "yoloship detect best.pt photo.jpg",
+    "yoloship detect best.onnx photos/ 'cams/**/*.jpg' -o found --json found.json",
+    "yoloship detect best.pt photo.jpg --no-draw --json - | jq '.[0].detections'",
+)
+@argument("model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, or a release name: yolov5s.")
+@argument("source", metavar="SOURCE...", many=True, help="Images, folders and patterns.")
+@option("--conf", type=FRACTION, metavar="FLOAT", default=0.25, help="Drop boxes whose score is not above this.")
+@option("--iou", type=FRACTION, metavar="FLOAT", default=0.45, help="Drop a box that overlaps a better one by more.")
+@option("--max-det", type=COUNT, metavar="N", default=300, help="Keep at most this many boxes an image.")
+@options.imgsz
+@option(
+    "--rect/--square",
+    default=False,
+    help="Pad to the next multiple of the stride only: faster, slightly other numbers.",
+)
+@option("--classes", metavar="person,car,2", help="Keep only these classes, by name or id.")
+@option("--device", metavar="cpu|cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
+@option(
+    "-o",
+    "--output-dir",
+    type=FILE,
+    metavar="DIR",
+    help="For annotated images. Default: a new folder runs/detect-N.",
+)
+@options.json_file
+@option("--draw/--no-draw", default=True, help="Whether to write annotated images.")
+@options.overwrite
 def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A checkpoint (.pt), an ONNX file, or a release name: yolov5s.")
-    ],
-    source: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Pictures, folders and patterns.")],
-    conf: Annotated[float, typer.Option(min=0, max=1, help="Drop boxes whose score is not above this.")] = 0.25,
-    iou: Annotated[float, typer.Option(min=0, max=1, help="Drop a box that overlaps a better one by more.")] = 0.45,
-    max_det: Annotated[int, typer.Option(min=1, help="Keep at most this many boxes a picture.")] = 300,
-    imgsz: Annotated[
-        str | None, typer.Option(metavar="640|HxW", help="Model input in pixels. Default: the graph's own, else 640.")
-    ] = None,
-    rect: Annotated[
-        bool,
-        typer.Option(
-            "--rect/--square", help="Pad to the next multiple of the stride only: faster, slightly other numbers."
-        ),
-    ] = False,
-    classes: Annotated[
-        str | None, typer.Option(metavar="person,car,2", help="Keep only these classes, by name or id.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="cpu|cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
-    ] = None,
-    output_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output-dir", metavar="DIR", help="For annotated pictures. Default: a new folder runs/detect-N."
-        ),
-    ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results as JSON; - is stdout.")] = None,
-    draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Whether to write annotated pictures.")] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    model: str,
+    source: tuple[str, ...],
+    conf: float,
+    iou: float,
+    max_det: int,
+    imgsz: tuple[int, int] | None,
+    rect: bool,
+    classes: str | None,
+    device: str | None,
+    output_dir: Path | None,
+    json_path: Path | None,
+    draw: bool,
+    overwrite: bool,
 ) -> None:
     """Find objects in pictures: a table, annotated pictures, and JSON where asked for.
 
     A picture that cannot be read is reported and does not stop the rest; the exit code is then 1.
     """
     wanted = class_list(classes)
-    input_hw = None if imgsz is None else image_size(imgsz)
-    if imgsz is not None and input_hw is None:
-        raise typer.BadParameter("detect needs a size: 640, or HxW such as 384x640 (--rect adapts it to each picture)")
     if output_dir is not None and not draw:
-        raise typer.BadParameter("-o is for annotated pictures, which --no-draw turns off")
-    job = _plan(source, output_dir, json, draw=draw, overwrite=overwrite)
+        raise click.UsageError("-o is for annotated pictures, which --no-draw turns off")
+    job = _plan(source, output_dir, json_path, draw=draw, overwrite=overwrite)
 
     from yoloship.pipeline import DetectOptions, load
     from yoloship.pipeline.releases import resolve
 
-    options = DetectOptions(score_threshold=conf, iou_threshold=iou, max_detections=max_det, classes=wanted)
+    kept = DetectOptions(score_threshold=conf, iou_threshold=iou, max_detections=max_det, classes=wanted)
     detector = load(
         resolve(model),
-        imgsz=input_hw,
+        imgsz=imgsz,
         shape_mode="rect" if rect else "square",
         device=device,
-        options=options,
+        options=kept,
         tuned_for="throughput" if len(job.inputs) > 1 else "latency",
     )
     with detector:
         outcomes = detector.stream(job.inputs, keep_images=bool(job.outputs))
-        found, failures = _collect(with_progress(outcomes, len(job.inputs)), job)
+        found, failures = _collect(with_progress(outcomes, "detecting", len(job.inputs)), job)
     _report(found, job)
     if cut := sum(not detections.complete for _, detections in found):
         _say_incomplete(cut, len(found), detector.info.nms)
     if failures:
         if len(job.inputs) > 1:
-            typer.echo(f"error: {failures} of {len(job.inputs)} pictures failed", err=True)
-        raise typer.Exit(1)
+            print_err(f"error: {failures} of {len(job.inputs)} pictures failed")
+        raise click.exceptions.Exit(1)
 
 
 def _plan(
@@ -143,7 +146,7 @@ def _collect(outcomes: Iterable[Outcome], job: _Job) -> tuple[list[tuple[str, De
     for outcome in outcomes:
         if outcome.error is not None:
             failures += 1
-            typer.echo(f"error: {outcome.error}", err=True)
+            print_err(f"error: {outcome.error}")
             continue
         detections = outcome.unwrap()
         if job.outputs and outcome.image is not None:
@@ -155,10 +158,9 @@ def _collect(outcomes: Iterable[Outcome], job: _Job) -> tuple[list[tuple[str, De
 def _say_incomplete(cut: int, pictures: int, nms: NmsConfig | None) -> None:
     """Once for all pictures: boxes may be missing, and what to do about it."""
     limit = f" than the {nms.candidates}" if nms else ""
-    typer.echo(
+    print_err(
         f"boxes may be missing in {cut} of {pictures} pictures: more candidates{limit} that the graph looks at; export "
-        "it with a higher --conf, or with another --output than nms",
-        err=True,
+        "it with a higher --conf, or with another --output than nms"
     )
 
 
@@ -168,8 +170,7 @@ def _report(found: Sequence[tuple[str, Detections]], job: _Job) -> None:
     from yoloship.sinks import detections_table, json_bytes, pictures_table
 
     if job.json_on_stdout:
-        sys.stdout.buffer.write(json_bytes(found))
-        sys.stdout.buffer.flush()
+        print_bytes(json_bytes(found))
         return
     if not found:  # every picture failed: a file without results would only be in the way of the next run
         return
@@ -177,11 +178,11 @@ def _report(found: Sequence[tuple[str, Detections]], job: _Job) -> None:
         write_bytes(job.json_path, json_bytes(found), overwrite=job.overwrite)
     if len(job.inputs) == 1:
         image, detections = found[0]
-        typer.echo(detections_table(detections, image), nl=False)
+        print_out(detections_table(detections, image), end="")
     else:
-        typer.echo(pictures_table(found), nl=False)
+        print_out(pictures_table(found), end="")
     if job.outputs:
         only = len(job.inputs) == 1
-        typer.echo(f"annotated: {job.outputs[0] if only else job.outputs[0].parent}")
+        print_out(f"annotated: {job.outputs[0] if only else job.outputs[0].parent}")
     if job.json_path is not None:
-        typer.echo(f"json: {job.json_path}")
+        print_out(f"json: {job.json_path}")

@@ -5,44 +5,48 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
+
+from yoloship.cli.command import command, flag, option
+from yoloship.cli.output import print_err, print_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from yoloship.doctor import Capability, Machine
 
-EXAMPLES = ("yoloship doctor", "yoloship doctor --for tensorrt", "yoloship doctor --json")
 
-
-def doctor(
-    capability: Annotated[
-        list[str] | None,
-        typer.Option("--for", metavar="NAME", help="Try this alone: detect, export, int8, build, tensorrt, cuda, …"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+@command("yoloship doctor", "yoloship doctor --for tensorrt", "yoloship doctor --json", starts_bare=True)
+@option(
+    "--for",
+    "capabilities",
+    multiple=True,
+    metavar="NAME",
+    help="Try this alone: detect, export, int8, build, tensorrt, cuda, …; may be repeated.",
+)
+@flag("--json", "as_json", help="Print JSON.")
+def doctor(capabilities: tuple[str, ...], as_json: bool) -> None:
     """Try what yoloship can do here. Exit code 0: what was asked for works; without --for that is detect and export."""
     from yoloship.doctor import CAPABILITIES, examine
     from yoloship.sinks import facts_table
 
     shown = sys.stderr.isatty() and not as_json
     report = examine(
-        tuple(capability) if capability else CAPABILITIES,
-        told=(lambda trial: typer.echo(f"trying {trial}", err=True)) if shown else None,
+        capabilities or CAPABILITIES,
+        told=(lambda trial: print_err(f"trying {trial}")) if shown else None,
     )
     if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=2))
+        print_out(json.dumps(report.to_dict(), indent=2))
     else:
         rows = [*_machine_rows(report.machine)]
         for entry in report.capabilities:
             rows += _capability_rows(entry)
-        typer.echo(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), nl=False)
-    works = all(entry.works for entry in report.capabilities) if capability else report.base_works
+        print_out(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), end="")
+    works = all(entry.works for entry in report.capabilities) if capabilities else report.base_works
     if not works:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def _machine_rows(machine: Machine) -> Iterator[tuple[str, str]]:

@@ -2,95 +2,93 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-import typer
+import click
 
-from yoloship.cli.options import (
-    Calibrate,
-    CalibratorChoice,
-    IouThreshold,
-    Labels,
-    MaxDetections,
-    MaxDrop,
-    ScoreThreshold,
-)
-from yoloship.cli.precision import Placement, Precision, Quantizing, Remainder, lowered
-from yoloship.cli.values import batch_size, image_size
+from yoloship.cli import options
+from yoloship.cli import precision as precisions
+from yoloship.cli.command import argument, command, option
+from yoloship.cli.output import print_out
+from yoloship.cli.precision import PRECISION, Quantizing, lowered
+from yoloship.cli.values import FILE, batch_size, graph_size
+from yoloship.model import InputForm, OutputForm, Placement
 
 if TYPE_CHECKING:
-    from yoloship.model import NmsConfig
+    from yoloship.model import Calibrator, NmsConfig, Precision, Remainder
 
-EXAMPLES = (
+
+@command(
     "yoloship export best.pt",
     "yoloship export best.pt -o cam.onnx --imgsz 384x640 --input image --output compact",
     "yoloship export best.pt -o best-int8.onnx --precision int8 --calibrate photos/",
     "yoloship export best.pt --precision int8 --calibrate photos/ --labels labels/ --max-drop 0.003",
     "yoloship export best.pt --imgsz dynamic --batch dynamic",
 )
-
-
-class Input(str, Enum):
-    """How pictures go in."""
-
-    float = "float"
-    image = "image"
-
-
-class Output(str, Enum):
-    """What comes out."""
-
-    raw = "raw"
-    heads = "heads"
-    compact = "compact"
-    nms = "nms"
-
-
+@argument("model", metavar="MODEL", help="A checkpoint, or a release name such as yolov5s.")
+@option("-o", "--output-file", type=FILE, metavar="FILE", help="Default: the checkpoint's name with .onnx.")
+@option("--imgsz", type=graph_size, metavar="640|HxW|dynamic", default="640", help="Input size in pixels.")
+@option("--batch", type=batch_size, metavar="N|dynamic", default="1", help="Images a run.")
+@option(
+    "--input",
+    "input_form",
+    type=click.Choice(get_args(InputForm)),
+    default="float",
+    help="float: (B,3,H,W) RGB 0..1, the field's standard. image: (B,H,W,3) uint8 BGR.",
+)
+@option(
+    "--output",
+    "output_form",
+    type=click.Choice(get_args(OutputForm)),
+    default="raw",
+    help="raw: (B,N,5+C), the field's standard. heads: undecoded maps, fastest. compact: boxes, scores, ids. nms: "
+    "final detections.",
+)
+@options.nms_conf
+@options.nms_iou
+@options.nms_max_det
+@option(
+    "--precision",
+    type=PRECISION,
+    default="float32",
+    help="What the network's body computes in; its ends and the decoding stay float32. fp32, fp16, half, bf16 and fp8 "
+    "are understood too.",
+)
+@precisions.calibrate
+@precisions.calibrator
+@option(
+    "--placement",
+    type=click.Choice(get_args(Placement)),
+    help="inputs: the default, as NVIDIA advises. both_ends: behind convolutions too.",
+)
+@precisions.max_drop
+@precisions.labels
+@precisions.remainder
+@options.overwrite
 def export(  # noqa: PLR0913, PLR0917 - one parameter an option
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint, or a release name such as yolov5s.")],
-    output_file: Annotated[
-        Path | None,
-        typer.Option("-o", "--output-file", metavar="FILE", help="Default: the checkpoint's name with .onnx."),
-    ] = None,
-    imgsz: Annotated[str, typer.Option(metavar="640|HxW|dynamic", help="Input size in pixels.")] = "640",
-    batch: Annotated[str, typer.Option(metavar="N|dynamic", help="Pictures a run.")] = "1",
-    input: Annotated[  # noqa: A002 - the option's name
-        Input, typer.Option(help="float: (B,3,H,W) RGB 0..1, the field's standard. image: (B,H,W,3) uint8 BGR.")
-    ] = Input.float,
-    output: Annotated[
-        Output,
-        typer.Option(
-            help="raw: (B,N,5+C), the field's standard. heads: undecoded maps, fastest. compact: boxes, scores, ids. "
-            "nms: final detections."
-        ),
-    ] = Output.raw,
-    conf: ScoreThreshold = None,
-    iou: IouThreshold = None,
-    max_det: MaxDetections = None,
-    precision: Annotated[
-        Precision, typer.Option(help="What the network's body computes in; its ends and the decoding stay float32.")
-    ] = Precision.float32,
-    calibrate: Calibrate = None,
-    calibrator: CalibratorChoice = None,
-    placement: Annotated[
-        Placement | None,
-        typer.Option(help="inputs: the default, as NVIDIA advises. both_ends: behind convolutions too."),
-    ] = None,
-    max_drop: MaxDrop = None,
-    labels: Labels = None,
-    remainder: Annotated[
-        Remainder | None,
-        typer.Option(help="What int8 and float8 leave: float16, or float32 (the default with both_ends)."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")] = False,
+    model: str,
+    output_file: Path | None,
+    imgsz: tuple[int, int] | str,
+    batch: int | str,
+    input_form: InputForm,
+    output_form: OutputForm,
+    conf: float | None,
+    iou: float | None,
+    max_det: int | None,
+    precision: Precision,
+    calibrate: tuple[str, ...],
+    calibrator: Calibrator | None,
+    placement: Placement | None,
+    max_drop: float | None,
+    labels: Path | None,
+    remainder: Remainder | None,
+    overwrite: bool,
 ) -> None:
     """Write an ONNX file that any runtime takes, with the class names inside."""
-    input_hw, batch_or_none = image_size(imgsz), batch_size(batch)
-    quantizing = Quantizing(calibrate or (), calibrator, placement, max_drop, labels, remainder)
+    quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, remainder)
     quantizing.check(precision)
-    nms = suppression(output, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
+    nms = suppression(output_form, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
 
     from yoloship.files import write_bytes
     from yoloship.pipeline.releases import resolve
@@ -104,29 +102,33 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
 
     config = GraphConfig(
-        input_hw=input_hw, batch=batch_or_none, input_form=input.value, output_form=output.value, nms=nms
+        input_hw=None if isinstance(imgsz, str) else imgsz,
+        batch=None if isinstance(batch, str) else batch,
+        input_form=input_form,
+        output_form=output_form,
+        nms=nms,
     )
     checkpoint = read_checkpoint(checkpoint_path)
     graph = build_graph(checkpoint, config)
     outcome = ""
-    if precision is not Precision.float32:
+    if precision != "float32":
         graph, words = lowered(graph, precision, quantizing)
         outcome = f", {words}"
     data = graph_bytes(graph)
     write_bytes(target, data, overwrite=overwrite)
-    typer.echo(f"{target}: {len(data) / 1e6:.1f} MB, {len(checkpoint.class_names)} classes{outcome}")
+    print_out(f"{target}: {len(data) / 1e6:.1f} MB, {len(checkpoint.class_names)} classes{outcome}")
 
 
-def suppression(output: Output, limits: dict[str, float | int | None]) -> NmsConfig | None:
+def suppression(output: OutputForm, limits: dict[str, float | int | None]) -> NmsConfig | None:
     """Limits for a graph that suppresses; None for the others.
 
     Raises:
-        typer.BadParameter: a limit was given, and the graph does not suppress.
+        click.UsageError: a limit was given, and the graph does not suppress.
     """
     given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
-    if output is not Output.nms:
+    if output != "nms":
         if given:
-            raise typer.BadParameter("--conf, --iou and --max-det need --output nms")
+            raise click.UsageError("--conf, --iou and --max-det need --output nms")
         return None
     from yoloship.model import NmsConfig
 

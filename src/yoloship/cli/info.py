@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from yoloship.cli.command import argument, command
+from yoloship.cli.output import print_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from yoloship.checkpoint import Checkpoint
-
-EXAMPLES = ("yoloship info best.pt", "yoloship info best.onnx")
 
 CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
 """A zip archive, or a pickle of protocol 2 or later."""
@@ -24,9 +23,9 @@ GFLOPS_SIDE = 640
 MAX_VALUE_CHARS = 200
 
 
-def info(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint (.pt), an ONNX file, or a release name.")],
-) -> None:
+@command("yoloship info best.pt", "yoloship info best.onnx")
+@argument("file", metavar="FILE", help="A checkpoint (.pt), an ONNX file, or a release name.")
+def info(file: str) -> None:
     """Show a file's task, classes, strides, parameters, arithmetic, inputs, outputs and metadata."""
     from yoloship.errors import InputError
     from yoloship.pipeline.releases import resolve
@@ -42,7 +41,7 @@ def info(
         raise InputError("is no file name", subject=repr(file)) from error
     facts = _of_checkpoint(path) if start.startswith(CHECKPOINT_STARTS) else _of_graph(path)
     rows = [("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"), *facts]
-    typer.echo(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), nl=False)
+    print_out(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), end="")
 
 
 def _of_checkpoint(path: Path) -> Iterator[tuple[str, str]]:

@@ -7,9 +7,12 @@ import shutil
 from collections import Counter
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
+
+from yoloship.cli.command import argument, command, flag
+from yoloship.cli.output import print_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,28 +20,22 @@ if TYPE_CHECKING:
 
     from yoloship.engine import EngineFacts
 
-EXAMPLES = (
-    "yoloship inspect best.engine",
-    "yoloship inspect best.onnx --json",
-    "yoloship inspect best.onnx --netron",
-    "yoloship inspect best.pt",
-)
-
 CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
 MAX_LAYER_ROWS = 400
 FIGURES = frozenset({"figures_hw", "gflops", "activation_bytes_at_once", "activations_of_unknown_size"})
 KINDS = MappingProxyType({"engine": "an engine", "checkpoint": "a checkpoint; export it first"})
 
 
-def inspect(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="An engine, an ONNX file, a checkpoint, or a release name.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    netron: Annotated[
-        bool, typer.Option("--netron", help="Also open the graph of an ONNX file in Netron, until Ctrl-C.")
-    ] = False,
-) -> None:
+@command(
+    "yoloship inspect best.engine",
+    "yoloship inspect best.onnx --json",
+    "yoloship inspect best.onnx --netron",
+    "yoloship inspect best.pt",
+)
+@argument("file", metavar="FILE", help="An engine, an ONNX file, a checkpoint, or a release name.")
+@flag("--json", "as_json", help="Print JSON.")
+@flag("--netron", help="Also open the graph of an ONNX file in Netron, until Ctrl-C.")
+def inspect(file: str, as_json: bool, netron: bool) -> None:
     """Show what a file is. Engines: sidecar, header, tensors, profiles, and layers where a GPU lets them be loaded.
 
     ONNX: operators, what each layer computes in, and for one picture the arithmetic and an estimate of the memory that
@@ -51,7 +48,7 @@ def inspect(
     path = resolve(file)
     kind = _kind(path)
     if netron and kind != "onnx":
-        raise typer.BadParameter(f"--netron is for ONNX files, and {path} is {KINDS[kind]}")
+        raise click.UsageError(f"--netron is for ONNX files, and {path} is {KINDS[kind]}")
     viewer = require_netron() if netron else None
     if kind == "engine":
         from yoloship.engine import inspect_engine
@@ -67,9 +64,9 @@ def inspect(
             shown.pop("metadata", None)
         rows = [*((name, _line(value)) for name, value in shown.items()), *_record_rows(data.get("model"))]
     if as_json:
-        typer.echo(json.dumps(data, indent=2))
+        print_out(json.dumps(data, indent=2))
     else:
-        typer.echo(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), nl=False)
+        print_out(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), end="")
     if viewer is not None:
         view(viewer, path)
 

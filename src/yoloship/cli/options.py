@@ -1,39 +1,28 @@
-"""Options that the commands which write graphs have in common, with their help."""
+"""Options that several commands share, each with its help: put ``@options.NAME`` above the command."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, TypeAlias
+from yoloship.cli.command import COUNT, FRACTION, flag, option
+from yoloship.cli.values import FILE, image_size
 
-import typer
+imgsz = option(
+    "--imgsz",
+    type=image_size,
+    metavar="640|HxW",
+    help="Model input in pixels. Default: the graph's own, else 640.",
+)
+overwrite = flag("--overwrite", help="Replace outputs that exist.")
+json_file = option("--json", "json_path", type=FILE, metavar="FILE", help="Write the results as JSON; - is stdout.")
 
-from yoloship.cli.precision import MAX_DROP, Calibrator
-
-Calibrate: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(metavar="DIR", help="For int8 and float8: pictures like those in use; may be repeated."),
-]
-CalibratorChoice: TypeAlias = Annotated[
-    Calibrator | None,
-    typer.Option(help="How outliers are treated. Default: percentile."),
-]
-MaxDrop: TypeAlias = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help=f"How much mAP (without --labels: agreement) may be lost. Default: {MAX_DROP}."),
-]
-Labels: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="For int8 and float8: YOLO text labels, NAME.txt for each picture."),
-]
-ScoreThreshold: TypeAlias = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="With --output nms: drop boxes whose score is not above this."),
-]
-IouThreshold: TypeAlias = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="With --output nms: drop a box whose overlap is above."),
-]
-MaxDetections: TypeAlias = Annotated[
-    int | None,
-    typer.Option(min=1, help="With --output nms: keep at most this many boxes a picture."),
-]
+nms_conf = option(
+    "--conf", type=FRACTION, metavar="FLOAT", help="With --output nms: drop boxes whose score is not above this."
+)
+nms_iou = option(
+    "--iou",
+    type=FRACTION,
+    metavar="FLOAT",
+    help="With --output nms: drop a box whose IoU with a better box is above this.",
+)
+nms_max_det = option(
+    "--max-det", type=COUNT, metavar="N", help="With --output nms: keep at most this many boxes an image."
+)

@@ -2,59 +2,55 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-import typer
+import click
+
+from yoloship.cli.command import FRACTION, option
+from yoloship.cli.progress import progress
+from yoloship.cli.values import FILE, PrecisionChoice
+from yoloship.model import Calibrator, Placement, Precision, Remainder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from yoloship.graph.sensitivity import Model, Told
+    from yoloship.graph.sensitivity import Model
 
 MAX_DROP = 0.005
 """How much worse than float32 a quantized graph may see: of mAP with labels, else of agreement."""
 
 
-class Precision(str, Enum):
-    """What the network's body computes in."""
+CALIBRATED = frozenset({"int8", "float8"})
+"""The precisions that need images like those in use."""
 
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-    int8 = "int8"
-    float8 = "float8"
+PRECISION = PrecisionChoice(get_args(Precision))
 
-    @property
-    def needs_pictures(self) -> bool:
-        """Whether it is calibrated."""
-        return self in {Precision.int8, Precision.float8}
-
-
-class Calibrator(str, Enum):
-    """How outliers among activations are treated."""
-
-    percentile = "percentile"
-    entropy = "entropy"
-    minmax = "minmax"
-
-
-class Placement(str, Enum):
-    """Where quantization goes."""
-
-    inputs = "inputs"
-    both_ends = "both_ends"
-
-
-class Remainder(str, Enum):
-    """What a quantized graph computes in between its codes."""
-
-    float16 = "float16"
-    float32 = "float32"
+calibrate = option(
+    "--calibrate",
+    multiple=True,
+    metavar="DIR",
+    help="For int8 and float8: images like those in use; may be repeated.",
+)
+calibrator = option(
+    "--calibrator", type=click.Choice(get_args(Calibrator)), help="How outliers are treated. Default: percentile."
+)
+max_drop = option(
+    "--max-drop",
+    type=FRACTION,
+    metavar="FLOAT",
+    help=f"How much mAP (without --labels: agreement) may be lost. Default: {MAX_DROP}.",
+)
+labels = option(
+    "--labels", type=FILE, metavar="DIR", help="For int8 and float8: YOLO text labels, NAME.txt for each image."
+)
+remainder = option(
+    "--remainder",
+    type=click.Choice(get_args(Remainder)),
+    help="Precision of the layers that int8 and float8 do not quantize. Default: float16; float32 with --placement "
+    "both_ends.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +77,10 @@ class Quantizing:
         """Refuse options that the precision has no use for, and a missing folder.
 
         Raises:
-            typer.BadParameter: the options contradict one another.
+            click.UsageError: the options contradict one another.
         """
-        if precision.needs_pictures and not self.pictures:
-            raise typer.BadParameter(f"--precision {precision.value} needs pictures like those in use: --calibrate DIR")
+        if precision in CALIBRATED and not self.pictures:
+            raise click.UsageError(f"--precision {precision} needs pictures like those in use: --calibrate DIR")
         given = {
             "--calibrate": self.pictures or None,
             "--labels": self.labels,
@@ -93,18 +89,18 @@ class Quantizing:
             "--max-drop": self.max_drop,
             "--remainder": self.remainder,
         }
-        if not precision.needs_pictures and (idle := [name for name, value in given.items() if value is not None]):
-            raise typer.BadParameter(f"{', '.join(idle)}: only for --precision int8 and float8")
-        if self.remainder is Remainder.float16 and self.placement is Placement.both_ends:
-            raise typer.BadParameter(
+        if precision not in CALIBRATED and (idle := [name for name, value in given.items() if value is not None]):
+            raise click.UsageError(f"{', '.join(idle)}: only for --precision int8 and float8")
+        if self.remainder == "float16" and self.placement == "both_ends":
+            raise click.UsageError(
                 "--remainder float16 does not go with --placement both_ends, which is for ONNX Runtime on a CPU"
             )
         if self.labels is not None and not self.labels.is_dir():
-            raise typer.BadParameter(f"--labels {self.labels}: there is no such folder")
+            raise click.UsageError(f"--labels {self.labels}: there is no such folder")
 
 
 def lowered(model: Model, precision: Precision, options: Quantizing) -> tuple[Model, str]:
-    """Bring a float32 graph to a precision, with a bar where stderr is a terminal; see `in_precision`."""
+    """Bring a float32 graph to a precision, and say how far that is; see `in_precision`."""
     from yoloship.evaluate.labels import read_labels
     from yoloship.evaluate.precision import in_precision
     from yoloship.evaluate.quantization import QuantizeOrder
@@ -113,31 +109,13 @@ def lowered(model: Model, precision: Precision, options: Quantizing) -> tuple[Mo
     pictures = find_pictures(options.pictures) if options.pictures else ()
     truths = None if options.labels is None else read_labels(options.labels, pictures)
     order = None
-    if precision.needs_pictures:
+    if precision in CALIBRATED:
         order = QuantizeOrder(
-            precision="int8" if precision is Precision.int8 else "float8",
-            calibrator=(options.calibrator or Calibrator.percentile).value,
-            placement=(options.placement or Placement.inputs).value,
+            precision="int8" if precision == "int8" else "float8",
+            calibrator=options.calibrator or "percentile",
+            placement=options.placement or "inputs",
             max_drop=MAX_DROP if options.max_drop is None else options.max_drop,
-            remainder=options.remainder.value if options.remainder else None,
+            remainder=options.remainder,
         )
-    with _progress() as told:
-        return in_precision(model, precision.value, pictures, order=order, truths=truths, told=told)
-
-
-@contextmanager
-def _progress() -> Iterator[Told | None]:
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading the model", total=None)
-
-        def told(what: str, done: int, most: int) -> None:
-            bar.update(task, description=what, completed=done, total=most)
-
-        yield told
+    with progress(in_pipes=True) as told:
+        return in_precision(model, precision, pictures, order=order, truths=truths, told=told)

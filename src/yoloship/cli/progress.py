@@ -1,24 +1,115 @@
-"""A progress bar on stderr."""
+"""How far a long job is, on stderr: one line that rewrites itself on a terminal, a line now and then in a pipe."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TypeVar
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import TextIO
 
 _Item = TypeVar("_Item")
 
+TERMINAL_S = 0.1
+PIPE_S = 5.0
+BAR_LETTERS = 24
 
-def with_progress(items: Iterable[_Item], total: int) -> Iterator[_Item]:
-    """Pass items through; for more than one, a bar shows how far they are where stderr is a terminal."""
-    if total < 2 or not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total)
+class OnProgress(Protocol):
+    """What a job calls to say how far it is."""
+
+    def __call__(self, what: str, done: float = 0, total: float | None = None) -> None:
+        """Show the step, and how much of it is done; a total of 1 is shown in percent."""
+
+
+@contextmanager
+def progress(*, in_pipes: bool = False) -> Iterator[OnProgress | None]:
+    """Show the progress of a job while it runs.
+
+    Args:
+        in_pipes: Whether to write a line every few seconds if stderr is not a terminal.
+
+    Yields:
+        What the job calls; None if nothing is shown.
+    """
+    stream = sys.stderr
+    if stream.isatty():
+        line = _TerminalLine(stream)
+        try:
+            yield line
+        finally:
+            line.erase()
+    else:
+        yield _PipeLines(stream) if in_pipes else None
+
+
+def with_progress(items: Iterable[_Item], what: str, total: int) -> Iterator[_Item]:
+    """Pass items through; if there is more than one, a terminal shows how many are done."""
+    with progress() as show:
+        for done, item in enumerate(items, 1):
+            yield item
+            if show is not None and total > 1:
+                show(what, done, total)
+
+
+class _TerminalLine:
+    """Rewrites one line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._start = time.monotonic()
+        self._shown_at = 0.0
+        self._what = ""
+        self._letters = 0
+
+    def __call__(self, what: str, done: float = 0, total: float | None = None) -> None:
+        now = time.monotonic()
+        if what == self._what and now - self._shown_at < TERMINAL_S:
+            return
+        self._what, self._shown_at = what, now
+        bar = ""
+        if total:
+            filled = round(BAR_LETTERS * min(1.0, done / total))
+            bar = f"[{'#' * filled}{'-' * (BAR_LETTERS - filled)}] "
+        self._write(f"{what} {bar}{_amount(done, total)}{_elapsed(now - self._start)}")
+
+    def erase(self) -> None:
+        """Leave the line as empty as it was."""
+        if self._letters:
+            self._write("")
+            self._stream.write("\r")
+            self._stream.flush()
+
+    def _write(self, text: str) -> None:
+        self._stream.write(f"\r{text.ljust(self._letters)}")
+        self._stream.flush()
+        self._letters = len(text)
+
+
+class _PipeLines:
+    """Writes a line every few seconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._start = self._shown_at = time.monotonic()
+
+    def __call__(self, what: str, done: float = 0, total: float | None = None) -> None:
+        now = time.monotonic()
+        if now - self._shown_at < PIPE_S:
+            return
+        self._shown_at = now
+        self._stream.write(f"{what} {_amount(done, total)}{_elapsed(now - self._start)}\n")
+        self._stream.flush()
+
+
+def _amount(done: float, total: float | None) -> str:
+    if not total:
+        return ""
+    return f"{100 * done:.0f} % " if total == 1 else f"{done:.0f}/{total:.0f} "
+
+
+def _elapsed(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -1,39 +1,76 @@
-"""Option values with a form of their own."""
+"""Option values that have a form of their own: each function is the ``type`` of an option."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+import click
+
+if TYPE_CHECKING:
+    Choice = click.Choice[str]
+else:  # it is not generic before click 8.4
+    Choice = click.Choice
 
 DYNAMIC = "dynamic"
+FILE = click.Path(path_type=Path)
+"""A path that need not exist: the library says what is wrong with it."""
+
+PRECISION_ALIASES = {
+    "fp32": "float32",
+    "fp16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "fp8": "float8",
+}
 
 
-def image_size(text: str) -> tuple[int, int] | None:
-    """``640`` → (640, 640); ``384x640`` → (384, 640), height first; ``dynamic`` → None.
+class PrecisionChoice(Choice):
+    """A precision, by its name or by a common short one."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take the alias for the name."""
+        name = value.lower()
+        return super().convert(PRECISION_ALIASES.get(name, name), param, ctx)
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """``640`` → (640, 640); ``384x640`` → (384, 640), height first.
 
     Raises:
-        typer.BadParameter: anything else.
+        click.BadParameter: anything else.
     """
-    if text.lower() == DYNAMIC:
-        return None
+    return _size(text, "640, or HxW such as 384x640")
+
+
+def graph_size(text: str) -> tuple[int, int] | str:
+    """A size for a graph: what `image_size` takes, or ``dynamic``.
+
+    Raises:
+        click.BadParameter: anything else.
+    """
+    return DYNAMIC if text.lower() == DYNAMIC else _size(text, f"640, HxW such as 384x640, or {DYNAMIC}")
+
+
+def _size(text: str, forms: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", text.strip())
     if match is None or not int(match[1]) or (match[2] and not int(match[2])):
-        raise typer.BadParameter(f"{text!r} is not a size: give 640, HxW such as 384x640, or {DYNAMIC}")
+        raise click.BadParameter(f"{text!r} is not a size: give {forms}")
     height = int(match[1])
     return height, int(match[2]) if match[2] else height
 
 
-def batch_size(text: str) -> int | None:
-    """``4`` → 4; ``dynamic`` → None.
+def batch_size(text: str) -> int | str:
+    """``4`` → 4; ``dynamic`` stays.
 
     Raises:
-        typer.BadParameter: anything else.
+        click.BadParameter: anything else.
     """
     if text.lower() == DYNAMIC:
-        return None
+        return DYNAMIC
     if not re.fullmatch(r"\d{1,5}", text.strip()) or not int(text):
-        raise typer.BadParameter(f"{text!r} is no batch size: give 1 or more, or {DYNAMIC}")
+        raise click.BadParameter(f"{text!r} is not a batch size: give 1 or more, or {DYNAMIC}")
     return int(text)
 
 
@@ -41,11 +78,11 @@ def class_list(text: str | None) -> tuple[int | str, ...] | None:
     """``person,car,2`` → ("person", "car", "2"); names win over ids; None where nothing was asked for.
 
     Raises:
-        typer.BadParameter: no class between the commas.
+        click.BadParameter: no class between the commas.
     """
     if text is None:
         return None
     classes = tuple(part.strip() for part in text.split(",") if part.strip())
     if not classes:
-        raise typer.BadParameter("no class given: write names or ids, such as person,car,2")
+        raise click.BadParameter("no class given: write names or ids, such as person,car,2")
     return classes

@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from yoloship.cli.output import print_err
 from yoloship.errors import DependencyError
 
 if TYPE_CHECKING:
@@ -28,5 +27,5 @@ def require_netron() -> Any:
 def view(netron: Any, path: Path) -> None:
     """Open a graph in the browser and serve it, from this machine to itself, until Ctrl-C."""
     host, port = netron.start(str(path))
-    typer.echo(f"Netron shows {path} at http://{host}:{port}; Ctrl-C ends it", err=True)
+    print_err(f"Netron shows {path} at http://{host}:{port}; Ctrl-C ends it")
     netron.wait()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from yoloship.errors import GraphError, InputError
 from yoloship.evaluate.budget import disagreement, opener, precision_loss, split, spread
 from yoloship.evaluate.half import convert_and_try, finite
 from yoloship.evaluate.running import channel_means, run_model
-from yoloship.graph.calibrate import Calibrator, calibrate
+from yoloship.graph.calibrate import calibrate
 from yoloship.graph.emulate import emulate
 from yoloship.graph.precision import convert_precision
-from yoloship.graph.quantize import Placement, QuantizedPrecision, layers, values_to_watch
+from yoloship.graph.quantize import QuantizedPrecision, layers, values_to_watch
 from yoloship.graph.sensitivity import Quantizer, Search, search
 from yoloship.pipeline.feeds import feed_of
 
@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 
     from yoloship.evaluate.coco import Truth
     from yoloship.graph.sensitivity import Feeds, Measure, Model, Told
+    from yoloship.model import Calibrator, Placement, Remainder
     from yoloship.pipeline import Detector
     from yoloship.pipeline.detector import Source
-
-Remainder: TypeAlias = Literal["float32", "float16"]
-"""What a quantized graph computes in between its codes. bfloat16 is none: a scale would keep 8 of its 24 digits."""
 
 RANKING_PICTURES: Final = 4
 """Enough to tell which modules are sensitive; each costs a run for each module."""
@@ -38,7 +36,7 @@ class QuantizeOrder:
     Attributes:
         precision: What convolutions compute in.
         calibrator: How the ranges of activations are found.
-        placement: Where quantization goes; see `yoloship.graph.quantize.Placement`.
+        placement: Where quantization goes; see `yoloship.model.Placement`.
         max_drop: In [0, 1]: how much worse than float32 it may see, by whichever measure is taken; 1 quantizes
             everything.
         score_threshold: Of the detections that shall agree.

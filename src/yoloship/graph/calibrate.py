@@ -11,7 +11,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-    Feeds = Mapping[str, npt.NDArray[np.generic]]
+    from yoloship.model import Calibrator
 
-Calibrator: TypeAlias = Literal["minmax", "entropy", "percentile"]
-"""``minmax``: the largest value seen. ``percentile``: all but one value in 100,000. ``entropy``: the range whose 128
-steps lose least information (Migacz, 8-bit Inference with TensorRT, GTC 2017)."""
+    Feeds = Mapping[str, npt.NDArray[np.generic]]
 
 _ENTROPY_BINS: Final = 512
 _PERCENTILE: Final = 99.999

@@ -23,6 +23,7 @@ from yoloship.graph.narrow import FLOAT8_MAX, float8_bits, float8_values
 from yoloship.graph.precision import FLOAT16_MAX, KEPT_KEY, at_opset, record
 from yoloship.graph.search import FLOAT, body, element_types, implicit_inputs, inline_constants, last_heavy
 from yoloship.graph.stored import stored_values
+from yoloship.model import Placement
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     import onnx
 
 QuantizedPrecision: TypeAlias = Literal["int8", "float8"]
-Placement: TypeAlias = Literal["inputs", "both_ends"]
-"""``inputs``: before each convolution, as NVIDIA advises; activations that follow one another stay in float between.
-``both_ends``: behind each as well, which is what ONNX Runtime needs to compute in integers, and costs accuracy."""
 
 INT8_MAX: Final = 127
 FLOAT16_SCALE_LEAST: Final = 2.0**-20

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-    from yoloship.graph.quantize import Layer, Placement, QuantizedPrecision
+    from yoloship.graph.quantize import Layer, QuantizedPrecision
+    from yoloship.model import Placement
 
     Model: TypeAlias = onnx.ModelProto
     Feeds: TypeAlias = Mapping[str, npt.NDArray[np.generic]]

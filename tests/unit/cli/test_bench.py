@@ -60,12 +60,12 @@ def test_outputs_that_exist_are_refused_before_anything_is_measured(model: Path,
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--batch", "0"), "no list of numbers"),
-        (("--streams", "1;2"), "no list of numbers"),
-        (("--backend", "torch"), "no backend"),
-        (("--plot", "b.pdf"), "no plot"),
+        (("--batch", "0"), "not a list of numbers"),
+        (("--streams", "1;2"), "not a list of numbers"),
+        (("--backend", "torch"), "not a backend"),
+        (("--plot", "b.pdf"), "not a plot"),
         (("--device", ","), "nothing between the commas"),
-        (("--imgsz", "dynamic"), "needs a size"),
+        (("--imgsz", "dynamic"), "is not a size"),
     ],
 )
 def test_wrong_usage_is_refused(model: Path, arguments: tuple[str, ...], words: str) -> None:

@@ -153,8 +153,8 @@ def test_what_is_no_checkpoint_is_one_clear_line(content: bytes | None, message:
     [
         (["--imgsz", "1x2x3"], "'1x2x3' is not a size"),
         (["--imgsz", "-32"], "'-32' is not a size"),
-        (["--batch", "0"], "'0' is no batch size"),
-        (["--batch", "many"], "'many' is no batch size"),
+        (["--batch", "0"], "'0' is not a batch size"),
+        (["--batch", "many"], "'many' is not a batch size"),
         (["--input", "bytes"], "--input"),
         (["--output", "boxes"], "--output"),
     ],

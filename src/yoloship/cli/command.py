@@ -1,0 +1,104 @@
+"""The house form of a command: `@command`, then one `@argument`, `@option` or `@flag` a line.
+
+@command("yoloship detect best.pt photo.jpg")
+@argument("model", metavar="MODEL", help="A checkpoint (.pt).")
+@option("--conf", type=FRACTION, metavar="FLOAT", default=0.25, help="Drop boxes whose score is not above this.")
+@options.overwrite
+def detect(model: str, conf: float, overwrite: bool) -> None: ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
+
+FRACTION = click.FloatRange(0, 1)
+COUNT = click.IntRange(min=1)
+
+HELP_NAMES = ("-h", "--help")
+
+
+class Argument(click.Argument):
+    """An argument that has a help text."""
+
+    def __init__(self, *declarations: Any, explanation: str, **attributes: Any) -> None:
+        super().__init__(*declarations, **attributes)
+        self.explanation = explanation
+
+
+class Command(click.Command):
+    """A command whose help explains its arguments, and ends with examples."""
+
+    def __init__(self, *args: Any, starts_bare: bool = False, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.starts_bare = starts_bare
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Show the help of a command that cannot do anything without arguments, and end as wrong usage."""
+        if not args and not self.starts_bare and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the arguments with their help before the options."""
+        arguments = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, Argument)]
+        if arguments:
+            with formatter.section("Arguments"):
+                formatter.write_dl([(str(entry.metavar), entry.explanation) for entry in arguments])
+        super().format_options(ctx, formatter)
+
+
+def command(*examples: str, starts_bare: bool = False) -> Callable[[Callable[..., None]], Command]:
+    """Turn a function into a command of the program; its docstring is the help text.
+
+    Args:
+        examples: Command lines for the end of the help.
+        starts_bare: Whether the command does something without any argument. Others show their help.
+    """
+    return click.command(
+        cls=Command,
+        starts_bare=starts_bare,
+        epilog=paragraph("Examples:", *examples),
+        context_settings={"help_option_names": HELP_NAMES},
+    )
+
+
+def argument(name: str, *, metavar: str, help: str, many: bool = False) -> Decorator:  # noqa: A002 - click's word
+    """An argument that must be given.
+
+    Args:
+        name: The parameter's name in the function.
+        metavar: How the help names it.
+        help: What it is.
+        many: Whether there may be several; the function gets a tuple then.
+    """
+    return click.argument(name, cls=Argument, metavar=metavar, explanation=help, nargs=-1 if many else 1, required=True)
+
+
+def option(*names: str, help: str, **attributes: Any) -> Decorator:  # noqa: A002 - click's word
+    """An option; its default is shown in the help if it has one.
+
+    Args:
+        names: ``-o``, ``--output-file``, ``--draw/--no-draw``, and the parameter's name if it is another.
+        help: The effect, and the default if that is not a plain value.
+        attributes: Whatever `click.option` takes: ``metavar``, ``type``, ``default``, ``multiple``, ``is_flag``.
+    """
+    return click.option(*names, help=help, show_default=True, **attributes)
+
+
+def flag(*names: str, help: str) -> Decorator:  # noqa: A002 - click's word
+    """An option without a value: False unless it is given."""
+    return click.option(*names, help=help, is_flag=True)
+
+
+def paragraph(heading: str, *lines: str) -> str:
+    """Lines that stay lines, which a backspace asks the help's formatter for."""
+    return "\n".join(("\b", heading, *(f"  {line}" for line in lines)))
