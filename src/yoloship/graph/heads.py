@@ -1,7 +1,7 @@
 """The detection head: reading it, and writing each output form.
 
 xy = (2σ(t) − 0.5 + grid)·stride, wh = (2σ(t))²·anchor, score = σ(objectness)·σ(class). Grids are computed from the
-maps' sizes and anchors from `anchors` × `stride`: the file's own `grid` and `anchor_grid` may be stale.
+maps' sizes, because the file's own `grid` may be stale; where the anchors come from, `yoloship.graph.anchors` says.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yoloship.checkpoint.records import Tensor
+from yoloship.graph.anchors import read_anchors
 from yoloship.graph.convolution import emit_convolution, read_conv_norm
 from yoloship.graph.preprocess import BATCH, HEIGHT, WIDTH
 from yoloship.graph.suppression import emit_suppression
@@ -72,10 +73,7 @@ def read_head(part: Part) -> Head:
     each = part.integer("na", 1, 64)
     part.require("no", 5 + classes)
     strides = _strides(part, levels)
-    anchors = part.array("anchors", levels, each, 2) * np.array(strides)[:, None, None]
-    if (anchors < 0).any():  # an untrained network that awaits its anchors has some of no width
-        raise part.error("anchors are negative")
-    return Head(part, classes, strides, anchors)
+    return Head(part, classes, strides, read_anchors(part, strides, each))
 
 
 def _strides(part: Part, levels: int) -> tuple[int, ...]:
