@@ -20,11 +20,11 @@ from _shared import PHOTOS, TRAINED, listed, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.demo.scene import make_scene
 from yoloship.engine import BuildConfig, InputProfile, Range, open_flavour, read_engine, write_engine
-from yoloship.engine.plan import RTX_MAGIC
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.calibrate import calibrate
 from yoloship.graph.precision import convert_precision
 from yoloship.graph.quantize import layers, quantize, values_to_watch
+from yoloship.kinds import RTX_MAGIC
 from yoloship.model import NmsConfig
 from yoloship.pipeline import Detector
 from yoloship.pipeline.building import build, suppressing

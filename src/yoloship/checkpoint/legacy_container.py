@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING
 from yoloship.checkpoint.machine import Machine
 from yoloship.checkpoint.storages import NUMPY_DTYPES, PlainPiece
 from yoloship.errors import CheckpointError
+from yoloship.kinds import TORCH_LEGACY_MAGIC
 
 if TYPE_CHECKING:
     from mmap import mmap
 
     from yoloship.checkpoint.limits import Limits
     from yoloship.checkpoint.persistent import StorageTable
-
-MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
-"""The ten bytes of the first pickle's integer, whatever the protocol around them."""
 
 _VERSION = 1001
 _AGAIN = "the file is cut short or damaged; copy or download it again"
@@ -31,7 +29,7 @@ def read_legacy(data: bytes | mmap, subject: str, limits: Limits, storages: Stor
     """Read the object of a legacy file and give each of its storages its bytes.
 
     Args:
-        data: The mapped file, or its bytes; begins with a pickle of `MAGIC`.
+        data: The mapped file, or its bytes; begins with a pickle of `TORCH_LEGACY_MAGIC`.
         subject: For messages.
         limits: Bounds on each pickle.
         storages: Gathers the storages that the object mentions; filled and completed here.
@@ -50,7 +48,7 @@ def read_legacy(data: bytes | mmap, subject: str, limits: Limits, storages: Stor
         values.append(machine.run())
         position = machine.position
     magic, version, system, value, keys = values
-    if magic != int.from_bytes(MAGIC, "little"):
+    if magic != int.from_bytes(TORCH_LEGACY_MAGIC, "little"):
         raise CheckpointError("legacy format without its magic number", subject=subject, hint=_AGAIN)
     if type(version) is not int or version != _VERSION:
         raise CheckpointError("legacy format of an unknown version", subject=subject, expected=str(_VERSION))

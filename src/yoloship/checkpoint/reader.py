@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from yoloship.checkpoint import legacy_container, zip_container
 from yoloship.checkpoint.drafts import Draft
 from yoloship.checkpoint.finish import Finisher
 from yoloship.checkpoint.legacy_container import read_legacy
@@ -12,11 +11,11 @@ from yoloship.checkpoint.limits import LIMITS
 from yoloship.checkpoint.machine import Machine
 from yoloship.checkpoint.persistent import StorageTable
 from yoloship.checkpoint.records import Checkpoint, Module, Tensor
-from yoloship.checkpoint.sniff import HEAD_BYTES, explain
 from yoloship.checkpoint.source import Source, open_source
 from yoloship.checkpoint.traits import read_class_names, read_strides, read_task
 from yoloship.checkpoint.zip_container import ZipContainer
 from yoloship.errors import CheckpointError
+from yoloship.kinds import HEAD_BYTES, ZIP_MAGIC, kind_of, wrong_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,11 +70,12 @@ def read_with_limits(source: Path | str | bytes, limits: Limits) -> Checkpoint:
 
 def _read_content(opened: Source, limits: Limits) -> object:
     head = bytes(opened.data[:HEAD_BYTES])
-    if head.startswith(zip_container.MAGIC):
+    kind = kind_of(head)
+    if kind != "checkpoint":
+        raise wrong_kind(kind, "checkpoint", subject=opened.name, error=CheckpointError, start=head)
+    if head.startswith(ZIP_MAGIC):
         return _read_zip(opened, limits)
-    if head.startswith(b"\x80") and legacy_container.MAGIC in head[:40]:
-        return read_legacy(opened.data, opened.name, limits, StorageTable(opened.name, None))
-    raise explain(head, opened.name)
+    return read_legacy(opened.data, opened.name, limits, StorageTable(opened.name, None))
 
 
 def _read_zip(opened: Source, limits: Limits) -> object:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import mmap
-import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yoloship._util.reading import open_regular
 from yoloship.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -67,32 +67,8 @@ def open_source(source: str | Path | bytes, limits: Limits) -> Iterator[Source]:
         yield Source("checkpoint", source, None)
         return
     path = Path(source)
-    try:
-        _check(path, limits)
-        with path.open("rb", buffering=0) as file:
-            yield Source(path.name, _mapped(file), file)
-    except FileNotFoundError as error:
-        raise CheckpointError("no such file", subject=str(path), hint="check the path") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
-
-
-def _check(path: Path, limits: Limits) -> None:
-    try:
-        status = path.stat()
-    except ValueError as error:  # a null character in the path
-        raise CheckpointError("is no usable path", subject=repr(str(path))[:80]) from error
-    if stat.S_ISDIR(status.st_mode):
-        raise CheckpointError("is a folder, not a checkpoint", subject=path.name, hint="give the .pt inside")
-    if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError("is no regular file", subject=path.name, hint="copy it to one")
-    if status.st_size > limits.file_bytes:
-        raise CheckpointError(
-            "is too large for a checkpoint",
-            subject=path.name,
-            expected=f"at most {limits.file_bytes} bytes",
-            got=str(status.st_size),
-        )
+    with open_regular(path, error=CheckpointError, wanted="a checkpoint", limit_bytes=limits.file_bytes) as file:
+        yield Source(path.name, _mapped(file), file)
 
 
 def _mapped(file: FileIO) -> bytes | mmap.mmap:

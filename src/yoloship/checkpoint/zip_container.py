@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from yoloship.checkpoint.storages import DeflatedPiece, PlainPiece
 from yoloship.errors import CheckpointError
+from yoloship.kinds import ZIP_MAGIC
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from yoloship.checkpoint.limits import Limits
     from yoloship.checkpoint.storages import Piece
 
-MAGIC = b"PK\x03\x04"
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
@@ -203,7 +203,7 @@ class ZipContainer:
                 f"zip whose member {member.name!r} is packed by method {member.method}", "save it with torch.save"
             )
         header = self._data[member.header : member.header + _LOCAL.size] if member.header < directory else b""
-        if len(header) < _LOCAL.size or not header.startswith(MAGIC):
+        if len(header) < _LOCAL.size or not header.startswith(ZIP_MAGIC):
             raise self._error(f"zip whose member {member.name!r} is not where the directory says")
         fields: tuple[int, ...] = _LOCAL.unpack(header)[2:]
         flags, method, _, _, crc, packed, nbytes, name_len, extra_len = fields

@@ -145,18 +145,23 @@ def _engine(path: Path, input_hw: tuple[int, int] | None, batch: int) -> Path:
     """An engine of the model, from the cache or built now, for batches up to this one."""
     from yoloship.engine import BuildConfig, Range
     from yoloship.graph import GraphConfig
-    from yoloship.pipeline.building import engine_for, is_checkpoint
+    from yoloship.kinds import kind_of
+    from yoloship.pipeline.building import engine_for
 
-    if not is_checkpoint(path):
+    if kind_of(path) != "checkpoint":
         return engine_for(path).path
     graph = GraphConfig(input_hw=input_hw or (640, 640), batch=None, input_form="image", output_form="heads")
     return engine_for(path, BuildConfig(batch=Range(1, batch, batch)), graph=graph).path
 
 
 def _is_engine(model: str | Path) -> bool:
-    from yoloship.pipeline.gpu_loading import is_engine
+    from yoloship.errors import InputError
+    from yoloship.kinds import kind_of
 
-    return is_engine(Path(model))
+    try:
+        return kind_of(Path(model)) == "engine"
+    except InputError:  # the name of a release, or a file that whoever opens it complains about
+        return False
 
 
 def _pictures(source: Sequence[str]) -> list[Any]:

@@ -112,7 +112,8 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Build a TensorRT engine that knows what it is: a plain plan, and beside it FILE.json."""
     from yoloship.engine import BuildConfig, open_flavour, parse_target, runs_on, sidecar_path, write_engine
-    from yoloship.pipeline.building import build_prepared, build_source, is_checkpoint, suppressing
+    from yoloship.kinds import kind_of
+    from yoloship.pipeline.building import build_prepared, build_source, suppressing
     from yoloship.pipeline.releases import resolve
     from yoloship.sinks import plan_file
 
@@ -122,7 +123,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     quantizing.check(wanted)
     nms = suppression(output_form or "raw", {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
     source_path = resolve(model)
-    from_checkpoint = is_checkpoint(source_path)
+    from_checkpoint = kind_of(source_path) == "checkpoint"
     if not from_checkpoint and (input_form is not None or output_form not in {None, "nms"}):
         raise click.UsageError("an ONNX file has its own input and output; it can only be given --output nms")
     batches, sizes = _batch(batch), _sizes(imgsz)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from yoloship.checkpoint import Checkpoint
 
-CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
-"""A zip archive, or a pickle of protocol 2 or later."""
 
 GFLOPS_SIDE = 640
 """The field quotes arithmetic at this input size."""
@@ -28,18 +26,15 @@ MAX_VALUE_CHARS = 200
 def info(file: str) -> None:
     """Show a file's task, classes, strides, parameters, arithmetic, inputs, outputs and metadata."""
     from yoloship.errors import InputError
+    from yoloship.kinds import MODEL_KINDS, refuse_others, wrong_kind
     from yoloship.pipeline.releases import resolve
     from yoloship.sinks import facts_table
 
     path = resolve(file)
-    try:
-        with path.open("rb") as opened:
-            start = opened.read(4)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
-    except ValueError as error:
-        raise InputError("is no file name", subject=repr(file)) from error
-    facts = _of_checkpoint(path) if start.startswith(CHECKPOINT_STARTS) else _of_graph(path)
+    kind = refuse_others(path, MODEL_KINDS | {"unknown"}, "model", subject=str(path), error=InputError)
+    if kind == "engine":
+        raise wrong_kind(kind, "onnx", subject=str(path), error=InputError)
+    facts = _of_checkpoint(path) if kind == "checkpoint" else _of_graph(path)
     rows = [("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"), *facts]
     print_out(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), end="")
 

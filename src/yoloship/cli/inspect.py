@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from yoloship.engine import EngineFacts
 
-CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
 MAX_LAYER_ROWS = 400
 FIGURES = frozenset({"figures_hw", "gflops", "activation_bytes_at_once", "activations_of_unknown_size"})
 KINDS = MappingProxyType({"engine": "an engine", "checkpoint": "a checkpoint; export it first"})
@@ -72,21 +71,12 @@ def inspect(file: str, as_json: bool, netron: bool) -> None:
 
 
 def _kind(path: Path) -> str:
-    """By what stands beside the file and how it begins; its suffix does not count."""
-    from yoloship.engine import sidecar_path
-    from yoloship.engine.plan import RTX_MAGIC, TENSORRT_MAGIC
+    """What the file is; content of no known kind goes to the ONNX reader, which says what is wrong with it."""
     from yoloship.errors import InputError
+    from yoloship.kinds import MODEL_KINDS, refuse_others
 
-    try:
-        with path.open("rb") as opened:
-            start = opened.read(5)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
-    if start.startswith(CHECKPOINT_STARTS):
-        return "checkpoint"
-    if start.startswith((RTX_MAGIC, TENSORRT_MAGIC)) or start[4:] == b"{" or sidecar_path(path).exists():
-        return "engine"
-    return "onnx"
+    kind = refuse_others(path, MODEL_KINDS | {"unknown"}, "model", subject=str(path), error=InputError)
+    return "onnx" if kind == "unknown" else kind
 
 
 def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:

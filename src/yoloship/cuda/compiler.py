@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from yoloship._util.reading import read_bounded
 from yoloship.cuda._driver import missing
 from yoloship.cuda.catalogue import HEADER, source_text
 from yoloship.errors import CudaError, OutputError
@@ -19,6 +20,7 @@ OPTIONS: Final = ("--std=c++17", "--fmad=false")
 """No fused multiply-add: NMS and decoding repeat NumPy's float32 arithmetic to the bit."""
 
 _DIGEST_BYTES: Final = 32
+_MAX_CODE_BYTES: Final = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,8 @@ def _check(result: tuple[Any, ...], function: str) -> tuple[Any, ...]:
 def _read_cached(path: Path) -> bytes | None:
     """The code of a cache file, or None where it is absent or damaged."""
     try:
-        data = path.read_bytes()
-    except OSError:
+        data = read_bounded(path, _MAX_CODE_BYTES, error=OutputError)
+    except OutputError:
         return None
     digest, code = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     return code if code and hashlib.sha256(code).digest() == digest else None

@@ -7,9 +7,11 @@ is refused here with a line that says what and why.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from yoloship._util.reading import open_regular
 from yoloship.engine.config import BuildConfig, InputProfile
 from yoloship.engine.device import find_device
 from yoloship.engine.flavours import Flavour, FlavourName, open_flavour
@@ -19,6 +21,7 @@ from yoloship.engine.options import apply_options, check_features, save_timing_c
 from yoloship.engine.profiles import resolve_profiles
 from yoloship.engine.progress import BuildProgress, Tracker, interruptible, monitor
 from yoloship.errors import EngineError
+from yoloship.kinds import wrong_kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,16 +126,13 @@ def build_engine(
 
 def _digest(onnx: Path) -> str:
     """Refuse what is no file or empty, before a parser answers that it is fine."""
-    try:
-        if onnx.stat().st_size == 0:
-            raise EngineError("is empty", subject=str(onnx), expected="an ONNX model", got="0 bytes")
-        with onnx.open("rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
-    except OSError as error:
-        raise EngineError(f"cannot be read: {error.strerror or error}", subject=str(onnx)) from error
+    digest = hashlib.sha256()
+    with open_regular(onnx, error=EngineError, wanted="an ONNX model") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise wrong_kind("empty", "onnx", subject=str(onnx), error=EngineError)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _add_profiles(builder: Any, settings: Any, profiles: tuple[InputProfile, ...], messages: Messages) -> None:

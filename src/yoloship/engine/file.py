@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from yoloship._util.reading import decoded, read_bounded, read_if_there
 from yoloship.engine.fit import Here, check_fit, look_around, rebuild_command
 from yoloship.engine.lock import locked
 from yoloship.engine.plan import PlanHeader, prefix_info, read_header, split_prefix
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from yoloship.engine.build import BuiltEngine
     from yoloship.model import ModelInfo
+
+MAX_PLAN_BYTES: Final = 1 << 32
+"""Of an engine's file; the largest detectors have 1.5 GB of weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ def read_engine(path: Path) -> EngineFile:
         EngineError: it is no engine, truncated or extended, or the sidecar is damaged or belongs to another plan.
     """
     subject = str(path)
-    data = memoryview(_read(path)).toreadonly()
+    data = memoryview(read_bounded(path, MAX_PLAN_BYTES, error=EngineError, wanted="an engine")).toreadonly()
     if not data:
         raise EngineError("is empty", subject=subject, expected="a TensorRT engine", got="0 bytes")
     record = _read_sidecar(path)
@@ -138,24 +142,12 @@ def open_engine_file(path: Path, *, here: Here | None = None) -> EngineFile:
     return engine
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EngineError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
-
-
 def _read_sidecar(path: Path) -> EngineRecord | None:
     sidecar = sidecar_path(path)
-    if not sidecar.exists():
+    data = read_if_there(sidecar, 4 * MAX_JSON_CHARS, error=EngineError, wanted="an engine's sidecar")
+    if data is None:
         return None
-    data = _read(sidecar)
-    if len(data) > 4 * MAX_JSON_CHARS:
-        raise EngineError("sidecar too long", subject=str(sidecar), expected=f"at most {4 * MAX_JSON_CHARS} bytes")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise EngineError("sidecar is no UTF-8 text", subject=str(sidecar), got=str(error)[:80]) from error
+    text = decoded(data, error=EngineError, subject=str(sidecar))
     return EngineRecord.from_json(text, subject=str(sidecar))
 
 

@@ -7,8 +7,9 @@ that the installed TensorRT ignores is an error that says so, never an engine th
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from yoloship._util.reading import read_if_there
 from yoloship.engine.log import Messages, deprecations_as_errors, tidy
 from yoloship.errors import EngineError
 from yoloship.files import write_bytes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from yoloship.engine.config import BuildConfig, Target
     from yoloship.engine.flavours import Feature, Flavour
 
+MAX_TIMING_CACHE_BYTES: Final = 1 << 30
 _NO_DEVICE_HINT = "build on the machine that has the GPU, or with --flavour rtx, which builds without one"
 
 
@@ -94,7 +96,7 @@ def apply_options(flavour: Flavour, settings: Any, config: BuildConfig, messages
             _same("version_compatible", True, settings.get_flag(module.BuilderFlag.VERSION_COMPATIBLE))
     if config.timing_cache is not None:
         with _effective("timing_cache", messages):
-            cache = settings.create_timing_cache(_read_if_there(config.timing_cache))
+            cache = settings.create_timing_cache(_timings(config.timing_cache))
             _same("timing_cache", True, cache is not None and settings.set_timing_cache(cache, False))
     if flavour.name == "rtx" and config.targets not in {(), ("portable",)}:
         with _effective("targets", messages):
@@ -152,10 +154,5 @@ def _refused(option: str, said: str) -> EngineError:
     )
 
 
-def _read_if_there(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise EngineError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
+def _timings(path: Path) -> bytes:
+    return read_if_there(path, MAX_TIMING_CACHE_BYTES, error=EngineError, wanted="a timing cache") or b""

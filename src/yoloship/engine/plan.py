@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from yoloship.errors import EngineError
+from yoloship.kinds import ENGINE_MAGICS, MAX_PREFIX_BYTES, RTX_MAGIC
 from yoloship.model import MAX_CLASSES, MAX_SIDE, ModelInfo, Task
 
-RTX_MAGIC = b"vtrt"
-TENSORRT_MAGIC = b"ftrt"
 HEADER_BYTES = 0x1C
-MAX_PREFIX_BYTES = 1 << 20
 
 _MAKER = "ultralytics"
 _DESCRIPTION = re.compile(r"\s*(?:Ultralytics\s+)?(\S+)(?:\s+model\b|\s*$)", re.IGNORECASE)
@@ -60,10 +58,8 @@ def read_header(plan: memoryview, *, subject: str) -> PlanHeader:
             got=f"{len(plan)} bytes",
         )
     magic = bytes(plan[:4])
-    if magic == TENSORRT_MAGIC:
-        return PlanHeader("tensorrt", None)
     if magic != RTX_MAGIC:
-        return PlanHeader("unknown", None)
+        return PlanHeader("tensorrt" if magic in ENGINE_MAGICS else "unknown", None)
     (length,) = struct.unpack_from("<Q", plan, 0x10)
     if length != len(plan):
         raise EngineError(
@@ -89,7 +85,7 @@ def split_prefix(data: memoryview, *, subject: str) -> tuple[dict[str, Any] | No
     Raises:
         EngineError: it begins like a prefix whose JSON cannot be read.
     """
-    if len(data) < 5 or bytes(data[:4]) in {RTX_MAGIC, TENSORRT_MAGIC} or data[4] != ord("{"):
+    if len(data) < 5 or bytes(data[:4]) in ENGINE_MAGICS or data[4] != ord("{"):
         return None, data
     (length,) = struct.unpack_from("<i", data, 0)
     if not 2 <= length <= min(MAX_PREFIX_BYTES, len(data) - 4):

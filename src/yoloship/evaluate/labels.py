@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from yoloship._util.reading import decoded, read_if_there
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import Truth
 from yoloship.images import read_image
@@ -70,11 +71,5 @@ def read_label(path: Path, picture: Path) -> Truth:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError("is too long for labels", subject=str(path), expected=f"at most {MAX_BYTES} bytes")
-        return path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read as text: {error}", subject=str(path)) from error
+    data = read_if_there(path, MAX_BYTES, error=InputError, wanted="a label file")
+    return [] if data is None else decoded(data, error=InputError, subject=str(path)).splitlines()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from yoloship.kinds import kind_of
 from yoloship.pipeline import Detector, load
-from yoloship.pipeline.building import is_checkpoint
-from yoloship.pipeline.gpu_loading import is_engine, load_network_on_gpu
+from yoloship.pipeline.gpu_loading import load_network_on_gpu
 from yoloship.pipeline.releases import resolve
 from yoloship.runtime import OnnxRuntimeSession
 
@@ -36,9 +36,10 @@ def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) ->
         YoloshipError: as `yoloship.pipeline.load`.
     """
     path = resolve(model)
-    if is_engine(path):
+    kind = kind_of(path)
+    if kind == "engine":
         return load_network_on_gpu(path, 0, imgsz=imgsz, subject=str(path))
-    if is_checkpoint(path):
+    if kind == "checkpoint":
         return load(path, imgsz=imgsz, device="cpu")
 
     from yoloship.graph import graph_bytes

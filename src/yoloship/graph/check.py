@@ -7,11 +7,13 @@ Here each gets its own line. Weights kept in other files are looked for, and nev
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from yoloship._util.reading import open_regular
 from yoloship.errors import GraphError
 from yoloship.graph.file import (
     all_graphs,
@@ -181,23 +183,37 @@ def _external_files(path: Path, stored: list[onnx.TensorProto]) -> tuple[Path, .
                 got=location[:80],
             )
         file = path.parent / location
-        if not file.is_file():
-            raise GraphError(
-                "keeps its data in a file that is missing",
-                subject=subject,
-                got=str(file),
-                hint="put it beside the model",
-            )
+        _check_beside(path, file, subject)
         needed = _number(entries.get("offset")) + _number(entries.get("length"))
-        if file.stat().st_size < needed:
+        with open_regular(file, error=GraphError, wanted="the data of an ONNX model") as opened:
+            size = os.fstat(opened.fileno()).st_size
+        if size < needed:
             raise GraphError(
                 "its data file is truncated",
                 subject=subject,
                 expected=f"{file} of at least {needed} bytes",
-                got=f"{file.stat().st_size} bytes",
+                got=f"{size} bytes",
             )
         found[file] = None
     return tuple(found)
+
+
+def _check_beside(path: Path, file: Path, subject: str) -> None:
+    """Refuse data that is missing, or that links lead out of the folder of the model or of what the model links to."""
+    try:
+        real = file.resolve(strict=True)
+        folders = {path.parent.resolve(), path.resolve().parent}
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise GraphError(
+            "keeps its data in a file that is missing", subject=subject, got=str(file), hint="put it beside the model"
+        ) from error
+    if not any(real.is_relative_to(folder) for folder in folders):
+        raise GraphError(
+            "keeps its data outside the model's folder, behind a link",
+            subject=subject,
+            got=f"{file} -> {real}",
+            hint="copy the data file beside the model",
+        )
 
 
 def _number(text: str | None) -> int:

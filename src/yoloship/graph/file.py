@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
+from yoloship._util.reading import read_bounded
 from yoloship.errors import GraphError, InputError
+from yoloship.kinds import kind_of, wrong_kind
 from yoloship.model import METADATA_KEY, ModelInfo
 from yoloship.tensors import TensorSpec
 
@@ -38,20 +40,7 @@ def read_file(path: Path) -> bytes:
     Raises:
         GraphError: it cannot be read, or is longer than ONNX can be.
     """
-    try:
-        size = path.stat().st_size
-        if size > MAX_ONNX_BYTES:
-            raise GraphError(
-                "is longer than an ONNX file can be",
-                subject=str(path),
-                expected=f"at most {MAX_ONNX_BYTES} bytes",
-                got=str(size),
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise GraphError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
-    except ValueError as error:  # a null character
-        raise GraphError("is no file name", subject=repr(str(path))[:80]) from error
+    return read_bounded(path, MAX_ONNX_BYTES, error=GraphError, wanted="an ONNX model")
 
 
 def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
@@ -70,9 +59,9 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it comes with onnx, untyped
     from onnx import ModelProto
 
-    seems = _seems(data)
-    if seems is not None:
-        raise GraphError("is no ONNX model", subject=subject, expected="ONNX", got=seems, hint=_EXPORT_HINT)
+    kind = kind_of(data)
+    if kind not in {"onnx", "unknown"}:
+        raise wrong_kind(kind, "onnx", subject=subject, error=GraphError)
     model = ModelProto()
     try:
         model.ParseFromString(data)
@@ -217,21 +206,3 @@ def stays_inside(location: str) -> bool:
     return bool(location) and not any(
         path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths
     )
-
-
-def _seems(data: bytes) -> str | None:
-    """What the first bytes show where they cannot be ONNX."""
-    start = data[:512].lstrip()
-    if not data:
-        return "an empty file (0 bytes)"
-    if start[:1] == b"<" and any(tag in start.lower() for tag in (b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, perhaps of a failed download"
-    if data.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer: the file itself was not fetched"
-    if data.startswith((b"PK\x03\x04", b"\x80")):
-        return "a checkpoint or an archive"
-    if data.startswith((b"vtrt", b"ftrt")):
-        return "a TensorRT engine"
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in data[:512]):
-        return "text"
-    return None

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from yoloship._util.reading import read_file_or_pipe
 from yoloship.errors import ImageError, InputError
 from yoloship.images.header import ImageHeader, jpeg_has_end, read_header
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
 
-CHUNK_BYTES = 1 << 20
 KNOWN_FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, JPEG 2000 or PPM"
 
 
@@ -46,7 +47,7 @@ def read_image(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMI
     """Read one picture.
 
     Args:
-        source: A path, or the bytes of a file.
+        source: A path, of a file or of a pipe such as ``/dev/stdin``; or the bytes of a file.
         limits: What the picture may cost.
 
     Returns:
@@ -58,30 +59,8 @@ def read_image(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMI
     """
     if isinstance(source, bytes):
         return _decode(source, "picture bytes", limits)
-    path = Path(source)
-    return _decode(_file_bytes(path, limits), str(path), limits)
-
-
-def _file_bytes(path: Path, limits: ImageLimits) -> bytes:
-    try:
-        if path.is_dir():
-            raise ImageError("is a folder, not a picture", subject=str(path))
-        parts, size = [], 0
-        with path.open("rb") as file:  # in pieces: a pipe or a device may have no end
-            while part := file.read(CHUNK_BYTES):
-                parts.append(part)
-                size += len(part)
-                if size > limits.max_file_bytes:
-                    raise ImageError(
-                        "file too large", subject=str(path), expected=f"at most {limits.max_file_bytes:,} bytes"
-                    )
-    except FileNotFoundError as error:
-        raise ImageError("no such file", subject=str(path)) from error
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
-    except ValueError as error:  # a null character in the path
-        raise ImageError("is no file name", subject=repr(str(path))) from error
-    return b"".join(parts)
+    data = read_file_or_pipe(source, limits.max_file_bytes, error=ImageError, wanted="an image")
+    return _decode(data, str(source), limits)
 
 
 def _decode(data: bytes, subject: str, limits: ImageLimits) -> npt.NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from yoloship.engine import BuildConfig, EngineFile, EngineKey, build_engine, cached_engine, find_device, open_flavour
 from yoloship.errors import GraphError, InputError, SessionError
+from yoloship.kinds import kind_of
 from yoloship.pipeline.releases import cache_folder
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from yoloship.graph.sensitivity import Model
     from yoloship.model import ModelInfo, NmsConfig
     from yoloship.tensors import TensorSpec
-
-_CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +42,6 @@ class BuildSource:
     sha256: str
     outputs: tuple[TensorSpec, ...]
     info: ModelInfo | None
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file begins like a checkpoint, in either container; what it is named does not count.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return file.read(4).startswith(_CHECKPOINT_STARTS)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
 
 
 @contextmanager
@@ -78,7 +64,7 @@ def build_source(
     """
     from yoloship.graph import graph_bytes
 
-    from_checkpoint = is_checkpoint(path)
+    from_checkpoint = kind_of(path) == "checkpoint"
     if not from_checkpoint and refine is None:
         yield _checked(path)
         return

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from yoloship._util.reading import open_regular
 from yoloship._version import __version__
 from yoloship.errors import OutputError
 from yoloship.pipeline.releases import cache_folder
@@ -74,10 +75,14 @@ def _make_room(folder: Path, size: int) -> None:
 
 
 def _digest(path: Path) -> str:
+    """Of a file's bytes; empty if it cannot be read or is not a file, which no name matches."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    try:
+        with open_regular(path, error=OutputError, limit_bytes=MAX_BYTES) as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OutputError:
+        return ""
     return digest.hexdigest()[:32]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
+from yoloship.kinds import kind_of
 from yoloship.pipeline.detector import Detector
 from yoloship.pipeline.recognise import recognise
 from yoloship.runtime.device_runner import DeviceRunner
@@ -20,24 +21,6 @@ if TYPE_CHECKING:
     from yoloship.pipeline.detector import ShapeMode
     from yoloship.pipeline.options import DetectOptions
     from yoloship.runtime.device_session import DeviceSession
-
-_ENGINE_STARTS: Final = (b"ftrt", b"ptrt", b"vtrt")
-"""Plans of TensorRT, its safe and lean runtimes' among them, and of TensorRT-RTX."""
-_ENGINE_SUFFIXES: Final = frozenset({".engine", ".plan", ".trt"})
-
-
-def is_engine(file: Path | bytes) -> bool:
-    """Whether a file is a TensorRT engine: by its first bytes, its sidecar, or, where both say nothing, its name."""
-    if isinstance(file, bytes):
-        return file.startswith(_ENGINE_STARTS)
-    try:
-        with file.open("rb") as opened:
-            start = opened.read(5)
-    except (OSError, ValueError):
-        return False  # whoever opens it next says why it cannot be
-    if start.startswith(_ENGINE_STARTS) or start[4:] == b"{":  # some exporters put JSON and its length in front
-        return True
-    return file.suffix.lower() in _ENGINE_SUFFIXES or file.with_name(f"{file.name}.json").is_file()
 
 
 def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
@@ -120,7 +103,7 @@ def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -
     try:
         return stack.enter_context(Device.open(ordinal))
     except (CudaError, DependencyError) as error:
-        if is_engine(model):
+        if kind_of(model) == "engine":
             raise SessionError(
                 f"an engine runs on an NVIDIA GPU, and none can be used here ({error.subject}: {error.problem})",
                 subject=subject,
@@ -179,7 +162,7 @@ def _recognised(session: DeviceSession, subject: str) -> ModelInfo:
 
 
 def _open(model: Path | bytes, device: Device) -> Any:
-    if is_engine(model):
+    if kind_of(model) == "engine":
         if isinstance(model, bytes):
             raise InputError("an engine is loaded from a file", subject="engine in memory", hint="write it to a file")
         from yoloship.runtime.tensorrt import TensorRTSession

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args, overload
 
+from yoloship._util.reading import open_regular
 from yoloship.errors import InputError, SessionError
+from yoloship.kinds import MODEL_KINDS, refuse_others
 from yoloship.pipeline import releases
 from yoloship.pipeline.cache import cached_graph
 from yoloship.pipeline.cores import limited_cores, usable_cores
 from yoloship.pipeline.detector import DEFAULT_SIDE, Detector, ShapeMode
-from yoloship.pipeline.gpu_loading import is_engine, load_on_gpu
+from yoloship.pipeline.gpu_loading import load_on_gpu
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +25,6 @@ TunedFor: TypeAlias = Literal["latency", "throughput"]
 """``latency``: one run uses every core, for one picture at a time. ``throughput``: a run uses one thread, and `stream`
 keeps as many under way as there are cores, which on a folder of pictures is faster."""
 
-_ZIP: Final = b"PK\x03\x04"
-_PICKLE: Final = b"\x80"
 _MAX_SIDE: Final = 8192
 MAX_RUNS: Final = 16
 """Runs at once of a detector tuned for throughput; each holds its own activations, about 30 MB for a yolov5n at 640."""
@@ -68,7 +68,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     """Make a detector of a model.
 
     A checkpoint is read as data and turned into a graph in memory; the graph is kept in the user's cache folder, by
-    what the checkpoint holds and not by its name. What kind of file it is says its content, not its suffix.
+    what the checkpoint holds and not by its name. The kind of file is detected from its content, not from its name.
 
     Args:
         model: A checkpoint (.pt) or an ONNX file, its bytes, a TensorRT engine, or the name of an official release such
@@ -101,12 +101,13 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         )
     input_hw = _input_hw(imgsz)
     file, subject = _find(model)
-    if is_engine(file):
+    kind = refuse_others(file, MODEL_KINDS | {"unknown"}, "model", subject=subject, error=SessionError)
+    if kind == "engine":
         if device == "cpu":
             raise InputError("a TensorRT engine runs on a GPU", subject=subject, expected="cuda", got="cpu")
         ordinal = ordinal or 0
     graph = file
-    if _is_checkpoint(file):
+    if kind == "checkpoint":
         canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
         graph = _graph(file, canvas_hw, 1 if ordinal is None else None)
     if ordinal is not None:
@@ -176,19 +177,6 @@ def _find(model: str | Path | bytes) -> tuple[Path | bytes, str]:
     return path, str(path)
 
 
-def _is_checkpoint(file: Path | bytes) -> bool:
-    """Whether the content begins like a checkpoint, in either container."""
-    if isinstance(file, bytes):
-        return file.startswith((_ZIP, _PICKLE))
-    try:
-        with file.open("rb") as opened:
-            return opened.read(4).startswith((_ZIP, _PICKLE))
-    except OSError as error:
-        raise SessionError(f"cannot be read: {error.strerror or error}", subject=str(file)) from error
-    except ValueError as error:  # a NUL in the name
-        raise SessionError(f"is no file name: {error}", subject=repr(str(file))) from error
-
-
 def _graph(file: Path | bytes, input_hw: tuple[int, int] | None, batch: int | None) -> Path | bytes:
     """The ONNX graph of a checkpoint, from the cache or built now."""
 
@@ -207,12 +195,9 @@ def _sha256(file: Path | bytes) -> str:
     if isinstance(file, bytes):
         digest.update(file)
         return digest.hexdigest()
-    try:
-        with file.open("rb") as opened:
-            while chunk := opened.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise SessionError(f"cannot be read: {error.strerror or error}", subject=str(file)) from error
+    with open_regular(file, error=SessionError, wanted="a model") as opened:
+        while chunk := opened.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from yoloship._util.reading import open_regular
 from yoloship.errors import DownloadError, OutputError
 from yoloship.files import replacing
 
@@ -128,14 +129,12 @@ def cache_folder() -> Path:
 
 def _is_whole(path: Path, release: Release) -> bool:
     """Whether the cached file is the promised one; a damaged or replaced one is fetched again."""
+    digest = hashlib.sha256()
     try:
-        if path.stat().st_size != release.size_bytes:
-            return False
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
+        with open_regular(path, error=DownloadError, limit_bytes=release.size_bytes) as file:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
-    except OSError:
+    except DownloadError:
         return False
     return digest.hexdigest() == release.sha256
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.errors import SessionError
+from yoloship.kinds import Kind, refuse_others
 from yoloship.libraries import import_onnxruntime
 from yoloship.tensors import DType, TensorSpec
 
@@ -29,14 +30,13 @@ _DTYPES: Final[Mapping[str, DType]] = MappingProxyType(
         "tensor(float8e4m3fn)": "float8_e4m3fn",
     }
 )
+_RUNNABLE: Final = frozenset[Kind]({"onnx", "unknown"})
+"""Content of no known kind may be ONNX of an unusual form; the runtime's parser decides."""
 _FAILURE_NAMES: Final = (
     "EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "ModelRequiresCompilation",
     "NoModel", "NoSuchFile", "NotFound", "NotImplemented", "RuntimeException",
 )  # fmt: skip
 """What ONNX Runtime raises; each derives from Exception directly, and not every release has all of them."""
-
-HEAD_BYTES: Final = 512
-"""How much of a file `check_head` wants to see."""
 
 
 def open_source(model: Path | str | bytes) -> tuple[str | bytes, str]:
@@ -46,9 +46,10 @@ def open_source(model: Path | str | bytes) -> tuple[str | bytes, str]:
         SessionError: the file is missing, empty, or plainly no ONNX.
     """
     if isinstance(model, bytes):
-        check_head(model[:HEAD_BYTES], "ONNX model in memory")
-        return model, "ONNX model in memory"
-    check_head(read_head(Path(model)), str(model))
+        subject = "ONNX model in memory"
+        refuse_others(model, _RUNNABLE, "onnx", subject=subject, error=SessionError)
+        return model, subject
+    refuse_others(Path(model), _RUNNABLE, "onnx", subject=str(model), error=SessionError)
     return str(model), str(model)
 
 
@@ -79,43 +80,6 @@ def tensor_spec(value: Any, subject: str) -> TensorSpec:
         for place, axis in enumerate(value.shape)
     )
     return TensorSpec(value.name, dtype, tuple(axes))
-
-
-def read_head(path: Path) -> bytes:
-    """The first bytes of a file.
-
-    Raises:
-        SessionError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
-    except FileNotFoundError as error:
-        raise SessionError("no such file", subject=str(path)) from error
-    except IsADirectoryError as error:
-        raise SessionError("is a folder, not a model", subject=str(path)) from error
-    except OSError as error:
-        raise SessionError(f"cannot be read: {error.strerror or error}", subject=str(path)) from error
-    except ValueError as error:  # a NUL in the name
-        raise SessionError(f"is no file name: {error}", subject=repr(str(path))) from error
-
-
-def check_head(head: bytes, subject: str) -> None:
-    """Refuse what is plainly no ONNX, with a better reason than a parser's.
-
-    Raises:
-        SessionError: it is empty, text, or a pointer to the real file.
-    """
-    if not head:
-        raise SessionError(
-            "the file is empty", subject=subject, expected="an ONNX model", hint="copy or export it again"
-        )
-    if head.startswith(b"version https://git-lfs"):
-        raise SessionError(
-            "is a Git LFS pointer, not the model itself", subject=subject, hint="fetch the file with 'git lfs pull'"
-        )
-    if head.isascii() and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        raise SessionError("is text", subject=subject, expected="an ONNX model", got=repr(head[:24].decode("ascii")))
 
 
 def load_error(text: str, subject: str) -> SessionError:

@@ -9,10 +9,10 @@ import pytest
 
 import _forge as forge
 from yoloship.checkpoint import Checkpoint, read_checkpoint
-from yoloship.checkpoint.legacy_container import MAGIC
 from yoloship.checkpoint.limits import Limits
 from yoloship.checkpoint.reader import read_with_limits
 from yoloship.errors import CheckpointError
+from yoloship.kinds import TORCH_LEGACY_MAGIC
 
 WHOLE = forge.zip_bytes(forge.checkpoint())
 CENTRAL, LOCAL, END = b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"
@@ -294,7 +294,7 @@ def test_the_legacy_format_is_known_by_its_number_whatever_the_protocol() -> Non
 
 
 def test_another_legacy_number_is_refused() -> None:
-    data = LEGACY.replace(forge.LEGACY_MAGIC, forge.end(forge.raw_bytes(MAGIC)), 1)
+    data = LEGACY.replace(forge.LEGACY_MAGIC, forge.end(forge.raw_bytes(TORCH_LEGACY_MAGIC)), 1)
     with pytest.raises(CheckpointError, match="legacy format without its magic number"):
         read_checkpoint(data)
 

@@ -126,41 +126,47 @@ def _tar() -> bytes:
 
 
 NOT_CHECKPOINTS = {
-    "empty": (b"", "best.pt: is empty (0 bytes); download the file again"),
+    "empty": (b"", "best.pt: is empty (0 bytes); download or copy the file again"),
     "zeros": (
         bytes(4096),
-        "best.pt: begins with zero bytes only, like an unfinished download; download the file again",
+        "best.pt: is made of zero bytes, like an unfinished download; download or copy the file again",
     ),
     "lfs": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
-        "best.pt: is a Git LFS pointer, not the file it points to; run `git lfs pull`",
+        "best.pt: is a Git LFS pointer, not the file it points to; run 'git lfs pull'",
     ),
     "html": (
         b"\n<!DOCTYPE html><html></html>",
         "best.pt: is a web page, not a checkpoint; download the file itself, not its page",
     ),
-    "gzip": (b"\x1f\x8b\x08\x00", "best.pt: is a gzip archive, not a checkpoint; unpack it and give the .pt inside"),
+    "gzip": (b"\x1f\x8b\x08\x00", "best.pt: is a gzip archive, not a checkpoint; unpack it, and give the file inside"),
     "tar": (
         _tar(),
-        "best.pt: is a tar archive, the format of torch 0.1 or a packed folder; "
+        "best.pt: is a tar archive (a packed folder, or a model of torch 0.1), not a checkpoint; "
         "unpack it, or save the model with torch 0.4 or newer",
     ),
     "safetensors": (
         struct.pack("<Q", 16) + b'{"a":{}}        ',
-        "best.pt: is a safetensors file: weights without an architecture; give the .pt that the training saved",
+        "best.pt: is a safetensors file (weights without an architecture), not a checkpoint; "
+        "give the .pt that the training saved",
     ),
     "onnx": (
         b"\x08\x08\x12\x07pytorch\x1a\x052.1.0",
-        "best.pt: is an ONNX model, not a checkpoint; give it the suffix .onnx to run it",
+        "best.pt: is an ONNX model, not a checkpoint; give the .pt that it was exported from; "
+        "'yoloship detect' runs the ONNX file itself",
     ),
-    "picture": (b"\x89PNG\r\n\x1a\n", "best.pt: is a picture, not a checkpoint; give the .pt first, pictures after it"),
+    "picture": (
+        b"\x89PNG\r\n\x1a\n",
+        "best.pt: is a PNG image, not a checkpoint; give the model first, then the images",
+    ),
     "text": (
         b"hello, world",
-        "best.pt: is no checkpoint: expected a file that torch.save wrote, got one that begins with b'hello, w'",
+        "best.pt: is a text file, not a checkpoint",
     ),
     "plain pickle": (
         forge.end(forge.NONE),
-        "best.pt: is no checkpoint: expected a file that torch.save wrote, got one that begins with b'\\x80\\x02N.'",
+        "best.pt: is a Python pickle that torch.save did not write, not a checkpoint; give the .pt that the training "
+        "saved",
     ),
     "torchscript": (
         forge.zip_bytes(forge.end(forge.NONE), others={"constants.pkl": b"", "code/__torch__.py": b""}),
@@ -226,11 +232,11 @@ def test_what_is_no_checkpoint_is_named(name: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"none\.pt: no such file; check the path"):
+    with pytest.raises(CheckpointError, match=r"none\.pt: no such file"):
         read_checkpoint(tmp_path / "none.pt")
-    with pytest.raises(CheckpointError, match=r"is a folder, not a checkpoint; give the \.pt inside"):
+    with pytest.raises(CheckpointError, match=r"is a folder, not a checkpoint; name a file in it"):
         read_checkpoint(tmp_path)
-    with pytest.raises(CheckpointError, match="is no usable path"):
+    with pytest.raises(CheckpointError, match="not a valid file name"):
         read_checkpoint("a\0b")
 
 
@@ -240,7 +246,7 @@ def test_a_file_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> N
     with pytest.raises(CheckpointError) as caught:
         read_with_limits(path, Limits(file_bytes=100))
     assert str(caught.value) == (
-        f"best.pt: is too large for a checkpoint: expected at most 100 bytes, got {path.stat().st_size}"
+        f"{path}: is too long for a checkpoint: expected at most 100 bytes, got {path.stat().st_size:,} bytes"
     )
 
 

@@ -259,8 +259,8 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "m.onnx: cannot be read: No such file or directory"),
-        (b"", "m.onnx: the file is empty"),
+        (None, "m.onnx: no such file"),
+        (b"", "m.onnx: is empty"),
         (bytes(range(256)) * 8, "m.onnx: is no ONNX model"),
         (b"PK\x03\x04" + bytes(400), "m.onnx: "),
         (b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.", "m.onnx: "),
@@ -376,3 +376,17 @@ def test_that_a_graph_did_not_look_at_all_candidates_is_said_once(tmp_path: Path
     assert [entry["complete"] for entry in json.loads(Path("r.json").read_text())] == [False, False]
     enough = run("detect", "cut.onnx", "a.png", "--conf", "0.9", "--iou", "0.1", "--no-draw")
     assert (enough.code, "boxes may be missing" in enough.err) == (0, False)
+
+
+def test_a_json_file_beside_a_model_changes_nothing(model: Path) -> None:
+    picture("a.png")
+    found = model.with_name(f"{model.name}.json")
+    for _ in range(2):
+        assert run("detect", model, "a.png", "--no-draw", "--json", found, "--overwrite").code == 0
+    assert json.loads(found.read_bytes())[0]["image"] == "a.png"
+
+
+def test_the_suffix_of_a_model_changes_nothing(model: Path, work: Path) -> None:
+    picture("a.png")
+    (work / "best.engine").write_bytes(model.read_bytes())
+    assert run("detect", "best.engine", "a.png", "--no-draw").code == 0

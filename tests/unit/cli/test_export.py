@@ -137,7 +137,7 @@ def test_a_checkpoint_that_was_cut_short_is_one_clear_line(kept: float) -> None:
     [
         (None, "x.pt: no such file"),
         (b"", "x.pt: is empty (0 bytes)"),
-        (b"hello\n", "x.pt: is no checkpoint"),
+        (b"hello\n", "x.pt: is a text file, not a checkpoint"),
         (b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.", "x.pt: "),
     ],
 )

@@ -82,10 +82,10 @@ def test_a_damaged_record_is_refused() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "empty file"),
-        (b"hello there\n", "got text"),
+        (b"", "is empty"),
+        (b"hello there\n", "is a text file"),
         (b"<!DOCTYPE html><html>", "a web page"),
-        (b"PK\x03\x04rest", "a checkpoint or an archive"),
+        (b"PK\x03\x04rest", "is a checkpoint, not an ONNX model"),
         (b"\x08\x08", "no nodes and no outputs and no an operator set"),
         (bytes(range(128, 256)), "is no ONNX model"),
     ],

@@ -239,12 +239,12 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_picture(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="is a folder, not a picture"):
+    with pytest.raises(ImageError, match="is a folder, not an image"):
         read_image(tmp_path)
 
 
 def test_a_null_character_in_the_name_is_one_clear_line() -> None:
-    with pytest.raises(ImageError, match="is no file name"):
+    with pytest.raises(ImageError, match="not a valid file name"):
         read_image("a\0b.jpg")
 
 
@@ -276,5 +276,5 @@ def test_a_named_pipe_is_read_to_its_end(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero on this system")
 def test_a_device_without_an_end_is_refused() -> None:
-    with pytest.raises(ImageError, match="/dev/zero: file too large: expected at most 5,000,000 bytes"):
+    with pytest.raises(ImageError, match="/dev/zero: is a device, not an image"):
         read_image("/dev/zero", limits=ImageLimits(max_file_bytes=5_000_000))

@@ -158,10 +158,10 @@ def test_files_that_are_no_model_give_one_line(tmp_path: Path) -> None:
     (tmp_path / "zip").write_bytes(b"PK\x03\x04 and no more")
     (tmp_path / "other.onnx").write_bytes(scale_and_shift().SerializeToString())
     cases: list[tuple[str, type[Exception], str]] = [
-        ("none.pt", SessionError, "cannot be read: No such file"),
-        (".", SessionError, "cannot be read: Is a directory"),
-        ("empty", SessionError, "the file is empty"),
-        ("text", SessionError, "is text"),
+        ("none.pt", SessionError, "no such file"),
+        (".", SessionError, "is a folder, not a model"),
+        ("empty", SessionError, "is empty"),
+        ("text", SessionError, "is a text file, not a checkpoint, an ONNX model"),
         ("zip", CheckpointError, "zip"),
         ("other.onnx", SessionError, "is no detection model of a form known here"),
     ]
@@ -201,7 +201,7 @@ def test_without_a_gpu_the_error_says_what_is_missing(checkpoint: Path) -> None:
 
 
 def test_an_engine_is_no_model_for_the_cpu(tmp_path: Path) -> None:
-    for name, start in (("a", b"ftrt"), ("b", b"vtrt"), ("c.engine", b"rubbish"), ("d", b"\x10\0\0\0{}")):
+    for name, start in (("a", b"ftrt"), ("b", b"vtrt"), ("c", b"ptrt"), ("d", b"\x10\0\0\0{}")):
         path = tmp_path / name
         path.write_bytes(start + bytes(60))
         with pytest.raises(InputError, match="a TensorRT engine runs on a GPU: expected cuda, got cpu"):

@@ -32,14 +32,15 @@ def written(path: Path, data: bytes) -> Path:
 
 def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
     path = written(tmp_path / "best.onnx", b"")
-    assert refusal(path) == f"{path}: the file is empty: expected an ONNX model; copy or export it again"
-    assert "ONNX model in memory: the file is empty" in refusal(b"")
+    assert refusal(path) == f"{path}: is empty (0 bytes); download or copy the file again"
+    assert "ONNX model in memory: is empty (0 bytes)" in refusal(b"")
 
 
-def test_text_is_said_to_be_text(tmp_path: Path) -> None:
-    assert "is text: expected an ONNX model, got '<!DOCTYPE html>" in refusal(
+def test_what_is_something_else_is_named(tmp_path: Path) -> None:
+    assert "is a web page, not an ONNX model" in refusal(
         written(tmp_path / "a.onnx", b"<!DOCTYPE html>\n<title>404</title>")
     )
+    assert "is a text file, not an ONNX model" in refusal(b"weights\n")
 
 
 def test_a_git_lfs_pointer_is_named(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_a_file_cut_short_anywhere_is_refused() -> None:
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.onnx") == f"{tmp_path / 'none.onnx'}: no such file"
     assert "is a folder, not a model" in refusal(tmp_path)
-    assert "is no file name" in refusal(tmp_path / "a\0b")
+    assert "not a valid file name" in refusal(tmp_path / "a\0b")
 
 
 def test_an_opset_of_the_future_is_explained() -> None:

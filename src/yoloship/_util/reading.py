@@ -1,0 +1,282 @@
+"""The one way to open a file that somebody named: without waiting, judged by its descriptor, and bounded.
+
+A path is untrusted. It may lead to a pipe that nobody writes to, to a device without an end, or to a file that grows
+or is exchanged while it is read. So nothing is asked about a path before it is opened: it is opened without blocking,
+and the open descriptor says what it is and how long. No more is read than that length, nor than the limit.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import stat
+import time
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from io import FileIO
+    from pathlib import Path
+
+    from yoloship.errors import YoloshipError
+
+CHUNK_BYTES: Final = 1 << 20
+WRITER_TIMEOUT_S: Final = 5.0
+"""How long a pipe may have no writer."""
+SILENCE_TIMEOUT_S: Final = 60.0
+"""How long the writer of a pipe may send nothing."""
+
+_FLAGS: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe without a writer would block in open()
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_POLL_S: Final = 0.05
+_KINDS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+)
+_COPY_IT: Final = "copy its content into a file"
+
+
+@contextmanager
+def open_regular(
+    path: Path | str, *, error: type[YoloshipError], wanted: str = "a file", limit_bytes: int | None = None
+) -> Iterator[FileIO]:
+    """Open a regular file for reading; whatever else the path leads to is refused at once.
+
+    Args:
+        path: The file; links are followed.
+        error: The class of the error to raise.
+        wanted: What the file should be, for messages: ``a checkpoint``.
+        limit_bytes: The longest file to accept; None accepts any.
+
+    Yields:
+        The unbuffered file, at its beginning. An `OSError` of reading it inside the block becomes an `error`.
+
+    Raises:
+        YoloshipError: of the class `error`: the file does not exist, is not a regular file, is too long, or cannot be
+            read.
+    """
+    with _opened(path, error=error, wanted=wanted) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_regular(status.st_mode, error, wanted, _named(path))
+        if limit_bytes is not None and status.st_size > limit_bytes:
+            raise _too_long(limit_bytes, status.st_size, error, wanted, _named(path))
+        yield file
+
+
+def read_bounded(path: Path | str, limit_bytes: int, *, error: type[YoloshipError], wanted: str = "a file") -> bytes:
+    """Read a regular file that is no longer than a limit; see `open_regular`.
+
+    Returns:
+        The bytes that the file had when it was opened; what is added meanwhile is left out. Files without a length,
+        as those under /proc, count as empty.
+    """
+    with open_regular(path, error=error, wanted=wanted, limit_bytes=limit_bytes) as file:
+        return read_up_to(file, os.fstat(file.fileno()).st_size)
+
+
+def read_if_there(
+    path: Path | str, limit_bytes: int, *, error: type[YoloshipError], wanted: str = "a file"
+) -> bytes | None:
+    """`read_bounded`, with None for a file that does not exist."""
+    try:
+        return read_bounded(path, limit_bytes, error=error, wanted=wanted)
+    except error as refusal:
+        if isinstance(refusal.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
+def read_start(path: Path | str, count: int, *, error: type[YoloshipError], wanted: str = "a file") -> bytes:
+    """The first bytes of a regular file of any length; fewer if it is shorter."""
+    with open_regular(path, error=error, wanted=wanted) as file:
+        return read_up_to(file, count)
+
+
+def read_text(path: Path | str, limit_bytes: int, *, error: type[YoloshipError], wanted: str = "a text file") -> str:
+    """`read_bounded`, decoded as UTF-8; a byte order mark at its beginning is left out."""
+    data = read_bounded(path, limit_bytes, error=error, wanted=wanted)
+    return decoded(data, error=error, subject=_named(path))
+
+
+def decoded(data: bytes, *, error: type[YoloshipError], subject: str) -> str:
+    """Bytes of a text file as text."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as failure:
+        raise error(
+            f"cannot be read as text: byte {failure.start} is not UTF-8", subject=subject, hint="save it as UTF-8"
+        ) from failure
+
+
+def read_file_or_pipe(
+    path: Path | str,
+    limit_bytes: int,
+    *,
+    error: type[YoloshipError],
+    wanted: str = "a file",
+    writer_timeout_s: float = WRITER_TIMEOUT_S,
+    silence_timeout_s: float = SILENCE_TIMEOUT_S,
+) -> bytes:
+    """Read a regular file or a pipe: what a user names as ``<(curl …)``, ``/dev/stdin`` or a named pipe.
+
+    Args:
+        path: See `open_regular`.
+        limit_bytes: The most to accept.
+        error: See `open_regular`.
+        wanted: See `open_regular`.
+        writer_timeout_s: How long to wait for a pipe's first writer.
+        silence_timeout_s: How long to wait for more from a writer.
+
+    Returns:
+        A file's bytes as `read_bounded` gives them; a pipe's up to the end that its last writer makes.
+
+    Raises:
+        YoloshipError: as `open_regular`; or nobody writes to the pipe, or its writer falls silent.
+    """
+    with _opened(path, error=error, wanted=wanted) as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISFIFO(status.st_mode):
+            refuse = functools.partial(error, subject=_named(path))
+            waiting = _Waiting(writer_timeout_s, silence_timeout_s, refuse)
+            data = _read_pipe(file, limit_bytes + 1, waiting)
+            if len(data) > limit_bytes:
+                raise _too_long(limit_bytes, None, error, wanted, _named(path))
+            return data
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_regular(status.st_mode, error, wanted, _named(path))
+        if status.st_size > limit_bytes:
+            raise _too_long(limit_bytes, status.st_size, error, wanted, _named(path))
+        return read_up_to(file, status.st_size)
+
+
+def read_up_to(file: FileIO, count: int) -> bytes:
+    """The next bytes of an open file, fewer if it ends before; in pieces, so that a false length costs nothing."""
+    parts: list[bytes] = []
+    while count > 0 and (part := file.read(min(count, CHUNK_BYTES))):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def is_pipe(path: Path | str) -> bool:
+    """Whether a path leads to a pipe now; for choosing how to say something, never for deciding what is safe."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)  # noqa: PTH116 - takes both forms of a path
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def _opened(path: Path | str, *, error: type[YoloshipError], wanted: str) -> Iterator[FileIO]:
+    subject = _named(path)
+    try:
+        with open(_descriptor(path), "rb", buffering=0) as file:
+            yield file
+    except FileNotFoundError as failure:
+        raise error("no such file", subject=subject) from failure
+    except OSError as failure:
+        if os.path.isdir(path):  # noqa: PTH112 - never raises; Windows cannot even open a folder
+            raise _not_regular(stat.S_IFDIR, error, wanted, subject) from failure
+        if failure.errno == errno.ENXIO:  # what Linux answers for a socket
+            raise _not_regular(stat.S_IFSOCK, error, wanted, subject) from failure
+        raise error(f"cannot be read: {failure.strerror or failure}", subject=subject) from failure
+
+
+def _descriptor(path: Path | str) -> int:
+    try:
+        return os.open(path, _FLAGS)
+    except ValueError as failure:  # a null character, or text that the file system cannot encode
+        raise OSError(errno.EINVAL, "not a valid file name") from failure
+
+
+def _named(path: Path | str) -> str:
+    """The path for messages; a name that would break a line is quoted."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
+def _not_regular(mode: int, error: type[YoloshipError], wanted: str, subject: str) -> YoloshipError:
+    kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
+    hint = "name a file in it" if kind == "a folder" else _COPY_IT
+    return error(f"is {kind}, not {wanted}", subject=subject, hint=hint)
+
+
+def _too_long(
+    limit_bytes: int, got_bytes: int | None, error: type[YoloshipError], wanted: str, subject: str
+) -> YoloshipError:
+    return error(
+        f"is too long for {wanted}",
+        subject=subject,
+        expected=f"at most {limit_bytes:,} bytes",
+        got=None if got_bytes is None else f"{got_bytes:,} bytes",
+    )
+
+
+class _Waiting:
+    """How long a pipe has given nothing, and when that is too long."""
+
+    def __init__(self, writer_s: float, silence_s: float, refuse: Callable[[str], YoloshipError]) -> None:
+        self._writer_s, self._silence_s, self._refuse = writer_s, silence_s, refuse
+        self._since_s = time.monotonic()
+
+    def heard(self) -> None:
+        """Something came."""
+        self._since_s = time.monotonic()
+
+    def pause(self, *, has_writer: bool) -> None:
+        """Sleep a moment, in which signals are heard.
+
+        Raises:
+            YoloshipError: it has been too long.
+        """
+        waited_s = time.monotonic() - self._since_s
+        if not has_writer and waited_s >= self._writer_s:
+            raise self._refuse(f"is a pipe, and nobody wrote to it for {self._writer_s:g} s")
+        if waited_s >= self._silence_s:
+            raise self._refuse(f"is a pipe whose writer sent nothing for {self._silence_s:g} s")
+        time.sleep(_POLL_S)
+
+
+def _read_pipe(file: FileIO, count: int, waiting: _Waiting) -> bytes:
+    """A pipe's bytes up to its end, or so many.
+
+    A pipe that is open without blocking reads as None while a writer is silent, and as empty both before the first
+    writer comes and after the last one has gone.
+    """
+    parts: list[bytes] = []
+    while count > 0:
+        part = file.read(min(count, CHUNK_BYTES))
+        if part:
+            parts.append(part)
+            count -= len(part)
+            waiting.heard()
+        elif part is None:
+            waiting.pause(has_writer=True)
+        elif parts or _has_ended(file):
+            break
+        else:
+            waiting.pause(has_writer=False)
+    return b"".join(parts)
+
+
+def _has_ended(file: FileIO) -> bool:
+    """Whether a pipe had writers and all of them have gone, as Linux and the BSDs say it."""
+    import select
+
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))

@@ -1,0 +1,321 @@
+"""What a file is, by its content alone: neither its name nor what lies beside it counts.
+
+Every room that opens a model or an image asks here, so that all of them agree, and what they say about a wrong file
+comes from one table.
+
+Sources of the byte patterns: zip, gzip, bzip2, XZ, Zstandard, RAR, 7-Zip, tar, PDF, HDF5, NumPy and the image and
+video formats: their specifications' signatures. safetensors: its README. TensorRT: see `engine.plan`. ONNX: onnx.proto,
+the fields of ModelProto. torch's older container: see `checkpoint.legacy_container`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import struct
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from yoloship._util.reading import read_start
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from yoloship.errors import YoloshipError
+
+HEAD_BYTES: Final = 512
+"""How much of a file's beginning decides; `tar` has its mark at byte 257."""
+
+ZIP_MAGIC: Final = b"PK\x03\x04"
+TORCH_LEGACY_MAGIC: Final = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
+"""The integer that torch's older container begins with, in a pickle of its own."""
+RTX_MAGIC: Final = b"vtrt"
+TENSORRT_MAGIC: Final = b"ftrt"
+LEAN_MAGIC: Final = b"ptrt"
+ENGINE_MAGICS: Final = (TENSORRT_MAGIC, RTX_MAGIC, LEAN_MAGIC)
+"""Plans of TensorRT, of TensorRT-RTX, and of TensorRT's lean and safe runtimes."""
+MAX_PREFIX_BYTES: Final = 1 << 20
+"""Of the JSON that some exporters put in front of a plan, behind its length as a little-endian int32."""
+
+Kind: TypeAlias = Literal[
+    "checkpoint", "onnx", "engine",
+    "pickle", "npz", "npy", "safetensors", "hdf5", "tflite", "gguf", "lfs-pointer",
+    "gzip", "bzip2", "xz", "zstd", "rar", "7z", "tar", "zip", "pdf", "html", "xml", "json", "text",
+    "jpeg", "png", "gif", "webp", "bmp", "tiff", "avif", "heic", "jp2", "netpbm", "video",
+    "empty", "zeros", "unknown",
+]  # fmt: skip
+
+Wanted: TypeAlias = Literal["checkpoint", "onnx", "engine", "model", "image"]
+
+IMAGE_KINDS: Final[frozenset[Kind]] = frozenset(
+    {"jpeg", "png", "gif", "webp", "bmp", "tiff", "avif", "heic", "jp2", "netpbm"}
+)
+MODEL_KINDS: Final[frozenset[Kind]] = frozenset({"checkpoint", "onnx", "engine"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is said about a kind.
+
+    Attributes:
+        is_a: Goes on after "is".
+        hint: What the user can do to get a model or an image out of it.
+    """
+
+    is_a: str
+    hint: str | None = None
+
+
+_UNPACK: Final = "unpack it, and give the file inside"
+_TRAINED: Final = "give the .pt that the training saved"
+_AGAIN: Final = "download or copy the file again"
+
+_ENTRIES: Final[Mapping[Kind, _Entry]] = MappingProxyType(
+    {
+        "checkpoint": _Entry("a checkpoint"),
+        "onnx": _Entry("an ONNX model"),
+        "engine": _Entry("a TensorRT engine", "give the .pt or the .onnx that it was built from"),
+        "pickle": _Entry("a Python pickle that torch.save did not write", _TRAINED),
+        "npz": _Entry("a NumPy .npz archive"),
+        "npy": _Entry("a NumPy array"),
+        "safetensors": _Entry("a safetensors file (weights without an architecture)", _TRAINED),
+        "hdf5": _Entry("an HDF5 file (as Keras writes)", _TRAINED),
+        "tflite": _Entry("a TensorFlow Lite model", _TRAINED),
+        "gguf": _Entry("a GGUF file (weights of a language model)"),
+        "lfs-pointer": _Entry("a Git LFS pointer, not the file it points to", "run 'git lfs pull'"),
+        "gzip": _Entry("a gzip archive", _UNPACK),
+        "bzip2": _Entry("a bzip2 archive", _UNPACK),
+        "xz": _Entry("an XZ archive", _UNPACK),
+        "zstd": _Entry("a Zstandard archive", _UNPACK),
+        "rar": _Entry("a RAR archive", _UNPACK),
+        "7z": _Entry("a 7-Zip archive", _UNPACK),
+        "tar": _Entry(
+            "a tar archive (a packed folder, or a model of torch 0.1)",
+            "unpack it, or save the model with torch 0.4 or newer",
+        ),
+        "zip": _Entry("an empty or split zip archive", _AGAIN),
+        "pdf": _Entry("a PDF document"),
+        "html": _Entry("a web page", "download the file itself, not its page"),
+        "xml": _Entry("an XML file", "if it is the answer of a failed download, download the file again"),
+        "json": _Entry("JSON text"),
+        "text": _Entry("a text file"),
+        "jpeg": _Entry("a JPEG image"),
+        "png": _Entry("a PNG image"),
+        "gif": _Entry("a GIF image"),
+        "webp": _Entry("a WebP image"),
+        "bmp": _Entry("a BMP image"),
+        "tiff": _Entry("a TIFF image"),
+        "avif": _Entry("an AVIF image"),
+        "heic": _Entry("a HEIC image"),
+        "jp2": _Entry("a JPEG 2000 image"),
+        "netpbm": _Entry("a Netpbm image"),
+        "video": _Entry("a video"),
+        "empty": _Entry("empty (0 bytes)", _AGAIN),
+        "zeros": _Entry("made of zero bytes, like an unfinished download", _AGAIN),
+    }
+)
+
+_WANTED: Final[Mapping[Wanted, str]] = MappingProxyType(
+    {
+        "checkpoint": "a checkpoint",
+        "onnx": "an ONNX model",
+        "engine": "a TensorRT engine",
+        "model": "a checkpoint, an ONNX model or a TensorRT engine",
+        "image": "an image",
+    }
+)
+
+_NEXT_STEPS: Final[Mapping[tuple[Kind, Wanted], str]] = MappingProxyType(
+    {
+        ("onnx", "checkpoint"): "give the .pt that it was exported from; 'yoloship detect' runs the ONNX file itself",
+        ("onnx", "engine"): "make an engine of it with 'yoloship build'",
+        ("checkpoint", "onnx"): "make an ONNX model of it with 'yoloship export'",
+        ("checkpoint", "engine"): "make an engine of it with 'yoloship build'",
+        ("engine", "image"): "give the model first, then the images",
+        ("onnx", "image"): "give the model first, then the images",
+        ("checkpoint", "image"): "give the model first, then the images",
+    }
+)
+
+
+def kind_of(source: Path | bytes | memoryview, *, error: type[YoloshipError] = InputError) -> Kind:
+    """Say what a file is.
+
+    Args:
+        source: A file; or its bytes, of which the first `HEAD_BYTES` suffice.
+        error: The class of the error to raise.
+
+    Returns:
+        Its kind; ``checkpoint`` for every zip archive that is not one of NumPy's, since only its reader can tell more.
+
+    Raises:
+        YoloshipError: of the class `error`: the file cannot be read, or is not a regular file.
+    """
+    return _kind(_start(source, error))
+
+
+def wrong_kind(
+    kind: Kind, wanted: Wanted, *, subject: str, error: type[YoloshipError], start: bytes = b""
+) -> YoloshipError:
+    """The error for a file that is something else than was wanted.
+
+    Args:
+        kind: What it is.
+        wanted: What it should have been.
+        subject: The file, for the message.
+        error: The class of the error.
+        start: Its first bytes; shown if it is of no kind that has a name.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    entry = _ENTRIES.get(kind)
+    if entry is None:
+        return error(
+            f"is not {_WANTED[wanted]}",
+            subject=subject,
+            got=f"a file that begins with {start[:8]!r}" if start else None,
+            hint="if it was copied or downloaded, do that again",
+        )
+    hint = _NEXT_STEPS.get((kind, wanted), entry.hint)
+    if hint is None and kind in IMAGE_KINDS:
+        hint = "give the model first, then the images"
+    aside = kind in {"empty", "zeros", "lfs-pointer"}
+    return error(f"is {entry.is_a}" if aside else f"is {entry.is_a}, not {_WANTED[wanted]}", subject=subject, hint=hint)
+
+
+def refuse_others(
+    source: Path | bytes, allowed: frozenset[Kind], wanted: Wanted, *, subject: str, error: type[YoloshipError]
+) -> Kind:
+    """The kind of a file that has to be one of some kinds.
+
+    Raises:
+        YoloshipError: of the class `error`: it is of another kind, or cannot be read.
+    """
+    start = _start(source, error)
+    kind = _kind(start)
+    if kind not in allowed:
+        raise wrong_kind(kind, wanted, subject=subject, error=error, start=start)
+    return kind
+
+
+def _start(source: Path | bytes | memoryview, error: type[YoloshipError]) -> bytes:
+    if isinstance(source, bytes | memoryview):
+        return bytes(source[:HEAD_BYTES])
+    return read_start(source, HEAD_BYTES, error=error, wanted="a model")
+
+
+def _kind(head: bytes) -> Kind:
+    if not head:
+        return "empty"
+    if not any(head):
+        return "zeros"
+    for kind, matches in _PATTERNS:
+        if matches(head):
+            return kind
+    return _text_kind(head) or "unknown"
+
+
+def _starts(*starts: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(starts)
+
+
+def _is_engine(head: bytes) -> bool:
+    """A plan, or the JSON of some exporters with its length in front; as text, that length would be far too large."""
+    if head.startswith(ENGINE_MAGICS):
+        return True
+    return head[4:5] == b"{" and 2 <= struct.unpack_from("<I", head)[0] <= MAX_PREFIX_BYTES
+
+
+def _is_onnx(head: bytes) -> bool:
+    """Field 1 of a ModelProto, its format's version as a small integer, and the tag of another of its fields."""
+    return head[0] == 8 and 1 <= int.from_bytes(head[1:2], "big") <= 32 and head[2:3] in _MODEL_TAGS
+
+
+def _is_npz(head: bytes) -> bool:
+    if not head.startswith(ZIP_MAGIC) or len(head) < 30:
+        return False
+    length = int.from_bytes(head[26:28], "little")
+    return head[30 : 30 + length].endswith(b".npy")
+
+
+def _is_legacy(head: bytes) -> bool:
+    return head[:1] == b"\x80" and TORCH_LEGACY_MAGIC in head[:40]
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") < 1 << 32
+
+
+def _is_brand(*brands: bytes) -> Callable[[bytes], bool]:
+    """An ISO media file of one of these brands, be it the main one or a compatible one."""
+
+    def matches(head: bytes) -> bool:
+        if head[4:8] != b"ftyp":
+            return False
+        end = min(int.from_bytes(head[:4], "big"), len(head))
+        return any(head[at : at + 4] in brands for at in (8, *range(16, end, 4)))
+
+    return matches
+
+
+def _is_netpbm(head: bytes) -> bool:
+    return head[:1] == b"P" and head[1:2] in {b"1", b"2", b"3", b"4", b"5", b"6"} and head[2:3].isspace()
+
+
+_MODEL_TAGS: Final = frozenset({b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42", b"\x72"})
+
+_PATTERNS: Final[tuple[tuple[Kind, Callable[[bytes], bool]], ...]] = (
+    ("npz", _is_npz),
+    ("checkpoint", _starts(ZIP_MAGIC)),
+    ("checkpoint", _is_legacy),
+    ("zip", _starts(b"PK\x05\x06", b"PK\x07\x08")),
+    ("pickle", lambda head: head[:1] == b"\x80" and 2 <= int.from_bytes(head[1:2], "big") <= 5),
+    ("engine", _is_engine),
+    ("onnx", _is_onnx),
+    ("lfs-pointer", _starts(b"version https://git-lfs")),
+    ("jpeg", _starts(b"\xff\xd8\xff")),
+    ("png", _starts(b"\x89PNG")),
+    ("gif", _starts(b"GIF87a", b"GIF89a")),
+    ("webp", lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP"),
+    ("tiff", _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    ("jp2", _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
+    ("avif", _is_brand(b"avif", b"avis")),
+    ("heic", _is_brand(b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")),
+    ("video", lambda head: head[4:8] == b"ftyp"),
+    ("video", _starts(b"\x1aE\xdf\xa3")),
+    ("video", lambda head: head[:4] == b"RIFF" and head[8:12] == b"AVI "),
+    ("netpbm", _is_netpbm),
+    ("bmp", lambda head: head[:2] == b"BM" and head[6:10] == bytes(4)),
+    ("npy", _starts(b"\x93NUMPY")),
+    ("safetensors", _is_safetensors),
+    ("hdf5", _starts(b"\x89HDF")),
+    ("tflite", lambda head: head[4:8] == b"TFL3"),
+    ("gguf", _starts(b"GGUF")),
+    ("gzip", _starts(b"\x1f\x8b")),
+    ("bzip2", _starts(b"BZh")),
+    ("xz", _starts(b"\xfd7zXZ")),
+    ("zstd", _starts(b"\x28\xb5\x2f\xfd")),
+    ("rar", _starts(b"Rar!")),
+    ("7z", _starts(b"7z\xbc\xaf\x27\x1c")),
+    ("tar", lambda head: head[257:262] == b"ustar"),
+    ("pdf", _starts(b"%PDF-")),
+)
+"""In this order: what is said first wins."""
+
+
+def _text_kind(head: bytes) -> Kind | None:
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # the last character may be cut
+    except UnicodeDecodeError:
+        return None
+    if any(character < " " and character not in "\t\r\n\f" for character in text) or "\x7f" in text:
+        return None
+    text = text.lstrip().lower()
+    if text.startswith(("<!doctype", "<html", "<head")) or (text.startswith("<?xml") and "<html" in text):
+        return "html"
+    if text.startswith("<?xml"):
+        return "xml"
+    return "json" if text.startswith(("{", "[")) else "text"

@@ -1,0 +1,152 @@
+"""Files that somebody named: regular ones are read up to their bounds, everything else is refused at once."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from yoloship._util.reading import (
+    open_regular,
+    read_bounded,
+    read_file_or_pipe,
+    read_if_there,
+    read_start,
+    read_text,
+)
+from yoloship.errors import InputError
+
+pytestmark = pytest.mark.timeout(20)
+
+needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+
+
+def refusal(path: Path | str, limit_bytes: int = 100) -> str:
+    with pytest.raises(InputError) as caught:
+        read_bounded(path, limit_bytes, error=InputError, wanted="a label file")
+    return str(caught.value)
+
+
+def test_a_file_is_read_whole_and_by_its_start(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"0123456789")
+    assert read_bounded(tmp_path / "a", 10, error=InputError) == b"0123456789"
+    assert read_start(tmp_path / "a", 4, error=InputError) == b"0123"
+    assert read_start(tmp_path / "a", 40, error=InputError) == b"0123456789"
+
+
+def test_a_file_over_its_limit_is_refused_by_its_length(tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 42)  # sparse: reading it would never end
+    assert refusal(tmp_path / "huge").startswith(
+        f"{tmp_path / 'huge'}: is too long for a label file: expected at most 100 bytes, got 4,398,046,511,104 bytes"
+    )
+
+
+def test_what_grows_while_it_is_read_is_read_as_it_was_at_first(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"begin")
+    with open_regular(path, error=InputError, limit_bytes=5) as file:
+        with path.open("ab") as writer:
+            writer.write(b" and more")
+        assert file.read(5) == b"begin"
+    assert read_bounded(path, 100, error=InputError) == b"begin and more"
+
+
+def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == f"{tmp_path}: is a folder, not a label file; name a file in it"
+    assert refusal(tmp_path / "none") == f"{tmp_path / 'none'}: no such file"
+    assert read_if_there(tmp_path / "none", 1, error=InputError) is None
+    with pytest.raises(InputError, match="is a folder"):
+        read_if_there(tmp_path, 1, error=InputError)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\udc80\ud800b"])
+def test_a_name_that_cannot_be_one_is_quoted(name: str) -> None:
+    assert refusal(name).startswith(repr(name))
+
+
+@needs_pipes
+def test_a_pipe_that_nobody_writes_to_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal(tmp_path / "pipe").startswith(f"{tmp_path / 'pipe'}: is a pipe, not a label file; copy its content")
+    (tmp_path / "link").symlink_to("pipe")
+    assert "is a pipe" in refusal(tmp_path / "link")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero")
+def test_an_endless_device_is_refused() -> None:
+    assert refusal("/dev/zero").startswith("/dev/zero: is a device, not a label file")
+
+
+@pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="this system has no /proc")
+def test_endless_files_without_a_length_count_as_empty() -> None:
+    assert read_bounded("/proc/self/pagemap", 100, error=InputError) == b""
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets")
+def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        assert "is a socket, not a label file" in refusal("socket")
+
+
+def test_text_loses_its_byte_order_mark_and_has_to_be_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "bom").write_bytes(b"\xef\xbb\xbfcar\n")
+    assert read_text(tmp_path / "bom", 100, error=InputError) == "car\n"
+    (tmp_path / "latin").write_bytes(b"stra\xdfe")
+    with pytest.raises(InputError, match="byte 4 is not UTF-8; save it as UTF-8"):
+        read_text(tmp_path / "latin", 100, error=InputError)
+
+
+@needs_pipes
+def test_a_pipe_that_the_user_named_is_read_to_its_end(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    sent = os.urandom(300_000)  # more than a pipe holds at once
+    writer = threading.Thread(target=pipe.write_bytes, args=(sent,))
+    writer.start()
+    try:
+        assert read_file_or_pipe(pipe, 400_000, error=InputError) == sent
+    finally:
+        writer.join()
+
+
+@needs_pipes
+def test_an_anonymous_pipe_is_read_through_its_descriptor() -> None:
+    if not Path("/dev/fd").exists():
+        pytest.skip("this system has no /dev/fd")
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"an image")
+        os.close(writer)
+        assert read_file_or_pipe(f"/dev/fd/{reader}", 100, error=InputError) == b"an image"
+    finally:
+        os.close(reader)
+
+
+@needs_pipes
+def test_a_pipe_that_gives_too_much_or_nothing_is_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match=r"is a pipe, and nobody wrote to it for 0\.1 s"):
+        read_file_or_pipe(pipe, 10, error=InputError, writer_timeout_s=0.1)
+    both = os.open(pipe, os.O_RDWR)  # a writer that never ends
+    try:
+        with pytest.raises(InputError, match=r"is a pipe whose writer sent nothing for 0\.1 s"):
+            read_file_or_pipe(pipe, 10, error=InputError, silence_timeout_s=0.1)
+        os.write(both, b"0123456789ABCDEF")
+        with pytest.raises(InputError, match="is too long for a file: expected at most 10 bytes"):
+            read_file_or_pipe(pipe, 10, error=InputError)
+    finally:
+        os.close(both)
+
+
+def test_an_ordinary_file_is_taken_where_a_pipe_may_stand(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert read_file_or_pipe(tmp_path / "a", 3, error=InputError) == b"abc"
+    with pytest.raises(InputError, match="is too long"):
+        read_file_or_pipe(tmp_path / "a", 2, error=InputError)
