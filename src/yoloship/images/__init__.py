@@ -1,11 +1,11 @@
-"""Pictures from files, bytes and other libraries' objects, as (height, width, 3) uint8 BGR arrays.
+"""Images from files, bytes and other libraries' objects, as (height, width, 3) uint8 BGR arrays.
 
 What does not fit that form exactly is brought to it the way the training code's own loader does, so that boxes agree:
 
-- the EXIF orientation is applied;
+- the Exif orientation is applied, and the rotation that AVIF and HEIC files state;
 - greyscale is repeated over three channels; 16-bit samples are scaled by their full range to 8;
 - an alpha channel is dropped, not composited: the colours beneath are what training saw;
-- of an animation or a multi-page file the first picture counts;
+- of an animation or a file of several images the first counts, of a HEIC file the main one;
 - CMYK and YCCK are converted without colour profiles, as libjpeg and libtiff do.
 """
 
@@ -13,6 +13,6 @@ from __future__ import annotations
 
 from yoloship.images.header import ImageHeader, read_header
 from yoloship.images.normalise import as_bgr
-from yoloship.images.reading import DEFAULT_LIMITS, ImageLimits, read_image
+from yoloship.images.reading import DEFAULT_LIMITS, ImageLimits, image_size, read_image
 
-__all__ = ["DEFAULT_LIMITS", "ImageHeader", "ImageLimits", "as_bgr", "read_header", "read_image"]
+__all__ = ["DEFAULT_LIMITS", "ImageHeader", "ImageLimits", "as_bgr", "image_size", "read_header", "read_image"]

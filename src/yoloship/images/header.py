@@ -1,11 +1,10 @@
-"""The size of a picture from the first bytes of its file, before anything is decoded.
+"""What an image file says about itself, read before anything is decoded: format, size and orientation.
 
-A closed table of formats: what is not in it is not handed to a decoder at all.
+The formats are a closed table. A file that is not in it is never handed to a decoder. What is read here is what the
+decoder will find: a file that states two different sizes is refused.
 
-Sources: JPEG: ITU-T T.81 annex B. PNG: W3C PNG 3rd edition, sections 5 and 11.2.1. BMP: BITMAPFILEHEADER and
-BITMAPINFOHEADER of the Windows SDK. GIF: GIF89a specification, section 18. WebP: RFC 9649, section 2. TIFF: TIFF 6.0,
-section 2, tags 256 and 257. AVIF: ISO/IEC 14496-12 boxes, 'ispe' of ISO/IEC 23008-12 section 6.5.3. JPEG 2000: ISO/IEC
-15444-1, annex I.5.3.1 ('ihdr') and annex A.5.1 (SIZ). Netpbm: the ppm and pgm manual pages.
+Sources: BMP: BITMAPFILEHEADER and BITMAPINFOHEADER of the Windows SDK. GIF: GIF89a specification, section 18. WebP:
+RFC 9649, section 2. Netpbm: the ppm and pgm manual pages. The other formats have modules of their own.
 """
 
 from __future__ import annotations
@@ -13,192 +12,166 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from yoloship.images.exif import UPRIGHT, exif_orientation
+from yoloship.images.heif import read_heif
+from yoloship.images.jpeg import read_jpeg
+from yoloship.images.jpeg2000 import read_jpeg2000
+from yoloship.images.layout import Layout, LayoutError
+from yoloship.images.png import read_png
+from yoloship.images.tiff import read_tiff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-Format: TypeAlias = Literal["JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF", "AVIF", "JPEG 2000", "Netpbm"]
+Format: TypeAlias = Literal["JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF", "AVIF", "HEIC", "JPEG 2000", "Netpbm"]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What a file says of itself.
+    """What a file says about itself.
 
     Attributes:
-        format: By its first bytes, whatever its name says.
-        width: In stored pixels, before any EXIF orientation.
+        format: Detected from the first bytes, whatever the file's name is.
+        width: In stored pixels, before any rotation; 0 if the header is damaged.
         height: Likewise.
+        orientation: How the stored pixels become upright, 1 to 8 as Exif numbers it.
+        held_pixels: The most pixels that a decoder holds at once; at least width × height.
+        work_bytes: A bound for the memory that decoding takes, the result included.
+        problem: Why the file must not be decoded; empty if nothing speaks against it.
     """
 
     format: Format
     width: int
     height: int
+    orientation: int = UPRIGHT
+    held_pixels: int = 0
+    work_bytes: int = 0
+    problem: str = ""
+
+    @property
+    def upright_hw(self) -> tuple[int, int]:
+        """(height, width) of the image once it is upright."""
+        return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
 def read_header(data: bytes | memoryview) -> ImageHeader | None:
-    """Recognise a picture and read its size.
+    """Recognise an image and read its size.
 
     Args:
         data: The whole file.
 
     Returns:
-        None where the bytes begin like no known format. A known format whose header is cut short or damaged gives
-        sizes of 0.
+        None if the bytes do not begin like any known format. If the header of a known format is cut short or damaged,
+        its sizes are 0 or its `problem` says what is wrong.
     """
     view = memoryview(data).cast("B")
-    start = bytes(view[:32])
-    for name, matches, size in _FORMATS:
+    start = bytes(view[:64])
+    for name, matches, read, pixel_bytes in _FORMATS:
         if matches(start):
             try:
-                width, height = size(view)
-            except (struct.error, IndexError, ValueError):
-                width, height = 0, 0
-            return ImageHeader(name, width, height)
+                layout = read(view)
+            except LayoutError as error:
+                return ImageHeader(name, 0, 0, problem=str(error))
+            except (struct.error, IndexError, KeyError, ValueError):
+                return ImageHeader(name, 0, 0)
+            pixels = max(layout.width * layout.height, layout.held_pixels)
+            return ImageHeader(
+                format=name,
+                width=layout.width,
+                height=layout.height,
+                orientation=layout.orientation,
+                held_pixels=pixels,
+                work_bytes=pixels * pixel_bytes,
+                problem=layout.problem,
+            )
     return None
 
 
-def jpeg_has_end(data: bytes) -> bool:
-    """Whether a JPEG's last scan is followed by an end marker.
-
-    OpenCV 4 fills what is missing of a file that was cut short with grey and says nothing. Markers before the scan do
-    not count: the thumbnail inside the EXIF data has an end of its own.
-    """
-    try:
-        scan = next(at for marker, at in _jpeg_segments(memoryview(data)) if marker == _SCAN)
-    except (struct.error, IndexError, ValueError, StopIteration):
-        return False
-    return data.rfind(b"\xff\xd9", scan) >= 0
-
-
-def _jpeg(view: memoryview) -> tuple[int, int]:
-    for marker, at in _jpeg_segments(view):
-        if marker in _FRAME_MARKERS:
-            height, width = struct.unpack_from(">HH", view, at + 5)
-            return width, height
-    raise ValueError("no frame")
-
-
-def _jpeg_segments(view: memoryview) -> Iterator[tuple[int, int]]:
-    """Each marker up to the first scan, and where it stands."""
-    at = 2
-    while True:
-        if view[at] != 0xFF:
-            raise ValueError("no marker")
-        marker = view[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-        elif marker in _BARE_MARKERS:
-            at += 2
-        else:
-            yield marker, at
-            if marker in (_SCAN, _END):
-                return
-            at += 2 + struct.unpack_from(">H", view, at + 2)[0]
-
-
-_SCAN = 0xDA
-_END = 0xD9
-_BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
-_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-
-
-def _png(view: memoryview) -> tuple[int, int]:
-    width, height = struct.unpack_from(">II", view, 16)
-    return width, height
-
-
-def _bmp(view: memoryview) -> tuple[int, int]:
+def _read_bmp(view: memoryview) -> Layout:
     if struct.unpack_from("<I", view, 14)[0] == 12:  # BITMAPCOREHEADER
         width, height = struct.unpack_from("<HH", view, 18)
-        return width, height
+        return Layout(width, height)
     width, height = struct.unpack_from("<ii", view, 18)
-    return abs(width), abs(height)  # a negative height is a picture stored from the top
+    return Layout(abs(width), abs(height))  # a negative height means that the first row is the top one
 
 
-def _gif(view: memoryview) -> tuple[int, int]:
-    width, height = struct.unpack_from("<HH", view, 6)
-    return width, height
+def _read_gif(view: memoryview) -> Layout:
+    return Layout(*struct.unpack_from("<HH", view, 6))
 
 
-def _webp(view: memoryview) -> tuple[int, int]:
+def _read_webp(view: memoryview) -> Layout:
     kind = bytes(view[12:16])
     if kind == b"VP8X":
-        return (
-            1 + int.from_bytes(view[24:27], "little"),
-            1 + int.from_bytes(view[27:30], "little"),
-        )
+        width, height = (int.from_bytes(view[at : at + 3], "little") + 1 for at in (24, 27))
+        return Layout(width, height, _webp_orientation(view))
     if kind == b"VP8L":
         bits = struct.unpack_from("<I", view, 21)[0]
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        return Layout(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", view, 26)
-        return width & 0x3FFF, height & 0x3FFF
-    raise ValueError("no picture chunk")
+        return Layout(width & 0x3FFF, height & 0x3FFF)
+    raise ValueError("no image chunk")
 
 
-def _tiff(view: memoryview) -> tuple[int, int]:
-    order = "<" if view[0] == 0x49 else ">"
-    big = struct.unpack_from(order + "H", view, 2)[0] == 43
-    if big:
-        at = struct.unpack_from(order + "Q", view, 8)[0]
-        count, at, entry = struct.unpack_from(order + "Q", view, at)[0], at + 8, 20
-    else:
-        at = struct.unpack_from(order + "I", view, 4)[0]
-        count, at, entry = struct.unpack_from(order + "H", view, at)[0], at + 2, 12
-    sizes: dict[int, int] = {}
-    for index in range(min(count, 4096)):
-        place = at + index * entry
-        tag, kind = struct.unpack_from(order + "HH", view, place)
-        if tag in {256, 257}:
-            form = {3: "H", 4: "I", 16: "Q"}.get(kind)
-            if form is None:
-                raise ValueError("size of an unusual type")
-            sizes[tag] = struct.unpack_from(order + form, view, place + (12 if big else 8))[0]
-    return sizes.get(256, 0), sizes.get(257, 0)
+def _webp_orientation(view: memoryview) -> int:
+    """Of the Exif chunk, which stands behind the image; an animation has a chunk for each frame before it."""
+    at = 12
+    for _ in range(_MAX_WEBP_CHUNKS):
+        if at + 8 > len(view):
+            break
+        size = struct.unpack_from("<I", view, at + 4)[0]
+        if bytes(view[at : at + 4]) == b"EXIF":
+            return exif_orientation(view[at + 8 : at + 8 + size])
+        at += 8 + size + size % 2
+    return UPRIGHT
 
 
-def _avif(view: memoryview) -> tuple[int, int]:
-    # Items of one file may differ in size (thumbnails, alpha); the largest decides what a decoder may have to hold.
-    meta = bytes(view[: 1 << 20])
-    found = [struct.unpack_from(">II", meta, match.end() + 4) for match in re.finditer(b"ispe", meta)]
-    width, height = max(found, key=lambda size: size[0] * size[1])
-    return width, height
+_MAX_WEBP_CHUNKS: Final = 20_000
 
 
-def _jp2(view: memoryview) -> tuple[int, int]:
-    if view[0] == 0xFF:  # a bare codestream: SOC, then SIZ
-        right, bottom, left, top = struct.unpack_from(">IIII", view, 8)
-        return right - left, bottom - top
-    at = bytes(view[:4096]).index(b"ihdr")
-    height, width = struct.unpack_from(">II", view, at + 4)
-    return width, height
-
-
-def _netpbm(view: memoryview) -> tuple[int, int]:
+def _read_netpbm(view: memoryview) -> Layout:
     text = re.sub(rb"#[^\n\r]*", b"", bytes(view[2:4096]))
     match = re.match(rb"\s+(\d{1,9})\s+(\d{1,9})\s", text)
     if match is None:
         raise ValueError("no size")
-    return int(match[1]), int(match[2])
+    return Layout(int(match[1]), int(match[2]))
 
 
 def _starts(*signatures: bytes) -> Callable[[bytes], bool]:
     return lambda start: start.startswith(signatures)
 
 
-_FORMATS: tuple[tuple[Format, Callable[[bytes], bool], Callable[[memoryview], tuple[int, int]]], ...] = (
-    ("JPEG", _starts(b"\xff\xd8\xff"), _jpeg),
-    ("PNG", _starts(b"\x89PNG\r\n\x1a\n"), _png),
-    ("WebP", lambda start: start[:4] == b"RIFF" and start[8:12] == b"WEBP", _webp),
-    ("BMP", _starts(b"BM"), _bmp),
-    ("GIF", _starts(b"GIF87a", b"GIF89a"), _gif),
-    ("TIFF", _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _tiff),
-    ("AVIF", lambda start: start[4:8] == b"ftyp" and start[8:12] in {b"avif", b"avis", b"mif1"}, _avif),
-    ("JPEG 2000", _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), _jp2),
-    (
-        "Netpbm",
-        lambda start: start[:1] == b"P" and start[1:2] in (b"1", b"2", b"3", b"4", b"5", b"6") and start[2:3].isspace(),
-        _netpbm,
-    ),
+def _brands(*brands: bytes) -> Callable[[bytes], bool]:
+    """Of a file's main brand; if that is a general one, the others decide."""
+
+    def matches(start: bytes) -> bool:
+        if start[4:8] != b"ftyp":
+            return False
+        stated = [start[8:12]]
+        if stated[0] in {b"mif1", b"msf1"}:
+            end = min(int.from_bytes(start[:4], "big"), len(start))
+            stated = [start[at : at + 4] for at in range(16, end, 4)]
+        return any(brand in brands for brand in stated)
+
+    return matches
+
+
+def _is_netpbm(start: bytes) -> bool:
+    return re.match(rb"P[1-6]\s", start) is not None
+
+
+_FORMATS: Final[tuple[tuple[Format, Callable[[bytes], bool], Callable[[memoryview], Layout], int], ...]] = (
+    ("JPEG", _starts(b"\xff\xd8\xff"), read_jpeg, 6),
+    ("PNG", _starts(b"\x89PNG\r\n\x1a\n"), read_png, 6),
+    ("WebP", lambda start: start[:4] == b"RIFF" and start[8:12] == b"WEBP", _read_webp, 7),
+    ("BMP", _starts(b"BM"), _read_bmp, 6),
+    ("GIF", _starts(b"GIF87a", b"GIF89a"), _read_gif, 8),
+    ("TIFF", _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), read_tiff, 10),
+    ("AVIF", _brands(b"avif", b"avis"), read_heif, 16),
+    ("HEIC", _brands(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), read_heif, 16),
+    ("JPEG 2000", _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), read_jpeg2000, 16),
+    ("Netpbm", _is_netpbm, _read_netpbm, 6),
 )
+"""Name, how it begins, how its header is read, and the bytes that decoding takes a pixel: measured, rounded up."""

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from yoloship._util.reading import read_file_or_pipe
 from yoloship.errors import ImageError, InputError
-from yoloship.images.header import ImageHeader, jpeg_has_end, read_header
+from yoloship.images.decoding import decode_image
+from yoloship.images.header import ImageHeader, read_header
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
 
-KNOWN_FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, JPEG 2000 or PPM"
+KNOWN_FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC, JPEG 2000 or PPM"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What a picture may cost; checked before it is decoded.
+    """What an image may cost; checked before it is decoded.
 
     Attributes:
-        max_pixels: Width times height; three bytes each once decoded.
+        max_pixels: Width times height, and whatever else a decoder has to hold; three bytes each once decoded.
         max_side_px: Of the longer side.
         max_file_bytes: Of the file as it stands on disk.
     """
@@ -43,37 +43,56 @@ class ImageLimits:
 DEFAULT_LIMITS = ImageLimits()
 
 
-def read_image(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> npt.NDArray[np.uint8]:
-    """Read one picture.
+def read_image(
+    source: Path | str | bytes,
+    *,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    reserve: Callable[[int], None] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Read one image.
 
     Args:
         source: A path, of a file or of a pipe such as ``/dev/stdin``; or the bytes of a file.
-        limits: What the picture may cost.
+        limits: What the image may cost.
+        reserve: Called before anything is decoded, with a bound for the bytes that the file and its decoding take. It
+            may wait, or raise.
 
     Returns:
-        (height, width, 3) uint8 BGR, upright by its EXIF orientation; the caller owns it. See the package for what
-        becomes of other pixel forms.
+        (height, width, 3) uint8 BGR, turned upright; the caller owns it. The package's docstring says what becomes of
+        other pixel forms.
 
     Raises:
-        ImageError: the file is missing, unreadable, empty, no picture, damaged, cut short or over a limit.
+        ImageError: the file is missing, unreadable, empty, damaged, cut short, over a limit or not an image.
+        DependencyError: it is a HEIC image, and pillow-heif is not installed.
     """
+    data, subject = _bytes_of(source, limits)
+    header = _checked_header(data, subject, limits)
+    if reserve is not None:
+        reserve(len(data) + header.work_bytes)
+    return decode_image(data, header, subject)
+
+
+def image_size(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+    """The size of the image that `read_image` would give, without decoding it.
+
+    Args:
+        source: A path, or the bytes of a file.
+        limits: What the image may cost.
+
+    Returns:
+        (height, width), upright.
+
+    Raises:
+        ImageError: the file is missing, unreadable, empty, damaged, over a limit or not an image.
+    """
+    data, subject = _bytes_of(source, limits)
+    return _checked_header(data, subject, limits).upright_hw
+
+
+def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, str]:
     if isinstance(source, bytes):
-        return _decode(source, "picture bytes", limits)
-    data = read_file_or_pipe(source, limits.max_file_bytes, error=ImageError, wanted="an image")
-    return _decode(data, str(source), limits)
-
-
-def _decode(data: bytes, subject: str, limits: ImageLimits) -> npt.NDArray[np.uint8]:
-    import cv2
-
-    _checked_header(data, subject, limits)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ImageError("cannot be decoded", subject=subject, got=str(error.err or error)[:120]) from error
-    if image is None or image.size == 0:
-        raise ImageError("is damaged, cut short or of a kind that cannot be decoded", subject=subject)
-    return cast("npt.NDArray[np.uint8]", image)
+        return source, "image bytes"
+    return read_file_or_pipe(source, limits.max_file_bytes, error=ImageError, wanted="an image"), str(source)
 
 
 def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHeader:
@@ -81,43 +100,24 @@ def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHead
         raise ImageError("is empty (0 bytes)", subject=subject)
     header = read_header(data)
     if header is None:
-        raise ImageError("is no picture", subject=subject, expected=KNOWN_FORMATS, got=_beginning(data))
-    if header.width < 1 or header.height < 1:
+        raise ImageError("is not an image", subject=subject, expected=KNOWN_FORMATS, got=_beginning(data))
+    if not header.problem and (header.width < 1 or header.height < 1):
         raise ImageError(
             f"{header.format} without a usable size in its header",
             subject=subject,
             got=f"{header.width}×{header.height}",
         )
-    if header.width * header.height > limits.max_pixels or max(header.width, header.height) > limits.max_side_px:
+    if header.held_pixels > limits.max_pixels or max(header.width, header.height) > limits.max_side_px:
         raise ImageError(
-            "picture too large",
+            "image too large",
             subject=subject,
             expected=f"at most {limits.max_pixels / 1e6:g} megapixels and {limits.max_side_px} a side",
-            got=f"{header.width}×{header.height} ({header.width * header.height / 1e6:.0f} megapixels)",
+            got=f"{header.width}×{header.height} ({header.held_pixels / 1e6:.0f} megapixels)",
             hint="make it smaller, or cut it into tiles",
         )
-    if header.format == "PNG" and not _png_is_whole(data):
-        raise ImageError("PNG is damaged or cut short", subject=subject)
-    if header.format == "JPEG" and not jpeg_has_end(data):
-        raise ImageError("JPEG is damaged or cut short: it has no end", subject=subject)
+    if header.problem:
+        raise ImageError(f"{header.format} {header.problem}", subject=subject)
     return header
-
-
-def _png_is_whole(data: bytes) -> bool:
-    """Whether every critical chunk up to the last is there with its checksum; else libpng complains on stderr."""
-    at = 8
-    while at + 12 <= len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if end > len(data):
-            return False
-        kind = data[at + 4 : at + 8]
-        critical = not kind[0] & 0x20
-        if critical and zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            return False
-        if kind == b"IEND":
-            return True
-        at = end
-    return False
 
 
 def _beginning(data: bytes) -> str:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from yoloship.pipeline.detector import Image, ShapeMode, Source
     from yoloship.pipeline.lane import StageTimes
     from yoloship.pipeline.letterbox import Letterbox
+    from yoloship.pipeline.stream import Reserve
     from yoloship.pipeline.transfer import Route
     from yoloship.results import Detections
     from yoloship.runtime.device_session import DeviceSession
@@ -194,8 +195,8 @@ class CudaDetector(DetectorFace):
         """
         chosen = self._checked(options)
 
-        def read(source: object) -> Any:
-            return source if is_on_device(source) else as_picture(source)
+        def read(source: object, reserve: Reserve) -> Any:
+            return source if is_on_device(source) else as_picture(source, reserve)
 
         def detect(image: Image) -> Detections:
             return self._batches().submit(self._frame(image), chosen).result()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
     from yoloship.pipeline.decode import Candidates
     from yoloship.pipeline.letterbox import Letterbox
+    from yoloship.pipeline.stream import Reserve
     from yoloship.runtime import Session
 
     Image = npt.NDArray[np.uint8]
@@ -210,14 +211,19 @@ class Detector(DetectorFace):
         self._spare.append(canvases)
 
 
-def as_picture(source: Source) -> Image:
-    """A picture from whatever a caller may hand over; see `Detector.__call__`."""
+def as_picture(source: Source, reserve: Reserve | None = None) -> Image:
+    """Read whatever a caller may hand over as an image; see `Detector.__call__`.
+
+    Args:
+        source: A file's name, its bytes, a PIL image or an array.
+        reserve: Called before a file is decoded, with the bytes that this takes. It may wait, or raise.
+    """
     from pathlib import Path
 
     from yoloship import images
 
     if isinstance(source, str | Path | bytes):
-        return images.read_image(source)
+        return images.read_image(source, reserve=reserve)
     return images.as_bgr(source)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from yoloship.errors import InputError, YoloshipError
+from yoloship.pipeline.image_budget import ImageBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from yoloship.results import Detections
 
     Image = npt.NDArray[np.uint8]
+    Reserve = Callable[[int], None]
+    """Called by a reader with the bytes that it is about to use; it waits until they may be used."""
 
 _AHEAD: Final = 2
 """Pictures waiting or finished for each worker, beside the one it works on: enough to ride out a slow one."""
@@ -56,11 +59,12 @@ class Outcome:
 
 def in_order(
     sources: Iterable[object],
-    read: Callable[[object], Image],
+    read: Callable[[object, Reserve], Image],
     detect: Callable[[Image], Detections],
     *,
     parallel_runs: int,
     keep_images: bool,
+    budget: ImageBudget | None = None,
 ) -> Iterator[Outcome]:
     """Read and detect in worker threads, and yield in the order of the sources.
 
@@ -69,10 +73,12 @@ def in_order(
 
     Args:
         sources: Drawn from in the consumer's thread, only as far ahead as the workers need.
-        read: From a source to a picture.
+        read: From a source to a picture. It reserves the bytes that it needs before it uses them; a picture that it
+            only passes on, because the caller holds it already, needs none.
         detect: From a picture to detections.
         parallel_runs: Calls of `detect` under way at once.
-        keep_images: Whether an `Outcome` carries its picture.
+        keep_images: Whether an `Outcome` carries its picture. It counts against the budget until the next is asked for.
+        budget: The memory of all pictures that are read ahead, decoded, detected on or kept.
 
     Yields:
         One `Outcome` for each source.
@@ -82,17 +88,21 @@ def in_order(
     workers = parallel_runs + 1 if parallel_runs == 1 else parallel_runs
     turns = threading.BoundedSemaphore(parallel_runs)
     stopped = threading.Event()
+    memory = budget or ImageBudget()
 
     def work(index: int, source: object) -> Outcome:
         image = None
         try:
-            image = read(source)
+            image = _read_within(memory, index, read, source)
             with turns:
                 if stopped.is_set():
                     raise InputError("the stream was closed")
                 found = detect(image)
         except YoloshipError as error:
             return Outcome(index, source, None, error, image if keep_images else None)
+        finally:
+            if not keep_images or image is None:
+                memory.leave(index)
         return Outcome(index, source, found, None, image if keep_images else None)
 
     pending: deque[Future[Outcome]] = deque()
@@ -103,17 +113,36 @@ def in_order(
         while True:
             consumer = threading.get_ident()
             while len(pending) < workers * (1 + _AHEAD) and drawn.advance():
+                memory.enter(drawn.index)
                 pending.append(pool.submit(work, drawn.index, drawn.source))
             if not pending:
                 break
-            yield pending.popleft().result()
+            outcome = pending.popleft().result()
+            yield outcome
+            memory.leave(outcome.index)
         if drawn.failure is not None:
             raise drawn.failure
     finally:
         stopped.set()
+        memory.close()
         # The garbage collector may close a forgotten stream in any thread, even in one that is just starting and holds
         # the lock that joining another needs: there, waiting would never end. The workers end by themselves.
         pool.shutdown(wait=threading.get_ident() == consumer, cancel_futures=True)
+
+
+def _read_within(memory: ImageBudget, index: int, read: Callable[[object, Reserve], Image], source: object) -> Image:
+    """Read a picture; afterwards it counts as what it is, no longer as what decoding it took."""
+    reserved = False
+
+    def reserve(wanted_bytes: int) -> None:
+        nonlocal reserved
+        reserved = True
+        memory.reserve(index, wanted_bytes)
+
+    image = read(source, reserve)
+    if reserved:
+        memory.settle(index, image.nbytes)
+    return image
 
 
 class _Drawn:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yoloship.images import ImageHeader, read_header
+from yoloship.images import read_header
 
 SIZE = (37, 23)
 
@@ -51,15 +51,9 @@ def test_the_size_is_read_without_decoding(data: bytes, name: str) -> None:
 def test_a_bitmap_stored_from_the_top_has_a_positive_height() -> None:
     data = bytearray(saved("BMP"))
     data[22:26] = np.int32(-23).tobytes()
-    assert read_header(bytes(data)) == ImageHeader("BMP", *SIZE)
-
-
-def test_of_several_items_in_an_avif_the_largest_counts() -> None:
-    data = saved("AVIF")
-    bigger = data + b"ispe" + bytes(4) + (5000).to_bytes(4, "big") + (6000).to_bytes(4, "big")
-    header = read_header(bigger)
+    header = read_header(bytes(data))
     assert header is not None
-    assert (header.width, header.height) == (5000, 6000)
+    assert header.upright_hw == SIZE[::-1]
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"hello", b"GIF88a", b"RIFF\0\0\0\0WAVE", b"PK\x03\x04"])

@@ -155,23 +155,23 @@ def test_the_result_belongs_to_the_caller() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "picture bytes: is empty (0 bytes)"),
+        (b"", "image bytes: is empty (0 bytes)"),
         (
             b"hello world\n",
-            "picture bytes: is no picture: expected JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, JPEG 2000 or PPM, "
+            "image bytes: is not an image: expected JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC, JPEG 2000 or PPM, "
             "got a file that begins with 'hello world\\n'",
         ),
         (b"\x00\x01\x02\x03", "got a file that begins with 00 01 02 03"),
-        (png(0, 50), "picture bytes: PNG without a usable size in its header: got 0×50"),
-        (png(50, 0), "picture bytes: PNG without a usable size in its header: got 50×0"),
+        (png(0, 50), "image bytes: PNG without a usable size in its header: got 0×50"),
+        (png(50, 0), "image bytes: PNG without a usable size in its header: got 50×0"),
         (
             png(20_000, 20_000),
-            "picture bytes: picture too large: expected at most 200 megapixels and 65535 a side, "
+            "image bytes: image too large: expected at most 200 megapixels and 65535 a side, "
             "got 20000×20000 (400 megapixels); make it smaller, or cut it into tiles",
         ),
         (png(70_000, 10), "got 70000×10 (1 megapixels)"),
-        (b"\xff\xd8\xff", "picture bytes: JPEG without a usable size in its header: got 0×0"),
-        (b"BM" + bytes(52), "picture bytes: BMP without a usable size in its header: got 0×0"),
+        (b"\xff\xd8\xff", "image bytes: JPEG is damaged or cut short: it has no end"),
+        (b"BM" + bytes(52), "image bytes: BMP without a usable size in its header: got 0×0"),
     ],
 )
 def test_bytes_that_are_no_usable_picture_get_one_clear_line(data: bytes, message: str) -> None:

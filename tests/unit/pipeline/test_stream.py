@@ -84,7 +84,7 @@ def test_no_more_runs_are_under_way_than_asked(parallel_runs: int) -> None:
 def test_a_picture_is_read_while_the_model_runs() -> None:
     read_second = threading.Event()
 
-    def read(source: object) -> npt.NDArray[np.uint8]:
+    def read(source: object, _: object) -> npt.NDArray[np.uint8]:
         if source == 1:
             read_second.set()
         return picture(200)

@@ -1,0 +1,210 @@
+"""The items of an AVIF or HEIC file: which one is the image, how large it is, and how it is turned.
+
+A file states its size three times: in the item's properties, in the video codec's own header, and in the track of an
+animation. The largest of them decides what a decoder may have to hold; the first is the image's size, and whoever
+decodes it checks that it got just that.
+
+Sources: ISO/IEC 14496-12, section 8.11 (meta, pitm, iloc, iinf, iprp); ISO/IEC 23008-12, section 6.5 (ispe, irot, imir,
+clap); ISO/IEC 23000-22, section 7.3.6.7 (in which order they apply).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from yoloship.images.boxes import boxes
+from yoloship.images.layout import Layout, LayoutError
+from yoloship.images.video import av1_size, hevc_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_ITEMS: Final = 16_384
+"""Tiles of 512×512 that make an image of 200 megapixels are 763."""
+
+_EXIF_ORIENTATION: Final = MappingProxyType(
+    {
+        (0, None): 1, (1, None): 8, (2, None): 3, (3, None): 6,
+        (0, 0): 4, (1, 0): 5, (2, 0): 2, (3, 0): 7,
+        (0, 1): 2, (1, 1): 7, (2, 1): 4, (3, 1): 5,
+    }
+)  # fmt: skip
+"""(Quarter turns against the clock, then the axis of a mirror: 0 swaps top and bottom) → Exif's number."""
+
+_Property = tuple[bytes, int, int]
+
+
+@dataclass(slots=True)
+class _Meta:
+    """What a meta box says of its items."""
+
+    primary: int = -1
+    kinds: dict[int, bytes] = field(default_factory=dict)
+    places: dict[int, int] = field(default_factory=dict)
+    properties: list[_Property] = field(default_factory=list)
+    owned: dict[int, list[int]] = field(default_factory=dict)
+
+
+def read_heif(view: memoryview) -> Layout:
+    """Read the size and the orientation of the image that the file is about.
+
+    Raises:
+        LayoutError: the boxes are damaged, or a property comes twice or cannot be applied.
+    """
+    meta = _Meta()
+    sizes: list[tuple[int, int]] = []
+    for kind, body, end in boxes(view, 0, len(view)):
+        if kind == b"meta" and meta.primary < 0:
+            meta = _read_meta(view, body + 4, end)
+        elif kind == b"moov":
+            sizes += _track_sizes(view, body, end)
+    mine: dict[bytes, int] = {}
+    for index in meta.owned.get(meta.primary, ()):
+        kind, body, _ = meta.properties[index - 1]
+        if kind in mine and kind in {b"ispe", b"irot", b"imir", b"clap"}:
+            raise LayoutError("states a property twice")
+        mine[kind] = body
+    width, height = struct.unpack_from(">II", view, mine[b"ispe"] + 4)
+    sizes += _all_sizes(view, meta)
+    layout = _cropped(view, mine, width, height)
+    held = max(w * h for w, h in sizes)
+    return Layout(*layout, _orientation(view, mine), held_pixels=held)
+
+
+def _orientation(view: memoryview, mine: dict[bytes, int]) -> int:
+    turns = view[mine[b"irot"]] & 3 if b"irot" in mine else 0
+    axis = view[mine[b"imir"]] & 1 if b"imir" in mine else None
+    order = list(mine)
+    if axis is not None and b"irot" in mine and order.index(b"imir") < order.index(b"irot"):
+        turns = -turns % 4  # a mirror before a turn is the opposite turn before the mirror
+    return _EXIF_ORIENTATION[turns, axis]
+
+
+def _cropped(view: memoryview, mine: dict[bytes, int], width: int, height: int) -> tuple[int, int]:
+    if b"clap" not in mine:
+        return width, height
+    wide, wide_by, high, high_by = struct.unpack_from(">IIII", view, mine[b"clap"])
+    if not wide_by or not high_by or wide % wide_by or high % high_by:
+        raise LayoutError("has a crop that does not end at pixels")
+    if wide // wide_by > width or high // high_by > height:
+        raise LayoutError("has a crop that is larger than the image")
+    return wide // wide_by, high // high_by
+
+
+def _all_sizes(view: memoryview, meta: _Meta) -> Iterator[tuple[int, int]]:
+    """Every size that is stated for an item, and every size that a codec will find."""
+    for kind, body, end in meta.properties:
+        if kind == b"ispe":
+            yield struct.unpack_from(">II", view, body + 4)
+        elif kind == b"hvcC":
+            yield hevc_size(view[body:end])
+    for item, kind in meta.kinds.items():
+        if kind == b"av01" and item in meta.places:
+            yield av1_size(view[meta.places[item] :])
+
+
+def _track_sizes(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The sizes in the tracks of an animation; the boxes on the way to them are nested."""
+    for kind, body, stop in boxes(view, start, end):
+        if kind in {b"trak", b"mdia", b"minf", b"stbl"}:
+            yield from _track_sizes(view, body, stop)
+        elif kind == b"stsd":
+            for name, entry, _ in boxes(view, body + 8, stop):
+                if name in {b"av01", b"hvc1", b"hev1"}:
+                    yield struct.unpack_from(">HH", view, entry + 24)
+
+
+def _read_meta(view: memoryview, start: int, end: int) -> _Meta:
+    meta = _Meta()
+    in_data = -1
+    locations: list[tuple[int, int, int]] = []
+    seen: set[bytes] = set()
+    for kind, body, stop in boxes(view, start, end):
+        if kind in seen:
+            raise LayoutError("has a box twice")
+        seen.add(kind)
+        if kind == b"pitm":
+            (meta.primary,) = struct.unpack_from(">I" if view[body] else ">H", view, body + 4)
+        elif kind == b"iinf":
+            meta.kinds.update(_item_kinds(view, body, stop))
+        elif kind == b"iloc":
+            locations = list(_item_places(view, body))
+        elif kind == b"idat":
+            in_data = body
+        elif kind == b"iprp":
+            for name, inner, inner_end in boxes(view, body, stop):
+                if name == b"ipco":
+                    meta.properties = list(boxes(view, inner, inner_end))
+                elif name == b"ipma":
+                    _read_associations(view, inner, meta)
+    for item, method, place in locations:
+        if method == 0:
+            meta.places[item] = place
+        elif method == 1 and in_data >= 0:
+            meta.places[item] = in_data + place
+        else:
+            raise LayoutError("has items that are made of other items' data")
+    return meta
+
+
+def _item_kinds(view: memoryview, body: int, end: int) -> Iterator[tuple[int, bytes]]:
+    for kind, entry, _ in boxes(view, body + (8 if view[body] else 6), end):
+        version = view[entry]
+        if kind == b"infe" and version in {2, 3}:
+            item, name = struct.unpack_from(">H2x4s" if version == 2 else ">I2x4s", view, entry + 4)
+            yield item, name
+
+
+def _item_places(view: memoryview, body: int) -> Iterator[tuple[int, int, int]]:
+    """Each item with the way its data is kept and where its first part begins."""
+    version = view[body]
+    offset_bytes, length_bytes = view[body + 4] >> 4, view[body + 4] & 15
+    base_bytes, index_bytes = view[body + 5] >> 4, view[body + 5] & 15 if version else 0
+    (count,) = struct.unpack_from(">I" if version == 2 else ">H", view, body + 6)
+    at = body + (10 if version == 2 else 8)
+    _few(count)
+    for _ in range(count):
+        item, at = _number(view, at, 4 if version == 2 else 2)
+        method = 0
+        if version:
+            method, at = _number(view, at, 2)
+        base, at = _number(view, at + 2, base_bytes)
+        parts, at = _number(view, at, 2)
+        _few(parts)
+        if parts:
+            first, _ = _number(view, at + index_bytes, offset_bytes)
+            yield item, method & 15, base + first
+        at += parts * (index_bytes + offset_bytes + length_bytes)
+
+
+def _read_associations(view: memoryview, body: int, meta: _Meta) -> None:
+    wide_item, wide_index = view[body] > 0, view[body + 3] & 1
+    (count,) = struct.unpack_from(">I", view, body + 4)
+    _few(count)
+    at = body + 8
+    for _ in range(count):
+        item, at = _number(view, at, 4 if wide_item else 2)
+        indices: list[int] = []
+        for _ in range(view[at]):
+            place = at + 1 + len(indices) * (2 if wide_index else 1)
+            index, _ = _number(view, place, 2 if wide_index else 1)
+            indices.append(index & (0x7FFF if wide_index else 0x7F))
+        at += 1 + len(indices) * (2 if wide_index else 1)
+        if item in meta.owned:
+            raise LayoutError("states the properties of an item twice")
+        meta.owned[item] = [index for index in indices if index]
+
+
+def _few(count: int) -> None:
+    if count > MAX_ITEMS:
+        raise LayoutError(f"has more than {MAX_ITEMS} items")
+
+
+def _number(view: memoryview, at: int, length: int) -> tuple[int, int]:
+    """A number of so many bytes, and what follows it."""
+    if at + length > len(view):
+        raise LayoutError("is damaged or cut short")
+    return int.from_bytes(view[at : at + length], "big"), at + length
