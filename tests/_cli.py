@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,10 @@ from yoloship.cli import app
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_PROGRESS = re.compile(r" \d+:\d\d$")
+"""Lines that say how far a long job is; how many there are depends on the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +36,10 @@ class Ran:
     def error(self) -> str:
         """The one line of an error of ours, without its first word."""
         assert self.code == 1, self
-        assert self.err.startswith("error: "), self
-        assert self.err.count("\n") == 1, self
-        return self.err.removeprefix("error: ").rstrip("\n")
+        lines = [line for line in self.err.splitlines() if not _PROGRESS.search(line)]
+        assert len(lines) == 1, self
+        assert lines[0].startswith("error: "), self
+        return lines[0].removeprefix("error: ")
 
 
 def run(*arguments: str | Path) -> Ran:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from yoloship.cli.command import FRACTION, option
+from yoloship.cli.output import print_err
 from yoloship.cli.progress import progress
 from yoloship.cli.values import FILE, PrecisionChoice
 from yoloship.model import Calibrator, Placement, Precision, Remainder
@@ -118,4 +119,7 @@ def lowered(model: Model, precision: Precision, options: Quantizing) -> tuple[Mo
             remainder=options.remainder,
         )
     with progress(in_pipes=True) as told:
-        return in_precision(model, precision, pictures, order=order, truths=truths, told=told)
+        result = in_precision(model, precision, pictures, order=order, truths=truths, told=told)
+    for warning in result.warnings:
+        print_err(f"warning: {warning}")
+    return result.model, result.words

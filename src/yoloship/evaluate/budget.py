@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.errors import ImageError
+from yoloship.errors import ImageError, InputError
 from yoloship.evaluate.coco import mean_average_precision
 from yoloship.evaluate.matching import FAINT_SHARE, tight_share
 from yoloship.evaluate.verification import MAP_THRESHOLD, faint_options
@@ -71,7 +71,7 @@ def opener(imgsz: tuple[int, int] | None) -> Open:
     return opened
 
 
-def disagreement(right: Detector, sources: Sequence[Source], order: QuantizeOrder, opened: Open) -> Measure:
+class Disagreement:
     """How far detections on some pictures lie from those of a float32 model: 1 − `tight_share`.
 
     Args:
@@ -83,41 +83,59 @@ def disagreement(right: Detector, sources: Sequence[Source], order: QuantizeOrde
     Raises:
         ImageError: a picture cannot be read; or nothing is detected on any, and the budget wants it to be.
     """
-    score_threshold = order.score_threshold
-    options = faint_options(right, score_threshold)
-    want = _found(right, sources, options)
-    if order.max_drop < 1 and not any(found.filter(min_score=score_threshold) for found in want):
-        raise ImageError(
-            "nothing is detected on any of the pictures, so agreement cannot be measured",
-            subject="calibration pictures",
-            expected=f"detections of at least {score_threshold:g}",
-            hint="give pictures like those in use, or --max-drop 1 to quantize blindly",
-        )
 
-    def measure(model: Model) -> float:
-        with opened(model) as changed:
-            return 1 - tight_share(want, _found(changed, sources, options), score_threshold)
+    def __init__(self, right: Detector, sources: Sequence[Source], order: QuantizeOrder, opened: Open) -> None:
+        self._score_threshold = order.score_threshold
+        self._options = faint_options(right, order.score_threshold)
+        self._want = _found(right, sources, self._options)
+        self._sources = sources
+        self._opened = opened
+        self.is_empty = not any(found.filter(min_score=order.score_threshold) for found in self._want)
+        """Whether float32 detects nothing at all, so that agreement says nothing."""
+        if order.max_drop < 1 and self.is_empty:
+            raise ImageError(
+                "nothing is detected on any of the pictures, so agreement cannot be measured",
+                subject="calibration pictures",
+                expected=f"detections of at least {order.score_threshold:g}",
+                hint="give pictures like those in use, or --max-drop 1 to quantize blindly",
+            )
 
-    return measure
+    def __call__(self, model: Model) -> float:
+        """What agreement of a graph's detections with float32's lacks to 1."""
+        with self._opened(model) as changed:
+            return 1 - tight_share(self._want, _found(changed, self._sources, self._options), self._score_threshold)
 
 
-def precision_loss(right: Detector, sources: Sequence[Source], truths: Sequence[Truth], opened: Open) -> Measure:
+def precision_loss(
+    right: Detector, sources: Sequence[Source], truths: Sequence[Truth], order: QuantizeOrder, opened: Open
+) -> Measure:
     """How much mAP over IoU 0.5 to 0.95 is lost against a float32 model; below 0 where it is gained.
 
     Args:
         right: The float32 model; it is run here, and not later.
         sources: Pictures.
         truths: What is in each.
+        order: Its budget, which must be less than what float32 has to lose.
         opened: Opens a graph.
 
     Raises:
         ImageError: a picture cannot be read.
-        InputError: no picture has any object, or a class id has no name.
+        InputError: no picture has any object, a class id has no name, or float32 finds so little of what the labels
+            name that any graph would be within the budget.
         DependencyError: what computes mAP is not installed.
     """
     options = faint_options(right, MAP_THRESHOLD / FAINT_SHARE, lowest=True)
     names = right.names
     want = mean_average_precision(_found(right, sources, options), truths, names).map50_95
+    if want <= order.max_drop < 1:
+        raise InputError(
+            "the float32 model finds hardly anything of what the labels name, so every loss would be within the budget",
+            subject="labels",
+            expected=f"a mAP above {order.max_drop:g} in float32",
+            got=f"{want:.4f}",
+            hint="check that the labels belong to these images and that their class ids are the model's; --max-drop 1 "
+            "quantizes blindly",
+        )
 
     def measure(model: Model) -> float:
         with opened(model) as changed:

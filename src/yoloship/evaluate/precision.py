@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from yoloship.errors import InputError
-from yoloship.evaluate.half import convert_and_try
+from yoloship.errors import GraphError, InputError, SessionError
+from yoloship.evaluate.budget import HELD_BACK_FROM
+from yoloship.evaluate.calibration_images import survey
+from yoloship.evaluate.half import convert_and_try, finite
 from yoloship.evaluate.quantization import QuantizeOrder, quantize_with_pictures
+from yoloship.evaluate.running import run_model
 from yoloship.graph import graph_bytes
+from yoloship.graph.share import quantized_share
 from yoloship.model import Precision
 from yoloship.pipeline import Detector
 from yoloship.pipeline.feeds import feed_of
 from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -24,6 +29,21 @@ if TYPE_CHECKING:
     from yoloship.graph.precision import HalfPrecision
     from yoloship.graph.sensitivity import Model, Search, Told
     from yoloship.pipeline.detector import Source
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lowered:
+    """A graph that was brought to a precision, and tried.
+
+    Attributes:
+        model: The graph.
+        words: What became of it, for a line of output.
+        warnings: What the user must know about the result, a sentence each.
+    """
+
+    model: Model
+    words: str
+    warnings: tuple[str, ...] = ()
 
 
 def in_precision(
@@ -34,7 +54,7 @@ def in_precision(
     order: QuantizeOrder | None = None,
     truths: Sequence[Truth] | None = None,
     told: Told | None = None,
-) -> tuple[Model, str]:
+) -> Lowered:
     """Bring a float32 graph to a precision, and try it.
 
     Args:
@@ -47,10 +67,10 @@ def in_precision(
         told: Told of the progress.
 
     Returns:
-        The graph, and in a few words what became of it.
+        The graph, what became of it in a few words, and what the user must know.
 
     Raises:
-        InputError: INT8 or FP8 without pictures; truths that do not fit them.
+        InputError: INT8 or FP8 without pictures, or with pictures of a single colour; truths that do not fit them.
         ImageError: a picture cannot be read.
         GraphError: it cannot be brought there, or not within the budget.
         SessionError: it is no detector that the pipeline knows.
@@ -60,32 +80,65 @@ def in_precision(
             "no such precision", subject="precision", expected=", ".join(get_args(Precision)), got=repr(precision)
         )
     if precision == "float32":
-        return model, "float32"
+        return Lowered(model, "float32")
     if precision in {"int8", "float8"}:
         order = order or QuantizeOrder(precision="int8" if precision == "int8" else "float8")
         if order.precision != precision:
             raise InputError("the order is for another precision", expected=precision, got=order.precision)
-        if not sources:
-            raise InputError(
-                f"{precision} needs pictures to calibrate with", subject="calibrate", hint="give a folder of pictures"
-            )
-        found = quantize_with_pictures(model, sources, order, truths=truths, told=told)
-        return found.model, _words(found, order, truths)
+        return _quantized(model, sources, order, truths, told)
     half: HalfPrecision = "float16" if precision == "float16" else "bfloat16"
     converted, layers = convert_and_try(model, half, _trial(model, sources, order))
     kept = f"; float32 in {len(layers)} layers that overflow" if layers else ""
-    return converted, f"{half}{kept}"
+    return Lowered(converted, f"{half}{kept}")
+
+
+def _quantized(
+    model: Model,
+    sources: Sequence[Source],
+    order: QuantizeOrder,
+    truths: Sequence[Truth] | None,
+    told: Told | None,
+) -> Lowered:
+    if not sources:
+        raise InputError(
+            f"{order.precision} needs pictures to calibrate with", subject="calibrate", hint="give a folder of pictures"
+        )
+    warnings = [*survey(sources, told).warnings(), *_truth_warnings(truths)]
+    found = quantize_with_pictures(model, sources, order, truths=truths, told=told)
+    if len(sources) < HELD_BACK_FROM:
+        warnings.append(
+            f"with fewer than {HELD_BACK_FROM} images the loss is measured on the same images that calibrated"
+        )
+    feeds = _trial(model, sources[:1], order)
+    try:
+        if not all(finite(outputs) for outputs in run_model(found.model, feeds)):
+            raise GraphError(
+                "gives numbers that are not finite once it is quantized",
+                subject=model.graph.name[:60],
+                hint="take --remainder float32, or another --calibrator",
+            )
+    except SessionError as error:
+        warnings.append(f"the ONNX Runtime that is installed here cannot run it on a CPU: {error.problem}")
+    return Lowered(found.model, _words(found, order, truths), tuple(warnings))
+
+
+def _truth_warnings(truths: Sequence[Truth] | None) -> Iterator[str]:
+    """A folder of labels that misses most images measures little, and says so."""
+    if truths is not None and (empty := sum(not len(truth.class_ids) for truth in truths)) * 2 > len(truths):
+        yield f"{empty} of {len(truths)} images have no label, and count as images without objects"
 
 
 def _words(found: Search, order: QuantizeOrder, truths: Sequence[Truth] | None) -> str:
     """What became of it, for a line of output."""
     remainder = f" with {order.between}" if order.between != "float32" else ""
-    if truths is None:
+    if not found.is_measured:
+        seen = "nothing was detected on the images, so its loss is not known"
+    elif truths is None:
         seen = f"detections agree with float32 to {1 - found.drop:.1%} over IoU 0.5 to 0.95"
     else:
         seen = f"mAP is {abs(found.drop):.4f} {'below' if found.drop >= 0 else 'above'} float32's"
     kept = f"; {order.between} in {', '.join(found.kept)}" if found.kept else ""
-    return f"{order.precision}{remainder}, {seen}{kept}"
+    return f"{order.precision}{remainder} in {quantized_share(found.model)}; {seen}{kept}"
 
 
 def _trial(

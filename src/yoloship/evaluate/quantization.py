@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from yoloship.errors import GraphError, InputError
-from yoloship.evaluate.budget import disagreement, opener, precision_loss, split, spread
+from yoloship.evaluate.budget import Disagreement, opener, precision_loss, split, spread
 from yoloship.evaluate.half import convert_and_try, finite
 from yoloship.evaluate.running import channel_means, run_model
 from yoloship.graph.calibrate import calibrate
@@ -17,7 +19,9 @@ from yoloship.graph.sensitivity import Quantizer, Search, search
 from yoloship.pipeline.feeds import feed_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
 
     from yoloship.evaluate.coco import Truth
     from yoloship.graph.sensitivity import Feeds, Measure, Model, Told
@@ -116,19 +120,22 @@ def quantize_with_pictures(
     calibrating, measuring = split(len(sources))
     opened = opener(order.imgsz)
     with opened(model) as detector:
+        ranked = [feed_of(detector, sources[place]) for place in spread(calibrating, RANKING_PICTURES)]
+        means = channel_means(model, values_to_watch(every, "inputs"), ranked)
+        _check_finite(model, means, ranked)
         watched = [sources[place] for place in measuring]
         if measure is None and truths is not None:
-            measure = precision_loss(detector, watched, [truths[place] for place in measuring], opened)
+            measure = precision_loss(detector, watched, [truths[place] for place in measuring], order, opened)
         elif measure is None:
-            measure = disagreement(detector, watched, order, opened)
+            measure = Disagreement(detector, watched, order, opened)
         feeds = _told_feeds(detector, [sources[place] for place in calibrating], told)
         ranges = calibrate(model, values_to_watch(every, order.placement), feeds, order.calibrator)
-        ranked = [feed_of(detector, sources[place]) for place in spread(calibrating, RANKING_PICTURES)]
-    means = channel_means(model, values_to_watch(every, "inputs"), ranked)
     quantizer = Quantizer(model, ranges, order.precision, order.placement, means)
     if order.between == "float32":
-        return search(quantizer, ranked, run_model, measure, order.max_drop, told)
-    return _with_remainder(quantizer, ranked, measure, order, told)
+        found = search(quantizer, ranked, run_model, measure, order.max_drop, told)
+    else:
+        found = _with_remainder(quantizer, ranked, measure, order, told)
+    return replace(found, is_measured=not (isinstance(measure, Disagreement) and measure.is_empty))
 
 
 def _with_remainder(
@@ -152,6 +159,19 @@ def _with_remainder(
             hint="take float32 for the remainder",
         )
     return replace(found, model=model)
+
+
+def _check_finite(model: Model, means: Mapping[str, npt.NDArray[np.float64]], feeds: Sequence[Feeds]) -> None:
+    """Refuse a network that is broken before anything is done to it; calibrators pass over numbers that are none."""
+    wild = next((name for name, values in means.items() if not np.isfinite(values).all()), None)
+    if wild is None and all(finite(outputs) for outputs in run_model(model, feeds)):
+        return
+    raise GraphError(
+        "gives numbers that are not finite, in float32 already",
+        subject=model.graph.name[:60],
+        got=f"NaN or infinity in {wild[:80]}" if wild else "NaN or infinity at the end",
+        hint="the training has diverged, or the file is damaged",
+    )
 
 
 def _told_feeds(detector: Detector, sources: Sequence[Source], told: Told | None) -> Iterator[Feeds]:

@@ -7,6 +7,7 @@ into memory. Which pictures, and that they are prepared exactly as in use, is th
 from __future__ import annotations
 
 import tempfile
+import warnings
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -52,21 +53,40 @@ def calibrate(
         GraphError: there are no feeds, or an activation is not finite.
         DependencyError: ONNX Runtime lacks its quantization tools.
     """
-    with tempfile.TemporaryDirectory(prefix="yoloship-") as folder, redirect_stdout(StringIO()):  # the tools print
+    with (
+        tempfile.TemporaryDirectory(prefix="yoloship-") as folder,
+        redirect_stdout(StringIO()),  # the tools print
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, of the numbers that are refused below
         path = Path(folder) / "model.onnx"
         path.write_bytes(graph_bytes(model))
         watcher = _watcher(path, set(names), calibrator)
         runs = 0
         for one in feeds:
-            watcher.collect_data(_OneFeed(one))
+            _collect(watcher, one)
             runs += 1
         if not runs:
             raise GraphError("there is nothing to calibrate with", subject=model.graph.name[:60], expected="pictures")
         found = watcher.compute_data().data
     ranges = {name: float(np.abs(np.asarray(found[name].range_value, np.float64)).max()) for name in names}
     if wild := sorted(name for name, value in ranges.items() if not np.isfinite(value)):
-        raise GraphError("an activation is not finite", subject=wild[0][:80], hint="the float32 model is broken itself")
+        raise _not_finite(wild[0][:80])
     return MappingProxyType(ranges)
+
+
+def _collect(watcher: Any, feed: Feeds) -> None:
+    """Histograms of what is not finite fail with a sentence that does not say of what."""
+    try:
+        watcher.collect_data(_OneFeed(feed))
+    except ValueError as error:
+        if "not finite" not in str(error):
+            raise
+        raise _not_finite(None) from error
+
+
+def _not_finite(activation: str | None) -> GraphError:
+    return GraphError("an activation is not finite", subject=activation, hint="the float32 model is broken itself")
 
 
 def _watcher(path: Path, names: set[str], calibrator: Calibrator) -> Any:

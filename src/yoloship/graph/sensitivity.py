@@ -62,6 +62,7 @@ class Search:
         full_drop: How much worse it is with everything quantized.
         evaluations: How often that was measured.
         ranking: All modules, the most sensitive first; empty where nothing had to be kept.
+        is_measured: Whether there was anything to measure the drop on.
     """
 
     model: onnx.ModelProto
@@ -70,6 +71,7 @@ class Search:
     full_drop: float
     evaluations: int
     ranking: tuple[Sensitivity, ...]
+    is_measured: bool = True
 
 
 @dataclass(frozen=True, slots=True)

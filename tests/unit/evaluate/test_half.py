@@ -45,7 +45,7 @@ def test_int8_without_pictures_and_unknown_precisions_are_refused() -> None:
         in_precision(ours(), "int8")
     with pytest.raises(InputError, match="expected float32, float16, bfloat16, int8, float8, got 'int4'"):
         in_precision(ours(), "int4")  # type: ignore[arg-type]
-    assert in_precision(ours(), "float32")[0] is ours()
+    assert in_precision(ours(), "float32").model is ours()
 
 
 @pytest.mark.parametrize("form", ["image", "float"])

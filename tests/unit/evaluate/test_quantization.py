@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import onnx
@@ -12,18 +12,25 @@ import pytest
 from _graphs import HUGE, HW, ours, scaled
 from yoloship.errors import GraphError, ImageError, InputError, SessionError
 from yoloship.evaluate.budget import MEASURE_PICTURES, opener, split
+from yoloship.evaluate.calibration_images import FEW_IMAGES, survey
 from yoloship.evaluate.coco import Truth
 from yoloship.evaluate.precision import in_precision
 from yoloship.evaluate.quantization import QuantizeOrder, quantize_with_pictures
 from yoloship.graph import graph_bytes
+from yoloship.graph.calibrate import calibrate
 from yoloship.graph.emulate import emulate, is_half
 from yoloship.graph.file import opset, read_metadata, read_model_info
 from yoloship.graph.layer_precision import layer_precisions
 from yoloship.graph.precision import REMAINDER_KEY, convert_precision, kept_layers, quantized_precision
+from yoloship.graph.quantize import layers, quantize, values_to_watch
+from yoloship.graph.share import quantized_share
+from yoloship.model import Calibrator
 from yoloship.pipeline import DetectOptions, Detector
 from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from yoloship.graph.quantize import QuantizedPrecision
 
 RNG = np.random.default_rng(5)
@@ -60,8 +67,15 @@ def test_with_truths_the_budget_is_of_map() -> None:
     pytest.importorskip("pycocotools")
     order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
     found = quantize_with_pictures(ours("heads", "image"), PICTURES, order, truths=truths())
-    _, words = in_precision(ours("heads", "image"), "int8", PICTURES, order=order, truths=truths())
-    assert words == f"int8, mAP is {abs(found.drop):.4f} {'below' if found.drop >= 0 else 'above'} float32's"
+    result = in_precision(ours("heads", "image"), "int8", PICTURES, order=order, truths=truths())
+    assert result.words == (
+        "int8 in 57 of 60 convolutions, 98% of the arithmetic; "
+        f"mAP is {abs(found.drop):.4f} {'below' if found.drop >= 0 else 'above'} float32's"
+    )
+    assert result.warnings == (
+        "only 16 calibration images: ranges found on so few may not hold in use; take 50 or more images like those in "
+        "use",
+    )
     assert found.drop != 0
 
 
@@ -159,3 +173,108 @@ def test_remainders_that_cannot_be_are_refused() -> None:
     assert is_half(half)
     with pytest.raises(GraphError, match="computes in half precision already"):
         convert_precision(half, "float16")
+
+
+def test_labels_of_which_float32_finds_nothing_are_refused_because_every_loss_would_be_within_the_budget() -> None:
+    pytest.importorskip("pycocotools")
+    elsewhere = [Truth(np.array([[0.0, 0, 2, 2]]), np.array([0]))] * 16
+    order = QuantizeOrder(max_drop=0.9, remainder="float32", **FAINT)
+    with pytest.raises(InputError, match=r"labels: the float32 model finds hardly .* expected a mAP above 0\.9"):
+        quantize_with_pictures(ours("heads", "image"), PICTURES, order, truths=elsewhere)
+
+
+def test_images_that_teach_nothing_are_refused_or_told() -> None:
+    model, order = ours("heads", "image"), QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
+    black = [np.zeros((*HW, 3), np.uint8)] * 3
+    with pytest.raises(InputError, match="calibration images: every image has a single colour"):
+        in_precision(model, "int8", black, order=order)
+    result = in_precision(model, "int8", [*PICTURES[:2], PICTURES[0], black[0]], order=order)
+    assert result.warnings == (
+        "only 3 distinct images among 4 calibration images: ranges found on so few may not hold in use",
+        "1 of 4 calibration images have a single colour and teach nothing",
+        "with fewer than 16 images the loss is measured on the same images that calibrated",
+    )
+
+
+def test_enough_images_are_told_only_of_their_copies() -> None:
+    distinct = [RNG.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(FEW_IMAGES)]
+    assert list(survey(distinct).warnings()) == []
+    assert list(survey([*distinct, distinct[3]]).warnings()) == ["1 of 51 calibration images are copies of others"]
+
+
+def test_a_budget_that_nothing_was_measured_for_is_not_reported_as_kept() -> None:
+    model = ours("heads", "image")
+    order = QuantizeOrder(score_threshold=0.99, calibrator="minmax", remainder="float32", max_drop=1)
+    words = in_precision(model, "int8", PICTURES[:2], order=order).words
+    assert words.endswith("; nothing was detected on the images, so its loss is not known")
+
+
+def test_labels_of_few_images_are_told() -> None:
+    pytest.importorskip("pycocotools")
+    nothing = Truth(np.empty((0, 4)), np.empty(0, int))
+    some = [*truths()[:4], *[nothing] * 12]
+    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
+    warnings = in_precision(ours("heads", "image"), "int8", PICTURES, order=order, truths=some).warnings
+    assert warnings[1] == "12 of 16 images have no label, and count as images without objects"
+
+
+@pytest.mark.parametrize("calibrator", ["minmax", "percentile", "entropy"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_that_is_broken_in_float32_is_refused_by_the_place(value: float, calibrator: Any) -> None:
+    model = scaled({"model.2.cv1.conv.weight": value}, ours("heads", "image"))
+    order = QuantizeOrder(max_drop=1, calibrator=calibrator, remainder="float32")
+    with pytest.raises(GraphError, match=r"not finite, in float32 already: got NaN or infinity in model\.2\."):
+        in_precision(model, "int8", PICTURES[:2], order=order)
+
+
+def test_an_activation_that_overflows_on_one_image_alone_is_refused_by_every_calibrator() -> None:
+    model = ours("heads", "image")
+    names = values_to_watch(layers(model), "inputs")
+    feeds = [{"images": PICTURES[0][None]}]
+    wild = scaled({"model.0.conv.weight": np.float32(3e38)}, model)
+    for calibrator in get_args(Calibrator):
+        with pytest.raises(GraphError, match="an activation is not finite"):
+            calibrate(wild, names, feeds, calibrator)
+
+
+def test_an_interrupted_quantization_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def interrupt(what: str, done: int, most: int) -> None:
+        if (what, done) == ("calibrating", 1):
+            raise KeyboardInterrupt
+
+    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
+    with pytest.raises(KeyboardInterrupt):
+        in_precision(ours("heads", "image"), "int8", PICTURES[:2], order=order, told=interrupt)
+    assert list(tmp_path.iterdir()) == []
+    in_precision(ours("heads", "image"), "int8", PICTURES[:2], order=order)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runtime_that_cannot_run_the_result_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(model: Any, feeds: Any) -> Any:
+        raise SessionError("the runtime refuses it", subject="graph")
+
+    monkeypatch.setattr("yoloship.evaluate.precision.run_model", refuse)
+    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
+    result = in_precision(ours("heads", "image"), "int8", PICTURES[:2], order=order)
+    assert result.warnings[-1] == (
+        "the ONNX Runtime that is installed here cannot run it on a CPU: the runtime refuses it"
+    )
+
+
+@pytest.mark.parametrize("keep", [0, 20, 57])
+def test_the_share_that_is_quantized_is_counted_in_the_graph_itself(keep: int) -> None:
+    model = ours("heads", "image")
+    every = layers(model)
+    ranges = dict.fromkeys(values_to_watch(every, "inputs"), 1.0)
+    share = quantized_share(quantize(model, ranges, keep=[layer.name for layer in every[:keep]]))
+    assert (share.quantized, share.layers) == (57 - keep, 60)
+    full = quantized_share(quantize(model, ranges)).arithmetic
+    assert share.arithmetic is not None
+    assert full is not None
+    assert share.arithmetic == (0 if keep == 57 else pytest.approx(full, abs=0.01) if not keep else share.arithmetic)
+    assert 0 <= share.arithmetic <= full < 1
+    assert str(share) == f"{57 - keep} of 60 convolutions, {share.arithmetic:.0%} of the arithmetic"
