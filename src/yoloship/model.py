@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 Task: TypeAlias = Literal["detect", "segment", "classify"]
 InputForm: TypeAlias = Literal["float", "image"]
-"""``float``: (B, 3, H, W) float32 RGB in [0, 1]. ``image``: (B, H, W, 3) uint8 BGR, letterboxed."""
+"""``float``: (B, C, H, W) float32 in [0, 1]. ``image``: (B, H, W, C) uint8, letterboxed. Three channels are RGB in the
+first form and BGR in the second."""
 OutputForm: TypeAlias = Literal["heads", "raw", "compact", "nms"]
 """``heads``: each level's undecoded map, (B, A·(5+C), h, w), finest first. ``raw``: (B, N, 5+C), decoded.
 ``compact``: boxes_xyxy, scores, class_ids. ``nms``: final detections, padded, with a count."""
@@ -44,6 +45,7 @@ MAX_JSON_CHARS = 4_000_000
 MAX_CLASSES = 100_000
 MAX_LEVELS = 16
 MAX_SIDE = 65_536
+MAX_CHANNELS = 1024
 
 MAX_SUPPRESSED = 3840
 """Candidates that suppression inside a graph can look at: TensorRT's TopK takes no more."""
@@ -113,6 +115,7 @@ class ModelInfo:
         checkpoint_sha256: Of the checkpoint's bytes, lower-case hex; None where unknown.
         producer: Who wrote the file, with version.
         nms: What is baked into a graph of the output form ``nms``; None in all others.
+        channels: Of the input: 3 for colour images, 1 for grey ones.
     """
 
     task: Task
@@ -128,6 +131,7 @@ class ModelInfo:
     checkpoint_sha256: str | None = None
     producer: str = ""
     nms: NmsConfig | None = None
+    channels: int = 3
 
     @property
     def size_multiple(self) -> int:
@@ -183,6 +187,7 @@ class ModelInfo:
             checkpoint_sha256=read.sha256(),
             producer=read.text("producer"),
             nms=read.nms(),
+            channels=read.channels(),
         )
         if (info.output_form == "nms") != (info.nms is not None):
             raise read.wrong("nms", "thresholds where, and only where, the output form is 'nms'")
@@ -274,6 +279,13 @@ class _Reader:
         if value is not None and not _is_int(value, low, high):
             raise self.wrong(key, f"null or an integer from {low} to {high}")
         return value
+
+    def channels(self) -> int:
+        """Records of earlier versions do not have it."""
+        value = self._data.get("channels", 3)
+        if not _is_int(value, 1, MAX_CHANNELS):
+            raise self.wrong("channels", f"an integer from 1 to {MAX_CHANNELS}")
+        return int(value)
 
     def nms(self) -> NmsConfig | None:
         value = self._data.get("nms")

@@ -9,11 +9,12 @@ from yoloship._version import __version__
 from yoloship.errors import GraphError
 from yoloship.graph.blocks import emit
 from yoloship.graph.builder import Builder
+from yoloship.graph.channels import input_channels
 from yoloship.graph.consumed import check_consumed
 from yoloship.graph.heads import Head, emit_maps, emit_outputs, read_head
 from yoloship.graph.part import Part
 from yoloship.graph.precision import convert_precision
-from yoloship.graph.preprocess import emit_input
+from yoloship.graph.preprocess import COLOURS, emit_input
 from yoloship.graph.serialize import to_onnx
 from yoloship.model import METADATA_KEY, ModelInfo, size_multiple
 
@@ -62,7 +63,7 @@ def trace(checkpoint: Checkpoint, config: GraphConfig) -> Graph:
     # Sides that differ, and are no multiples of twice the multiple, so that a mix-up or a mismatch cannot hide.
     probe_hw = config.input_hw or (3 * multiple, 5 * multiple)
     builder = Builder(dynamic_hw=config.input_hw is None)
-    picture = emit_input(builder, config, probe_hw)
+    picture = emit_input(builder, config, probe_hw, input_channels(root, layers))
     values: list[Wire] = []
     for layer in layers[:-1]:
         values.append(emit(builder, layer, _inputs(layer, values, picture)))
@@ -78,7 +79,9 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
     Raises:
         GraphError: the checkpoint is no detector whose head can be read.
     """
-    head = _head(_layers(_root(checkpoint)))
+    root = _root(checkpoint)
+    layers = _layers(root)
+    head = _head(layers)
     if len(checkpoint.class_names) != head.classes:
         raise head.part.error(
             "has another number of class names", expected=str(head.classes), got=len(checkpoint.class_names)
@@ -97,13 +100,14 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
         checkpoint_sha256=checkpoint.sha256,
         producer=f"yoloship {__version__}",
         nms=config.nms,
+        channels=input_channels(root, layers),
     )
 
 
 def _metadata(info: ModelInfo) -> dict[str, str]:
     """Ours, and what Ultralytics' tools look for: names by id, the largest stride, task, size, batch."""
     height, width = info.input_hw
-    return {
+    entries = {
         METADATA_KEY: info.to_json(),
         "names": repr(dict(enumerate(info.class_names))),
         "stride": str(max(info.strides)),
@@ -111,6 +115,7 @@ def _metadata(info: ModelInfo) -> dict[str, str]:
         "imgsz": repr([height or 640, width or 640]),
         "batch": str(info.batch or 1),
     }
+    return entries if info.channels == COLOURS else {**entries, "channels": str(info.channels)}
 
 
 def _root(checkpoint: Checkpoint) -> Part:

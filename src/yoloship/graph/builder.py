@@ -157,10 +157,11 @@ class Builder:
         if pending is None:
             return wire
         if wire.name not in self._settled:
+            ordered = replace(wire, pending=None)
             order = np.argsort(pending.channels)
-            index = self.constant(f"{wire.name}.channels", order, "int64")
-            bare = replace(wire, pending=None)
-            ordered = self.node("Gather", f"{wire.name}.order", (bare, index), wire.shape, axis=1)
+            if (order != np.arange(order.size)).any():
+                index = self.constant(f"{wire.name}.channels", order, "int64")
+                ordered = self.node("Gather", f"{wire.name}.order", (ordered, index), wire.shape, axis=1)
             scale = self.constant(f"{wire.name}.scale.factor", np.float64(pending.scale))
             self._settled[wire.name] = self.node("Mul", f"{wire.name}.scale", (ordered, scale), wire.shape)
         return self._settled[wire.name]

@@ -6,7 +6,7 @@ All folding is float64; `Builder.constant` rounds once, to float32, at the end.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
+Pads: TypeAlias = tuple[int, int, int, int]
+"""Rows and columns that are added at the top, left, bottom and right, as ONNX has them."""
+
 
 class Window(Protocol):
-    """How something slides over a value: each (vertical, horizontal)."""
+    """How something slides over a value: (vertical, horizontal) steps, and what is added around the value."""
 
     @property
     def stride(self) -> tuple[int, int]: ...  # noqa: D102 - named in the class
     @property
-    def padding(self) -> tuple[int, int]: ...  # noqa: D102
+    def pads(self) -> Pads: ...  # noqa: D102
     @property
     def dilation(self) -> tuple[int, int]: ...  # noqa: D102
 
@@ -38,8 +41,8 @@ class Convolution:
     Attributes:
         weight: (out, in / groups, kh, kw).
         bias: (out,) or None.
-        stride: (vertical, horizontal), as are the next two.
-        padding: On each side.
+        stride: (vertical, horizontal), as is the dilation.
+        pads: Zeros around the value.
         dilation: Of the kernel.
         groups: That channels fall into.
     """
@@ -47,7 +50,7 @@ class Convolution:
     weight: Array
     bias: Array | None
     stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
+    pads: Pads = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
@@ -64,15 +67,32 @@ def read_convolution(part: Part) -> Convolution:
     groups = part.integer("groups", 1, 1 << 20)
     if weight.shape[0] % groups:
         raise part.error("groups do not divide the output channels", got=f"{weight.shape[0]} in {groups} groups")
-    valid = part.optional_value("padding") == "valid"
+    stride, dilation = part.pair("stride", 1), part.pair("dilation", 1)
     return Convolution(
         weight,
         part.optional_array("bias", weight.shape[0]),
-        part.pair("stride", 1),
-        (0, 0) if valid else part.pair("padding"),
-        part.pair("dilation", 1),
+        stride,
+        _read_pads(part, weight.shape[2:], stride, dilation),
+        dilation,
         groups,
     )
+
+
+def _read_pads(part: Part, kernel: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int]) -> Pads:
+    """A number, a pair, or one of torch's two words."""
+    padding = part.value("padding")
+    if padding == "valid":
+        return (0, 0, 0, 0)
+    if padding != "same":
+        vertical, horizontal = part.pair("padding")
+        return (vertical, horizontal, vertical, horizontal)
+    if stride != (1, 1):  # torch refuses it as well
+        raise part.error("has padding 'same' with a stride", expected="a stride of 1", got=stride)
+    top, left = (step * (extent - 1) // 2 for step, extent in zip(dilation, kernel, strict=True))
+    bottom, right = (
+        step * (extent - 1) - (step * (extent - 1) // 2) for step, extent in zip(dilation, kernel, strict=True)
+    )
+    return (top, left, bottom, right)
 
 
 def read_norm(part: Part, channels: int) -> tuple[Array, Array]:
@@ -133,8 +153,9 @@ def after_space_to_depth(convolution: Convolution) -> Convolution:
     out, stacked, kh, kw = convolution.weight.shape
     quarters = convolution.weight.reshape(out, 2, 2, stacked // 4, kh, kw)  # dx, dy
     weight = quarters.transpose(0, 3, 4, 2, 5, 1).reshape(out, stacked // 4, 2 * kh, 2 * kw)
-    (sy, sx), (py, px) = convolution.stride, convolution.padding
-    return replace(convolution, weight=weight, stride=(2 * sy, 2 * sx), padding=(2 * py, 2 * px))
+    (sy, sx), (top, left, bottom, right) = convolution.stride, convolution.pads
+    pads = (2 * top, 2 * left, 2 * bottom, 2 * right)
+    return replace(convolution, weight=weight, stride=(2 * sy, 2 * sx), pads=pads)
 
 
 def emit_convolution(builder: Builder, part: Part, convolution: Convolution, x: Wire) -> Wire:
@@ -152,7 +173,7 @@ def emit_convolution(builder: Builder, part: Part, convolution: Convolution, x: 
     inputs.append(builder.constant(f"{part.place}.weight", weight))
     if convolution.bias is not None:
         inputs.append(builder.constant(f"{part.place}.bias", convolution.bias))
-    (py, px), shape = convolution.padding, (x.shape[0], convolution.out_channels, *hw)
+    shape = (x.shape[0], convolution.out_channels, *hw)
     return builder.unsettled(
         "Conv",
         part.place,
@@ -160,7 +181,7 @@ def emit_convolution(builder: Builder, part: Part, convolution: Convolution, x: 
         (shape,),
         kernel_shape=weight.shape[2:],
         strides=convolution.stride,
-        pads=(py, px, py, px),
+        pads=convolution.pads,
         dilations=convolution.dilation,
         group=groups,
     )[0]
@@ -171,7 +192,7 @@ def slide(part: Part, x: Wire, kernel: tuple[int, ...], window: Window) -> tuple
     sizes = []
     for axis in range(2):
         reach = window.dilation[axis] * (kernel[axis] - 1) + 1
-        room = x.hw[axis] + 2 * window.padding[axis] - reach
+        room = x.hw[axis] + window.pads[axis] + window.pads[axis + 2] - reach
         if room < 0:
             raise part.error("window is larger than its input", expected=f"at least {reach}", got=x.hw[axis])
         sizes.append(room // window.stride[axis] + 1)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from yoloship.graph.builder import Builder
+    from yoloship.graph.convolution import Pads
     from yoloship.graph.ir import Wire
     from yoloship.graph.part import Part
 
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A pooling window; each (vertical, horizontal)."""
+    """A pooling window: (vertical, horizontal) extents and steps, and what is added around the value."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
-    padding: tuple[int, int]
+    pads: Pads
     dilation: tuple[int, int] = (1, 1)
 
 
@@ -38,7 +39,6 @@ def max_pool(builder: Builder, part: Part, x: Wire, name: str | None = None) -> 
     part.require("return_indices", False)
     pool = _read_pool(part, part.pair("dilation", 1))
     shape = (x.shape[0], x.channels, *slide(part, x, pool.kernel, pool))
-    (py, px) = pool.padding
     return builder.node(
         "MaxPool",
         name or part.place,
@@ -46,7 +46,7 @@ def max_pool(builder: Builder, part: Part, x: Wire, name: str | None = None) -> 
         shape,
         kernel_shape=pool.kernel,
         strides=pool.stride,
-        pads=(py, px, py, px),
+        pads=pool.pads,
         dilations=pool.dilation,
     )
 
@@ -56,7 +56,6 @@ def _average_pool(builder: Builder, part: Part, x: Wire) -> Wire:
     part.require("divisor_override", None)
     pool = _read_pool(part, (1, 1))
     shape = (x.shape[0], x.channels, *slide(part, x, pool.kernel, pool))
-    (py, px) = pool.padding
     return builder.node(
         "AveragePool",
         part.place,
@@ -64,7 +63,7 @@ def _average_pool(builder: Builder, part: Part, x: Wire) -> Wire:
         shape,
         kernel_shape=pool.kernel,
         strides=pool.stride,
-        pads=(py, px, py, px),
+        pads=pool.pads,
         count_include_pad=int(part.flag("count_include_pad")),
     )
 
@@ -75,7 +74,7 @@ def _read_pool(part: Part, dilation: tuple[int, int]) -> Pool:
     padding = part.pair("padding")
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
         raise part.error("padding is more than half the window", got=f"{padding} of {kernel}")
-    return Pool(kernel, stride, padding, dilation)
+    return Pool(kernel, stride, padding * 2, dilation)
 
 
 def _global_average_pool(builder: Builder, part: Part, x: Wire) -> Wire:
