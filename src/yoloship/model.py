@@ -7,13 +7,13 @@ reads untrusted text, so `ModelInfo.from_json` checks every field.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 Task: TypeAlias = Literal["detect", "segment", "classify"]
 InputForm: TypeAlias = Literal["float", "image"]
@@ -137,6 +137,18 @@ class ModelInfo:
     def size_multiple(self) -> int:
         """See the function of that name."""
         return size_multiple(self.strides)
+
+    def with_class_names(self, class_names: Sequence[str], *, subject: str) -> ModelInfo:
+        """The same model with other class names.
+
+        Args:
+            class_names: One for each class, by class id.
+            subject: The model's name, for messages.
+
+        Raises:
+            InputError: they are not usable names, or there are more or fewer of them than classes.
+        """
+        return replace(self, class_names=checked_class_names(class_names, len(self.class_names), subject=subject))
 
     def to_json(self) -> str:
         """One line of JSON, keys sorted, so that equal records give equal bytes."""
@@ -317,3 +329,31 @@ def _is_extent(value: object) -> bool:
 
 def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def checked_class_names(class_names: Sequence[str], classes: int | None, *, subject: str) -> tuple[str, ...]:
+    """Class names that somebody gives in place of those in a file.
+
+    Args:
+        class_names: By class id.
+        classes: How many the model has; None if that is not known yet.
+        subject: The model's name, for messages.
+
+    Raises:
+        InputError: a name is not text or is empty, or there are more or fewer names than classes.
+    """
+    names = () if isinstance(class_names, str) else tuple(class_names)
+    if not 1 <= len(names) <= MAX_CLASSES or not all(_is_name(name) for name in names):
+        raise InputError(
+            "not usable as class names",
+            subject="class_names",
+            expected="a sequence of texts of at most 1000 characters, none of them empty",
+            got=repr(class_names)[:60],
+        )
+    if classes is not None and len(names) != classes:
+        raise InputError(f"has {classes} classes, but {len(names)} class names were given", subject=subject)
+    return names
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -259,8 +260,23 @@ def class_ids_of(classes: Iterable[int | str], names: tuple[str, ...]) -> list[i
             ids.extend(i for i, name in enumerate(names) if name == wanted)
             continue
         text = str(wanted)
-        if not text.isdecimal() or (names and int(text) >= len(names)):
-            sample = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-            raise InputError("no such class", subject=text, expected=f"one of {sample}" if names else "a class id")
+        if not _is_id(text) or (names and int(text) >= len(names)):
+            raise _no_such_class(text, names)
         ids.append(int(text))
     return ids
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 9
+
+
+def _no_such_class(text: str, names: tuple[str, ...]) -> InputError:
+    if not names:
+        return InputError("no such class", subject=text, expected="a class id")
+    ids = f"an id from 0 to {len(names) - 1}"
+    if text.lstrip("-").isdecimal():
+        return InputError("no such class", subject=text, expected=ids)
+    sample = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    close = get_close_matches(text, names[:1000], n=1)
+    hint = f"did you mean {close[0]!r}?" if close else None
+    return InputError("no such class", subject=text, expected=f"one of {sample}, or {ids}", hint=hint)

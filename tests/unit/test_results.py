@@ -87,10 +87,20 @@ def test_a_class_can_be_given_by_name_by_id_or_by_digits() -> None:
     assert class_ids_of([5], ()) == [5], "without names any id may be meant"
 
 
-@pytest.mark.parametrize("wanted", ["bus", 3, "-1", -1])
-def test_an_unknown_class_is_refused_with_the_known_ones(wanted: int | str) -> None:
-    with pytest.raises(InputError, match=rf"{wanted}: no such class: expected one of person, car, 7"):
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("bus", "one of person, car, 7, or an id from 0 to 2"),
+        ("cars", "one of person, car, 7, or an id from 0 to 2; did you mean 'car'?"),
+        (3, "an id from 0 to 2"),
+        ("-1", "an id from 0 to 2"),
+        (-1, "an id from 0 to 2"),
+    ],
+)
+def test_an_unknown_class_is_refused_with_the_known_ones(wanted: int | str, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
         class_ids_of([wanted], NAMES)
+    assert str(caught.value) == f"{wanted}: no such class: expected {expected}"
 
 
 def test_the_plain_form_is_ready_for_json() -> None:

@@ -6,15 +6,17 @@ Nothing here is a class of torch or of the training repository, and nothing here
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from yoloship.model import checked_class_names
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from yoloship.model import Task
     from yoloship.tensors import DType
@@ -172,3 +174,14 @@ class Checkpoint:
     class_names: tuple[str, ...]
     strides: tuple[int, ...]
     metadata: Mapping[str, Value]
+
+    def with_class_names(self, class_names: Sequence[str]) -> Checkpoint:
+        """The same checkpoint with other class names.
+
+        Args:
+            class_names: One for each class, by class id; the graph builder holds their number against the head.
+
+        Raises:
+            InputError: they are not usable names.
+        """
+        return replace(self, class_names=checked_class_names(class_names, None, subject=self.name))

@@ -84,6 +84,7 @@ BUILDERS = ("tensorrt", "rtx")
 @flag("--version-compatible", help="Later TensorRT versions load it too (TensorRT).")
 @option("--optimization-level", type=int, metavar="0-5", help="0 builds fastest, 5 runs fastest (TensorRT).")
 @option("--timing-cache", type=FILE, metavar="FILE", help="Keeps timings from build to build (TensorRT).")
+@options.names
 @options.overwrite
 def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
@@ -108,6 +109,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     version_compatible: bool,
     optimization_level: int | None,
     timing_cache: Path | None,
+    names: tuple[str, ...] | None,
     overwrite: bool,
 ) -> None:
     """Build a TensorRT engine that knows what it is: a plain plan, and beside it FILE.json."""
@@ -156,10 +158,14 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         nonlocal outcome
         if wanted != "float32":
             whole, outcome = lowered(whole, wanted, quantizing)
-        return whole if nms is None or from_checkpoint else suppressing(whole, nms, subject=str(source_path))
+        return (
+            whole
+            if nms is None or from_checkpoint
+            else suppressing(whole, nms, subject=str(source_path), class_names=names)
+        )
 
     changes = wanted != "float32" or (nms is not None and not from_checkpoint)
-    with build_source(source_path, graph, refine=refine if changes else None) as source:
+    with build_source(source_path, graph, refine=refine if changes else None, class_names=names) as source:
         with progress(in_pipes=True) as show:
 
             def told(step: BuildStep) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,10 @@ import click
 
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, FRACTION, argument, command, option
+from yoloship.cli.names import class_value, class_words
 from yoloship.cli.output import print_bytes, print_err, print_out
 from yoloship.cli.progress import with_progress
-from yoloship.cli.values import FILE, class_list
+from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,7 +61,14 @@ class _Job:
     default=False,
     help="Pad to the next multiple of the stride only: faster, slightly other numbers.",
 )
-@option("--classes", metavar="person,car,2", help="Keep only these classes, by name or id.")
+@option(
+    "--classes",
+    type=class_value,
+    multiple=True,
+    metavar="person,car,2",
+    help="Keep only these classes, by name or id; may be repeated, for names that contain a comma too.",
+)
+@options.names
 @option("--device", metavar="cpu|cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
 @option(
     "-o",
@@ -80,7 +88,8 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     max_det: int,
     imgsz: tuple[int, int] | None,
     rect: bool,
-    classes: str | None,
+    classes: tuple[str, ...],
+    names: tuple[str, ...] | None,
     device: str | None,
     output_dir: Path | None,
     json_path: Path | None,
@@ -91,7 +100,6 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     A picture that cannot be read is reported and does not stop the rest; the exit code is then 1.
     """
-    wanted = class_list(classes)
     if output_dir is not None and not draw:
         raise click.UsageError("-o is for annotated pictures, which --no-draw turns off")
     job = _plan(source, output_dir, json_path, draw=draw, overwrite=overwrite)
@@ -99,17 +107,20 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.pipeline import DetectOptions, load
     from yoloship.pipeline.releases import resolve
 
-    kept = DetectOptions(score_threshold=conf, iou_threshold=iou, max_detections=max_det, classes=wanted)
+    kept = DetectOptions(score_threshold=conf, iou_threshold=iou, max_detections=max_det)
     detector = load(
         resolve(model),
         imgsz=imgsz,
         shape_mode="rect" if rect else "square",
         device=device,
         options=kept,
+        class_names=names,
         tuned_for="throughput" if len(job.inputs) > 1 else "latency",
     )
     with detector:
-        outcomes = detector.stream(job.inputs, keep_images=bool(job.outputs))
+        if classes:
+            kept = replace(kept, classes=class_words(classes, detector.names))
+        outcomes = detector.stream(job.inputs, options=kept, keep_images=bool(job.outputs))
         found, failures = _collect(with_progress(outcomes, "detecting", len(job.inputs)), job)
     _report(found, job)
     if cut := sum(not detections.complete for _, detections in found):

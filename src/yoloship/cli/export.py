@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 @precisions.max_drop
 @precisions.labels
 @precisions.remainder
+@options.names
 @options.overwrite
 def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
@@ -83,6 +84,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     max_drop: float | None,
     labels: Path | None,
     remainder: Remainder | None,
+    names: tuple[str, ...] | None,
     overwrite: bool,
 ) -> None:
     """Write an ONNX file that any runtime takes, with the class names inside."""
@@ -109,6 +111,8 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
         nms=nms,
     )
     checkpoint = read_checkpoint(checkpoint_path)
+    if names is not None:
+        checkpoint = checkpoint.with_class_names(names)
     graph = build_graph(checkpoint, config)
     outcome = ""
     if precision != "float32":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from yoloship.cli.command import COUNT, FRACTION, flag, option
+from yoloship.cli.names import class_names
 from yoloship.cli.values import FILE, image_size
 
 imgsz = option(
@@ -10,6 +11,12 @@ imgsz = option(
     type=image_size,
     metavar="640|HxW",
     help="Model input in pixels. Default: the graph's own, else 640.",
+)
+names = option(
+    "--names",
+    type=class_names,
+    metavar="A,B,C|FILE",
+    help="Class names in place of those in the model: between commas, or a file with one a line or 'names:' in YAML.",
 )
 overwrite = flag("--overwrite", help="Replace outputs that exist.")
 json_file = option("--json", "json_path", type=FILE, metavar="FILE", help="Write the results as JSON; - is stdout.")

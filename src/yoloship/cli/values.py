@@ -72,17 +72,3 @@ def batch_size(text: str) -> int | str:
     if not re.fullmatch(r"\d{1,5}", text.strip()) or not int(text):
         raise click.BadParameter(f"{text!r} is not a batch size: give 1 or more, or {DYNAMIC}")
     return int(text)
-
-
-def class_list(text: str | None) -> tuple[int | str, ...] | None:
-    """``person,car,2`` → ("person", "car", "2"); names win over ids; None where nothing was asked for.
-
-    Raises:
-        click.BadParameter: no class between the commas.
-    """
-    if text is None:
-        return None
-    classes = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not classes:
-        raise click.BadParameter("no class given: write names or ids, such as person,car,2")
-    return classes

@@ -84,7 +84,10 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
     head = _head(layers)
     if len(checkpoint.class_names) != head.classes:
         raise head.part.error(
-            "has another number of class names", expected=str(head.classes), got=len(checkpoint.class_names)
+            "has another number of class names",
+            expected=str(head.classes),
+            got=len(checkpoint.class_names),
+            hint="give one name for each class with --names",
         )
     return ModelInfo(
         task="detect",

@@ -18,7 +18,7 @@ from yoloship.kinds import kind_of
 from yoloship.pipeline.releases import cache_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from yoloship.engine import BuildProgress, BuiltEngine, Flavour
     from yoloship.graph import GraphConfig
@@ -46,7 +46,11 @@ class BuildSource:
 
 @contextmanager
 def build_source(
-    path: Path, graph: GraphConfig | None = None, *, refine: Callable[[Model], Model] | None = None
+    path: Path,
+    graph: GraphConfig | None = None,
+    *,
+    refine: Callable[[Model], Model] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Iterator[BuildSource]:
     """Make a model ready for TensorRT: a checkpoint becomes a graph, an ONNX file is checked.
 
@@ -54,6 +58,7 @@ def build_source(
         path: A checkpoint or an ONNX file.
         graph: Which graph a checkpoint shall become; None takes `GraphConfig`'s defaults. Not for ONNX files.
         refine: Brings the graph to another precision, for one; it gets a graph with its weights inside.
+        class_names: One for each class, in place of the names in the file.
 
     Yields:
         An ONNX file, for as long as the context lasts.
@@ -66,14 +71,14 @@ def build_source(
 
     from_checkpoint = kind_of(path) == "checkpoint"
     if not from_checkpoint and refine is None:
-        yield _checked(path)
+        yield _checked(path, class_names)
         return
-    model = _graph_of(path, graph) if from_checkpoint else _whole_model(path)
+    model = _graph_of(path, graph, class_names) if from_checkpoint else _whole_model(path)
     data = graph_bytes(refine(model) if refine is not None else model)
     with tempfile.TemporaryDirectory(prefix="yoloship-") as folder:
         onnx = Path(folder) / f"{path.stem[:100]}.onnx"
         onnx.write_bytes(data)
-        yield _checked(onnx)
+        yield _checked(onnx, class_names)
 
 
 def build_prepared(
@@ -149,11 +154,14 @@ def engine_for(
         return cached_engine(cache_folder() / "engines", key, make, waiting=waiting)
 
 
-def _graph_of(path: Path, graph: GraphConfig | None) -> Model:
+def _graph_of(path: Path, graph: GraphConfig | None, class_names: Sequence[str] | None) -> Model:
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, build_graph
 
-    return build_graph(read_checkpoint(path), graph or GraphConfig())
+    checkpoint = read_checkpoint(path)
+    if class_names is not None:
+        checkpoint = checkpoint.with_class_names(class_names)
+    return build_graph(checkpoint, graph or GraphConfig())
 
 
 def _whole_model(path: Path) -> Model:
@@ -169,16 +177,18 @@ def _whole_model(path: Path) -> Model:
     return parse_onnx(read_file(path), str(path))
 
 
-def _checked(onnx: Path) -> BuildSource:
+def _checked(onnx: Path, class_names: Sequence[str] | None = None) -> BuildSource:
     from yoloship.graph.check import check_onnx, refuse_for_tensorrt
     from yoloship.graph.file import parse_onnx, read_file
 
     facts = check_onnx(onnx)
     refuse_for_tensorrt(facts)
-    info = facts.info
+    info, subject = facts.info, str(onnx)
     if info is None:
-        subject = str(onnx)
-        info = _recognised(parse_onnx(read_file(onnx), subject), subject, onnx if facts.external_files else None)
+        model = parse_onnx(read_file(onnx), subject)
+        info = _recognised(model, subject, onnx if facts.external_files else None, class_names=class_names)
+    elif class_names is not None:
+        info = info.with_class_names(class_names, subject=subject)
     return BuildSource(onnx, facts.sha256, facts.outputs, info)
 
 
@@ -190,13 +200,14 @@ def _with_names(spec: TensorSpec, named: TensorSpec | None) -> TensorSpec:
     return replace(spec, shape=tuple(b if isinstance(a, str) and isinstance(b, str) else a for a, b in pairs))
 
 
-def suppressing(model: Model, nms: NmsConfig, *, subject: str) -> Model:
+def suppressing(model: Model, nms: NmsConfig, *, subject: str, class_names: Sequence[str] | None = None) -> Model:
     """Put suppression behind a detector's graph, whoever wrote it.
 
     Args:
         model: Of the raw form, weights inside. Not changed.
         nms: Thresholds and limits.
         subject: The file, for messages.
+        class_names: One for each class, in place of the names in the file.
 
     Returns:
         A graph of the output form ``nms``; itself where it suppresses already, in the way wanted.
@@ -207,7 +218,7 @@ def suppressing(model: Model, nms: NmsConfig, *, subject: str) -> Model:
     from yoloship.graph.append import append_suppression
     from yoloship.graph.file import read_metadata, read_model_info
 
-    info = read_model_info(read_metadata(model), subject) or _recognised(model, subject)
+    info = read_model_info(read_metadata(model), subject) or _recognised(model, subject, class_names=class_names)
     if info is None:
         raise GraphError(
             "is of no form that suppression can follow", subject=subject, expected="an output (B, N, 5 + classes)"
@@ -223,13 +234,16 @@ def suppressing(model: Model, nms: NmsConfig, *, subject: str) -> Model:
     return model
 
 
-def _recognised(model: Model, subject: str, path: Path | None = None) -> ModelInfo | None:
+def _recognised(
+    model: Model, subject: str, path: Path | None = None, *, class_names: Sequence[str] | None = None
+) -> ModelInfo | None:
     """What the pipeline makes of a foreign graph, by running it once on the CPU; None where it cannot use it.
 
     Args:
         model: The graph.
         subject: The file, for messages.
         path: Of the file, where weights lie beside it.
+        class_names: One for each class, in place of the names in the file.
     """
     from yoloship.graph import graph_bytes
     from yoloship.graph.emulate import emulate, is_half
@@ -241,6 +255,6 @@ def _recognised(model: Model, subject: str, path: Path | None = None) -> ModelIn
     runnable = path or graph_bytes(emulate(model) if is_half(model) else model)
     try:
         with OnnxRuntimeSession.open(runnable) as session:
-            return replace(recognise(session, subject), precision=body_precision(model))
+            return replace(recognise(session, subject, class_names), precision=body_precision(model))
     except (SessionError, InputError):
         return None

@@ -12,6 +12,7 @@ from yoloship.pipeline.recognise import recognise
 from yoloship.runtime.device_runner import DeviceRunner
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from yoloship.cuda.device import Device
@@ -32,6 +33,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     shape_mode: ShapeMode,
     tuning: CudaTuning | None,
     subject: str,
+    class_names: Sequence[str] | None = None,
 ) -> Detector | CudaDetector:
     """Make a detector of an ONNX file or an engine.
 
@@ -43,6 +45,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         shape_mode: How a picture meets the canvas.
         tuning: How the device is shared out.
         subject: The model's name, for messages.
+        class_names: In place of those in the file.
 
     Returns:
         A `CudaDetector`; for a graph that has selected or suppressed boxes itself, a `Detector` whose model runs on the
@@ -63,7 +66,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         device = _device(stack, model, ordinal, subject)
         kernels = stack.enter_context(KernelSet(device, default_cache_dir()))
         session = stack.enter_context(_open(model, device))
-        info = _recognised(session, subject)
+        info = _recognised(session, subject, class_names)
         if info.output_form not in {"heads", "raw"}:
             return _behind_the_host(
                 stack, session, info, options=options, imgsz=imgsz, mode=shape_mode, subject=subject
@@ -155,10 +158,10 @@ class _OwningRunner(DeviceRunner):
         self.owned.close()
 
 
-def _recognised(session: DeviceSession, subject: str) -> ModelInfo:
+def _recognised(session: DeviceSession, subject: str, class_names: Sequence[str] | None = None) -> ModelInfo:
     lent: Any = _Lent(session)
     with DeviceRunner(lent) as runner:  # a foreign graph is run once
-        return recognise(runner, subject)
+        return recognise(runner, subject, class_names)
 
 
 def _open(model: Path | bytes, device: Device) -> Any:

@@ -13,8 +13,10 @@ from yoloship.pipeline.cache import cached_graph
 from yoloship.pipeline.cores import limited_cores, usable_cores
 from yoloship.pipeline.detector import DEFAULT_SIDE, Detector, ShapeMode
 from yoloship.pipeline.gpu_loading import load_on_gpu
+from yoloship.pipeline.recognise import recognise
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from yoloship.pipeline.cuda_detector import CudaDetector
@@ -38,6 +40,7 @@ def load(
     shape_mode: ShapeMode = "square",
     device: Literal["cpu"],
     options: DetectOptions | None = None,
+    class_names: Sequence[str] | None = None,
     tuned_for: TunedFor = "latency",
 ) -> Detector: ...
 
@@ -50,6 +53,7 @@ def load(
     shape_mode: ShapeMode = "square",
     device: str | None = None,
     options: DetectOptions | None = None,
+    class_names: Sequence[str] | None = None,
     tuned_for: TunedFor = "latency",
     cuda_tuning: CudaTuning | None = None,
 ) -> Detector | CudaDetector: ...
@@ -62,6 +66,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     shape_mode: ShapeMode = "square",
     device: str | None = None,
     options: DetectOptions | None = None,
+    class_names: Sequence[str] | None = None,
     tuned_for: TunedFor = "latency",
     cuda_tuning: CudaTuning | None = None,
 ) -> Detector | CudaDetector:
@@ -78,6 +83,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         shape_mode: ``square`` or ``rect``; see `ShapeMode`.
         device: ``cpu``, ``cuda`` or ``cuda:N``. None takes the CPU, and for an engine the first GPU.
         options: What to keep of the answers.
+        class_names: One for each class, in place of the names in the file, which are not read then.
         tuned_for: ``latency`` or ``throughput``, on the CPU; see `TunedFor`.
         cuda_tuning: How a GPU is shared out; not for the CPU.
 
@@ -109,7 +115,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     graph = file
     if kind == "checkpoint":
         canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
-        graph = _graph(file, canvas_hw, 1 if ordinal is None else None)
+        graph = _graph(file, canvas_hw, 1 if ordinal is None else None, class_names)
     if ordinal is not None:
         return load_on_gpu(
             graph,
@@ -119,6 +125,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             shape_mode=shape_mode,
             tuning=cuda_tuning,
             subject=subject,
+            class_names=class_names,
         )
 
     if cuda_tuning is not None:
@@ -131,6 +138,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     try:
         return Detector(
             session,
+            info=recognise(session, subject, class_names),
             options=options,
             imgsz=input_hw,
             shape_mode=shape_mode,
@@ -177,7 +185,9 @@ def _find(model: str | Path | bytes) -> tuple[Path | bytes, str]:
     return path, str(path)
 
 
-def _graph(file: Path | bytes, input_hw: tuple[int, int] | None, batch: int | None) -> Path | bytes:
+def _graph(
+    file: Path | bytes, input_hw: tuple[int, int] | None, batch: int | None, class_names: Sequence[str] | None
+) -> Path | bytes:
     """The ONNX graph of a checkpoint, from the cache or built now."""
 
     def build() -> bytes:
@@ -185,9 +195,13 @@ def _graph(file: Path | bytes, input_hw: tuple[int, int] | None, batch: int | No
         from yoloship.graph import GraphConfig, build_graph, graph_bytes
 
         config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form="heads")
-        return graph_bytes(build_graph(read_checkpoint(file), config))
+        checkpoint = read_checkpoint(file)
+        if class_names is not None:
+            checkpoint = checkpoint.with_class_names(class_names)
+        return graph_bytes(build_graph(checkpoint, config))
 
-    return cached_graph((_sha256(file), input_hw, batch, "image", "heads"), build)
+    names = None if class_names is None else tuple(class_names)
+    return cached_graph((_sha256(file), input_hw, batch, "image", "heads", names), build)
 
 
 def _sha256(file: Path | bytes) -> str:

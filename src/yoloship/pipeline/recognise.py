@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship.errors import SessionError
-from yoloship.model import METADATA_KEY, ModelInfo
+from yoloship.model import METADATA_KEY, ModelInfo, checked_class_names
 from yoloship.pipeline.names import parse_names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from yoloship.runtime import Session
@@ -30,7 +32,7 @@ _PROBE_CELLS: Final = 2
 """Side, in cells of the coarsest level, of the picture that a model of dynamic size is tried on."""
 
 
-def recognise(session: Session, subject: str) -> ModelInfo:
+def recognise(session: Session, subject: str, class_names: Sequence[str] | None = None) -> ModelInfo:
     """Say what the pipeline must know about a model.
 
     A file of ours carries it. A foreign one is run once on a grey picture: its numbers show whether it is what
@@ -39,17 +41,18 @@ def recognise(session: Session, subject: str) -> ModelInfo:
     Args:
         session: Open.
         subject: The file's name, for messages.
+        class_names: In place of those in the file, which are not read then.
 
     Raises:
-        InputError: the file's own record is damaged.
+        InputError: the file's own record is damaged, or `class_names` does not fit its classes.
         SessionError: the model has another form than any that the pipeline knows, or one whose boxes are broken.
     """
     record = session.metadata.get(METADATA_KEY)
     if record is None:
-        return _foreign(session, subject)
+        return _foreign(session, subject, class_names)
     info = ModelInfo.from_json(record, subject=subject)
     _check_record(session, info, subject)
-    return info
+    return info if class_names is None else info.with_class_names(class_names, subject=subject)
 
 
 def _check_record(session: Session, info: ModelInfo, subject: str) -> None:
@@ -107,11 +110,11 @@ def _same_shape(have: tuple[int | str, ...], want: tuple[int | str, ...]) -> boo
     )
 
 
-def _foreign(session: Session, subject: str) -> ModelInfo:
+def _foreign(session: Session, subject: str, class_names: Sequence[str] | None) -> ModelInfo:
     spec = _foreign_input(session, subject)
     _check_output(session, spec, subject)
     batch, _, height, width = spec.shape
-    names = parse_names(session.metadata.get("names", ""))
+    names = parse_names(session.metadata.get("names", "")) if class_names is None else None
     coarsest = _stride(session.metadata.get("stride", ""))
     probe_hw = tuple(side if isinstance(side, int) else _PROBE_CELLS * (coarsest or 64) for side in (height, width))
     probe = np.full((batch if isinstance(batch, int) else 1, 3, *probe_hw), 0.5, np.float32)
@@ -132,7 +135,7 @@ def _foreign(session: Session, subject: str) -> ModelInfo:
     return ModelInfo(
         task="detect",
         family="yolov5",
-        class_names=names if names is not None else tuple(map(str, range(classes))),
+        class_names=_names(names if class_names is None else class_names, classes, subject),
         strides=strides,
         anchors=(),
         input_form="float",
@@ -141,6 +144,12 @@ def _foreign(session: Session, subject: str) -> ModelInfo:
         batch=batch if isinstance(batch, int) else None,
         producer=session.metadata.get("author", "")[:200],
     )
+
+
+def _names(names: Sequence[str] | None, classes: int, subject: str) -> tuple[str, ...]:
+    if names is None:
+        return tuple(map(str, range(classes)))
+    return checked_class_names(names, classes, subject=subject)
 
 
 def _foreign_input(session: Session, subject: str) -> TensorSpec:

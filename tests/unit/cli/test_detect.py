@@ -276,7 +276,9 @@ def test_a_bad_model_is_one_clear_line(content: bytes | None, message: str) -> N
 
 def test_a_class_that_the_model_does_not_have_is_one_clear_line(model: Path) -> None:
     picture("a.png")
-    assert run("detect", model, "a.png", "--classes", "dog").error == "dog: no such class: expected one of cat, däckel"
+    assert run("detect", model, "a.png", "--classes", "dog").error == (
+        "dog: no such class: expected one of cat, däckel, or an id from 0 to 1"
+    )
 
 
 def test_another_size_than_the_graphs_own_is_one_clear_line(model: Path) -> None:
