@@ -84,9 +84,9 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     json_on_stdout = json_path is not None and str(json_path) == "-"
     _refuse_existing([path for path in (None if json_on_stdout else json_path, plot) if path is not None], overwrite)
 
+    from yoloship._util.writing import write_bytes
     from yoloship.evaluate.bench_report import bench_json, bench_table
     from yoloship.evaluate.benchmark import BenchCase, BenchPlan, benchmark
-    from yoloship.files import write_bytes
 
     images = _pictures(source)
     cases = [

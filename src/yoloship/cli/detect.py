@@ -177,7 +177,7 @@ def _say_incomplete(cut: int, pictures: int, nms: NmsConfig | None) -> None:
 
 def _report(found: Sequence[tuple[str, Detections]], job: _Job) -> None:
     """The JSON, and on a stdout that it does not take, the table and where everything is."""
-    from yoloship.files import write_bytes
+    from yoloship._util.writing import write_bytes
     from yoloship.sinks import detections_table, json_bytes, pictures_table
 
     if job.json_on_stdout:

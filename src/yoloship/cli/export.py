@@ -92,7 +92,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     quantizing.check(precision)
     nms = suppression(output_form, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
 
-    from yoloship.files import write_bytes
+    from yoloship._util.writing import write_bytes
     from yoloship.pipeline.releases import resolve
     from yoloship.sinks import plan_file
 

@@ -80,13 +80,13 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     Half precision in an ONNX file is emulated, because ONNX Runtime computes it in float32 on a CPU; its time then says
     nothing.
     """
+    from yoloship._util.writing import write_bytes
     from yoloship.evaluate.labels import read_labels
     from yoloship.evaluate.opening import open_artefact
     from yoloship.evaluate.report import facts
     from yoloship.evaluate.report import plot as draw
     from yoloship.evaluate.verification import Tolerances
     from yoloship.evaluate.verification import verify as compare
-    from yoloship.files import write_bytes
     from yoloship.sinks import facts_table, plan_file, write_picture
     from yoloship.sources import find_pictures
 

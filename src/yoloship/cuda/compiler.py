@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from yoloship._util.reading import read_bounded
+from yoloship._util.writing import write_bytes
 from yoloship.cuda._driver import missing
 from yoloship.cuda.catalogue import HEADER, source_text
 from yoloship.errors import CudaError, OutputError
-from yoloship.files import write_bytes
 
 MIN_ARCHITECTURE: Final = 75
 OPTIONS: Final = ("--std=c++17", "--fmad=false")

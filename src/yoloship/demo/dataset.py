@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import cv2
 import numpy as np
 
+from yoloship._util.writing import part_name, write_bytes, write_error
 from yoloship.demo.scene import CLASS_NAMES, HELD_OUT_SEED, make_scene
 from yoloship.errors import InputError, OutputError
 from yoloship.evaluate.coco import Truth, coco_dataset
-from yoloship.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,17 +81,13 @@ def write_dataset(folder: Path, order: DatasetOrder, told: Callable[[int], None]
     """
     if folder.exists() or folder.is_symlink():
         raise OutputError("exists already", subject=str(folder), hint="give the name of a new folder")
-    part = folder.with_name(f".{folder.name[:100]}.{os.urandom(4).hex()}.part")
+    part = folder.with_name(part_name())
     try:
         (part / "images").mkdir(parents=True)
         codes = _fill(part, order, told)
         part.rename(folder)
     except OSError as error:
-        raise OutputError(
-            f"cannot be written: {error.strerror or error}",
-            subject=str(folder),
-            hint="free some space" if error.errno == 28 else "check the folder and its permissions",
-        ) from error
+        raise write_error(error, folder) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return codes

@@ -95,10 +95,10 @@ def travel(folder: Path, seed: int = DEFAULT_SEED, told: Callable[[str], None] |
         InputError: no seed.
         OutputError: the folder cannot be written.
     """
+    from yoloship._util.writing import write_bytes
     from yoloship.checkpoint import read_checkpoint
     from yoloship.demo.reading import read_qr_codes
     from yoloship.drawing import draw_boxes
-    from yoloship.files import write_bytes
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
     from yoloship.pipeline import load
     from yoloship.sinks import write_picture

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.reading import decoded, read_bounded, read_if_there
+from yoloship._util.writing import replacing
 from yoloship.engine.fit import Here, check_fit, look_around, rebuild_command
-from yoloship.engine.lock import locked
+from yoloship.engine.lock import lock_path, locked
 from yoloship.engine.plan import PlanHeader, prefix_info, read_header, split_prefix
 from yoloship.engine.recipe import Recipe
 from yoloship.engine.record import MAX_JSON_CHARS, EngineRecord
 from yoloship.errors import EngineError
-from yoloship.files import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +84,7 @@ def write_engine(
     recipe = recipe or Recipe()
     record = EngineRecord.of(built, plan_sha256=digest, source_name=source_name, recipe=recipe, model=model)
     with (
-        locked(path.with_name(f".{path.name[:100]}.lock"), subject=str(path)),
+        locked(lock_path(path), subject=str(path)),
         replacing(sidecar_path(path), overwrite=overwrite) as sidecar,
         replacing(path, overwrite=overwrite) as plan,
     ):

@@ -6,6 +6,7 @@ everybody gets in.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _POLL_S = 0.02
+
+
+def lock_path(path: Path) -> Path:
+    """The lock of whoever writes a file: hidden beside it, under a name that is short however long the file's is."""
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}.lock")
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.reading import read_if_there
+from yoloship._util.writing import write_bytes
 from yoloship.engine.log import Messages, deprecations_as_errors, tidy
 from yoloship.errors import EngineError
-from yoloship.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

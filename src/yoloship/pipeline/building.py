@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yoloship._util.writing import shortened
 from yoloship.engine import BuildConfig, EngineFile, EngineKey, build_engine, cached_engine, find_device, open_flavour
 from yoloship.errors import GraphError, InputError, SessionError
 from yoloship.kinds import kind_of
@@ -76,7 +77,7 @@ def build_source(
     model = _graph_of(path, graph, class_names) if from_checkpoint else _whole_model(path)
     data = graph_bytes(refine(model) if refine is not None else model)
     with tempfile.TemporaryDirectory(prefix="yoloship-") as folder:
-        onnx = Path(folder) / f"{path.stem[:100]}.onnx"
+        onnx = Path(folder) / shortened(path.stem, ".onnx")
         onnx.write_bytes(data)
         yield _checked(onnx, class_names)
 

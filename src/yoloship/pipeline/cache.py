@@ -51,7 +51,7 @@ def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> P
 
 
 def _keep(folder: Path, key: str, data: bytes) -> Path | None:
-    from yoloship.files import write_bytes
+    from yoloship._util.writing import write_bytes
 
     path = folder / f"{key}-{hashlib.sha256(data).hexdigest()[:32]}.onnx"
     try:

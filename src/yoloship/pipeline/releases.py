@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from yoloship._util.reading import open_regular
+from yoloship._util.writing import replacing
 from yoloship.errors import DownloadError, OutputError
-from yoloship.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

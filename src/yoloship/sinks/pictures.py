@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from yoloship._util.writing import taken, write_bytes
 from yoloship.errors import OutputError
-from yoloship.files import taken, write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

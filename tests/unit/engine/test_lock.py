@@ -11,7 +11,7 @@ import pytest
 
 from _engine_records import MODEL, VERSION, plan_bytes
 from yoloship.engine import BuildConfig, BuiltEngine, read_engine, write_engine
-from yoloship.engine.lock import locked
+from yoloship.engine.lock import lock_path, locked
 from yoloship.errors import OutputError
 from yoloship.tensors import TensorSpec
 
@@ -49,7 +49,7 @@ def test_two_processes_that_write_one_engine_never_leave_a_plan_with_the_sidecar
     publish(path, 0)
     writers = [writer(path, first) for first in (1000, 2000)]
     while any(process.poll() is None for process in writers):
-        with locked(tmp_path / ".cam.engine.lock"):
+        with locked(lock_path(tmp_path / "cam.engine")):
             read_engine(path)  # raises where the two do not belong together
         time.sleep(0.01)
     assert [process.wait() for process in writers] == [0, 0]

@@ -1,0 +1,138 @@
+"""The names of all files that one command will write, settled before it does any work.
+
+Every output path of every command goes through `Outputs.claim`, which is told all inputs. So one place decides what
+``--overwrite`` may replace: a regular file that is not an input, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeAlias
+
+from yoloship._util.writing import Place, find_place, remove_stale, taken, write_error
+from yoloship.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+_Identity: TypeAlias = tuple[int, int]
+"""Device and inode: the same file through links, hard links and names in other letters."""
+
+
+class Outputs:
+    """What a command may write.
+
+    Args:
+        inputs: Files that the command reads.
+        overwrite: Whether files that exist may be replaced, if they are not inputs.
+        more_inputs: Gives further inputs that take time to find; asked only if an output exists already.
+    """
+
+    def __init__(
+        self,
+        inputs: Iterable[Path],
+        *,
+        overwrite: bool,
+        more_inputs: Callable[[], Iterable[Path]] | None = None,
+    ) -> None:
+        self.overwrite = overwrite
+        self._inputs = inputs
+        self._more_inputs = more_inputs
+        self._identities: dict[_Identity, Path] | None = None
+        self._claimed: set[str] = set()
+        self._swept: set[str] = set()
+
+    def claim(self, path: Path, *, streams: bool = True, replaces: bool = False) -> None:
+        """Settle that a file will be written.
+
+        Args:
+            path: Its name. What a link leads to counts.
+            streams: Whether it may be a pipe, a terminal or an open descriptor. They are written to, not replaced.
+            replaces: Whether this output updates the file that is there, whatever `overwrite` says.
+
+        Raises:
+            OutputError: it is an input, a folder, a device, an output of the same command, or exists and may not be
+                overwritten; or its folder does not exist or cannot be written.
+        """
+        place = find_place(path)
+        self._refuse_input(path, place)
+        if place.is_stream:
+            if not streams:
+                raise OutputError("is not a regular file, which this output needs", subject=str(path))
+        elif place.status is not None and not (self.overwrite or replaces):
+            raise taken(path)
+        else:
+            self._check_folder(path, place)
+        self._refuse_twice(path, place)
+
+    def claim_inside(self, folder: Path, names: Iterable[str]) -> None:
+        """`claim` many files of one folder, which need not exist yet; fast where they are new.
+
+        Raises:
+            OutputError: see `claim`; or the folder is a file.
+        """
+        try:
+            existing = {name_key(name) for name in os.listdir(folder)}  # noqa: PTH208 - names alone
+        except FileNotFoundError:
+            existing = set()
+        except NotADirectoryError as error:
+            raise OutputError("is a file, not a folder", subject=str(folder), hint="give another folder") from error
+        except (OSError, ValueError) as error:
+            raise write_error(error, folder) from error
+        for name in names:
+            if name_key(name) in existing:
+                self.claim(folder / name, streams=False)
+            else:
+                self._refuse_twice(folder / name, Place(folder / name, None))
+
+    def _refuse_input(self, path: Path, place: Place) -> None:
+        if place.status is None:
+            return
+        source = self._known().get(_identity(place.status))
+        if source is not None:
+            raise OutputError(
+                "would replace an input",
+                subject=str(path),
+                got=None if source == path else str(source),
+                hint="give another name",
+            )
+
+    def _known(self) -> dict[_Identity, Path]:
+        if self._identities is None:
+            self._identities = {}
+            for source in (*self._inputs, *(self._more_inputs() if self._more_inputs is not None else ())):
+                with suppress(OSError, ValueError):  # whoever reads it says what is wrong with it
+                    self._identities.setdefault(_identity(source.stat()), source)
+        return self._identities
+
+    def _refuse_twice(self, path: Path, place: Place) -> None:
+        if place.status is not None and stat.S_ISCHR(place.status.st_mode):  # a terminal or /dev/null takes anything
+            return
+        folder = os.path.realpath(place.path.parent)
+        key = f"{name_key(folder)}{os.sep}{name_key(place.path.name)}"
+        if key in self._claimed:
+            raise OutputError("is the name of two outputs", subject=str(path), hint="give each its own name")
+        self._claimed.add(key)
+
+    def _check_folder(self, path: Path, place: Place) -> None:
+        folder = place.path.parent
+        if not os.path.isdir(folder):  # noqa: PTH112 - never raises
+            raise OutputError("folder does not exist", subject=str(folder), hint="make it first")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError("cannot be written: no permission to write in its folder", subject=str(path))
+        if (key := os.fspath(folder)) not in self._swept:
+            self._swept.add(key)
+            remove_stale(folder)
+
+
+def name_key(name: str) -> str:
+    """Equal for names that some file systems take for one: those that ignore case, or how accents are composed."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino

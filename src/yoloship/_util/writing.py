@@ -1,0 +1,320 @@
+"""Writing a file whole or not at all, wherever its name leads.
+
+A regular file is written under a short random name beside its final place and takes its name when it is whole. A name
+that is a link keeps being one: what it leads to is replaced. A pipe, a terminal, ``/dev/null`` and what a shell names
+``/dev/fd/N`` are streams: they are written to, and nothing is ever renamed onto them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from yoloship.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+READER_TIMEOUT_S: Final = 10.0
+"""How long a named pipe may have no reader."""
+STALE_AFTER_S: Final = 60.0
+MAX_LINKS: Final = 40
+MAX_NAME_BYTES: Final = 255
+
+_POLL_S: Final = 0.05
+_PART: Final = re.compile(r"\.[0-9a-f]{12}\.part")
+_DESCRIPTORS: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?/fd|/dev/fd")
+_FULL: Final = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a name really leads.
+
+    Attributes:
+        path: Behind all links; it need not exist.
+        status: Of what is there; None if nothing is.
+        descriptor: The number of an open descriptor of this process that the name stands for, as ``/dev/stdout`` does.
+        is_foreign: Whether the name stands for an open descriptor of another process.
+    """
+
+    path: Path
+    status: os.stat_result | None
+    descriptor: int | None = None
+    is_foreign: bool = False
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is written to as it is, because it cannot be replaced."""
+        if self.descriptor is not None or self.is_foreign:
+            return True
+        return self.status is not None and (stat.S_ISFIFO(self.status.st_mode) or stat.S_ISCHR(self.status.st_mode))
+
+
+def find_place(path: Path) -> Place:
+    """Follow a name to where it leads.
+
+    Raises:
+        OutputError: nothing can be written there: it is a folder, a block device or a socket, a loop of links, or not a
+            valid name.
+    """
+    try:
+        real, match = _follow(path)
+        try:
+            status = os.stat(real)  # noqa: PTH116 - it may not be normalised
+        except FileNotFoundError:
+            status = None
+    except (OSError, ValueError) as error:
+        raise write_error(error, path) from error
+    descriptor = None
+    if match is not None:
+        own = match[1] is None or int(match[1]) == os.getpid()
+        descriptor = int(os.path.basename(real)) if own else None  # noqa: PTH119 - as above
+    elif status is not None and not _can_be_written(status.st_mode):
+        kind = "folder" if stat.S_ISDIR(status.st_mode) else "device" if stat.S_ISBLK(status.st_mode) else "socket"
+        raise OutputError(f"is a {kind}, not a file", subject=str(path), hint="give a file name")
+    return Place(Path(real), status, descriptor, match is not None and descriptor is None)
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
+    """Open what shall become the file of that name; it becomes that on success, and is gone on any failure.
+
+    Args:
+        path: The final name. Its folder must exist.
+        overwrite: Whether a file that bears the name already may be replaced. Streams are written to in any case.
+
+    Yields:
+        A binary file, open for writing.
+
+    Raises:
+        OutputError: the name is taken and may not be overwritten, is one that cannot be written, the folder is missing
+            or not writable, or the disk is full.
+    """
+    place = find_place(path)
+    if place.is_stream:
+        with writing_errors(path), open_stream(place) as file:
+            yield file
+        return
+    if not overwrite and place.status is not None:
+        raise taken(path)
+    sibling = place.path.with_name(part_name())
+    with writing_errors(path):
+        try:
+            with os.fdopen(create_part(sibling, place.status), "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            publish(sibling, path, place, overwrite=overwrite)
+        finally:
+            sibling.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes, *, overwrite: bool = True) -> None:
+    """Write a whole file; see `replacing` for what is promised and raised."""
+    with replacing(path, overwrite=overwrite) as file:
+        file.write(data)
+
+
+def taken(path: Path) -> OutputError:
+    """The error for an output name that exists and may not be overwritten."""
+    return OutputError("exists already", subject=str(path), hint="give another name, or --overwrite")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error of writing will meet every other file there, too."""
+    cause = error.__cause__ if isinstance(error, OutputError) else error
+    return isinstance(cause, OSError) and (cause.errno in _FULL or cause.errno == errno.EROFS)
+
+
+def write_error(error: OSError | ValueError, path: Path) -> OutputError:
+    """What the system says about a file that cannot be written, with the next step; the caller chains it."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _FULL:
+        hint = "free some space"
+    elif number == errno.ENAMETOOLONG:
+        hint = "give a shorter name"
+    elif number is None:
+        hint = "give another name"
+    else:
+        hint = "check the folder and its permissions"
+    said = error.strerror if isinstance(error, OSError) else "not a valid file name"
+    return OutputError(f"cannot be written: {said or error}", subject=str(path), hint=hint)
+
+
+@contextmanager
+def writing_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into an `OutputError` about that file."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(error, path) from error
+
+
+def part_name() -> str:
+    """A short name for a file that is not whole yet, which `remove_stale` knows again."""
+    return f".{os.urandom(6).hex()}.part"
+
+
+def create_part(path: Path, replaced: os.stat_result | None) -> int:
+    """Create and lock a file that is not whole yet.
+
+    Args:
+        path: Its name, which must be new.
+        replaced: Of the file whose place it will take, for its permissions.
+
+    Returns:
+        An open descriptor, which holds the lock that tells other processes that somebody writes.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        _try_lock(descriptor)
+        if replaced is not None and hasattr(os, "fchmod"):
+            with suppress(OSError):  # some file systems have no permissions
+                os.fchmod(descriptor, stat.S_IMODE(replaced.st_mode) & 0o777)
+    except BaseException:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+        raise
+    return descriptor
+
+
+def publish(part: Path, path: Path, place: Place, *, overwrite: bool) -> None:
+    """Give a finished part its name.
+
+    Raises:
+        OutputError: somebody took the name meanwhile, or put something there that may not be replaced.
+    """
+    if overwrite:
+        now = find_place(place.path)
+        if now.is_stream:
+            raise OutputError("became something else while it was written", subject=str(path))
+        part.replace(now.path)
+        return
+    try:
+        os.link(part, place.path)
+    except FileExistsError as error:
+        raise taken(path) from error
+    except OSError:  # a file system without hard links: the check before the write is all there is
+        if place.path.exists():
+            raise taken(path) from None
+        part.replace(place.path)
+    else:
+        part.unlink()
+
+
+@contextmanager
+def open_stream(place: Place) -> Iterator[IO[bytes]]:
+    """Open a stream for writing: a descriptor of this process, a pipe with a reader, or a device like a terminal."""
+    if place.descriptor is not None:
+        for stream in (sys.stdout, sys.stderr):  # what was printed before comes before
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        descriptor = os.dup(place.descriptor)
+    else:
+        descriptor = _stream_descriptor(place.path)
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
+
+
+def remove_stale(folder: Path) -> int:
+    """Remove parts that killed processes left in a folder; parts that somebody still writes are locked, and stay.
+
+    Returns:
+        How many were removed; 0 where the folder cannot be listed, or the system has no locks.
+    """
+    count = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _PART.fullmatch(entry.name) and _is_stale(entry):
+                with suppress(OSError):
+                    os.unlink(entry.path)  # noqa: PTH108 - a name of `os.scandir`
+                    count += 1
+    return count
+
+
+def shortened(stem: str, suffix: str, limit_bytes: int = MAX_NAME_BYTES) -> str:
+    """``stem + suffix``, with the end of the stem left out where the file system could not take the whole name."""
+    room = limit_bytes - len(os.fsencode(suffix))
+    while len(os.fsencode(stem)) > room and stem:
+        stem = stem[:-1]
+    return stem + suffix
+
+
+def _follow(path: Path) -> tuple[str, re.Match[str] | None]:
+    """What a name leads to, and the match of a folder of open descriptors where it ends in one."""
+    current = os.fspath(path)
+    for _ in range(MAX_LINKS):
+        folder, name = os.path.split(current)
+        if name.isdecimal() and (match := _DESCRIPTORS.fullmatch(os.path.realpath(folder))):
+            return current, match
+        try:
+            link = os.readlink(current)  # noqa: PTH115 - it may not be normalised
+        except OSError as error:
+            if error.errno in {errno.EINVAL, errno.ENOENT}:  # not a link, or nothing
+                return current, None
+            raise
+        current = os.path.join(folder, link)  # noqa: PTH118 - as above
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _can_be_written(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _stream_descriptor(path: Path) -> int:
+    """A descriptor for writing to a pipe or a device; a pipe gets a while to find a reader."""
+    flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_NONBLOCK", 0)
+    started_s = time.monotonic()
+    while True:
+        try:
+            descriptor = os.open(path, flags)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() - started_s >= READER_TIMEOUT_S:
+                raise OSError(errno.ENXIO, f"nobody read from this pipe for {READER_TIMEOUT_S:g} s") from error
+        time.sleep(_POLL_S)
+    if hasattr(os, "set_blocking"):
+        os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _is_stale(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_file(follow_symlinks=False):
+        return False
+    if time.time() - entry.stat(follow_symlinks=False).st_mtime < STALE_AFTER_S:  # may be locked only in a moment
+        return False
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(entry.path, flags)
+    try:
+        return _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+if sys.platform == "win32":
+
+    def _try_lock(descriptor: int) -> bool:  # noqa: ARG001 - Windows removes no open file anyway
+        return False
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        """Whether this process holds the lock now; False too where the file system has none."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
