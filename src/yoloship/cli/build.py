@@ -21,10 +21,11 @@ from yoloship.engine.config import HardwareCompatibility
 from yoloship.model import InputForm, OutputForm
 
 if TYPE_CHECKING:
-    from yoloship.engine import BuildConfig, BuildStep, FlavourName, Range, Recipe
+    from yoloship.engine import BuildConfig, BuildStep, Flavour, FlavourName, Range, Recipe
     from yoloship.graph import GraphConfig
     from yoloship.graph.sensitivity import Model
     from yoloship.model import Calibrator, Placement, Precision, Remainder
+    from yoloship.pipeline.build_check import BuildOrder
 
 BUILDERS = ("tensorrt", "rtx")
 
@@ -34,6 +35,7 @@ BUILDERS = ("tensorrt", "rtx")
     "yoloship build best.onnx -o cam.engine --target sm89",
     "yoloship build best.pt --batch 1:4:16 --imgsz 384x640 --output compact",
     "yoloship build best.pt --precision int8 --calibrate photos/ --output nms",
+    "yoloship build best.pt --target 8.9 --check",
 )
 @argument("model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, or a release name such as yolov5s.")
 @option("-o", "--output-file", type=FILE, metavar="FILE", help="Default: the model's name with .engine.")
@@ -85,6 +87,7 @@ BUILDERS = ("tensorrt", "rtx")
 @option("--optimization-level", type=int, metavar="0-5", help="0 builds fastest, 5 runs fastest (TensorRT).")
 @option("--timing-cache", type=FILE, metavar="FILE", help="Keeps timings from build to build (TensorRT).")
 @options.names
+@flag("--check", help="Say in a second whether the build would go, without building; exit code 1 if not.")
 @options.overwrite
 def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
@@ -110,14 +113,14 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     optimization_level: int | None,
     timing_cache: Path | None,
     names: tuple[str, ...] | None,
+    check: bool,
     overwrite: bool,
 ) -> None:
     """Build a TensorRT engine that knows what it is: a plain plan, and beside it FILE.json."""
-    from yoloship.engine import BuildConfig, open_flavour, parse_target, runs_on, sidecar_path, write_engine
+    from yoloship.engine import BuildConfig, check_build, find_device, open_flavour, parse_target
     from yoloship.kinds import kind_of
-    from yoloship.pipeline.building import build_prepared, build_source, suppressing
+    from yoloship.pipeline.build_check import BuildOrder
     from yoloship.pipeline.releases import resolve
-    from yoloship.sinks import plan_file
 
     wanted: Precision = precision or "float32"
     placement: Placement | None = "inputs" if wanted in CALIBRATED else None
@@ -149,39 +152,80 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     path = output_file or (
         source_path.with_suffix(".engine") if source_path == Path(model) else Path(f"{model}.engine")
     )
-    for place in (path, sidecar_path(path)):  # before the work; publishing checks once more
-        plan_file(place, (source_path,), overwrite=overwrite)
+    order = BuildOrder(source_path, path, config, graph, wanted, nms, flavour, names)
+    if check:
+        _say_whether_it_would_go(order, quantizing, overwrite=overwrite)
+        return
+    _plan(order, overwrite=overwrite)  # before the work; publishing checks once more
     chosen = open_flavour(flavour)
-    outcome = ""
+    check_build(chosen, config, wanted, find_device())
+    _build(
+        order,
+        chosen,
+        quantizing,
+        source_name=source_path.name if source_path == Path(model) else model,
+        overwrite=overwrite,
+    )
+
+
+def _plan(order: BuildOrder, *, overwrite: bool) -> None:
+    from yoloship.engine import sidecar_path
+    from yoloship.sinks import plan_file
+
+    for place in (order.output, sidecar_path(order.output)):
+        plan_file(place, (order.source,), overwrite=overwrite)
+
+
+def _say_whether_it_would_go(order: BuildOrder, quantizing: Quantizing, *, overwrite: bool) -> None:
+    from yoloship.pipeline.build_check import check_order, look
+
+    def names() -> str:
+        _plan(order, overwrite=overwrite)
+        return "free, or may be replaced"
+
+    def images() -> str:
+        found = quantizing.find()
+        labels = "" if found.truths is None else f", {sum(len(one.class_ids) for one in found.truths)} labelled objects"
+        return f"{len(found.images)} images{labels}"
+
+    findings = list(check_order(order))
+    if all(finding.passed for finding in findings if finding.name == "output"):
+        findings.append(look("names", names))
+    if quantizing.pictures:
+        findings.append(look("calibration", images))
+    for finding in findings:
+        print_out(f"{'ok' if finding.passed else 'FAIL':4}  {finding.name}: {finding.words}")
+    if not all(finding.passed for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def _build(order: BuildOrder, flavour: Flavour, quantizing: Quantizing, *, source_name: str, overwrite: bool) -> None:
+    from yoloship.engine import runs_on, write_engine
+    from yoloship.pipeline.building import build_prepared, build_source, suppressing
+
+    outcome, wanted, behind_onnx = "", order.precision, order.nms is not None and order.graph is None
+    found = quantizing.find()
 
     def refine(whole: Model) -> Model:
         nonlocal outcome
         if wanted != "float32":
-            whole, outcome = lowered(whole, wanted, quantizing)
-        return (
-            whole
-            if nms is None or from_checkpoint
-            else suppressing(whole, nms, subject=str(source_path), class_names=names)
-        )
+            whole, outcome = lowered(whole, wanted, quantizing, found)
+        if order.nms is not None and behind_onnx:
+            whole = suppressing(whole, order.nms, subject=str(order.source), class_names=order.names)
+        return whole
 
-    changes = wanted != "float32" or (nms is not None and not from_checkpoint)
-    with build_source(source_path, graph, refine=refine if changes else None, class_names=names) as source:
+    changes = wanted != "float32" or behind_onnx
+    with build_source(order.source, order.graph, refine=refine if changes else None, class_names=order.names) as source:
         with progress(in_pipes=True) as show:
 
             def told(step: BuildStep) -> None:
                 if show is not None:
-                    show(f"{chosen.title}: {step.phase}", step.fraction, 1)
+                    show(f"{flavour.title}: {step.phase}", step.fraction, 1)
 
-            built = build_prepared(source, config, chosen, told)
+            built = build_prepared(source, order.config, flavour, told)
         info = source.info
-    record = write_engine(
-        path,
-        built,
-        source_name=source_path.name if source_path == Path(model) else model,
-        model=info,
-        recipe=_recipe(wanted, quantizing, from_checkpoint=from_checkpoint),
-        overwrite=overwrite,
-    )
+    recipe = _recipe(order, quantizing)
+    record = write_engine(order.output, built, source_name=source_name, model=info, recipe=recipe, overwrite=overwrite)
     for text in built.warnings:
         print_err(f"TensorRT warns: {text}")
     if info is None:
@@ -190,24 +234,26 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     size = f"{len(built.plan) / 1e6:.1f} MB"
     about = outcome.removeprefix(wanted).lstrip(",; ")  # the precision stands there already
     print_out(
-        f"{path}: {size}, {computes}, {runs_on(record)}, built by {chosen.title} in {built.elapsed_s:.1f} s"
+        f"{order.output}: {size}, {computes}, {runs_on(record)}, built by {flavour.title} in {built.elapsed_s:.1f} s"
         + (f"; {about}" if about else "")
     )
 
 
-def _recipe(precision: Precision, quantizing: Quantizing, *, from_checkpoint: bool) -> Recipe:
+def _recipe(order: BuildOrder, quantizing: Quantizing) -> Recipe:
     """What was given, with defaults spelt out: a later release may have others."""
     from yoloship.engine import Recipe, place_name
+    from yoloship.engine.recipe import MAX_WORDS
 
-    calibrated = precision in CALIBRATED
+    calibrated = order.precision in CALIBRATED
     return Recipe(
-        from_checkpoint=from_checkpoint,
-        precision=None if precision == "float32" else precision,
-        calibrate=tuple(place_name(place) for place in quantizing.pictures),
+        from_checkpoint=order.graph is not None,
+        precision=None if order.precision == "float32" else order.precision,
+        calibrate=tuple(place_name(place) for place in quantizing.pictures[:MAX_WORDS]),
         labels=None if quantizing.labels is None else place_name(str(quantizing.labels)),
         calibrator=(quantizing.calibrator or "percentile") if calibrated else None,
         max_drop=(MAX_DROP if quantizing.max_drop is None else quantizing.max_drop) if calibrated else None,
         remainder=(quantizing.remainder or "float16") if calibrated else None,
+        renamed=order.names is not None,
     )
 
 

@@ -99,6 +99,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     checkpoint_path = resolve(model)
     target = output_file or _beside(model, checkpoint_path)
     plan_file(target, (checkpoint_path,), overwrite=overwrite)  # before the work; publishing checks once more
+    found = quantizing.find()
 
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
@@ -116,7 +117,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     graph = build_graph(checkpoint, config)
     outcome = ""
     if precision != "float32":
-        graph, words = lowered(graph, precision, quantizing)
+        graph, words = lowered(graph, precision, quantizing, found)
         outcome = f", {words}"
     data = graph_bytes(graph)
     write_bytes(target, data, overwrite=overwrite)

@@ -11,12 +11,14 @@ from yoloship.cli.command import FRACTION, option
 from yoloship.cli.output import print_err
 from yoloship.cli.progress import progress
 from yoloship.cli.values import FILE, PrecisionChoice
+from yoloship.errors import InputError
 from yoloship.model import Calibrator, Placement, Precision, Remainder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from yoloship.evaluate.coco import Truth
     from yoloship.graph.sensitivity import Model
 
 MAX_DROP = 0.005
@@ -52,6 +54,19 @@ remainder = option(
     help="Precision of the layers that int8 and float8 do not quantize. Default: float16; float32 with --placement "
     "both_ends.",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the options of INT8 and FP8 point to.
+
+    Attributes:
+        images: To calibrate with; none for the other precisions.
+        truths: What their labels say; None without labels.
+    """
+
+    images: Sequence[Path] = ()
+    truths: Sequence[Truth] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +114,36 @@ class Quantizing:
         if self.labels is not None and not self.labels.is_dir():
             raise click.UsageError(f"--labels {self.labels}: there is no such folder")
 
+    def find(self) -> Found:
+        """Look for everything that calibration needs, before the work.
 
-def lowered(model: Model, precision: Precision, options: Quantizing) -> tuple[Model, str]:
+        Raises:
+            DependencyError: a package is missing.
+            InputError: there are no images, or no labels for them.
+            ImageError: a labelled image cannot be read.
+        """
+        if not self.pictures:
+            return Found()
+        from yoloship.evaluate.coco import require_evaluator
+        from yoloship.evaluate.labels import read_labels
+        from yoloship.graph.calibrate import quantization_tools
+        from yoloship.sources import find_pictures
+
+        quantization_tools()
+        images = find_pictures(self.pictures)
+        if missing := next((path for path in images if not path.is_file()), None):
+            raise InputError("is not a file or folder that exists", subject=f"--calibrate {missing}")
+        if self.labels is None:
+            return Found(images)
+        require_evaluator()
+        return Found(images, read_labels(self.labels, images))
+
+
+def lowered(model: Model, precision: Precision, options: Quantizing, found: Found) -> tuple[Model, str]:
     """Bring a float32 graph to a precision, and say how far that is; see `in_precision`."""
-    from yoloship.evaluate.labels import read_labels
     from yoloship.evaluate.precision import in_precision
     from yoloship.evaluate.quantization import QuantizeOrder
-    from yoloship.sources import find_pictures
 
-    pictures = find_pictures(options.pictures) if options.pictures else ()
-    truths = None if options.labels is None else read_labels(options.labels, pictures)
     order = None
     if precision in CALIBRATED:
         order = QuantizeOrder(
@@ -119,7 +154,7 @@ def lowered(model: Model, precision: Precision, options: Quantizing) -> tuple[Mo
             remainder=options.remainder,
         )
     with progress(in_pipes=True) as told:
-        result = in_precision(model, precision, pictures, order=order, truths=truths, told=told)
+        result = in_precision(model, precision, found.images, order=order, truths=found.truths, told=told)
     for warning in result.warnings:
         print_err(f"warning: {warning}")
     return result.model, result.words

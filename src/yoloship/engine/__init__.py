@@ -10,6 +10,9 @@ from yoloship.engine.file import EngineFile, open_engine_file, read_engine, side
 from yoloship.engine.fit import Here, look_around, rebuild_command, runs_on
 from yoloship.engine.flavours import Flavour, FlavourName, installed_flavours, open_flavour
 from yoloship.engine.inspect import EngineFacts, inspect_engine
+from yoloship.engine.network import check_targets
+from yoloship.engine.options import check_build
+from yoloship.engine.profiles import resolve_profiles
 from yoloship.engine.progress import BuildProgress, BuildStep
 from yoloship.engine.recipe import Recipe, place_name
 from yoloship.engine.record import EngineRecord
@@ -33,6 +36,8 @@ __all__ = [
     "Target",
     "build_engine",
     "cached_engine",
+    "check_build",
+    "check_targets",
     "find_device",
     "find_devices",
     "inspect_engine",
@@ -44,6 +49,7 @@ __all__ = [
     "place_name",
     "read_engine",
     "rebuild_command",
+    "resolve_profiles",
     "runs_on",
     "sidecar_path",
     "write_engine",

@@ -126,6 +126,7 @@ def rebuild_command(record: EngineRecord, engine_name: str, flavour: FlavourName
     words += [*_config_words(record.config), *record.recipe.words()]
     if record.model is not None:
         words += _graph_words(record.model, from_checkpoint=record.recipe.from_checkpoint)
+        words += ["--names", _names(record.model.class_names)] if record.recipe.renamed else []
     return shlex.join(words)
 
 
@@ -161,6 +162,12 @@ def _graph_words(model: ModelInfo, *, from_checkpoint: bool) -> Iterator[str]:
         yield from ("--imgsz", f"{height}x{width}")
     if model.batch is not None:
         yield from ("--batch", str(model.batch))
+
+
+def _names(names: tuple[str, ...]) -> str:
+    """Names between commas; a file's name, to be filled in, if one of them could not be told from two."""
+    text = ",".join(names)
+    return text if [part.strip() for part in text.split(",")] == list(names) else "NAMES.txt"
 
 
 def _sizes(height: Range, width: Range) -> str:

@@ -10,7 +10,7 @@ from yoloship.errors import EngineError
 from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from yoloship.engine.config import Target
@@ -39,13 +39,16 @@ _MARKS: Mapping[Precision, str] = MappingProxyType(
 )
 """The element type that a network of that precision must contain."""
 
-_LACKING: Mapping[str, frozenset[Target]] = MappingProxyType(
+_LACKING: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "float8_e4m3fn": frozenset({"sm75", "sm80", "sm86"}),
         "bfloat16": frozenset({"sm75"}),
     }
 )
 """Targets without the arithmetic: measured, TensorRT-RTX 1.7.1.116 fails to compile for them."""
+
+_LEAST: Mapping[Precision, str] = MappingProxyType({"float8": "sm89", "bfloat16": "sm80"})
+"""The first compute capability that has the arithmetic."""
 
 _NO_MODEL_HINT = "give a file that `yoloship export` or another exporter wrote"
 
@@ -146,7 +149,7 @@ def check_targets(targets: tuple[Target, ...], dtypes: frozenset[str], *, subjec
     """
     for dtype, lacking in _LACKING.items():
         if dtype in dtypes and (bad := [target for target in targets if target in lacking]):
-            least = "sm89" if dtype == "float8_e4m3fn" else "sm80"
+            least = next(least for precision, least in _LEAST.items() if _MARKS[precision] == dtype)
             raise EngineError(
                 f"holds {dtype}, which {', '.join(bad)} cannot compute",
                 subject=subject,
@@ -154,6 +157,26 @@ def check_targets(targets: tuple[Target, ...], dtypes: frozenset[str], *, subjec
                 got=", ".join(targets),
                 hint="drop that target, or export another precision",
             )
+
+
+def check_precision_targets(precision: Precision, targets: Sequence[str]) -> None:
+    """Refuse GPUs that lack the arithmetic of a precision, before there is a graph.
+
+    Args:
+        precision: What the network's body is to compute in.
+        targets: Compute capabilities such as ``sm86``; other words say nothing.
+
+    Raises:
+        EngineError: one lacks it.
+    """
+    lacking = _LACKING.get(_MARKS.get(precision, ""), frozenset())
+    if bad := [target for target in targets if target in lacking]:
+        raise EngineError(
+            f"cannot compute {precision}",
+            subject=f"target {', '.join(bad)}",
+            expected=f"{_LEAST[precision]} or newer",
+            hint="leave that target out, or choose another precision",
+        )
 
 
 def _spec(tensor: Any) -> TensorSpec:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yoloship._util.reading import read_if_there
 from yoloship._util.writing import write_bytes
 from yoloship.engine.log import Messages, deprecations_as_errors, tidy
+from yoloship.engine.network import check_precision_targets
 from yoloship.errors import EngineError
 
 if TYPE_CHECKING:
@@ -19,10 +20,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.engine.config import BuildConfig, Target
+    from yoloship.engine.device import Device
     from yoloship.engine.flavours import Feature, Flavour
+    from yoloship.model import Precision
 
 MAX_TIMING_CACHE_BYTES: Final = 1 << 30
 _NO_DEVICE_HINT = "build on the machine that has the GPU, or with --flavour rtx, which builds without one"
+
+
+def check_build(flavour: Flavour, config: BuildConfig, precision: Precision, device: Device | None) -> None:
+    """Refuse what can be known to fail before there is a graph.
+
+    Args:
+        flavour: What would build.
+        config: What was ordered.
+        precision: What the network's body is to compute in; float32 if that is not known yet.
+        device: The GPU of this machine.
+
+    Raises:
+        EngineError: see `check_features`; or a GPU that is built for lacks the precision's arithmetic.
+    """
+    check_features(flavour, config, has_device=device is not None)
+    here = device is not None and (config.targets == ("current",) or flavour.name == "tensorrt")
+    check_precision_targets(precision, (*config.targets, *((device.sm,) if here and device is not None else ())))
 
 
 def check_features(flavour: Flavour, config: BuildConfig, *, has_device: bool) -> None:

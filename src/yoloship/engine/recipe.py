@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
 
 MAX_WORDS = 1000
 MAX_WORD_CHARS = 1000
+_NOT_PLAIN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Recipe:
         calibrator: How the ranges of activations were found; None if nothing was calibrated.
         max_drop: The accuracy budget; None if nothing was calibrated.
         remainder: The precision of the layers that are not quantized; None if nothing was calibrated.
-        names: Class names that replaced the source's own; None if those were kept.
+        renamed: Whether the class names were given in place of the source's own.
         aliases: ``OLD=NEW`` for each class of a fork that was read as an official one.
     """
 
@@ -36,7 +39,7 @@ class Recipe:
     calibrator: str | None = None
     max_drop: float | None = None
     remainder: str | None = None
-    names: tuple[str, ...] | None = None
+    renamed: bool = False
     aliases: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,8 +60,6 @@ class Recipe:
         ):
             if value is not None:
                 yield from (option, str(value))
-        if self.names is not None:
-            yield from ("--names", ",".join(self.names))
         for alias in self.aliases:
             yield from ("--alias", alias)
 
@@ -67,8 +68,10 @@ RECIPE_FIELDS: frozenset[str] = frozenset(field.name for field in fields(Recipe)
 
 
 def place_name(text: str) -> str:
-    """A folder or pattern as a sidecar keeps it: as given if it is relative, else its last part alone."""
-    from pathlib import PurePath
+    """A folder or pattern as a sidecar keeps it: as given if it is relative, else its last part alone.
 
+    Characters that a sidecar may not hold become underscores.
+    """
     path = PurePath(text)
-    return path.name or text if path.is_absolute() else text
+    kept = path.name or text if path.is_absolute() else text
+    return _NOT_PLAIN.sub("_", kept)[:MAX_WORD_CHARS]

@@ -293,7 +293,7 @@ class _Reader:
             calibrator=inner.optional("calibrator", plain),
             max_drop=inner.optional("max_drop", inner.share),
             remainder=inner.optional("remainder", plain),
-            names=inner.optional("names", inner.words),
+            renamed=inner.boolean("renamed"),
             aliases=inner.words("aliases"),
         )
 

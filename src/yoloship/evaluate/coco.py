@@ -195,6 +195,15 @@ def coco_results(detections: Sequence[Detections]) -> list[dict[str, Any]]:
     ]
 
 
+def require_evaluator() -> None:
+    """Find what computes mAP, before hours of work end without it.
+
+    Raises:
+        DependencyError: `pycocotools` is not installed.
+    """
+    _pycocotools()
+
+
 def _xywh(box: npt.NDArray[Any]) -> tuple[float, float, float, float]:
     x1, y1, x2, y2 = (float(value) for value in box)
     return x1, y1, x2 - x1, y2 - y1

@@ -89,7 +89,12 @@ def _not_finite(activation: str | None) -> GraphError:
     return GraphError("an activation is not finite", subject=activation, hint="the float32 model is broken itself")
 
 
-def _watcher(path: Path, names: set[str], calibrator: Calibrator) -> Any:
+def quantization_tools() -> Any:
+    """ONNX Runtime's calibrators.
+
+    Raises:
+        DependencyError: they cannot be imported.
+    """
     try:
         import_onnxruntime()
         from onnxruntime.quantization import calibrate as tools
@@ -97,7 +102,11 @@ def _watcher(path: Path, names: set[str], calibrator: Calibrator) -> Any:
         raise DependencyError(
             "ONNX Runtime's quantization tools cannot be imported", got=str(error)[:120], hint=f"install {error.name}"
         ) from error
+    return tools
 
+
+def _watcher(path: Path, names: set[str], calibrator: Calibrator) -> Any:
+    tools = quantization_tools()
     augmented = str(path.with_name("augmented.onnx"))
     if calibrator == "minmax":
         watcher: Any = tools.MinMaxCalibrater(path, ["Conv"], augmented)

@@ -12,9 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yoloship._util.writing import shortened
-from yoloship.engine import BuildConfig, EngineFile, EngineKey, build_engine, cached_engine, find_device, open_flavour
-from yoloship.errors import GraphError, InputError, SessionError
+from yoloship.engine import (
+    BuildConfig,
+    EngineFile,
+    EngineKey,
+    build_engine,
+    cached_engine,
+    check_build,
+    check_targets,
+    find_device,
+    open_flavour,
+)
+from yoloship.errors import GraphError, InputError, OutputError, SessionError, YoloshipError
 from yoloship.kinds import kind_of
 from yoloship.pipeline.releases import cache_folder
 
@@ -34,14 +43,20 @@ class BuildSource:
 
     Attributes:
         onnx: The file.
+        name: What messages call it: the file that the user gave, even if the ONNX file was made of it on the way.
         sha256: Of its bytes.
+        inputs: As the file has them.
         outputs: As the file has them; TensorRT forgets the names of their dynamic axes.
+        dtypes: Element types of its stored tensors.
         info: What the pipeline must know; None where the graph is of a form that it cannot use.
     """
 
     onnx: Path
+    name: str
     sha256: str
+    inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    dtypes: frozenset[str]
     info: ModelInfo | None
 
 
@@ -72,23 +87,64 @@ def build_source(
 
     from_checkpoint = kind_of(path) == "checkpoint"
     if not from_checkpoint and refine is None:
-        yield _checked(path, class_names)
+        yield _checked(path, str(path), class_names)
         return
     model = _graph_of(path, graph, class_names) if from_checkpoint else _whole_model(path)
     data = graph_bytes(refine(model) if refine is not None else model)
-    with tempfile.TemporaryDirectory(prefix="yoloship-") as folder:
-        onnx = Path(folder) / shortened(path.stem, ".onnx")
-        onnx.write_bytes(data)
-        yield _checked(onnx, class_names)
+    with _temporary_file("model.onnx", data) as onnx, _naming(onnx, str(path)):
+        yield _checked(onnx, str(path), class_names)
+
+
+@contextmanager
+def _temporary_file(name: str, data: bytes) -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="yoloship-")
+    except OSError as error:
+        raise _no_temporary(tempfile.gettempdir(), error) from error
+    with folder:
+        path = Path(folder.name) / name
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise _no_temporary(folder.name, error) from error
+        yield path
+
+
+def _no_temporary(place: str, error: OSError) -> OutputError:
+    return OutputError(
+        f"a temporary file cannot be written: {error.strerror or error}",
+        subject=place,
+        hint="free some space there, or set TMPDIR to another folder",
+    )
+
+
+@contextmanager
+def _naming(temporary: Path, name: str) -> Iterator[None]:
+    """Let errors speak of the file that the user gave, not of one that is gone when they are read."""
+    try:
+        yield
+    except YoloshipError as error:
+        for field in ("subject", "problem", "expected", "got", "hint"):
+            text = getattr(error, field)
+            if text is not None:
+                setattr(error, field, text.replace(str(temporary), name))
+        error.args = (error.problem,)
+        raise
 
 
 def build_prepared(
     source: BuildSource, config: BuildConfig | None, flavour: Flavour, progress: BuildProgress | None = None
 ) -> BuiltEngine:
     """Build an engine from what `build_source` gave; see `build`."""
+    if config is not None:
+        check_targets(config.targets, source.dtypes, subject=source.name)
     built = build_engine(source.onnx, config, flavour=flavour, info=source.info, progress=progress)
     named = {spec.name: spec for spec in source.outputs}
-    return replace(built, outputs=tuple(_with_names(spec, named.get(spec.name)) for spec in built.outputs))
+    return replace(
+        built,
+        outputs=tuple(_with_names(spec, named.get(spec.name)) for spec in built.outputs),
+        warnings=tuple(text.replace(str(source.onnx), source.name) for text in built.warnings),
+    )
 
 
 def build(
@@ -118,6 +174,7 @@ def build(
         DependencyError: no TensorRT is installed.
     """
     flavour = flavour or open_flavour()
+    check_build(flavour, config or BuildConfig(), graph.precision if graph else "float32", find_device())
     with build_source(path, graph) as source:
         return build_prepared(source, config, flavour, progress), source.info
 
@@ -146,6 +203,7 @@ def engine_for(
     """
     flavour, config = flavour or open_flavour(), config or BuildConfig()
     device = find_device()
+    check_build(flavour, config, graph.precision if graph else "float32", device)
     with build_source(path, graph) as source:
         key = EngineKey.of(source.sha256, config, flavour, device.sm if device else None)
 
@@ -178,7 +236,7 @@ def _whole_model(path: Path) -> Model:
     return parse_onnx(read_file(path), str(path))
 
 
-def _checked(onnx: Path, class_names: Sequence[str] | None = None) -> BuildSource:
+def _checked(onnx: Path, name: str, class_names: Sequence[str] | None = None) -> BuildSource:
     from yoloship.graph.check import check_onnx, refuse_for_tensorrt
     from yoloship.graph.file import parse_onnx, read_file
 
@@ -190,7 +248,7 @@ def _checked(onnx: Path, class_names: Sequence[str] | None = None) -> BuildSourc
         info = _recognised(model, subject, onnx if facts.external_files else None, class_names=class_names)
     elif class_names is not None:
         info = info.with_class_names(class_names, subject=subject)
-    return BuildSource(onnx, facts.sha256, facts.outputs, info)
+    return BuildSource(onnx, name, facts.sha256, facts.inputs, facts.outputs, frozenset(facts.parameters), info)
 
 
 def _with_names(spec: TensorSpec, named: TensorSpec | None) -> TensorSpec:

@@ -154,16 +154,23 @@ def test_the_command_that_rebuilds_names_a_precision_that_was_made_on_the_way() 
     assert rebuild_command(lowered, "best.engine") == f"{plain} --precision float16"
     recipe = Recipe(
         precision="int8", calibrate=("photos", "more/*.jpg"), labels="truth", calibrator="entropy", max_drop=0.003,
-        remainder="float32", names=("hat", "vest"), aliases=("fork.C3=models.common.C3",),
+        remainder="float32", renamed=True, aliases=("fork.C3=models.common.C3",),
     )  # fmt: skip
     assert rebuild_command(record_of(PLAN, model=eighth, recipe=recipe), "best.engine") == (
         f"{plain} --precision int8 --calibrate photos --calibrate 'more/*.jpg' --labels truth --calibrator entropy "
-        "--max-drop 0.003 --remainder float32 --names hat,vest --alias fork.C3=models.common.C3"
+        "--max-drop 0.003 --remainder float32 --alias fork.C3=models.common.C3 --names 'hard hat,vest'"
     )
 
 
+def test_class_names_that_hold_commas_need_a_file() -> None:
+    model = replace(MODEL, class_names=("hat, hard", "vest"))
+    record = record_of(PLAN, model=model, recipe=Recipe(renamed=True))
+    assert rebuild_command(record, "best.engine").endswith(" --names NAMES.txt")
+
+
 @pytest.mark.parametrize(
-    ("given", "kept"), [("photos", "photos"), ("../a/b/*.jpg", "../a/b/*.jpg"), ("/home/jane/secret/photos/", "photos")]
+    ("given", "kept"),
+    [("photos", "photos"), ("../a/b/*.jpg", "../a/b/*.jpg"), ("/home/jane/secret/photos/", "photos"), ("a\nb", "a_b")],
 )
 def test_a_sidecar_names_folders_without_saying_where_on_a_machine_they_lie(given: str, kept: str) -> None:
     assert place_name(given) == kept

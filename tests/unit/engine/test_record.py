@@ -27,7 +27,7 @@ def test_a_record_comes_back_as_it_was_written() -> None:
 
 
 def test_how_the_graph_came_about_comes_back_too() -> None:
-    recipe = Recipe(True, "int8", ("photos",), "labels", "minmax", 0.25, "float16", ("a",), ("x.C3=models.common.C3",))
+    recipe = Recipe(True, "int8", ("photos",), "labels", "minmax", 0.25, "float16", True, ("x.C3=models.common.C3",))
     record = record_of(PLAN, recipe=recipe)
     assert EngineRecord.from_json(record.to_json(), subject="s") == record
 
@@ -57,7 +57,7 @@ def test_a_sidecar_of_an_earlier_release_is_still_read(refined: bool, source: st
         {"calibrate": ["a\x1b[2J"]},
         {"calibrate": ["a"] * 1001},
         {"labels": ["x"]},
-        {"names": [None]},
+        {"renamed": None},
         {"extra": 1},
     ],
 )
