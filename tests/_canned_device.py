@@ -64,7 +64,8 @@ class CannedSession:
         shape = (batch, *side, 3) if info.input_form == "image" else (batch, 3, *side)
         self.inputs = (TensorSpec("images", "uint8" if info.input_form == "image" else "float32", shape),)
         count = len(answer((64, 96)))
-        self.outputs = tuple(TensorSpec(f"head{n}", "float32", (batch, "a", "b", "c")) for n in range(count))
+        axes = ("n", "numbers") if info.output_form == "raw" else ("a", "b", "c")
+        self.outputs = tuple(TensorSpec(f"head{n}", "float32", (batch, *axes)) for n in range(count))
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> CannedContext:
         if self.closed:

@@ -83,6 +83,17 @@ def random_heads(seed: int, hw: tuple[int, int], batch: int = 1, mean: float = -
     ]
 
 
+def empty_rows(hw: tuple[int, int], columns: int = 5 + len(NAMES), anchors: int = 3) -> npt.NDArray[np.float32]:
+    """Decoded rows (1, N, columns) in which nothing is found: a small box in the middle of each cell, scores of 0."""
+    levels = []
+    for stride in STRIDES:
+        grid = np.mgrid[: hw[0] // stride, : hw[1] // stride].reshape(2, -1)[::-1].T
+        rows = np.zeros((len(grid), columns), np.float32)
+        rows[:, :2], rows[:, 2:4] = (grid + 0.5) * stride, 8
+        levels += [rows] * anchors
+    return np.concatenate(levels)[None]
+
+
 def info(output_form: OutputForm = "heads", **changes: object) -> ModelInfo:
     """A record of a model with the three classes of `NAMES` at 64×96."""
     fields: dict[str, object] = {

@@ -105,7 +105,7 @@ class ModelInfo:
         task: What it answers.
         family: Whose head it has: ``yolov5`` for all that this project builds from checkpoints.
         class_names: By class id.
-        strides: Model pixels per cell of each level, finest first.
+        strides: Model pixels per cell of each level, finest first; in a foreign file in the order of its rows.
         anchors: Model pixels; empty where the graph has decoded them already and nobody needs them.
         input_form: How pictures go in.
         output_form: What comes out.
@@ -116,6 +116,7 @@ class ModelInfo:
         producer: Who wrote the file, with version.
         nms: What is baked into a graph of the output form ``nms``; None in all others.
         channels: Of the input: 3 for colour images, 1 for grey ones.
+        decoded_output: Name of the output that holds the decoded rows of the form ``raw``; None for the first output.
     """
 
     task: Task
@@ -132,6 +133,7 @@ class ModelInfo:
     producer: str = ""
     nms: NmsConfig | None = None
     channels: int = 3
+    decoded_output: str | None = None
 
     @property
     def size_multiple(self) -> int:
@@ -152,7 +154,10 @@ class ModelInfo:
 
     def to_json(self) -> str:
         """One line of JSON, keys sorted, so that equal records give equal bytes."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        data = {"schema": SCHEMA, **asdict(self)}
+        if self.decoded_output is None:  # earlier versions do not know this field
+            del data["decoded_output"]
+        return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str, *, subject: str = METADATA_KEY) -> ModelInfo:
@@ -200,6 +205,7 @@ class ModelInfo:
             producer=read.text("producer"),
             nms=read.nms(),
             channels=read.channels(),
+            decoded_output=read.text("decoded_output") if "decoded_output" in data else None,
         )
         if (info.output_form == "nms") != (info.nms is not None):
             raise read.wrong("nms", "thresholds where, and only where, the output form is 'nms'")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from _canned_device import CannedSession, slow
-from _models import ANCHORS, STRIDES, info, picture_session
+from _models import ANCHORS, STRIDES, info, picture_session, scale_and_shift
 from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.stream import Stream
 from yoloship.errors import CudaError, ImageError, InputError, SessionError
@@ -529,7 +529,7 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
 
     monkeypatch.setattr("yoloship.pipeline.gpu_loading._open", stand_in)
     picture = pictures(1)[0]
-    with load(b"a model", device="cuda", cuda_tuning=CudaTuning(lanes=2)) as detector:
+    with load(scale_and_shift().SerializeToString(), device="cuda", cuda_tuning=CudaTuning(lanes=2)) as detector:
         assert type(detector) is kind
         assert_same(detector(picture), on_cpu(info(form, batch=None), answer)(picture))
     gc.collect()
@@ -537,7 +537,7 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
     with pytest.raises(SessionError, match="closed"):
         detector(picture)
     with pytest.raises(InputError, match="the graph has a fixed size"):
-        load(b"a model", device="cuda", imgsz=(63, 96))
+        load(scale_and_shift().SerializeToString(), device="cuda", imgsz=(63, 96))
     gc.collect()
     assert opened[1].usage().counts == {}
 

@@ -77,12 +77,11 @@ class CpuSubject:
             marks = [time.perf_counter()]
             boxes = [one.letterbox((image.shape[0], image.shape[1])) for image in some]
             canvases = np.empty((info.batch or len(some), *boxes[0].input_hw, 3), np.uint8)
-            feed = to_input(letterbox_batch(some, boxes, canvases), info.input_form)
+            feed = to_input(letterbox_batch(some, boxes, canvases), one.session.inputs[0].dtype)
             marks.append(time.perf_counter())
             outputs = one.session.run({one.session.inputs[0].name: feed})
             marks.append(time.perf_counter())
-            chosen = outputs[:1] if info.output_form == "raw" else outputs
-            found = decode(chosen, info, boxes[0].input_hw, options.score_threshold)
+            found = decode(one.decodable(outputs), info, boxes[0].input_hw, options.score_threshold)
             marks.append(time.perf_counter())
             for candidates, box in zip(found, boxes, strict=False):
                 finish(candidates, box, options, wanted, one.names)
@@ -97,7 +96,7 @@ class CpuSubject:
         session, info = self._detector.session, self._detector.info
         size = info.batch or pictures
         canvases = np.full((size, *self._detector.input_hw, 3), 114, np.uint8)
-        feeds = {session.inputs[0].name: to_input(canvases, info.input_form)}
+        feeds = {session.inputs[0].name: to_input(canvases, session.inputs[0].dtype)}
         runs = -(-pictures // size)
 
         def run() -> None:

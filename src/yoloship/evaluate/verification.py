@@ -290,7 +290,7 @@ class _Run:
         if len(self.cells) < LEVEL_PICTURES:
             (array,) = feed.values()
             self.input_hws.append(array.shape[1:3] if detector.info.input_form == "image" else array.shape[2:4])
-            self.cells.append(cells_of(outputs, detector.info))
+            self.cells.append(cells_of(detector.decodable(outputs), detector.info))
 
 
 def _side(named: tuple[str, Detector], run: _Run, score_threshold: float, truths: Sequence[Truth] | None) -> Side:

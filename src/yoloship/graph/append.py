@@ -14,6 +14,7 @@ from yoloship.errors import GraphError
 from yoloship.graph.builder import Builder
 from yoloship.graph.file import opset, tensor_spec
 from yoloship.graph.precision import at_opset
+from yoloship.graph.search import FLOAT
 from yoloship.graph.serialize import OPSET, to_onnx
 from yoloship.graph.suppression import emit_suppression
 from yoloship.model import METADATA_KEY, ModelInfo, NmsConfig
@@ -35,7 +36,7 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
     """Put suppression behind a graph of the raw form.
 
     Args:
-        model: Its first output is (B, N, 5 + C) float32, decoded; further outputs are dropped. Not changed.
+        model: One output is (B, N, 5 + C), float32 or float16, decoded; others are dropped. Not changed.
         info: What the pipeline knows about it.
         nms: Thresholds and limits.
 
@@ -48,9 +49,10 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
     from onnx import ModelProto, helper
 
     subject = model.graph.name[:60] or "graph"
-    spec = tensor_spec(model.graph.output[0], subject)
+    named = {value.name: value for value in model.graph.output}
+    spec = tensor_spec(named.get(info.decoded_output or "", model.graph.output[0]), subject)
     numbers = 5 + len(info.class_names)
-    if info.output_form != "raw" or spec.dtype != "float32":
+    if info.output_form != "raw" or spec.dtype not in {"float32", "float16"}:
         raise GraphError(
             "suppression follows the raw form only",
             subject=subject,
@@ -60,6 +62,10 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
     whole = ModelProto()
     whole.CopyFrom(at_opset(model, OPSET))
     graph = whole.graph
+    if spec.dtype == "float16":
+        wide = replace(spec, name=f"{spec.name}.{_PLACE}", dtype="float32")
+        graph.node.append(helper.make_node("Cast", [spec.name], [wide.name], wide.name, to=FLOAT))
+        spec = wide
     tail = at_opset(to_onnx(_tail(spec, info, nms), {}), opset(whole)).graph
     taken = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
     made = {name for node in tail.node for name in node.output} | {tensor.name for tensor in tail.initializer}
@@ -69,7 +75,7 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
     graph.initializer.extend(tail.initializer)
     del graph.output[:]
     graph.output.extend(tail.output)
-    ours = replace(info, output_form="nms", nms=nms, producer=f"yoloship {__version__}")
+    ours = replace(info, output_form="nms", nms=nms, decoded_output=None, producer=f"yoloship {__version__}")
     texts = {entry.key: entry.value for entry in model.metadata_props} | {METADATA_KEY: ours.to_json()}
     del whole.metadata_props[:]
     helper.set_model_props(whole, texts)

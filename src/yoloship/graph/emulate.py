@@ -16,7 +16,7 @@ from yoloship.graph.search import FLOAT, element_types
 from yoloship.graph.stored import stored_values
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     import onnx
 
@@ -27,7 +27,8 @@ _HALF = frozenset({FLOAT16, BFLOAT16})
 
 def is_half(model: onnx.ModelProto) -> bool:
     """Whether a graph keeps weights in half precision."""
-    return any(tensor.data_type in _HALF for tensor in model.graph.initializer)
+    stored = [*model.graph.initializer, *(entry.t for node in model.graph.node for entry in node.attribute)]
+    return any(tensor.data_type in _HALF for tensor in stored)
 
 
 def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -37,9 +38,9 @@ def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
         model: As `yoloship.graph.precision` writes it. Not changed.
 
     Returns:
-        A new model. Values keep their names.
+        A new model. Values keep their names; inputs and outputs of half precision become float32.
     """
-    from onnx import ModelProto, NodeProto, helper
+    from onnx import ModelProto, NodeProto
 
     types = element_types(model)
     emulated = ModelProto()
@@ -48,23 +49,42 @@ def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in graph.initializer:
         if tensor.data_type in _HALF:
             tensor.CopyFrom(_widened(tensor))
-    nodes = []
+    stored = {tensor.name for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    rounded_inputs: dict[str, str] = {}
+    for place, value in enumerate((*graph.input, *graph.output)):
+        element = value.type.tensor_type.elem_type
+        if element in _HALF:
+            value.type.tensor_type.elem_type = FLOAT
+            if place < len(graph.input) and value.name not in stored:
+                rounded_inputs[value.name] = f"{value.name}.in"
+                nodes.extend(_rounding(value.name, f"{value.name}.in", element))
     for node in model.graph.node:
         changed = NodeProto()
         changed.CopyFrom(node)
+        changed.input[:] = [rounded_inputs.get(name, name) for name in node.input]
         for attribute in changed.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _HALF:
                 attribute.i = FLOAT
+            if attribute.HasField("t") and attribute.t.data_type in _HALF:
+                attribute.t.CopyFrom(_widened(attribute.t))
         nodes.append(changed)
         for place, name in enumerate(node.output):
             element = types.get(name, 0)
             if element in _HALF:
-                changed.output[place], rounded = f"{name}.exact", f"{name}.rounded"
-                nodes.append(helper.make_node("Cast", [f"{name}.exact"], [rounded], f"{name}.round", to=element))
-                nodes.append(helper.make_node("Cast", [rounded], [name], f"{name}.widen", to=FLOAT))
+                changed.output[place] = f"{name}.exact"
+                nodes.extend(_rounding(f"{name}.exact", name, element))
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
     return emulated
+
+
+def _rounding(source: str, name: str, element: int) -> Iterator[onnx.NodeProto]:
+    """Two casts: to half precision and back."""
+    from onnx import helper
+
+    yield helper.make_node("Cast", [source], [f"{name}.rounded"], f"{name}.round", to=element)
+    yield helper.make_node("Cast", [f"{name}.rounded"], [name], f"{name}.widen", to=FLOAT)
 
 
 def overflows(emulated: onnx.ModelProto, infinite: Collection[str]) -> frozenset[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from yoloship._util.reading import read_bounded
 from yoloship.errors import GraphError, InputError
+from yoloship.graph.order import sort_nodes
 from yoloship.kinds import kind_of, wrong_kind
 from yoloship.model import METADATA_KEY, ModelInfo
 from yoloship.tensors import TensorSpec
@@ -51,7 +52,8 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
         subject: Its name, for messages.
 
     Returns:
-        A model with nodes, outputs and an operator set; nothing else about it is known to be right.
+        A model with nodes, outputs and an operator set, its nodes in an order in which they can run; nothing else about
+        it is known to be right.
 
     Raises:
         GraphError: the bytes are something else, or damaged.
@@ -79,6 +81,8 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
         raise GraphError("is no ONNX model", subject=subject, got=f"no {' and no '.join(missing)}", hint=_EXPORT_HINT)
     if not all(isinstance(text, str) for text in _texts(model)):  # protobuf gives bytes where they are no UTF-8
         raise GraphError("is a damaged ONNX model: a name in it is no text", subject=subject)
+    for graph in tuple(all_graphs(model.graph)):
+        sort_nodes(graph, subject)
     return model
 
 

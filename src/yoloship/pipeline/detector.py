@@ -14,7 +14,7 @@ from yoloship.pipeline.face import DetectorFace
 from yoloship.pipeline.nms import nms
 from yoloship.pipeline.options import DetectOptions
 from yoloship.pipeline.preprocess import letterbox_batch, to_input
-from yoloship.pipeline.recognise import recognise
+from yoloship.pipeline.recognise import decoded_spec, recognise
 from yoloship.pipeline.stream import Outcome, in_order
 from yoloship.results import Detections, class_ids_of
 
@@ -75,7 +75,7 @@ class Detector(DetectorFace):
         parallel_runs: int = 1,
         subject: str = "model",
     ) -> None:
-        found = recognise(session, subject) if info is None else info
+        found = recognise(session, subject, canvas_hw=imgsz) if info is None else info
         limit_hw = canvas_for(found, imgsz, shape_mode, subject)
         super().__init__(found, options or DetectOptions.of(found.nms), shape_mode, limit_hw, subject)
         self._session = session
@@ -187,16 +187,26 @@ class Detector(DetectorFace):
         input_hw = letterboxes[0].input_hw
         batch = self._info.batch or len(pictures)
         with self._canvases((batch, *input_hw, 3)) as canvases:
-            feed = to_input(letterbox_batch(pictures, letterboxes, canvases), self._info.input_form)
-            outputs = self._session.run({self._session.inputs[0].name: feed})
-        found = decode(self._chosen(outputs), self._info, input_hw, options.score_threshold)
+            spec = self._session.inputs[0]
+            feed = to_input(letterbox_batch(pictures, letterboxes, canvases), spec.dtype)
+            outputs = self._session.run({spec.name: feed})
+        found = decode(self.decodable(outputs), self._info, input_hw, options.score_threshold)
         if len(found) != batch:
             raise SessionError("the model answers for another batch", expected=str(batch), got=str(len(found)))
         return found
 
-    def _chosen(self, outputs: tuple[npt.NDArray[np.generic], ...]) -> Sequence[npt.NDArray[np.generic]]:
-        """Of a decoded output only the first counts: older exports give the undecoded maps behind it."""
-        return outputs[:1] if self._info.output_form == "raw" else outputs
+    def decodable(self, outputs: tuple[npt.NDArray[np.generic], ...]) -> Sequence[npt.NDArray[np.generic]]:
+        """The outputs of a run that `yoloship.pipeline.decode` takes.
+
+        Of the form ``raw`` only the decoded one counts: many exports give the undecoded maps beside it.
+
+        Args:
+            outputs: All that the session gave.
+        """
+        if self._info.output_form != "raw":
+            return outputs
+        place = self._session.outputs.index(decoded_spec(self._session.outputs, self._info))
+        return outputs[place : place + 1]
 
     @contextmanager
     def _canvases(self, shape: tuple[int, ...]) -> Iterator[Image]:

@@ -40,6 +40,7 @@ from yoloship.cuda.stream import Event
 from yoloship.errors import SessionError
 from yoloship.pipeline.decode import Candidates
 from yoloship.pipeline.detector import finish
+from yoloship.pipeline.recognise import decoded_spec
 from yoloship.results import Detections, class_ids_of
 
 if TYPE_CHECKING:
@@ -341,7 +342,7 @@ def _output(
     batch = next(iter(context.inputs.values())).shape[0]
     columns = 5 + len(info.class_names)
     if info.output_form == "raw":
-        raw = tensors[0]
+        raw = context.outputs[decoded_spec(model.session.outputs, info).name]
         if len(raw.shape) != 3 or raw.shape[0] != batch or raw.shape[2] != columns:
             raise _wrong(raw, f"({batch}, N, {columns})")
         return Raw(raw.pointer, raw.shape[1], _head_dtype(raw))

@@ -33,4 +33,5 @@ def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.gene
     batch = detector.info.batch or 1
     canvases = np.empty((batch, *letterbox.input_hw, 3), np.uint8)
     letterbox_batch([picture] * batch, [letterbox] * batch, canvases)
-    return {detector.session.inputs[0].name: to_input(canvases, detector.info.input_form)}
+    spec = detector.session.inputs[0]
+    return {spec.name: to_input(canvases, spec.dtype)}

@@ -66,7 +66,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         device = _device(stack, model, ordinal, subject)
         kernels = stack.enter_context(KernelSet(device, default_cache_dir()))
         session = stack.enter_context(_open(model, device))
-        info = _recognised(session, subject, class_names)
+        info = _recognised(session, subject, class_names, imgsz)
         if info.output_form not in {"heads", "raw"}:
             return _behind_the_host(
                 stack, session, info, options=options, imgsz=imgsz, mode=shape_mode, subject=subject
@@ -96,7 +96,7 @@ def load_network_on_gpu(model: Path | bytes, ordinal: int, *, imgsz: tuple[int, 
     """
     with ExitStack() as stack:
         session = stack.enter_context(_open(model, _device(stack, model, ordinal, subject)))
-        info = _recognised(session, subject)
+        info = _recognised(session, subject, canvas_hw=imgsz)
         return _behind_the_host(stack, session, info, options=None, imgsz=imgsz, mode="square", subject=subject)
 
 
@@ -158,10 +158,15 @@ class _OwningRunner(DeviceRunner):
         self.owned.close()
 
 
-def _recognised(session: DeviceSession, subject: str, class_names: Sequence[str] | None = None) -> ModelInfo:
+def _recognised(
+    session: DeviceSession,
+    subject: str,
+    class_names: Sequence[str] | None = None,
+    canvas_hw: tuple[int, int] | None = None,
+) -> ModelInfo:
     lent: Any = _Lent(session)
     with DeviceRunner(lent) as runner:  # a foreign graph is run once
-        return recognise(runner, subject, class_names)
+        return recognise(runner, subject, class_names, canvas_hw=canvas_hw)
 
 
 def _open(model: Path | bytes, device: Device) -> Any:

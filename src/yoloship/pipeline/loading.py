@@ -138,7 +138,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     try:
         return Detector(
             session,
-            info=recognise(session, subject, class_names),
+            info=recognise(session, subject, class_names, canvas_hw=input_hw),
             options=options,
             imgsz=input_hw,
             shape_mode=shape_mode,

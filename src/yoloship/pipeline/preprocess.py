@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.model import InputForm
     from yoloship.pipeline.letterbox import Letterbox
+    from yoloship.tensors import DType
 
 
 def letterbox_batch(
@@ -34,17 +34,20 @@ def letterbox_batch(
     return out
 
 
-def to_input(canvases: npt.NDArray[np.uint8], form: InputForm) -> npt.NDArray[Any]:
-    """Bring letterboxed pictures to a model's input form.
+def to_input(canvases: npt.NDArray[np.uint8], dtype: DType) -> npt.NDArray[Any]:
+    """Bring letterboxed pictures to a model's input.
 
     Args:
         canvases: (B, H, W, 3) uint8 BGR, C-contiguous; read only.
-        form: ``image`` takes them as they are; ``float`` wants (B, 3, H, W) float32 RGB in [0, 1].
+        dtype: Of the input: ``uint8`` takes them as they are; ``float32`` and ``float16`` want (B, 3, H, W) RGB in
+            [0, 1].
 
     Returns:
-        `canvases` itself for ``image``; a new C-contiguous array for ``float``.
+        `canvases` itself for ``uint8``; else a new C-contiguous array.
     """
-    return canvases if form == "image" else to_float(canvases)
+    if dtype == "uint8":
+        return canvases
+    return to_float(canvases).astype(np.dtype(dtype), copy=False)
 
 
 def to_float(canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from _cli import run
-from _models import constant_raw
+from _models import constant_raw, empty_rows
 from _shared import TRAINED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
@@ -27,11 +27,10 @@ HW = (64, 96)
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A model that finds the same two objects in every picture of its own size: a cat and a däckel."""
-    raw = np.zeros((1, 378, 7), np.float32)  # three anchors on the grids of strides 8, 16 and 32
-    raw[0, :, :4] = 8
-    raw[0, 0] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
-    raw[0, 1] = (60, 40, 30, 20, 0.8, 0.0, 0.75)
-    raw[0, 2] = (10, 10, 4, 4, 0.1, 1.0, 0.0)
+    raw = empty_rows(HW, 7)
+    raw[0, 27] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
+    raw[0, 67] = (60, 40, 30, 20, 0.8, 0.0, 0.75)
+    raw[0, 13] = (10, 10, 4, 4, 0.1, 1.0, 0.0)
     path = tmp_path / "models" / "two.onnx"
     path.parent.mkdir()
     path.write_bytes(constant_raw(raw, HW, {"names": "{0: 'cat', 1: 'däckel'}", "stride": "32"}).SerializeToString())

@@ -13,7 +13,7 @@ import pytest
 
 import yoloship
 from _cli import run
-from _models import constant_raw
+from _models import constant_raw, empty_rows
 from _shared import GENERATED, require
 from yoloship.cli.names import class_names, class_words
 from yoloship.errors import InputError
@@ -32,10 +32,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def model(names: str, path: str = "two.onnx") -> Path:
     """A foreign file that finds class 0 and class 1 in every image of its own size."""
-    raw = np.zeros((1, 378, 7), np.float32)
-    raw[0, :, :4] = 8
-    raw[0, 0] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
-    raw[0, 1] = (60, 40, 30, 20, 0.8, 0.0, 0.75)
+    raw = empty_rows(HW, 7)
+    raw[0, 27] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
+    raw[0, 67] = (60, 40, 30, 20, 0.8, 0.0, 0.75)
     Path(path).write_bytes(constant_raw(raw, HW, {"names": names, "stride": "32"}).SerializeToString())
     return Path(path)
 

@@ -14,10 +14,17 @@ def test_floats_are_rgb_planes_over_255() -> None:
     np.testing.assert_array_equal(planes, canvases[..., ::-1].transpose(0, 3, 1, 2) / np.float32(255))
 
 
-def test_the_image_form_takes_the_canvases_as_they_are() -> None:
+def test_an_input_of_bytes_takes_the_canvases_as_they_are() -> None:
     canvases = np.zeros((1, 32, 32, 3), np.uint8)
-    assert to_input(canvases, "image") is canvases
-    assert to_input(canvases, "float").shape == (1, 3, 32, 32)
+    assert to_input(canvases, "uint8") is canvases
+
+
+def test_an_input_of_half_precision_gets_rounded_floats() -> None:
+    canvases = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    floats, halves = to_input(canvases, "float32"), to_input(canvases, "float16")
+    assert floats.shape == (1, 3, 32, 32)
+    assert halves.dtype == np.float16
+    np.testing.assert_array_equal(halves, floats.astype(np.float16))
 
 
 def test_pictures_of_different_sizes_share_a_batch_and_spare_canvases_are_black() -> None:

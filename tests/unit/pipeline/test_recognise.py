@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from _models import ANCHORS, NAMES, STRIDES, constant_raw, info, picture_session, random_heads
 from yoloship.errors import InputError, SessionError
-from yoloship.model import METADATA_KEY
-from yoloship.pipeline import heads_to_raw, recognise
+from yoloship.model import METADATA_KEY, ModelInfo
+from yoloship.pipeline import DetectOptions, Detector, heads_to_raw, recognise
 from yoloship.runtime import OnnxRuntimeSession, ScriptedSession
 from yoloship.tensors import TensorSpec
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.model import ModelInfo
     from yoloship.tensors import DType
 
 HW = (64, 96)
@@ -74,26 +73,183 @@ def test_without_metadata_classes_are_numbered() -> None:
 def test_dynamic_axes_stay_dynamic() -> None:
     heads = heads_to_raw(random_heads(0, (64, 64)), STRIDES, ANCHORS)
     session = foreign(heads, shape=("batch", 3, "height", "width"), declared=("batch", "anchors", 8))
+    found = recognise(session, "x.onnx", canvas_hw=(64, 64))
+    assert session.calls[0]["images"].shape == (1, 3, 64, 64)
+    assert found.input_hw == (64, 64)  # this session answers for that size only
+    assert found.batch == 1
+
+
+def grid_session(
+    strides: tuple[int, ...] = STRIDES,
+    baked: tuple[int | None, int | None] = (None, None),
+    anchors: int = 3,
+    names: tuple[str, ...] = (),
+) -> ScriptedSession:
+    """A model of dynamic batch and size, of which some may be baked into constants."""
+
+    def answer(feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[np.float32]]:
+        batch, _, height, width = feeds["images"].shape
+        if baked[0] not in {None, batch} or baked[1] not in {None, height}:
+            raise SessionError("the runtime failed: cannot broadcast")
+        return [grid_rows(strides, (height, width), batch, anchors)]
+
+    return ScriptedSession(
+        [TensorSpec("images", "float32", ("batch", 3, "height", "width"))],
+        [TensorSpec("output0", "float32", ("batch", "boxes", 8))],
+        answer,
+        metadata={"names": str(dict(enumerate(names)))} if names else {},
+    )
+
+
+def grid_rows(
+    strides: tuple[int, ...], hw: tuple[int, int], batch: int = 1, anchors: int = 3
+) -> npt.NDArray[np.float32]:
+    """Decoded rows of random heads, levels in the order of the strides."""
+    rng = np.random.default_rng(4)
+    heads = [
+        rng.normal(0, 3, (batch, anchors * 8, hw[0] // stride, hw[1] // stride)).astype(np.float32)
+        for stride in strides
+    ]
+    sizes = tuple(tuple((3.0 * stride, 2.0 * stride) for _ in range(anchors)) for stride in strides)
+    return heads_to_raw(heads, strides, sizes)
+
+
+def test_dynamic_sizes_are_tried_at_the_canvas_and_found_to_be_dynamic() -> None:
+    session = grid_session()
     found = recognise(session, "x.onnx")
+    assert session.calls[0]["images"].shape == (1, 3, 640, 640)
     assert found.input_hw == (None, None)
     assert found.batch is None
-    assert session.calls[0]["images"].shape == (1, 3, 64, 64)
 
 
-def test_four_levels_are_recognised_by_their_rows() -> None:
-    rows = 3 * sum((64 // s) * (64 // s) for s in (8, 16, 32, 64))
-    output = np.full((1, rows, 8), 0.5, np.float32)
-    metadata = {**METADATA, "stride": "64"}
-    assert recognise(foreign(output, metadata, (1, 3, 64, 64)), "x.onnx").strides == (8, 16, 32, 64)
-    assert recognise(foreign(output, {}, (1, 3, 64, 64)), "x.onnx").strides == (8, 16, 32, 64)
+def test_a_baked_batch_is_found() -> None:
+    found = recognise(grid_session(baked=(1, None)), "x.onnx", canvas_hw=(256, 256))
+    assert (found.batch, found.input_hw) == (1, (None, None))
 
 
-@pytest.mark.parametrize("finest", [slice(0, 3 * 8 * 12), slice(-3 * 8 * 12, None)])
-def test_a_stale_anchor_grid_is_said_in_one_line(finest: slice) -> None:
-    broken = raw()
-    broken[:, finest, 2:4] = 0
+def test_a_baked_size_is_found() -> None:
+    found = recognise(grid_session(baked=(None, 640)), "x.onnx")
+    assert (found.batch, found.input_hw) == (None, (640, 640))
+
+
+def test_another_size_than_the_baked_one_is_refused_with_the_one_that_works() -> None:
+    with pytest.raises(SessionError) as caught:
+        recognise(grid_session(baked=(None, 640)), "x.onnx", canvas_hw=(320, 320))
+    assert "fixed to 640×640: expected 640×640, got 320×320; use --imgsz 640x640" in str(caught.value)
+    with pytest.raises(SessionError, match=r"fails at 640×640: .* exported for with --imgsz"):
+        recognise(grid_session(baked=(None, 320)), "x.onnx")
+
+
+@pytest.mark.parametrize(
+    "strides",
+    [(8,), (32,), (4, 8, 16), (32, 16, 8), (4, 8, 16, 32, 64), (16, 32), (64, 32, 16, 8), (5, 10, 20), (8, 32)],
+)
+@pytest.mark.parametrize("anchors", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_strides_are_found_from_the_numbers(strides: tuple[int, ...], anchors: int, dtype: type) -> None:
+    rows: npt.NDArray[Any] = grid_rows(strides, (320, 640), anchors=anchors).astype(dtype)
+    assert recognise(foreign(rows, {}, (1, 3, 320, 640)), "x.onnx").strides == strides
+
+
+def corners(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    changed: npt.NDArray[np.float32] = rows.copy()
+    changed[..., :2] = rows[..., :2] - rows[..., 2:4] / 2
+    changed[..., 2:4] = rows[..., :2] + rows[..., 2:4] / 2
+    return changed
+
+
+def normalised(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    changed: npt.NDArray[np.float32] = rows.copy()
+    changed[..., :4] /= np.array([96, 64, 96, 64], np.float32)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (corners, "boxes that are corners (x1, y1, x2, y2)"),
+        (normalised, "boxes that are centre and size normalised to 0..1"),
+        (lambda rows: normalised(corners(rows)), "boxes that are corners normalised to 0..1"),
+        (lambda rows: rows[..., [1, 0, 3, 2, 4, 5, 6, 7]], "boxes that are y before x"),
+        (lambda rows: np.abs(rows[:, ::-1]), "boxes that are not around the cells of a 64×96 image"),
+        (lambda rows: rows * np.array([1] * 4 + [50] * 4, np.float32), "scores outside 0 to 1"),
+        (lambda rows: rows * np.array([1] * 4 + [0] + [1] * 3, np.float32) + np.eye(8, dtype=np.float32)[4], "YOLOv6"),
+    ],
+)
+def test_rows_of_the_right_shape_that_mean_something_else_are_named(change: Any, words: str) -> None:
+    assert words in refusal(foreign(change(grid_rows(STRIDES, HW))))
+
+
+def test_rows_without_decoding_are_named() -> None:
+    offsets = grid_rows((8, 16, 32), (320, 320), anchors=1)
+    offsets[..., :4] = np.random.default_rng(0).normal(0, 1.5, offsets[..., :4].shape)
+    assert "not decoded, as YOLOX exports have" in refusal(foreign(offsets, {}, (1, 3, 320, 320)))
+
+
+def test_a_decoded_output_that_is_not_the_first_is_found_and_recorded() -> None:
+    rows = grid_rows(STRIDES, HW)
+    maps = np.zeros((1, 3, 8, 12, 8), np.float32)
+    session = ScriptedSession(
+        [TensorSpec("images", "float32", (1, 3, *HW))],
+        [
+            TensorSpec("map", "float32", maps.shape), TensorSpec("corners", "float32", rows.shape),
+            TensorSpec("decoded", "float32", rows.shape),
+        ],
+        lambda _: [maps, corners(rows), rows],
+        metadata=METADATA,
+    )  # fmt: skip
+    found = recognise(session, "x.onnx")
+    assert found.decoded_output == "decoded"
+    assert ModelInfo.from_json(found.to_json()) == found
+    with Detector(session, options=DetectOptions(0.0, 1.0)) as detector:
+        assert len(detector(np.zeros((*HW, 3), np.uint8))) > 0
+        np.testing.assert_array_equal(detector.decodable((maps, maps, rows))[0], rows)
+
+
+def test_names_with_gaps_do_not_become_numbers() -> None:
+    text = refusal(foreign(raw(), {"names": "{0: 'a', 2: 'b', 5: 'c'}"}))
+    assert "ids have gaps" in text
+    assert "--names" in text
+    given = recognise(foreign(raw(), {"names": "{0: 'a', 2: 'b', 5: 'c'}"}), "x.onnx", class_names=("a", "b", "c"))
+    assert given.class_names == ("a", "b", "c")
+
+
+def test_names_that_are_given_replace_those_of_a_file_of_ours() -> None:
+    session = picture_session(info(), [])
+    assert recognise(session, "x.onnx", class_names=("x", "y", "z")).class_names == ("x", "y", "z")
+    with pytest.raises(InputError, match="names"):
+        recognise(session, "x.onnx", class_names=("x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [(1, "an angle (oriented boxes)"), (180, "180 angle classes"), (32, "mask coefficients"), (10, "5 landmarks")],
+)
+def test_columns_too_many_are_named(extra: int, words: str) -> None:
+    rows = np.concatenate([raw(), np.full((1, raw().shape[1], extra), 0.5, np.float32)], axis=2)
+    assert words in refusal(foreign(rows))
+
+
+def test_a_half_precision_input_is_fed_with_half_precision() -> None:
+    rows = raw().astype(np.float16)
+    session = ScriptedSession(
+        [TensorSpec("images", "float16", (1, 3, *HW))],
+        [TensorSpec("output0", "float16", rows.shape)],
+        lambda _: [rows],
+        metadata=METADATA,
+    )
+    with Detector(session) as detector:
+        detector(np.full((*HW, 3), 90, np.uint8))
+    assert [call["images"].dtype for call in session.calls] == [np.float16, np.float16]
+
+
+@pytest.mark.parametrize(("strides", "stride"), [(STRIDES, 8), (STRIDES[::-1], 8), (STRIDES, 32)])
+def test_a_stale_anchor_grid_is_said_in_one_line(strides: tuple[int, ...], stride: int) -> None:
+    broken = grid_rows(strides, HW)
+    start = 3 * sum((64 // other) * (96 // other) for other in strides[: strides.index(stride)])
+    broken[:, start : start + 3 * (64 // stride) * (96 // stride), 2:4] = 0
     text = refusal(foreign(broken))
-    assert text.startswith("x.onnx: every box of the finest level (stride 8) has zero size")
+    assert text.startswith(f"x.onnx: every box of the level with stride {stride} has zero size")
     assert "export it again from its .pt" in text
     assert "\n" not in text
 
@@ -117,11 +273,11 @@ def test_an_anchor_free_output_is_named(names: str) -> None:
     ("session", "words"),
     [
         (foreign(raw(), shape=(1, 1, 64, 96)), "got inputs images float32(1, 1, 64, 96)"),
-        (foreign(raw(), dtype="uint8"), "got inputs images uint8(1, 3, 64, 96)"),
+        (foreign(raw(), dtype="uint8"), "got images uint8(1, 3, 64, 96): images of 0..255"),
+        (foreign(raw(), dtype="float64"), "got inputs images float64(1, 3, 64, 96)"),
         (foreign(raw()[0]), "got outputs output0 float32(252, 8)".replace("252", str(raw().shape[1]))),
         (foreign(raw(), {"names": "{0: 'a'}"}), "1 class names beside an output"),
-        (foreign(raw()[:, :-1]), "rows, which fit no grid of a 64×96 picture"),
-        (foreign(raw() * 50), "scores outside 0 to 1"),
+        (foreign(raw()[:, :-1]), "rows, which fit no grid of a 64×96 image"),
         (foreign(np.full((1, 300, 6), 0.5, np.float32), {}), "300 rows, which fit no grid"),
         (foreign(raw(), {**METADATA, "task": "segment"}), "a model for the task 'segment' cannot be run here yet"),
         (foreign(raw(), shape=(1, 3, 100_000, 100_000)), "an input images"),

@@ -1,0 +1,332 @@
+"""Foreign detection models: recognised by running them once on a grey image, since their numbers show what they are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from yoloship.errors import InputError, SessionError
+from yoloship.model import ModelInfo, checked_class_names, size_multiple
+from yoloship.pipeline.grids import find_levels, fits_rows, seems
+from yoloship.pipeline.names import parse_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from yoloship.pipeline.grids import Level
+    from yoloship.runtime import Session
+    from yoloship.tensors import TensorSpec
+
+    Floats = npt.NDArray[np.floating[Any]]
+
+STANDARD_FORM: Final = "one input (B, 3, H, W) and an output (B, N, 5 + classes), as YOLOv5 exports have"
+DEFAULT_SIDE: Final = 640
+_MAX_INPUT: Final = 1 << 28
+"""Numbers in one feed, 1 GiB. A larger input must not be allocated to find out what it is."""
+_ZERO_PX: Final = 1e-3
+_PROBE_CELLS: Final = 4
+"""Side, in cells of the coarsest level, of the image that shows whether dynamic sizes really are dynamic."""
+_FLOATS: Final = frozenset({"float32", "float16"})
+_TASKS: Final = frozenset({"", "detect"})
+_EXTRA_COLUMNS: Final = (
+    (1, "an angle (oriented boxes)"),
+    (180, "180 angle classes (oriented boxes)"),
+    (10, "5 landmarks"),
+    (15, "5 landmarks with their scores"),
+    (32, "32 mask coefficients (segmentation)"),
+    (51, "17 keypoints"),
+)
+"""What the field appends to the columns of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A decoded output that was found.
+
+    Attributes:
+        name: None if it is the first output.
+        classes: How many columns follow the objectness.
+        levels: In the order of the rows.
+    """
+
+    name: str | None
+    classes: int
+    levels: tuple[Level, ...]
+
+
+def recognise_foreign(
+    session: Session, subject: str, canvas_hw: tuple[int, int] | None, class_names: Sequence[str] | None
+) -> ModelInfo:
+    """Say what the pipeline must know about a model without our record.
+
+    Args:
+        session: Open.
+        subject: The file's name, for messages.
+        canvas_hw: (height, width) that the model shall run at; None takes its own, else 640.
+        class_names: In place of those in its metadata.
+
+    Raises:
+        SessionError: the model has another form than those that the pipeline knows, or its boxes are broken.
+    """
+    spec = _input(session, subject)
+    _check_task(session, subject)
+    _refuse_anchor_free(session, spec, subject)
+    batch, _, height, width = spec.shape
+    probe_hw = _probe_hw(spec, canvas_hw)
+    outputs = _first_run(session, spec, probe_hw, canvas_hw, subject)
+    names = _metadata_names(session, subject) if class_names is None else None
+    decoded = _find_decoded(session, outputs, probe_hw, names, subject)
+    if class_names is not None:
+        names = checked_class_names(class_names, decoded.classes, subject=subject)
+    strides = tuple(level.stride for level in decoded.levels)
+    any_batch, any_size = isinstance(batch, str), isinstance(height, str) or isinstance(width, str)
+    if any_batch or any_size:
+        any_batch, any_size = _truly_dynamic(session, spec, probe_hw, decoded)
+    return ModelInfo(
+        task="detect",
+        family="yolov5",
+        class_names=names or tuple(map(str, range(decoded.classes))),
+        strides=strides,
+        anchors=(),
+        input_form="float",
+        output_form="raw",
+        input_hw=(
+            None if isinstance(height, str) and any_size else probe_hw[0],
+            None if isinstance(width, str) and any_size else probe_hw[1],
+        ),
+        batch=None if any_batch else batch if isinstance(batch, int) else 1,
+        producer=session.metadata.get("author", "")[:200],
+        decoded_output=decoded.name,
+    )
+
+
+def unknown_form_error(subject: str, got: str, hint: str | None = None) -> SessionError:
+    """The error for a model of a form that the pipeline does not know."""
+    return SessionError(
+        "is not a detection model of a form known here",
+        subject=subject,
+        expected=f"{STANDARD_FORM}, or a file from 'yoloship export'",
+        got=got,
+        hint=hint,
+    )
+
+
+def anchor_free_error(subject: str, got: str) -> SessionError:
+    """The error for the output of a model without anchors."""
+    return SessionError(
+        "has the output (B, 4 + classes, N) of YOLOv8 and later, which is not supported yet",
+        subject=subject,
+        expected=STANDARD_FORM,
+        got=got,
+    )
+
+
+def _input(session: Session, subject: str) -> TensorSpec:
+    specs = session.inputs
+    if len(specs) == 1 and specs[0].dtype == "uint8":
+        raise unknown_form_error(
+            subject, f"{specs[0]}: images of 0..255", "export it with float32 input in 0..1, without preprocessing"
+        )
+    if len(specs) != 1 or len(specs[0].shape) != 4 or specs[0].shape[1] != 3 or specs[0].dtype not in _FLOATS:
+        raise unknown_form_error(subject, f"inputs {'; '.join(map(str, specs)) or 'none'}")
+    fixed = [axis for axis in specs[0].shape if isinstance(axis, int)]
+    if min(fixed) < 1 or math.prod(fixed) > _MAX_INPUT:
+        raise unknown_form_error(subject, f"an input {specs[0]}")
+    return specs[0]
+
+
+def _check_task(session: Session, subject: str) -> None:
+    task = session.metadata.get("task", "")
+    if task not in _TASKS:
+        raise SessionError(
+            f"a model for the task {task[:40]!r} cannot be run here yet", subject=subject, expected="detect"
+        )
+
+
+def _refuse_anchor_free(session: Session, spec: TensorSpec, subject: str) -> None:
+    """Refuse by the declared shapes, before anything runs."""
+    if not any(len(output.shape) == 3 and output.dtype in _FLOATS for output in session.outputs):
+        raise unknown_form_error(subject, f"outputs {'; '.join(map(str, session.outputs)) or 'none'}")
+    rows, columns = session.outputs[0].shape[1:] if len(session.outputs[0].shape) == 3 else ("", "")
+    _, _, height, width = spec.shape
+    if not (isinstance(rows, int) and isinstance(columns, int) and isinstance(height, int) and isinstance(width, int)):
+        return
+    if rows < columns and fits_rows(columns, (height, width), max_anchors=1):
+        raise anchor_free_error(subject, f"(B, {rows}, {columns})")
+
+
+def _probe_hw(spec: TensorSpec, canvas_hw: tuple[int, int] | None) -> tuple[int, int]:
+    height, width = (
+        side if isinstance(side, int) else wanted
+        for side, wanted in zip(spec.shape[2:], canvas_hw or (DEFAULT_SIDE, DEFAULT_SIDE), strict=True)
+    )
+    return height, width
+
+
+def _first_run(
+    session: Session,
+    spec: TensorSpec,
+    probe_hw: tuple[int, int],
+    canvas_hw: tuple[int, int] | None,
+    subject: str,
+) -> tuple[npt.NDArray[Any], ...]:
+    """The outputs for a grey image. A size that is only declared dynamic is explained."""
+    batch = spec.shape[0] if isinstance(spec.shape[0], int) else 1
+    try:
+        return _run(session, spec, batch, probe_hw)
+    except SessionError as error:
+        if all(isinstance(side, int) for side in spec.shape[2:]):
+            raise
+        default_hw = _probe_hw(spec, None)
+        at = "×".join(map(str, probe_hw))
+        if canvas_hw is not None and default_hw != probe_hw and _runs(session, spec, batch, default_hw):
+            only = "×".join(map(str, default_hw))
+            raise SessionError(
+                f"declares dynamic height and width, but its graph is fixed to {only}",
+                subject=subject,
+                expected=only,
+                got=at,
+                hint=f"use --imgsz {default_hw[0]}x{default_hw[1]}, or export it again",
+            ) from error
+        raise SessionError(
+            f"declares dynamic height and width, but fails at {at}: {error.problem}",
+            subject=subject,
+            hint="give the size that it was exported for with --imgsz",
+        ) from error
+
+
+def _runs(session: Session, spec: TensorSpec, batch: int, input_hw: tuple[int, int]) -> bool:
+    try:
+        _run(session, spec, batch, input_hw)
+    except SessionError:
+        return False
+    return True
+
+
+def _run(session: Session, spec: TensorSpec, batch: int, input_hw: tuple[int, int]) -> tuple[npt.NDArray[Any], ...]:
+    grey = np.full((batch, 3, *input_hw), 0.5, np.dtype(spec.dtype))
+    return session.run({spec.name: grey})
+
+
+def _truly_dynamic(
+    session: Session, spec: TensorSpec, probe_hw: tuple[int, int], decoded: _Decoded
+) -> tuple[bool, bool]:
+    """Whether a declared batch and size are not baked into constants of the graph: found by trying others."""
+    batch, height, width = (spec.shape[axis] for axis in (0, 2, 3))
+    side = _PROBE_CELLS * size_multiple(level.stride for level in decoded.levels)
+    other_hw = (
+        side if isinstance(height, str) else probe_hw[0],
+        side if isinstance(width, str) else probe_hw[1],
+    )
+    one, two = (batch, batch) if isinstance(batch, int) else (1, 2)
+    any_size = _same_form(session, spec, decoded, one, other_hw) if other_hw != probe_hw else True
+    if one == two:
+        return False, any_size
+    return _same_form(session, spec, decoded, two, other_hw if any_size else probe_hw), any_size
+
+
+def _same_form(session: Session, spec: TensorSpec, decoded: _Decoded, batch: int, input_hw: tuple[int, int]) -> bool:
+    try:
+        outputs = _run(session, spec, batch, input_hw)
+    except InputError:  # an engine takes the sizes of its profiles only, and says so itself
+        return True
+    except SessionError:
+        return False
+    names = [output.name for output in session.outputs]
+    raw = outputs[names.index(decoded.name) if decoded.name is not None else 0]
+    if raw.ndim != 3 or len(raw) != batch:
+        return False
+    levels = find_levels(raw[-1, :, :4], input_hw)
+    return levels is not None and [level.stride for level in levels] == [level.stride for level in decoded.levels]
+
+
+def _metadata_names(session: Session, subject: str) -> tuple[str, ...] | None:
+    text = session.metadata.get("names", "")
+    names = parse_names(text)
+    if names is None and text.strip():
+        raise SessionError(
+            "its class names cannot be read, or their ids have gaps",
+            subject=subject,
+            got=text[:60],
+            hint="give them with --names (class_names in Python)",
+        )
+    return names
+
+
+def _find_decoded(
+    session: Session,
+    outputs: tuple[npt.NDArray[Any], ...],
+    input_hw: tuple[int, int],
+    names: tuple[str, ...] | None,
+    subject: str,
+) -> _Decoded:
+    """The first output that is decoded; if there is none, the reason why the most likely one is not."""
+    problems: list[SessionError] = []
+    for place, (output, raw) in enumerate(zip(session.outputs, outputs, strict=True)):
+        if raw.ndim == 3 and raw.dtype.kind == "f":
+            try:
+                levels = _examine(raw, input_hw, names, subject)
+            except SessionError as error:
+                problems.append(error)
+            else:
+                return _Decoded(output.name if place else None, raw.shape[2] - 5, levels)
+    if problems:
+        raise problems[0]
+    shapes = ", ".join(f"{raw.dtype}{raw.shape}" for raw in outputs)
+    raise unknown_form_error(subject, f"outputs {shapes or 'none'}")
+
+
+def _examine(raw: Floats, input_hw: tuple[int, int], names: tuple[str, ...] | None, subject: str) -> tuple[Level, ...]:
+    """The levels of a decoded output.
+
+    Raises:
+        SessionError: it is of another form; the message names it.
+    """
+    shape = f"(B, {raw.shape[1]}, {raw.shape[2]})"
+    transposed = raw.shape[1] < raw.shape[2] and fits_rows(raw.shape[2], input_hw, max_anchors=1)
+    if transposed or (names is not None and raw.shape[1] == 4 + len(names) < raw.shape[2]):
+        raise anchor_free_error(subject, shape)
+    if raw.shape[2] < 6:
+        raise unknown_form_error(subject, f"an output {raw.dtype}{raw.shape}")
+    if names is not None and raw.shape[2] != 5 + len(names):
+        raise unknown_form_error(
+            subject,
+            f"{len(names)} class names beside an output {shape}{_extra(raw.shape[2] - 5 - len(names))}",
+            "give the right names with --names (class_names in Python)" if raw.shape[2] < 5 + len(names) else None,
+        )
+    levels = find_levels(raw[0, :, :4], input_hw)
+    if levels is None:
+        what = seems(raw[0], input_hw)
+        at = f"{input_hw[0]}×{input_hw[1]} image"
+        if what is None and not fits_rows(raw.shape[1], input_hw):
+            raise unknown_form_error(subject, f"{raw.shape[1]} rows, which fit no grid of a {at}")
+        raise unknown_form_error(subject, f"boxes that are {what or f'not around the cells of a {at}'}")
+    _check_numbers(raw, levels, subject)
+    return levels
+
+
+def _extra(columns: int) -> str:
+    words = dict(_EXTRA_COLUMNS).get(columns)
+    return f", {columns} columns too many: perhaps {words}" if words else ""
+
+
+def _check_numbers(raw: Floats, levels: tuple[Level, ...], subject: str) -> None:
+    """Refuse scores that are not, and a level whose boxes have no size."""
+    scores = raw[..., 4:]
+    if not (np.isfinite(scores).all() and scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3):
+        raise unknown_form_error(subject, "scores outside 0 to 1")
+    if (scores[..., 0] == 1).all():
+        raise unknown_form_error(subject, "an objectness of 1 everywhere, as YOLOv6 exports have")
+    for level in levels:
+        if (np.abs(raw[:, level.rows, 2:4]) < _ZERO_PX).all():
+            raise SessionError(
+                f"every box of the level with stride {level.stride} has zero size, so its objects are lost: "
+                "it was exported with a stale anchor grid",
+                subject=subject,
+                hint="export it again from its .pt with 'yoloship export'",
+            )
