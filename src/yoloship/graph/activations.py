@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from yoloship.graph.convolution import emit_convolution, read_conv_norm
+from yoloship.graph.acon import acon, meta_acon
+from yoloship.graph.norms import emit_conv_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +40,8 @@ def find(part: Part) -> Activation | None:
         return TORCH.get(name)
     if path == f"utils.activations.{name}" or path.endswith(f".utils.activations.{name}"):
         return YOLO.get(name)
+    if path == f"models.common.{name}" or path.endswith(f".models.common.{name}"):
+        return COMMON.get(name)
     return None
 
 
@@ -61,10 +65,78 @@ def _elu(builder: Builder, part: Part, x: Wire) -> Wire:
     return builder.node("Elu", part.place, (x,), x.shape, alpha=part.number("alpha"))
 
 
+def _celu(builder: Builder, part: Part, x: Wire) -> Wire:
+    return builder.node("Celu", part.place, (x,), x.shape, alpha=part.number("alpha"))
+
+
+def _selu(builder: Builder, part: Part, x: Wire) -> Wire:
+    """Klambauer et al., Self-Normalizing Neural Networks, 2017, with its two constants."""
+    return builder.node("Selu", part.place, (x,), x.shape, alpha=_SELU_ALPHA, gamma=_SELU_SCALE)
+
+
+def _rrelu(builder: Builder, part: Part, x: Wire) -> Wire:
+    """In evaluation the slope is the middle of the range that training draws it from."""
+    slope = (part.number("lower") + part.number("upper")) / 2
+    return builder.node("LeakyRelu", part.place, (x,), x.shape, alpha=slope)
+
+
+def _clip(builder: Builder, part: Part, x: Wire, low: float, high: float) -> Wire:
+    bounds = [builder.constant(f"{part.place}.{name}", np.float64(v)) for name, v in (("min", low), ("max", high))]
+    return builder.node("Clip", part.place, (x, *bounds), x.shape)
+
+
 def _relu6(builder: Builder, part: Part, x: Wire) -> Wire:
-    low = builder.constant(f"{part.place}.min", np.float64(0))
-    high = builder.constant(f"{part.place}.max", np.float64(6))
-    return builder.node("Clip", part.place, (x, low, high), x.shape)
+    return _clip(builder, part, x, 0.0, 6.0)
+
+
+def _hardtanh(builder: Builder, part: Part, x: Wire) -> Wire:
+    low, high = part.number("min_val"), part.number("max_val")
+    if low > high:
+        raise part.error("bounds are the wrong way round", got=f"{low:g} to {high:g}")
+    return _clip(builder, part, x, low, high)
+
+
+def _gelu(builder: Builder, part: Part, x: Wire) -> Wire:
+    """Hendrycks and Gimpel, Gaussian Error Linear Units, 2016: x·Φ(x), or its form with tanh."""
+    place = part.place
+    part.require("approximate", "none", "tanh", None)  # torch before 1.12 has no attribute
+
+    def constant(name: str, value: float) -> Wire:
+        return builder.constant(f"{place}.{name}", np.float64(value))
+
+    if part.optional_value("approximate") == "tanh":
+        square = builder.node("Mul", f"{place}.square", (x, x), x.shape)
+        cubic = builder.node("Mul", f"{place}.cubic", (square, constant("third", _GELU_CUBIC)), x.shape)
+        inner = builder.node("Add", f"{place}.inner", (cubic, constant("one", 1.0)), x.shape)
+        inner = builder.node("Mul", f"{place}.product", (inner, x), x.shape)
+        inner = builder.node("Mul", f"{place}.scaled", (inner, constant("root", math.sqrt(2 / math.pi))), x.shape)
+        gate = builder.node("Tanh", f"{place}.tanh", (inner,), x.shape)
+    else:
+        inner = builder.node("Mul", f"{place}.scaled", (x, constant("root", math.sqrt(0.5))), x.shape)
+        gate = builder.node("Erf", f"{place}.erf", (inner,), x.shape)
+    gate = builder.node("Add", f"{place}.gate", (gate, constant("shift", 1.0)), x.shape)
+    half = builder.node("Mul", f"{place}.half", (x, constant("factor", 0.5)), x.shape)
+    return builder.node("Mul", place, (half, gate), x.shape)
+
+
+def _softplus(builder: Builder, part: Part, x: Wire) -> Wire:
+    """log(1 + exp(beta·x)) / beta; x itself where beta·x is above the threshold."""
+    place, beta, threshold = part.place, part.number("beta"), part.number("threshold")
+    if beta == 0:
+        raise part.error("bad 'beta'", expected="a number other than 0", got=beta)
+    scaled = x
+    if beta != 1:
+        scaled = builder.node(
+            "Mul", f"{place}.beta", (x, builder.constant(f"{place}.factor", np.float64(beta))), x.shape
+        )
+    soft = builder.node("Softplus", f"{place}.softplus", (scaled,), x.shape)
+    if beta != 1:
+        soft = builder.node(
+            "Div", f"{place}.back", (soft, builder.constant(f"{place}.divisor", np.float64(beta))), x.shape
+        )
+    limit = builder.constant(f"{place}.threshold", np.float64(threshold))
+    above = builder.node("Greater", f"{place}.above", (scaled, limit), x.shape, "bool")
+    return builder.node("Where", place, (above, x, soft), x.shape)
 
 
 def _prelu(builder: Builder, part: Part, x: Wire) -> Wire:
@@ -77,7 +149,7 @@ def _prelu(builder: Builder, part: Part, x: Wire) -> Wire:
 
 def _frelu(builder: Builder, part: Part, x: Wire) -> Wire:
     """max(x, BN(depthwise(x))): Ma, Zhang and Sun, Funnel Activation for Visual Recognition, 2020, section 3."""
-    condition = emit_convolution(builder, part.child("conv"), read_conv_norm(part.child("conv"), part.child("bn")), x)
+    condition = emit_conv_norm(builder, part.child("conv"), part.child("bn"), x)
     if condition.shape != x.shape:
         raise part.error("its condition has another shape", expected=str(x.shape), got=condition.shape)
     return builder.node("Max", part.place, (x, condition), x.shape)
@@ -98,6 +170,22 @@ def _identity(builder: Builder, part: Part, x: Wire) -> Wire:  # noqa: ARG001 - 
     return x
 
 
+def _h_sigmoid(builder: Builder, part: Part, x: Wire) -> Wire:
+    """relu6(x + 3) / 6: Howard et al., Searching for MobileNetV3, 2019, section 5.2."""
+    if part.child("relu").torch_name != "ReLU6":
+        raise part.child("relu").error("is not supported in this place", expected="torch.nn.ReLU6")
+    return _hardsigmoid(builder, part, x)
+
+
+def _h_swish(builder: Builder, part: Part, x: Wire) -> Wire:
+    """The value times its h_sigmoid."""
+    gate = activate(builder, part.child("sigmoid"), x)
+    return builder.node("Mul", part.place, (x, gate), x.shape)
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+_GELU_CUBIC = 0.044715
+
 TORCH: Mapping[str, Activation] = MappingProxyType(
     {
         "SiLU": _silu,
@@ -106,6 +194,12 @@ TORCH: Mapping[str, Activation] = MappingProxyType(
         "ReLU6": _relu6,
         "LeakyReLU": _leaky_relu,
         "ELU": _elu,
+        "CELU": _celu,
+        "SELU": _selu,
+        "GELU": _gelu,
+        "Softplus": _softplus,
+        "Hardtanh": _hardtanh,
+        "RReLU": _rrelu,
         "PReLU": _prelu,
         "Hardswish": _simple("HardSwish"),
         "Hardsigmoid": _hardsigmoid,
@@ -123,7 +217,13 @@ YOLO: Mapping[str, Activation] = MappingProxyType(
         "Mish": _mish,
         "MemoryEfficientMish": _mish,
         "MemoryEfficientSwish": _silu,
+        "Swish": _silu,
         "FReLU": _frelu,
+        "AconC": acon,
+        "MetaAconC": meta_acon,
     }
 )
 """By class name, of the training repository's ``utils.activations``."""
+
+COMMON: Mapping[str, Activation] = MappingProxyType({"h_sigmoid": _h_sigmoid, "h_swish": _h_swish, "SiLU": _silu})
+"""By class name, of ``models.common``, where forks for small devices keep theirs."""

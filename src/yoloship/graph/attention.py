@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yoloship.graph.convolution import Convolution, emit_convolution
+from yoloship.graph.linear import emit_linear, read_linear
 
 if TYPE_CHECKING:
     from yoloship.graph.builder import Builder
@@ -28,8 +28,8 @@ def transformer(builder: Builder, part: Part, x: Wire) -> Wire:
     """Write a TransformerBlock after its own convolution: position embedding, then each of its layers."""
     channels = x.channels
     embedding = part.child("linear")
-    weight, bias = _linear(embedding, channels)
-    tokens = _pointwise(builder, embedding, weight + np.eye(channels), bias, x)
+    weight, bias = read_linear(embedding, channels)
+    tokens = emit_linear(builder, embedding, weight + np.eye(channels), bias, x)
     for layer in part.child("tr").parts():
         builder.visit(layer)
         if _LAYER_PATH.fullmatch(layer.module.class_path) is None:
@@ -41,10 +41,10 @@ def transformer(builder: Builder, part: Part, x: Wire) -> Wire:
 def _layer(builder: Builder, part: Part, x: Wire) -> Wire:
     attended = _attention(builder, part, x)
     x = builder.node("Add", f"{part.place}.add", (attended, x), x.shape)
-    first, first_bias = _linear(part.child("fc1"), x.channels)
-    second, second_bias = _linear(part.child("fc2"), first.shape[0], x.channels)
+    first, first_bias = read_linear(part.child("fc1"), x.channels)
+    second, second_bias = read_linear(part.child("fc2"), first.shape[0], x.channels)
     bias = _through(second, first_bias, second_bias)
-    forward = _pointwise(builder, part.child("fc2"), second @ first, bias, x)
+    forward = emit_linear(builder, part.child("fc2"), second @ first, bias, x)
     return builder.node("Add", part.place, (forward, x), x.shape)
 
 
@@ -67,12 +67,12 @@ def _attention(builder: Builder, part: Part, x: Wire) -> Wire:
     split: list[Wire] = []
     for index, name in enumerate("qkv"):
         rows = slice(index * channels, (index + 1) * channels)
-        inner, inner_bias = _linear(part.child(name), channels, channels)
+        inner, inner_bias = read_linear(part.child(name), channels, channels)
         bias = _through(joined[rows], inner_bias, None if joined_bias is None else joined_bias[rows])
         factor = 1 / math.sqrt(size) if name == "q" else 1.0
         weight = factor * (joined[rows] @ inner)
         bias = None if bias is None else factor * bias
-        flat = _pointwise(builder, part.child(name), weight, bias, x)
+        flat = emit_linear(builder, part.child(name), weight, bias, x)
         shape = builder.constant(f"{place}.{name}.shape", np.array([0, heads, size, -1]), "int64")
         split.append(builder.node("Reshape", f"{place}.{name}", (flat, shape), (x.shape[0], heads, size, pixels)))
     query, key, value = split
@@ -93,15 +93,7 @@ def _attention(builder: Builder, part: Part, x: Wire) -> Wire:
         target = builder.constant(f"{place}.shape", np.array([0, channels, height, width]), "int64")
     image = builder.node("Reshape", f"{place}.reshape", (mixed, target), x.shape)
     out = attention.child("out_proj")
-    return _pointwise(builder, out, *_linear(out, channels, channels), image)
-
-
-def _linear(part: Part, inputs: int, outputs: int | None = None) -> tuple[Array, Array | None]:
-    """Weight (out, in) and bias (out,) of a torch.nn Linear."""
-    if part.torch_name not in {"Linear", "NonDynamicallyQuantizableLinear"}:
-        raise part.error("is not supported in this place", expected="torch.nn.Linear")
-    weight = part.array("weight", outputs, inputs)
-    return weight, part.optional_array("bias", weight.shape[0])
+    return emit_linear(builder, out, *read_linear(out, channels, channels), image)
 
 
 def _through(weight: Array, inner: Array | None, outer: Array | None) -> Array | None:
@@ -110,7 +102,3 @@ def _through(weight: Array, inner: Array | None, outer: Array | None) -> Array |
         return outer
     passed: Array = weight @ inner
     return passed if outer is None else passed + outer
-
-
-def _pointwise(builder: Builder, part: Part, weight: Array, bias: Array | None, x: Wire) -> Wire:
-    return emit_convolution(builder, part, Convolution(weight[:, :, None, None], bias), x)

@@ -7,6 +7,7 @@ whose meaning changed between releases (MixConv2d: with and without a shortcut) 
 from __future__ import annotations
 
 import re
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,17 +18,22 @@ from yoloship.graph.attention import transformer
 from yoloship.graph.convolution import (
     after_space_to_depth,
     emit_convolution,
+    folded,
+    has_statistics,
     is_norm,
-    read_conv_norm,
+    read_conv,
     read_norm,
     scaled,
     takes_space_to_depth,
 )
 from yoloship.graph.layers import LAYERS, max_pool, transposed_convolution
+from yoloship.graph.light_blocks import LIGHT
+from yoloship.graph.norms import emit_conv_norm, emit_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from yoloship.errors import GraphError
     from yoloship.graph.builder import Builder
     from yoloship.graph.ir import Wire
     from yoloship.graph.part import Part
@@ -60,10 +66,18 @@ def emit(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
     if block is None:
         block = activations.find(part)
     if block is None:
-        raise part.error("is no block that this version can build", hint="nothing was guessed")
+        raise _unknown(part)
     if len(inputs) != 1:
         raise part.error("takes one input", got=len(inputs))
     return block(builder, part, inputs[0])
+
+
+def _unknown(part: Part) -> GraphError:
+    hint = "nothing was guessed"
+    if part.torch_name is None:
+        name = part.module.class_path[:80]
+        hint += f"; if it is an official block under another name, say so with --alias {name}=models.common.NAME"
+    return part.error("is not a block that this version can write", hint=hint)
 
 
 def add(builder: Builder, part: Part, first: Wire, second: Wire, name: str | None = None) -> Wire:
@@ -84,16 +98,24 @@ def concat(builder: Builder, part: Part, values: Sequence[Wire], name: str | Non
 
 
 def _sequential(builder: Builder, part: Part, x: Wire) -> Wire:
-    for child in part.parts():
-        x = emit(builder, child, (x,))
+    """One after the other; a batch-norm after a convolution falls into it."""
+    children = part.parts()
+    folds = False
+    for child, after in zip(children, (*children[1:], None), strict=False):
+        if folds:  # this is the batch-norm that the convolution before it took in
+            folds = False
+            continue
+        folds = child.torch_name == "Conv2d" and after is not None and is_norm(after)
+        if folds:
+            builder.visit(child)
+        x = emit_conv_norm(builder, child, after, x) if folds else emit(builder, child, (x,))
     return x
 
 
 def _conv(builder: Builder, part: Part, x: Wire) -> Wire:
     """Convolution, batch-norm (gone where the model was fused), activation."""
-    conv = part.child("conv")
-    convolution = read_conv_norm(conv, part.optional_child("bn"))
-    return activations.activate(builder, part.child("act"), emit_convolution(builder, conv, convolution, x))
+    y = emit_conv_norm(builder, part.child("conv"), part.optional_child("bn"), x)
+    return activations.activate(builder, part.child("act"), y)
 
 
 def _shortcut(builder: Builder, part: Part, x: Wire) -> Wire:
@@ -109,18 +131,20 @@ def _csp(builder: Builder, part: Part, x: Wire) -> Wire:
     """
     deep = emit(builder, part.child("m"), (emit(builder, part.child("cv1"), (x,)),))
     ways = ((part.child("cv3"), deep), (part.child("cv2"), x))
-    convolutions = [read_conv_norm(conv, None) for conv, _ in ways]
+    convolutions = [read_conv(conv) for conv, _ in ways]
     norm = part.child("bn")
-    if not is_norm(norm):
-        raise norm.error("is not supported in this place", expected="torch.nn.BatchNorm2d")
-    scale, shift = read_norm(norm, sum(c.out_channels for c in convolutions))
-    values, start = [], 0
-    for (conv, value), convolution in zip(ways, convolutions, strict=True):
-        rows = slice(start, start + convolution.out_channels)
-        start = rows.stop
-        values.append(emit_convolution(builder, conv, scaled(convolution, scale[rows], shift[rows]), value))
-    y = activations.activate(builder, part.child("act"), concat(builder, part, values))
-    return emit(builder, part.child("cv4"), (y,))
+    left = not is_norm(norm) or not has_statistics(norm)
+    if not left:
+        scale, shift = read_norm(norm, sum(c.out_channels for c in convolutions))
+        rows = np.cumsum([0] + [c.out_channels for c in convolutions])
+        convolutions = [
+            scaled(convolution, scale[start:end], shift[start:end])
+            for convolution, start, end in zip(convolutions, rows, rows[1:], strict=False)
+        ]
+    values = [emit_convolution(builder, conv, c, value) for (conv, value), c in zip(ways, convolutions, strict=True)]
+    y = concat(builder, part, values)
+    y = emit_norm(builder, norm, y) if left else y
+    return emit(builder, part.child("cv4"), (activations.activate(builder, part.child("act"), y),))
 
 
 def _c3(builder: Builder, part: Part, x: Wire) -> Wire:
@@ -156,10 +180,11 @@ def _focus(builder: Builder, part: Part, x: Wire) -> Wire:
         raise inner.error("is not supported in this place", expected="models.common.Conv")
     if any(extent % 2 for extent in x.hw):
         raise part.error("takes maps of even height and width", got=x.hw)
-    convolution = read_conv_norm(conv, inner.optional_child("bn"))
+    convolution, left = folded(conv, inner.optional_child("bn"))
     if not takes_space_to_depth(convolution):
         raise conv.error("is not supported in this place", expected="no groups, no dilation")
     y = emit_convolution(builder, conv, after_space_to_depth(convolution), x)
+    y = y if left is None else emit_norm(builder, left, y)
     return activations.activate(builder, inner.child("act"), y)
 
 
@@ -196,6 +221,18 @@ def _transformer(builder: Builder, part: Part, x: Wire) -> Wire:
     if part.optional_child("conv") is not None:
         x = emit(builder, part.child("conv"), (x,))
     return transformer(builder, part, x)
+
+
+def _weighted_sum(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
+    """x0 + a·x1."""
+    if len(inputs) != 2:
+        raise part.error("takes two inputs", got=len(inputs))
+    first, second = inputs
+    weight = part.number("a")
+    if weight != 1:
+        factor = builder.constant(f"{part.place}.a", np.float64(weight))
+        second = builder.node("Mul", f"{part.place}.mul", (second, factor), second.shape)
+    return add(builder, part, first, second)
 
 
 def _concat(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
@@ -241,9 +278,11 @@ BLOCKS: Mapping[str, Block] = MappingProxyType(
         "GhostConv": _ghost_conv,
         "GhostBottleneck": _ghost_bottleneck,
         "TransformerBlock": _transformer,
+        "conv_bn_hswish": _conv,
+        **{name: partial(block, emit) for name, block in LIGHT.items()},
     }
 )
 """By class name, of ``models.common`` and ``models.experimental``; each takes and gives one value."""
 
-JOINS: Mapping[str, Join] = MappingProxyType({"Concat": _concat, "Sum": _sum})
+JOINS: Mapping[str, Join] = MappingProxyType({"Concat": _concat, "Sum": _sum, "ADD": _weighted_sum})
 """By class name; these take several values."""

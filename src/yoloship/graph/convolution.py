@@ -126,16 +126,32 @@ def is_norm(part: Part) -> bool:
     return part.torch_name in {"BatchNorm2d", "SyncBatchNorm"}
 
 
-def read_conv_norm(conv: Part, norm: Part | None) -> Convolution:
-    """Read a Conv2d and the batch-norm after it, if there is one, as one convolution."""
+def has_statistics(norm: Part) -> bool:
+    """Whether a batch-norm kept running statistics; without them torch takes those of the batch, in evaluation too."""
+    return any(norm.optional_tensor(name) is not None for name in ("running_mean", "running_var"))
+
+
+def read_conv(conv: Part) -> Convolution:
+    """Read what must be a torch.nn Conv2d.
+
+    Raises:
+        GraphError: it is another layer, perhaps one that only bears the name.
+    """
     if conv.torch_name != "Conv2d":
         raise conv.error("is not supported in this place", expected="torch.nn.Conv2d")
-    convolution = read_convolution(conv)
-    if norm is None:
-        return convolution
-    if not is_norm(norm):
-        raise norm.error("is not supported in this place", expected="torch.nn.BatchNorm2d")
-    return scaled(convolution, *read_norm(norm, convolution.out_channels))
+    return read_convolution(conv)
+
+
+def folded(conv: Part, norm: Part | None) -> tuple[Convolution, Part | None]:
+    """Read a Conv2d and what normalises it, with the norm folded into the convolution if that can be done.
+
+    Returns:
+        The convolution, and the norm if it remains to be written after it (see `yoloship.graph.norms`).
+    """
+    convolution = read_conv(conv)
+    if norm is None or not is_norm(norm) or not has_statistics(norm):
+        return convolution, norm
+    return scaled(convolution, *read_norm(norm, convolution.out_channels)), None
 
 
 def takes_space_to_depth(convolution: Convolution) -> bool:

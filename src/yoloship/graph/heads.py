@@ -13,7 +13,7 @@ import numpy as np
 
 from yoloship.checkpoint.records import Tensor
 from yoloship.graph.anchors import read_anchors
-from yoloship.graph.convolution import emit_convolution, read_conv_norm
+from yoloship.graph.convolution import emit_convolution, read_conv
 from yoloship.graph.preprocess import BATCH, HEIGHT, WIDTH
 from yoloship.graph.suppression import emit_suppression
 from yoloship.tensors import TensorSpec
@@ -113,10 +113,7 @@ def emit_maps(builder: Builder, head: Head, inputs: Sequence[Wire], input_hw: tu
         convs = convolutions.parts()
         if len(convs) != len(inputs):
             raise part.error("has another number of convolutions", expected=str(len(inputs)), got=len(convs))
-        maps = tuple(
-            emit_convolution(builder, conv, read_conv_norm(conv, None), x)
-            for conv, x in zip(convs, inputs, strict=True)
-        )
+        maps = tuple(emit_convolution(builder, conv, read_conv(conv), x) for conv, x in zip(convs, inputs, strict=True))
     for level, (stride, wire) in enumerate(zip(head.strides, maps, strict=True)):
         want = (head.anchors.shape[1] * head.numbers, input_hw[0] // stride, input_hw[1] // stride)
         if wire.shape[1:] != want:

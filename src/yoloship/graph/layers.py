@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from yoloship.graph.activations import TORCH as ACTIVATIONS
-from yoloship.graph.convolution import emit_convolution, read_convolution, read_norm, slide
+from yoloship.graph.convolution import emit_convolution, read_convolution, slide
 from yoloship.graph.ir import OMITTED
+from yoloship.graph.norms import emit_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -120,15 +121,6 @@ def transposed_convolution(builder: Builder, part: Part, x: Wire) -> Wire:
     )
 
 
-def _norm(builder: Builder, part: Part, x: Wire) -> Wire:
-    scale, shift = read_norm(part, x.channels)
-    factor = builder.constant(f"{part.place}.scale", scale.reshape(-1, 1, 1))
-    scaled = builder.node("Mul", f"{part.place}.mul", (x, factor), x.shape)
-    return builder.node(
-        "Add", part.place, (scaled, builder.constant(f"{part.place}.shift", shift.reshape(-1, 1, 1))), x.shape
-    )
-
-
 def _upsample(builder: Builder, part: Part, x: Wire) -> Wire:
     """Nearest neighbour by constant scales: a size would be fixed for ever."""
     part.require("mode", "nearest")
@@ -178,8 +170,9 @@ LAYERS: Mapping[str, Layer] = MappingProxyType(
         **ACTIVATIONS,
         "Conv2d": _convolution,
         "ConvTranspose2d": transposed_convolution,
-        "BatchNorm2d": _norm,
-        "SyncBatchNorm": _norm,
+        "BatchNorm2d": emit_norm,
+        "SyncBatchNorm": emit_norm,
+        "GroupNorm": emit_norm,
         "MaxPool2d": max_pool,
         "AvgPool2d": _average_pool,
         "AdaptiveAvgPool2d": _global_average_pool,

@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
 
 from _modules import Maker, activation, changed, module, sequential
-from yoloship.graph.blocks import emit
-from yoloship.graph.builder import Builder
-from yoloship.graph.part import Part
-from yoloship.graph.serialize import to_onnx
-from yoloship.tensors import TensorSpec
+from _parts import run_part as run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,18 +17,6 @@ if TYPE_CHECKING:
 
 torch = pytest.importorskip("torch", reason="torch is not installed; it is a reference for development only")
 F = torch.nn.functional
-
-
-def run(part: Module, *arrays: Any) -> Any:
-    """The module's graph on arrays."""
-    builder = Builder(dynamic_hw=False)
-    wires = [builder.input(TensorSpec(f"x{i}", "float32", a.shape), a.shape) for i, a in enumerate(arrays)]
-    wire = emit(builder, Part(part, "block", "test.pt"), wires)
-    builder.output(wire, TensorSpec("y", "float32", wire.shape))
-    model = to_onnx(builder.finish("test"), {})
-    onnx.checker.check_model(model, full_check=True)
-    session = ort.InferenceSession(model.SerializeToString())
-    return session.run(None, {f"x{i}": a for i, a in enumerate(arrays)})[0]
 
 
 def t(part: Module, name: str) -> Any:
@@ -72,6 +54,14 @@ ACTIVATIONS: list[tuple[Module, Callable[[Any], Any]]] = [
     (activation("Hardsigmoid"), F.hardsigmoid),
     (activation("Sigmoid"), torch.sigmoid),
     (activation("Tanh"), torch.tanh),
+    (activation("GELU", approximate="none"), F.gelu),
+    (activation("GELU", approximate="tanh"), lambda x: F.gelu(x, approximate="tanh")),
+    (activation("Softplus", beta=1.0, threshold=20.0), F.softplus),
+    (activation("Softplus", beta=3, threshold=2), lambda x: F.softplus(x, 3, 2)),
+    (activation("Hardtanh", min_val=-0.5, max_val=1.5), lambda x: F.hardtanh(x, -0.5, 1.5)),
+    (activation("CELU", alpha=0.7), lambda x: F.celu(x, 0.7)),
+    (activation("SELU"), F.selu),
+    (activation("RReLU", lower=0.1, upper=0.3), lambda x: F.rrelu(x, 0.1, 0.3)),
     (
         module("torch.nn.modules.activation.PReLU", None, {"weight": [0.2]}),
         lambda x: F.prelu(x, torch.tensor([0.2]).double()),
@@ -87,6 +77,8 @@ DECONV = {
     "groups": 2,
     "padding_mode": "zeros",
 }
+GROUPS = {"num_groups": 4, "num_channels": 8, "eps": 1e-3, "affine": True}
+GROUP_WEIGHT, GROUP_BIAS = MAKE.values(8), MAKE.values(8)
 DECONV_WEIGHT, DECONV_BIAS = MAKE.values(8, 3, 3, 3), MAKE.values(6)
 LAYERS: list[tuple[Module, Callable[[Any], Any]]] = [
     (
@@ -122,6 +114,18 @@ LAYERS: list[tuple[Module, Callable[[Any], Any]]] = [
     ),
     (MAKE.batch_norm(8), lambda x: norm(LAYERS[8][0], x)),
     (
+        module(f"{PLAIN}batchnorm.BatchNorm2d", {"eps": 1e-3, "affine": False}, {"weight": None, "bias": None}),
+        lambda x: F.batch_norm(x, None, None, training=True, eps=1e-3),
+    ),
+    (
+        module(f"{PLAIN}normalization.GroupNorm", GROUPS, {"weight": GROUP_WEIGHT, "bias": GROUP_BIAS}),
+        lambda x: F.group_norm(
+            x, 4, torch.from_numpy(GROUP_WEIGHT).double(), torch.from_numpy(GROUP_BIAS).double(), 1e-3
+        ),
+    ),
+    (MAKE.conv2d(8, 8, kernel_size=(3, 4), padding="same", dilation=(2, 1)), lambda x: conv(LAYERS[11][0], x)),
+    (MAKE.conv2d(8, 8, 3, padding="valid"), lambda x: conv(LAYERS[12][0], x)),
+    (
         module("models.common.Contract", {"gain": 2}),
         lambda x: x.view(2, 8, 6, 2, 8, 2).permute(0, 3, 5, 1, 2, 4).reshape(2, 32, 6, 8),
     ),
@@ -135,6 +139,7 @@ LAYERS: list[tuple[Module, Callable[[Any], Any]]] = [
 @pytest.mark.parametrize(
     ("part", "reference"), ACTIVATIONS + LAYERS, ids=lambda value: getattr(value, "class_name", "")
 )
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 def test_a_layer_computes_what_torch_does(part: Module, reference: Callable[[Any], Any]) -> None:
     want = reference(torch.from_numpy(X).double()).numpy()
     assert np.abs(run(part, X) - want).max() <= 2e-5

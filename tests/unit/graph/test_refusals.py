@@ -40,7 +40,8 @@ def test_other_tasks_are_refused_as_not_yet(name: str) -> None:
 
 def test_an_unknown_block_is_named_with_its_place() -> None:
     assert of(module("models.common.Foo")) == (
-        "hand.pt: model.1 (models.common.Foo): is no block that this version can build; nothing was guessed"
+        "hand.pt: model.1 (models.common.Foo): is not a block that this version can write; nothing was guessed; "
+        "if it is an official block under another name, say so with --alias models.common.Foo=models.common.NAME"
     )
     assert "model.1.0.1 (acme.Gate)" in of(sequential(sequential(activation("SiLU"), module("acme.Gate"))))
     assert "model.1.act (torch.nn.modules.activation.Softmax2d)" in of(MAKE.conv(8, 8, act=activation("Softmax2d")))
@@ -49,12 +50,12 @@ def test_an_unknown_block_is_named_with_its_place() -> None:
 def test_a_familiar_name_from_a_foreign_package_is_no_familiar_block() -> None:
     for path in ("ultralytics.nn.modules.conv.Conv", "models.commonplace.Conv", "common.Conv", "torch.nn.Conv"):
         block = MAKE.conv(8, 8)
-        assert "is no block" in of(replace(block, class_path=path)), path
+        assert "is not a block" in of(replace(block, class_path=path)), path
 
 
 def test_a_quantised_layer_of_torch_is_no_plain_one() -> None:
     for path in ("torch.nn.quantized.modules.conv.Conv2d", "torch.nn.qat.modules.conv.Conv2d"):
-        assert "is no block" in of(replace(MAKE.conv2d(8, 8), class_path=path))
+        assert "is not a block" in of(replace(MAKE.conv2d(8, 8), class_path=path))
         assert "expected torch.nn.Conv2d" in of(
             with_children(MAKE.conv(8, 8), conv=replace(MAKE.conv2d(8, 8), class_path=path))
         )
@@ -87,7 +88,7 @@ WRONG: list[tuple[Module, str]] = [
     (module(f"{TORCH}upsampling.Upsample", {"mode": "nearest", "scale_factor": None}), "bad 'scale_factor'"),
     (module(f"{TORCH}padding.ZeroPad2d", {"padding": (0, -1, 0, 1), "value": 0.0}), "bad 'padding'"),
     (module(f"{TORCH}padding.ZeroPad2d", {"padding": (0, 1, 0, 1), "value": 1.0}), "value is not supported"),
-    (module(f"{TORCH}container.ModuleList", **{"0": activation("SiLU")}), "is no block"),
+    (module(f"{TORCH}container.ModuleList", **{"0": activation("SiLU")}), "is not a block"),
     (module("models.common.Concat", {"d": 2}), "d is not supported with this value"),
     (module("models.common.Conv", conv=MAKE.conv2d(8, 8), bn=MAKE.batch_norm(8)), "has no submodule 'act'"),
     (module("models.common.Conv", conv=MAKE.conv(8, 8), act=activation("SiLU")), "expected torch.nn.Conv2d"),

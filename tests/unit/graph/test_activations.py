@@ -1,0 +1,257 @@
+"""Activations and norms against their formulas, written out in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from _modules import Maker, activation, changed, module, sequential, with_children
+from _parts import part_graph, run_part
+from yoloship.errors import GraphError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from yoloship.checkpoint import Module
+
+TORCH = "torch.nn.modules."
+MAKE = Maker(1)
+X = (Maker(2).values(2, 8, 6, 10) * 4).astype(np.float32)
+"""Reaches both flat ends of every activation."""
+EXTREMES = np.array([-1e4, -60, -20.5, -3, 0, 3, 20.5, 60, 1e4] * 8, np.float32).reshape(1, 8, 3, 3)
+
+
+def sigmoid(x: Any) -> Any:
+    return 0.5 * (1 + np.tanh(x / 2))
+
+
+erf = np.vectorize(math.erf)
+
+SIMPLE: list[tuple[Module, Callable[[Any], Any]]] = [
+    (activation("GELU", approximate="none"), lambda x: x * 0.5 * (1 + erf(x / math.sqrt(2)))),
+    (activation("GELU"), lambda x: x * 0.5 * (1 + erf(x / math.sqrt(2)))),
+    (
+        activation("GELU", approximate="tanh"),
+        lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    ),
+    (activation("Softplus", beta=1, threshold=20), lambda x: np.where(x > 20, x, np.logaddexp(0, x))),
+    (
+        activation("Softplus", beta=2.5, threshold=3.0),
+        lambda x: np.where(2.5 * x > 3, x, np.logaddexp(0, 2.5 * x) / 2.5),
+    ),
+    (activation("Hardtanh", min_val=-1.0, max_val=2.0), lambda x: np.clip(x, -1, 2)),
+    (activation("CELU", alpha=0.7), lambda x: np.maximum(x, 0) + np.minimum(0, 0.7 * np.expm1(np.minimum(x, 0) / 0.7))),
+    (
+        activation("SELU"),
+        lambda x: (
+            1.0507009873554804934193349852946
+            * np.where(x > 0, x, 1.6732632423543772848170429916717 * np.expm1(np.minimum(x, 0)))
+        ),
+    ),
+    (activation("ELU", alpha=0.7), lambda x: np.where(x > 0, x, 0.7 * np.expm1(np.minimum(x, 0)))),
+    (activation("Mish"), lambda x: x * np.tanh(np.logaddexp(0, x))),
+    (activation("RReLU", lower=0.125, upper=0.375), lambda x: np.where(x >= 0, x, 0.25 * x)),
+    (activation("LeakyReLU", negative_slope=0.1), lambda x: np.where(x >= 0, x, 0.1 * x)),
+    (activation("Hardsigmoid"), lambda x: np.clip(x + 3, 0, 6) / 6),
+    (activation("Hardswish"), lambda x: x * np.clip(x + 3, 0, 6) / 6),
+    (module("utils.activations.Swish"), lambda x: x * sigmoid(x)),
+    (module("models.common.h_sigmoid", relu=activation("ReLU6")), lambda x: np.clip(x + 3, 0, 6) / 6),
+    (
+        module("models.common.h_swish", sigmoid=module("models.common.h_sigmoid", relu=activation("ReLU6"))),
+        lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    ),
+]
+
+
+def close(found: Any, want: Any) -> None:
+    np.testing.assert_allclose(found, want, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(("part", "formula"), SIMPLE, ids=lambda value: getattr(value, "class_name", ""))
+@pytest.mark.parametrize("values", [X, EXTREMES], ids=["usual", "extreme"])
+def test_an_activation_is_its_formula(part: Module, formula: Callable[[Any], Any], values: Any) -> None:
+    found = run_part(part, values)
+    assert np.isfinite(found).all()
+    close(found, formula(values.astype(np.float64)))
+
+
+def acon_parts(*, second: bool = True) -> dict[str, Any]:
+    p2 = MAKE.values(1, 8, 1, 1) if second else np.zeros((1, 8, 1, 1), np.float32)
+    return {"p1": MAKE.values(1, 8, 1, 1), "p2": p2}
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_acon_switches_each_channel_by_its_own_beta(second: bool) -> None:
+    parts = {**acon_parts(second=second), "beta": MAKE.values(1, 8, 1, 1)}
+    part = module("utils.activations.AconC", None, parts)
+    p1, p2, beta = (parts[name].astype(np.float64) for name in ("p1", "p2", "beta"))
+    x = X.astype(np.float64)
+    slope = (p1 - p2) * x
+    close(run_part(part, X), slope * sigmoid(beta * slope) + p2 * x)
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_meta_acon_computes_its_switch_from_the_means(dynamic: bool) -> None:
+    parts = acon_parts()
+    first, second = MAKE.conv2d(8, 4, bias=True), MAKE.conv2d(4, 8, bias=True)
+    part = module("utils.activations.MetaAconC", None, parts, None, fc1=first, fc2=second)
+
+    def pointwise(conv: Module, values: Any) -> Any:
+        weight, bias = conv.parameters["weight"], conv.parameters["bias"]
+        assert weight is not None
+        assert bias is not None
+        return values @ weight.float64()[:, :, 0, 0].T + bias.float64()
+
+    x = X.astype(np.float64)
+    beta = sigmoid(pointwise(second, pointwise(first, x.mean((2, 3)))))[:, :, None, None]
+    p1, p2 = (parts[name].astype(np.float64) for name in ("p1", "p2"))
+    slope = (p1 - p2) * x
+    close(run_part(part, X, dynamic=dynamic), slope * sigmoid(beta * slope) + p2 * x)
+
+
+def statistics(x: Any, axes: tuple[int, ...], eps: float) -> Any:
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+
+
+def bare_norm(weight: Any, bias: Any) -> Module:
+    """A batch-norm that kept no running statistics."""
+    return module(f"{TORCH}batchnorm.BatchNorm2d", {"eps": 1e-3}, {"weight": weight, "bias": bias})
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_batch_norm_without_statistics_takes_those_of_the_whole_batch(affine: bool, dynamic: bool) -> None:
+    weight, bias = (MAKE.values(8), MAKE.values(8)) if affine else (None, None)
+    want = statistics(X.astype(np.float64), (0, 2, 3), 1e-3)
+    if weight is not None and bias is not None:
+        want = want * weight[:, None, None].astype(np.float64) + bias[:, None, None]
+    close(run_part(bare_norm(weight, bias), X, dynamic=dynamic), want)
+
+
+def test_a_batch_norm_without_weights_only_shifts_and_scales_by_its_statistics() -> None:
+    norm = MAKE.batch_norm(8)
+    plain = module(norm.class_path, norm.attributes, {"weight": None, "bias": None}, dict_of(norm))
+    mean, variance = (dict_of(norm)[name][:, None, None].astype(np.float64) for name in ("running_mean", "running_var"))
+    close(run_part(plain, X), (X.astype(np.float64) - mean) / np.sqrt(variance + 1e-3))
+
+
+def dict_of(norm: Module) -> dict[str, Any]:
+    return {name: value.numpy() for name, value in norm.buffers.items() if value is not None}
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("groups", [1, 4, 8])
+def test_a_group_norm_takes_the_statistics_of_a_group_in_one_image(groups: int, affine: bool, dynamic: bool) -> None:
+    weight, bias = (MAKE.values(8), MAKE.values(8)) if affine else (None, None)
+    part = group_norm(groups, weight, bias)
+    x = X.astype(np.float64).reshape(2, groups, -1)
+    want = statistics(x, (2,), 1e-3).reshape(X.shape)
+    if weight is not None and bias is not None:
+        want = want * weight[:, None, None].astype(np.float64) + bias[:, None, None]
+    np.testing.assert_allclose(run_part(part, X, dynamic=dynamic), want, rtol=1e-5, atol=1e-5)
+
+
+def group_norm(groups: int, weight: Any, bias: Any) -> Module:
+    return module(
+        f"{TORCH}normalization.GroupNorm", {"num_groups": groups, "eps": 1e-3}, {"weight": weight, "bias": bias}
+    )
+
+
+def test_a_group_norm_whose_groups_do_not_divide_the_channels_is_refused() -> None:
+    with pytest.raises(GraphError, match="groups do not divide the channels"):
+        run_part(group_norm(3, None, None), X)
+
+
+@pytest.mark.parametrize("norm", [bare_norm(None, None), group_norm(2, None, None)], ids=["bare", "group"])
+def test_a_norm_that_cannot_be_folded_stands_behind_its_convolution(norm: Module) -> None:
+    block = with_children(MAKE.conv(8, 8), bn=norm)
+    conv = block.children["conv"]
+    assert conv is not None
+    inner = run_part(norm, run_part(conv, X))
+    close(run_part(block, X), inner * sigmoid(inner.astype(np.float64)))
+
+
+def test_a_csp_block_whose_norm_cannot_be_folded_normalises_the_joined_ways() -> None:
+    parts = {"cv2": MAKE.conv2d(8, 4), "cv3": MAKE.conv2d(4, 4), "cv1": MAKE.conv(8, 4), "cv4": MAKE.conv(8, 8)}
+    act = activation("LeakyReLU", negative_slope=0.1)
+    inner = sequential(activation("ReLU"))
+    norm = group_norm(2, MAKE.values(8), MAKE.values(8))
+    block = module("models.common.BottleneckCSP", **parts, bn=norm, act=act, m=inner)
+    deep = run_part(parts["cv3"], run_part(inner, run_part(parts["cv1"], X)))
+    joined = np.concatenate([deep, run_part(parts["cv2"], X)], 1)
+    want = run_part(parts["cv4"], run_part(act, run_part(norm, joined)))
+    np.testing.assert_allclose(run_part(block, X), want, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_norm_after_a_convolution_in_a_row_falls_into_it() -> None:
+    conv, norm = MAKE.conv2d(8, 6, 3), MAKE.batch_norm(6)
+    row = sequential(conv, norm, activation("ReLU"))
+    assert [node.op_type for node in part_graph(row, X).graph.node] == ["Conv", "Relu"]
+    np.testing.assert_allclose(run_part(row, X), np.maximum(run_part(norm, run_part(conv, X)), 0), rtol=1e-5, atol=1e-5)
+
+
+def plain_conv(conv: Module, x: Any, before: tuple[int, int], after: tuple[int, int]) -> Any:
+    """Zeros around, then the sum over the window; stride 1."""
+    found = conv.parameters["weight"]
+    assert found is not None
+    weight = found.float64()
+    dilation: Any = conv.attributes["dilation"]
+    dy, dx = dilation
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (before[0], after[0]), (before[1], after[1])))
+    rows, columns = (weight.shape[2] - 1) * dy, (weight.shape[3] - 1) * dx
+    height, width = padded.shape[2] - rows, padded.shape[3] - columns
+    total = np.zeros((len(x), weight.shape[0], height, width))
+    for i in range(weight.shape[2]):
+        for j in range(weight.shape[3]):
+            part = padded[:, :, i * dy : i * dy + height, j * dx : j * dx + width]
+            total += np.einsum("bchw,oc->bohw", part, weight[:, :, i, j])
+    return total
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "before", "after"),
+    [
+        ((3, 3), (1, 1), (1, 1), (1, 1)),
+        ((2, 4), (1, 1), (0, 1), (1, 2)),
+        ((3, 2), (2, 3), (2, 1), (2, 2)),
+        ((1, 1), (1, 1), (0, 0), (0, 0)),
+    ],
+)
+def test_padding_same_adds_the_odd_pixel_at_the_bottom_and_right(
+    kernel: tuple[int, int], dilation: tuple[int, int], before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    conv = MAKE.conv2d(8, 4, kernel_size=kernel, dilation=dilation, padding="same")
+    found = run_part(conv, X)
+    assert found.shape == (2, 4, *X.shape[2:])
+    np.testing.assert_allclose(found, plain_conv(conv, X, before, after), rtol=1e-5, atol=1e-5)
+    conv = changed(conv, padding="valid")
+    np.testing.assert_allclose(run_part(conv, X), plain_conv(conv, X, (0, 0), (0, 0)), rtol=1e-5, atol=1e-5)
+
+
+def test_focus_takes_padding_same() -> None:
+    inner = MAKE.conv(32, 4, kernel_size=(3, 2), padding="same")
+    focus = module("models.common.Focus", conv=inner)
+    quarters = [X[..., i::2, j::2] for j in range(2) for i in range(2)]
+    np.testing.assert_allclose(run_part(focus, X), run_part(inner, np.concatenate(quarters, 1)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (activation("GELU", approximate="sigmoid"), "approximate is not supported with this value"),
+        (activation("Softplus", beta=0, threshold=20), "bad 'beta'"),
+        (activation("Hardtanh", min_val=1.0, max_val=-1.0), "bounds are the wrong way round"),
+        (activation("RReLU", lower=0.1, upper="0.3"), "bad 'upper'"),
+        (module("models.common.h_sigmoid", relu=activation("ReLU")), "expected torch.nn.ReLU6"),
+        (module("utils.activations.AconC", None, {"beta": np.ones((1, 4, 1, 1))}), "has the wrong shape"),
+        (module(f"{TORCH}batchnorm.BatchNorm2d", {"eps": 1e-3}, {}, {"running_mean": np.ones(8)}), "'running_var'"),
+        (module(f"{TORCH}batchnorm.BatchNorm2d", {"eps": -1.0}), "bad 'eps'"),
+    ],
+)
+def test_what_is_not_the_formula_is_refused(part: Module, words: str) -> None:
+    with pytest.raises(GraphError, match=words):
+        run_part(part, X)
