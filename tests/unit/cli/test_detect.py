@@ -177,8 +177,8 @@ def test_an_unreadable_picture_is_reported_and_the_rest_is_done(model: Path) -> 
     [
         (None, "a.jpg: no such file"),
         (b"", "a.jpg: is empty (0 bytes)"),
-        (b"hello\n", "a.jpg: is no picture: expected JPEG, PNG"),
-        (b"\xff\xd8\xff\xe0", "a.jpg: JPEG without a usable size in its header"),
+        (b"hello\n", "a.jpg: is not an image: expected JPEG, PNG"),
+        (b"\xff\xd8\xff\xe0", "a.jpg: JPEG is damaged or cut short"),
     ],
 )
 def test_a_bad_picture_is_one_clear_line(model: Path, work: Path, content: bytes | None, message: str) -> None:
@@ -195,7 +195,7 @@ def test_a_picture_over_the_limit_is_one_clear_line(model: Path) -> None:
         b"BM" + bytes(12) + (40).to_bytes(4, "little") + (20_000).to_bytes(4, "little") * 2 + bytes(28)
     )
     assert run("detect", model, "a.bmp", "--no-draw").error == (
-        "a.bmp: picture too large: expected at most 200 megapixels and 65535 a side, got 20000×20000 (400 megapixels); "
+        "a.bmp: image too large: expected at most 200 megapixels and 65535 a side, got 20000×20000 (400 megapixels); "
         "make it smaller, or cut it into tiles"
     )
 
