@@ -18,6 +18,8 @@ attributes, so that a program need not parse the sentence.
 
 from __future__ import annotations
 
+from yoloship.escaping import visible
+
 
 class YoloshipError(Exception):
     """Base of all errors raised on purpose.
@@ -55,7 +57,7 @@ class YoloshipError(Exception):
             text += f": {', '.join(facts)}"
         if self.hint:
             text += f"; {self.hint}"
-        return " ".join(text.split())
+        return visible(" ".join(text.split()))
 
 
 class CheckpointError(YoloshipError):

@@ -1,11 +1,13 @@
 """The program: its commands, its exit codes, and how it ends when something is wrong.
 
-Exit codes: 0 success; 1 an error of ours, one line on stderr; 2 wrong usage; 130 interrupted.
+Exit codes: 0 success; 1 an error, one line on stderr; 2 wrong usage; 130 interrupted; 143 terminated (128 and the
+signal's number).
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -15,9 +17,11 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import click
 
 from yoloship._version import __version__
-from yoloship.cli.command import HELP_NAMES, paragraph
-from yoloship.cli.output import print_err
+from yoloship.cli.command import help_option, paragraph
+from yoloship.cli.output import ReaderGone, print_err, print_out
+from yoloship.cli.process import Terminated, prepare_process
 from yoloship.errors import YoloshipError
+from yoloship.escaping import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,8 +30,17 @@ NAME = "yoloship"
 COMPLETION = "_YOLOSHIP_COMPLETE"
 """The variable by which a shell asks for completions; see click's documentation."""
 
-INTERRUPTED = 130
-"""128 + SIGINT, as shells expect it."""
+BY_SIGNAL = 128
+"""Shells expect this and the signal's number."""
+
+OUT_OF_MEMORY = (
+    "failed to map segment",
+    "cannot allocate memory",
+    "can't start new thread",
+    "insufficient memory",
+    "bad_alloc",
+    "bad allocation",
+)
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -87,16 +100,17 @@ def program() -> Program:
             "Examples:", "yoloship detect best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt"
         ),
         params=[
+            help_option(),
             click.Option(
                 ["--version"],
                 is_flag=True,
                 is_eager=True,
                 expose_value=False,
                 callback=_version,
-                help="Show the version and leave.",
-            )
+                help="Show the version and exit.",
+            ),
         ],
-        context_settings={"help_option_names": HELP_NAMES},
+        add_help_option=False,
         no_args_is_help=False,
         invoke_without_command=True,
         callback=_root,
@@ -106,13 +120,13 @@ def program() -> Program:
 @click.pass_context
 def _root(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help(), err=True)
+        print_err(ctx.get_help())
         ctx.exit(2)
 
 
 def _version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:  # noqa: ARG001 - click's signature
     if wanted:
-        click.echo(f"{NAME} {__version__}")
+        print_out(f"{NAME} {__version__}")
         ctx.exit()
 
 
@@ -131,20 +145,33 @@ def run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         _say_usage(error)
         return 2
+    except ReaderGone:
+        return 1
     except YoloshipError as error:
-        print_err(f"error: {error}")
-        return 1
-    except MemoryError:
-        print_err("error: not enough memory; use a smaller --imgsz, or smaller images")
-        return 1
-    except BrokenPipeError:
-        # The reader of stdout went away, as `head` does. What is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _failed(str(error))
+    except OSError as error:
+        return _failed(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except Terminated as end:
+        print_err("terminated")
+        return BY_SIGNAL + end.number
     except KeyboardInterrupt:
         print_err("interrupted")
-        return INTERRUPTED
+        return BY_SIGNAL + signal.SIGINT
+    except Exception as error:
+        if not _lacks_memory(error):
+            raise
+        return _failed("not enough memory; use a smaller --imgsz, smaller images or a smaller model")
     return 0
+
+
+def _failed(text: str) -> int:
+    print_err(f"error: {visible(text)}")
+    return 1
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory ran out: libraries say so in classes of their own, and the loader in an ImportError."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def _say_usage(error: click.UsageError) -> None:
@@ -156,13 +183,9 @@ def _say_usage(error: click.UsageError) -> None:
 
 def main() -> NoReturn:
     """Run the program with the arguments of this process, and end the process."""
+    prepare_process()
     if instruction := os.environ.get(COMPLETION):
         from click.shell_completion import shell_complete
 
         raise SystemExit(shell_complete(program(), {}, NAME, COMPLETION, instruction))
-    # The program's own process, so its environment may be set: OpenCV's log lines would stand beside our one line.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter is no reason to stop
-            stream.reconfigure(errors="replace")
     raise SystemExit(run(sys.argv[1:]))

@@ -11,7 +11,7 @@ import click
 
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, argument, command, option
-from yoloship.cli.output import print_bytes, print_err, print_out
+from yoloship.cli.output import print_bytes, print_err, print_text
 from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     if json_on_stdout:
         print_bytes(data)
     else:
-        print_out(bench_table(results), end="")
+        print_text(bench_table(results))
     if json_path is not None and not json_on_stdout:
         write_bytes(json_path, data, overwrite=overwrite)
     if plot is not None:

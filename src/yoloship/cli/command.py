@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from yoloship.cli.output import print_err, print_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 FRACTION = click.FloatRange(0, 1)
 COUNT = click.IntRange(min=1)
-
-HELP_NAMES = ("-h", "--help")
 
 
 class Argument(click.Argument):
@@ -38,12 +38,13 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, starts_bare: bool = False, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
+        self.params.append(help_option())
         self.starts_bare = starts_bare
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Show the help of a command that cannot do anything without arguments, and end as wrong usage."""
         if not args and not self.starts_bare and not ctx.resilient_parsing:
-            click.echo(ctx.get_help(), err=True)
+            print_err(ctx.get_help())
             ctx.exit(2)
         return super().parse_args(ctx, args)
 
@@ -65,9 +66,9 @@ def command(*examples: str, starts_bare: bool = False) -> Callable[[Callable[...
     """
     return click.command(
         cls=Command,
+        add_help_option=False,
         starts_bare=starts_bare,
         epilog=paragraph("Examples:", *examples),
-        context_settings={"help_option_names": HELP_NAMES},
     )
 
 
@@ -97,6 +98,24 @@ def option(*names: str, help: str, **attributes: Any) -> Decorator:  # noqa: A00
 def flag(*names: str, help: str) -> Decorator:  # noqa: A002 - click's word
     """An option without a value: False unless it is given."""
     return click.option(*names, help=help, is_flag=True)
+
+
+def help_option() -> click.Option:
+    """``--help``, written as everything else is."""
+    return click.Option(
+        ["-h", "--help"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_show_help,
+        help="Show this message and exit.",
+    )
+
+
+def _show_help(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        print_text(f"{ctx.get_help()}\n")
+        ctx.exit()
 
 
 def paragraph(heading: str, *lines: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yoloship.cli.command import COUNT, command, option
-from yoloship.cli.output import print_err, print_out
+from yoloship.cli.output import print_err, print_out, print_text
 from yoloship.cli.progress import progress
 from yoloship.cli.values import FILE
 
@@ -65,19 +65,20 @@ def demo(
     from yoloship.demo.road import DEFAULT_SEED, travel
 
     journey = travel(output or DEFAULT_FOLDER, DEFAULT_SEED if seed is None else seed, _told())
-    print_out(_report(journey), end="")
+    print_text(_report(journey))
     if not journey.good:
         raise click.exceptions.Exit(1)
 
 
 def _report(journey: Journey) -> str:
     """What was found, where each file is, and how long each step took."""
-    from yoloship.sinks.tables import columns, printable
+    from yoloship.escaping import visible
+    from yoloship.sinks.tables import columns
 
     rows: list[tuple[str, ...]] = [("class", "score", "x1", "y1", "x2", "y2", "says")]
     for detection, text in zip(journey.found, journey.texts, strict=True):
         corners = (f"{value:.1f}" for value in detection.box_xyxy)
-        rows.append((detection.class_name, f"{detection.score:.3f}", *corners, printable(text or "")))
+        rows.append((detection.class_name, f"{detection.score:.3f}", *corners, visible(text or "")))
     steps = [
         ("step", "ms", "file", "result"),
         *((step.what, f"{1000 * step.seconds:.0f}", str(step.path or ""), step.result) for step in journey.steps),

@@ -11,7 +11,7 @@ import click
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, FRACTION, argument, command, option
 from yoloship.cli.names import class_value, class_words
-from yoloship.cli.output import print_bytes, print_err, print_out
+from yoloship.cli.output import print_bytes, print_err, print_out, print_text
 from yoloship.cli.progress import with_progress
 from yoloship.cli.values import FILE
 
@@ -189,9 +189,9 @@ def _report(found: Sequence[tuple[str, Detections]], job: _Job) -> None:
         write_bytes(job.json_path, json_bytes(found), overwrite=job.overwrite)
     if len(job.inputs) == 1:
         image, detections = found[0]
-        print_out(detections_table(detections, image), end="")
+        print_text(detections_table(detections, image))
     else:
-        print_out(pictures_table(found), end="")
+        print_text(pictures_table(found))
     if job.outputs:
         only = len(job.inputs) == 1
         print_out(f"annotated: {job.outputs[0] if only else job.outputs[0].parent}")

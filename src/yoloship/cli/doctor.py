@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yoloship.cli.command import command, flag, option
-from yoloship.cli.output import print_err, print_out
+from yoloship.cli.output import print_err, print_json, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,12 +37,12 @@ def doctor(capabilities: tuple[str, ...], as_json: bool) -> None:
         told=(lambda trial: print_err(f"trying {trial}")) if shown else None,
     )
     if as_json:
-        print_out(json.dumps(report.to_dict(), indent=2))
+        print_json(report.to_dict())
     else:
         rows = [*_machine_rows(report.machine)]
         for entry in report.capabilities:
             rows += _capability_rows(entry)
-        print_out(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), end="")
+        print_text(facts_table(rows, shutil.get_terminal_size((100, 24)).columns))
     works = all(entry.works for entry in report.capabilities) if capabilities else report.base_works
     if not works:
         raise click.exceptions.Exit(1)

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from yoloship.cli.command import argument, command
-from yoloship.cli.output import print_out
+from yoloship.cli.output import print_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ def info(file: str) -> None:
         raise wrong_kind(kind, "onnx", subject=str(path), error=InputError)
     facts = _of_checkpoint(path) if kind == "checkpoint" else _of_graph(path)
     rows = [("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"), *facts]
-    print_out(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), end="")
+    print_text(facts_table(rows, shutil.get_terminal_size((100, 24)).columns))
 
 
 def _of_checkpoint(path: Path) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yoloship.cli.command import argument, command, flag
-from yoloship.cli.output import print_out
+from yoloship.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,9 +63,9 @@ def inspect(file: str, as_json: bool, netron: bool) -> None:
             shown.pop("metadata", None)
         rows = [*((name, _line(value)) for name, value in shown.items()), *_record_rows(data.get("model"))]
     if as_json:
-        print_out(json.dumps(data, indent=2))
+        print_json(data)
     else:
-        print_out(facts_table(rows, shutil.get_terminal_size((100, 24)).columns), end="")
+        print_text(facts_table(rows, shutil.get_terminal_size((100, 24)).columns))
     if viewer is not None:
         view(viewer, path)
 

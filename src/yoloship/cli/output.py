@@ -1,24 +1,92 @@
-"""Where the program's text is written: results on stdout, everything else on stderr."""
+"""Where the program's text is written: results on stdout, everything else on stderr.
+
+All that is written goes through here, so that it is escaped in one place, and so that a stdout that takes nothing
+becomes one line on stderr instead of a traceback. What cannot be said on stderr is lost, and changes nothing else.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from typing import TYPE_CHECKING, Any
+
+from yoloship.errors import OutputError
+from yoloship.escaping import visible, visible_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
 
 
-def print_out(text: str, *, end: str = "\n") -> None:
-    """Write a result on stdout."""
-    sys.stdout.write(text + end)
-    sys.stdout.flush()
+class ReaderGone(Exception):  # noqa: N818 - not an error: `head` has seen enough
+    """Nobody reads stdout any more."""
+
+
+def print_out(line: str) -> None:
+    """Write a line on stdout.
+
+    Raises:
+        OutputError: stdout cannot be written.
+        ReaderGone: the reader of a pipe went away.
+    """
+    print_text(f"{visible(line)}\n")
+
+
+def print_text(lines: str) -> None:
+    """Write lines, each with its end, on stdout: a table, a help text; raises as `print_out`."""
+    shown = visible(lines, keep="\n")
+    _to_stdout(lambda stdout: stdout.write(shown))
+
+
+def print_json(data: Any) -> None:
+    """Write a JSON document on stdout, for people too; raises as `print_out`."""
+    print_bytes(json_document(data))
+
+
+def json_document(data: Any) -> bytes:
+    """A JSON document in UTF-8, with a newline at its end."""
+    return f"{visible_json(json.dumps(data, indent=2, ensure_ascii=False))}\n".encode()
+
+
+def print_bytes(data: bytes) -> None:
+    """Write a document on stdout as it is; raises as `print_out`."""
+
+    def write(stdout: TextIO) -> None:
+        stdout.flush()
+        stdout.buffer.write(data)
+        stdout.buffer.flush()
+
+    _to_stdout(write)
 
 
 def print_err(text: str) -> None:
     """Write a line that is not a result on stderr."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(f"{visible(text, keep=chr(10))}\n")
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
 
 
-def print_bytes(data: bytes) -> None:
-    """Write a document on stdout as it is."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+def _to_stdout(write: Callable[[TextIO], object]) -> None:
+    stdout: TextIO | None = sys.stdout
+    if stdout is None:  # it was closed before the program began
+        raise OutputError("cannot be written: it is closed", subject="stdout")
+    try:
+        write(stdout)
+        stdout.flush()
+    except BrokenPipeError as error:
+        _discard(stdout)
+        raise ReaderGone from error
+    except OSError as error:
+        _discard(stdout)
+        raise OutputError(f"cannot be written: {error.strerror or error}", subject="stdout") from error
+
+
+def _discard(stream: TextIO) -> None:
+    """Lead a stream that takes nothing nowhere: what it still holds must not fail again when the process ends."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):  # a stream without a descriptor
+        return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import click
 
 from yoloship.cli import options
 from yoloship.cli.command import FRACTION, argument, command, option
-from yoloship.cli.output import print_err, print_out
+from yoloship.cli.output import json_document, print_bytes, print_err, print_text
 from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
@@ -102,10 +101,13 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         found = compare((a, first), (b, second), pictures, truths=truths, score_threshold=conf, tolerances=tolerances)
     if plot is not None:
         write_picture(draw(found), plot, overwrite=overwrite)
-    text = json.dumps(found.to_dict(), indent=2)
+    data = json_document(found.to_dict())
     if json_file is not None and not to_stdout:
-        write_bytes(json_file, f"{text}\n".encode(), overwrite=overwrite)
-    print_out(text if to_stdout else facts_table(facts(found), shutil.get_terminal_size((100, 24)).columns).rstrip())
+        write_bytes(json_file, data, overwrite=overwrite)
+    if to_stdout:
+        print_bytes(data)
+    else:
+        print_text(facts_table(facts(found), shutil.get_terminal_size((100, 24)).columns))
     if not found.passed:
         failed = ", ".join(check.name for check in found.checks if not check.passed)
         print_err(f"error: {b} differs from {a} by more than is allowed: {failed}")

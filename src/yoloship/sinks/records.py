@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from yoloship.escaping import visible_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -22,8 +24,7 @@ def json_bytes(results: Iterable[tuple[str, Detections]]) -> bytes:
         "box_xyxy"}]}``, a picture a line; scores and boxes are the float32 values in their shortest decimal form.
     """
     lines = (json.dumps(_record(image, found), ensure_ascii=False) for image, found in results)
-    # A path that is no valid UTF-8 comes as lone surrogates; their escapes are valid JSON, their bytes would not be.
-    return ("[" + ",\n ".join(lines) + "]\n").encode("utf-8", "backslashreplace")
+    return visible_json("[" + ",\n ".join(lines) + "]\n").encode()
 
 
 def _record(image: str, found: Detections) -> dict[str, Any]:

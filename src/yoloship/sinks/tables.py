@@ -6,6 +6,8 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING
 
+from yoloship.escaping import visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -20,13 +22,13 @@ GAP = "  "
 def detections_table(found: Detections, title: str) -> str:
     """One row an object, best first."""
     height, width = found.image_hw
-    heading = f"{printable(title)}  {width}×{height}"
+    heading = f"{visible(title)}  {width}×{height}"
     if not len(found):
         return f"{heading}: nothing found\n"
     rows: list[tuple[str, ...]] = [("class", "score", "x1", "y1", "x2", "y2")]
     for detection in list(found)[:MAX_ROWS]:
         corners = (f"{value:.1f}" for value in detection.box_xyxy)
-        rows.append((printable(detection.class_name), f"{detection.score:.3f}", *corners))
+        rows.append((visible(detection.class_name), f"{detection.score:.3f}", *corners))
     return f"{heading}\n{columns(rows, right=range(1, 6))}{_more(len(found))}"
 
 
@@ -35,7 +37,7 @@ def pictures_table(results: Sequence[tuple[str, Detections]]) -> str:
     rows = [("picture", "size", "objects", "found")]
     for image, found in results[:MAX_ROWS]:
         height, width = found.image_hw
-        rows.append((printable(image), f"{width}×{height}", str(len(found)), _counts([found])))
+        rows.append((visible(image), f"{width}×{height}", str(len(found)), _counts([found])))
     everything = [found for _, found in results]
     total = f"{len(results)} pictures, {sum(map(len, everything))} objects: {_counts(everything)}\n"
     return columns(rows, right=(2,)) + _more(len(results)) + total
@@ -48,7 +50,7 @@ def facts_table(facts: Iterable[tuple[str, str]], width: int) -> str:
         facts: In order.
         width: Of the terminal, in columns.
     """
-    rows = [(name, printable(value)) for name, value in facts]
+    rows = [(name, visible(value)) for name, value in facts]
     indent = max((len(name) for name, _ in rows), default=0) + len(GAP)
     lines = []
     for name, value in rows:
@@ -86,18 +88,13 @@ def display_width(text: str) -> int:
     )
 
 
-def printable(text: str) -> str:
-    """Text without control characters: class names and paths come from files, and may not steer the terminal."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
 def _counts(results: Iterable[Detections]) -> str:
     totals: dict[str, int] = {}
     for found in results:
         for name, count in found.counts().items():
             totals[name] = totals.get(name, 0) + count
     ranked = sorted(totals.items(), key=lambda item: -item[1])
-    return printable(", ".join(f"{count} {name}" for name, count in ranked) or "nothing")
+    return visible(", ".join(f"{count} {name}" for name, count in ranked) or "nothing")
 
 
 def _more(total: int) -> str:

@@ -1,0 +1,183 @@
+"""How the program ends: exit codes, streams that take nothing, signals, memory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from _cli import run
+from _networks import float_network
+from yoloship.cli.info import info
+from yoloship.cli.process import Terminated
+from yoloship.errors import InputError
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "line"),
+    [
+        (InputError("is bad", subject="x.pt"), 1, "error: x.pt: is bad"),
+        (MemoryError(), 1, "error: not enough memory; use a smaller --imgsz, smaller images or a smaller model"),
+        (RuntimeError("can't start new thread"), 1, "error: not enough memory; use a smaller"),
+        (ImportError("cv2.so: failed to map segment from shared object"), 1, "error: not enough memory; use a"),
+        (OSError(errno.EMFILE, "Too many open files", "a.jpg"), 1, "error: a.jpg: Too many open files"),
+        (
+            OSError(errno.EIO, "Input/output error", "a\x1b[2J\n.jpg"),
+            1,
+            "error: a\\x1b[2J\\x0a.jpg: Input/output error",
+        ),
+        (OSError("something"), 1, "error: something"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Terminated(15), 143, "terminated"),
+    ],
+)
+def test_every_failure_is_one_line_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, failure: BaseException, code: int, line: str
+) -> None:
+    def fail(**_: object) -> NoReturn:
+        raise failure
+
+    monkeypatch.setattr(info, "callback", fail)
+    ran = run("info", "x")
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.startswith(line)
+    assert ran.err.count("\n") == 1
+
+
+def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> NoReturn:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(info, "callback", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run("info", "x")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [("detct", "'detect'"), ("Export", "'export'"), ("zzz", "The commands are demo, detect")],
+)
+def test_an_unknown_command_names_the_one_that_was_meant(words: str, meant: str) -> None:
+    ran = run(words, "x")
+    assert ran.code == 2
+    assert f"No such command {words!r}" in ran.err
+    assert meant in ran.err
+
+
+def test_an_unknown_option_names_the_one_that_was_meant() -> None:
+    ran = run("detect", "m.pt", "a.jpg", "--imgs", "640", "--cnof", "0.2")
+    assert ran.code == 2
+    assert "No such option" in ran.err
+    assert "--conf" in ran.err or "--imgsz" in ran.err
+
+
+def test_no_command_at_all_shows_the_help_as_wrong_usage() -> None:
+    ran = run()
+    assert (ran.code, ran.out) == (2, "")
+    assert "Commands:" in ran.err
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "small.onnx"
+    path.write_bytes(float_network().SerializeToString())
+    return path
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """A command line with redirections; `$Y` is the program."""
+    program = f"{sys.executable} -m yoloship"
+    environment = {**os.environ, "Y": program}
+    return subprocess.run(
+        ["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+@posix
+@pytest.mark.parametrize("arguments", ["--version", "--help", "info small.onnx", "inspect small.onnx --json"])
+def test_a_stdout_that_takes_nothing_is_one_line(model: Path, arguments: str) -> None:
+    closed = shell(f"$Y {arguments} >&-")
+    assert (closed.returncode, closed.stderr) == (1, "error: stdout: cannot be written: it is closed\n")
+    if Path("/dev/full").exists():
+        full = shell(f"$Y {arguments} > /dev/full")
+        assert full.returncode == 1
+        assert full.stderr == "error: stdout: cannot be written: No space left on device\n"
+
+
+@posix
+@pytest.mark.parametrize("arguments", ["--help", "info small.onnx"])
+def test_a_reader_that_went_away_ends_it_quietly(model: Path, arguments: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yoloship", *arguments.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 1
+
+
+@posix
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&- 2>&-"])
+def test_a_stderr_that_takes_nothing_changes_nothing_else(model: Path, redirection: str) -> None:
+    if "full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = shell(f"$Y inspect small.onnx --json {redirection}")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["kind"] == "onnx"
+    assert shell(f"$Y info no-such-file {redirection}").returncode == 1
+
+
+@posix
+def test_no_file_takes_the_number_of_a_closed_descriptor(tmp_path: Path) -> None:
+    program = (
+        "import os\nfrom yoloship.cli.process import prepare_process\nprepare_process()\n"
+        "raise SystemExit(0 if os.open('x', os.O_CREAT | os.O_WRONLY) > 2 else 9)"
+    )
+    (tmp_path / "p.py").write_text(program)
+    done = shell(f"cd {tmp_path} && {sys.executable} p.py <&- >&- 2>&-")
+    assert done.returncode == 0
+
+
+@posix
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")])
+def test_a_signal_leaves_no_temporary_file(model: Path, number: signal.Signals, word: str) -> None:
+    program = (
+        "import os, sys, time\n"
+        "def wait(descriptor):\n    print('ready', flush=True)\n    time.sleep(100)\n"
+        "os.fsync = wait\n"
+        "from yoloship.cli import command, process\nfrom yoloship.files import write_bytes\nfrom pathlib import Path\n"
+        "from yoloship.cli.info import info\n"
+        "info.callback = lambda **_: write_bytes(Path('out.bin'), b'x')\n"
+        "sys.argv = ['yoloship', 'info', 'small.onnx']\n"
+        "from yoloship.cli import main\nmain()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stderr.read() == f"{word}\n"
+        assert process.wait(60) == 128 + number
+    assert [path.name for path in model.parent.iterdir()] == ["small.onnx"]
+
+
+def test_importing_the_program_installs_no_handler_and_changes_no_stream() -> None:
+    before = (signal.getsignal(signal.SIGTERM), sys.stdout, sys.stderr, os.environ.get("OPENCV_LOG_LEVEL"))
+    assert run("--version").code == 0
+    assert (signal.getsignal(signal.SIGTERM), sys.stdout, sys.stderr, os.environ.get("OPENCV_LOG_LEVEL")) == before
