@@ -209,7 +209,8 @@ def _build(order: BuildOrder, flavour: Flavour, quantizing: Quantizing, *, sourc
     def refine(whole: Model) -> Model:
         nonlocal outcome
         if wanted != "float32":
-            whole, outcome = lowered(whole, wanted, quantizing, found)
+            result = lowered(whole, wanted, quantizing, found)
+            whole, outcome = result.model, result.words
         if order.nms is not None and behind_onnx:
             whole = suppressing(whole, order.nms, subject=str(order.source), class_names=order.names)
         return whole

@@ -10,7 +10,7 @@ import click
 from yoloship.cli import options
 from yoloship.cli import precision as precisions
 from yoloship.cli.command import argument, command, option
-from yoloship.cli.output import print_out
+from yoloship.cli.output import print_err, print_out
 from yoloship.cli.precision import PRECISION, Quantizing, lowered
 from yoloship.cli.values import FILE, batch_size, graph_size
 from yoloship.model import InputForm, OutputForm, Placement
@@ -117,8 +117,10 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     graph = build_graph(checkpoint, config)
     outcome = ""
     if precision != "float32":
-        graph, words = lowered(graph, precision, quantizing, found)
-        outcome = f", {words}"
+        result = lowered(graph, precision, quantizing, found)
+        graph, outcome = result.model, f", {result.words}"
+        if result.not_on_cpu is not None:
+            print_err(f"note: ONNX Runtime cannot run it on a CPU here: {result.not_on_cpu}")
     data = graph_bytes(graph)
     write_bytes(target, data, overwrite=overwrite)
     print_out(f"{target}: {len(data) / 1e6:.1f} MB, {len(checkpoint.class_names)} classes{outcome}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.evaluate.coco import Truth
+    from yoloship.evaluate.precision import Lowered
     from yoloship.graph.sensitivity import Model
 
 MAX_DROP = 0.005
@@ -139,7 +140,7 @@ class Quantizing:
         return Found(images, read_labels(self.labels, images))
 
 
-def lowered(model: Model, precision: Precision, options: Quantizing, found: Found) -> tuple[Model, str]:
+def lowered(model: Model, precision: Precision, options: Quantizing, found: Found) -> Lowered:
     """Bring a float32 graph to a precision, and say how far that is; see `in_precision`."""
     from yoloship.evaluate.precision import in_precision
     from yoloship.evaluate.quantization import QuantizeOrder
@@ -157,4 +158,4 @@ def lowered(model: Model, precision: Precision, options: Quantizing, found: Foun
         result = in_precision(model, precision, found.images, order=order, truths=found.truths, told=told)
     for warning in result.warnings:
         print_err(f"warning: {warning}")
-    return result.model, result.words
+    return result

@@ -17,6 +17,7 @@ from yoloship.graph import graph_bytes
 from yoloship.graph.share import quantized_share
 from yoloship.model import Precision
 from yoloship.pipeline import Detector
+from yoloship.pipeline.cpu_kernels import refusal
 from yoloship.pipeline.feeds import feed_of
 from yoloship.runtime import OnnxRuntimeSession
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from yoloship.evaluate.coco import Truth
     from yoloship.graph.precision import HalfPrecision
-    from yoloship.graph.sensitivity import Model, Search, Told
+    from yoloship.graph.sensitivity import Feeds, Model, Search, Told
     from yoloship.pipeline.detector import Source
 
 
@@ -39,11 +40,13 @@ class Lowered:
         model: The graph.
         words: What became of it, for a line of output.
         warnings: What the user must know about the result, a sentence each.
+        not_on_cpu: Why the ONNX Runtime that is installed cannot run the graph on a CPU; None if it can.
     """
 
     model: Model
     words: str
     warnings: tuple[str, ...] = ()
+    not_on_cpu: str | None = None
 
 
 def in_precision(
@@ -87,9 +90,10 @@ def in_precision(
             raise InputError("the order is for another precision", expected=precision, got=order.precision)
         return _quantized(model, sources, order, truths, told)
     half: HalfPrecision = "float16" if precision == "float16" else "bfloat16"
-    converted, layers = convert_and_try(model, half, _trial(model, sources, order))
+    feeds = _trial(model, sources, order)
+    converted, layers = convert_and_try(model, half, feeds)
     kept = f"; float32 in {len(layers)} layers that overflow" if layers else ""
-    return Lowered(converted, f"{half}{kept}")
+    return Lowered(converted, f"{half}{kept}", not_on_cpu=_run_here(converted, feeds[:1]))
 
 
 def _quantized(
@@ -109,17 +113,30 @@ def _quantized(
         warnings.append(
             f"with fewer than {HELD_BACK_FROM} images the loss is measured on the same images that calibrated"
         )
-    feeds = _trial(model, sources[:1], order)
+    not_on_cpu = _run_here(found.model, _trial(model, sources[:1], order))
+    return Lowered(found.model, _words(found, order, truths), tuple(warnings), not_on_cpu)
+
+
+def _run_here(model: Model, feeds: Sequence[Feeds]) -> str | None:
+    """Run the graph as it will be written, not an emulation of it.
+
+    Returns:
+        Why the runtime refuses it; None if it runs.
+
+    Raises:
+        GraphError: it gives numbers that are not finite.
+    """
     try:
-        if not all(finite(outputs) for outputs in run_model(found.model, feeds)):
-            raise GraphError(
-                "gives numbers that are not finite once it is quantized",
-                subject=model.graph.name[:60],
-                hint="take --remainder float32, or another --calibrator",
-            )
+        outputs = run_model(model, feeds)
     except SessionError as error:
-        warnings.append(f"the ONNX Runtime that is installed here cannot run it on a CPU: {error.problem}")
-    return Lowered(found.model, _words(found, order, truths), tuple(warnings))
+        return (refusal(model, model.graph.name[:60]) or error).problem
+    if not all(map(finite, outputs)):
+        raise GraphError(
+            "gives numbers that are not finite once it is in lower precision",
+            subject=model.graph.name[:60],
+            hint="take --remainder float32, or another --calibrator",
+        )
+    return None
 
 
 def _truth_warnings(truths: Sequence[Truth] | None) -> Iterator[str]:

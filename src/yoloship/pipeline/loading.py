@@ -11,6 +11,7 @@ from yoloship.kinds import MODEL_KINDS, refuse_others
 from yoloship.pipeline import releases
 from yoloship.pipeline.cache import cached_graph
 from yoloship.pipeline.cores import limited_cores, usable_cores
+from yoloship.pipeline.cpu_kernels import explained
 from yoloship.pipeline.detector import DEFAULT_SIDE, Detector, ShapeMode
 from yoloship.pipeline.gpu_loading import load_on_gpu
 from yoloship.pipeline.recognise import recognise
@@ -134,7 +135,10 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     from yoloship.runtime import OnnxRuntimeSession
 
     runs, threads = (1, limited_cores()) if tuned_for == "latency" else _shared_out(usable_cores())
-    session = OnnxRuntimeSession.open(graph, intra_op_threads=threads)
+    try:
+        session = OnnxRuntimeSession.open(graph, intra_op_threads=threads)
+    except SessionError as error:
+        raise explained(error, graph, subject) from error
     try:
         return Detector(
             session,
