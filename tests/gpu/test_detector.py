@@ -348,6 +348,27 @@ def test_a_stream_is_in_order_and_an_error_stays_in_its_place(make: Maker) -> No
         assert outcome.image is sources[outcome.index]
 
 
+@pytest.mark.parametrize("resident", [False, True])
+def test_a_stream_of_frames_makes_the_batches_that_were_made_ready(make: Maker, resident: bool) -> None:
+    gate = threading.Event()
+    detector = make(capturable=False, fails=gate.wait, tuning=CudaTuning(lanes=2, max_batch=8))
+    picture = pictures(1)[0]
+    frame: Any = OnDevice(make.device, picture) if resident else picture
+
+    def sources() -> Iterator[Any]:
+        for drawn in range(1, 61):
+            if drawn == 17:
+                gate.set()
+            yield frame
+
+    found = [outcome.unwrap() for outcome in detector.stream(sources())]
+    assert len(found) == 60
+    session: Any = detector.session
+    assert max(context.inputs["images"].shape[0] for context in session.contexts) == 8
+    if resident:
+        frame.buffer.close()
+
+
 def test_closing_waits_for_what_is_under_way_and_refuses_the_rest(make: Maker) -> None:
     detector = make(capturable=False, fails=slow, tuning=CudaTuning(lanes=2, max_batch=8))
     picture = pictures(1)[0]

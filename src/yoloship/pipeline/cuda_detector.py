@@ -20,12 +20,12 @@ from yoloship.pipeline.cores import usable_cores
 from yoloship.pipeline.cuda_tuning import CudaTuning
 from yoloship.pipeline.detector import as_picture, canvas_for
 from yoloship.pipeline.device_plan import DeviceModel
+from yoloship.pipeline.device_stream import Steps, in_batches
 from yoloship.pipeline.face import DetectorFace
 from yoloship.pipeline.intake import device_hw, is_on_device, is_plain
 from yoloship.pipeline.lane import Lane, LanePool, LaneSetup
 from yoloship.pipeline.options import DetectOptions
 from yoloship.pipeline.staging import Frame
-from yoloship.pipeline.stream import Outcome, in_order
 from yoloship.results import class_ids_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from yoloship.pipeline.detector import Image, ShapeMode, Source
     from yoloship.pipeline.lane import StageTimes
     from yoloship.pipeline.letterbox import Letterbox
-    from yoloship.pipeline.stream import Reserve
+    from yoloship.pipeline.stream import Outcome, Reserve
     from yoloship.pipeline.transfer import Route
     from yoloship.results import Detections
     from yoloship.runtime.device_session import DeviceSession
@@ -195,14 +195,22 @@ class CudaDetector(DetectorFace):
         """
         chosen = self._checked(options)
 
+        def is_read(source: object) -> bool:
+            return isinstance(source, np.ndarray) or is_on_device(source)
+
         def read(source: object, reserve: Reserve) -> Any:
             return source if is_on_device(source) else as_picture(source, reserve)
 
-        def detect(image: Image) -> Detections:
-            return self._batches().submit(self._frame(image), chosen).result()
+        def submit(image: Image) -> Future[Detections]:
+            return self._batches().submit(self._frame(image), chosen)
 
-        readers = max(2, min(_READERS, usable_cores()))
-        return in_order(sources, read, detect, parallel_runs=readers, keep_images=keep_images)
+        return in_batches(
+            sources,
+            Steps(is_read, read, submit),
+            in_flight=self._tuning.lanes * self._largest,
+            readers=max(2, min(_READERS, usable_cores())),
+            keep_images=keep_images,
+        )
 
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
         """Where a picture of this size lies on the model's canvas."""

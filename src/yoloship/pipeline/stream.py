@@ -93,7 +93,7 @@ def in_order(
     def work(index: int, source: object) -> Outcome:
         image = None
         try:
-            image = _read_within(memory, index, read, source)
+            image = read_within(memory, index, read, source)
             with turns:
                 if stopped.is_set():
                     raise InputError("the stream was closed")
@@ -107,7 +107,7 @@ def in_order(
 
     pending: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="yoloship")
-    drawn = _Drawn(sources)
+    drawn = Drawn(sources)
     consumer = threading.get_ident()
     try:
         while True:
@@ -130,7 +130,7 @@ def in_order(
         pool.shutdown(wait=threading.get_ident() == consumer, cancel_futures=True)
 
 
-def _read_within(memory: ImageBudget, index: int, read: Callable[[object, Reserve], Image], source: object) -> Image:
+def read_within(memory: ImageBudget, index: int, read: Callable[[object, Reserve], Image], source: object) -> Image:
     """Read a picture; afterwards it counts as what it is, no longer as what decoding it took."""
     reserved = False
 
@@ -145,7 +145,7 @@ def _read_within(memory: ImageBudget, index: int, read: Callable[[object, Reserv
     return image
 
 
-class _Drawn:
+class Drawn:
     """Draws from an iterable, and keeps the exception that ends it until the results before it are out."""
 
     def __init__(self, sources: Iterable[object]) -> None:
