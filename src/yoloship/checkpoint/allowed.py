@@ -1,17 +1,19 @@
-"""The allow-table: every name that a checkpoint may mention, what we make of it, and why it is safe.
+"""The allow-table: every name that a model may be made of, what we make of it, and why it is safe.
 
 A name in the stream is a string to us. It is looked up here and nowhere else: nothing is imported, no attribute is
-fetched, nothing outside this package's own constructors is called. What is not here is refused when it is mentioned.
+fetched, nothing outside this package's own constructors is called. A name that is not in the table is *foreign*: what
+is made from it is inert, and is refused if the model's own tree reaches it (`yoloship.checkpoint.finish`). Names that
+only an attack brings are refused as soon as they are mentioned (`yoloship.checkpoint.attacks`).
 """
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from yoloship.checkpoint import arrays, rebuild
-from yoloship.checkpoint.drafts import Context, Draft, Global
+from yoloship.checkpoint.attacks import IMPORTERS, is_attack, is_special
+from yoloship.checkpoint.drafts import Context, Draft, Global, is_foreign
 from yoloship.checkpoint.storages import STORAGE_DTYPES
 
 if TYPE_CHECKING:
@@ -40,8 +42,7 @@ def _make_dict(context: Context, class_path: str, arguments: tuple[object, ...])
     for pair in _items(context, class_path, arguments):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise context.refuse(f"{class_path!r} of something else than pairs")
-        context.check_key(pair[0])
-        made[pair[0]] = pair[1]
+        made[context.as_key(pair[0])] = pair[1]
     return made
 
 
@@ -59,10 +60,7 @@ def _make_tuple(context: Context, class_path: str, arguments: tuple[object, ...]
 
 
 def _make_set(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    items = _items(context, class_path, arguments)
-    for item in items:
-        context.check_key(item)
-    return set(items)
+    return set(map(context.as_key, _items(context, class_path, arguments)))
 
 
 def _items(context: Context, class_path: str, arguments: tuple[object, ...]) -> list[object] | tuple[object, ...]:
@@ -104,9 +102,7 @@ def _make_attribute(context: Context, class_path: str, arguments: tuple[object, 
     holds this attribute.
     """
     match arguments:
-        case (Draft() as owner, str(name)):
-            return Draft(class_path, (owner.class_path, name))
-        case (Global() as owner, str(name)):
+        case (Draft() | Global() as owner, str(name)) if not is_special(name):
             return Draft(class_path, (owner.class_path, name))
     raise context.refuse(f"{class_path!r} of something else than a module and a name")
 
@@ -115,11 +111,60 @@ def _make_object(context: Context, class_path: str, arguments: tuple[object, ...
     """``_reconstructor(class, object, None)``: how protocols 0 and 1 write what later ones do by NEWOBJ."""
     match arguments:
         case (Global(instantiable=True) as kind, Global(class_path="builtins.object" | "__builtin__.object"), None):
-            return Draft(kind.class_path)
+            return Draft(kind.class_path, foreign=kind.foreign)
+        case (Global(instantiable=True) as kind, Global(), _):
+            return Draft(kind.class_path, foreign=kind.foreign, odd="derives from a class of plain data")
     raise context.refuse(f"{class_path!r} of something else than an inert class")
 
 
+def _make_new(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    """``__newobj__(class, …)``: NEWOBJ as a function."""
+    match arguments:
+        case (Global(instantiable=True) as kind, *rest):
+            return Draft(kind.class_path, tuple(rest), foreign=kind.foreign)
+        case (Global() as kind, *rest) if kind.make is not None:
+            return kind.make(context, kind.class_path, tuple(rest))
+    raise context.refuse(f"{class_path!r} of something else than an inert class")
+
+
+def _make_type(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    """``_load_type("set")`` as dill writes it: one of a closed set of builtin types, by the name that pickle has."""
+    match arguments:
+        case (str(name),) if name in _DILL_TYPES:
+            return find(f"builtins.{name}")
+        case (str(name),) if name.isidentifier():
+            return Global(f"{class_path}.{name}", instantiable=True, foreign=True)
+    raise context.refuse(f"{class_path!r} of something else than the name of a type")
+
+
+def _make_import(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+    """How dill and cloudpickle spell modules and their attributes: a name as text, watched like every other name."""
+    position = IMPORTERS[class_path]
+    name = arguments[position] if len(arguments) > position else None
+    if not isinstance(name, str) or len(name) > context.limits.name_chars:
+        raise context.refuse(f"{class_path!r} without a name")
+    if is_attack(name) or is_attack(f"builtins.{name}") or is_special(name):
+        raise context.refuse(f"{class_path!r} of {name!r}")
+    return Draft(class_path, arguments, foreign=True)
+
+
+def _guarded(make: Make) -> Make:
+    """The same constructor, which makes nothing of a foreign object but another one."""
+
+    def made(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
+        if any(map(is_foreign, arguments)):
+            return Draft(class_path, arguments, foreign=True)
+        return make(context, class_path, arguments)
+
+    return made
+
+
+_DILL_TYPES = frozenset(
+    {"set", "frozenset", "list", "tuple", "dict", "bytes", "bytearray", "object", "slice", "range", "complex"}
+)
 _opaque = rebuild.make_opaque
+_KEEP_FOREIGN = frozenset({_opaque, _make_default_dict, _make_attribute, _make_object, _make_new})
+"""Constructors that know what to do with a foreign argument; the others are guarded."""
 
 
 def _table() -> dict[str, Entry]:
@@ -127,6 +172,8 @@ def _table() -> dict[str, Entry]:
         "collections.OrderedDict": Entry(_make_dict, "torch's tables of submodules and state dicts; becomes a dict"),
         "collections.defaultdict": Entry(_make_default_dict, "optimizer states; becomes a dict"),
         "_codecs.encode": Entry(_make_bytes, "how protocol 2 writes bytes; Latin-1 only"),
+        "copyreg.__newobj__": Entry(_make_new, "an instance as protocols 0 and 1 write it; inert"),
+        "dill._dill._load_type": Entry(_make_type, "the name of a builtin type, as dill writes it"),
         "argparse.Namespace": Entry(_opaque, "training options; inert"),
         "torch._utils._rebuild_tensor": Entry(rebuild.make_tensor, "a tensor of torch 0.4"),
         "torch._utils._rebuild_tensor_v2": Entry(rebuild.make_tensor, "a tensor"),
@@ -166,13 +213,19 @@ def _table() -> dict[str, Entry]:
     for module in ("pathlib", "pathlib._local"):
         for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"):
             table[f"{module}.{name}"] = Entry(_opaque, "a path of the training machine; inert, never opened")
+    table["torchvision.transforms.functional.InterpolationMode"] = Entry(_opaque, "how a picture is resized; inert")
+    for module in ("ultralytics.utils", "ultralytics.yolo.utils"):
+        table[f"{module}.IterableSimpleNamespace"] = Entry(_opaque, "training options; inert")
     for name in STORAGE_DTYPES:
         table[name] = Entry(None, "element type of a storage; mentioned only")
     for name in (*rebuild.TORCH_DTYPES, "torch.uint16", "torch.uint32", "torch.uint64", "torch.complex64"):
         table[name] = Entry(None, "an element type; mentioned only")
     for name in ("torch.contiguous_format", "torch.channels_last", "torch.preserve_format", "torch.strided"):
         table[name] = Entry(None, "a memory layout; mentioned only")
-    return table
+    return {
+        name: entry if entry.make is None or entry.make in _KEEP_FOREIGN else entry._replace(make=_guarded(entry.make))
+        for name, entry in table.items()
+    }
 
 
 ALLOWED: Mapping[str, Entry] = MappingProxyType(_table())
@@ -189,18 +242,20 @@ RULES: tuple[Rule, ...] = (
 """Packages whose classes become inert drafts.
 
 A rule is as safe as an entry, because a name under it is never resolved: a draft is a string beside its state, the
-only thing that can be done with it is to instantiate and fill it, and calling it (REDUCE) is refused. So the name of
-an unknown block can reach the graph builder, which says where in the network it stands.
+only thing that can be done with it is to instantiate and fill it. So the name of an unknown block can reach the graph
+builder, which says where in the network it stands.
 """
 
-_CLASS_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+", re.ASCII)
+_RULE_PREFIXES = tuple(rule.prefix for rule in RULES)
 
 
 def find(class_path: str) -> Global | None:
-    """The inert stand-in for a name, or None where it is not admitted."""
+    """The inert stand-in for a name, or None if it is not a name, or one that only an attack brings."""
     entry = ALLOWED.get(class_path)
     if entry is not None:
         return Global(class_path, entry.make)
-    if class_path.startswith(tuple(rule.prefix for rule in RULES)) and _CLASS_PATH.fullmatch(class_path):
-        return Global(class_path, instantiable=True)
-    return None
+    if is_attack(class_path) or not all(part.isidentifier() for part in class_path.split(".")):
+        return None
+    if class_path in IMPORTERS:
+        return Global(class_path, _make_import, foreign=True)
+    return Global(class_path, instantiable=True, foreign=not class_path.startswith(_RULE_PREFIXES))

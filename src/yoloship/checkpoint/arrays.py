@@ -8,6 +8,7 @@ data).
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 CODES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "?"})
-"""Element types that are plain numbers. Objects, strings and structures stay opaque: they have no use here."""
+"""Element types that are plain numbers. Objects and structures stay opaque: they have no use here."""
+_TEXT = re.compile(r"[US][1-9][0-9]{0,4}")
+"""Element types that are texts of a fixed length: U of four bytes a character, S of bytes."""
 
 
 def make_dtype(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    """``numpy.dtype(code, align, copy)``; a code outside `CODES` stays opaque."""
+    """``numpy.dtype(code, align, copy)``; a code that is neither a number nor a text stays opaque."""
     if not arguments or not isinstance(arguments[0], str) or len(arguments[0]) > context.limits.name_chars:
         raise context.refuse(f"{class_path!r} without an element type")
     code = arguments[0].lstrip("<=|")
-    return DTypeDraft(code) if code in CODES else Draft(class_path, (arguments[0],))
+    return DTypeDraft(code) if code in CODES or _TEXT.fullmatch(code) else Draft(class_path, (arguments[0],))
 
 
 def build_dtype(context: Context, draft: DTypeDraft, state: object) -> None:
@@ -38,12 +41,15 @@ def build_dtype(context: Context, draft: DTypeDraft, state: object) -> None:
 
 
 def make_scalar(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    """``scalar(dtype, bytes)``: a plain Python number."""
+    """``scalar(dtype, bytes)``: a plain Python number or text."""
     if len(arguments) == 2 and isinstance(arguments[0], Draft):
         return Draft(class_path, ())
     if len(arguments) != 2 or not isinstance(arguments[0], DTypeDraft):
         raise context.refuse("NumPy scalar without an element type and its bytes")
-    return _array(context, arguments[0], (), _data(context, arguments[1]), fortran=False).item()
+    data = _data(context, arguments[1])
+    if _TEXT.fullmatch(arguments[0].code):
+        return _texts(context, arguments[0], 1, data)[0]
+    return _array(context, arguments[0], (), data, fortran=False).item()
 
 
 def make_array(_context: Context, _class_path: str, _arguments: tuple[object, ...]) -> object:
@@ -60,6 +66,10 @@ def build_array(context: Context, draft: ArrayDraft, state: object) -> None:
         return  # an array of objects or strings: stays opaque
     if not isinstance(dtype, DTypeDraft) or not isinstance(shape, tuple):
         raise context.refuse("NumPy array without a shape or an element type")
+    if _TEXT.fullmatch(dtype.code):
+        if len(shape) == 1:  # a list of names; more axes have no use here
+            draft.value = _texts(context, dtype, shape[0], _data(context, data))
+        return
     draft.value = _array(context, dtype, shape, _data(context, data), fortran=fortran is True or fortran == 1)
 
 
@@ -84,6 +94,20 @@ def _data(context: Context, data: object) -> bytes:
     if not isinstance(data, bytes):
         raise context.refuse("NumPy data that are no bytes")
     return data
+
+
+def _texts(context: Context, dtype: DTypeDraft, count: object, data: bytes) -> list[str | bytes]:
+    """Texts of a fixed length, the zeros behind each taken off; what is not a character becomes U+FFFD."""
+    wide = dtype.code[0] == "U"
+    size = int(dtype.code[1:]) * (4 if wide else 1)
+    if type(count) is not int or count * size != len(data):
+        raise context.refuse(f"NumPy text array of {len(data)} bytes, which its shape does not fit")
+    context.charge(len(data))
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    if not wide:
+        return [piece.rstrip(b"\0") for piece in pieces]
+    encoding = "utf-32-be" if dtype.order == ">" else "utf-32-le"
+    return [piece.decode(encoding, "replace").rstrip("\0") for piece in pieces]
 
 
 def _array(

@@ -35,11 +35,11 @@ class Context(Protocol):
             CheckpointError: too much has been copied already.
         """
 
-    def check_key(self, key: object) -> None:
-        """Refuse a dictionary key or set member that is not plain.
+    def as_key(self, key: object) -> object:
+        """What stands for a dictionary key or set member: the value itself if it is plain, else an `OddKey`.
 
         Raises:
-            CheckpointError: it is none, or there are too many.
+            CheckpointError: it is too large, or there are too many.
         """
 
 
@@ -48,12 +48,12 @@ class Global:
 
     Attributes:
         class_path: As the file has it.
-        make: Our own constructor for what calling it would give; None for a class admitted by rule, which can only
-            be instantiated, and for a name that can only be mentioned.
+        make: Our own constructor for what calling it would give. None if a call gives nothing but an inert `Draft`.
         instantiable: Whether NEWOBJ gives an inert `Draft`.
+        foreign: Whether the name is outside the allow-table and its rules.
     """
 
-    __slots__ = ("class_path", "instantiable", "make")
+    __slots__ = ("class_path", "foreign", "instantiable", "make")
 
     def __init__(
         self,
@@ -61,21 +61,52 @@ class Global:
         make: Callable[[Context, str, tuple[object, ...]], object] | None = None,
         *,
         instantiable: bool = False,
+        foreign: bool = False,
     ) -> None:
         self.class_path = class_path
         self.make = make
         self.instantiable = instantiable
+        self.foreign = foreign
 
 
 class Draft:
-    """An object of a class that means nothing to us yet: its class path, arguments and state."""
+    """An object of a class that means nothing to us yet: its class path, arguments and state.
 
-    __slots__ = ("arguments", "class_path", "state")
+    Attributes:
+        class_path: As the file has it.
+        arguments: What it was made from.
+        state: What its BUILD instruction gave it.
+        foreign: Whether its class is outside the allow-table and its rules.
+        odd: Why it is not simply an instance with a state, if so: nobody can say what such an object is.
+    """
 
-    def __init__(self, class_path: str, arguments: tuple[object, ...] = ()) -> None:
+    __slots__ = ("arguments", "class_path", "foreign", "odd", "state")
+
+    def __init__(
+        self, class_path: str, arguments: tuple[object, ...] = (), *, foreign: bool = False, odd: str | None = None
+    ) -> None:
         self.class_path = class_path
         self.arguments = arguments
         self.state: object = None
+        self.foreign = foreign
+        self.odd = odd
+
+
+class OddKey:
+    """A dictionary key or set member that is not plain: a tuple, an enumeration's member, a tensor.
+
+    Its hash is its identity, so that no file can make keys collide.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
+def is_foreign(value: object) -> bool:
+    """Whether this is a name outside the allow-table, or an object of one."""
+    return isinstance(value, Global | Draft) and value.foreign
 
 
 class DTypeDraft:
@@ -94,4 +125,4 @@ class ArrayDraft:
     __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self.value: npt.NDArray[np.generic] | None = None
+        self.value: npt.NDArray[np.generic] | list[str | bytes] | None = None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from yoloship.errors import CheckpointError
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -35,6 +37,11 @@ class Limits:
         directory_bytes: The zip's directory.
         inflated_bytes: What all compressed members of a zip claim to hold, together.
         class_names: Classes.
+        class_name_chars: All class names together, a text that several share counted for each.
+        steps: Values that are looked at while records are made, those of refused parts included.
+        spread_bytes: What the model's tensors may take in memory beyond `spread_factor` times the file; a tensor that
+            repeats or shares its storage counts in full, and at each place where the model has it.
+        spread_factor: See `spread_bytes`. A float16 checkpoint takes twice its size as float32.
     """
 
     file_bytes: int = 8 << 30
@@ -58,6 +65,10 @@ class Limits:
     directory_bytes: int = 16 << 20
     inflated_bytes: int = 1 << 30
     class_names: int = 100_000
+    class_name_chars: int = 2 << 20
+    steps: int = 4_000_000
+    spread_bytes: int = 64 << 20
+    spread_factor: int = 4
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -68,3 +79,37 @@ class Limits:
 
 LIMITS = Limits()
 """The limits that `read_checkpoint` applies."""
+
+
+class Budget:
+    """What one file may cost, in bytes and in work.
+
+    Args:
+        limits: The bounds in force.
+        file_bytes: Size of the file.
+        subject: Its name, for messages.
+    """
+
+    def __init__(self, limits: Limits, file_bytes: int, subject: str) -> None:
+        self.limits = limits
+        self.nbytes = limits.spread_bytes + limits.spread_factor * file_bytes
+        self._subject = subject
+        self._steps = limits.steps
+        self._values = limits.values
+
+    def work(self, steps: int) -> None:
+        """Account for values before they are looked at.
+
+        Raises:
+            CheckpointError: they are too many, together with those before them.
+        """
+        self._steps -= steps
+        if self._steps < 0:
+            raise CheckpointError(f"takes more than {self.limits.steps} steps to read", subject=self._subject)
+
+    def takes(self, values: int) -> bool:
+        """Whether that many values of metadata may be kept beside those before them; if so, they count."""
+        if values > self._values:
+            return False
+        self._values -= values
+        return True

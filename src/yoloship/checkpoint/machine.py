@@ -1,7 +1,7 @@
 """The opcode interpreter: runs a pickle stream without importing or calling anything that the stream names.
 
-Each instruction has one method. An opcode without one (extensions, out-of-band buffers, whatever a later protocol adds)
-is refused. Whatever the bytes, `Machine.run` returns inert values or raises CheckpointError. Here stand the loop and
+Each instruction has one method. An opcode without one (out-of-band buffers, whatever a later protocol adds) is
+refused. Whatever the bytes, `Machine.run` returns inert values or raises CheckpointError. Here stand the loop and
 the instructions that mention names; those for plain values are in `plain_machine`.
 
 Source of the instruction set: the opcode table in the documentation of CPython's ``pickletools``, protocols 0 to 5.
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     FindStorage = Callable[[Context, object], object]
 
 _PROTOCOL = 5
+_EXTENSION_BYTES: Mapping[int, int] = MappingProxyType({0x82: 1, 0x83: 2, 0x84: 4})
 _STOP = ord(".")
 
 
@@ -101,23 +102,22 @@ class Machine(PlainMachine):
         self._stack.append(self._global(module, name))
 
     def _call(self, function: object, arguments: object) -> object:
-        """What calling a name would have given, made by our own constructor."""
+        """What calling a name would have given, made by our own constructor; an inert draft if we have none."""
+        if isinstance(function, Draft) and function.foreign:
+            function = Global(function.class_path, foreign=True)
         if type(function) is not Global:
             raise self.refuse("call of something that is no global")
         if type(arguments) is not tuple:
             raise self.refuse(f"call of {function.class_path!r} without a tuple of arguments")
         if function.make is None:
-            raise CheckpointError(
-                f"call of {function.class_path!r} at byte {self.at} is not in the allow-table",
-                subject=self.subject,
-                hint="nothing was executed",
-            )
+            return Draft(function.class_path, arguments, foreign=function.foreign, odd="was made by a call")
         return function.make(self, function.class_path, arguments)
 
     def _instantiate(self, kind: object, arguments: object) -> object:
         """An instance: a draft of an inert class, else what the table makes of it."""
-        if type(kind) is Global and kind.instantiable and type(arguments) is tuple:
-            return Draft(kind.class_path, arguments)
+        match kind:
+            case Global(instantiable=True) | Draft(foreign=True) if type(arguments) is tuple:  # dill spells out classes
+                return Draft(kind.class_path, arguments, foreign=kind.foreign)
         return self._call(kind, arguments)
 
     def _op_reduce(self) -> None:
@@ -130,9 +130,12 @@ class Machine(PlainMachine):
 
     def _op_newobj_ex(self) -> None:
         named = self._pop()
-        if type(named) is not dict or named:
-            raise self.refuse("instance with named arguments")
         self._op_newobj()
+        made = self._top()
+        if type(named) is not dict or (named and not isinstance(made, Draft)):
+            raise self.refuse("instance with named arguments")
+        if named and isinstance(made, Draft):
+            made.odd = "was made from named arguments"
 
     def _op_inst(self) -> None:
         kind = self._global(self.decode(self.line()), self.decode(self.line()))
@@ -150,6 +153,8 @@ class Machine(PlainMachine):
         target = self._top()
         kind = type(target)
         if isinstance(target, Draft):
+            if target.state is not None:
+                target.odd = "was given its state twice"
             target.state = state
         elif isinstance(target, ArrayDraft):
             build_array(self, target, state)
@@ -162,6 +167,11 @@ class Machine(PlainMachine):
         if self._find_storage is None:
             raise self.refuse("storage where none belongs")
         self._stack.append(self._find_storage(self, self._pop()))
+
+    def _op_extension(self) -> None:
+        """A number that stands for a name in a registry of the program that wrote the file."""
+        length = _EXTENSION_BYTES[self.data[self.at]]
+        self._stack.append(Global(f"copyreg.extension_{self.number(length)}", instantiable=True, foreign=True))
 
     def _op_proto(self) -> None:
         protocol = self.byte()
@@ -236,6 +246,9 @@ _OPCODES: Mapping[bytes, Callable[[Machine], None]] = MappingProxyType(
         b"Q": Machine._op_binpersid,
         b"\x80": Machine._op_proto,
         b"\x95": Machine._op_frame,
+        b"\x82": Machine._op_extension,
+        b"\x83": Machine._op_extension,
+        b"\x84": Machine._op_extension,
     }
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from yoloship.checkpoint.drafts import Context, Global
+from yoloship.checkpoint.drafts import Context, Draft, Global
 from yoloship.checkpoint.storages import NUMPY_DTYPES, STORAGE_DTYPES, LazyStorage
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ class StorageTable:
         self._locate = locate
         self._storages: dict[str, LazyStorage] = {}
 
-    def find(self, context: Context, persistent_id: object) -> LazyStorage | Global:
+    def find(self, context: Context, persistent_id: object) -> LazyStorage | Global | Draft:
         """The storage of a persistent id; the class of ``("module", class, file, source)``.
 
-        The legacy format writes the latter where it first mentions a class of a module. The source text in it is
-        nothing but a string here.
+        A storage whose elements are of a type unknown here becomes an inert draft. The legacy format writes the class
+        where it first mentions a class of a module; the source text beside it is nothing but a string here.
 
         Raises:
             CheckpointError: the id is none of torch's, or the file has no such storage or a shorter one.
@@ -48,8 +48,10 @@ class StorageTable:
         if not isinstance(kind, Global) or type(key) is not str or len(key) > context.limits.name_chars:
             raise context.refuse("persistent id without a storage class and a key")
         dtype = STORAGE_DTYPES.get(kind.class_path)
-        if dtype is None:
+        if dtype is None and self._locate is None:  # where the next storage begins depends on this one's size
             raise context.refuse(f"storage of {kind.class_path!r}, which is not read here,")
+        if dtype is None:
+            return Draft(kind.class_path, foreign=True)
         if type(length) is not int or not 0 <= length <= context.limits.tensor_elements:
             raise context.refuse("storage of an impossible length")
         known = self._storages.get(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from yoloship.checkpoint.drafts import Draft, OddKey
 from yoloship.checkpoint.stream import Stream
 
 if TYPE_CHECKING:
@@ -43,20 +44,21 @@ class PlainMachine(Stream):
         if self._copied > self.limits.copied_items:
             raise self.refuse(f"pickle that copies more than {self.limits.copied_items} items")
 
-    def check_key(self, key: object) -> None:
-        """Refuse a dictionary key or set member that is not plain, or whose hash could be made to collide."""
+    def as_key(self, key: object) -> object:
+        """What stands for a dictionary key or set member: the value itself if it is plain, else an `OddKey`."""
         if isinstance(key, str | bytes) and len(key) > self.limits.key_chars:
             raise self.refuse(f"dictionary key of more than {self.limits.key_chars} characters")
         if type(key) is str:
-            return
+            return key
         if type(key) not in _PLAIN_KEYS:
-            raise self.refuse("dictionary key or set member that is no plain value")
+            return OddKey(key)
         # Beyond 64 bits integers repeat their hash, and a table of such keys would take quadratic time.
         if isinstance(key, int) and not -(1 << 63) <= key < 1 << 64:
             raise self.refuse("dictionary key of more than 64 bits")
         self._plain_keys += 1
         if self._plain_keys > self.limits.plain_keys:
             raise self.refuse(f"more than {self.limits.plain_keys} dictionary keys that are no strings")
+        return key
 
     # The stack.
 
@@ -243,9 +245,12 @@ class PlainMachine(Stream):
 
     def _extend(self, items: list[object]) -> None:
         target = self._top()
-        if type(target) is not list:
+        if isinstance(target, Draft):
+            target.odd = "was given items"  # a class that derives from list; the items are dropped
+        elif type(target) is list:
+            target.extend(items)
+        else:
             raise self.refuse("items for something that is no list")
-        target.extend(items)
 
     def _op_empty_dict(self) -> None:
         self._stack.append({})
@@ -264,14 +269,15 @@ class PlainMachine(Stream):
 
     def _update(self, items: list[object]) -> None:
         target = self._top()
-        if type(target) is not dict:
-            raise self.refuse("keys for something that is no dictionary")
         if len(items) % 2:
             raise self.refuse("key without a value")
-        for index in range(0, len(items), 2):
-            key = items[index]
-            self.check_key(key)
-            target[key] = items[index + 1]
+        if isinstance(target, Draft):
+            target.odd = "was given keys"  # a class that derives from dict; the entries are dropped
+        elif type(target) is dict:
+            for index in range(0, len(items), 2):
+                target[self.as_key(items[index])] = items[index + 1]
+        else:
+            raise self.refuse("keys for something that is no dictionary")
 
     def _op_empty_set(self) -> None:
         self._stack.append(set())
@@ -279,14 +285,12 @@ class PlainMachine(Stream):
     def _op_additems(self) -> None:
         items = self._pop_mark()
         target = self._top()
-        if type(target) is not set:
+        if isinstance(target, Draft):
+            target.odd = "was given members"
+        elif type(target) is set:
+            target.update(map(self.as_key, items))
+        else:
             raise self.refuse("members for something that is no set")
-        for item in items:
-            self.check_key(item)
-        target.update(items)
 
     def _op_frozenset(self) -> None:
-        items = self._pop_mark()
-        for item in items:
-            self.check_key(item)
-        self._stack.append(frozenset(items))
+        self._stack.append(frozenset(map(self.as_key, self._pop_mark())))

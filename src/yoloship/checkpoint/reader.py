@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from yoloship.checkpoint.drafts import Draft
 from yoloship.checkpoint.finish import Finisher
+from yoloship.checkpoint.ignored import ForeignNames
 from yoloship.checkpoint.legacy_container import read_legacy
-from yoloship.checkpoint.limits import LIMITS
+from yoloship.checkpoint.limits import LIMITS, Budget
 from yoloship.checkpoint.machine import Machine
 from yoloship.checkpoint.persistent import StorageTable
-from yoloship.checkpoint.records import Checkpoint, Module, Tensor
+from yoloship.checkpoint.records import Checkpoint
 from yoloship.checkpoint.source import Source, open_source
 from yoloship.checkpoint.traits import read_class_names, read_strides, read_task
+from yoloship.checkpoint.wrappers import MODELS, choose
 from yoloship.checkpoint.zip_container import ZipContainer
 from yoloship.errors import CheckpointError
 from yoloship.kinds import HEAD_BYTES, ZIP_MAGIC, kind_of, wrong_kind
@@ -22,50 +24,91 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.checkpoint.limits import Limits
+    from yoloship.checkpoint.records import Module, Value
+    from yoloship.checkpoint.wrappers import Chosen
 
-_MODELS = ("ema", "model")
-_LEFT_OUT = frozenset({*_MODELS, "optimizer"})
-_WRAPPERS = frozenset({"DataParallel", "DistributedDataParallel"})
-_WHOLE_MODEL = (
-    "give the .pt that the training saved (best.pt), or save the whole model: torch.save({'model': model}, path)"
-)
+_NOT_METADATA = frozenset({*MODELS, "optimizer"})
 
 
-def read_checkpoint(source: Path | str | bytes) -> Checkpoint:
+def read_checkpoint(source: Path | str | bytes, *, aliases: Mapping[str, str] | None = None) -> Checkpoint:
     """Read a trained YOLOv5 checkpoint as data: nothing in it is imported, called or run.
 
     Args:
         source: A file's path, or the file's bytes. A file is mapped and read as its tensors are asked for; it stays
             mapped as long as the checkpoint, one of its records or one of their arrays lives.
+        aliases: Class paths of a fork, each with the official one that it is the same as: the model's modules bear
+            the official one then.
 
     Returns:
         The model and what the file says about it. Both of torch's containers are read: the zip file of torch 1.6 and
         later, and the older one.
 
     Raises:
-        CheckpointError: whatever else the bytes are.
+        CheckpointError: whatever else the bytes are, or an alias that the model has no module for.
     """
-    return read_with_limits(source, LIMITS)
+    return read_with_limits(source, LIMITS, aliases=aliases)
 
 
-def read_with_limits(source: Path | str | bytes, limits: Limits) -> Checkpoint:
+def read_with_limits(
+    source: Path | str | bytes, limits: Limits, *, aliases: Mapping[str, str] | None = None
+) -> Checkpoint:
     """`read_checkpoint` under other limits than the usual ones."""
     with open_source(source, limits) as opened:
         content = _read_content(opened, limits)
-        finisher = Finisher(opened.name, limits)
-        key, draft, others = _choose(content, opened.name)
-        module = _unwrap(finisher.module(draft, key))
+        budget = Budget(limits, len(opened.data), opened.name)
+        finisher = Finisher(opened.name, budget, aliases or {})
+        chosen = choose(content, opened.name)
+        module = finisher.module(chosen.draft, chosen.key)
+        _check_aliases(aliases or {}, finisher, module, opened.name)
         task = read_task(module, opened.name)
+        metadata, ignored = _others(chosen, finisher)
+        names = read_class_names(module, [finisher.plain(value, "names") for value in chosen.names], limits)
         return Checkpoint(
             name=opened.name,
             module=module,
-            source_key=key,
+            source_key=chosen.key,
             task=task,
-            class_names=read_class_names(module, opened.name, limits),
+            class_names=names.names,
+            class_names_problem=names.problem,
             strides=read_strides(module, task, opened.name),
-            metadata=finisher.plain_table(others, _LEFT_OUT),
+            metadata=metadata,
+            aliases=MappingProxyType(finisher.used_aliases),
+            ignored=ignored,
             sha256=opened.sha256(),  # last: what is refused need not be hashed
         )
+
+
+def _others(chosen: Chosen, finisher: Finisher) -> tuple[Mapping[str, Value], Mapping[str, tuple[str, ...]]]:
+    """What stands beside the network: the plain data of it, and the keys that are left out."""
+    metadata: dict[str, Value] = {}
+    ignored: dict[str, tuple[str, ...]] = {}
+    foreign = ForeignNames()
+    foreign.of(chosen.draft)  # its names are the model's own
+    for key, entry in chosen.others.items():
+        if not isinstance(key, str) or key == chosen.key or (entry is None and key in MODELS):
+            continue
+        value = None if key in _NOT_METADATA else finisher.plain(entry, key)
+        if value is None and entry is not None:
+            ignored[key] = foreign.of(entry)
+        else:
+            metadata[key] = value
+    return MappingProxyType(metadata), MappingProxyType(ignored)
+
+
+def _check_aliases(aliases: Mapping[str, str], finisher: Finisher, module: Module, subject: str) -> None:
+    unused = next((path for path in aliases if path not in finisher.used_aliases), None)
+    if unused is None:
+        return
+    last = unused.rpartition(".")[2]
+    paths = sorted({part.class_path for _, part in module.walk()} - set(aliases.values()))
+    near = [path for path in paths if path.rpartition(".")[2] == last] or [
+        path for path in paths if not path.startswith("torch.nn.")
+    ]
+    raise CheckpointError(
+        f"has no module of the class {unused[:120]!r}, for which there is an alias",
+        subject=subject,
+        hint=f"its classes are {', '.join(near[:12])[:600]}",
+    )
 
 
 def _read_content(opened: Source, limits: Limits) -> object:
@@ -104,38 +147,3 @@ def _read_zip(opened: Source, limits: Limits) -> object:
         raise CheckpointError(f"its data.pkl is over the limit of {limits.pickle_bytes} bytes", subject=opened.name)
     storages = StorageTable(opened.name, lambda key: container.get(f"{root}data/{key}"))
     return Machine(bytes(piece.read()), 0, limits, opened.name, storages.find).run()
-
-
-def _choose(content: object, name: str) -> tuple[str, Draft, Mapping[object, object]]:
-    """The model among a file's contents, its key, and the rest."""
-    if isinstance(content, Draft):
-        return "model", content, {}
-    if not isinstance(content, dict):
-        raise CheckpointError("holds no model", subject=name, got=f"a {_kind(content)}", hint=_WHOLE_MODEL)
-    for key in _MODELS:
-        candidate = content.get(key)
-        if isinstance(candidate, tuple) and candidate:  # (model, number of updates), as some releases save the average
-            candidate = candidate[0]
-        if isinstance(candidate, Draft):
-            return key, candidate, content
-    for key in ("", *_MODELS, "state_dict", "model_state_dict"):
-        table = content.get(key) if key else content
-        if isinstance(table, dict) and (count := sum(isinstance(value, Tensor) for value in table.values())):
-            where = f" under {key!r}" if key else ""
-            raise CheckpointError(
-                f"holds weights without an architecture (a state_dict of {count} tensors{where})",
-                subject=name,
-                hint=_WHOLE_MODEL,
-            )
-    keys = ", ".join(repr(key)[:40] for key in list(content)[:8]) or "nothing"
-    raise CheckpointError("holds no model", subject=name, got=f"a dictionary of {keys}", hint=_WHOLE_MODEL)
-
-
-def _kind(content: object) -> str:
-    return {list: "list", tuple: "tuple", str: "text", Tensor: "tensor"}.get(type(content), "plain value")
-
-
-def _unwrap(module: Module) -> Module:
-    """The model inside the wrapper that training on several GPUs puts around it."""
-    inner = module.children.get("module")
-    return inner if module.class_name in _WRAPPERS and inner is not None else module

@@ -48,10 +48,11 @@ def make_tensor_v3(context: Context, class_path: str, arguments: tuple[object, .
     """``_rebuild_tensor_v3``: an untyped storage, and the element type behind the hooks."""
     if not 7 <= len(arguments) <= 8 or not isinstance(arguments[0], LazyStorage):
         raise context.refuse(f"{class_path!r} without a storage and an element type")
-    name = arguments[6].class_path if isinstance(arguments[6], Global) else ""
-    dtype = TORCH_DTYPES.get(name)
-    if dtype is None:
-        raise context.refuse(f"tensor of an element type that is not read here, {name or 'unnamed'}")
+    if not isinstance(arguments[6], Global):
+        raise context.refuse(f"{class_path!r} without an element type")
+    dtype = TORCH_DTYPES.get(arguments[6].class_path)
+    if dtype is None:  # complex numbers, and whatever torch will have; no network here holds one
+        return Draft(class_path, arguments, foreign=True)
     return _tensor(context, arguments[0].retyped(dtype), arguments[1:4], requires_grad=arguments[4] is True)
 
 

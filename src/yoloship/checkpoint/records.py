@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from yoloship.errors import CheckpointError
 from yoloship.model import checked_class_names
 
 if TYPE_CHECKING:
@@ -158,12 +159,16 @@ class Checkpoint:
     Attributes:
         name: The file's name, for messages.
         sha256: Of the file's bytes, lower-case hex.
-        module: The whole model: ``ema`` where the file has one, else ``model``.
+        module: The whole model, out of whatever was wrapped around it: ``ema`` if the file has one, else ``model``.
         source_key: Which of the two it was.
         task: By the class of the model, or of its last layer in older releases.
-        class_names: By class id.
+        class_names: By class id; empty if `class_names_problem` says why.
         strides: Of the head's levels, finest first.
-        metadata: Everything else of the file's top level that is plain data: epoch, date, options; optimizer left out.
+        metadata: Everything else of the file's top level that is plain data: epoch, date, options.
+        class_names_problem: Why the file's own class names cannot be used; None if they can.
+        aliases: Class paths that the caller said are others, as far as the model has them.
+        ignored: Keys of the file's top level that nobody reads, each with the class names below it that are not in
+            the allow-table.
     """
 
     name: str
@@ -174,14 +179,35 @@ class Checkpoint:
     class_names: tuple[str, ...]
     strides: tuple[int, ...]
     metadata: Mapping[str, Value]
+    class_names_problem: str | None = None
+    aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    ignored: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def names_for(self, classes: int) -> tuple[str, ...]:
+        """The class names, for a model of that many classes.
+
+        Raises:
+            CheckpointError: the file's own cannot be used, or they are too many or too few.
+        """
+        problem = self.class_names_problem
+        if problem is None and len(self.class_names) != classes:
+            problem = f"has {len(self.class_names)} class names for {classes} classes"
+        if problem is not None:
+            raise CheckpointError(
+                problem,
+                subject=self.name,
+                hint=f"give the names of its {classes} classes with --names a,b,c or --names FILE",
+            )
+        return self.class_names
 
     def with_class_names(self, class_names: Sequence[str]) -> Checkpoint:
-        """The same checkpoint with other class names.
+        """The same checkpoint with these class names in place of the file's own.
 
         Args:
-            class_names: One for each class, by class id; the graph builder holds their number against the head.
+            class_names: By class id. Whether they are as many as the network's classes is for `names_for`.
 
         Raises:
             InputError: they are not usable names.
         """
-        return replace(self, class_names=checked_class_names(class_names, None, subject=self.name))
+        names = checked_class_names(class_names, None, subject=self.name)
+        return replace(self, class_names=names, class_names_problem=None)

@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from yoloship.checkpoint.names import read_names
 from yoloship.checkpoint.records import Module, Tensor
 from yoloship.errors import CheckpointError
 from yoloship.model import MAX_LEVELS, MAX_SIDE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from yoloship.checkpoint.limits import Limits
+    from yoloship.checkpoint.names import ClassNames
     from yoloship.checkpoint.records import Value
     from yoloship.model import Task
 
-_MAX_NAME_CHARS = 1000
 _SEGMENT = frozenset({"SegmentationModel", "Segment"})
 _CLASSIFY = frozenset({"ClassificationModel", "Classify"})
 _DETECT = frozenset({"DetectionModel", "Model", "Detect"})
@@ -42,37 +45,25 @@ def read_task(module: Module, subject: str) -> Task:
         return "classify"
     if classes & _DETECT:
         return "detect"
-    raise CheckpointError(f"holds a {module.class_path!r}, which is no YOLOv5 model", subject=subject)
+    raise CheckpointError(
+        f"holds a {module.class_path!r}, which is not a YOLOv5 model",
+        subject=subject,
+        hint="if the model is inside it, save that alone: torch.save({'model': model}, path)",
+    )
 
 
-def read_class_names(module: Module, subject: str, limits: Limits) -> tuple[str, ...]:
-    """By class id, from a list or a table by id; ``class0``, ``class1``, … where the file has none.
+def read_class_names(module: Module, around: Sequence[Value], limits: Limits) -> ClassNames:
+    """The model's class names; those that stood around it if it has none; numbered ones if nobody has any.
 
-    Raises:
-        CheckpointError: they are no names, or the ids have gaps.
+    Args:
+        module: The whole model.
+        around: Class names of its wrappers and of the file, nearest first.
+        limits: Bounds on their number and length.
     """
-    names = module.attributes.get("names")
-    if isinstance(names, dict):
-        ids = [key for key in names if type(key) is int]
-        if len(ids) != len(names) or sorted(ids) != list(range(len(ids))):
-            raise CheckpointError("class names whose ids are not 0, 1, 2, …", subject=subject)
-        names = [names[index] for index in range(len(ids))]
-    if names is None:
-        count = read_head(module).attributes.get("nc", module.attributes.get("nc"))
-        if type(count) is not int or not 0 <= count <= limits.class_names:
-            raise CheckpointError("says neither its class names nor how many classes it has", subject=subject)
-        return tuple(f"class{index}" for index in range(count))
-    if not isinstance(names, list | tuple) or len(names) > limits.class_names:
-        raise CheckpointError("class names that are no list of names", subject=subject)
-    return tuple(_name(name, subject) for name in names)
-
-
-def _name(value: Value, subject: str) -> str:
-    if isinstance(value, bool | int | float):  # YAML reads `no` and `1` so
-        return str(value)
-    if not isinstance(value, str) or len(value) > _MAX_NAME_CHARS:
-        raise CheckpointError(f"a class name that is no text of at most {_MAX_NAME_CHARS} characters", subject=subject)
-    return value
+    count = read_head(module).attributes.get("nc", module.attributes.get("nc"))
+    candidates = (module.attributes.get("names"), *around)
+    value = next((names for names in candidates if names is not None), None)
+    return read_names(value, count if type(count) is int else None, limits)
 
 
 def read_strides(module: Module, task: Task, subject: str) -> tuple[int, ...]:

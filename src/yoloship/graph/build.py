@@ -46,7 +46,7 @@ def build_graph(checkpoint: Checkpoint, config: GraphConfig) -> onnx.ModelProto:
 
     Raises:
         GraphError: a block or an option that cannot be written, named with its place; a size that does not fit.
-        CheckpointError: a tensor's bytes are damaged.
+        CheckpointError: a tensor's bytes are damaged, or the class names cannot be used.
     """
     info = model_info(checkpoint, config)
     model = to_onnx(trace(checkpoint, config), _metadata(info))
@@ -82,17 +82,10 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
     root = _root(checkpoint)
     layers = _layers(root)
     head = _head(layers)
-    if len(checkpoint.class_names) != head.classes:
-        raise head.part.error(
-            "has another number of class names",
-            expected=str(head.classes),
-            got=len(checkpoint.class_names),
-            hint="give one name for each class with --names",
-        )
     return ModelInfo(
         task="detect",
         family=FAMILY,
-        class_names=checkpoint.class_names,
+        class_names=checkpoint.names_for(head.classes),
         strides=tuple(sorted(head.strides)),
         anchors=head.anchors_finest_first,
         input_form=config.input_form,

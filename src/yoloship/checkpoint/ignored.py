@@ -1,0 +1,52 @@
+"""What stands beside the network and is not read: which keys, and which unknown classes below them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from yoloship.checkpoint.drafts import Draft, Global, OddKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_NAMES = 20
+"""Class names listed of one key."""
+
+
+class ForeignNames:
+    """Finds the names outside the allow-table that values reach. Each object is looked at once in its life."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def of(self, value: object) -> tuple[str, ...]:
+        """The names below a value, in the order of their finding, as far as no earlier call has been there.
+
+        Args:
+            value: What the machine made; the caller keeps it alive as long as this object.
+        """
+        names: dict[str, None] = {}
+        waiting = [value]
+        while waiting:
+            one = waiting.pop()
+            parts = self._parts(one)
+            if parts is None or id(one) in self._seen:
+                continue
+            self._seen.add(id(one))
+            if isinstance(one, Global | Draft) and one.foreign and len(names) < MAX_NAMES:
+                names[one.class_path] = None
+            waiting.extend(parts)
+        return tuple(names)
+
+    @staticmethod
+    def _parts(value: object) -> Iterable[object] | None:
+        """What a value holds; None if it neither holds anything nor is a name."""
+        if isinstance(value, dict):
+            return [*value.values(), *(key for key in value if isinstance(key, OddKey))]
+        if isinstance(value, list | tuple | set | frozenset):
+            return value
+        if isinstance(value, Draft):
+            return (value.arguments, value.state)
+        if isinstance(value, OddKey):
+            return (value.value,)
+        return () if isinstance(value, Global) else None
