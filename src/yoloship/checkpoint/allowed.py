@@ -110,7 +110,9 @@ def _make_attribute(context: Context, class_path: str, arguments: tuple[object, 
 def _make_object(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
     """``_reconstructor(class, object, None)``: how protocols 0 and 1 write what later ones do by NEWOBJ."""
     match arguments:
-        case (Global(instantiable=True) as kind, Global(class_path="builtins.object" | "__builtin__.object"), None):
+        case (Global() as kind, Global(class_path="builtins.object" | "__builtin__.object"), None) if (
+            kind.instantiable or kind.make is _opaque
+        ):
             return Draft(kind.class_path, foreign=kind.foreign)
         case (Global(instantiable=True) as kind, Global(), _):
             return Draft(kind.class_path, foreign=kind.foreign, odd="derives from a class of plain data")

@@ -19,17 +19,17 @@ def _words(text: str) -> frozenset[str]:
 
 
 _ANYWHERE = _words(
-    "os posix nt subprocess sys importlib runpy pickle _pickle cPickle marshal shelve ctypes _ctypes cffi socket "
+    "os posix nt subprocess sys importlib runpy pickle cPickle marshal shelve ctypes _ctypes cffi socket "
     "_socket shutil webbrowser pty popen2 _posixsubprocess _winapi winreg _winreg _thread builtins"
 )
 """Modules that no part of a class path may be: ``pathlib.os.system`` reaches the same function as ``os.system``."""
 
 _ROOTS = _words(
-    "codeop codecs platform pdb bdb cProfile timeit doctest pydoc imp zipimport pkgutil pip setuptools distutils "
-    "ensurepip venv asyncio multiprocessing http httplib urllib urllib2 requests ftplib smtplib telnetlib nntplib "
-    "poplib imaplib xmlrpc socketserver ssl paramiko fabric plumbum pexpect antigravity idlelib lib2to3 unittest "
-    "signal gc io _io bz2 gzip lzma zipfile tarfile sqlite3 dbm mmap fileinput linecache tokenize getpass cloudpickle "
-    "joblib dill jsonpickle yaml faulthandler atexit sched"
+    "_pickle codeop codecs platform pdb bdb cProfile timeit doctest pydoc imp zipimport pkgutil pip setuptools "
+    "distutils ensurepip venv asyncio multiprocessing http httplib urllib urllib2 requests ftplib smtplib telnetlib "
+    "nntplib poplib imaplib xmlrpc socketserver ssl paramiko fabric plumbum pexpect antigravity idlelib lib2to3 "
+    "unittest signal gc io _io bz2 gzip lzma zipfile tarfile sqlite3 dbm mmap fileinput linecache tokenize getpass "
+    "cloudpickle joblib dill jsonpickle yaml faulthandler atexit sched"
 )
 """Top-level modules that have nothing to do in a checkpoint, except for the names in `_HARMLESS`."""
 

@@ -180,10 +180,7 @@ class PlainMachine(Stream):
         self._stack.append(line[1:-1])
 
     def _op_unicode(self) -> None:
-        line = self.line()
-        if b"\\" in line:
-            raise self.refuse("line with escapes")
-        self._stack.append(line.decode("latin-1"))
+        self._stack.append(self.escaped(self.line()))
 
     def _op_binunicode(self) -> None:
         self._stack.append(self.text(self.number(4)))
@@ -293,4 +290,5 @@ class PlainMachine(Stream):
             raise self.refuse("members for something that is no set")
 
     def _op_frozenset(self) -> None:
-        self._stack.append(frozenset(map(self.as_key, self._pop_mark())))
+        items = self._pop_mark()
+        self._stack.append(frozenset(map(self.as_key, items)))

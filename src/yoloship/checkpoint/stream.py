@@ -124,6 +124,14 @@ class Stream:
         self.position = stop + 1
         return self.data[start:stop]
 
+    def escaped(self, line: bytes) -> str:
+        """The text of a line of protocol 0, which writes what Latin-1 does not have as escapes of Unicode."""
+        try:
+            text = line.decode("raw-unicode-escape")
+        except UnicodeDecodeError:
+            raise self.refuse("line with a broken escape") from None
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
     def ascii_line(self) -> str:
         """The next line as ASCII text."""
         line = self.line()

@@ -92,23 +92,21 @@ TRICKS: dict[str, tuple[bytes, str]] = {
     "a global by its stack form": (forge.text("posix") + forge.text("system") + b"\x93", "global 'posix.system'"),
     "a dotted name": (
         forge.text("models.yolo") + forge.text("os.system") + b"\x93" + b")R",
-        "call of 'models.yolo.os.system'",
+        "global 'models.yolo.os.system'",
     ),
-    "a call of a class by rule": (forge.call("models.yolo.Model", forge.NONE), "call of 'models.yolo.Model'"),
-    "a call of a function by rule": (
+    "a function that fetches": (
         forge.call("utils.google_utils.gdrive_download", forge.text("x")),
-        "call of 'utils.google_utils.gdrive_download'",
+        "global 'utils.google_utils.gdrive_download'",
     ),
-    "a call of torch.nn": (forge.call("torch.nn.functional.relu", forge.NONE), "call of 'torch.nn.functional.relu'"),
     "an old instance": (b"(" + forge.text("id") + b"iposix\nsystem\n", "global 'posix.system'"),
     "an object": (b"(cposix\nsystem\n" + forge.text("id") + b"o", "global 'posix.system'"),
     "a new object": (b"cposix\nsystem\n" + forge.row(forge.text("id")) + b"\x81", "global 'posix.system'"),
     "an attribute of a module": (
         forge.call("builtins.getattr", forge.named("builtins.object"), forge.text("__subclasses__")) + b")R",
-        "call of something that is no global",
+        "'builtins.getattr' of something else than a module and a name",
     ),
     "an attribute of a draft, called": (
-        forge.call("__builtin__.getattr", MODEL, forge.text("__class__")) + b")R",
+        forge.call("__builtin__.getattr", MODEL, forge.text("forward_fuse")) + b")R",
         "call of something that is no global",
     ),
     "an attribute of plain data": (
@@ -141,7 +139,7 @@ TRICKS: dict[str, tuple[bytes, str]] = {
         ),
         "'torch._tensor._rebuild_from_type_v2' of '_codecs.encode'",
     ),
-    "an extension": (b"\x82\x01", "pickle instruction 0x82 is not admitted"),
+    "an out-of-band buffer": (b"\x97", "pickle instruction 0x97 is not admitted"),
     "terminal escapes in a name": (
         b"c\x1b[2Jposix\nsystem\n",
         "global '\\x1b[2Jposix.system'",

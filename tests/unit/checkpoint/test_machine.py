@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import _forge as forge
-from yoloship.checkpoint.drafts import Draft
+from yoloship.checkpoint.drafts import Draft, OddKey
 from yoloship.checkpoint.limits import LIMITS, Limits
 from yoloship.checkpoint.machine import Machine
 from yoloship.errors import CheckpointError
@@ -81,9 +81,66 @@ def test_old_style_instances_are_drafts() -> None:
         assert isinstance(made, Draft)
 
 
+@pytest.mark.parametrize("key", [b"]", b")", b"(K\x01K\x02t", b"cmodels.x\nY\n)\x81"])
+def test_keys_that_are_not_plain_are_kept_apart_by_their_identity(key: bytes) -> None:
+    table = run(b"}(" + key + b"K\x01" + key + b"K\x02u.")
+    assert isinstance(table, dict)
+    assert [type(one) for one in table] == [OddKey, OddKey]
+    assert list(table.values()) == [1, 2]
+    members = run(b"\x8f(" + key + b"\x90.")
+    assert isinstance(members, set)
+    assert [type(one) for one in members] == [OddKey]
+
+
+ODD = {
+    "a call": (b"cmypkg\nf\n(K\x01tR", "was made by a call"),
+    "a call of an admitted class": (b"cmodels.x\nY\n)R", "was made by a call"),
+    "a call of what a call gave": (b"cdill._dill\n_create_type\n)R)R", "was made by a call"),
+    "named arguments": (b"cmypkg\nY\n)}(" + forge.text("a") + b"Nu\x92", "was made from named arguments"),
+    "items": (b"cmypkg\nY\n)\x81(K\x01K\x02e", "was given items"),
+    "an item": (b"cmypkg\nY\n)\x81K\x01a", "was given items"),
+    "keys": (b"cmypkg\nY\n)\x81(K\x01K\x02u", "was given keys"),
+    "a key": (b"cmypkg\nY\n)\x81K\x01K\x02s", "was given keys"),
+    "members": (b"cmypkg\nY\n)\x81(K\x01\x90", "was given members"),
+    "a second state": (b"cmypkg\nY\n)\x81}b}b", "was given its state twice"),
+    "an old base": (
+        b"ccopyreg\n_reconstructor\n(cmypkg\nY\nc__builtin__\ndict\n}tR",
+        "derives from a class of plain data",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_an_object_of_plain_state_does_not_do_is_remembered(name: str) -> None:
+    code, odd = ODD[name]
+    draft = run(code + b".")
+    assert isinstance(draft, Draft)
+    assert draft.odd == odd
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"cmypkg\nY\n)\x81",
+        b"(imypkg\nY\n",
+        b"(cmypkg\nY\no",
+        b"cmypkg\nY\n)}\x92",
+        b"\x82\x07)\x81",
+        b"\x83\x07\x00)\x81",
+        b"\x84\x07\x00\x00\x00)\x81",
+        b"ccopyreg\n__newobj__\n(cmypkg\nY\ntR",
+    ],
+)
+def test_an_instance_of_an_unknown_class_is_inert_however_it_is_written(code: bytes) -> None:
+    draft = run(code + b".")
+    assert isinstance(draft, Draft)
+    assert draft.foreign
+    assert draft.odd is None
+    assert draft.class_path in {"mypkg.Y", "copyreg.extension_7"}
+
+
 REFUSED = {
     "unknown opcode": (b"\x80\x02\xff.", "pickle instruction 0xff is not admitted at byte 2"),
-    "extension": (b"\x80\x02\x82\x01.", "pickle instruction 0x82 is not admitted at byte 2"),
     "buffer": (b"\x80\x05\x97.", "pickle instruction 0x97 is not admitted at byte 2"),
     "text persistent id": (b"P123\n.", "pickle instruction 0x50 is not admitted at byte 0"),
     "protocol": (b"\x80\x09N.", "pickle of protocol 9, newer than 5, at byte 0"),
@@ -91,9 +148,6 @@ REFUSED = {
     "no mark": (b"\x80\x02t.", "pickle without the mark that it goes back to at byte 2"),
     "memo": (b"\x80\x02h\x05.", "memo entry 5 that was never written at byte 2"),
     "memo index": (b"Np99999999999999999999\n.", "memo entry of an impossible index at byte 1"),
-    "list as key": (b"}]Ns.", "dictionary key or set member that is no plain value at byte 3"),
-    "tuple as key": (b"})Ns.", "dictionary key or set member that is no plain value at byte 3"),
-    "list in set": (b"\x8f(]\x90.", "dictionary key or set member that is no plain value at byte 3"),
     "huge key": (b"}" + forge.integer(1 << 64) + b"Ns.", "dictionary key of more than 64 bits at byte 13"),
     "append to a tuple": (b")Na.", "items for something that is no list at byte 2"),
     "set on a list": (b"]NNs.", "keys for something that is no dictionary at byte 3"),
@@ -102,7 +156,8 @@ REFUSED = {
     "state of a list": (b"]}b.", "state for something that takes none at byte 2"),
     "call of text": (forge.text("f") + b")R.", "call of something that is no global at byte 7"),
     "arguments": (b"ccollections\nOrderedDict\n]R.", "call of 'collections.OrderedDict' without a tuple of arguments"),
-    "named arguments": (b"cmodels.yolo\nModel\n)}(NNu\x92.", "instance with named arguments at byte 25"),
+    "named arguments": (b"cbuiltins\nlist\n)}(NNu\x92.", "instance with named arguments at byte 21"),
+    "arguments that are no table": (b"cmodels.yolo\nModel\n)]\x92.", "instance with named arguments at byte 21"),
     "storage": (b"NQ.", "storage where none belongs at byte 1"),
     "integer line": (b"Iabc\n.", "line that is no integer at byte 0"),
     "float line": (b"Fabc\n.", "line that is no number at byte 0"),

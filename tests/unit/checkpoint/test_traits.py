@@ -11,10 +11,6 @@ from yoloship.checkpoint import Checkpoint, read_checkpoint
 from yoloship.errors import CheckpointError
 
 
-def read(attributes: dict[str, bytes]) -> Checkpoint:
-    return read_checkpoint(forge.zip_bytes(forge.end(forge.table({"model": forge.model(attributes)}))))
-
-
 def with_head(model: str, head: str, attributes: dict[str, bytes]) -> Checkpoint:
     layers = forge.module("torch.nn.modules.container.Sequential", modules={"0": forge.module(head, attributes)})
     whole = forge.module(model, {"names": forge.listed(forge.text("a"))}, modules={"model": layers})
@@ -56,31 +52,3 @@ def test_strides_that_are_no_whole_pixels_are_refused(value: float) -> None:
 def test_a_detector_without_strides_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"its head, a 'models\.yolo\.Detect', says no strides"):
         with_head("models.yolo.Model", "models.yolo.Detect", {})
-
-
-def test_names_may_be_a_table_by_id_in_any_order() -> None:
-    names = b"}(" + forge.integer(1) + forge.text("b") + forge.integer(0) + forge.text("a") + b"u"
-    assert read({"names": names}).class_names == ("a", "b")
-
-
-def test_names_that_yaml_read_as_numbers_are_written_out() -> None:
-    assert read({"names": forge.listed(forge.integer(7), forge.FALSE)}).class_names == ("7", "False")
-
-
-def test_without_names_classes_are_numbered() -> None:
-    assert read({"names": forge.NONE}).class_names == ("class0", "class1")
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (b"}(" + forge.integer(1) + forge.text("b") + b"u", "class names whose ids are not 0, 1, 2"),
-        (b"}(" + forge.text("x") + forge.text("b") + b"u", "class names whose ids are not 0, 1, 2"),
-        (forge.text("person"), "class names that are no list of names"),
-        (forge.listed(forge.EMPTY_LIST), "a class name that is no text of at most 1000 characters"),
-        (forge.listed(forge.text("x" * 1001)), "a class name that is no text of at most 1000 characters"),
-    ],
-)
-def test_names_that_are_none_are_refused(names: bytes, message: str) -> None:
-    with pytest.raises(CheckpointError, match=message):
-        read({"names": names})

@@ -12,7 +12,7 @@ import pytest
 from _modules import NAMES, Maker, activation, around, changed, checkpoint, module, sequential, tensor, with_children
 from _shared import GENERATED, require
 from yoloship.checkpoint import read_checkpoint
-from yoloship.errors import GraphError
+from yoloship.errors import CheckpointError, GraphError
 from yoloship.graph import GraphConfig, build_graph, nearest_sizes
 
 if TYPE_CHECKING:
@@ -147,7 +147,11 @@ def test_a_last_layer_that_is_no_detection_head_is_refused() -> None:
 
 def test_class_names_must_be_as_many_as_classes() -> None:
     hand = around(MAKE.conv(8, 8), 8, 8)
-    assert "has another number of class names: expected 3, got 2" in refusal(replace(hand, class_names=NAMES[:2]))
+    with pytest.raises(CheckpointError) as caught:
+        build_graph(replace(hand, class_names=NAMES[:2]), GraphConfig())
+    assert str(caught.value) == (
+        "hand.pt: has 2 class names for 3 classes; give the names of its 3 classes with --names a,b,c or --names FILE"
+    )
 
 
 def test_a_class_name_that_is_no_text_is_refused() -> None:
