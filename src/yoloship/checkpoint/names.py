@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from yoloship.errors import InputError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -55,25 +53,6 @@ def read_names(value: Value, classes: int | None, limits: Limits) -> ClassNames:
         return ClassNames(_checked(_listed(value, classes), classes, limits))
     except _UnusableError as reason:
         return ClassNames((), str(reason))
-
-
-def given_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names that a caller gave instead of the file's own.
-
-    Raises:
-        InputError: one is not a text, is empty or too long; or a single text was given instead of a sequence.
-    """
-    if isinstance(names, str):
-        raise InputError("is one text", subject="class names", expected="a sequence of names", got=repr(names)[:80])
-    for name in names:
-        if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME_CHARS:
-            raise InputError(
-                "is not a class name",
-                subject="class names",
-                expected=f"text of 1 to {MAX_NAME_CHARS} characters",
-                got=repr(name)[:80],
-            )
-    return tuple(names)
 
 
 def _numbered(classes: int | None, limits: Limits) -> tuple[str, ...]:

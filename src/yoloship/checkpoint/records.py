@@ -196,7 +196,7 @@ class Checkpoint:
             raise CheckpointError(
                 problem,
                 subject=self.name,
-                hint=f"give the names of its {classes} classes with --names a,b,c or --names FILE",
+                hint=f"give the names of its {classes} classes with --names (class_names in Python)",
             )
         return self.class_names
 

@@ -19,6 +19,9 @@ GFLOPS_SIDE = 640
 """The field quotes arithmetic at this input size."""
 
 MAX_VALUE_CHARS = 200
+MAX_KEY_CHARS = 60
+MAX_METADATA_ROWS = 100
+"""The table pads every row to its widest key, so both are bounded."""
 
 
 @command("yoloship info best.pt", "yoloship info best.onnx")
@@ -45,12 +48,23 @@ def _of_checkpoint(path: Path) -> Iterator[tuple[str, str]]:
     checkpoint = read_checkpoint(path)
     yield "kind", f"YOLOv5 checkpoint, {checkpoint.task}; weights of '{checkpoint.source_key}'"
     yield "sha256", checkpoint.sha256
-    yield "classes", _classes(checkpoint.class_names)
+    problem = checkpoint.class_names_problem
+    yield "classes", _classes(checkpoint.class_names) if problem is None else f"{problem}; give them with --names"
     if checkpoint.strides:
         yield "strides", ", ".join(map(str, checkpoint.strides))
     yield "parameters", f"{checkpoint.module.parameter_count():,}"
     yield from _arithmetic(checkpoint)
     yield from _metadata({key: value for key, value in checkpoint.metadata.items() if _is_short(value)})
+    yield from _ignored(checkpoint.ignored)
+
+
+def _ignored(keys: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """What the file holds beside the network and nobody reads: its keys, with the unknown classes below each."""
+    shown = [f"{_short(key)} ({', '.join(names)})" if names else _short(key) for key, names in keys.items()]
+    if len(shown) > MAX_METADATA_ROWS:
+        shown[MAX_METADATA_ROWS:] = [f"{len(shown) - MAX_METADATA_ROWS} more"]
+    if shown:
+        yield "not read", ", ".join(shown)
 
 
 def _arithmetic(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
@@ -93,9 +107,15 @@ def _of_graph(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _metadata(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        text = str(value)
-        yield str(key), text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}…"
+    for index, (key, value) in enumerate(values.items()):
+        if index == MAX_METADATA_ROWS:
+            yield "…", f"{len(values) - index} more entries"
+            return
+        yield _short(str(key), MAX_KEY_CHARS), _short(str(value), MAX_VALUE_CHARS)
+
+
+def _short(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def _is_short(value: object) -> bool:

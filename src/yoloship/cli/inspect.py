@@ -174,6 +174,8 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "parameters": checkpoint.module.parameter_count(),
         "strides": list(checkpoint.strides),
         "classes": list(checkpoint.class_names),
+        **({"classes unusable": checkpoint.class_names_problem} if checkpoint.class_names_problem else {}),
+        **({"not read": {key: list(names) for key, names in checkpoint.ignored.items()}} if checkpoint.ignored else {}),
     }
 
 

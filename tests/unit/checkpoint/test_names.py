@@ -85,7 +85,7 @@ def test_what_is_not_leaves_the_network_readable_and_says_why(form: str) -> None
     with pytest.raises(CheckpointError) as caught:
         checkpoint.names_for(2)
     assert caught.value.problem == checkpoint.class_names_problem
-    assert caught.value.hint == "give the names of its 2 classes with --names a,b,c or --names FILE"
+    assert caught.value.hint == "give the names of its 2 classes with --names (class_names in Python)"
 
 
 def test_given_names_take_the_place_of_the_files_own() -> None:
@@ -98,7 +98,7 @@ def test_given_names_take_the_place_of_the_files_own() -> None:
 
 @pytest.mark.parametrize("names", ["a,b", ["a", ""], ["a", 1], ["x" * 1001]])
 def test_given_names_that_are_none_are_refused(names: list[str]) -> None:
-    with pytest.raises(InputError, match="class names: is "):
+    with pytest.raises(InputError, match="not usable as class names"):
         read(forge.NONE).with_class_names(names)
 
 

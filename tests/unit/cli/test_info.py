@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import _forge as forge
 from _cli import run
 from _shared import GENERATED, TRAINED, require
 from yoloship import __version__
@@ -42,6 +44,39 @@ def test_a_checkpoint_that_cannot_be_exported_still_shows_the_rest() -> None:
     assert "segment" in shown["kind"]
     assert shown["classes"] == "3: alpha, beta, gamma"
     assert "not yet" in shown["export"]
+
+
+def write(path: Path, **beside: bytes) -> Path:
+    names = beside.pop("names", forge.listed(forge.text("helmet"), forge.text("vest")))
+    table = forge.table({**beside, "model": forge.model({"names": names})})
+    path.write_bytes(forge.zip_bytes(forge.end(table)))
+    return path
+
+
+def test_what_a_checkpoint_holds_and_nobody_reads_is_listed_with_its_unknown_classes(tmp_path: Path) -> None:
+    settings = forge.listed(forge.instance("mypkg.Config"), forge.instance("torch.optim.sgd.SGD"))
+    weights = forge.listed(forge.tensor(forge.storage("1", 3), (3,), (1,)))
+    path = write(tmp_path / "x.pt", settings=settings, weights=weights, epoch=forge.integer(7))
+    shown = facts(run("info", path).out)
+    assert shown["not read"] == "settings (torch.optim.sgd.SGD, mypkg.Config), weights"
+    assert shown["epoch"] == "7"
+    ran = run("inspect", path, "--json")
+    assert json.loads(ran.out)["not read"] == {"settings": ["torch.optim.sgd.SGD", "mypkg.Config"], "weights": []}
+
+
+def test_class_names_that_cannot_be_used_are_said_and_the_rest_is_shown(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.pt", names=forge.listed(forge.text("one")))
+    shown = facts(run("info", path).out)
+    assert shown["classes"] == "has 1 class names for 2 classes; give them with --names"
+    assert shown["strides"] == "8, 16, 32"
+
+
+def test_a_table_of_metadata_is_bounded_in_rows_and_width(tmp_path: Path) -> None:
+    many = {f"key{index:04}" + "x" * 300: forge.text("y" * 3000) for index in range(300)}
+    ran = run("info", write(tmp_path / "x.pt", **many))
+    assert ran.code == 0
+    assert "200 more entries" in ran.out
+    assert len(ran.out) < 100_000
 
 
 def test_an_exported_file_shows_its_form_and_where_it_came_from(tmp_path: Path) -> None:

@@ -134,7 +134,9 @@ def test_names_replace_those_of_a_checkpoint_in_detect_and_export() -> None:
     with yoloship.load("x.onnx", class_names=("1", "2", "3")) as detector:
         assert detector.names == ("1", "2", "3")
     error = run("export", checkpoint, "-o", "y.onnx", "--names", "x,y").error
-    assert "another number of class names: expected 3, got 2; give one name for each class with --names" in error
+    assert (
+        "has 2 class names for 3 classes; give the names of its 3 classes with --names (class_names in Python)" in error
+    )
 
 
 @pytest.mark.parametrize("names", ["abc", [], ["a", ""], ["a", 1], ["a" * 2000, "b"]])

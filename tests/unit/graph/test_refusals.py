@@ -150,7 +150,7 @@ def test_class_names_must_be_as_many_as_classes() -> None:
     with pytest.raises(CheckpointError) as caught:
         build_graph(replace(hand, class_names=NAMES[:2]), GraphConfig())
     assert str(caught.value) == (
-        "hand.pt: has 2 class names for 3 classes; give the names of its 3 classes with --names a,b,c or --names FILE"
+        "hand.pt: has 2 class names for 3 classes; give the names of its 3 classes with --names (class_names in Python)"
     )
 
 
