@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from yoloship._version import __version__
+from yoloship.checkpoint.other_heads import other_head
 from yoloship.errors import GraphError
 from yoloship.graph.blocks import emit
 from yoloship.graph.builder import Builder
@@ -115,6 +116,11 @@ def _metadata(info: ModelInfo) -> dict[str, str]:
 
 
 def _root(checkpoint: Checkpoint) -> Part:
+    """The model, if it is one whose head and layers are official.
+
+    Raises:
+        GraphError: it is another model, named as what it is as far as that shows.
+    """
     if checkpoint.task != "detect":
         raise GraphError(
             f"is a {checkpoint.task} model, which cannot be built: not yet",
@@ -122,6 +128,10 @@ def _root(checkpoint: Checkpoint) -> Part:
             hint="detection models can",
         )
     root = Part(checkpoint.module, "", checkpoint.name)
+    head = root.child("model").last() if "model" in checkpoint.module.children else root
+    other = other_head(head.module)
+    if other is not None:
+        raise head.error(other.problem, hint=other.hint)
     if _MODEL_PATH.fullmatch(checkpoint.module.class_path) is None:
         raise root.error(
             "is not the model of an official YOLOv5 training",
@@ -142,7 +152,12 @@ def _layers(root: Part) -> tuple[Part, ...]:
 def _head(layers: Sequence[Part]) -> Head:
     part = layers[-1]
     if _DETECT_PATH.fullmatch(part.module.class_path) is None:
-        raise part.error("is no head that this version can build", expected="models.yolo.Detect")
+        raise part.error(
+            "is not a head that this version can write",
+            expected="models.yolo.Detect",
+            hint="if it is the official head under another name, say so with "
+            f"--alias {part.module.class_path[:80]}=models.yolo.Detect",
+        )
     return read_head(part)
 
 

@@ -86,6 +86,11 @@ class Part:
             raise self.error("is not supported in this place", expected="torch.nn.Sequential or ModuleList")
         return tuple(self.child(name) for name in self.module.children)
 
+    def last(self) -> Part:
+        """The last submodule, this part itself if it has none."""
+        names = [name for name, child in self.module.children.items() if child is not None]
+        return self.child(names[-1]) if names else self
+
     # Plain attributes.
 
     def value(self, name: str) -> Value:

@@ -130,7 +130,7 @@ def head(**changes: Any) -> str:
 
 def test_a_head_that_contradicts_itself_is_refused() -> None:
     assert "bad 'nc'" in head(nc=-1)
-    assert "no is not supported with this value: expected 8, got 9" in head(no=9)
+    assert "predicts 9 numbers for each box; a detector of 3 classes has 8" in head(no=9)
     assert "bad 'stride': expected 1 whole numbers of pixels, got [8.0, 16.0]" in head(stride=tensor([8, 16]))
     assert "bad 'stride'" in head(stride=tensor([8.5]))
     assert "bad 'stride'" in head(stride=8)
@@ -141,8 +141,45 @@ def test_a_head_that_contradicts_itself_is_refused() -> None:
 
 def test_a_last_layer_that_is_no_detection_head_is_refused() -> None:
     hand = checkpoint([(MAKE.conv(3, 8), -1)])
-    assert "model.0 (models.common.Conv): is no head that this version can build" in refusal(hand)
+    assert "model.0 (models.common.Conv): is not a head that this version can write" in refusal(hand)
     assert "has no layers" in refusal(checkpoint([]))
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("models.yolo.IDetect", "is a YOLOv7 training head with implicit or auxiliary parts; re-parametrise it"),
+        ("models.yolo.IAuxDetect", "is a YOLOv7 training head"),
+        ("models.yolo.IKeypoint", "is a YOLOv7 head for keypoints; export it with the project that trained it"),
+        ("models.yolo.DualDDetect", "is a YOLOv9 head, which has no anchors"),
+        ("models.yolo.TripleDetect", "is a YOLOv9 head"),
+        ("models.yolo.OBB", "is a head for oriented boxes"),
+        ("models.yolo.Decoupled_Detect", "is a decoupled head of a fork"),
+        ("models.yolo.ASFF_Detect", "is a decoupled head of a fork"),
+        ("ultralytics.nn.modules.head.Detect", "is a 'Detect' of Ultralytics' package (YOLOv8 and later), which"),
+        ("ultralytics.nn.modules.head.OBB", "is a head for oriented boxes of Ultralytics' package"),
+        ("models.yolo.MyDetect", "say so with --alias models.yolo.MyDetect=models.yolo.Detect"),
+    ],
+)
+def test_a_head_of_another_kind_is_named_as_what_it_is(path: str, words: str) -> None:
+    detect = replace(Maker(1).detect([8], [8]), class_path=path)
+    message = refusal(checkpoint([(Maker(2).conv(3, 8, 8, 8, padding=(0, 0)), -1), (detect, [-1])]))
+    assert f"hand.pt: model.1 ({path})" in message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"no": 18}, "predicts landmarks: 10 more numbers for each box than a detector"),
+        ({"no": 59, "nkpt": 17}, "predicts landmarks: 51 more numbers"),
+        ({"no": 188}, "predicts oriented boxes: 180 angles for each box"),
+        ({"no": 40}, "predicts 40 numbers for each box; a detector of 3 classes has 8"),
+        ({"reg_max": 16}, "is a head without anchors (YOLOv8, YOLOv9 or later)"),
+    ],
+)
+def test_a_detect_that_predicts_something_else_is_named_as_what_it_is(changes: dict[str, Any], words: str) -> None:
+    assert words in head(**changes)
 
 
 def test_class_names_must_be_as_many_as_classes() -> None:
