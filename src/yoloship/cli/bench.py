@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,11 +13,11 @@ from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from yoloship.evaluate.bench_subjects import Subject
+    from yoloship.evaluate.bench_cases import Backend
     from yoloship.evaluate.benchmark import BenchResult
 
-BACKENDS = ("onnxruntime", "tensorrt")
 PLOT_SUFFIXES = (".svg", ".png")
 
 
@@ -75,30 +72,19 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     batches, threads = _numbers(batch, "--batch"), _numbers(streams, "--streams")
     devices: tuple[str | None, ...] = (None,) if device is None else _words(device, "--device")
-    backends: tuple[str | None, ...] = (None,) if backend is None else _words(backend, "--backend")
-    for name in backends:
-        if name not in {None, *BACKENDS}:
-            raise click.UsageError(f"{name!r} is not a backend: give {' or '.join(BACKENDS)}")
+    chosen = _backends(backend)
     if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
         raise click.UsageError(f"{plot} is not a plot: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
     json_on_stdout = json_path is not None and str(json_path) == "-"
     _refuse_existing([path for path in (None if json_on_stdout else json_path, plot) if path is not None], overwrite)
 
     from yoloship._util.writing import write_bytes
+    from yoloship.evaluate.bench_cases import bench_cases
     from yoloship.evaluate.bench_report import bench_json, bench_table
-    from yoloship.evaluate.benchmark import BenchCase, BenchPlan, benchmark
+    from yoloship.evaluate.benchmark import BenchPlan, benchmark
 
+    cases = bench_cases(models, devices, chosen, batches, threads, imgsz)
     images = _pictures(source)
-    cases = [
-        BenchCase(
-            Path(model).name if way is None else f"{Path(model).name}, {way}",
-            place or ("cuda" if way == "tensorrt" or _is_engine(model) else "cpu"),
-            size,
-            count,
-            partial(_open, model, place, way, imgsz, (size, count)),
-        )
-        for model, place, way, size, count in product(models, devices, backends, batches, threads)
-    ]
     plan = BenchPlan(rounds=rounds, runs=runs, throughput_s=seconds)
     results = benchmark(cases, images, plan, print_err)
     data = bench_json(results, plan, [image.shape[:2] for image in images])
@@ -110,58 +96,6 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
         write_bytes(json_path, data, overwrite=overwrite)
     if plot is not None:
         write_bytes(plot, _drawn(results, plot), overwrite=overwrite)
-
-
-def _open(
-    model: str,
-    device: str | None,
-    backend: str | None,
-    input_hw: tuple[int, int] | None,
-    batch_and_streams: tuple[int, int],
-) -> Subject:
-    """Load a model for one case."""
-    from yoloship.errors import InputError
-    from yoloship.evaluate.bench_subjects import subject_of
-    from yoloship.pipeline import load
-    from yoloship.pipeline.cuda_tuning import MAX_BATCH, CudaTuning
-    from yoloship.pipeline.releases import resolve
-
-    batch, streams = batch_and_streams
-    path = resolve(model)
-    if backend == "tensorrt" and not _is_engine(path):
-        if device == "cpu":
-            raise InputError("TensorRT runs on a GPU", subject="--backend", expected="--device cuda", got="cpu")
-        path = _engine(path, input_hw, batch)
-        device = device or "cuda"
-    elif backend == "onnxruntime" and _is_engine(path):
-        raise InputError("is an engine, which ONNX Runtime does not run", subject=str(path))
-    tuning = None
-    if device not in {None, "cpu"} or _is_engine(path):
-        tuning = CudaTuning(lanes=max(4, streams), max_batch=max(MAX_BATCH, batch))
-    return subject_of(load(path, imgsz=input_hw, device=device, cuda_tuning=tuning))
-
-
-def _engine(path: Path, input_hw: tuple[int, int] | None, batch: int) -> Path:
-    """An engine of the model, from the cache or built now, for batches up to this one."""
-    from yoloship.engine import BuildConfig, Range
-    from yoloship.graph import GraphConfig
-    from yoloship.kinds import kind_of
-    from yoloship.pipeline.building import engine_for
-
-    if kind_of(path) != "checkpoint":
-        return engine_for(path).path
-    graph = GraphConfig(input_hw=input_hw or (640, 640), batch=None, input_form="image", output_form="heads")
-    return engine_for(path, BuildConfig(batch=Range(1, batch, batch)), graph=graph).path
-
-
-def _is_engine(model: str | Path) -> bool:
-    from yoloship.errors import InputError
-    from yoloship.kinds import kind_of
-
-    try:
-        return kind_of(Path(model)) == "engine"
-    except InputError:  # the name of a release, or a file that whoever opens it complains about
-        return False
 
 
 def _pictures(source: Sequence[str]) -> list[Any]:
@@ -195,6 +129,17 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
     if not all(word.isascii() and word.isdecimal() and 0 < int(word) < 100_000 for word in words):
         raise click.BadParameter(f"{text!r} is not a list of numbers: give {option} 1, or 1,4", param_hint=option)
     return tuple(dict.fromkeys(map(int, words)))
+
+
+def _backends(text: str | None) -> tuple[Backend | None, ...]:
+    from yoloship.evaluate.bench_cases import BACKENDS
+
+    if text is None:
+        return (None,)
+    words = _words(text, "--backend")
+    if unknown := [word for word in words if word not in BACKENDS]:
+        raise click.UsageError(f"{unknown[0]!r} is not a backend: give {' or '.join(BACKENDS)}")
+    return tuple(name for word in words for name in BACKENDS if name == word)
 
 
 def _words(text: str, option: str) -> tuple[str, ...]:

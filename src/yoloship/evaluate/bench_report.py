@@ -21,7 +21,19 @@ _PACKAGES: Final = (
     "yoloship", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt_rtx",
     "cuda-bindings",
 )  # fmt: skip
-_HEADINGS: Final = ("model", "on", "batch", "p50 ms", "p90", "p99", "network", "ratio", "pictures/s", "share")
+_HEADINGS: Final = (
+    "model",
+    "on",
+    "batch",
+    "streams",
+    "p50 ms",
+    "p90",
+    "p99",
+    "network",
+    "ratio",
+    "pictures/s",
+    "share",
+)
 
 
 def conditions() -> dict[str, Any]:
@@ -49,11 +61,11 @@ def bench_table(results: Sequence[BenchResult]) -> str:
     rows = [_HEADINGS]
     for result in results:
         case = result.case
-        streams = f" ×{case.streams}" if case.streams > 1 else ""
         rows.append(
             (
-                case.model, case.device, f"{case.batch}{streams}", f"{result.total.p50:.2f}", f"{result.total.p90:.2f}",
-                f"{result.total.p99:.2f}", f"{result.network.p50:.2f}", f"{result.ratio:.2f}",
+                case.model, case.device, str(case.batch), str(case.streams), f"{result.total.p50:.2f}",
+                f"{result.total.p90:.2f}", f"{result.total.p99:.2f}", f"{result.network.p50:.2f}",
+                f"{result.ratio:.2f}",
                 f"{result.pictures_per_s:.1f}" if result.pictures_per_s else "–",
                 f"{result.share:.2f}" if result.share else "–",
             )
@@ -73,7 +85,7 @@ def bench_table(results: Sequence[BenchResult]) -> str:
         memory = f", peak memory {_mb(result.host_peak_bytes)}" if result.host_peak_bytes else ""
         if result.device_bytes is not None:
             memory += f", on the device {_mb(result.device_bytes)}"
-        lines.append(f"{result.case.model} on {result.case.device}, batch {result.case.batch}: {result.backend}")
+        lines.append(f"{result.case.label}: {result.backend}")
         lines.append(f"  stages p50 ms: {stages}")
         lines.append(
             f"  loading {result.load_ms:.0f} ms, first detections after another {result.warm_up_ms:.0f} ms{memory}"
@@ -110,7 +122,8 @@ def bench_bars(results: Sequence[BenchResult]) -> list[Bar]:
         text = f"{result.total.p50:.2f} ms, ×{result.ratio:.2f}"
         if result.pictures_per_s:
             text += f", {result.pictures_per_s:.0f}/s"
-        bars.append(Bar(case.model, f"{case.device}, batch {case.batch}", parts, result.network.p50, text))
+        note = case.label.removeprefix(f"{case.model} on ")
+        bars.append(Bar(case.model, note, parts, result.network.p50, text))
     return bars
 
 

@@ -99,6 +99,12 @@ class BenchCase:
     streams: int
     open: Callable[[], Subject]
 
+    @property
+    def label(self) -> str:
+        """What tells this case from the others, in words."""
+        threads = "" if self.streams == 1 else f", {self.streams} streams"
+        return f"{self.model} on {self.device}, batch {self.batch}{threads}"
+
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
@@ -162,11 +168,11 @@ def benchmark(
     running: list[_Running] = []
     try:
         for case in cases:
-            progress(f"loading {case.model} on {case.device}, batch {case.batch}")
+            progress(f"loading {case.label}")
             running.append(_Running(case, [images[place % len(images)] for place in range(case.batch)]))
         for round_ in range(plan.rounds):
             for one in running:
-                progress(f"round {round_ + 1} of {plan.rounds}: {one.case.model} on {one.case.device}")
+                progress(f"round {round_ + 1} of {plan.rounds}: {one.case.label}")
                 one.turn(plan)
         return [one.result() for one in running]
     finally:
