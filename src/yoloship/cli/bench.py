@@ -8,6 +8,7 @@ import click
 
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, argument, command, option
+from yoloship.cli.inputs import named_images
 from yoloship.cli.output import print_bytes, print_err, print_text
 from yoloship.cli.values import FILE
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from yoloship.evaluate.benchmark import BenchResult
 
 PLOT_SUFFIXES = (".svg", ".png")
+
+MAX_IMAGE_BYTES = 4 << 30
+"""Of all decoded images, which a benchmark holds at once."""
 
 
 @command(
@@ -50,6 +54,7 @@ PLOT_SUFFIXES = (".svg", ".png")
 @options.json_file
 @option("--plot", type=FILE, metavar="FILE", help="Draw them: .svg or .png.")
 @options.overwrite
+@options.recursive
 def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     models: tuple[str, ...],
     source: tuple[str, ...],
@@ -64,6 +69,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     json_path: Path | None,
     plot: Path | None,
     overwrite: bool,
+    recursive: bool,
 ) -> None:
     """Measure models on this machine, any number side by side.
 
@@ -84,7 +90,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.benchmark import BenchPlan, benchmark
 
     cases = bench_cases(models, devices, chosen, batches, threads, imgsz)
-    images = _pictures(source)
+    images = _pictures(source, recursive=recursive)
     plan = BenchPlan(rounds=rounds, runs=runs, throughput_s=seconds)
     results = benchmark(cases, images, plan, print_err)
     data = bench_json(results, plan, [image.shape[:2] for image in images])
@@ -98,13 +104,17 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
         write_bytes(plot, _drawn(results, plot), overwrite=overwrite)
 
 
-def _pictures(source: Sequence[str]) -> list[Any]:
+def _pictures(source: Sequence[str], *, recursive: bool) -> list[Any]:
     from yoloship.images import read_image
 
     if source:
-        from yoloship.sources import find_pictures
-
-        return [read_image(path) for path in find_pictures(source)]
+        images, held_bytes = [], 0
+        for path in named_images(source, recursive=recursive):
+            images.append(read_image(path))
+            held_bytes += images[-1].nbytes
+            if held_bytes > MAX_IMAGE_BYTES:
+                raise click.UsageError(f"the images take more than {MAX_IMAGE_BYTES >> 30} GiB of memory; name fewer")
+        return images
     import numpy as np
 
     return [np.random.default_rng(0).integers(0, 256, (1080, 810, 3), dtype=np.uint8)]

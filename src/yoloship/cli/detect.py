@@ -10,6 +10,7 @@ import click
 
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, FRACTION, argument, command, option
+from yoloship.cli.inputs import named_images
 from yoloship.cli.names import class_value, class_words
 from yoloship.cli.output import print_bytes, print_err, print_out, print_text
 from yoloship.cli.progress import with_progress
@@ -80,6 +81,7 @@ class _Job:
 @options.json_file
 @option("--draw/--no-draw", default=True, help="Whether to write annotated images.")
 @options.overwrite
+@options.recursive
 def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
     source: tuple[str, ...],
@@ -95,6 +97,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     json_path: Path | None,
     draw: bool,
     overwrite: bool,
+    recursive: bool,
 ) -> None:
     """Find objects in pictures: a table, annotated pictures, and JSON where asked for.
 
@@ -102,7 +105,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     if output_dir is not None and not draw:
         raise click.UsageError("-o is for annotated pictures, which --no-draw turns off")
-    job = _plan(source, output_dir, json_path, draw=draw, overwrite=overwrite)
+    job = _plan(source, output_dir, json_path, draw=draw, overwrite=overwrite, recursive=recursive)
 
     from yoloship.pipeline import DetectOptions, load
     from yoloship.pipeline.releases import resolve
@@ -132,13 +135,18 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 def _plan(
-    sources: Sequence[str], output_dir: Path | None, json_path: Path | None, *, draw: bool, overwrite: bool
+    sources: Sequence[str],
+    output_dir: Path | None,
+    json_path: Path | None,
+    *,
+    draw: bool,
+    overwrite: bool,
+    recursive: bool,
 ) -> _Job:
     """Settle every name, and refuse what may not be written, before the model is loaded."""
     from yoloship.sinks import fresh_folder, plan_file, plan_outputs
-    from yoloship.sources import find_pictures
 
-    inputs = find_pictures(sources)
+    inputs = named_images(sources, recursive=recursive)
     outputs: tuple[Path, ...] = ()
     if draw:
         outputs = plan_outputs(inputs, output_dir or fresh_folder(RUNS, "detect"), overwrite=overwrite)

@@ -19,6 +19,7 @@ names = option(
     help="Class names in place of those in the model: between commas, or a file with one a line or 'names:' in YAML.",
 )
 overwrite = flag("--overwrite", help="Replace outputs that exist.")
+recursive = flag("--recursive", help="Also take the images in all folders below the folders that are named.")
 json_file = option("--json", "json_path", type=FILE, metavar="FILE", help="Write the results as JSON; - is stdout.")
 
 nms_conf = option(

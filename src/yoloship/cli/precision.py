@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from yoloship.cli.command import FRACTION, option
+from yoloship.cli.inputs import named_images
 from yoloship.cli.output import print_err
 from yoloship.cli.progress import progress
 from yoloship.cli.values import FILE, PrecisionChoice
@@ -35,7 +36,7 @@ calibrate = option(
     "--calibrate",
     multiple=True,
     metavar="DIR",
-    help="For int8 and float8: images like those in use; may be repeated.",
+    help="For int8 and float8: images like those in use, folders below included; may be repeated.",
 )
 calibrator = option(
     "--calibrator", type=click.Choice(get_args(Calibrator)), help="How outliers are treated. Default: percentile."
@@ -128,10 +129,9 @@ class Quantizing:
         from yoloship.evaluate.coco import require_evaluator
         from yoloship.evaluate.labels import read_labels
         from yoloship.graph.calibrate import quantization_tools
-        from yoloship.sources import find_pictures
 
         quantization_tools()
-        images = find_pictures(self.pictures)
+        images = named_images(self.pictures, recursive=True)
         if missing := next((path for path in images if not path.is_file()), None):
             raise InputError("is not a file or folder that exists", subject=f"--calibrate {missing}")
         if self.labels is None:

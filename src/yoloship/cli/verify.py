@@ -10,6 +10,7 @@ import click
 
 from yoloship.cli import options
 from yoloship.cli.command import FRACTION, argument, command, option
+from yoloship.cli.inputs import named_images
 from yoloship.cli.output import json_document, print_bytes, print_err, print_text
 from yoloship.cli.values import FILE
 
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 @option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report; - is stdout.")
 @option("--plot", type=FILE, metavar="FILE.png", help="Draw scores and overlaps.")
 @options.overwrite
+@options.recursive
 def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     a: str,
     b: str,
@@ -73,6 +75,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     json_file: Path | None,
     plot: Path | None,
     overwrite: bool,
+    recursive: bool,
 ) -> None:
     """Compare two artefacts of one model on pictures. Exit code 1 says that they differ by more than is allowed.
 
@@ -87,10 +90,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.verification import Tolerances
     from yoloship.evaluate.verification import verify as compare
     from yoloship.sinks import facts_table, plan_file, write_picture
-    from yoloship.sources import find_pictures
 
     tolerances = Tolerances(agreement=min_agreement, iou=min_iou, score=max_score_difference, drop=max_map_drop)
-    pictures = find_pictures(images)
+    pictures = named_images(images, recursive=recursive)
     truths = None if labels is None else read_labels(labels, pictures)
     to_stdout = json_file is not None and str(json_file) == "-"
     for path in (None if to_stdout else json_file, plot):

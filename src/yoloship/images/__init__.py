@@ -11,8 +11,18 @@ What does not fit that form exactly is brought to it the way the training code's
 
 from __future__ import annotations
 
+from yoloship.images.decoding import HEIC_HINT
 from yoloship.images.header import ImageHeader, read_header
 from yoloship.images.normalise import as_bgr
 from yoloship.images.reading import DEFAULT_LIMITS, ImageLimits, image_size, read_image
 
-__all__ = ["DEFAULT_LIMITS", "ImageHeader", "ImageLimits", "as_bgr", "image_size", "read_header", "read_image"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "HEIC_HINT",
+    "ImageHeader",
+    "ImageLimits",
+    "as_bgr",
+    "image_size",
+    "read_header",
+    "read_image",
+]

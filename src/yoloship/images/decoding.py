@@ -124,7 +124,7 @@ def _heic(data: bytes, subject: str) -> Image:
     try:
         image = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
         pixels = np.asarray(image)
-    except (ValueError, RuntimeError, EOFError, SyntaxError, OSError) as error:
+    except (ValueError, RuntimeError, EOFError, IndexError, MemoryError, SyntaxError, OSError) as error:
         raise ImageError("HEIC cannot be decoded", subject=subject, got=str(error)[:120]) from error
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]

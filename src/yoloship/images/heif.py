@@ -68,6 +68,8 @@ def read_heif(view: memoryview) -> Layout:
             raise LayoutError("states a property twice")
         mine[kind] = body
     width, height = struct.unpack_from(">II", view, mine[b"ispe"] + 4)
+    if any(size != (width, height) for size in sizes):
+        raise LayoutError("states two sizes")
     sizes += _all_sizes(view, meta)
     layout = _cropped(view, mine, width, height)
     held = max(w * h for w, h in sizes)
@@ -95,7 +97,10 @@ def _cropped(view: memoryview, mine: dict[bytes, int], width: int, height: int) 
 
 
 def _all_sizes(view: memoryview, meta: _Meta) -> Iterator[tuple[int, int]]:
-    """Every size that is stated for an item, and every size that a codec will find."""
+    """Every size that is stated for an item, and every size that a codec will find.
+
+    OpenCV scales an AV1 image to whatever its item states, in silence. The two have to be the same.
+    """
     for kind, body, end in meta.properties:
         if kind == b"ispe":
             yield struct.unpack_from(">II", view, body + 4)
@@ -103,18 +108,27 @@ def _all_sizes(view: memoryview, meta: _Meta) -> Iterator[tuple[int, int]]:
             yield hevc_size(view[body:end])
     for item, kind in meta.kinds.items():
         if kind == b"av01" and item in meta.places:
-            yield av1_size(view[meta.places[item] :])
+            coded = av1_size(view[meta.places[item] :])
+            for name, body, _ in (meta.properties[index - 1] for index in meta.owned.get(item, ())):
+                if name == b"ispe" and struct.unpack_from(">II", view, body + 4) != coded:
+                    raise LayoutError("states two sizes")
+            yield coded
 
 
 def _track_sizes(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The sizes in the tracks of an animation; the boxes on the way to them are nested."""
+    """The sizes in the tracks of an animation, and in their first frames; the boxes on the way to them are nested."""
+    codec, first = b"", -1
     for kind, body, stop in boxes(view, start, end):
         if kind in {b"trak", b"mdia", b"minf", b"stbl"}:
             yield from _track_sizes(view, body, stop)
         elif kind == b"stsd":
-            for name, entry, _ in boxes(view, body + 8, stop):
-                if name in {b"av01", b"hvc1", b"hev1"}:
+            for codec, entry, _ in boxes(view, body + 8, stop):
+                if codec in {b"av01", b"hvc1", b"hev1"}:
                     yield struct.unpack_from(">HH", view, entry + 24)
+        elif kind in {b"stco", b"co64"}:
+            (first,) = struct.unpack_from(">I" if kind == b"stco" else ">Q", view, body + 8)
+    if codec == b"av01" and first >= 0:
+        yield av1_size(view[first:])
 
 
 def _read_meta(view: memoryview, start: int, end: int) -> _Meta:

@@ -1,7 +1,8 @@
-"""Where frames come from: picture files, folders and patterns."""
+"""What a user names as images, found: files, folders and patterns."""
 
 from __future__ import annotations
 
-from yoloship.sources.pictures import PICTURE_SUFFIXES, find_pictures
+from yoloship.sources.finding import IMAGE_SUFFIXES, FoundImages, find_images
+from yoloship.sources.skipped import Skipped
 
-__all__ = ["PICTURE_SUFFIXES", "find_pictures"]
+__all__ = ["IMAGE_SUFFIXES", "FoundImages", "Skipped", "find_images"]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from _cli import run
+from _images import heif, sized
 from _models import constant_raw, empty_rows
 from _shared import TRAINED, require
 from yoloship.checkpoint import read_checkpoint
@@ -178,7 +179,7 @@ def test_an_unreadable_picture_is_reported_and_the_rest_is_done(model: Path) -> 
         (None, "a.jpg: no such file"),
         (b"", "a.jpg: is empty (0 bytes)"),
         (b"hello\n", "a.jpg: is not an image: expected JPEG, PNG"),
-        (b"\xff\xd8\xff\xe0", "a.jpg: JPEG is damaged or cut short"),
+        (b"\xff\xd8\xff\xe0", "a.jpg: JPEG is damaged or cut short: it has no end"),
     ],
 )
 def test_a_bad_picture_is_one_clear_line(model: Path, work: Path, content: bytes | None, message: str) -> None:
@@ -203,12 +204,12 @@ def test_a_picture_over_the_limit_is_one_clear_line(model: Path) -> None:
 def test_a_folder_without_pictures_is_one_clear_line(model: Path) -> None:
     Path("in").mkdir()
     assert run("detect", model, "in").error == (
-        "in: folder without pictures: expected files such as .jpg, .png or .webp"
+        "in: folder without images: expected files such as .jpg, .png or .webp, got an empty folder"
     )
 
 
 def test_a_pattern_without_matches_is_one_clear_line(model: Path) -> None:
-    assert run("detect", model, "*.jpg").error.startswith("*.jpg: matches no pictures")
+    assert run("detect", model, "*.jpg").error.startswith("*.jpg: matches no images")
 
 
 def test_an_annotated_picture_that_exists_is_kept_unless_told_otherwise(model: Path) -> None:
@@ -391,3 +392,33 @@ def test_the_suffix_of_a_model_changes_nothing(model: Path, work: Path) -> None:
     picture("a.png")
     (work / "best.engine").write_bytes(model.read_bytes())
     assert run("detect", "best.engine", "a.png", "--no-draw").code == 0
+
+
+def test_what_a_folder_leaves_out_is_said_in_one_line(model: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yoloship.sources.skipped.find_spec", lambda _: None)
+    picture("photos/a.png")
+    picture("photos/below/b.png")
+    for name in ("1.heic", "2.heic", "notes.txt"):
+        (work / "photos" / name).touch()
+    ran = run("detect", model, "photos/", "--no-draw")
+    assert ran.code == 0
+    assert ran.err == ("skipped in photos/: 2 .heic (pip install 'yoloship[heic]'), 1 folder (--recursive), 1 .txt\n")
+
+
+def test_recursive_takes_folders_below(model: Path) -> None:
+    picture("photos/a10.png")
+    picture("photos/a9.png")
+    picture("photos/below/b.png")
+    ran = run("detect", model, "photos", "--recursive", "--no-draw", "--json", "-")
+    assert ran.code == 0
+    names = [Path(entry["image"]).as_posix() for entry in json.loads(ran.out)]
+    assert names == ["photos/a9.png", "photos/a10.png", "photos/below/b.png"]
+
+
+def test_a_heic_image_that_is_named_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    picture("a.png")
+    Path("b.heic").write_bytes(heif([sized(20, 10)]))
+    ran = run("detect", model, "a.png", "b.heic", "--no-draw")
+    assert ran.code == 1
+    assert "error: b.heic: HEIC images need pillow-heif; pip install 'yoloship[heic]'" in ran.err

@@ -146,7 +146,7 @@ def test_with_labels_the_budget_is_of_map_and_labels_of_other_pictures_are_refus
     Path("labels/b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     ran = run("export", "best.pt", "-o", "x.onnx", "--imgsz", "64x96", *options)
     assert ran.code == 1
-    assert "error: labels: holds no labels of these pictures: expected a.txt and so on" in ran.err
+    assert "error: labels: holds no labels of these images: expected a.txt and so on" in ran.err
     Path("labels/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     assert "mAP is 0.0000 below float32's" in exported("x.onnx", *options)
 
