@@ -50,12 +50,13 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "build": "Build a TensorRT engine.",
         "verify": "Compare two artefacts of one model.",
         "bench": "Measure how fast models are here.",
-        "info": "Show what a file holds.",
-        "inspect": "Show what an engine or a model is.",
+        "info": "Show what a checkpoint, an ONNX file or an engine is.",
+        "inspect": "Another name of info.",
         "doctor": "Try what works on this machine.",
     }
 )
 """Each command is the function of that name in the module of that name, loaded when it is asked for."""
+ALIASES: Mapping[str, str] = MappingProxyType({"inspect": "info"})
 
 
 class Program(click.Group):
@@ -69,7 +70,8 @@ class Program(click.Group):
         """Import the module of a command."""
         if cmd_name not in COMMANDS:
             return None
-        return cast("click.Command", getattr(import_module(f"yoloship.cli.{cmd_name}"), cmd_name))
+        name = ALIASES.get(cmd_name, cmd_name)
+        return cast("click.Command", getattr(import_module(f"yoloship.cli.{name}"), name))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

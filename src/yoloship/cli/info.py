@@ -1,127 +1,97 @@
-"""``yoloship info``: what a checkpoint or an ONNX file holds."""
+"""``yoloship info``, also called ``inspect``: what a file is, for people and for programs."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING
 
-from yoloship.cli.command import argument, command
-from yoloship.cli.output import print_text
+import click
+
+from yoloship.cli.command import argument, command, flag
+from yoloship.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from yoloship.checkpoint import Checkpoint
+    from yoloship.engine import EngineFacts
 
-
-GFLOPS_SIDE = 640
-"""The field quotes arithmetic at this input size."""
-
-MAX_VALUE_CHARS = 200
-MAX_KEY_CHARS = 60
-MAX_METADATA_ROWS = 100
-"""The table pads every row to its widest key, so both are bounded."""
+MAX_LAYER_ROWS = 400
 
 
-@command("yoloship info best.pt", "yoloship info best.onnx")
-@argument("file", metavar="FILE", help="A checkpoint (.pt), an ONNX file, or a release name.")
-def info(file: str) -> None:
-    """Show a file's task, classes, strides, parameters, arithmetic, inputs, outputs and metadata."""
+@command(
+    "yoloship info best.pt",
+    "yoloship info best.onnx --json",
+    "yoloship info best.onnx --netron",
+    "yoloship info best.engine",
+)
+@argument("file", metavar="FILE", help="A checkpoint (.pt), an ONNX file, an engine, or a release name.")
+@flag("--json", "as_json", help="Print JSON, with each layer of an ONNX file or an engine.")
+@flag("--netron", help="Also open the graph of an ONNX file in Netron, until Ctrl-C.")
+def info(file: str, as_json: bool, netron: bool) -> None:
+    """Show what a model file is: task, classes, inputs, outputs, parameters, arithmetic, precisions, metadata.
+
+    'inspect' is another name of this command. For an ONNX file it also estimates the memory that activations take at
+    once. For an engine it shows sidecar, header, tensors and profiles, and its layers if a GPU can load it.
+    """
+    from yoloship.cli import facts
+    from yoloship.cli.viewer import require_netron, view
     from yoloship.errors import InputError
-    from yoloship.kinds import MODEL_KINDS, refuse_others, wrong_kind
+    from yoloship.kinds import MODEL_KINDS, refuse_others
     from yoloship.pipeline.releases import resolve
     from yoloship.sinks import facts_table
 
     path = resolve(file)
     kind = refuse_others(path, MODEL_KINDS | {"unknown"}, "model", subject=str(path), error=InputError)
+    if netron and kind in {"engine", "checkpoint"}:
+        raise click.UsageError(f"--netron is for ONNX files, and {path} is {_NOT_ONNX[kind]}")
+    viewer = require_netron() if netron else None
     if kind == "engine":
-        raise wrong_kind(kind, "onnx", subject=str(path), error=InputError)
-    facts = _of_checkpoint(path) if kind == "checkpoint" else _of_graph(path)
-    rows = [("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"), *facts]
-    print_text(facts_table(rows, shutil.get_terminal_size((100, 24)).columns))
+        from yoloship.engine import inspect_engine
+
+        engine = inspect_engine(path)
+        data, rows = engine.to_dict(), _engine_rows(engine)
+    elif kind == "checkpoint":
+        data = facts.checkpoint_facts(path)
+        rows = facts.checkpoint_rows(data)
+    else:  # content of no known kind goes to the ONNX reader too, which says what is wrong with it
+        data = facts.onnx_facts(path)
+        rows = facts.onnx_rows(data)
+    if as_json:
+        print_json(data)
+    else:
+        print_text(facts_table(rows, shutil.get_terminal_size((100, 24)).columns))
+    if viewer is not None:
+        view(viewer, path)
 
 
-def _of_checkpoint(path: Path) -> Iterator[tuple[str, str]]:
-    from yoloship.checkpoint import read_checkpoint
-
-    checkpoint = read_checkpoint(path)
-    yield "kind", f"YOLOv5 checkpoint, {checkpoint.task}; weights of '{checkpoint.source_key}'"
-    yield "sha256", checkpoint.sha256
-    problem = checkpoint.class_names_problem
-    yield "classes", _classes(checkpoint.class_names) if problem is None else f"{problem}; give them with --names"
-    if checkpoint.strides:
-        yield "strides", ", ".join(map(str, checkpoint.strides))
-    yield "parameters", f"{checkpoint.module.parameter_count():,}"
-    yield from _arithmetic(checkpoint)
-    yield from _metadata({key: value for key, value in checkpoint.metadata.items() if _is_short(value)})
-    yield from _ignored(checkpoint.ignored)
+_NOT_ONNX = {"engine": "an engine", "checkpoint": "a checkpoint; export it first"}
 
 
-def _ignored(keys: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
-    """What the file holds beside the network and nobody reads: its keys, with the unknown classes below each."""
-    shown = [f"{_short(key)} ({', '.join(names)})" if names else _short(key) for key, names in keys.items()]
-    if len(shown) > MAX_METADATA_ROWS:
-        shown[MAX_METADATA_ROWS:] = [f"{len(shown) - MAX_METADATA_ROWS} more"]
-    if shown:
-        yield "not read", ", ".join(shown)
+def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:
+    from yoloship.cli.facts import model_rows
+    from yoloship.engine import runs_on
 
-
-def _arithmetic(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
-    """What its graph would cost; a checkpoint that cannot become one still has all the other facts."""
-    from yoloship.errors import GraphError
-    from yoloship.graph import checkpoint_flops
-    from yoloship.model import size_multiple
-
-    try:
-        multiple = size_multiple(checkpoint.strides or (32,))
-        side = -(-GFLOPS_SIDE // multiple) * multiple
-        flops = checkpoint_flops(checkpoint, (side, side))
-    except GraphError as error:
-        yield "export", str(error)
+    file, record = facts.file, facts.file.record
+    yield "file", f"{file.path} (plan of {len(file.plan) / 1e6:.1f} MB)"
+    yield "kind", "TensorRT engine" + (", with a JSON prefix that plain TensorRT refuses" if file.has_prefix else "")
+    yield "header", " ".join(filter(None, (file.header.form, file.header.version)))
+    if record is None:
+        yield "sidecar", "none"
+    else:
+        yield "built by", f"{record.flavour} {record.version}, {record.producer}"
+        yield "built from", f"{record.source_name}, ONNX with SHA-256 {record.onnx_sha256}"
+        yield "runs on", runs_on(record)
+        yield "types inside", ", ".join(record.dtypes)
+        for profile in record.profiles:
+            yield "profile", f"{profile.name} {profile.minimum} … {profile.optimum} … {profile.maximum}"
+    if file.info is not None:
+        yield from model_rows(json.loads(file.info.to_json()))
+    yield from facts.tensor_lines
+    if facts.loaded is None:
+        yield "not loaded", facts.not_loaded or ""
         return
-    yield "arithmetic", f"{flops / 1e9:.1f} GFLOPs at {side}×{side}"
-
-
-def _of_graph(path: Path) -> Iterator[tuple[str, str]]:
-    from yoloship.graph import describe_onnx
-    from yoloship.model import METADATA_KEY
-
-    summary = describe_onnx(path)
-    written = f", written by {summary.producer}" if summary.producer else ""
-    yield "kind", f"ONNX, opset {summary.opset}, {summary.operator_count} nodes{written}"
-    model = summary.info
-    if model is not None:
-        yield "task", model.task
-        yield "classes", _classes(model.class_names)
-        yield "strides", ", ".join(map(str, model.strides))
-        yield "form", f"input {model.input_form}, output {model.output_form}, {model.precision}"
-        yield "made from", f"checkpoint with SHA-256 {model.checkpoint_sha256 or 'unknown'}"
-    yield "parameters", f"{summary.parameter_count:,}"
-    if summary.flops is not None and summary.flops_hw is not None:
-        yield "arithmetic", f"{summary.flops / 1e9:.1f} GFLOPs at {'×'.join(map(str, summary.flops_hw))}"
-    for name, tensors in (("input", summary.inputs), ("output", summary.outputs)):
-        for tensor in tensors:
-            yield name, str(tensor)
-    yield from _metadata({key: value for key, value in summary.metadata.items() if key != METADATA_KEY})
-
-
-def _metadata(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    for index, (key, value) in enumerate(values.items()):
-        if index == MAX_METADATA_ROWS:
-            yield "…", f"{len(values) - index} more entries"
-            return
-        yield _short(str(key), MAX_KEY_CHARS), _short(str(value), MAX_VALUE_CHARS)
-
-
-def _short(text: str, limit: int = 60) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}…"
-
-
-def _is_short(value: object) -> bool:
-    """Whether a metadata value says something on one line."""
-    return isinstance(value, str | int | float)
-
-
-def _classes(names: Sequence[str]) -> str:
-    return f"{len(names)}: {', '.join(names)}" if names else "unnamed"
+    yield "device memory", f"{facts.loaded.device_memory_bytes / 1e6:.1f} MB"
+    yield "layers", str(len(facts.loaded.layers))
+    for layer in facts.loaded.layers[:MAX_LAYER_ROWS]:
+        yield "", " ".join(filter(None, (layer.precision, layer.kind, layer.name)))

@@ -23,7 +23,7 @@ from yoloship.graph.memory import Activations, peak_activations
 from yoloship.graph.shapes import infer_values, one_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     import onnx
 
@@ -89,7 +89,7 @@ def describe_onnx(source: Path | str | bytes, *, dynamic_hw: tuple[int, int] = (
     metadata = read_metadata(model)
     weights = {tensor.name for tensor in graph.initializer}
     inputs = tuple(tensor_spec(value, subject) for value in graph.input if value.name not in weights)
-    counts = {tensor.name: element_count(tensor, subject) for tensor in graph.initializer}
+    counts = {name: element_count(tensor, subject) for name, tensor in _stored(graph)}
     input_hw, fixed = one_picture(inputs, dynamic_hw)
     values = infer_values(model, inputs[0].name, fixed) if input_hw is not None else None
     flops = _flops(model, values) if values is not None else None
@@ -100,7 +100,7 @@ def describe_onnx(source: Path | str | bytes, *, dynamic_hw: tuple[int, int] = (
         ir_version=model.ir_version,
         producer=producer(model),
         operators=MappingProxyType(dict(Counter(node.op_type for node in graph.node).most_common())),
-        parameter_count=sum(counts.get(name, 0) for name in _weights(graph)),
+        parameter_count=sum(counts[name] for name in _weights(graph, counts)),
         flops=flops,
         flops_hw=input_hw if flops is not None else None,
         activations=peak_activations(model, values) if values is not None and flops is not None else None,
@@ -109,8 +109,41 @@ def describe_onnx(source: Path | str | bytes, *, dynamic_hw: tuple[int, int] = (
     )
 
 
-def _weights(graph: onnx.GraphProto) -> set[str]:
-    return {name for node in graph.node if node.op_type in _WEIGHTED for name in node.input}
+def _stored(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Constant tensors by the name they are used by: initializers, and what Constant nodes hold."""
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        if node.op_type == "Constant" and len(node.output) == 1:
+            yield from ((node.output[0], entry.t) for entry in node.attribute if entry.HasField("t"))
+
+
+def _weights(graph: onnx.GraphProto, stored: Collection[str]) -> set[str]:
+    """Names of the stored tensors that layers compute with, whatever stands in between.
+
+    A quantized file dequantizes its weights on the way to a layer, a half precision one may cast them. Their scales
+    and zero points are not weights.
+    """
+    made_by = {output: node for node in graph.node for output in node.output}
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [name for node in graph.node for name in _weight_inputs(node)]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in stored:
+            found.add(name)
+        elif (node := made_by.get(name)) is not None and node.op_type in _PASSING and node.input:
+            waiting.append(node.input[0])
+    return found
+
+
+def _weight_inputs(node: onnx.NodeProto) -> list[str]:
+    if (places := _INTEGER_WEIGHTS.get(node.op_type)) is not None:
+        return [node.input[place] for place in places if place < len(node.input)]
+    return list(node.input) if node.op_type in _WEIGHTED else []
 
 
 def _flops(model: onnx.ModelProto, values: Mapping[str, Value]) -> int | None:
@@ -125,5 +158,17 @@ def _flops(model: onnx.ModelProto, values: Mapping[str, Value]) -> int | None:
     return total
 
 
-_WEIGHTED = COUNTED | {"BatchNormalization", "DequantizeLinear", "PRelu"}
+_WEIGHTED = COUNTED | {"BatchNormalization", "PRelu"}
 """Operators whose constant inputs are weights; those of others are shapes, grids and scales."""
+_INTEGER_WEIGHTS = MappingProxyType(
+    {
+        "QLinearConv": (0, 3, 8),
+        "QLinearMatMul": (0, 3),
+        "QGemm": (0, 3, 6),
+        "ConvInteger": (0, 1),
+        "MatMulInteger": (0, 1),
+    }
+)
+"""The inputs that are data or weights, of operators that take scales and zero points beside them."""
+_PASSING = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape"})
+"""Operators that hand the elements of their first input on."""

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from _cli import Ran, run
-from _models import constant_raw
+from _models import constant_raw, empty_rows
 
 HW = (64, 96)
 EVIL = "\x1b]0;t\x07\x1b[2J\x9b31m\u202egpj\u200b\u2066\ufeff\x7f"
@@ -22,9 +22,8 @@ EVIL = "\x1b]0;t\x07\x1b[2J\x9b31m\u202egpj\u200b\u2066\ufeff\x7f"
 @pytest.fixture(autouse=True)
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    raw = np.zeros((1, 378, 7), np.float32)
-    raw[0, :, :4] = 8
-    raw[0, 0] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
+    raw = empty_rows(HW, 7)
+    raw[0, 27] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
     metadata = {"names": f"['{EVIL}', 'dog']", "stride": "32", EVIL: EVIL, "author": EVIL}
     path = tmp_path / "m.onnx"
     path.write_bytes(constant_raw(raw, HW, metadata).SerializeToString())

@@ -130,3 +130,21 @@ def test_the_module_runs_as_the_program_does() -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: no-such.pt: no such file\n"
+
+
+def test_inspect_is_another_name_of_info(tmp_path: Path) -> None:
+    checkpoint = require(GENERATED / "v7-yolov5n.pt")
+    assert run("inspect", checkpoint).out == run("info", checkpoint).out
+    assert "'inspect' is another name of this command" in run("info", "--help").out
+    assert "Another name of info." in run("--help").out
+    data = json.loads(run("info", checkpoint, "--json").out)
+    assert (data["kind"], data["classes"], data["parameters"]) == ("checkpoint", ["alpha", "beta", "gamma"], 447544)
+
+
+def test_a_quantized_file_has_its_parameters(tmp_path: Path, photos: Path) -> None:
+    checkpoint, target = require(GENERATED / "v7-yolov5n.pt"), tmp_path / "q.onnx"
+    options = ("--imgsz", "64", "--precision", "int8", "--calibrate", photos / "bus.jpg", "--max-drop", "1")
+    assert run("export", checkpoint, "-o", target, *options).code == 0
+    data = json.loads(run("info", target, "--json").out)
+    assert 400_000 < data["parameters"] < 460_000
+    assert "Conv in int8" in "".join(data["weighted layers"])

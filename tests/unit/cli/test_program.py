@@ -158,7 +158,7 @@ def test_a_signal_leaves_no_temporary_file(model: Path, number: signal.Signals, 
         "import os, sys, time\n"
         "def wait(descriptor):\n    print('ready', flush=True)\n    time.sleep(100)\n"
         "os.fsync = wait\n"
-        "from yoloship.cli import command, process\nfrom yoloship.files import write_bytes\nfrom pathlib import Path\n"
+        "from pathlib import Path\nfrom yoloship._util.writing import write_bytes\n"
         "from yoloship.cli.info import info\n"
         "info.callback = lambda **_: write_bytes(Path('out.bin'), b'x')\n"
         "sys.argv = ['yoloship', 'info', 'small.onnx']\n"

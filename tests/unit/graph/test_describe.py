@@ -131,3 +131,40 @@ def test_a_file_with_changed_bytes_is_described_or_refused(changes: list[tuple[i
         data[position] = value
     with suppress(GraphError):
         describe_onnx(bytes(data))
+
+
+def convolution_of(nodes: list[onnx.NodeProto], stored: list[onnx.TensorProto]) -> bytes:
+    """A graph from `images` to `output0`, both (1, 3, 8, 8) float32."""
+    edges = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("images", "output0")]
+    graph = helper.make_graph(nodes, "g", edges[:1], edges[1:], stored)
+    opsets = [helper.make_opsetid("", 17)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
+def test_the_weights_of_every_kind_of_quantized_or_narrow_file_are_counted() -> None:
+    weight = np.ones((3, 3, 1, 1), np.float32)
+    scale, zero = numpy_helper.from_array(np.float32(1), "s"), numpy_helper.from_array(np.int8(0), "z")
+    codes = numpy_helper.from_array(weight.astype(np.int8), "w")
+    float32 = numpy_helper.from_array(weight, "w")
+    float16 = numpy_helper.from_array(weight.astype(np.float16), "w")
+    conv = helper.make_node("Conv", ["images", "v"], ["output0"])
+    to_codes = helper.make_node("QuantizeLinear", ["images", "s", "z"], ["x"])
+    linear = helper.make_node("QLinearConv", ["x", "s", "z", "w", "s", "z", "s", "z"], ["y"])
+    back = helper.make_node("DequantizeLinear", ["y", "s", "z"], ["output0"])
+    cases = {
+        "dequantized": ([helper.make_node("DequantizeLinear", ["w", "s", "z"], ["v"]), conv], [codes, scale, zero]),
+        "quantized when it runs": (
+            [
+                helper.make_node("QuantizeLinear", ["w", "s", "z"], ["c"]),
+                helper.make_node("DequantizeLinear", ["c", "s", "z"], ["v"]),
+                conv,
+            ],
+            [float32, scale, zero],
+        ),
+        "in integers": ([to_codes, linear, back], [codes, scale, zero]),
+        "cast": ([helper.make_node("Cast", ["w"], ["v"], to=TensorProto.FLOAT), conv], [float16]),
+        "in a constant": ([helper.make_node("Constant", [], ["v"], value=float32), conv], []),
+    }
+    assert {
+        name: describe_onnx(convolution_of(*case)).parameter_count for name, case in cases.items()
+    } == dict.fromkeys(cases, 9)
