@@ -38,6 +38,9 @@ class Memory:
     def elements(self) -> npt.NDArray[np.generic]:
         return self.array.reshape(-1)
 
+    def release(self) -> None:
+        pass
+
 
 def tensor(array: npt.ArrayLike, dtype: str = "float32") -> Tensor:
     values = np.ascontiguousarray(np.asarray(array, dtype))

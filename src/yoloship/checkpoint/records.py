@@ -47,6 +47,9 @@ class Storage(Protocol):
             CheckpointError: the bytes are not there, or are damaged.
         """
 
+    def release(self) -> None:
+        """Say that the bytes are not needed for now; arrays that `elements` gave stay valid."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -99,7 +102,9 @@ class Tensor:
     def float64(self) -> npt.NDArray[np.float64]:
         """The elements as a contiguous float64 copy that the caller owns."""
         with np.errstate(invalid="ignore"):  # a signalling NaN is for whoever uses the numbers to find
-            return np.array(self.numpy(), dtype=np.float64, order="C", copy=True)
+            copy = np.array(self.numpy(), dtype=np.float64, order="C", copy=True)
+        self.storage.release()
+        return copy
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import zlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -12,7 +13,6 @@ from yoloship.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from mmap import mmap
 
     import numpy.typing as npt
 
@@ -53,6 +53,11 @@ NUMPY_DTYPES: Mapping[DType, np.dtype[np.generic]] = MappingProxyType(
 """How NumPy sees each element type in the file, which is little-endian; bfloat16 as bit patterns."""
 
 
+_DONT_NEED = getattr(mmap, "MADV_DONTNEED", None)
+_LEAST_RELEASED = 1 << 16
+"""Bytes below which it is not worth a call of the system."""
+
+
 class Piece(Protocol):
     """A run of bytes in the container."""
 
@@ -66,6 +71,9 @@ class Piece(Protocol):
         Raises:
             CheckpointError: they are damaged.
         """
+
+    def release(self) -> None:
+        """Let go of the memory that the bytes take, as far as they can be had again at no cost."""
 
 
 class PlainPiece:
@@ -81,7 +89,7 @@ class PlainPiece:
 
     __slots__ = ("_buffer", "_crc", "_nbytes", "_start", "_subject")
 
-    def __init__(self, buffer: bytes | mmap, start: int, nbytes: int, *, crc: int | None, subject: str) -> None:
+    def __init__(self, buffer: bytes | mmap.mmap, start: int, nbytes: int, *, crc: int | None, subject: str) -> None:
         self._buffer = buffer
         self._start = start
         self._nbytes = nbytes
@@ -101,6 +109,15 @@ class PlainPiece:
             check_crc(view, crc, self._subject)
             self._crc = None  # once is enough; two threads that both check do no harm
         return view
+
+    def release(self) -> None:
+        """Give the mapped pages back to the system, which reads them again when they are asked for.
+
+        Without this a program that goes through the weights once would in the end hold the whole file.
+        """
+        if isinstance(self._buffer, mmap.mmap) and _DONT_NEED is not None and self._nbytes >= _LEAST_RELEASED:
+            start = self._start - self._start % mmap.PAGESIZE
+            self._buffer.madvise(_DONT_NEED, start, self._start + self._nbytes - start)
 
 
 class DeflatedPiece:
@@ -139,6 +156,9 @@ class DeflatedPiece:
             check_crc(memoryview(inflated), self._crc, self._subject)
             self._inflated = inflated
         return memoryview(self._inflated)
+
+    def release(self) -> None:
+        """Nothing: to inflate again costs time, and many tensors may lie in one piece."""
 
 
 def check_crc(view: memoryview, crc: int, subject: str) -> None:
@@ -186,6 +206,11 @@ class LazyStorage:
         array = np.frombuffer(self.piece.read(), NUMPY_DTYPES[self.dtype], self.length)
         array.flags.writeable = False
         return array
+
+    def release(self) -> None:
+        """See `Piece.release`."""
+        if self.piece is not None:
+            self.piece.release()
 
     def retyped(self, dtype: DType) -> LazyStorage:
         """The same bytes as elements of another type; what does not fill an element is left out."""
