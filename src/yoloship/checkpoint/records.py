@@ -48,7 +48,7 @@ class Storage(Protocol):
         """
 
     def release(self) -> None:
-        """Say that the bytes are not needed for now; arrays that `elements` gave stay valid."""
+        """Let go of memory that the elements take; they can be asked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ class Tensor:
     def float64(self) -> npt.NDArray[np.float64]:
         """The elements as a contiguous float64 copy that the caller owns."""
         with np.errstate(invalid="ignore"):  # a signalling NaN is for whoever uses the numbers to find
-            copy = np.array(self.numpy(), dtype=np.float64, order="C", copy=True)
+            copied = np.array(self.numpy(), dtype=np.float64, order="C", copy=True)
         self.storage.release()
-        return copy
+        return copied
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     quantizing.check(precision)
     nms = suppression(output_form, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
 
-    from yoloship._util.writing import write_bytes
+    from yoloship._util.writing import find_place, replacing
     from yoloship.pipeline.releases import resolve
     from yoloship.sinks import plan_file
 
@@ -102,7 +102,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     found = quantizing.find()
 
     from yoloship.checkpoint import read_checkpoint
-    from yoloship.graph import GraphConfig, build_graph, graph_bytes
+    from yoloship.graph import GraphConfig, build_graph, graph_bytes, write_graph
 
     config = GraphConfig(
         input_hw=None if isinstance(imgsz, str) else imgsz,
@@ -114,16 +114,17 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     checkpoint = read_checkpoint(checkpoint_path)
     if names is not None:
         checkpoint = checkpoint.with_class_names(names)
-    graph = build_graph(checkpoint, config)
-    outcome = ""
+    outcome, data = "", b""
     if precision != "float32":
-        result = lowered(graph, precision, quantizing, found)
-        graph, outcome = result.model, f", {result.words}"
+        result = lowered(build_graph(checkpoint, config), precision, quantizing, found)
+        data, outcome = graph_bytes(result.model), f", {result.words}"
         if result.not_on_cpu is not None:
             print_err(f"note: ONNX Runtime cannot run it on a CPU here: {result.not_on_cpu}")
-    data = graph_bytes(graph)
-    write_bytes(target, data, overwrite=overwrite)
-    print_out(f"{target}: {len(data) / 1e6:.1f} MB, {len(checkpoint.class_names)} classes{outcome}")
+    place = find_place(target)
+    with replacing(target, overwrite=overwrite) as file:
+        folder = None if place.is_stream else place.path.parent
+        size = file.write(data) if data else write_graph(checkpoint, config, file, folder=folder)
+    print_out(f"{target}: {size / 1e6:.1f} MB, {len(checkpoint.class_names)} classes{outcome}")
 
 
 def suppression(output: OutputForm, limits: dict[str, float | int | None]) -> NmsConfig | None:

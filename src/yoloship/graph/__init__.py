@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yoloship.graph.build import build_graph, model_info
+from yoloship.graph.build import build_graph, model_info, write_graph
 from yoloship.graph.config import GraphConfig, nearest_sizes
 from yoloship.graph.describe import GraphSummary, describe_onnx
 from yoloship.graph.file import graph_bytes
@@ -17,4 +17,5 @@ __all__ = [
     "graph_bytes",
     "model_info",
     "nearest_sizes",
+    "write_graph",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING
 
 from yoloship._version import __version__
 from yoloship.checkpoint.other_heads import other_head
@@ -11,24 +13,32 @@ from yoloship.errors import GraphError
 from yoloship.graph.blocks import emit
 from yoloship.graph.builder import Builder
 from yoloship.graph.channels import input_channels
+from yoloship.graph.constants import InFile
 from yoloship.graph.consumed import check_consumed
+from yoloship.graph.file import graph_bytes
 from yoloship.graph.heads import Head, emit_maps, emit_outputs, read_head
 from yoloship.graph.part import Part
 from yoloship.graph.precision import convert_precision
 from yoloship.graph.preprocess import COLOURS, emit_input
-from yoloship.graph.serialize import to_onnx
+from yoloship.graph.serialize import to_onnx, write_onnx
 from yoloship.model import METADATA_KEY, ModelInfo, size_multiple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import onnx
 
     from yoloship.checkpoint import Checkpoint
     from yoloship.graph.config import GraphConfig
+    from yoloship.graph.constants import Constants
     from yoloship.graph.ir import Graph, Wire
 
 FAMILY = "yolov5"
+ALIASES_KEY = "yoloship.aliases"
+"""Metadata key: a JSON object, class paths of the checkpoint → the official ones that they were read as."""
+_SPOOL_BYTES = 64 << 20
+"""Weights up to this size stay in memory."""
 _MODEL_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.yolo\.(?:Model|DetectionModel)")
 _DETECT_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.yolo\.Detect")
 
@@ -50,12 +60,44 @@ def build_graph(checkpoint: Checkpoint, config: GraphConfig) -> onnx.ModelProto:
         CheckpointError: a tensor's bytes are damaged, or the class names cannot be used.
     """
     info = model_info(checkpoint, config)
-    model = to_onnx(trace(checkpoint, config), _metadata(info))
+    model = to_onnx(trace(checkpoint, config), _metadata(checkpoint, info))
     return model if config.precision == "float32" else convert_precision(model, config.precision)
 
 
-def trace(checkpoint: Checkpoint, config: GraphConfig) -> Graph:
-    """Write the network as records, before any library's format; see `build_graph`."""
+def write_graph(checkpoint: Checkpoint, config: GraphConfig, file: IO[bytes], *, folder: Path | None = None) -> int:
+    """Write the ONNX graph of a trained detector to a file: the bytes of `build_graph`, with less memory.
+
+    The weights of a large float32 network go through a temporary file, so that only one layer's are in memory at once.
+
+    Args:
+        checkpoint: See `build_graph`.
+        config: See there.
+        file: Open for writing.
+        folder: Where the temporary file may be; the system's own folder for them by default.
+
+    Returns:
+        How many bytes were written.
+
+    Raises:
+        GraphError: as there.
+        CheckpointError: as there.
+        OSError: of one of the two files.
+    """
+    if config.precision != "float32":
+        return file.write(graph_bytes(build_graph(checkpoint, config)))
+    info = model_info(checkpoint, config)
+    with SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=None if folder is None else str(folder)) as weights:
+        return write_onnx(trace(checkpoint, config, InFile(weights)), _metadata(checkpoint, info), file)
+
+
+def trace(checkpoint: Checkpoint, config: GraphConfig, constants: Constants | None = None) -> Graph:
+    """Write the network as records, before any library's format; see `build_graph`.
+
+    Args:
+        checkpoint: As read.
+        config: Input and output form, sizes.
+        constants: Where the weights go; into memory by default.
+    """
     root = _root(checkpoint)
     layers = _layers(root)
     head = _head(layers)
@@ -63,7 +105,7 @@ def trace(checkpoint: Checkpoint, config: GraphConfig) -> Graph:
     config.check_multiple(multiple)
     # Sides that differ, and are no multiples of twice the multiple, so that a mix-up or a mismatch cannot hide.
     probe_hw = config.input_hw or (3 * multiple, 5 * multiple)
-    builder = Builder(dynamic_hw=config.input_hw is None)
+    builder = Builder(dynamic_hw=config.input_hw is None, constants=constants)
     picture = emit_input(builder, config, probe_hw, input_channels(root, layers))
     values: list[Wire] = []
     for layer in layers[:-1]:
@@ -101,8 +143,11 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
     )
 
 
-def _metadata(info: ModelInfo) -> dict[str, str]:
-    """Ours, and what Ultralytics' tools look for: names by id, the largest stride, task, size, batch."""
+def _metadata(checkpoint: Checkpoint, info: ModelInfo) -> dict[str, str]:
+    """Ours, and what Ultralytics' tools look for: names by id, the largest stride, task, size, batch.
+
+    A class of a fork that the user said is an official one is noted as well, because the file alone does not show it.
+    """
     height, width = info.input_hw
     entries = {
         METADATA_KEY: info.to_json(),
@@ -112,7 +157,11 @@ def _metadata(info: ModelInfo) -> dict[str, str]:
         "imgsz": repr([height or 640, width or 640]),
         "batch": str(info.batch or 1),
     }
-    return entries if info.channels == COLOURS else {**entries, "channels": str(info.channels)}
+    if info.channels != COLOURS:
+        entries["channels"] = str(info.channels)
+    if checkpoint.aliases:
+        entries[ALIASES_KEY] = json.dumps(dict(checkpoint.aliases), ensure_ascii=False, sort_keys=True)
+    return entries
 
 
 def _root(checkpoint: Checkpoint) -> Part:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yoloship.errors import GraphError
+from yoloship.graph.constants import InMemory
 from yoloship.graph.ir import Attribute, Graph, Node, Wire
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.graph.constants import Constants
     from yoloship.graph.part import Part
     from yoloship.tensors import Axis, DType, TensorSpec
 
@@ -33,12 +35,13 @@ class Builder:
 
     Args:
         dynamic_hw: Whether height and width are open; then wires carry a probe size, and no constant may hold it.
+        constants: Where they are kept; in memory by default.
     """
 
-    def __init__(self, *, dynamic_hw: bool) -> None:
+    def __init__(self, *, dynamic_hw: bool, constants: Constants | None = None) -> None:
         self.dynamic_hw = dynamic_hw
         self._nodes: list[Node] = []
-        self._constants: dict[str, npt.NDArray[np.generic]] = {}
+        self._constants: Constants = InMemory() if constants is None else constants
         self._wires: dict[str, Wire] = {}
         self._inputs: list[TensorSpec] = []
         self._outputs: dict[str, tuple[Wire, TensorSpec]] = {}
@@ -148,7 +151,7 @@ class Builder:
         if self._bytes > MAX_CONSTANT_BYTES:
             raise GraphError("weights are too large for one ONNX file", subject=name, expected="less than 2 GiB in all")
         name = self._unique(name)
-        self._constants[name] = values
+        self._constants.add(name, values)
         return Wire(name, values.shape, dtype)
 
     def settle(self, wire: Wire) -> Wire:
@@ -192,7 +195,7 @@ class Builder:
             inputs=tuple(self._inputs),
             outputs=tuple(spec for _, spec in self._outputs.values()),
             nodes=nodes,
-            constants=MappingProxyType(self._constants),
+            constants=MappingProxyType(self._constants.mapping()),
             wires=MappingProxyType({key: wire for key, wire in wires.items() if key not in public}),
         )
 
