@@ -113,7 +113,7 @@ def info(output_form: OutputForm = "heads", **changes: object) -> ModelInfo:
 def picture_session(record: ModelInfo, script: object, *, outputs: int | None = None) -> ScriptedSession:
     """A session of the input form `image` that carries `record` and answers by `script`."""
     height, width = record.input_hw
-    shape = (record.batch or "batch", height or "height", width or "width", 3)
+    shape = (record.batch or "batch", height or "height", width or "width", record.channels)
     count = outputs if outputs is not None else {"heads": 3, "raw": 1, "compact": 3}[record.output_form]
     specs = [TensorSpec(f"out{place}", "float32", ("a", "b", "c")) for place in range(count)]
     return ScriptedSession(

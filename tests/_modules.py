@@ -39,7 +39,7 @@ class Memory:
         return self.array.reshape(-1)
 
     def release(self) -> None:
-        """It is the array's own."""
+        pass
 
 
 def tensor(array: npt.ArrayLike, dtype: str = "float32") -> Tensor:

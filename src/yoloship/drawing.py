@@ -23,6 +23,7 @@ Color = tuple[int, int, int]
 Corners = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, inclusive."""
 
+MAX_LINE_PX = 200
 MIN_TEXT_PX = 9
 USUAL_TEXT_PX = 11
 WEIGHT = 500
@@ -37,23 +38,32 @@ def draw_boxes(
     boxes_xyxy: npt.NDArray[np.float32],
     class_ids: npt.NDArray[np.int32],
     labels: Sequence[str],
+    line_width_px: int | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Draw boxes, first ones on top, on a copy of a picture.
 
     Args:
-        image: (height, width, 3) uint8 BGR; read only.
+        image: (height, width, 3) uint8 BGR, or (height, width, 1) or (height, width) grey; read only.
         boxes_xyxy: (n, 4) float32 in source pixels.
         class_ids: (n,) int32; they choose the colour.
         labels: n texts; an empty one gives a box without a label. Latin, Greek, Cyrillic, Hebrew, Chinese, Japanese and
             Korean letters are shown as they are written, Arabic ones unjoined; scripts that OpenCV's own font lacks
             (Thai, Devanagari, …) come as question marks.
+        line_width_px: Of the boxes, 1 to `MAX_LINE_PX`; None takes one that fits the image.
 
     Returns:
         (height, width, 3) uint8 BGR; the caller owns it.
 
     Raises:
-        InputError: the picture is not of that form, or the numbers of boxes, ids and labels differ.
+        InputError: the image is not of that form, the line width is out of range, or the numbers of boxes, ids and
+            labels differ.
     """
+    if line_width_px is not None and not 1 <= line_width_px <= MAX_LINE_PX:
+        raise InputError(
+            "out of range", subject="line width", expected=f"1 to {MAX_LINE_PX} pixels", got=str(line_width_px)
+        )
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise InputError(
             "wrong picture",
@@ -68,7 +78,7 @@ def draw_boxes(
             got=f"{len(boxes_xyxy)}, {len(class_ids)} and {len(labels)}",
         )
     canvas = np.array(image, order="C")
-    pen = _Pen(canvas)
+    pen = _Pen(canvas, line_width_px)
     rows = []
     for box, class_id, label in zip(boxes_xyxy.tolist(), class_ids.tolist(), labels, strict=True):
         if (corners := pen.corners(box)) is not None:
@@ -116,14 +126,14 @@ class _Tag:
 class _Pen:
     """Draws on one canvas with lines and letters that fit its size."""
 
-    def __init__(self, canvas: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, canvas: npt.NDArray[np.uint8], line_width_px: int | None) -> None:
         import cv2
 
         self._cv2 = cv2
         self._canvas = canvas
         self._height, self._width = canvas.shape[:2]
         side = (self._height * self._width) ** 0.5
-        self._line_px = max(1, round(1 + side / 480))
+        self._line_px = line_width_px or max(1, round(1 + side / 480))
         self._text_px = max(USUAL_TEXT_PX, round(side / 46))
         self._face = cv2.FontFace("sans")
         self._tags: list[_Tag] = []

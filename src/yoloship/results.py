@@ -219,17 +219,27 @@ class Detections:
             data={"class_name": np.array([self.class_name(i) for i in self.class_ids.tolist()], dtype=object)},
         )
 
-    def draw(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def draw(
+        self,
+        image: npt.NDArray[np.uint8],
+        *,
+        hide_labels: bool = False,
+        hide_scores: bool = False,
+        line_width_px: int | None = None,
+    ) -> npt.NDArray[np.uint8]:
         """Boxes and labels over a copy of the picture.
 
         Args:
-            image: (height, width, 3) uint8 BGR of the size in `image_hw`; it is not written to.
+            image: (height, width, 3) uint8 BGR or (height, width) grey, of the size in `image_hw`; not written to.
+            hide_labels: Whether to draw the boxes alone.
+            hide_scores: Whether labels show the class only.
+            line_width_px: Of the boxes; None takes one that fits the image.
 
         Returns:
             (height, width, 3) uint8 BGR; the caller owns it.
 
         Raises:
-            InputError: the picture has another size or type.
+            InputError: the image has another size or type, or the line width is out of range.
         """
         if image.shape[:2] != self.image_hw:
             raise InputError(
@@ -240,8 +250,11 @@ class Detections:
             )
         from yoloship.drawing import draw_boxes
 
-        labels = [f"{detection.class_name} {detection.score:.2f}" for detection in self]
-        return draw_boxes(image, self.boxes_xyxy, self.class_ids, labels)
+        labels = [
+            "" if hide_labels else item.class_name if hide_scores else f"{item.class_name} {item.score:.2f}"
+            for item in self
+        ]
+        return draw_boxes(image, self.boxes_xyxy, self.class_ids, labels, line_width_px)
 
 
 def class_ids_of(classes: Iterable[int | str], names: tuple[str, ...]) -> list[int]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from yoloship.drawing import _visual_order, class_color, draw_boxes, text_color
 from yoloship.errors import InputError
+from yoloship.results import Detections
 
 Picture = npt.NDArray[np.uint8]
 
@@ -182,7 +183,7 @@ def test_numbers_that_differ_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "picture", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((0, 5, 3), np.uint8)]
+    "picture", [np.zeros((5, 0), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((0, 5, 3), np.uint8)]
 )
 def test_a_picture_of_another_form_is_refused(picture: Picture) -> None:
     with pytest.raises(InputError, match="draw_boxes: wrong picture"):
@@ -205,3 +206,43 @@ def test_any_boxes_and_any_texts_can_be_drawn(size: tuple[int, int], rows: list[
     picture = plain(*size)
     result = drawn(picture, [row[0] for row in rows], [row[2] for row in rows], [row[1] for row in rows])
     assert result.shape == picture.shape
+
+
+def test_boxes_are_drawn_without_labels_or_without_scores() -> None:
+    image = np.full((200, 300, 3), 90, np.uint8)
+    found = Detections(
+        np.array([[60, 60, 200, 150]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32), ("cat",),
+        (200, 300),
+    )  # fmt: skip
+    full, named, bare = (
+        found.draw(image),
+        found.draw(image, hide_scores=True),
+        found.draw(image, hide_labels=True),
+    )
+    above = [(drawn[:55] != 90).any(axis=2).sum() for drawn in (full, named, bare)]
+    assert above[0] > above[1] > above[2] == 0
+    assert (bare[60:150] != 90).any()
+
+
+@pytest.mark.parametrize("width", [1, 3, 9])
+def test_the_line_width_is_the_one_asked_for(width: int) -> None:
+    image = np.full((200, 300, 3), 90, np.uint8)
+    drawn = draw_boxes(image, np.array([[60, 60, 200, 150]], np.float32), np.zeros(1, np.int32), [""], width)
+    color = np.array(class_color(0), np.uint8)
+    assert (drawn[100, :130] == color).all(axis=1).sum() in {width, width + 2}  # OpenCV rounds the ends of thick lines
+
+
+@pytest.mark.parametrize("width", [0, -1, 201])
+def test_a_line_width_out_of_range_is_refused(width: int) -> None:
+    with pytest.raises(InputError, match="line width: out of range: expected 1 to 200 pixels"):
+        draw_boxes(np.zeros((9, 9, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int32), [], width)
+
+
+def test_grey_images_are_drawn_on_in_colour() -> None:
+    grey = np.full((50, 60), 90, np.uint8)
+    drawn = [
+        draw_boxes(image, np.array([[5, 5, 40, 40]], np.float32), np.zeros(1, np.int32), ["a"])
+        for image in (grey, grey[:, :, None], np.dstack([grey] * 3))
+    ]
+    assert np.array_equal(drawn[0], drawn[2])
+    assert np.array_equal(drawn[1], drawn[2])

@@ -48,7 +48,7 @@ class Storage(Protocol):
         """
 
     def release(self) -> None:
-        """Let go of memory that the elements take; they can be asked for again."""
+        """Say that the bytes are not needed for now; arrays that `elements` gave stay valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ class Tensor:
     def float64(self) -> npt.NDArray[np.float64]:
         """The elements as a contiguous float64 copy that the caller owns."""
         with np.errstate(invalid="ignore"):  # a signalling NaN is for whoever uses the numbers to find
-            copied = np.array(self.numpy(), dtype=np.float64, order="C", copy=True)
+            copy = np.array(self.numpy(), dtype=np.float64, order="C", copy=True)
         self.storage.release()
-        return copied
+        return copy
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,8 @@ def explained(module: Module) -> Module:
     for hook in sorted(hooks, key=lambda hook: not hook.class_path.startswith(_PRUNE)):  # a pruned part comes first
         parts.apply(hook)
     if stack is not None:
+        if not stack.class_path.startswith("torch.nn.") or stack.parameters or stack.buffers:
+            raise NotUnderstoodError("has parametrizations of another kind")
         for name, child in stack.children.items():
             parts.apply_list(name, child)
         del parts.children["parametrizations"]
@@ -90,8 +92,10 @@ def explained(module: Module) -> Module:
 
 
 def _hooks(table: Value) -> list[Opaque]:
-    if not isinstance(table, dict):
+    if table is None:
         return []
+    if not isinstance(table, dict):
+        raise NotUnderstoodError("has hooks that are not a table")
     for hook in table.values():
         if not isinstance(hook, Opaque):
             raise NotUnderstoodError("has a hook that is not an object")

@@ -53,8 +53,9 @@ NUMPY_DTYPES: Mapping[DType, np.dtype[np.generic]] = MappingProxyType(
 """How NumPy sees each element type in the file, which is little-endian; bfloat16 as bit patterns."""
 
 
-_RELEASED_BYTES = 1 << 16
-"""Less is not worth a call to the system."""
+_DONT_NEED = getattr(mmap, "MADV_DONTNEED", None)
+_LEAST_RELEASED = 1 << 16
+"""Bytes below which it is not worth a call of the system."""
 
 
 class Piece(Protocol):
@@ -72,7 +73,7 @@ class Piece(Protocol):
         """
 
     def release(self) -> None:
-        """Let go of memory that the bytes take and that the system can fill again."""
+        """Let go of the memory that the bytes take, as far as they can be had again at no cost."""
 
 
 class PlainPiece:
@@ -110,11 +111,13 @@ class PlainPiece:
         return view
 
     def release(self) -> None:
-        """Unload the pages of the mapping. Views of them stay valid: the system reads the file again."""
-        if isinstance(self._buffer, bytes) or self._nbytes < _RELEASED_BYTES or not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        start = self._start - self._start % mmap.PAGESIZE
-        self._buffer.madvise(mmap.MADV_DONTNEED, start, self._start + self._nbytes - start)
+        """Give the mapped pages back to the system, which reads them again when they are asked for.
+
+        Without this a program that goes through the weights once would in the end hold the whole file.
+        """
+        if isinstance(self._buffer, mmap.mmap) and _DONT_NEED is not None and self._nbytes >= _LEAST_RELEASED:
+            start = self._start - self._start % mmap.PAGESIZE
+            self._buffer.madvise(_DONT_NEED, start, self._start + self._nbytes - start)
 
 
 class DeflatedPiece:
@@ -155,8 +158,7 @@ class DeflatedPiece:
         return memoryview(self._inflated)
 
     def release(self) -> None:
-        """Let go of the compressed bytes alone: to inflate others again for each tensor could take for ever."""
-        self._compressed.release()
+        """Nothing: to inflate again costs time, and many tensors may lie in one piece."""
 
 
 def check_crc(view: memoryview, crc: int, subject: str) -> None:
@@ -206,7 +208,7 @@ class LazyStorage:
         return array
 
     def release(self) -> None:
-        """Let go of memory that the elements take; they can be asked for again."""
+        """See `Piece.release`."""
         if self.piece is not None:
             self.piece.release()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yoloship.cli import options
-from yoloship.cli.command import COUNT, FRACTION, argument, command, option
+from yoloship.cli.command import COUNT, FRACTION, argument, command, flag, option
 from yoloship.cli.inputs import named_images
 from yoloship.cli.names import class_value, class_words
 from yoloship.cli.output import print_bytes, print_err, print_out, print_text
@@ -19,12 +19,33 @@ from yoloship.cli.values import FILE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
+
     from yoloship.model import NmsConfig
     from yoloship.pipeline import Outcome
     from yoloship.results import Detections
 
 RUNS = Path("runs")
 """Where annotated pictures go unless -o says otherwise, each run in a folder of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How annotated images look; see `Detections.draw`."""
+
+    hide_labels: bool = False
+    hide_scores: bool = False
+    line_width_px: int | None = None
+
+    def drawn(self, detections: Detections, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The image with its boxes."""
+        return detections.draw(
+            image,
+            hide_labels=self.hide_labels,
+            hide_scores=self.hide_scores,
+            line_width_px=self.line_width_px,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +101,9 @@ class _Job:
 )
 @options.json_file
 @option("--draw/--no-draw", default=True, help="Whether to write annotated images.")
+@flag("--hide-labels", help="Draw the boxes without labels.")
+@flag("--hide-conf", help="Leave the scores out of the labels.")
+@option("--line-width", type=COUNT, metavar="PX", help="Width of the boxes' lines. Default: one that fits the image.")
 @options.overwrite
 @options.recursive
 def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -96,6 +120,9 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     output_dir: Path | None,
     json_path: Path | None,
     draw: bool,
+    hide_labels: bool,
+    hide_conf: bool,
+    line_width: int | None,
     overwrite: bool,
     recursive: bool,
 ) -> None:
@@ -105,9 +132,13 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     if output_dir is not None and not draw:
         raise click.UsageError("-o is for annotated pictures, which --no-draw turns off")
+    style = _Style(hide_labels, hide_conf, line_width)
+    if not draw and style != _Style():
+        raise click.UsageError("--hide-labels, --hide-conf and --line-width do not go with --no-draw")
     job = _plan(source, output_dir, json_path, draw=draw, overwrite=overwrite, recursive=recursive)
 
     from yoloship.pipeline import DetectOptions, load
+    from yoloship.pipeline.intake import refuse_files
     from yoloship.pipeline.releases import resolve
 
     kept = DetectOptions(score_threshold=conf, iou_threshold=iou, max_detections=max_det)
@@ -123,8 +154,9 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     with detector:
         if classes:
             kept = replace(kept, classes=class_words(classes, detector.names))
+        refuse_files(detector.info.channels, model)
         outcomes = detector.stream(job.inputs, options=kept, keep_images=bool(job.outputs))
-        found, failures = _collect(with_progress(outcomes, "detecting", len(job.inputs)), job)
+        found, failures = _collect(with_progress(outcomes, "detecting", len(job.inputs)), job, style)
     _report(found, job)
     if cut := sum(not detections.complete for _, detections in found):
         _say_incomplete(cut, len(found), detector.info.nms)
@@ -156,7 +188,7 @@ def _plan(
     return _Job(inputs, outputs, None if json_on_stdout else json_path, json_on_stdout, overwrite)
 
 
-def _collect(outcomes: Iterable[Outcome], job: _Job) -> tuple[list[tuple[str, Detections]], int]:
+def _collect(outcomes: Iterable[Outcome], job: _Job, style: _Style) -> tuple[list[tuple[str, Detections]], int]:
     """Write each annotated picture as its result comes; say what failed, and go on."""
     from yoloship.sinks import write_picture
 
@@ -169,7 +201,7 @@ def _collect(outcomes: Iterable[Outcome], job: _Job) -> tuple[list[tuple[str, De
             continue
         detections = outcome.unwrap()
         if job.outputs and outcome.image is not None:
-            write_picture(detections.draw(outcome.image), job.outputs[outcome.index], overwrite=job.overwrite)
+            write_picture(style.drawn(detections, outcome.image), job.outputs[outcome.index], overwrite=job.overwrite)
         found.append((str(outcome.source), detections))
     return found, failures
 

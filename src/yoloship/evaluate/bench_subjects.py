@@ -76,7 +76,7 @@ class CpuSubject:
             some = images[start : start + size]
             marks = [time.perf_counter()]
             boxes = [one.letterbox((image.shape[0], image.shape[1])) for image in some]
-            canvases = np.empty((info.batch or len(some), *boxes[0].input_hw, 3), np.uint8)
+            canvases = np.empty((info.batch or len(some), *boxes[0].input_hw, info.channels), np.uint8)
             feed = to_input(letterbox_batch(some, boxes, canvases), one.session.inputs[0].dtype)
             marks.append(time.perf_counter())
             outputs = one.session.run({one.session.inputs[0].name: feed})
@@ -95,7 +95,7 @@ class CpuSubject:
         """See `Subject`."""
         session, info = self._detector.session, self._detector.info
         size = info.batch or pictures
-        canvases = np.full((size, *self._detector.input_hw, 3), 114, np.uint8)
+        canvases = np.full((size, *self._detector.input_hw, info.channels), 114, np.uint8)
         feeds = {session.inputs[0].name: to_input(canvases, session.inputs[0].dtype)}
         runs = -(-pictures // size)
 

@@ -163,5 +163,5 @@ def _trial(
 ) -> list[dict[str, npt.NDArray[np.generic]]]:
     with OnnxRuntimeSession.open(graph_bytes(model)) as session:
         detector = Detector(session, imgsz=order.imgsz if order else None, subject=model.graph.name[:60] or "graph")
-        noise = np.random.default_rng(0).integers(0, 256, (*detector.input_hw, 3), np.uint8)
+        noise = np.random.default_rng(0).integers(0, 256, (*detector.input_hw, detector.info.channels), np.uint8)
         return [feed_of(detector, source) for source in (*sources[:3], noise)]

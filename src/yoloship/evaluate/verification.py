@@ -186,7 +186,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
     for done, source in enumerate(sources):
         if told is not None:
             told(done, len(sources))
-        picture = as_picture(source)
+        picture = as_picture(source, channels=first[1].info.channels)
         for run in runs:
             run.add(picture)
     one, other = runs

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from yoloship.images.decoding import HEIC_HINT
 from yoloship.images.header import ImageHeader, read_header
-from yoloship.images.normalise import as_bgr
+from yoloship.images.normalise import as_bgr, as_channels
 from yoloship.images.reading import DEFAULT_LIMITS, ImageLimits, image_size, read_image
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "ImageHeader",
     "ImageLimits",
     "as_bgr",
+    "as_channels",
     "image_size",
     "read_header",
     "read_image",

@@ -47,6 +47,36 @@ def as_bgr(picture: object, *, subject: str = "picture") -> npt.NDArray[np.uint8
     return cast("npt.NDArray[np.uint8]", np.ascontiguousarray(array))
 
 
+def as_channels(picture: object, channels: int, *, subject: str = "image") -> npt.NDArray[np.uint8]:
+    """Bring a decoded image to what a model of so many channels takes.
+
+    Args:
+        picture: For 3 channels what `as_bgr` takes. For 1 the same, and (height, width) or (height, width, 1) stay as
+            they are; colour stays colour and becomes grey later. For other numbers an array (height, width, channels),
+            uint8 or uint16.
+        channels: Of the model's input.
+        subject: What to call it in messages.
+
+    Returns:
+        (height, width, channels) uint8, C-contiguous, or (height, width, 3) BGR if `channels` is 1.
+
+    Raises:
+        ImageError: another element type, shape or object.
+    """
+    if channels == 1 and isinstance(picture, np.ndarray) and picture.ndim == 2:
+        picture = picture[:, :, None]
+    if channels == 3:
+        return as_bgr(picture, subject=subject)
+    if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != channels:
+        if channels == 1:
+            return as_bgr(picture, subject=subject)
+        got = str(picture.shape) if isinstance(picture, np.ndarray) else type(picture).__name__
+        raise ImageError(
+            "wrong number of channels", subject=subject, expected=f"an array (height, width, {channels})", got=got
+        )
+    return np.dstack([as_bgr(picture[:, :, place], subject=subject)[:, :, :1] for place in range(channels)])
+
+
 def _from_pil(picture: object, subject: str) -> npt.NDArray[np.generic]:
     """A PIL picture as (height, width, 3) BGR, without importing PIL unless the object is from there."""
     if not any(kind.__module__.startswith("PIL.") for kind in type(picture).__mro__):

@@ -11,6 +11,7 @@ import numpy as np
 from yoloship.errors import InputError, SessionError
 from yoloship.pipeline.decode import decode
 from yoloship.pipeline.face import DetectorFace
+from yoloship.pipeline.intake import refuse_files
 from yoloship.pipeline.nms import nms
 from yoloship.pipeline.options import DetectOptions
 from yoloship.pipeline.preprocess import letterbox_batch, to_input
@@ -119,7 +120,7 @@ class Detector(DetectorFace):
         """
         options = options or self._options
         wanted = self._wanted(options)
-        pictures = [as_picture(image) for image in images]
+        pictures = [as_picture(image, channels=self._info.channels) for image in images]
         letterboxes = [self.letterbox(picture.shape[:2]) for picture in pictures]
         results: list[Detections | None] = [None] * len(pictures)
         for rows in self._runs(letterboxes):
@@ -155,7 +156,10 @@ class Detector(DetectorFace):
         def detect(image: Image) -> Detections:
             return self(image, options=options)
 
-        return in_order(sources, as_picture, detect, parallel_runs=self._parallel_runs, keep_images=keep_images)
+        def read(source: object, reserve: Reserve) -> Image:
+            return as_picture(source, reserve, channels=self._info.channels)
+
+        return in_order(sources, read, detect, parallel_runs=self._parallel_runs, keep_images=keep_images)
 
     def close(self) -> None:
         """Close the session. Closing twice is no error."""
@@ -186,7 +190,7 @@ class Detector(DetectorFace):
     ) -> list[Candidates]:
         input_hw = letterboxes[0].input_hw
         batch = self._info.batch or len(pictures)
-        with self._canvases((batch, *input_hw, 3)) as canvases:
+        with self._canvases((batch, *input_hw, self._info.channels)) as canvases:
             spec = self._session.inputs[0]
             feed = to_input(letterbox_batch(pictures, letterboxes, canvases), spec.dtype)
             outputs = self._session.run({spec.name: feed})
@@ -221,20 +225,25 @@ class Detector(DetectorFace):
         self._spare.append(canvases)
 
 
-def as_picture(source: Source, reserve: Reserve | None = None) -> Image:
+def as_picture(source: Source, reserve: Reserve | None = None, *, channels: int = 3) -> Image:
     """Read whatever a caller may hand over as an image; see `Detector.__call__`.
 
     Args:
         source: A file's name, its bytes, a PIL image or an array.
         reserve: Called before a file is decoded, with the bytes that this takes. It may wait, or raise.
+        channels: What the model takes. For 1, colour images stay in colour here, so that they can be drawn on.
+
+    Raises:
+        InputError: it is not an image, or not one of so many channels.
     """
     from pathlib import Path
 
     from yoloship import images
 
-    if isinstance(source, str | Path | bytes):
-        return images.read_image(source, reserve=reserve)
-    return images.as_bgr(source)
+    if not isinstance(source, str | Path | bytes):
+        return images.as_channels(source, channels)
+    refuse_files(channels, "image bytes" if isinstance(source, bytes) else str(source))
+    return images.read_image(source, reserve=reserve)
 
 
 def canvas_for(info: ModelInfo, imgsz: tuple[int, int] | None, shape_mode: ShapeMode, subject: str) -> tuple[int, int]:

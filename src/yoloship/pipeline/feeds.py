@@ -28,10 +28,10 @@ def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.gene
     Raises:
         ImageError: the picture cannot be read.
     """
-    picture = as_picture(source)
+    picture = as_picture(source, channels=detector.info.channels)
     letterbox = detector.letterbox(picture.shape[:2])
     batch = detector.info.batch or 1
-    canvases = np.empty((batch, *letterbox.input_hw, 3), np.uint8)
+    canvases = np.empty((batch, *letterbox.input_hw, detector.info.channels), np.uint8)
     letterbox_batch([picture] * batch, [letterbox] * batch, canvases)
     spec = detector.session.inputs[0]
     return {spec.name: to_input(canvases, spec.dtype)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.kinds import kind_of
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from yoloship.pipeline.detector import ShapeMode
     from yoloship.pipeline.options import DetectOptions
     from yoloship.runtime.device_session import DeviceSession
+
+
+KERNEL_CHANNELS: Final = 3
+"""Of the images that the letterbox on the GPU takes; for others the CPU prepares the input."""
 
 
 def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
@@ -48,8 +52,8 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         class_names: In place of those in the file.
 
     Returns:
-        A `CudaDetector`; for a graph that has selected or suppressed boxes itself, a `Detector` whose model runs on the
-        GPU.
+        A `CudaDetector`; for a graph that has selected or suppressed boxes itself, or that does not take colour images,
+        a `Detector` whose model runs on the GPU.
 
     Raises:
         CudaError: no driver, no such device, or out of its memory.
@@ -67,7 +71,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         kernels = stack.enter_context(KernelSet(device, default_cache_dir()))
         session = stack.enter_context(_open(model, device))
         info = _recognised(session, subject, class_names, imgsz)
-        if info.output_form not in {"heads", "raw"}:
+        if info.output_form not in {"heads", "raw"} or info.channels != KERNEL_CHANNELS:
             return _behind_the_host(
                 stack, session, info, options=options, imgsz=imgsz, mode=shape_mode, subject=subject
             )

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from yoloship.errors import InputError
+
+FILE_CHANNELS: Final = frozenset({1, 3})
+"""Channels of a model that image files can feed: colour, and grey made of it."""
+
+
+def refuse_files(channels: int, subject: str) -> None:
+    """Refuse image files for a model that they cannot feed.
+
+    Raises:
+        InputError: the model takes neither colour nor grey images.
+    """
+    if channels not in FILE_CHANNELS:
+        raise InputError(
+            f"the model takes images of {channels} channels, which image files do not have",
+            subject=subject,
+            hint=f"hand over arrays (height, width, {channels}) in Python",
+        )
 
 
 def is_plain(picture: Any) -> bool:

@@ -118,8 +118,8 @@ class Letterbox:
         """Scale a picture (bilinear) onto the canvas.
 
         Args:
-            image: (height, width, 3) uint8 of the size in `image_hw`; read only.
-            out: (H, W, 3) uint8 of the size in `input_hw`, C-contiguous, written over; None makes one.
+            image: (height, width, C) uint8 of the size in `image_hw`; read only.
+            out: (H, W, C) uint8 of the size in `input_hw`, C-contiguous, written over; None makes one.
 
         Returns:
             The canvas: `out` where given, else an array that the caller owns.
@@ -127,11 +127,12 @@ class Letterbox:
         Raises:
             InputError: the picture or the canvas has another size or type.
         """
-        _check(image, self.image_hw, "image")
+        channels = image.shape[2] if image.ndim == 3 else 3
+        _check(image, self.image_hw, channels, "image")
         if out is None:
-            out = np.empty((*self.input_hw, 3), np.uint8)
+            out = np.empty((*self.input_hw, channels), np.uint8)
         else:
-            _check(out, self.input_hw, "out")
+            _check(out, self.input_hw, channels, "out")
         (height, width), (rows, columns) = self.input_hw, self.resized_hw
         out[: self.top] = PADDING_VALUE
         out[height - self.bottom :] = PADDING_VALUE
@@ -141,9 +142,7 @@ class Letterbox:
         if self.resized_hw == self.image_hw:
             np.copyto(inner, image)
         else:
-            import cv2
-
-            cv2.resize(image, (columns, rows), dst=inner, interpolation=cv2.INTER_LINEAR)
+            _resize(image, inner)
         return out
 
 
@@ -157,6 +156,20 @@ def _resized(image_hw: tuple[int, int], limit_hw: tuple[int, int]) -> tuple[int,
     return max(1, round(height * ratio)), max(1, round(width * ratio))
 
 
-def _check(array: npt.NDArray[np.generic], hw: tuple[int, int], subject: str) -> None:
-    if array.dtype != np.uint8 or array.shape != (*hw, 3):
-        raise InputError("wrong array", subject=subject, expected=f"uint8{(*hw, 3)}", got=f"{array.dtype}{array.shape}")
+def _resize(image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
+    """Scale an image into a part of a canvas of as many channels."""
+    import cv2
+
+    rows, columns, channels = out.shape
+    if channels == 3:
+        cv2.resize(image, (columns, rows), dst=out, interpolation=cv2.INTER_LINEAR)
+        return
+    for channel in range(channels):
+        plane = np.ascontiguousarray(image[:, :, channel])
+        out[:, :, channel] = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_LINEAR)
+
+
+def _check(array: npt.NDArray[np.generic], hw: tuple[int, int], channels: int, subject: str) -> None:
+    shape = (*hw, channels)
+    if array.dtype != np.uint8 or array.shape != shape:
+        raise InputError("wrong array", subject=subject, expected=f"uint8{shape}", got=f"{array.dtype}{array.shape}")

@@ -21,26 +21,48 @@ def letterbox_batch(
     """Put pictures of any sizes on canvases of one size.
 
     Args:
-        images: (h, w, 3) uint8 BGR each; read only.
+        images: (h, w, C) uint8 each, or (h, w, 3) BGR if C is 1: those become grey; read only.
         letterboxes: Where each lies; all have the canvas size (H, W).
-        out: (B, H, W, 3) uint8, B at least the number of pictures, written over; spare canvases become black.
+        out: (B, H, W, C) uint8, B at least the number of pictures, written over; spare canvases become black.
 
     Returns:
         `out`.
     """
     for canvas, image, letterbox in zip(out, images, letterboxes, strict=False):
-        letterbox.apply(image, out=canvas)
+        letterbox.apply(with_channels(image, canvas.shape[2]), out=canvas)
     out[len(images) :] = 0
     return out
+
+
+def with_channels(image: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.uint8]:
+    """Make a colour image grey for a model of one channel.
+
+    Grey is 0.299 red + 0.587 green + 0.114 blue as OpenCV rounds it (ITU-R BT.601), of whatever comes in, so that a
+    file and the array that it decodes to give the same detections. Trainings read files with `cv2.imread(…,
+    cv2.IMREAD_GRAYSCALE)`, which leaves the sum to the library of the format: PNG differs by at most one level, JPEG
+    takes its stored luma (three photographs: up to 9 of 255 levels apart, 0.03 on average at most).
+
+    Args:
+        image: (h, w, C) uint8, or (h, w, 3) BGR if C is 1; read only.
+        channels: C.
+
+    Returns:
+        (h, w, C): `image` itself if it has so many channels.
+    """
+    if image.shape[2] == channels or channels != 1:
+        return image
+    import cv2
+
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[:, :, None]
 
 
 def to_input(canvases: npt.NDArray[np.uint8], dtype: DType) -> npt.NDArray[Any]:
     """Bring letterboxed pictures to a model's input.
 
     Args:
-        canvases: (B, H, W, 3) uint8 BGR, C-contiguous; read only.
-        dtype: Of the input: ``uint8`` takes them as they are; ``float32`` and ``float16`` want (B, 3, H, W) RGB in
-            [0, 1].
+        canvases: (B, H, W, C) uint8, BGR if C is 3, C-contiguous; read only.
+        dtype: Of the input: ``uint8`` takes them as they are; ``float32`` and ``float16`` want (B, C, H, W) in [0, 1],
+            RGB if C is 3.
 
     Returns:
         `canvases` itself for ``uint8``; else a new C-contiguous array.
@@ -51,9 +73,13 @@ def to_input(canvases: npt.NDArray[np.uint8], dtype: DType) -> npt.NDArray[Any]:
 
 
 def to_float(canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """(B, 3, H, W) float32 RGB in [0, 1] from (B, H, W, 3) uint8 BGR: each sample over 255, rounded to float32."""
-    batch, height, width, _ = canvases.shape
-    out = np.empty((batch, 3, height, width), np.float32)
-    for channel in range(3):
-        np.divide(canvases[..., 2 - channel], np.float32(255), out=out[:, channel])
+    """Planes over 255: (B, C, H, W) float32 from (B, H, W, C) uint8, each sample rounded to float32.
+
+    Three channels change their order from BGR to RGB, other numbers keep theirs.
+    """
+    batch, height, width, channels = canvases.shape
+    out = np.empty((batch, channels, height, width), np.float32)
+    for channel in range(channels):
+        source = 2 - channel if channels == 3 else channel
+        np.divide(canvases[..., source], np.float32(255), out=out[:, channel])
     return out

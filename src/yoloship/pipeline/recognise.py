@@ -57,7 +57,8 @@ def _check_record(session: Session, info: ModelInfo, subject: str) -> None:
         raise SessionError("the model's record names no classes or no strides", subject=subject)
     batch: int | str = "batch" if info.batch is None else info.batch
     height, width = (name if side is None else side for name, side in zip("hw", info.input_hw, strict=True))
-    shape = (batch, height, width, 3) if info.input_form == "image" else (batch, 3, height, width)
+    channels = info.channels
+    shape = (batch, height, width, channels) if info.input_form == "image" else (batch, channels, height, width)
     dtype = "uint8" if info.input_form == "image" else "float32"
     spec = session.inputs[0] if len(session.inputs) == 1 else None
     if spec is None or spec.dtype != dtype or not _same_shape(spec.shape, shape):

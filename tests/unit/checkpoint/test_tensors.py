@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -425,3 +426,27 @@ def test_more_of_the_table_becomes_plain() -> None:
     assert attribute(forge.call("builtins.bytearray", forge.raw_bytes(b"x"))) == b"x"
     method = forge.call("builtins.getattr", forge.named("models.common.Conv"), forge.text("forward"))
     assert attribute(method) == Opaque("builtins.getattr", ("models.common.Conv", "forward"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="resident pages are read from /proc, which is absent")
+def test_weights_that_were_used_do_not_stay_in_memory_and_can_be_used_again(tmp_path: Path) -> None:
+    values = np.arange(1 << 20, dtype="<f4")
+    path = tmp_path / "large.pt"
+    code = forge.tensor(forge.storage("t", values.size), values.shape, (1,))
+    pickled = forge.end(forge.table({"model": forge.model({"probe": code})}))
+    path.write_bytes(forge.zip_bytes(pickled, {**forge.STORAGES, "t": values.tobytes()}))
+    probe = read_checkpoint(path).module.attributes["probe"]
+    assert isinstance(probe, Tensor)
+    view = probe.numpy()
+    assert view.sum() > 0
+    assert resident_bytes(path) > 4 << 20
+    np.testing.assert_array_equal(probe.float64(), values)
+    assert resident_bytes(path) < 1 << 20
+    np.testing.assert_array_equal(view, values)
+
+
+def resident_bytes(path: Path) -> int:
+    """Of a mapped file, in this process."""
+    lines = Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines()
+    start = next(index for index, line in enumerate(lines) if line.endswith(str(path)))
+    return next(int(line.split()[1]) << 10 for line in lines[start:] if line.startswith("Rss:"))

@@ -15,12 +15,12 @@ import pytest
 
 from _cli import run
 from _images import heif, sized
-from _models import constant_raw, empty_rows
+from _models import constant_raw, empty_rows, info
 from _shared import TRAINED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.images import read_image
-from yoloship.model import NmsConfig
+from yoloship.model import METADATA_KEY, NmsConfig
 
 HW = (64, 96)
 
@@ -422,3 +422,38 @@ def test_a_heic_image_that_is_named_says_what_to_install(model: Path, monkeypatc
     ran = run("detect", model, "a.png", "b.heic", "--no-draw")
     assert ran.code == 1
     assert "error: b.heic: HEIC images need pillow-heif; pip install 'yoloship[heic]'" in ran.err
+
+
+def test_labels_scores_and_line_width_are_the_users_choice(model: Path) -> None:
+    picture("a.png")
+    variants = {"full": (), "names": ("--hide-conf",), "boxes": ("--hide-labels",), "thick": ("--line-width", "7")}
+    drawn = {}
+    for name, options in variants.items():
+        assert run("detect", model, "a.png", "-o", name, *options).code == 0
+        drawn[name] = read_image(f"{name}/a.png").tobytes()
+    assert len(set(drawn.values())) == len(variants)
+
+
+def test_options_of_drawing_contradict_no_draw(model: Path) -> None:
+    picture("a.png")
+    ran = run("detect", model, "a.png", "--no-draw", "--hide-conf")
+    assert ran.code == 2
+    assert "--hide-labels, --hide-conf and --line-width do not go with --no-draw" in ran.err
+
+
+def five_channels() -> bytes:
+    """A model of ours whose record says five channels."""
+    raw = np.full((1, 378, 8), 0.1, np.float32)
+    record = info("raw", input_form="float", channels=5, input_hw=HW)
+    made = constant_raw(raw, HW, {METADATA_KEY: record.to_json()})
+    made.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 5
+    return bytes(made.SerializeToString())
+
+
+def test_a_model_that_files_cannot_feed_is_one_clear_line(work: Path) -> None:
+    path = work / "five.onnx"
+    path.write_bytes(five_channels())
+    picture("a.png")
+    ran = run("detect", path, "a.png", "--no-draw")
+    assert ran.code == 1
+    assert "the model takes images of 5 channels, which image files do not have" in ran.err
