@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from yoloship._util.cache import trusted_folder
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
-from yoloship.cuda.compiler import default_cache_dir, nvrtc_version
+from yoloship.cuda.compiler import nvrtc_version
 from yoloship.cuda.device import Device
 from yoloship.cuda.frames import FRAME_DTYPE, FrameDescriptor, PixelFormat, pack_frames
 from yoloship.cuda.graph import Graph
@@ -64,7 +65,7 @@ class Bench:
     def __init__(self, device: Device, stack: ExitStack, *, repeats: int, runs: int, warm_ups: int) -> None:
         self.device = device
         self.stream = stack.enter_context(Stream(device))
-        self.kernels = stack.enter_context(KernelSet(device, default_cache_dir()))
+        self.kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
         self.start = stack.enter_context(Event(device, timing=True))
         self.end = stack.enter_context(Event(device, timing=True))
         self.repeats, self.runs, self.warm_ups = repeats, runs, warm_ups

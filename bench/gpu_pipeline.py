@@ -33,8 +33,9 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
 from _article_gpu import article_detect  # noqa: E402 - the path above leads to it
 
+from yoloship._util.cache import trusted_folder  # noqa: E402
 from yoloship.checkpoint import read_checkpoint  # noqa: E402
-from yoloship.cuda.compiler import default_cache_dir, nvrtc_version  # noqa: E402
+from yoloship.cuda.compiler import nvrtc_version  # noqa: E402
 from yoloship.cuda.device import Device  # noqa: E402
 from yoloship.cuda.module import KernelSet  # noqa: E402
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info  # noqa: E402
@@ -416,7 +417,7 @@ def rss_bytes() -> int:
 def measure(run: Run, write: Callable[[], None]) -> None:
     began = time.perf_counter()
     with ExitStack() as stack:
-        kernels = stack.enter_context(KernelSet(run.device, default_cache_dir()))
+        kernels = stack.enter_context(KernelSet(run.device, trusted_folder("kernels")))
         config = run.config()
         tuning = CudaTuning(lanes=max(4, run.arguments.streams), max_batch=run.arguments.batch)
         session = run.session(config)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from yoloship._util.reading import read_bounded
-from yoloship._util.writing import write_bytes
+from yoloship._util.cache import read_entry, trusted, write_entry
 from yoloship.cuda._driver import missing
 from yoloship.cuda.catalogue import HEADER, source_text
-from yoloship.errors import CudaError, OutputError
+from yoloship.errors import CudaError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MIN_ARCHITECTURE: Final = 75
 OPTIONS: Final = ("--std=c++17", "--fmad=false")
 """No fused multiply-add: NMS and decoding repeat NumPy's float32 arithmetic to the bit."""
 
 _DIGEST_BYTES: Final = 32
-_MAX_CODE_BYTES: Final = 1 << 26
+_MAX_CODE_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ def compile_kernels(source: str, compute_capability: tuple[int, int], cache_dir:
         compute_capability: Of the GPU that will run it. Where NVRTC does not know it yet, PTX for the newest that it
             knows is made instead.
         cache_dir: Where compiled code is kept, under a name made of everything that it depends on; None keeps nothing.
-            A folder that cannot be written to is no error.
+            A folder that cannot be written to, or that others can write to, is not an error and not used.
 
     Raises:
         CudaError: the source does not compile (the message has the first error of the log), or the GPU is too old.
@@ -79,12 +78,13 @@ def compile_text(name: str, text: str, compute_capability: tuple[int, int], cach
     version = ".".join(map(str, nvrtc_version()))
     facts = (text, source_text(HEADER), *OPTIONS, form, str(architecture), version)
     key = hashlib.sha256("\0".join(facts).encode()).hexdigest()
-    path = None if cache_dir is None else cache_dir / f"{name.removesuffix('.cu')}-sm{architecture}-{key[:32]}.{form}"
+    folder = None if cache_dir is None else trusted(cache_dir)
+    path = None if folder is None else folder / f"{name.removesuffix('.cu')}-sm{architecture}-{key[:32]}.{form}"
     code = None if path is None else _read_cached(path)
     if code is None:
         code = _compile(nvrtc, name, text, form, architecture)
         if path is not None:
-            _write_cached(path, code)
+            write_entry("kernels", path, hashlib.sha256(code).digest() + code)
     return Compiled(code, form, architecture)
 
 
@@ -96,18 +96,6 @@ def nvrtc_version() -> tuple[int, int]:
     """
     major, minor = _check(_nvrtc().nvrtcVersion(), "nvrtcVersion")
     return int(major), int(minor)
-
-
-def default_cache_dir() -> Path:
-    """Where compiled kernels are kept: `kernels` in `YOLOSHIP_CACHE`, or in the user's cache folder."""
-    chosen = os.environ.get("YOLOSHIP_CACHE")
-    if chosen:
-        return Path(chosen) / "kernels"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "yoloship" / "kernels"
 
 
 def _compile(nvrtc: Any, name: str, text: str, form: str, architecture: int) -> bytes:
@@ -168,18 +156,9 @@ def _check(result: tuple[Any, ...], function: str) -> tuple[Any, ...]:
 
 
 def _read_cached(path: Path) -> bytes | None:
-    """The code of a cache file, or None where it is absent or damaged."""
-    try:
-        data = read_bounded(path, _MAX_CODE_BYTES, error=OutputError)
-    except OutputError:
+    """The code of a cache file, or None where it is absent, damaged, or may be somebody else's."""
+    data = read_entry(path, _MAX_CODE_BYTES)
+    if data is None:
         return None
     digest, code = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     return code if code and hashlib.sha256(code).digest() == digest else None
-
-
-def _write_cached(path: Path, code: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, hashlib.sha256(code).digest() + code)
-    except (OSError, OutputError):
-        return  # a cache that cannot be kept costs a second at the next start, nothing else

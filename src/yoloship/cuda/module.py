@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from yoloship._util.cache import trusted
 from yoloship.closing import Closing
 from yoloship.cuda._driver import NO_DRIVER_CODE, call
 from yoloship.cuda._resource import Resource
@@ -86,11 +87,12 @@ class KernelSet(Closing, Mapping[str, Launchable]):
 
     def __init__(self, device: Device, cache_dir: Path | None) -> None:
         _check_versions(device)
+        folder = None if cache_dir is None else trusted(cache_dir)
         self._modules: list[Module] = []
         kernels: dict[str, Launchable] = {}
         try:
             for source in SOURCES:
-                compiled = compile_kernels(source, device.compute_capability, cache_dir)
+                compiled = compile_kernels(source, device.compute_capability, folder)
                 module = Module(device, source, compiled)
                 self._modules.append(module)
                 kernels.update({spec.entry: module.kernel(spec) for spec in KERNELS if spec.source == source})

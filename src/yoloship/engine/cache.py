@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from yoloship._util.cache import is_trusted, make_folder, make_room
 from yoloship.engine.file import EngineFile, read_engine, sidecar_path, write_engine
 from yoloship.engine.lock import locked
 from yoloship.errors import EngineError
@@ -63,6 +65,7 @@ def cached_engine(
     key: EngineKey,
     build: Callable[[], tuple[BuiltEngine, ModelInfo | None]],
     *,
+    source_name: str,
     waiting: Callable[[float], None] | None = None,
 ) -> EngineFile:
     """Take an engine from the cache, or build it and keep it there.
@@ -71,6 +74,7 @@ def cached_engine(
         folder: Of the cache; made where it is missing.
         key: What is wanted.
         build: Makes the engine; called at most once, by one process at a time.
+        source_name: File name of the model, for the command that builds the engine again.
         waiting: Told some times a second for how long, in seconds, another process has been waited for. What it
             raises ends the waiting and comes out of here.
 
@@ -82,25 +86,37 @@ def cached_engine(
         OutputError: the engine cannot be written.
     """
     path = folder / f"{key.digest}.engine"
-    if (found := _usable(path)) is not None:
-        return found
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        problem = make_folder(folder)
     except OSError as error:
         raise EngineError(f"cache folder cannot be made: {error.strerror or error}", subject=str(folder)) from error
+    if problem is not None:
+        raise EngineError(
+            f"{problem}, so engines in it cannot be trusted",
+            subject=str(folder),
+            hint="run 'chmod go-w' on it, or set YOLOSHIP_CACHE to a folder of your own",
+        )
+    if (found := _usable(path)) is not None:
+        return found
     with locked(folder / f"{key.digest}.lock", waiting=waiting):
         if (found := _usable(path)) is not None:  # somebody built it while we waited
             return found
         built, model = build()
-        write_engine(path, built, source_name="graph.onnx", model=model)
+        make_room("engines", folder, len(built.plan))
+        write_engine(path, built, source_name=source_name, model=model)
+        for file in (path, sidecar_path(path)):
+            file.chmod(0o600)
     return read_engine(path)
 
 
 def _usable(path: Path) -> EngineFile | None:
-    """The engine of that name if it is whole; damaged ones are built again."""
-    if not path.exists() or not sidecar_path(path).exists():
+    """The engine of that name if it is whole and nobody else can have written it; any other is built again."""
+    if not is_trusted(path) or not is_trusted(sidecar_path(path)):
         return None
     try:
-        return read_engine(path)
+        found = read_engine(path)
     except EngineError:
         return None
+    with suppress(OSError):  # a cache that can only be read
+        path.touch()  # the least recently used go first
+    return found

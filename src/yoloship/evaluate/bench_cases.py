@@ -187,7 +187,12 @@ def _open(target: _Target, input_hw: tuple[int, int] | None, batch: int, streams
         return subject_of(load(target.path, imgsz=input_hw, device="cpu"))
     path = _engine(target, input_hw, batch) if target.builds else target.path
     tuning = CudaTuning(lanes=max(4, streams), max_batch=max(MAX_BATCH, batch))
-    return subject_of(load(path, imgsz=input_hw, device=target.device, cuda_tuning=tuning))
+    try:
+        return subject_of(load(path, imgsz=input_hw, device=target.device, cuda_tuning=tuning))
+    except InputError as error:
+        if error.subject != "cuda_tuning":
+            raise
+        return subject_of(load(path, imgsz=input_hw, device=target.device))  # its boxes are finished on the host
 
 
 def _engine(target: _Target, input_hw: tuple[int, int] | None, batch: int) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yoloship._util.cache import cache_folder
 from yoloship.engine import (
     BuildConfig,
     EngineFile,
@@ -25,7 +26,6 @@ from yoloship.engine import (
 )
 from yoloship.errors import GraphError, InputError, OutputError, SessionError, YoloshipError
 from yoloship.kinds import kind_of
-from yoloship.pipeline.releases import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -210,7 +210,7 @@ def engine_for(
         def make() -> tuple[BuiltEngine, ModelInfo | None]:
             return build_prepared(source, config, flavour, progress), source.info
 
-        return cached_engine(cache_folder() / "engines", key, make, waiting=waiting)
+        return cached_engine(cache_folder() / "engines", key, make, source_name=path.name, waiting=waiting)
 
 
 def _graph_of(path: Path, graph: GraphConfig | None, class_names: Sequence[str] | None) -> Model:

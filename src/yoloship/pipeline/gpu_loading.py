@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
+from yoloship._util.cache import trusted_folder
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.kinds import kind_of
 from yoloship.pipeline.detector import Detector
@@ -47,7 +48,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         options: What to keep of the answers.
         imgsz: (height, width) of the canvas; None takes the graph's own.
         shape_mode: How a picture meets the canvas.
-        tuning: How the device is shared out.
+        tuning: How the device is shared out; only for what a `CudaDetector` serves.
         subject: The model's name, for messages.
         class_names: In place of those in the file.
 
@@ -62,16 +63,21 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         InputError: an argument contradicts the model.
         SessionError: the runtime refuses the model; an engine, and no GPU can be used.
     """
-    from yoloship.cuda.compiler import default_cache_dir
     from yoloship.cuda.module import KernelSet
     from yoloship.pipeline.cuda_detector import CudaDetector
 
     with ExitStack() as stack:
         device = _device(stack, model, ordinal, subject)
-        kernels = stack.enter_context(KernelSet(device, default_cache_dir()))
+        kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
         session = stack.enter_context(_open(model, device))
         info = _recognised(session, subject, class_names, imgsz)
         if info.output_form not in {"heads", "raw"} or info.channels != KERNEL_CHANNELS:
+            if tuning is not None:
+                raise InputError(
+                    f"has no effect on this model, because its {_host_part(info)} on the host",
+                    subject="cuda_tuning",
+                    hint="leave it out, or give a model of 3 channels, exported with '--output heads' or 'raw'",
+                )
             return _behind_the_host(
                 stack, session, info, options=options, imgsz=imgsz, mode=shape_mode, subject=subject
             )
@@ -117,6 +123,11 @@ def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -
                 hint="see 'yoloship doctor --for cuda'; on a CPU take the ONNX file it was built from",
             ) from error
         raise
+
+
+def _host_part(info: ModelInfo) -> str:
+    """What is done on the host for a model that the kernels cannot serve."""
+    return "boxes are finished" if info.output_form not in {"heads", "raw"} else f"images of {info.channels} channels lie"
 
 
 def _behind_the_host(  # noqa: PLR0913 - what `load` takes, settled

@@ -5,28 +5,29 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args, overload
 
-from yoloship._util.reading import open_regular
+from yoloship._util.reading import CHUNK_BYTES, open_regular, read_up_to
 from yoloship.errors import InputError, SessionError
-from yoloship.kinds import MODEL_KINDS, refuse_others
+from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
 from yoloship.pipeline import releases
 from yoloship.pipeline.cache import cached_graph
 from yoloship.pipeline.cores import limited_cores, usable_cores
 from yoloship.pipeline.cpu_kernels import explained
 from yoloship.pipeline.detector import DEFAULT_SIDE, Detector, ShapeMode
-from yoloship.pipeline.gpu_loading import load_on_gpu
 from yoloship.pipeline.recognise import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from yoloship.kinds import Kind
     from yoloship.pipeline.cuda_detector import CudaDetector
     from yoloship.pipeline.cuda_tuning import CudaTuning
     from yoloship.pipeline.options import DetectOptions
 
 TunedFor: TypeAlias = Literal["latency", "throughput"]
 """``latency``: one run uses every core, for one picture at a time. ``throughput``: a run uses one thread, and `stream`
-keeps as many under way as there are cores, which on a folder of pictures is faster."""
+keeps as many under way as there are cores, which on a folder of pictures is faster. Both mean the same on a GPU, where
+a lone picture runs at once, and pictures that wait run together."""
 
 _MAX_SIDE: Final = 8192
 MAX_RUNS: Final = 16
@@ -85,8 +86,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         device: ``cpu``, ``cuda`` or ``cuda:N``. None takes the CPU, and for an engine the first GPU.
         options: What to keep of the answers.
         class_names: One for each class, in place of the names in the file, which are not read then.
-        tuned_for: ``latency`` or ``throughput``, on the CPU; see `TunedFor`.
-        cuda_tuning: How a GPU is shared out; not for the CPU.
+        tuned_for: ``latency`` or ``throughput``, which differ on the CPU only; see `TunedFor`.
+        cuda_tuning: How a GPU is shared out; not for the CPU, nor for a graph that selects or suppresses boxes itself.
 
     Returns:
         A detector that the caller closes, or uses as a context manager.
@@ -108,7 +109,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         )
     input_hw = _input_hw(imgsz)
     file, subject = _find(model)
-    kind = refuse_others(file, MODEL_KINDS | {"unknown"}, "model", subject=subject, error=SessionError)
+    kind, sha256 = _look_at(file, subject)
     if kind == "engine":
         if device == "cpu":
             raise InputError("a TensorRT engine runs on a GPU", subject=subject, expected="cuda", got="cpu")
@@ -116,8 +117,10 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     graph = file
     if kind == "checkpoint":
         canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
-        graph = _graph(file, canvas_hw, 1 if ordinal is None else None, class_names)
+        graph = _graph(file, sha256, canvas_hw, 1 if ordinal is None else None, class_names)
     if ordinal is not None:
+        from yoloship.pipeline.gpu_loading import load_on_gpu
+
         return load_on_gpu(
             graph,
             ordinal,
@@ -189,9 +192,30 @@ def _find(model: str | Path | bytes) -> tuple[Path | bytes, str]:
     return path, str(path)
 
 
+def _look_at(file: Path | bytes, subject: str) -> tuple[Kind, str]:
+    """What a file is, and of a checkpoint its SHA-256, from opening it once."""
+    if isinstance(file, bytes):
+        return _kind(file, subject), hashlib.sha256(file).hexdigest()
+    with open_regular(file, error=SessionError, wanted="a model") as opened:
+        part = read_up_to(opened, HEAD_BYTES)
+        kind, digest = _kind(part, subject), hashlib.sha256()
+        while part and kind == "checkpoint":
+            digest.update(part)
+            part = opened.read(CHUNK_BYTES)
+    return kind, digest.hexdigest()
+
+
+def _kind(head: bytes, subject: str) -> Kind:
+    return refuse_others(head, MODEL_KINDS | {"unknown"}, "model", subject=subject, error=SessionError)
+
+
 def _graph(
-    file: Path | bytes, input_hw: tuple[int, int] | None, batch: int | None, class_names: Sequence[str] | None
-) -> Path | bytes:
+    file: Path | bytes,
+    sha256: str,
+    input_hw: tuple[int, int] | None,
+    batch: int | None,
+    class_names: Sequence[str] | None,
+) -> bytes:
     """The ONNX graph of a checkpoint, from the cache or built now."""
 
     def build() -> bytes:
@@ -200,23 +224,14 @@ def _graph(
 
         config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form="heads")
         checkpoint = read_checkpoint(file)
+        if checkpoint.sha256 != sha256:  # it would be kept under the name of another one
+            raise SessionError("was changed while it was read", subject=checkpoint.name, hint="try again")
         if class_names is not None:
             checkpoint = checkpoint.with_class_names(class_names)
         return graph_bytes(build_graph(checkpoint, config))
 
     names = None if class_names is None else tuple(class_names)
-    return cached_graph((_sha256(file), input_hw, batch, "image", "heads", names), build)
-
-
-def _sha256(file: Path | bytes) -> str:
-    digest = hashlib.sha256()
-    if isinstance(file, bytes):
-        digest.update(file)
-        return digest.hexdigest()
-    with open_regular(file, error=SessionError, wanted="a model") as opened:
-        while chunk := opened.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return cached_graph((sha256, input_hw, batch, "image", "heads", names), build)
 
 
 def _shared_out(cores: int) -> tuple[int, int]:

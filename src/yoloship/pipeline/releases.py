@@ -8,13 +8,13 @@ with their sizes, in manifests of several unrelated public repositories that agr
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from yoloship._util.cache import cache_folder
 from yoloship._util.reading import open_regular
 from yoloship._util.writing import replacing
 from yoloship.errors import DownloadError, OutputError
@@ -86,7 +86,7 @@ def resolve(
 
     Args:
         model: A path, or a name such as ``yolov5s``. A file of that very name wins.
-        cache: Where fetched weights are kept; by default ``weights`` in `cache_folder`.
+        cache: Where fetched weights are kept; by default ``weights`` in the cache folder.
         source: Where the files are, without the last slash.
         say: Gets one line where something is fetched; by default it goes to stderr.
 
@@ -114,17 +114,6 @@ def resolve(
     if not _is_whole(path, release):
         _fetch(release, path, source, say or _say_on_stderr)
     return path
-
-
-def cache_folder() -> Path:
-    """Where fetched files are kept: ``$YOLOSHIP_CACHE``, else the platform's own place for caches."""
-    if chosen := os.environ.get("YOLOSHIP_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "yoloship" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "yoloship"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yoloship"
 
 
 def _is_whole(path: Path, release: Release) -> bool:

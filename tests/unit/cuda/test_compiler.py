@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from _shared import IN_CI
 from yoloship.cuda import compiler
 from yoloship.cuda.catalogue import KERNELS, SOURCES, source_text
-from yoloship.cuda.compiler import compile_kernels, compile_text, default_cache_dir, nvrtc_version
+from yoloship.cuda.compiler import compile_kernels, compile_text, nvrtc_version
 from yoloship.errors import CudaError, DependencyError
 
 if TYPE_CHECKING:
@@ -93,10 +94,17 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert compile_kernels("nms.cu", (9, 0), tmp_path / "file" / "cache").form == "cubin"
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("YOLOSHIP_CACHE", str(tmp_path))
-    assert default_cache_dir() == tmp_path / "kernels"
-    monkeypatch.delenv("YOLOSHIP_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("sys.platform", "linux")
-    assert default_cache_dir() == tmp_path / "yoloship" / "kernels"
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps users apart by other means")
+def test_code_that_somebody_else_may_have_written_is_compiled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache"
+    first = compile_kernels("nms.cu", (9, 0), folder)
+    (kept,) = folder.iterdir()
+    monkeypatch.setattr(compiler, "_compile", lambda *_: b"compiled now")
+    assert compile_kernels("nms.cu", (9, 0), folder) == first
+    folder.chmod(0o770)
+    assert compile_kernels("nms.cu", (9, 0), folder).code == b"compiled now"
+    folder.chmod(0o700)
+    kept.chmod(0o602)
+    assert compile_kernels("nms.cu", (9, 0), folder).code == b"compiled now"

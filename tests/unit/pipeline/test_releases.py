@@ -14,7 +14,7 @@ import pytest
 
 from yoloship.errors import DownloadError, OutputError
 from yoloship.pipeline import releases
-from yoloship.pipeline.releases import RELEASES, UNPINNED, cache_folder, resolve
+from yoloship.pipeline.releases import RELEASES, UNPINNED, resolve
 
 CONTENT = bytes(range(256)) * 40
 
@@ -166,10 +166,3 @@ def test_the_pins_are_well_formed() -> None:
         assert (release.name, release.file_name) == (name, f"{name}.pt")
         assert len(bytes.fromhex(release.sha256)) == 32
         assert release.size_bytes > 1_000_000
-
-
-def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("YOLOSHIP_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("YOLOSHIP_CACHE")
-    assert cache_folder().name in {"yoloship", "cache"}
