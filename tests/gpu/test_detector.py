@@ -550,7 +550,14 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
 
     monkeypatch.setattr("yoloship.pipeline.gpu_loading._open", stand_in)
     picture = pictures(1)[0]
-    with load(scale_and_shift().SerializeToString(), device="cuda", cuda_tuning=CudaTuning(lanes=2)) as detector:
+    model = scale_and_shift().SerializeToString()
+    tuning = CudaTuning(lanes=2) if kind is CudaDetector else None
+    if tuning is None:
+        with pytest.raises(InputError, match="cuda_tuning: has no effect on a model whose graph selects"):
+            load(model, device="cuda", cuda_tuning=CudaTuning(lanes=2))
+        gc.collect()
+        assert opened.pop().usage().counts == {}
+    with load(model, device="cuda", cuda_tuning=tuning) as detector:
         assert type(detector) is kind
         assert_same(detector(picture), on_cpu(info(form, batch=None), answer)(picture))
     gc.collect()
@@ -558,7 +565,7 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
     with pytest.raises(SessionError, match="closed"):
         detector(picture)
     with pytest.raises(InputError, match="the graph has a fixed size"):
-        load(scale_and_shift().SerializeToString(), device="cuda", imgsz=(63, 96))
+        load(model, device="cuda", imgsz=(63, 96))
     gc.collect()
     assert opened[1].usage().counts == {}
 
