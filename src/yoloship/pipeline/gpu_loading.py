@@ -127,7 +127,9 @@ def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -
 
 def _host_part(info: ModelInfo) -> str:
     """What is done on the host for a model that the kernels cannot serve."""
-    return "boxes are finished" if info.output_form not in {"heads", "raw"} else f"images of {info.channels} channels lie"
+    return (
+        "boxes are finished" if info.output_form not in {"heads", "raw"} else f"images of {info.channels} channels lie"
+    )
 
 
 def _behind_the_host(  # noqa: PLR0913 - what `load` takes, settled
