@@ -553,7 +553,9 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
     model = scale_and_shift().SerializeToString()
     tuning = CudaTuning(lanes=2) if kind is CudaDetector else None
     if tuning is None:
-        with pytest.raises(InputError, match="cuda_tuning: has no effect on this model, because its boxes are finished on the host"):
+        with pytest.raises(
+            InputError, match="cuda_tuning: has no effect on this model, because its boxes are finished on the host"
+        ):
             load(model, device="cuda", cuda_tuning=CudaTuning(lanes=2))
         gc.collect()
         assert opened.pop().usage().counts == {}
