@@ -124,8 +124,8 @@ def _make_new(context: Context, class_path: str, arguments: tuple[object, ...]) 
     match arguments:
         case (Global(instantiable=True) as kind, *rest):
             return Draft(kind.class_path, tuple(rest), foreign=kind.foreign)
-        case (Global() as kind, *rest) if kind.make is not None:
-            return kind.make(context, kind.class_path, tuple(rest))
+        case (Global(make=make) as kind, *rest) if make is not None and make is not _make_new:
+            return make(context, kind.class_path, tuple(rest))
     raise context.refuse(f"{class_path!r} of something else than an inert class")
 
 

@@ -22,6 +22,8 @@ CODES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "
 """Element types that are plain numbers. Objects and structures stay opaque: they have no use here."""
 _TEXT = re.compile(r"[US][1-9][0-9]{0,4}")
 """Element types that are texts of a fixed length: U of four bytes a character, S of bytes."""
+_TEXT_COST = 16
+"""What a text counts at least, however short: it is an object of its own."""
 
 
 def make_dtype(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
@@ -102,7 +104,7 @@ def _texts(context: Context, dtype: DTypeDraft, count: object, data: bytes) -> l
     size = int(dtype.code[1:]) * (4 if wide else 1)
     if type(count) is not int or count * size != len(data):
         raise context.refuse(f"NumPy text array of {len(data)} bytes, which its shape does not fit")
-    context.charge(len(data))
+    context.charge(max(len(data), _TEXT_COST * len(data) // size))
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
     if not wide:
         return [piece.rstrip(b"\0") for piece in pieces]

@@ -240,10 +240,11 @@ class Finisher:
 
     def _refuse_hidden(self, module: Module, class_path: str, place: _Place) -> None:
         """Refuse attributes that stand in for something else: a tensor or a child of the same name, or a method."""
-        names = [*module.attributes, *module.parameters, *module.buffers, *module.children]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise self._error(place, f"is a {class_path!r} that has two things named {twice[:40]!r}")
+        seen: set[str] = set()
+        for table in (module.attributes, module.parameters, module.buffers, module.children):
+            if twice := seen.intersection(table):
+                raise self._error(place, f"is a {class_path!r} that has two things named {min(twice)[:40]!r}")
+            seen.update(table)
         for name in _METHODS.intersection(module.attributes):
             if name != "forward" or not _is_own_method(module.attributes[name], class_path):
                 raise self._error(

@@ -24,6 +24,7 @@ class Limits:
         integer_bytes: One integer; real ones fit in 16.
         line_bytes: One line argument of a text opcode.
         name_chars: A module and class name, a storage key.
+        globals: Different names of classes and functions.
         key_chars: A dictionary key.
         copied_items: Elements and bytes copied by constructors, which may be asked to copy one object many times.
         plain_keys: Dictionary keys and set members other than strings: their hashes can be made to collide.
@@ -35,12 +36,15 @@ class Limits:
         expanded_elements: Elements of a tensor that repeats its storage (stride 0).
         members: Files in a zip container.
         directory_bytes: The zip's directory.
-        inflated_bytes: What all compressed members of a zip claim to hold, together.
+        inflated_bytes: What all compressed members of a zip claim to hold, together, beyond `inflated_factor` times
+            the file.
+        inflated_factor: See `inflated_bytes`. Weights hardly compress; those of a pruned network do.
         class_names: Classes.
         class_name_chars: All class names together, a text that several share counted for each.
         steps: Values that are looked at while records are made, those of refused parts included.
-        spread_bytes: What the model's tensors may take in memory beyond `spread_factor` times the file; a tensor that
-            repeats or shares its storage counts in full, and at each place where the model has it.
+        spread_bytes: What the model's tensors may take in memory beyond `spread_factor` times the file, or twice what
+            its members hold; a tensor that repeats or shares its storage counts in full, and at each place where the
+            model has it.
         spread_factor: See `spread_bytes`. A float16 checkpoint takes twice its size as float32.
     """
 
@@ -52,6 +56,7 @@ class Limits:
     integer_bytes: int = 64
     line_bytes: int = 4096
     name_chars: int = 400
+    globals: int = 10_000
     key_chars: int = 4096
     copied_items: int = 8_000_000
     plain_keys: int = 200_000
@@ -63,10 +68,11 @@ class Limits:
     expanded_elements: int = 1 << 24
     members: int = 65_536
     directory_bytes: int = 16 << 20
-    inflated_bytes: int = 1 << 30
+    inflated_bytes: int = 64 << 20
+    inflated_factor: int = 16
     class_names: int = 100_000
     class_name_chars: int = 2 << 20
-    steps: int = 4_000_000
+    steps: int = 2_000_000
     spread_bytes: int = 64 << 20
     spread_factor: int = 4
 
@@ -87,12 +93,13 @@ class Budget:
     Args:
         limits: The bounds in force.
         file_bytes: Size of the file.
+        held_bytes: What it holds, compressed members inflated.
         subject: Its name, for messages.
     """
 
-    def __init__(self, limits: Limits, file_bytes: int, subject: str) -> None:
+    def __init__(self, limits: Limits, file_bytes: int, held_bytes: int, subject: str) -> None:
         self.limits = limits
-        self.nbytes = limits.spread_bytes + limits.spread_factor * file_bytes
+        self.nbytes = limits.spread_bytes + max(limits.spread_factor * file_bytes, 2 * held_bytes)
         self._subject = subject
         self._steps = limits.steps
         self._values = limits.values

@@ -49,6 +49,7 @@ class Machine(PlainMachine):
     ) -> None:
         super().__init__(data, start, limits, subject)
         self._find_storage = find_storage
+        self._globals: dict[str, Global] = {}
 
     def run(self) -> object:
         """Interpret the stream up to its STOP; `position` is then the first byte behind it.
@@ -79,6 +80,9 @@ class Machine(PlainMachine):
 
     def _global(self, module: str, name: str) -> Global:
         class_path = f"{module}.{name}" if len(module) + len(name) < self.limits.name_chars else ""
+        known = self._globals.get(class_path)
+        if known is not None:
+            return known
         found = allowed.find(class_path)
         if found is None:
             shown = repr(class_path) if class_path else f"of {len(module) + len(name)} characters"
@@ -87,6 +91,9 @@ class Machine(PlainMachine):
                 subject=self.subject,
                 hint="nothing was executed",
             )
+        if len(self._globals) >= self.limits.globals:
+            raise self.refuse(f"more than {self.limits.globals} names of classes and functions")
+        self._globals[class_path] = found
         return found
 
     def _op_global(self) -> None:

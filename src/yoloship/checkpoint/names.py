@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 MAX_NAME_CHARS = 1000
 _BRACKETS = {"{": "}", "[": "]", "(": ")"}
+_BARE = r"[^\s,'\":{}\[\]()][^,'\":{}\[\]()]*"
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
-_ITEM = re.compile(rf"\s*(?:({_QUOTED}|\d{{1,9}})\s*:\s*)?({_QUOTED}|[^,'\":{{}}\[\]()]*)\s*(?:,|\Z)", re.DOTALL)
+_SPACE = re.compile(r"\s*")
+_KEY = re.compile(rf"({_QUOTED}|\d{{1,9}})\s*:", re.DOTALL)
+_NAME = re.compile(rf"({_QUOTED}|{_BARE})", re.DOTALL)
+"""Parts of a text, each matched where the last one ended, so that no text makes them try again and again."""
 
 
 class ClassNames(NamedTuple):
@@ -64,6 +68,8 @@ def _numbered(classes: int | None, limits: Limits) -> tuple[str, ...]:
 def _checked(names: Sequence[str], classes: int | None, limits: Limits) -> tuple[str, ...]:
     if classes is not None and len(names) != classes:
         raise _UnusableError(f"has {len(names)} class names for {classes} classes")
+    if len(names) > limits.class_names:
+        raise _UnusableError(f"has more than {limits.class_names} class names")
     if sum(map(len, names)) > limits.class_name_chars:
         raise _UnusableError(f"has class names of more than {limits.class_name_chars} characters together")
     return tuple(names)
@@ -129,26 +135,31 @@ def _from_text(text: str, classes: int | None) -> list[str]:
 
 def _from_literal(text: str) -> list[str]:
     """What ``str`` of a list or a table wrote."""
-    pairs: list[tuple[str | None, str]] = []
     text = text.rstrip(", \r\n\t")
-    at = 0
+    pairs: list[tuple[str | None, str]] = []
+    at = _after_space(text, 0)
     while at < len(text):
-        found = _ITEM.match(text, at)
-        if found is None or found.end() == at:
+        key = _KEY.match(text, at)
+        at = at if key is None else _after_space(text, key.end())
+        name = _NAME.match(text, at)
+        end = at if name is None else _after_space(text, name.end())
+        if name is None or (end < len(text) and text[end] != ","):
             raise _UnusableError(f"has class names in a text that is not a list of names, {_short(text)}")
-        key, name = found[1], found[2].strip()
-        pairs.append((None if key is None else _unquoted(key), _unquoted(name)))
-        at = found.end()
+        pairs.append((None if key is None else _unquoted(key[1]), _unquoted(name[1].rstrip())))
+        at = _after_space(text, end + 1)
     keyed = [(key, name) for key, name in pairs if key is not None]
     if keyed and len(keyed) != len(pairs):
         raise _UnusableError("has class names of which only some have an id")
     return _by_id(keyed) if keyed else [_name(name) for _, name in pairs]
 
 
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
 def _unquoted(text: str) -> str:
     if text[:1] not in ("'", '"'):
-        if not text:
-            raise _UnusableError("has an empty class name")
         return text
     inner = re.sub(r"\\(['\"\\])", r"\1", text[1:-1])
     if inner.count("\\") != text[1:-1].count("\\\\"):

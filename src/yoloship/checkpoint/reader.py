@@ -54,8 +54,8 @@ def read_with_limits(
 ) -> Checkpoint:
     """`read_checkpoint` under other limits than the usual ones."""
     with open_source(source, limits) as opened:
-        content = _read_content(opened, limits)
-        budget = Budget(limits, len(opened.data), opened.name)
+        content, held_bytes = _read_content(opened, limits)
+        budget = Budget(limits, len(opened.data), held_bytes, opened.name)
         finisher = Finisher(opened.name, budget, aliases or {})
         chosen = choose(content, opened.name)
         module = finisher.module(chosen.draft, chosen.key)
@@ -111,17 +111,18 @@ def _check_aliases(aliases: Mapping[str, str], finisher: Finisher, module: Modul
     )
 
 
-def _read_content(opened: Source, limits: Limits) -> object:
+def _read_content(opened: Source, limits: Limits) -> tuple[object, int]:
+    """What the pickle gives, and how many bytes the file holds once it is unpacked."""
     head = bytes(opened.data[:HEAD_BYTES])
     kind = kind_of(head)
     if kind != "checkpoint":
         raise wrong_kind(kind, "checkpoint", subject=opened.name, error=CheckpointError, start=head)
     if head.startswith(ZIP_MAGIC):
         return _read_zip(opened, limits)
-    return read_legacy(opened.data, opened.name, limits, StorageTable(opened.name, None))
+    return read_legacy(opened.data, opened.name, limits, StorageTable(opened.name, None)), len(opened.data)
 
 
-def _read_zip(opened: Source, limits: Limits) -> object:
+def _read_zip(opened: Source, limits: Limits) -> tuple[object, int]:
     container = ZipContainer(opened.data, opened.name, limits)
     roots = [name.removesuffix("data.pkl") for name in container.names if f"/{name}".endswith("/data.pkl")]
     if len(roots) > 1:
@@ -146,4 +147,4 @@ def _read_zip(opened: Source, limits: Limits) -> object:
     if piece is None or piece.nbytes > limits.pickle_bytes:
         raise CheckpointError(f"its data.pkl is over the limit of {limits.pickle_bytes} bytes", subject=opened.name)
     storages = StorageTable(opened.name, lambda key: container.get(f"{root}data/{key}"))
-    return Machine(bytes(piece.read()), 0, limits, opened.name, storages.find).run()
+    return Machine(bytes(piece.read()), 0, limits, opened.name, storages.find).run(), container.nbytes

@@ -71,6 +71,11 @@ class ZipContainer:
         """Of all members, in the directory's order."""
         return tuple(self._pieces)
 
+    @property
+    def nbytes(self) -> int:
+        """Of all members, compressed ones inflated."""
+        return sum(piece.nbytes for piece in self._pieces.values())
+
     def get(self, name: str) -> Piece | None:
         """The bytes of a member; None where there is none of that name."""
         return self._pieces.get(name)
@@ -171,6 +176,7 @@ class ZipContainer:
         """Check every member against its local header and its neighbours."""
         pieces: dict[str, Piece] = {}
         inflated = 0
+        limit = self._limits.inflated_bytes + self._limits.inflated_factor * len(self._data)
         free_from = 0
         starts = {member.name: member for member in sorted(members, key=lambda member: member.header)}
         for member in starts.values():
@@ -187,10 +193,8 @@ class ZipContainer:
                 pieces[member.name] = PlainPiece(self._data, start, member.nbytes, crc=member.crc, subject=subject)
                 continue
             inflated += member.nbytes
-            if inflated > self._limits.inflated_bytes:
-                raise self._error(
-                    f"zip whose compressed members claim more than {self._limits.inflated_bytes} bytes", None
-                )
+            if inflated > limit:
+                raise self._error(f"zip whose compressed members claim more than {limit} bytes", None)
             packed = PlainPiece(self._data, start, member.packed_bytes, crc=None, subject=subject)
             pieces[member.name] = DeflatedPiece(packed, member.nbytes, crc=member.crc, subject=subject)
         return {member.name: pieces[member.name] for member in members}

@@ -70,7 +70,7 @@ KEPT = {
     "half a table as text": (forge.text("{0: 'a', 'b'}"), "has class names of which only some have an id"),
     "an open quote": (forge.text("['a', 'b]"), "has class names in a text that is not a list of names"),
     "escapes in a text": (forge.text("['\\x41', 'b']"), "has a class name with escapes"),
-    "a hole in a text": (forge.text("['a',,'b']"), "has an empty class name"),
+    "a hole in a text": (forge.text("['a',,'b']"), "has class names in a text that is not a list of names"),
 }
 
 
@@ -126,3 +126,13 @@ def test_one_long_name_that_all_classes_share_counts_for_each() -> None:
     assert len(read_with_limits(data, Limits()).class_names) == 2
     refused = read_with_limits(data, Limits(class_name_chars=1000))
     assert refused.class_names_problem == "has class names of more than 1000 characters together"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "text", ["['a'" + " " * 900_000 + "x]", "[" + "a " * 400_000 + "{]", "{" + "'" * 900_000 + "}"]
+)
+def test_a_long_text_that_is_not_a_list_costs_little(text: str) -> None:
+    found = read_names(text, 2, Limits())
+    assert found.problem is not None
+    assert len(found.problem) < 200
