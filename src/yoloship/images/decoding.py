@@ -8,6 +8,7 @@ that an image's size and its pixels cannot disagree.
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from yoloship.errors import DependencyError, ImageError
 from yoloship.images.exif import UPRIGHT
+from yoloship.images.jpeg import padding_bytes
 from yoloship.images.png import critical_chunks
 
 if TYPE_CHECKING:
@@ -31,8 +33,13 @@ HEIC_HINT: Final = "pip install 'yoloship[heic]'"
 _TURNED_BY_THEIR_DECODER: Final = frozenset({"TIFF", "HEIC"})
 """OpenCV turns TIFF whatever flags it is given, and libheif turns HEIC."""
 
-_HARMLESS: Final = ("extraneous bytes before marker", "Invalid SOS parameters", "Unknown Adobe color transform")
+_HARMLESS: Final = re.compile(
+    r"Invalid SOS parameters for sequential JPEG|Unknown Adobe color transform code"
+    r"|Warning: unknown JFIF revision number"
+)
 """What libjpeg remarks on though every pixel is there."""
+_LEFT_OVER: Final = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
+"""Zeros with which a camera fills up its file; other bytes show that the decoder lost its place in damaged data."""
 
 
 def decode_image(data: bytes, header: ImageHeader, subject: str) -> Image:
@@ -105,7 +112,9 @@ def _jpeg(data: bytes, subject: str) -> Image:
         return cast("Image", simplejpeg.decode_jpeg(data, "BGR"))
     except ValueError as error:
         remark = str(error)
-    if not remark.startswith(_HARMLESS):
+    left_over = _LEFT_OVER.match(remark)
+    padded = left_over is not None and int(left_over[1]) <= padding_bytes(memoryview(data))
+    if not padded and _HARMLESS.match(remark) is None:
         raise ImageError("JPEG is damaged", subject=subject, got=repr(remark[:120]))
     return cast("Image", simplejpeg.decode_jpeg(data, "BGR", strict=False))
 

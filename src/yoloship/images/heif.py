@@ -115,12 +115,17 @@ def _all_sizes(view: memoryview, meta: _Meta) -> Iterator[tuple[int, int]]:
             yield coded
 
 
-def _track_sizes(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The sizes in the tracks of an animation, and in their first frames; the boxes on the way to them are nested."""
+_TRACK: Final = (b"trak", b"mdia", b"minf", b"stbl")
+"""The boxes of a track that hold one another, from the outside to where the sizes are."""
+
+
+def _track_sizes(view: memoryview, start: int, end: int, level: int = 0) -> Iterator[tuple[int, int]]:
+    """The sizes in the tracks of an animation, and in their first frames."""
     codec, first = b"", -1
     for kind, body, stop in boxes(view, start, end):
-        if kind in {b"trak", b"mdia", b"minf", b"stbl"}:
-            yield from _track_sizes(view, body, stop)
+        if level < len(_TRACK):
+            if kind == _TRACK[level]:
+                yield from _track_sizes(view, body, stop, level + 1)
         elif kind == b"stsd":
             for codec, entry, _ in boxes(view, body + 8, stop):
                 if codec in {b"av01", b"hvc1", b"hev1"}:

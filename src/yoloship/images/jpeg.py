@@ -62,6 +62,16 @@ def read_jpeg(view: memoryview) -> Layout:
     return _sized(frame, orientation, "")
 
 
+def padding_bytes(view: memoryview) -> int:
+    """How many zeros stand before the end marker of a JPEG that `read_jpeg` takes."""
+    end = next(body for marker, body, _ in _segments(view) if marker == _END) - 2
+    tail = bytes(view[max(0, end - _LONGEST_PADDING) : end])
+    return len(tail) - len(tail.rstrip(b"\0"))
+
+
+_LONGEST_PADDING: Final = 1 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class _Frame:
     """What the frame header states, in pixels and samples."""
