@@ -29,7 +29,7 @@ class Outputs:
     Args:
         inputs: Files that the command reads.
         overwrite: Whether files that exist may be replaced, if they are not inputs.
-        more_inputs: Gives further inputs that take time to find; asked only if an output exists already.
+        more_inputs: Given an output that exists, finds further inputs that it could be: those that take time to find.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Outputs:
         inputs: Iterable[Path],
         *,
         overwrite: bool,
-        more_inputs: Callable[[], Iterable[Path]] | None = None,
+        more_inputs: Callable[[Place], Iterable[Path]] | None = None,
     ) -> None:
         self.overwrite = overwrite
         self._inputs = inputs
@@ -92,7 +92,12 @@ class Outputs:
     def _refuse_input(self, path: Path, place: Place) -> None:
         if place.status is None:
             return
-        source = self._known().get(_identity(place.status))
+        identity = _identity(place.status)
+        if self._identities is None:
+            self._identities = _identities(self._inputs)
+        source = self._identities.get(identity)
+        if source is None and self._more_inputs is not None:
+            source = _identities(self._more_inputs(place)).get(identity)
         if source is not None:
             raise OutputError(
                 "would replace an input",
@@ -100,14 +105,6 @@ class Outputs:
                 got=None if source == path else str(source),
                 hint="give another name",
             )
-
-    def _known(self) -> dict[_Identity, Path]:
-        if self._identities is None:
-            self._identities = {}
-            for source in (*self._inputs, *(self._more_inputs() if self._more_inputs is not None else ())):
-                with suppress(OSError, ValueError):  # whoever reads it says what is wrong with it
-                    self._identities.setdefault(_identity(source.stat()), source)
-        return self._identities
 
     def _refuse_twice(self, path: Path, place: Place) -> None:
         if place.status is not None and stat.S_ISCHR(place.status.st_mode):  # a terminal or /dev/null takes anything
@@ -132,6 +129,14 @@ class Outputs:
 def name_key(name: str) -> str:
     """Equal for names that some file systems take for one: those that ignore case, or how accents are composed."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _identities(files: Iterable[Path]) -> dict[_Identity, Path]:
+    found: dict[_Identity, Path] = {}
+    for file in files:
+        with suppress(OSError, ValueError):  # whoever reads it says what is wrong with it
+            found.setdefault(_identity(file.stat()), file)
+    return found
 
 
 def _identity(status: os.stat_result) -> _Identity:

@@ -212,9 +212,12 @@ def publish(part: Path, path: Path, place: Place, *, overwrite: bool) -> None:
         part.unlink()
 
 
-@contextmanager
-def open_stream(place: Place) -> Iterator[IO[bytes]]:
-    """Open a stream for writing: a descriptor of this process, a pipe with a reader, or a device like a terminal."""
+def open_stream(place: Place) -> IO[bytes]:
+    """Open a stream for writing: a descriptor of this process, a pipe with a reader, or a device like a terminal.
+
+    Raises:
+        OSError: it cannot be opened, or nobody reads from the pipe.
+    """
     if place.descriptor is not None:
         for stream in (sys.stdout, sys.stderr):  # what was printed before comes before
             with suppress(OSError, ValueError, AttributeError):
@@ -222,8 +225,7 @@ def open_stream(place: Place) -> Iterator[IO[bytes]]:
         descriptor = os.dup(place.descriptor)
     else:
         descriptor = _stream_descriptor(place.path)
-    with os.fdopen(descriptor, "wb") as file:
-        yield file
+    return os.fdopen(descriptor, "wb")
 
 
 def remove_stale(folder: Path) -> int:

@@ -10,6 +10,7 @@ from yoloship.cli import options
 from yoloship.cli.command import COUNT, argument, command, option
 from yoloship.cli.inputs import named_images
 from yoloship.cli.output import print_bytes, print_err, print_text
+from yoloship.cli.protect import is_dash, is_stdout, outputs_for
 from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
@@ -81,8 +82,11 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     chosen = _backends(backend)
     if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
         raise click.UsageError(f"{plot} is not a plot: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
-    json_on_stdout = json_path is not None and str(json_path) == "-"
-    _refuse_existing([path for path in (None if json_on_stdout else json_path, plot) if path is not None], overwrite)
+    places = named_images(source, recursive=recursive) if source else ()
+    outputs = outputs_for(models, images=places, overwrite=overwrite)
+    for path in (json_path, plot):
+        if path is not None and not is_dash(path):
+            outputs.claim(path)
 
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.bench_cases import bench_cases
@@ -90,26 +94,26 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.benchmark import BenchPlan, benchmark
 
     cases = bench_cases(models, devices, chosen, batches, threads, imgsz)
-    images = _pictures(source, recursive=recursive)
+    images = _pictures(places)
     plan = BenchPlan(rounds=rounds, runs=runs, throughput_s=seconds)
     results = benchmark(cases, images, plan, print_err)
     data = bench_json(results, plan, [image.shape[:2] for image in images])
-    if json_on_stdout:
+    if is_dash(json_path):
         print_bytes(data)
-    else:
-        print_text(bench_table(results))
-    if json_path is not None and not json_on_stdout:
+    elif json_path is not None:
         write_bytes(json_path, data, overwrite=overwrite)
+    if not is_stdout(json_path) and not is_stdout(plot):
+        print_text(bench_table(results))
     if plot is not None:
         write_bytes(plot, _drawn(results, plot), overwrite=overwrite)
 
 
-def _pictures(source: Sequence[str], *, recursive: bool) -> list[Any]:
+def _pictures(places: Sequence[Path]) -> list[Any]:
     from yoloship.images import read_image
 
-    if source:
+    if places:
         images, held_bytes = [], 0
-        for path in named_images(source, recursive=recursive):
+        for path in places:
             images.append(read_image(path))
             held_bytes += images[-1].nbytes
             if held_bytes > MAX_IMAGE_BYTES:
@@ -157,11 +161,3 @@ def _words(text: str, option: str) -> tuple[str, ...]:
     if not words:
         raise click.BadParameter("nothing between the commas", param_hint=option)
     return words
-
-
-def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
-    """Before anything is measured, which takes long."""
-    from yoloship.sinks import plan_file
-
-    for path in paths:
-        plan_file(path, (), overwrite=overwrite)

@@ -16,6 +16,7 @@ from yoloship.cli.export import suppression
 from yoloship.cli.output import print_err, print_out
 from yoloship.cli.precision import CALIBRATED, MAX_DROP, PRECISION, Quantizing, lowered
 from yoloship.cli.progress import progress
+from yoloship.cli.protect import outputs_for
 from yoloship.cli.values import FILE
 from yoloship.engine.config import HardwareCompatibility
 from yoloship.model import InputForm, OutputForm
@@ -156,7 +157,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     if check:
         _say_whether_it_would_go(order, quantizing, overwrite=overwrite)
         return
-    _plan(order, overwrite=overwrite)  # before the work; publishing checks once more
+    _claim(order, quantizing, overwrite=overwrite)
     chosen = open_flavour(flavour)
     check_build(chosen, config, wanted, find_device())
     _build(
@@ -168,19 +169,22 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     )
 
 
-def _plan(order: BuildOrder, *, overwrite: bool) -> None:
+def _claim(order: BuildOrder, quantizing: Quantizing, *, overwrite: bool) -> None:
+    """Settle what will be written, before the work."""
     from yoloship.engine import sidecar_path
-    from yoloship.sinks import plan_file
 
+    outputs = outputs_for((order.source,), calibrate=quantizing.pictures, labels=quantizing.labels, overwrite=overwrite)
     for place in (order.output, sidecar_path(order.output)):
-        plan_file(place, (order.source,), overwrite=overwrite)
+        outputs.claim(place, streams=False)
+    if order.config.timing_cache is not None:
+        outputs.claim(order.config.timing_cache, streams=False, replaces=True)
 
 
 def _say_whether_it_would_go(order: BuildOrder, quantizing: Quantizing, *, overwrite: bool) -> None:
     from yoloship.pipeline.build_check import check_order, look
 
     def names() -> str:
-        _plan(order, overwrite=overwrite)
+        _claim(order, quantizing, overwrite=overwrite)
         return "free, or may be replaced"
 
     def images() -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yoloship.cli import options
 from yoloship.cli.command import COUNT, command, option
 from yoloship.cli.output import print_err, print_out, print_text
 from yoloship.cli.progress import progress
@@ -35,7 +36,7 @@ FORMATS = ("coco", "yolo")
     "--output",
     type=FILE,
     metavar="FOLDER",
-    help="Where the files go; earlier ones are replaced. Default: yoloship-demo.",
+    help="Where the files go; those of an earlier demo are replaced. Default: yoloship-demo.",
 )
 @option("--seed", type=click.IntRange(min=0), metavar="N", help="Another scene.")
 @option("--dataset", type=FILE, metavar="FOLDER", help="Instead write labelled scenes, from --seed (default 0) on.")
@@ -46,12 +47,14 @@ FORMATS = ("coco", "yolo")
     type=click.Choice(FORMATS),
     help="With --dataset: COCO JSON or YOLO txt. Default: coco.",
 )
+@options.overwrite
 def demo(
     output: Path | None,
     seed: int | None,
     dataset: Path | None,
     count: int | None,
     label_format: DatasetFormat | None,
+    overwrite: bool,
 ) -> None:
     """Find QR codes, markers and barcodes with the bundled model: checkpoint, ONNX, boxes, engine. Needs no network."""
     if dataset is not None:
@@ -64,7 +67,7 @@ def demo(
 
     from yoloship.demo.road import DEFAULT_SEED, travel
 
-    journey = travel(output or DEFAULT_FOLDER, DEFAULT_SEED if seed is None else seed, _told())
+    journey = travel(output or DEFAULT_FOLDER, DEFAULT_SEED if seed is None else seed, _told(), overwrite=overwrite)
     print_text(_report(journey))
     if not journey.good:
         raise click.exceptions.Exit(1)

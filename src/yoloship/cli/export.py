@@ -10,8 +10,9 @@ import click
 from yoloship.cli import options
 from yoloship.cli import precision as precisions
 from yoloship.cli.command import argument, command, option
-from yoloship.cli.output import print_err, print_out
+from yoloship.cli.output import print_err
 from yoloship.cli.precision import PRECISION, Quantizing, lowered
+from yoloship.cli.protect import outputs_for, print_about
 from yoloship.cli.values import FILE, batch_size, graph_size
 from yoloship.model import InputForm, OutputForm, Placement
 
@@ -94,11 +95,10 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     from yoloship._util.writing import find_place, replacing
     from yoloship.pipeline.releases import resolve
-    from yoloship.sinks import plan_file
 
     checkpoint_path = resolve(model)
     target = output_file or _beside(model, checkpoint_path)
-    plan_file(target, (checkpoint_path,), overwrite=overwrite)  # before the work; publishing checks once more
+    outputs_for((checkpoint_path,), calibrate=calibrate, labels=labels, overwrite=overwrite).claim(target)
     found = quantizing.find()
 
     from yoloship.checkpoint import read_checkpoint
@@ -124,7 +124,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     with replacing(target, overwrite=overwrite) as file:
         folder = None if place.is_stream else place.path.parent
         size = file.write(data) if data else write_graph(checkpoint, config, file, folder=folder)
-    print_out(f"{target}: {size / 1e6:.1f} MB, {len(checkpoint.class_names)} classes{outcome}")
+    print_about(target, f"{target}: {size / 1e6:.1f} MB, {len(checkpoint.class_names)} classes{outcome}")
 
 
 def suppression(output: OutputForm, limits: dict[str, float | int | None]) -> NmsConfig | None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yoloship.cli.protect import note_input
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -63,14 +65,14 @@ def _parts(text: str) -> list[str]:
 
 
 def _of_file(path: Path) -> tuple[str, ...]:
+    from yoloship._util.reading import read_text
+    from yoloship.errors import InputError
+
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{path}: cannot be read as text: {error}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise click.BadParameter(f"{path}: is larger than {MAX_FILE_BYTES} bytes")
+        text = read_text(path, MAX_FILE_BYTES, error=InputError, wanted="a list of class names")
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+    note_input(path)
     lines = text.splitlines()
     start = next((number for number, line in enumerate(lines) if _KEY.fullmatch(line)), None)
     names = [line.strip() for line in lines if line.strip()] if start is None else _of_yaml(lines[start:])

@@ -12,6 +12,7 @@ from yoloship.cli import options
 from yoloship.cli.command import FRACTION, argument, command, option
 from yoloship.cli.inputs import named_images
 from yoloship.cli.output import json_document, print_bytes, print_err, print_text
+from yoloship.cli.protect import is_dash, is_stdout, outputs_for
 from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
@@ -89,26 +90,26 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.report import plot as draw
     from yoloship.evaluate.verification import Tolerances
     from yoloship.evaluate.verification import verify as compare
-    from yoloship.sinks import facts_table, plan_file, write_picture
+    from yoloship.sinks import facts_table, write_picture
 
     tolerances = Tolerances(agreement=min_agreement, iou=min_iou, score=max_score_difference, drop=max_map_drop)
     pictures = named_images(images, recursive=recursive)
     truths = None if labels is None else read_labels(labels, pictures)
-    to_stdout = json_file is not None and str(json_file) == "-"
-    for path in (None if to_stdout else json_file, plot):
-        if path is not None:
-            plan_file(path, pictures, overwrite=overwrite)
+    outputs = outputs_for((a, b), images=pictures, labels=labels, overwrite=overwrite)
+    for path in (json_file, plot):
+        if path is not None and not is_dash(path):
+            outputs.claim(path)
     with ExitStack() as stack:
         first, second = (stack.enter_context(open_artefact(name, imgsz=imgsz)) for name in (a, b))
         found = compare((a, first), (b, second), pictures, truths=truths, score_threshold=conf, tolerances=tolerances)
     if plot is not None:
         write_picture(draw(found), plot, overwrite=overwrite)
     data = json_document(found.to_dict())
-    if json_file is not None and not to_stdout:
-        write_bytes(json_file, data, overwrite=overwrite)
-    if to_stdout:
+    if is_dash(json_file):
         print_bytes(data)
-    else:
+    elif json_file is not None:
+        write_bytes(json_file, data, overwrite=overwrite)
+    if not is_stdout(json_file) and not is_stdout(plot):
         print_text(facts_table(facts(found), shutil.get_terminal_size((100, 24)).columns))
     if not found.passed:
         failed = ", ".join(check.name for check in found.checks if not check.passed)

@@ -30,6 +30,15 @@ SCENE_HW: Final = (720, 960)
 MATCH_IOU: Final = 0.5
 GOOD_SHARE: Final = 0.8
 """Of the codes that must be found for the demonstration to have worked."""
+FILES: Final = (
+    "scene.png",
+    f"{MODEL_NAME}.onnx",
+    "found.jpg",
+    "found.json",
+    f"{MODEL_NAME}.engine",
+    f"{MODEL_NAME}.engine.json",
+)
+"""What it leaves, the engine where one can be built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +92,33 @@ def checkpoint_bytes() -> bytes:
     return (files("yoloship.demo") / f"{MODEL_NAME}.pt").read_bytes()
 
 
-def travel(folder: Path, seed: int = DEFAULT_SEED, told: Callable[[str], None] | None = None) -> Journey:
+def travel(
+    folder: Path, seed: int = DEFAULT_SEED, told: Callable[[str], None] | None = None, *, overwrite: bool = False
+) -> Journey:
     """Make a scene and take the bundled checkpoint all the way to boxes in it, with no network.
 
     Args:
-        folder: Takes all files; made where it does not exist. Files of an earlier demonstration are replaced.
+        folder: Takes all `FILES`; made where it does not exist. Files of an earlier demonstration are replaced.
         seed: Of the scene.
         told: Called with each step as it begins.
+        overwrite: Whether files of those names may be replaced even if there was no earlier demonstration.
 
     Raises:
         InputError: no seed.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or a file exists that no demonstration left.
     """
+    from yoloship._util.outputs import Outputs
     from yoloship._util.writing import write_bytes
     from yoloship.checkpoint import read_checkpoint
     from yoloship.demo.reading import read_qr_codes
     from yoloship.drawing import draw_boxes
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
     from yoloship.pipeline import load
-    from yoloship.sinks import write_picture
+    from yoloship.sinks import made_folder, write_picture
 
+    was_here = (folder / f"{MODEL_NAME}.onnx").is_file()
+    Outputs((), overwrite=overwrite or was_here).claim_inside(folder, FILES)
+    made_folder(folder)
     diary = _Diary(told)
     with diary.step("make a scene") as entry:
         scene = make_scene(seed, SCENE_HW)

@@ -31,7 +31,7 @@ from yoloship.graph.file import (
 from yoloship.graph.soundness import check_sound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import onnx
@@ -88,8 +88,7 @@ def check_onnx(path: Path) -> OnnxFacts:
     model = parse_onnx(data, str(path))
     check_sound(model, str(path))
     graphs = tuple(all_graphs(model.graph))
-    stored = [tensor for graph in graphs for tensor in graph.initializer]
-    stored += [entry.t for graph in graphs for node in graph.node for entry in node.attribute if entry.HasField("t")]
+    stored = _stored(graphs)
     names = {tensor.name for tensor in model.graph.initializer}
     metadata = read_metadata(model)
     inputs = tuple(tensor_spec(value, str(path)) for value in model.graph.input if value.name not in names)
@@ -114,6 +113,25 @@ def check_onnx(path: Path) -> OnnxFacts:
         metadata=MappingProxyType(metadata),
         info=read_model_info(metadata, str(path)),
     )
+
+
+def external_files(path: Path) -> tuple[Path, ...]:
+    """Where an ONNX file says that its weights are, whether these files exist or not.
+
+    Raises:
+        GraphError: it cannot be read, or is not ONNX.
+    """
+    import onnx
+
+    graphs = tuple(all_graphs(parse_onnx(read_file(path), str(path)).graph))
+    entries = (
+        entry
+        for tensor in _stored(graphs)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location" and entry.value
+    )
+    return tuple({path.parent / entry.value: None for entry in entries})
 
 
 def refuse_for_tensorrt(facts: OnnxFacts) -> None:
@@ -163,6 +181,14 @@ def _quantizes_unsigned(node: onnx.NodeProto, unsigned: set[str]) -> bool:
     if node.op_type == "DequantizeLinear":
         return node.input[0] in unsigned
     return not any(attribute.name == "output_dtype" and attribute.i for attribute in node.attribute)
+
+
+def _stored(graphs: Sequence[onnx.GraphProto]) -> list[onnx.TensorProto]:
+    """Every tensor that a model stores, or whose data it says to be elsewhere."""
+    stored = [tensor for graph in graphs for tensor in graph.initializer]
+    return stored + [
+        entry.t for graph in graphs for node in graph.node for entry in node.attribute if entry.HasField("t")
+    ]
 
 
 def _external_files(path: Path, stored: list[onnx.TensorProto]) -> tuple[Path, ...]:

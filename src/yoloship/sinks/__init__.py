@@ -1,18 +1,34 @@
-"""Where results go: annotated pictures, JSON, a table."""
+"""Where results go: annotated images, JSON, a table."""
 
 from __future__ import annotations
 
-from yoloship.sinks.pictures import fresh_folder, plan_file, plan_outputs, write_picture
+from yoloship.sinks.base import Entry, Sink
+from yoloship.sinks.json_file import JsonFile, JsonStream, open_json
+from yoloship.sinks.pictures import (
+    AnnotatedImages,
+    DrawStyle,
+    annotated_names,
+    fresh_folder,
+    made_folder,
+    write_picture,
+)
 from yoloship.sinks.records import json_bytes
-from yoloship.sinks.tables import detections_table, facts_table, pictures_table
+from yoloship.sinks.tables import ImagesTable, detections_table, facts_table
 
 __all__ = [
+    "AnnotatedImages",
+    "DrawStyle",
+    "Entry",
+    "ImagesTable",
+    "JsonFile",
+    "JsonStream",
+    "Sink",
+    "annotated_names",
     "detections_table",
     "facts_table",
     "fresh_folder",
     "json_bytes",
-    "pictures_table",
-    "plan_file",
-    "plan_outputs",
+    "made_folder",
+    "open_json",
     "write_picture",
 ]

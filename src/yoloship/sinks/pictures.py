@@ -1,10 +1,13 @@
-"""Annotated pictures, one file for each input."""
+"""Annotated images, one file for each input."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
-from yoloship._util.writing import taken, write_bytes
+from yoloship._util.outputs import name_key
+from yoloship._util.writing import shortened, write_bytes, write_error
 from yoloship.errors import OutputError
 
 if TYPE_CHECKING:
@@ -14,84 +17,142 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from yoloship.results import Detections
+
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Formats that are written as they came, in lower case; all others become JPEG."""
 
 JPEG_QUALITY = 95
 
 
-def plan_outputs(inputs: Sequence[Path], folder: Path, *, overwrite: bool) -> tuple[Path, ...]:
-    """Choose the name of each annotated picture before any work is done.
+@dataclass(frozen=True, slots=True)
+class DrawStyle:
+    """How annotated images look; see `Detections.draw`."""
+
+    hide_labels: bool = False
+    hide_scores: bool = False
+    line_width_px: int | None = None
+
+
+DEFAULT_STYLE = DrawStyle()
+
+
+class AnnotatedImages:
+    """Draws detections and writes the images into one folder, which is made for the first of them.
+
+    Args:
+        names: The file name of each input's annotated image, by the input's index.
+        folder: Where they go; None makes a new folder in `runs`, of a name that nobody has.
+        runs: Where new folders are made.
+        style: How they look.
+        overwrite: Whether files of those names may be replaced.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        folder: Path | None,
+        runs: Path,
+        style: DrawStyle = DEFAULT_STYLE,
+        *,
+        overwrite: bool,
+    ) -> None:
+        self._names, self._runs, self._style, self._overwrite = names, runs, style, overwrite
+        self._wanted = folder
+        self.folder: Path | None = None
+
+    def write(self, index: int, found: Detections, image: npt.NDArray[np.uint8]) -> Path:
+        """Draw what was found over a copy of an image, and write it.
+
+        Returns:
+            The file.
+
+        Raises:
+            OutputError: it cannot be encoded or written.
+        """
+        style = self._style
+        drawn = found.draw(
+            image, hide_labels=style.hide_labels, hide_scores=style.hide_scores, line_width_px=style.line_width_px
+        )
+        if self.folder is None:
+            self.folder = fresh_folder(self._runs, "detect") if self._wanted is None else made_folder(self._wanted)
+        path = self.folder / self._names[index]
+        write_picture(drawn, path, overwrite=self._overwrite)
+        return path
+
+
+def annotated_names(inputs: Sequence[Path]) -> tuple[str, ...]:
+    """Choose the file name of each annotated image.
+
+    An input whose name can be kept keeps it, whatever else there is: the format can be written, and no earlier input
+    has the same name. All others get the next free name: ``.jpg`` in place of a suffix that cannot be written, and
+    ``-2``, ``-3``, … behind the stem.
 
     Args:
         inputs: In order.
-        folder: Where they go; it need not exist yet.
-        overwrite: Whether names that are taken may be replaced.
 
     Returns:
-        A name in `folder` for each input: its own, its suffix kept where the format can be written, else ``.jpg``;
-        where inputs of several folders share a name, the later ones get ``-2``, ``-3``, …
-
-    Raises:
-        OutputError: the folder is a file, a name is taken, or an output would replace an input.
+        As many names, all different, also where case and the composition of accents do not count.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError("is a file, not a folder", subject=str(folder), hint="give another folder with -o")
-    sources = {_real(path) for path in inputs}
+    names: dict[int, str] = {}
     used: set[str] = set()
-    outputs = []
-    for path in inputs:
+    for index, path in enumerate(inputs):
+        if path.suffix.lower() in KEPT_SUFFIXES and (key := name_key(path.name)) not in used:
+            names[index] = path.name
+            used.add(key)
+    numbers: dict[str, int] = {}
+    for index, path in enumerate(inputs):
+        if index in names:
+            continue
         suffix = path.suffix if path.suffix.lower() in KEPT_SUFFIXES else ".jpg"
-        name, count = f"{path.stem}{suffix}", 1
-        while name.casefold() in used:  # file systems that ignore case would make one file of two
-            count += 1
-            name = f"{path.stem}-{count}{suffix}"
-        used.add(name.casefold())
-        output = folder / name
-        if _real(output) in sources:
-            raise OutputError("would replace an input picture", subject=str(output), hint="give another folder with -o")
-        if not overwrite and output.exists():
-            raise taken(output)
-        outputs.append(output)
-    return tuple(outputs)
-
-
-def plan_file(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse a single output file that could not be written in the end.
-
-    Args:
-        path: Where it is to go.
-        inputs: Files that it must not replace.
-        overwrite: Whether it may exist.
-
-    Raises:
-        OutputError: its folder is missing, it is a folder or an input itself, or the name is taken.
-    """
-    if path.is_dir():
-        raise OutputError("is a folder, not a file", subject=str(path), hint="give a file name")
-    if not path.parent.is_dir():
-        raise OutputError("folder does not exist", subject=str(path.parent), hint="make it first")
-    if _real(path) in {_real(source) for source in inputs}:
-        raise OutputError("would replace an input", subject=str(path), hint="give another name")
-    if not overwrite and path.exists():
-        raise taken(path)
+        name = shortened(path.stem, suffix)
+        base = name_key(name)
+        while name_key(name) in used:
+            numbers[base] = numbers.get(base, 1) + 1
+            name = shortened(path.stem, f"-{numbers[base]}{suffix}")
+        names[index] = name
+        used.add(name_key(name))
+    return tuple(names[index] for index in range(len(inputs)))
 
 
 def fresh_folder(parent: Path, stem: str) -> Path:
-    """A folder name that is not taken: ``parent/stem``, ``parent/stem-2``, … It is not made."""
-    folder, count = parent / stem, 1
-    while folder.exists():
-        count += 1
-        folder = parent / f"{stem}-{count}"
+    """Make a new folder: ``parent/stem``, or ``parent/stem-2``, … if others have those names.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    made_folder(parent)
+    for number in count(1):
+        folder = parent / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _no_folder(error, folder) from error
+        return folder
+    raise AssertionError("numbers do not end")
+
+
+def made_folder(folder: Path) -> Path:
+    """The same folder, made where it does not exist.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise _no_folder(error, folder) from error
     return folder
 
 
 def write_picture(image: npt.NDArray[np.uint8], path: Path, *, overwrite: bool) -> None:
-    """Encode a picture by the suffix of its path, and write it whole or not at all.
+    """Encode an image by the suffix of its path, and write it whole or not at all.
 
     Args:
         image: (height, width, 3) uint8 BGR; read only.
-        path: Its folder is made where it is missing.
+        path: Its folder must exist.
         overwrite: Whether a file of that name may be replaced.
 
     Raises:
@@ -106,15 +167,9 @@ def write_picture(image: npt.NDArray[np.uint8], path: Path, *, overwrite: bool) 
         raise OutputError(f"cannot be encoded: {error.err or error}", subject=str(path)) from error
     if not encoded:
         raise OutputError("cannot be encoded in this format", subject=str(path), got=f"{image.shape}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder cannot be made: {error.strerror or error}", subject=str(path.parent)) from error
     write_bytes(path, data.tobytes(), overwrite=overwrite)
 
 
-def _real(path: Path) -> str:
-    try:
-        return str(path.resolve())
-    except (OSError, RuntimeError, ValueError):
-        return str(path)
+def _no_folder(error: OSError | ValueError, folder: Path) -> OutputError:
+    said = write_error(error, folder)
+    return OutputError(said.problem.replace("cannot be written", "folder cannot be made"), subject=str(folder))

@@ -7,40 +7,86 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from yoloship.escaping import visible
+from yoloship.sinks.base import Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from yoloship.results import Detections
+    from yoloship.sinks.base import Entry
 
 MAX_ROWS = 50
-"""A longer table helps nobody; the JSON has everything."""
+"""A longer table helps nobody on a terminal; what a pipe or a file gets is whole."""
+
+SIZE_CHARS = len("65535×65535")
 
 GAP = "  "
 
+_HEADING = ("picture", "size", "objects", "found")
 
-def detections_table(found: Detections, title: str) -> str:
-    """One row an object, best first."""
+
+def detections_table(found: Detections, title: str, limit: int | None = MAX_ROWS) -> str:
+    """One row an object, best first.
+
+    Args:
+        found: The objects of one image.
+        title: The image's name.
+        limit: The most rows; None for all.
+    """
     height, width = found.image_hw
     heading = f"{visible(title)}  {width}×{height}"
     if not len(found):
         return f"{heading}: nothing found\n"
     rows: list[tuple[str, ...]] = [("class", "score", "x1", "y1", "x2", "y2")]
-    for detection in list(found)[:MAX_ROWS]:
+    for detection in list(found)[:limit]:
         corners = (f"{value:.1f}" for value in detection.box_xyxy)
         rows.append((visible(detection.class_name), f"{detection.score:.3f}", *corners))
-    return f"{heading}\n{columns(rows, right=range(1, 6))}{_more(len(found))}"
+    return f"{heading}\n{columns(rows, right=range(1, 6))}{_more(len(found), limit)}"
 
 
-def pictures_table(results: Sequence[tuple[str, Detections]]) -> str:
-    """One row a picture, and the sum."""
-    rows = [("picture", "size", "objects", "found")]
-    for image, found in results[:MAX_ROWS]:
-        height, width = found.image_hw
-        rows.append((visible(image), f"{width}×{height}", str(len(found)), _counts([found])))
-    everything = [found for _, found in results]
-    total = f"{len(results)} pictures, {sum(map(len, everything))} objects: {_counts(everything)}\n"
-    return columns(rows, right=(2,)) + _more(len(results)) + total
+class ImagesTable(Sink):
+    """One row an image, and the sum; images that failed are left out.
+
+    Args:
+        show: Takes the text.
+        limit: The most rows, shown when it is closed, in columns as wide as they need. None shows every row as it
+            comes, which keeps none of them in memory.
+        names_width: Columns for the longest name, if the rows are shown as they come.
+    """
+
+    def __init__(self, show: Callable[[str], None], *, limit: int | None, names_width: int = 0) -> None:
+        self._show, self._limit = show, limit
+        self._widths = (max(names_width, len(_HEADING[0])), SIZE_CHARS, len(_HEADING[2]), 0)
+        self._rows: list[tuple[str, str, str, str]] = [_HEADING]
+        self._totals: dict[str, int] = {}
+        self._count = 0
+
+    def write(self, entry: Entry) -> None:
+        """See `Sink.write`."""
+        if entry.found is None:
+            return
+        height, width = entry.found.image_hw
+        counts = entry.found.counts()
+        for name, number in counts.items():
+            self._totals[name] = self._totals.get(name, 0) + number
+        self._count += 1
+        row = (visible(entry.image), f"{width}×{height}", str(len(entry.found)), _counted(counts))
+        if self._limit is None:
+            if self._count == 1:
+                self._show(_row(_HEADING, self._widths, (2,)))
+            self._show(_row(row, self._widths, (2,)))
+        elif self._count <= self._limit:
+            self._rows.append(row)
+
+    def close(self) -> None:
+        """See `Sink.close`; the sum is shown if there was an image."""
+        if not self._count:
+            return
+        if self._limit is not None:
+            self._show(columns(self._rows, right=(2,)) + _more(self._count, self._limit))
+        total = sum(self._totals.values())
+        self._show(f"{self._count} pictures, {total} objects: {_counted(self._totals)}\n")
+        self._count = 0
 
 
 def facts_table(facts: Iterable[tuple[str, str]], width: int) -> str:
@@ -68,14 +114,8 @@ def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
         right: Which columns are aligned to the right.
     """
     widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = []
-        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            space = " " * (width - display_width(cell))
-            cells.append(space + cell if index in right else cell + space)
-        lines.append(GAP.join(cells).rstrip())
-    return "".join(f"{line}\n" for line in lines)
+    aligned = tuple(right)
+    return "".join(_row(row, widths, aligned) for row in rows)
 
 
 def display_width(text: str) -> int:
@@ -88,14 +128,18 @@ def display_width(text: str) -> int:
     )
 
 
-def _counts(results: Iterable[Detections]) -> str:
-    totals: dict[str, int] = {}
-    for found in results:
-        for name, count in found.counts().items():
-            totals[name] = totals.get(name, 0) + count
+def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
+    cells = []
+    for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        space = " " * (width - display_width(cell))
+        cells.append(space + cell if index in right else cell + space)
+    return f"{GAP.join(cells).rstrip()}\n"
+
+
+def _counted(totals: Mapping[str, int]) -> str:
     ranked = sorted(totals.items(), key=lambda item: -item[1])
     return visible(", ".join(f"{count} {name}" for name, count in ranked) or "nothing")
 
 
-def _more(total: int) -> str:
-    return f"and {total - MAX_ROWS} more\n" if total > MAX_ROWS else ""
+def _more(total: int, limit: int | None) -> str:
+    return f"and {total - limit} more\n" if limit is not None and total > limit else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from yoloship._util.outputs import Outputs
+from yoloship._util.writing import Place
 from yoloship.errors import OutputError
 
 
@@ -47,10 +48,10 @@ def test_an_input_is_not_written_to_through_a_descriptor_either(work: Path) -> N
 
 
 def test_inputs_that_take_time_to_find_are_asked_for_only_where_something_exists(work: Path) -> None:
-    asked: list[int] = []
+    asked: list[Path] = []
 
-    def more() -> list[Path]:
-        asked.append(1)
+    def more(output: Place) -> list[Path]:
+        asked.append(output.path)
         return [Path("weights.data")]
 
     outputs = Outputs([], overwrite=True, more_inputs=more)
@@ -58,8 +59,7 @@ def test_inputs_that_take_time_to_find_are_asked_for_only_where_something_exists
     assert not asked
     Path("weights.data").touch()
     assert "would replace an input" in refusal(outputs, "weights.data")
-    assert "would replace an input" in refusal(outputs, "weights.data")
-    assert asked == [1]
+    assert asked == [Path("weights.data")]
 
 
 def test_what_exists_needs_to_be_allowed(work: Path) -> None:

@@ -143,7 +143,7 @@ def test_its_own_earlier_output_is_replaced(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert run("demo", "-o", tmp_path / "file").error.startswith(f"{tmp_path / 'file'}: folder cannot be made")
+    assert run("demo", "-o", tmp_path / "file").error.startswith(f"{tmp_path / 'file'}: is a file, not a folder")
 
 
 @pytest.mark.parametrize(("label_format", "labels"), [("coco", "annotations.json"), ("yolo", "data.yaml")])

@@ -170,7 +170,15 @@ def test_an_unreadable_picture_is_reported_and_the_rest_is_done(model: Path) -> 
     ]
     assert "2 pictures, 4 objects" in ran.out
     assert files(Path("out")) == ["a.png", "c.png"]
-    assert [entry["image"] for entry in json.loads(Path("found.json").read_bytes())] == ["in/a.png", "in/c.png"]
+    entries = json.loads(Path("found.json").read_bytes())
+    assert [entry["image"] for entry in entries] == ["in/a.png", "in/b.png", "in/c.png", "no.jpg"]
+    assert [entry.get("annotated") for entry in entries] == ["out/a.png", None, "out/c.png", None]
+    assert [entry.get("error") for entry in entries] == [
+        None,
+        "in/b.png: is empty (0 bytes)",
+        None,
+        "no.jpg: no such file",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +196,8 @@ def test_a_bad_picture_is_one_clear_line(model: Path, work: Path, content: bytes
     ran = run("detect", model, "a.jpg", "-o", "out", "--json", "found.json")
     assert ran.error.startswith(message)
     assert not (work / "out").exists()
-    assert not (work / "found.json").exists()
+    (entry,) = json.loads((work / "found.json").read_bytes())
+    assert (entry["image"], entry["error"]) == ("a.jpg", ran.error)
 
 
 def test_a_picture_over_the_limit_is_one_clear_line(model: Path) -> None:
@@ -239,7 +248,7 @@ def test_a_json_file_that_exists_is_kept_unless_told_otherwise(model: Path) -> N
 def test_an_input_is_never_overwritten(model: Path) -> None:
     before = picture("a.png").read_bytes()
     ran = run("detect", model, "a.png", "-o", ".", "--overwrite")
-    assert "would replace an input picture" in ran.error
+    assert "would replace an input" in ran.error
     assert Path("a.png").read_bytes() == before
 
 

@@ -71,7 +71,7 @@ def test_a_file_of_names_is_read(content: str, names: tuple[str, ...]) -> None:
         (b"names: {a: b}\n", "holds no class names"),
         (b"names: [cat\n", "holds no class names"),
         (b"\xff\xfe", "cannot be read as text"),
-        (b"a\n" * (1 << 20), "is larger than"),
+        (b"a\n" * (1 << 20), "is too long for a list of class names"),
     ],
 )
 def test_a_file_without_usable_names_is_refused(content: bytes, words: str) -> None:

@@ -52,3 +52,20 @@ def test_names_stay_readable_and_odd_paths_stay_valid() -> None:
     data = json_bytes([("照片 \udcff.jpg", FOUND)])
     assert "照片".encode() in data
     assert json.loads(data)[0]["image"] == "照片 \udcff.jpg"
+
+
+def test_what_could_steer_a_terminal_is_escaped_and_means_the_same() -> None:
+    unsafe = "a\x1b[31m\x9b1m\u202e\u2066\u2028\x7f\udc80\ud83d.jpg"
+    names = Detections(FOUND.boxes_xyxy, FOUND.scores, FOUND.class_ids, ("x", "\x1b]0;t\x07"), FOUND.image_hw)
+    data = json_bytes([(unsafe, names)])
+    assert data.isascii()
+    assert all(byte >= 32 or byte == 10 for byte in data)
+    record = json.loads(data)[0]
+    assert record["image"] == unsafe
+    assert record["detections"][0]["class_name"] == "\x1b]0;t\x07"
+
+
+def test_numbers_that_json_does_not_have_become_null() -> None:
+    boxes = np.array([[np.nan, 0, np.inf, 1]], np.float32)
+    found = Detections(boxes, np.array([0.5], np.float32), np.array([0], np.int32), ("a",), (9, 9))
+    assert json.loads(json_bytes([("x", found)]))[0]["detections"][0]["box_xyxy"] == [None, 0.0, None, 1.0]

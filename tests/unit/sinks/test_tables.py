@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from yoloship.errors import ImageError
 from yoloship.results import Detections
-from yoloship.sinks import detections_table, facts_table, pictures_table
+from yoloship.sinks import Entry, ImagesTable, detections_table, facts_table
 from yoloship.sinks.tables import MAX_ROWS, columns, display_width
 
 
@@ -30,8 +31,21 @@ def test_a_picture_without_objects_says_so() -> None:
     assert detections_table(found(), "a.jpg") == "a.jpg  64×48: nothing found\n"
 
 
+def images_table(entries: list[Entry], *, limit: int | None, names_width: int = 0) -> list[str]:
+    shown: list[str] = []
+    with ImagesTable(shown.append, limit=limit, names_width=names_width) as table:
+        for entry in entries:
+            table.write(entry)
+    return shown
+
+
 def test_many_pictures_have_a_row_each_and_a_sum() -> None:
-    assert pictures_table([("a.jpg", found(0, 0, 1)), ("long name.jpg", found())]) == (
+    entries = [
+        Entry("a.jpg", found(0, 0, 1)),
+        Entry("no.jpg", None, ImageError("no such file")),
+        Entry("long name.jpg", found()),
+    ]
+    assert "".join(images_table(entries, limit=MAX_ROWS)) == (
         "picture        size   objects  found\n"
         "a.jpg          64×48        3  2 cat, 1 dog\n"
         "long name.jpg  64×48        0  nothing\n"
@@ -43,8 +57,17 @@ def test_long_tables_end_with_how_many_more_there_are() -> None:
     many = detections_table(found(*[0] * (MAX_ROWS + 5)), "a.jpg")
     assert many.endswith("and 5 more\n")
     assert many.count("\n") == MAX_ROWS + 3
-    pictures = pictures_table([("a.jpg", found(0))] * (MAX_ROWS + 7))
-    assert "and 7 more\n57 pictures, 57 objects: 57 cat\n" in pictures
+    images = "".join(images_table([Entry("a.jpg", found(0))] * (MAX_ROWS + 7), limit=MAX_ROWS))
+    assert "and 7 more\n57 pictures, 57 objects: 57 cat\n" in images
+
+
+def test_tables_without_a_limit_show_each_row_as_it_comes() -> None:
+    assert detections_table(found(*[0] * (MAX_ROWS + 5)), "a.jpg", None).count("\n") == MAX_ROWS + 7
+    shown = images_table([Entry("a.jpg", found(0))] * (MAX_ROWS + 7), limit=None, names_width=9)
+    assert shown[0] == "picture    size         objects  found\n"
+    assert shown[1:-1] == ["a.jpg      64×48              1  1 cat\n"] * (MAX_ROWS + 7)
+    assert shown[-1] == "57 pictures, 57 objects: 57 cat\n"
+    assert images_table([Entry("a.jpg", None, ImageError("is empty"))], limit=None) == []
 
 
 def test_wide_letters_keep_the_columns_aligned() -> None:
