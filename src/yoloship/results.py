@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from yoloship.errors import DependencyError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import supervision
 
@@ -88,7 +88,7 @@ class Detections:
             object.__setattr__(self, name, view)
 
     @classmethod
-    def adopt(
+    def _adopt(
         cls,
         boxes_xyxy: npt.NDArray[np.float32],
         scores: npt.NDArray[np.float32],
@@ -101,9 +101,9 @@ class Detections:
         It is for results that are made a thousand times a second and more; the constructor is for all others.
 
         Args:
-            boxes_xyxy: As in the class, and so are the others. They become read-only.
-            scores: See boxes_xyxy.
-            class_ids: See boxes_xyxy.
+            boxes_xyxy: As in the class; it becomes read-only.
+            scores: As in the class; it becomes read-only.
+            class_ids: As in the class; it becomes read-only.
             names: As in the class.
             image_hw: As in the class.
         """
@@ -133,10 +133,39 @@ class Detections:
         for (x1, y1, x2, y2), score, class_id in rows:
             yield Detection((x1, y1, x2, y2), score, class_id, self.class_name(class_id))
 
-    def __getitem__(self, index: int) -> Detection:
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | Sequence[bool] | npt.NDArray[Any]) -> Detections: ...
+
+    def __getitem__(self, index: Any) -> Detection | Detections:
+        """One object by its place; or several, by a slice, a mask, or an array of places."""
+        if not hasattr(index, "__index__") or np.ndim(index):
+            return self._picked(index)
         x1, y1, x2, y2 = self.boxes_xyxy[index].tolist()
         class_id = int(self.class_ids[index])
         return Detection((x1, y1, x2, y2), float(self.scores[index]), class_id, self.class_name(class_id))
+
+    def __reduce__(self) -> tuple[type[Detections], tuple[Any, ...]]:
+        """Copies and unpickled results are made by the constructor, so that their arrays are read-only too."""
+        fields = (self.boxes_xyxy, self.scores, self.class_ids, self.names, self.image_hw, self.complete)
+        return type(self), fields
+
+    def _picked(self, rows: Any) -> Detections:
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
+        if isinstance(rows, np.ndarray) and (rows.ndim != 1 or (rows.size and rows.dtype.kind not in "bui")):
+            raise InputError(
+                "cannot be indexed like that",
+                subject="Detections",
+                expected="a number, a slice, a mask of as many booleans as objects, or a list of numbers",
+                got=f"{rows.dtype}{rows.shape}",
+            )
+        if isinstance(rows, np.ndarray) and not rows.size:
+            rows = rows.astype(np.intp)
+        return Detections(
+            self.boxes_xyxy[rows], self.scores[rows], self.class_ids[rows], self.names, self.image_hw, self.complete
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Detections):
@@ -190,9 +219,7 @@ class Detections:
         if min_area_px > 0:
             size = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
             keep &= size[:, 0] * size[:, 1] >= min_area_px
-        return Detections(
-            self.boxes_xyxy[keep], self.scores[keep], self.class_ids[keep], self.names, self.image_hw, self.complete
-        )
+        return self._picked(keep)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON: ``width``, ``height``, ``detections``; ``complete`` where that is false."""

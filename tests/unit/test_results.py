@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +47,50 @@ def test_indexing_gives_the_same_as_iterating() -> None:
     assert [found()[i] for i in range(len(found()))] == list(found())
 
 
+def test_slices_masks_and_lists_give_detections() -> None:
+    whole = found()
+    cases: list[tuple[Any, list[int]]] = [
+        (slice(0, 2), [0, 1]),
+        (slice(None, None, -1), [2, 1, 0]),
+        (whole.scores > 0.4, [0, 1]),
+        ([True, False, True], [0, 2]),
+        (np.array([2, 0]), [2, 0]),
+        ([], []),
+        (slice(5, 9), []),
+    ]
+    for index, rows in cases:
+        part = whole[index]
+        assert isinstance(part, Detections)
+        assert list(part) == [whole[row] for row in rows]
+        assert (part.names, part.image_hw) == (whole.names, whole.image_hw)
+        assert not part.scores.flags.writeable
+    last: Any = np.int64(-1)
+    assert whole[last] == whole[2]
+
+
+@pytest.mark.parametrize("index", [3, -4])
+def test_an_index_outside_is_an_index_error(index: int) -> None:
+    with pytest.raises(IndexError):
+        found()[index]
+
+
+@pytest.mark.parametrize("index", ["car", np.zeros((2, 2), int), [0.5], None, (0, 1, "x")])
+def test_an_index_of_another_kind_is_refused(index: Any) -> None:
+    with pytest.raises(InputError, match="Detections: cannot be indexed like that"):
+        found()[index]
+
+
+@pytest.mark.parametrize("way", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy, copy.copy])
+def test_copies_are_equal_and_read_only(way: Any) -> None:
+    whole = found()
+    cut = Detections(whole.boxes_xyxy, whole.scores, whole.class_ids, whole.names, whole.image_hw, complete=False)
+    again = way(cut)
+    assert again == cut
+    for array in (again.boxes_xyxy, again.scores, again.class_ids):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
 def test_arrays_cannot_be_written_through() -> None:
     boxes = np.zeros((0, 4), np.float32)
     detections = Detections(boxes, np.zeros(0, np.float32), np.zeros(0, np.int32), NAMES, (1, 1))
@@ -67,7 +114,7 @@ def test_wrong_arrays_are_refused(boxes: np.ndarray, message: str) -> None:
 
 def test_adopted_arrays_are_taken_over_and_become_read_only() -> None:
     boxes, scores, ids = np.ones((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
-    adopted = Detections.adopt(boxes, scores, ids, ("a",), (10, 20))
+    adopted = Detections._adopt(boxes, scores, ids, ("a",), (10, 20))
     assert adopted == Detections(boxes, scores, ids, ("a",), (10, 20))
     assert adopted.boxes_xyxy is boxes
     for array in (boxes, scores, ids):

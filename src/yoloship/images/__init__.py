@@ -14,7 +14,7 @@ from __future__ import annotations
 from yoloship.images.decoding import HEIC_HINT
 from yoloship.images.header import ImageHeader, read_header
 from yoloship.images.normalise import as_bgr, as_channels
-from yoloship.images.reading import DEFAULT_LIMITS, ImageLimits, image_size, read_image
+from yoloship.images.reading import DEFAULT_LIMITS, ImageLimits, bytes_of_file, image_size, read_image
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -23,6 +23,7 @@ __all__ = [
     "ImageLimits",
     "as_bgr",
     "as_channels",
+    "bytes_of_file",
     "image_size",
     "read_header",
     "read_image",

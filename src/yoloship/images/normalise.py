@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from yoloship.errors import ImageError
 
-EXPECTED = "(height, width, 3) uint8 BGR, or a greyscale, BGRA or PIL picture"
+EXPECTED = "(height, width, 3) uint8 BGR, or a greyscale, BGRA or PIL image"
 
 
 def as_bgr(picture: object, *, subject: str = "picture") -> npt.NDArray[np.uint8]:
@@ -17,7 +17,8 @@ def as_bgr(picture: object, *, subject: str = "picture") -> npt.NDArray[np.uint8
 
     Args:
         picture: An array (height, width), (height, width, 1), (…, 3) BGR or (…, 4) BGRA, uint8 or uint16 (scaled by its
-            full range), any strides; or a PIL picture of any mode (its EXIF orientation is applied). Read only.
+            full range), any strides; an object that NumPy converts to such an array, as a CPU tensor of torch; or a PIL
+            image of any mode (its Exif orientation is applied). Read only.
         subject: What to call it in messages.
 
     Returns:
@@ -27,7 +28,7 @@ def as_bgr(picture: object, *, subject: str = "picture") -> npt.NDArray[np.uint8
     Raises:
         ImageError: another element type, shape or object.
     """
-    array = picture if isinstance(picture, np.ndarray) else _from_pil(picture, subject)
+    array = picture if isinstance(picture, np.ndarray) else _as_array(picture, subject)
     if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         hint = "multiply by 255 and convert to uint8" if array.dtype.kind == "f" else None
         raise ImageError("wrong element type", subject=subject, expected=EXPECTED, got=str(array.dtype), hint=hint)
@@ -63,6 +64,8 @@ def as_channels(picture: object, channels: int, *, subject: str = "image") -> np
     Raises:
         ImageError: another element type, shape or object.
     """
+    if not isinstance(picture, np.ndarray) and hasattr(picture, "__array__"):
+        picture = _as_array(picture, subject)
     if channels == 1 and isinstance(picture, np.ndarray) and picture.ndim == 2:
         picture = picture[:, :, None]
     if channels == 3:
@@ -77,10 +80,22 @@ def as_channels(picture: object, channels: int, *, subject: str = "image") -> np
     return np.dstack([as_bgr(picture[:, :, place], subject=subject)[:, :, :1] for place in range(channels)])
 
 
+def _as_array(picture: object, subject: str) -> npt.NDArray[np.generic]:
+    """What another library holds, as an array: a PIL image, or anything that NumPy can convert, such as a tensor."""
+    if any(kind.__module__.startswith("PIL.") for kind in type(picture).__mro__):
+        return _from_pil(picture, subject)
+    if not hasattr(picture, "__array__"):
+        raise ImageError("is not an image", subject=subject, expected=EXPECTED, got=type(picture).__name__)
+    try:
+        return np.asarray(picture)
+    except (TypeError, ValueError, RuntimeError) as error:  # a tensor on a device, or one that needs its gradient
+        raise ImageError(
+            f"cannot be converted to an array: {error}", subject=subject, got=type(picture).__name__
+        ) from error
+
+
 def _from_pil(picture: object, subject: str) -> npt.NDArray[np.generic]:
-    """A PIL picture as (height, width, 3) BGR, without importing PIL unless the object is from there."""
-    if not any(kind.__module__.startswith("PIL.") for kind in type(picture).__mro__):
-        raise ImageError("is no picture", subject=subject, expected=EXPECTED, got=type(picture).__name__)
+    """A PIL image as (height, width, 3) BGR; PIL is imported only for objects from there."""
     from PIL import Image, ImageOps
 
     assert isinstance(picture, Image.Image)

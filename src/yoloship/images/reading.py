@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from yoloship._util.names import refuse_address
 from yoloship._util.reading import read_file_or_pipe
 from yoloship.errors import ImageError, InputError
 from yoloship.images.decoding import decode_image
@@ -72,6 +73,25 @@ def read_image(
     return decode_image(data, header, subject)
 
 
+def bytes_of_file(file: object, *, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
+    """The rest of a file that somebody opened for reading bytes.
+
+    Raises:
+        ImageError: it gives text, cannot be read, or holds more than the limit.
+    """
+    subject = str(getattr(file, "name", "open file"))
+    try:
+        data: object = file.read(limits.max_file_bytes + 1)  # type: ignore[attr-defined]  # the caller asked for it
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot be read: {error}", subject=subject) from error
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ImageError("gives text, not bytes", subject=subject, hint="open it with 'rb'")
+    if len(data) > limits.max_file_bytes:
+        expected = f"at most {limits.max_file_bytes:,} bytes"
+        raise ImageError("is too long for an image", subject=subject, expected=expected)
+    return bytes(data)
+
+
 def image_size(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
     """The size of the image that `read_image` would give, without decoding it.
 
@@ -92,6 +112,7 @@ def image_size(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMI
 def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, str]:
     if isinstance(source, bytes):
         return source, "image bytes"
+    refuse_address(source, error=ImageError)
     return read_file_or_pipe(source, limits.max_file_bytes, error=ImageError, wanted="an image"), str(source)
 
 

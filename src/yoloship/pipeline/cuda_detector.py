@@ -91,7 +91,7 @@ class CudaDetector(DetectorFace):
         self._owned = owned or ExitStack()
         self._tuning = tuning or CudaTuning()
         limit_hw = canvas_for(info, imgsz, shape_mode, subject)
-        super().__init__(info, options or DetectOptions(), shape_mode, limit_hw, subject)
+        super().__init__(info, DetectOptions.checked(options) or DetectOptions(), shape_mode, limit_hw, subject)
         if info.output_form not in {"heads", "raw"}:
             raise SessionError(
                 "a model of this output form cannot be decoded on the GPU",
@@ -355,7 +355,7 @@ class CudaDetector(DetectorFace):
     def _checked(self, options: DetectOptions | None) -> DetectOptions:
         if options is None:
             return self._options
-        if options not in self._known:
+        if DetectOptions.checked(options) not in self._known:
             self._check(options)
         return options
 

@@ -78,8 +78,10 @@ class Detector(DetectorFace):
     ) -> None:
         found = recognise(session, subject, canvas_hw=imgsz) if info is None else info
         limit_hw = canvas_for(found, imgsz, shape_mode, subject)
-        super().__init__(found, options or DetectOptions.of(found.nms), shape_mode, limit_hw, subject)
+        chosen = DetectOptions.checked(options) or DetectOptions.of(found.nms)
+        super().__init__(found, chosen, shape_mode, limit_hw, subject)
         self._session = session
+        self._closed = False
         if parallel_runs < 1:
             raise InputError("too few runs", subject="parallel_runs", expected="1 or more", got=str(parallel_runs))
         self._parallel_runs = parallel_runs
@@ -95,8 +97,8 @@ class Detector(DetectorFace):
         """Find the objects of one picture.
 
         Args:
-            image: A file's name, its bytes, a PIL picture, or an array: (height, width, 3) uint8 BGR, or another form
-                that `yoloship.images.as_bgr` takes. Read only.
+            image: A file's name, its bytes, a file that is open for reading bytes, a PIL image, or an array: (height,
+                width, 3) uint8 BGR, or another form that `yoloship.images.as_bgr` takes. Read only.
             options: In place of the detector's own.
 
         Returns:
@@ -118,7 +120,7 @@ class Detector(DetectorFace):
         Returns:
             One result for each picture, in their order.
         """
-        options = options or self._options
+        options = self._chosen_options(options)
         wanted = self._wanted(options)
         pictures = [as_picture(image, channels=self._info.channels) for image in images]
         letterboxes = [self.letterbox(picture.shape[:2]) for picture in pictures]
@@ -150,7 +152,7 @@ class Detector(DetectorFace):
         Raises:
             InputError: an option names a class that the model does not have.
         """
-        options = options or self._options
+        options = self._chosen_options(options)
         self._wanted(options)
 
         def detect(image: Image) -> Detections:
@@ -163,12 +165,19 @@ class Detector(DetectorFace):
 
     def close(self) -> None:
         """Close the session. Closing twice is no error."""
+        self._closed = True
         self._session.close()
         self._spare.clear()
 
     def __repr__(self) -> str:
         height, width = self._limit_hw
         return f"Detector({len(self.names)} classes, {height}×{width} {self._shape_mode}, {self._session.name})"
+
+    def _chosen_options(self, options: DetectOptions | None) -> DetectOptions:
+        """What a call keeps; refused once the detector is closed."""
+        if self._closed:
+            raise SessionError("the detector is closed", subject=self._subject)
+        return DetectOptions.checked(options) or self._options
 
     def _wanted(self, options: DetectOptions) -> npt.NDArray[np.int32] | None:
         """The class ids to keep; None keeps all. Options that the model cannot serve are refused here."""
@@ -229,7 +238,7 @@ def as_picture(source: Source, reserve: Reserve | None = None, *, channels: int 
     """Read whatever a caller may hand over as an image; see `Detector.__call__`.
 
     Args:
-        source: A file's name, its bytes, a PIL image or an array.
+        source: A file's name, its bytes, an open file, a PIL image, or an array or what can become one.
         reserve: Called before a file is decoded, with the bytes that this takes. It may wait, or raise.
         channels: What the model takes. For 1, colour images stay in colour here, so that they can be drawn on.
 
@@ -240,6 +249,10 @@ def as_picture(source: Source, reserve: Reserve | None = None, *, channels: int 
 
     from yoloship import images
 
+    if isinstance(source, bytearray | memoryview):
+        source = bytes(source)
+    elif hasattr(source, "read") and not hasattr(source, "__array__"):
+        source = images.bytes_of_file(source)
     if not isinstance(source, str | Path | bytes):
         return images.as_channels(source, channels)
     refuse_files(channels, "image bytes" if isinstance(source, bytes) else str(source))

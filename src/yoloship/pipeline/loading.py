@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args, overload
+from numbers import Integral
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
 
 from yoloship._util.reading import CHUNK_BYTES, open_regular, read_up_to
 from yoloship.errors import InputError, SessionError
@@ -174,20 +176,29 @@ def _ordinal(device: str | None) -> int | None:
 def _input_hw(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if imgsz is None:
         return None
-    sides = tuple(imgsz) if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
-    if len(sides) != 2 or not all(
-        isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= _MAX_SIDE for side in sides
-    ):
+    sides: tuple[Any, ...] = tuple(imgsz) if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
+    if len(sides) != 2 or not all(map(_is_side, sides)):
         raise InputError(
             "bad size", subject="imgsz", expected=f"a side or (height, width), each 1 to {_MAX_SIDE}", got=repr(imgsz)
         )
-    return sides[0], sides[1]
+    return int(sides[0]), int(sides[1])
+
+
+def _is_side(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Integral) and 1 <= int(value) <= _MAX_SIDE
 
 
 def _find(model: str | Path | bytes) -> tuple[Path | bytes, str]:
     """The file or the bytes, and what to call them in messages."""
-    if isinstance(model, bytes):
-        return model, "model in memory"
+    if isinstance(model, bytes | bytearray | memoryview):
+        return bytes(model), "model in memory"
+    if not isinstance(model, str | PathLike):
+        raise InputError(
+            "is not a model",
+            subject="model",
+            expected="a file's name, its bytes, or the name of a release",
+            got=type(model).__name__,
+        )
     path = releases.resolve(model)
     return path, str(path)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 from yoloship.errors import InputError
 
@@ -34,20 +36,33 @@ class DetectOptions:
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "iou_threshold"):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0 <= value <= 1:  # NaN is neither
+            value: Any = getattr(self, name)
+            if isinstance(value, bool) or not (isinstance(value, Real) and 0 <= float(value) <= 1):  # NaN is neither
                 raise InputError("out of range", subject=name, expected="a number from 0 to 1", got=repr(value))
+            object.__setattr__(self, name, float(value))
         count: object = self.max_detections
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
             raise InputError("out of range", subject="max_detections", expected="1 or more", got=repr(count))
-        classes: object = self.classes
-        if classes is not None:
-            if not isinstance(classes, tuple | list) or any(
-                isinstance(item, bool) or not isinstance(item, int | str) for item in classes
-            ):
-                raise InputError("wrong type", subject="classes", expected="a tuple of ids or names", got=repr(classes))
-            object.__setattr__(self, "classes", tuple(classes))
+        object.__setattr__(self, "max_detections", int(count))
+        if self.classes is not None:
+            object.__setattr__(self, "classes", _classes(self.classes))
+
+    @staticmethod
+    def checked(options: DetectOptions | None) -> DetectOptions | None:
+        """The options that a caller gave.
+
+        Raises:
+            InputError: they are something else.
+        """
+        if options is None or isinstance(options, DetectOptions):
+            return options
+        raise InputError(
+            "wrong type",
+            subject="options",
+            expected="a DetectOptions",
+            got=type(options).__name__,
+            hint="give DetectOptions(score_threshold=0.3) or the like",
+        )
 
     @classmethod
     def of(cls, nms: NmsConfig | None) -> DetectOptions:
@@ -81,3 +96,13 @@ class DetectOptions:
                     got=f"{getattr(self, name)}",
                     hint="ask for that, or export it with another output form",
                 )
+
+
+def _classes(classes: object) -> tuple[int | str, ...]:
+    """Ids as plain integers, and names."""
+    items: list[Any] = (
+        list(classes) if isinstance(classes, Iterable) and not isinstance(classes, str | bytes) else [None]
+    )
+    if not all(isinstance(item, str | Integral) and not isinstance(item, bool) for item in items):
+        raise InputError("wrong type", subject="classes", expected="a tuple of ids or names", got=repr(classes)[:60])
+    return tuple(item if isinstance(item, str) else int(item) for item in items)

@@ -8,6 +8,8 @@ with their sizes, in manifests of several unrelated public repositories that agr
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from yoloship._util.cache import cache_folder
+from yoloship._util.names import refuse_address, similar_file
 from yoloship._util.reading import open_regular
 from yoloship._util.writing import replacing
-from yoloship.errors import DownloadError, OutputError
+from yoloship.errors import DownloadError, InputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -94,14 +97,17 @@ def resolve(
         A path: the argument itself, or the verified file in the cache.
 
     Raises:
+        InputError: there is no such file, or the name is an address on the network.
         DownloadError: no network, another file than promised, or a name without a pinned checksum.
         OutputError: the cache cannot be written.
     """
     name = str(model)
+    refuse_address(name, error=InputError)
+    path = Path(model)
+    if os.path.lexists(name):
+        return path
     if name not in RELEASES and name not in UNPINNED:
-        return Path(model)
-    if Path(model).exists():
-        return Path(model)
+        raise InputError("no such file", subject=name or "''", hint=_meant(name, path))
     if name in UNPINNED:
         raise DownloadError(
             "has no pinned checksum here, so it is not fetched",
@@ -114,6 +120,16 @@ def resolve(
     if not _is_whole(path, release):
         _fetch(release, path, source, say or _say_on_stderr)
     return path
+
+
+def _meant(name: str, path: Path) -> str | None:
+    """What a missing file was probably meant to be."""
+    if re.fullmatch(r"yolo\w*", name):
+        return f"the releases that are fetched by name are {', '.join(RELEASES)}"
+    if path.suffix == ".pt" and path.stem in RELEASES and path.name == str(path):
+        return f"give {path.stem!r}, without .pt, and the official weights are fetched"
+    similar = similar_file(path)
+    return f"did you mean {similar!r}?" if similar else None
 
 
 def _is_whole(path: Path, release: Release) -> bool:

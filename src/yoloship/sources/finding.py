@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from yoloship._util.names import refuse_address
 from yoloship.errors import InputError
 from yoloship.sources.skipped import HIDDEN_IMAGE, Skipped, SkippedCounter, unreadable_suffixes
 from yoloship.sources.walking import Entry, glob_entries, has_magic, list_folder, walk_folder
@@ -51,11 +52,13 @@ def find_images(sources: Sequence[str | Path], *, recursive: bool = False) -> Fo
         Each image once, at its first place, however many links and sources lead to it.
 
     Raises:
-        InputError: a folder or a pattern has no images, a folder cannot be listed, or there are more than `MAX_IMAGES`.
+        InputError: a source is an address on the network, a folder or a pattern has no images, a folder cannot be
+            listed, or there are more than `MAX_IMAGES`.
     """
     paths: dict[str, str | Path] = {}
     skipped = []
     for source in sources:
+        refuse_address(source, error=InputError)
         counter = SkippedCounter(str(source))
         for identity, path in _expand(source, counter, recursive=recursive):
             paths.setdefault(identity, path)

@@ -70,7 +70,7 @@ def test_the_orientation_of_a_pil_picture_is_applied() -> None:
         (np.zeros(5, np.uint8), "wrong shape"),
         (np.zeros((0, 5, 3), np.uint8), "has no pixels: got (0, 5, 3)"),
         (np.zeros((5, 0, 3), np.uint8), "has no pixels: got (5, 0, 3)"),
-        ([1, 2], "is no picture"),
+        ([1, 2], "is not an image"),
         (None, "got NoneType"),
     ],
 )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO, StringIO
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -30,6 +30,19 @@ PICTURE = np.random.default_rng(5).integers(0, 256, (50, 120, 3), dtype=np.uint8
 def detector(record: ModelInfo | None = None, script: Any = None, **arguments: Any) -> tuple[Detector, ScriptedSession]:
     session = picture_session(record or info(), script or (lambda _: HEADS))
     return Detector(session, **arguments), session
+
+
+class Tensor:
+    """What NumPy can convert, as a tensor of another library."""
+
+    def __init__(self, values: npt.NDArray[np.uint8], trouble: Exception | None = None) -> None:
+        self._values = values
+        self._trouble = trouble
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.uint8]:
+        if self._trouble is not None:
+            raise self._trouble
+        return self._values
 
 
 def raw_of(*rows: tuple[float, ...]) -> npt.NDArray[np.float32]:
@@ -68,22 +81,69 @@ def test_the_float_form_is_fed_rgb_planes() -> None:
         assert one.info.input_form == "float"
 
 
-@pytest.mark.parametrize("encode", ["array", "path", "text", "bytes", "pil", "view", "bgra"])
+@pytest.mark.parametrize(
+    "encode",
+    ["array", "path", "text", "bytes", "bytearray", "memoryview", "file", "buffer", "tensor", "pil", "view", "bgra"],
+)
 def test_a_picture_comes_in_many_shapes(encode: str, tmp_path: Path) -> None:
     path = tmp_path / "a picture.png"
     cv2.imwrite(str(path), PICTURE)
+    open_file = BufferedReader(FileIO(path)) if encode == "file" else None
     source: Any = {
         "array": PICTURE,
         "path": path,
         "text": str(path),
         "bytes": path.read_bytes(),
+        "bytearray": bytearray(path.read_bytes()),
+        "memoryview": memoryview(path.read_bytes()),
+        "file": open_file,
+        "buffer": BytesIO(path.read_bytes()),
+        "tensor": Tensor(PICTURE),
         "pil": Image.open(BytesIO(path.read_bytes())),
         "view": np.asfortranarray(PICTURE),
         "bgra": np.dstack([PICTURE, np.zeros((50, 120), np.uint8)]),
     }[encode]
     one, session = detector()
     assert one(source) == detector()[0](PICTURE)
+    if open_file is not None:
+        open_file.close()
     np.testing.assert_array_equal(session.calls[0]["images"][0], Letterbox.fixed((50, 120), HW).apply(PICTURE))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (Tensor(PICTURE, TypeError("can't convert a cuda:0 tensor, use Tensor.cpu()")), "use Tensor.cpu()"),
+        (StringIO("text"), "gives text, not bytes; open it with 'rb'"),
+        (b"", "is empty"),
+        ("https://example.org/a.jpg", "https://example.org/a.jpg: is an address, and yoloship reads files"),
+        (object(), "is not an image"),
+    ],
+)
+def test_what_cannot_become_an_image_says_why(source: Any, words: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        detector()[0](source)
+    assert words in str(caught.value)
+
+
+def test_a_closed_detector_names_its_model() -> None:
+    one, session = detector(subject="best.pt")
+    one.close()
+    one.close()
+    assert session.closed
+    for use in (lambda: one(PICTURE), lambda: one.detect_batch([PICTURE]), lambda: one.stream([PICTURE])):
+        with pytest.raises(SessionError) as caught:
+            use()
+        assert str(caught.value) == "best.pt: the detector is closed"
+
+
+def test_options_that_are_something_else_are_refused_where_they_are_given() -> None:
+    wrong: Any = {}
+    with pytest.raises(InputError, match="options: wrong type: expected a DetectOptions, got dict"):
+        detector(options=wrong)
+    for use in (lambda: detector()[0](PICTURE, options=wrong), lambda: detector()[0].stream([], options=wrong)):
+        with pytest.raises(InputError, match="options: wrong type"):
+            use()
 
 
 def test_the_picture_is_left_as_it_was() -> None:

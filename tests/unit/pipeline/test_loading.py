@@ -116,6 +116,18 @@ def test_throughput_shares_the_cores_out(cores: int, runs: int, threads: int, mo
     assert opened == {"threads": threads, "runs": runs}
 
 
+def test_sizes_of_numpy_and_other_bytes_are_taken(checkpoint: Path) -> None:
+    side: Any = np.int64(64)
+    with load(checkpoint, imgsz=side) as detector:
+        assert detector.input_hw == (64, 64)
+    for data in (bytearray(standard_onnx()), memoryview(standard_onnx())):
+        given: Any = data
+        load(given).close()
+    nothing: Any = 5
+    with pytest.raises(InputError, match="model: is not a model: expected a file's name, its bytes"):
+        load(nothing)
+
+
 def test_many_threads_get_what_one_gets(checkpoint: Path) -> None:
     rng = np.random.default_rng(1)
     pictures = [rng.integers(0, 256, (rng.integers(20, 200), 99, 3), dtype=np.uint8) for _ in range(12)]
@@ -158,7 +170,7 @@ def test_files_that_are_no_model_give_one_line(tmp_path: Path) -> None:
     (tmp_path / "zip").write_bytes(b"PK\x03\x04 and no more")
     (tmp_path / "other.onnx").write_bytes(scale_and_shift().SerializeToString())
     cases: list[tuple[str, type[Exception], str]] = [
-        ("none.pt", SessionError, "no such file"),
+        ("none.pt", InputError, "no such file"),
         (".", SessionError, "is a folder, not a model"),
         ("empty", SessionError, "is empty"),
         ("text", SessionError, "is a text file, not a checkpoint, an ONNX model"),

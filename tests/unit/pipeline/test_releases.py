@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from yoloship.errors import DownloadError, OutputError
+from yoloship.errors import DownloadError, InputError, OutputError
 from yoloship.pipeline import releases
 from yoloship.pipeline.releases import RELEASES, UNPINNED, resolve
 
@@ -156,9 +156,38 @@ def test_a_file_of_a_releases_name_wins(tmp_path: Path, monkeypatch: pytest.Monk
     assert resolve("yolov5s", source="http://127.0.0.1:9") == Path("yolov5s")
 
 
-@pytest.mark.parametrize("path", ["best.pt", "yolov5s.pt", "a/yolov5s", "yolov8n", ""])
-def test_anything_else_is_a_path(path: str) -> None:
+@pytest.mark.parametrize("path", ["best.pt", "yolov5s.pt", "a/yolov5s", "yolov8n", "https:"])
+def test_anything_else_is_a_path(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).touch()
     assert resolve(path) == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("yolov5s.pt", "yolov5s.pt: no such file; give 'yolov5s', without .pt, and the official weights are fetched"),
+        ("a/yolov5s.pt", "a/yolov5s.pt: no such file"),
+        ("yolov8n", "yolov8n: no such file; the releases that are fetched by name are yolov5n, yolov5s, yolov5m"),
+        ("bset.pt", "bset.pt: no such file; did you mean 'best.pt'?"),
+        ("", "'': no such file"),
+        (
+            "https://example.org/best.pt",
+            "https://example.org/best.pt: is an address, and yoloship reads files; download it",
+        ),
+        ("rtsp://cam/1", "rtsp://cam/1: is an address"),
+        ("file:///tmp/best.pt", "file:///tmp/best.pt: is an address, and yoloship reads files; give the path itself"),
+    ],
+)
+def test_a_missing_file_says_what_was_probably_meant(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("best.pt").touch()
+    with pytest.raises(InputError) as caught:
+        resolve(name)
+    assert str(caught.value).startswith(message)
 
 
 def test_the_pins_are_well_formed() -> None:
