@@ -18,6 +18,7 @@ import click
 
 from yoloship._version import __version__
 from yoloship.cli.command import help_option, paragraph
+from yoloship.cli.options import OPTION_OF
 from yoloship.cli.output import ReaderGone, print_err, print_out
 from yoloship.cli.process import Terminated, prepare_process
 from yoloship.errors import YoloshipError
@@ -150,6 +151,8 @@ def run(arguments: Sequence[str]) -> int:
     except ReaderGone:
         return 1
     except YoloshipError as error:
+        if error.subject not in arguments:  # a file may be called like a value of the library
+            error.subject = OPTION_OF.get(error.subject or "", error.subject)
         return _failed(str(error))
     except OSError as error:
         return _failed(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))

@@ -18,7 +18,7 @@ from yoloship.cli.precision import CALIBRATED, MAX_DROP, PRECISION, Quantizing, 
 from yoloship.cli.progress import progress
 from yoloship.cli.protect import outputs_for
 from yoloship.cli.values import FILE
-from yoloship.engine.config import HardwareCompatibility
+from yoloship.engine.config import MAX_OPTIMIZATION_LEVEL, HardwareCompatibility
 from yoloship.model import InputForm, OutputForm
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from yoloship.model import Calibrator, Placement, Precision, Remainder
     from yoloship.pipeline.build_check import BuildOrder
 
+MODEL_SUFFIXES = frozenset({".onnx", ".pt"})
 BUILDERS = ("tensorrt", "rtx")
 
 
@@ -85,7 +86,12 @@ BUILDERS = ("tensorrt", "rtx")
     help="Other GPUs that it shall run on (TensorRT).",
 )
 @flag("--version-compatible", help="Later TensorRT versions load it too (TensorRT).")
-@option("--optimization-level", type=int, metavar="0-5", help="0 builds fastest, 5 runs fastest (TensorRT).")
+@option(
+    "--optimization-level",
+    type=click.IntRange(0, MAX_OPTIMIZATION_LEVEL),
+    metavar="0-5",
+    help="0 builds fastest, 5 runs fastest (TensorRT).",
+)
 @option("--timing-cache", type=FILE, metavar="FILE", help="Keeps timings from build to build (TensorRT).")
 @options.names
 @flag("--check", help="Say in a second whether the build would go, without building; exit code 1 if not.")
@@ -119,7 +125,8 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Build a TensorRT engine that knows what it is: a plain plan, and beside it FILE.json."""
     from yoloship.engine import BuildConfig, check_build, find_device, open_flavour, parse_target
-    from yoloship.kinds import kind_of
+    from yoloship.errors import InputError
+    from yoloship.kinds import kind_of, wrong_kind
     from yoloship.pipeline.build_check import BuildOrder
     from yoloship.pipeline.releases import resolve
 
@@ -129,7 +136,12 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     quantizing.check(wanted)
     nms = suppression(output_form or "raw", {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
     source_path = resolve(model)
-    from_checkpoint = kind_of(source_path) == "checkpoint"
+    kind = kind_of(source_path)
+    if kind == "engine":
+        raise wrong_kind(kind, "onnx", subject=str(source_path), error=InputError)
+    if output_file is not None and output_file.suffix.lower() in MODEL_SUFFIXES:
+        raise click.UsageError(f"build writes an engine; a name such as {output_file} says that it is another model")
+    from_checkpoint = kind == "checkpoint"
     if not from_checkpoint and (input_form is not None or output_form not in {None, "nms"}):
         raise click.UsageError("an ONNX file has its own input and output; it can only be given --output nms")
     batches, sizes = _batch(batch), _sizes(imgsz)

@@ -17,7 +17,13 @@ from yoloship.cli.values import FILE, batch_size, graph_size
 from yoloship.model import InputForm, OutputForm, Placement
 
 if TYPE_CHECKING:
+    from yoloship.kinds import Kind
     from yoloship.model import Calibrator, NmsConfig, Precision, Remainder
+
+
+CHECKPOINTS: frozenset[Kind] = frozenset({"checkpoint", "pickle", "unknown"})
+"""What the reader of checkpoints looks into; it says more about what is none than its first bytes do."""
+ENGINE_SUFFIXES = frozenset({".engine", ".plan", ".trt"})
 
 
 @command(
@@ -94,9 +100,14 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     nms = suppression(output_form, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
 
     from yoloship._util.writing import find_place, replacing
+    from yoloship.errors import CheckpointError
+    from yoloship.kinds import refuse_others
     from yoloship.pipeline.releases import resolve
 
     checkpoint_path = resolve(model)
+    refuse_others(checkpoint_path, CHECKPOINTS, "checkpoint", subject=str(checkpoint_path), error=CheckpointError)
+    if output_file is not None and output_file.suffix.lower() in ENGINE_SUFFIXES:
+        raise click.UsageError(f"export writes ONNX files; 'yoloship build' writes an engine such as {output_file}")
     target = output_file or _beside(model, checkpoint_path)
     outputs_for((checkpoint_path,), calibrate=calibrate, labels=labels, overwrite=overwrite).claim(target)
     found = quantizing.find()
@@ -119,7 +130,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
         result = lowered(build_graph(checkpoint, config), precision, quantizing, found)
         data, outcome = graph_bytes(result.model), f", {result.words}"
         if result.not_on_cpu is not None:
-            print_err(f"note: ONNX Runtime cannot run it on a CPU here: {result.not_on_cpu}")
+            print_err(f"note: it does not run on a CPU here: {result.not_on_cpu}")
     place = find_place(target)
     with replacing(target, overwrite=overwrite) as file:
         folder = None if place.is_stream else place.path.parent

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
 from yoloship.cli.command import COUNT, FRACTION, flag, option
 from yoloship.cli.names import class_names
 from yoloship.cli.values import FILE, image_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OPTION_OF: Mapping[str, str] = MappingProxyType(
+    {
+        "batch": "--batch",
+        "classes": "--classes",
+        "hardware_compatibility": "--hardware-compatibility",
+        "imgsz": "--imgsz",
+        "input_hw": "--imgsz",
+        "iou_threshold": "--iou",
+        "labels": "--labels",
+        "max_detections": "--max-det",
+        "max_drop": "--max-drop",
+        "optimization_level": "--optimization-level",
+        "score_threshold": "--conf",
+        "target": "--target",
+        "targets": "--target",
+        "workspace_bytes": "--workspace",
+    }
+)
+"""By which option a value of the library is given on the command line, for error lines."""
 
 imgsz = option(
     "--imgsz",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from yoloship.evaluate.coco import Truth
     from yoloship.evaluate.quantization import QuantizeOrder
-    from yoloship.graph.sensitivity import Measure, Model
+    from yoloship.graph.sensitivity import Model
     from yoloship.pipeline import DetectOptions
     from yoloship.pipeline.detector import Source
     from yoloship.results import Detections
@@ -106,9 +106,7 @@ class Disagreement:
             return 1 - tight_share(self._want, _found(changed, self._sources, self._options), self._score_threshold)
 
 
-def precision_loss(
-    right: Detector, sources: Sequence[Source], truths: Sequence[Truth], order: QuantizeOrder, opened: Open
-) -> Measure:
+class PrecisionLoss:
     """How much mAP over IoU 0.5 to 0.95 is lost against a float32 model; below 0 where it is gained.
 
     Args:
@@ -124,24 +122,37 @@ def precision_loss(
             name that any graph would be within the budget.
         DependencyError: what computes mAP is not installed.
     """
-    options = faint_options(right, MAP_THRESHOLD / FAINT_SHARE, lowest=True)
-    names = right.names
-    want = mean_average_precision(_found(right, sources, options), truths, names).map50_95
-    if want <= order.max_drop < 1:
-        raise InputError(
-            "the float32 model finds hardly anything of what the labels name, so every loss would be within the budget",
-            subject="labels",
-            expected=f"a mAP above {order.max_drop:g} in float32",
-            got=f"{want:.4f}",
-            hint="check that the labels belong to these images and that their class ids are the model's; --max-drop 1 "
-            "quantizes blindly",
-        )
 
-    def measure(model: Model) -> float:
-        with opened(model) as changed:
-            return want - mean_average_precision(_found(changed, sources, options), truths, names).map50_95
+    def __init__(
+        self, right: Detector, sources: Sequence[Source], truths: Sequence[Truth], order: QuantizeOrder, opened: Open
+    ) -> None:
+        self._options = faint_options(right, MAP_THRESHOLD / FAINT_SHARE, lowest=True)
+        self._names = right.names
+        self._sources = sources
+        self._truths = truths
+        self._opened = opened
+        self._want = self._measure(right)
+        self.is_empty = self._want <= 0
+        """Whether float32 finds nothing of what the labels name, so that it has nothing to lose."""
+        if self._want <= order.max_drop < 1:
+            raise InputError(
+                "the float32 model finds hardly anything of what the labels name, so every loss would be within the "
+                "budget",
+                subject="labels",
+                expected=f"a mAP above {order.max_drop:g} in float32",
+                got=f"{self._want:.4f}",
+                hint="check that the labels belong to these images and that their class ids are the model's; "
+                "--max-drop 1 quantizes blindly",
+            )
 
-    return measure
+    def __call__(self, model: Model) -> float:
+        """What a graph's mAP lacks to float32's."""
+        with self._opened(model) as changed:
+            return self._want - self._measure(changed)
+
+    def _measure(self, detector: Detector) -> float:
+        found = _found(detector, self._sources, self._options)
+        return mean_average_precision(found, self._truths, self._names).map50_95
 
 
 def _found(detector: Detector, sources: Sequence[Source], options: DetectOptions) -> list[Detections]:

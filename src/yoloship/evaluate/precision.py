@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from yoloship.evaluate.half import convert_and_try, finite
 from yoloship.evaluate.quantization import QuantizeOrder, quantize_with_pictures
 from yoloship.evaluate.running import run_model
 from yoloship.graph import graph_bytes
+from yoloship.graph.emulate import is_half
+from yoloship.graph.layer_precision import body_precision
+from yoloship.graph.precision import quantized_precision
 from yoloship.graph.share import quantized_share
 from yoloship.model import Precision
 from yoloship.pipeline import Detector
@@ -30,6 +33,12 @@ if TYPE_CHECKING:
     from yoloship.graph.precision import HalfPrecision
     from yoloship.graph.sensitivity import Feeds, Model, Search, Told
     from yoloship.pipeline.detector import Source
+
+
+MAX_NAMED: Final = 6
+"""Modules that are named in the line of output."""
+USEFUL_SHARE: Final = 0.5
+"""Of the arithmetic; a graph that has less of it in codes is hardly faster than one without."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +93,11 @@ def in_precision(
         )
     if precision == "float32":
         return Lowered(model, "float32")
+    if is_half(model) or quantized_precision(model) is not None:
+        raise GraphError(
+            "is in lower precision already", subject=model.graph.name[:60], expected="a float32 graph",
+            got=quantized_precision(model) or body_precision(model), hint="start from the checkpoint",
+        )  # fmt: skip
     if precision in {"int8", "float8"}:
         order = order or QuantizeOrder(precision="int8" if precision == "int8" else "float8")
         if order.precision != precision:
@@ -112,6 +126,12 @@ def _quantized(
     if len(sources) < HELD_BACK_FROM:
         warnings.append(
             f"with fewer than {HELD_BACK_FROM} images the loss is measured on the same images that calibrated"
+        )
+    share = quantized_share(found.model)
+    if share.arithmetic is not None and share.arithmetic < USEFUL_SHARE:
+        warnings.append(
+            f"only {share.arithmetic:.0%} of the arithmetic could be {order.precision} within the budget, which is "
+            f"hardly faster than {order.between}; allow a larger --max-drop, or calibrate with more images"
         )
     not_on_cpu = _run_here(found.model, _trial(model, sources[:1], order))
     return Lowered(found.model, _words(found, order, truths), tuple(warnings), not_on_cpu)
@@ -149,12 +169,14 @@ def _words(found: Search, order: QuantizeOrder, truths: Sequence[Truth] | None) 
     """What became of it, for a line of output."""
     remainder = f" with {order.between}" if order.between != "float32" else ""
     if not found.is_measured:
-        seen = "nothing was detected on the images, so its loss is not known"
+        nothing = "nothing was detected on the images" if truths is None else "float32 finds no labelled object"
+        seen = f"{nothing}, so its loss is not known"
     elif truths is None:
         seen = f"detections agree with float32 to {1 - found.drop:.1%} over IoU 0.5 to 0.95"
     else:
         seen = f"mAP is {abs(found.drop):.4f} {'below' if found.drop >= 0 else 'above'} float32's"
-    kept = f"; {order.between} in {', '.join(found.kept)}" if found.kept else ""
+    more = f" and {len(found.kept) - MAX_NAMED} more" if len(found.kept) > MAX_NAMED else ""
+    kept = f"; {order.between} in {', '.join(found.kept[:MAX_NAMED])}{more}" if found.kept else ""
     return f"{order.precision}{remainder} in {quantized_share(found.model)}; {seen}{kept}"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from yoloship.errors import GraphError, InputError
-from yoloship.evaluate.budget import Disagreement, opener, precision_loss, split, spread
+from yoloship.evaluate.budget import Disagreement, PrecisionLoss, opener, split, spread
 from yoloship.evaluate.half import convert_and_try, finite
 from yoloship.evaluate.running import channel_means, run_model
 from yoloship.graph.calibrate import calibrate
@@ -125,7 +125,7 @@ def quantize_with_pictures(
         _check_finite(model, means, ranked)
         watched = [sources[place] for place in measuring]
         if measure is None and truths is not None:
-            measure = precision_loss(detector, watched, [truths[place] for place in measuring], order, opened)
+            measure = PrecisionLoss(detector, watched, [truths[place] for place in measuring], order, opened)
         elif measure is None:
             measure = Disagreement(detector, watched, order, opened)
         feeds = _told_feeds(detector, [sources[place] for place in calibrating], told)
@@ -135,7 +135,7 @@ def quantize_with_pictures(
         found = search(quantizer, ranked, run_model, measure, order.max_drop, told)
     else:
         found = _with_remainder(quantizer, ranked, measure, order, told)
-    return replace(found, is_measured=not (isinstance(measure, Disagreement) and measure.is_empty))
+    return replace(found, is_measured=not (isinstance(measure, Disagreement | PrecisionLoss) and measure.is_empty))
 
 
 def _with_remainder(

@@ -76,13 +76,17 @@ def calibrate(
 
 
 def _collect(watcher: Any, feed: Feeds) -> None:
-    """Histograms of what is not finite fail with a sentence that does not say of what."""
+    """Histograms of what is not finite, or hardly so, fail with a sentence that does not say of what."""
     try:
         watcher.collect_data(_OneFeed(feed))
     except ValueError as error:
-        if "not finite" not in str(error):
-            raise
-        raise _not_finite(None) from error
+        if "not finite" in str(error):
+            raise _not_finite(None) from error
+        raise GraphError(
+            "the range of an activation cannot be measured",
+            got=str(error)[:80],
+            hint="the float32 model is broken itself, or take --calibrator minmax",
+        ) from error
 
 
 def _not_finite(activation: str | None) -> GraphError:

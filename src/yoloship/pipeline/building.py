@@ -90,8 +90,11 @@ def build_source(
         yield _checked(path, str(path), class_names)
         return
     model = _graph_of(path, graph, class_names) if from_checkpoint else _whole_model(path)
-    data = graph_bytes(refine(model) if refine is not None else model)
-    with _temporary_file("model.onnx", data) as onnx, _naming(onnx, str(path)):
+    if refine is not None:
+        with _naming(str(path), "ONNX model in memory", model.graph.name[:60] or "graph"):
+            model = refine(model)
+    data = graph_bytes(model)
+    with _temporary_file("model.onnx", data) as onnx, _naming(str(path), str(onnx)):
         yield _checked(onnx, str(path), class_names)
 
 
@@ -119,15 +122,23 @@ def _no_temporary(place: str, error: OSError) -> OutputError:
 
 
 @contextmanager
-def _naming(temporary: Path, name: str) -> Iterator[None]:
-    """Let errors speak of the file that the user gave, not of one that is gone when they are read."""
+def _naming(name: str, *others: str) -> Iterator[None]:
+    """Let errors speak of the file that the user gave.
+
+    Args:
+        name: That file.
+        others: What it is called inside: a temporary file, which is gone when the error is read, or a graph's name.
+    """
     try:
         yield
     except YoloshipError as error:
+        if error.subject in others:
+            error.subject = name
         for field in ("subject", "problem", "expected", "got", "hint"):
             text = getattr(error, field)
-            if text is not None:
-                setattr(error, field, text.replace(str(temporary), name))
+            for path in others:
+                if text is not None and path in text and Path(path).is_absolute():
+                    setattr(error, field, text := text.replace(path, name))
         error.args = (error.problem,)
         raise
 

@@ -81,13 +81,13 @@ def test_the_command_in_a_refusal_rebuilds_the_same_engine(dynamic: Path, tmp_pa
         (["--batch", "8:4:1"], "--batch: bad range: expected 1 ≤ minimum ≤ optimum ≤ maximum ≤ 65536, got 8:4:1"),
         (["--batch", "1:4:8"], "images: batch is fixed in the graph: expected 1, got 1:4:8; export the graph with"),
         (["--imgsz", "64"], "images: height is fixed in the graph: expected 32, got 64; export the graph with"),
-        (["--target", "9.0"], "target: no such target: expected one of portable, current, sm75, sm80, sm86"),
-        (["--target", "sm86", "--target", "8.6"], "targets: bad build option: expected each once, got sm86, sm86"),
+        (["--target", "9.0"], "--target: no such target: expected one of portable, current, sm75, sm80, sm86"),
+        (["--target", "sm86", "--target", "8.6"], "--target: bad build option: expected each once, got sm86, sm86"),
         (["--optimization-level", "5"], "option optimization_level has no effect here"),
         (["--version-compatible"], "option version_compatible has no effect here"),
         (["--hardware-compatibility", "ampere_plus"], "option hardware_compatibility has no effect here"),
         (["--timing-cache", "t.bin"], "option timing_cache has no effect here"),
-        (["--workspace", "1KB"], "workspace_bytes: bad build option: expected at least 1048576, got 1024"),
+        (["--workspace", "1KB"], "--workspace: bad build option: expected at least 1048576, got 1024"),
     ],
 )
 def test_an_option_that_cannot_be_is_an_error_and_leaves_nothing(small: Path, options: list[str], message: str) -> None:

@@ -136,7 +136,7 @@ def test_a_check_finds_taken_names_and_full_disks(
         (["--batch", "4:2:8"], "--batch: bad range"),
         (["--batch", "0"], "--batch: bad range"),
         (["--imgsz", "320:640"], "is not a size"),
-        (["--workspace", "12"], "workspace_bytes: bad build option"),
+        (["--workspace", "12"], "--workspace: bad build option"),
         (["--max-drop", "0.1"], "--max-drop: only for --precision int8 and float8"),
         (["--precision", "int8"], "needs pictures like those in use: --calibrate DIR"),
         (["--precision", "float16", "--calibrate", "IMAGES"], "--calibrate: only for --precision int8 and float8"),
@@ -182,3 +182,36 @@ def test_a_full_temporary_folder_is_one_clear_line(
         f"{tmp_path / 'gone'}: a temporary file cannot be written: No such file or directory; free some space there, "
         "or set TMPDIR to another folder"
     )
+
+
+def test_errors_name_the_file_that_was_given_and_not_the_graph_inside(checkpoint: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half.onnx"
+    assert run("export", checkpoint, "-o", half, "--precision", "bf16").code == 0
+    assert run("build", half, "--precision", "fp16").error.startswith(f"{half}: is in lower precision already")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["build", "best.engine"], "best.engine: is a TensorRT engine, not an ONNX model"),
+        (["export", "best.onnx"], "best.onnx: is an ONNX model, not a checkpoint"),
+        (["export", "best.pt", "-o", "x.engine"], "export writes ONNX files; 'yoloship build' writes an engine"),
+        (["build", "best.pt", "-o", "x.onnx"], "build writes an engine; a name such as x.onnx"),
+        (["build", "best.pt", "--optimization-level", "9"], "9 is not in the range"),
+        (["export", "best.pt", "-o", "y.onnx", "--imgsz", "641"], "--imgsz: input size is no multiple of 32"),
+        (
+            ["export", "best.pt", "-o", "y.onnx", "--output", "nms", "--max-det", "5000"],
+            "--max-det: not a value it can have",
+        ),
+        (["export", "input_hw"], "input_hw: no such file"),
+    ],
+)
+def test_what_is_wrong_is_named_as_the_user_wrote_it(
+    checkpoint: Path, arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkpoint.parent)
+    (checkpoint.parent / "best.onnx").write_bytes(float_network().SerializeToString())
+    (checkpoint.parent / "best.engine").write_bytes(b"vtrt" + bytes(60))
+    ran = run(*arguments)
+    assert ran.code in {1, 2}
+    assert words in " ".join(ran.err.split())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from yoloship.model import OutputForm
     from yoloship.pipeline.build_check import BuildOrder
 
-NOT_OF_THE_ENGINE = {"model", "output_file", "overwrite", "check", "timing_cache", "quiet"}
+NOT_OF_THE_ENGINE = {"model", "output_file", "overwrite", "check", "timing_cache", "quiet", "help"}
 """What says where things lie and how the command behaves; none of it changes the plan."""
 
 CHECKPOINT = {
