@@ -52,5 +52,5 @@ def test_damaged_graphs_are_built_or_refused_and_never_end_the_process(tmp_path:
     require_rtx()
     tests = str(Path(__file__).parents[1])
     program = PROGRAM.format(tests=tests, path=str(tmp_path / "m.onnx"), first=first, count=COUNT)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout.splitlines()[-1:], done.stderr[-2000:])

@@ -318,7 +318,7 @@ def test_pictures_handed_over_come_back_as_futures(make: Maker) -> None:
     batch = pictures(40)
     futures = [detector.submit(picture) for picture in batch]
     for future, picture in zip(futures, batch, strict=True):
-        assert_same(future.result(30), cpu(picture))
+        assert_same(future.result(), cpu(picture))
     with pytest.raises(ImageError):
         detector.submit(batch[0].astype(np.float64))
 
@@ -329,7 +329,7 @@ def test_a_prepared_detector_makes_nothing_ready_any_more(make: Maker) -> None:
     detector.prepare()
     assert sorted(context.inputs["images"].shape[0] for context in session.contexts) == [1, 1, 4, 4, 8, 8]
     for future in [detector.submit(picture) for picture in pictures(30)]:
-        future.result(30)
+        future.result()
     assert len(session.contexts) == 6
     with pytest.raises(InputError, match="outside every profile"):
         detector.prepare([9])
@@ -388,14 +388,14 @@ def test_closing_waits_for_what_is_under_way_and_refuses_the_rest(make: Maker) -
         thread.start()
     futures = [detector.submit(picture) for _ in range(30)]
     started.wait()
-    time.sleep(0.15)
+    while not outcomes:
+        time.sleep(0.001)
     detector.close()
     for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
+        thread.join()
     assert outcomes.count("model: the detector is closed") == 5
     for future in futures:
-        assert isinstance(future.exception(30), SessionError | None)
+        assert isinstance(future.exception(), SessionError | None)
     for call in (lambda: detector(picture), lambda: detector.submit(picture)):
         with pytest.raises(SessionError, match="the detector is closed"):
             call()
@@ -417,7 +417,7 @@ def test_a_network_that_fails_is_an_error_and_the_next_picture_is_served(make: M
         with pytest.raises(CudaError, match="on purpose"):
             detector(picture)
         with pytest.raises(CudaError, match="on purpose"):
-            detector.submit(picture).result(30)
+            detector.submit(picture).result()
         broken[0] = False
 
 
@@ -512,9 +512,9 @@ def test_a_forked_child_is_told_so(make: Maker) -> None:
     ours, theirs = context.Pipe()
     child = context.Process(target=_in_child, args=(detector, theirs))
     child.start()
-    assert ours.poll(30)
+    theirs.close()  # so that a child that dies without a word ends the reading
     assert all("before this process was forked" in text for text in ours.recv())
-    child.join(30)
+    child.join()
     assert len(detector(pictures(1)[0])) > 0
 
 

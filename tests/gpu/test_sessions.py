@@ -153,10 +153,10 @@ def test_closing_while_threads_run_lets_them_finish_and_refuses_new_ones(open_se
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
-    started.wait(60)
+    started.wait()
     runner.close()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     assert len(refused) == 4
     assert all("the session is closed" in text for text in refused)
     assert device.usage() == before
@@ -355,7 +355,7 @@ except CudaError as error:
 os._exit(0)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ)
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=dict(os.environ)
     )
     assert re.match(r"7\d\d ", done.stdout), done.stdout + done.stderr
     assert "restart the process" in done.stdout

@@ -265,9 +265,7 @@ def test_memory_and_time_stay_bounded_while_refusing(tmp_path: Path) -> None:
         packed = forge.zip_bytes(forge.end(flood), method=zipfile.ZIP_DEFLATED)
         assert len(packed) < 2_500_000, "small to send, large to read"
         (tmp_path / f"{name}.pt").write_bytes(packed)
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED, str(tmp_path)], capture_output=True, text=True, timeout=240, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", MEASURED, str(tmp_path)], capture_output=True, text=True, check=True)
     lines = [line.split("|", 3) for line in done.stdout.splitlines()]
     assert [name for name, *_ in lines] == sorted(f"{name}.pt" for name in FLOODS)
     for name, seconds, megabytes, message in lines:

@@ -54,7 +54,6 @@ def ran(folder: Path) -> Ran:
         env={**environment, "HOME": str(folder / "no-home")},
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)

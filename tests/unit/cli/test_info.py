@@ -125,7 +125,6 @@ def test_the_module_runs_as_the_program_does() -> None:
         [sys.executable, "-m", "yoloship", "info", "no-such.pt"],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")

@@ -200,7 +200,6 @@ def test_the_gpu_tests_and_the_benchmark_pass_on_a_stand_in_for_the_driver(
             env=environment,
             capture_output=True,
             text=True,
-            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

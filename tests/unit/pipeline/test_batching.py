@@ -15,6 +15,8 @@ from yoloship.results import Detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+pytestmark = pytest.mark.timeout(60)  # of what hangs if it fails; nothing here depends on how fast it goes
+
 OPTIONS = DetectOptions()
 
 
@@ -33,7 +35,7 @@ class Gate:
     def __call__(self, frames: Sequence[Frame], options: DetectOptions) -> list[Detections]:
         self.batches.append([one.address for one in frames])
         self.begun.set()
-        assert self.open.wait(30)
+        self.open.wait()
         if any(one.address == 99 for one in frames):
             raise SessionError("on purpose")
         return [Detections.empty(one.letterbox.image_hw) for one in frames]
@@ -43,10 +45,10 @@ def test_what_waits_together_runs_together_and_each_gets_its_own() -> None:
     gate = Gate()
     batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, subject="m")
     futures = [batcher.submit(frame(0), OPTIONS)]
-    assert gate.begun.wait(30)
+    gate.begun.wait()
     futures += [batcher.submit(frame(number), OPTIONS) for number in range(1, 8)]
     gate.open.set()
-    assert [future.result(30).image_hw[0] for future in futures] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [future.result().image_hw[0] for future in futures] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert gate.batches == [[0], [1, 2, 3, 4], [5, 6], [7]]
     batcher.close()
 
@@ -55,12 +57,12 @@ def test_other_canvases_and_options_are_other_batches() -> None:
     gate = Gate()
     batcher = Batcher(gate, threads=1, sizes=(1, 2, 4, 8), waiting=100, subject="m")
     futures = [batcher.submit(frame(0), OPTIONS)]
-    assert gate.begun.wait(30)
+    gate.begun.wait()
     futures += [batcher.submit(frame(1), OPTIONS), batcher.submit(frame(2), OPTIONS)]
     futures += [batcher.submit(frame(3, 32), OPTIONS), batcher.submit(frame(4, 32), DetectOptions(0.5))]
     gate.open.set()
     for future in futures:
-        future.result(30)
+        future.result()
     assert gate.batches == [[0], [1, 2], [3], [4]]
     batcher.close()
 
@@ -69,15 +71,15 @@ def test_a_failure_reaches_those_of_its_batch_and_no_others() -> None:
     gate = Gate()
     batcher = Batcher(gate, threads=1, sizes=(1, 2), waiting=100, subject="m")
     first = batcher.submit(frame(0), OPTIONS)
-    assert gate.begun.wait(30)
+    gate.begun.wait()
     failing = [batcher.submit(frame(number), OPTIONS) for number in (1, 99)]
     after = batcher.submit(frame(2), OPTIONS)
     gate.open.set()
-    first.result(30)
+    first.result()
     for future in failing:
         with pytest.raises(SessionError, match="on purpose"):
-            future.result(30)
-    after.result(30)
+            future.result()
+    after.result()
     batcher.close()
 
 
@@ -85,12 +87,12 @@ def test_a_cancelled_picture_is_not_run() -> None:
     gate = Gate()
     batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, subject="m")
     first = batcher.submit(frame(0), OPTIONS)
-    assert gate.begun.wait(30)
+    gate.begun.wait()
     second, third = (batcher.submit(frame(number), OPTIONS) for number in (1, 2))
     assert second.cancel()
     gate.open.set()
-    first.result(30)
-    third.result(30)
+    first.result()
+    third.result()
     assert gate.batches == [[0], [2]]
     batcher.close()
 
@@ -99,7 +101,7 @@ def test_too_many_wait_outside_and_closing_lets_them_go() -> None:
     gate = Gate()
     batcher = Batcher(gate, threads=1, sizes=(1,), waiting=2, subject="m")
     first = batcher.submit(frame(0), OPTIONS)
-    assert gate.begun.wait(30)
+    gate.begun.wait()
     waiting = [batcher.submit(frame(number), OPTIONS) for number in (1, 2)]
     said: list[str] = []
 
@@ -115,13 +117,13 @@ def test_too_many_wait_outside_and_closing_lets_them_go() -> None:
     assert thread.is_alive()
     closing = threading.Thread(target=batcher.close)
     closing.start()
-    thread.join(30)
+    thread.join()
     assert said == ["m: the detector is closed"]
     gate.open.set()
-    closing.join(30)
-    assert first.result(30) is not None
+    closing.join()
+    assert first.result() is not None
     for future in waiting:
         with pytest.raises(SessionError, match="the detector is closed"):
-            future.result(30)
+            future.result()
     with pytest.raises(SessionError, match="the detector is closed"):
         batcher.submit(frame(4), OPTIONS)

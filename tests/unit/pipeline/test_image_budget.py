@@ -91,7 +91,7 @@ def test_a_later_image_waits_until_an_earlier_one_has_left() -> None:
         waiting = pool.submit(second)
         assert not entered.wait(0.05)
         budget.leave(0)
-        waiting.result(30)
+        waiting.result()
     assert budget.held_bytes == 5
 
 
@@ -104,7 +104,7 @@ def test_closing_a_budget_wakes_up_whoever_waits() -> None:
         waiting = pool.submit(budget.reserve, 1, 5)
         budget.close()
         with pytest.raises(InputError, match="the stream was closed"):
-            waiting.result(30)
+            waiting.result()
 
 
 def test_a_stream_that_is_left_early_ends_though_images_wait_for_memory() -> None:
