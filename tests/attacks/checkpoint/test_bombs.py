@@ -214,9 +214,7 @@ MANY: dict[str, Callable[[], bytes]] = {
 def test_what_is_allowed_in_great_numbers_takes_bounded_memory(tmp_path: Path) -> None:
     for name, make in MANY.items():
         (tmp_path / f"{name}.pt").write_bytes(make())
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED, str(tmp_path)], capture_output=True, text=True, timeout=240, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", MEASURED, str(tmp_path)], capture_output=True, text=True, check=True)
     lines = [line.split("|", 3) for line in done.stdout.splitlines()]
     assert len(lines) == len(MANY)
     assert all(message == "was read" for *_, message in lines), done.stdout

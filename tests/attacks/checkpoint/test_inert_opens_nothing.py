@@ -280,7 +280,7 @@ def test_nothing_is_imported_compiled_executed_or_written(tmp_path: Path) -> Non
             (tmp_path / f"{count:04}-{kind}-{name}.pt").write_bytes(container(pickled))
     assert count > 400
     script = Path(__file__).parents[2] / "_watched.py"
-    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == 2 * count
@@ -318,7 +318,6 @@ def test_the_watch_hears_what_an_attack_would_do(code: bytes, event: str, tmp_pa
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
         check=True,
     )
     assert any(line.startswith(event) for line in done.stdout.splitlines()), done.stdout
