@@ -34,7 +34,7 @@ _YOLOV7: Final = OtherHead(
     "is a YOLOv7 training head with implicit or auxiliary parts",
     "re-parametrise it to a plain Detect with YOLOv7's own script first; that form can be written",
 )
-_YOLOV9: Final = OtherHead("is a YOLOv9 head, which has no anchors", _ITS_OWN_EXPORT)
+_YOLOV9: Final = OtherHead("is a YOLOv9 head without anchors", _ITS_OWN_EXPORT)
 _ULTRALYTICS: Final = "of Ultralytics' package (YOLOv8 and later), which this version does not write yet"
 _FACE_NUMBERS, _ANGLES = 10, 180
 """Two coordinates of five landmarks; one score for each degree of an oriented box."""
@@ -47,7 +47,7 @@ _BY_NAME: Mapping[str, OtherHead] = MappingProxyType(
         **dict.fromkeys(("OBB", "OBB26", "Rotated_Detect"), OtherHead("is a head for oriented boxes", _ITS_OWN_EXPORT)),
         **dict.fromkeys(("Pose", "Pose26", "Keypoint"), OtherHead("is a head for keypoints", _ITS_OWN_EXPORT)),
         "RTDETRDecoder": OtherHead("is an RT-DETR decoder", _ITS_OWN_EXPORT),
-        "v10Detect": OtherHead("is a YOLOv10 head, which has no anchors", _ITS_OWN_EXPORT),
+        "v10Detect": OtherHead("is a YOLOv10 head without anchors", _ITS_OWN_EXPORT),
     }
 )
 """By class name of the last layer."""
@@ -65,7 +65,8 @@ def other_head(module: Module) -> OtherHead | None:
         kind = known.problem if known is not None else f"is a {name[:60]!r}"
         return OtherHead(f"{kind} {_ULTRALYTICS}", _ITS_OWN_EXPORT)
     if path.startswith(("torchvision.", "timm.")):
-        return OtherHead("is a classification network, which this version does not write yet", _ITS_OWN_EXPORT)
+        package = path.partition(".")[0]
+        return OtherHead(f"is a model of {package}, which this version does not write yet", _ITS_OWN_EXPORT)
     if name in _BY_NAME:
         return _BY_NAME[name]
     if "decouple" in name.lower() or "asff" in name.lower():

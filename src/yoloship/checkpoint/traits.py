@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yoloship.checkpoint.names import read_names
+from yoloship.checkpoint.other_heads import other_head
 from yoloship.checkpoint.records import Module, Tensor
 from yoloship.errors import CheckpointError
 from yoloship.model import MAX_LEVELS, MAX_SIDE
@@ -45,8 +46,14 @@ def read_task(module: Module, subject: str) -> Task:
         return "classify"
     if classes & _DETECT:
         return "detect"
+    head = read_head(module)
+    problem = f"holds a {module.class_path!r}"
+    for part, word in ((head, "which" if head is module else "whose head"), (module, "which")):
+        other = other_head(part)
+        if other is not None:
+            raise CheckpointError(f"{problem}, {word} {other.problem}", subject=subject, hint=other.hint)
     raise CheckpointError(
-        f"holds a {module.class_path!r}, which is not a YOLOv5 model",
+        f"{problem}, which is not a YOLOv5 model",
         subject=subject,
         hint="if the model is inside it, save that alone: torch.save({'model': model}, path)",
     )

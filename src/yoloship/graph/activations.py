@@ -25,16 +25,20 @@ def activate(builder: Builder, part: Part, x: Wire) -> Wire:
     """Write an activation.
 
     Raises:
-        GraphError: it is none that is known.
+        GraphError: it is not one that can be written.
     """
     found = find(part)
     if found is None:
-        raise part.error("is no activation that is known")
+        raise part.error(
+            "is not an activation that this version can write",
+            hint=f"nothing was guessed; if it is an official one under another name, say so with --alias "
+            f"{part.module.class_path[:80]}=torch.nn.modules.activation.SiLU (or the one that it is)",
+        )
     return found(builder, part, x)
 
 
 def find(part: Part) -> Activation | None:
-    """What writes this module, None where it is no activation that is known."""
+    """The writer of this activation, None if it is not one that can be written."""
     path, name = part.module.class_path, part.module.class_name
     if part.torch_name is not None:
         return TORCH.get(name)

@@ -120,7 +120,7 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
     """What `build_graph` with the same arguments embeds.
 
     Raises:
-        GraphError: the checkpoint is no detector whose head can be read.
+        GraphError: the checkpoint is not a detector whose head can be read.
     """
     root = _root(checkpoint)
     layers = _layers(root)
@@ -172,7 +172,7 @@ def _root(checkpoint: Checkpoint) -> Part:
     """
     if checkpoint.task != "detect":
         raise GraphError(
-            f"is a {checkpoint.task} model, which cannot be built: not yet",
+            f"is a {checkpoint.task} model, which this version does not write yet",
             subject=checkpoint.name,
             hint="detection models can",
         )

@@ -30,7 +30,7 @@ _CONTAINERS = frozenset({"Sequential", "ModuleList"})
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A module and where it is.
+    """A module, and where it stands in the model.
 
     Attributes:
         module: The inert record.
@@ -58,19 +58,19 @@ class Part:
 
     @property
     def torch_name(self) -> str | None:
-        """The class name of one of torch's plain layers, None for all else: ``torch.nn.qat`` has a Conv2d as well."""
+        """The class name of one of torch's plain layers, None for others: ``torch.nn.qat`` has a Conv2d as well."""
         return self.module.class_name if self.module.class_path.startswith("torch.nn.modules.") else None
 
     # Children.
 
     def optional_child(self, name: str) -> Part | None:
-        """The submodule of that name, None where there is none."""
+        """The submodule of that name, None if there is none."""
         self.record.note(self.module, "child", name)
         child = self.module.children.get(name)
         if child is None:
             return None
         if not isinstance(child, Module):
-            raise self.error(f"child {name!r} is no module", got=type(child).__name__)
+            raise self.error(f"child {name!r} is not a module", got=type(child).__name__)
         return Part(child, f"{self.place}.{name}" if self.place else name, self.source, self.record)
 
     def child(self, name: str) -> Part:
@@ -158,7 +158,7 @@ class Part:
     # Tensors.
 
     def optional_tensor(self, name: str) -> Tensor | None:
-        """A parameter or buffer, None where there is none."""
+        """A parameter or buffer, None if there is none."""
         self.record.note(self.module, "tensor", name)
         tensor = self.module.parameters.get(name)
         if tensor is None:
@@ -170,13 +170,13 @@ class Part:
     def checked(self, name: str, tensor: object) -> Tensor:
         """A tensor of a size that may be taken into memory."""
         if not isinstance(tensor, Tensor):
-            raise self.error(f"{name!r} is no tensor", got=type(tensor).__name__)
+            raise self.error(f"{name!r} is not a tensor", got=type(tensor).__name__)
         if math.prod(tensor.shape) > MAX_ELEMENTS:
             raise self.error(f"{name!r} is too large", expected=f"at most {MAX_ELEMENTS} elements", got=tensor.shape)
         return tensor
 
     def optional_array(self, name: str, *shape: int | None) -> npt.NDArray[np.float64] | None:
-        """A parameter or buffer as a float64 array that the caller owns, None where there is none.
+        """A parameter or buffer as a float64 array that the caller owns, None if there is none.
 
         Args:
             name: Of the parameter or buffer.

@@ -118,7 +118,7 @@ def _frame(graph: Graph, metadata: Mapping[str, str]) -> _Frame:
         )
     except UnicodeEncodeError as error:
         raise GraphError(
-            "a name in the checkpoint is no valid text", subject=graph.name[:60], got=str(error)[:80]
+            "a name in the checkpoint is not valid text", subject=graph.name[:60], got=str(error)[:80]
         ) from error
     return _Frame(head, nodes, values, tail)
 

@@ -212,8 +212,8 @@ NOT_CHECKPOINTS = {
     ),
     "another model": (
         forge.zip_bytes(forge.end(forge.module("torchvision.models.resnet.ResNet"))),
-        "best.pt: holds a 'torchvision.models.resnet.ResNet', which is not a YOLOv5 model; if the model is "
-        "inside it, save that alone: torch.save({'model': model}, path)",
+        "best.pt: holds a 'torchvision.models.resnet.ResNet', which is a model of torchvision, which this "
+        "version does not write yet; export it with the project that trained it",
     ),
     "an object without layers": (
         forge.zip_bytes(forge.end(forge.instance("models.yolo.Model", forge.EMPTY_DICT))),

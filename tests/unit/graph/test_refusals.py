@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from _modules import NAMES, Maker, activation, around, changed, checkpoint, module, sequential, tensor, with_children
-from _shared import GENERATED, require
+from _shared import CHECKPOINTS, GENERATED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import CheckpointError, GraphError
 from yoloship.graph import GraphConfig, build_graph, nearest_sizes
@@ -35,7 +35,7 @@ def of(block: Module) -> str:
 
 @pytest.mark.parametrize("name", ["v7-yolov5n-seg", "v7-yolov5n-cls"])
 def test_other_tasks_are_refused_as_not_yet(name: str) -> None:
-    assert "not yet" in refusal(read_checkpoint(require(GENERATED / f"{name}.pt")))
+    assert "which this version does not write yet" in refusal(read_checkpoint(require(GENERATED / f"{name}.pt")))
 
 
 def test_an_unknown_block_is_named_with_its_place() -> None:
@@ -151,7 +151,7 @@ def test_a_last_layer_that_is_no_detection_head_is_refused() -> None:
         ("models.yolo.IDetect", "is a YOLOv7 training head with implicit or auxiliary parts; re-parametrise it"),
         ("models.yolo.IAuxDetect", "is a YOLOv7 training head"),
         ("models.yolo.IKeypoint", "is a YOLOv7 head for keypoints; export it with the project that trained it"),
-        ("models.yolo.DualDDetect", "is a YOLOv9 head, which has no anchors"),
+        ("models.yolo.DualDDetect", "is a YOLOv9 head without anchors"),
         ("models.yolo.TripleDetect", "is a YOLOv9 head"),
         ("models.yolo.OBB", "is a head for oriented boxes"),
         ("models.yolo.Decoupled_Detect", "is a decoupled head of a fork"),
@@ -182,6 +182,24 @@ def test_a_detect_that_predicts_something_else_is_named_as_what_it_is(changes: d
     assert words in head(**changes)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("v8-obb", "is a head for oriented boxes of Ultralytics' package (YOLOv8 and later)"),
+        ("v8-pose-kpt5x2", "is a head for keypoints of Ultralytics' package"),
+        ("v8-detect", "is a 'Detect' of Ultralytics' package"),
+        ("v10n", "is a YOLOv10 head without anchors of Ultralytics' package"),
+        ("tv-basic-1111", "is a model of torchvision, which this version does not write yet"),
+    ],
+)
+def test_models_of_other_families_are_named_as_what_they_are(name: str, words: str) -> None:
+    path = require(CHECKPOINTS / "families" / f"{name}.pt")
+    with pytest.raises((CheckpointError, GraphError)) as caught:
+        build_graph(read_checkpoint(path), GraphConfig(HW))
+    assert words in str(caught.value)
+    assert "export it with the project that trained it" in str(caught.value)
+
+
 def test_class_names_must_be_as_many_as_classes() -> None:
     hand = around(MAKE.conv(8, 8), 8, 8)
     with pytest.raises(CheckpointError) as caught:
@@ -193,7 +211,7 @@ def test_class_names_must_be_as_many_as_classes() -> None:
 
 def test_a_class_name_that_is_no_text_is_refused() -> None:
     hand = around(MAKE.conv(8, 8), 8, 8)
-    assert "is no valid text" in refusal(replace(hand, class_names=("a", "b", "\ud800")))
+    assert "is not valid text" in refusal(replace(hand, class_names=("a", "b", "\ud800")))
 
 
 @pytest.mark.parametrize(
