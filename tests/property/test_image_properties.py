@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from yoloship.errors import ImageError
-from yoloship.images import ImageLimits, read_header, read_image
+from _images import box, heif, sized
+from yoloship.errors import DependencyError, ImageError
+from yoloship.images import ImageLimits, image_size, read_header, read_image
 
 LIMITS = ImageLimits(max_pixels=4_000_000)
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -22,18 +23,43 @@ def saved(kind: str, **options: object) -> bytes:
     return out.getvalue()
 
 
-SEEDS = tuple(saved(kind) for kind in ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM"))
+def animated(kind: str) -> bytes:
+    out = io.BytesIO()
+    frames = [Image.effect_noise((24, 16), 80).convert("RGB") for _ in range(3)]
+    frames[0].save(out, kind, save_all=True, append_images=frames[1:])
+    return out.getvalue()
+
+
+def turned(kind: str) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return saved(kind, exif=exif)
+
+
+SEEDS = (
+    *(saved(kind) for kind in ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")),
+    *(turned(kind) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")),
+    *(animated(kind) for kind in ("PNG", "GIF", "WEBP", "TIFF", "AVIF", "MPO")),
+    saved("JPEG", progressive=True),
+    saved("JPEG2000", no_jp2=True),
+    saved("TIFF", compression="tiff_lzw"),
+    saved("WEBP", lossless=True),
+    heif([sized(24, 16), box(b"irot", b"\1"), box(b"imir", b"\1")], data=bytes(64)),
+)
 
 
 def check(data: bytes) -> None:
+    """An image, and then of the size that its header states; or an error of ours."""
     try:
         picture = read_image(data, limits=LIMITS)
-    except ImageError:
+    except (ImageError, DependencyError):
         return
     assert picture.dtype == np.uint8
-    assert picture.ndim == 3
-    assert picture.shape[2] == 3
+    assert picture.shape == (*image_size(data, limits=LIMITS), 3)
     assert picture.size
+    header = read_header(data)
+    assert header is not None
+    assert picture.nbytes <= header.work_bytes
 
 
 @QUICK
@@ -62,3 +88,18 @@ def test_a_damaged_picture_gives_a_picture_or_an_image_error(
     for place, value in changes:
         data[place % len(data)] = value
     check(bytes(data[: int(len(data) * kept)]))
+
+
+@QUICK
+@given(
+    st.sampled_from(SEEDS),
+    st.integers(0, 400),
+    st.sampled_from(
+        [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\1", b"\x7f\xff\xff\xff", b"ispe", b"\xff\xda", b"IHDR"]
+    ),
+    st.integers(0, 8),
+)
+def test_numbers_and_marks_put_into_a_header_give_a_picture_or_an_image_error(
+    seed: bytes, place: int, put: bytes, removed: int
+) -> None:
+    check(seed[:place] + put + seed[place + removed :])

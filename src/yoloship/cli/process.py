@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from types import FrameType
 
+MAX_IMAGE_PIXELS = 200_000_000
+"""The default of `yoloship.images.ImageLimits`, which is not imported before it is needed."""
 _ENDING = ("SIGTERM", "SIGHUP")
 
 
@@ -30,6 +32,8 @@ def prepare_process() -> None:
     _reopen_descriptors()
     # The program's own process, so its environment may be set: OpenCV's log lines would stand beside our one line.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    # The header of an image is checked before OpenCV sees it. Should the two ever disagree, OpenCV refuses too.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_IMAGE_PIXELS))
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):

@@ -116,7 +116,10 @@ def _jpeg(data: bytes, subject: str) -> Image:
     padded = left_over is not None and int(left_over[1]) <= padding_bytes(memoryview(data))
     if not padded and _HARMLESS.match(remark) is None:
         raise ImageError("JPEG is damaged", subject=subject, got=repr(remark[:120]))
-    return cast("Image", simplejpeg.decode_jpeg(data, "BGR", strict=False))
+    try:
+        return cast("Image", simplejpeg.decode_jpeg(data, "BGR", strict=False))
+    except ValueError:  # it takes some remarks for errors in any case
+        return _by_opencv(data, subject)
 
 
 def _png(data: bytes, subject: str) -> Image:

@@ -27,11 +27,9 @@ def read_jpeg2000(view: memoryview) -> Layout:
     stated: tuple[int, int] | None = None
     for kind, body, end in boxes(view, 0, len(view)):
         if kind == b"jp2h" and stated is None:
-            stated = next(
-                struct.unpack_from(">II", view, inner)[::-1]
-                for name, inner, _ in boxes(view, body, end)
-                if name == b"ihdr"
-            )
+            (at,) = (inner for name, inner, _ in boxes(view, body, end) if name == b"ihdr")
+            height, width = struct.unpack_from(">II", view, at)
+            stated = width, height
         elif kind == b"jp2c":
             layout = _codestream(view[body:end])
             if stated != (layout.width, layout.height):

@@ -216,6 +216,11 @@ def test_a_jpeg_2000_box_that_contradicts_its_codestream_is_refused(mark: bytes,
     assert "JPEG 2000 states two sizes" in refusal(bytes(data))
 
 
+def test_a_jpeg_2000_box_without_a_size_is_refused() -> None:
+    data = saved(smooth(), "JPEG2000")
+    assert "JPEG 2000 without a usable size" in refusal(data.replace(b"ihdr", b"ihdx"))
+
+
 @pytest.mark.parametrize(
     ("offset", "form", "value", "problem"),
     [

@@ -179,3 +179,10 @@ def test_importing_the_program_installs_no_handler_and_changes_no_stream() -> No
     before = (signal.getsignal(signal.SIGTERM), sys.stdout, sys.stderr, os.environ.get("OPENCV_LOG_LEVEL"))
     assert run("--version").code == 0
     assert (signal.getsignal(signal.SIGTERM), sys.stdout, sys.stderr, os.environ.get("OPENCV_LOG_LEVEL")) == before
+
+
+def test_opencv_has_the_limits_of_our_reader_in_the_program() -> None:
+    from yoloship.cli.process import MAX_IMAGE_PIXELS
+    from yoloship.images import DEFAULT_LIMITS
+
+    assert DEFAULT_LIMITS.max_pixels == MAX_IMAGE_PIXELS
