@@ -17,7 +17,7 @@ from yoloship.cli.output import print_err, print_out
 from yoloship.cli.precision import CALIBRATED, MAX_DROP, PRECISION, Quantizing, lowered
 from yoloship.cli.progress import progress
 from yoloship.cli.protect import outputs_for
-from yoloship.cli.values import FILE
+from yoloship.cli.values import FILE, alias_table
 from yoloship.engine.config import MAX_OPTIMIZATION_LEVEL, HardwareCompatibility
 from yoloship.model import InputForm, OutputForm
 
@@ -94,6 +94,7 @@ BUILDERS = ("tensorrt", "rtx")
 )
 @option("--timing-cache", type=FILE, metavar="FILE", help="Keeps timings from build to build (TensorRT).")
 @options.names
+@options.aliases
 @flag("--check", help="Say in a second whether the build would go, without building; exit code 1 if not.")
 @options.overwrite
 def build(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -120,6 +121,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     optimization_level: int | None,
     timing_cache: Path | None,
     names: tuple[str, ...] | None,
+    aliases: tuple[tuple[str, str], ...],
     check: bool,
     overwrite: bool,
 ) -> None:
@@ -144,6 +146,8 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     from_checkpoint = kind == "checkpoint"
     if not from_checkpoint and (input_form is not None or output_form not in {None, "nms"}):
         raise click.UsageError("an ONNX file has its own input and output; it can only be given --output nms")
+    if not from_checkpoint and aliases:
+        raise click.UsageError("--alias is for checkpoints: an ONNX file has no classes to be read")
     batches, sizes = _batch(batch), _sizes(imgsz)
     config = BuildConfig(
         workspace_bytes=_bytes(workspace) if workspace else None,
@@ -165,7 +169,9 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     path = output_file or (
         source_path.with_suffix(".engine") if source_path == Path(model) else Path(f"{model}.engine")
     )
-    order = BuildOrder(source_path, path, config, graph, wanted, nms, flavour, names)
+    order = BuildOrder(
+        source_path, path, config, graph, wanted, nms, flavour, names, tuple(alias_table(aliases).items())
+    )
     if check:
         _say_whether_it_would_go(order, quantizing, overwrite=overwrite)
         return
@@ -232,7 +238,13 @@ def _build(order: BuildOrder, flavour: Flavour, quantizing: Quantizing, *, sourc
         return whole
 
     changes = wanted != "float32" or behind_onnx
-    with build_source(order.source, order.graph, refine=refine if changes else None, class_names=order.names) as source:
+    with build_source(
+        order.source,
+        order.graph,
+        refine=refine if changes else None,
+        class_names=order.names,
+        aliases=dict(order.aliases),
+    ) as source:
         with progress(in_pipes=True) as show:
 
             def told(step: BuildStep) -> None:
@@ -271,6 +283,7 @@ def _recipe(order: BuildOrder, quantizing: Quantizing) -> Recipe:
         max_drop=(MAX_DROP if quantizing.max_drop is None else quantizing.max_drop) if calibrated else None,
         remainder=(quantizing.remainder or "float16") if calibrated else None,
         renamed=order.names is not None,
+        aliases=tuple(f"{old}={official}" for old, official in order.aliases),
     )
 
 

@@ -13,7 +13,7 @@ from yoloship.cli.detect_run import DetectRun
 from yoloship.cli.inputs import named_images
 from yoloship.cli.names import class_value, class_words
 from yoloship.cli.protect import is_dash, outputs_for
-from yoloship.cli.values import FILE
+from yoloship.cli.values import FILE, alias_table
 from yoloship.sinks import AnnotatedImages, DrawStyle, annotated_names
 
 RUNS = Path("runs")
@@ -44,6 +44,7 @@ RUNS = Path("runs")
     help="Keep only these classes, by name or id; may be repeated, for names that contain a comma too.",
 )
 @options.names
+@options.aliases
 @option("--device", metavar="cpu|cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
 @option(
     "-o",
@@ -69,6 +70,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     rect: bool,
     classes: tuple[str, ...],
     names: tuple[str, ...] | None,
+    aliases: tuple[tuple[str, str], ...],
     device: str | None,
     output_dir: Path | None,
     json_path: Path | None,
@@ -111,6 +113,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
         device=device,
         options=kept,
         class_names=names,
+        aliases=alias_table(aliases),
         tuned_for="throughput" if len(inputs) > 1 else "latency",
     )
     with detector:

@@ -13,7 +13,7 @@ from yoloship.cli.command import argument, command, option
 from yoloship.cli.output import print_err
 from yoloship.cli.precision import PRECISION, Quantizing, lowered
 from yoloship.cli.protect import outputs_for, print_about
-from yoloship.cli.values import FILE, batch_size, graph_size
+from yoloship.cli.values import FILE, alias_table, batch_size, graph_size
 from yoloship.model import InputForm, OutputForm, Placement
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ ENGINE_SUFFIXES = frozenset({".engine", ".plan", ".trt"})
 @precisions.labels
 @precisions.remainder
 @options.names
+@options.aliases
 @options.overwrite
 def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
@@ -92,6 +93,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     labels: Path | None,
     remainder: Remainder | None,
     names: tuple[str, ...] | None,
+    aliases: tuple[tuple[str, str], ...],
     overwrite: bool,
 ) -> None:
     """Write an ONNX file that any runtime takes, with the class names inside."""
@@ -122,7 +124,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
         output_form=output_form,
         nms=nms,
     )
-    checkpoint = read_checkpoint(checkpoint_path)
+    checkpoint = read_checkpoint(checkpoint_path, aliases=alias_table(aliases))
     if names is not None:
         checkpoint = checkpoint.with_class_names(names)
     outcome, data = "", b""

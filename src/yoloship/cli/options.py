@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from yoloship.cli.command import COUNT, FRACTION, flag, option
 from yoloship.cli.names import class_names
-from yoloship.cli.values import FILE, image_size
+from yoloship.cli.values import FILE, alias_pair, image_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +43,14 @@ names = option(
     type=class_names,
     metavar="A,B,C|FILE",
     help="Class names in place of those in the model: between commas, or a file with one a line or 'names:' in YAML.",
+)
+aliases = option(
+    "--alias",
+    "aliases",
+    type=alias_pair,
+    multiple=True,
+    metavar="OLD.PATH=models.common.C3",
+    help="Read a class of a fork as the official one that it equals; may be repeated. The file written says so.",
 )
 overwrite = flag("--overwrite", help="Replace outputs that exist.")
 recursive = flag("--recursive", help="Also take the images in all folders below the folders that are named.")

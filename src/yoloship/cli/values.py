@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     Choice = click.Choice[str]
 else:  # it is not generic before click 8.4
     Choice = click.Choice
@@ -59,6 +61,31 @@ def _size(text: str, forms: str) -> tuple[int, int]:
         raise click.BadParameter(f"{text!r} is not a size: give {forms}")
     height = int(match[1])
     return height, int(match[2]) if match[2] else height
+
+
+def alias_pair(text: str) -> tuple[str, str]:
+    """``fork.nets.C3=models.common.C3`` → its two class paths.
+
+    Raises:
+        click.BadParameter: anything else.
+    """
+    old, _, official = (part.strip() for part in text.partition("="))
+    if not all("." in path and all(word.isidentifier() for word in path.split(".")) for path in (old, official)):
+        raise click.BadParameter(f"{text!r} is not an alias: give OLD.PATH=OFFICIAL.PATH, two class paths with dots")
+    return old, official
+
+
+def alias_table(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The aliases of a command line as a table.
+
+    Raises:
+        click.BadParameter: one class has two.
+    """
+    table: dict[str, str] = {}
+    for old, official in pairs:
+        if table.setdefault(old, official) != official:
+            raise click.BadParameter(f"--alias gives {old} two names: {table[old]} and {official}")
+    return table
 
 
 def batch_size(text: str) -> int | str:

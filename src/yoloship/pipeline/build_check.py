@@ -38,6 +38,7 @@ class BuildOrder:
         nms: Suppression to put behind an ONNX file; None for none.
         flavour: Which TensorRT; None takes the first that is installed and builds.
         names: Class names in place of those in the source; None keeps those.
+        aliases: Class paths of a fork, each with the official one that it is the same as.
     """
 
     source: Path
@@ -48,6 +49,7 @@ class BuildOrder:
     nms: NmsConfig | None = None
     flavour: FlavourName | None = None
     names: tuple[str, ...] | None = None
+    aliases: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,13 @@ def check_order(order: BuildOrder) -> tuple[Finding, ...]:
 
     def look_at_source() -> str:
         nonlocal size_bytes
-        with build_source(order.source, order.graph, refine=_refinement(order), class_names=order.names) as source:
+        with build_source(
+            order.source,
+            order.graph,
+            refine=_refinement(order),
+            class_names=order.names,
+            aliases=dict(order.aliases),
+        ) as source:
             size_bytes = source.onnx.stat().st_size
             return _describe(source, order.config)
 

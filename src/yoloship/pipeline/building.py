@@ -28,7 +28,7 @@ from yoloship.errors import GraphError, InputError, OutputError, SessionError, Y
 from yoloship.kinds import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from yoloship.engine import BuildProgress, BuiltEngine, Flavour
     from yoloship.graph import GraphConfig
@@ -67,6 +67,7 @@ def build_source(
     *,
     refine: Callable[[Model], Model] | None = None,
     class_names: Sequence[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Iterator[BuildSource]:
     """Make a model ready for TensorRT: a checkpoint becomes a graph, an ONNX file is checked.
 
@@ -75,6 +76,7 @@ def build_source(
         graph: Which graph a checkpoint shall become; None takes `GraphConfig`'s defaults. Not for ONNX files.
         refine: Brings the graph to another precision, for one; it gets a graph with its weights inside.
         class_names: One for each class, in place of the names in the file.
+        aliases: Class paths of a fork, each with the official one that it is the same as. Not for ONNX files.
 
     Yields:
         An ONNX file, for as long as the context lasts.
@@ -89,7 +91,7 @@ def build_source(
     if not from_checkpoint and refine is None:
         yield _checked(path, str(path), class_names)
         return
-    model = _graph_of(path, graph, class_names) if from_checkpoint else _whole_model(path)
+    model = _graph_of(path, graph, class_names, aliases) if from_checkpoint else _whole_model(path)
     if refine is not None:
         with _naming(str(path), "ONNX model in memory", model.graph.name[:60] or "graph"):
             model = refine(model)
@@ -224,11 +226,16 @@ def engine_for(
         return cached_engine(cache_folder() / "engines", key, make, source_name=path.name, waiting=waiting)
 
 
-def _graph_of(path: Path, graph: GraphConfig | None, class_names: Sequence[str] | None) -> Model:
+def _graph_of(
+    path: Path,
+    graph: GraphConfig | None,
+    class_names: Sequence[str] | None,
+    aliases: Mapping[str, str] | None,
+) -> Model:
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, build_graph
 
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, aliases=aliases)
     if class_names is not None:
         checkpoint = checkpoint.with_class_names(class_names)
     return build_graph(checkpoint, graph or GraphConfig())

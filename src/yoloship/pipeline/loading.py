@@ -18,7 +18,7 @@ from yoloship.pipeline.detector import DEFAULT_SIDE, Detector, ShapeMode
 from yoloship.pipeline.recognise import recognise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from yoloship.kinds import Kind
@@ -45,6 +45,7 @@ def load(
     device: Literal["cpu"],
     options: DetectOptions | None = None,
     class_names: Sequence[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
     tuned_for: TunedFor = "latency",
 ) -> Detector: ...
 
@@ -58,6 +59,7 @@ def load(
     device: str | None = None,
     options: DetectOptions | None = None,
     class_names: Sequence[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
     tuned_for: TunedFor = "latency",
     cuda_tuning: CudaTuning | None = None,
 ) -> Detector | CudaDetector: ...
@@ -71,6 +73,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     device: str | None = None,
     options: DetectOptions | None = None,
     class_names: Sequence[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
     tuned_for: TunedFor = "latency",
     cuda_tuning: CudaTuning | None = None,
 ) -> Detector | CudaDetector:
@@ -88,6 +91,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         device: ``cpu``, ``cuda`` or ``cuda:N``. None takes the CPU, and for an engine the first GPU.
         options: What to keep of the answers.
         class_names: One for each class, in place of the names in the file, which are not read then.
+        aliases: Class paths of a fork, each with the official one that it is the same as; for checkpoints.
         tuned_for: ``latency`` or ``throughput``, which differ on the CPU only; see `TunedFor`.
         cuda_tuning: How a GPU is shared out; not for the CPU, nor for a graph that selects or suppresses boxes itself.
 
@@ -119,7 +123,9 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     graph = file
     if kind == "checkpoint":
         canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
-        graph = _graph(file, sha256, canvas_hw, 1 if ordinal is None else None, class_names)
+        graph = _graph(file, sha256, canvas_hw, 1 if ordinal is None else None, class_names, aliases)
+    elif aliases:
+        raise InputError("is for checkpoints", subject="aliases", expected="none", got=f"{len(aliases)} of them")
     if ordinal is not None:
         from yoloship.pipeline.gpu_loading import load_on_gpu
 
@@ -226,6 +232,7 @@ def _graph(
     input_hw: tuple[int, int] | None,
     batch: int | None,
     class_names: Sequence[str] | None,
+    aliases: Mapping[str, str] | None,
 ) -> bytes:
     """The ONNX graph of a checkpoint, from the cache or built now."""
 
@@ -234,7 +241,7 @@ def _graph(
         from yoloship.graph import GraphConfig, build_graph, graph_bytes
 
         config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form="heads")
-        checkpoint = read_checkpoint(file)
+        checkpoint = read_checkpoint(file, aliases=aliases)
         if checkpoint.sha256 != sha256:  # it would be kept under the name of another one
             raise SessionError("was changed while it was read", subject=checkpoint.name, hint="try again")
         if class_names is not None:
@@ -242,7 +249,8 @@ def _graph(
         return graph_bytes(build_graph(checkpoint, config))
 
     names = None if class_names is None else tuple(class_names)
-    return cached_graph((sha256, input_hw, batch, "image", "heads", names), build)
+    given = (names, tuple(sorted((aliases or {}).items())))
+    return cached_graph((sha256, input_hw, batch, "image", "heads", *given), build)
 
 
 def _shared_out(cores: int) -> tuple[int, int]:

@@ -258,7 +258,7 @@ FLOODS: dict[str, bytes] = {
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc, which is absent")
-def test_memory_and_time_stay_bounded_while_refusing(tmp_path: Path) -> None:
+def test_memory_stays_bounded_while_refusing(tmp_path: Path) -> None:
     for name, flood in FLOODS.items():
         packed = forge.zip_bytes(forge.end(flood), method=zipfile.ZIP_DEFLATED)
         assert len(packed) < 2_500_000, "small to send, large to read"
@@ -266,7 +266,6 @@ def test_memory_and_time_stay_bounded_while_refusing(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", MEASURED, str(tmp_path)], capture_output=True, text=True, check=True)
     lines = [line.split("|", 3) for line in done.stdout.splitlines()]
     assert [name for name, *_ in lines] == sorted(f"{name}.pt" for name in FLOODS)
-    for name, seconds, megabytes, message in lines:
+    for name, _, megabytes, message in lines:
         assert any(word in message for word in ("pickle", "strings", "zip whose", "names of")), (name, message)
-        assert float(seconds) < 20, done.stdout
         assert int(megabytes) < 400, done.stdout
