@@ -5,22 +5,24 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
+import _forge as forge
 import yoloship
 from _models import ANCHORS, STRIDES, constant_raw, random_heads, scale_and_shift
 from _shared import GENERATED, PHOTOS, TRAINED, require
 from yoloship.cuda.device import probe
 from yoloship.errors import CheckpointError, CudaError, DependencyError, InputError, SessionError
 from yoloship.pipeline import DetectOptions, Detector, heads_to_raw, load
+from yoloship.pipeline.cache import cached_graph
 from yoloship.runtime import OnnxRuntimeSession
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+DEMO = Path(yoloship.__file__).with_name("demo") / "codes-yolov5n.pt"
 FAINT = DetectOptions(score_threshold=0.0005)
 """The weights of the generated checkpoints are random: nothing that they find is likely."""
 PICTURE = np.random.default_rng(5).integers(0, 256, (50, 120, 3), dtype=np.uint8)
@@ -61,6 +63,58 @@ def test_a_checkpoint_is_told_by_its_content_not_its_name(tmp_path: Path, checkp
         assert detector.info.output_form == "heads"
         assert len(detector(PICTURE))
         assert detector(PICTURE) == other(PICTURE)
+
+
+def test_the_older_container_is_told_by_its_content_too(tmp_path: Path) -> None:
+    older = require(GENERATED / "v7-yolov5n-legacyformat.pt")
+    path = tmp_path / "misnamed.bin"
+    path.write_bytes(older.read_bytes())
+    with load(path, imgsz=64, options=FAINT) as detector, load(older.read_bytes(), imgsz=64, options=FAINT) as other:
+        assert len(detector(PICTURE))
+        assert detector(PICTURE) == other(PICTURE)
+
+
+def test_a_broken_checkpoint_in_the_older_container_is_judged_as_a_checkpoint(tmp_path: Path) -> None:
+    data = forge.legacy_bytes(forge.end(forge.call("os.system", forge.text("true"))), {})
+    (tmp_path / "best.pt").write_bytes(data)
+    for source in (tmp_path / "best.pt", data):
+        with pytest.raises(CheckpointError, match=r"os\.system"):
+            load(source)
+
+
+@pytest.mark.parametrize(("device", "batch"), [("cpu", 1), ("cuda", 0), ("cuda:1", 0)])
+def test_a_graph_for_a_gpu_takes_any_batch_and_one_for_the_cpu_one_picture(
+    device: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[bytes] = []
+
+    def keep(graph: bytes, *_: object, **__: object) -> None:
+        graphs.append(graph)
+        raise SessionError("that is all")
+
+    monkeypatch.setattr("yoloship.pipeline.gpu_loading.load_on_gpu", keep)
+    monkeypatch.setattr(OnnxRuntimeSession, "open", keep)
+    with pytest.raises(SessionError, match="that is all"):
+        load(DEMO, device=device)
+    shape = onnx.load_from_string(graphs[0]).graph.input[0].type.tensor_type.shape
+    assert shape.dim[0].dim_value == batch
+    assert bool(shape.dim[0].dim_param) == (batch == 0)
+
+
+def test_a_checkpoint_that_changes_while_it_is_read_is_not_kept_under_the_name_of_the_other(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "best.pt"
+    path.write_bytes(b"PK\x03\x04 what the training saved before")
+
+    def replaced(*arguments: Any) -> bytes:
+        path.write_bytes(DEMO.read_bytes())
+        return cached_graph(*arguments)
+
+    monkeypatch.setattr("yoloship.pipeline.loading.cached_graph", replaced)
+    with pytest.raises(SessionError, match=r"best\.pt: was changed while it was read; try again"):
+        load(path)
+    assert list(cache.rglob("*.onnx")) == []
 
 
 def test_rect_of_a_checkpoint_pads_to_the_stride_only(checkpoint: Path) -> None:
