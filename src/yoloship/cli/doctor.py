@@ -31,6 +31,8 @@ def doctor(capabilities: tuple[str, ...], as_json: bool) -> None:
     from yoloship.doctor import CAPABILITIES, examine
     from yoloship.sinks import facts_table
 
+    if unknown := [name for name in capabilities if name not in CAPABILITIES]:
+        raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(CAPABILITIES)}", param_hint="--for")
     shown = sys.stderr.isatty() and not as_json
     report = examine(
         capabilities or CAPABILITIES,

@@ -25,6 +25,7 @@ OPTION_OF: Mapping[str, str] = MappingProxyType(
         "max_drop": "--max-drop",
         "optimization_level": "--optimization-level",
         "score_threshold": "--conf",
+        "throughput_s": "--seconds",
         "target": "--target",
         "targets": "--target",
         "workspace_bytes": "--workspace",

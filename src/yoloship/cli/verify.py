@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+PLOT_SUFFIXES = (".png", ".jpg")
+
+
 @command(
     "yoloship verify best.pt best.onnx --images photos/",
     "yoloship verify best.pt best-int8.onnx --images photos/ --min-agreement 0.97 --plot int8.png",
@@ -84,6 +87,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     nothing.
     """
     from yoloship._util.writing import write_bytes
+    from yoloship.evaluate.coco import require_evaluator
     from yoloship.evaluate.labels import read_labels
     from yoloship.evaluate.opening import open_artefact
     from yoloship.evaluate.report import facts
@@ -93,6 +97,12 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.sinks import facts_table, write_picture
 
     tolerances = Tolerances(agreement=min_agreement, iou=min_iou, score=max_score_difference, drop=max_map_drop)
+    if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
+        raise click.UsageError(f"--plot {plot}: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
+    if labels is not None:
+        if not labels.is_dir():
+            raise click.UsageError(f"--labels {labels}: there is no such folder")
+        require_evaluator()
     pictures = named_images(images, recursive=recursive)
     truths = None if labels is None else read_labels(labels, pictures)
     outputs = outputs_for((a, b), images=pictures, labels=labels, overwrite=overwrite)
@@ -113,5 +123,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         print_text(facts_table(facts(found), shutil.get_terminal_size((100, 24)).columns))
     if not found.passed:
         failed = ", ".join(check.name for check in found.checks if not check.passed)
-        print_err(f"error: {b} differs from {a} by more than is allowed: {failed}")
+        print_err(
+            f"error: {b} differs from {a} by more than is allowed: {failed}"
+            if any(side.detections for side in found.sides)
+            else f"error: neither {a} nor {b} detects anything from --conf {conf:g} on, so nothing was compared"
+        )
         raise click.exceptions.Exit(1)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 GAP_S: Final = 0.15
 """Longer than the workers of any runtime seen here spin."""
+MAX_S: Final = 3600
+MAX_RUNS: Final = 1_000_000
 _WARM_UPS: Final = 2
 
 
@@ -51,10 +53,15 @@ class BenchPlan:
     gap_s: float = GAP_S
 
     def __post_init__(self) -> None:
-        for name, least in (("rounds", 1), ("runs", 1), ("throughput_s", 0), ("gap_s", 0)):
-            if not getattr(self, name) >= least:
+        for name, least, most in (
+            ("rounds", 1, MAX_RUNS),
+            ("runs", 1, MAX_RUNS),
+            ("throughput_s", 0, MAX_S),
+            ("gap_s", 0, MAX_S),
+        ):
+            if not least <= getattr(self, name) <= most:
                 raise InputError(
-                    "out of range", subject=name, expected=f"{least} or more", got=str(getattr(self, name))
+                    "out of range", subject=name, expected=f"{least} to {most}", got=str(getattr(self, name))
                 )
 
 

@@ -68,7 +68,7 @@ def test_models_that_see_nothing_have_not_been_shown_to_agree() -> None:
     exported("a.onnx")
     ran = run("verify", "a.onnx", "a.onnx", "--images", "pictures", "--conf", "0.99")
     assert ran.code == 1
-    assert "by more than is allowed: detections compared" in ran.err
+    assert "detects anything from --conf 0.9" in ran.err
 
 
 def test_half_precision_is_emulated_and_said_to_be() -> None:
@@ -157,3 +157,22 @@ def test_a_calibration_folder_without_pictures_is_refused() -> None:
     assert ran.code == 1
     assert ran.err.startswith("error: empty: ")
     assert not Path("best.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--labels", "none"], "--labels none: there is no such folder"),
+        (["--plot", "p.pdf"], "--plot p.pdf: give a name that ends in .png or .jpg"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_any_model_is_opened(
+    options: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> object:
+        raise AssertionError("a model was opened")
+
+    monkeypatch.setattr("yoloship.evaluate.opening.open_artefact", fail)
+    ran = run("verify", "best.pt", "best.pt", "--images", "pictures", *options)
+    assert ran.code == 2
+    assert words in " ".join(ran.err.split())

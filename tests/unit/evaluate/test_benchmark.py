@@ -133,7 +133,13 @@ def test_nothing_to_measure_is_refused() -> None:
         benchmark([], PICTURES)
     with pytest.raises(InputError, match="nothing to measure"):
         benchmark([case(Counted())], [])
-    for wrong in ({"rounds": 0}, {"runs": 0}, {"throughput_s": -1.0}, {"gap_s": float("nan")}):
+    for wrong in (
+        {"rounds": 0},
+        {"runs": 0},
+        {"throughput_s": -1.0},
+        {"throughput_s": float("inf")},
+        {"gap_s": float("nan")},
+    ):
         with pytest.raises(InputError, match=next(iter(wrong))):
             BenchPlan(**wrong)
 
