@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "info": "Show what a checkpoint, an ONNX file or an engine is.",
         "inspect": "Another name of info.",
         "doctor": "Try what works on this machine.",
+        "cache": "Show or empty the cache.",
     }
 )
 """Each command is the function of that name in the module of that name, loaded when it is asked for."""

@@ -17,7 +17,7 @@ from yoloship.cli.output import print_err, print_out
 from yoloship.cli.precision import CALIBRATED, MAX_DROP, PRECISION, Quantizing, lowered
 from yoloship.cli.progress import progress
 from yoloship.cli.protect import outputs_for
-from yoloship.cli.values import FILE, alias_table
+from yoloship.cli.values import FILE, alias_table, refuse_suffix
 from yoloship.engine.config import MAX_OPTIMIZATION_LEVEL, HardwareCompatibility
 from yoloship.model import InputForm, OutputForm
 
@@ -132,6 +132,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.pipeline.build_check import BuildOrder
     from yoloship.pipeline.releases import resolve
 
+    refuse_suffix(output_file, {".onnx"}, f"build writes engines; 'yoloship export {model}' writes ONNX files")
     wanted: Precision = precision or "float32"
     placement: Placement | None = "inputs" if wanted in CALIBRATED else None
     quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, remainder)

@@ -29,6 +29,7 @@ RUNS = Path("runs")
 @argument("source", metavar="SOURCE...", many=True, help="Images, folders and patterns.")
 @option("--conf", type=FRACTION, metavar="FLOAT", default=0.25, help="Drop boxes whose score is not above this.")
 @option("--iou", type=FRACTION, metavar="FLOAT", default=0.45, help="Drop a box that overlaps a better one by more.")
+@flag("--agnostic-nms", help="Let boxes of different classes drop each other too.")
 @option("--max-det", type=COUNT, metavar="N", default=300, help="Keep at most this many boxes an image.")
 @options.imgsz
 @option(
@@ -60,11 +61,13 @@ RUNS = Path("runs")
 @option("--line-width", type=COUNT, metavar="PX", help="Width of the boxes' lines. Default: one that fits the image.")
 @options.overwrite
 @options.recursive
+@flag("-q", "--quiet", help="Print errors and warnings only, and JSON if it goes to stdout.")
 def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
     source: tuple[str, ...],
     conf: float,
     iou: float,
+    agnostic_nms: bool,
     max_det: int,
     imgsz: tuple[int, int] | None,
     rect: bool,
@@ -80,6 +83,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     line_width: int | None,
     overwrite: bool,
     recursive: bool,
+    quiet: bool,
 ) -> None:
     """Find objects in pictures: a table, annotated pictures, and JSON where asked for.
 
@@ -105,7 +109,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.pipeline.intake import refuse_files
     from yoloship.pipeline.releases import resolve
 
-    kept = DetectOptions(score_threshold=conf, iou_threshold=iou, max_detections=max_det)
+    kept = DetectOptions(conf, iou, max_det, class_agnostic=agnostic_nms)
     detector = load(
         resolve(model),
         imgsz=imgsz,
@@ -120,7 +124,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
         if classes:
             kept = replace(kept, classes=class_words(classes, detector.names))
         refuse_files(detector.info.channels, model)
-        run = DetectRun(inputs, annotated, json_path, overwrite=overwrite)
+        run = DetectRun(inputs, annotated, json_path, overwrite=overwrite, quiet=quiet)
         run.write(detector.stream(inputs, options=kept, keep_images=draw))
     run.report(detector.info.nms)
     if run.failures:

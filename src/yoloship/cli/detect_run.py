@@ -32,15 +32,23 @@ class DetectRun:
         annotated: Draws and writes them; None if they shall not be drawn.
         json_path: None for no JSON; ``-`` is stdout.
         overwrite: Whether files that exist may be replaced.
+        quiet: Whether to print errors and warnings only, and no progress.
     """
 
     def __init__(
-        self, inputs: Sequence[Path], annotated: AnnotatedImages | None, json_path: Path | None, *, overwrite: bool
+        self,
+        inputs: Sequence[Path],
+        annotated: AnnotatedImages | None,
+        json_path: Path | None,
+        *,
+        overwrite: bool,
+        quiet: bool = False,
     ) -> None:
         self.failures = 0
         self._inputs, self._annotated, self._overwrite = inputs, annotated, overwrite
         self._json_path = json_path
-        self._stdout_is_taken = is_stdout(json_path)
+        self._quiet = quiet
+        self._prints = not quiet and not is_stdout(json_path)
         self._incomplete = self._read = 0
         self._last: Path | None = None
 
@@ -56,7 +64,7 @@ class DetectRun:
             with ExitStack() as stack:
                 sinks = [stack.enter_context(sink) for sink in (json, self._table()) if sink is not None]
                 stack.enter_context(closing(outcomes))  # type: ignore[type-var]  # it is a generator
-                for outcome in with_progress(outcomes, "detecting", len(self._inputs)):
+                for outcome in with_progress(outcomes, "detecting", len(self._inputs), quiet=self._quiet):
                     self._take(self._entry(outcome), sinks)
         except BaseException:
             if json is not None and json.count and not is_dash(self._json_path):
@@ -69,7 +77,7 @@ class DetectRun:
         Args:
             nms: Of a graph that suppresses; it says how many candidates that looks at.
         """
-        if not self._stdout_is_taken:
+        if self._prints:
             if self._last is not None:
                 print_out(f"annotated: {self._last if len(self._inputs) == 1 else self._last.parent}")
             if self._json_path is not None:
@@ -91,7 +99,7 @@ class DetectRun:
         return open_json(self._json_path, overwrite=self._overwrite)
 
     def _table(self) -> ImagesTable | None:
-        if len(self._inputs) == 1 or self._stdout_is_taken:
+        if len(self._inputs) == 1 or not self._prints:
             return None
         if sys.stdout.isatty() or len(self._inputs) <= MAX_ROWS:
             return ImagesTable(print_text, limit=MAX_ROWS)
@@ -116,7 +124,7 @@ class DetectRun:
         if entry.found is not None:
             self._read += 1
             self._incomplete += not entry.found.complete
-            if len(self._inputs) == 1 and not self._stdout_is_taken:
+            if len(self._inputs) == 1 and self._prints:
                 limit = MAX_ROWS if sys.stdout.isatty() else None
                 print_text(detections_table(entry.found, entry.image, limit))
         self._last = entry.annotated or self._last

@@ -13,7 +13,7 @@ from yoloship.cli.command import argument, command, option
 from yoloship.cli.output import print_err
 from yoloship.cli.precision import PRECISION, Quantizing, lowered
 from yoloship.cli.protect import outputs_for, print_about
-from yoloship.cli.values import FILE, alias_table, batch_size, graph_size
+from yoloship.cli.values import ENGINE_SUFFIXES, FILE, alias_table, batch_size, graph_size, refuse_suffix
 from yoloship.model import InputForm, OutputForm, Placement
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     overwrite: bool,
 ) -> None:
     """Write an ONNX file that any runtime takes, with the class names inside."""
+    refuse_suffix(output_file, ENGINE_SUFFIXES, f"export writes ONNX files; 'yoloship build {model}' makes engines")
     quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, remainder)
     quantizing.check(precision)
     nms = suppression(output_form, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})

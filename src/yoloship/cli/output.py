@@ -61,9 +61,10 @@ def print_bytes(data: bytes) -> None:
 
 
 def print_err(text: str) -> None:
-    """Write a line that is not a result on stderr."""
+    """Write a line that is not a result on stderr; on a terminal it takes the place of a progress line."""
     try:
-        sys.stderr.write(f"{visible(text, keep=chr(10))}\n")
+        erase = "\r\x1b[K" if os.name == "posix" and sys.stderr.isatty() else ""
+        sys.stderr.write(f"{erase}{visible(text, keep=chr(10))}\n")
         sys.stderr.flush()
     except OSError:
         _discard(sys.stderr)

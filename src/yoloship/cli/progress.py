@@ -46,12 +46,15 @@ def progress(*, in_pipes: bool = False) -> Iterator[OnProgress | None]:
         yield _PipeLines(stream) if in_pipes else None
 
 
-def with_progress(items: Iterable[_Item], what: str, total: int) -> Iterator[_Item]:
+def with_progress(items: Iterable[_Item], what: str, total: int, *, quiet: bool = False) -> Iterator[_Item]:
     """Pass items through; if there is more than one, a terminal shows how many are done."""
+    if quiet or total < 2:
+        yield from items
+        return
     with progress() as show:
         for done, item in enumerate(items, 1):
             yield item
-            if show is not None and total > 1:
+            if show is not None:
                 show(what, done, total)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     Choice = click.Choice[str]
 else:  # it is not generic before click 8.4
@@ -18,6 +18,8 @@ else:  # it is not generic before click 8.4
 DYNAMIC = "dynamic"
 FILE = click.Path(path_type=Path)
 """A path that need not exist: the library says what is wrong with it."""
+
+ENGINE_SUFFIXES = frozenset({".engine", ".plan", ".trt"})
 
 PRECISION_ALIASES = {
     "fp32": "float32",
@@ -35,6 +37,16 @@ class PrecisionChoice(Choice):
         """Take the alias for the name."""
         name = value.lower()
         return super().convert(PRECISION_ALIASES.get(name, name), param, ctx)
+
+
+def refuse_suffix(path: Path | None, suffixes: Collection[str], problem: str) -> None:
+    """Refuse an output whose name promises another kind of file than the command writes.
+
+    Raises:
+        click.BadParameter: it has one of the suffixes.
+    """
+    if path is not None and path.suffix.lower() in suffixes:
+        raise click.BadParameter(f"{path}: {problem}", param_hint="--output-file")
 
 
 def image_size(text: str) -> tuple[int, int]:

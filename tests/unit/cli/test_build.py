@@ -267,3 +267,9 @@ def test_an_onnx_file_keeps_its_own_forms(small: Path, options: list[str]) -> No
     ran = run("build", small, *options)
     assert ran.code == 2
     assert "an ONNX file has its own input and output" in " ".join(ran.err.split())
+
+
+def test_a_name_of_an_onnx_file_is_refused_with_a_pointer_to_export(tmp_path: Path) -> None:
+    ran = run("build", "best.pt", "-o", tmp_path / "x.onnx")
+    assert ran.code == 2
+    assert "build writes engines; 'yoloship export best.pt' writes ONNX files" in " ".join(ran.err.split())

@@ -465,3 +465,26 @@ def test_a_model_that_files_cannot_feed_is_one_clear_line(work: Path) -> None:
     ran = run("detect", path, "a.png", "--no-draw")
     assert ran.code == 1
     assert "the model takes images of 5 channels, which image files do not have" in ran.err
+
+
+def test_quiet_prints_errors_and_json_only(model: Path, work: Path) -> None:
+    picture("a.png")
+    ran = run("detect", model, "a.png", "-o", "out", "--quiet")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert files(work / "out") == ["a.png"]
+    ran = run("detect", model, "a.png", "no.png", "-q", "--no-draw", "--json", "-")
+    assert [entry["image"] for entry in json.loads(ran.out)] == ["a.png", "no.png"]
+    assert ran.err.splitlines() == ["error: no.png: no such file", "error: 1 of 2 pictures failed"]
+
+
+def test_agnostic_nms_lets_classes_drop_each_other(tmp_path: Path) -> None:
+    raw = empty_rows(HW, 7)
+    raw[0, 27] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
+    raw[0, 123] = (30, 20, 20, 10, 0.9, 0.0, 0.9)  # the same cell, by its second anchor
+    path = tmp_path / "one.onnx"
+    path.write_bytes(constant_raw(raw, HW, {"names": "['cat', 'dog']", "stride": "32"}).SerializeToString())
+    picture("a.png")
+    both = run("detect", path, "a.png", "--no-draw", "--json", "-")
+    assert [entry["class_name"] for entry in json.loads(both.out)[0]["detections"]] == ["cat", "dog"]
+    one = run("detect", path, "a.png", "--no-draw", "--json", "-", "--agnostic-nms")
+    assert [entry["class_name"] for entry in json.loads(one.out)[0]["detections"]] == ["cat"]

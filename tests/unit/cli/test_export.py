@@ -11,6 +11,7 @@ import pytest
 
 from _cli import run
 from _shared import GENERATED, require
+from yoloship.graph.file import read_metadata, read_model_info
 
 CHECKPOINT = "v7-yolov5n.pt"
 
@@ -163,3 +164,27 @@ def test_wrong_usage_exits_with_2_and_says_why(arguments: list[str], message: st
     ran = run("export", "x.pt", *arguments)
     assert ran.code == 2
     assert message in ran.err
+
+
+@pytest.mark.parametrize("name", ["x.engine", "x.PLAN", "x.trt"])
+def test_a_name_of_an_engine_is_refused_with_a_pointer_to_build(best: Path, name: str) -> None:
+    ran = run("export", best, "-o", name)
+    assert ran.code == 2
+    assert "export writes ONNX files; 'yoloship build best.pt' makes engines" in " ".join(ran.err.split())
+    assert not Path(name).exists()
+
+
+@pytest.mark.parametrize(
+    ("alias", "precision"), [("fp32", "float32"), ("fp16", "float16"), ("HALF", "float16"), ("bf16", "bfloat16")]
+)
+def test_short_names_of_precisions_are_understood(best: Path, alias: str, precision: str) -> None:
+    assert run("export", best, "-o", "x.onnx", "--imgsz", "64", "--precision", alias).code == 0
+    info = read_model_info(read_metadata(onnx.load("x.onnx")), "x.onnx")
+    assert info is not None
+    assert info.precision == precision
+
+
+def test_fp8_is_understood_and_needs_images_like_float8(best: Path) -> None:
+    ran = run("export", best, "--precision", "fp8")
+    assert ran.code == 2
+    assert "--precision float8 needs" in " ".join(ran.err.split())

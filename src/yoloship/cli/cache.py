@@ -1,0 +1,61 @@
+"""``yoloship cache``: what the cache holds, and emptying it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from yoloship.cli.command import command, flag
+from yoloship.cli.output import print_json, print_out, print_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yoloship._util.cache import CacheUsage
+
+
+@command("yoloship cache", "yoloship cache --clear", "YOLOSHIP_CACHE=/data/cache yoloship cache", starts_bare=True)
+@flag("--clear", help="Remove everything that yoloship keeps there, and nothing else.")
+@flag("--json", "as_json", help="Print JSON.")
+def cache(clear: bool, as_json: bool) -> None:
+    """Show where the cache is, and how much it holds of each kind: graphs, engines, kernels, weights.
+
+    Graphs are built from checkpoints by detect, engines by bench and from Python, kernels are compiled for your GPU,
+    and weights are official releases that were fetched. All of it is made again when it is needed. Each kind has a
+    limit, beyond which what was not used for longest goes; weights stay. The variable YOLOSHIP_CACHE moves the cache.
+    """
+    from yoloship._util import cache as kept
+    from yoloship.errors import InputError
+
+    try:
+        folder = kept.cache_folder()
+        found = kept.clear() if clear else kept.usage()
+    except RuntimeError as error:
+        raise InputError(
+            "has no place, because there is no home folder",
+            subject="the cache",
+            hint="set YOLOSHIP_CACHE to a folder that can be written",
+        ) from error
+    if as_json:
+        rows = [
+            {"kind": row.kind, "files": row.files, "bytes": row.size_bytes, "limit": row.limit_bytes} for row in found
+        ]
+        print_json({"folder": str(folder), "cleared": clear, "kinds": rows})
+        return
+    print_out(f"cache: {folder}")
+    print_text(_table(found))
+    files, size = sum(row.files for row in found), _size(sum(row.size_bytes for row in found))
+    print_out(f"removed {files} files, {size}" if clear else f"{files} files, {size}")
+
+
+def _table(found: Sequence[CacheUsage]) -> str:
+    from yoloship.sinks.tables import columns
+
+    rows = [("kind", "files", "size", "limit")]
+    for row in found:
+        limit = "none" if row.limit_bytes is None else _size(row.limit_bytes)
+        rows.append((row.kind, str(row.files), _size(row.size_bytes), limit))
+    return columns(rows, right=(1, 2, 3))
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes < 1e9 else f"{size_bytes / 1e9:.2f} GB"
