@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 CHECKPOINTS: frozenset[Kind] = frozenset({"checkpoint", "pickle", "unknown"})
 """What the reader of checkpoints looks into; it says more about what is none than its first bytes do."""
-ENGINE_SUFFIXES = frozenset({".engine", ".plan", ".trt"})
 
 
 @command(
@@ -97,7 +96,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     overwrite: bool,
 ) -> None:
     """Write an ONNX file that any runtime takes, with the class names inside."""
-    refuse_suffix(output_file, ENGINE_SUFFIXES, f"export writes ONNX files; 'yoloship build {model}' makes engines")
+    refuse_suffix(output_file, ENGINE_SUFFIXES, f"export writes ONNX files; 'yoloship build {model}' writes engines")
     quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, remainder)
     quantizing.check(precision)
     nms = suppression(output_form, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
@@ -109,8 +108,6 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     checkpoint_path = resolve(model)
     refuse_others(checkpoint_path, CHECKPOINTS, "checkpoint", subject=str(checkpoint_path), error=CheckpointError)
-    if output_file is not None and output_file.suffix.lower() in ENGINE_SUFFIXES:
-        raise click.UsageError(f"export writes ONNX files; 'yoloship build' writes an engine such as {output_file}")
     target = output_file or _beside(model, checkpoint_path)
     outputs_for((checkpoint_path,), calibrate=calibrate, labels=labels, overwrite=overwrite).claim(target)
     found = quantizing.find()

@@ -170,7 +170,7 @@ def test_wrong_usage_exits_with_2_and_says_why(arguments: list[str], message: st
 def test_a_name_of_an_engine_is_refused_with_a_pointer_to_build(best: Path, name: str) -> None:
     ran = run("export", best, "-o", name)
     assert ran.code == 2
-    assert "export writes ONNX files; 'yoloship build best.pt' makes engines" in " ".join(ran.err.split())
+    assert "export writes ONNX files; 'yoloship build best.pt' writes engines" in " ".join(ran.err.split())
     assert not Path(name).exists()
 
 
