@@ -13,6 +13,7 @@ import os
 import stat
 import time
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +48,23 @@ _KINDS: Final[Mapping[int, str]] = MappingProxyType(
     }
 )
 _COPY_IT: Final = "copy its content into a file"
+
+
+_STOPPED: Final[ContextVar[Callable[[], bool]]] = ContextVar("yoloship_reading_stopped", default=lambda: False)
+
+
+@contextmanager
+def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
+    """Let what is read in the block, in this thread, end early: a pipe may be silent for long.
+
+    Args:
+        stopped: Asked now and then whether to end; called in the thread that reads.
+    """
+    token = _STOPPED.set(stopped)
+    try:
+        yield
+    finally:
+        _STOPPED.reset(token)
 
 
 @contextmanager
@@ -237,18 +255,25 @@ class _Waiting:
         """Something came."""
         self._since_s = time.monotonic()
 
-    def pause(self, *, has_writer: bool) -> None:
-        """Sleep a moment, in which signals are heard.
+    def pause(self, file: FileIO, *, has_writer: bool) -> None:
+        """Wait a moment for the pipe, in which signals are heard.
 
         Raises:
-            YoloshipError: it has been too long.
+            YoloshipError: it has been too long, or who wanted to read does not want to any longer.
         """
+        if _STOPPED.get()():
+            raise self._refuse("was not read to its end, because nobody waits for it any longer")
         waited_s = time.monotonic() - self._since_s
         if not has_writer and waited_s >= self._writer_s:
             raise self._refuse(f"is a pipe, and nobody wrote to it for {self._writer_s:g} s")
         if waited_s >= self._silence_s:
             raise self._refuse(f"is a pipe whose writer sent nothing for {self._silence_s:g} s")
-        time.sleep(_POLL_S)
+        if has_writer:
+            import select
+
+            select.select([file], [], [], _POLL_S)
+        else:
+            time.sleep(_POLL_S)
 
 
 def _read_pipe(file: FileIO, count: int, waiting: _Waiting) -> bytes:
@@ -265,11 +290,11 @@ def _read_pipe(file: FileIO, count: int, waiting: _Waiting) -> bytes:
             count -= len(part)
             waiting.heard()
         elif part is None:
-            waiting.pause(has_writer=True)
+            waiting.pause(file, has_writer=True)
         elif parts or _has_ended(file):
             break
         else:
-            waiting.pause(has_writer=False)
+            waiting.pause(file, has_writer=False)
     return b"".join(parts)
 
 

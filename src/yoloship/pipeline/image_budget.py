@@ -33,6 +33,11 @@ class ImageBudget:
         with self._changed:
             return sum(self._held.values())
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody waits for the images any longer."""
+        return self._closed
+
     def enter(self, index: int) -> None:
         """Begin an image. Indices must be entered in ascending order."""
         with self._changed:

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from yoloship._util.reading import stoppable
 from yoloship.errors import InputError, YoloshipError
 from yoloship.pipeline.image_budget import ImageBudget
 
@@ -139,7 +140,8 @@ def read_within(memory: ImageBudget, index: int, read: Callable[[object, Reserve
         reserved = True
         memory.reserve(index, wanted_bytes)
 
-    image = read(source, reserve)
+    with stoppable(lambda: memory.is_closed):
+        image = read(source, reserve)
     if reserved:
         memory.settle(index, image.nbytes)
     return image

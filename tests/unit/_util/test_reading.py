@@ -16,6 +16,7 @@ from yoloship._util.reading import (
     read_if_there,
     read_start,
     read_text,
+    stoppable,
 )
 from yoloship.errors import InputError
 
@@ -143,6 +144,27 @@ def test_a_pipe_that_gives_too_much_or_nothing_is_refused(tmp_path: Path) -> Non
             read_file_or_pipe(pipe, 10, error=InputError)
     finally:
         os.close(both)
+
+
+@needs_pipes
+def test_reading_a_silent_pipe_ends_when_nobody_waits_for_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    both = os.open(pipe, os.O_RDWR)
+    stopped = threading.Event()
+    refusals: list[str] = []
+
+    def read() -> None:
+        with pytest.raises(InputError) as caught, stoppable(stopped.is_set):
+            read_file_or_pipe(pipe, 10, error=InputError, silence_timeout_s=1000)
+        refusals.append(str(caught.value))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    stopped.set()
+    reader.join()
+    os.close(both)
+    assert refusals == [f"{pipe}: was not read to its end, because nobody waits for it any longer"]
 
 
 def test_an_ordinary_file_is_taken_where_a_pipe_may_stand(tmp_path: Path) -> None:
