@@ -90,7 +90,8 @@ def _clip(builder: Builder, part: Part, x: Wire, low: float, high: float) -> Wir
 
 
 def _relu6(builder: Builder, part: Part, x: Wire) -> Wire:
-    return _clip(builder, part, x, 0.0, 6.0)
+    """A Hardtanh whose bounds are 0 and 6, and are attributes that somebody may have set."""
+    return _hardtanh(builder, part, x) if part.has("max_val") else _clip(builder, part, x, 0.0, 6.0)
 
 
 def _hardtanh(builder: Builder, part: Part, x: Wire) -> Wire:
@@ -176,8 +177,11 @@ def _identity(builder: Builder, part: Part, x: Wire) -> Wire:  # noqa: ARG001 - 
 
 def _h_sigmoid(builder: Builder, part: Part, x: Wire) -> Wire:
     """relu6(x + 3) / 6: Howard et al., Searching for MobileNetV3, 2019, section 5.2."""
-    if part.child("relu").torch_name != "ReLU6":
-        raise part.child("relu").error("is not supported in this place", expected="torch.nn.ReLU6")
+    inner = part.child("relu")
+    if inner.torch_name != "ReLU6":
+        raise inner.error("is not supported in this place", expected="torch.nn.ReLU6")
+    inner.require("min_val", 0.0, 0, None)
+    inner.require("max_val", 6.0, 6, None)
     return _hardsigmoid(builder, part, x)
 
 

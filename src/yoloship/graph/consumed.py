@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
+import numpy as np
+
 from yoloship.checkpoint.records import Module, Opaque, Tensor
 
 if TYPE_CHECKING:
@@ -114,6 +116,8 @@ def _check_attributes(part: Part, *, is_model: bool) -> None:
             )
         if name in _OF_THE_HEAD or (is_model and name in _OF_THE_MODEL):
             continue
+        if isinstance(value, np.ndarray) and not is_model and value.dtype.kind in "fc":
+            raise _left_over(part, f"attribute {name!r} (an array {value.shape})")
         if not part.record.has(module, "attribute", name) and (what := _computes(value, _MAX_DEPTH)):
             raise _left_over(part, f"attribute {name!r} ({what})")
 

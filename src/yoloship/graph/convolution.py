@@ -149,6 +149,8 @@ def folded(conv: Part, norm: Part | None) -> tuple[Convolution, Part | None]:
         The convolution, and the norm if it remains to be written after it (see `yoloship.graph.norms`).
     """
     convolution = read_conv(conv)
+    if norm is not None and norm.torch_name == "Identity":  # what torch's own fusing leaves
+        return convolution, None
     if norm is None or not is_norm(norm) or not has_statistics(norm):
         return convolution, norm
     return scaled(convolution, *read_norm(norm, convolution.out_channels)), None

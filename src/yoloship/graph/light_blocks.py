@@ -1,4 +1,4 @@
-"""Blocks of forks for small devices: ShuffleNet, MobileNet and the like, as YOLOv5-Lite and others add them.
+"""Blocks of forks for small devices: ShuffleNet, MobileNet, RepVGG and the like, as YOLOv5-Lite and others add them.
 
 Their structure is that of the papers named below and of published checkpoints; the reference outputs in the tests hold
 them to it. Each writer takes `emit`, which finds the writers of its children.
@@ -109,6 +109,25 @@ def _scaled(builder: Builder, part: Part, x: Wire, gate: Wire) -> Wire:
     return builder.node("Mul", part.place, (x, gate), x.shape)
 
 
+def _re_parametrised(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
+    """Ding et al., RepVGG, 2021, figure 2: branches that are added for training, or the one that they became."""
+    merged = part.optional_child("rbr_reparam")
+    if merged is not None:
+        y = emit(builder, merged, (x,))
+    else:
+        names = ("rbr_dense", "rbr_1x1", "rbr_identity")
+        branches = [emit(builder, branch, (x,)) for name in names if (branch := part.optional_child(name)) is not None]
+        if not branches or any(branch.shape != branches[0].shape for branch in branches):
+            raise part.error("its branches do not fit each other", got=[branch.shape for branch in branches])
+        y = branches[0]
+        for index, further in enumerate(branches[1:], start=1):
+            y = builder.node("Add", f"{part.place}.add.{index}", (y, further), y.shape)
+    if part.optional_child("se") is not None:
+        y = emit(builder, part.child("se"), (y,))
+    name = "nonlinearity" if part.optional_child("nonlinearity") is not None else "act"
+    return emit(builder, part.child(name), (y,))
+
+
 def _conv_hardswish(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
     y = emit_conv_norm(builder, part.child("conv"), part.optional_child("bn"), x)
     return emit(builder, part.child("hardswish"), (y,))
@@ -128,6 +147,8 @@ LIGHT: Mapping[str, LightBlock] = MappingProxyType(
         "DWConvblock": _depthwise_separable,
         "MobileNet_Block": _inverted_residual,
         "SELayer": _squeeze,
+        "RepConv": _re_parametrised,
+        "RepVGGBlock": _re_parametrised,
         "CBH": _conv_hardswish,
         "LC_Block": _lc_block,
         "LC_SEModule": _squeeze_by("avg_pool", "conv1", "relu", "conv2", "SiLU"),

@@ -57,6 +57,9 @@ SIMPLE: list[tuple[Module, Callable[[Any], Any]]] = [
     (activation("LeakyReLU", negative_slope=0.1), lambda x: np.where(x >= 0, x, 0.1 * x)),
     (activation("Hardsigmoid"), lambda x: np.clip(x + 3, 0, 6) / 6),
     (activation("Hardswish"), lambda x: x * np.clip(x + 3, 0, 6) / 6),
+    (activation("ReLU6"), lambda x: np.clip(x, 0, 6)),
+    (activation("ReLU6", min_val=0.0, max_val=6.0), lambda x: np.clip(x, 0, 6)),
+    (activation("ReLU6", min_val=0.0, max_val=1.0), lambda x: np.clip(x, 0, 1)),
     (module("utils.activations.Swish"), lambda x: x * sigmoid(x)),
     (module("models.common.h_sigmoid", relu=activation("ReLU6")), lambda x: np.clip(x + 3, 0, 6) / 6),
     (
@@ -187,6 +190,13 @@ def test_a_csp_block_whose_norm_cannot_be_folded_normalises_the_joined_ways() ->
     np.testing.assert_allclose(run_part(block, X), want, rtol=1e-4, atol=1e-4)
 
 
+def test_an_identity_in_place_of_a_norm_does_nothing() -> None:
+    block = MAKE.conv(8, 8)
+    bare = with_children(block, bn=None)
+    fused = with_children(block, bn=module(f"{TORCH}linear.Identity"))
+    assert part_graph(fused, X).graph.node == part_graph(bare, X).graph.node
+
+
 def test_a_batch_norm_after_a_convolution_in_a_row_falls_into_it() -> None:
     conv, norm = MAKE.conv2d(8, 6, 3), MAKE.batch_norm(6)
     row = sequential(conv, norm, activation("ReLU"))
@@ -247,6 +257,10 @@ def test_focus_takes_padding_same() -> None:
         (activation("Hardtanh", min_val=1.0, max_val=-1.0), "bounds are the wrong way round"),
         (activation("RReLU", lower=0.1, upper="0.3"), "bad 'upper'"),
         (module("models.common.h_sigmoid", relu=activation("ReLU")), "expected torch.nn.ReLU6"),
+        (
+            module("models.common.h_sigmoid", relu=activation("ReLU6", max_val=1.0)),
+            "max_val is not supported with this value",
+        ),
         (module("utils.activations.AconC", None, {"beta": np.ones((1, 4, 1, 1))}), "has the wrong shape"),
         (module(f"{TORCH}batchnorm.BatchNorm2d", {"eps": 1e-3}, {}, {"running_mean": np.ones(8)}), "'running_var'"),
         (module(f"{TORCH}batchnorm.BatchNorm2d", {"eps": -1.0}), "bad 'eps'"),

@@ -219,6 +219,12 @@ def test_training_only_attributes_of_the_model_pass_and_of_a_block_do_not() -> N
     assert "attribute 'class_weights'" in refusal(hand, at(hand.module, "model.2", lambda one: changed(one, **weights)))
 
 
+def test_an_array_of_numbers_in_a_block_is_refused() -> None:
+    hand = every_block()
+    message = refusal(hand, at(hand.module, "model.2", lambda one: changed(one, gain=np.ones(8))))
+    assert "model.2 (models.common.C3): attribute 'gain' (an array (8,)) is not part of an official C3" in message
+
+
 def test_a_module_that_is_used_in_two_places_is_consumed_once() -> None:
     hand = every_block()
     shared = hand.module.children["model"].children["2"]  # type: ignore[union-attr]

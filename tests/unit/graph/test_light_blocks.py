@@ -194,6 +194,28 @@ def test_a_dense_block_drops_nothing_in_evaluation() -> None:
     close(run_part(block, X), run_part(activation("Hardswish"), run_part(conv, X)))
 
 
+@pytest.mark.parametrize(("name", "act"), [("RepConv", "act"), ("RepVGGBlock", "nonlinearity")])
+@pytest.mark.parametrize("identity", [True, False])
+def test_a_block_of_repvgg_adds_its_branches(name: str, act: str, identity: bool) -> None:
+    outputs = 8 if identity else 6
+    dense, point = (sequential(MAKE.conv2d(8, outputs, k), MAKE.batch_norm(outputs)) for k in (3, 1))
+    branches = dict_of(rbr_dense=dense, rbr_1x1=point)
+    if identity:
+        branches["rbr_identity"] = MAKE.batch_norm(8)
+    block = module(f"models.common.{name}", {"deploy": False}, **branches, **{act: RELU})
+    close(run_part(block, X), np.maximum(sum(run_part(branch, X) for branch in branches.values()), 0))
+
+
+def test_a_block_of_repvgg_that_was_merged_is_its_convolution() -> None:
+    conv = MAKE.conv2d(8, 6, 3, bias=True)
+    nothing = module(f"{TORCH}linear.Identity")
+    block = module("models.common.RepVGGBlock", {"deploy": True}, nonlinearity=RELU, se=nothing, rbr_reparam=conv)
+    close(run_part(block, X), np.maximum(run_part(conv, X), 0))
+    both = with_children(block, rbr_1x1=MAKE.conv2d(8, 6))
+    with pytest.raises(GraphError, match="child 'rbr_1x1'"):
+        run_part(both, X)
+
+
 WRONG: list[tuple[Module, str]] = [
     (module("models.common.Shuffle_Block", {"stride": 0}, branch2=branch(4, 1)), "bad 'stride'"),
     (module("models.common.Shuffle_Block", {"stride": 2}, branch2=branch(8, 2)), "has no submodule 'branch1'"),
@@ -208,6 +230,8 @@ WRONG: list[tuple[Module, str]] = [
     (with_children(excitation(), avg_pool=RELU), "gives another number of factors than channels"),
     (with_children(excitation(), max_pool=average()), "child 'max_pool'"),
     (module("models.common.LC_Block", {"use_se": False}, dw_conv=RELU, se=lc_squeeze(), pw_conv=RELU), "child 'se'"),
+    (module("models.common.RepConv", act=RELU), "its branches do not fit each other"),
+    (module("models.common.RepConv", act=RELU, rbr_dense=MAKE.conv2d(8, 6), rbr_1x1=MAKE.conv2d(8, 8)), "its branches"),
     (module("models.common.CBRM", conv=RELU, maxpool=RELU, att=excitation()), "child 'att'"),
 ]
 

@@ -133,6 +133,8 @@ def test_a_head_that_contradicts_itself_is_refused() -> None:
     assert "predicts 9 numbers for each box; a detector of 3 classes has 8" in head(no=9)
     assert "bad 'stride': expected 1 whole numbers of pixels, got [8.0, 16.0]" in head(stride=tensor([8, 16]))
     assert "bad 'stride'" in head(stride=tensor([8.5]))
+    assert "bad 'stride'" in head(stride=tensor([0]))
+    assert "bad 'stride'" in head(stride=tensor([np.nan]))
     assert "bad 'stride'" in head(stride=8)
     assert "map of level 0 has another shape: expected (24, 4, 6), got (24, 8, 12)" in head(stride=tensor([16]))
     assert "bad 'nl'" in head(nl="one")
