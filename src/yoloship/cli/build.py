@@ -132,7 +132,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.pipeline.build_check import BuildOrder
     from yoloship.pipeline.releases import resolve
 
-    refuse_suffix(output_file, {".onnx"}, f"build writes engines; 'yoloship export {model}' writes ONNX files")
+    refuse_suffix(output_file, MODEL_SUFFIXES, f"build writes engines; 'yoloship export {model}' writes ONNX files")
     wanted: Precision = precision or "float32"
     placement: Placement | None = "inputs" if wanted in CALIBRATED else None
     quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, remainder)
@@ -142,8 +142,6 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     kind = kind_of(source_path)
     if kind == "engine":
         raise wrong_kind(kind, "onnx", subject=str(source_path), error=InputError)
-    if output_file is not None and output_file.suffix.lower() in MODEL_SUFFIXES:
-        raise click.UsageError(f"build writes an engine; a name such as {output_file} says that it is another model")
     from_checkpoint = kind == "checkpoint"
     if not from_checkpoint and (input_form is not None or output_form not in {None, "nms"}):
         raise click.UsageError("an ONNX file has its own input and output; it can only be given --output nms")

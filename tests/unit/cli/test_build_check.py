@@ -196,7 +196,7 @@ def test_errors_name_the_file_that_was_given_and_not_the_graph_inside(checkpoint
         (["build", "best.engine"], "best.engine: is a TensorRT engine, not an ONNX model"),
         (["export", "best.onnx"], "best.onnx: is an ONNX model, not a checkpoint"),
         (["export", "best.pt", "-o", "x.engine"], "export writes ONNX files; 'yoloship build best.pt' writes engines"),
-        (["build", "best.pt", "-o", "x.onnx"], "build writes an engine; a name such as x.onnx"),
+        (["build", "best.pt", "-o", "x.onnx"], "build writes engines; 'yoloship export best.pt' writes ONNX files"),
         (["build", "best.pt", "--optimization-level", "9"], "9 is not in the range"),
         (["export", "best.pt", "-o", "y.onnx", "--imgsz", "641"], "--imgsz: input size is no multiple of 32"),
         (
