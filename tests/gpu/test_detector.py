@@ -490,6 +490,56 @@ def test_a_picture_on_the_device_is_read_there(make: Maker) -> None:
         holder.buffer.close()
 
 
+def test_another_librarys_array_is_asked_for_in_the_thread_that_hands_it_over(make: Maker) -> None:
+    """Its owner waits for the stream that is current in the thread that asks; in another thread that is another one."""
+    detector, cpu = make(tuning=CudaTuning(lanes=2, max_batch=4)), on_cpu(info(batch=None))
+    picture = pictures(1)[0]
+    held = OnDevice(make.device, picture)
+    asked: list[int] = []
+
+    class Asked:
+        shape = picture.shape
+
+        @property
+        def __cuda_array_interface__(self) -> Any:
+            asked.append(threading.get_ident())
+            return vars(held)["__cuda_array_interface__"]
+
+    frame: Any = Asked()
+    for future in [detector.submit(frame) for _ in range(6)]:
+        assert_same(future.result(), cpu(picture))
+    for outcome in detector.stream([frame] * 6):
+        assert_same(outcome.unwrap(), cpu(picture))
+    assert set(asked) == {threading.get_ident()}
+    held.__cuda_array_interface__["typestr"] = "<f4"
+    with pytest.raises(InputError, match="expected uint8"):
+        detector.submit(frame)
+    detector.close()
+    with pytest.raises(SessionError, match="the detector is closed"):
+        detector.submit(frame)
+    held.buffer.close()
+
+
+def test_what_torch_has_queued_on_a_stream_of_its_own_is_waited_for(make: Maker, torch: Any) -> None:
+    if "no GPU" in make.device.name:
+        pytest.skip("torch has no stand-in for a GPU")
+    detector, cpu = make(tuning=CudaTuning(lanes=2, max_batch=4)), on_cpu(info(batch=None))
+    images = pictures(4, seed=3)
+    side = torch.cuda.Stream()
+    heavy = torch.rand(4096, 4096, device="cuda")
+    for image in images:
+        source = torch.from_numpy(image).cuda()
+        target = torch.zeros_like(source)
+        torch.cuda.synchronize()
+        with torch.cuda.stream(side):
+            for _ in range(20):
+                heavy = heavy @ heavy
+            target.copy_(source)
+            future = detector.submit(target)
+        assert_same(future.result(), cpu(image))
+        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(image.shape[:2], HW).apply(image))
+
+
 def _refusal(call: Any) -> str:
     try:
         call()

@@ -80,6 +80,42 @@ class ForeignFrame(Closing):
         self._owner = None
 
 
+class HandedFrame(ForeignFrame):
+    """A frame that one thread hands to another.
+
+    A library orders its work by the stream that is current in the thread that asks for the array. So the array is asked
+    for here, in the thread that hands it over, and a mark tells the other thread's stream what to wait for. Close it
+    once the stream has passed the work that reads it.
+
+    Args:
+        array: As for `ForeignFrame`.
+        stream: Only marked; any stream of the device that waits for nothing else.
+
+    Raises:
+        InputError: as `ForeignFrame`.
+    """
+
+    __slots__ = ("_ready",)
+
+    def __init__(self, array: Any, stream: Stream) -> None:
+        self._ready = Event(stream.device)
+        try:
+            super().__init__(array, stream)
+            stream.record(self._ready)
+        except BaseException:
+            self._ready.close()
+            raise
+
+    def wait_on(self, stream: Stream) -> None:
+        """Let later work on a stream wait until the frame has been written."""
+        stream.wait(self._ready)
+
+    def close(self) -> None:
+        """Let go of the owner's memory, and of the mark. Closing twice is no error."""
+        super().close()
+        self._ready.close()
+
+
 class _DLTensor(ctypes.Structure):
     """Source: DLPack's specification of the C structure, version 0.8 (the capsule named `dltensor`)."""
 

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from yoloship.errors import SessionError
 
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from yoloship.pipeline.options import DetectOptions
     from yoloship.pipeline.staging import Frame
     from yoloship.results import Detections
+    from yoloship.runtime.device_session import DeviceSession
 
     Run = Callable[[Sequence[Frame], DetectOptions], list[Detections]]
+
+_SIZES: Final = (1, 4, 16, 64, 256)
+"""Pictures a run, beside the largest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,10 +77,19 @@ class Batcher:
         with self._changed:
             if self._closed:
                 self._room.release()
-                raise SessionError("the detector is closed", subject=self._subject)
+                raise self._is_closed()
             self._orders.append(order)
             self._changed.notify()
         return order.future
+
+    def check_open(self) -> None:
+        """Refuse a picture before anything is done for it.
+
+        Raises:
+            SessionError: the batcher is closed.
+        """
+        if self._closed:
+            raise self._is_closed()
 
     def close(self) -> None:
         """Finish what is under way, fail what still waits, and end the threads. Closing twice is no error."""
@@ -88,10 +101,13 @@ class Batcher:
         for order in left:
             self._room.release()
             if order.future.set_running_or_notify_cancel():
-                order.future.set_exception(SessionError("the detector is closed", subject=self._subject))
+                order.future.set_exception(self._is_closed())
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+
+    def _is_closed(self) -> SessionError:
+        return SessionError("the detector is closed", subject=self._subject)
 
     def _work(self) -> None:
         while orders := self._next():
@@ -120,3 +136,32 @@ class Batcher:
                 alike += 1
             count = max((size for size in self._sizes if size <= alike), default=0)
             return [self._orders.popleft() for _ in range(count)]
+
+
+def batch_range(session: DeviceSession, fixed: int | None, max_batch: int) -> tuple[int, int]:
+    """Pictures of the smallest and the largest run.
+
+    Args:
+        session: Its profiles say what a dynamic batch may be.
+        fixed: The graph's own batch; None where it is dynamic.
+        max_batch: The largest that is wanted.
+    """
+    if fixed is not None:
+        return fixed, fixed
+    name = session.inputs[0].name
+    ranges = [(one.minimum[0], one.maximum[0]) for profile in session.profiles for one in profile if one.name == name]
+    if not ranges:
+        return 1, max_batch
+    return min(low for low, _ in ranges), min(max_batch, max(high for _, high in ranges))
+
+
+def run_sizes(fixed: int | None, largest: int) -> tuple[int, ...]:
+    """Pictures that a run of a `Batcher` may have: few numbers, since the network is made ready for each.
+
+    Args:
+        fixed: The graph's own batch, which is filled up where pictures lack; None where it is dynamic.
+        largest: Pictures of the largest run.
+    """
+    if fixed is not None:
+        return tuple(range(1, largest + 1))
+    return (*(size for size in _SIZES if size < largest), largest)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,8 +15,10 @@ import numpy as np
 from yoloship.cuda._driver import OUT_OF_MEMORY
 from yoloship.cuda.buffers import PinnedBuffer
 from yoloship.cuda.express import PinnedMemory
+from yoloship.cuda.foreign import HandedFrame
+from yoloship.cuda.stream import Stream
 from yoloship.errors import CudaError, InputError, SessionError
-from yoloship.pipeline.batching import Batcher
+from yoloship.pipeline.batching import Batcher, batch_range, run_sizes
 from yoloship.pipeline.cores import usable_cores
 from yoloship.pipeline.cuda_tuning import CudaTuning
 from yoloship.pipeline.detector import as_picture, canvas_for
@@ -46,8 +49,6 @@ if TYPE_CHECKING:
 
 _WAITING: Final = 4
 """Batches that may wait in `submit` for each lane."""
-_SUBMITTED: Final = (1, 4, 16, 64, 256)
-"""Pictures a run of `submit`, beside the largest."""
 _ROUTES: Final = 512
 _READERS: Final = 16
 
@@ -102,12 +103,14 @@ class CudaDetector(DetectorFace):
             )
         self._known: set[DetectOptions] = set()
         self._check(self._options)
-        self._smallest, self._largest = _batches(session, info, self._tuning)
+        self._smallest, self._largest = batch_range(session, info.batch, self._tuning.max_batch)
+        self._sizes = run_sizes(info.batch, self._largest)
         self._pinned_memory = PinnedMemory()
         self._routes: dict[tuple[int, int], Route] = {}
         setup = LaneSetup(DeviceModel(session, info, kernels), self._largest, threading.Lock(), self._tuning.plans)
         self._pool = LanePool(lambda: Lane(setup), self._tuning.lanes, subject)
         self._batcher: Batcher | None = None
+        self._intake = Stream(session.device)
         self._lock = threading.Lock()
         self._preparing = threading.Lock()
 
@@ -183,7 +186,7 @@ class CudaDetector(DetectorFace):
             SessionError: the detector is closed.
         """
         chosen = self._checked(options)
-        return self._batches().submit(self._frame(image), chosen)
+        return self._hand_over(image, chosen)
 
     def stream(
         self, sources: Iterable[Source], *, options: DetectOptions | None = None, keep_images: bool = False
@@ -202,7 +205,7 @@ class CudaDetector(DetectorFace):
             return source if is_on_device(source) else as_picture(source, reserve)
 
         def submit(image: Image) -> Future[Detections]:
-            return self._batches().submit(self._frame(image), chosen)
+            return self._hand_over(image, chosen)
 
         return in_batches(
             sources,
@@ -244,7 +247,7 @@ class CudaDetector(DetectorFace):
             InputError: the network takes no such batch.
             SessionError: the network is refused, or the detector is closed.
         """
-        wanted = self._sizes() if batches is None else tuple(batches)
+        wanted = self._sizes if batches is None else tuple(batches)
         with self._preparing, ExitStack() as stack:
             lanes = [stack.enter_context(self._lane()) for _ in range(self._tuning.lanes)]
             for lane in lanes:
@@ -286,6 +289,7 @@ class CudaDetector(DetectorFace):
         if batcher is not None and self._pool.in_this_process:
             batcher.close()
         self._pool.close()
+        self._intake.close()
         self._session.close()
         self._owned.close()
 
@@ -333,6 +337,21 @@ class CudaDetector(DetectorFace):
             return Frame(picture, route.letterbox, route.pageable, 0, route.pick)
         return Frame(picture, route.letterbox, route.pinned, pinned[route.pinned == "mapped"])
 
+    def _hand_over(self, image: Source, options: DetectOptions) -> Future[Detections]:
+        """Let another thread run it; what this one has queued for it on the device is waited for there."""
+        frame, batcher = self._frame(image), self._batches()
+        if frame.way != "resident":
+            return batcher.submit(frame, options)
+        batcher.check_open()
+        handed = HandedFrame(frame.pixels, self._intake)
+        try:
+            future = batcher.submit(replace(frame, pixels=handed), options)
+        except BaseException:
+            handed.close()
+            raise
+        future.add_done_callback(lambda _: handed.close())
+        return future
+
     def _route(self, image_hw: tuple[int, int]) -> Route:
         """What is decided once for pictures of this size."""
         found = self._routes.get(image_hw)
@@ -345,12 +364,6 @@ class CudaDetector(DetectorFace):
     def _batch(self, pictures: int) -> int:
         """The batch of the run for so many pictures."""
         return self._info.batch or max(pictures, self._smallest)
-
-    def _sizes(self) -> tuple[int, ...]:
-        """Pictures that runs of `submit` may have."""
-        if self._info.batch is not None:
-            return tuple(range(1, self._largest + 1))  # the rest of the run is filled up anyway
-        return (*(size for size in _SUBMITTED if size < self._largest), self._largest)
 
     def _checked(self, options: DetectOptions | None) -> DetectOptions:
         if options is None:
@@ -376,19 +389,8 @@ class CudaDetector(DetectorFace):
                 self._batcher = Batcher(
                     self._run,
                     threads=self._tuning.lanes,
-                    sizes=self._sizes(),
+                    sizes=self._sizes,
                     waiting=_WAITING * self._tuning.lanes * self._largest,
                     subject=self._subject,
                 )
             return self._batcher
-
-
-def _batches(session: DeviceSession, info: ModelInfo, tuning: CudaTuning) -> tuple[int, int]:
-    """Pictures of the smallest and the largest run."""
-    if info.batch is not None:
-        return info.batch, info.batch
-    name = session.inputs[0].name
-    ranges = [(one.minimum[0], one.maximum[0]) for profile in session.profiles for one in profile if one.name == name]
-    if not ranges:
-        return 1, tuning.max_batch
-    return min(low for low, _ in ranges), min(tuning.max_batch, max(high for _, high in ranges))

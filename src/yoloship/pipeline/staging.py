@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer
-from yoloship.cuda.foreign import ForeignFrame
+from yoloship.cuda.foreign import ForeignFrame, HandedFrame
 from yoloship.cuda.frames import FRAME_DTYPE, FrameDescriptor, PixelFormat, pack_frames
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Frame:
     """A picture, and the way that it takes to the device.
 
     Attributes:
-        pixels: (height, width, 3) uint8 BGR, C-contiguous, read only; for `resident` an array of another library.
+        pixels: (height, width, 3) uint8 BGR, C-contiguous, read only; for `resident` an array of another
+            library, or a `HandedFrame` of one.
         letterbox: Where it lies on the canvas.
         way: See `transfer`.
         address: Of its pixels, where `way` is `pinned` as the host sees it, where it is `mapped` as the device does.
@@ -169,8 +170,7 @@ class Staging:
         for frame in frames:
             letterbox, way = frame.letterbox, frame.way
             if way == "resident":
-                foreign = ForeignFrame(frame.pixels, self._express.stream)
-                self._foreign.append(foreign)
+                foreign = self._foreign_frame(frame.pixels)
                 places.append(_Place(letterbox, foreign.pointer, foreign.pitch_bytes, way, letterbox.image_hw))
                 continue
             height, width = _staged_hw(frame)
@@ -190,6 +190,15 @@ class Staging:
                 places.append(_Place(letterbox, target, pitch, way, (height, width), source))
             offset += _rounded(height * pitch)
         return places
+
+    def _foreign_frame(self, pixels: Any) -> ForeignFrame:
+        stream = self._express.stream
+        if isinstance(pixels, HandedFrame):
+            pixels.wait_on(stream)
+            return pixels
+        foreign = ForeignFrame(pixels, stream)
+        self._foreign.append(foreign)
+        return foreign
 
     def _is_like_last(self, frame: Frame) -> bool:
         """Whether the last batch was one picture of the same size that went the same way, to the same place."""
