@@ -7,19 +7,22 @@ that process between the two leaves a plan and a sidecar that do not belong toge
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from yoloship._util.reading import decoded, read_bounded, read_if_there
+from yoloship._util.reading import decoded, open_regular, read_if_there, read_up_to
 from yoloship._util.writing import replacing
 from yoloship.engine.fit import Here, check_fit, look_around, rebuild_command
 from yoloship.engine.lock import lock_path, locked
-from yoloship.engine.plan import PlanHeader, prefix_info, read_header, split_prefix
+from yoloship.engine.plan import HEADER_BYTES, PlanHeader, prefix_info, read_header, split_prefix
 from yoloship.engine.recipe import Recipe
 from yoloship.engine.record import MAX_JSON_CHARS, EngineRecord
 from yoloship.errors import EngineError
+from yoloship.kinds import MAX_PREFIX_BYTES
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
     from yoloship.engine.build import BuiltEngine
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_PLAN_BYTES: Final = 1 << 32
 """Of an engine's file; the largest detectors have 1.5 GB of weights."""
+_START_BYTES: Final = 4 + MAX_PREFIX_BYTES + HEADER_BYTES
+"""Enough for a JSON prefix and the plan's header behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +109,27 @@ def read_engine(path: Path) -> EngineFile:
         EngineError: it is no engine, truncated or extended, or the sidecar is damaged or belongs to another plan.
     """
     subject = str(path)
-    data = memoryview(read_bounded(path, MAX_PLAN_BYTES, error=EngineError, wanted="an engine")).toreadonly()
-    if not data:
-        raise EngineError("is empty", subject=subject, expected="a TensorRT engine", got="0 bytes")
     record = _read_sidecar(path)
-    metadata, plan = split_prefix(data, subject=subject)
-    header = read_header(plan, subject=subject)
+    with open_regular(path, error=EngineError, wanted="an engine", limit_bytes=MAX_PLAN_BYTES) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        start = memoryview(read_up_to(file, min(size_bytes, _START_BYTES)))
+        if not start:
+            raise EngineError("is empty", subject=subject, expected="a TensorRT engine", got="0 bytes")
+        metadata, beginning = split_prefix(start, subject=subject)
+        plan_bytes = size_bytes - (len(start) - len(beginning))
+        header = read_header(beginning, subject=subject, plan_bytes=plan_bytes)  # a wrong length costs no reading
+        if record is not None:
+            _check_length(record, plan_bytes, subject)
+        elif header.form == "unknown":
+            raise EngineError(
+                "is no TensorRT engine",
+                subject=subject,
+                expected="a plan, or a plan with a JSON prefix",
+                got=f"{bytes(beginning[:8])!r} at its beginning",
+            )
+        plan = _rest(file, beginning, plan_bytes)
     if record is not None:
         _check_belongs(record, plan, header, subject)
-    elif header.form == "unknown":
-        raise EngineError(
-            "is no TensorRT engine",
-            subject=subject,
-            expected="a plan, or a plan with a JSON prefix",
-            got=f"{bytes(plan[:8])!r} at its beginning",
-        )
     info = record.model if record else None
     if info is None and metadata is not None:
         info = prefix_info(metadata, subject=subject)
@@ -151,17 +162,30 @@ def _read_sidecar(path: Path) -> EngineRecord | None:
     return EngineRecord.from_json(text, subject=str(sidecar))
 
 
-def _check_belongs(record: EngineRecord, plan: memoryview, header: PlanHeader, subject: str) -> None:
-    """Refuse a sidecar that was written for another plan, and one that contradicts the plan's own header."""
-    hint = f"build it again: {rebuild_command(record, subject)}"
-    if len(plan) != record.plan_bytes:
+def _rest(file: FileIO, beginning: memoryview, plan_bytes: int) -> memoryview:
+    """The whole plan, of which the beginning was read; it is held once, since it may have gigabytes."""
+    plan = memoryview(bytearray(plan_bytes))
+    at = min(len(beginning), plan_bytes)
+    plan[:at] = beginning[:at]
+    while at < plan_bytes and (count := file.readinto(plan[at:])):
+        at += count
+    return plan[:at].toreadonly()  # shorter if the file shrank meanwhile, which its hash shows
+
+
+def _check_length(record: EngineRecord, plan_bytes: int, subject: str) -> None:
+    if plan_bytes != record.plan_bytes:
         raise EngineError(
             "and its sidecar do not belong together: the plan's length differs",
             subject=subject,
             expected=f"{record.plan_bytes} bytes",
-            got=f"{len(plan)} bytes",
-            hint=hint,
+            got=f"{plan_bytes} bytes",
+            hint=f"build it again: {rebuild_command(record, subject)}",
         )
+
+
+def _check_belongs(record: EngineRecord, plan: memoryview, header: PlanHeader, subject: str) -> None:
+    """Refuse a sidecar that was written for another plan, and one that contradicts the plan's own header."""
+    hint = f"build it again: {rebuild_command(record, subject)}"
     digest = hashlib.sha256(plan).hexdigest()
     if digest != record.plan_sha256:
         raise EngineError(

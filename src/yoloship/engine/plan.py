@@ -40,33 +40,35 @@ class PlanHeader:
     version: str | None
 
 
-def read_header(plan: memoryview, *, subject: str) -> PlanHeader:
+def read_header(plan: memoryview, *, subject: str, plan_bytes: int | None = None) -> PlanHeader:
     """Read a plan's header.
 
     Args:
-        plan: The whole plan; read only.
+        plan: The plan, or its beginning; read only.
         subject: The file, for messages.
+        plan_bytes: Length of the whole plan; None if `plan` is all of it.
 
     Raises:
         EngineError: it is too short, or truncated, or something follows it.
     """
-    if len(plan) < HEADER_BYTES:
+    whole_bytes = len(plan) if plan_bytes is None else plan_bytes
+    if whole_bytes < HEADER_BYTES:
         raise EngineError(
             "is no TensorRT engine",
             subject=subject,
             expected=f"at least {HEADER_BYTES} bytes",
-            got=f"{len(plan)} bytes",
+            got=f"{whole_bytes} bytes",
         )
     magic = bytes(plan[:4])
     if magic != RTX_MAGIC:
         return PlanHeader("tensorrt" if magic in ENGINE_MAGICS else "unknown", None)
     (length,) = struct.unpack_from("<Q", plan, 0x10)
-    if length != len(plan):
+    if length != whole_bytes:
         raise EngineError(
-            "is truncated" if len(plan) < length else "has something behind its end",
+            "is truncated" if whole_bytes < length else "has something behind its end",
             subject=subject,
             expected=f"{length} bytes, as its header says",
-            got=f"{len(plan)} bytes",
+            got=f"{whole_bytes} bytes",
             hint="copy it again, or build it again",
         )
     return PlanHeader("rtx", ".".join(map(str, plan[0x18:0x1C])))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,33 @@ def test_bytes_that_are_no_whole_engine_are_refused(tmp_path: Path, data: bytes,
     path = tmp_path / "best.engine"
     path.write_bytes(data)
     assert refusal(path).startswith(message)
+
+
+@pytest.mark.parametrize("has_sidecar", [False, True])
+def test_a_file_of_the_wrong_length_is_refused_before_it_is_read(
+    tmp_path: Path, has_sidecar: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "best.engine", PLAN, record_of(PLAN) if has_sidecar else None)
+    os.truncate(path, 3 << 30)  # of holes: it takes no space
+
+    def fail(*_: Any) -> Any:
+        raise AssertionError("the whole file was read")
+
+    monkeypatch.setattr("yoloship.engine.file._rest", fail)
+    assert refusal(path).startswith("has something behind its end: expected 4096 bytes")
+    path.write_bytes(b"no engine at all" * 100)
+    if not has_sidecar:
+        assert refusal(path).startswith("is no TensorRT engine: expected a plan")
+
+
+def test_a_plan_longer_than_its_beginning_is_read_whole(tmp_path: Path) -> None:
+    plan = plan_bytes(3 << 20)
+    engine = read_engine(write(tmp_path / "best.engine", plan, record_of(plan)))
+    assert bytes(engine.plan) == plan
+    assert engine.plan.readonly
+    path = tmp_path / "prefixed.engine"
+    path.write_bytes(prefixed(plan=plan))
+    assert bytes(read_engine(path).plan) == plan
 
 
 def test_a_prefixed_engine_is_read_with_what_its_prefix_says(tmp_path: Path) -> None:
