@@ -12,7 +12,7 @@ import functools
 import os
 import stat
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -121,7 +121,7 @@ def read_if_there(
 def read_start(path: Path | str, count: int, *, error: type[YoloshipError], wanted: str = "a file") -> bytes:
     """The first bytes of a regular file of any length; fewer if it is shorter."""
     with open_regular(path, error=error, wanted=wanted) as file:
-        return read_up_to(file, count)
+        return read_up_to(file, min(count, os.fstat(file.fileno()).st_size))
 
 
 def read_text(path: Path | str, limit_bytes: int, *, error: type[YoloshipError], wanted: str = "a text file") -> str:
@@ -209,8 +209,9 @@ def _opened(path: Path | str, *, error: type[YoloshipError], wanted: str) -> Ite
     except OSError as failure:
         if os.path.isdir(path):  # noqa: PTH112 - never raises; Windows cannot even open a folder
             raise _not_regular(stat.S_IFDIR, error, wanted, subject) from failure
-        if failure.errno == errno.ENXIO:  # what Linux answers for a socket
-            raise _not_regular(stat.S_IFSOCK, error, wanted, subject) from failure
+        if failure.errno == errno.ENXIO:  # what Linux answers for a socket, and for a device that is not there
+            with suppress(OSError):
+                raise _not_regular(os.stat(path).st_mode, error, wanted, subject) from failure  # noqa: PTH116
         raise error(f"cannot be read: {failure.strerror or failure}", subject=subject) from failure
 
 

@@ -85,6 +85,7 @@ def test_an_endless_device_is_refused() -> None:
 @pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="this system has no /proc")
 def test_endless_files_without_a_length_count_as_empty() -> None:
     assert read_bounded("/proc/self/pagemap", 100, error=InputError) == b""
+    assert read_start("/proc/self/pagemap", 100, error=InputError) == b""
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets")

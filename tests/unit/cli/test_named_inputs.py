@@ -1,0 +1,95 @@
+"""Whatever a user names is opened without waiting, and refused in one line if it is not a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from _cli import run
+from _models import constant_raw, empty_rows
+
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes"),
+    pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero"),
+]
+
+HW = (64, 96)
+
+ODD = {"pipe": "is a pipe, not ", "/dev/zero": "is a device, not ", "folder": "is a folder, not "}
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "detect": ("detect", "ODD", "a.png", "--no-draw"),
+    "export": ("export", "ODD", "-o", "out.onnx"),
+    "build": ("build", "ODD", "-o", "out.engine"),
+    "info": ("info", "ODD"),
+    "inspect": ("inspect", "ODD"),
+    "bench": ("bench", "ODD"),
+    "verify, the first": ("verify", "ODD", "two.onnx", "--images", "a.png"),
+    "verify, the second": ("verify", "two.onnx", "ODD", "--images", "a.png"),
+}
+
+SIDE_FILES: dict[str, tuple[str, ...]] = {
+    "labels/a.txt": ("verify", "two.onnx", "two.onnx", "--images", "a.png", "--labels", "labels"),
+    "cached.engine.json": ("info", "cached.engine"),
+    "w.data": ("info", "big.onnx"),
+    "images/b.png": ("detect", "two.onnx", "images/b.png", "--no-draw"),
+}
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    raw = empty_rows(HW, 7)
+    raw[0, 27] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
+    model = constant_raw(raw, HW, {"names": "{0: 'cat', 1: 'dog'}", "stride": "32"})
+    Path("two.onnx").write_bytes(model.SerializeToString())
+    onnx.save(model, "big.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
+    Path("w.data").unlink()
+    header = b"vtrt" + bytes(12) + (64).to_bytes(8, "little") + bytes((1, 7, 1, 116))
+    Path("cached.engine").write_bytes(header.ljust(64, b"\0"))
+    cv2.imwrite("a.png", np.full((*HW, 3), 90, np.uint8))
+    for folder in ("folder", "labels", "images"):
+        Path(folder).mkdir()
+    os.mkfifo("pipe")
+    return tmp_path
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_model_that_is_not_a_file_is_refused_at_once(command: str, odd: str) -> None:
+    ran = run(*(odd if word == "ODD" else word for word in COMMANDS[command]))
+    assert f"error: {odd}: {ODD[odd]}" in ran.err
+    assert ran.code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        (name, way)
+        for name in SIDE_FILES
+        for way in ("pipe", "device", "link to a device", "folder")
+        if name != "images/b.png" or "device" in way  # pipes and folders of images are read
+    ],
+)
+def test_what_lies_beside_a_model_or_an_image_is_opened_no_other_way(name: str, way: str) -> None:
+    path = Path(name)
+    if way == "pipe":
+        os.mkfifo(path)
+    elif way == "folder":
+        path.mkdir()
+    elif way == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        Path("middle").symlink_to("/dev/zero")
+        path.symlink_to(Path("middle").absolute())
+    ran = run(*SIDE_FILES[name])
+    assert ran.code == 1
+    assert ran.err.count("\n") == 1
+    said = "behind a link" if name == "w.data" and "device" in way else f"is a {way.rpartition(' ')[2]}, not "
+    assert said in ran.err
