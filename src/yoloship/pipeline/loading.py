@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from io import BytesIO
 from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
@@ -238,7 +239,7 @@ def _graph(
 
     def build() -> bytes:
         from yoloship.checkpoint import read_checkpoint
-        from yoloship.graph import GraphConfig, build_graph, graph_bytes
+        from yoloship.graph import GraphConfig, write_graph
 
         config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form="heads")
         checkpoint = read_checkpoint(file, aliases=aliases)
@@ -246,7 +247,9 @@ def _graph(
             raise SessionError("was changed while it was read", subject=checkpoint.name, hint="try again")
         if class_names is not None:
             checkpoint = checkpoint.with_class_names(class_names)
-        return graph_bytes(build_graph(checkpoint, config))
+        written = BytesIO()
+        write_graph(checkpoint, config, written)  # takes less memory than a model that is serialized afterwards
+        return written.getvalue()
 
     names = None if class_names is None else tuple(class_names)
     given = (names, tuple(sorted((aliases or {}).items())))
