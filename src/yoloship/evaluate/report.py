@@ -33,10 +33,15 @@ def facts(verification: Verification) -> Iterator[tuple[str, str]]:
             f"score differs by {level.score_mean:.2g} in the mean, {level.score_max:.2g} at most; "
             f"box side by {level.box_mean_px:.2g} px, {level.box_max_px:.2g} px at most, on {level.relevant} cells",
         )
-    agreement = verification.agreement
-    yield "of A's, B sees", f"{agreement.first_seen} of {agreement.first_count}"
-    yield "of B's, A sees", f"{agreement.second_seen} of {agreement.second_count}"
+    agreement, threshold = verification.agreement, f"{verification.score_threshold:g}"
+    for letter, other, count, seen in (
+        ("A", "B", agreement.first_count, agreement.first_seen),
+        ("B", "A", agreement.second_count, agreement.second_seen),
+    ):
+        found = f"{count} with a score of {threshold} or more"
+        yield f"{letter}'s detections", f"{found}; {other} finds {seen} of them, some perhaps with a lower score"
     if verification.ious:
+        yield "pairs", _pairs(verification)
         yield "IoU of pairs", _spread(verification.ious, low=True)
         differences = [abs(a - b) for a, b in verification.scores]
         yield "score differences", _spread(differences, low=False)
@@ -55,7 +60,18 @@ def _spread(values: tuple[float, ...] | list[float], *, low: bool) -> str:
     array = np.array(values)
     tail = np.percentile(array, 5 if low else 95)
     worst = array.min() if low else array.max()
-    return f"{array.mean():.4f} in the mean, {tail:.4f} for 95%, {worst:.4f} the worst of {len(array)}"
+    return f"{array.mean():.4f} in the mean, {tail:.4f} for 95%, {worst:.4f} the worst"
+
+
+def _pairs(verification: Verification) -> str:
+    """Which of the two found each pair at the threshold: a pair counts if either did."""
+    threshold = verification.score_threshold
+    above = [(a >= threshold, b >= threshold) for a, b in verification.scores]
+    text = f"{len(above)}: {above.count((True, True))} reach {threshold:g} in both"
+    for words, key in (("in A only", (True, False)), ("in B only", (False, True))):
+        if count := above.count(key):
+            text += f", {count} {words}"
+    return text
 
 
 def plot(verification: Verification) -> Image:

@@ -60,8 +60,18 @@ def test_a_model_that_lost_its_scores_fails_and_says_by_how_much() -> None:
     assert "agreement" in failed
     assert found.agreement.first_seen < found.agreement.first_count
     text = dict(facts(found))
-    assert text["of A's, B sees"] == f"{found.agreement.first_seen} of {found.agreement.first_count}"
+    agreement = found.agreement
+    assert text["A's detections"].startswith(
+        f"{agreement.first_count} with a score of 0.25 or more; B finds {agreement.first_seen} of them"
+    )
     assert any(name == "FAIL" and "agreement" in value for name, value in facts(found))
+
+
+def test_pairs_are_counted_by_who_reaches_the_threshold() -> None:
+    found = verify(("a", scripted()), ("b", scripted()), PICTURES)
+    pairs = replace(found, scores=((0.9, 0.8), (0.3, 0.2), (0.1, 0.25), (0.5, 0.4)), ious=(1.0, 0.9, 0.8, 0.7))
+    assert dict(facts(pairs))["pairs"] == "4: 2 reach 0.25 in both, 1 in A only, 1 in B only"
+    assert dict(facts(found))["pairs"] == f"{len(found.ious)}: {len(found.ious)} reach 0.25 in both"
 
 
 def test_tolerances_decide() -> None:
