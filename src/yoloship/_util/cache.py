@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from yoloship._util.reading import open_regular, read_up_to
 from yoloship._util.writing import remove_stale, replacing
 from yoloship.errors import OutputError
+from yoloship.escaping import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -273,5 +274,5 @@ def _log(path: Path, problem: str) -> None:
     """Say it where an operator sees it: without a handler, Python writes warnings on stderr."""
     logging.getLogger("yoloship.cache").warning(
         "%s: %s, so it is not used as a cache; run 'chmod go-w' on it, or set YOLOSHIP_CACHE to a folder of your own",
-        path, problem,
+        visible(str(path)), problem,
     )  # fmt: skip

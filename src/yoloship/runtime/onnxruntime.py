@@ -65,6 +65,8 @@ class OnnxRuntimeSession(SessionFace):
             session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except known as error:
             raise load_error(str(error), subject) from error
+        if isinstance(source, bytes):
+            session._model_bytes = None  # kept for another provider only, which is never asked for
         return cls(session, known, subject)
 
     @property

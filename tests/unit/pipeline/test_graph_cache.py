@@ -211,3 +211,15 @@ def test_another_onnx_builds_again(cache: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     cached_graph(KEY, build)
     assert build.count == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps users apart by other means")
+def test_what_is_said_of_a_folder_cannot_steer_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("YOLOSHIP_CACHE", str(tmp_path / "a\x1b[2Jb"))
+    (tmp_path / "a\x1b[2Jb" / "graphs").mkdir(parents=True)
+    (tmp_path / "a\x1b[2Jb" / "graphs").chmod(0o777)
+    assert cached_graph(KEY, Builder()) == b"a graph"
+    assert "\x1b" not in caplog.text
+    assert r"a\x1b[2Jb" in caplog.text

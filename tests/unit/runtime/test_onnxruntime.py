@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -131,3 +132,11 @@ def test_an_input_that_is_no_tensor_of_numbers_is_refused() -> None:
 def test_no_threads_are_refused() -> None:
     with pytest.raises(InputError, match="intra_op_threads: too few threads: expected 1 or more, got 0"):
         OnnxRuntimeSession.open(b"", intra_op_threads=0)
+
+
+def test_the_bytes_of_a_model_are_not_held_by_its_session() -> None:
+    data = scale_and_shift().SerializeToString()
+    before = sys.getrefcount(data)
+    with OnnxRuntimeSession.open(data) as session:
+        assert sys.getrefcount(data) == before
+        assert session.inputs
