@@ -14,6 +14,7 @@ import stat
 import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from yoloship.errors import YoloshipError
 
 CHUNK_BYTES: Final = 1 << 20
-WRITER_TIMEOUT_S: Final = 5.0
-"""How long a pipe may have no writer."""
-SILENCE_TIMEOUT_S: Final = 60.0
-"""How long the writer of a pipe may send nothing."""
+START_BYTES: Final = 1 << 12
+"""How much of a file is enough to say what it is."""
 
 _FLAGS: Final = (
     os.O_RDONLY
@@ -51,6 +50,22 @@ _COPY_IT: Final = "copy its content into a file"
 
 
 _STOPPED: Final[ContextVar[Callable[[], bool]]] = ContextVar("yoloship_reading_stopped", default=lambda: False)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for a pipe.
+
+    Attributes:
+        writer_s: For its first writer.
+        silence_s: For more from a writer.
+    """
+
+    writer_s: float = 5.0
+    silence_s: float = 60.0
+
+
+PATIENCE: Final = Patience()
 
 
 @contextmanager
@@ -146,8 +161,8 @@ def read_file_or_pipe(
     *,
     error: type[YoloshipError],
     wanted: str = "a file",
-    writer_timeout_s: float = WRITER_TIMEOUT_S,
-    silence_timeout_s: float = SILENCE_TIMEOUT_S,
+    check_start: Callable[[bytes], None] | None = None,
+    patience: Patience = PATIENCE,
 ) -> bytes:
     """Read a regular file or a pipe: what a user names as ``<(curl …)``, ``/dev/stdin`` or a named pipe.
 
@@ -156,8 +171,8 @@ def read_file_or_pipe(
         limit_bytes: The most to accept.
         error: See `open_regular`.
         wanted: See `open_regular`.
-        writer_timeout_s: How long to wait for a pipe's first writer.
-        silence_timeout_s: How long to wait for more from a writer.
+        check_start: Given a file's first bytes, raises if the rest need not be read. Pipes are read in any case.
+        patience: How long to wait for a pipe.
 
     Returns:
         A file's bytes as `read_bounded` gives them; a pipe's up to the end that its last writer makes.
@@ -169,7 +184,7 @@ def read_file_or_pipe(
         status = os.fstat(file.fileno())
         if stat.S_ISFIFO(status.st_mode):
             refuse = functools.partial(error, subject=_named(path))
-            waiting = _Waiting(writer_timeout_s, silence_timeout_s, refuse)
+            waiting = _Waiting(patience, refuse)
             data = _read_pipe(file, limit_bytes + 1, waiting)
             if len(data) > limit_bytes:
                 raise _too_long(limit_bytes, None, error, wanted, _named(path))
@@ -178,7 +193,10 @@ def read_file_or_pipe(
             raise _not_regular(status.st_mode, error, wanted, _named(path))
         if status.st_size > limit_bytes:
             raise _too_long(limit_bytes, status.st_size, error, wanted, _named(path))
-        return read_up_to(file, status.st_size)
+        start = read_up_to(file, min(START_BYTES, status.st_size))
+        if check_start is not None:
+            check_start(start)
+        return start + read_up_to(file, status.st_size - len(start))
 
 
 def read_up_to(file: FileIO, count: int) -> bytes:
@@ -248,8 +266,8 @@ def _too_long(
 class _Waiting:
     """How long a pipe has given nothing, and when that is too long."""
 
-    def __init__(self, writer_s: float, silence_s: float, refuse: Callable[[str], YoloshipError]) -> None:
-        self._writer_s, self._silence_s, self._refuse = writer_s, silence_s, refuse
+    def __init__(self, patience: Patience, refuse: Callable[[str], YoloshipError]) -> None:
+        self._writer_s, self._silence_s, self._refuse = patience.writer_s, patience.silence_s, refuse
         self._since_s = time.monotonic()
 
     def heard(self) -> None:

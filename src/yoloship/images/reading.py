@@ -10,6 +10,7 @@ from yoloship._util.reading import read_file_or_pipe
 from yoloship.errors import ImageError, InputError
 from yoloship.images.decoding import decode_image
 from yoloship.images.header import ImageHeader, read_header
+from yoloship.kinds import IMAGE_KINDS, kind_of, wrong_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+
+    from yoloship.errors import YoloshipError
 
 KNOWN_FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC, JPEG 2000 or PPM"
 
@@ -113,7 +116,16 @@ def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, s
     if isinstance(source, bytes):
         return source, "image bytes"
     refuse_address(source, error=ImageError)
-    return read_file_or_pipe(source, limits.max_file_bytes, error=ImageError, wanted="an image"), str(source)
+    subject = str(source)
+
+    def check_start(start: bytes) -> None:
+        if start and read_header(start) is None:
+            raise _not_an_image(start, subject)
+
+    data = read_file_or_pipe(
+        source, limits.max_file_bytes, error=ImageError, wanted="an image", check_start=check_start
+    )
+    return data, subject
 
 
 def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHeader:
@@ -121,7 +133,7 @@ def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHead
         raise ImageError("is empty (0 bytes)", subject=subject)
     header = read_header(data)
     if header is None:
-        raise ImageError("is not an image", subject=subject, expected=KNOWN_FORMATS, got=_beginning(data))
+        raise _not_an_image(data, subject)
     if not header.problem and (header.width < 1 or header.height < 1):
         raise ImageError(
             f"{header.format} without a usable size in its header",
@@ -139,6 +151,13 @@ def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHead
     if header.problem:
         raise ImageError(f"{header.format} {header.problem}", subject=subject)
     return header
+
+
+def _not_an_image(data: bytes, subject: str) -> YoloshipError:
+    kind = kind_of(data)
+    if kind in {"unknown", "text"} or kind in IMAGE_KINDS:
+        return ImageError("is not an image", subject=subject, expected=KNOWN_FORMATS, got=_beginning(data))
+    return wrong_kind(kind, "image", subject=subject, error=ImageError)
 
 
 def _beginning(data: bytes) -> str:

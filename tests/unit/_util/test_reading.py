@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from yoloship._util.reading import (
+    Patience,
     open_regular,
     read_bounded,
     read_file_or_pipe,
@@ -135,11 +136,11 @@ def test_a_pipe_that_gives_too_much_or_nothing_is_refused(tmp_path: Path) -> Non
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(InputError, match=r"is a pipe, and nobody wrote to it for 0\.1 s"):
-        read_file_or_pipe(pipe, 10, error=InputError, writer_timeout_s=0.1)
+        read_file_or_pipe(pipe, 10, error=InputError, patience=Patience(writer_s=0.1))
     both = os.open(pipe, os.O_RDWR)  # a writer that never ends
     try:
         with pytest.raises(InputError, match=r"is a pipe whose writer sent nothing for 0\.1 s"):
-            read_file_or_pipe(pipe, 10, error=InputError, silence_timeout_s=0.1)
+            read_file_or_pipe(pipe, 10, error=InputError, patience=Patience(silence_s=0.1))
         os.write(both, b"0123456789ABCDEF")
         with pytest.raises(InputError, match="is too long for a file: expected at most 10 bytes"):
             read_file_or_pipe(pipe, 10, error=InputError)
@@ -157,7 +158,7 @@ def test_reading_a_silent_pipe_ends_when_nobody_waits_for_it(tmp_path: Path) -> 
 
     def read() -> None:
         with pytest.raises(InputError) as caught, stoppable(stopped.is_set):
-            read_file_or_pipe(pipe, 10, error=InputError, silence_timeout_s=1000)
+            read_file_or_pipe(pipe, 10, error=InputError, patience=Patience(silence_s=1000))
         refusals.append(str(caught.value))
 
     reader = threading.Thread(target=read)
@@ -173,3 +174,17 @@ def test_an_ordinary_file_is_taken_where_a_pipe_may_stand(tmp_path: Path) -> Non
     assert read_file_or_pipe(tmp_path / "a", 3, error=InputError) == b"abc"
     with pytest.raises(InputError, match="is too long"):
         read_file_or_pipe(tmp_path / "a", 2, error=InputError)
+
+
+def test_a_file_of_another_kind_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    starts: list[int] = []
+
+    def check(start: bytes) -> None:
+        starts.append(len(start))
+        raise InputError("is something else")
+
+    with pytest.raises(InputError, match="is something else"):
+        read_file_or_pipe(tmp_path / "huge", 1 << 41, error=InputError, check_start=check)
+    assert starts == [4096]
