@@ -112,7 +112,7 @@ def trace(checkpoint: Checkpoint, config: GraphConfig, constants: Constants | No
         values.append(emit(builder, layer, _inputs(layer, values, picture)))
     maps = emit_maps(builder, head, _inputs(layers[-1], values, picture), probe_hw)
     emit_outputs(builder, config, head, maps)
-    check_consumed(root)
+    check_consumed(root, checkpoint.aliases)
     return builder.finish(checkpoint.name)
 
 

@@ -8,6 +8,7 @@ computes something, and was not asked for, is refused.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -62,11 +63,12 @@ class Consumed:
         return (kind, name) in self._names.get(id(module), ())
 
 
-def check_consumed(root: Part) -> None:
+def check_consumed(root: Part, aliases: Mapping[str, str] = MappingProxyType({})) -> None:
     """Refuse a tree that holds more than what was written.
 
     Args:
         root: The model. All its writers are done, and worked on parts that descend from this one.
+        aliases: Class paths of the file that the modules do not bear any more, each with the one that they bear.
 
     Raises:
         GraphError: a child, a tensor, a hook or a replaced method would have been left out; it is named.
@@ -78,7 +80,7 @@ def check_consumed(root: Part) -> None:
         if id(part.module) in seen:
             continue
         seen.add(id(part.module))
-        _check_calls(part)
+        _check_calls(part, aliases)
         _check_tensors(part)
         _check_attributes(part, is_model=part is root)
         waiting.extend(reversed(_checked_children(part)))
@@ -122,7 +124,7 @@ def _check_attributes(part: Part, *, is_model: bool) -> None:
             raise _left_over(part, f"attribute {name!r} ({what})")
 
 
-def _check_calls(part: Part) -> None:
+def _check_calls(part: Part, aliases: Mapping[str, str]) -> None:
     """Refuse a module whose class no longer says what it computes."""
     attributes: Mapping[str, Value] = part.module.attributes
     for name in _HOOKS:
@@ -132,26 +134,24 @@ def _check_calls(part: Part) -> None:
                 hint="remove the hook in the training environment and save the model again",
             )
     for name in _CALLS:
-        if attributes.get(name) is not None and not _is_fused_forward(part, name):
+        if attributes.get(name) is not None and not _is_fused_forward(part, name, aliases):
             raise part.error(
                 f"its method {name!r} was replaced, so its class does not say what it computes",
                 hint="save the model without the replacement",
             )
 
 
-def _is_fused_forward(part: Part, name: str) -> bool:
+def _is_fused_forward(part: Part, name: str, aliases: Mapping[str, str]) -> bool:
     """Whether this is the official forward of a convolution after `fuse`; its batch-norm must be gone then."""
     value = part.module.attributes[name]
-    return (
-        name == "forward"
-        and isinstance(value, Opaque)
-        and value.class_path in _METHOD
-        and len(value.arguments) == 2
-        and value.arguments[0] == part.module.class_path
-        and value.arguments[1] in _FUSED
-        and part.module.children.get("bn") is None
-        and "conv" in part.module.children
-    )
+    if name != "forward" or not isinstance(value, Opaque) or value.class_path not in _METHOD:
+        return False
+    if len(value.arguments) != 2 or not all(isinstance(argument, str) for argument in value.arguments):
+        return False
+    owner, method = str(value.arguments[0]), value.arguments[1]
+    children = part.module.children
+    is_own = aliases.get(owner, owner) == part.module.class_path
+    return is_own and method in _FUSED and children.get("bn") is None and "conv" in children
 
 
 def _is_inert(child: object) -> bool:

@@ -255,6 +255,14 @@ class TestFused:
         with pytest.raises(GraphError, match="its method 'forward' was replaced"):
             self.build(lambda one: changed(one, forward=self.FORWARD))
 
+    def test_a_fused_convolution_that_was_read_under_another_name_is_official(self) -> None:
+        hand = every_block()
+        forward = Opaque("builtins.getattr", ("models.fork.Conv2", "forward_fuse"))
+        root = at(hand.module, "model.2.cv1", lambda one: changed(with_children(one, bn=None), forward=forward))
+        assert "its method 'forward' was replaced" in refusal(hand, root)
+        aliased = replace(hand, module=root, aliases={"models.fork.Conv2": "models.common.Conv"})
+        assert build_graph(aliased, GraphConfig(HW))
+
     @pytest.mark.parametrize(
         "forward",
         [
