@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import pytest
 
+from _cli import run
 from _networks import require_rtx
 from _shared import PHOTOS, TRAINED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.engine import BuildConfig, Range, build_engine
 from yoloship.evaluate.matching import agree, match, tight_share
+from yoloship.evaluate.opening import open_artefact
 from yoloship.evaluate.quantization import QuantizeOrder, quantize_with_pictures
 from yoloship.evaluate.verification import faint_options
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.emulate import emulate
+from yoloship.graph.layer_precision import layer_precisions
 from yoloship.graph.precision import convert_precision
 from yoloship.images import read_image
 from yoloship.model import NmsConfig
-from yoloship.pipeline import DetectOptions, Detector
+from yoloship.pipeline import DetectOptions, Detector, load
 from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
@@ -92,6 +97,26 @@ def test_int8_calibrated_on_the_photos_sees_nearly_the_same_objects(model: str) 
     assert tight_share(right, changed, 0.25) == pytest.approx(1 - quantized.drop)
     assert agree(right, changed, 0.25).share >= 0.95
     assert np.mean([iou for iou, _, _ in pairs(right, changed)]) >= 0.93
+
+
+@pytest.mark.parametrize("remainder", ["float16", "float32"])
+def test_the_figures_of_an_export_are_those_of_the_file_that_it_wrote(remainder: str, tmp_path: Path) -> None:
+    path, checkpoint = tmp_path / "int8.onnx", require(TRAINED / "coco-yolov5n.pt")
+    options = ("--precision", "int8", "--max-drop", "1", "--imgsz", "320", "--remainder", remainder)
+    ran = run("export", checkpoint, "-o", path, *options, *(f"--calibrate={photo}" for photo in pictures()))
+    assert ran.code == 0, ran
+    said = re.search(r"in (\d+) of (\d+) convolutions, .* agree with float32 to ([\d.]+)%", ran.out)
+    assert said is not None, ran
+    written = onnx.load(path)
+    computed = [layer.precision for layer in layer_precisions(written)]
+    assert (computed.count("int8"), len(computed)) == (int(said[1]), int(said[2]))
+    right = faintly_seen(graph("coco-yolov5n", GraphConfig((320, 320))))
+    with open_artefact(path) as found:
+        options_of = faint_options(found, 0.25)
+        changed = [found(photo, options=options_of) for photo in photos()]
+    assert 100 * tight_share(right, changed, 0.25) == pytest.approx(float(said[3]), abs=0.051)
+    with load(path) as detector:  # as it is, without emulation
+        assert all(len(detector(photo)) for photo in photos())
 
 
 def detections(model: str, config: GraphConfig) -> list[Detections]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from yoloship.tensors import TensorSpec
 
 AxisRole: TypeAlias = Literal["batch", "height", "width"]
+_MAX_CHANNELS = 16
+"""Of an image; longer axes are heights and widths."""
 _OPTIONS = {"batch": "--batch", "height": "--imgsz", "width": "--imgsz"}
 
 
@@ -44,7 +46,7 @@ def resolve_profiles(
         )
     profiles = []
     for spec in inputs:
-        roles = _roles(spec)
+        roles = _roles(spec, info)
         _check_strides(spec, roles, config, info)
         if spec.name in given:
             profiles.append(_matching(given[spec.name], spec))
@@ -62,11 +64,12 @@ def resolve_profiles(
     return tuple(profiles)
 
 
-def _roles(spec: TensorSpec) -> tuple[AxisRole | None, ...]:
-    """What each axis is: a picture is (B, 3, H, W), or (B, H, W, 3) where it comes as bytes."""
+def _roles(spec: TensorSpec, info: ModelInfo | None) -> tuple[AxisRole | None, ...]:
+    """What each axis is: an image is (B, C, H, W), or (B, H, W, C) if it comes as bytes."""
     if len(spec.shape) != 4:
         return ("batch", *([None] * (len(spec.shape) - 1))) if spec.shape else ()
-    if spec.shape[3] == 3 and spec.shape[1] != 3:
+    first, last = (isinstance(extent, int) and extent <= _MAX_CHANNELS for extent in (spec.shape[1], spec.shape[3]))
+    if (last and not first) or (info is not None and info.input_form == "image"):
         return ("batch", "height", "width", None)
     return ("batch", None, "height", "width")
 

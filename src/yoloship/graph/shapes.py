@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_INFERRED_BYTES: Final = 1 << 26
 """Of a graph without its weights, above which shapes are not inferred."""
+MAX_CHANNELS: Final = 16
+"""Of an input; longer axes are heights and widths."""
 _SMALL: Final = 1024
 """Elements up to which an initializer may be a shape that inference needs."""
 
@@ -45,9 +47,9 @@ def one_picture(
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         return None, ()
     shape = inputs[0].shape
-    if shape[1] == 3:
+    if isinstance(shape[1], int) and shape[1] <= MAX_CHANNELS:
         height, width = 2, 3
-    elif shape[3] == 3:
+    elif isinstance(shape[3], int) and shape[3] <= MAX_CHANNELS:
         height, width = 1, 2
     else:
         return None, ()

@@ -30,6 +30,11 @@ def test_the_first_error_counts_and_each_warning_once() -> None:
     assert Messages().first_error is None
 
 
+def test_warnings_that_every_quantized_graph_gives_are_not_passed_on() -> None:
+    said = "(foreignNode) Converting conv activation scales to fp32."
+    assert Messages([("WARNING", said), ("WARNING", "a"), ("ERROR", said)]).warnings == ("a",)
+
+
 def test_one_logger_serves_all_who_listen_at_that_moment(rtx: Flavour) -> None:
     severity = rtx.module.ILogger.Severity
     with listening(rtx) as (logger, outer):

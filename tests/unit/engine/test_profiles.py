@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from yoloship.engine import BuildConfig, InputProfile, Range
@@ -29,6 +31,16 @@ def test_ranges_fit_pictures_whose_channels_come_last() -> None:
     assert resolve_profiles((PICTURES,), SIZES, INFO) == (
         InputProfile("images", (1, 320, 320, 3), (4, 384, 640, 3), (8, 640, 640, 3)),
     )
+
+
+def test_images_of_other_numbers_of_channels_are_understood_in_both_layouts() -> None:
+    grey_bytes = TensorSpec("images", "uint8", ("batch", "height", "width", 1))
+    grey_floats = TensorSpec("images", "float32", ("batch", 1, "height", "width"))
+    for info in (None, INFO):
+        assert resolve_profiles((grey_bytes,), SIZES, info)[0].optimum == (4, 384, 640, 1)
+        assert resolve_profiles((grey_floats,), SIZES, info)[0].optimum == (4, 1, 384, 640)
+    many = TensorSpec("images", "uint8", ("batch", "height", "width", 20))
+    assert resolve_profiles((many,), SIZES, replace(INFO, input_form="image"))[0].optimum == (4, 384, 640, 20)
 
 
 def test_a_dynamic_axis_without_a_range_is_named_with_the_option_that_it_needs() -> None:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from _modules import Maker, around, checkpoint
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph, checkpoint_flops, describe_onnx, graph_bytes, model_info
+from yoloship.graph.shapes import one_picture
 from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -168,3 +169,16 @@ def test_the_weights_of_every_kind_of_quantized_or_narrow_file_are_counted() -> 
     assert {
         name: describe_onnx(convolution_of(*case)).parameter_count for name, case in cases.items()
     } == dict.fromkeys(cases, 9)
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [
+        ((1, 1, "h", "w"), ((64, 96), (1, 1, 64, 96))),
+        (("b", "h", "w", 1), ((64, 96), (1, 64, 96, 1))),
+        ((1, 4, 32, 3), ((32, 3), (1, 4, 32, 3))),
+        (("b", 20, "h", "w"), (None, ())),
+    ],
+)
+def test_one_picture_of_any_number_of_channels_is_understood(shape: tuple[int | str, ...], found: object) -> None:
+    assert one_picture((TensorSpec("images", "float32", shape),), (64, 96)) == found
