@@ -23,7 +23,7 @@ WATCHED = (
 HARMLESS = frozenset({"os.fspath", "builtins.id", "os.listdir", "os.scandir"})
 
 
-CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "utf-32-le", "utf-32-be", "raw-unicode-escape", "cp437")
+CODECS = ("ascii", "latin-1", "utf-8", "utf-8-sig", "utf-16", "utf-32-le", "utf-32-be", "raw-unicode-escape", "cp437")
 """Text codecs of the standard library that the reader uses; Python imports each when it is first asked for."""
 
 
