@@ -7,13 +7,24 @@ import json
 import struct
 import tarfile
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from yoloship.errors import CheckpointError, InputError
-from yoloship.kinds import IMAGE_KINDS, MODEL_KINDS, TORCH_LEGACY_MAGIC, Kind, kind_of, refuse_others, wrong_kind
+from yoloship.kinds import (
+    HEAD_BYTES,
+    IMAGE_KINDS,
+    MODEL_KINDS,
+    TORCH_LEGACY_MAGIC,
+    Kind,
+    kind_of,
+    refuse_others,
+    wrong_kind,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,6 +154,28 @@ def test_a_wrong_file_is_named_in_one_line_with_what_was_wanted(kind: Kind, data
 )
 def test_the_next_step_depends_on_what_was_wanted(kind: Kind, wanted: str, line: str) -> None:
     assert str(wrong_kind(kind, wanted, subject="x", error=InputError)).startswith(line)  # type: ignore[arg-type]
+
+
+@given(st.one_of(st.binary(max_size=600), st.sampled_from(CASES).flatmap(lambda case: mutated(case[1]))))
+def test_any_bytes_are_of_one_kind_and_described_in_one_line(data: bytes) -> None:
+    kind = kind_of(data)
+    assert kind in get_args(Kind)
+    assert kind_of(data[:HEAD_BYTES]) == kind
+    assert "\n" not in str(wrong_kind(kind, "model", subject="x", error=InputError, start=data))
+
+
+def mutated(data: bytes) -> st.SearchStrategy[bytes]:
+    """The bytes with some replaced, and cut."""
+
+    def change(edits: list[tuple[int, int]], cut: int) -> bytes:
+        changed = bytearray(data)
+        for at, value in edits:
+            if at < len(changed):
+                changed[at] = value
+        return bytes(changed[: len(changed) - cut % (len(changed) + 1)])
+
+    edits = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 255)), max_size=4)
+    return st.builds(change, edits, st.integers(0, 600))
 
 
 def test_a_file_outside_the_wanted_kinds_is_refused(tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Final
 
 from yoloship.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 READER_TIMEOUT_S: Final = 10.0
 """How long a named pipe may have no reader."""
@@ -33,6 +34,15 @@ _POLL_S: Final = 0.05
 _PART: Final = re.compile(r"\.[0-9a-f]{12}\.part")
 _DESCRIPTORS: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?/fd|/dev/fd")
 _FULL: Final = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})
+_HINTS: Final[Mapping[int | None, str]] = MappingProxyType(
+    {
+        None: "give another name",
+        errno.ENAMETOOLONG: "give a shorter name",
+        errno.EPIPE: "its reader ended early",
+        errno.ENXIO: "start its reader first",
+        errno.EBUSY: "if it is mounted by itself, mount its folder instead",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +148,7 @@ def is_disk_full(error: BaseException) -> bool:
 def write_error(error: OSError | ValueError, path: Path) -> OutputError:
     """What the system says about a file that cannot be written, with the next step; the caller chains it."""
     number = error.errno if isinstance(error, OSError) else None
-    if number in _FULL:
-        hint = "free some space"
-    elif number == errno.ENAMETOOLONG:
-        hint = "give a shorter name"
-    elif number is None:
-        hint = "give another name"
-    else:
-        hint = "check the folder and its permissions"
+    hint = "free some space" if number in _FULL else _HINTS.get(number, "check the folder and its permissions")
     said = error.strerror if isinstance(error, OSError) else "not a valid file name"
     return OutputError(f"cannot be written: {said or error}", subject=str(path), hint=hint)
 

@@ -137,7 +137,7 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path, overwrite: bool) -> 
 def test_a_pipe_that_nobody_reads_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.setattr(writing, "READER_TIMEOUT_S", 0.1)
-    with pytest.raises(OutputError, match=r"nobody read from this pipe for 0\.1 s"):
+    with pytest.raises(OutputError, match=r"nobody read from this pipe for 0\.1 s; start its reader first"):
         write_bytes(tmp_path / "pipe", b"x")
 
 

@@ -102,6 +102,17 @@ def test_a_run_that_is_killed_leaves_its_results_under_another_name() -> None:
     assert len(json.loads(part.read_bytes())) == 3
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_dataset_that_is_stopped_leaves_nothing(work: Path) -> None:
+    before = sorted(path.name for path in work.iterdir())
+    with started("demo", "--dataset", "set", "--count", "100000") as process:
+        until(lambda: list(work.glob(".*.part/images/*.jpg")), process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert sorted(path.name for path in work.iterdir()) == before
+
+
 @needs_pipes
 def test_an_image_comes_through_a_pipe_that_the_user_names() -> None:
     os.mkfifo("pipe")

@@ -207,7 +207,7 @@ def test_a_pipe_whose_reader_went_away_is_one_clear_line(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     with (
-        pytest.raises(OutputError, match="cannot be written: Broken pipe"),
+        pytest.raises(OutputError, match="cannot be written: Broken pipe; its reader ended early"),
         open_json(tmp_path / "pipe", overwrite=False) as sink,
     ):
         os.close(reader)
