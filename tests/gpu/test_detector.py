@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from _canned_device import CannedSession, slow
-from _models import ANCHORS, STRIDES, info, picture_session, scale_and_shift
+from _models import ANCHORS, STRIDES, constant_raw, empty_rows, info, picture_session
 from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.stream import Stream
 from yoloship.errors import CudaError, ImageError, InputError, SessionError
@@ -594,13 +594,13 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
 ) -> None:
     opened: list[Device] = []
 
-    def stand_in(_: object, device: Device) -> CannedSession:
+    def stand_in(_: object, device: Device, subject: str) -> CannedSession:
         opened.append(device)
         return CannedSession(device, info(form, batch=None), answer)
 
     monkeypatch.setattr("yoloship.pipeline.gpu_loading._open", stand_in)
     picture = pictures(1)[0]
-    model = scale_and_shift().SerializeToString()
+    model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
     tuning = CudaTuning(lanes=2) if kind is CudaDetector else None
     if tuning is None:
         with pytest.raises(
@@ -628,7 +628,7 @@ def test_an_engine_is_compared_through_the_pipeline_of_the_cpu(
 ) -> None:
     opened: list[Device] = []
 
-    def stand_in(_: object, device: Device) -> CannedSession:
+    def stand_in(_: object, device: Device, subject: str) -> CannedSession:
         opened.append(device)
         return CannedSession(device, info(form, batch=None), answer)
 

@@ -8,6 +8,7 @@ from yoloship.kinds import kind_of
 from yoloship.pipeline import Detector, load
 from yoloship.pipeline.gpu_loading import load_network_on_gpu
 from yoloship.pipeline.releases import resolve
+from yoloship.pipeline.vetting import vetted
 from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) ->
     graph = parse_onnx(read_file(path), str(path))
     if not is_half(graph):
         return load(path, imgsz=imgsz, device="cpu")
-    session = EmulatedSession.open(graph_bytes(emulate(graph)))
+    checked = vetted(graph_bytes(emulate(graph)), str(path), imgsz)
+    session = EmulatedSession.open(checked.source, subject=str(path), limit_s=checked.limit_s)
     try:
         return Detector(session, imgsz=imgsz, subject=str(path))
     except BaseException:

@@ -109,7 +109,7 @@ def check_onnx(path: Path) -> OnnxFacts:
         parameters=MappingProxyType(dict(sorted(parameters.items()))),
         float64_tensors=tuple(dict.fromkeys(doubles)),
         unsigned_quantizers=_unsigned_quantizers(graphs, stored),
-        external_files=_external_files(path, stored),
+        external_files=checked_external_files(path, stored),
         metadata=MappingProxyType(metadata),
         info=read_model_info(metadata, str(path)),
     )
@@ -191,7 +191,16 @@ def _stored(graphs: Sequence[onnx.GraphProto]) -> list[onnx.TensorProto]:
     ]
 
 
-def _external_files(path: Path, stored: list[onnx.TensorProto]) -> tuple[Path, ...]:
+def checked_external_files(path: Path, stored: list[onnx.TensorProto]) -> tuple[Path, ...]:
+    """The files beside a model that hold its weights.
+
+    Args:
+        path: The model's file.
+        stored: Its tensors.
+
+    Raises:
+        GraphError: one lies outside the model's folder, is missing, or is too short.
+    """
     import onnx
 
     found: dict[Path, None] = {}

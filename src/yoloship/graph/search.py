@@ -45,7 +45,7 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
     light.graph.output.extend(model.graph.output)
     try:
         light = shape_inference.infer_shapes(light)
-    except (RuntimeError, ValueError):  # InferenceError and what its C++ side may throw: then less is known
+    except (shape_inference.InferenceError, RuntimeError, ValueError):  # then less is known
         light.graph.value_info.extend(model.graph.value_info)
     for value in (*light.graph.input, *light.graph.value_info, *light.graph.output):
         types.setdefault(value.name, value.type.tensor_type.elem_type)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from yoloship.bounds import exact_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,12 +13,8 @@ if TYPE_CHECKING:
 
     from yoloship.tensors import TensorSpec
 
-MAX_INFERRED_BYTES: Final = 1 << 26
-"""Of a graph without its weights, above which shapes are not inferred."""
 MAX_CHANNELS: Final = 16
 """Of an input; longer axes are heights and widths."""
-_SMALL: Final = 1024
-"""Elements up to which an initializer may be a shape that inference needs."""
 
 
 class Value(NamedTuple):
@@ -61,7 +58,7 @@ def one_picture(
 
 
 def infer_values(model: onnx.ModelProto, name: str, shape: Sequence[int]) -> dict[str, Value] | None:
-    """Shapes of all values with the input fixed. Weights are replaced by their shapes.
+    """Shapes of all values with the input fixed.
 
     Args:
         model: Whoever made it; not changed.
@@ -69,42 +66,10 @@ def infer_values(model: onnx.ModelProto, name: str, shape: Sequence[int]) -> dic
         shape: What goes in there.
 
     Returns:
-        By name; a value whose shape cannot be inferred is left out. None where inference fails.
+        By name; a value whose shape cannot be known is left out. None if the graph has other inputs, too.
     """
-    from onnx import ModelProto, helper, shape_inference
-
-    light = ModelProto()
-    light.ir_version = max(4, model.ir_version)
-    light.opset_import.extend(model.opset_import)
-    light.graph.name = "shapes"
-    light.graph.node.extend(model.graph.node)
-    light.graph.output.extend(
-        helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, None)
-        for value in model.graph.output
-    )
-    weights = {tensor.name for tensor in model.graph.initializer}
-    for value in model.graph.input:
-        if value.name == name:
-            light.graph.input.append(helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, shape))
-        elif value.name not in weights:
-            return None
-    values: dict[str, Value] = {}
-    for tensor in model.graph.initializer:
-        values[tensor.name] = Value(tuple(tensor.dims), tensor.data_type)
-        if math.prod(tensor.dims) <= _SMALL and not tensor.external_data:
-            light.graph.initializer.append(tensor)
-        else:
-            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    if light.ByteSize() > MAX_INFERRED_BYTES:
+    stored = {tensor.name for tensor in model.graph.initializer}
+    if any(value.name != name and value.name not in stored for value in model.graph.input):
         return None
-    try:
-        inferred = shape_inference.infer_shapes(light, data_prop=True)
-    except (shape_inference.InferenceError, RuntimeError, ValueError):  # a file that contradicts itself has no figure
-        return None
-    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
-        tensor_type = value.type.tensor_type
-        axes = tensor_type.shape.dim
-        if tensor_type.HasField("shape") and all(axis.HasField("dim_value") and axis.dim_value >= 0 for axis in axes):
-            extents = tuple(int(axis.dim_value) for axis in axes)
-            values.setdefault(value.name, Value(extents, tensor_type.elem_type))
-    return values
+    found = exact_shapes(model, {name: tuple(shape)})
+    return {key: Value(extent.shape, extent.code) for key, extent in found.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yoloship._util.cache import cache_folder
+from yoloship.bounds import UnsizedError, refuse_unbounded
 from yoloship.engine import (
     BuildConfig,
     EngineFile,
@@ -26,6 +27,8 @@ from yoloship.engine import (
 )
 from yoloship.errors import GraphError, InputError, OutputError, SessionError, YoloshipError
 from yoloship.kinds import kind_of
+from yoloship.pipeline.foreign import UnreadableNamesError
+from yoloship.pipeline.vetting import vetted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -251,6 +254,7 @@ def _whole_model(path: Path) -> Model:
             subject=str(path),
             hint="save it with its weights inside",
         )
+    vetted(path, str(path), None)  # what changes a graph may run it, to calibrate or to judge it
     return parse_onnx(read_file(path), str(path))
 
 
@@ -261,8 +265,9 @@ def _checked(onnx: Path, name: str, class_names: Sequence[str] | None = None) ->
     facts = check_onnx(onnx)
     refuse_for_tensorrt(facts)
     info, subject = facts.info, str(onnx)
+    model = parse_onnx(read_file(onnx), subject)
+    refuse_unbounded(model, subject)
     if info is None:
-        model = parse_onnx(read_file(onnx), subject)
         info = _recognised(model, subject, onnx if facts.external_files else None, class_names=class_names)
     elif class_names is not None:
         info = info.with_class_names(class_names, subject=subject)
@@ -331,7 +336,15 @@ def _recognised(
     # ONNX Runtime has no bfloat16 on a CPU
     runnable = path or graph_bytes(emulate(model) if is_half(model) else model)
     try:
-        with OnnxRuntimeSession.open(runnable) as session:
+        checked = vetted(runnable, subject, None)
+    except UnsizedError:  # of another kind than a detector: TensorRT may build it, and it is not run here
+        return None
+    try:
+        with OnnxRuntimeSession.open(checked.source, subject=subject, limit_s=checked.limit_s) as session:
             return replace(recognise(session, subject, class_names), precision=body_precision(model))
+    except UnreadableNamesError:
+        raise
     except (SessionError, InputError):
+        if class_names is not None:
+            raise
         return None

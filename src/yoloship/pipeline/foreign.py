@@ -31,6 +31,8 @@ _MAX_INPUT: Final = 1 << 28
 _ZERO_PX: Final = 1e-3
 _PROBE_CELLS: Final = 4
 """Side, in cells of the coarsest level, of the image that shows whether dynamic sizes really are dynamic."""
+PROBE_SIDE: Final = 128
+"""Its usual length in pixels."""
 _FLOATS: Final = frozenset({"float32", "float16"})
 _TASKS: Final = frozenset({"", "detect"})
 _EXTRA_COLUMNS: Final = (
@@ -42,6 +44,10 @@ _EXTRA_COLUMNS: Final = (
     (51, "17 keypoints"),
 )
 """What the field appends to the columns of a row."""
+
+
+class UnreadableNamesError(SessionError):
+    """Class names in a file's metadata that cannot be told apart by class id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +255,7 @@ def _metadata_names(session: Session, subject: str) -> tuple[str, ...] | None:
     text = session.metadata.get("names", "")
     names = parse_names(text)
     if names is None and text.strip():
-        raise SessionError(
+        raise UnreadableNamesError(
             "its class names cannot be read, or their ids have gaps",
             subject=subject,
             got=text[:60],

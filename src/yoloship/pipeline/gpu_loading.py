@@ -69,7 +69,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     with ExitStack() as stack:
         device = _device(stack, model, ordinal, subject)
         kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
-        session = stack.enter_context(_open(model, device))
+        session = stack.enter_context(_open(model, device, subject))
         info = _recognised(session, subject, class_names, imgsz)
         if info.output_form not in {"heads", "raw"} or info.channels != KERNEL_CHANNELS:
             if tuning is not None:
@@ -105,7 +105,7 @@ def load_network_on_gpu(model: Path | bytes, ordinal: int, *, imgsz: tuple[int, 
         YoloshipError: as `load_on_gpu`.
     """
     with ExitStack() as stack:
-        session = stack.enter_context(_open(model, _device(stack, model, ordinal, subject)))
+        session = stack.enter_context(_open(model, _device(stack, model, ordinal, subject), subject))
         info = _recognised(session, subject, canvas_hw=imgsz)
         return _behind_the_host(stack, session, info, options=None, imgsz=imgsz, mode="square", subject=subject)
 
@@ -186,7 +186,7 @@ def _recognised(
         return recognise(runner, subject, class_names, canvas_hw=canvas_hw)
 
 
-def _open(model: Path | bytes, device: Device) -> Any:
+def _open(model: Path | bytes, device: Device, subject: str) -> Any:
     if kind_of(model) == "engine":
         if isinstance(model, bytes):
             raise InputError("an engine is loaded from a file", subject="engine in memory", hint="write it to a file")
@@ -195,4 +195,4 @@ def _open(model: Path | bytes, device: Device) -> Any:
         return TensorRTSession.open(model, device)
     from yoloship.runtime.onnxruntime_cuda import OnnxRuntimeCudaSession
 
-    return OnnxRuntimeCudaSession.open(model, device)
+    return OnnxRuntimeCudaSession.open(model, device, subject=subject)

@@ -17,6 +17,7 @@ from yoloship.pipeline.cores import limited_cores, usable_cores
 from yoloship.pipeline.cpu_kernels import explained
 from yoloship.pipeline.detector import DEFAULT_SIDE, Detector, ShapeMode
 from yoloship.pipeline.recognise import recognise
+from yoloship.pipeline.vetting import vetted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,12 +122,15 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         if device == "cpu":
             raise InputError("a TensorRT engine runs on a GPU", subject=subject, expected="cuda", got="cpu")
         ordinal = ordinal or 0
-    graph = file
+    graph, limit_s = file, None
     if kind == "checkpoint":
         canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
         graph = _graph(file, sha256, canvas_hw, 1 if ordinal is None else None, class_names, aliases)
     elif aliases:
         raise InputError("is for checkpoints", subject="aliases", expected="none", got=f"{len(aliases)} of them")
+    elif kind != "engine":
+        checked = vetted(file, subject, input_hw)
+        graph, limit_s = checked.source, checked.limit_s
     if ordinal is not None:
         from yoloship.pipeline.gpu_loading import load_on_gpu
 
@@ -148,7 +152,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
 
     runs, threads = (1, limited_cores()) if tuned_for == "latency" else _shared_out(usable_cores())
     try:
-        session = OnnxRuntimeSession.open(graph, intra_op_threads=threads)
+        session = OnnxRuntimeSession.open(graph, intra_op_threads=threads, subject=subject, limit_s=limit_s)
     except SessionError as error:
         raise explained(error, graph, subject) from error
     try:

@@ -9,6 +9,7 @@ from yoloship.libraries import import_onnxruntime
 from yoloship.runtime.face import SessionFace
 from yoloship.runtime.feeds import check_feeds
 from yoloship.runtime.onnxruntime_model import failures, load_error, open_source, plain_text, tensor_spec
+from yoloship.runtime.watched import watched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,9 @@ class OnnxRuntimeSession(SessionFace):
     picture, and one thread a run is what several workers that share a session want.
     """
 
-    def __init__(self, session: Any, failures: tuple[type[Exception], ...], subject: str) -> None:
+    def __init__(
+        self, session: Any, failures: tuple[type[Exception], ...], subject: str, limit_s: float | None = None
+    ) -> None:
         super().__init__(
             (tensor_spec(value, subject) for value in session.get_inputs()),
             (tensor_spec(value, subject) for value in session.get_outputs()),
@@ -35,14 +38,25 @@ class OnnxRuntimeSession(SessionFace):
         self._session: Any | None = session
         self._failures = failures
         self._subject = subject
+        self._limit_s = limit_s
 
     @classmethod
-    def open(cls, model: Path | str | bytes, *, intra_op_threads: int | None = None) -> Self:
+    def open(
+        cls,
+        model: Path | str | bytes,
+        *,
+        intra_op_threads: int | None = None,
+        subject: str | None = None,
+        limit_s: float | None = None,
+    ) -> Self:
         """Load an ONNX model.
 
         Args:
             model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
             intra_op_threads: Threads that one run may use; None leaves it to the runtime: one a physical core.
+            subject: What messages call a model that is given as bytes.
+            limit_s: Seconds that opening it and each run may take, after which they are ended; for files that nobody
+                vouches for. None does not watch them.
 
         Raises:
             InputError: the number of threads is not positive.
@@ -52,7 +66,7 @@ class OnnxRuntimeSession(SessionFace):
             raise InputError(
                 "too few threads", subject="intra_op_threads", expected="1 or more", got=f"{intra_op_threads}"
             )
-        source, subject = open_source(model)
+        source, subject = open_source(model, subject)
 
         onnxruntime = import_onnxruntime()
 
@@ -61,13 +75,20 @@ class OnnxRuntimeSession(SessionFace):
         options.log_severity_level = 4  # fatal only: every error comes as an exception, warnings tell users nothing
         if intra_op_threads is not None:
             options.intra_op_num_threads = intra_op_threads
+
+        def make() -> Any:
+            return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+        def stop() -> None:
+            options.set_load_cancellation_flag(True)
+
         try:
-            session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            session = make() if limit_s is None else watched(make, stop, limit_s, subject)
         except known as error:
             raise load_error(str(error), subject) from error
         if isinstance(source, bytes):
             session._model_bytes = None  # kept for another provider only, which is never asked for
-        return cls(session, known, subject)
+        return cls(session, known, subject, limit_s)
 
     @property
     def name(self) -> str:
@@ -81,16 +102,28 @@ class OnnxRuntimeSession(SessionFace):
 
         Raises:
             InputError: a feed is missing, unknown, not contiguous, or of the wrong shape or dtype.
-            SessionError: the runtime failed, or the session is closed.
+            SessionError: the runtime failed or took too long, or the session is closed.
         """
         session = self._session
         if session is None:
             raise SessionError("the session is closed", subject=self._subject)
         check_feeds(self._inputs, feeds)
         try:
-            return tuple(session.run(None, dict(feeds)))
+            if self._limit_s is None:
+                return tuple(session.run(None, dict(feeds)))
+            return self._run_watched(session, dict(feeds), self._limit_s)
         except self._failures as error:
             raise SessionError(f"the runtime failed: {plain_text(str(error))}", subject=self._subject) from error
+
+    def _run_watched(
+        self, session: Any, feeds: dict[str, npt.NDArray[np.generic]], limit_s: float
+    ) -> tuple[npt.NDArray[np.generic], ...]:
+        options = import_onnxruntime().RunOptions()
+
+        def stop() -> None:
+            options.terminate = True
+
+        return watched(lambda: tuple(session.run(None, feeds, options)), stop, limit_s, self._subject)
 
     def close(self) -> None:
         """Give the model's memory back once no run is under way. Closing twice is no error."""

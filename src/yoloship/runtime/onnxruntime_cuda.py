@@ -123,7 +123,12 @@ class OnnxRuntimeCudaSession(DeviceSessionFace):
 
     @classmethod
     def open(
-        cls, model: Path | str | bytes, device: Device, options: CudaProviderOptions | None = None
+        cls,
+        model: Path | str | bytes,
+        device: Device,
+        options: CudaProviderOptions | None = None,
+        *,
+        subject: str | None = None,
     ) -> OnnxRuntimeCudaSession:
         """Load an ONNX model, and see that the provider really takes it.
 
@@ -131,13 +136,14 @@ class OnnxRuntimeCudaSession(DeviceSessionFace):
             model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
             device: Where it runs; open longer than the session.
             options: None takes the defaults.
+            subject: What messages call a model that is given as bytes.
 
         Raises:
             CudaError: out of device memory, or the device failed.
             DependencyError: ONNX Runtime is not installed, or is the build without CUDA, or lacks CUDA's libraries.
             SessionError: the file is missing, empty, no ONNX, damaged, or refused by the runtime.
         """
-        source, subject = open_source(model)
+        source, subject = open_source(model, subject)
         options = options or CudaProviderOptions()
         with device.current(), _TURN:
             described = _open_session(source, subject, device, options.for_runtime(device, None), optimize=False)

@@ -39,14 +39,18 @@ _FAILURE_NAMES: Final = (
 """What ONNX Runtime raises; each derives from Exception directly, and not every release has all of them."""
 
 
-def open_source(model: Path | str | bytes) -> tuple[str | bytes, str]:
+def open_source(model: Path | str | bytes, subject: str | None = None) -> tuple[str | bytes, str]:
     """What the runtime is given, and what messages call it.
+
+    Args:
+        model: A file, or its bytes.
+        subject: What messages call bytes; None says that they are in memory.
 
     Raises:
         SessionError: the file is missing, empty, or plainly no ONNX.
     """
     if isinstance(model, bytes):
-        subject = "ONNX model in memory"
+        subject = subject or "ONNX model in memory"
         refuse_others(model, _RUNNABLE, "onnx", subject=subject, error=SessionError)
         return model, subject
     refuse_others(Path(model), _RUNNABLE, "onnx", subject=str(model), error=SessionError)

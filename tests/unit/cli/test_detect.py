@@ -270,7 +270,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(
     [
         (None, "m.onnx: no such file"),
         (b"", "m.onnx: is empty"),
-        (bytes(range(256)) * 8, "m.onnx: is no ONNX model"),
+        (bytes(range(256)) * 8, "m.onnx: is not a valid ONNX file"),
         (b"PK\x03\x04" + bytes(400), "m.onnx: "),
         (b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.", "m.onnx: "),
     ],

@@ -154,9 +154,9 @@ def test_throughput_shares_the_cores_out(cores: int, runs: int, threads: int, mo
 
     class Session(OnnxRuntimeSession):
         @classmethod
-        def open(cls, model: Path | str | bytes, *, intra_op_threads: int | None = None) -> Session:
+        def open(cls, model: Path | str | bytes, *, intra_op_threads: int | None = None, **rest: Any) -> Session:
             remember("threads", intra_op_threads)
-            return super().open(model, intra_op_threads=1)
+            return super().open(model, intra_op_threads=1, **rest)
 
     class Spy(Detector):
         def __init__(self, session: OnnxRuntimeSession, **arguments: Any) -> None:

@@ -1,0 +1,210 @@
+"""Refusing a foreign graph that asks for more memory or time than a detector needs: `check_bounds`.
+
+A file of a few hundred bytes can ask a runtime for any amount of memory, or compute for years, and a runtime that is at
+work hears no Ctrl-C. So the size of every value is found here first, by arithmetic on shapes. Control flow and
+functions, whose work cannot be found that way, are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from yoloship.bounds.follow import Follower, attributes_of, operator
+from yoloship.bounds.rules import RULES
+from yoloship.bounds.spatial import weights_of
+from yoloship.bounds.values import Unknown
+from yoloship.errors import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from yoloship.bounds.inputs import Inputs, Outputs
+    from yoloship.bounds.outline import Outline
+
+MAX_NODES: Final = 10_000
+"""The largest official detectors have 1,500. The runtime's optimiser takes a time that grows with the square."""
+MAX_LINKS: Final = 200_000
+"""Inputs and outputs of all nodes, and stored tensors."""
+MAX_METADATA_CHARS: Final = 1 << 24
+_FREE_BYTES: Final = 1 << 27
+_BYTES_PER_INPUT_BYTE: Final = 64
+"""YOLOv5x needs 20 bytes of activations for a byte of its input, and the others less."""
+_BYTES_PER_WEIGHT_BYTE: Final = 8
+"""Quantized weights become four times as large, and twice as many while that is done."""
+_FREE_WORK: Final = 5 * 10**10
+_WORK_PER_PIXEL: Final = 2_000_000
+"""Of an image. YOLOv5x6 does 512,000 operations for a pixel of its input."""
+_WORK_PER_ELEMENT: Final = 32
+"""Time of an element that is read or written, in operations of a convolution."""
+_HINT: Final = "foreign files run only if their memory and time are known before; export the plain detector"
+_KERNEL_OPS: Final = frozenset({"AveragePool", "MaxPool"})
+
+
+class UnsizedError(SessionError):
+    """A graph whose memory and time cannot be known before it runs."""
+
+
+def refuse_unbounded(model: Outline, subject: str) -> None:
+    """Refuse what makes the work of a graph unbounded, whatever runs it.
+
+    Args:
+        model: An outline, or an `onnx.ModelProto`.
+        subject: The file, for messages.
+
+    Raises:
+        SessionError: it has control flow, functions of its own, or far too many parts.
+    """
+    graph = model.graph
+    if model.functions:
+        raise SessionError("defines functions of its own", subject=subject, hint=_HINT)
+    links = sum(len(node.input) + len(node.output) for node in graph.node) + len(graph.initializer)
+    if len(graph.node) > MAX_NODES or links > MAX_LINKS:
+        raise SessionError(
+            "has too many nodes for a detector",
+            subject=subject,
+            expected=f"at most {MAX_NODES} nodes, and {MAX_LINKS} inputs, outputs and stored tensors",
+            got=f"{len(graph.node)} and {links}",
+        )
+    if sum(len(entry.key) + len(entry.value) for entry in model.metadata_props) > MAX_METADATA_CHARS:
+        raise SessionError(
+            "has too much metadata", subject=subject, expected=f"at most {MAX_METADATA_CHARS:,} characters"
+        )
+    if graph.sparse_initializer:
+        raise SessionError("stores sparse tensors", subject=subject, hint=_HINT)
+    for node in graph.node:
+        if any(
+            entry.HasField("g") or entry.graphs or entry.HasField("sparse_tensor") or entry.sparse_tensors
+            for entry in node.attribute
+        ):
+            raise SessionError(f"has control flow (operator {operator(node)[:60]})", subject=subject, hint=_HINT)
+
+
+def check_bounds(model: Outline, subject: str, shapes: Iterable[tuple[int, ...]]) -> int:
+    """Refuse what cannot be run within the memory and the time of a detector.
+
+    Args:
+        model: An outline, or an `onnx.ModelProto`.
+        subject: The file, for messages.
+        shapes: Shapes of its one input that it shall run with.
+
+    Returns:
+        Operations of the largest run.
+
+    Raises:
+        UnsizedError: it uses operators that are not known here, or values whose size depends on what an image shows.
+        SessionError: it is unbounded, or asks for too much.
+    """
+    refuse_unbounded(model, subject)
+    for node in model.graph.node:
+        if operator(node) not in RULES:
+            raise _unsized(subject, f"uses the operator {operator(node)[:60]}, which is not known here")
+    return max((_Bookkeeping(model, subject, shape).run() for shape in shapes), default=0)
+
+
+def _unsized(subject: str, problem: str, got: str | None = None) -> UnsizedError:
+    return UnsizedError(f"is not run: it {problem}", subject=subject, got=got, hint=_HINT)
+
+
+class _Bookkeeping:
+    """Adds up what the nodes of a graph cost while their shapes are followed."""
+
+    def __init__(self, model: Outline, subject: str, shape: tuple[int, ...]) -> None:
+        self._subject = subject
+        stored = {tensor.name for tensor in model.graph.initializer}
+        inputs = [value.name for value in model.graph.input if value.name not in stored]
+        if len(inputs) != 1:
+            raise _unsized(subject, "does not take one image", f"{len(inputs)} inputs")
+        try:
+            self._follower = Follower(model, {inputs[0]: shape})
+        except Unknown as error:
+            raise _unsized(subject, "stores a tensor of an impossible shape") from error
+        weights = sum(self._follower.extents[name].nbytes for name in stored)
+        elements = math.prod(shape)
+        self._max_bytes = _FREE_BYTES + _BYTES_PER_WEIGHT_BYTE * weights + _BYTES_PER_INPUT_BYTE * 4 * elements
+        self._max_work = _FREE_WORK * max(1, shape[0] if shape else 1) + _WORK_PER_PIXEL * elements // 3
+        self._live_bytes = self._work = 0
+
+    def run(self) -> int:
+        """Go through the graph.
+
+        Returns:
+            Operations.
+
+        Raises:
+            SessionError: see `check_bounds`.
+        """
+        uses, extents = self._uses(), self._follower.extents
+        node, done = None, 0
+        try:
+            for node in self._follower.in_order():
+                done += 1
+                outputs = self._follower.follow(node)
+                self._count(node, self._follower.inputs_of(node), outputs)
+                for name in node.input:
+                    if name:
+                        uses[name] -= 1
+                        if uses[name] == 0 and not extents[name].constant:  # a runtime keeps what it computes once
+                            self._live_bytes -= extents[name].nbytes
+        except Unknown as error:
+            named = _named(node) if node is not None else "two values bear one name"
+            raise _unsized(self._subject, f"has a value whose size is not known before ({named})") from error
+        if done < len(self._follower.graph.node):
+            raise _unsized(self._subject, "uses values that nothing defines")
+        return self._work
+
+    def _uses(self) -> dict[str, int]:
+        uses: dict[str, int] = {}
+        for name in (name for node in self._follower.graph.node for name in node.input):
+            uses[name] = uses.get(name, 0) + 1
+        for value in self._follower.graph.output:
+            uses[value.name] = uses.get(value.name, 0) + 1
+        return uses
+
+    def _count(self, node: Outline, inputs: Inputs, outputs: Outputs) -> None:
+        self._live_bytes += sum(extent.nbytes for extent in outputs)
+        read = [extent for extent in inputs if extent is not None]
+        elements = sum(extent.elements for extent in (*outputs, *read))
+        self._work += _WORK_PER_ELEMENT * (elements + 1000) + _arithmetic(node, inputs, outputs)
+        if self._live_bytes > self._max_bytes:
+            raise SessionError(
+                f"needs too much memory for a detector ({_named(node)})",
+                subject=self._subject,
+                expected=f"at most {_shown(self._max_bytes, 10**6)} MB",
+                got=f"{_shown(self._live_bytes, 10**6)} MB",
+            )
+        if self._work > self._max_work:
+            raise SessionError(
+                f"needs too much arithmetic for a detector ({_named(node)})",
+                subject=self._subject,
+                expected=f"at most {_shown(self._max_work, 10**9)} GFLOPs",
+                got=f"{_shown(self._work, 10**9)} GFLOPs",
+            )
+
+
+def _named(node: Outline) -> str:
+    return f"{operator(node)[:40]} {node.name[:40]}".strip()
+
+
+def _shown(count: int, unit: int) -> str:
+    return f"{count // unit:,}" if count < 1 << 80 else "more than 2^80"
+
+
+def _arithmetic(node: Outline, inputs: Inputs, outputs: Outputs) -> int:
+    """Operations, a multiply-add as two."""
+    kind = node.op_type
+    if not outputs or not inputs or inputs[0] is None:
+        return 0
+    if kind in {"Conv", "ConvInteger", "QLinearConv", "FusedConv"}:
+        weights = weights_of(inputs)
+        return 2 * outputs[0].elements * math.prod(weights.shape[1:])
+    if kind == "ConvTranspose" and inputs[1] is not None:
+        return 2 * inputs[0].elements * math.prod(inputs[1].shape[1:])
+    if kind in {"MatMul", "MatMulInteger", "QLinearMatMul", "Gemm"}:
+        inner = max(inputs[0].shape, default=1) if kind == "Gemm" else inputs[0].shape[-1]
+        return 2 * outputs[0].elements * inner
+    if kind in _KERNEL_OPS:
+        return outputs[0].elements * math.prod(map(int, attributes_of(node).get("kernel_shape") or [1]))
+    if kind == "LRN":
+        return outputs[0].elements * max(1, int(attributes_of(node).get("size", 1)))
+    return 0

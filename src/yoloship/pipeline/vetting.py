@@ -1,0 +1,91 @@
+"""Looking at a foreign ONNX file before any runtime opens it: `vetted`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from yoloship._util.reading import read_bounded
+from yoloship.bounds import UnsizedError, check_bounds, read_outline, refuse_unbounded
+from yoloship.errors import SessionError
+from yoloship.pipeline.foreign import DEFAULT_SIDE, PROBE_SIDE, unknown_form_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from yoloship.bounds.outline import Outline
+
+MAX_ONNX_BYTES: Final = (1 << 31) - 1
+"""A protobuf message can be no longer."""
+MAX_BATCH: Final = 16
+"""Images that the pipeline gives to one run."""
+_FREE_S: Final = 60.0
+_SLOWEST_PER_S: Final = 5e8
+"""Operations a second of a slow machine that has other work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vetted:
+    """A file that may be opened.
+
+    Attributes:
+        source: Its bytes as they were looked at; the file itself if weights lie beside it.
+        limit_s: Seconds after which a run must have ended.
+    """
+
+    source: Path | bytes
+    limit_s: float
+
+
+def vetted(file: Path | bytes, subject: str, canvas_hw: tuple[int, int] | None) -> Vetted:
+    """Refuse an ONNX file that could take any amount of memory or time.
+
+    Args:
+        file: The file, or its bytes.
+        subject: Its name, for messages.
+        canvas_hw: (height, width) that a model of dynamic size shall run at; None takes 640.
+
+    Raises:
+        UnsizedError: its memory and time cannot be known before it runs.
+        SessionError: it is not an ONNX file, takes no image, or asks for too much.
+        GraphError: weights lie beside it, and are missing or lie outside its folder.
+    """
+    data = (
+        file
+        if isinstance(file, bytes)
+        else read_bounded(file, MAX_ONNX_BYTES, error=SessionError, wanted="an ONNX model")
+    )
+    model = read_outline(data, subject)
+    refuse_unbounded(model, subject)
+    if not model.graph.node or not model.graph.output:
+        raise SessionError("is not a valid ONNX file: it has no graph", subject=subject, hint="copy or export it again")
+    work = check_bounds(model, subject, dict.fromkeys(_shapes(model, subject, canvas_hw)))
+    stored = [*model.graph.initializer, *(entry.t for node in model.graph.node for entry in node.attribute)]
+    source: Path | bytes = data
+    if any(tensor.data_location for tensor in stored) and isinstance(file, Path):
+        from yoloship.graph.check import checked_external_files
+
+        checked_external_files(file, stored)
+        source = file
+    return Vetted(source, _FREE_S + work / _SLOWEST_PER_S)
+
+
+def _shapes(model: Outline, subject: str, canvas_hw: tuple[int, int] | None) -> Iterator[tuple[int, ...]]:
+    """Those that the pipeline will run: the canvas, full batches, and the small images that show what is dynamic."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    axes = [
+        axis.dim_value if axis.HasField("dim_value") and axis.dim_value >= 0 else None
+        for value in inputs[:1]
+        for axis in value.type.tensor_type.shape.dim
+    ]
+    if len(inputs) != 1 or len(axes) != 4:
+        listed = "; ".join(f"{value.name[:40]} of {len(value.type.tensor_type.shape.dim)} axes" for value in inputs[:4])
+        error = unknown_form_error(subject, f"inputs {listed or 'none'}")
+        raise UnsizedError(error.problem, subject=subject, expected=error.expected, got=error.got)
+    last = axes[3] is not None and axes[3] <= 4
+    for batch in dict.fromkeys((1, MAX_BATCH) if axes[0] is None else (axes[0],)):
+        for default_hw in dict.fromkeys((canvas_hw or (DEFAULT_SIDE, DEFAULT_SIDE), (PROBE_SIDE, PROBE_SIDE))):
+            defaults = (batch, *default_hw, 3) if last else (batch, 3, *default_hw)
+            yield tuple(default if axis is None else axis for axis, default in zip(axes, defaults, strict=True))

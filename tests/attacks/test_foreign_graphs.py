@@ -1,0 +1,317 @@
+"""Foreign graphs of a few hundred bytes that ask for gigabytes or for years: refused before any runtime opens them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from _models import constant_raw, empty_rows, model
+from yoloship.bounds import UnsizedError
+from yoloship.errors import SessionError, YoloshipError
+from yoloship.pipeline import Detector, load
+from yoloship.pipeline.vetting import vetted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+HW = (64, 64)
+HUGE = 1 << 30
+LIMIT_BYTES = 3 << 30
+"""Of address space, for each command in a process of its own."""
+node = helper.make_node
+
+
+def detector(
+    nodes: Sequence[onnx.NodeProto], constants: dict[str, Any], *, opset: int = 17, result: str = "big"
+) -> onnx.ModelProto:
+    """A right detector to whose rows the largest number of `result` is added, times 0."""
+    rest = [
+        node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        *nodes,
+        node("Cast", [result], ["big.float"], to=TensorProto.FLOAT),
+        node("ReduceMax", ["big.float"], ["most"], keepdims=0),
+        node("Mul", ["most", "zero"], ["nothing"]),
+        node("Add", ["rows", "nothing"], ["output0"]),
+    ]
+    rows = empty_rows(HW)
+    return model(
+        rest,
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *HW])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, rows.shape)],
+        {"rows": rows, "zero": np.array(0, np.float32), **{k: np.asarray(v) for k, v in constants.items()}},
+        opset=opset,
+    )
+
+
+def sized(*sides: int) -> np.ndarray[Any, Any]:
+    return np.array(sides, np.int64)
+
+
+def doubled(times: int) -> onnx.ModelProto:
+    nodes = [node("Reshape", ["mean", "one"], ["v0"])]
+    nodes += [node("Concat", [f"v{n}", f"v{n}"], [f"v{n + 1}"], axis=0) for n in range(times)]
+    return detector(nodes, {"one": sized(1)}, result=f"v{times}")
+
+
+def shape_of_content(op: str) -> onnx.ModelProto:
+    """The size depends on what the image shows: small for a grey one."""
+    nodes = [
+        node("ReduceMax", ["images"], ["brightest"], keepdims=0),
+        node("Mul", ["brightest", "many"], ["count"]),
+        node("Cast", ["count"], ["count.int"], to=TensorProto.INT64),
+        node("Reshape", ["count.int", "one"], ["size"]),
+        node(op, ["size"] if op == "ConstantOfShape" else ["mean", "size"], ["big"]),
+    ]
+    return detector(nodes, {"many": np.array(1e9, np.float32), "one": sized(1)})
+
+
+def body(name: str) -> onnx.GraphProto:
+    return helper.make_graph(
+        [node("Identity", ["mean"], [f"{name}.out"])], name, [],
+        [helper.make_tensor_value_info(f"{name}.out", TensorProto.FLOAT, [])],
+    )  # fmt: skip
+
+
+def loop() -> onnx.ModelProto:
+    inside = helper.make_graph(
+        [node("Identity", ["go"], ["still"]), node("Add", ["state", "state"], ["next"])], "inside",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, []),
+        ],
+    )  # fmt: skip
+    nodes = [node("Loop", ["trips", "true", "mean"], ["big"], body=inside)]
+    return detector(nodes, {"trips": np.array(1 << 62, np.int64), "true": np.array(True)})
+
+
+def doubling_functions(depth: int) -> onnx.ModelProto:
+    made = detector([node("f0", ["mean"], ["big"], domain="own")], {})
+    for level in range(depth):
+        deeper = f"f{level + 1}" if level < depth - 1 else "Identity"
+        domain = "own" if level < depth - 1 else ""
+        nodes = [
+            node(deeper, ["x"], ["a"], domain=domain), node(deeper, ["x"], ["b"], domain=domain),
+            node("Add", ["a", "b"], ["y"]),
+        ]  # fmt: skip
+        made.functions.append(
+            helper.make_function(
+                "own", f"f{level}", ["x"], ["y"], nodes, [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+            )
+        )
+    made.opset_import.append(helper.make_opsetid("own", 1))
+    return made
+
+
+def many_branches(count: int) -> onnx.ModelProto:
+    nodes = [
+        node("If", ["true"], [f"v{n}"], then_branch=body(f"t{n}"), else_branch=body(f"e{n}")) for n in range(count)
+    ]
+    return detector(nodes, {"true": np.array(True)}, result="v0")
+
+
+def convolution(kernel: int, pads: int) -> onnx.ModelProto:
+    nodes = [
+        node("Expand", ["small", "shape"], ["weights"]),
+        node("Conv", ["images", "weights"], ["big"], pads=[pads] * 4),
+    ]
+    small = np.zeros((1, 1, 1, 1), np.float32)
+    return detector(nodes, {"small": small, "shape": sized(16, 3, kernel, kernel)})
+
+
+def sparse() -> onnx.ModelProto:
+    made = detector([node("Identity", ["mean"], ["big"])], {})
+    values = numpy_helper.from_array(np.ones(1, np.float32), "s")
+    indices = numpy_helper.from_array(np.zeros(1, np.int64), "s.i")
+    made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [HUGE]))
+    return made
+
+
+def long_chain(count: int) -> onnx.ModelProto:
+    nodes = [node("Add", [f"v{n}" if n else "mean"] * 2, [f"v{n + 1}"]) for n in range(count)]
+    return detector(nodes, {}, result=f"v{count}")
+
+
+ATTACKS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "constant of shape": lambda: detector([node("ConstantOfShape", ["n"], ["big"])], {"n": sized(HUGE)}),
+    "expand": lambda: detector([node("Expand", ["mean", "n"], ["big"])], {"n": sized(HUGE)}),
+    "tile": lambda: detector(
+        [node("Reshape", ["mean", "one"], ["v"]), node("Tile", ["v", "n"], ["big"])],
+        {"n": sized(HUGE), "one": sized(1)},
+    ),
+    "range": lambda: detector(
+        [node("Range", ["a", "n", "b"], ["big"])],
+        {"a": np.array(0, np.int64), "n": np.array(HUGE, np.int64), "b": np.array(1, np.int64)},
+    ),
+    "pad": lambda: detector([node("Pad", ["images", "p"], ["big"])], {"p": sized(0, 0, 0, 0, 0, 0, 0, HUGE)}),
+    "resize": lambda: detector(
+        [node("Resize", ["images", "", "s"], ["big"])], {"s": np.array([1, 1, 4096, 4096], np.float32)}
+    ),
+    "resize to sizes": lambda: detector(
+        [node("Resize", ["images", "", "", "s"], ["big"])], {"s": sized(1, 3, 1 << 15, 1 << 15)}
+    ),
+    "one hot": lambda: detector(
+        [node("Cast", ["images"], ["i"], to=TensorProto.INT64), node("OneHot", ["i", "n", "v"], ["big"])],
+        {"n": sized(1 << 20), "v": np.array([0, 1], np.float32)},
+    ),
+    "outer product": lambda: detector(
+        [
+            node("Expand", ["mean", "n"], ["v"]),
+            node("Expand", ["mean", "m"], ["w"]),
+            node("MatMul", ["v", "w"], ["big"]),
+        ],
+        {"n": sized(1 << 15, 1), "m": sized(1, 1 << 15)},
+    ),
+    "outer sum": lambda: detector(
+        [node("Expand", ["mean", "n"], ["v"]), node("Expand", ["mean", "m"], ["w"]), node("Add", ["v", "w"], ["big"])],
+        {"n": sized(1 << 15, 1), "m": sized(1, 1 << 15)},
+    ),
+    "doubling": lambda: doubled(32),
+    "padded convolution": lambda: convolution(3, 1 << 14),
+    "large kernel": lambda: convolution(600, 300),
+    "gather": lambda: detector(
+        [node("ConstantOfShape", ["n"], ["i"], value=numpy_helper.from_array(np.zeros(1, np.int64))),
+         node("Gather", ["images", "i"], ["big"])], {"n": sized(1 << 16)},
+    ),
+    "random": lambda: detector([node("RandomNormal", [], ["big"], shape=[HUGE])], {}),
+    "window": lambda: detector([node("HannWindow", ["n"], ["big"])], {"n": np.array(HUGE, np.int64)}),
+    "constant only": lambda: detector(
+        [node("ConstantOfShape", ["n"], ["v"]), node("ReduceSum", ["v"], ["big"], keepdims=0)], {"n": sized(HUGE)}
+    ),
+    "many constants": lambda: detector(
+        [n for k in range(100) for n in (
+            node("ConstantOfShape", ["n"], [f"v{k}"]), node("ReduceMax", [f"v{k}"], [f"w{k}"], keepdims=0))
+        ] + [node("Sum", [f"w{k}" for k in range(100)], ["big"])], {"n": sized(1 << 24)},
+    ),
+    "content decides": lambda: shape_of_content("ConstantOfShape"),
+    "content decides an expansion": lambda: shape_of_content("Expand"),
+    "loop": loop,
+    "doubling functions": lambda: doubling_functions(40),
+    "thousands of branches": lambda: many_branches(3000),
+    "sparse": sparse,
+    "long chain": lambda: long_chain(20_000),
+    "unknown domain": lambda: detector([node("Irfft", ["mean"], ["big"], domain="com.microsoft")], {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.timeout(60)
+def test_what_cannot_be_bounded_is_refused_before_it_is_opened(name: str) -> None:
+    data = ATTACKS[name]().SerializeToString()
+    with pytest.raises(SessionError) as caught:
+        vetted(data, "x.onnx", None)
+    text = str(caught.value)
+    assert text.startswith("x.onnx: ")
+    assert "\n" not in text
+    with pytest.raises(SessionError):
+        load(data)
+
+
+def test_the_detector_that_the_attacks_are_made_of_runs() -> None:
+    data = detector([node("Identity", ["mean"], ["big"])], {}).SerializeToString()
+    with load(data) as found:
+        assert isinstance(found, Detector)
+        assert len(found(np.zeros((*HW, 3), np.uint8))) == 0
+
+
+def test_nodes_in_any_order_are_followed() -> None:
+    made = detector([node("Identity", ["mean"], ["big"])], {})
+    nodes = list(made.graph.node)[::-1]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    with load(made.SerializeToString()) as found:
+        assert found.info.strides == (8, 16, 32)
+
+
+def test_a_dynamic_graph_is_judged_at_the_canvas_and_at_full_batches() -> None:
+    """Each pixel against each other: nothing at 64, and terabytes at 640."""
+    made = detector(
+        [
+            node("ReduceMax", ["images"], ["grey"], axes=[1], keepdims=0),
+            node("Reshape", ["grey", "column"], ["c"]), node("Reshape", ["grey", "row"], ["r"]),
+            node("Add", ["c", "r"], ["big"]),
+        ],
+        {"column": sized(-1, 1), "row": sized(1, -1)},
+    )  # fmt: skip
+    for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
+        made.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    data = made.SerializeToString()
+    with pytest.raises(SessionError, match="needs too much memory for a detector"):
+        vetted(data, "x.onnx", (640, 640))
+
+
+def test_an_operator_outside_the_table_is_named() -> None:
+    made = detector([node("Det", ["square"], ["big"])], {"square": np.zeros((2, 2), np.float32)})
+    with pytest.raises(UnsizedError, match="uses the operator Det, which is not known here"):
+        vetted(made.SerializeToString(), "x.onnx", None)
+
+
+@pytest.mark.timeout(240)
+def test_no_command_takes_memory_or_time_for_them(tmp_path: Path) -> None:
+    """In a process with little address space, each command on each file ends in one line."""
+    for name, make in ATTACKS.items():
+        (tmp_path / f"{name.replace(' ', '-')}.onnx").write_bytes(make().SerializeToString())
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({LIMIT_BYTES}, {LIMIT_BYTES}))\n"
+        "from yoloship.errors import YoloshipError\n"
+        "from yoloship.evaluate.opening import open_artefact\n"
+        "from yoloship.graph import describe_onnx\n"
+        "from yoloship.graph.check import check_onnx\n"
+        "from yoloship.graph.file import parse_onnx, read_file\n"
+        "from yoloship.graph.layer_precision import layer_precisions\n"
+        "from yoloship.pipeline import load\n"
+        "from yoloship.pipeline.building import build_source\n"
+        "def built(path):\n"
+        "    with build_source(path): pass\n"
+        "def layers(path): layer_precisions(parse_onnx(read_file(path), 'x'))\n"
+        "refused = 0\n"
+        "for path in sorted(Path(sys.argv[1]).glob('*.onnx')):\n"
+        "    for use in (load, open_artefact, built, describe_onnx, check_onnx, layers):\n"
+        "        try: use(path)\n"
+        "        except YoloshipError: refused += 1\n"
+        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "print(refused, peak)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=220, check=False,
+        env={**os.environ, "YOLOSHIP_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    refused, peak = map(int, done.stdout.split())
+    assert refused >= 2 * len(ATTACKS)  # `load` and `open_artefact` refuse each
+    assert peak < 1 << 30
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    made = constant_raw(empty_rows(HW), HW, {})
+    rows = next(tensor for tensor in made.graph.initializer if tensor.name == "raw")
+    data = rows.raw_data
+    rows.ClearField("raw_data")
+    rows.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "weights.bin"), ("offset", "0"), ("length", str(len(data)))):
+        rows.external_data.add(key=key, value=value)
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = folder / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    (tmp_path / "secret").write_bytes(data)
+    (folder / "weights.bin").symlink_to(tmp_path / "secret")
+    with pytest.raises(YoloshipError, match="behind a link"):
+        load(path)
+    (folder / "weights.bin").unlink()
+    (folder / "weights.bin").write_bytes(data)
+    with load(path) as found:
+        assert found.info.strides == (8, 16, 32)
