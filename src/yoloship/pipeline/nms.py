@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from yoloship.pipeline.near_boxes import NearBoxes
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 _BLOCK: Final = 256
 """Candidates compared among themselves at once: 256² float32 stays in a second-level cache."""
+_MANY: Final = 2048
+"""Kept boxes from which on it pays to look for those near a candidate instead of comparing with all."""
 
 
 def nms_reference(
@@ -68,9 +72,15 @@ def nms(
     boxes, groups = boxes_xyxy[order], group_ids[order]
     limit = np.float32(iou_threshold)
     kept = np.empty(0, np.int64)
+    near: NearBoxes | None = None
     for start in range(0, len(order), _BLOCK):
         block = np.arange(start, min(start + _BLOCK, len(order)))
-        if len(kept):
+        if near is None and len(kept) > _MANY:
+            near = NearBoxes(boxes, groups, limit, _pair_ious)
+            near.keep(kept)
+        if near is not None:
+            block = block[~near.clash(block)]
+        elif len(kept):
             gone = _clashes(boxes[kept], groups[kept], boxes[block], groups[block], limit).any(axis=0)
             block = block[~gone]
         clashes = _clashes(boxes[block], groups[block], boxes[block], groups[block], limit)
@@ -79,6 +89,8 @@ def nms(
             if alive[row]:
                 alive[row + 1 :] &= ~clashes[row, row + 1 :]
         kept = np.concatenate([kept, block[alive]])
+        if near is not None:
+            near.keep(block[alive])
         if len(kept) >= max_detections:
             break
     return order[kept[:max_detections]]
@@ -104,9 +116,18 @@ def _clashes(
 
 def _iou(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """(n, m) float32 IoU of (n, 4) with (m, 4) boxes; 0 where neither has an area."""
+    return _ious(first.T[:, :, None], second.T)
+
+
+def _pair_ious(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(n,) float32 IoU of (n, 4) with (n, 4) boxes, row by row; the arithmetic is that of `_iou`."""
+    return _ious(first.T, second.T)
+
+
+def _ious(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     zero = np.float32(0)
-    x1, y1, x2, y2 = first.T[:, :, None]
-    u1, v1, u2, v2 = second.T
+    x1, y1, x2, y2 = first
+    u1, v1, u2, v2 = second
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         width = np.maximum(np.minimum(x2, u2) - np.maximum(x1, u1), zero)
         height = np.maximum(np.minimum(y2, v2) - np.maximum(y1, v1), zero)
