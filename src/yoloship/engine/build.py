@@ -95,6 +95,8 @@ def build_engine(
     with listening(flavour) as (logger, messages):
         builder = flavour.module.Builder(logger)
         network = parse_network(flavour, builder, logger, onnx, messages)
+        if _digest(onnx) != onnx_sha256:  # TensorRT reads the file itself: what it read must be what was checked
+            raise changed_meanwhile(str(onnx))
         inputs, outputs = tensor_specs(network)
         dtypes = network_dtypes(network)
         if info is not None:
@@ -133,6 +135,11 @@ def _digest(onnx: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def changed_meanwhile(subject: str) -> EngineError:
+    """The error for a file that was another one when it was checked."""
+    return EngineError("was changed while it was read", subject=subject, hint="build it again once it is complete")
 
 
 def _add_profiles(builder: Any, settings: Any, profiles: tuple[InputProfile, ...], messages: Messages) -> None:

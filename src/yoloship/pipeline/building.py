@@ -25,6 +25,7 @@ from yoloship.engine import (
     find_device,
     open_flavour,
 )
+from yoloship.engine.build import changed_meanwhile
 from yoloship.errors import GraphError, InputError, OutputError, SessionError, YoloshipError
 from yoloship.kinds import kind_of
 from yoloship.pipeline.foreign import UnreadableNamesError
@@ -155,6 +156,8 @@ def build_prepared(
     if config is not None:
         check_targets(config.targets, source.dtypes, subject=source.name)
     built = build_engine(source.onnx, config, flavour=flavour, info=source.info, progress=progress)
+    if built.onnx_sha256 != source.sha256:
+        raise changed_meanwhile(source.name)
     named = {spec.name: spec for spec in source.outputs}
     return replace(
         built,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import onnx
 import pytest
 
 import yoloship
-from _networks import require_rtx
+from _networks import float_network, require_rtx
 from _shared import TRAINED, listed, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.engine import BuildConfig, InputProfile, Range, open_flavour, read_engine, write_engine
+from yoloship.engine.network import parse_network
 from yoloship.errors import CheckpointError, EngineError, GraphError, InputError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.quantize import QuantizedPrecision, layers, quantize, values_to_watch
@@ -138,3 +141,23 @@ def test_a_file_that_is_neither_is_refused(tmp_path: Path) -> None:
             building.build(tmp_path / name)
     with pytest.raises(InputError, match=r"none\.onnx: no such file"):
         building.build(tmp_path / "none.onnx")
+
+
+def test_a_file_that_changes_between_its_check_and_its_parsing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_rtx()
+    path = tmp_path / "small.onnx"
+    path.write_bytes(float_network().SerializeToString())
+
+    def exchange(flavour: Any, builder: Any, logger: Any, onnx: Path, messages: Any) -> Any:
+        network = parse_network(flavour, builder, logger, onnx, messages)
+        onnx.write_bytes(float_network(batch="batch").SerializeToString())
+        return network
+
+    monkeypatch.setattr("yoloship.engine.build.parse_network", exchange)
+    with pytest.raises(EngineError, match=r"small\.onnx: was changed while it was read"):
+        building.build(path)
+    monkeypatch.setattr(building, "build_engine", lambda *_, **__: SimpleNamespace(onnx_sha256="0" * 64))
+    with building.build_source(path) as source, pytest.raises(EngineError, match="was changed while it was read"):
+        building.build_prepared(source, None, open_flavour("rtx"))
