@@ -139,6 +139,8 @@ def _softplus(builder: Builder, part: Part, x: Wire) -> Wire:
         soft = builder.node(
             "Div", f"{place}.back", (soft, builder.constant(f"{place}.divisor", np.float64(beta))), x.shape
         )
+    if threshold >= _SOFTPLUS_EXACT:
+        return soft
     limit = builder.constant(f"{place}.threshold", np.float64(threshold))
     above = builder.node("Greater", f"{place}.above", (scaled, limit), x.shape, "bool")
     return builder.node("Where", place, (above, x, soft), x.shape)
@@ -193,6 +195,8 @@ def _h_swish(builder: Builder, part: Part, x: Wire) -> Wire:
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 _GELU_CUBIC = 0.044715
+_SOFTPLUS_EXACT = 20.0
+"""From here on log(1 + exp(x)) is x, rounded to float32."""
 
 TORCH: Mapping[str, Activation] = MappingProxyType(
     {

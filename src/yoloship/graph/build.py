@@ -185,7 +185,8 @@ def _root(checkpoint: Checkpoint) -> Part:
         raise root.error(
             "is not the model of an official YOLOv5 training",
             expected="models.yolo.Model or models.yolo.DetectionModel",
-            hint="another model may connect its layers in another way; nothing was guessed",
+            hint="another model may connect its layers in another way; if it does not, say so with "
+            f"--alias {checkpoint.module.class_path[:80]}=models.yolo.DetectionModel",
         )
     return root
 
