@@ -82,12 +82,12 @@ def upright(image: Image, orientation: int) -> Image:
     """
     if orientation == UPRIGHT:
         return image
-    turned = image.swapaxes(0, 1) if orientation >= 5 else image
-    if orientation in {3, 4, 7, 8}:
-        turned = turned[::-1]
-    if orientation in {2, 3, 6, 7}:
-        turned = turned[:, ::-1]
-    return np.ascontiguousarray(turned)
+    import cv2
+
+    # OpenCV's own turns, several times as fast as copying a NumPy view of them.
+    turned = cv2.transpose(image) if orientation >= 5 else image.copy()
+    axis = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return cast("Image", turned if axis is None else cv2.flip(turned, axis, dst=turned))
 
 
 def _by_opencv(data: bytes, subject: str) -> Image:
