@@ -8,9 +8,10 @@ that an image's size and its pixels cannot disagree.
 
 from __future__ import annotations
 
+import functools
 import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
@@ -103,10 +104,19 @@ def _by_opencv(data: bytes, subject: str) -> Image:
     return cast("Image", image)
 
 
-def _jpeg(data: bytes, subject: str) -> Image:
+@functools.cache
+def _simplejpeg() -> Any:
+    """The library, or None without it. It is looked for once: a search that fails holds up all threads each time."""
     try:
         import simplejpeg
     except ImportError:
+        return None
+    return simplejpeg
+
+
+def _jpeg(data: bytes, subject: str) -> Image:
+    simplejpeg = _simplejpeg()
+    if simplejpeg is None:
         return _by_opencv(data, subject)
     try:
         return cast("Image", simplejpeg.decode_jpeg(data, "BGR"))
