@@ -71,9 +71,7 @@ def print_err(text: str) -> None:
 
 
 def _to_stdout(write: Callable[[TextIO], object]) -> None:
-    stdout: TextIO | None = sys.stdout
-    if stdout is None:  # it was closed before the program began
-        raise OutputError("cannot be written: it is closed", subject="stdout")
+    stdout = sys.stdout
     try:
         write(stdout)
         stdout.flush()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -27,6 +29,19 @@ class Terminated(KeyboardInterrupt):
         self.number = number
 
 
+class _ClosedStream(io.TextIOBase):
+    """In place of a stdout that was closed before the program began: results must not be lost in silence."""
+
+    def write(self, _: object) -> int:
+        """Refuse, as a closed descriptor does."""
+        raise OSError(errno.EBADF, "it is closed")
+
+    @property
+    def buffer(self) -> _ClosedStream:
+        """Itself: bytes are refused too."""
+        return self
+
+
 def prepare_process() -> None:
     """Make the standard streams and signals of this process what the rest of the program may rely on."""
     _reopen_descriptors()
@@ -36,6 +51,8 @@ def prepare_process() -> None:
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_IMAGE_PIXELS))
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as the process
+    if sys.stdout is None:
+        sys.stdout = cast("TextIO", _ClosedStream())
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter is no reason to stop
             stream.reconfigure(errors="replace")
@@ -46,10 +63,13 @@ def prepare_process() -> None:
 
 
 def _reopen_descriptors() -> None:
-    """Lead a standard descriptor that is closed nowhere, so that no file that is opened later takes its number."""
-    for number in (0, 1, 2):
+    """Open standard descriptors that are closed, so that no file that is opened later takes the number of one.
+
+    A stdout that was closed refuses what is written, however it is named; a stderr takes it and forgets it.
+    """
+    for number, mode in ((0, os.O_RDWR), (1, os.O_RDONLY), (2, os.O_RDWR)):
         if not _is_open(number):
-            opened = os.open(os.devnull, os.O_RDWR)
+            opened = os.open(os.devnull, mode)
             if opened != number:
                 os.dup2(opened, number)
                 os.close(opened)

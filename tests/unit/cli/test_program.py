@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+import cv2
+import numpy as np
 import pytest
 
 from _cli import run
+from _models import constant_raw, empty_rows
 from _networks import float_network
 from yoloship.cli.info import info
 from yoloship.cli.process import Terminated
@@ -94,6 +97,19 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture
+def detector(model: Path) -> Path:
+    """A foreign model that finds a cat in every image, and two images."""
+    raw = empty_rows((64, 96), 7)
+    raw[0, 27] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
+    path = model.with_name("two.onnx")
+    metadata = {"names": "['cat', 'dog']", "stride": "32"}
+    path.write_bytes(constant_raw(raw, (64, 96), metadata).SerializeToString())
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(name, np.zeros((64, 96, 3), np.uint8))
+    return path
+
+
 def shell(command: str) -> subprocess.CompletedProcess[str]:
     """A command line with redirections; `$Y` is the program."""
     program = f"{sys.executable} -m yoloship"
@@ -102,14 +118,35 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 
 
 @posix
-@pytest.mark.parametrize("arguments", ["--version", "--help", "info small.onnx", "inspect small.onnx --json"])
-def test_a_stdout_that_takes_nothing_is_one_line(model: Path, arguments: str) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--version", "--help", "info small.onnx", "inspect small.onnx --json", "doctor --for export", "cache",
+        "detect two.onnx a.png --no-draw", "detect two.onnx a.png a.png b.png --no-draw",
+        "detect two.onnx a.png --no-draw --json -",
+        "bench two.onnx --rounds 1 --runs 1 --seconds 0",
+    ],
+)  # fmt: skip
+def test_a_stdout_that_takes_nothing_is_one_line(detector: Path, arguments: str) -> None:
     closed = shell(f"$Y {arguments} >&-")
-    assert (closed.returncode, closed.stderr) == (1, "error: stdout: cannot be written: it is closed\n")
+    assert (closed.returncode, closed.stderr.splitlines()[-1]) == (1, "error: stdout: cannot be written: it is closed")
+    assert "Traceback" not in closed.stderr
     if Path("/dev/full").exists():
         full = shell(f"$Y {arguments} > /dev/full")
         assert full.returncode == 1
-        assert full.stderr == "error: stdout: cannot be written: No space left on device\n"
+        assert full.stderr.splitlines()[-1] == "error: stdout: cannot be written: No space left on device"
+        assert "Traceback" not in full.stderr
+
+
+@posix
+@pytest.mark.parametrize("redirection", [">&-", "> /dev/full"])
+def test_stdout_by_its_name_is_one_line_too(detector: Path, redirection: str) -> None:
+    if "full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = shell(f"$Y detect two.onnx a.png --no-draw --json /dev/stdout {redirection}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: /dev/stdout: cannot be written: ")
+    assert done.stderr.count("\n") == 1
 
 
 @posix
