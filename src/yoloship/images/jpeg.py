@@ -24,6 +24,7 @@ MAX_SCAN_PIXELS: Final = 3_200_000_000
 whole image however few bytes it has; 0.6 nanoseconds a pixel and scan were measured for empty ones."""
 
 _MARKER: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\x01])")
+_EXIF: Final = b"Exif\0\0"
 _SCAN: Final = 0xDA
 _END: Final = 0xD9
 _START: Final = 0xD8
@@ -44,7 +45,7 @@ def read_jpeg(view: memoryview) -> Layout:
     for marker, body, end in _segments(view):
         if marker in _FRAMES and frame is None:
             frame = _Frame.read(marker, view, body)
-        elif marker == _APP1 and orientation is None and bytes(view[body : body + 6]) == b"Exif\0\0":
+        elif marker == _APP1 and orientation is None and end > body + 6 and bytes(view[body : body + 6]) == _EXIF:
             orientation = exif_orientation(view[body + 6 : end])
         elif marker == _SCAN:
             scans += 1

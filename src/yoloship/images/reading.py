@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,8 @@ def read_image(
     Args:
         source: A path, of a file or of a pipe such as ``/dev/stdin``; or the bytes of a file.
         limits: What the image may cost.
-        reserve: Called before anything is decoded, with a bound for the bytes that the file and its decoding take. It
-            may wait, or raise.
+        reserve: Called with the bytes that the file takes, before it is read, and with a bound for those that its
+            decoding takes, before it is decoded. It may wait, or raise.
 
     Returns:
         (height, width, 3) uint8 BGR, turned upright; the caller owns it. The package's docstring says what becomes of
@@ -69,10 +70,12 @@ def read_image(
         ImageError: the file is missing, unreadable, empty, damaged, cut short, over a limit or not an image.
         DependencyError: it is a HEIC image, and pillow-heif is not installed.
     """
+    if reserve is not None and not isinstance(source, bytes):
+        reserve(min(_length(source), limits.max_file_bytes))
     data, subject = _bytes_of(source, limits)
     header = _checked_header(data, subject, limits)
     if reserve is not None:
-        reserve(len(data) + header.work_bytes)
+        reserve(header.work_bytes)
     return decode_image(data, header, subject)
 
 
@@ -110,6 +113,14 @@ def image_size(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMI
     """
     data, subject = _bytes_of(source, limits)
     return _checked_header(data, subject, limits).upright_hw
+
+
+def _length(path: Path | str) -> int:
+    """Of a file as it stands on disk; 0 if that cannot be said, which reading it will report."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - a string may be no valid path
+    except (OSError, ValueError):
+        return 0
 
 
 def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, str]:
