@@ -43,39 +43,50 @@ def emit_norm(builder: Builder, part: Part, x: Wire) -> Wire:
 
 def _batch_statistics(builder: Builder, part: Part, x: Wire) -> Wire:
     """Batch-norm that kept no running statistics: mean and variance of the whole batch, in evaluation too."""
-    place, one = part.place, (1, x.channels, 1, 1)
-    mean = builder.node("ReduceMean", f"{place}.mean", (x,), one, axes=(0, 2, 3), keepdims=1)
-    centred = builder.node("Sub", f"{place}.centred", (x, mean), x.shape)
-    squared = builder.node("Mul", f"{place}.squared", (centred, centred), x.shape)
-    variance = builder.node("ReduceMean", f"{place}.variance", (squared,), one, axes=(0, 2, 3), keepdims=1)
-    eps = builder.constant(f"{place}.eps", np.float64(_eps(part)))
-    spread = builder.node("Add", f"{place}.spread", (variance, eps), one)
-    deviation = builder.node("Sqrt", f"{place}.deviation", (spread,), one)
-    return _affine(builder, part, builder.node("Div", place, (centred, deviation), x.shape))
+    return _affine(builder, part, _standardised(builder, part, x, part.place, ((0, 2, 3),)))
 
 
 def _group_norm(builder: Builder, part: Part, x: Wire) -> Wire:
-    """Wu and He, Group Normalization, 2018: the channels of a group share mean and variance, for each image alone.
-
-    ONNX normalises each channel; a group is written as one channel, since only the sum over its values counts.
-    """
+    """Wu and He, Group Normalization, 2018: the channels of a group share mean and variance, for each image alone."""
     groups, place = part.integer("num_groups", 1, 1 << 20), part.place
     if x.channels % groups:
         raise part.error("groups do not divide the channels", got=f"{x.channels} in {groups} groups")
     height, width = x.hw
-    flat = builder.constant(f"{place}.groups.shape", np.array([0, groups, -1]), "int64")
-    grouped_shape = (x.shape[0], groups, x.channels // groups * height * width)
+    each = x.channels // groups
+    flat = builder.constant(f"{place}.groups.shape", np.array([0, groups, each, -1]), "int64")
+    grouped_shape = (x.shape[0], groups, each, height * width)
     grouped = builder.node("Reshape", f"{place}.groups", (x, flat), grouped_shape)
-    one = builder.constant(f"{place}.one", np.ones(groups))
-    zero = builder.constant(f"{place}.zero", np.zeros(groups))
-    normal = builder.node(
-        "InstanceNormalization", f"{place}.normal", (grouped, one, zero), grouped_shape, epsilon=_eps(part)
-    )
+    normal = _standardised(builder, part, grouped, f"{place}.normal", ((3,), (2,)))
     if builder.dynamic_hw:
         back = builder.node("Shape", f"{place}.shape", (x,), (4,), "int64")
     else:
         back = builder.constant(f"{place}.shape", np.array([0, x.channels, height, width]), "int64")
     return _affine(builder, part, builder.node("Reshape", place, (normal, back), x.shape))
+
+
+def _standardised(builder: Builder, part: Part, x: Wire, name: str, steps: tuple[tuple[int, ...], ...]) -> Wire:
+    """(x - mean) / sqrt(variance + eps), both over these axes.
+
+    Means of equal parts are taken one after the other, because sums in float32 lose digits as they grow: over 1.6
+    million values of mean 20 and deviation 3 in one step, and by ONNX's InstanceNormalization as well, the result is
+    off by 1.4e-4 (ONNX Runtime 1.32).
+    """
+    place = part.place
+    mean = _mean(builder, x, f"{place}.mean", steps)
+    centred = builder.node("Sub", f"{place}.centred", (x, mean), x.shape)
+    squared = builder.node("Mul", f"{place}.squared", (centred, centred), x.shape)
+    variance = _mean(builder, squared, f"{place}.variance", steps)
+    eps = builder.constant(f"{place}.eps", np.float64(_eps(part)))
+    spread = builder.node("Add", f"{place}.spread", (variance, eps), variance.shape)
+    deviation = builder.node("Sqrt", f"{place}.deviation", (spread,), spread.shape)
+    return builder.node("Div", name, (centred, deviation), x.shape)
+
+
+def _mean(builder: Builder, x: Wire, name: str, steps: tuple[tuple[int, ...], ...]) -> Wire:
+    for axes in steps:
+        shape = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
+        x = builder.node("ReduceMean", name, (x,), shape, axes=axes, keepdims=1)
+    return x
 
 
 def _affine(builder: Builder, part: Part, x: Wire) -> Wire:

@@ -158,6 +158,15 @@ def test_a_group_norm_takes_the_statistics_of_a_group_in_one_image(groups: int, 
     np.testing.assert_allclose(run_part(part, X, dynamic=dynamic), want, rtol=1e-5, atol=1e-5)
 
 
+def test_the_statistics_of_a_large_group_are_as_exact_as_those_of_a_small_one() -> None:
+    x = (np.random.default_rng(0).standard_normal((1, 8, 200, 200)) * 3 + 20).astype(np.float32)
+    want = statistics(x.astype(np.float64).reshape(1, 1, -1), (2,), 1e-3).reshape(x.shape)
+    np.testing.assert_allclose(run_part(group_norm(1, None, None), x), want, atol=3e-5)
+    np.testing.assert_allclose(
+        run_part(bare_norm(None, None), x), statistics(x.astype(np.float64), (0, 2, 3), 1e-3), atol=3e-5
+    )
+
+
 def group_norm(groups: int, weight: Any, bias: Any) -> Module:
     return module(
         f"{TORCH}normalization.GroupNorm", {"num_groups": groups, "eps": 1e-3}, {"weight": weight, "bias": bias}
