@@ -402,6 +402,43 @@ def test_closing_waits_for_what_is_under_way_and_refuses_the_rest(make: Maker) -
     detector.close()
 
 
+@pytest.mark.timeout(60)
+def test_several_threads_may_close_it_during_a_run(make: Maker) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def held() -> None:
+        begun.set()
+        gate.wait()
+
+    detector = make(capturable=False, fails=held, tuning=CudaTuning(lanes=2))
+    picture = pictures(1)[0]
+    with ThreadPoolExecutor(4) as pool:
+        run = pool.submit(detector, picture)
+        begun.wait()
+        closing = [pool.submit(detector.close) for _ in range(3)]
+        gate.set()
+        assert_same(run.result(), on_cpu(info(batch=None))(picture))
+        for closed in closing:
+            closed.result()
+    with pytest.raises(SessionError, match="the detector is closed"):
+        detector(picture)
+
+
+@pytest.mark.timeout(60)
+def test_a_device_that_is_lost_while_an_input_is_refused_does_not_keep_anyone_from_closing(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(_: object) -> None:
+        raise CudaError("the device is lost", code=700, name="CUDA_ERROR_ILLEGAL_ADDRESS")
+
+    detector = make(tuning=CudaTuning(lanes=1))
+    monkeypatch.setattr("yoloship.pipeline.lane.Lane.recover", lost)
+    with pytest.raises(CudaError, match="the device is lost"):
+        detector.detect_batch(pictures(9))
+    assert len(detector.detect_batch(pictures(2))) == 2
+    detector.close()
+
+
 def test_a_network_that_fails_is_an_error_and_the_next_picture_is_served(make: Maker) -> None:
     broken = [False]
 

@@ -9,19 +9,21 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from _device_sessions import QUICK, require_onnxruntime
+import yoloship.runtime.onnxruntime_cuda as module
+from _device_sessions import QUICK, ask, expected, is_stand_in, pictures, require_onnxruntime, small
+from _device_sessions import assert_same as assert_same_numbers
 from _modules import Maker, checkpoint
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.model import METADATA_KEY, ModelInfo
 from yoloship.pipeline import DetectOptions, load
 from yoloship.pipeline.cuda_detector import CudaDetector
 from yoloship.pipeline.cuda_tuning import CudaTuning
-from yoloship.runtime.onnxruntime_cuda import OnnxRuntimeCudaSession
+from yoloship.runtime.onnxruntime_cuda import CudaProviderOptions, OnnxRuntimeCudaSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.device import Device
     from yoloship.cuda.module import KernelSet
+    from yoloship.cuda.stream import Stream
     from yoloship.results import Detections
 
 ROUNDS = int(os.environ.get("YOLOSHIP_GPU_ROUNDS", "3"))
@@ -125,3 +128,63 @@ def test_lanes_that_are_all_made_at_once_while_others_run_work(
         finally:
             ended.set()
         assert all(job.result() > 0 for job in running)
+
+
+class Watched:
+    """A session of ONNX Runtime that tells whether this process's turn was held when it was made, run and let go."""
+
+    def __init__(self, session: Any, held: list[tuple[str, bool]]) -> None:
+        self._watched, self._held = session, held
+        held.append(("made", is_held()))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "run_with_iobinding":
+            self._held.append(("run", is_held()))
+        return getattr(self._watched, name)
+
+    def __del__(self) -> None:
+        self._held.append(("closed", is_held()))
+
+
+def is_held() -> bool:
+    """Whether another thread would have to wait for its turn now."""
+    with ThreadPoolExecutor(1) as other:
+        return not other.submit(_can_be_taken).result()
+
+
+def _can_be_taken() -> bool:
+    if not module._TURN.acquire(blocking=False):
+        return False
+    module._TURN.release()
+    return True
+
+
+@pytest.mark.timeout(120)
+def test_contexts_are_made_first_run_and_closed_in_turn_and_ready_ones_run_beside(
+    device: Device, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = QUICK
+    if is_stand_in(device):  # whose memory is the host's, so that the CPU provider can be bound to it
+        monkeypatch.setattr(module, "PROVIDER", "CPUExecutionProvider")
+        monkeypatch.setattr(module, "_MEMORY", "cpu")
+        options = CudaProviderOptions(recorded=False)
+    else:
+        require_onnxruntime(device)
+    held: list[tuple[str, bool]] = []
+    opened = module._open_session
+    monkeypatch.setattr(module, "_open_session", lambda *a, **how: Watched(opened(*a, **how), held))
+    with OnnxRuntimeCudaSession.open(small().SerializeToString(), device, options) as session:
+        assert held == [("made", True), ("closed", True)]
+        context = session.context({"images": (1, 3, 32, 32)}, stream)
+        context.rehearse()
+        assert set(held) == {("made", True), ("run", True), ("closed", True)}
+        images = pictures(1, 3, 32, 32)
+        with ThreadPoolExecutor(1) as busy:
+            busy.submit(module._TURN.acquire).result()
+            assert_same_numbers(ask(context, images), expected(images))  # for ever, if it waits
+            busy.submit(module._TURN.release).result()
+        with session.making, session.making:
+            assert is_held()
+        context.close()
+    assert held[-1] == ("closed", True)
+    assert held.count(("closed", True)) == 2
