@@ -25,7 +25,7 @@ class Ran:
     Attributes:
         code: The exit code.
         out: What it wrote on stdout.
-        err: What it wrote on stderr.
+        err: What it wrote on stderr, but for lines of progress.
     """
 
     code: int
@@ -36,7 +36,7 @@ class Ran:
     def error(self) -> str:
         """The one line of an error of ours, without its first word."""
         assert self.code == 1, self
-        lines = [line for line in self.err.splitlines() if not _PROGRESS.search(line)]
+        lines = self.err.splitlines()
         assert len(lines) == 1, self
         assert lines[0].startswith("error: "), self
         return lines[0].removeprefix("error: ")
@@ -47,7 +47,8 @@ def run(*arguments: str | Path) -> Ran:
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace") for _ in range(2))
     with redirect_stdout(out), redirect_stderr(err):
         code = app.run([str(argument) for argument in arguments])
-    return Ran(code, _written(out), _written(err))
+    lines = _written(err).splitlines(keepends=True)
+    return Ran(code, _written(out), "".join(line for line in lines if not _PROGRESS.search(line)))
 
 
 def _written(stream: io.TextIOWrapper) -> str:

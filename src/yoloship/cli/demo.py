@@ -104,7 +104,7 @@ def _write(folder: Path, first_seed: int, count: int, label_format: DatasetForma
     from yoloship.demo.dataset import DatasetOrder, write_dataset
 
     order = DatasetOrder(count, first_seed, label_format)
-    with progress() as show:
+    with progress(in_pipes=True) as show:
         told = None if show is None else lambda done: show("making scenes", done, count)
         codes = write_dataset(folder, order, told)
     print_out(f"{folder}: {count} scenes, {codes} codes, {label_format}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def progress(*, in_pipes: bool = False) -> Iterator[OnProgress | None]:
 
 
 def with_progress(items: Iterable[_Item], what: str, total: int, *, quiet: bool = False) -> Iterator[_Item]:
-    """Pass items through; if there is more than one, a terminal shows how many are done."""
+    """Pass items through, and say how many are done if there is more than one."""
     if quiet or total < 2:
         yield from items
         return
-    with progress() as show:
+    with progress(in_pipes=True) as show:
         for done, item in enumerate(items, 1):
             yield item
             if show is not None:
@@ -83,12 +83,10 @@ class _TerminalLine:
         """Leave the line as empty as it was."""
         if self._letters:
             self._write("")
-            self._stream.write("\r")
-            self._stream.flush()
+            _put(self._stream, "\r")
 
     def _write(self, text: str) -> None:
-        self._stream.write(f"\r{text.ljust(self._letters)}")
-        self._stream.flush()
+        _put(self._stream, f"\r{text.ljust(self._letters)}")
         self._letters = len(text)
 
 
@@ -104,8 +102,14 @@ class _PipeLines:
         if now - self._shown_at < PIPE_S:
             return
         self._shown_at = now
-        self._stream.write(f"{what} {_amount(done, total)}{_elapsed(now - self._start)}\n")
-        self._stream.flush()
+        _put(self._stream, f"{what} {_amount(done, total)}{_elapsed(now - self._start)}\n")
+
+
+def _put(stream: TextIO, text: str) -> None:
+    """Write, or not: nobody may be there to read it, and the work goes on."""
+    with suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()
 
 
 def _amount(done: float, total: float | None) -> str:

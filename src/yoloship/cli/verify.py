@@ -12,6 +12,7 @@ from yoloship.cli import options
 from yoloship.cli.command import FRACTION, argument, command, option
 from yoloship.cli.inputs import named_images
 from yoloship.cli.output import json_document, print_bytes, print_err, print_text
+from yoloship.cli.progress import progress
 from yoloship.cli.protect import is_dash, is_stdout, outputs_for
 from yoloship.cli.values import FILE
 
@@ -111,7 +112,16 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
             outputs.claim(path)
     with ExitStack() as stack:
         first, second = (stack.enter_context(open_artefact(name, imgsz=imgsz)) for name in (a, b))
-        found = compare((a, first), (b, second), pictures, truths=truths, score_threshold=conf, tolerances=tolerances)
+        with progress(in_pipes=True) as show:
+
+            def told(done: int, total: int) -> None:
+                if show is not None:
+                    show("comparing", done, total)
+
+            found = compare(
+                (a, first), (b, second), pictures, truths=truths, score_threshold=conf, tolerances=tolerances,
+                told=told,
+            )  # fmt: skip
     if plot is not None:
         write_picture(draw(found), plot, overwrite=overwrite)
     data = json_document(found.to_dict())
