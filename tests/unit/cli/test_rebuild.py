@@ -40,6 +40,7 @@ CHECKPOINT = {
     "float8": "--precision fp8 --calibrate photos --target 8.9 --target 12.0 --output nms",
     "tensorrt": "--flavour tensorrt --optimization-level 3 --hardware-compatibility ampere_plus --version-compatible "
     "--workspace 2GB",
+    "a fork": "--alias forkpkg.nets.C3=models.common.C3 --alias forkpkg.nets.Conv=models.common.Conv",
     "rtx": "--flavour rtx --target current --workspace 3000000",
 }
 ONNX = {
