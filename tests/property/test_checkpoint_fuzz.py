@@ -34,7 +34,7 @@ RICH = forge.end(
                     "half": forge.tensor(forge.storage("0", 24, "torch.HalfStorage"), (2, 2), (1, 3), 2),
                     "bf16": forge.tensor(forge.storage("0", 24, "torch.BFloat16Storage"), (), ()),
                     "save": forge.call("__builtin__.set", forge.listed(forge.integer(1))),
-                    "forward": forge.call(
+                    "detect": forge.call(
                         "__builtin__.getattr", forge.instance("models.x.Y"), forge.text("forward_fuse")
                     ),
                 },

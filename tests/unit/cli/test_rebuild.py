@@ -32,7 +32,7 @@ CHECKPOINT = {
     "plain": "",
     "sizes": "--imgsz 320x640 --batch 4 --input image --output compact",
     "ranges": "--imgsz 320x320:640x640:640x1280 --batch 1:4:16 --output heads",
-    "half": "--precision bf16 --names 'hard hat,vest'",
+    "half": "--precision bf16 --names 'hard hat,vest' --alias models.fork.C3=models.common.C3",
     "suppression": "--output nms --conf 0.4 --iou 0.6 --max-det 50 --precision fp16",
     "int8": "--precision int8 --calibrate photos --calibrate 'more/*.jpg' --calibrator entropy --labels labels "
     "--max-drop 0.003 --remainder float32",
