@@ -29,11 +29,11 @@ def activate(builder: Builder, part: Part, x: Wire) -> Wire:
     """
     found = find(part)
     if found is None:
-        raise part.error(
-            "is not an activation that this version can write",
-            hint=f"nothing was guessed; if it is an official one under another name, say so with --alias "
-            f"{part.module.class_path[:80]}=torch.nn.modules.activation.SiLU (or the one that it is)",
-        )
+        hint = "nothing was guessed"
+        if part.torch_name is None:
+            name = part.module.class_path[:80]
+            hint += f"; if it is a known one under another name, say so with --alias {name}=utils.activations.NAME"
+        raise part.error("is not an activation that this version can write", hint=hint)
     return found(builder, part, x)
 
 

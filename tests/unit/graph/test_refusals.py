@@ -47,6 +47,13 @@ def test_an_unknown_block_is_named_with_its_place() -> None:
     assert "model.1.act (torch.nn.modules.activation.Softmax2d)" in of(MAKE.conv(8, 8, act=activation("Softmax2d")))
 
 
+def test_an_unknown_activation_is_named_with_its_place_and_what_can_be_done() -> None:
+    message = of(MAKE.conv(8, 8, act=module("models.fork.MySiLU")))
+    assert "model.1.act (models.fork.MySiLU): is not an activation that this version can write; nothing was" in message
+    assert message.endswith("say so with --alias models.fork.MySiLU=utils.activations.NAME")
+    assert of(MAKE.conv(8, 8, act=activation("Softmax2d"))).endswith("nothing was guessed")
+
+
 def test_a_familiar_name_from_a_foreign_package_is_no_familiar_block() -> None:
     for path in ("ultralytics.nn.modules.conv.Conv", "models.commonplace.Conv", "common.Conv", "torch.nn.Conv"):
         block = MAKE.conv(8, 8)
