@@ -95,7 +95,7 @@ def test_files_that_are_not_models_are_refused_before_others_are_loaded(onnx: st
     page.write_text("<html></html>")
     with pytest.raises(SessionError, match="is a web page, not a checkpoint"):
         cases([onnx, str(page)])
-    with pytest.raises(SessionError, match=r"none\.pt: no such file"):
+    with pytest.raises(InputError, match=r"none\.pt: no such file"):
         cases([onnx, str(tmp_path / "none.pt")])
     page.write_bytes(graph_bytes(convert_precision(ours(), "bfloat16")))
     with pytest.raises(SessionError, match="computes in bfloat16, for which ONNX Runtime has no kernels on a CPU"):
