@@ -83,6 +83,8 @@ class Outputs:
             raise OutputError("is a file, not a folder", subject=str(folder), hint="give another folder") from error
         except (OSError, ValueError) as error:
             raise write_error(error, folder) from error
+        if existing:
+            self._sweep(folder)
         for name in names:
             if name_key(name) in existing:
                 self.claim(folder / name, streams=False)
@@ -121,6 +123,10 @@ class Outputs:
             raise OutputError("folder does not exist", subject=str(folder), hint="make it first")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError("cannot be written: no permission to write in its folder", subject=str(path))
+        self._sweep(folder)
+
+    def _sweep(self, folder: Path) -> None:
+        """Remove what killed processes left in a folder, once."""
         if (key := os.fspath(folder)) not in self._swept:
             self._swept.add(key)
             remove_stale(folder)

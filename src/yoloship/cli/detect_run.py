@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from yoloship._util.writing import is_disk_full
-from yoloship.cli.output import print_bytes, print_err, print_out, print_text
+from yoloship.cli.output import ReaderGone, print_bytes, print_err, print_text
 from yoloship.cli.progress import with_progress
 from yoloship.cli.protect import is_dash, is_stdout
 from yoloship.errors import OutputError, YoloshipError
@@ -50,6 +50,7 @@ class DetectRun:
         self._quiet = quiet
         self._prints = not quiet and not is_stdout(json_path)
         self._incomplete = self._read = 0
+        self._stdout_error: Exception | None = None
         self._last: Path | None = None
 
     def write(self, outcomes: Iterator[Outcome]) -> None:
@@ -67,7 +68,7 @@ class DetectRun:
                 for outcome in with_progress(outcomes, "detecting", len(self._inputs), quiet=self._quiet):
                     self._take(self._entry(outcome), sinks)
         except BaseException:
-            if json is not None and json.count and not is_dash(self._json_path):
+            if json is not None and json.count and json.is_finished and not is_dash(self._json_path):
                 print_err(f"{self._json_path} holds the results of {json.count} of {len(self._inputs)} images")
             raise
 
@@ -76,12 +77,16 @@ class DetectRun:
 
         Args:
             nms: Of a graph that suppresses; it says how many candidates that looks at.
+
+        Raises:
+            ReaderGone: nobody reads stdout any longer.
+            OutputError: stdout cannot be written.
         """
         if self._prints:
             if self._last is not None:
-                print_out(f"annotated: {self._last if len(self._inputs) == 1 else self._last.parent}")
+                self._show(visible(f"annotated: {self._last if len(self._inputs) == 1 else self._last.parent}") + "\n")
             if self._json_path is not None:
-                print_out(f"json: {self._json_path}")
+                self._show(visible(f"json: {self._json_path}") + "\n")
         if self._incomplete:
             limit = f" than the {nms.candidates}" if nms else ""
             print_err(
@@ -90,6 +95,19 @@ class DetectRun:
             )
         if self.failures and len(self._inputs) > 1:
             print_err(f"error: {self.failures} of {len(self._inputs)} pictures failed")
+        if self._stdout_error is not None:
+            raise self._stdout_error
+
+    def _show(self, text: str) -> None:
+        """Write on stdout. If that takes nothing, the run goes on as long as it writes something else."""
+        if self._stdout_error is not None:
+            return
+        try:
+            print_text(text)
+        except (ReaderGone, OutputError) as error:
+            if self._json_path is None and self._annotated is None:
+                raise
+            self._stdout_error = error
 
     def _json(self) -> JsonFile | JsonStream | None:
         if self._json_path is None:
@@ -102,9 +120,9 @@ class DetectRun:
         if len(self._inputs) == 1 or not self._prints:
             return None
         if sys.stdout.isatty() or len(self._inputs) <= MAX_ROWS:
-            return ImagesTable(print_text, limit=MAX_ROWS)
+            return ImagesTable(self._show, limit=MAX_ROWS)
         width = max(display_width(visible(str(path))) for path in self._inputs)
-        return ImagesTable(print_text, limit=None, names_width=width)
+        return ImagesTable(self._show, limit=None, names_width=width)
 
     def _entry(self, outcome: Outcome) -> Entry:
         image = str(self._inputs[outcome.index])
@@ -126,7 +144,7 @@ class DetectRun:
             self._incomplete += not entry.found.complete
             if len(self._inputs) == 1 and self._prints:
                 limit = MAX_ROWS if sys.stdout.isatty() else None
-                print_text(detections_table(entry.found, entry.image, limit))
+                self._show(detections_table(entry.found, entry.image, limit))
         self._last = entry.annotated or self._last
         if entry.error is None:
             return

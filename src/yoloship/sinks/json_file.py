@@ -76,6 +76,7 @@ class JsonFile(Sink):
         if place.status is not None and not overwrite:
             raise taken(path)
         self.count = 0
+        self.is_finished = False
         self._path, self._place, self._overwrite = path, place, overwrite
         unique = f".{os.urandom(4).hex()}.part"
         self._part = place.path.with_name(shortened(place.path.name, unique))
@@ -111,6 +112,7 @@ class JsonFile(Sink):
                 os.fsync(self._file.fileno())
                 self._file.close()
                 publish(self._part, self._path, self._place, overwrite=self._overwrite)
+            self.is_finished = True
         except OutputError as error:
             if not self.count:
                 self.discard()
@@ -143,6 +145,7 @@ class JsonStream(Sink):
 
     def __init__(self, send: Callable[[bytes], None], end: Callable[[], None] | None = None) -> None:
         self.count = 0
+        self.is_finished = False
         self._send, self._end = send, end
         self._broken = self._closed = False
 
@@ -159,6 +162,7 @@ class JsonStream(Sink):
         try:
             if not self._broken:
                 self._pass_on(_CLOSING if self.count else b"[" + _CLOSING)
+                self.is_finished = True
         finally:
             if self._end is not None:
                 self._end()

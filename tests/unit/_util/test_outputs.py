@@ -115,6 +115,19 @@ def test_many_names_of_one_folder_are_settled_at_once(work: Path) -> None:
         outputs.claim(Path("1.jpg"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="this system locks files in another way")
+def test_what_killed_processes_left_is_removed_from_the_folders_of_outputs(work: Path) -> None:
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        part = Path(folder, ".0123456789ab.part")
+        part.touch()
+        os.utime(part, (1_000_000_000, 1_000_000_000))
+    outputs = Outputs([], overwrite=False)
+    outputs.claim(Path("one/found.json"))
+    outputs.claim_inside(Path("two"), ["a.jpg"])
+    assert list(Path("one").iterdir()) == list(Path("two").iterdir()) == []
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write everywhere")
 def test_a_folder_without_permission_is_said_before_any_work(work: Path) -> None:
     Path("locked").mkdir(mode=0o500)

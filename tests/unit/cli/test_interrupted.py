@@ -159,6 +159,28 @@ def test_an_image_that_cannot_be_written_does_not_end_the_run(monkeypatch: pytes
 DENIED = "cannot be written: Permission denied"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such shells")
+@pytest.mark.parametrize("stdout", ["reader that goes away", "/dev/full"])
+def test_a_stdout_that_takes_nothing_does_not_end_the_run(stdout: str) -> None:
+    if stdout == "/dev/full" and not Path(stdout).exists():
+        pytest.skip("this system has no /dev/full")
+    for index in range(60):  # more than a table holds back
+        Path("in", f"{index}.png").write_bytes(png())
+    arguments = [sys.executable, "-m", "yoloship", "detect", "two.onnx", "in", "-o", "out", "--json", "found.json"]
+    if stdout == "/dev/full":
+        with Path(stdout).open("wb") as full:
+            done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.stderr == "error: stdout: cannot be written: No space left on device\n"
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writer)
+        assert done.stderr == ""
+    assert done.returncode == 1
+    assert len(json.loads(Path("found.json").read_bytes())) == len(list(Path("out").iterdir())) == 63
+
+
 def test_a_full_disk_ends_the_run_and_keeps_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
     create = writing.create_part
     count = 0

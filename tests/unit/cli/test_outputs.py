@@ -103,7 +103,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = constant_raw(raw, HW, {"names": "{0: 'cat', 1: 'dog'}", "stride": "32"})
     Path("two.onnx").write_bytes(model.SerializeToString())
     onnx.save(model, "big.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
-    Path("best.pt").write_bytes(b"a training of a week")
+    Path("best.pt").write_bytes(b"PK\x03\x04 a training of a week")
     for name in ("a.png", "cal/c.png"):
         Path(name).parent.mkdir(exist_ok=True)
         cv2.imwrite(name, np.full((*HW, 3), 90, np.uint8))
