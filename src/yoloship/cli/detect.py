@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,10 +28,25 @@ RUNS = Path("runs")
 )
 @argument("model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, or a release name: yolov5s.")
 @argument("source", metavar="SOURCE...", many=True, help="Images, folders and patterns.")
-@option("--conf", type=FRACTION, metavar="FLOAT", default=0.25, help="Drop boxes whose score is not above this.")
-@option("--iou", type=FRACTION, metavar="FLOAT", default=0.45, help="Drop a box that overlaps a better one by more.")
+@option(
+    "--conf",
+    type=FRACTION,
+    metavar="FLOAT",
+    help="Drop boxes whose score is not above this. Default: 0.25; if the graph suppresses, its own.",
+)
+@option(
+    "--iou",
+    type=FRACTION,
+    metavar="FLOAT",
+    help="Drop a box that overlaps a better one by more. Default: 0.45; if the graph suppresses, its own.",
+)
 @flag("--agnostic-nms", help="Let boxes of different classes drop each other too.")
-@option("--max-det", type=COUNT, metavar="N", default=300, help="Keep at most this many boxes an image.")
+@option(
+    "--max-det",
+    type=COUNT,
+    metavar="N",
+    help="Keep at most this many boxes an image. Default: 300; if the graph suppresses, its own.",
+)
 @options.imgsz
 @option(
     "--rect/--square",
@@ -65,10 +81,10 @@ RUNS = Path("runs")
 def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
     source: tuple[str, ...],
-    conf: float,
-    iou: float,
+    conf: float | None,
+    iou: float | None,
     agnostic_nms: bool,
-    max_det: int,
+    max_det: int | None,
     imgsz: tuple[int, int] | None,
     rect: bool,
     classes: tuple[str, ...],
@@ -105,22 +121,25 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     if json_path is not None and not is_dash(json_path):
         outputs.claim(json_path)
 
-    from yoloship.pipeline import DetectOptions, load
+    from yoloship.pipeline import load
     from yoloship.pipeline.intake import refuse_files
     from yoloship.pipeline.releases import resolve
 
-    kept = DetectOptions(conf, iou, max_det, class_agnostic=agnostic_nms)
+    asked: dict[str, Any] = {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det}
+    asked = {name: value for name, value in asked.items() if value is not None}
     detector = load(
         resolve(model),
         imgsz=imgsz,
         shape_mode="rect" if rect else "square",
         device=device,
-        options=kept,
         class_names=names,
         aliases=alias_table(aliases),
         tuned_for="throughput" if len(inputs) > 1 else "latency",
     )
     with detector:
+        kept = replace(detector.options, **asked)
+        if agnostic_nms:
+            kept = replace(kept, class_agnostic=True)
         if classes:
             kept = replace(kept, classes=class_words(classes, detector.names))
         refuse_files(detector.info.channels, model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -16,10 +16,6 @@ from yoloship.cli.progress import progress
 from yoloship.cli.protect import is_dash, is_stdout, outputs_for
 from yoloship.cli.values import FILE
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
 PLOT_SUFFIXES = (".png", ".jpg")
 
 
@@ -27,18 +23,23 @@ PLOT_SUFFIXES = (".png", ".jpg")
     "yoloship verify best.pt best.onnx --images photos/",
     "yoloship verify best.pt best-int8.onnx --images photos/ --min-agreement 0.97 --plot int8.png",
     "yoloship verify best.pt best-fp16.onnx --images photos/ --json report.json",
+    "yoloship verify best.pt reference.npz",
 )
 @argument("a", metavar="A", help="The model that is taken as right: .pt, .onnx, a release name.")
-@argument("b", metavar="B", help="The one to be judged.")
+@argument("b", metavar="B", help="The one to be judged; or a reference.npz of the training environment.")
 @option(
     "--images",
     multiple=True,
-    required=True,
     metavar="SOURCE",
-    help="Images, folders or patterns; may be repeated.",
+    help="Images, folders or patterns; may be repeated. Not for a reference.npz, which holds its own.",
 )
 @option("--labels", type=FILE, metavar="DIR", help="YOLO text labels, NAME.txt for each image: mAP is compared too.")
-@option("--conf", type=FRACTION, metavar="FLOAT", default=0.25, help="Score from which detections count.")
+@option(
+    "--conf",
+    type=FRACTION,
+    metavar="FLOAT",
+    help="Score from which detections count. Default: the graph's own, else 0.25.",
+)
 @options.imgsz
 @option(
     "--min-agreement",
@@ -71,7 +72,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     b: str,
     images: tuple[str, ...],
     labels: Path | None,
-    conf: float,
+    conf: float | None,
     imgsz: tuple[int, int] | None,
     min_agreement: float,
     min_iou: float,
@@ -83,6 +84,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     recursive: bool,
 ) -> None:
     """Compare two artefacts of one model on pictures. Exit code 1 says that they differ by more than is allowed.
+
+    If B is a NumPy archive with the arrays images and output that the model's training environment computed, the
+    graph that export writes of A is compared with them row by row. docs/verify.md shows how to make it.
 
     Half precision in an ONNX file is emulated, because ONNX Runtime computes it in float32 on a CPU; its time then says
     nothing.
@@ -97,6 +101,13 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.verification import verify as compare
     from yoloship.sinks import facts_table, write_picture
 
+    if _is_reference(b):
+        if images or labels is not None or plot is not None:
+            raise click.UsageError("--images, --labels and --plot do not go with a reference, which holds its images")
+        _against_reference(a, b, json_file, overwrite=overwrite)
+        return
+    if not images:
+        raise click.UsageError("Missing option '--images'.")
     tolerances = Tolerances(agreement=min_agreement, iou=min_iou, score=max_score_difference, drop=max_map_drop)
     if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
         raise click.UsageError(f"--plot {plot}: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
@@ -136,6 +147,42 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         print_err(
             f"error: {b} differs from {a} by more than is allowed: {failed}"
             if any(side.detections for side in found.sides)
-            else f"error: neither {a} nor {b} detects anything from --conf {conf:g} on, so nothing was compared"
+            else f"error: neither {a} nor {b} detects anything from a score of {found.score_threshold:g} on (--conf), "
+            "so nothing was compared"
+        )
+        raise click.exceptions.Exit(1)
+
+
+def _is_reference(name: str) -> bool:
+    from yoloship.errors import YoloshipError
+    from yoloship.kinds import kind_of
+
+    try:
+        return kind_of(Path(name)) == "npz"
+    except YoloshipError:  # whoever opens it says why it cannot be read
+        return False
+
+
+def _against_reference(a: str, b: str, json_file: Path | None, *, overwrite: bool) -> None:
+    from yoloship._util.writing import write_bytes
+    from yoloship.evaluate.reference_opening import check_against_reference
+    from yoloship.evaluate.report import reference_facts
+    from yoloship.sinks import facts_table
+
+    outputs = outputs_for((a, b), images=(), labels=None, overwrite=overwrite)
+    if json_file is not None and not is_dash(json_file):
+        outputs.claim(json_file)
+    found = check_against_reference(a, Path(b))
+    data = json_document(found.to_dict())
+    if is_dash(json_file):
+        print_bytes(data)
+    elif json_file is not None:
+        write_bytes(json_file, data, overwrite=overwrite)
+    if not is_stdout(json_file):
+        print_text(facts_table(reference_facts(found), shutil.get_terminal_size((100, 24)).columns))
+    if not found.passed:
+        print_err(
+            f"error: {a} does not compute what {b} holds: {found.differing} of {found.rows} rows differ, "
+            f"row {found.worst.row} of image {found.worst.image} most"
         )
         raise click.exceptions.Exit(1)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.evaluate.reference import ReferenceCheck
     from yoloship.evaluate.verification import Side, Verification
 
     Image = npt.NDArray[np.uint8]
@@ -48,6 +49,27 @@ def facts(verification: Verification) -> Iterator[tuple[str, str]]:
     for check in verification.checks:
         bound = "at least" if check.is_floor else "at most"
         yield ("pass" if check.passed else "FAIL"), f"{check.name} {check.value:.4g}, allowed {bound} {check.limit:g}"
+
+
+def reference_facts(check: ReferenceCheck) -> Iterator[tuple[str, str]]:
+    """Name and value, line by line."""
+    worst = check.worst
+    yield "images", str(check.images)
+    yield "rows", f"{check.rows - check.differing} of {check.rows} agree"
+    yield "largest differences", f"scores by {check.score_max:.2g}, boxes by {check.box_max_px:.2g} px"
+    yield (
+        "worst row",
+        f"row {worst.row} of image {worst.image}: {worst.what} by {worst.difference:.4g}, allowed {worst.allowed:.4g}",
+    )
+    yield "expected", _numbers(worst.expected)
+    yield "got", _numbers(worst.got)
+    yield ("pass" if check.passed else "FAIL"), "the graph computes what the training environment does"
+
+
+def _numbers(row: tuple[float, ...]) -> str:
+    shown = ", ".join(f"{number:.5g}" for number in row[:4])
+    scores = ", ".join(f"{number:.4f}" for number in row[4:10])
+    return f"box {shown}; scores {scores}{' …' if len(row) > 10 else ''}"
 
 
 def _side(side: Side) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from yoloship.evaluate.coco import Truth
     from yoloship.evaluate.levels import Cells
+    from yoloship.model import NmsConfig
     from yoloship.pipeline import Detector
     from yoloship.pipeline.detector import Source
     from yoloship.results import Detections
@@ -149,7 +150,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
     sources: Sequence[Source],
     *,
     truths: Sequence[Truth] | None = None,
-    score_threshold: float = 0.25,
+    score_threshold: float | None = None,
     tolerances: Tolerances | None = None,
     told: Told | None = None,
 ) -> Verification:
@@ -160,7 +161,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
         second: The one to be judged.
         sources: Pictures, as `Detector.__call__` takes them; one at a time is held.
         truths: What is in each picture, for mAP; None where that is not known.
-        score_threshold: From which on detections count.
+        score_threshold: From which on detections count; None takes what a graph that suppresses has inside, else 0.25.
         tolerances: What is allowed.
         told: Told of the progress.
 
@@ -180,8 +181,12 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
             expected=f"{len(first[1].names)} classes: {', '.join(first[1].names)[:60]}",
             got=f"{len(second[1].names)}: {', '.join(second[1].names)[:60]}",
         )
+    inside = [detector.info.nms for _, detector in (first, second) if detector.info.nms is not None]
+    if score_threshold is None:
+        score_threshold = max((nms.score_threshold for nms in inside), default=DetectOptions().score_threshold)
     runs = tuple(
-        _Run(detector, faint_options(detector, score_threshold), truths is not None) for _, detector in (first, second)
+        _Run(detector, score_threshold, inside[0] if inside else None, has_truths=truths is not None)
+        for _, detector in (first, second)
     )
     for done, source in enumerate(sources):
         if told is not None:
@@ -229,12 +234,15 @@ def judge(verification: Verification, tolerances: Tolerances) -> Verification:
     return replace(verification, checks=tuple(checks))
 
 
-def faint_options(detector: Detector, score_threshold: float, *, lowest: bool = False) -> DetectOptions:
+def faint_options(
+    detector: Detector, score_threshold: float, *, other: NmsConfig | None = None, lowest: bool = False
+) -> DetectOptions:
     """Options that show what lies somewhat below a threshold too, as far as the graph still has it.
 
     Args:
         detector: Whose graph counts.
         score_threshold: The threshold.
+        other: What the graph that this one is compared with has inside; this one is suppressed in the same way.
         lowest: Whether a graph that has dropped more than that is taken as it is.
 
     Raises:
@@ -242,11 +250,11 @@ def faint_options(detector: Detector, score_threshold: float, *, lowest: bool = 
     """
     nms = detector.info.nms
     if nms is None:
-        return DetectOptions(score_threshold=FAINT_SHARE * score_threshold)
+        return replace(DetectOptions.of(other), score_threshold=FAINT_SHARE * score_threshold)
     if nms.score_threshold > score_threshold and not lowest:
         raise InputError(
-            "its graph drops detections above the threshold",
-            subject="score_threshold",
+            f"its graph has dropped detections that score less than {nms.score_threshold:g}",
+            subject="score_threshold (--conf)",
             expected=f"{nms.score_threshold:g} or more",
             got=f"{score_threshold:g}",
         )
@@ -259,10 +267,13 @@ def faint_options(detector: Detector, score_threshold: float, *, lowest: bool = 
 class _Run:
     """One model's answers, gathered picture by picture."""
 
-    def __init__(self, detector: Detector, options: DetectOptions, has_truths: bool) -> None:
+    def __init__(
+        self, detector: Detector, score_threshold: float, inside: NmsConfig | None, *, has_truths: bool
+    ) -> None:
         self._detector = detector
-        self._options = options
-        self._all_options = faint_options(detector, MAP_THRESHOLD / FAINT_SHARE, lowest=True) if has_truths else None
+        self._options = faint_options(detector, score_threshold, other=inside)
+        lowest = MAP_THRESHOLD / FAINT_SHARE
+        self._all_options = faint_options(detector, lowest, other=inside, lowest=True) if has_truths else None
         self.everything: list[Detections] = []
         self.found: list[Detections] = []
         self.cells: list[Cells | None] = []

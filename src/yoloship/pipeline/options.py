@@ -81,20 +81,36 @@ class DetectOptions:
         Raises:
             InputError: a threshold or a limit asks for boxes that it has dropped, or for another suppression.
         """
-        for name, holds, expected in (
-            ("score_threshold", self.score_threshold >= nms.score_threshold, f"{nms.score_threshold:g} or more"),
-            ("iou_threshold", self.iou_threshold == nms.iou_threshold, f"{nms.iou_threshold:g}"),
-            ("max_detections", self.max_detections <= nms.max_detections, f"{nms.max_detections} or less"),
-            ("class_agnostic", self.class_agnostic == nms.class_agnostic, f"{nms.class_agnostic}"),
-            ("classes", self.classes is None or not nms.class_agnostic, "None: boxes of all classes have met already"),
-        ):
+        least, most = f"{nms.score_threshold:g}", str(nms.max_detections)
+        for name, option, holds, problem, expected in (
+            (
+                "score_threshold", "--conf", self.score_threshold >= nms.score_threshold,
+                f"cannot be below {least}, because this graph has dropped what scores less", f"{least} or more",
+            ),
+            (
+                "iou_threshold", "--iou", self.iou_threshold == nms.iou_threshold,
+                f"is fixed at {nms.iou_threshold:g} inside this graph", f"{nms.iou_threshold:g}",
+            ),
+            (
+                "max_detections", "--max-det", self.max_detections <= nms.max_detections,
+                f"cannot be above {most}, because this graph gives no more", f"{most} or less",
+            ),
+            (
+                "class_agnostic", "--agnostic-nms", self.class_agnostic == nms.class_agnostic,
+                f"is fixed at {nms.class_agnostic} inside this graph", f"{nms.class_agnostic}",
+            ),
+            (
+                "classes", "--classes", self.classes is None or not nms.class_agnostic,
+                "cannot be chosen, because boxes of all classes have suppressed each other inside this graph", "None",
+            ),
+        ):  # fmt: skip
             if not holds:
                 raise InputError(
-                    f"its graph has suppressed already, with another {name}",
+                    f"{name} ({option}) {problem}",
                     subject=subject,
                     expected=expected,
                     got=f"{getattr(self, name)}",
-                    hint="ask for that, or export it with another output form",
+                    hint="leave it out, or export the model with another output form",
                 )
 
 

@@ -1,0 +1,171 @@
+"""A model held against what its training environment computed."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from _cli import run
+from _shared import GENERATED, require
+from yoloship.errors import InputError
+from yoloship.evaluate.reference import MAX_ARRAY_BYTES, Reference, compare_reference, read_reference
+from yoloship.evaluate.reference_opening import check_against_reference
+from yoloship.runtime import ScriptedSession
+from yoloship.tensors import TensorSpec
+
+NAMES = ("v1.0-yolov5s", "v6.2-yolov5n", "v7-yolov5n", "v7-yolov5-p6", "v7-yolov3-tiny", "v7-yolov5s-transformer")
+IMAGES = np.zeros((1, 3, 32, 32), np.float32)
+ROWS = np.zeros((1, 63, 8), np.float32)
+
+
+def reference(folder: Path, name: str = "v7-yolov5n", change: Any = lambda output: output) -> Path:
+    """As a user makes it: the arrays of the official code beside the images that it ran on."""
+    images = np.random.default_rng(7).random((2, 3, 128, 192), dtype=np.float32)
+    with np.load(require(GENERATED / f"{name}.npz")) as official:
+        np.savez(folder / "reference.npz", images=images, output=change(official["pred"].copy()))
+    return folder / "reference.npz"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoint_agrees_with_the_official_code(name: str, tmp_path: Path) -> None:
+    found = check_against_reference(require(GENERATED / f"{name}.pt"), reference(tmp_path, name))
+    assert found.passed, found
+    assert found.images == 2
+    assert found.rows > 500
+
+
+def nudged(output: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    output[1, 77, 5] += 3e-4
+    return output
+
+
+def shifted(output: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    output[0, 40, 2] *= 1.05
+    return output
+
+
+@pytest.mark.parametrize(("change", "image", "row", "what"), [(nudged, 1, 77, "score"), (shifted, 0, 40, "box")])
+def test_one_number_that_differs_fails_and_is_named(
+    change: Any, image: int, row: int, what: str, tmp_path: Path
+) -> None:
+    found = check_against_reference(require(GENERATED / "v7-yolov5n.pt"), reference(tmp_path, change=change))
+    assert not found.passed
+    assert found.differing == 1
+    assert (found.worst.image, found.worst.row, found.worst.what) == (image, row, what)
+
+
+def test_another_model_fails(tmp_path: Path) -> None:
+    found = check_against_reference(require(GENERATED / "v6.2-yolov5n.pt"), reference(tmp_path))
+    assert not found.passed
+    assert found.differing > found.rows // 2
+
+
+def test_the_command_says_what_differs_and_exits_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = require(GENERATED / "v7-yolov5n.pt")
+    reference(tmp_path)
+    right = run("verify", checkpoint, "reference.npz")
+    assert right.code == 0, right.err
+    assert "3024 of 3024 agree" in right.out
+    reference(tmp_path, change=nudged)
+    wrong = run("verify", checkpoint, "reference.npz", "--json", "r.json")
+    assert wrong.code == 1
+    assert wrong.err.endswith("1 of 3024 rows differ, row 77 of image 1 most\n")
+    assert '"passed": false' in Path("r.json").read_text()
+    assert run("verify", checkpoint, "reference.npz", "--images", "x.jpg").code == 2
+    exported = run("export", checkpoint, "-o", "raw.onnx", "--imgsz", "128x192")
+    assert exported.code == 0
+    reference(tmp_path)
+    assert run("verify", "raw.onnx", "reference.npz").code == 0
+
+
+def saved(folder: Path, **arrays: Any) -> Path:
+    np.savez(folder / "r.npz", **arrays)
+    return folder / "r.npz"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"images": IMAGES}, "has no array 'output': expected images and output, got images.npy"),
+        ({"images": IMAGES[0], "output": ROWS}, "'images' has another shape"),
+        ({"images": IMAGES, "output": ROWS[0]}, "'output' has another shape: expected (1, N, 5 + classes)"),
+        ({"images": IMAGES, "output": np.zeros((2, 63, 8), np.float32)}, "'output' has another shape"),
+        ({"images": IMAGES + 255, "output": ROWS}, "outside 0 to 1"),
+        ({"images": IMAGES.astype(np.uint8), "output": ROWS}, "expected float32, got |u1"),
+        ({"images": np.zeros((1, 3, 0, 32), np.float32), "output": ROWS}, "is empty or too large"),
+        ({"images": np.array([{"a": 1}]), "output": ROWS}, "another element type: expected float32, got |O"),
+    ],
+)
+def test_other_arrays_are_refused_in_one_line(arrays: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_reference(saved(tmp_path, **arrays))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def forged(folder: Path, header: str, data: bytes = b"") -> Path:
+    """An archive whose array claims what this header says."""
+    text = header.encode()
+    array = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
+    with zipfile.ZipFile(folder / "r.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", array)
+        archive.writestr("output.npy", array)
+    return folder / "r.npz"
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "words"),
+    [
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 40000, 40000)}", b"", "empty or too large"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 32, 32)}", b"1234", "is damaged: expected 12,288"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1)}", b"1234567", "is damaged"),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", b"cposix", "another element type"),
+        ("__import__('os').system('true')", b"", "is not readable"),
+        ("(" * 5000, b"", "is not readable"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 3, 32, 32)}", b"", "is not readable"),
+    ],
+)
+def test_headers_that_lie_are_refused(header: str, data: bytes, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        read_reference(forged(tmp_path, header, data))
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "r.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("images.npy", b"\x93NUMPY")
+    data = path.read_bytes()
+    entry = data.rindex(b"PK\x01\x02") + 24  # the length that the directory states
+    path.write_bytes(data[:entry] + (MAX_ARRAY_BYTES * 2).to_bytes(4, "little") + data[entry + 4 :])
+    with pytest.raises(InputError, match="too large"):
+        read_reference(path)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_damaged_archives_are_read_or_refused(seed: int, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, images=IMAGES, output=ROWS)
+    data, rng = bytearray(buffer.getvalue()), np.random.default_rng(seed)
+    for _ in range(int(rng.integers(1, 4))):
+        data[int(rng.integers(len(data)))] = int(rng.integers(256))
+    (tmp_path / "r.npz").write_bytes(data)
+    try:
+        found = read_reference(tmp_path / "r.npz")
+    except InputError:
+        return
+    assert found.images.ndim == 4
+
+
+def test_numbers_that_are_not_finite_never_agree() -> None:
+    session = ScriptedSession(
+        [TensorSpec("images", "float32", (1, 3, 32, 32))],
+        [TensorSpec("output", "float32", ROWS.shape)],
+        lambda _: [np.full_like(ROWS, np.nan)],
+    )
+    assert not compare_reference(Reference(IMAGES, ROWS), session, 0, "x").passed
