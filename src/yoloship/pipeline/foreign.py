@@ -33,6 +33,7 @@ _PROBE_CELLS: Final = 4
 """Side, in cells of the coarsest level, of the image that shows whether dynamic sizes really are dynamic."""
 PROBE_SIDE: Final = 128
 """Its usual length in pixels."""
+MAX_CHANNELS: Final = 16
 _FLOATS: Final = frozenset({"float32", "float16"})
 _TASKS: Final = frozenset({"", "detect"})
 _EXTRA_COLUMNS: Final = (
@@ -107,6 +108,7 @@ def recognise_foreign(
         ),
         batch=None if any_batch else batch if isinstance(batch, int) else 1,
         producer=session.metadata.get("author", "")[:200],
+        channels=_channels(spec),
         decoded_output=decoded.name,
     )
 
@@ -138,12 +140,18 @@ def _input(session: Session, subject: str) -> TensorSpec:
         raise unknown_form_error(
             subject, f"{specs[0]}: images of 0..255", "export it with float32 input in 0..1, without preprocessing"
         )
-    if len(specs) != 1 or len(specs[0].shape) != 4 or specs[0].shape[1] != 3 or specs[0].dtype not in _FLOATS:
+    if len(specs) != 1 or len(specs[0].shape) != 4 or specs[0].dtype not in _FLOATS or not _channels(specs[0]):
         raise unknown_form_error(subject, f"inputs {'; '.join(map(str, specs)) or 'none'}")
     fixed = [axis for axis in specs[0].shape if isinstance(axis, int)]
     if min(fixed) < 1 or math.prod(fixed) > _MAX_INPUT:
         raise unknown_form_error(subject, f"an input {specs[0]}")
     return specs[0]
+
+
+def _channels(spec: TensorSpec) -> int:
+    """How many the images have; 0 if that is not known, or more than images have."""
+    channels = spec.shape[1]
+    return channels if isinstance(channels, int) and channels <= MAX_CHANNELS else 0
 
 
 def _check_task(session: Session, subject: str) -> None:
@@ -215,7 +223,7 @@ def _runs(session: Session, spec: TensorSpec, batch: int, input_hw: tuple[int, i
 
 
 def _run(session: Session, spec: TensorSpec, batch: int, input_hw: tuple[int, int]) -> tuple[npt.NDArray[Any], ...]:
-    grey = np.full((batch, 3, *input_hw), 0.5, np.dtype(spec.dtype))
+    grey = np.full((batch, _channels(spec), *input_hw), 0.5, np.dtype(spec.dtype))
     return session.run({spec.name: grey})
 
 

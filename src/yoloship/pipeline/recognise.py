@@ -59,13 +59,13 @@ def _check_record(session: Session, info: ModelInfo, subject: str) -> None:
     height, width = (name if side is None else side for name, side in zip("hw", info.input_hw, strict=True))
     channels = info.channels
     shape = (batch, height, width, channels) if info.input_form == "image" else (batch, channels, height, width)
-    dtype = "uint8" if info.input_form == "image" else "float32"
+    dtypes = ("uint8",) if info.input_form == "image" else ("float32", "float16")
     spec = session.inputs[0] if len(session.inputs) == 1 else None
-    if spec is None or spec.dtype != dtype or not _same_shape(spec.shape, shape):
+    if spec is None or spec.dtype not in dtypes or not _same_shape(spec.shape, shape):
         raise SessionError(
             "the model's record contradicts its graph",
             subject=subject,
-            expected=f"one input {dtype}({', '.join(map(str, shape))})",
+            expected=f"one input {dtypes[0]}({', '.join(map(str, shape))})",
             got="; ".join(map(str, session.inputs)),
             hint="export it again with yoloship",
         )

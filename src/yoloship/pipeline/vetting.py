@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from yoloship._util.reading import read_bounded
 from yoloship.bounds import UnsizedError, check_bounds, read_outline, refuse_unbounded
 from yoloship.errors import SessionError
-from yoloship.pipeline.foreign import DEFAULT_SIDE, PROBE_SIDE, unknown_form_error
+from yoloship.pipeline.foreign import DEFAULT_SIDE, MAX_CHANNELS, PROBE_SIDE, unknown_form_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,7 @@ def _shapes(model: Outline, subject: str, canvas_hw: tuple[int, int] | None) -> 
         listed = "; ".join(f"{value.name[:40]} of {len(value.type.tensor_type.shape.dim)} axes" for value in inputs[:4])
         error = unknown_form_error(subject, f"inputs {listed or 'none'}")
         raise UnsizedError(error.problem, subject=subject, expected=error.expected, got=error.got)
-    last = axes[3] is not None and axes[3] <= 4
+    last = (axes[1] is None or axes[1] > MAX_CHANNELS) and axes[3] is not None and axes[3] <= MAX_CHANNELS
     for batch in dict.fromkeys((1, MAX_BATCH) if axes[0] is None else (axes[0],)):
         for default_hw in dict.fromkeys((canvas_hw or (DEFAULT_SIDE, DEFAULT_SIDE), (PROBE_SIDE, PROBE_SIDE))):
             defaults = (batch, *default_hw, 3) if last else (batch, 3, *default_hw)

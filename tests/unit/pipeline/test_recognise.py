@@ -230,6 +230,14 @@ def test_columns_too_many_are_named(extra: int, words: str) -> None:
     assert words in refusal(foreign(rows))
 
 
+def test_a_foreign_model_of_one_channel_takes_grey_images() -> None:
+    session = foreign(raw(), shape=(1, 1, *HW))
+    with Detector(session) as detector:
+        assert detector.info.channels == 1
+        detector(np.zeros((*HW, 3), np.uint8))
+    assert [call["images"].shape for call in session.calls] == [(1, 1, *HW)] * 2
+
+
 def test_a_half_precision_input_is_fed_with_half_precision() -> None:
     rows = raw().astype(np.float16)
     session = ScriptedSession(
@@ -272,7 +280,7 @@ def test_an_anchor_free_output_is_named(names: str) -> None:
 @pytest.mark.parametrize(
     ("session", "words"),
     [
-        (foreign(raw(), shape=(1, 1, 64, 96)), "got inputs images float32(1, 1, 64, 96)"),
+        (foreign(raw(), shape=(1, 40, 64, 96)), "got inputs images float32(1, 40, 64, 96)"),
         (foreign(raw(), dtype="uint8"), "got images uint8(1, 3, 64, 96): images of 0..255"),
         (foreign(raw(), dtype="float64"), "got inputs images float64(1, 3, 64, 96)"),
         (foreign(raw()[0]), "got outputs output0 float32(252, 8)".replace("252", str(raw().shape[1]))),
