@@ -344,12 +344,12 @@ def _recognised(
         return None
     try:
         with OnnxRuntimeSession.open(checked.source, subject=subject, limit_s=checked.limit_s) as session:
-            batch, _, *sides = session.inputs[0].shape
+            batch, _, height, width = session.inputs[0].shape
             return replace(
                 recognise(session, subject, class_names),
                 precision=body_precision(model),
                 batch=batch if isinstance(batch, int) else None,  # as declared, for an engine is built with profiles
-                input_hw=tuple(side if isinstance(side, int) else None for side in sides),
+                input_hw=(height if isinstance(height, int) else None, width if isinstance(width, int) else None),
             )
     except UnreadableNamesError:
         raise
