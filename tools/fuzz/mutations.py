@@ -6,6 +6,7 @@ import contextlib
 import pickletools
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _PUSHES = frozenset(
 )
 """Instructions that push one value and take none."""
 _NUMBERS = (b"J", b"K", b"M", b"G", b"I")
-_WEIGHTS = (6, 1, 3)
+_WEIGHTS = (16, 2, 2)
 """How often forged files that are read, those that are refused, and the given files are drawn."""
 _OPCODES = b"(.0123FIJKLMNPQRSTUVXabcdeghijlopqrstu})]G" + bytes(range(0x80, 0x99))
 
@@ -40,6 +41,11 @@ def cut(pickle: bytes) -> tuple[int, ...]:
     with contextlib.suppress(Exception):  # a stream that breaks off has its first instructions all the same
         found.extend(position or 0 for _, _, position in pickletools.genops(pickle))
     return (*found, len(pickle))
+
+
+@lru_cache(maxsize=512)
+def _cached_cut(pickle: bytes) -> tuple[int, ...]:
+    return cut(pickle)
 
 
 def forged_seeds() -> list[Seed]:
@@ -198,7 +204,7 @@ class Mutator:
 
     def _run(self, pickle: bytes) -> tuple[int, int]:
         """Where some instructions of a stream begin and end."""
-        cuts = cut(pickle)
+        cuts = _cached_cut(pickle)
         first = self._rng.randrange(len(cuts))
         return cuts[first], cuts[min(len(cuts) - 1, first + self._rng.randint(1, 12))]
 
@@ -223,7 +229,7 @@ class Mutator:
 
     def _value(self, pickle: bytes) -> bytes:
         """Put another value in the place of one, so that what follows finds as many as before."""
-        cuts = cut(pickle)
+        cuts = _cached_cut(pickle)
         places = [index for index in range(len(cuts) - 1) if pickle[cuts[index] : cuts[index] + 1] in _PUSHES]
         if not places:
             return pickle
