@@ -123,11 +123,17 @@ def _name(name: Value) -> str:
 
 
 def _from_text(text: str, classes: int | None) -> list[str]:
+    """Names in one text: what ``str`` or YAML wrote, or names between commas or in lines."""
     text = text.strip()
     if text[:1] in _BRACKETS and text.endswith(_BRACKETS[text[:1]]):
         return _from_literal(text[1:-1])
-    for separator in ("\n", ","):
-        names = [name.strip() for name in text.strip(separator).split(separator)]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and all(line.startswith("- ") for line in lines):
+        lines = [line[2:].strip() for line in lines]
+        text = "\n".join(lines)
+    if text[:1] in ("'", '"') or _KEY.match(text):
+        return _from_literal(", ".join(line.rstrip(",") for line in lines))
+    for names in (lines, [name.strip() for name in text.strip(",").split(",")]):
         if all(names) and len(names) == classes:
             return [_name(name) for name in names]
     raise _UnusableError(f"has class names that are one text, {_short(text)}, and do not fit its number of classes")

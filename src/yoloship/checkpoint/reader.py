@@ -85,7 +85,7 @@ def _others(chosen: Chosen, finisher: Finisher) -> tuple[Mapping[str, Value], Ma
     foreign = ForeignNames()
     foreign.of(chosen.draft)  # its names are the model's own
     for key, entry in chosen.others.items():
-        if not isinstance(key, str) or key == chosen.key or (entry is None and key in MODELS):
+        if not isinstance(key, str) or key == chosen.key or (entry is None and key in _NOT_METADATA):
             continue
         value = None if key in _NOT_METADATA else finisher.plain(entry, key)
         if value is None and entry is not None:
