@@ -39,6 +39,8 @@ Anchors: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
 
 METADATA_KEY = "yoloship.model"
 """The key of the JSON form in an ONNX file's metadata."""
+ALIASES_KEY = "yoloship.aliases"
+"""The key of a JSON object: class paths of the checkpoint, each with the official one that it was read as."""
 
 SCHEMA = 1
 MAX_JSON_CHARS = 4_000_000

@@ -98,8 +98,22 @@ def onnx_facts(path: Path) -> dict[str, Any]:
         "weighted layers": dict(Counter(f"{layer.operator} in {layer.precision}" for layer in layers)),
         "layers": [asdict(layer) for layer in layers],
         "files beside it": [str(file) for file in facts.external_files],
+        "aliases": _aliases(facts.metadata),
         "metadata": {key: value for key, value in facts.metadata.items() if not key.startswith("yoloship.")},
     }
+
+
+def _aliases(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Classes of a fork that were read as official ones; a note that cannot be read is none."""
+    from yoloship.model import ALIASES_KEY
+
+    try:
+        noted = json.loads(metadata.get(ALIASES_KEY, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(noted, dict):
+        return {}
+    return {old: new for old, new in noted.items() if isinstance(new, str)}
 
 
 def onnx_rows(data: Mapping[str, Any]) -> Rows:
@@ -112,6 +126,9 @@ def onnx_rows(data: Mapping[str, Any]) -> Rows:
     if model is not None:
         yield from model_rows(model)
         metadata = {key: value for key, value in metadata.items() if key not in KEYS_OF_THE_RECORD}
+    if data["aliases"]:
+        listed = ", ".join(f"{old} as {new}" for old, new in list(data["aliases"].items())[:MAX_METADATA_ROWS])
+        yield "read by --alias", listed
     for name in ("input", "output"):
         for spec in data[f"{name}s"]:
             yield name, spec

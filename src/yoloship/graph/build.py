@@ -21,7 +21,7 @@ from yoloship.graph.part import Part
 from yoloship.graph.precision import convert_precision
 from yoloship.graph.preprocess import COLOURS, emit_input
 from yoloship.graph.serialize import to_onnx, write_onnx
-from yoloship.model import METADATA_KEY, ModelInfo, size_multiple
+from yoloship.model import ALIASES_KEY, METADATA_KEY, ModelInfo, size_multiple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from yoloship.graph.ir import Graph, Wire
 
 FAMILY = "yolov5"
-ALIASES_KEY = "yoloship.aliases"
-"""Metadata key: a JSON object, class paths of the checkpoint → the official ones that they were read as."""
 _SPOOL_BYTES = 64 << 20
 """Weights up to this size stay in memory."""
 _MODEL_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.yolo\.(?:Model|DetectionModel)")

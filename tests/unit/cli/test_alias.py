@@ -51,6 +51,22 @@ def test_an_alias_makes_it_the_official_block_and_the_file_says_so(fork: Path) -
     assert found.graph.initializer == official.graph.initializer
     assert json.loads(read_metadata(found)["yoloship.aliases"]) == {"forkpkg.nets.C3": "models.common.C3"}
     assert "yoloship.aliases" not in read_metadata(official)
+    assert "forkpkg.nets.C3 as models.common.C3" in " ".join(run("info", "x.onnx").out.split())
+    assert "--alias" not in run("info", "y.onnx").out
+    assert json.loads(run("info", "x.onnx", "--json").out)["aliases"] == {"forkpkg.nets.C3": "models.common.C3"}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1}', "[" * 5000])
+def test_a_damaged_note_of_aliases_is_none(fork: Path, text: str) -> None:
+    assert run("export", fork, "-o", "x.onnx", "--imgsz", "64", "--alias", ALIAS).code == 0
+    model = onnx.load("x.onnx")
+    for entry in model.metadata_props:
+        if entry.key == "yoloship.aliases":
+            entry.value = text
+    onnx.save(model, "z.onnx")
+    shown = run("info", "z.onnx")
+    assert shown.code == 0
+    assert "--alias" not in shown.out
 
 
 def test_python_takes_aliases_too_and_keeps_graphs_apart_by_them(fork: Path) -> None:
