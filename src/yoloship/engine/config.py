@@ -27,6 +27,7 @@ HardwareCompatibility: TypeAlias = Literal["none", "ampere_plus", "same_compute_
 MAX_OPTIMIZATION_LEVEL = 5
 MAX_EXTENT = 65_536
 MIN_WORKSPACE_BYTES = 1 << 20
+MAX_WORKSPACE_BYTES = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +139,9 @@ class BuildConfig:
     timing_cache: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.workspace_bytes is not None and self.workspace_bytes < MIN_WORKSPACE_BYTES:
-            raise _bad("workspace_bytes", f"at least {MIN_WORKSPACE_BYTES}", self.workspace_bytes)
+        workspace = self.workspace_bytes
+        if workspace is not None and not MIN_WORKSPACE_BYTES <= workspace <= MAX_WORKSPACE_BYTES:
+            raise _bad("workspace_bytes", f"{MIN_WORKSPACE_BYTES} to {MAX_WORKSPACE_BYTES}", workspace)
         level = self.optimization_level
         if level is not None and not 0 <= level <= MAX_OPTIMIZATION_LEVEL:
             raise _bad("optimization_level", f"0 to {MAX_OPTIMIZATION_LEVEL}", level)

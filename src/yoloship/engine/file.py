@@ -83,20 +83,36 @@ def write_engine(
         What the sidecar says.
 
     Raises:
+        EngineError: the sidecar could not be read back, because something in it is beyond the limits of a sidecar.
         OutputError: a name is taken, or cannot be written.
     """
     digest = hashlib.sha256(built.plan).hexdigest()
     recipe = recipe or Recipe()
     record = EngineRecord.of(built, plan_sha256=digest, source_name=source_name, recipe=recipe, model=model)
+    data = _sidecar_bytes(record, path)
     with (
         locked(lock_path(path), subject=str(path)),
         replacing(sidecar_path(path), overwrite=overwrite) as sidecar,
         replacing(path, overwrite=overwrite) as plan,
     ):
-        sidecar.write(record.to_json().encode("utf-8"))
+        sidecar.write(data)
         sidecar.flush()  # a full disk shows here, while neither has its name
         plan.write(built.plan)
     return record
+
+
+def _sidecar_bytes(record: EngineRecord, path: Path) -> bytes:
+    """The sidecar's text, read back before it is written: its reader has limits that its writer must keep."""
+    text = record.to_json()
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise EngineError(
+            "a name in the model is not valid text", subject=str(path), got=ascii(error.object[error.start])
+        ) from error
+    if EngineRecord.from_json(text, subject=str(sidecar_path(path))) != record:
+        raise EngineError("its sidecar would say something else than it should", subject=str(path))
+    return data
 
 
 def read_engine(path: Path) -> EngineFile:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from yoloship.engine.flavours import Flavour
 
 
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
 @dataclass(frozen=True, slots=True)
 class BuildStep:
     """One report of a running build.
@@ -152,24 +155,26 @@ def monitor(flavour: Flavour, tracker: Tracker) -> Any:
 
 @contextmanager
 def interruptible(tracker: Tracker) -> Iterator[None]:
-    """Turn Ctrl-C into a request to stop, for as long as the build runs.
+    """Turn Ctrl-C, and a request to end, into a request to stop, for as long as the build runs.
 
-    A KeyboardInterrupt that is raised while TensorRT calls back would be lost. Only the main thread gets signals, and
-    a handler that somebody else has set is left alone.
+    What a signal's handler raises while TensorRT calls back would be lost, and the process would go on as if nobody had
+    asked. So handlers are called as before, and what they raise ends the build. Only the main thread gets signals.
     """
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if not ours:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    before = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        tracker.stop(KeyboardInterrupt())
+    def stop(number: int, frame: FrameType | None) -> None:
+        try:
+            before[signal.Signals(number)](number, frame)
+        except BaseException as error:  # whatever it is, it is raised again after the build
+            tracker.stop(error)
 
-    signal.signal(signal.SIGINT, stop)
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

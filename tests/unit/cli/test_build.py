@@ -87,7 +87,7 @@ def test_the_command_in_a_refusal_rebuilds_the_same_engine(dynamic: Path, tmp_pa
         (["--version-compatible"], "option version_compatible has no effect here"),
         (["--hardware-compatibility", "ampere_plus"], "option hardware_compatibility has no effect here"),
         (["--timing-cache", "t.bin"], "option timing_cache has no effect here"),
-        (["--workspace", "1KB"], "--workspace: bad build option: expected at least 1048576, got 1024"),
+        (["--workspace", "1KB"], "--workspace: bad build option: expected 1048576 to 1099511627776, got 1024"),
     ],
 )
 def test_an_option_that_cannot_be_is_an_error_and_leaves_nothing(small: Path, options: list[str], message: str) -> None:

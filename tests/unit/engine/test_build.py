@@ -133,6 +133,29 @@ def test_an_interrupt_ends_the_build_and_gives_the_handler_back(rtx: Flavour, sa
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself this signal there")
+def test_a_request_to_end_is_not_lost_during_a_build(rtx: Flavour, saved: Save) -> None:
+    """What a handler raises while TensorRT calls back is swallowed by TensorRT."""
+
+    class Asked(BaseException):
+        pass
+
+    def ask(number: int, _: object) -> None:
+        raise Asked
+
+    def send(step: BuildStep) -> None:
+        if step.fraction > 0.3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        with pytest.raises(Asked):
+            build_engine(saved(float_network()), flavour=rtx, progress=send)
+        assert signal.getsignal(signal.SIGTERM) is ask
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_two_threads_may_build_at_once(rtx: Flavour, saved: Save) -> None:
     path, plans = saved(float_network()), []
 

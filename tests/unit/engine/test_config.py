@@ -50,7 +50,11 @@ def test_the_target_of_data_centre_gpus_points_to_the_other_flavour() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workspace_bytes": 0}, "workspace_bytes: bad build option: expected at least 1048576, got 0"),
+        (
+            {"workspace_bytes": 1 << 41},
+            "workspace_bytes: bad build option: expected 1048576 to 1099511627776, got 2199023255552",
+        ),
+        ({"workspace_bytes": 0}, "workspace_bytes: bad build option: expected 1048576 to 1099511627776, got 0"),
         ({"optimization_level": 6}, "optimization_level: bad build option: expected 0 to 5, got 6"),
         ({"targets": ("sm86", "sm86")}, "targets: bad build option: expected each once, got sm86, sm86"),
         (

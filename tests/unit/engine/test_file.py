@@ -2,18 +2,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from _engine_records import HERE, MODEL, VERSION, plan_bytes, record_of, write
 from _networks import float_network
-from yoloship.engine import BuildConfig, Flavour, Range, build_engine, open_engine_file, read_engine, write_engine
+from yoloship.engine import (
+    BuildConfig,
+    EngineRecord,
+    Flavour,
+    Range,
+    build_engine,
+    open_engine_file,
+    read_engine,
+    write_engine,
+)
 from yoloship.engine.file import sidecar_path
 from yoloship.engine.plan import prefix_info
 from yoloship.errors import EngineError, OutputError
+from yoloship.tensors import TensorSpec
 
 PLAN = plan_bytes()
 METADATA = {
@@ -104,6 +117,24 @@ def test_bytes_that_are_no_whole_engine_are_refused(tmp_path: Path, data: bytes,
     path = tmp_path / "best.engine"
     path.write_bytes(data)
     assert refusal(path).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"inputs": (TensorSpec("x" * 2000, "float32", (1,)),)}, "sidecar: bad 'inputs'"),
+        ({"outputs": tuple(TensorSpec(f"o{n}", "float32", (1,)) for n in range(2000))}, "sidecar: bad 'outputs'"),
+        ({"model": replace(MODEL, class_names=("a\ud800",))}, "a name in the model is not valid text: got '\\ud800'"),
+    ],
+)
+def test_nothing_is_written_that_could_not_be_read_back(
+    tmp_path: Path, changes: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = SimpleNamespace(plan=PLAN)
+    monkeypatch.setattr(EngineRecord, "of", lambda *_, **__: record_of(PLAN, **changes))
+    with pytest.raises(EngineError, match=re.escape(words)):
+        write_engine(tmp_path / "best.engine", built, source_name="best.onnx", model=None)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("has_sidecar", [False, True])

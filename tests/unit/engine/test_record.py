@@ -113,7 +113,7 @@ def test_a_profile_that_lies_about_its_order_is_refused() -> None:
 def test_a_configuration_out_of_range_is_refused() -> None:
     config = json.loads(record_of(PLAN).to_json())["config"] | {"workspace_bytes": 3}
     with pytest.raises(
-        EngineError, match="s: sidecar: bad 'config': bad build option: expected at least 1048576, got 3"
+        EngineError, match="s: sidecar: bad 'config': bad build option: expected 1048576 to 1099511627776, got 3"
     ):
         EngineRecord.from_json(changed(config=config), subject="s")
 
