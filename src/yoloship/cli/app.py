@@ -49,7 +49,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "detect": "Find objects in images.",
         "export": "Turn a checkpoint into an ONNX file.",
         "build": "Build a TensorRT engine.",
-        "verify": "Compare two artefacts of one model.",
+        "verify": "Compare two files of one model.",
         "bench": "Measure how fast models are here.",
         "info": "Show what a checkpoint, an ONNX file or an engine is.",
         "inspect": "Another name of info.",

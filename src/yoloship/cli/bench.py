@@ -74,8 +74,8 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Measure models on this machine, any number side by side.
 
-    For each: a batch from pictures in memory to detections, each of its stages, the network alone in the same run, and
-    how many pictures a second several threads get through. Reading and decoding of files is not part of it.
+    For each model it measures a batch from images in memory to detections, each stage of that, the network alone in the
+    same run, and how many images a second several threads get through. Files are read and decoded before it measures.
     """
     batches, threads = _numbers(batch, "--batch"), _numbers(streams, "--streams")
     devices: tuple[str | None, ...] = (None,) if device is None else _words(device, "--device")

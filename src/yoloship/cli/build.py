@@ -125,7 +125,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     check: bool,
     overwrite: bool,
 ) -> None:
-    """Build a TensorRT engine that knows what it is: a plain plan, and beside it FILE.json."""
+    """Build a TensorRT engine: a plain plan for any TensorRT program, and beside it FILE.json that describes it."""
     from yoloship.engine import BuildConfig, check_build, find_device, open_flavour, parse_target
     from yoloship.errors import InputError
     from yoloship.kinds import kind_of, wrong_kind

@@ -1,4 +1,4 @@
-"""``yoloship detect``: boxes on pictures, as a table, annotated pictures and JSON."""
+"""``yoloship detect``: boxes on images, as a table, annotated images and JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from yoloship.cli.values import FILE, alias_table
 from yoloship.sinks import AnnotatedImages, DrawStyle, annotated_names
 
 RUNS = Path("runs")
-"""Where annotated pictures go unless -o says otherwise, each run in a folder of its own."""
+"""Where annotated images go unless -o says otherwise, each run in a folder of its own."""
 
 
 @command(
@@ -26,7 +26,9 @@ RUNS = Path("runs")
     "yoloship detect best.onnx photos/ 'cams/**/*.jpg' -o found --json found.json",
     "yoloship detect best.pt photo.jpg --no-draw --json - | jq '.[0].detections'",
 )
-@argument("model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, or a release name: yolov5s.")
+@argument(
+    "model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, an engine, or a release name such as yolov5s."
+)
 @argument("source", metavar="SOURCE...", many=True, help="Images, folders and patterns.")
 @option(
     "--conf",
@@ -101,12 +103,12 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     recursive: bool,
     quiet: bool,
 ) -> None:
-    """Find objects in pictures: a table, annotated pictures, and JSON where asked for.
+    """Find objects in images: prints a table, and writes annotated images, and JSON if you ask for it.
 
-    A picture that cannot be read is reported and does not stop the rest; the exit code is then 1.
+    An image that cannot be read is reported and does not stop the rest; the exit code is then 1.
     """
     if output_dir is not None and not draw:
-        raise click.UsageError("-o is for annotated pictures, which --no-draw turns off")
+        raise click.UsageError("-o is for annotated images, which --no-draw turns off")
     style = DrawStyle(hide_labels, hide_conf, line_width)
     if not draw and style != DrawStyle():
         raise click.UsageError("--hide-labels, --hide-conf and --line-width do not go with --no-draw")

@@ -90,11 +90,11 @@ class DetectRun:
         if self._incomplete:
             limit = f" than the {nms.candidates}" if nms else ""
             print_err(
-                f"boxes may be missing in {self._incomplete} of {self._read} pictures: more candidates{limit} that the "
+                f"boxes may be missing in {self._incomplete} of {self._read} images: more candidates{limit} that the "
                 "graph looks at; export it with a higher --conf, or with another --output than nms"
             )
         if self.failures and len(self._inputs) > 1:
-            print_err(f"error: {self.failures} of {len(self._inputs)} pictures failed")
+            print_err(f"error: {self.failures} of {len(self._inputs)} images failed")
         if self._stdout_error is not None:
             raise self._stdout_error
 

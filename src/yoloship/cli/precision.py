@@ -98,7 +98,7 @@ class Quantizing:
             click.UsageError: the options contradict one another.
         """
         if precision in CALIBRATED and not self.pictures:
-            raise click.UsageError(f"--precision {precision} needs pictures like those in use: --calibrate DIR")
+            raise click.UsageError(f"--precision {precision} needs images like those in use: --calibrate DIR")
         given = {
             "--calibrate": self.pictures or None,
             "--labels": self.labels,

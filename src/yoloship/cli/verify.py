@@ -83,13 +83,13 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     overwrite: bool,
     recursive: bool,
 ) -> None:
-    """Compare two artefacts of one model on pictures. Exit code 1 says that they differ by more than is allowed.
+    """Compare two files of one model on images. The exit code is 1 if they differ by more than is allowed.
 
     If B is a NumPy archive with the arrays images and output that the model's training environment computed, the
     graph that export writes of A is compared with them row by row. docs/verify.md shows how to make it.
 
-    Half precision in an ONNX file is emulated, because ONNX Runtime computes it in float32 on a CPU; its time then says
-    nothing.
+    Half precision in an ONNX file is emulated, because ONNX Runtime computes it in float32 on a CPU; the time that is
+    shown for it then means nothing.
     """
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.coco import require_evaluator

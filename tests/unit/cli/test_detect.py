@@ -166,7 +166,7 @@ def test_an_unreadable_picture_is_reported_and_the_rest_is_done(model: Path) -> 
     assert ran.err.splitlines() == [
         f"error: {Path('in/b.png')}: is empty (0 bytes)",
         "error: no.jpg: no such file",
-        "error: 2 of 4 pictures failed",
+        "error: 2 of 4 images failed",
     ]
     assert "2 pictures, 4 objects" in ran.out
     assert files(Path("out")) == ["a.png", "c.png"]
@@ -311,7 +311,7 @@ def test_another_size_than_the_graphs_own_is_one_clear_line(model: Path) -> None
         (["detect", "m.onnx", "a.png", "--imgsz", "0"], "'0' is not a size"),
         (["detect", "m.onnx", "a.png", "--imgsz", "dynamic"], "'dynamic' is not a size"),
         (["detect", "m.onnx", "a.png", "--classes", " , "], "no class given"),
-        (["detect", "m.onnx", "a.png", "--no-draw", "-o", "out"], "-o is for annotated pictures"),
+        (["detect", "m.onnx", "a.png", "--no-draw", "-o", "out"], "-o is for annotated images"),
         (["detect", "m.onnx", "a.png", "--colour"], "No such option"),
         (["explode"], "No such command 'explode'"),
     ],
@@ -380,9 +380,7 @@ def test_that_a_graph_did_not_look_at_all_candidates_is_said_once(tmp_path: Path
     ran = run("detect", "cut.onnx", "a.png", "b.png", "--conf", "0", "--iou", "0.1", "--no-draw", "--json", "r.json")
     assert ran.code == 0, ran.err
     assert ran.err.count("boxes may be missing") == 1
-    assert (
-        "in 2 of 2 pictures: more candidates than the 300 that the graph looks at; export it with a higher" in ran.err
-    )
+    assert "in 2 of 2 images: more candidates than the 300 that the graph looks at; export it with a higher" in ran.err
     assert [entry["complete"] for entry in json.loads(Path("r.json").read_text())] == [False, False]
     enough = run("detect", "cut.onnx", "a.png", "--conf", "0.9", "--iou", "0.1", "--no-draw")
     assert (enough.code, "boxes may be missing" in enough.err) == (0, False)
@@ -474,7 +472,7 @@ def test_quiet_prints_errors_and_json_only(model: Path, work: Path) -> None:
     assert files(work / "out") == ["a.png"]
     ran = run("detect", model, "a.png", "no.png", "-q", "--no-draw", "--json", "-")
     assert [entry["image"] for entry in json.loads(ran.out)] == ["a.png", "no.png"]
-    assert ran.err.splitlines() == ["error: no.png: no such file", "error: 1 of 2 pictures failed"]
+    assert ran.err.splitlines() == ["error: no.png: no such file", "error: 1 of 2 images failed"]
 
 
 def test_agnostic_nms_lets_classes_drop_each_other(tmp_path: Path) -> None:

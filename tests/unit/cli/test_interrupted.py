@@ -148,7 +148,7 @@ def test_an_image_that_cannot_be_written_does_not_end_the_run(monkeypatch: pytes
     assert ran.code == 1
     assert ran.err.splitlines() == [
         f"error: {Path('out/b.png')}: cannot be written: Permission denied",
-        "error: 1 of 3 pictures failed",
+        "error: 1 of 3 images failed",
     ]
     entries = json.loads(Path("found.json").read_bytes())
     assert [len(entry["detections"]) for entry in entries] == [1, 1, 1]  # it was found, whatever came after

@@ -82,6 +82,8 @@ def fits(name: str, victim: str) -> bool:
     """Whether the option can be given the victim's own name."""
     if name == "detect -o":  # annotated images take the names of images
         return victim == "a.png"
+    if name == "build -o" and victim.endswith(".onnx"):  # the name of another kind of file is refused as it is
+        return False
     return victim.endswith(OUTPUTS[name].suffix)
 
 

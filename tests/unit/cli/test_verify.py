@@ -107,7 +107,7 @@ def test_export_writes_each_precision(precision: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--precision", "int8"], "needs pictures like those in use: --calibrate DIR"),
+        (["--precision", "int8"], "needs images like those in use: --calibrate DIR"),
         (["--precision", "float16", "--max-drop", "0.1"], "only for --precision int8 and float8"),
         (["--calibrate", "pictures"], "only for --precision int8 and float8"),
         (["--labels", "pictures"], "--labels: only for --precision int8 and float8"),
@@ -176,3 +176,10 @@ def test_options_that_cannot_be_are_refused_before_any_model_is_opened(
     ran = run("verify", "best.pt", "best.pt", "--images", "pictures", *options)
     assert ran.code == 2
     assert words in " ".join(ran.err.split())
+
+
+@pytest.mark.parametrize("size", ["dynamic", "0", "big"])
+def test_a_size_that_is_not_a_size_is_wrong_usage(size: str) -> None:
+    ran = run("verify", "a.onnx", "b.onnx", "--images", "pictures", "--imgsz", size)
+    assert ran.code == 2
+    assert f"{size!r} is not a size: give 640, or HxW such as 384x640" in " ".join(ran.err.split())
