@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from yoloship._util.reading import open_regular, read_up_to
+from yoloship._util.reading import open_regular
 from yoloship._util.writing import remove_stale, replacing
 from yoloship.errors import OutputError
 from yoloship.escaping import visible
@@ -141,7 +141,7 @@ def read_entry(path: Path, limit_bytes: int) -> bytes | None:
     try:
         with open_regular(path, error=OutputError, limit_bytes=limit_bytes) as file:
             status = os.fstat(file.fileno())
-            data = read_up_to(file, status.st_size)
+            data = file.read(status.st_size)  # at once: a graph may be large, and pieces would be there twice
     except OutputError:
         return None
     if (problem := _distrust(status)) is not None:
@@ -181,11 +181,11 @@ def write_entry(kind: CacheKind, path: Path, data: bytes) -> bool:
 
 
 def make_room(kind: CacheKind, folder: Path, size_bytes: int) -> None:
-    """Remove the entries that were not used for longest, until this many bytes fit below the kind's limit."""
+    """Remove what was left half written, then the entries that were not used for longest, until this many bytes fit."""
+    remove_stale(folder)
     limit_bytes = _RULES[kind].limit_bytes
     if limit_bytes is None:
         return
-    remove_stale(folder)
     pairs: dict[str, list[os.DirEntry[str]]] = {}
     used_ns: dict[str, int] = {}
     total = size_bytes

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from yoloship._util.cache import cache_folder
+from yoloship._util.cache import cache_folder, make_room
 from yoloship._util.names import refuse_address, similar_file
 from yoloship._util.reading import open_regular
 from yoloship._util.writing import replacing
@@ -156,6 +156,7 @@ def _fetch(release: Release, path: Path, source: str, say: Callable[[str], None]
             subject=str(path.parent),
             hint="set YOLOSHIP_CACHE to a folder that can be written",
         ) from error
+    make_room("weights", path.parent, release.size_bytes)
     digest, received = hashlib.sha256(), 0
     with replacing(path) as file:
         for chunk in _chunks(url, by_hand):

@@ -125,6 +125,10 @@ def test_a_new_entry_removes_what_was_left_half_written(root: Path) -> None:
     stale = old(root / "graphs" / PART)
     cache.write_entry("graphs", root / "graphs" / GRAPH, b"new")
     assert not stale.exists()
+    weights = old(root / "weights" / PART)
+    cache.make_room("weights", root / "weights", 1 << 40)
+    assert not weights.exists()
+    assert (root / "weights" / WEIGHTS).exists()
 
 
 def test_nothing_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
