@@ -168,11 +168,16 @@ def test_an_exception_that_is_not_ours_is_not_hidden() -> None:
     assert workers() == 0
 
 
-def test_a_detector_that_was_closed_reports_every_picture() -> None:
-    one = detector(2)
+def test_a_detector_that_was_closed_begins_no_stream_and_one_closed_meanwhile_reports_every_picture() -> None:
+    one = detector(1)
+    stream = one.stream([picture(200)] * 20)
+    next(stream)
     one.close()
-    outcomes = list(one.stream([picture(200)] * 3))
-    assert [type(outcome.error) for outcome in outcomes] == [SessionError] * 3
+    errors = [outcome.error for outcome in stream]
+    assert len(errors) == 19
+    assert isinstance(errors[-1], SessionError)
+    with pytest.raises(SessionError, match="the detector is closed"):
+        one.stream([picture(200)])
 
 
 def test_pictures_are_handed_out_only_when_asked() -> None:
