@@ -76,7 +76,7 @@ def write_engine(
         built: What was built.
         source_name: File name of what it was built from, for the command that rebuilds it.
         model: What the pipeline must know; None for a graph of unknown make.
-        recipe: How its graph came about, for the same command; None for a graph that was left as it was.
+        recipe: How its graph came about, for the same command; None guesses it from the name and the model.
         overwrite: Whether files of those names may be replaced.
 
     Returns:
@@ -87,7 +87,7 @@ def write_engine(
         OutputError: a name is taken, or cannot be written.
     """
     digest = hashlib.sha256(built.plan).hexdigest()
-    recipe = recipe or Recipe()
+    recipe = recipe or Recipe.guessed(source_name, model)
     record = EngineRecord.of(built, plan_sha256=digest, source_name=source_name, recipe=recipe, model=model)
     data = _sidecar_bytes(record, path)
     with (

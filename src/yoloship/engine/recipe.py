@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from yoloship.model import ModelInfo
+
 MAX_WORDS = 1000
 MAX_WORD_CHARS = 1000
 _NOT_PLAIN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -41,6 +43,21 @@ class Recipe:
     remainder: str | None = None
     renamed: bool = False
     aliases: tuple[str, ...] = ()
+
+    @classmethod
+    def guessed(cls, source_name: str, model: ModelInfo | None, *, lowered: bool | None = None) -> Recipe:
+        """A recipe from what else is known, for engines that were not built by the command.
+
+        Args:
+            source_name: What the engine was built from; only a name that ends in ``.onnx`` is an ONNX file's.
+            model: What the engine holds.
+            lowered: Whether its precision was made on the way; None if that is not known. A checkpoint's was, since the
+                graphs of checkpoints begin in float32.
+        """
+        from_checkpoint = not source_name.endswith(".onnx")
+        narrow = model is not None and model.precision != "float32"
+        made = (from_checkpoint and narrow) if lowered is None else lowered
+        return cls(from_checkpoint, model.precision if made and model is not None else None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

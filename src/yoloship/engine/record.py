@@ -275,9 +275,8 @@ class _Reader:
     def recipe(self) -> Recipe:
         entry = self._data.get("recipe")
         if entry is None:  # a sidecar of an earlier release, which knew only whether the precision was made on the way
-            model = self.model() if self._data.get("refined") is True else None
-            named = str(self._data.get("source_name", ""))
-            return Recipe(not named.endswith(".onnx"), model.precision if model else None)
+            lowered = self._data.get("refined") is True
+            return Recipe.guessed(str(self._data.get("source_name", "")), self.model(), lowered=lowered)
         if not isinstance(entry, dict) or entry.keys() != RECIPE_FIELDS:
             raise self.wrong("recipe", f"an object with {', '.join(sorted(RECIPE_FIELDS))}")
         inner = _Reader(entry, f"{self._subject}: recipe")

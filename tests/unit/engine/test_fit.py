@@ -162,6 +162,22 @@ def test_the_command_that_rebuilds_names_a_precision_that_was_made_on_the_way() 
     )
 
 
+@pytest.mark.parametrize(
+    ("source", "precision", "recipe"),
+    [
+        ("best.pt", "float32", Recipe(from_checkpoint=True)),
+        ("best.pt", "float16", Recipe(from_checkpoint=True, precision="float16")),
+        ("best.onnx", "float16", Recipe()),
+        ("best.onnx", "float32", Recipe()),
+    ],
+)
+def test_the_recipe_of_an_engine_that_was_built_from_python_is_guessed(
+    source: str, precision: Any, recipe: Recipe
+) -> None:
+    assert Recipe.guessed(source, replace(MODEL, precision=precision)) == recipe
+    assert Recipe.guessed("best.onnx", None) == Recipe()
+
+
 def test_class_names_that_hold_commas_need_a_file() -> None:
     model = replace(MODEL, class_names=("hat, hard", "vest"))
     record = record_of(PLAN, model=model, recipe=Recipe(renamed=True))
