@@ -168,9 +168,9 @@ _FORMATS: Final[tuple[tuple[Format, Callable[[bytes], bool], Callable[[memoryvie
     ("WebP", lambda start: start[:4] == b"RIFF" and start[8:12] == b"WEBP", _read_webp, 7),
     ("BMP", _starts(b"BM"), _read_bmp, 6),
     ("GIF", _starts(b"GIF87a", b"GIF89a"), _read_gif, 8),
-    ("TIFF", _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), read_tiff, 10),
+    ("TIFF", _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), read_tiff, 7),
     ("AVIF", _brands(b"avif", b"avis"), read_heif, 16),
-    ("HEIC", _brands(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), read_heif, 16),
+    ("HEIC", _brands(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), read_heif, 8),
     ("JPEG 2000", _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), read_jpeg2000, 16),
     ("Netpbm", _is_netpbm, _read_netpbm, 6),
 )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from yoloship.errors import YoloshipError
 
 KNOWN_FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC, JPEG 2000 or PPM"
+WORK_BYTES = 8
+"""What decoding a pixel may take, the result included, if an image is to have as many pixels as the limit says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,9 @@ class ImageLimits:
     """What an image may cost; checked before it is decoded.
 
     Attributes:
-        max_pixels: Width times height, and whatever else a decoder has to hold; three bytes each once decoded.
+        max_pixels: Width times height, and whatever else a decoder has to hold; three bytes each once decoded. Of
+            formats whose decoders take more than `WORK_BYTES` a pixel only as many as take no more memory: half as many
+            of AVIF and JPEG 2000.
         max_side_px: Of the longer side.
         max_file_bytes: Of the file as it stands on disk.
     """
@@ -43,6 +47,11 @@ class ImageLimits:
         for name in ("max_pixels", "max_side_px", "max_file_bytes"):
             if getattr(self, name) < 1:
                 raise InputError("must be positive", subject=f"ImageLimits.{name}", got=str(getattr(self, name)))
+
+    def max_pixels_of(self, header: ImageHeader) -> int:
+        """The most pixels of an image of this format."""
+        pixel_bytes = header.work_bytes // max(header.held_pixels, 1)
+        return min(self.max_pixels, self.max_pixels * WORK_BYTES // max(pixel_bytes, 1))
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -151,11 +160,12 @@ def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHead
             subject=subject,
             got=f"{header.width}×{header.height}",
         )
-    if header.held_pixels > limits.max_pixels or max(header.width, header.height) > limits.max_side_px:
+    max_pixels = limits.max_pixels_of(header)
+    if header.held_pixels > max_pixels or max(header.width, header.height) > limits.max_side_px:
         raise ImageError(
             "image too large",
             subject=subject,
-            expected=f"at most {limits.max_pixels / 1e6:g} megapixels and {limits.max_side_px} a side",
+            expected=f"at most {max_pixels / 1e6:g} megapixels of {header.format} and {limits.max_side_px} a side",
             got=f"{header.width}×{header.height} ({header.held_pixels / 1e6:.0f} megapixels)",
             hint="make it smaller, or cut it into tiles",
         )

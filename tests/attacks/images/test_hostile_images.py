@@ -227,7 +227,7 @@ def test_a_jpeg_2000_box_without_a_size_is_refused() -> None:
         (24, ">II", (1, 1), "JPEG 2000 has too many tiles (3072)"),
         (24, ">II", (0, 0), "JPEG 2000 without a usable size"),
         (40, ">H", (16_384,), "JPEG 2000 has 16384 components"),
-        (8, ">II", (60_000, 60_000), "image too large"),
+        (8, ">II", (60_000, 60_000), "JPEG 2000 has too many"),
     ],
 )
 def test_a_jpeg_2000_codestream_of_endless_parts_is_refused(
@@ -236,6 +236,55 @@ def test_a_jpeg_2000_codestream_of_endless_parts_is_refused(
     data = bytearray(saved(smooth(), "JPEG2000", no_jp2=True))
     struct.pack_into(form, data, offset, *value)
     assert problem in refusal(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("change", "precincts", "problem"),
+    [
+        ({4: b"\1"}, b"\x11" * 6, "JPEG 2000 has too many precincts"),
+        ({10: b"\0", 11: b"\0"}, b"", "JPEG 2000 has code blocks of 4×4"),
+        ({9: b"\x40"}, b"", "JPEG 2000 has 64 levels"),
+        ({4: b"\1", 6: b"\xff\xff"}, b"\x55" * 6, "JPEG 2000 has too many packets"),
+        ({4: b"\1"}, b"", "JPEG 2000 is damaged or cut short"),
+    ],
+)
+@pytest.mark.parametrize("in_a_tile", [False, True])
+def test_a_jpeg_2000_that_is_cut_into_endless_parts_is_refused(
+    change: dict[int, bytes], precincts: bytes, problem: str, in_a_tile: bool
+) -> None:
+    data = saved(smooth(480, 640), "JPEG2000", no_jp2=True)
+    at = data.index(b"\xff\x52")
+    coding = bytearray(data[at : at + 14] + precincts)
+    for offset, value in change.items():
+        coding[offset : offset + len(value)] = value
+    struct.pack_into(">H", coding, 2, len(coding) - 2)
+    if not in_a_tile:
+        assert problem in refusal(data[:at] + bytes(coding) + data[at + 14 :])
+        return
+    tile = data.index(b"\xff\x90")
+    (length,) = struct.unpack_from(">I", data, tile + 6)
+    header = bytearray(data[tile : tile + 12])
+    struct.pack_into(">I", header, 6, length + len(coding))
+    assert problem in refusal(data[:tile] + bytes(header) + bytes(coding) + data[tile + 12 :])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"tile_size": (64, 64)},
+        {"tile_size": (200, 100), "num_resolutions": 3},
+        {"num_resolutions": 1},
+        {"codeblock_size": (16, 16), "precinct_size": (64, 64)},
+        {"precinct_size": (128, 128), "progression": "RPCL"},
+        {"quality_mode": "rates", "quality_layers": [40, 20, 10, 1], "irreversible": True},
+        {"no_jp2": True},
+    ],
+)
+def test_what_encoders_write_is_within_those_bounds(options: dict[str, object]) -> None:
+    data = saved(smooth(480, 640), "JPEG2000", **options)
+    assert read_image(data).shape == (480, 640, 3)
+    assert np.abs(read_image(data).astype(int) - smooth(480, 640)).max() <= 24
 
 
 # AVIF and HEIC

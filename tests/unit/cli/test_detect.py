@@ -205,7 +205,8 @@ def test_a_picture_over_the_limit_is_one_clear_line(model: Path) -> None:
         b"BM" + bytes(12) + (40).to_bytes(4, "little") + (20_000).to_bytes(4, "little") * 2 + bytes(28)
     )
     assert run("detect", model, "a.bmp", "--no-draw").error == (
-        "a.bmp: image too large: expected at most 200 megapixels and 65535 a side, got 20000×20000 (400 megapixels); "
+        "a.bmp: image too large: expected at most 200 megapixels of BMP and 65535 a side, got 20000×20000 (400 "
+        "megapixels); "
         "make it smaller, or cut it into tiles"
     )
 

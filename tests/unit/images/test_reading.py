@@ -166,7 +166,7 @@ def test_the_result_belongs_to_the_caller() -> None:
         (png(50, 0), "image bytes: PNG without a usable size in its header: got 50×0"),
         (
             png(20_000, 20_000),
-            "image bytes: image too large: expected at most 200 megapixels and 65535 a side, "
+            "image bytes: image too large: expected at most 200 megapixels of PNG and 65535 a side, "
             "got 20000×20000 (400 megapixels); make it smaller, or cut it into tiles",
         ),
         (png(70_000, 10), "got 70000×10 (1 megapixels)"),
