@@ -208,14 +208,6 @@ def read_up_to(file: FileIO, count: int) -> bytes:
     return b"".join(parts)
 
 
-def is_pipe(path: Path | str) -> bool:
-    """Whether a path leads to a pipe now; for choosing how to say something, never for deciding what is safe."""
-    try:
-        return stat.S_ISFIFO(os.stat(path).st_mode)  # noqa: PTH116 - takes both forms of a path
-    except (OSError, ValueError):
-        return False
-
-
 @contextmanager
 def _opened(path: Path | str, *, error: type[YoloshipError], wanted: str) -> Iterator[FileIO]:
     subject = _named(path)

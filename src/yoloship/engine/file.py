@@ -19,7 +19,7 @@ from yoloship.engine.plan import HEADER_BYTES, PlanHeader, prefix_info, read_hea
 from yoloship.engine.recipe import Recipe
 from yoloship.engine.record import MAX_JSON_CHARS, EngineRecord
 from yoloship.errors import EngineError
-from yoloship.kinds import MAX_PREFIX_BYTES
+from yoloship.kinds import MAX_PREFIX_BYTES, kind_of, wrong_kind
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -130,19 +130,15 @@ def read_engine(path: Path) -> EngineFile:
         size_bytes = os.fstat(file.fileno()).st_size
         start = memoryview(read_up_to(file, min(size_bytes, _START_BYTES)))
         if not start:
-            raise EngineError("is empty", subject=subject, expected="a TensorRT engine", got="0 bytes")
+            raise wrong_kind("empty", "engine", subject=subject, error=EngineError)
         metadata, beginning = split_prefix(start, subject=subject)
         plan_bytes = size_bytes - (len(start) - len(beginning))
         header = read_header(beginning, subject=subject, plan_bytes=plan_bytes)  # a wrong length costs no reading
         if record is not None:
             _check_length(record, plan_bytes, subject)
         elif header.form == "unknown":
-            raise EngineError(
-                "is no TensorRT engine",
-                subject=subject,
-                expected="a plan, or a plan with a JSON prefix",
-                got=f"{bytes(beginning[:8])!r} at its beginning",
-            )
+            begins = bytes(beginning)
+            raise wrong_kind(kind_of(begins), "engine", subject=subject, error=EngineError, start=begins)
         plan = _rest(file, beginning, plan_bytes)
     if record is not None:
         _check_belongs(record, plan, header, subject)

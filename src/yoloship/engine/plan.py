@@ -54,7 +54,7 @@ def read_header(plan: memoryview, *, subject: str, plan_bytes: int | None = None
     whole_bytes = len(plan) if plan_bytes is None else plan_bytes
     if whole_bytes < HEADER_BYTES:
         raise EngineError(
-            "is no TensorRT engine",
+            "is not a TensorRT engine",
             subject=subject,
             expected=f"at least {HEADER_BYTES} bytes",
             got=f"{whole_bytes} bytes",

@@ -90,9 +90,9 @@ def test_a_folder_that_is_missing_leaves_nothing_behind(rtx: Flavour, tmp_path: 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is empty: expected a TensorRT engine, got 0 bytes"),
-        (b"vtrt", "is no TensorRT engine: expected at least 28 bytes, got 4 bytes"),
-        (b"<html>" * 20, "is no TensorRT engine: expected a plan, or a plan with a JSON prefix, got b'<html>"),
+        (b"", "is empty (0 bytes); download or copy the file again"),
+        (b"vtrt", "is not a TensorRT engine: expected at least 28 bytes, got 4 bytes"),
+        (b"<html>" * 20, "is a web page, not a TensorRT engine; download the file itself, not its page"),
         (PLAN[:-1], "is truncated: expected 4096 bytes, as its header says, got 4095 bytes; copy"),
         (
             PLAN + b"!",
@@ -151,7 +151,7 @@ def test_a_file_of_the_wrong_length_is_refused_before_it_is_read(
     assert refusal(path).startswith("has something behind its end: expected 4096 bytes")
     path.write_bytes(b"no engine at all" * 100)
     if not has_sidecar:
-        assert refusal(path).startswith("is no TensorRT engine: expected a plan")
+        assert refusal(path).startswith("is a text file, not a TensorRT engine")
 
 
 def test_a_plan_longer_than_its_beginning_is_read_whole(tmp_path: Path) -> None:
