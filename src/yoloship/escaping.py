@@ -7,6 +7,7 @@ two places where this matters: where errors become text, and where output is wri
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from typing import Final
@@ -45,6 +46,11 @@ def visible_json(document: str) -> str:
         document: As `json.dumps` writes it; what is escaped here can stand in its strings only.
     """
     return _UNSAFE_IN_JSON.sub(lambda match: "".join(f"\\u{unit:04x}" for unit in _utf16(match[0])), document)
+
+
+def json_document(data: object, indent: int | None = 2) -> bytes:
+    """A JSON document in UTF-8 that is safe to show, with a newline at its end."""
+    return f"{visible_json(json.dumps(data, indent=indent, ensure_ascii=False))}\n".encode()
 
 
 def _is_visible(letter: str) -> bool:

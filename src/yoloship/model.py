@@ -7,6 +7,7 @@ reads untrusted text, so `ModelInfo.from_json` checks every field.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
@@ -36,6 +37,9 @@ Remainder: TypeAlias = Literal["float16", "float32"]
 digits."""
 Anchors: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
 """Levels, finest first → anchors of a level → (width, height) in model pixels."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+"""What stands for bytes that are not UTF-8; no file format has a place for them."""
 
 METADATA_KEY = "yoloship.model"
 """The key of the JSON form in an ONNX file's metadata."""
@@ -355,7 +359,7 @@ def checked_class_names(class_names: Sequence[str], classes: int | None, *, subj
         raise InputError(
             "not usable as class names",
             subject="class_names",
-            expected="a sequence of texts of at most 1000 characters, none of them empty",
+            expected="a sequence of valid texts of at most 1000 characters, none of them empty",
             got=repr(class_names)[:60],
         )
     if classes is not None and len(names) != classes:
@@ -364,4 +368,4 @@ def checked_class_names(class_names: Sequence[str], classes: int | None, *, subj
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and len(value) <= 1000
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= 1000 and not _SURROGATES.search(value)

@@ -6,13 +6,12 @@ becomes one line on stderr instead of a traceback. What cannot be said on stderr
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from yoloship.errors import OutputError
-from yoloship.escaping import visible, visible_json
+from yoloship.escaping import json_document, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +41,6 @@ def print_text(lines: str) -> None:
 def print_json(data: Any) -> None:
     """Write a JSON document on stdout, for people too; raises as `print_out`."""
     print_bytes(json_document(data))
-
-
-def json_document(data: Any) -> bytes:
-    """A JSON document in UTF-8, with a newline at its end."""
-    return f"{visible_json(json.dumps(data, indent=2, ensure_ascii=False))}\n".encode()
 
 
 def print_bytes(data: bytes) -> None:

@@ -7,6 +7,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from yoloship.escaping import visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
@@ -77,7 +79,7 @@ class _TerminalLine:
         if total:
             filled = round(BAR_LETTERS * min(1.0, done / total))
             bar = f"[{'#' * filled}{'-' * (BAR_LETTERS - filled)}] "
-        self._write(f"{what} {bar}{_amount(done, total)}{_elapsed(now - self._start)}")
+        self._write(f"{visible(what)} {bar}{_amount(done, total)}{_elapsed(now - self._start)}")
 
     def erase(self) -> None:
         """Leave the line as empty as it was."""
@@ -102,7 +104,7 @@ class _PipeLines:
         if now - self._shown_at < PIPE_S:
             return
         self._shown_at = now
-        _put(self._stream, f"{what} {_amount(done, total)}{_elapsed(now - self._start)}\n")
+        _put(self._stream, f"{visible(what)} {_amount(done, total)}{_elapsed(now - self._start)}\n")
 
 
 def _put(stream: TextIO, text: str) -> None:

@@ -11,10 +11,11 @@ import click
 from yoloship.cli import options
 from yoloship.cli.command import FRACTION, argument, command, option
 from yoloship.cli.inputs import named_images
-from yoloship.cli.output import json_document, print_bytes, print_err, print_text
+from yoloship.cli.output import print_bytes, print_err, print_text
 from yoloship.cli.progress import progress
 from yoloship.cli.protect import is_dash, is_stdout, outputs_for
 from yoloship.cli.values import FILE
+from yoloship.escaping import json_document
 
 PLOT_SUFFIXES = (".png", ".jpg")
 

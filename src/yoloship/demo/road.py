@@ -13,6 +13,7 @@ import numpy as np
 
 from yoloship.demo.scene import make_scene
 from yoloship.errors import YoloshipError
+from yoloship.escaping import json_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -221,7 +222,7 @@ def _json_bytes(found: Detections, texts: Sequence[str | None]) -> bytes:
     document: list[dict[str, Any]] = json.loads(json_bytes([("scene.png", found)]))
     for detection, text in zip(document[0]["detections"], texts, strict=True):
         detection["text"] = text
-    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+    return json_document(document, indent=1)
 
 
 def _iou(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:

@@ -64,7 +64,12 @@ def parse_network(flavour: Flavour, builder: Any, logger: Any, onnx: Path, messa
     module = flavour.module
     network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = module.OnnxParser(network, logger)
-    parsed = parser.parse_from_file(str(onnx))
+    try:
+        parsed = parser.parse_from_file(str(onnx))
+    except TypeError as error:  # its bindings take text that is valid Unicode
+        raise EngineError(
+            "has a name that is not valid UTF-8, which TensorRT cannot open", subject=str(onnx), hint="rename it"
+        ) from error
     if not parsed:
         raise _parser_error(parser, messages, subject=str(onnx))
     if network.num_layers == 0 or network.num_inputs == 0 or network.num_outputs == 0:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
+from yoloship.escaping import json_document, visible
 from yoloship.evaluate.chart import Bar
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def bench_json(results: Sequence[BenchResult], plan: BenchPlan, pictures: Sequen
         "pictures_hw": [list(hw) for hw in pictures],
         "results": [_plain(result) for result in results],
     }
-    return (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode()
+    return json_document(report)
 
 
 def bench_bars(results: Sequence[BenchResult]) -> list[Bar]:
@@ -123,7 +123,7 @@ def bench_bars(results: Sequence[BenchResult]) -> list[Bar]:
         if result.pictures_per_s:
             text += f", {result.pictures_per_s:.0f}/s"
         note = case.label.removeprefix(f"{case.model} on ")
-        bars.append(Bar(case.model, note, parts, result.network.p50, text))
+        bars.append(Bar(visible(case.model), note, parts, result.network.p50, text))
     return bars
 
 

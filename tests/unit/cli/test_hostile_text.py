@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import cv2
 import numpy as np
@@ -71,6 +72,25 @@ def test_errors_show_file_names_escaped() -> None:
         ran = clean(run(*arguments))
         assert ran.code in {1, 2}
         assert "x1b" in ran.err
+
+
+@pytest.mark.skipif(sys.platform == "darwin" or os.name != "posix", reason="its file names are Unicode")
+def test_every_command_takes_a_model_whose_name_is_not_utf_8() -> None:
+    name = os.fsdecode(b"m\xe9\xe2\x80\xae.onnx")
+    Path(name).write_bytes(Path("m.onnx").read_bytes())
+    image("a.png")
+    ran = clean(run("bench", name, "--rounds", "1", "--runs", "1", "--seconds", "0", "--json", "-", "--plot", "b.svg"))
+    assert json.loads(ran.out)["results"][0]["model"] == name
+    assert ET.parse("b.svg").getroot().tag.endswith("svg")
+    ran = clean(run("verify", name, "m.onnx", "--images", "a.png", "--json", "-"))
+    assert json.loads(ran.out)["sides"][0]["name"] == name
+    assert clean(run("info", name)).code == 0
+
+
+def test_class_names_that_are_not_text_are_refused() -> None:
+    image("a.png")
+    ran = clean(run("detect", "m.onnx", "a.png", "--names", os.fsdecode(b"caf\xe9,dog")))
+    assert ran.error.startswith("class_names: not usable as class names")
 
 
 @pytest.mark.parametrize("command", ["info", "inspect"])
