@@ -78,6 +78,8 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     same run, and how many images a second several threads get through. Files are read and decoded before it measures.
     """
     batches, threads = _numbers(batch, "--batch"), _numbers(streams, "--streams")
+    if threads != (1,) and not seconds:
+        raise click.UsageError("--streams is for throughput, which --seconds 0 skips")
     devices: tuple[str | None, ...] = (None,) if device is None else _words(device, "--device")
     chosen = _backends(backend)
     if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:

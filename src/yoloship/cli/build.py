@@ -222,10 +222,13 @@ def _say_whether_it_would_go(order: BuildOrder, quantizing: Quantizing, *, overw
 
 def _build(order: BuildOrder, flavour: Flavour, quantizing: Quantizing, *, source_name: str, overwrite: bool) -> None:
     from yoloship.engine import runs_on, write_engine
+    from yoloship.pipeline.build_check import check_source
     from yoloship.pipeline.building import build_prepared, build_source, suppressing
 
     outcome, wanted, behind_onnx = "", order.precision, order.nms is not None and order.graph is None
     found = quantizing.find()
+    if wanted in CALIBRATED:  # what would fail after minutes of calibration fails now
+        check_source(order)
 
     def refine(whole: Model) -> Model:
         nonlocal outcome

@@ -18,6 +18,7 @@ from yoloship.cli.values import FILE
 from yoloship.escaping import json_document
 
 PLOT_SUFFIXES = (".png", ".jpg")
+MAX_MAP_DROP = 0.01
 
 
 @command(
@@ -61,8 +62,7 @@ PLOT_SUFFIXES = (".png", ".jpg")
     "--max-map-drop",
     type=FRACTION,
     metavar="FLOAT",
-    default=0.01,
-    help="Largest loss of mAP (IoU 0.5 to 0.95), with --labels.",
+    help=f"With --labels: largest loss of mAP (IoU 0.5 to 0.95). Default: {MAX_MAP_DROP}.",
 )
 @option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report; - is stdout.")
 @option("--plot", type=FILE, metavar="FILE.png", help="Draw scores and overlaps.")
@@ -78,7 +78,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     min_agreement: float,
     min_iou: float,
     max_score_difference: float,
-    max_map_drop: float,
+    max_map_drop: float | None,
     json_file: Path | None,
     plot: Path | None,
     overwrite: bool,
@@ -109,7 +109,14 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         return
     if not images:
         raise click.UsageError("Missing option '--images'.")
-    tolerances = Tolerances(agreement=min_agreement, iou=min_iou, score=max_score_difference, drop=max_map_drop)
+    if max_map_drop is not None and labels is None:
+        raise click.UsageError("--max-map-drop needs --labels")
+    tolerances = Tolerances(
+        agreement=min_agreement,
+        iou=min_iou,
+        score=max_score_difference,
+        drop=MAX_MAP_DROP if max_map_drop is None else max_map_drop,
+    )
     if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
         raise click.UsageError(f"--plot {plot}: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
     if labels is not None:

@@ -76,21 +76,33 @@ def check_order(order: BuildOrder) -> tuple[Finding, ...]:
 
     def look_at_source() -> str:
         nonlocal size_bytes
-        with build_source(
-            order.source,
-            order.graph,
-            refine=_refinement(order),
-            class_names=order.names,
-            aliases=dict(order.aliases),
-        ) as source:
-            size_bytes = source.onnx.stat().st_size
-            return _describe(source, order.config)
+        words, size_bytes = check_source(order)
+        return words
 
     return (
         look("TensorRT", lambda: _flavour(order)),
         look("model", look_at_source),
         look("output", lambda: _output(order.output, size_bytes)),
     )
+
+
+def check_source(order: BuildOrder) -> tuple[str, int]:
+    """Make the graph as a build does, short of runs that take long, and hold the ordered shapes and targets against it.
+
+    Returns:
+        What it is, in words, and its size in bytes.
+
+    Raises:
+        YoloshipError: a build would fail with the same error, after calibration if there is one.
+    """
+    with build_source(
+        order.source,
+        order.graph,
+        refine=_refinement(order),
+        class_names=order.names,
+        aliases=dict(order.aliases),
+    ) as source:
+        return _describe(source, order.config), source.onnx.stat().st_size
 
 
 def look(name: str, find: Callable[[], str]) -> Finding:

@@ -65,6 +65,7 @@ def test_outputs_that_exist_are_refused_before_anything_is_measured(model: Path,
         (("--backend", "torch"), "not a backend"),
         (("--plot", "b.pdf"), "not a plot"),
         (("--device", ","), "nothing between the commas"),
+        (("--seconds", "0", "--streams", "2"), "--streams is for throughput, which --seconds 0 skips"),
         (("--imgsz", "dynamic"), "is not a size"),
     ],
 )

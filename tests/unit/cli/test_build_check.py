@@ -215,3 +215,38 @@ def test_what_is_wrong_is_named_as_the_user_wrote_it(
     ran = run(*arguments)
     assert ran.code in {1, 2}
     assert words in " ".join(ran.err.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["--imgsz", "330:640:1280"],
+            "height is no multiple of the model's stride: expected a multiple of 32, got 330",
+        ),
+        (["--imgsz", "650"], "650"),
+    ],
+)
+def test_shapes_that_cannot_be_are_refused_before_anything_is_calibrated(
+    checkpoint: Path, images: Path, options: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise AssertionError("calibration was begun")
+
+    monkeypatch.setattr("yoloship.evaluate.precision.in_precision", fail)
+    ran = run("build", checkpoint, "--precision", "int8", "--calibrate", images, *options)
+    assert words in ran.error
+
+
+def test_a_range_for_a_fixed_graph_is_refused_before_anything_is_calibrated(
+    checkpoint: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "fixed.onnx"
+    assert run("export", checkpoint, "-o", path, "--imgsz", "64").code == 0
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise AssertionError("calibration was begun")
+
+    monkeypatch.setattr("yoloship.evaluate.precision.in_precision", fail)
+    ran = run("build", path, "--precision", "int8", "--calibrate", images, "--batch", "1:2:4")
+    assert "batch is fixed in the graph: expected 1, got 1:2:4" in ran.error

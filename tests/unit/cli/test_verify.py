@@ -163,6 +163,7 @@ def test_a_calibration_folder_without_pictures_is_refused() -> None:
     ("options", "words"),
     [
         (["--labels", "none"], "--labels none: there is no such folder"),
+        (["--max-map-drop", "0.1"], "--max-map-drop needs --labels"),
         (["--plot", "p.pdf"], "--plot p.pdf: give a name that ends in .png or .jpg"),
     ],
 )
