@@ -402,6 +402,18 @@ def test_closing_waits_for_what_is_under_way_and_refuses_the_rest(make: Maker) -
     detector.close()
 
 
+def test_a_closed_detector_starts_no_threads(make: Maker) -> None:
+    detector, frame = make(), OnDevice(make.device, pictures(1)[0])
+    detector.close()
+    before = threading.active_count()
+    given: Any = frame
+    for call in (lambda: detector.submit(pictures(1)[0]), lambda: detector.submit(given), lambda: detector.stream([])):
+        with pytest.raises(SessionError, match="the detector is closed"):
+            call()
+    assert threading.active_count() == before
+    frame.buffer.close()
+
+
 @pytest.mark.timeout(60)
 def test_several_threads_may_close_it_during_a_run(make: Maker) -> None:
     begun, gate = threading.Event(), threading.Event()

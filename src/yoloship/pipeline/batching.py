@@ -82,15 +82,6 @@ class Batcher:
             self._changed.notify()
         return order.future
 
-    def check_open(self) -> None:
-        """Refuse a picture before anything is done for it.
-
-        Raises:
-            SessionError: the batcher is closed.
-        """
-        if self._closed:
-            raise self._is_closed()
-
     def close(self) -> None:
         """Finish what is under way, fail what still waits, and end the threads. Closing twice is no error."""
         with self._changed:

@@ -110,6 +110,7 @@ class CudaDetector(DetectorFace):
         setup = LaneSetup(DeviceModel(session, info, kernels), self._largest, threading.Lock(), self._tuning.plans)
         self._pool = LanePool(lambda: Lane(setup), self._tuning.lanes, subject)
         self._batcher: Batcher | None = None
+        self._closed = False
         self._intake = Stream(session.device)
         self._lock = threading.Lock()
         self._preparing = threading.Lock()
@@ -197,6 +198,7 @@ class CudaDetector(DetectorFace):
             One `Outcome` for each source, in their order.
         """
         chosen = self._checked(options)
+        self._batches()
 
         def is_read(source: object) -> bool:
             return isinstance(source, np.ndarray) or is_on_device(source)
@@ -285,7 +287,7 @@ class CudaDetector(DetectorFace):
     def close(self) -> None:
         """Finish what is under way, refuse the rest, and give everything back. Closing twice is no error."""
         with self._lock:
-            batcher = self._batcher
+            self._closed, batcher = True, self._batcher
         if batcher is not None and self._pool.in_this_process:
             batcher.close()
         self._pool.close()
@@ -342,7 +344,6 @@ class CudaDetector(DetectorFace):
         frame, batcher = self._frame(image), self._batches()
         if frame.way != "resident":
             return batcher.submit(frame, options)
-        batcher.check_open()
         handed = HandedFrame(frame.pixels, self._intake)
         try:
             future = batcher.submit(replace(frame, pixels=handed), options)
@@ -381,10 +382,12 @@ class CudaDetector(DetectorFace):
         self._known.add(options)
 
     def _batches(self) -> Batcher:
-        """The threads behind `submit`, started when first needed."""
+        """The threads behind `submit`, started when first needed, and not once it is closed."""
         if not self._pool.in_this_process:
             self._pool.take()  # raises
         with self._lock:
+            if self._closed:
+                raise SessionError("the detector is closed", subject=self._subject)
             if self._batcher is None:
                 self._batcher = Batcher(
                     self._run,
