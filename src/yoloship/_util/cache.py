@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from yoloship._util.reading import open_regular
-from yoloship._util.writing import remove_stale, replacing
+from yoloship._util.writing import PART_PATTERN, remove_stale, replacing
 from yoloship.errors import OutputError
 from yoloship.escaping import visible
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 CacheKind: TypeAlias = Literal["graphs", "engines", "kernels", "weights"]
 
-_PART: Final = r"\.[0-9a-f]{12}\.part"
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -239,7 +238,7 @@ def clear(kinds: Iterable[CacheKind] = KINDS) -> tuple[CacheUsage, ...]:
 
 def _entries(kind: CacheKind, folder: Path) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
     """The files of a kind, those that are not whole yet among them; they are gone by now if somebody removed them."""
-    names = re.compile(f"{_RULES[kind].names.pattern}|{_PART}")
+    names = re.compile(f"{_RULES[kind].names.pattern}|{PART_PATTERN}")
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if names.fullmatch(entry.name)]

@@ -31,7 +31,10 @@ MAX_LINKS: Final = 40
 MAX_NAME_BYTES: Final = 255
 
 _POLL_S: Final = 0.05
-_PART: Final = re.compile(r"\.[0-9a-f]{12}\.part")
+PART_PATTERN: Final = r"\.[0-9a-f]{12}\.part"
+"""Names of files that are not whole yet."""
+
+_PART: Final = re.compile(PART_PATTERN)
 _DESCRIPTORS: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?/fd|/dev/fd")
 _FULL: Final = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})
 _HINTS: Final[Mapping[int | None, str]] = MappingProxyType(
@@ -198,10 +201,9 @@ def publish(part: Path, path: Path, place: Place, *, overwrite: bool) -> None:
         OutputError: somebody took the name meanwhile, or put something there that may not be replaced.
     """
     if overwrite:
-        now = find_place(place.path)
-        if now.is_stream:
+        if not _is_free_or_file(place.path):
             raise OutputError("became something else while it was written", subject=str(path))
-        part.replace(now.path)
+        part.replace(place.path)
         return
     try:
         os.link(part, place.path)
@@ -270,6 +272,14 @@ def _follow(path: Path) -> tuple[str, re.Match[str] | None]:
             raise
         current = os.path.join(folder, link)  # noqa: PTH118 - as above
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _is_free_or_file(path: Path) -> bool:
+    """Whether a name, behind all links as they were followed before, has nothing or a regular file."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _can_be_written(mode: int) -> bool:
