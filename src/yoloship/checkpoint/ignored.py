@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from yoloship.checkpoint.drafts import Draft, Global, OddKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
 MAX_NAMES = 20
 """Class names listed of one key."""
@@ -29,24 +29,20 @@ class ForeignNames:
         waiting = [value]
         while waiting:
             one = waiting.pop()
-            parts = self._parts(one)
-            if parts is None or id(one) in self._seen:
-                continue
-            self._seen.add(id(one))
             if isinstance(one, Global | Draft) and one.foreign and len(names) < MAX_NAMES:
                 names[one.class_path] = None
-            waiting.extend(parts)
+            if (parts := self._parts(one)) and id(one) not in self._seen:
+                self._seen.add(id(one))
+                waiting.extend(parts)
         return tuple(names)
 
     @staticmethod
-    def _parts(value: object) -> Iterable[object] | None:
-        """What a value holds; None if it neither holds anything nor is a name."""
+    def _parts(value: object) -> Collection[object]:
+        """What a value holds."""
         if isinstance(value, dict):
             return [*value.values(), *(key for key in value if isinstance(key, OddKey))]
         if isinstance(value, list | tuple | set | frozenset):
             return value
         if isinstance(value, Draft):
             return (value.arguments, value.state)
-        if isinstance(value, OddKey):
-            return (value.value,)
-        return () if isinstance(value, Global) else None
+        return (value.value,) if isinstance(value, OddKey) else ()

@@ -128,6 +128,8 @@ def test_unknown_classes_are_listed_by_the_key_that_has_them() -> None:
                 torch=forge.call("torch.torch_version.TorchVersion", forge.text("2.1.0")),
                 plain=forge.integer(1),
                 settings=forge.listed(inner, inner),
+                again=forge.listed(forge.named("mypkg.f"), forge.named("mypkg.f")),
+                once_more=forge.named("mypkg.f"),
             )
         )
     )
@@ -135,6 +137,8 @@ def test_unknown_classes_are_listed_by_the_key_that_has_them() -> None:
         "optimizer": ("torch.optim.sgd.SGD",),
         "torch": ("torch.torch_version.TorchVersion",),
         "settings": ("mypkg.Inner", "mypkg.Deep"),
+        "again": ("mypkg.f",),
+        "once_more": ("mypkg.f",),
     }
     assert dict(checkpoint.metadata) == {"epoch": -1, "plain": 1}
 
