@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from yoloship.graph.build import trace
 from yoloship.graph.config import GraphConfig
+from yoloship.graph.constants import ShapesOnly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ def checkpoint_flops(checkpoint: Checkpoint, input_hw: tuple[int, int] = (640, 6
     Raises:
         GraphError: see `build_graph`.
     """
-    graph = trace(checkpoint, GraphConfig(input_hw=input_hw, output_form="heads"))
+    graph = trace(checkpoint, GraphConfig(input_hw=input_hw, output_form="heads"), ShapesOnly())
     shapes = {name: wire.shape for name, wire in graph.wires.items()}
     shapes |= {spec.name: spec.shape for spec in (*graph.inputs, *graph.outputs)}
     shapes |= {name: array.shape for name, array in graph.constants.items()}

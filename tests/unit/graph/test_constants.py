@@ -14,9 +14,9 @@ import pytest
 from _modules import Maker, checkpoint
 from _shared import GENERATED, require
 from yoloship.checkpoint import read_checkpoint
-from yoloship.graph import GraphConfig, build_graph, graph_bytes, write_graph
+from yoloship.graph import GraphConfig, build_graph, checkpoint_flops, graph_bytes, write_graph
 from yoloship.graph import build as build_module
-from yoloship.graph.constants import InFile, InMemory, raw_bytes
+from yoloship.graph.constants import InFile, InMemory, ShapesOnly, raw_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,25 @@ def test_arrays_come_back_in_their_order_with_their_types_and_shapes() -> None:
         np.testing.assert_array_equal(found, ARRAYS[name])
     with pytest.raises(KeyError):
         kept["other"]
+
+
+def test_shapes_alone_take_no_memory() -> None:
+    kept = ShapesOnly()
+    for name, values in ARRAYS.items():
+        kept.add(name, values)
+    for name, found in kept.mapping().items():
+        assert (found.dtype, found.shape) == (ARRAYS[name].dtype, ARRAYS[name].shape)
+        assert not found.any()
+        assert not any(found.strides)
+    hand = wide(24, 128)
+    tracemalloc.start()
+    try:
+        flops = checkpoint_flops(hand, HW)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert flops > 24 * 2 * 128 * 128 * 9 * (HW[0] // 8) * (HW[1] // 8)
+    assert peak < 7e6
 
 
 def test_bytes_are_in_c_order_and_no_copy_where_they_are_already() -> None:
