@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yoloship._util.names import refuse_address
+from yoloship._util.names import refuse_address, similar_file
 from yoloship._util.reading import read_file_or_pipe
 from yoloship.errors import ImageError, InputError
 from yoloship.images.decoding import decode_image
@@ -15,7 +16,6 @@ from yoloship.kinds import IMAGE_KINDS, kind_of, wrong_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
@@ -142,9 +142,14 @@ def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, s
         if start and read_header(start) is None:
             raise _not_an_image(start, subject)
 
-    data = read_file_or_pipe(
-        source, limits.max_file_bytes, error=ImageError, wanted="an image", check_start=check_start
-    )
+    try:
+        data = read_file_or_pipe(
+            source, limits.max_file_bytes, error=ImageError, wanted="an image", check_start=check_start
+        )
+    except ImageError as error:
+        if not isinstance(error.__cause__, FileNotFoundError) or (similar := similar_file(Path(source))) is None:
+            raise
+        raise ImageError(error.problem, subject=error.subject, hint=f"did you mean {similar!r}?") from error.__cause__
     return data, subject
 
 

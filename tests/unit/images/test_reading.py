@@ -278,3 +278,14 @@ def test_a_named_pipe_is_read_to_its_end(tmp_path: Path) -> None:
 def test_a_device_without_an_end_is_refused() -> None:
     with pytest.raises(ImageError, match="/dev/zero: is a device, not an image"):
         read_image("/dev/zero", limits=ImageLimits(max_file_bytes=5_000_000))
+
+
+def test_a_missing_image_says_which_one_was_probably_meant(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(ImageError) as caught:
+        read_image(tmp_path / "holyday.jpg")
+    assert str(caught.value) == (
+        f"{tmp_path / 'holyday.jpg'}: no such file; did you mean {str(tmp_path / 'holiday.jpg')!r}?"
+    )
+    with pytest.raises(ImageError, match=r"other\.png: no such file$"):
+        read_image(tmp_path / "other.png")
