@@ -16,8 +16,8 @@ from yoloship.images.layout import Layout, LayoutError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_CHUNKS: Final = 1_000_000
-"""Encoders that write chunks of 256 bytes reach 250 megabytes with these."""
+MAX_CHUNKS: Final = 200_000
+"""Encoders that write chunks of 8 kilobytes reach 1.6 gigabytes with these."""
 MAX_DEFLATE_RATIO: Final = 1032
 _CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _CHANNELS: Final = MappingProxyType({0: 1, 2: 3, 3: 1, 4: 2, 6: 4})
