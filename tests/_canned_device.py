@@ -61,7 +61,8 @@ class CannedSession:
         self.metadata = {METADATA_KEY: info.to_json()}
         side = tuple(side or name for side, name in zip(info.input_hw, ("height", "width"), strict=True))
         batch = info.batch or "batch"
-        shape = (batch, *side, 3) if info.input_form == "image" else (batch, 3, *side)
+        channels = info.channels
+        shape = (batch, *side, channels) if info.input_form == "image" else (batch, channels, *side)
         self.inputs = (TensorSpec("images", "uint8" if info.input_form == "image" else "float32", shape),)
         count = len(answer((64, 96)))
         axes = ("n", "numbers") if info.output_form == "raw" else ("a", "b", "c")
@@ -96,7 +97,7 @@ class CannedContext:
         self._session = session
         self._copies: list[tuple[int, npt.NDArray[Any]]] = []
         spec = session.inputs[0]
-        canvas_hw = shape[1:3] if shape[3] == 3 else shape[2:4]
+        canvas_hw = shape[1:3] if spec.dtype == "uint8" else shape[2:4]
         with ExitStack() as stack:
             size = int(np.prod(shape)) * (1 if spec.dtype == "uint8" else 4)
             feed = stack.enter_context(DeviceBuffer(stream.device, size))

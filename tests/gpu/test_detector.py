@@ -65,7 +65,7 @@ def pictures(count: int, seed: int = 0) -> list[npt.NDArray[np.uint8]]:
 def on_cpu(record: ModelInfo, answer: Any = heads, **arguments: Any) -> Detector:
     def script(feeds: Any) -> list[Any]:
         shape = feeds["images"].shape
-        hw = shape[1:3] if shape[3] == 3 else shape[2:4]
+        hw = shape[1:3] if feeds["images"].dtype == np.uint8 else shape[2:4]
         return [np.repeat(array[None], shape[0], axis=0) for array in answer(hw)]
 
     return Detector(picture_session(record, script), **arguments)
@@ -669,6 +669,21 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
         load(model, device="cuda", imgsz=(63, 96))
     gc.collect()
     assert opened[1].usage().counts == {}
+
+
+def test_a_model_of_grey_images_runs_on_the_gpu_behind_the_pipeline_of_the_cpu(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = info("heads", batch=None, channels=1)
+    monkeypatch.setattr(
+        "yoloship.pipeline.gpu_loading._open", lambda _, device, subject: CannedSession(device, record, heads)
+    )
+    picture = pictures(1)[0]
+    model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
+    with load(model, device="cuda") as detector:
+        assert type(detector) is Detector
+        assert_same(detector(picture), on_cpu(record, heads)(picture))
+        assert_same(detector(picture[:, :, 0]), on_cpu(record, heads)(picture[:, :, 0]))
 
 
 @pytest.mark.parametrize(("form", "answer"), [("heads", heads), ("raw", raw)])
