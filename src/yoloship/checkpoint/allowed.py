@@ -162,8 +162,11 @@ def _guarded(make: Make) -> Make:
 
 
 _DILL_TYPES = frozenset(
-    {"set", "frozenset", "list", "tuple", "dict", "bytes", "bytearray", "object", "slice", "range", "complex"}
-)
+    {
+        "set", "frozenset", "list", "tuple", "dict", "bytes", "bytearray", "object", "slice", "range", "complex",
+        "bool", "int", "float", "str",
+    }
+)  # fmt: skip
 _opaque = rebuild.make_opaque
 _KEEP_FOREIGN = frozenset({_opaque, _make_default_dict, _make_attribute, _make_object, _make_new})
 """Constructors that know what to do with a foreign argument; the others are guarded."""
@@ -207,6 +210,8 @@ def _table() -> dict[str, Entry]:
         table[f"{module}.bytearray"] = Entry(_make_empty_bytes, "bytes")
         table[f"{module}.getattr"] = Entry(_make_attribute, "a bound method of a fused layer; its name, not fetched")
         table[f"{module}.object"] = Entry(None, "argument of _reconstructor; mentioned only")
+        for name in ("bool", "int", "float", "str", "long", "unicode"):
+            table[f"{module}.{name}"] = Entry(None, "a type among settings; mentioned only")
         table[f"{module}.slice"] = Entry(_opaque, "inert")
         table[f"{module}.range"] = Entry(_opaque, "inert")
         table[f"{module}.complex"] = Entry(_opaque, "inert")

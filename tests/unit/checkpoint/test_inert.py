@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import _forge as forge
-from yoloship.checkpoint import Checkpoint, read_checkpoint
+from yoloship.checkpoint import Checkpoint, Opaque, read_checkpoint
 from yoloship.errors import CheckpointError
 
 RUNS = pathlib.PurePosixPath("runs")
@@ -161,6 +161,13 @@ def test_a_type_that_dill_names_is_that_type() -> None:
     model = forge.model({"_non_persistent_buffers_set": load + forge.row(forge.listed(forge.integer(1))) + b"R"})
     read = read_checkpoint(forge.zip_bytes(forge.end(forge.table({"model": model}))))
     assert read.module.attributes["_non_persistent_buffers_set"] == frozenset({1})
+
+
+@pytest.mark.parametrize("name", ["set", "dict", "int", "float", "str", "bool", "object"])
+def test_a_builtin_type_that_dill_or_pickle_mentions_is_an_inert_record(name: str) -> None:
+    for code in (b"cdill._dill\n_load_type\n" + forge.row(forge.text(name)) + b"R", forge.named(f"builtins.{name}")):
+        read = read_checkpoint(forge.zip_bytes(forge.end(forge.model({"x": code}))))
+        assert read.module.attributes["x"] == Opaque(f"builtins.{name}")
 
 
 @pytest.mark.parametrize("name", ["CodeType", "FunctionType", "eval", "OrderedDict"])
