@@ -217,7 +217,7 @@ def _check_belongs(record: EngineRecord, plan: memoryview, header: PlanHeader, s
             hint=hint,
         )
     if header.form == "unknown" and says_rtx:
-        raise EngineError("is no TensorRT-RTX engine, though its sidecar says so", subject=subject, hint=hint)
+        raise EngineError("is not a TensorRT-RTX engine, though its sidecar says so", subject=subject, hint=hint)
     if header.version is not None and header.version != record.version:
         raise EngineError(
             "its sidecar names another version of TensorRT than its header",

@@ -59,7 +59,7 @@ def parse_network(flavour: Flavour, builder: Any, logger: Any, onnx: Path, messa
     The parser holds no reference to its network: the caller keeps the network alive, or the process ends.
 
     Raises:
-        EngineError: it is no ONNX model, or holds what TensorRT cannot take; the node is named.
+        EngineError: it is not an ONNX model, or holds what TensorRT cannot take; the node is named.
     """
     module = flavour.module
     network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -74,7 +74,7 @@ def parse_network(flavour: Flavour, builder: Any, logger: Any, onnx: Path, messa
         raise _parser_error(parser, messages, subject=str(onnx))
     if network.num_layers == 0 or network.num_inputs == 0 or network.num_outputs == 0:
         raise EngineError(
-            "is no ONNX model",
+            "is not an ONNX model",
             subject=str(onnx),
             expected="a graph with inputs, layers and outputs",
             got=f"{network.num_inputs} inputs, {network.num_layers} layers, {network.num_outputs} outputs",
@@ -211,7 +211,7 @@ def _parser_error(parser: Any, messages: Messages, *, subject: str) -> EngineErr
     error = parser.get_error(0)
     code, described = str(getattr(error.code(), "name", error.code())), tidy(error.desc())
     if code == "MODEL_DESERIALIZE_FAILED":
-        return EngineError("is no ONNX model, or a truncated one", subject=subject, got=described, hint=_NO_MODEL_HINT)
+        return EngineError("is not an ONNX model, or is cut short", subject=subject, got=described, hint=_NO_MODEL_HINT)
     operator, node_name = error.node_operator(), error.node_name()
     if not operator:
         return EngineError(f"TensorRT cannot read it: {described}", subject=subject)

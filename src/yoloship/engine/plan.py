@@ -103,7 +103,7 @@ def split_prefix(data: memoryview, *, subject: str) -> tuple[dict[str, Any] | No
     except (ValueError, RecursionError) as error:
         raise EngineError("its JSON prefix cannot be read", subject=subject, got=str(error)[:80]) from error
     if not isinstance(metadata, dict):
-        raise EngineError("its JSON prefix is no object", subject=subject)
+        raise EngineError("its JSON prefix is not an object", subject=subject)
     return metadata, data[4 + length :]
 
 

@@ -125,7 +125,7 @@ def _check_strides(
             if size % stride:
                 nearest = f"{size // stride * stride} or {(size // stride + 1) * stride}"
                 raise EngineError(
-                    f"{role} is no multiple of the model's stride",
+                    f"{role} is not a multiple of the model's stride",
                     subject=spec.name,
                     expected=f"a multiple of {stride}",
                     got=str(size),

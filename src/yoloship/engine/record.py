@@ -133,9 +133,9 @@ class EngineRecord:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise EngineError("sidecar is no JSON", subject=subject, got=str(error)[:80]) from error
+            raise EngineError("sidecar is not JSON", subject=subject, got=str(error)[:80]) from error
         if not isinstance(data, dict):
-            raise EngineError("sidecar is no JSON object", subject=subject)
+            raise EngineError("sidecar is not a JSON object", subject=subject)
         read = _Reader(data, subject)
         if data.get("schema") != SCHEMA or isinstance(data.get("schema"), bool):
             raise EngineError(

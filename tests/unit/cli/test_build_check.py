@@ -222,7 +222,7 @@ def test_what_is_wrong_is_named_as_the_user_wrote_it(
     [
         (
             ["--imgsz", "330:640:1280"],
-            "height is no multiple of the model's stride: expected a multiple of 32, got 330",
+            "height is not a multiple of the model's stride: expected a multiple of 32, got 330",
         ),
         (["--imgsz", "650"], "650"),
     ],

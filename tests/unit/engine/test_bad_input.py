@@ -18,7 +18,7 @@ from yoloship.errors import EngineError
 Save = Callable[[onnx.ModelProto], Path]
 
 NO_MODEL = (
-    "is no ONNX model: expected a graph with inputs, layers and outputs, got 0 inputs, 0 layers, 0 outputs; "
+    "is not an ONNX model: expected a graph with inputs, layers and outputs, got 0 inputs, 0 layers, 0 outputs; "
     "give a file that `yoloship export` or another exporter wrote"
 )
 
@@ -48,13 +48,13 @@ def test_a_file_that_is_no_model_is_refused(rtx: Flavour, tmp_path: Path, data: 
 def test_random_bytes_are_refused(rtx: Flavour, tmp_path: Path, seed: int) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(np.random.default_rng(seed).bytes(2000))
-    assert refusal(path, flavour=rtx).startswith("is no ONNX model")
+    assert refusal(path, flavour=rtx).startswith("is not an ONNX model")
 
 
 def test_a_truncated_model_is_refused(rtx: Flavour, tmp_path: Path) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(float_network().SerializeToString()[:500])
-    assert refusal(path, flavour=rtx).startswith("is no ONNX model, or a truncated one: got ")
+    assert refusal(path, flavour=rtx).startswith("is not an ONNX model, or is cut short: got ")
 
 
 def test_a_missing_file_is_refused(rtx: Flavour, tmp_path: Path) -> None:
@@ -167,4 +167,4 @@ def test_a_constant_network_without_inputs_is_refused(rtx: Flavour, saved: Save)
     model = float_network()
     model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 3, 32, 32), np.float32), "images"))
     del model.graph.input[:]
-    assert "is no ONNX model: expected a graph with inputs" in refusal(saved(model), flavour=rtx)
+    assert "is not an ONNX model: expected a graph with inputs" in refusal(saved(model), flavour=rtx)

@@ -233,7 +233,7 @@ def test_a_sidecar_that_lies_is_refused(tmp_path: Path, changes: dict[str, Any],
 def test_a_sidecar_for_bytes_that_are_no_engine_is_refused(tmp_path: Path) -> None:
     junk = b"x" * 4096
     path = write(tmp_path / "best.engine", junk, record_of(junk))
-    assert refusal(path).startswith("is no TensorRT-RTX engine, though its sidecar says so")
+    assert refusal(path).startswith("is not a TensorRT-RTX engine, though its sidecar says so")
 
 
 def test_a_sidecar_that_is_no_text_is_refused(tmp_path: Path) -> None:

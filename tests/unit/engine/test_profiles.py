@@ -72,13 +72,13 @@ def test_each_size_of_a_range_must_be_a_multiple_of_the_stride(extents: tuple[in
     with pytest.raises(EngineError) as caught:
         resolve_profiles((DYNAMIC,), config, INFO)
     assert str(caught.value).startswith(
-        f"images: height is no multiple of the model's stride: expected a multiple of 32, got {bad}; take "
+        f"images: height is not a multiple of the model's stride: expected a multiple of 32, got {bad}; take "
     )
 
 
 def test_a_fixed_size_that_is_no_multiple_of_the_stride_is_refused() -> None:
     spec = TensorSpec("images", "float32", (1, 3, 640, 650))
-    with pytest.raises(EngineError, match=r"width is no multiple of the model's stride.*got 650; take 640 or 672"):
+    with pytest.raises(EngineError, match=r"width is not a multiple of the model's stride.*got 650; take 640 or 672"):
         resolve_profiles((spec,), BuildConfig(), INFO)
 
 

@@ -79,9 +79,9 @@ def changed(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "s: sidecar is no JSON: got Expecting value: line 1 column 1 (char 0)"),
-        ("[1]", "s: sidecar is no JSON object"),
-        ("[" * 200_000, "s: sidecar is no JSON: got maximum recursion depth exceeded"),
+        ("", "s: sidecar is not JSON: got Expecting value: line 1 column 1 (char 0)"),
+        ("[1]", "s: sidecar is not a JSON object"),
+        ("[" * 200_000, "s: sidecar is not JSON: got maximum recursion depth exceeded"),
         (changed(schema=2), "s: sidecar of another schema: expected 1, got 2; build the engine again"),
         (changed(extra=1), "s: sidecar has unknown fields: got 'extra'"),
         (changed(plan_sha256="AB"), "s: sidecar: bad 'plan_sha256': expected 64 lower-case hex digits, got 'AB'"),
