@@ -144,6 +144,25 @@ def long_chain(count: int) -> onnx.ModelProto:
     return detector(nodes, {}, result=f"v{count}")
 
 
+def claimed_weights() -> onnx.ModelProto:
+    """A stored tensor that claims gigabytes and holds none must not make room for others."""
+    made = detector([node("ConstantOfShape", ["n"], ["big"])], {"n": sized(HUGE)})
+    made.graph.initializer.append(TensorProto(name="unused", data_type=TensorProto.FLOAT, dims=[1 << 33]))
+    return made
+
+
+def many_axes() -> onnx.ModelProto:
+    made = detector([node("Identity", ["mean"], ["big"])], {})
+    made.graph.initializer.append(TensorProto(name="unused", data_type=TensorProto.FLOAT, dims=[1 << 39] * 300_000))
+    return made
+
+
+def many_outputs() -> onnx.ModelProto:
+    made = detector([node("Identity", ["mean"], ["big"])], {})
+    made.graph.output.extend([made.graph.output[0]] * 300_000)
+    return made
+
+
 ATTACKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "constant of shape": lambda: detector([node("ConstantOfShape", ["n"], ["big"])], {"n": sized(HUGE)}),
     "expand": lambda: detector([node("Expand", ["mean", "n"], ["big"])], {"n": sized(HUGE)}),
@@ -201,6 +220,9 @@ ATTACKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "doubling functions": lambda: doubling_functions(40),
     "thousands of branches": lambda: many_branches(3000),
     "sparse": sparse,
+    "claimed weights": claimed_weights,
+    "many axes": many_axes,
+    "many outputs": many_outputs,
     "long chain": lambda: long_chain(20_000),
     "unknown domain": lambda: detector([node("Irfft", ["mean"], ["big"], domain="com.microsoft")], {}),
 }  # fmt: skip

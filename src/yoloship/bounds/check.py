@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from yoloship.bounds.follow import Follower, attributes_of, operator
 from yoloship.bounds.rules import RULES
 from yoloship.bounds.spatial import weights_of
-from yoloship.bounds.values import Unknown
+from yoloship.bounds.values import Unknown, stored_bytes
 from yoloship.errors import SessionError
 
 if TYPE_CHECKING:
@@ -28,8 +28,11 @@ MAX_LINKS: Final = 200_000
 """Inputs and outputs of all nodes, and stored tensors."""
 MAX_METADATA_CHARS: Final = 1 << 24
 _FREE_BYTES: Final = 1 << 27
+_USUAL_INPUT_BYTES: Final = 4 * 3 * 1280 * 1280
 _BYTES_PER_INPUT_BYTE: Final = 64
 """YOLOv5x needs 20 bytes of activations for a byte of its input, and the others less."""
+_BYTES_PER_LARGE_INPUT_BYTE: Final = 24
+"""Of what an input is longer than a usual one."""
 _BYTES_PER_WEIGHT_BYTE: Final = 8
 """Quantized weights become four times as large, and twice as many while that is done."""
 _FREE_WORK: Final = 5 * 10**10
@@ -58,7 +61,8 @@ def refuse_unbounded(model: Outline, subject: str) -> None:
     graph = model.graph
     if model.functions:
         raise SessionError("defines functions of its own", subject=subject, hint=_HINT)
-    links = sum(len(node.input) + len(node.output) for node in graph.node) + len(graph.initializer)
+    links = sum(len(node.input) + len(node.output) for node in graph.node)
+    links += len(graph.initializer) + len(graph.input) + len(graph.output)
     if len(graph.node) > MAX_NODES or links > MAX_LINKS:
         raise SessionError(
             "has too many nodes for a detector",
@@ -119,9 +123,11 @@ class _Bookkeeping:
             self._follower = Follower(model, {inputs[0]: shape})
         except Unknown as error:
             raise _unsized(subject, "stores a tensor of an impossible shape") from error
-        weights = sum(self._follower.extents[name].nbytes for name in stored)
+        weights = sum(map(stored_bytes, model.graph.initializer))
         elements = math.prod(shape)
-        self._max_bytes = _FREE_BYTES + _BYTES_PER_WEIGHT_BYTE * weights + _BYTES_PER_INPUT_BYTE * 4 * elements
+        usual = min(4 * elements, _USUAL_INPUT_BYTES)
+        self._max_bytes = _FREE_BYTES + _BYTES_PER_WEIGHT_BYTE * weights
+        self._max_bytes += _BYTES_PER_INPUT_BYTE * usual + _BYTES_PER_LARGE_INPUT_BYTE * (4 * elements - usual)
         self._max_work = _FREE_WORK * max(1, shape[0] if shape else 1) + _WORK_PER_PIXEL * elements // 3
         self._live_bytes = self._work = 0
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.bounds.rules import RULES
-from yoloship.bounds.values import MAX_KNOWN, Extent, Unknown, as_type, evaluate, stored
+from yoloship.bounds.values import MAX_KNOWN, MAX_RANK, Extent, Unknown, as_type, evaluate, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from yoloship.bounds.inputs import Inputs, Outputs
     from yoloship.bounds.outline import Outline
 
-MAX_RANK: Final = 16
 _STANDARD: Final = frozenset({"", "ai.onnx"})
 
 

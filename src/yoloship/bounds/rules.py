@@ -61,6 +61,10 @@ def _cast(attributes: Attributes, inputs: Inputs) -> Outputs:
     return [Extent(first(inputs).shape, attributes.get("to", FLOAT), first(inputs).exact)]
 
 
+def _cast_like(_: Attributes, inputs: Inputs) -> Outputs:
+    return [Extent(first(inputs).shape, first(inputs, 1).code, first(inputs).exact)]
+
+
 def _quantized_pair(_: Attributes, inputs: Inputs) -> Outputs:
     one, other = first(inputs), first(inputs, 3)
     return [Extent(broadcast(one, other), one.code, all_exact(one, other))]
@@ -135,6 +139,7 @@ RULES: Final[Mapping[str, Callable[[Attributes, Inputs], Outputs]]] = MappingPro
         **_group("QuantizeLinear com.microsoft::QuantizeLinear", _quantized),
         "DynamicQuantizeLinear": _quantized_at_once,
         **_group("Cast", _cast),
+        **_group("CastLike", _cast_like),
         **_group("com.microsoft::QLinearAdd com.microsoft::QLinearMul", _quantized_pair),
         **_group("com.microsoft::QLinearConcat", _quantized_concat),
         **_group(

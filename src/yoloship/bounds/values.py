@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_KNOWN: Final = 1024
 """Elements up to which contents are followed: shapes, sizes and scales have a few."""
 MAX_EXTENT: Final = 1 << 40
+MAX_RANK: Final = 16
 FLOAT, UINT8, INT64, BOOL = 1, 2, 7, 9
 """Of onnx.TensorProto.DataType."""
 FLOATS: Final = frozenset({1, 10, 11, 16})
@@ -78,9 +79,15 @@ def stored(tensor: Outline) -> Extent:
         Unknown: its shape is impossible.
     """
     shape = tuple(tensor.dims)
-    if any(not 0 <= extent <= MAX_EXTENT for extent in shape):
+    if len(shape) > MAX_RANK or any(not 0 <= extent <= MAX_EXTENT for extent in shape):
         raise Unknown
     return Extent(shape, tensor.data_type, values=_contents(tensor, shape), constant=True)
+
+
+def stored_bytes(tensor: Outline) -> int:
+    """How many bytes of a stored tensor the file really holds; what it claims may be more."""
+    held = len(tensor.raw_data) + 4 * (len(tensor.float_data) + len(tensor.int32_data))
+    return held + 8 * (len(tensor.int64_data) + len(tensor.double_data) + len(tensor.uint64_data))
 
 
 def known(array: Array, code: int) -> Extent:

@@ -25,6 +25,8 @@ MAX_ONNX_BYTES = (1 << 31) - 1
 MAX_METADATA_ENTRIES = 10_000
 MAX_NESTING = 16
 """Of graphs in nodes in graphs."""
+MAX_PRODUCER_CHARS = 200
+MAX_RANK = 64
 MAX_EXTENT = 1 << 40
 """Of one axis of a stored tensor."""
 _EXPORT_HINT = "give a file that 'yoloship export' or another exporter wrote"
@@ -83,6 +85,9 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
         raise GraphError("is a damaged ONNX model: a name in it is no text", subject=subject)
     for graph in tuple(all_graphs(model.graph)):
         sort_nodes(graph, subject)
+        attributes = (entry.t for node in graph.node for entry in node.attribute)
+        if any(len(tensor.dims) > MAX_RANK for tensor in (*graph.initializer, *attributes)):
+            raise GraphError("stores a tensor of an impossible shape", subject=subject, expected=f"{MAX_RANK} axes")
     return model
 
 
@@ -126,7 +131,7 @@ def opset(model: onnx.ModelProto) -> int:
 
 def producer(model: onnx.ModelProto) -> str:
     """Who wrote it, with version; may be empty."""
-    return f"{model.producer_name} {model.producer_version}".strip()
+    return f"{model.producer_name[:MAX_PRODUCER_CHARS]} {model.producer_version[:MAX_PRODUCER_CHARS]}".strip()
 
 
 def read_metadata(model: onnx.ModelProto) -> dict[str, str]:

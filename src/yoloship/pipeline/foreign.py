@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 STANDARD_FORM: Final = "one input (B, 3, H, W) and an output (B, N, 5 + classes), as YOLOv5 exports have"
 DEFAULT_SIDE: Final = 640
-_MAX_INPUT: Final = 1 << 28
-"""Numbers in one feed, 1 GiB. A larger input must not be allocated to find out what it is."""
+_MAX_INPUT: Final = 1 << 27
+"""Numbers in one feed, 512 MiB. A larger input must not be allocated to find out what it is."""
 _ZERO_PX: Final = 1e-3
 _PROBE_CELLS: Final = 4
 """Side, in cells of the coarsest level, of the image that shows whether dynamic sizes really are dynamic."""
