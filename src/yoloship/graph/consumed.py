@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 Kind = Literal["child", "tensor", "attribute"]
 
 UNUSED_IN_EVALUATION: Final = frozenset({"num_batches_tracked", "total_ops", "total_params"})
-"""Buffers that no evaluation reads: a counter of batch-norm, and two that the profiler thop leaves behind."""
+"""Tensors that no evaluation reads: a counter of batch-norm, and two that the profiler thop leaves behind."""
 _OF_THE_HEAD: Final = frozenset({"grid", "anchor_grid"})
-"""Tensors that a head computes from the sizes of its maps and from its anchors; they may be stale."""
+"""Lists of tensors that a head computes from the sizes of its maps and from its anchors; they may be stale."""
 _OF_THE_MODEL: Final = frozenset({"stride", "class_weights", "criterion", "compute_loss"})
 """Attributes of the whole model that only training reads."""
 _INERT: Final = frozenset(
@@ -102,7 +102,7 @@ def _checked_children(part: Part) -> list[Part]:
 def _check_tensors(part: Part) -> None:
     for kind, table in (("parameter", part.module.parameters), ("buffer", part.module.buffers)):
         for name, tensor in table.items():
-            if tensor is None or name in UNUSED_IN_EVALUATION or name in _OF_THE_HEAD:
+            if tensor is None or (kind == "buffer" and name in UNUSED_IN_EVALUATION):
                 continue
             if not part.record.has(part.module, "tensor", name):
                 raise _left_over(part, f"{kind} {name!r} ({_kind_of(tensor)})")
@@ -110,13 +110,16 @@ def _check_tensors(part: Part) -> None:
 
 def _check_attributes(part: Part, *, is_model: bool) -> None:
     module = part.module
+    passing = UNUSED_IN_EVALUATION | (_OF_THE_MODEL if is_model else frozenset())
+    if module.class_name == "Detect":
+        passing |= _OF_THE_HEAD
     for name, value in module.attributes.items():
         if name in module.children or name in module.parameters or name in module.buffers:
             raise part.error(
                 f"attribute {name!r} hides a part of the same name",
                 hint="save the model again after it was loaded in its training environment",
             )
-        if name in _OF_THE_HEAD or (is_model and name in _OF_THE_MODEL):
+        if name in passing:
             continue
         if isinstance(value, np.ndarray) and not is_model and value.dtype.kind in "fc":
             raise _left_over(part, f"attribute {name!r} (an array {value.shape})")

@@ -188,12 +188,14 @@ def test_what_does_nothing_in_evaluation_passes() -> None:
     inert = {"drop": module(f"{TORCH}dropout.Dropout", {"p": 0.5}), "nothing": module(f"{TORCH}linear.Identity")}
     buffers = {name: tensor(np.zeros(1)) for name in ("num_batches_tracked", "total_ops", "total_params")}
 
+    noted = {"__flops__": 12, "start_flops_count": Opaque("builtins.getattr", ("models.yolo.Model", "x"))}
+
     def padded(one: Module) -> Module:
         children = {**one.children, **({} if one.class_path.startswith(f"{TORCH}container") else inert), "gone": None}
         if one.class_path.startswith(f"{TORCH}container"):
             del children["gone"]
         return replace(
-            changed(one, note="plain", numbers=[1, 2], training=True),
+            changed(one, note="plain", numbers=[1, 2], training=True, **noted),
             children=MappingProxyType(
                 {name: padded(c) if name not in inert and c else c for name, c in children.items()}
             ),
@@ -217,6 +219,23 @@ def test_training_only_attributes_of_the_model_pass_and_of_a_block_do_not() -> N
     weights = {"class_weights": tensor(np.ones(3)), "stride": tensor(np.array([8]))}
     assert build_graph(replace(hand, module=changed(hand.module, **weights)), GraphConfig(HW))
     assert "attribute 'class_weights'" in refusal(hand, at(hand.module, "model.2", lambda one: changed(one, **weights)))
+
+
+def test_a_name_that_passes_in_one_place_does_not_in_others() -> None:
+    hand = every_block()
+    grid = [tensor(np.ones((1, 3, 8, 12, 2)))]
+    counted = {"total_ops": tensor(np.zeros(1))}
+    head = at(hand.module, "model.13", lambda one: changed(one, grid=grid, anchor_grid=grid, **counted))
+    assert build_graph(replace(hand, module=head), GraphConfig(HW)).graph.node
+    for name in ("grid", "anchor_grid"):
+        message = refusal(hand, at(hand.module, "model.2", lambda one, name=name: changed(one, **{name: grid})))  # type: ignore[misc]
+        assert f"attribute '{name}'" in message
+    for table in ("parameters", "buffers"):
+        parts = MappingProxyType({"grid": tensor(np.ones(8))})
+        spoilt = at(hand.module, "model.2", lambda one, table=table, parts=parts: replace(one, **{table: parts}))  # type: ignore[misc]
+        assert "'grid' (a tensor (8,)) is not part of an official C3" in refusal(hand, spoilt)
+    spoilt = at(hand.module, "model.2", lambda one: replace(one, parameters=MappingProxyType(counted)))
+    assert "parameter 'total_ops' (a tensor (1,)) is not part of an official C3" in refusal(hand, spoilt)
 
 
 def test_an_array_of_numbers_in_a_block_is_refused() -> None:
