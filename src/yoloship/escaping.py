@@ -7,7 +7,6 @@ two places where this matters: where errors become text, and where output is wri
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from typing import Final
@@ -50,6 +49,8 @@ def visible_json(document: str) -> str:
 
 def json_document(data: object, indent: int | None = 2) -> bytes:
     """A JSON document in UTF-8 that is safe to show, with a newline at its end."""
+    import json  # not needed for errors, which import this module
+
     return f"{visible_json(json.dumps(data, indent=indent, ensure_ascii=False))}\n".encode()
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from yoloship.errors import YoloshipError
 
-MAX_ENTRIES: Final = 2000
+MAX_ENTRIES: Final = 500
 """Of a folder, that are compared with a mistyped name."""
 
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/{1,3}(?=[^/])")
