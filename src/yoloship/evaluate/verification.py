@@ -34,7 +34,9 @@ MAP_THRESHOLD: Final = 0.001
 """Precision is averaged over all scores, so detections are taken from here on; a graph of the form ``nms`` gives those
 above its own threshold only, and a smaller mAP for that."""
 LEVEL_PICTURES: Final = 32
-"""Cells are compared on this many pictures, the first; all 25,200 of each are held."""
+"""Cells are compared on this many pictures, the first; all of each are held, 25,200 at 640×640."""
+MAX_CELLS: Final = 1 << 22
+"""Held of each model at most, but for the last picture's: 84 MB, however large the model's input is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +279,7 @@ class _Run:
         self.everything: list[Detections] = []
         self.found: list[Detections] = []
         self.cells: list[Cells | None] = []
+        self._cells_held = 0
         self.input_hws: list[tuple[int, int]] = []
         self.run_s: list[float] = []
         self.total_s: list[float] = []
@@ -298,10 +301,12 @@ class _Run:
         self.total_s.append(time.perf_counter() - start)
         if self._all_options is not None:
             self.everything.append(detector(picture, options=self._all_options))
-        if len(self.cells) < LEVEL_PICTURES:
+        if len(self.cells) < LEVEL_PICTURES and self._cells_held < MAX_CELLS:
             (array,) = feed.values()
             self.input_hws.append(array.shape[1:3] if detector.info.input_form == "image" else array.shape[2:4])
-            self.cells.append(cells_of(detector.decodable(outputs), detector.info))
+            cells = cells_of(detector.decodable(outputs), detector.info)
+            self._cells_held += 0 if cells is None else len(cells[1])
+            self.cells.append(cells)
 
 
 def _side(named: tuple[str, Detector], run: _Run, score_threshold: float, truths: Sequence[Truth] | None) -> Side:

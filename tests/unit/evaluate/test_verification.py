@@ -47,6 +47,16 @@ def test_a_model_agrees_with_itself() -> None:
     assert sum(level.cells for level in found.levels) == 2 * 3 * (8 * 12 + 4 * 6 + 2 * 3)
 
 
+def test_cells_are_held_up_to_a_number_and_not_for_so_many_pictures_of_any_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = 3 * (8 * 12 + 4 * 6 + 2 * 3)
+    monkeypatch.setattr("yoloship.evaluate.verification.MAX_CELLS", one + 1)
+    found = verify(("a", scripted()), ("b", scripted()), [*PICTURES, *PICTURES])
+    assert sum(level.cells for level in found.levels) == 2 * one
+    assert found.pictures == 4
+
+
 def test_two_output_forms_of_one_model_agree_cell_by_cell() -> None:
     found = verify(("a", scripted()), ("b", scripted(form="raw")), PICTURES)
     assert found.passed
