@@ -36,7 +36,8 @@ MAX_IMAGE_BYTES = 4 << 30
     "--source",
     multiple=True,
     metavar="SOURCE",
-    help="Images, folders or patterns; may be repeated. Default: one random image.",
+    help="Images, folders or patterns; may be repeated. As many as the largest batch takes are measured. Default: one "
+    "random image.",
 )
 @option("--batch", metavar="1,32", default="1", help="Images handed over together.")
 @option("--streams", metavar="1,4", default="1", help="Threads that do so at once, for throughput.")
@@ -96,7 +97,9 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.benchmark import BenchPlan, benchmark
 
     cases = bench_cases(models, devices, chosen, batches, threads, imgsz)
-    images = _pictures(places)
+    if len(places) > (used := max(batches)):
+        print_err(f"note: of {len(places)} images the first {used} are measured, as many as the largest batch takes")
+    images = _pictures(places[:used])
     plan = BenchPlan(rounds=rounds, runs=runs, throughput_s=seconds)
     results = benchmark(cases, images, plan, print_err)
     data = bench_json(results, plan, [image.shape[:2] for image in images])

@@ -81,3 +81,15 @@ def test_what_cannot_run_is_one_clear_line(model: Path, tmp_path: Path) -> None:
     engine = tmp_path / "best.engine"
     engine.write_bytes(b"ftrt" + bytes(60))
     assert "ONNX Runtime does not run" in run("bench", engine, "--backend", "onnxruntime", *QUICK).err
+
+
+def test_images_that_no_batch_takes_are_not_read_and_that_is_told(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(2):
+        cv2.imwrite(str(folder / f"{number}.png"), np.zeros((50 + number, 80, 3), np.uint8))
+    (folder / "2.png").write_bytes(b"not an image")
+    ran = run("bench", model, "--source", folder, "--batch", "1,2", "--json", "-", *QUICK)
+    assert ran.code == 0, ran
+    assert json.loads(ran.out)["pictures_hw"] == [[50, 80], [51, 80]]
+    assert "note: of 3 images the first 2 are measured, as many as the largest batch takes" in ran.err
