@@ -48,7 +48,7 @@ max_drop = option(
     help=f"How much mAP (without --labels: agreement) may be lost. Default: {MAX_DROP}.",
 )
 labels = option(
-    "--labels", type=FILE, metavar="DIR", help="For int8 and float8: YOLO text labels, NAME.txt for each image."
+    "--labels", type=FILE, metavar="DIR", help="For int8 and float8: YOLO text labels, laid out like the images."
 )
 remainder = option(
     "--remainder",
@@ -80,7 +80,7 @@ class Quantizing:
         calibrator: None takes the default, as do the others.
         placement: See above.
         max_drop: See above.
-        labels: A folder of YOLO text labels, NAME.txt for each picture: then the budget is of mAP.
+        labels: A folder of YOLO text labels, laid out like the images: then the budget is of mAP.
         remainder: See above.
     """
 

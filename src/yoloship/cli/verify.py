@@ -35,7 +35,7 @@ MAX_MAP_DROP = 0.01
     metavar="SOURCE",
     help="Images, folders or patterns; may be repeated. Not for a reference.npz, which holds its own.",
 )
-@option("--labels", type=FILE, metavar="DIR", help="YOLO text labels, NAME.txt for each image: mAP is compared too.")
+@option("--labels", type=FILE, metavar="DIR", help="YOLO text labels, laid out like the images: mAP is compared too.")
 @option(
     "--conf",
     type=FRACTION,

@@ -1,0 +1,65 @@
+"""Whatever a label file holds, it gives boxes inside the image's reach or an error that names the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from yoloship.errors import InputError
+from yoloship.evaluate.coco import Truth
+from yoloship.evaluate.labels import MAX_CLASS_ID, read_label
+
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+WORDS = st.one_of(
+    st.integers(-5, 10**25).map(str),
+    st.floats().map(repr),
+    st.floats(0, 1).map(repr),
+    st.sampled_from(["0", "1", "0.5", "1e23", "0x1", "1_0", "nan", "inf", "-0", "+.5", "٣", "²", "1e-400", "9" * 5000]),
+    st.text(max_size=4),
+)
+LINES = st.lists(WORDS, max_size=7).map(" ".join)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (200, 50)).save(path)
+    return path
+
+
+def read(label: Path, image: Path) -> Truth | str:
+    """What is in an image, or why that cannot be said."""
+    try:
+        return read_label(label, image)
+    except InputError as error:
+        return str(error)
+
+
+@QUICK
+@given(st.lists(LINES, max_size=5).map("\n".join))
+def test_any_lines_give_boxes_or_an_error_that_names_the_file(image: Path, text: str) -> None:
+    label = image.with_suffix(".txt")
+    label.write_bytes(text.encode("utf-8", "surrogatepass"))
+    truth = read(label, image)
+    if isinstance(truth, str):
+        assert str(label) in truth
+        assert len(truth) < 1000
+        return
+    assert len(truth.class_ids) <= text.count("\n") + 1
+    assert all(0 <= number <= MAX_CLASS_ID for number in truth.class_ids.tolist())
+    assert np.isfinite(truth.boxes_xyxy).all()
+    assert (np.abs(truth.boxes_xyxy - [100, 25, 100, 25]) <= [200, 50, 200, 50]).all()
+
+
+@QUICK
+@given(st.binary(max_size=300))
+def test_any_bytes_give_boxes_or_an_error_that_names_the_file(image: Path, data: bytes) -> None:
+    label = image.with_suffix(".txt")
+    label.write_bytes(data)
+    truth = read(label, image)
+    assert isinstance(truth, Truth) or str(label) in truth
