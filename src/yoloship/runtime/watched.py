@@ -7,6 +7,7 @@ none. The call is made in another thread, while this one waits in a way that can
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from yoloship.errors import SessionError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+SLICE_S: Final = 0.1
+"""How long to wait at a time: a signal that another thread of the process receives is heard after that."""
 GRACE_S: Final = 5.0
 """How long the call has to end when it is asked to; a runtime looks between two operators."""
 
@@ -37,25 +40,28 @@ def watched(call: Callable[[], _Result], stop: Callable[[], None], limit_s: floa
     """
     results: list[_Result] = []
     errors: list[BaseException] = []
+    done = threading.Event()  # joining a thread is not safe to interrupt before Python 3.13
 
     def work() -> None:
         try:
             results.append(call())
         except BaseException as error:
             errors.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=work, name="yoloship-run", daemon=True)
-    thread.start()
+    threading.Thread(target=work, name="yoloship-run", daemon=True).start()
+    ends_s = time.monotonic() + limit_s
     try:
-        thread.join(limit_s)
-        late = thread.is_alive()
+        while not done.is_set() and (left_s := ends_s - time.monotonic()) > 0:
+            done.wait(min(left_s, SLICE_S))
     except BaseException:
         stop()
-        thread.join(GRACE_S)
+        done.wait(GRACE_S)
         raise
-    if late:
+    if not done.is_set():
         stop()
-        thread.join(GRACE_S)
+        done.wait(GRACE_S)
         raise SessionError("the run took too long and was ended", subject=subject, expected=f"at most {limit_s:.0f} s")
     if errors:
         raise errors[0]
