@@ -83,7 +83,7 @@ def read_header(data: bytes | memoryview) -> ImageHeader | None:
                 height=layout.height,
                 orientation=layout.orientation,
                 held_pixels=pixels,
-                work_bytes=pixels * pixel_bytes,
+                work_bytes=pixels * max(pixel_bytes, layout.pixel_bytes),
                 problem=layout.problem,
             )
     return None

@@ -53,14 +53,13 @@ def read_jpeg(view: memoryview) -> Layout:
         elif marker == _END:
             break
     else:
-        return _sized(frame, orientation, "is damaged or cut short: it has no end")
-    if frame is None:
-        return _sized(frame, orientation, "")
-    if scans * frame.width * frame.height > MAX_SCAN_PIXELS:
-        return _sized(frame, orientation, f"would take too long to decode: it has {scans} scans")
-    if scan_bytes * 8 < frame.least_bits:
-        return _sized(frame, orientation, "is damaged or cut short: its data is too short for its size")
-    return _sized(frame, orientation, "")
+        return _sized(frame, orientation, scans, "is damaged or cut short: it has no end")
+    problem = ""
+    if frame is not None and scans * frame.width * frame.height > MAX_SCAN_PIXELS:
+        problem = f"would take too long to decode: it has {scans} scans"
+    elif frame is not None and scan_bytes * 8 < frame.least_bits:
+        problem = "is damaged or cut short: its data is too short for its size"
+    return _sized(frame, orientation, scans, problem)
 
 
 def padding_bytes(view: memoryview) -> int:
@@ -79,12 +78,13 @@ class _Frame:
 
     width: int
     height: int
+    components: int
     arithmetic: bool
 
     @classmethod
     def read(cls, marker: int, view: memoryview, body: int) -> _Frame:
-        height, width = struct.unpack_from(">HH", view, body + 1)
-        return cls(width, height, marker in _ARITHMETIC)
+        height, width, components = struct.unpack_from(">HHB", view, body + 1)
+        return cls(width, height, components, marker in _ARITHMETIC)
 
     @property
     def least_bits(self) -> int:
@@ -92,10 +92,11 @@ class _Frame:
         return 0 if self.arithmetic else -(-self.width // 8) * -(-self.height // 8)
 
 
-def _sized(frame: _Frame | None, orientation: int | None, problem: str) -> Layout:
+def _sized(frame: _Frame | None, orientation: int | None, scans: int, problem: str) -> Layout:
     if frame is None:
         return Layout(0, 0, problem=problem)
-    return Layout(frame.width, frame.height, orientation or UPRIGHT, problem=problem)
+    several = 3 + 2 * frame.components if scans > 1 else 0  # all coefficients are kept until the last scan
+    return Layout(frame.width, frame.height, orientation or UPRIGHT, pixel_bytes=several, problem=problem)
 
 
 def _segments(view: memoryview) -> Iterator[tuple[int, int, int]]:

@@ -16,6 +16,7 @@ class Layout:
         height: Likewise.
         orientation: How the stored pixels become upright, 1 to 8 as Exif numbers it.
         held_pixels: The most that a decoder holds at once, if that may be more than width × height.
+        pixel_bytes: What decoding takes for each pixel, if that is more than the format usually takes.
         problem: Why the file must not be decoded; empty if nothing speaks against it.
     """
 
@@ -23,6 +24,7 @@ class Layout:
     height: int
     orientation: int = UPRIGHT
     held_pixels: int = 0
+    pixel_bytes: int = 0
     problem: str = ""
 
 

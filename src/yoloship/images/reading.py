@@ -33,8 +33,8 @@ class ImageLimits:
 
     Attributes:
         max_pixels: Width times height, and whatever else a decoder has to hold; three bytes each once decoded. Of
-            formats whose decoders take more than `WORK_BYTES` a pixel only as many as take no more memory: half as many
-            of AVIF and JPEG 2000.
+            what takes more than `WORK_BYTES` a pixel to decode, only as many as take no more memory: half as many of
+            AVIF and JPEG 2000, and nine tenths of progressive JPEGs.
         max_side_px: Of the longer side.
         max_file_bytes: Of the file as it stands on disk.
     """

@@ -115,6 +115,17 @@ def test_what_libjpeg_remarks_on_without_loss_is_read_without_a_word(capfd: pyte
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("options", "pixel_bytes"), [({}, 6), ({"progressive": True}, 9), ({"progressive": True, "subsampling": 0}, 9)]
+)
+def test_progressive_images_count_with_the_coefficients_that_are_kept(
+    options: dict[str, object], pixel_bytes: int
+) -> None:
+    header = read_header(saved(smooth(), "JPEG", **options))
+    assert header is not None
+    assert header.work_bytes == 48 * 64 * pixel_bytes
+
+
 # PNG
 
 
