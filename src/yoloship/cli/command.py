@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from click.shell_completion import CompletionItem
+
     Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
 
 FRACTION = click.FloatRange(0, 1)
@@ -81,7 +83,22 @@ def argument(name: str, *, metavar: str, help: str, many: bool = False) -> Decor
         help: What it is.
         many: Whether there may be several; the function gets a tuple then.
     """
-    return click.argument(name, cls=Argument, metavar=metavar, explanation=help, nargs=-1 if many else 1, required=True)
+    return click.argument(
+        name,
+        cls=Argument,
+        metavar=metavar,
+        explanation=help,
+        nargs=-1 if many else 1,
+        required=True,
+        shell_complete=_complete_file,
+    )
+
+
+def _complete_file(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let a shell complete names of files, because every argument of every command is one."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 def option(*names: str, help: str, **attributes: Any) -> Decorator:  # noqa: A002 - click's word

@@ -212,6 +212,21 @@ def test_a_signal_leaves_no_temporary_file(model: Path, number: signal.Signals, 
     assert [path.name for path in model.parent.iterdir()] == ["small.onnx"]
 
 
+@posix
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("yoloship det", ["plain,detect"]),
+        ("yoloship export --prec", ["plain,--precision"]),
+        ("yoloship export --precision bf", ["plain,bfloat16"]),
+        ("yoloship detect be", ["file,be"]),
+    ],
+)
+def test_a_shell_gets_completions(words: str, offered: list[str]) -> None:
+    asked = f"COMP_WORDS='{words}' COMP_CWORD={words.count(' ')} _YOLOSHIP_COMPLETE=bash_complete $Y"
+    assert [line for line in shell(asked).stdout.splitlines() if line] == offered
+
+
 def test_importing_the_program_installs_no_handler_and_changes_no_stream() -> None:
     before = (signal.getsignal(signal.SIGTERM), sys.stdout, sys.stderr, os.environ.get("OPENCV_LOG_LEVEL"))
     assert run("--version").code == 0
