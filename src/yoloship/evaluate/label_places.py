@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 LEVELS: Final = 4
 """Folders above the images' common one that may be repeated beside the labels: ``labels/train/a`` for ``train/a``."""
@@ -55,9 +55,9 @@ def _layouts(images: Sequence[Path]) -> list[list[str]]:
         roots = [common, *common.parents][: LEVELS + 1]
     except ValueError:  # on several drives
         roots = []
-    names: list[Callable[[Path], str]] = [lambda image, root=root: str(image.relative_to(root)) for root in roots]  # type: ignore[misc]
-    names.append(lambda image: image.name)
-    return [[str(Path(name(image)).with_suffix(".txt")) for image in images] for name in names]
+    layouts = [[image.relative_to(root) for image in images] for root in roots]
+    layouts.append([Path(image.name) for image in images])
+    return [[str(name.with_suffix(".txt")) for name in names] for names in layouts]
 
 
 def _refuse_shared(paths: Sequence[Path], images: Sequence[Path]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -41,6 +41,10 @@ def read(_: object, reserve: Callable[[int], None]) -> npt.NDArray[np.uint8]:
     return np.zeros((SIDE, SIDE, 3), np.uint8)
 
 
+def passed_on(frame: Any, _: object) -> Any:
+    return frame
+
+
 def detect(_: npt.NDArray[np.uint8]) -> Detections:
     return Detections.empty((SIDE, SIDE))
 
@@ -62,7 +66,7 @@ def test_a_stream_holds_no_more_than_its_budget_and_one_image(
 def test_images_that_the_caller_holds_already_cost_nothing() -> None:
     budget = Watch(1)
     frames = [np.zeros((SIDE, SIDE, 3), np.uint8)] * 10
-    found = list(in_order(frames, lambda frame, _: frame, detect, parallel_runs=4, keep_images=True, budget=budget))  # type: ignore[arg-type,return-value]
+    found = list(in_order(frames, passed_on, detect, parallel_runs=4, keep_images=True, budget=budget))
     assert len(found) == 10
     assert budget.most == 0
 
@@ -112,7 +116,7 @@ def test_a_stream_that_is_left_early_ends_though_images_wait_for_memory() -> Non
         while True:
             yield 1
 
-    stream = in_order(endless(), read, detect, parallel_runs=4, keep_images=True, budget=ImageBudget(1))
+    stream: Any = in_order(endless(), read, detect, parallel_runs=4, keep_images=True, budget=ImageBudget(1))
     assert next(stream).index == 0
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert not any(thread.name.startswith("yoloship") for thread in threading.enumerate())
