@@ -94,6 +94,7 @@ def skipped_in(source: Path | str) -> str:
     return str(skipped)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 def test_a_folder_tells_what_it_leaves_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yoloship.sources.skipped.find_spec", lambda _: None)
     for name in ("x.heic", "y.HEIC", "notes.TXT", "README", "odd.\x1b[31m", "Thumbs.db"):
