@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from yoloship._util.names import refuse_address, similar_file
 from yoloship._util.reading import read_file_or_pipe
@@ -55,6 +55,8 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
+_SIGNATURE_BYTES: Final = 64
+"""What tells the formats apart; see `read_header`."""
 
 
 def read_image(
@@ -139,7 +141,7 @@ def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, s
     subject = str(source)
 
     def check_start(start: bytes) -> None:
-        if start and read_header(start) is None:
+        if start and read_header(start[:_SIGNATURE_BYTES]) is None:  # the whole is walked once, when it is there
             raise _not_an_image(start, subject)
 
     try:
