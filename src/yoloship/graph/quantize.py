@@ -41,6 +41,8 @@ FLOAT8_OPSET: Final = 19
 _PER_CHANNEL_OPSET: Final = 13
 _INT8, _FLOAT8 = 3, 17
 """onnx.TensorProto.INT8, FLOAT8E4M3FN"""
+_SUFFIXES: Final = ("", ".codes", ".scale", ".zero")
+"""Of the values that a pair brings with it."""
 _MODULE = re.compile(r"model\.\d+")
 
 
@@ -163,6 +165,8 @@ class _Writer:
         self._precision: QuantizedPrecision = precision
         self._nodes: list[onnx.NodeProto] = []
         self._pairs: dict[str, str] = {}
+        self._taken = {name for node in self._graph.node for name in (*node.input, *node.output)}
+        self._taken |= {*self._stored, *implicit_inputs(self._graph), *(value.name for value in self._graph.input)}
         self._errors: dict[str, npt.NDArray[np.float64]] = {}
 
     def write(self, chosen: Mapping[str, Layer], placement: Placement) -> None:
@@ -177,7 +181,7 @@ class _Writer:
                 changed.input[1] = self._weight(self._stored[layer.weight])
                 self._correct_bias(changed, layer)
                 if placement == "both_ends":
-                    changed.output[0] = f"{layer.output}.float"
+                    changed.output[0] = self._fresh(f"{layer.output}.float")
             self._nodes.append(changed)
             if layer is not None and placement == "both_ends":
                 self._pair(changed.output[0], layer.output, layer.output)
@@ -192,7 +196,7 @@ class _Writer:
     def _activation(self, name: str) -> str:
         """A value after a pair; one for all that take it."""
         if name not in self._pairs:
-            self._pairs[name] = f"{name}.{self._precision}"
+            self._pairs[name] = self._fresh(f"{name}.{self._precision}")
             self._pair(name, self._pairs[name], name)
         return self._pairs[name]
 
@@ -204,8 +208,8 @@ class _Writer:
 
     def _weight(self, tensor: onnx.TensorProto) -> str:
         """A weight stored in codes, with a scale for each output channel."""
-        target = f"{tensor.name}.{self._precision}"
-        if target not in self._pairs:
+        if tensor.name not in self._pairs:
+            target = self._fresh(f"{tensor.name}.{self._precision}")
             values = stored_values(tensor).astype(np.float32)
             largest = np.abs(values).reshape(len(values), -1).max(axis=1)
             scales = np.array([self._scale(value) for value in largest], np.float32)
@@ -218,8 +222,8 @@ class _Writer:
             self._node("DequantizeLinear", f"{target}.dequantize", names, target, axis=0)
             spread = scales.reshape(-1, *[1] * (values.ndim - 1))
             self._errors[tensor.name] = self._rounded(codes).astype(np.float64) * spread - values
-            self._pairs[target] = target
-        return target
+            self._pairs[tensor.name] = target
+        return self._pairs[tensor.name]
 
     def _correct_bias(self, node: onnx.NodeProto, layer: Layer) -> None:
         """Take the mean of the weights' rounding errors out of the bias."""
@@ -231,9 +235,17 @@ class _Writer:
         groups = len(self._means[layer.activation]) // width
         means = self._means[layer.activation].reshape(groups, width).repeat(out // groups, axis=0)
         values = stored_values(self._stored[bias]) if bias else np.zeros(out)
-        name = self._store(f"{layer.name}.bias.{self._precision}", values - (error * means).sum(axis=1))
+        bias_name = self._fresh(f"{layer.output}.bias.{self._precision}")
+        name = self._store(bias_name, values - (error * means).sum(axis=1))
         del node.input[2:]
         node.input.append(name)
+
+    def _fresh(self, name: str) -> str:
+        """A name that no value has, nor any of those that are made from it; runtimes take the last of equal ones."""
+        while any(f"{name}{suffix}" in self._taken for suffix in _SUFFIXES):
+            name += "_"
+        self._taken.update(f"{name}{suffix}" for suffix in _SUFFIXES)
+        return name
 
     def _scale(self, magnitude: float) -> float:
         """The magnitude over the largest code, rounded up to what float16 holds too: the codes suit either remainder.

@@ -152,6 +152,29 @@ def test_layers_are_kept_float32_on_request_and_named(ranges: Mapping[str, float
     assert kept_layers(read_metadata(model)) == ("model.3.conv",)
 
 
+@every_precision
+def test_names_that_a_graph_has_already_are_not_given_twice(
+    precision: QuantizedPrecision, ranges: Mapping[str, float]
+) -> None:
+    """Of two stored tensors of one name ONNX Runtime takes the last, in silence."""
+    watched = values_to_watch(layers(ours()), "inputs")
+    means = {name: run(ending_at(ours(), [name]))[0][0].mean(axis=(0, 2, 3), dtype=np.float64) for name in watched}
+    want = run(quantize(ours(), ranges, precision, means=means))
+    odd = onnx.ModelProto()
+    odd.CopyFrom(ours())
+    renamed = {"model.0.conv.bias": f"{watched[0]}.{precision}.scale", "model.1.conv.bias": f"{watched[1]}.{precision}"}
+    for tensor in odd.graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for node in odd.graph.node:
+        node.name = ""
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    have = quantize(odd, ranges, precision, means=means)
+    names = [tensor.name for tensor in have.graph.initializer]
+    assert len(set(names)) == len(names)
+    for a, b in zip(run(have), want, strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+
+
 def test_a_channel_of_zeros_stays_zeros(ranges: Mapping[str, float]) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(ours())
