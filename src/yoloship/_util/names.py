@@ -6,6 +6,7 @@ import os
 import re
 from difflib import get_close_matches
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 MAX_ENTRIES: Final = 500
 """Of a folder, that are compared with a mistyped name."""
 
+_HINTS: Final = MappingProxyType(
+    {
+        "file": "give the path itself",
+        **dict.fromkeys(("rtsp", "rtsps", "rtmp", "udp", "tcp"), "save its images as files first, and give those"),
+    }
+)
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/{1,3}(?=[^/])")
 
 
@@ -29,7 +36,7 @@ def refuse_address(name: object, *, error: type[YoloshipError]) -> None:
     if _ADDRESS.match(text) is None or os.path.lexists(text):
         return
     scheme = text.partition(":")[0].lower()
-    hint = "give the path itself" if scheme == "file" else "download it first, and give the file"
+    hint = _HINTS.get(scheme, "download it first, and give the file")
     raise error("is an address, and yoloship reads files", subject=text, hint=hint)
 
 
