@@ -149,17 +149,27 @@ def _weight_inputs(node: onnx.NodeProto) -> list[str]:
 def _flops(model: onnx.ModelProto, values: Mapping[str, Value]) -> int | None:
     total = 0
     for node in model.graph.node:
-        if node.op_type in COUNTED and node.domain in {"", "ai.onnx"} and node.output:
-            needed = [values.get(name) for name in (*node.input[:2], node.output[0])]
+        kind, weights = _INTEGER_FORMS.get(node.op_type, (node.op_type, 1))
+        if kind in COUNTED and node.domain in {"", "ai.onnx"} and node.output and len(node.input) > weights:
+            needed = [values.get(name) for name in (node.input[0], node.input[weights], node.output[0])]
             known = [one.shape for one in needed if one is not None]
             if len(known) != 3:
                 return None
-            total += node_flops(node.op_type, known[:2], known[2])
+            total += node_flops(kind, known[:2], known[2])
     return total
 
 
 _WEIGHTED = COUNTED | {"BatchNormalization", "PRelu"}
 """Operators whose constant inputs are weights; those of others are shapes, grids and scales."""
+_INTEGER_FORMS = MappingProxyType(
+    {
+        "QLinearConv": ("Conv", 3),
+        "QLinearMatMul": ("MatMul", 3),
+        "ConvInteger": ("Conv", 1),
+        "MatMulInteger": ("MatMul", 1),
+    }
+)
+"""Operators that compute what others do, in integers, and which of their inputs holds the weights."""
 _INTEGER_WEIGHTS = MappingProxyType(
     {
         "QLinearConv": (0, 3, 8),

@@ -182,3 +182,21 @@ def test_the_weights_of_every_kind_of_quantized_or_narrow_file_are_counted() -> 
 )
 def test_one_picture_of_any_number_of_channels_is_understood(shape: tuple[int | str, ...], found: object) -> None:
     assert one_picture((TensorSpec("images", "float32", shape),), (64, 96)) == found
+
+
+def test_integer_convolutions_are_counted_like_others() -> None:
+    names = ["images", "scale", "zero", "w", "scale", "zero", "scale", "zero"]
+    nodes = [helper.make_node("QLinearConv", names, ["y"], pads=[1, 1, 1, 1])]
+    stored = [
+        numpy_helper.from_array(np.array(1, np.float32), "scale"),
+        numpy_helper.from_array(np.array(0, np.uint8), "zero"),
+        numpy_helper.from_array(np.zeros((4, 3, 3, 3), np.uint8), "w"),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("images", TensorProto.UINT8, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.UINT8, [1, 4, 8, 8])], stored,
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    summary = describe_onnx(made.SerializeToString())
+    assert summary.flops == 2 * 4 * 64 * 27
+    assert summary.parameter_count == 4 * 27
