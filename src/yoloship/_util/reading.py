@@ -193,10 +193,10 @@ def read_file_or_pipe(
             raise _not_regular(status.st_mode, error, wanted, _named(path))
         if status.st_size > limit_bytes:
             raise _too_long(limit_bytes, status.st_size, error, wanted, _named(path))
-        start = read_up_to(file, min(START_BYTES, status.st_size))
         if check_start is not None:
-            check_start(start)
-        return start + read_up_to(file, status.st_size - len(start))
+            check_start(read_up_to(file, min(START_BYTES, status.st_size)))
+            file.seek(0)  # reading the beginning again costs less than putting it in front of the rest
+        return read_up_to(file, status.st_size)
 
 
 def read_up_to(file: FileIO, count: int) -> bytes:
