@@ -9,9 +9,12 @@ Source of the field numbers and types: onnx.proto of the ONNX repository (IR ver
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from yoloship.errors import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Outline: TypeAlias = Any
 """A message with the fields below; protobuf makes its class at run time."""
@@ -79,7 +82,23 @@ def read_outline(data: bytes, subject: str) -> Outline:
         raise SessionError(
             "is not a valid ONNX file: it is damaged or truncated", subject=subject, hint="copy or export it again"
         ) from error
+    if not all(isinstance(text, str) for text in _texts(model)):  # protobuf gives bytes if they are not UTF-8
+        raise SessionError("is a damaged ONNX file: a name in it is not text", subject=subject)
     return model
+
+
+def _texts(model: Outline) -> Iterator[object]:
+    """Every text that a runtime may put into a message."""
+    yield from (entry.domain for entry in model.opset_import)
+    for entry in model.metadata_props:
+        yield from (entry.key, entry.value)
+    for value in (*model.graph.input, *model.graph.output):
+        yield value.name
+        yield from (axis.dim_param for axis in value.type.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in model.graph.initializer)
+    for node in model.graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (entry.name for entry in node.attribute)
 
 
 def _message_class() -> Any:
