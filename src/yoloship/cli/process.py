@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 if TYPE_CHECKING:
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 
 MAX_IMAGE_PIXELS = 200_000_000
 """The default of `yoloship.images.ImageLimits`, which is not imported before it is needed."""
+ENVIRONMENT = MappingProxyType(
+    {
+        "OPENCV_LOG_LEVEL": "SILENT",  # its lines would stand beside our one line
+        # NumPy and OpenCV would each start a thread for every core, with a buffer, for products that are tiny here.
+        # Where memory is limited that ends the process by a segmentation fault.
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+)
+"""Set for this process, which is the program's own, unless the user has set it."""
+
 _ENDING = ("SIGTERM", "SIGHUP")
 
 
@@ -45,8 +56,8 @@ class _ClosedStream(io.TextIOBase):
 def prepare_process() -> None:
     """Make the standard streams and signals of this process what the rest of the program may rely on."""
     _reopen_descriptors()
-    # The program's own process, so its environment may be set: OpenCV's log lines would stand beside our one line.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     # The header of an image is checked before OpenCV sees it. Should the two ever disagree, OpenCV refuses too.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_IMAGE_PIXELS))
     if sys.stderr is None:

@@ -185,6 +185,17 @@ def test_no_file_takes_the_number_of_a_closed_descriptor(tmp_path: Path) -> None
     assert done.returncode == 0
 
 
+def test_the_environment_is_set_for_the_program_unless_the_user_did() -> None:
+    program = (
+        "import os\nfrom yoloship.cli.process import prepare_process\nprepare_process()\n"
+        "print(os.environ['OPENBLAS_NUM_THREADS'], os.environ['OPENCV_LOG_LEVEL'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment["OPENCV_LOG_LEVEL"] = "INFO"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 INFO\n"
+
+
 @posix
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")])
