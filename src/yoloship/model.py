@@ -363,7 +363,9 @@ def checked_class_names(class_names: Sequence[str], classes: int | None, *, subj
             got=repr(class_names)[:60],
         )
     if classes is not None and len(names) != classes:
-        raise InputError(f"has {classes} classes, but {len(names)} class names were given", subject=subject)
+        raise InputError(
+            "needs one class name for each class", subject=subject, expected=str(classes), got=str(len(names))
+        )
     return names
 
 

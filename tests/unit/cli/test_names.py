@@ -114,7 +114,7 @@ def test_names_replace_those_of_a_foreign_file_whatever_they_are(in_file: str) -
     assert found(path, "--names", "hen,egg") == ["hen", "egg"]
     assert found(path, "--names", "hen,egg", "--classes", "egg") == ["egg"]
     assert run("detect", path, "a.png", "--names", "hen").error == (
-        "two.onnx: has 2 classes, but 1 class names were given"
+        "two.onnx: needs one class name for each class: expected 2, got 1"
     )
 
 
