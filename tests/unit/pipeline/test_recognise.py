@@ -217,7 +217,7 @@ def test_names_with_gaps_do_not_become_numbers() -> None:
 def test_names_that_are_given_replace_those_of_a_file_of_ours() -> None:
     session = picture_session(info(), [])
     assert recognise(session, "x.onnx", class_names=("x", "y", "z")).class_names == ("x", "y", "z")
-    with pytest.raises(InputError, match="x.onnx: needs one class name for each class: expected 3, got 2"):
+    with pytest.raises(InputError, match="needs one class name for each class: expected 3, got 2"):
         recognise(session, "x.onnx", class_names=("x", "y"))
 
 
