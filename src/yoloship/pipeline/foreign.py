@@ -33,6 +33,8 @@ _PROBE_CELLS: Final = 4
 """Side, in cells of the coarsest level, of the image that shows whether dynamic sizes really are dynamic."""
 PROBE_SIDE: Final = 128
 """Its usual length in pixels."""
+OTHER_SIDE: Final = 256
+"""A side that models of all usual strides take."""
 MAX_CHANNELS: Final = 16
 _FLOATS: Final = frozenset({"float32", "float16"})
 _TASKS: Final = frozenset({"", "detect"})
@@ -199,6 +201,12 @@ def _first_run(
         default_hw = _probe_hw(spec, None)
         at = "×".join(map(str, probe_hw))
         if canvas_hw is not None and default_hw != probe_hw and _runs(session, spec, batch, default_hw):
+            if _runs(session, spec, batch, _probe_hw(spec, (OTHER_SIDE, OTHER_SIDE))):
+                raise InputError(
+                    f"fails at {at}: {error.problem}",
+                    subject=subject,
+                    hint="--imgsz takes multiples of the model's largest stride, which is 32 in most models",
+                ) from error
             only = "×".join(map(str, default_hw))
             raise SessionError(
                 f"declares dynamic height and width, but its graph is fixed to {only}",
@@ -289,6 +297,8 @@ def _find_decoded(
                 problems.append(error)
             else:
                 return _Decoded(output.name if place else None, raw.shape[2] - 5, levels)
+    if any(raw.ndim == 3 and raw.shape[2] == 4 for raw in outputs) and len(outputs) > 1:
+        raise unknown_form_error(subject, "boxes and scores in outputs of their own, as DeepStream exports have")
     if problems:
         raise problems[0]
     shapes = ", ".join(f"{raw.dtype}{raw.shape}" for raw in outputs)
@@ -307,12 +317,6 @@ def _examine(raw: Floats, input_hw: tuple[int, int], names: tuple[str, ...] | No
         raise anchor_free_error(subject, shape)
     if raw.shape[2] < 6:
         raise unknown_form_error(subject, f"an output {raw.dtype}{raw.shape}")
-    if names is not None and raw.shape[2] != 5 + len(names):
-        raise unknown_form_error(
-            subject,
-            f"{len(names)} class names beside an output {shape}{_extra(raw.shape[2] - 5 - len(names))}",
-            "give the right names with --names (class_names in Python)" if raw.shape[2] < 5 + len(names) else None,
-        )
     levels = find_levels(raw[0, :, :4], input_hw)
     if levels is None:
         what = seems(raw[0], input_hw)
@@ -320,13 +324,19 @@ def _examine(raw: Floats, input_hw: tuple[int, int], names: tuple[str, ...] | No
         if what is None and not fits_rows(raw.shape[1], input_hw):
             raise unknown_form_error(subject, f"{raw.shape[1]} rows, which fit no grid of a {at}")
         raise unknown_form_error(subject, f"boxes that are {what or f'not around the cells of a {at}'}")
+    if names is not None and raw.shape[2] != 5 + len(names):
+        raise unknown_form_error(
+            subject,
+            f"{len(names)} class names beside an output {shape}{_extra(raw.shape[2] - 5 - len(names))}",
+            "if the names are wrong, give others with --names (class_names in Python)",
+        )
     _check_numbers(raw, levels, subject)
     return levels
 
 
 def _extra(columns: int) -> str:
     words = dict(_EXTRA_COLUMNS).get(columns)
-    return f", {columns} columns too many: perhaps {words}" if words else ""
+    return f", {columns} column{'s'[: columns != 1]} too many: perhaps {words}" if words else ""
 
 
 def _check_numbers(raw: Floats, levels: tuple[Level, ...], subject: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from yoloship._util.reading import read_bounded
 from yoloship.bounds import UnsizedError, check_bounds, read_outline, refuse_unbounded
 from yoloship.errors import SessionError
-from yoloship.pipeline.foreign import DEFAULT_SIDE, MAX_CHANNELS, PROBE_SIDE, unknown_form_error
+from yoloship.pipeline.foreign import DEFAULT_SIDE, MAX_CHANNELS, OTHER_SIDE, PROBE_SIDE, unknown_form_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,9 @@ def _shapes(model: Outline, subject: str, canvas_hw: tuple[int, int] | None) -> 
         error = unknown_form_error(subject, f"inputs {listed or 'none'}")
         raise UnsizedError(error.problem, subject=subject, expected=error.expected, got=error.got)
     last = (axes[1] is None or axes[1] > MAX_CHANNELS) and axes[3] is not None and axes[3] <= MAX_CHANNELS
-    for batch in dict.fromkeys((1, MAX_BATCH) if axes[0] is None else (axes[0],)):
-        for default_hw in dict.fromkeys((canvas_hw or (DEFAULT_SIDE, DEFAULT_SIDE), (PROBE_SIDE, PROBE_SIDE))):
-            defaults = (batch, *default_hw, 3) if last else (batch, 3, *default_hw)
-            yield tuple(default if axis is None else axis for axis, default in zip(axes, defaults, strict=True))
+    canvas_hw = canvas_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
+    runs = [(1, canvas_hw), (MAX_BATCH, canvas_hw)]
+    runs += [(1, (side, side)) for side in (DEFAULT_SIDE, PROBE_SIDE, OTHER_SIDE)]
+    for batch, (height, width) in runs:
+        defaults = (batch, height, width, 3) if last else (batch, 3, height, width)
+        yield tuple(default if axis is None else axis for axis, default in zip(axes, defaults, strict=True))

@@ -140,6 +140,37 @@ def test_another_size_than_the_baked_one_is_refused_with_the_one_that_works() ->
         recognise(grid_session(baked=(None, 320)), "x.onnx")
 
 
+def test_a_size_that_does_not_fit_the_stride_does_not_make_a_graph_fixed() -> None:
+    def answer(feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[np.float32]]:
+        batch, _, height, width = feeds["images"].shape
+        if height % 64 or width % 64:
+            raise SessionError("the runtime failed: axes differ")
+        return [grid_rows((8, 16, 32, 64), (height, width), batch)]
+
+    session = ScriptedSession(
+        [TensorSpec("images", "float32", (1, 3, "height", "width"))], [TensorSpec("output0", "float32", (1, "n", 8))],
+        answer,
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"fails at 96×96: .*multiples of the model's largest stride"):
+        recognise(session, "x.onnx", canvas_hw=(96, 96))
+
+
+@pytest.mark.parametrize("names", ["", "['a', 'b', 'c']"])
+def test_deepstream_outputs_are_named(names: str) -> None:
+    metadata = {"names": names} if names else {}
+    rows = corners(grid_rows(STRIDES, HW))
+    joined = np.concatenate([rows[..., :5], rows[..., 5:].argmax(-1)[..., None].astype(np.float32)], axis=-1)
+    assert "corners (x1, y1, x2, y2), as DeepStream" in refusal(foreign(joined, metadata))
+    parts = [rows[..., :4], rows[..., 4:5], joined[..., 5:]]
+    session = ScriptedSession(
+        [TensorSpec("images", "float32", (1, 3, *HW))],
+        [TensorSpec(f"o{place}", "float32", part.shape) for place, part in enumerate(parts)],
+        lambda _: parts,
+        metadata=metadata,
+    )
+    assert "boxes and scores in outputs of their own, as DeepStream" in refusal(session)
+
+
 @pytest.mark.parametrize(
     "strides",
     [(8,), (32,), (4, 8, 16), (32, 16, 8), (4, 8, 16, 32, 64), (16, 32), (64, 32, 16, 8), (5, 10, 20), (8, 32)],
