@@ -76,8 +76,9 @@ def onnx_facts(path: Path) -> dict[str, Any]:
     from yoloship.graph.file import parse_onnx, read_file
     from yoloship.graph.layer_precision import layer_precisions
 
-    facts, summary = check_onnx(path), describe_onnx(path)
-    layers = layer_precisions(parse_onnx(read_file(path), str(path)))
+    data = read_file(path)
+    facts, summary = check_onnx(path, data), describe_onnx(data, subject=str(path))
+    layers = layer_precisions(parse_onnx(data, str(path)))
     return {
         "kind": "onnx",
         "file": str(path),

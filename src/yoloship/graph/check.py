@@ -75,16 +75,17 @@ class OnnxFacts:
     info: ModelInfo | None
 
 
-def check_onnx(path: Path) -> OnnxFacts:
+def check_onnx(path: Path, data: bytes | None = None) -> OnnxFacts:
     """Read an ONNX file's structure and refuse what is none.
 
     Args:
         path: The file; weights kept outside it are looked for beside it.
+        data: Its bytes, if they have been read already.
 
     Raises:
         GraphError: it cannot be read, is no ONNX model, is truncated, lacks a weight file, or its record is damaged.
     """
-    data = read_file(path)
+    data = read_file(path) if data is None else data
     model = parse_onnx(data, str(path))
     check_sound(model, str(path))
     graphs = tuple(all_graphs(model.graph))

@@ -70,20 +70,21 @@ class GraphSummary:
         return sum(self.operators.values())
 
 
-def describe_onnx(source: Path | str | bytes, *, dynamic_hw: tuple[int, int] = (640, 640)) -> GraphSummary:
+def describe_onnx(
+    source: Path | str | bytes, *, dynamic_hw: tuple[int, int] = (640, 640), subject: str = "ONNX model in memory"
+) -> GraphSummary:
     """Read what an ONNX file says about itself; nothing is run.
 
     Args:
         source: The file, or its bytes.
         dynamic_hw: (height, width) in pixels to count operations for, where the file leaves them open.
+        subject: What messages call bytes.
 
     Raises:
         GraphError: it is no ONNX model, or one whose inputs or outputs cannot be described.
     """
-    if isinstance(source, bytes):
-        subject, data = "ONNX model in memory", source
-    else:
-        subject, data = str(source), read_file(Path(source))
+    data = source if isinstance(source, bytes) else read_file(Path(source))
+    subject = subject if isinstance(source, bytes) else str(source)
     model = parse_onnx(data, subject)
     graph = model.graph
     metadata = read_metadata(model)
