@@ -43,6 +43,7 @@ _INT8, _FLOAT8 = 3, 17
 """onnx.TensorProto.INT8, FLOAT8E4M3FN"""
 _SUFFIXES: Final = ("", ".codes", ".scale", ".zero")
 """Of the values that a pair brings with it."""
+_BROKEN: Final = "the training has diverged, or the file is damaged"
 _MODULE = re.compile(r"model\.\d+")
 
 
@@ -139,6 +140,8 @@ def quantize(
     chosen = {layer.output: layer for layer in every if layer.name not in kept}
     if missing := [name for name in values_to_watch(chosen.values(), placement) if name not in ranges]:
         raise GraphError("an activation has not been calibrated", subject=missing[0][:80])
+    if wild := next((name for name, reach in ranges.items() if not np.isfinite(reach)), None):
+        raise GraphError("reaches to what is not finite", subject=wild[:80], hint=_BROKEN)
     quantized = ModelProto()
     quantized.CopyFrom(model)
     inline_constants(quantized.graph)
@@ -211,6 +214,8 @@ class _Writer:
         if tensor.name not in self._pairs:
             target = self._fresh(f"{tensor.name}.{self._precision}")
             values = stored_values(tensor).astype(np.float32)
+            if not np.isfinite(values).all():
+                raise GraphError("holds weights that are not finite", subject=tensor.name[:80], hint=_BROKEN)
             largest = np.abs(values).reshape(len(values), -1).max(axis=1)
             scales = np.array([self._scale(value) for value in largest], np.float32)
             codes = values / scales.reshape(-1, *[1] * (values.ndim - 1))

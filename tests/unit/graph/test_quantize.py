@@ -212,6 +212,21 @@ def test_what_cannot_be_quantized_is_refused(ranges: Mapping[str, float]) -> Non
             act()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_do_not_become_codes(value: float, ranges: Mapping[str, float]) -> None:
+    broken = onnx.ModelProto()
+    broken.CopyFrom(ours())
+    for tensor in broken.graph.initializer:
+        if tensor.name == "model.2.cv1.conv.weight":
+            values = numpy_helper.to_array(tensor).copy()
+            values.flat[0] = value
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    with pytest.raises(GraphError, match=r"model\.2\.cv1\.conv\.weight: holds weights that are not finite"):
+        quantize(broken, ranges)
+    with pytest.raises(GraphError, match="images: reaches to what is not finite"):
+        quantize(ours(), {**ranges, "images": value})
+
+
 def test_a_search_keeps_the_fewest_most_sensitive_modules_within_the_budget(ranges: Mapping[str, float]) -> None:
     quantizer = Quantizer(ours(), ranges, "int8", "inputs", {})
     ranking = rank(quantizer, FEEDS[:1], run)
