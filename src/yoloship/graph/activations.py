@@ -34,7 +34,15 @@ def activate(builder: Builder, part: Part, x: Wire) -> Wire:
             name = part.module.class_path[:80]
             hint += f"; if it is a known one under another name, say so with --alias {name}=utils.activations.NAME"
         raise part.error("is not an activation that this version can write", hint=hint)
-    return found(builder, part, x)
+    return written(found, builder, part, x)
+
+
+def written(activation: Activation, builder: Builder, part: Part, x: Wire) -> Wire:
+    """Write an activation. One of torch that works in place changes the value for its later users as well."""
+    y = activation(builder, part, x)
+    if part.torch_name is not None and part.module.attributes.get("inplace") is True:
+        builder.overwrite(x, y)
+    return y
 
 
 def find(part: Part) -> Activation | None:

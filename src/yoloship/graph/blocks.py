@@ -69,7 +69,7 @@ def emit(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
         raise _unknown(part)
     if len(inputs) != 1:
         raise part.error("takes one input", got=len(inputs))
-    return block(builder, part, inputs[0])
+    return activations.written(block, builder, part, inputs[0])
 
 
 def _unknown(part: Part) -> GraphError:

@@ -48,6 +48,7 @@ class Builder:
         self._names: set[str] = set()
         self._taken: dict[str, int] = {}
         self._settled: dict[str, Wire] = {}
+        self._overwritten: dict[str, Wire] = {}
         self._bytes = 0
         self._visits = 0
 
@@ -129,10 +130,20 @@ class Builder:
         dtypes = dtype if isinstance(dtype, tuple) else (dtype,) * len(shapes)
         wires = tuple(Wire(*facts) for facts in zip(names, shapes, dtypes, strict=True))
         self._nodes.append(
-            Node(op, name, tuple(wire.name for wire in inputs), tuple(names), MappingProxyType(attributes))
+            Node(op, name, tuple(self._current(w).name for w in inputs), tuple(names), MappingProxyType(attributes))
         )
         self._wires.update((wire.name, wire) for wire in wires)
         return wires
+
+    def overwrite(self, wire: Wire, result: Wire) -> None:
+        """Note that a layer of the training code works in place: whoever takes the wire from now on gets the result."""
+        if wire.pending is None and wire.name != result.name:
+            self._overwritten[wire.name] = result
+
+    def _current(self, wire: Wire) -> Wire:
+        while wire.name in self._overwritten:
+            wire = self._overwritten[wire.name]
+        return wire
 
     def constant(self, name: str, array: npt.ArrayLike, dtype: DType = "float32") -> Wire:
         """Add an initializer.
@@ -171,7 +182,7 @@ class Builder:
 
     def output(self, wire: Wire, spec: TensorSpec) -> None:
         """Make a wire a graph output under the name that users see."""
-        wire = self.settle(wire)
+        wire = self._current(self.settle(wire))
         if wire.name in self._outputs or wire.name not in self._wires:
             wire = self.node("Identity", spec.name, (wire,), wire.shape, wire.dtype)
         self._outputs[wire.name] = (wire, spec)

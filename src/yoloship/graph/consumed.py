@@ -40,6 +40,8 @@ _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
 _FUSED: Final = frozenset({"forward_fuse", "fuseforward"})
 """What the official `fuse` makes the forward of a convolution whose batch-norm it has folded and deleted."""
 _METHOD: Final = frozenset({"builtins.getattr", "__builtin__.getattr"})
+_CODE: Final = ("models.", "utils.", "yolov5.", "ultralytics.", "torch.nn.", "torchvision.")
+"""Packages whose functions and objects may compute, if a module keeps one as an attribute."""
 _MAX_DEPTH: Final = 32
 
 
@@ -119,11 +121,13 @@ def _check_attributes(part: Part, *, is_model: bool) -> None:
                 f"attribute {name!r} hides a part of the same name",
                 hint="save the model again after it was loaded in its training environment",
             )
-        if name in passing:
+        if name in passing or name in _CALLS:  # those are checked apart
+            continue
+        if part.record.has(module, "attribute", name):
             continue
         if isinstance(value, np.ndarray) and not is_model and value.dtype.kind in "fc":
             raise _left_over(part, f"attribute {name!r} (an array {value.shape})")
-        if not part.record.has(module, "attribute", name) and (what := _computes(value, _MAX_DEPTH)):
+        if what := _computes(value, _MAX_DEPTH, code=not is_model):
             raise _left_over(part, f"attribute {name!r} ({what})")
 
 
@@ -169,20 +173,38 @@ def _kind_of(value: object) -> str:
     return type(value).__name__
 
 
-def _computes(value: Value, depth: int) -> str | None:
-    """What an attribute holds that could take part in a computation; None for plain data."""
+def _computes(value: Value, depth: int, *, code: bool) -> str | None:
+    """What an attribute holds that could take part in a computation; None for plain data.
+
+    Args:
+        value: The attribute, or a part of it.
+        depth: How far to look into it.
+        code: Whether functions, methods and objects of the training code count.
+    """
     if isinstance(value, Tensor | Module):
         return _kind_of(value)
     if depth == 0:
         return "nested too deep to look into"
     inner: tuple[Value, ...] = ()
     if isinstance(value, Opaque):
+        if code and _is_code(value):
+            return ".".join(map(str, value.arguments)) if value.class_path in _METHOD else value.class_path
         inner = value.arguments
     elif isinstance(value, dict):
         inner = tuple(value.values())
     elif isinstance(value, list | tuple):
         inner = tuple(value)
-    return next((found for one in inner if (found := _computes(one, depth - 1))), None)
+    return next((found for one in inner if (found := _computes(one, depth - 1, code=code))), None)
+
+
+def _is_code(value: Opaque) -> bool:
+    """Whether this is a method, a function, or an object of the training code. Settings and layer classes are not."""
+    path = value.class_path
+    if path in _METHOD:
+        return True
+    if path.endswith((".IterableSimpleNamespace", ".InterpolationMode")):
+        return False
+    return path.startswith(_CODE) and not (path.startswith("torch.nn.modules.") and not value.arguments)
 
 
 def _left_over(part: Part, what: str) -> GraphError:

@@ -83,6 +83,8 @@ def _strides(part: Part, levels: int) -> tuple[int, ...]:
         value = part.optional_tensor("stride")
     if isinstance(value, Tensor):
         value = part.checked("stride", value).float64().ravel().tolist()
+    if isinstance(value, np.ndarray):
+        value = value.ravel().tolist()
     if not isinstance(value, list | tuple) or len(value) != levels:
         raise part.error("bad 'stride'", expected=f"{levels} whole numbers of pixels", got=value)
     strides = tuple(int(one) for one in value if isinstance(one, int | float) and one in range(1, MAX_STRIDE + 1))

@@ -263,6 +263,26 @@ def test_layers_take_from_where_f_says() -> None:
     assert inputs["model.3"] == ["model.2.act", "model.1.act", "model.0.act"]
 
 
+@pytest.mark.parametrize(("in_place", "taken"), [(True, "model.1"), (False, "model.0.act")])
+def test_a_later_layer_sees_what_an_activation_in_place_has_made_of_its_input(in_place: bool, taken: str) -> None:
+    make = Maker(6)
+    relu = activation("ReLU", inplace=in_place)
+    layers: list[tuple[Any, int | list[int]]] = [
+        (make.conv(3, 8, 8, 8, padding=(0, 0)), -1),
+        (relu, -1),
+        (make.conv2d(8, 8), 0),
+        (module("models.common.Concat", {"d": 1}), [-1, 0]),
+        (make.detect([16], [8]), [-1]),
+    ]
+    for first in (relu, sequential(relu, make.conv2d(8, 8))):
+        layers[1] = (first, -1)
+        graph = build_graph(checkpoint(layers), GraphConfig(HW)).graph
+        inputs = {node.name: list(node.input) for node in graph.node}
+        name = taken if first is relu or not in_place else "model.1.0"
+        assert inputs["model.2"][0] == name
+        assert inputs["model.3"] == ["model.2", name]
+
+
 def test_grids_and_anchors_of_the_file_are_never_read() -> None:
     hand = two_levels()
     detect = hand.module.children["model"].children["3"]  # type: ignore[union-attr]
@@ -285,6 +305,16 @@ def test_half_precision_weights_give_a_float32_graph() -> None:
     assert {t.data_type for t in graph.initializer} == {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
     written = next(t for t in graph.initializer if t.name == "model.1.weight")
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(written), halved.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float64])
+def test_strides_may_be_an_array(kind: type[Any]) -> None:
+    hand = two_levels()
+    detect = hand.module.children["model"].children["3"]  # type: ignore[union-attr]
+    assert detect is not None
+    twin = with_children(hand.module.children["model"], **{"3": changed(detect, stride=np.array([8, 16], kind))})  # type: ignore[arg-type]
+    same = replace(hand, module=with_children(hand.module, model=twin))
+    assert graph_bytes(build_graph(hand, GraphConfig(HW))) == graph_bytes(build_graph(same, GraphConfig(HW)))
 
 
 def test_equal_best_classes_give_the_first() -> None:

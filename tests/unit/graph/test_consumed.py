@@ -188,7 +188,12 @@ def test_what_does_nothing_in_evaluation_passes() -> None:
     inert = {"drop": module(f"{TORCH}dropout.Dropout", {"p": 0.5}), "nothing": module(f"{TORCH}linear.Identity")}
     buffers = {name: tensor(np.zeros(1)) for name in ("num_batches_tracked", "total_ops", "total_params")}
 
-    noted = {"__flops__": 12, "start_flops_count": Opaque("builtins.getattr", ("models.yolo.Model", "x"))}
+    noted = {
+        "__flops__": 12,
+        "kind": Opaque("torch.nn.modules.activation.ReLU"),
+        "opt": Opaque("argparse.Namespace", ({"a": 1},)),
+        "where": Opaque("torch.device", ("cpu",)),
+    }
 
     def padded(one: Module) -> Module:
         children = {**one.children, **({} if one.class_path.startswith(f"{TORCH}container") else inert), "gone": None}
@@ -242,6 +247,26 @@ def test_an_array_of_numbers_in_a_block_is_refused() -> None:
     hand = every_block()
     message = refusal(hand, at(hand.module, "model.2", lambda one: changed(one, gain=np.ones(8))))
     assert "model.2 (models.common.C3): attribute 'gain' (an array (8,)) is not part of an official C3" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (Opaque("torch.nn.functional.relu6"), "torch.nn.functional.relu6"),
+        ([Opaque("torch.nn.functional.relu6")], "torch.nn.functional.relu6"),
+        (Opaque("builtins.getattr", ("torch._C._VariableFunctionsClass", "tanh")), "_VariableFunctionsClass.tanh"),
+        (Opaque("__builtin__.getattr", ("models.common.C3", "simam")), "models.common.C3.simam"),
+        (Opaque("models.common.gate"), "models.common.gate"),
+        ({"a": Opaque("utils.gates.Gate", ({"share": 0.5},))}, "utils.gates.Gate"),
+    ],
+)
+def test_a_function_or_a_method_that_a_block_keeps_is_refused(value: Any, words: str) -> None:
+    hand = every_block()
+    message = refusal(hand, at(hand.module, "model.2", lambda one: changed(one, gate=value)))
+    assert "model.2 (models.common.C3): attribute 'gate' (" in message
+    assert f"{words}) is not part of an official C3" in message
+    root = at(hand.module, "", lambda one: changed(one, loss=value))  # only training reads those of the whole model
+    assert build_graph(replace(hand, module=root), GraphConfig(HW)).graph.node
 
 
 def test_a_module_that_is_used_in_two_places_is_consumed_once() -> None:
