@@ -151,6 +151,14 @@ def claimed_weights() -> onnx.ModelProto:
     return made
 
 
+def large_input(side: int) -> onnx.ModelProto:
+    """What an input claims must not make room for constants."""
+    made = detector([node("ConstantOfShape", ["n"], ["big"])], {"n": sized(1 << 28)})
+    for axis in (2, 3):
+        made.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = side
+    return made
+
+
 def many_axes() -> onnx.ModelProto:
     made = detector([node("Identity", ["mean"], ["big"])], {})
     made.graph.initializer.append(TensorProto(name="unused", data_type=TensorProto.FLOAT, dims=[1 << 39] * 300_000))
@@ -221,6 +229,8 @@ ATTACKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "thousands of branches": lambda: many_branches(3000),
     "sparse": sparse,
     "claimed weights": claimed_weights,
+    "large input": lambda: large_input(4096),
+    "giant input": lambda: large_input(30_000),
     "many axes": many_axes,
     "many outputs": many_outputs,
     "long chain": lambda: long_chain(20_000),

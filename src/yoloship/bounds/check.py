@@ -31,8 +31,10 @@ _FREE_BYTES: Final = 1 << 27
 _USUAL_INPUT_BYTES: Final = 4 * 3 * 1280 * 1280
 _BYTES_PER_INPUT_BYTE: Final = 64
 """YOLOv5x needs 20 bytes of activations for a byte of its input, and the others less."""
-_BYTES_PER_LARGE_INPUT_BYTE: Final = 24
+_BYTES_PER_LARGE_INPUT_BYTE: Final = 16
 """Of what an input is longer than a usual one."""
+_CONSTANT_BYTES_PER_INPUT_BYTE: Final = 2
+"""Of what is computed from constants alone, such as grids: YOLOv5 needs an eighth of a byte for a byte of its input."""
 _BYTES_PER_WEIGHT_BYTE: Final = 8
 """Quantized weights become four times as large, and twice as many while that is done."""
 _FREE_WORK: Final = 5 * 10**10
@@ -129,7 +131,9 @@ class _Bookkeeping:
         self._max_bytes = _FREE_BYTES + _BYTES_PER_WEIGHT_BYTE * weights
         self._max_bytes += _BYTES_PER_INPUT_BYTE * usual + _BYTES_PER_LARGE_INPUT_BYTE * (4 * elements - usual)
         self._max_work = _FREE_WORK * max(1, shape[0] if shape else 1) + _WORK_PER_PIXEL * elements // 3
-        self._live_bytes = self._work = 0
+        self._max_constant_bytes = _FREE_BYTES + _BYTES_PER_WEIGHT_BYTE * weights
+        self._max_constant_bytes += _CONSTANT_BYTES_PER_INPUT_BYTE * 4 * elements
+        self._live_bytes = self._constant_bytes = self._work = 0
 
     def run(self) -> int:
         """Go through the graph.
@@ -169,6 +173,7 @@ class _Bookkeeping:
 
     def _count(self, node: Outline, inputs: Inputs, outputs: Outputs) -> None:
         self._live_bytes += sum(extent.nbytes for extent in outputs)
+        self._constant_bytes += sum(extent.nbytes for extent in outputs if extent.constant)
         read = [extent for extent in inputs if extent is not None]
         elements = sum(extent.elements for extent in (*outputs, *read))
         self._work += _WORK_PER_ELEMENT * (elements + 1000) + _arithmetic(node, inputs, outputs)
@@ -178,6 +183,13 @@ class _Bookkeeping:
                 subject=self._subject,
                 expected=f"at most {_shown(self._max_bytes, 10**6)} MB",
                 got=f"{_shown(self._live_bytes, 10**6)} MB",
+            )
+        if self._constant_bytes > self._max_constant_bytes:
+            raise SessionError(
+                f"computes too much from constants for a detector ({_named(node)})",
+                subject=self._subject,
+                expected=f"at most {_shown(self._max_constant_bytes, 10**6)} MB",
+                got=f"{_shown(self._constant_bytes, 10**6)} MB",
             )
         if self._work > self._max_work:
             raise SessionError(

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 STANDARD_FORM: Final = "one input (B, 3, H, W) and an output (B, N, 5 + classes), as YOLOv5 exports have"
 DEFAULT_SIDE: Final = 640
-_MAX_INPUT: Final = 1 << 27
-"""Numbers in one feed, 512 MiB. A larger input must not be allocated to find out what it is."""
+MAX_INPUT: Final = 1 << 26
+"""Numbers in one feed, 256 MiB. A larger input must not be allocated to find out what it is."""
 _ZERO_PX: Final = 1e-3
 _PROBE_CELLS: Final = 4
 """Side, in cells of the coarsest level, of the image that shows whether dynamic sizes really are dynamic."""
@@ -145,7 +145,7 @@ def _input(session: Session, subject: str) -> TensorSpec:
     if len(specs) != 1 or len(specs[0].shape) != 4 or specs[0].dtype not in _FLOATS or not _channels(specs[0]):
         raise unknown_form_error(subject, f"inputs {'; '.join(map(str, specs)) or 'none'}")
     fixed = [axis for axis in specs[0].shape if isinstance(axis, int)]
-    if min(fixed) < 1 or math.prod(fixed) > _MAX_INPUT:
+    if min(fixed) < 1 or math.prod(fixed) > MAX_INPUT:
         raise unknown_form_error(subject, f"an input {specs[0]}")
     return specs[0]
 

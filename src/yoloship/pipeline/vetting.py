@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from yoloship._util.reading import read_bounded
 from yoloship.bounds import UnsizedError, check_bounds, read_outline, refuse_unbounded
 from yoloship.errors import SessionError
-from yoloship.pipeline.foreign import DEFAULT_SIDE, MAX_CHANNELS, OTHER_SIDE, PROBE_SIDE, unknown_form_error
+from yoloship.pipeline.foreign import DEFAULT_SIDE, MAX_CHANNELS, MAX_INPUT, OTHER_SIDE, PROBE_SIDE, unknown_form_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +81,9 @@ def _shapes(model: Outline, subject: str, canvas_hw: tuple[int, int] | None) -> 
         for value in inputs[:1]
         for axis in value.type.tensor_type.shape.dim
     ]
-    if len(inputs) != 1 or len(axes) != 4:
+    if len(inputs) != 1 or len(axes) != 4 or math.prod(axis or 1 for axis in axes) > MAX_INPUT:
         listed = "; ".join(f"{value.name[:40]} of {len(value.type.tensor_type.shape.dim)} axes" for value in inputs[:4])
+        listed += f", {tuple('dynamic' if axis is None else axis for axis in axes)}" if len(axes) == 4 else ""
         error = unknown_form_error(subject, f"inputs {listed or 'none'}")
         raise UnsizedError(error.problem, subject=subject, expected=error.expected, got=error.got)
     last = (axes[1] is None or axes[1] > MAX_CHANNELS) and axes[3] is not None and axes[3] <= MAX_CHANNELS
