@@ -49,15 +49,21 @@ class YoloshipError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        text = f"{self.subject}: {self.problem}" if self.subject else self.problem
         facts = [
             f"{word} {value}" for word, value in (("expected", self.expected), ("got", self.got)) if value is not None
         ]
+        text = self.problem
         if facts:
             text += f": {', '.join(facts)}"
         if self.hint:
             text += f"; {self.hint}"
-        return visible(" ".join(text.split()))
+        text = visible(" ".join(text.split()))
+        return f"{_name(self.subject)}: {text}" if self.subject else text
+
+
+def _name(subject: str) -> str:
+    """A subject letter by letter, since it may be the name of a file; in quotes if it could not be seen otherwise."""
+    return visible(subject) if subject.strip() == subject else f"'{visible(subject)}'"
 
 
 class CheckpointError(YoloshipError):

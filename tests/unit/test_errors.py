@@ -39,3 +39,8 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
 
 def test_an_unreadable_picture_is_an_input_error() -> None:
     assert issubclass(ImageError, InputError)
+
+
+def test_the_name_of_a_file_is_shown_letter_by_letter() -> None:
+    assert str(InputError("is bad", subject="two  spaces\n\x1b.jpg")) == "two  spaces\\x0a\\x1b.jpg: is bad"
+    assert str(InputError("is bad", subject=" ")) == "' ': is bad"

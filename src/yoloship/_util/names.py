@@ -42,6 +42,8 @@ def refuse_address(name: object, *, error: type[YoloshipError]) -> None:
 
 def similar_file(path: Path) -> str | None:
     """The file beside a missing one whose name is most like its own; None if none is."""
+    if path.is_symlink():  # it is there; what it leads to is missing
+        return None
     try:
         with os.scandir(path.parent) as entries:
             names = [entry.name for entry in islice(entries, MAX_ENTRIES)]

@@ -233,9 +233,8 @@ def _descriptor(path: Path | str) -> int:
 
 
 def _named(path: Path | str) -> str:
-    """The path for messages; a name that would break a line is quoted."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
+    """The path for messages; an empty one is quoted."""
+    return str(path) or "''"
 
 
 def _not_regular(mode: int, error: type[YoloshipError], wanted: str, subject: str) -> YoloshipError:

@@ -147,7 +147,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.UsageError as error:
-        _say_usage(error)
+        _say_usage(error, arguments)
         return 2
     except ReaderGone:
         return 1
@@ -180,11 +180,15 @@ def _lacks_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
-def _say_usage(error: click.UsageError) -> None:
+def _say_usage(error: click.UsageError, arguments: Sequence[str]) -> None:
     if error.ctx is not None:
         print_err(error.ctx.get_usage())
         print_err(f"Try '{error.ctx.command_path} --help' for help.\n")
-    print_err(f"Error: {error.format_message()}")
+    hint = ""
+    if isinstance(error, click.NoSuchOption):
+        files = [word for word in arguments if word.startswith("-") and os.path.lexists(word)]
+        hint = f" If you mean the file, write {os.path.join(os.curdir, files[0])}" if files else ""  # noqa: PTH118
+    print_err(f"Error: {visible(error.format_message() + hint)}")
 
 
 def main() -> NoReturn:

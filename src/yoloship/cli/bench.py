@@ -11,7 +11,7 @@ from yoloship.cli.command import COUNT, argument, command, option
 from yoloship.cli.inputs import named_images
 from yoloship.cli.output import print_bytes, print_err, print_text
 from yoloship.cli.protect import is_dash, is_stdout, outputs_for
-from yoloship.cli.values import FILE
+from yoloship.cli.values import FILE, SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,7 @@ MAX_IMAGE_BYTES = 4 << 30
 @argument("models", metavar="MODEL...", many=True, help="Checkpoints, ONNX files, engines, release names.")
 @option(
     "--source",
+    type=SOURCE,
     multiple=True,
     metavar="SOURCE",
     help="Images, folders or patterns; may be repeated. As many as the largest batch takes are measured. Default: one "

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yoloship.cli.output import print_err, print_text
+from yoloship.cli.values import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
-
-    from click.shell_completion import CompletionItem
 
     Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -80,7 +79,7 @@ def argument(name: str, *, metavar: str, help: str, many: bool = False) -> Decor
     Args:
         name: The parameter's name in the function.
         metavar: How the help names it.
-        help: What it is.
+        help: What it is: files, in every command.
         many: Whether there may be several; the function gets a tuple then.
     """
     return click.argument(
@@ -90,15 +89,8 @@ def argument(name: str, *, metavar: str, help: str, many: bool = False) -> Decor
         explanation=help,
         nargs=-1 if many else 1,
         required=True,
-        shell_complete=_complete_file,
+        type=SOURCE,
     )
-
-
-def _complete_file(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Let a shell complete names of files, because every argument of every command is one."""
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(incomplete, type="file")]
 
 
 def option(*names: str, help: str, **attributes: Any) -> Decorator:  # noqa: A002 - click's word

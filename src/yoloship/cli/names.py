@@ -26,7 +26,7 @@ def class_names(text: str) -> tuple[str, ...]:
     Raises:
         click.BadParameter: there are no names in it, or the file cannot be read.
     """
-    if os.path.isfile(text):  # noqa: PTH113 - Path's own raises for a list that is longer than a file name can be
+    if _is_there(text):
         return _of_file(Path(text))
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
@@ -58,6 +58,12 @@ def class_words(values: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     for value in values:
         words += [value] if value in names else _parts(value)
     return tuple(words)
+
+
+def _is_there(text: str) -> bool:
+    """Whether this is the name of something that should be a file; a folder may well be called like a class."""
+    is_path = os.sep in text
+    return os.path.lexists(text) and (is_path or not os.path.isdir(text))  # noqa: PTH112 - Path's own raises
 
 
 def _parts(text: str) -> list[str]:

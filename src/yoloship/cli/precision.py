@@ -11,7 +11,7 @@ from yoloship.cli.command import FRACTION, option
 from yoloship.cli.inputs import named_images
 from yoloship.cli.output import print_err
 from yoloship.cli.progress import progress
-from yoloship.cli.values import FILE, PrecisionChoice
+from yoloship.cli.values import FILE, SOURCE, PrecisionChoice
 from yoloship.errors import InputError
 from yoloship.model import Calibrator, Placement, Precision, Remainder
 
@@ -34,6 +34,7 @@ PRECISION = PrecisionChoice(get_args(Precision))
 
 calibrate = option(
     "--calibrate",
+    type=SOURCE,
     multiple=True,
     metavar="DIR",
     help="For int8 and float8: images like those in use, folders below included; may be repeated.",

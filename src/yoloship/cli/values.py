@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +16,21 @@ else:  # it is not generic before click 8.4
     Choice = click.Choice
 
 DYNAMIC = "dynamic"
-FILE = click.Path(path_type=Path)
-"""A path that need not exist: the library says what is wrong with it."""
+
+
+class FileName(click.Path):
+    """A path that need not exist: the library says what is wrong with it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty name, as an unset variable of a shell is; `pathlib` would take the current folder."""
+        if value == "":
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = FileName(path_type=Path)
+SOURCE = FileName()
+"""The text as it is given: a file, a folder, a pattern, the name of a release."""
 
 ENGINE_SUFFIXES = frozenset({".engine", ".plan", ".trt"})
 

@@ -14,7 +14,7 @@ from yoloship.cli.inputs import named_images
 from yoloship.cli.output import print_bytes, print_err, print_text
 from yoloship.cli.progress import progress
 from yoloship.cli.protect import is_dash, is_stdout, outputs_for
-from yoloship.cli.values import FILE
+from yoloship.cli.values import FILE, SOURCE
 from yoloship.escaping import json_document
 
 PLOT_SUFFIXES = (".png", ".jpg")
@@ -31,6 +31,7 @@ MAX_MAP_DROP = 0.01
 @argument("b", metavar="B", help="The one to be judged; or a reference.npz of the training environment.")
 @option(
     "--images",
+    type=SOURCE,
     multiple=True,
     metavar="SOURCE",
     help="Images, folders or patterns; may be repeated. Not for a reference.npz, which holds its own.",

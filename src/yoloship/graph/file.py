@@ -71,7 +71,7 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
         model.ParseFromString(data)
     except (DecodeError, ValueError) as error:
         raise GraphError(
-            "is no ONNX model, or a truncated one", subject=subject, got=str(error)[:80], hint=_EXPORT_HINT
+            "is not an ONNX model, or is truncated", subject=subject, got=str(error)[:80], hint=_EXPORT_HINT
         ) from error
     parts = (
         ("nodes", model.graph.node),
@@ -80,9 +80,11 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
     )
     missing = [name for name, there in parts if not there]
     if missing:
-        raise GraphError("is no ONNX model", subject=subject, got=f"no {' and no '.join(missing)}", hint=_EXPORT_HINT)
+        raise GraphError(
+            "is not an ONNX model", subject=subject, got=f"no {' and no '.join(missing)}", hint=_EXPORT_HINT
+        )
     if not all(isinstance(text, str) for text in _texts(model)):  # protobuf gives bytes where they are no UTF-8
-        raise GraphError("is a damaged ONNX model: a name in it is no text", subject=subject)
+        raise GraphError("is a damaged ONNX model: a name in it is not text", subject=subject)
     for graph in tuple(all_graphs(model.graph)):
         sort_nodes(graph, subject)
         attributes = (entry.t for node in graph.node for entry in node.attribute)

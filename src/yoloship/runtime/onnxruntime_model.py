@@ -92,7 +92,7 @@ def load_error(text: str, subject: str) -> SessionError:
     plain = plain_text(text)
     if "protobuf parsing failed" in text.lower() or "No graph was found" in text:
         return SessionError(
-            "is no ONNX model, or is damaged or truncated", subject=subject, hint="copy or export it again"
+            "is not an ONNX model, or is damaged or truncated", subject=subject, hint="copy or export it again"
         )
     if "xternal data" in text or "xternal initializer" in text or "annot get file size" in text:
         match = re.search(r'"([^"]+)"|file or directory \[([^\]]+)\]', text)

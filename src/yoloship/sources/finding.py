@@ -52,13 +52,15 @@ def find_images(sources: Sequence[str | Path], *, recursive: bool = False) -> Fo
         Each image once, at its first place, however many links and sources lead to it.
 
     Raises:
-        InputError: a source is an address on the network, a folder or a pattern has no images, a folder cannot be
-            listed, or there are more than `MAX_IMAGES`.
+        InputError: a source is empty or an address on the network, a folder or a pattern has no images, a folder cannot
+            be listed, or there are more than `MAX_IMAGES`.
     """
     paths: dict[str, str | Path] = {}
     skipped = []
     for source in sources:
         refuse_address(source, error=InputError)
+        if not str(source):
+            raise InputError("the name of an image or a folder is empty", hint="give '.' for the current folder")
         counter = SkippedCounter(str(source))
         for identity, path in _expand(source, counter, recursive=recursive):
             paths.setdefault(identity, path)

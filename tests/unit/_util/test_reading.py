@@ -20,6 +20,7 @@ from yoloship._util.reading import (
     stoppable,
 )
 from yoloship.errors import InputError
+from yoloship.escaping import visible
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -66,8 +67,8 @@ def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\udc80\ud800b"])
-def test_a_name_that_cannot_be_one_is_quoted(name: str) -> None:
-    assert refusal(name).startswith(repr(name))
+def test_a_name_that_cannot_be_one_is_shown(name: str) -> None:
+    assert refusal(name).startswith(f"{visible(name)}: ")
 
 
 @needs_pipes

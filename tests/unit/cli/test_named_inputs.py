@@ -93,3 +93,63 @@ def test_what_lies_beside_a_model_or_an_image_is_opened_no_other_way(name: str, 
     assert ran.err.count("\n") == 1
     said = "behind a link" if name == "w.data" and "device" in way else f"is a {way.rpartition(' ')[2]}, not "
     assert said in ran.err
+
+
+EMPTY: dict[str, tuple[str, ...]] = {
+    "detect, the model": ("detect", "", "a.png"),
+    "detect, an image": ("detect", "two.onnx", "a.png", ""),
+    "detect -o": ("detect", "two.onnx", "a.png", "-o", ""),
+    "detect --json": ("detect", "two.onnx", "a.png", "--json", ""),
+    "export -o": ("export", "two.pt", "-o", ""),
+    "export --calibrate": ("export", "two.pt", "--precision", "int8", "--calibrate", ""),
+    "export --labels": ("export", "two.pt", "--precision", "int8", "--calibrate", "images", "--labels", ""),
+    "build -o": ("build", "two.onnx", "-o", ""),
+    "build --timing-cache": ("build", "two.onnx", "--timing-cache", ""),
+    "verify --images": ("verify", "two.onnx", "two.onnx", "--images", ""),
+    "verify --labels": ("verify", "two.onnx", "two.onnx", "--images", "a.png", "--labels", ""),
+    "verify --plot": ("verify", "two.onnx", "two.onnx", "--images", "a.png", "--plot", ""),
+    "bench --source": ("bench", "two.onnx", "--source", ""),
+    "demo -o": ("demo", "-o", ""),
+    "demo --dataset": ("demo", "--dataset", ""),
+}
+
+
+@pytest.mark.parametrize("arguments", EMPTY.values(), ids=EMPTY)
+def test_an_empty_name_is_refused_instead_of_meaning_the_current_folder(arguments: tuple[str, ...]) -> None:
+    before = sorted(Path().iterdir())
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert "the name is empty" in ran.err.splitlines()[-1]
+    assert sorted(Path().iterdir()) == before
+
+
+def test_a_file_that_begins_like_an_option_is_refused_with_the_way_to_name_it() -> None:
+    Path("-x.png").write_bytes(Path("a.png").read_bytes())
+    ran = run("detect", "two.onnx", "-x.png")
+    assert ran.code == 2
+    assert ran.err.endswith("No such option '-x'. If you mean the file, write ./-x.png\n")
+    assert run("detect", "two.onnx", "./-x.png", "--no-draw").code == 0
+
+
+def test_a_name_with_a_line_break_stays_on_the_line_of_the_error() -> None:
+    ran = run("verify", "two.onnx", "two.onnx", "--images", "a.png", "--labels", "x\nerror: y")
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1] == "Error: --labels x\\x0aerror: y: there is no such folder"
+
+
+def test_a_link_that_leads_nowhere_is_not_said_to_be_like_itself() -> None:
+    Path("lost.png").symlink_to("nowhere.png")
+    assert run("detect", "two.onnx", "lost.png", "--no-draw").error == "lost.png: no such file"
+
+
+@pytest.mark.parametrize("name", ["pipe", "./folder", "lost", "/dev/zero"])
+def test_what_exists_is_never_taken_for_a_class_name(name: str) -> None:
+    Path("lost").symlink_to("nowhere")
+    ran = run("detect", "two.onnx", "a.png", "--no-draw", "--names", name)
+    assert ran.code == 2
+    assert f"Invalid value for '--names': {Path(name)}: " in ran.err
+
+
+def test_a_folder_may_be_called_like_a_class() -> None:
+    ran = run("detect", "two.onnx", "a.png", "--no-draw", "--names", "folder")
+    assert ran.error == "two.onnx: has 2 classes, but 1 class names were given"

@@ -88,7 +88,7 @@ def test_a_damaged_record_is_refused() -> None:
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"PK\x03\x04rest", "is a checkpoint, not an ONNX model"),
         (b"\x08\x08", "no nodes and no outputs and no an operator set"),
-        (bytes(range(128, 256)), "is no ONNX model"),
+        (bytes(range(128, 256)), "is not an ONNX model"),
     ],
 )
 def test_bytes_that_are_no_model_are_refused_in_one_line(data: bytes, words: str) -> None:
@@ -100,7 +100,7 @@ def test_bytes_that_are_no_model_are_refused_in_one_line(data: bytes, words: str
 
 @pytest.mark.parametrize("name", [b"images", b"output0", b"model.0.conv.weight", b"names", b"yoloship", b"Conv"])
 def test_a_name_that_is_no_text_is_refused(name: bytes) -> None:
-    with pytest.raises(GraphError, match="a name in it is no text"):
+    with pytest.raises(GraphError, match="a name in it is not text"):
         describe_onnx(GOOD.replace(name, b"\xff" + name[1:], 1))
 
 
