@@ -10,8 +10,9 @@ import numpy as np
 
 from yoloship.errors import InputError, SessionError
 from yoloship.model import ModelInfo, checked_class_names, size_multiple
-from yoloship.pipeline.grids import find_levels, fits_rows, seems
+from yoloship.pipeline.grids import find_levels, fits_rows
 from yoloship.pipeline.names import parse_names
+from yoloship.pipeline.rows import anchor_free_error, check_objectness, examine, unknown_form_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +25,9 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.floating[Any]]
 
-STANDARD_FORM: Final = "one input (B, 3, H, W) and an output (B, N, 5 + classes), as YOLOv5 exports have"
 DEFAULT_SIDE: Final = 640
 MAX_INPUT: Final = 1 << 26
 """Numbers in one feed, 256 MiB. A larger input must not be allocated to find out what it is."""
-_ZERO_PX: Final = 1e-3
 _PROBE_CELLS: Final = 4
 """Side, in cells of the coarsest level, of the image that shows whether dynamic sizes really are dynamic."""
 PROBE_SIDE: Final = 128
@@ -38,15 +37,6 @@ OTHER_SIDE: Final = 256
 MAX_CHANNELS: Final = 16
 _FLOATS: Final = frozenset({"float32", "float16"})
 _TASKS: Final = frozenset({"", "detect"})
-_EXTRA_COLUMNS: Final = (
-    (1, "an angle (oriented boxes)"),
-    (180, "180 angle classes (oriented boxes)"),
-    (10, "5 landmarks"),
-    (15, "5 landmarks with their scores"),
-    (32, "32 mask coefficients (segmentation)"),
-    (51, "17 keypoints"),
-)
-"""What the field appends to the columns of a row."""
 
 
 class UnreadableNamesError(SessionError):
@@ -92,6 +82,8 @@ def recognise_foreign(
     decoded = _find_decoded(session, outputs, probe_hw, names, subject)
     if class_names is not None:
         names = checked_class_names(class_names, decoded.classes, subject=subject)
+    if names is None:
+        check_objectness(outputs[_place(session, decoded)], subject)
     strides = tuple(level.stride for level in decoded.levels)
     any_batch, any_size = isinstance(batch, str), isinstance(height, str) or isinstance(width, str)
     if any_batch or any_size:
@@ -112,27 +104,6 @@ def recognise_foreign(
         producer=session.metadata.get("author", "")[:200],
         channels=_channels(spec),
         decoded_output=decoded.name,
-    )
-
-
-def unknown_form_error(subject: str, got: str, hint: str | None = None) -> SessionError:
-    """The error for a model of a form that the pipeline does not know."""
-    return SessionError(
-        "is not a detection model of a form known here",
-        subject=subject,
-        expected=f"{STANDARD_FORM}, or a file from 'yoloship export'",
-        got=got,
-        hint=hint,
-    )
-
-
-def anchor_free_error(subject: str, got: str) -> SessionError:
-    """The error for the output of a model without anchors."""
-    return SessionError(
-        "has the output (B, 4 + classes, N) of YOLOv8 and later, which is not supported yet",
-        subject=subject,
-        expected=STANDARD_FORM,
-        got=got,
     )
 
 
@@ -259,12 +230,16 @@ def _same_form(session: Session, spec: TensorSpec, decoded: _Decoded, batch: int
         return True
     except SessionError:
         return False
-    names = [output.name for output in session.outputs]
-    raw = outputs[names.index(decoded.name) if decoded.name is not None else 0]
+    raw = outputs[_place(session, decoded)]
     if raw.ndim != 3 or len(raw) != batch:
         return False
     levels = find_levels(raw[-1, :, :4], input_hw)
     return levels is not None and [level.stride for level in levels] == [level.stride for level in decoded.levels]
+
+
+def _place(session: Session, decoded: _Decoded) -> int:
+    names = [output.name for output in session.outputs]
+    return names.index(decoded.name) if decoded.name is not None else 0
 
 
 def _metadata_names(session: Session, subject: str) -> tuple[str, ...] | None:
@@ -287,16 +262,19 @@ def _find_decoded(
     names: tuple[str, ...] | None,
     subject: str,
 ) -> _Decoded:
-    """The first output that is decoded; if there is none, the reason why the most likely one is not."""
+    """The output that is decoded, the longest of several; if there is none, why the most likely one is not."""
     problems: list[SessionError] = []
+    found: list[_Decoded] = []
     for place, (output, raw) in enumerate(zip(session.outputs, outputs, strict=True)):
         if raw.ndim == 3 and raw.dtype.kind == "f":
             try:
-                levels = _examine(raw, input_hw, names, subject)
+                levels = examine(raw, input_hw, names, subject)
             except SessionError as error:
                 problems.append(error)
             else:
-                return _Decoded(output.name if place else None, raw.shape[2] - 5, levels)
+                found.append(_Decoded(output.name if place else None, raw.shape[2] - 5, levels))
+    if found:
+        return _whole(found, subject)
     if any(raw.ndim == 3 and raw.shape[2] == 4 for raw in outputs) and len(outputs) > 1:
         raise unknown_form_error(subject, "boxes and scores in outputs of their own, as DeepStream exports have")
     if problems:
@@ -305,52 +283,19 @@ def _find_decoded(
     raise unknown_form_error(subject, f"outputs {shapes or 'none'}")
 
 
-def _examine(raw: Floats, input_hw: tuple[int, int], names: tuple[str, ...] | None, subject: str) -> tuple[Level, ...]:
-    """The levels of a decoded output.
+def _whole(found: Sequence[_Decoded], subject: str) -> _Decoded:
+    """The output that holds all levels.
 
     Raises:
-        SessionError: it is of another form; the message names it.
+        SessionError: none does, so that objects of some level would be lost.
     """
-    shape = f"(B, {raw.shape[1]}, {raw.shape[2]})"
-    transposed = raw.shape[1] < raw.shape[2] and fits_rows(raw.shape[2], input_hw, max_anchors=1)
-    if transposed or (names is not None and raw.shape[1] == 4 + len(names) < raw.shape[2]):
-        raise anchor_free_error(subject, shape)
-    if raw.shape[2] < 6:
-        raise unknown_form_error(subject, f"an output {raw.dtype}{raw.shape}")
-    levels = find_levels(raw[0, :, :4], input_hw)
-    if levels is None:
-        what = seems(raw[0], input_hw)
-        at = f"{input_hw[0]}×{input_hw[1]} image"
-        if what is None and not fits_rows(raw.shape[1], input_hw):
-            raise unknown_form_error(subject, f"{raw.shape[1]} rows, which fit no grid of a {at}")
-        raise unknown_form_error(subject, f"boxes that are {what or f'not around the cells of a {at}'}")
-    if names is not None and raw.shape[2] != 5 + len(names):
+    best = max(found, key=lambda decoded: decoded.levels[-1].rows.stop)
+    strides = {level.stride for level in best.levels}
+    if any(level.stride not in strides for decoded in found for level in decoded.levels):
         raise unknown_form_error(
             subject,
-            f"{len(names)} class names beside an output {shape}{_extra(raw.shape[2] - 5 - len(names))}",
-            "if the names are wrong, give others with --names (class_names in Python)",
+            "levels in outputs of their own: strides "
+            + " and ".join(", ".join(str(level.stride) for level in decoded.levels) for decoded in found[:8]),
+            "export it again with one output that joins them",
         )
-    _check_numbers(raw, levels, subject)
-    return levels
-
-
-def _extra(columns: int) -> str:
-    words = dict(_EXTRA_COLUMNS).get(columns)
-    return f", {columns} column{'s'[: columns != 1]} too many: perhaps {words}" if words else ""
-
-
-def _check_numbers(raw: Floats, levels: tuple[Level, ...], subject: str) -> None:
-    """Refuse scores that are not, and a level whose boxes have no size."""
-    scores = raw[..., 4:]
-    if not (np.isfinite(scores).all() and scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3):
-        raise unknown_form_error(subject, "scores outside 0 to 1")
-    if (scores[..., 0] == 1).all():
-        raise unknown_form_error(subject, "an objectness of 1 everywhere, as YOLOv6 exports have")
-    for level in levels:
-        if (np.abs(raw[:, level.rows, 2:4]) < _ZERO_PX).all():
-            raise SessionError(
-                f"every box of the level with stride {level.stride} has zero size, so its objects are lost: "
-                "it was exported with a stale anchor grid",
-                subject=subject,
-                hint="export it again from its .pt with 'yoloship export'",
-            )
+    return best

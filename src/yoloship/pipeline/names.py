@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import json
 import re
 from typing import Final
 
@@ -16,7 +18,9 @@ _DICT: Final = re.compile(rf"\s*['\"]?(\d{{1,6}})['\"]?\s*:\s*({_STRING})\s*(?:,
 def parse_names(text: str) -> tuple[str, ...] | None:
     """Class names from ``{0: 'person', 1: 'bicycle'}`` or ``['person', 'bicycle']``, as Python or as JSON.
 
-    The brackets' inside is matched item by item, so nesting and size cannot hurt; nothing is evaluated but a string.
+    Other forms in which they are unambiguous are those that a checkpoint may have as well: a tuple, a table from name
+    to id, names without quotes. Texts are matched item by item, so nesting and size cannot hurt; nothing is evaluated
+    but a string.
 
     Args:
         text: The metadata's value.
@@ -25,8 +29,20 @@ def parse_names(text: str) -> tuple[str, ...] | None:
         Names by class id, or None where the text is nothing of the kind, or ids are missing or repeated.
     """
     text = text.strip()
-    if len(text) > MAX_CHARS or len(text) < 2 or (text[0], text[-1]) not in {("{", "}"), ("[", "]")}:
+    if len(text) > MAX_CHARS or len(text) < 2 or (text[0], text[-1]) not in {("{", "}"), ("[", "]"), ("(", ")")}:
         return None
+    return _quoted(text) or _as_in_checkpoints(text)
+
+
+def _as_in_checkpoints(text: str) -> tuple[str, ...] | None:
+    from yoloship.checkpoint.limits import Limits
+    from yoloship.checkpoint.names import read_names
+
+    return read_names(text, None, Limits()).names or None
+
+
+def _quoted(text: str) -> tuple[str, ...] | None:
+    """The forms that exports have, whose names are quoted and may hold any character."""
     inside, pattern = text[1:-1].strip(), _DICT if text[0] == "{" else _LIST
     names: dict[int, str] = {}
     at = 0
@@ -46,6 +62,9 @@ def parse_names(text: str) -> tuple[str, ...] | None:
 
 
 def _string(literal: str) -> str | None:
+    if literal[0] == '"':  # JSON writes characters beyond 0xFFFF as two halves, which Python would not join
+        with contextlib.suppress(ValueError, RecursionError):
+            return str(json.loads(literal))
     try:
         value = ast.literal_eval(literal)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

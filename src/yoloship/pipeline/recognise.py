@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from yoloship.errors import SessionError
 from yoloship.model import METADATA_KEY, ModelInfo
-from yoloship.pipeline.foreign import anchor_free_error, recognise_foreign
+from yoloship.pipeline.foreign import recognise_foreign
+from yoloship.pipeline.rows import anchor_free_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

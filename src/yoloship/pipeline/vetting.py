@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.reading import read_bounded
-from yoloship.bounds import UnsizedError, check_bounds, read_outline, refuse_unbounded
+from yoloship.bounds import UnsizedError, check_bounds, read_outline, refuse_unbounded, takes_bytes
 from yoloship.errors import SessionError
-from yoloship.pipeline.foreign import DEFAULT_SIDE, MAX_CHANNELS, MAX_INPUT, OTHER_SIDE, PROBE_SIDE, unknown_form_error
+from yoloship.pipeline.foreign import DEFAULT_SIDE, MAX_CHANNELS, MAX_INPUT, OTHER_SIDE, PROBE_SIDE
+from yoloship.pipeline.rows import unknown_form_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ def vetted(file: Path | bytes, subject: str, canvas_hw: tuple[int, int] | None) 
 
     Raises:
         UnsizedError: its memory and time cannot be known before it runs.
-        SessionError: it is not an ONNX file, takes no image, or asks for too much.
+        SessionError: it is not an ONNX file, takes no image or images of 0..255, or asks for too much.
         GraphError: weights lie beside it, and are missing or lie outside its folder.
     """
     data = (
@@ -62,6 +63,12 @@ def vetted(file: Path | bytes, subject: str, canvas_hw: tuple[int, int] | None) 
     if not model.graph.node or not model.graph.output:
         raise SessionError("is not a valid ONNX file: it has no graph", subject=subject, hint="copy or export it again")
     work = check_bounds(model, subject, dict.fromkeys(_shapes(model, subject, canvas_hw)))
+    if takes_bytes(model):
+        raise unknown_form_error(
+            subject,
+            "a graph that scales images of 0..255 itself",
+            "export it for images of 0..1, without preprocessing in the graph",
+        )
     stored = [*model.graph.initializer, *(entry.t for node in model.graph.node for entry in node.attribute)]
     source: Path | bytes = data
     if any(tensor.data_location for tensor in stored) and isinstance(file, Path):

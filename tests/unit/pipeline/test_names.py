@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,10 @@ from yoloship.pipeline.names import MAX_CHARS, parse_names
         ("""{0: "driver's seat", 1: 'a, b: {c}'}""", ("driver's seat", "a, b: {c}")),
         (r"{0: 'na\u00efve \'q\'', 1: '雨☂'}", ("naïve 'q'", "雨☂")),
         (" {0:'a',1:'b',} ", ("a", "b")),
+        ("('a', 'b')", ("a", "b")),
+        ("[1, 2]", ("1", "2")),
+        ("{0: traffic light, 1: dog}", ("traffic light", "dog")),
+        (json.dumps(["😀", "a/b"]).replace("/", r"\/"), ("😀", "a/b")),
     ],
 )
 def test_the_forms_that_tools_write_are_read(text: str, names: tuple[str, ...]) -> None:
@@ -34,7 +40,6 @@ def test_the_forms_that_tools_write_are_read(text: str, names: tuple[str, ...]) 
         "{0: 'a', 0: 'b'}",
         "{0: __import__('os')}",
         "{0: 'a' 'b'}",
-        "{0: 1}",
         "[['a']]",
         "{0: 'a'",
         "{0: '\\N{no such name}'}",

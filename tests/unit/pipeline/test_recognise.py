@@ -211,6 +211,64 @@ def test_rows_of_the_right_shape_that_mean_something_else_are_named(change: Any,
     assert words in refusal(foreign(change(grid_rows(STRIDES, HW))))
 
 
+def quiet(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The same rows with the objectness that a trained model gives for a grey image."""
+    changed: npt.NDArray[np.float32] = rows.copy()
+    changed[..., 4] *= 1e-4
+    return changed
+
+
+def test_class_scores_that_hold_the_objectness_already_are_named() -> None:
+    right = quiet(grid_rows(STRIDES, HW))
+    assert recognise(foreign(right), "x.onnx").strides == STRIDES
+    products = right.copy()
+    products[..., 5:] *= right[..., 4:5]
+    text = refusal(foreign(products))
+    assert "class scores below the objectness in every row" in text
+    assert "would do it twice" in text
+
+
+def test_rows_without_an_objectness_are_named_unless_the_classes_are() -> None:
+    right = quiet(grid_rows(STRIDES, HW))
+    products = np.concatenate([right[..., :4], right[..., 5:] * right[..., 4:5]], axis=-1)
+    products[..., 4] *= 0.1  # a rare class first, so that not every other one lies below it
+    assert "(B, 378, 7) seems to be (B, N, 4 + classes)" in refusal(foreign(products, {}))
+    assert "3 class names beside an output (B, 378, 7)" in refusal(foreign(products))
+    assert recognise(foreign(products, {}), "x.onnx", class_names=("a", "b")).class_names == ("a", "b")
+    assert recognise(foreign(right, {}), "x.onnx").class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("names", ["", "['a', 'b', 'c']"])
+def test_a_transposed_output_is_named(names: str) -> None:
+    rows = np.ascontiguousarray(grid_rows(STRIDES, HW).transpose(0, 2, 1))
+    text = refusal(foreign(rows, {"names": names}))
+    assert "the transposed output (B, 8, 378): (B, 5 + classes, N)" in text
+
+
+def several(*outputs: npt.NDArray[np.float32]) -> ScriptedSession:
+    return ScriptedSession(
+        [TensorSpec("images", "float32", (1, 3, *HW))],
+        [TensorSpec(f"o{place}", "float32", output.shape) for place, output in enumerate(outputs)],
+        lambda _: list(outputs),
+        metadata=METADATA,
+    )
+
+
+def test_of_several_decoded_outputs_the_one_with_all_levels_is_taken() -> None:
+    rows = grid_rows(STRIDES, HW)
+    first = 3 * 8 * 12
+    found = recognise(several(rows[:, :first], rows, rows), "x.onnx")
+    assert (found.decoded_output, found.strides) == ("o1", STRIDES)
+
+
+def test_levels_in_outputs_of_their_own_are_refused_rather_than_lost() -> None:
+    rows = grid_rows(STRIDES, HW)
+    bounds = np.cumsum([3 * (64 // stride) * (96 // stride) for stride in STRIDES])[:-1]
+    text = refusal(several(*np.split(rows, bounds, axis=1)))
+    assert "levels in outputs of their own: strides 8 and 16 and 32" in text
+    assert "one output that joins them" in text
+
+
 def test_rows_without_decoding_are_named() -> None:
     offsets = grid_rows((8, 16, 32), (320, 320), anchors=1)
     offsets[..., :4] = np.random.default_rng(0).normal(0, 1.5, offsets[..., :4].shape)
