@@ -66,7 +66,7 @@ def draw_boxes(
         image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise InputError(
-            "wrong picture",
+            "wrong image",
             subject="draw_boxes",
             expected="(height, width, 3) uint8",
             got=f"{image.shape} {image.dtype}",

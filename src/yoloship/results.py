@@ -270,7 +270,7 @@ class Detections:
         """
         if image.shape[:2] != self.image_hw:
             raise InputError(
-                "the detections are of a picture of another size",
+                "the detections are of an image of another size",
                 subject="Detections.draw",
                 expected=f"height and width {self.image_hw}",
                 got=str(image.shape[:2]),

@@ -186,7 +186,7 @@ def test_numbers_that_differ_are_refused() -> None:
     "picture", [np.zeros((5, 0), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((0, 5, 3), np.uint8)]
 )
 def test_a_picture_of_another_form_is_refused(picture: Picture) -> None:
-    with pytest.raises(InputError, match="draw_boxes: wrong picture"):
+    with pytest.raises(InputError, match="draw_boxes: wrong image"):
         draw_boxes(picture, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), [])
 
 

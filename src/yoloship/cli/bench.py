@@ -134,7 +134,7 @@ def _drawn(results: Sequence[BenchResult], plot: Path) -> bytes:
     from yoloship.evaluate.bench_report import bench_bars
     from yoloship.evaluate.chart import chart_pixels, chart_svg
 
-    subtitle = "median of a batch, from pictures in memory to detections; the black line is the network alone"
+    subtitle = "median of a batch, from images in memory to detections; the black line is the network alone"
     words = ("yoloship bench", subtitle, "ms", bench_bars(results))
     if plot.suffix.lower() == ".svg":
         return chart_svg(*words).encode()

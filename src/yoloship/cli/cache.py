@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from yoloship._util.words import counted
 from yoloship.cli.command import command, flag
 from yoloship.cli.output import print_json, print_out, print_text
 
@@ -43,8 +44,8 @@ def cache(clear: bool, as_json: bool) -> None:
         return
     print_out(f"cache: {folder}")
     print_text(_table(found))
-    files, size = sum(row.files for row in found), _size(sum(row.size_bytes for row in found))
-    print_out(f"removed {files} files, {size}" if clear else f"{files} files, {size}")
+    files, size = counted(sum(row.files for row in found), "file"), _size(sum(row.size_bytes for row in found))
+    print_out(f"removed {files}, {size}" if clear else f"{files}, {size}")
 
 
 def _table(found: Sequence[CacheUsage]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yoloship._util.words import counted
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, command, option
 from yoloship.cli.output import print_err, print_out, print_text
@@ -88,7 +89,9 @@ def _report(journey: Journey) -> str:
     ]
     verdict = f"found {journey.matched} of {journey.codes} codes"
     if journey.extra:
-        verdict += f", and {journey.extra} that {'is' if journey.extra == 1 else 'are'} none"
+        verdict += (
+            f", and {counted(journey.extra, 'box', 'boxes')} that {'is' if journey.extra == 1 else 'are'} not a code"
+        )
     picture = next((step.path for step in journey.steps if step.path and step.path.name == "found.jpg"), "")
     return f"{columns(rows, right=range(1, 6))}\n{columns(steps, right=(1,))}\n{verdict}; look at {picture}\n"
 
@@ -107,4 +110,4 @@ def _write(folder: Path, first_seed: int, count: int, label_format: DatasetForma
     with progress(in_pipes=True) as show:
         told = None if show is None else lambda done: show("making scenes", done, count)
         codes = write_dataset(folder, order, told)
-    print_out(f"{folder}: {count} scenes, {codes} codes, {label_format}")
+    print_out(f"{folder}: {counted(count, 'scene')}, {counted(codes, 'code')}, {label_format}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from yoloship._util.words import counted
 from yoloship.cli import options
 from yoloship.cli import precision as precisions
 from yoloship.cli.command import argument, command, option
@@ -135,7 +136,8 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     with replacing(target, overwrite=overwrite) as file:
         folder = None if place.is_stream else place.path.parent
         size = file.write(data) if data else write_graph(checkpoint, config, file, folder=folder)
-    print_about(target, f"{target}: {size / 1e6:.1f} MB, {len(checkpoint.class_names)} classes{outcome}")
+    classes = counted(len(checkpoint.class_names), "class", "classes")
+    print_about(target, f"{target}: {size / 1e6:.1f} MB, {classes}{outcome}")
 
 
 def suppression(output: OutputForm, limits: dict[str, float | int | None]) -> NmsConfig | None:

@@ -35,7 +35,7 @@ class _Wanted:
 _ALL = (
     _Wanted(
         "detect",
-        "boxes on pictures, on the processor",
+        "boxes in images, on the processor",
         "ONNX Runtime, OpenCV",
         ("onnxruntime", "opencv"),
         False,
@@ -83,7 +83,7 @@ _ALL = (
         "pip install 'yoloship[cuda]'",
         needs_gpu=True,
     ),
-    _Wanted("eval", "mAP on labelled pictures", "pycocotools", ("evaluate",), False, "pip install 'yoloship[eval]'"),
+    _Wanted("eval", "mAP on labelled images", "pycocotools", ("evaluate",), False, "pip install 'yoloship[eval]'"),
     _Wanted("pil", "Pillow images as input", "Pillow", ("pillow",), False, "pip install 'yoloship[pil]'"),
     _Wanted(
         "supervision",

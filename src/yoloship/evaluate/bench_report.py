@@ -31,7 +31,7 @@ _HEADINGS: Final = (
     "p99",
     "network",
     "ratio",
-    "pictures/s",
+    "images/s",
     "share",
 )
 
@@ -79,7 +79,7 @@ def bench_table(results: Sequence[BenchResult]) -> str:
         )
         lines.append("  ".join(cells).rstrip())
     lines.append("")
-    lines.append("ratio: a batch by its network alone; share: pictures a second by those of the network alone")
+    lines.append("ratio: a batch by its network alone; share: images a second by those of the network alone")
     for result in results:
         stages = ", ".join(f"{name} {spread.p50:.2f}" for name, spread in result.stages.items())
         memory = f", peak memory {_mb(result.host_peak_bytes)}" if result.host_peak_bytes else ""

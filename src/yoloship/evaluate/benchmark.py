@@ -170,7 +170,7 @@ def benchmark(
         YoloshipError: as the detectors raise them.
     """
     if not cases or not images:
-        raise InputError("nothing to measure", expected="a model and a picture or more")
+        raise InputError("nothing to measure", expected="one model and one image, or more")
     plan = plan or BenchPlan()
     running: list[_Running] = []
     try:

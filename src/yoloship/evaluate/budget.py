@@ -94,10 +94,10 @@ class Disagreement:
         """Whether float32 detects nothing at all, so that agreement says nothing."""
         if order.max_drop < 1 and self.is_empty:
             raise ImageError(
-                "nothing is detected on any of the pictures, so agreement cannot be measured",
-                subject="calibration pictures",
+                "nothing is detected on any of the images, so agreement cannot be measured",
+                subject="calibration images",
                 expected=f"detections of at least {order.score_threshold:g}",
-                hint="give pictures like those in use, or --max-drop 1 to quantize blindly",
+                hint="give images like those in use, or --max-drop 1 to quantize blindly",
             )
 
     def __call__(self, model: Model) -> float:

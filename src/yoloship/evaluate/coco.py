@@ -103,7 +103,7 @@ def mean_average_precision(
     sizes = [found.image_hw for found in detections]
     dataset = coco_dataset([f"{index:06d}" for index in range(len(truths))], sizes, truths, class_names)
     if not dataset["annotations"]:
-        raise InputError("there is no object in any picture, so precision has no meaning")
+        raise InputError("there is no object in any image, so precision has no meaning")
     _check_ids([found.class_ids for found in detections], class_names)
     coco, evaluation, evaluator = _pycocotools()
     with contextlib.redirect_stdout(io.StringIO()):  # it reports its steps there

@@ -119,7 +119,7 @@ def _quantized(
 ) -> Lowered:
     if not sources:
         raise InputError(
-            f"{order.precision} needs pictures to calibrate with", subject="calibrate", hint="give a folder of pictures"
+            f"{order.precision} needs images to calibrate with", subject="calibrate", hint="give a folder of images"
         )
     warnings = [*survey(sources, told).warnings(), *_truth_warnings(truths)]
     found = quantize_with_pictures(model, sources, order, truths=truths, told=told)

@@ -113,9 +113,9 @@ def quantize_with_pictures(
         DependencyError: ONNX Runtime lacks its quantization tools; there are truths, and what computes mAP is missing.
     """
     if not sources:
-        raise InputError("no pictures to calibrate with", expected="at least one")
+        raise InputError("no images to calibrate with", expected="at least one")
     if truths is not None and len(truths) != len(sources):
-        raise InputError("pictures and truths differ in number", got=f"{len(sources)} and {len(truths)}")
+        raise InputError("images and truths differ in number", got=f"{len(sources)} and {len(truths)}")
     every = layers(model)
     calibrating, measuring = split(len(sources))
     opened = opener(order.imgsz)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from yoloship._util.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,7 +29,7 @@ def facts(verification: Verification) -> Iterator[tuple[str, str]]:
     """Name and value, line by line."""
     for letter, side in zip("AB", verification.sides, strict=True):
         yield letter, _side(side)
-    yield "pictures", str(verification.pictures)
+    yield "images", str(verification.pictures)
     for level in verification.levels:
         yield (
             f"stride {level.stride}",
@@ -73,7 +75,9 @@ def _numbers(row: tuple[float, ...]) -> str:
 
 
 def _side(side: Side) -> str:
-    text = f"{side.name}: {side.precision}, {side.output_form}, {side.session}, {side.detections} detections, "
+    text = (
+        f"{side.name}: {side.precision}, {side.output_form}, {side.session}, {counted(side.detections, 'detection')}, "
+    )
     text += f"{side.run_ms:.1f} ms the model, {side.total_ms:.1f} ms in all"
     return text if side.map50_95 is None else f"{text}, mAP {side.map50_95:.4f}"
 

@@ -175,7 +175,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
         DependencyError: there are truths, and what computes mAP is not installed.
     """
     if not sources:
-        raise InputError("no pictures to compare on", expected="at least one")
+        raise InputError("no images to compare on", expected="at least one")
     if first[1].names != second[1].names:
         raise InputError(
             "the two have other classes, so they are not one model",

@@ -67,7 +67,7 @@ def calibrate(
             _collect(watcher, one)
             runs += 1
         if not runs:
-            raise GraphError("there is nothing to calibrate with", subject=model.graph.name[:60], expected="pictures")
+            raise GraphError("there is nothing to calibrate with", subject=model.graph.name[:60], expected="images")
         found = watcher.compute_data().data
     ranges = {name: float(np.abs(np.asarray(found[name].range_value, np.float64)).max()) for name in names}
     if wild := sorted(name for name, value in ranges.items() if not np.isfinite(value)):

@@ -139,7 +139,7 @@ def search(
             subject=quantizer.model.graph.name[:60],
             expected=f"a drop of at most {max_drop:g}",
             got=f"{full_drop:.4f} with all of it quantized",
-            hint="allow a larger drop, calibrate with more pictures like those in use, or take float16",
+            hint="allow a larger drop, calibrate with more images like those in use, or take float16",
         )
     count, model, drop = best
     return Search(model, tuple(one.module for one in ranking[:count]), drop, full_drop, evaluations, ranking)

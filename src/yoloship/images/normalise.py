@@ -12,7 +12,7 @@ from yoloship.errors import ImageError
 EXPECTED = "(height, width, 3) uint8 BGR, or a greyscale, BGRA or PIL image"
 
 
-def as_bgr(picture: object, *, subject: str = "picture") -> npt.NDArray[np.uint8]:
+def as_bgr(picture: object, *, subject: str = "image") -> npt.NDArray[np.uint8]:
     """Bring a decoded picture to the one form that the pipeline takes.
 
     Args:

@@ -266,7 +266,7 @@ class CudaDetector(DetectorFace):
         frames = [self._frame(image) for image in images]
         if not 1 <= len(frames) <= self._largest or len({frame.letterbox.input_hw for frame in frames}) != 1:
             raise InputError(
-                "pictures that do not fit one run", expected=f"1 to {self._largest} on one canvas", got=str(len(frames))
+                "images that do not fit one run", expected=f"1 to {self._largest} on one canvas", got=str(len(frames))
             )
         with self._lane() as lane:
             return lane.run_timed(frames, self._batch(len(frames)), self._options)

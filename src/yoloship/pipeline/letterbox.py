@@ -150,7 +150,7 @@ def _resized(image_hw: tuple[int, int], limit_hw: tuple[int, int]) -> tuple[int,
     (height, width), (limit_h, limit_w) = image_hw, limit_hw
     if min(height, width, limit_h, limit_w) < 1:
         raise InputError(
-            "a picture or a canvas without area", expected="sides of 1 or more", got=f"{image_hw} on {limit_hw}"
+            "an image or a canvas without area", expected="sides of 1 or more", got=f"{image_hw} on {limit_hw}"
         )
     ratio = min(limit_h / height, limit_w / width)
     return max(1, round(height * ratio)), max(1, round(width * ratio))

@@ -6,6 +6,7 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING
 
+from yoloship._util.words import counted
 from yoloship.escaping import visible
 from yoloship.sinks.base import Sink
 
@@ -22,7 +23,7 @@ SIZE_CHARS = len("65535×65535")
 
 GAP = "  "
 
-_HEADING = ("picture", "size", "objects", "found")
+_HEADING = ("image", "size", "objects", "found")
 
 
 def detections_table(found: Detections, title: str, limit: int | None = MAX_ROWS) -> str:
@@ -84,8 +85,8 @@ class ImagesTable(Sink):
             return
         if self._limit is not None:
             self._show(columns(self._rows, right=(2,)) + _more(self._count, self._limit))
-        total = sum(self._totals.values())
-        self._show(f"{self._count} pictures, {total} objects: {_counted(self._totals)}\n")
+        total, sums = sum(self._totals.values()), f": {_counted(self._totals)}" if self._totals else ""
+        self._show(f"{counted(self._count, 'image')}, {counted(total, 'object')}{sums}\n")
         self._count = 0
 
 

@@ -88,10 +88,10 @@ def test_a_folder_gives_a_row_a_picture_and_a_sum(model: Path) -> None:
     ran = run("detect", model, "in", "-o", "out")
     assert ran.code == 0
     assert ran.out == (
-        "picture   size   objects  found\n"
+        "image     size   objects  found\n"
         "in/a.jpg  96×64        2  1 cat, 1 däckel\n"
         "in/b.png  96×64        2  1 cat, 1 däckel\n"
-        "2 pictures, 4 objects: 2 cat, 2 däckel\n"
+        "2 images, 4 objects: 2 cat, 2 däckel\n"
         "annotated: out\n"
     )
     assert files(Path("out")) == ["a.jpg", "b.png"]
@@ -168,7 +168,7 @@ def test_an_unreadable_picture_is_reported_and_the_rest_is_done(model: Path) -> 
         "error: no.jpg: no such file",
         "error: 2 of 4 images failed",
     ]
-    assert "2 pictures, 4 objects" in ran.out
+    assert "2 images, 4 objects" in ran.out
     assert files(Path("out")) == ["a.png", "c.png"]
     entries = json.loads(Path("found.json").read_bytes())
     assert [entry["image"] for entry in entries] == ["in/a.png", "in/b.png", "in/c.png", "no.jpg"]

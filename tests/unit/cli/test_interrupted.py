@@ -85,7 +85,7 @@ def test_a_run_that_is_stopped_keeps_its_results(work: Path, number: signal.Sign
     assert err == f"found.json holds the results of 2 of 3 images\n{word}\n"
     assert [entry["image"] for entry in json.loads(Path("found.json").read_bytes())] == ["in/a.png", "in/b.png"]
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "b.png"]
-    assert "2 pictures, 2 objects" in out
+    assert "2 images, 2 objects" in out
     assert not list(work.rglob("*.part"))
 
 

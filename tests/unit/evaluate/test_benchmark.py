@@ -178,7 +178,7 @@ def test_the_table_has_the_times_the_ratio_and_the_memory() -> None:
         "p99",
         "network",
         "ratio",
-        "pictures/s",
+        "images/s",
         "share",
     ]
     assert lines[1].split() == [

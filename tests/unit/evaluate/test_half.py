@@ -41,7 +41,7 @@ def test_a_network_that_is_broken_in_float32_is_refused() -> None:
 
 
 def test_int8_without_pictures_and_unknown_precisions_are_refused() -> None:
-    with pytest.raises(InputError, match="int8 needs pictures to calibrate with"):
+    with pytest.raises(InputError, match="int8 needs images to calibrate with"):
         in_precision(ours(), "int8")
     with pytest.raises(InputError, match="expected float32, float16, bfloat16, int8, float8, got 'int4'"):
         in_precision(ours(), "int4")  # type: ignore[arg-type]

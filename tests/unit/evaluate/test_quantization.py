@@ -84,8 +84,8 @@ def test_truths_that_do_not_fit_are_refused_before_anything_is_calibrated() -> N
     nothing = [Truth(np.empty((0, 4)), np.empty(0, int))] * 16
     unnamed = [Truth(np.array([[0, 0, 9, 9]]), np.array([999]))] * 16
     cases = (
-        (truths()[:3], "pictures and truths differ in number: got 16 and 3"),
-        (nothing, "there is no object in any picture"),
+        (truths()[:3], "images and truths differ in number: got 16 and 3"),
+        (nothing, "there is no object in any image"),
         (unnamed, "class 999: has no name"),
     )
     for wrong, words in cases:
@@ -95,7 +95,7 @@ def test_truths_that_do_not_fit_are_refused_before_anything_is_calibrated() -> N
 
 def test_pictures_on_which_nothing_is_seen_are_refused_unless_the_budget_allows_everything() -> None:
     model, order = ours("heads", "image"), {"score_threshold": 0.99, "calibrator": "minmax", "remainder": "float32"}
-    with pytest.raises(ImageError, match="nothing is detected on any of the pictures"):
+    with pytest.raises(ImageError, match="nothing is detected on any of the images"):
         quantize_with_pictures(model, PICTURES[:2], QuantizeOrder(**order))  # type: ignore[arg-type]
     assert quantize_with_pictures(model, PICTURES[:2], QuantizeOrder(**order, max_drop=1)).drop == 0  # type: ignore[arg-type]
 

@@ -121,7 +121,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     other = scripted(class_names=("x", "y", "z"))
     with pytest.raises(InputError, match="b: the two have other classes, so they are not one model"):
         verify(("a", scripted()), ("b", other), PICTURES)
-    with pytest.raises(InputError, match="no pictures to compare on"):
+    with pytest.raises(InputError, match="no images to compare on"):
         verify(("a", scripted()), ("b", scripted()), [])
 
 

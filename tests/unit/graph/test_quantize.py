@@ -204,7 +204,7 @@ def test_what_cannot_be_quantized_is_refused(ranges: Mapping[str, float]) -> Non
         (lambda: quantize(ours(), {}), "an activation has not been calibrated"),
         (lambda: quantize(ours(), ranges, "int4"), "expected int8 or float8, got 'int4'"),  # type: ignore[arg-type]
         (lambda: quantize(ours(), ranges, keep=["nothing"]), "has no such layer to keep: got nothing"),
-        (lambda: calibrate(ours(), ["images"], [], "minmax"), "nothing to calibrate with: expected pictures"),
+        (lambda: calibrate(ours(), ["images"], [], "minmax"), "nothing to calibrate with: expected images"),
         (lambda: calibrate(ours(), ["images"], FEEDS, "guess"), "no such calibrator"),  # type: ignore[arg-type]
     ]
     for act, words in cases:

@@ -46,10 +46,10 @@ def test_many_pictures_have_a_row_each_and_a_sum() -> None:
         Entry("long name.jpg", found()),
     ]
     assert "".join(images_table(entries, limit=MAX_ROWS)) == (
-        "picture        size   objects  found\n"
+        "image          size   objects  found\n"
         "a.jpg          64×48        3  2 cat, 1 dog\n"
         "long name.jpg  64×48        0  nothing\n"
-        "2 pictures, 3 objects: 2 cat, 1 dog\n"
+        "2 images, 3 objects: 2 cat, 1 dog\n"
     )
 
 
@@ -58,15 +58,15 @@ def test_long_tables_end_with_how_many_more_there_are() -> None:
     assert many.endswith("and 5 more\n")
     assert many.count("\n") == MAX_ROWS + 3
     images = "".join(images_table([Entry("a.jpg", found(0))] * (MAX_ROWS + 7), limit=MAX_ROWS))
-    assert "and 7 more\n57 pictures, 57 objects: 57 cat\n" in images
+    assert "and 7 more\n57 images, 57 objects: 57 cat\n" in images
 
 
 def test_tables_without_a_limit_show_each_row_as_it_comes() -> None:
     assert detections_table(found(*[0] * (MAX_ROWS + 5)), "a.jpg", None).count("\n") == MAX_ROWS + 7
     shown = images_table([Entry("a.jpg", found(0))] * (MAX_ROWS + 7), limit=None, names_width=9)
-    assert shown[0] == "picture    size         objects  found\n"
+    assert shown[0] == "image      size         objects  found\n"
     assert shown[1:-1] == ["a.jpg      64×48              1  1 cat\n"] * (MAX_ROWS + 7)
-    assert shown[-1] == "57 pictures, 57 objects: 57 cat\n"
+    assert shown[-1] == "57 images, 57 objects: 57 cat\n"
     assert images_table([Entry("a.jpg", None, ImageError("is empty"))], limit=None) == []
 
 
@@ -83,3 +83,8 @@ def test_facts_wrap_below_themselves() -> None:
     assert facts_table([("a", "one two three four five six"), ("long", "x"), ("none", "")], 26) == (
         "a     one two three four\n      five six\nlong  x\nnone\n"
     )
+
+
+def test_one_image_and_one_object_are_not_several_and_none_are_not_listed() -> None:
+    assert images_table([Entry("a.jpg", found(0))], limit=None)[-1] == "1 image, 1 object: 1 cat\n"
+    assert images_table([Entry("a.jpg", found())] * 2, limit=None)[-1] == "2 images, 0 objects\n"
