@@ -31,6 +31,8 @@ _START: Final = 0xD8
 _APP1: Final = 0xE1
 _FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _ARITHMETIC: Final = frozenset(range(0xC9, 0xD0))
+_SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC9})
+_TAIL_BYTES: Final = 1 << 16
 
 
 def read_jpeg(view: memoryview) -> Layout:
@@ -42,14 +44,23 @@ def read_jpeg(view: memoryview) -> Layout:
     frame: _Frame | None = None
     orientation: int | None = None
     scans = scan_bytes = 0
-    for marker, body, end in _segments(view):
+    data_start: int | None = None
+    for marker, start, body, end in _segments(view):
+        if data_start is not None:
+            scan_bytes += start - data_start
+            data_start = None
         if marker in _FRAMES and frame is None:
             frame = _Frame.read(marker, view, body)
         elif marker == _APP1 and orientation is None and end > body + 6 and bytes(view[body : body + 6]) == _EXIF:
             orientation = exif_orientation(view[body + 6 : end])
         elif marker == _SCAN:
             scans += 1
-            scan_bytes += end - body
+            data_start = min(end, len(view))
+            whole = scans == 1 and frame is not None and frame.is_whole(view[body : body + 1])
+            if whole and (end_marker := _end_after(view, data_start)) >= 0:
+                # The decoder takes no scan after this one, so its data, nearly the whole file, need not be searched.
+                scan_bytes = end_marker - data_start
+                break
         elif marker == _END:
             break
     else:
@@ -64,7 +75,7 @@ def read_jpeg(view: memoryview) -> Layout:
 
 def padding_bytes(view: memoryview) -> int:
     """How many zeros stand before the end marker of a JPEG that `read_jpeg` takes."""
-    end = next(body for marker, body, _ in _segments(view) if marker == _END) - 2
+    end = next(start for marker, start, _, _ in _segments(view) if marker == _END)
     tail = bytes(view[max(0, end - _LONGEST_PADDING) : end])
     return len(tail) - len(tail.rstrip(b"\0"))
 
@@ -80,11 +91,16 @@ class _Frame:
     height: int
     components: int
     arithmetic: bool
+    sequential: bool
 
     @classmethod
     def read(cls, marker: int, view: memoryview, body: int) -> _Frame:
         height, width, components = struct.unpack_from(">HHB", view, body + 1)
-        return cls(width, height, components, marker in _ARITHMETIC)
+        return cls(width, height, components, marker in _ARITHMETIC, marker in _SEQUENTIAL)
+
+    def is_whole(self, scan_start: memoryview) -> bool:
+        """Whether a scan whose header begins so is the only one that a decoder takes."""
+        return self.sequential and scan_start == bytes((self.components,))
 
     @property
     def least_bits(self) -> int:
@@ -99,8 +115,19 @@ def _sized(frame: _Frame | None, orientation: int | None, scans: int, problem: s
     return Layout(frame.width, frame.height, orientation or UPRIGHT, pixel_bytes=several, problem=problem)
 
 
-def _segments(view: memoryview) -> Iterator[tuple[int, int, int]]:
-    """Each marker with the beginning and the end of what belongs to it; to a scan also its compressed data."""
+def _end_after(view: memoryview, at: int) -> int:
+    """Where the last end marker stands behind a place; -1 without one. It is nearly always in the file's last bytes."""
+    for start in (max(at, len(view) - _TAIL_BYTES), at):
+        if (found := bytes(view[start:]).rfind(b"\xff\xd9")) >= 0:
+            return start + found
+    return -1
+
+
+def _segments(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """Each marker with its place, and the beginning and the end of the segment behind it, its length left out.
+
+    The compressed data of a scan goes from the end of its segment to the next marker.
+    """
     at = 2
     for _ in range(MAX_SEGMENTS):
         match = _MARKER.search(view, at)
@@ -108,16 +135,10 @@ def _segments(view: memoryview) -> Iterator[tuple[int, int, int]]:
             return
         marker, body = match[1][0], match.end()
         if marker == _END:
-            yield marker, body, body
+            yield marker, match.start(), body, body
             return
         if marker == _START or body + 2 > len(view):
             return
-        end = body + struct.unpack_from(">H", view, body)[0]
-        if marker == _SCAN:
-            following = _MARKER.search(view, min(end, len(view)))
-            body, end = end, len(view) if following is None else following.start()
-        else:
-            body += 2
-        yield marker, body, end
-        at = end
+        at = body + struct.unpack_from(">H", view, body)[0]
+        yield marker, match.start(), body + 2, at
     raise LayoutError(f"has more than {MAX_SEGMENTS} segments")

@@ -67,6 +67,22 @@ def test_scans_are_counted_against_the_pixels_that_they_go_through() -> None:
     assert read_image(data).shape == (1600, 1600, 3)
 
 
+def test_a_sequential_image_whose_only_scan_is_repeated_is_refused() -> None:
+    data = saved(smooth(400, 400), "JPEG")
+    ((start, end),) = jpeg_scans(data)
+    repeated = data[:end] + data[start:end] * 5000 + data[end:]
+    header = read_header(repeated)
+    assert header is not None
+    assert header.problem == ""  # the decoder stops behind the first scan, so the others cost nothing
+    assert "JPEG" in refusal(repeated)
+
+
+def test_a_sequential_image_that_is_cut_short_is_refused_though_its_thumbnail_has_an_end() -> None:
+    data = saved(smooth(400, 400), "JPEG")
+    thumbnail = segment(0xE1, b"Exif\0\0" + saved(smooth(8, 8), "JPEG"))
+    assert "it has no end" in refusal(data[:2] + thumbnail + data[2:-300])
+
+
 def test_a_file_of_endless_segments_is_refused() -> None:
     data = saved(smooth(), "JPEG")
     assert "JPEG has more than 4096 segments" in refusal(data[:2] + segment(0xFE, b"") * 100_000 + data[2:])
