@@ -50,6 +50,7 @@ HARMLESS = [
     "functools.partial", "operator.itemgetter", "operator.getitem", "logging.Logger", "logging.getLogger",
     "_io.BytesIO", "__main__.Config", "train.Trainer", "code.models.Block", "test.models.Block", "builtins.int",
     "builtins.ValueError", "builtins.type", "typing.Union", "types.SimpleNamespace", "threading.Lock",
+    "http.HTTPStatus", "platform.uname_result", "torch.serialization._get_layout",
     "dill._dill._create_function", "cloudpickle.cloudpickle._make_function", "mypkg.commands.Command",
     "mypkg.signal.Signal",
 ]  # fmt: skip

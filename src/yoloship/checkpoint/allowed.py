@@ -195,6 +195,9 @@ def _table() -> dict[str, Entry]:
         "datetime.timedelta": Entry(_opaque, "a duration; inert"),
         "datetime.timezone": Entry(_opaque, "a time zone; inert"),
         "types.SimpleNamespace": Entry(_opaque, "options; inert"),
+        "torch.torch_version.TorchVersion": Entry(_opaque, "what trained it; inert"),
+        "decimal.Decimal": Entry(_opaque, "a number; inert"),
+        "fractions.Fraction": Entry(_opaque, "a number; inert"),
     }
     for module in ("numpy.core", "numpy._core"):
         table[f"{module}.multiarray.scalar"] = Entry(arrays.make_scalar, "a number; becomes a Python one")

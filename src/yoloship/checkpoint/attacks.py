@@ -64,9 +64,11 @@ _BUILTIN_NAMES = _words(
 
 _HARMLESS = (
     "dill._dill._", "cloudpickle.cloudpickle._", "cloudpickle.cloudpickle_fast._", "io.BytesIO", "_io.BytesIO",
-    "io.StringIO", "_io.StringIO",
+    "io.StringIO", "_io.StringIO", "http.HTTPStatus", "platform.uname_result", "torch.serialization._get_layout",
 )  # fmt: skip
-"""How dill and cloudpickle spell classes and functions of a script, and buffers in memory. They stay names as well."""
+"""Plain data of modules that hold dangerous functions as well, buffers in memory, and how dill and cloudpickle spell
+classes and functions of a script. They stay names like all others.
+"""
 
 IMPORTERS: Mapping[str, int] = MappingProxyType(
     {"dill._dill._import_module": 0, "dill._dill._get_attr": 1, "cloudpickle.cloudpickle.subimport": 0}

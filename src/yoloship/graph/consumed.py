@@ -33,7 +33,7 @@ _OF_THE_MODEL: Final = frozenset({"stride", "class_weights", "criterion", "compu
 _INERT: Final = frozenset(
     {"Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"}
 )
-"""Layers of torch.nn that do nothing in evaluation, wherever they stand."""
+"""Layers of torch.nn that do nothing in evaluation, wherever they stand; neither do those that compute a loss."""
 _CALLS: Final = ("forward", "_call_impl", "_slow_call", "_conv_forward", "_forward_once", "forward_once")
 """Methods that compute; as an attribute of one module, each replaces the method of its class."""
 _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
@@ -125,7 +125,7 @@ def _check_attributes(part: Part, *, is_model: bool) -> None:
             continue
         if part.record.has(module, "attribute", name):
             continue
-        if isinstance(value, np.ndarray) and not is_model and value.dtype.kind in "fc":
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fc":
             raise _left_over(part, f"attribute {name!r} (an array {value.shape})")
         if what := _computes(value, _MAX_DEPTH, code=not is_model):
             raise _left_over(part, f"attribute {name!r} ({what})")
@@ -162,7 +162,9 @@ def _is_fused_forward(part: Part, name: str, aliases: Mapping[str, str]) -> bool
 
 
 def _is_inert(child: object) -> bool:
-    return isinstance(child, Module) and child.class_path.startswith("torch.nn.modules.") and child.class_name in _INERT
+    if not isinstance(child, Module) or not child.class_path.startswith("torch.nn.modules."):
+        return False
+    return child.class_name in _INERT or child.class_path.startswith("torch.nn.modules.loss.")
 
 
 def _kind_of(value: object) -> str:

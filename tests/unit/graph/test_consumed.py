@@ -211,6 +211,14 @@ def test_what_does_nothing_in_evaluation_passes() -> None:
     assert build_graph(replace(hand, module=padded(hand.module)), GraphConfig(HW)).graph == plain.graph
 
 
+def test_a_loss_that_the_model_keeps_passes() -> None:
+    hand = every_block()
+    loss = module(f"{TORCH}loss.BCEWithLogitsLoss", {"reduction": "mean"}, None, {"pos_weight": np.ones(1)})
+    assert build_graph(replace(hand, module=with_children(hand.module, loss=loss)), GraphConfig(HW)).graph.node
+    other = module("models.losses.BCEWithLogitsLoss")
+    assert "child 'loss' (models.losses" in refusal(hand, with_children(hand.module, loss=other))
+
+
 def test_a_dropout_of_another_package_does_not_pass() -> None:
     hand = every_block()
     other = module("models.common.Dropout", {"p": 0.5})
@@ -243,10 +251,15 @@ def test_a_name_that_passes_in_one_place_does_not_in_others() -> None:
     assert "parameter 'total_ops' (a tensor (1,)) is not part of an official C3" in refusal(hand, spoilt)
 
 
-def test_an_array_of_numbers_in_a_block_is_refused() -> None:
+def test_an_array_of_numbers_in_a_block_or_in_the_model_is_refused() -> None:
     hand = every_block()
     message = refusal(hand, at(hand.module, "model.2", lambda one: changed(one, gain=np.ones(8))))
     assert "model.2 (models.common.C3): attribute 'gain' (an array (8,)) is not part of an official C3" in message
+    assert "the model (models.yolo.DetectionModel): attribute 'mean' (an array (3,)) is not part of" in refusal(
+        hand, changed(hand.module, mean=np.ones(3, np.float32))
+    )
+    counts = changed(hand.module, counts=np.ones(3, np.int64))
+    assert build_graph(replace(hand, module=counts), GraphConfig(HW)).graph.node
 
 
 @pytest.mark.parametrize(
