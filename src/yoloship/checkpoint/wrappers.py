@@ -101,8 +101,25 @@ def choose(content: object, subject: str) -> Chosen:
                 subject=subject,
                 hint=_WHOLE_MODEL,
             )
+    if (place := _elsewhere(content)) is not None:
+        raise CheckpointError(
+            f"holds a model under {place}, rather than under 'model' or 'ema'",
+            subject=subject,
+            hint=f"save it again: torch.save({{'model': torch.load(path, weights_only=False){place}}}, path)",
+        )
     keys = ", ".join(repr(key)[:40] for key in list(content)[:8]) or "nothing"
     raise CheckpointError("holds no model", subject=subject, got=f"a dictionary of {keys}", hint=_WHOLE_MODEL)
+
+
+def _elsewhere(content: Mapping[object, object]) -> str | None:
+    """Keys under which a module stands that is not where it is looked for, as Python writes them."""
+    for key, value in content.items():
+        inner = value.items() if isinstance(value, dict) else ()
+        for keys, found in (((key,), value), *(((key, below), one) for below, one in inner)):
+            state = found.state if isinstance(found, Draft) else None
+            if isinstance(state, dict) and _modules(state) and all(isinstance(one, str) for one in keys):
+                return "".join(f"[{str(one)[:40]!r}]" for one in keys)
+    return None
 
 
 def _kind(content: object) -> str:

@@ -122,10 +122,12 @@ def transposed_convolution(builder: Builder, part: Part, x: Wire) -> Wire:
 
 
 def _upsample(builder: Builder, part: Part, x: Wire) -> Wire:
-    """Nearest neighbour by constant scales: a size would be fixed for ever."""
-    part.require("mode", "nearest")
+    """Nearest neighbour or bilinear, by constant scales: a size would be fixed for ever.
+
+    By whole factors, torch's two ways to find the nearest neighbour agree.
+    """
+    part.require("mode", "nearest", "nearest-exact", "bilinear")
     part.require("size", None)
-    part.require("align_corners", None, False)
     factors = []
     value = part.value("scale_factor")
     for factor in value if isinstance(value, tuple | list) else (value, value):
@@ -136,6 +138,18 @@ def _upsample(builder: Builder, part: Part, x: Wire) -> Wire:
         raise part.error("bad 'scale_factor'", expected="one or two numbers", got=value)
     scales = builder.constant(f"{part.place}.scales", np.array([1, 1, *factors]))
     shape = (x.shape[0], x.channels, x.hw[0] * factors[0], x.hw[1] * factors[1])
+    if part.value("mode") == "bilinear":
+        part.require("align_corners", None, False, True)
+        positions = "align_corners" if part.value("align_corners") is True else "half_pixel"
+        return builder.node(
+            "Resize",
+            part.place,
+            (x, OMITTED, scales),
+            shape,
+            mode="linear",
+            coordinate_transformation_mode=positions,
+        )
+    part.require("align_corners", None, False)
     return builder.node(
         "Resize",
         part.place,
@@ -178,6 +192,7 @@ LAYERS: Mapping[str, Layer] = MappingProxyType(
         "AdaptiveAvgPool2d": _global_average_pool,
         "Upsample": _upsample,
         "UpsamplingNearest2d": _upsample,
+        "UpsamplingBilinear2d": _upsample,
         "ZeroPad2d": _zero_pad,
         "Dropout": _nothing,
         "Dropout2d": _nothing,

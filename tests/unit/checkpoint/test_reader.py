@@ -205,6 +205,16 @@ NOT_CHECKPOINTS = {
         "best.pt: holds no model: got a dictionary of 'epoch'; give the .pt that the training saved (best.pt), "
         "or save the whole model: torch.save({'model': model}, path)",
     ),
+    "a model under another key": (
+        forge.zip_bytes(forge.end(forge.table({"epoch": forge.NONE, "net": forge.model()}))),
+        "best.pt: holds a model under ['net'], rather than under 'model' or 'ema'; save it again: "
+        "torch.save({'model': torch.load(path, weights_only=False)['net']}, path)",
+    ),
+    "a table in a table": (
+        forge.zip_bytes(forge.end(forge.table({"model": forge.table({"model": forge.model()})}))),
+        "best.pt: holds a model under ['model']['model'], rather than under 'model' or 'ema'; save it again: "
+        "torch.save({'model': torch.load(path, weights_only=False)['model']['model']}, path)",
+    ),
     "a list": (
         forge.zip_bytes(forge.end(forge.EMPTY_LIST)),
         "best.pt: holds no model: got a list; give the .pt that the training saved (best.pt), "
