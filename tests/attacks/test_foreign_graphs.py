@@ -186,6 +186,9 @@ ATTACKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "resize": lambda: detector(
         [node("Resize", ["images", "", "s"], ["big"])], {"s": np.array([1, 1, 4096, 4096], np.float32)}
     ),
+    "large pooling kernel": lambda: detector(
+        [node("AveragePool", ["images"], ["big"], kernel_shape=[200, 200], pads=[199] * 4)], {}
+    ),
     "resize to sizes": lambda: detector(
         [node("Resize", ["images", "", "", "s"], ["big"])], {"s": sized(1, 3, 1 << 15, 1 << 15)}
     ),

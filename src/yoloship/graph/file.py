@@ -86,11 +86,23 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
     if not all(isinstance(text, str) for text in _texts(model)):  # protobuf gives bytes where they are no UTF-8
         raise GraphError("is a damaged ONNX model: a name in it is not text", subject=subject)
     for graph in tuple(all_graphs(model.graph)):
+        _refuse_shared_names(graph, subject)
         sort_nodes(graph, subject)
         attributes = (entry.t for node in graph.node for entry in node.attribute)
         if any(len(tensor.dims) > MAX_RANK for tensor in (*graph.initializer, *attributes)):
             raise GraphError("stores a tensor of an impossible shape", subject=subject, expected=f"{MAX_RANK} axes")
     return model
+
+
+def _refuse_shared_names(graph: onnx.GraphProto, subject: str) -> None:
+    """Refuse values that bear one name: each runtime takes another of them."""
+    seen = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    for name in (name for node in graph.node for name in node.output if name):
+        if name in seen:
+            raise GraphError(
+                "has two values of one name", subject=subject, got=repr(name[:80]), hint="export the model again"
+            )
+        seen.add(name)
 
 
 def _texts(model: onnx.ModelProto) -> Iterator[object]:

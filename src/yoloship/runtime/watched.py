@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 
 SLICE_S: Final = 0.1
 """How long to wait at a time: a signal that another thread of the process receives is heard after that."""
-GRACE_S: Final = 5.0
+GRACE_S: Final = 1.5
 """How long the call has to end when it is asked to; a runtime looks between two operators."""
 
 

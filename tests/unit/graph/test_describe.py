@@ -104,6 +104,16 @@ def test_a_name_that_is_no_text_is_refused(name: bytes) -> None:
         describe_onnx(GOOD.replace(name, b"\xff" + name[1:], 1))
 
 
+def test_two_values_of_one_name_are_refused() -> None:
+    model = build_graph(SMALL, GraphConfig((32, 32)))
+    first, second = [node for node in model.graph.node if node.op_type == "Conv"][:2]
+    second.output[0] = first.output[0]
+    with pytest.raises(
+        GraphError, match=f"has two values of one name: got '{first.output[0]}'; export the model again"
+    ):
+        describe_onnx(model.SerializeToString())
+
+
 def test_a_graph_that_contradicts_itself_has_no_figure() -> None:
     model = build_graph(SMALL, GraphConfig((32, 32)))
     product = next(node for node in model.graph.node if node.op_type == "Mul")
