@@ -98,9 +98,7 @@ class NmsConfig:
             raise self._wrong("class_agnostic", "true or false")
 
     def _wrong(self, name: str, expected: str) -> InputError:
-        return InputError(
-            "not a value it can have", subject=name, expected=expected, got=repr(getattr(self, name))[:60]
-        )
+        return InputError("cannot have this value", subject=name, expected=expected, got=repr(getattr(self, name))[:60])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The names of all files that one command will write, settled before it does any work.
 
 Every output path of every command goes through `Outputs.claim`, which is told all inputs. So one place decides what
-``--overwrite`` may replace: a regular file that is not an input, and nothing else.
+``--overwrite`` may replace: a regular file that is neither an input nor a training's checkpoint, and nothing else.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Outputs:
         inputs: Files that the command reads.
         overwrite: Whether files that exist may be replaced, if they are not inputs.
         more_inputs: Given an output that exists, finds further inputs that it could be: those that take time to find.
+        is_checkpoint: Whether a file that exists is one. No command writes any, so none ever has to be replaced.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Outputs:
         *,
         overwrite: bool,
         more_inputs: Callable[[Place], Iterable[Path]] | None = None,
+        is_checkpoint: Callable[[Path], bool] | None = None,
     ) -> None:
         self.overwrite = overwrite
         self._inputs = inputs
         self._more_inputs = more_inputs
+        self._is_checkpoint = is_checkpoint
         self._identities: dict[_Identity, Path] | None = None
         self._claimed: set[str] = set()
         self._swept: set[str] = set()
@@ -55,8 +58,8 @@ class Outputs:
             replaces: Whether this output updates the file that is there, whatever `overwrite` says.
 
         Raises:
-            OutputError: it is an input, a folder, a device, an output of the same command, or exists and may not be
-                overwritten; or its folder does not exist or cannot be written.
+            OutputError: it is an input, a checkpoint, a folder, a device, an output of the same command, or exists and
+                may not be overwritten; or its folder does not exist or cannot be written.
         """
         place = find_place(path)
         self._refuse_input(path, place)
@@ -66,6 +69,7 @@ class Outputs:
         elif place.status is not None and not (self.overwrite or replaces):
             raise taken(path)
         else:
+            self._refuse_checkpoint(path, place)
             self._check_folder(path, place)
         self._refuse_twice(path, place)
 
@@ -106,6 +110,12 @@ class Outputs:
                 subject=str(path),
                 got=None if source == path else str(source),
                 hint="give another name",
+            )
+
+    def _refuse_checkpoint(self, path: Path, place: Place) -> None:
+        if place.status is not None and self._is_checkpoint is not None and self._is_checkpoint(place.path):
+            raise OutputError(
+                "would replace a checkpoint or another zip archive", subject=str(path), hint="give another name"
             )
 
     def _refuse_twice(self, path: Path, place: Place) -> None:

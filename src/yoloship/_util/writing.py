@@ -42,6 +42,7 @@ _HINTS: Final[Mapping[int | None, str]] = MappingProxyType(
         None: "give another name",
         errno.ENAMETOOLONG: "give a shorter name",
         errno.EBADF: "it is not open",
+        errno.ENOTEMPTY: "something else was put there meanwhile",
         errno.EPIPE: "its reader ended early",
         errno.ENXIO: "start its reader first",
         errno.EBUSY: "if it is mounted by itself, mount its folder instead",

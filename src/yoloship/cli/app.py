@@ -19,7 +19,7 @@ import click
 from yoloship._version import __version__
 from yoloship.cli.command import help_option, paragraph
 from yoloship.cli.options import OPTION_OF
-from yoloship.cli.output import ReaderGone, print_err, print_out
+from yoloship.cli.output import ReaderGone, print_err, print_err_text, print_out
 from yoloship.cli.process import Terminated, prepare_process
 from yoloship.errors import YoloshipError
 from yoloship.escaping import visible
@@ -52,7 +52,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "verify": "Compare two files of one model.",
         "bench": "Measure how fast models are here.",
         "info": "Show what a checkpoint, an ONNX file or an engine is.",
-        "inspect": "Another name of info.",
+        "inspect": "Another name for info.",
         "doctor": "Try what works on this machine.",
         "cache": "Show or empty the cache.",
     }
@@ -124,7 +124,7 @@ def program() -> Program:
 @click.pass_context
 def _root(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
-        print_err(ctx.get_help())
+        print_err_text(ctx.get_help())
         ctx.exit(2)
 
 
@@ -182,8 +182,8 @@ def _lacks_memory(error: Exception) -> bool:
 
 def _say_usage(error: click.UsageError, arguments: Sequence[str]) -> None:
     if error.ctx is not None:
-        print_err(error.ctx.get_usage())
-        print_err(f"Try '{error.ctx.command_path} --help' for help.\n")
+        print_err_text(error.ctx.get_usage())
+        print_err_text(f"Try '{error.ctx.command_path} --help' for help.\n")
     hint = ""
     if isinstance(error, click.NoSuchOption):
         files = [word for word in arguments if word.startswith("-") and os.path.lexists(word)]

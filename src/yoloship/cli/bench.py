@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yoloship.cli import options
-from yoloship.cli.command import COUNT, argument, command, option
+from yoloship.cli.command import COUNT, Number, argument, command, option
 from yoloship.cli.inputs import named_images
 from yoloship.cli.output import print_bytes, print_err, print_text
 from yoloship.cli.protect import is_dash, is_stdout, outputs_for
@@ -43,13 +43,17 @@ MAX_IMAGE_BYTES = 4 << 30
 @option("--batch", metavar="1,32", default="1", help="Images handed over together.")
 @option("--streams", metavar="1,4", default="1", help="Threads that do so at once, for throughput.")
 @option("--device", metavar="cpu,cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
-@option("--backend", metavar="onnxruntime,tensorrt", help="What runs a model on a GPU. Default: decided by the file.")
+@option(
+    "--backend",
+    metavar="onnxruntime,tensorrt",
+    help="What runs a model on a GPU. Default: chosen by the kind of the file.",
+)
 @options.imgsz
-@option("--rounds", type=COUNT, metavar="N", default=5, help="Turns of each case.")
-@option("--runs", type=COUNT, metavar="N", default=5, help="Measured runs a turn.")
+@option("--rounds", type=COUNT, metavar="N", default=5, help="Rounds in which every case takes a turn.")
+@option("--runs", type=COUNT, metavar="N", default=5, help="Measured runs per turn.")
 @option(
     "--seconds",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="FLOAT",
     default=1.0,
     help="Seconds of each throughput measurement; 0 skips it.",

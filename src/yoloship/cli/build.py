@@ -11,13 +11,13 @@ import click
 
 from yoloship.cli import options
 from yoloship.cli import precision as precisions
-from yoloship.cli.command import argument, command, flag, option
+from yoloship.cli.command import WholeNumber, argument, command, flag, option
 from yoloship.cli.export import suppression
 from yoloship.cli.output import print_err, print_out
 from yoloship.cli.precision import CALIBRATED, MAX_DROP, PRECISION, Quantizing, lowered
 from yoloship.cli.progress import progress
 from yoloship.cli.protect import outputs_for
-from yoloship.cli.values import FILE, alias_table, refuse_suffix
+from yoloship.cli.values import FILE, alias_table, byte_size, refuse_suffix
 from yoloship.engine.config import MAX_OPTIMIZATION_LEVEL, HardwareCompatibility
 from yoloship.model import InputForm, OutputForm
 
@@ -42,7 +42,7 @@ BUILDERS = ("tensorrt", "rtx")
 @argument("model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, or a release name such as yolov5s.")
 @option("-o", "--output-file", type=FILE, metavar="FILE", help="Default: the model's name with .engine.")
 @option("--imgsz", metavar="640|HxW|MIN:OPT:MAX", help="Input size in pixels; a range makes it dynamic.")
-@option("--batch", metavar="N|MIN:OPT:MAX", help="Images a run; a range makes it dynamic.")
+@option("--batch", metavar="N|MIN:OPT:MAX", help="Images per run; a range makes it dynamic.")
 @option(
     "--input",
     "input_form",
@@ -78,24 +78,24 @@ BUILDERS = ("tensorrt", "rtx")
     metavar="SM",
     help="GPU to build for: portable, current, 7.5, 8.6, 8.9, 12.0; may be repeated.",
 )
-@option("--workspace", metavar="SIZE", help="Scratch memory that a layer may use, such as 2GB.")
+@option("--workspace", type=byte_size, metavar="SIZE", help="Scratch memory that a layer may use, such as 2GB.")
 @option(
     "--hardware-compatibility",
     type=click.Choice(get_args(HardwareCompatibility)),
     default="none",
-    help="Other GPUs that it shall run on (TensorRT).",
+    help="Other GPUs that it should also run on (TensorRT).",
 )
 @flag("--version-compatible", help="Later TensorRT versions load it too (TensorRT).")
 @option(
     "--optimization-level",
-    type=click.IntRange(0, MAX_OPTIMIZATION_LEVEL),
+    type=WholeNumber(0, MAX_OPTIMIZATION_LEVEL),
     metavar="0-5",
     help="0 builds fastest, 5 runs fastest (TensorRT).",
 )
 @option("--timing-cache", type=FILE, metavar="FILE", help="Keeps timings from build to build (TensorRT).")
 @options.names
 @options.aliases
-@flag("--check", help="Say in a second whether the build would go, without building; exit code 1 if not.")
+@flag("--check", help="Say within a second whether the build would work, without building; exit code 1 if not.")
 @options.overwrite
 def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
@@ -115,7 +115,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     max_det: int | None,
     flavour: FlavourName | None,
     targets: tuple[str, ...],
-    workspace: str | None,
+    workspace: int | None,
     hardware_compatibility: HardwareCompatibility,
     version_compatible: bool,
     optimization_level: int | None,
@@ -149,7 +149,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise click.UsageError("--alias is for checkpoints: an ONNX file has no classes to be read")
     batches, sizes = _batch(batch), _sizes(imgsz)
     config = BuildConfig(
-        workspace_bytes=_bytes(workspace) if workspace else None,
+        workspace_bytes=workspace,
         targets=tuple(parse_target(word) for word in targets),
         hardware_compatibility=hardware_compatibility,
         version_compatible=version_compatible,
@@ -307,13 +307,6 @@ def _sizes(text: str | None) -> tuple[Range, Range] | None:
     heights = [match[1] for match in parts if match]
     widths = [match[2] or match[1] for match in parts if match]
     return Range.parse(":".join(heights), option="--imgsz"), Range.parse(":".join(widths), option="--imgsz")
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise click.UsageError(f"{text!r} is not a size in bytes: give 2GB, 512MB or a number of bytes")
-    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[match[2].upper()]
 
 
 def _graph(batches: Range | None, sizes: tuple[Range, Range] | None) -> GraphConfig:

@@ -9,11 +9,12 @@ def detect(model: str, conf: float, overwrite: bool) -> None: ...
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from yoloship.cli.output import print_err, print_text
+from yoloship.cli.output import print_err_text, print_text
 from yoloship.cli.values import SOURCE
 
 if TYPE_CHECKING:
@@ -22,8 +23,28 @@ if TYPE_CHECKING:
 
     Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
 
-FRACTION = click.FloatRange(0, 1)
-COUNT = click.IntRange(min=1)
+
+class Number(click.FloatRange):
+    """A number within a range; what is not a number, or infinite, is refused."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuse what Python takes for a number and nobody means."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a valid number.", param, ctx)
+        return number
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within a range."""
+
+    name = "whole number"
+
+
+FRACTION = Number(0, 1)
+COUNT = WholeNumber(min=1)
 
 
 class Argument(click.Argument):
@@ -45,7 +66,7 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Show the help of a command that cannot do anything without arguments, and end as wrong usage."""
         if not args and not self.starts_bare and not ctx.resilient_parsing:
-            print_err(ctx.get_help())
+            print_err_text(ctx.get_help())
             ctx.exit(2)
         return super().parse_args(ctx, args)
 

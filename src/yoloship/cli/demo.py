@@ -10,7 +10,7 @@ import click
 
 from yoloship._util.words import counted
 from yoloship.cli import options
-from yoloship.cli.command import COUNT, command, option
+from yoloship.cli.command import COUNT, WholeNumber, command, option
 from yoloship.cli.output import print_err, print_out, print_text
 from yoloship.cli.progress import progress
 from yoloship.cli.values import FILE
@@ -39,7 +39,7 @@ FORMATS = ("coco", "yolo")
     metavar="FOLDER",
     help="Where the files go; those of an earlier demo are replaced. Default: yoloship-demo.",
 )
-@option("--seed", type=click.IntRange(min=0), metavar="N", help="Another scene.")
+@option("--seed", type=WholeNumber(min=0), metavar="N", help="Another scene.")
 @option("--dataset", type=FILE, metavar="FOLDER", help="Instead write labelled scenes, from --seed (default 0) on.")
 @option("--count", type=COUNT, metavar="N", help="With --dataset: the number of scenes. Default: 100.")
 @option(
@@ -60,7 +60,9 @@ def demo(
     """Find QR codes, markers and barcodes with the bundled model: checkpoint, ONNX, boxes, engine. Needs no network."""
     if dataset is not None:
         if output is not None:
-            raise click.UsageError("--dataset has its own folder; leave --output away")
+            raise click.UsageError("--dataset has its own folder; leave --output out")
+        if overwrite:
+            raise click.UsageError("--dataset needs a new folder, so --overwrite does not go with it")
         _write(dataset, seed or 0, count or 100, label_format or "coco")
         return
     if count is not None or label_format is not None:

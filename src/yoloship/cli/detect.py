@@ -40,14 +40,14 @@ RUNS = Path("runs")
     "--iou",
     type=FRACTION,
     metavar="FLOAT",
-    help="Drop a box that overlaps a better one by more. Default: 0.45; if the graph suppresses, its own.",
+    help="Drop a box whose overlap with a better one is above this. Default: 0.45; if the graph suppresses, its own.",
 )
 @flag("--agnostic-nms", help="Let boxes of different classes drop each other too.")
 @option(
     "--max-det",
     type=COUNT,
     metavar="N",
-    help="Keep at most this many boxes an image. Default: 300; if the graph suppresses, its own.",
+    help="Keep at most this many boxes per image. Default: 300; if the graph suppresses, its own.",
 )
 @options.imgsz
 @option(

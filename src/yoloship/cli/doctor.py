@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "capabilities",
     multiple=True,
     metavar="NAME",
-    help="Try this alone: detect, export, int8, build, tensorrt, cuda, …; may be repeated.",
+    help="Try only this: detect, export, int8, build, tensorrt, cuda, …; may be repeated.",
 )
 @flag("--json", "as_json", help="Print JSON.")
 def doctor(capabilities: tuple[str, ...], as_json: bool) -> None:

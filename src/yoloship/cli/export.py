@@ -14,7 +14,15 @@ from yoloship.cli.command import argument, command, option
 from yoloship.cli.output import print_err
 from yoloship.cli.precision import PRECISION, Quantizing, lowered
 from yoloship.cli.protect import outputs_for, print_about
-from yoloship.cli.values import ENGINE_SUFFIXES, FILE, alias_table, batch_size, graph_size, refuse_suffix
+from yoloship.cli.values import (
+    CHECKPOINT_SUFFIXES,
+    ENGINE_SUFFIXES,
+    FILE,
+    alias_table,
+    batch_size,
+    graph_size,
+    refuse_suffix,
+)
 from yoloship.model import InputForm, OutputForm, Placement
 
 if TYPE_CHECKING:
@@ -36,7 +44,7 @@ CHECKPOINTS: frozenset[Kind] = frozenset({"checkpoint", "pickle", "unknown"})
 @argument("model", metavar="MODEL", help="A checkpoint, or a release name such as yolov5s.")
 @option("-o", "--output-file", type=FILE, metavar="FILE", help="Default: the checkpoint's name with .onnx.")
 @option("--imgsz", type=graph_size, metavar="640|HxW|dynamic", default="640", help="Input size in pixels.")
-@option("--batch", type=batch_size, metavar="N|dynamic", default="1", help="Images a run.")
+@option("--batch", type=batch_size, metavar="N|dynamic", default="1", help="Images per run.")
 @option(
     "--input",
     "input_form",
@@ -98,6 +106,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Write an ONNX file that any runtime takes, with the class names inside."""
     refuse_suffix(output_file, ENGINE_SUFFIXES, f"export writes ONNX files; 'yoloship build {model}' writes engines")
+    refuse_suffix(output_file, CHECKPOINT_SUFFIXES, "export writes ONNX files, not checkpoints")
     quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, remainder)
     quantizing.check(precision)
     nms = suppression(output_form, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})

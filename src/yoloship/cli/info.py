@@ -31,7 +31,7 @@ MAX_LAYER_ROWS = 400
 def info(file: str, as_json: bool, netron: bool) -> None:
     """Show what a model file is: task, classes, inputs, outputs, parameters, arithmetic, precisions, metadata.
 
-    'inspect' is another name of this command. For an ONNX file it also estimates the memory that activations take at
+    'inspect' is another name for this command. For an ONNX file it also estimates the memory that activations take at
     once. For an engine it shows sidecar, header, tensors and profiles, and its layers if a GPU can load it.
     """
     from yoloship.cli import facts

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 OPTION_OF: Mapping[str, str] = MappingProxyType(
     {
+        "aliases": "--alias",
         "batch": "--batch",
+        "class_names": "--names",
         "classes": "--classes",
+        "device": "--device",
         "hardware_compatibility": "--hardware-compatibility",
         "imgsz": "--imgsz",
         "input_hw": "--imgsz",
@@ -43,7 +46,7 @@ names = option(
     "--names",
     type=class_names,
     metavar="A,B,C|FILE",
-    help="Class names in place of those in the model: between commas, or a file with one a line or 'names:' in YAML.",
+    help="Class names in place of those in the model: between commas, or a file with one per line or 'names:' in YAML.",
 )
 aliases = option(
     "--alias",
@@ -67,5 +70,5 @@ nms_iou = option(
     help="With --output nms: drop a box whose IoU with a better box is above this.",
 )
 nms_max_det = option(
-    "--max-det", type=COUNT, metavar="N", help="With --output nms: keep at most this many boxes an image."
+    "--max-det", type=COUNT, metavar="N", help="With --output nms: keep at most this many boxes per image."
 )

@@ -54,11 +54,16 @@ def print_bytes(data: bytes) -> None:
     _to_stdout(write)
 
 
-def print_err(text: str) -> None:
+def print_err(line: str) -> None:
     """Write a line that is not a result on stderr; on a terminal it takes the place of a progress line."""
+    print_err_text(visible(line))
+
+
+def print_err_text(lines: str) -> None:
+    """Write lines that are not a result, such as a help text, on stderr; see `print_err`."""
     try:
         erase = "\r\x1b[K" if os.name == "posix" and sys.stderr.isatty() else ""
-        sys.stderr.write(f"{erase}{visible(text, keep=chr(10))}\n")
+        sys.stderr.write(f"{erase}{visible(lines, keep=chr(10))}\n")
         sys.stderr.flush()
     except OSError:
         _discard(sys.stderr)

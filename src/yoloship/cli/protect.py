@@ -67,7 +67,17 @@ def outputs_for(
 
             yield from find_images(calibrate).paths
 
-    return Outputs([*paths, *images, *noted], overwrite=overwrite, more_inputs=more)
+    return Outputs([*paths, *images, *noted], overwrite=overwrite, more_inputs=more, is_checkpoint=_is_checkpoint)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    from yoloship.errors import OutputError
+    from yoloship.kinds import kind_of
+
+    try:
+        return kind_of(path, error=OutputError) in {"checkpoint", "pickle"}
+    except OutputError:  # it cannot be read; whether it can be written is another question
+        return False
 
 
 def could_belong(output: Place, model: Path) -> bool:

@@ -32,6 +32,7 @@ FILE = FileName(path_type=Path)
 SOURCE = FileName()
 """The text as it is given: a file, a folder, a pattern, the name of a release."""
 
+CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth"})
 ENGINE_SUFFIXES = frozenset({".engine", ".plan", ".trt"})
 
 PRECISION_ALIASES = {
@@ -124,3 +125,15 @@ def batch_size(text: str) -> int | str:
     if not re.fullmatch(r"\d{1,5}", text.strip()) or not int(text):
         raise click.BadParameter(f"{text!r} is not a batch size: give 1 or more, or {DYNAMIC}")
     return int(text)
+
+
+def byte_size(text: str) -> int:
+    """``2GB`` → 2 · 2³⁰; ``512MB``, or a number of bytes.
+
+    Raises:
+        click.BadParameter: anything else.
+    """
+    match = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a size in bytes: give 2GB, 512MB or a number of bytes")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[match[2].upper()]

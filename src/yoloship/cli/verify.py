@@ -28,7 +28,7 @@ MAX_MAP_DROP = 0.01
     "yoloship verify best.pt reference.npz",
 )
 @argument("a", metavar="A", help="The model that is taken as right: .pt, .onnx, a release name.")
-@argument("b", metavar="B", help="The one to be judged; or a reference.npz of the training environment.")
+@argument("b", metavar="B", help="The model to be judged; or a reference.npz of the training environment.")
 @option(
     "--images",
     type=SOURCE,
@@ -49,15 +49,15 @@ MAX_MAP_DROP = 0.01
     type=FRACTION,
     metavar="FLOAT",
     default=0.99,
-    help="Least share of detections that both see.",
+    help="Smallest share of detections that both must find.",
 )
-@option("--min-iou", type=FRACTION, metavar="FLOAT", default=0.97, help="Least mean overlap of what both see.")
+@option("--min-iou", type=FRACTION, metavar="FLOAT", default=0.97, help="Smallest mean overlap of what both find.")
 @option(
     "--max-score-difference",
     type=FRACTION,
     metavar="FLOAT",
     default=0.02,
-    help="Largest mean difference of scores of what both see.",
+    help="Largest mean difference between the scores of what both find.",
 )
 @option(
     "--max-map-drop",

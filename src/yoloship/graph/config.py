@@ -70,7 +70,7 @@ class GraphConfig:
         if self.input_hw is None or all(side % multiple == 0 for side in self.input_hw):
             return
         raise GraphError(
-            f"input size is no multiple of {multiple}",
+            f"input size is not a multiple of {multiple}",
             subject="input_hw",
             expected=" or ".join(f"{h}x{w}" for h, w in nearest_sizes(self.input_hw, multiple)),
             got="{}x{}".format(*self.input_hw),
@@ -90,4 +90,4 @@ def _is_extent(value: object) -> bool:
 
 
 def _refused(name: str, expected: str, got: object) -> GraphError:
-    return GraphError("not a value it can have", subject=name, expected=expected, got=repr(got)[:60])
+    return GraphError("cannot have this value", subject=name, expected=expected, got=repr(got)[:60])

@@ -306,7 +306,7 @@ def suppressing(model: Model, nms: NmsConfig, *, subject: str, class_names: Sequ
     info = read_model_info(read_metadata(model), subject) or _recognised(model, subject, class_names=class_names)
     if info is None:
         raise GraphError(
-            "is of no form that suppression can follow", subject=subject, expected="an output (B, N, 5 + classes)"
+            "has no output that suppression can follow", subject=subject, expected="an output (B, N, 5 + classes)"
         )
     if info.nms is None:
         return append_suppression(model, info, nms)

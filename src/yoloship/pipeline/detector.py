@@ -286,7 +286,7 @@ def canvas_for(info: ModelInfo, imgsz: tuple[int, int] | None, shape_mode: Shape
     stride = info.size_multiple
     if any(side < stride or side % stride for side in wanted):
         raise InputError(
-            "the size is no multiple of the model's stride",
+            "the size is not a multiple of the model's stride",
             subject="imgsz",
             expected=f"n × {stride}",
             got=f"{wanted[0]}×{wanted[1]}",

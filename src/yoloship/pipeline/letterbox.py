@@ -69,7 +69,7 @@ class Letterbox:
             InputError: a side is below 1, or a limit is no multiple of the stride.
         """
         if stride < 1 or limit_hw[0] % stride or limit_hw[1] % stride:
-            raise InputError("the size is no multiple of the stride", expected=f"n × {stride}", got=str(limit_hw))
+            raise InputError("the size is not a multiple of the stride", expected=f"n × {stride}", got=str(limit_hw))
         resized_hw = _resized(image_hw, limit_hw)
         return cls._padded(image_hw, resized_hw, -resized_hw[0] % stride, -resized_hw[1] % stride)
 

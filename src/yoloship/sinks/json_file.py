@@ -114,7 +114,7 @@ class JsonFile(Sink):
                 publish(self._part, self._path, self._place, overwrite=self._overwrite)
             self.is_finished = True
         except OutputError as error:
-            if not self.count:
+            if not self.count or not self._part.exists():
                 self.discard()
                 raise
             raise OutputError(

@@ -99,7 +99,7 @@ def test_a_check_of_an_onnx_file_looks_at_its_shapes_and_types(tmp_path: Path) -
     ran = run("build", path, "--check", "--batch", "1:2:4")
     assert ran.code == 1
     assert "batch is fixed in the graph: expected 1, got 1:2:4" in lines(ran.out)["model"][1]
-    assert "of no form that suppression can follow" in run("build", path, "--check", "--output", "nms").out
+    assert "no output that suppression can follow" in run("build", path, "--check", "--output", "nms").out
     assert "has no float32 convolution" not in run("build", path, "--check", "--precision", "float16").out
     path.write_text("<html></html>")
     assert "web page" in lines(run("build", path, "--check").out)["model"][1]
@@ -198,10 +198,10 @@ def test_errors_name_the_file_that_was_given_and_not_the_graph_inside(checkpoint
         (["export", "best.pt", "-o", "x.engine"], "export writes ONNX files; 'yoloship build best.pt' writes engines"),
         (["build", "best.pt", "-o", "x.onnx"], "build writes engines; 'yoloship export best.pt' writes ONNX files"),
         (["build", "best.pt", "--optimization-level", "9"], "9 is not in the range"),
-        (["export", "best.pt", "-o", "y.onnx", "--imgsz", "641"], "--imgsz: input size is no multiple of 32"),
+        (["export", "best.pt", "-o", "y.onnx", "--imgsz", "641"], "--imgsz: input size is not a multiple of 32"),
         (
             ["export", "best.pt", "-o", "y.onnx", "--output", "nms", "--max-det", "5000"],
-            "--max-det: not a value it can have",
+            "--max-det: cannot have this value",
         ),
         (["export", "input_hw"], "input_hw: no such file"),
     ],

@@ -90,7 +90,7 @@ def test_every_command_takes_a_model_whose_name_is_not_utf_8() -> None:
 def test_class_names_that_are_not_text_are_refused() -> None:
     image("a.png")
     ran = clean(run("detect", "m.onnx", "a.png", "--names", os.fsdecode(b"caf\xe9,dog")))
-    assert ran.error.startswith("class_names: not usable as class names")
+    assert ran.error.startswith("--names: not usable as class names")
 
 
 @pytest.mark.parametrize("command", ["info", "inspect"])

@@ -83,7 +83,10 @@ def fits(name: str, victim: str) -> bool:
     """Whether the option can be given the victim's own name."""
     if name == "detect -o":  # annotated images take the names of images
         return victim == "a.png"
-    if name == "build -o" and victim.endswith(".onnx"):  # the name of another kind of file is refused as it is
+    if (name, victim[-5:]) in {
+        ("build -o", ".onnx"),
+        ("export -o", "st.pt"),
+    }:  # of another kind, and refused for it
         return False
     return victim.endswith(OUTPUTS[name].suffix)
 
@@ -151,6 +154,28 @@ def test_no_output_ever_replaces_an_input(name: str, victim: str, way: str, work
     ran = ask(name, target, *(() if "--timing-cache" in name else ("--overwrite",)))
     assert "would replace an input" in ran.error
     assert everything(work) == before
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("way", ["itself", "link"])
+def test_no_output_ever_replaces_a_training(name: str, way: str, work: Path) -> None:
+    """Also not one that the command does not read."""
+    target = place(name)
+    training = work / "training" if way == "link" else target
+    training.write_bytes(b"PK\x03\x04 another training of a week")
+    if way == "link":
+        target.symlink_to(training)
+    before = everything(work)
+    ran = ask(name, target, "--overwrite")
+    assert ran.error == f"{target}: would replace a checkpoint or another zip archive; give another name"
+    assert everything(work) == before
+
+
+@pytest.mark.parametrize("name", ["last.pt", "last.PTH"])
+def test_a_graph_is_not_written_under_the_name_of_a_checkpoint(name: str) -> None:
+    ran = run("export", "best.pt", "-o", name)
+    assert ran.code == 2
+    assert ran.err.endswith(f"{name}: export writes ONNX files, not checkpoints\n")
 
 
 @pytest.mark.parametrize("name", [name for name in OUTPUTS if "--timing-cache" not in name])

@@ -19,6 +19,7 @@ from _cli import run
 from _models import constant_raw, empty_rows
 from _networks import float_network
 from yoloship.cli.info import info
+from yoloship.cli.output import print_err
 from yoloship.cli.process import Terminated
 from yoloship.errors import InputError
 
@@ -271,3 +272,40 @@ def test_a_stream_is_refused_with_another_way_forward(detector: Path) -> None:
     assert run("detect", "two.onnx", "rtsp://10.0.0.1/cam").error == (
         "rtsp://10.0.0.1/cam: is an address, and yoloship reads files; save its images as files first, and give those"
     )
+
+
+NUMBERS = {
+    "--conf": ("detect", "x.pt", "a.png"),
+    "--iou": ("detect", "x.pt", "a.png"),
+    "--min-agreement": ("verify", "x.pt", "y.onnx"),
+    "--max-map-drop": ("verify", "x.pt", "y.onnx"),
+    "--max-drop": ("export", "x.pt"),
+    "--seconds": ("bench", "x.pt"),
+}
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e309", "", "abc"])
+@pytest.mark.parametrize("option", NUMBERS)
+def test_what_is_not_a_number_is_refused_in_plain_words(option: str, value: str) -> None:
+    ran = run(*NUMBERS[option], option, value)
+    assert ran.code == 2
+    assert f"Invalid value for '{option}': " in ran.err.splitlines()[-1]
+    assert ran.err.endswith((" is not a valid number.\n", "inf is not in the range 0<=x<=1.\n"))
+
+
+@pytest.mark.parametrize("value", ["nan", "1.5", "", "abc"])
+def test_what_is_not_a_whole_number_is_refused_in_plain_words(value: str) -> None:
+    ran = run("bench", "x.pt", "--rounds", value)
+    assert (ran.code, ran.err.splitlines()[-1]) == (
+        2,
+        f"Error: Invalid value for '--rounds': {value!r} is not a valid whole number.",
+    )
+
+
+def test_a_size_that_is_empty_is_not_the_default() -> None:
+    assert run("build", "x.pt", "--workspace", "").code == 2
+
+
+def test_a_line_on_stderr_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_err("one\nerror: two")
+    assert capsys.readouterr().err == "one\\x0aerror: two\n"

@@ -82,7 +82,7 @@ def test_another_form_is_refused(form: str) -> None:
 def test_a_graph_that_is_no_detector_is_refused() -> None:
     from _networks import float_network
 
-    with pytest.raises(GraphError, match=r"small\.onnx: is of no form that suppression can follow"):
+    with pytest.raises(GraphError, match=r"small\.onnx: has no output that suppression can follow"):
         suppressing(float_network(), NMS, subject="small.onnx")
 
 

@@ -99,5 +99,5 @@ def test_wrong_arrays_and_sizes_are_refused() -> None:
         box.apply(random_image(10, 20), out=np.zeros((64, 65, 3), np.uint8))
     with pytest.raises(InputError, match="without area"):
         Letterbox.fixed((0, 20), (64, 64))
-    with pytest.raises(InputError, match="no multiple of the stride: expected n × 32"):
+    with pytest.raises(InputError, match="not a multiple of the stride: expected n × 32"):
         Letterbox.rect((10, 20), (650, 640), 32)
