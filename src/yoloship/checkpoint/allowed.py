@@ -216,7 +216,8 @@ def _table() -> dict[str, Entry]:
         for name in ("bool", "int", "float", "str", "long", "unicode"):
             table[f"{module}.{name}"] = Entry(None, "a type among settings; mentioned only")
         table[f"{module}.slice"] = Entry(_opaque, "inert")
-        table[f"{module}.range"] = Entry(_opaque, "inert")
+        for name in ("range", "xrange"):  # protocol 2 writes the first as the second
+            table[f"{module}.{name}"] = Entry(_opaque, "the layers that a Sum adds; inert")
         table[f"{module}.complex"] = Entry(_opaque, "inert")
     for module in ("copyreg", "copy_reg"):
         table[f"{module}._reconstructor"] = Entry(_make_object, "an instance as protocols 0 and 1 write it; inert")

@@ -381,6 +381,7 @@ OPAQUE = {
     "torch.float16": forge.named("torch.float16"),
     "datetime.datetime": forge.call("datetime.datetime", forge.raw_bytes(bytes(10))),
     "torch.torch_version.TorchVersion": forge.call("torch.torch_version.TorchVersion", forge.text("2.13.0+cpu")),
+    "__builtin__.xrange": forge.call("__builtin__.xrange", forge.integer(0), forge.integer(2), forge.integer(1)),
     "decimal.Decimal": forge.call("decimal.Decimal", forge.text("0.5")),
     "argparse.Namespace": forge.instance("argparse.Namespace", forge.table({"epochs": forge.integer(3)})),
     "torch.nn.functional.silu": forge.named("torch.nn.functional.silu"),
