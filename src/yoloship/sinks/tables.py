@@ -101,7 +101,8 @@ def facts_table(facts: Iterable[tuple[str, str]], width: int) -> str:
     indent = max((len(name) for name, _ in rows), default=0) + len(GAP)
     lines = []
     for name, value in rows:
-        wrapped = textwrap.wrap(value, max(20, width - indent), break_on_hyphens=False) or [""]
+        room = max(20, width - indent)  # what has no space in it, such as a digest, stays whole and can be copied
+        wrapped = textwrap.wrap(value, room, break_on_hyphens=False, break_long_words=False) or [""]
         lines.append(f"{name:{indent}}{wrapped[0]}")
         lines += [" " * indent + line for line in wrapped[1:]]
     return "".join(f"{line.rstrip()}\n" for line in lines)

@@ -22,7 +22,7 @@ from yoloship._util.reading import (
 from yoloship.errors import InputError
 from yoloship.escaping import visible
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(60)
 
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 

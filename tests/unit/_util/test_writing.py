@@ -118,7 +118,7 @@ needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system 
 
 
 @needs_pipes
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path, overwrite: bool) -> None:
     pipe = tmp_path / "pipe"
@@ -133,7 +133,7 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path, overwrite: bool) -> 
 
 
 @needs_pipes
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(60)
 def test_a_pipe_that_nobody_reads_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.setattr(writing, "READER_TIMEOUT_S", 0.1)

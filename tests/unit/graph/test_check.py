@@ -178,7 +178,7 @@ def test_a_model_that_is_a_link_itself_has_its_weights_beside_what_it_links_to(t
     assert check_onnx(snapshot / "best.onnx").external_files == (snapshot / "w.data",)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_weights_in_a_pipe_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "w.data")

@@ -174,7 +174,7 @@ def test_a_killed_process_leaves_a_valid_list_under_another_name(tmp_path: Path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(60)
 def test_a_stream_gets_each_record_as_it_comes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
@@ -200,7 +200,7 @@ def test_a_stream_that_takes_nothing_is_one_clear_line() -> None:
         pass
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(60)
 def test_a_pipe_whose_reader_went_away_is_one_clear_line(tmp_path: Path) -> None:
     if not hasattr(os, "mkfifo"):
         pytest.skip("this system has no named pipes")
