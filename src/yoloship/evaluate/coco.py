@@ -32,10 +32,12 @@ class Truth:
     Attributes:
         boxes_xyxy: (n, 4) float, source pixels.
         class_ids: (n,) integer.
+        source: The file that says so, for messages; empty if there is none.
     """
 
     boxes_xyxy: npt.NDArray[Any]
     class_ids: npt.NDArray[Any]
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ def mean_average_precision(
     dataset = coco_dataset([f"{index:06d}" for index in range(len(truths))], sizes, truths, class_names)
     if not dataset["annotations"]:
         raise InputError("there is no object in any image, so precision has no meaning")
-    _check_ids([found.class_ids for found in detections], class_names)
+    for found in detections:
+        _check_ids(found.class_ids, class_names)
     coco, evaluation, evaluator = _pycocotools()
     with contextlib.redirect_stdout(io.StringIO()):  # it reports its steps there
         truth = coco()
@@ -158,7 +161,8 @@ def coco_dataset(
     Raises:
         InputError: a class id has no name.
     """
-    _check_ids([truth.class_ids for truth in truths], class_names)
+    for truth in truths:
+        _check_ids(truth.class_ids, class_names, truth.source)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, (name, (height, width), truth) in enumerate(
@@ -209,11 +213,11 @@ def _xywh(box: npt.NDArray[Any]) -> tuple[float, float, float, float]:
     return x1, y1, x2 - x1, y2 - y1
 
 
-def _check_ids(lists: Sequence[npt.NDArray[Any]], class_names: Sequence[str]) -> None:
-    for ids in lists:
-        for class_id in ids:
-            if not 0 <= class_id < len(class_names):
-                raise InputError("has no name", subject=f"class {class_id}", expected=f"0 to {len(class_names) - 1}")
+def _check_ids(ids: npt.NDArray[Any], class_names: Sequence[str], source: str = "") -> None:
+    for class_id in ids:
+        if not 0 <= class_id < len(class_names):
+            subject = f"{source}: class {class_id}" if source else f"class {class_id}"
+            raise InputError("has no name", subject=subject, expected=f"0 to {len(class_names) - 1}")
 
 
 def _pycocotools() -> tuple[Any, Any, str]:

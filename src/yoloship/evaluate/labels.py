@@ -61,7 +61,7 @@ def read_label(path: Path, image: Path) -> Truth:
     height, width = image_size(image)
     half = table[:, 3:] / 2
     boxes = np.concatenate([table[:, 1:3] - half, table[:, 1:3] + half], axis=1) * [width, height, width, height]
-    return Truth(boxes, table[:, 0].astype(np.int64))
+    return Truth(boxes, table[:, 0].astype(np.int64), str(path))
 
 
 def _rows(text: str, path: Path) -> list[tuple[int, float, float, float, float]]:

@@ -14,9 +14,17 @@ from yoloship.runtime import OnnxRuntimeSession
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from yoloship.model import Precision
+
 
 class EmulatedSession(OnnxRuntimeSession):
-    """ONNX Runtime on a graph whose half precision is emulated; see `yoloship.graph.emulate`."""
+    """ONNX Runtime on a graph whose half precision is emulated; see `yoloship.graph.emulate`.
+
+    Attributes:
+        precision: What the graph computes in that is emulated.
+    """
+
+    precision: Precision = "float32"
 
     @property
     def name(self) -> str:
@@ -46,12 +54,14 @@ def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) ->
     from yoloship.graph import graph_bytes
     from yoloship.graph.emulate import emulate, is_half
     from yoloship.graph.file import parse_onnx, read_file
+    from yoloship.graph.layer_precision import body_precision
 
     graph = parse_onnx(read_file(path), str(path))
     if not is_half(graph):
         return load(path, imgsz=imgsz, device="cpu")
     checked = vetted(graph_bytes(emulate(graph)), str(path), imgsz)
     session = EmulatedSession.open(checked.source, subject=str(path), limit_s=checked.limit_s)
+    session.precision = body_precision(graph)
     try:
         return Detector(session, imgsz=imgsz, subject=str(path))
     except BaseException:

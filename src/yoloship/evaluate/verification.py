@@ -13,6 +13,7 @@ from yoloship.errors import InputError
 from yoloship.evaluate.coco import mean_average_precision
 from yoloship.evaluate.levels import LevelDifference, cells_of, compare_levels
 from yoloship.evaluate.matching import FAINT_SHARE, Agreement, agree, match
+from yoloship.evaluate.opening import EmulatedSession
 from yoloship.pipeline import DetectOptions
 from yoloship.pipeline.detector import as_picture
 from yoloship.pipeline.feeds import feed_of
@@ -311,10 +312,11 @@ class _Run:
 
 def _side(named: tuple[str, Detector], run: _Run, score_threshold: float, truths: Sequence[Truth] | None) -> Side:
     name, detector = named
+    session = detector.session
     return Side(
         name=name,
-        session=detector.session.name,
-        precision=detector.info.precision,
+        session=session.name,
+        precision=session.precision if isinstance(session, EmulatedSession) else detector.info.precision,
         output_form=detector.info.output_form,
         detections=sum(int(np.count_nonzero(found.scores >= score_threshold)) for found in run.found),
         run_ms=1e3 * statistics.median(run.run_s),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,9 @@ def test_what_cannot_be_judged_is_refused() -> None:
         mean_average_precision([found([BOX], [0.9], [0])], [truth([], [])], NAMES)
     with pytest.raises(InputError, match="class 3: has no name: expected 0 to 2"):
         mean_average_precision([found([BOX], [0.9], [0])], [truth([BOX], [3])], NAMES)
+    labelled = replace(truth([BOX], [3]), source="labels/a.txt")
+    with pytest.raises(InputError, match=r"labels/a\.txt: class 3: has no name: expected 0 to 2"):
+        mean_average_precision([found([BOX], [0.9], [0])], [labelled], NAMES)
     with pytest.raises(InputError, match="class 7: has no name"):
         mean_average_precision([found([BOX], [0.9], [7])], [truth([BOX], [0])], NAMES)
 

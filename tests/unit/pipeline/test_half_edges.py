@@ -68,6 +68,7 @@ def test_it_is_verified_with_its_rounding_emulated(path: Path, tmp_path: Path) -
             ("wide", wide), ("half", narrow), IMAGES, score_threshold=0.001, tolerances=Tolerances(0.8, 0.9, 0.02)
         )
     assert found.passed, found.checks
+    assert [side.precision for side in found.sides] == ["float32", "float16"]
     assert 0 < max(level.score_max for level in found.levels) < 0.02
 
 
