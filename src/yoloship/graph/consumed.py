@@ -164,7 +164,8 @@ def _is_fused_forward(part: Part, name: str, aliases: Mapping[str, str]) -> bool
 def _is_inert(child: object) -> bool:
     if not isinstance(child, Module) or not child.class_path.startswith("torch.nn.modules."):
         return False
-    return child.class_name in _INERT or child.class_path.startswith("torch.nn.modules.loss.")
+    empty = not (child.children or child.parameters or child.buffers)
+    return (child.class_name in _INERT and empty) or child.class_path.startswith("torch.nn.modules.loss.")
 
 
 def _kind_of(value: object) -> str:

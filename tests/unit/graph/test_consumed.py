@@ -211,6 +211,17 @@ def test_what_does_nothing_in_evaluation_passes() -> None:
     assert build_graph(replace(hand, module=padded(hand.module)), GraphConfig(HW)).graph == plain.graph
 
 
+def test_a_block_under_the_name_of_a_layer_that_does_nothing_does_not_pass() -> None:
+    hand = every_block()
+    for spoilt in (
+        module(f"{TORCH}linear.Identity", fc=gate()),
+        module(f"{TORCH}linear.Identity", None, {"gamma": np.ones(8)}),
+        module(f"{TORCH}dropout.Dropout", {"p": 0.5}, None, {"gamma": np.ones(8)}),
+    ):
+        message = refusal(hand, at(hand.module, "model.2", lambda one, spoilt=spoilt: with_children(one, se=spoilt)))  # type: ignore[misc]
+        assert "model.2 (models.common.C3): child 'se' (torch.nn.modules." in message
+
+
 def test_a_loss_that_the_model_keeps_passes() -> None:
     hand = every_block()
     loss = module(f"{TORCH}loss.BCEWithLogitsLoss", {"reduction": "mean"}, None, {"pos_weight": np.ones(1)})
