@@ -39,7 +39,7 @@ def unknown_form_error(subject: str, got: str, hint: str | None = None) -> Sessi
         subject=subject,
         expected=f"{STANDARD_FORM}, or a file from 'yoloship export'",
         got=got,
-        hint=hint,
+        hint=hint or "export it again from its .pt: 'yoloship export' writes the plain form, without suppression",
     )
 
 

@@ -169,6 +169,7 @@ def test_deepstream_outputs_are_named(names: str) -> None:
         metadata=metadata,
     )
     assert "boxes and scores in outputs of their own, as DeepStream" in refusal(session)
+    assert refusal(session).endswith("'yoloship export' writes the plain form, without suppression")
 
 
 @pytest.mark.parametrize(
