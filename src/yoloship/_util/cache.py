@@ -84,12 +84,13 @@ def cache_folder() -> Path:
         RuntimeError: the user has no home folder.
     """
     if chosen := os.environ.get("YOLOSHIP_CACHE"):
-        return Path(chosen)
+        return Path(chosen).expanduser()  # no shell has seen what a service or a container sets
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "yoloship" / "cache"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "yoloship"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yoloship"
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (shared if shared.is_absolute() else Path.home() / ".cache") / "yoloship"  # as the XDG specification says
 
 
 def trusted_folder(kind: CacheKind) -> Path | None:

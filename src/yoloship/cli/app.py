@@ -34,6 +34,7 @@ COMPLETION = "_YOLOSHIP_COMPLETE"
 BY_SIGNAL = 128
 """Shells expect this and the signal's number."""
 
+NO_MEMORY = "not enough memory; use a smaller --imgsz, smaller images or a smaller model"
 OUT_OF_MEMORY = (
     "failed to map segment",
     "cannot allocate memory",
@@ -152,6 +153,8 @@ def run(arguments: Sequence[str]) -> int:
     except ReaderGone:
         return 1
     except YoloshipError as error:
+        if _lacks_memory(error.problem):
+            return _failed(f"{error.subject}: {NO_MEMORY}" if error.subject else NO_MEMORY)
         if error.subject not in arguments:  # a file may be called like a value of the library
             error.subject = OPTION_OF.get(error.subject or "", error.subject)
         return _failed(str(error))
@@ -164,9 +167,9 @@ def run(arguments: Sequence[str]) -> int:
         print_err("interrupted")
         return BY_SIGNAL + signal.SIGINT
     except Exception as error:
-        if not _lacks_memory(error):
+        if not isinstance(error, MemoryError) and not _lacks_memory(str(error)):
             raise
-        return _failed("not enough memory; use a smaller --imgsz, smaller images or a smaller model")
+        return _failed(NO_MEMORY)
     return 0
 
 
@@ -175,9 +178,9 @@ def _failed(text: str) -> int:
     return 1
 
 
-def _lacks_memory(error: Exception) -> bool:
+def _lacks_memory(text: str) -> bool:
     """Whether memory ran out: libraries say so in classes of their own, and the loader in an ImportError."""
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
+    return any(words in text.lower() for words in OUT_OF_MEMORY)
 
 
 def _say_usage(error: click.UsageError, arguments: Sequence[str]) -> None:

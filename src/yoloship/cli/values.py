@@ -28,8 +28,8 @@ class FileName(click.Path):
         return super().convert(value, param, ctx)
 
 
-FILE = FileName(path_type=Path)
-SOURCE = FileName()
+FILE = FileName(readable=False, path_type=Path)
+SOURCE = FileName(readable=False)
 """The text as it is given: a file, a folder, a pattern, the name of a release."""
 
 CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,21 @@ def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch: pytest.Mo
     assert run("cache").error == (
         "the cache: has no place, because there is no home folder; set YOLOSHIP_CACHE to a folder that can be written"
     )
+
+
+def test_a_home_folder_that_no_shell_has_filled_in_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("YOLOSHIP_CACHE", "~/mine")
+    assert json.loads(run("cache", "--json").out)["folder"] == str(tmp_path / "mine")
+
+
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="XDG is Linux's")
+def test_a_relative_folder_of_xdg_is_left_alone_as_its_specification_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("YOLOSHIP_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    assert json.loads(run("cache", "--json").out)["folder"] == str(tmp_path / ".cache" / "yoloship")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
+    assert json.loads(run("cache", "--json").out)["folder"] == str(tmp_path / "there" / "yoloship")

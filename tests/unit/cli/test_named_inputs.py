@@ -153,3 +153,9 @@ def test_what_exists_is_never_taken_for_a_class_name(name: str) -> None:
 def test_a_folder_may_be_called_like_a_class() -> None:
     ran = run("detect", "two.onnx", "a.png", "--no-draw", "--names", "folder")
     assert ran.error == "two.onnx: has 2 classes, but 1 class names were given"
+
+
+def test_one_file_that_may_not_be_read_is_no_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens it says so, and the run goes on with the next image."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert run("detect", "two.onnx", "a.png", "--no-draw").code == 0

@@ -21,7 +21,7 @@ from _networks import float_network
 from yoloship.cli.info import info
 from yoloship.cli.output import print_err
 from yoloship.cli.process import Terminated
-from yoloship.errors import InputError
+from yoloship.errors import InputError, SessionError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 
@@ -31,6 +31,11 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
     [
         (InputError("is bad", subject="x.pt"), 1, "error: x.pt: is bad"),
         (MemoryError(), 1, "error: not enough memory; use a smaller --imgsz, smaller images or a smaller model"),
+        (
+            SessionError("the runtime refuses it: std::bad_alloc", subject="x.onnx"),
+            1,
+            "error: x.onnx: not enough memory; use",
+        ),
         (RuntimeError("can't start new thread"), 1, "error: not enough memory; use a smaller"),
         (ImportError("cv2.so: failed to map segment from shared object"), 1, "error: not enough memory; use a"),
         (OSError(errno.EMFILE, "Too many open files", "a.jpg"), 1, "error: a.jpg: Too many open files"),
