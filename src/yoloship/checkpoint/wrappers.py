@@ -92,6 +92,12 @@ def choose(content: object, subject: str) -> Chosen:
             candidate = candidate[0]
         if isinstance(candidate, Draft):
             return _unwrapped(key, candidate, content, subject)
+        if key == "ema" and _has_weights(candidate) and isinstance(content.get("model"), Draft):
+            raise CheckpointError(
+                f"holds averaged weights under {key!r} that are not a model, beside a model of other weights",
+                subject=subject,
+                hint="load them into the model and save it alone: torch.save({'model': model}, path)",
+            )
     for key in ("", *MODELS, "state_dict", "model_state_dict"):
         table = content.get(key) if key else content
         if isinstance(table, dict) and (count := sum(isinstance(value, Tensor) for value in table.values())):
@@ -109,6 +115,10 @@ def choose(content: object, subject: str) -> Chosen:
         )
     keys = ", ".join(repr(key)[:40] for key in list(content)[:8]) or "nothing"
     raise CheckpointError("holds no model", subject=subject, got=f"a dictionary of {keys}", hint=_WHOLE_MODEL)
+
+
+def _has_weights(value: object) -> bool:
+    return isinstance(value, dict) and any(isinstance(one, Tensor | Draft) for one in value.values())
 
 
 def _elsewhere(content: Mapping[object, object]) -> str | None:

@@ -125,7 +125,7 @@ def test_unknown_classes_are_listed_by_the_key_that_has_them() -> None:
         forge.zip_bytes(
             forge.checkpoint(
                 optimizer=forge.instance("torch.optim.sgd.SGD", forge.table({"state": forge.EMPTY_DICT})),
-                torch=forge.call("torch.torch_version.TorchVersion", forge.text("2.1.0")),
+                run=forge.call("uuid.UUID", forge.text("2.1.0")),
                 plain=forge.integer(1),
                 settings=forge.listed(inner, inner),
                 again=forge.listed(forge.named("mypkg.f"), forge.named("mypkg.f")),
@@ -135,7 +135,7 @@ def test_unknown_classes_are_listed_by_the_key_that_has_them() -> None:
     )
     assert dict(checkpoint.ignored) == {
         "optimizer": ("torch.optim.sgd.SGD",),
-        "torch": ("torch.torch_version.TorchVersion",),
+        "run": ("uuid.UUID",),
         "settings": ("mypkg.Inner", "mypkg.Deep"),
         "again": ("mypkg.f",),
         "once_more": ("mypkg.f",),

@@ -140,3 +140,21 @@ def test_what_is_not_only_a_wrapper_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         read(code)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "average",
+    [
+        forge.table({"model.0.weight": forge.tensor(forge.storage("0", 24), (24,), (1,))}),
+        forge.table({"module": forge.model()}),
+    ],
+)
+def test_averaged_weights_that_are_not_a_model_are_not_left_aside_in_silence(average: forge.Code) -> None:
+    table = {"model": forge.model(), "ema": average}
+    with pytest.raises(
+        CheckpointError, match="holds averaged weights under 'ema' that are not a model, beside a model"
+    ):
+        read_checkpoint(forge.zip_bytes(forge.end(forge.table(table))))
+    for nothing in (forge.NONE, forge.EMPTY_DICT):
+        read = read_checkpoint(forge.zip_bytes(forge.end(forge.table({"model": forge.model(), "ema": nothing}))))
+        assert read.task == "detect"
