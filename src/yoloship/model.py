@@ -179,9 +179,9 @@ class ModelInfo:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError("model record is no JSON", subject=subject, got=str(error)[:80]) from error
+            raise InputError("model record is not JSON", subject=subject, got=str(error)[:80]) from error
         if not isinstance(data, dict):
-            raise InputError("model record is no JSON object", subject=subject)
+            raise InputError("model record is not a JSON object", subject=subject)
         if data.get("schema") != SCHEMA:
             raise InputError(
                 "model record of another schema",

@@ -106,7 +106,7 @@ def test_a_borrowed_stream_is_left_open(device: Device, stream: Stream) -> None:
         assert borrowed.address == stream.address
         borrowed.sync()
     stream.sync()
-    with pytest.raises(InputError, match="is no CUDA stream"):
+    with pytest.raises(InputError, match="is not a CUDA stream"):
         BorrowedStream(device, "stream")
 
 

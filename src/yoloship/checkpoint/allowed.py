@@ -81,7 +81,7 @@ def _make_bytes(context: Context, class_path: str, arguments: tuple[object, ...]
             try:
                 return text.encode("latin-1")
             except UnicodeEncodeError:
-                raise context.refuse("text that is no Latin-1 where bytes belong") from None
+                raise context.refuse("text that is not Latin-1 where bytes belong") from None
     raise context.refuse(f"{class_path!r} of something else than Latin-1 text")
 
 

@@ -214,7 +214,7 @@ class Finisher:
             if key in _TABLES or key in _TRAINING_HOOKS or (not entry and key in FORWARD_HOOKS):
                 continue
             if not isinstance(key, str):
-                raise self._error(place, f"has an attribute whose name is no text, in a {class_path!r}")
+                raise self._error(place, f"has an attribute whose name is not text, in a {class_path!r}")
             done = self._finish(entry, (place, key), depth + 1)
             parts.append(done)
             attributes[key] = done.value
@@ -260,15 +260,15 @@ class Finisher:
         if entries is None:
             return MappingProxyType({})
         if not isinstance(entries, dict):
-            raise self._error((place, name), "is no table")
+            raise self._error((place, name), "is not a table")
         self._budget.work(len(entries))
         made: dict[str, _Kind | None] = {}
         for key, entry in entries.items():
             if not isinstance(key, str) or len(key) > self._limits.name_chars:
-                raise self._error((place, name), "has a name that is no short text")
+                raise self._error((place, name), "has a name that is not a short text")
             done = self._finish(entry, (place, key), depth + 1)
             if done.value is not None and not isinstance(done.value, kind):
-                raise self._error((place, key), f"is no {kind.__name__.lower()}, but stands in {name}")
+                raise self._error((place, key), f"is not a {kind.__name__.lower()}, but stands in {name}")
             parts.append(done)
             made[key] = done.value
         return MappingProxyType(made)

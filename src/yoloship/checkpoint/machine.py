@@ -105,7 +105,7 @@ class Machine(PlainMachine):
         name = self._pop()
         module = self._pop()
         if type(name) is not str or type(module) is not str:
-            raise self.refuse("global whose name is no text")
+            raise self.refuse("global whose name is not text")
         self._stack.append(self._global(module, name))
 
     def _call(self, function: object, arguments: object) -> object:
@@ -113,7 +113,7 @@ class Machine(PlainMachine):
         if isinstance(function, Draft) and function.foreign:
             function = Global(function.class_path, foreign=True)
         if type(function) is not Global:
-            raise self.refuse("call of something that is no global")
+            raise self.refuse("call of something that is not a global")
         if type(arguments) is not tuple:
             raise self.refuse(f"call of {function.class_path!r} without a tuple of arguments")
         if function.make is None:

@@ -39,7 +39,7 @@ class StorageTable:
             case ("module", Global() as kind, _, _):
                 return kind
         if not isinstance(persistent_id, tuple) or not 5 <= len(persistent_id) <= 6 or persistent_id[0] != "storage":
-            raise context.refuse("persistent id that is no storage")
+            raise context.refuse("persistent id that is not a storage")
         kind, key, length = persistent_id[1], persistent_id[2], persistent_id[4]
         if len(persistent_id) == 6 and persistent_id[5] is not None:
             raise context.refuse("view of a storage, as torch before 0.4 wrote,")

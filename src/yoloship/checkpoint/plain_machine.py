@@ -168,7 +168,7 @@ class PlainMachine(Stream):
         try:
             self._stack.append(float(line))
         except ValueError:
-            raise self.refuse("line that is no number") from None
+            raise self.refuse("line that is not a number") from None
 
     def _op_binfloat(self) -> None:
         self._stack.append(_BINFLOAT.unpack(self.take(8))[0])
@@ -176,7 +176,7 @@ class PlainMachine(Stream):
     def _op_string(self) -> None:
         line = self.ascii_line()
         if len(line) < 2 or line[0] not in "'\"" or line[-1] != line[0] or "\\" in line:
-            raise self.refuse("quoted line that is no plain string")
+            raise self.refuse("quoted line that is not a plain string")
         self._stack.append(line[1:-1])
 
     def _op_unicode(self) -> None:
@@ -247,7 +247,7 @@ class PlainMachine(Stream):
         elif type(target) is list:
             target.extend(items)
         else:
-            raise self.refuse("items for something that is no list")
+            raise self.refuse("items for something that is not a list")
 
     def _op_empty_dict(self) -> None:
         self._stack.append({})
@@ -274,7 +274,7 @@ class PlainMachine(Stream):
             for index in range(0, len(items), 2):
                 target[self.as_key(items[index])] = items[index + 1]
         else:
-            raise self.refuse("keys for something that is no dictionary")
+            raise self.refuse("keys for something that is not a dictionary")
 
     def _op_empty_set(self) -> None:
         self._stack.append(set())
@@ -287,7 +287,7 @@ class PlainMachine(Stream):
         elif type(target) is set:
             target.update(map(self.as_key, items))
         else:
-            raise self.refuse("members for something that is no set")
+            raise self.refuse("members for something that is not a set")
 
     def _op_frozenset(self) -> None:
         items = self._pop_mark()

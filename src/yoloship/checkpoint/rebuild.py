@@ -103,7 +103,7 @@ def _tensor(context: Context, storage: LazyStorage, layout: tuple[object, ...], 
     if len(shape) != len(strides):
         raise context.refuse(f"tensor of {len(shape)} axes with {len(strides)} strides")
     if type(offset) is not int or offset < 0:
-        raise context.refuse("tensor whose offset is no position in its storage")
+        raise context.refuse("tensor whose offset is not a position in its storage")
     count = math.prod(shape)
     # Where an extent is 0 the others are still bounded: NumPy multiplies them.
     if count > context.limits.tensor_elements or math.prod(filter(None, shape)) > context.limits.tensor_elements:
@@ -123,7 +123,7 @@ def _tensor(context: Context, storage: LazyStorage, layout: tuple[object, ...], 
 
 def _extents(context: Context, value: object, what: str) -> tuple[int, ...]:
     if not isinstance(value, tuple | list) or len(value) > context.limits.dimensions:
-        raise context.refuse(f"tensor whose {what} is no list of at most {context.limits.dimensions} integers")
+        raise context.refuse(f"tensor whose {what} is not a list of at most {context.limits.dimensions} integers")
     for extent in value:
         if type(extent) is not int or not 0 <= extent <= 1 << 40:
             raise context.refuse(f"tensor whose {what} holds something else than an integer from 0 to 2^40")

@@ -108,7 +108,7 @@ class Stream:
         try:
             return data.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         except UnicodeDecodeError:
-            raise self.refuse("text that is no UTF-8") from None
+            raise self.refuse("text that is not UTF-8") from None
 
     def line(self) -> bytes:
         """The bytes up to the next line feed, without it."""
@@ -136,12 +136,12 @@ class Stream:
         """The next line as ASCII text."""
         line = self.line()
         if not line.isascii():
-            raise self.refuse("line that is no ASCII")
+            raise self.refuse("line that is not ASCII")
         return line.decode("ascii")
 
     def decimal(self, text: str) -> int:
         """A line's text as an integer."""
         digits = text.removeprefix("-")
         if not digits.isdecimal() or len(digits) > 2 * self.limits.integer_bytes:
-            raise self.refuse("line that is no integer")
+            raise self.refuse("line that is not an integer")
         return int(text)

@@ -48,7 +48,7 @@ def read_task(module: Module, subject: str) -> Task:
         return "detect"
     head = read_head(module)
     problem = f"holds a {module.class_path!r}"
-    for part, word in ((head, "which" if head is module else "whose head"), (module, "which")):
+    for part, word in ((head, "which" if head is module else "whose last layer"), (module, "which")):
         other = other_head(part)
         if other is not None:
             raise CheckpointError(f"{problem}, {word} {other.problem}", subject=subject, hint=other.hint)

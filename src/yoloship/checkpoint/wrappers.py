@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from yoloship._util.words import counted
 from yoloship.checkpoint.drafts import Draft
 from yoloship.checkpoint.records import Tensor
 from yoloship.checkpoint.reparametrized import FORWARD_HOOKS
@@ -103,7 +104,7 @@ def choose(content: object, subject: str) -> Chosen:
         if isinstance(table, dict) and (count := sum(isinstance(value, Tensor) for value in table.values())):
             where = f" under {key!r}" if key else ""
             raise CheckpointError(
-                f"holds weights without an architecture (a state_dict of {count} tensors{where})",
+                f"holds weights without an architecture (a state_dict of {counted(count, 'tensor')}{where})",
                 subject=subject,
                 hint=_WHOLE_MODEL,
             )

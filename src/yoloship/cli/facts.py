@@ -24,6 +24,8 @@ MAX_METADATA_ROWS: Final = 100
 """The table pads every row to its widest key, so all three are bounded."""
 KEYS_OF_THE_RECORD: Final = frozenset({"names", "stride", "task", "imgsz", "batch"})
 """What other tools read in a file of ours; our own record says it too."""
+_FINISHED: Final = ("epoch", -1)
+"""What a training writes into a checkpoint when it is done with it."""
 
 
 def checkpoint_facts(path: Path) -> dict[str, Any]:
@@ -194,7 +196,8 @@ def _metadata(values: Mapping[str, object]) -> Rows:
         if index == MAX_METADATA_ROWS:
             yield "…", f"{len(values) - index} more entries"
             return
-        yield _short(key), _short(str(value), MAX_VALUE_CHARS)
+        words = f"{value} (training is finished)" if (key, value) == _FINISHED else str(value)
+        yield _short(key), _short(words, MAX_VALUE_CHARS)
 
 
 def _short(text: str, limit: int = MAX_KEY_CHARS) -> str:

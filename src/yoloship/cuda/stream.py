@@ -156,5 +156,5 @@ def stream_address(stream: object) -> int:
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
     raise InputError(
-        "is no CUDA stream", subject="stream", expected="__cuda_stream__ or an address", got=type(stream).__name__
+        "is not a CUDA stream", subject="stream", expected="__cuda_stream__ or an address", got=type(stream).__name__
     )

@@ -97,7 +97,7 @@ def code_128(text: str) -> Modules:
         InputError: empty, or not printable ASCII.
     """
     if not text or not all(" " <= character <= "~" for character in text):
-        raise InputError("is no text for Code 128", subject=repr(text[:40]), expected="printable ASCII")
+        raise InputError("is not text for Code 128", subject=repr(text[:40]), expected="printable ASCII")
     values = [_CODE128_START_B, *(ord(character) - 32 for character in text)]
     check = (values[0] + sum(place * value for place, value in enumerate(values[1:], 1))) % 103
     widths = "".join(_CODE128[value] for value in (*values, check, _CODE128_STOP))
@@ -130,7 +130,7 @@ def ean_check_digit(digits: str) -> str:
         InputError: not twelve decimal digits.
     """
     if len(digits) != 12 or not (digits.isascii() and digits.isdecimal()):
-        raise InputError("is no EAN-13", subject=repr(digits[:40]), expected="twelve decimal digits")
+        raise InputError("is not an EAN-13", subject=repr(digits[:40]), expected="twelve decimal digits")
     return str(-sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(digits)) % 10)
 
 

@@ -74,7 +74,7 @@ def make_scene(seed: int, size_hw: tuple[int, int] = (640, 640)) -> Scene:
         InputError: a negative seed, or a side outside 160..4096.
     """
     if seed < 0:
-        raise InputError("is no seed", subject=str(seed), expected="0 or more")
+        raise InputError("is not a seed", subject=str(seed), expected="0 or more")
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in size_hw):
         raise InputError("no such scene size", expected=f"sides of {MIN_SIDE} to {MAX_SIDE} px", got=str(size_hw))
     rng = np.random.Generator(np.random.PCG64(seed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from tempfile import SpooledTemporaryFile
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
 from yoloship._version import __version__
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 FAMILY = "yolov5"
 _SPOOL_BYTES = 64 << 20
 """Weights up to this size stay in memory."""
+_TASKS = MappingProxyType({"segment": "segmentation", "classify": "classification"})
+"""Of tasks whose names are not what people call their models."""
 _MODEL_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.yolo\.(?:Model|DetectionModel)")
 _DETECT_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.yolo\.Detect")
 
@@ -170,9 +173,9 @@ def _root(checkpoint: Checkpoint) -> Part:
     """
     if checkpoint.task != "detect":
         raise GraphError(
-            f"is a {checkpoint.task} model, which this version does not write yet",
+            f"is a {_TASKS.get(checkpoint.task, checkpoint.task)} model, which this version does not write yet",
             subject=checkpoint.name,
-            hint="detection models can",
+            hint="it writes detection models; export this one with the project that trained it",
         )
     root = Part(checkpoint.module, "", checkpoint.name)
     head = root.child("model").last() if "model" in checkpoint.module.children else root

@@ -149,10 +149,18 @@ def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, s
             source, limits.max_file_bytes, error=ImageError, wanted="an image", check_start=check_start
         )
     except ImageError as error:
-        if not isinstance(error.__cause__, FileNotFoundError) or (similar := similar_file(Path(source))) is None:
+        if not isinstance(error.__cause__, FileNotFoundError) or (hint := _meant(Path(source))) is None:
             raise
-        raise ImageError(error.problem, subject=error.subject, hint=f"did you mean {similar!r}?") from error.__cause__
+        raise ImageError(error.problem, subject=error.subject, hint=hint) from error.__cause__
     return data, subject
+
+
+def _meant(missing: Path) -> str | None:
+    """What a missing file was probably meant to be."""
+    if str(missing) == "-":
+        return "give /dev/stdin to read standard input"
+    similar = similar_file(missing)
+    return None if similar is None else f"did you mean {similar!r}?"
 
 
 def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHeader:

@@ -83,7 +83,7 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     ),
     "a huge integer": (b"\x8b\xff\xff\xff\x7f", "integer of 2147483647 bytes is over the limit of 64"),
     "a negative integer length": (b"\x8b\xff\xff\xff\xff", "integer of 4294967295 bytes is over the limit of 64"),
-    "a huge decimal": (b"L" + b"9" * 4000 + b"L\n", "line that is no integer"),
+    "a huge decimal": (b"L" + b"9" * 4000 + b"L\n", "line that is not an integer"),
     "a huge text": (b"X\xff\xff\xff\xff", "string of 4294967295 bytes is over the limit"),
     "terabytes of text": (b"\x8d" + b"\xff" * 8, "string of 18446744073709551615 bytes is over the limit"),
     "terabytes of bytes": (b"\x8e" + b"\xff" * 8, "string of 18446744073709551615 bytes is over the limit"),

@@ -107,7 +107,7 @@ TRICKS: dict[str, tuple[bytes, str]] = {
     ),
     "an attribute of a draft, called": (
         forge.call("__builtin__.getattr", MODEL, forge.text("forward_fuse")) + b")R",
-        "call of something that is no global",
+        "call of something that is not a global",
     ),
     "an attribute of plain data": (
         forge.call("__builtin__.getattr", forge.text("x"), forge.text("format")),

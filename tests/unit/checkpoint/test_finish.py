@@ -18,22 +18,22 @@ def layer(state: dict[str, bytes]) -> bytes:
 
 
 BAD_LAYERS = {
-    "no table": ({"_parameters": forge.listed()}, "'1._parameters' is no table"),
+    "no table": ({"_parameters": forge.listed()}, "'1._parameters' is not a table"),
     "no tensor": (
         {"_parameters": forge.table({"w": forge.integer(1)})},
-        "'1.w' is no tensor, but stands in _parameters",
+        "'1.w' is not a tensor, but stands in _parameters",
     ),
-    "no buffer": ({"_buffers": forge.table({"w": forge.EMPTY_LIST})}, "'1.w' is no tensor, but stands in _buffers"),
-    "no module": ({"_modules": forge.table({"0": forge.text("x")})}, "'1.0' is no module, but stands in _modules"),
+    "no buffer": ({"_buffers": forge.table({"w": forge.EMPTY_LIST})}, "'1.w' is not a tensor, but stands in _buffers"),
+    "no module": ({"_modules": forge.table({"0": forge.text("x")})}, "'1.0' is not a module, but stands in _modules"),
     "an object": (
         {"_modules": forge.table({"0": forge.instance("models.x.Y")})},
-        "'1.0' is no module, but stands in _modules",
+        "'1.0' is not a module, but stands in _modules",
     ),
     "a long name": (
         {"_modules": forge.table({"x" * 500: forge.NONE})},
-        "'1._modules' has a name that is no short text",
+        "'1._modules' has a name that is not a short text",
     ),
-    "a number as name": ({"_modules": b"}K\x01Ns"}, "'1._modules' has a name that is no short text"),
+    "a number as name": ({"_modules": b"}K\x01Ns"}, "'1._modules' has a name that is not a short text"),
 }
 
 
@@ -48,7 +48,7 @@ def test_a_layer_that_is_none_is_named_by_its_place(name: str) -> None:
 def test_an_attribute_without_a_text_name_is_refused() -> None:
     state = b"}(" + forge.text("_modules") + forge.EMPTY_DICT + b"K\x01Nu"
     extra = {"1": forge.instance("models.common.C3", state)}
-    with pytest.raises(CheckpointError, match=r"has an attribute whose name is no text, in a 'models\.common\.C3'"):
+    with pytest.raises(CheckpointError, match=r"has an attribute whose name is not text, in a 'models\.common\.C3'"):
         read_checkpoint(forge.zip_bytes(forge.end(forge.model(extra=extra))))
 
 

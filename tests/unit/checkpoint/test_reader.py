@@ -190,14 +190,14 @@ NOT_CHECKPOINTS = {
     ),
     "state dict": (
         forge.zip_bytes(forge.end(forge.table({"0.weight": forge.tensor(forge.storage("0", 24), (24,), (1,))}))),
-        "best.pt: holds weights without an architecture (a state_dict of 1 tensors); give the .pt that the training "
+        "best.pt: holds weights without an architecture (a state_dict of 1 tensor); give the .pt that the training "
         "saved (best.pt), or save the whole model: torch.save({'model': model}, path)",
     ),
     "state dict under a key": (
         forge.zip_bytes(
             forge.end(forge.table({"model": forge.table({"w": forge.tensor(forge.storage("0", 24), (24,), (1,))})}))
         ),
-        "best.pt: holds weights without an architecture (a state_dict of 1 tensors under 'model'); give the .pt that "
+        "best.pt: holds weights without an architecture (a state_dict of 1 tensor under 'model'); give the .pt that "
         "the training saved (best.pt), or save the whole model: torch.save({'model': model}, path)",
     ),
     "no model": (

@@ -154,9 +154,9 @@ BAD_LAYOUTS = {
     ),
     "offset": (layout(ONE, ONE, forge.integer(3)), "reaches outside its storage of 3 elements"),
     "stride": (layout(forge.integers((2,)), forge.integers((3,))), "reaches outside its storage of 3 elements"),
-    "negative offset": (layout(ONE, ONE, forge.integer(-1)), "tensor whose offset is no position in its storage"),
+    "negative offset": (layout(ONE, ONE, forge.integer(-1)), "tensor whose offset is not a position in its storage"),
     "huge offset": (layout(ONE, ONE, forge.integer(1 << 70)), "reaches outside its storage"),
-    "true offset": (layout(ONE, ONE, forge.TRUE), "tensor whose offset is no position in its storage"),
+    "true offset": (layout(ONE, ONE, forge.TRUE), "tensor whose offset is not a position in its storage"),
     "negative stride": (layout(forge.integers((2,)), forge.integers((-1,))), "whose stride holds something else than"),
     "negative size": (layout(forge.integers((-2,)), ONE), "whose size holds something else than"),
     "huge size": (layout(forge.integers((1 << 62,)), forge.integers((0,))), "whose size holds something else than"),
@@ -169,9 +169,9 @@ BAD_LAYOUTS = {
     "ranks": (layout(forge.integers((1, 1)), ONE), "tensor of 2 axes with 1 strides"),
     "axes": (
         layout(forge.integers([1] * 17), forge.integers([1] * 17)),
-        "whose size is no list of at most 16 integers",
+        "whose size is not a list of at most 16 integers",
     ),
-    "text size": (layout(forge.text("x"), ONE), "whose size is no list of at most 16 integers"),
+    "text size": (layout(forge.text("x"), ONE), "whose size is not a list of at most 16 integers"),
     "number in size": (layout(forge.row(forge.number(1)), ONE), "whose size holds something else than"),
     "no storage": (
         forge.call("torch._utils._rebuild_tensor_v2", forge.NONE, forge.NONE, forge.NONE, forge.NONE),
@@ -206,8 +206,8 @@ def persistent(*parts: bytes) -> bytes:
 
 FLOATS = forge.named("torch.FloatStorage")
 BAD_STORAGES = {
-    "no tuple": (forge.text("0") + b"Q", "persistent id that is no storage"),
-    "another kind": (persistent(*[forge.text("x")] * 5), "persistent id that is no storage"),
+    "no tuple": (forge.text("0") + b"Q", "persistent id that is not a storage"),
+    "another kind": (persistent(*[forge.text("x")] * 5), "persistent id that is not a storage"),
     "no class": (
         persistent(forge.text("storage"), *[forge.text("0")] * 3, forge.integer(1)),
         "persistent id without a storage class and a key",
@@ -409,7 +409,7 @@ BAD_CALLS = {
     "pairs": (forge.call("collections.OrderedDict", forge.listed(forge.NONE)), "of something else than pairs"),
     "items": (forge.call("builtins.list", forge.text("x")), "'builtins.list' of something else than a list"),
     "bytes": (forge.call("builtins.bytes", forge.integer(1 << 40)), "'builtins.bytes' of something else than bytes"),
-    "wide": (forge.call("_codecs.encode", forge.text("€"), forge.text("latin1")), "text that is no Latin-1"),
+    "wide": (forge.call("_codecs.encode", forge.text("€"), forge.text("latin1")), "text that is not Latin-1"),
     "size": (forge.call("torch.Size", forge.NONE), "'torch.Size' without extents"),
     "buffer": (forge.call("numpy._core.numeric._frombuffer"), "NumPy array without its four arguments"),
     "method": (forge.call("builtins.getattr", forge.NONE, forge.NONE), "something else than a module and a name"),

@@ -36,6 +36,7 @@ def test_a_checkpoint_shows_what_it_is() -> None:
     assert shown["strides"] == "8, 16, 32"
     assert shown["parameters"] == "1,872,157"
     assert shown["arithmetic"] == "4.5 GFLOPs at 640×640"
+    assert shown["epoch"] == "-1 (training is finished)"
     assert len(shown["sha256"]) == 64
 
 

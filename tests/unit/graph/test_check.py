@@ -145,7 +145,7 @@ def test_weights_beside_the_model_are_listed(tmp_path: Path) -> None:
 def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
     model = float_network()
     model.metadata_props.add(key=METADATA_KEY, value="{")
-    assert refusal(tmp_path, model).startswith("model record is no JSON")
+    assert refusal(tmp_path, model).startswith("model record is not JSON")
 
 
 def test_operators_inside_branches_are_counted(tmp_path: Path) -> None:

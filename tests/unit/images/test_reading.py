@@ -289,3 +289,9 @@ def test_a_missing_image_says_which_one_was_probably_meant(tmp_path: Path) -> No
     )
     with pytest.raises(ImageError, match=r"other\.png: no such file$"):
         read_image(tmp_path / "other.png")
+
+
+def test_a_dash_says_how_standard_input_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImageError, match="-: no such file; give /dev/stdin to read standard input"):
+        read_image("-")

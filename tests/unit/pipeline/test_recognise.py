@@ -405,7 +405,7 @@ def test_a_record_that_contradicts_its_graph_is_refused() -> None:
 def test_a_damaged_record_is_refused() -> None:
     session = picture_session(info(), [])
     damaged = ScriptedSession(session.inputs, session.outputs, [], metadata={METADATA_KEY: "{"})
-    with pytest.raises(InputError, match=r"x\.onnx: model record is no JSON"):
+    with pytest.raises(InputError, match=r"x\.onnx: model record is not JSON"):
         recognise(damaged, "x.onnx")
 
 
