@@ -163,7 +163,7 @@ def test_corners_are_where_opencv_finds_those_of_the_markers() -> None:
 
 
 def test_what_is_no_seed_or_size_is_refused() -> None:
-    with pytest.raises(InputError, match="-1: is no seed: expected 0 or more"):
+    with pytest.raises(InputError, match="-1: is not a seed: expected 0 or more"):
         make_scene(-1)
     with pytest.raises(InputError, match="no such scene size: expected sides of 160 to 4096 px"):
         make_scene(0, (100, 640))
