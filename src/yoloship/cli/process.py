@@ -59,7 +59,9 @@ def prepare_process() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # The header of an image is checked before OpenCV sees it. Should the two ever disagree, OpenCV refuses too.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_IMAGE_PIXELS))
+    given = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "")
+    if not (given.isascii() and given.isdecimal() and len(given) < 19):  # OpenCV ends the process over other text
+        os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_IMAGE_PIXELS)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as the process
     if sys.stdout is None:

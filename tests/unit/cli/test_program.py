@@ -314,3 +314,18 @@ def test_a_size_that_is_empty_is_not_the_default() -> None:
 def test_a_line_on_stderr_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_err("one\nerror: two")
     assert capsys.readouterr().err == "one\\x0aerror: two\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"), [(None, "200000000"), ("x", "200000000"), ("9" * 30, "200000000"), ("10", "10")]
+)
+def test_a_limit_that_opencv_cannot_read_does_not_end_the_process(given: str | None, taken: str) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "OPENCV_IO_MAX_IMAGE_PIXELS"}
+    if given is not None:
+        environment["OPENCV_IO_MAX_IMAGE_PIXELS"] = given
+    code = (
+        "import os; from yoloship.cli.process import prepare_process; prepare_process(); "
+        "print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{taken}\n"
