@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from yoloship.bounds.check import MAX_NODES
 from yoloship.graph.file import (
     element_count,
     opset,
@@ -92,7 +93,8 @@ def describe_onnx(
     inputs = tuple(tensor_spec(value, subject) for value in graph.input if value.name not in weights)
     counts = {name: element_count(tensor, subject) for name, tensor in _stored(graph)}
     input_hw, fixed = one_picture(inputs, dynamic_hw)
-    values = infer_values(model, inputs[0].name, fixed) if input_hw is not None else None
+    followed = input_hw is not None and len(graph.node) <= MAX_NODES  # no runtime here takes more
+    values = infer_values(model, inputs[0].name, fixed) if followed else None
     flops = _flops(model, values) if values is not None else None
     return GraphSummary(
         inputs=inputs,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_ONNX_BYTES = (1 << 31) - 1
 """A protobuf message can be no longer."""
 MAX_METADATA_ENTRIES = 10_000
+MAX_PARSED_NODES = 100_000
+"""Looking at each takes 15 µs. The largest official detectors have 1,500."""
 MAX_NESTING = 16
 """Of graphs in nodes in graphs."""
 MAX_PRODUCER_CHARS = 200
@@ -82,6 +84,13 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
     if missing:
         raise GraphError(
             "is not an ONNX model", subject=subject, got=f"no {' and no '.join(missing)}", hint=_EXPORT_HINT
+        )
+    if (count := sum(len(graph.node) for graph in all_graphs(model.graph))) > MAX_PARSED_NODES:
+        raise GraphError(
+            "has too many nodes for a detector",
+            subject=subject,
+            expected=f"at most {MAX_PARSED_NODES:,}",
+            got=f"{count:,}",
         )
     if not all(isinstance(text, str) for text in _texts(model)):  # protobuf gives bytes where they are no UTF-8
         raise GraphError("is a damaged ONNX model: a name in it is not text", subject=subject)

@@ -114,6 +114,28 @@ def test_two_values_of_one_name_are_refused() -> None:
         describe_onnx(model.SerializeToString())
 
 
+def long_chain(count: int) -> bytes:
+    model = build_graph(SMALL, GraphConfig((32, 32)))
+    last = model.graph.output[0].name
+    for index in range(count):
+        model.graph.node.add(op_type="Identity", input=[last], output=[f"chain{index}"])
+        last = f"chain{index}"
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.timeout(60)
+def test_what_no_runtime_here_takes_is_described_without_estimates() -> None:
+    found = describe_onnx(long_chain(10_000))
+    assert found.operators["Identity"] >= 10_000
+    assert (found.flops, found.activations) == (None, None)
+
+
+@pytest.mark.timeout(60)
+def test_a_graph_of_far_too_many_nodes_is_refused() -> None:
+    with pytest.raises(GraphError, match="has too many nodes for a detector: expected at most 100,000, got 100,0"):
+        describe_onnx(long_chain(100_000))
+
+
 def test_a_graph_that_contradicts_itself_has_no_figure() -> None:
     model = build_graph(SMALL, GraphConfig((32, 32)))
     product = next(node for node in model.graph.node if node.op_type == "Mul")
