@@ -177,12 +177,12 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
     """
     if not sources:
         raise InputError("no images to compare on", expected="at least one")
-    if first[1].names != second[1].names:
+    if not _same_classes(first[1].names, second[1].names):
         raise InputError(
             "the two have other classes, so they are not one model",
             subject=second[0],
-            expected=f"{len(first[1].names)} classes: {', '.join(first[1].names)[:60]}",
-            got=f"{len(second[1].names)}: {', '.join(second[1].names)[:60]}",
+            expected=f"{len(first[1].names)} classes: {_listed(first[1].names)}",
+            got=f"{len(second[1].names)}: {_listed(second[1].names)}",
         )
     inside = [detector.info.nms for _, detector in (first, second) if detector.info.nms is not None]
     if score_threshold is None:
@@ -308,6 +308,16 @@ class _Run:
             cells = cells_of(detector.decodable(outputs), detector.info)
             self._cells_held += 0 if cells is None else len(cells[1])
             self.cells.append(cells)
+
+
+def _same_classes(first: Sequence[str], second: Sequence[str]) -> bool:
+    """A file without class names has their numbers instead, and contradicts no names."""
+    numbers = tuple(map(str, range(len(first))))
+    return len(first) == len(second) and (tuple(first) == tuple(second) or numbers in {tuple(first), tuple(second)})
+
+
+def _listed(names: Sequence[str], count: int = 6) -> str:
+    return ", ".join(name[:40] for name in names[:count]) + (", …" if len(names) > count else "")
 
 
 def _side(named: tuple[str, Detector], run: _Run, score_threshold: float, truths: Sequence[Truth] | None) -> Side:

@@ -91,7 +91,7 @@ class ImagesTable(Sink):
 
 
 def facts_table(facts: Iterable[tuple[str, str]], width: int) -> str:
-    """Two columns, a name and its value; long values go on below themselves.
+    """Two columns, a name and its value; long values go on below themselves, and words stay whole.
 
     Args:
         facts: In order.

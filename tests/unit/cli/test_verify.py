@@ -184,3 +184,9 @@ def test_a_size_that_is_not_a_size_is_wrong_usage(size: str) -> None:
     ran = run("verify", "a.onnx", "b.onnx", "--images", "pictures", "--imgsz", size)
     assert ran.code == 2
     assert f"{size!r} is not a size: give 640, or HxW such as 384x640" in " ".join(ran.err.split())
+
+
+def test_a_missing_reference_is_named_rather_than_the_images_it_does_not_need() -> None:
+    ran = run("verify", "best.pt", "nothing.npz")
+    assert ran.code == 1
+    assert ran.error.startswith("nothing.npz: no such file")

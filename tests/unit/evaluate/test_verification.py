@@ -121,8 +121,16 @@ def test_what_cannot_be_compared_is_refused() -> None:
     other = scripted(class_names=("x", "y", "z"))
     with pytest.raises(InputError, match="b: the two have other classes, so they are not one model"):
         verify(("a", scripted()), ("b", other), PICTURES)
+    fewer = scripted(class_names=tuple(map(str, range(len(scripted().names) - 1))))
+    with pytest.raises(InputError, match="b: the two have other classes"):
+        verify(("a", scripted()), ("b", fewer), PICTURES)
     with pytest.raises(InputError, match="no images to compare on"):
         verify(("a", scripted()), ("b", scripted()), [])
+
+
+def test_a_file_without_class_names_can_be_compared_with_one_that_has_them() -> None:
+    unnamed = scripted(class_names=tuple(map(str, range(len(scripted().names)))))
+    assert verify(("a", scripted()), ("b", unnamed), PICTURES).passed
 
 
 def test_cells_of_final_detections_are_unknown_and_of_other_grids_not_compared() -> None:

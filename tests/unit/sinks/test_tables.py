@@ -88,3 +88,9 @@ def test_facts_wrap_below_themselves() -> None:
 def test_one_image_and_one_object_are_not_several_and_none_are_not_listed() -> None:
     assert images_table([Entry("a.jpg", found(0))], limit=None)[-1] == "1 image, 1 object: 1 cat\n"
     assert images_table([Entry("a.jpg", found())] * 2, limit=None)[-1] == "2 images, 0 objects\n"
+
+
+def test_a_hash_stays_in_one_piece_however_narrow_the_terminal_is() -> None:
+    digest = "0123456789abcdef" * 4
+    lines = facts_table([("made from", f"checkpoint with SHA-256 {digest}")], 60).splitlines()
+    assert lines == ["made from  checkpoint with SHA-256", f"           {digest}"]
