@@ -156,6 +156,14 @@ def kind_of(source: Path | bytes | memoryview, *, error: type[YoloshipError] = I
     return _kind(_start(source, error))
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file may be what somebody trained; False too if it cannot be read."""
+    try:
+        return kind_of(path) in {"checkpoint", "pickle"}
+    except InputError:
+        return False
+
+
 def wrong_kind(
     kind: Kind, wanted: Wanted, *, subject: str, error: type[YoloshipError], start: bytes = b""
 ) -> YoloshipError:

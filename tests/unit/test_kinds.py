@@ -21,6 +21,7 @@ from yoloship.kinds import (
     MODEL_KINDS,
     TORCH_LEGACY_MAGIC,
     Kind,
+    is_checkpoint,
     kind_of,
     refuse_others,
     wrong_kind,
@@ -186,3 +187,11 @@ def test_a_file_outside_the_wanted_kinds_is_refused(tmp_path: Path) -> None:
     ):
         refuse_others(path, frozenset({"checkpoint"}), "checkpoint", subject="m", error=InputError)
     assert refuse_others(path, frozenset({"unknown"}), "onnx", subject="m", error=InputError) == "unknown"
+
+
+def test_what_somebody_trained_is_known_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "best.jpg").write_bytes(b"PK\x03\x04" + bytes(100))
+    (tmp_path / "old.jpg").write_bytes(b"\x80\x02}q\x00.")
+    (tmp_path / "photo.pt").write_bytes(b"\xff\xd8\xff" + bytes(100))
+    found = {path.name: is_checkpoint(path) for path in (*tmp_path.iterdir(), tmp_path / "none", tmp_path)}
+    assert found == {"best.jpg": True, "old.jpg": True, "photo.pt": False, "none": False, tmp_path.name: False}

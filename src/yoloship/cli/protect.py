@@ -45,6 +45,7 @@ def outputs_for(
         overwrite: Whether the user allowed to replace files that exist.
     """
     from yoloship._util.outputs import Outputs
+    from yoloship.kinds import is_checkpoint
 
     context = click.get_current_context(silent=True)
     noted: list[Path] = context.meta.get(_FILES_OF_OPTIONS, []) if context is not None else []
@@ -67,17 +68,7 @@ def outputs_for(
 
             yield from find_images(calibrate).paths
 
-    return Outputs([*paths, *images, *noted], overwrite=overwrite, more_inputs=more, is_checkpoint=_is_checkpoint)
-
-
-def _is_checkpoint(path: Path) -> bool:
-    from yoloship.errors import OutputError
-    from yoloship.kinds import kind_of
-
-    try:
-        return kind_of(path, error=OutputError) in {"checkpoint", "pickle"}
-    except OutputError:  # it cannot be read; whether it can be written is another question
-        return False
+    return Outputs([*paths, *images, *noted], overwrite=overwrite, more_inputs=more, is_checkpoint=is_checkpoint)
 
 
 def could_belong(output: Place, model: Path) -> bool:

@@ -114,11 +114,12 @@ def travel(
     from yoloship.demo.reading import read_qr_codes
     from yoloship.drawing import draw_boxes
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
+    from yoloship.kinds import is_checkpoint
     from yoloship.pipeline import load
     from yoloship.sinks import made_folder, write_picture
 
     was_here = (folder / f"{MODEL_NAME}.onnx").is_file()
-    Outputs((), overwrite=overwrite or was_here).claim_inside(folder, FILES)
+    Outputs((), overwrite=overwrite or was_here, is_checkpoint=is_checkpoint).claim_inside(folder, FILES)
     made_folder(folder)
     diary = _Diary(told)
     with diary.step("make a scene") as entry:

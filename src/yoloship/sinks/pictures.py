@@ -172,4 +172,5 @@ def write_picture(image: npt.NDArray[np.uint8], path: Path, *, overwrite: bool) 
 
 def _no_folder(error: OSError | ValueError, folder: Path) -> OutputError:
     said = write_error(error, folder)
-    return OutputError(said.problem.replace("cannot be written", "folder cannot be made"), subject=str(folder))
+    problem = said.problem.replace("cannot be written", "folder cannot be made")
+    return OutputError(problem, subject=str(folder), hint="give another folder")

@@ -140,6 +140,15 @@ def test_its_own_earlier_output_is_replaced(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "a/b/scene.png").read_bytes() != before
 
 
+def test_a_training_behind_one_of_its_names_is_never_replaced(tmp_path: Path) -> None:
+    training = tmp_path / "best.pt"
+    training.write_bytes(b"PK\x03\x04 a training of a week")
+    (tmp_path / "found.jpg").symlink_to(training)
+    error = run("demo", "-o", tmp_path, "--overwrite").error
+    assert error == f"{tmp_path / 'found.jpg'}: would replace a checkpoint or another zip archive; give another name"
+    assert training.read_bytes() == b"PK\x03\x04 a training of a week"
+
+
 def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert run("demo", "-o", tmp_path / "file").error.startswith(f"{tmp_path / 'file'}: is a file, not a folder")
