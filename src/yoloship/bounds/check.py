@@ -160,8 +160,9 @@ class _Bookkeeping:
                         if uses[name] == 0 and not extents[name].constant:  # a runtime keeps what it computes once
                             self._live_bytes -= extents[name].nbytes
         except Unknown as error:
-            named = _named(node) if node is not None else "two values bear one name"
-            raise _unsized(self._subject, f"has a value whose size is not known before ({named})") from error
+            if node is None:
+                raise _unsized(self._subject, "has two values of one name") from error
+            raise _unsized(self._subject, f"has a value whose size is not known before ({_named(node)})") from error
         if done < len(self._follower.graph.node):
             raise _unsized(self._subject, "uses values that nothing defines")
         return self._work
