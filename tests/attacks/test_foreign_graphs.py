@@ -352,3 +352,9 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     (folder / "weights.bin").write_bytes(data)
     with load(path) as found:
         assert found.info.strides == (8, 16, 32)
+
+
+def test_two_values_of_one_name_are_said_to_be_that() -> None:
+    made = detector([node("Identity", ["mean"], ["big"]), node("Neg", ["mean"], ["big"])], {})
+    with pytest.raises(UnsizedError, match="is not run: it has two values of one name;"):
+        vetted(made.SerializeToString(), "x.onnx", None)
