@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from yoloship._util.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -67,7 +69,7 @@ def _numbered(classes: int | None, limits: Limits) -> tuple[str, ...]:
 
 def _checked(names: Sequence[str], classes: int | None, limits: Limits) -> tuple[str, ...]:
     if classes is not None and len(names) != classes:
-        raise _UnusableError(f"has {len(names)} class names for {classes} classes")
+        raise _UnusableError(f"has {counted(len(names), 'class name')} for {counted(classes, 'class', 'classes')}")
     if len(names) > limits.class_names:
         raise _UnusableError(f"has more than {limits.class_names} class names")
     if sum(map(len, names)) > limits.class_name_chars:

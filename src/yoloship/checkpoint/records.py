@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from yoloship._util.words import counted
 from yoloship.errors import CheckpointError
 from yoloship.model import checked_class_names
 
@@ -196,7 +197,7 @@ class Checkpoint:
         """
         problem = self.class_names_problem
         if problem is None and len(self.class_names) != classes:
-            problem = f"has {len(self.class_names)} class names for {classes} classes"
+            problem = f"has {counted(len(self.class_names), 'class name')} for {counted(classes, 'class', 'classes')}"
         if problem is not None:
             raise CheckpointError(
                 problem,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from yoloship._util.words import counted
 from yoloship.errors import SessionError
 from yoloship.pipeline.grids import find_levels, fits_rows, seems
 
@@ -81,7 +82,7 @@ def examine(raw: Floats, input_hw: tuple[int, int], names: tuple[str, ...] | Non
     if names is not None and raw.shape[2] != 5 + len(names):
         raise unknown_form_error(
             subject,
-            f"{len(names)} class names beside an output {shape}{_extra(raw.shape[2] - 5 - len(names))}",
+            f"{counted(len(names), 'class name')} beside an output {shape}{_extra(raw.shape[2] - 5 - len(names))}",
             "if the names are wrong, give others with --names (class_names in Python)",
         )
     _check_numbers(raw, levels, subject)

@@ -64,7 +64,7 @@ KEPT = {
     "another key": (by_key((forge.TRUE, A), (ZERO, B)), "has a class name whose id is True rather than a number"),
     "names to texts": (by_key((A, A), (B, B)), "has a class name whose id is 'a' rather than a number"),
     "one too many": (forge.listed(A, B, A), "has 3 class names for 2 classes"),
-    "one too few": (forge.listed(A), "has 1 class names for 2 classes"),
+    "one too few": (forge.listed(A), "has 1 class name for 2 classes"),
     "one text": (forge.text("a b"), "has class names that are one text, 'a b', and do not fit its number of classes"),
     "an empty name in a text": (forge.text("a,,b"), "has class names that are one text, 'a,,b', and do not fit"),
     "a list in a list": (forge.listed(A, forge.EMPTY_LIST), "has a class name that is not a text of at most 1000"),

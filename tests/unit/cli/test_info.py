@@ -68,7 +68,7 @@ def test_what_a_checkpoint_holds_and_nobody_reads_is_listed_with_its_unknown_cla
 def test_class_names_that_cannot_be_used_are_said_and_the_rest_is_shown(tmp_path: Path) -> None:
     path = write(tmp_path / "x.pt", names=forge.listed(forge.text("one")))
     shown = facts(run("info", path).out)
-    assert shown["classes"] == "has 1 class names for 2 classes; give them with --names"
+    assert shown["classes"] == "has 1 class name for 2 classes; give them with --names"
     assert shown["strides"] == "8, 16, 32"
 
 

@@ -374,7 +374,7 @@ def test_an_anchor_free_output_is_named(names: str) -> None:
         (foreign(raw(), dtype="uint8"), "got images uint8(1, 3, 64, 96): images of 0..255"),
         (foreign(raw(), dtype="float64"), "got inputs images float64(1, 3, 64, 96)"),
         (foreign(raw()[0]), "got outputs output0 float32(252, 8)".replace("252", str(raw().shape[1]))),
-        (foreign(raw(), {"names": "{0: 'a'}"}), "1 class names beside an output"),
+        (foreign(raw(), {"names": "{0: 'a'}"}), "1 class name beside an output"),
         (foreign(raw()[:, :-1]), "rows, which fit no grid of a 64×96 image"),
         (foreign(np.full((1, 300, 6), 0.5, np.float32), {}), "300 rows, which fit no grid"),
         (foreign(raw(), {**METADATA, "task": "segment"}), "a model for the task 'segment' cannot be run here yet"),
