@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,7 +78,7 @@ EXACT = {
 }
 
 NAMED = {"names-gap": ("a,b,c", PLAIN), "names-more": ("a,b,c", PLAIN), "names-text": ("person", ONE_CLASS)}
-"""Files whose class names cannot be used, with names that can."""
+"""Files whose class names need others, or may have others."""
 
 
 def case(name: str) -> Path:
@@ -145,7 +146,9 @@ def test_names_that_cannot_be_used_are_replaced_by_the_users(name: str, tmp_path
     assert ran.code == 0, ran
     assert_rows(outputs_of(out), expected)
     without = run(*arguments, "--overwrite")
-    if without.code:
+    if name == "names-text":  # of one class, so a text is unambiguous
+        assert without.code == 0, without
+    else:
         assert "--names" in without.error
 
 
@@ -161,8 +164,9 @@ def test_a_grey_network_takes_grey_and_colour_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["half", "fake-dynamic", "single-level", "three-level-4-8-16"])
 def test_a_good_foreign_graph_finds_what_is_there(name: str, photos: Path) -> None:
-    ran = run("detect", case(f"{name}.onnx"), photos / "bus.jpg", "--no-draw", "--conf", "0.01")
+    ran = run("detect", case(f"{name}.onnx"), photos / "bus.jpg", "--no-draw", "--conf", "0.01", "--json", "-")
     assert ran.code == 0, ran
+    assert json.loads(ran.out)[0]["detections"]
 
 
 def test_axes_that_are_dynamic_in_name_only_are_tried_at_the_size_that_was_asked_for(photos: Path) -> None:
@@ -196,17 +200,13 @@ def test_a_hostile_graph_is_refused_before_it_runs(name: str, photos: Path) -> N
         assert run(*arguments).error
 
 
-@pytest.mark.parametrize("name", ["claim.jpg", "g1.png"])
 @pytest.mark.timeout(120)
-def test_a_hostile_image_fails_alone(name: str, tmp_path: Path, photos: Path) -> None:
-    import json
-
+def test_a_hostile_image_fails_alone(tmp_path: Path, photos: Path) -> None:
     results = tmp_path / "found.json"
-    model = require(SHARED / "checkpoints" / "trained")
-    checkpoint = sorted(model.glob("*.pt"))[0]
-    file = require(CASES / "hostile" / name)
-    ran = run("detect", checkpoint, file, photos / "bus.jpg", "--no-draw", "--json", results)
+    checkpoint = require(SHARED / "checkpoints" / "trained" / "coco-yolov5n.pt")
+    ran = run("detect", checkpoint, case("hostile/claim.jpg"), photos / "bus.jpg", "--no-draw", "--json", results)
     entries = json.loads(results.read_text())
     assert len(entries) == 2
+    assert "its data is too short for its size" in entries[0]["error"]
     assert entries[1]["detections"]
-    assert ran.code == (1 if "error" in entries[0] else 0)
+    assert ran.code == 1

@@ -114,7 +114,6 @@ def test_of_two_frame_headers_no_decoder_takes_the_second() -> None:
 def test_an_image_that_is_damaged_inside_is_refused_without_a_word_from_libjpeg(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("simplejpeg")
     data = bytearray(saved(smooth(400, 400), "JPEG"))
     (_, end), *_ = jpeg_scans(bytes(data))
     data[end - 800 : end - 200] = b"\xff\xd0" * 300
@@ -123,7 +122,6 @@ def test_an_image_that_is_damaged_inside_is_refused_without_a_word_from_libjpeg(
 
 
 def test_what_libjpeg_remarks_on_without_loss_is_read_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("simplejpeg")
     data = saved(smooth(), "JPEG")
     ending = len(data) - 2
     assert np.array_equal(read_image(data[:ending] + bytes(3000) + data[ending:]), read_image(data))

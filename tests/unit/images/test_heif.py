@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ import pytest
 from PIL import Image
 
 from _images import box, heif, saved, sized, smooth, with_property
+from _shared import IN_CI
 from yoloship.errors import DependencyError, ImageError
 from yoloship.images import image_size, read_header, read_image
 
@@ -32,14 +32,14 @@ def near(read: Pixels, expected: Pixels) -> bool:
 
 
 @pytest.fixture
-def pillow_heif() -> ModuleType:
+def pillow_heif(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Writes HEIC files; CI has it."""
-    if os.environ.get("CI", "").lower() not in {"1", "true"}:
+    if not IN_CI:
         pytest.importorskip("pillow_heif")
     import pillow_heif
 
     pillow_heif.register_heif_opener()
-    pillow_heif.options.GRID_TILE_SIZE = 0
+    monkeypatch.setattr(pillow_heif.options, "GRID_TILE_SIZE", 0)
     assert isinstance(pillow_heif, ModuleType)
     return pillow_heif
 

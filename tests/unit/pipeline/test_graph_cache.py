@@ -184,13 +184,15 @@ def test_a_changed_module_builds_again_and_an_unchanged_one_is_not_read(
         (package / name).mkdir(parents=True)
     module = package / "graph" / "blocks.py"
     module.write_text("A = 1")
-    module.chmod(0o000)
+    stamp = module.stat().st_mtime_ns
     monkeypatch.setattr("yoloship.pipeline.cache.__file__", str(package / "pipeline" / "cache.py"))
     build = Builder()
     cached_graph(KEY, build)
+    module.write_text("A = 2")  # of the same size and time: it is told by these, and not read
+    os.utime(module, ns=(1, stamp))
     cached_graph(KEY, build)
     assert build.count == 1
-    os.utime(module, ns=(1, module.stat().st_mtime_ns + 1))
+    os.utime(module, ns=(1, stamp + 1))
     cached_graph(KEY, build)
     assert build.count == 2
     (package / "checkpoint" / "new.py").write_text("")

@@ -175,6 +175,7 @@ def test_a_detector_that_was_closed_begins_no_stream_and_one_closed_meanwhile_re
     one.close()
     errors = [outcome.error for outcome in stream]
     assert len(errors) == 19
+    assert all(error is None or "the detector is closed" in str(error) for error in errors)
     assert isinstance(errors[-1], SessionError)
     with pytest.raises(SessionError, match="the detector is closed"):
         one.stream([picture(200)])
