@@ -212,7 +212,7 @@ def read_up_to(file: FileIO, count: int) -> bytes:
 def _opened(path: Path | str, *, error: type[YoloshipError], wanted: str) -> Iterator[FileIO]:
     subject = _named(path)
     try:
-        with open(_descriptor(path), "rb", buffering=0) as file:
+        with _file(_descriptor(path)) as file:
             yield file
     except FileNotFoundError as failure:
         raise error("no such file", subject=subject) from failure
@@ -230,6 +230,14 @@ def _descriptor(path: Path | str) -> int:
         return os.open(path, _FLAGS)
     except ValueError as failure:  # a null character, or text that the file system cannot encode
         raise OSError(errno.EINVAL, "not a valid file name") from failure
+
+
+def _file(descriptor: int) -> FileIO:
+    try:
+        return open(descriptor, "rb", buffering=0)
+    except OSError:  # it is a folder; Python does not close a descriptor that it did not open itself
+        os.close(descriptor)
+        raise
 
 
 def _named(path: Path | str) -> str:
@@ -281,7 +289,9 @@ class _Waiting:
         if has_writer:
             import select
 
-            select.select([file], [], [], _POLL_S)
+            poll = select.poll()  # `select` takes no descriptor above 1023
+            poll.register(file, select.POLLIN)
+            poll.poll(_POLL_S * 1000)
         else:
             time.sleep(_POLL_S)
 

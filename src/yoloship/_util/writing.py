@@ -35,6 +35,7 @@ PART_PATTERN: Final = r"\.[0-9a-f]{12}\.part"
 """Names of files that are not whole yet."""
 
 _PART: Final = re.compile(PART_PATTERN)
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _DESCRIPTORS: Final = re.compile(r"/proc/(\d+)(?:/task/\d+)?/fd|/dev/fd")
 _FULL: Final = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG})
 _HINTS: Final[Mapping[int | None, str]] = MappingProxyType(
@@ -264,7 +265,7 @@ def _follow(path: Path) -> tuple[str, re.Match[str] | None]:
     current = os.fspath(path)
     for _ in range(MAX_LINKS):
         folder, name = os.path.split(current)
-        if name.isdecimal() and (match := _DESCRIPTORS.fullmatch(os.path.realpath(folder))):
+        if _NUMBER.fullmatch(name) and (match := _DESCRIPTORS.fullmatch(os.path.realpath(folder))):
             return current, match
         try:
             link = os.readlink(current)  # noqa: PTH115 - it may not be normalised

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from yoloship._util.words import counted
 from yoloship.cli import options
 from yoloship.cli import precision as precisions
 from yoloship.cli.command import WholeNumber, argument, command, flag, option
@@ -16,7 +17,7 @@ from yoloship.cli.export import suppression
 from yoloship.cli.output import print_err, print_out
 from yoloship.cli.precision import CALIBRATED, MAX_DROP, PRECISION, Quantizing, lowered
 from yoloship.cli.progress import progress
-from yoloship.cli.protect import outputs_for
+from yoloship.cli.protect import is_dash, outputs_for
 from yoloship.cli.values import FILE, alias_table, byte_size, refuse_suffix
 from yoloship.engine.config import MAX_OPTIMIZATION_LEVEL, HardwareCompatibility
 from yoloship.model import InputForm, OutputForm
@@ -132,6 +133,8 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.pipeline.build_check import BuildOrder
     from yoloship.pipeline.releases import resolve
 
+    if is_dash(output_file):
+        raise click.UsageError("-o: an engine needs a file name, because its sidecar stands beside it")
     refuse_suffix(output_file, MODEL_SUFFIXES, f"build writes engines; 'yoloship export {model}' writes ONNX files")
     wanted: Precision = precision or "float32"
     placement: Placement | None = "inputs" if wanted in CALIBRATED else None
@@ -206,8 +209,10 @@ def _say_whether_it_would_go(order: BuildOrder, quantizing: Quantizing, *, overw
 
     def images() -> str:
         found = quantizing.find()
-        labels = "" if found.truths is None else f", {sum(len(one.class_ids) for one in found.truths)} labelled objects"
-        return f"{len(found.images)} images{labels}"
+        images = counted(len(found.images), "image")
+        if found.truths is None:
+            return images
+        return f"{images}, {counted(sum(len(one.class_ids) for one in found.truths), 'labelled object')}"
 
     findings = list(check_order(order))
     if all(finding.passed for finding in findings if finding.name == "output"):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from yoloship.cli import options
-from yoloship.cli.command import COUNT, FRACTION, argument, command, flag, option
+from yoloship.cli.command import COUNT, FRACTION, WholeNumber, argument, command, flag, option
 from yoloship.cli.detect_run import DetectRun
 from yoloship.cli.inputs import named_images
 from yoloship.cli.names import class_value, class_words
@@ -17,6 +17,8 @@ from yoloship.cli.protect import is_dash, outputs_for
 from yoloship.cli.values import FILE, alias_table
 from yoloship.sinks import AnnotatedImages, DrawStyle, annotated_names
 
+MAX_LINE_PX = 200
+"""As `yoloship.drawing` has it, which would load NumPy for the help."""
 RUNS = Path("runs")
 """Where annotated images go unless -o says otherwise, each run in a folder of its own."""
 
@@ -76,7 +78,12 @@ RUNS = Path("runs")
 @option("--draw/--no-draw", default=True, help="Whether to write annotated images.")
 @flag("--hide-labels", help="Draw the boxes without labels.")
 @flag("--hide-conf", help="Leave the scores out of the labels.")
-@option("--line-width", type=COUNT, metavar="PX", help="Width of the boxes' lines. Default: one that fits the image.")
+@option(
+    "--line-width",
+    type=WholeNumber(1, MAX_LINE_PX),
+    metavar="PX",
+    help="Width of the boxes' lines. Default: one that fits the image.",
+)
 @options.overwrite
 @options.recursive
 @flag("-q", "--quiet", help="Print errors and warnings only, and JSON if it goes to stdout.")

@@ -13,7 +13,7 @@ from yoloship.cli import precision as precisions
 from yoloship.cli.command import argument, command, option
 from yoloship.cli.output import print_err
 from yoloship.cli.precision import PRECISION, Quantizing, lowered
-from yoloship.cli.protect import outputs_for, print_about
+from yoloship.cli.protect import is_dash, outputs_for, print_about
 from yoloship.cli.values import (
     CHECKPOINT_SUFFIXES,
     ENGINE_SUFFIXES,
@@ -119,6 +119,8 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     checkpoint_path = resolve(model)
     refuse_others(checkpoint_path, CHECKPOINTS, "checkpoint", subject=str(checkpoint_path), error=CheckpointError)
     target = output_file or _beside(model, checkpoint_path)
+    if is_dash(target):
+        target = Path("/dev/stdout")
     outputs_for((checkpoint_path,), calibrate=calibrate, labels=labels, overwrite=overwrite).claim(target)
     found = quantizing.find()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 1 << 20
 
-_KEY = re.compile(r"names\s*:\s*(.*)")
+_KEY = re.compile(r"""["']?names["']?\s*:\s*(.*)""")
+_COMMENT = re.compile(r"""(?<!\w)('(?:[^']|'')*'|"(?:[^"\\]|\\.)*")|(?:^|\s)#.*""")
 _ENTRY = re.compile(r"\s*(?:-|(\d{1,6})\s*:)\s+(\S.*)")
 
 
@@ -122,9 +124,18 @@ def _in_brackets(text: str) -> list[str] | None:
 
 
 def _without_comment(line: str) -> str:
-    return re.sub(r"(^|\s)#.*", "", line).rstrip()
+    """A ``#`` at the beginning or after a space begins one, unless it stands inside quotes."""
+    return _COMMENT.sub(lambda match: match[1] or "", line).rstrip()
 
 
 def _unquoted(text: str) -> str:
+    """A scalar of YAML: in single quotes a quote is doubled, in double quotes there are escapes."""
     text = text.strip()
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        return text
+    if text[0] == "'":
+        return text[1:-1].replace("''", "'")
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        return text[1:-1]

@@ -74,8 +74,11 @@ def read_jpeg(view: memoryview) -> Layout:
 
 
 def padding_bytes(view: memoryview) -> int:
-    """How many zeros stand before the end marker of a JPEG that `read_jpeg` takes."""
-    end = next(start for marker, start, _, _ in _segments(view) if marker == _END)
+    """How many zeros stand before the end marker of a JPEG; 0 if none is found within `MAX_SEGMENTS`."""
+    try:  # `read_jpeg` looks no further than the first scan if that holds the whole image
+        end = next((start for marker, start, _, _ in _segments(view) if marker == _END), 0)
+    except LayoutError:
+        return 0
     tail = bytes(view[max(0, end - _LONGEST_PADDING) : end])
     return len(tail) - len(tail.rstrip(b"\0"))
 

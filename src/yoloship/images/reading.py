@@ -97,16 +97,27 @@ def bytes_of_file(file: object, *, limits: ImageLimits = DEFAULT_LIMITS) -> byte
         ImageError: it gives text, cannot be read, or holds more than the limit.
     """
     subject = str(getattr(file, "name", "open file"))
-    try:
-        data: object = file.read(limits.max_file_bytes + 1)  # type: ignore[attr-defined]  # the caller asked for it
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be read: {error}", subject=subject) from error
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise ImageError("gives text, not bytes", subject=subject, hint="open it with 'rb'")
+    text = ImageError("gives text, not bytes", subject=subject, hint="open it with 'rb'")
+    parts: list[bytes] = []
+    left = limits.max_file_bytes + 1
+    while left > 0:  # a pipe gives what is there, not all that it will give
+        try:
+            part: object = file.read(left)  # type: ignore[attr-defined]  # the caller asked for it
+        except UnicodeDecodeError as error:
+            raise text from error
+        except (OSError, ValueError) as error:
+            raise ImageError(f"cannot be read: {error}", subject=subject) from error
+        if not isinstance(part, bytes | bytearray | memoryview):
+            raise text
+        if not part:
+            break
+        parts.append(bytes(part))
+        left -= len(part)
+    data = b"".join(parts)
     if len(data) > limits.max_file_bytes:
         expected = f"at most {limits.max_file_bytes:,} bytes"
         raise ImageError("is too long for an image", subject=subject, expected=expected)
-    return bytes(data)
+    return data
 
 
 def image_size(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def json_bytes(results: Iterable[tuple[str, Detections]]) -> bytes:
-    """The JSON document for some images that are in memory; `JsonSink` writes any number.
+    """The JSON document for some images that are in memory; `open_json` writes any number.
 
     Args:
         results: The path as the user gave it, and what was found there.

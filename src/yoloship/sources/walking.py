@@ -116,7 +116,7 @@ def _match(prefix: str, folder: str, parts: tuple[str, ...], done: set[tuple[str
     part, rest = parts[0], parts[1:]
     if part == "**":
         for below, _ in _tree(folder):
-            path = os.path.join(prefix, below[len(folder) :].lstrip("/\\"))
+            path = os.path.join(prefix, below[len(folder) :].lstrip(os.sep + (os.altsep or "")))
             yield from _match(path, below, rest or ("*",), done)
         return
     for entry in _matching(folder, part):

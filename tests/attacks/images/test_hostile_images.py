@@ -77,6 +77,11 @@ def test_a_sequential_image_whose_only_scan_is_repeated_is_refused() -> None:
     assert "JPEG" in refusal(repeated)
 
 
+def test_endless_segments_behind_the_only_scan_are_refused_like_other_damage() -> None:
+    data = saved(smooth(400, 400), "JPEG")
+    assert "JPEG" in refusal(data[:-2] + segment(0xFE, b"") * 5000 + b"\1\1\1" + data[-2:])
+
+
 def test_a_sequential_image_that_is_cut_short_is_refused_though_its_thumbnail_has_an_end() -> None:
     data = saved(smooth(400, 400), "JPEG")
     thumbnail = segment(0xE1, b"Exif\0\0" + saved(smooth(8, 8), "JPEG"))

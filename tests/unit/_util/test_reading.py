@@ -189,3 +189,40 @@ def test_a_file_of_another_kind_is_not_read_to_its_end(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is something else"):
         read_file_or_pipe(tmp_path / "huge", 1 << 41, error=InputError, check_start=check)
     assert starts == [4096]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open descriptors are counted as Linux lists them")
+def test_a_folder_that_is_opened_as_a_file_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    refusal(tmp_path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        refusal(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@needs_pipes
+def test_a_pipe_is_waited_for_though_many_descriptors_are_open(tmp_path: Path) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1200
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"this system allows {hard} descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    os.mkfifo(tmp_path / "pipe")
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    writing = os.open(tmp_path / "pipe", os.O_RDWR)
+
+    def write() -> None:
+        os.write(writing, b"late")
+        os.close(writing)
+
+    late = threading.Timer(0.2, write)
+    late.start()
+    try:
+        assert read_file_or_pipe(tmp_path / "pipe", 100, error=InputError) == b"late"
+    finally:
+        late.join()
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

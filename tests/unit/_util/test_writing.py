@@ -204,3 +204,8 @@ def test_parts_of_killed_processes_are_removed_and_those_in_use_are_not(tmp_path
 def test_a_name_is_shortened_by_bytes() -> None:
     assert shortened("a", ".onnx") == "a.onnx"
     assert shortened("\N{CJK UNIFIED IDEOGRAPH-5199}" * 100, ".onnx") == "\N{CJK UNIFIED IDEOGRAPH-5199}" * 83 + ".onnx"
+
+
+@pytest.mark.parametrize("number", ["9" * 20, "\uff10"])
+def test_what_is_not_the_number_of_a_descriptor_is_not_taken_for_one(number: str) -> None:
+    assert find_place(Path("/dev/fd") / number).descriptor is None

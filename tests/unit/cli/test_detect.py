@@ -487,3 +487,14 @@ def test_agnostic_nms_lets_classes_drop_each_other(tmp_path: Path) -> None:
     assert [entry["class_name"] for entry in json.loads(both.out)[0]["detections"]] == ["cat", "dog"]
     one = run("detect", path, "a.png", "--no-draw", "--json", "-", "--agnostic-nms")
     assert [entry["class_name"] for entry in json.loads(one.out)[0]["detections"]] == ["cat"]
+
+
+def test_a_width_of_lines_that_cannot_be_drawn_is_wrong_usage() -> None:
+    from importlib import import_module
+
+    from yoloship.drawing import MAX_LINE_PX
+
+    assert import_module("yoloship.cli.detect").MAX_LINE_PX == MAX_LINE_PX
+    ran = run("detect", "a.pt", "b.jpg", "--line-width", str(MAX_LINE_PX + 1))
+    assert ran.code == 2
+    assert "--line-width" in ran.err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -189,3 +191,15 @@ def test_fp8_is_understood_and_needs_images_like_float8(best: Path) -> None:
     ran = run("export", best, "--precision", "fp8")
     assert ran.code == 2
     assert "--precision float8 needs" in " ".join(ran.err.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no /dev/stdout")
+def test_a_dash_is_stdout(work: Path) -> None:
+    checkpoint = require(GENERATED / CHECKPOINT)
+    done = subprocess.run(
+        [sys.executable, "-m", "yoloship", "export", str(checkpoint), "-o", "-"], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert onnx.load_from_string(done.stdout).graph.node
+    assert list(work.iterdir()) == []
+    assert "an engine needs a file name" in run("build", checkpoint, "-o", "-").err

@@ -143,3 +143,21 @@ def test_names_replace_those_of_a_checkpoint_in_detect_and_export() -> None:
 def test_what_is_not_a_list_of_names_is_refused(names: object) -> None:
     with pytest.raises(InputError, match="class_names: not usable as class names"):
         yoloship.load(model("['cat', 'dog']"), class_names=names)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("names:\n- 'C # sharp'\n- \"b\"  # flat\n", ("C # sharp", "b")),
+        ("names: ['it''s', b]\n", ("it's", "b")),
+        ('names:\n  0: "caf\\u00e9"\n  1: a#b\n', ("caf\u00e9", "a#b")),
+        ('"names": [a, b]\nnc: 2\n', ("a", "b")),
+        ("'names':\n- a\n- b\n", ("a", "b")),
+    ],
+)
+def test_quotes_of_yaml_are_undone_and_comments_are_told_from_names(
+    text: str, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert class_names(str(path)) == names

@@ -17,6 +17,7 @@ from PIL import Image
 
 from yoloship.errors import ImageError, InputError
 from yoloship.images import ImageLimits, read_image
+from yoloship.images.reading import bytes_of_file
 
 Picture = npt.NDArray[np.uint8]
 
@@ -295,3 +296,18 @@ def test_a_dash_says_how_standard_input_is_read(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImageError, match="-: no such file; give /dev/stdin to read standard input"):
         read_image("-")
+
+
+def test_an_open_file_that_gives_a_part_at_a_time_is_read_to_its_end(tmp_path: Path) -> None:
+    class Slow:
+        def __init__(self, data: bytes) -> None:
+            self.left = data
+
+        def read(self, count: int) -> bytes:
+            part, self.left = self.left[: min(count, 1000)], self.left[min(count, 1000) :]
+            return part
+
+    assert bytes_of_file(Slow(bytes(range(256)) * 20)) == bytes(range(256)) * 20
+    (tmp_path / "x.bin").write_bytes(b"\xff\xd8")
+    with (tmp_path / "x.bin").open(encoding="utf-8") as text, pytest.raises(ImageError, match="open it with 'rb'"):
+        bytes_of_file(text)
