@@ -112,8 +112,10 @@ def sliced(attributes: Attributes, inputs: Inputs) -> Outputs:
         steps = shape_values(inputs, 4) if len(inputs) > 4 and inputs[4] is not None else [1] * len(starts)
         for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
             place = place_of(axis, len(sides))
+            # Going backwards, a start before the first one is the first one, other than in Python.
+            begin = max(start, -sides[place]) if step < 0 else start
             stop = None if step < 0 and end < -sides[place] else end
-            sides[place] = len(range(*slice(start, stop, step).indices(sides[place])))
+            sides[place] = len(range(*slice(begin, stop, step).indices(sides[place])))
     except (Unknown, ValueError):  # it never gives more than there is
         sides, exact = list(data.shape), False
     if not data.exact:  # a start from the end may leave more of fewer

@@ -9,6 +9,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from yoloship.bounds import layout
 from yoloship.bounds.inputs import all_exact, axes_of, broadcast, first
 from yoloship.bounds.spatial import convolved, pooled, resized, transposed_convolved
@@ -31,6 +33,15 @@ def _paired(attributes: Attributes, inputs: Inputs) -> Outputs:
     if len(inputs) != 2:
         raise Unknown
     return _elementwise(attributes, inputs)
+
+
+def _divided(attributes: Attributes, inputs: Inputs) -> Outputs:
+    """Integers only by what is known, and neither 0 nor -1: the lowest integer by -1 ends the process with a signal."""
+    if first(inputs).code not in FLOATS | {11}:
+        divisor = first(inputs, 1).values
+        if divisor is None or np.isin(divisor, (0, -1)).any():
+            raise Unknown
+    return _paired(attributes, inputs)
 
 
 def _compared(attributes: Attributes, inputs: Inputs) -> Outputs:
@@ -126,7 +137,8 @@ RULES: Final[Mapping[str, Callable[[Attributes, Inputs], Outputs]]] = MappingPro
             "Sign Sin Sinh Softplus Softsign Sqrt Sum Swish Tan Tanh ThresholdedRelu Where",
             _elementwise,
         ),
-        **_group("Add Div Mod Mul PRelu Pow Sub", _paired),
+        **_group("Add Mul PRelu Pow Sub", _paired),
+        **_group("Div Mod", _divided),
         **_group("And Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Not Or Xor", _compared),
         **_group(
             "BatchNormalization CumSum Dropout GroupNormalization Hardmax InstanceNormalization LRN "

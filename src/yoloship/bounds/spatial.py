@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from yoloship.bounds.inputs import all_exact, first
 from yoloship.bounds.values import Extent, Unknown
 
@@ -71,7 +73,7 @@ def resized(attributes: Attributes, inputs: Inputs) -> Outputs:
             raise Unknown
     elif scales is not None and len(scales) == len(axes) and all(0 <= scale < 1e9 for scale in scales):
         for axis, scale in zip(axes, scales, strict=True):
-            sides[axis] = math.floor(sides[axis] * scale)
+            sides[axis] = max(math.floor(sides[axis] * scale), int(np.float32(sides[axis]) * np.float32(scale)))
     else:
         raise Unknown
     if min(sides, default=0) < 0:

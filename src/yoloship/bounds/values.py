@@ -22,6 +22,7 @@ MAX_KNOWN: Final = 1024
 """Elements up to which contents are followed: shapes, sizes and scales have a few."""
 MAX_EXTENT: Final = 1 << 40
 MAX_RANK: Final = 16
+_WHOLE: Final = 1 << 31
 FLOAT, UINT8, INT64, BOOL = 1, 2, 7, 9
 """Of onnx.TensorProto.DataType."""
 FLOATS: Final = frozenset({1, 10, 11, 16})
@@ -130,8 +131,8 @@ def evaluate(op: str, attributes: Mapping[str, Any], inputs: list[Array]) -> Arr
 
 def _divide(_: Mapping[str, Any], a: Array, b: Array) -> Any:
     if np.issubdtype(a.dtype, np.integer):
-        quotient = np.asarray(a).astype(np.float64) / np.asarray(b).astype(np.float64)
-        return np.trunc(quotient).astype(a.dtype)
+        down = np.floor_divide(a, b)
+        return down + ((down * b != a) & (np.less(a, 0) != np.less(b, 0))).astype(a.dtype)
     return np.divide(a, b)
 
 
@@ -143,7 +144,8 @@ def _slice(attributes: Mapping[str, Any], data: Array, *rest: Array) -> Any:
     steps = rest[3] if len(rest) > 3 else np.ones(len(starts), np.int64)
     where = [slice(None)] * data.ndim
     for start, end, axis, step in zip(starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist(), strict=True):
-        where[axis] = slice(start, None if step < 0 and end < -data.shape[axis] else end, step)
+        begin = max(start, -data.shape[axis]) if step < 0 else start
+        where[axis] = slice(begin, None if step < 0 and end < -data.shape[axis] else end, step)
     return data[tuple(where)]
 
 
@@ -160,7 +162,10 @@ def _reduce(function: Callable[..., Any]) -> Callable[..., Any]:
     def reduced(attributes: Mapping[str, Any], data: Array, axes: Array | None = None) -> Any:
         chosen = attributes.get("axes") if axes is None else axes.tolist()
         keep = bool(attributes.get("keepdims", 1))
-        return function(data, axis=None if chosen is None else tuple(chosen), keepdims=keep)
+        axis = None if chosen is None else tuple(chosen)
+        if data.dtype.kind in "iu" and np.any(np.abs(function(data.astype(np.float64), axis=axis)) >= _WHOLE):
+            raise OverflowError  # runtimes differ
+        return function(data, axis=axis, keepdims=keep)
 
     return reduced
 
@@ -187,12 +192,11 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
         "Less": _plain(np.less),
         "Max": _plain(lambda *inputs: np.max(np.broadcast_arrays(*inputs), axis=0)),
         "Min": _plain(lambda *inputs: np.min(np.broadcast_arrays(*inputs), axis=0)),
-        "Mod": _plain(np.mod),
+        "Mod": lambda attributes, a, b: np.fmod(a, b) if attributes.get("fmod", 0) else np.mod(a, b),
         "Mul": _plain(np.multiply),
         "Neg": _plain(np.negative),
         "Not": _plain(np.logical_not),
         "Or": _plain(np.logical_or),
-        "Pow": _plain(np.power),
         "ReduceMax": _reduce(np.max),
         "ReduceMin": _reduce(np.min),
         "ReduceProd": _reduce(np.prod),

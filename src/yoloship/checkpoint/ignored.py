@@ -31,7 +31,7 @@ class ForeignNames:
             one = waiting.pop()
             if isinstance(one, Global | Draft) and one.foreign and len(names) < MAX_NAMES:
                 names[one.class_path] = None
-            if (parts := self._parts(one)) and id(one) not in self._seen:
+            if id(one) not in self._seen and (parts := self._parts(one)):  # looking into it again would cost its length
                 self._seen.add(id(one))
                 waiting.extend(parts)
         return tuple(names)

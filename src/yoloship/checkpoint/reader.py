@@ -11,7 +11,7 @@ from yoloship.checkpoint.legacy_container import read_legacy
 from yoloship.checkpoint.limits import LIMITS, Budget
 from yoloship.checkpoint.machine import Machine
 from yoloship.checkpoint.persistent import StorageTable
-from yoloship.checkpoint.records import Checkpoint
+from yoloship.checkpoint.records import Checkpoint, Opaque
 from yoloship.checkpoint.source import Source, open_source
 from yoloship.checkpoint.traits import read_class_names, read_strides, read_task
 from yoloship.checkpoint.wrappers import MODELS, choose
@@ -62,7 +62,7 @@ def read_with_limits(
         _check_aliases(aliases or {}, finisher, module, opened.name)
         task = read_task(module, opened.name)
         metadata, ignored = _others(chosen, finisher)
-        names = read_class_names(module, [finisher.plain(value, "names") for value in chosen.names], limits)
+        names = read_class_names(module, [_names_value(finisher, value) for value in chosen.names], limits)
         return Checkpoint(
             name=opened.name,
             module=module,
@@ -148,3 +148,9 @@ def _read_zip(opened: Source, limits: Limits) -> tuple[object, int]:
         raise CheckpointError(f"its data.pkl is over the limit of {limits.pickle_bytes} bytes", subject=opened.name)
     storages = StorageTable(opened.name, lambda key: container.get(f"{root}data/{key}"))
     return Machine(bytes(piece.read()), 0, limits, opened.name, storages.find).run(), container.nbytes
+
+
+def _names_value(finisher: Finisher, value: object) -> Value:
+    """Class names as plain data. Names that cannot be read are not the same as none."""
+    plain = finisher.plain(value, "names")
+    return Opaque("names") if plain is None and value is not None else plain

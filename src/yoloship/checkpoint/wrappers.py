@@ -73,6 +73,10 @@ class Chosen(NamedTuple):
     names: tuple[object, ...]
 
 
+_CHANGES = (*FORWARD_HOOKS, "forward", "_call_impl", "_wrapped_call_impl", "_slow_forward")
+"""What changes the computation of a wrapper that has it."""
+
+
 def choose(content: object, subject: str) -> Chosen:
     """Find the network of a file.
 
@@ -124,8 +128,10 @@ def _has_weights(value: object) -> bool:
 
 def _elsewhere(content: Mapping[object, object]) -> str | None:
     """Keys under which a module stands that is not where it is looked for, as Python writes them."""
+    seen: set[int] = set()  # one table may stand under any number of keys
     for key, value in content.items():
-        inner = value.items() if isinstance(value, dict) else ()
+        inner = value.items() if isinstance(value, dict) and id(value) not in seen else ()
+        seen.add(id(value))
         for keys, found in (((key,), value), *(((key, below), one) for below, one in inner)):
             state = found.state if isinstance(found, Draft) else None
             if isinstance(state, dict) and _modules(state) and all(isinstance(one, str) for one in keys):
@@ -175,8 +181,12 @@ def _wrapped(draft: Draft, state: Mapping[object, object], subject: str) -> Draf
     name = wrapper.child if wrapper.child is not None else next(iter(children), None)
     inner = children.pop(name, None)
     more = [*children, *_filled(state, "_parameters"), *(_filled(state, "_buffers") - wrapper.buffers)]
-    if not isinstance(inner, Draft) or more or draft.odd or any(state.get(table) for table in FORWARD_HOOKS):
-        got = f"also {str(more[0])[:40]!r} in it" if more else f"no model as its {name!r}" if inner is None else "hooks"
+    if not isinstance(inner, Draft) or more or draft.odd or any(state.get(name) for name in _CHANGES):
+        got = "hooks or a replaced method"
+        if more:
+            got = f"also {str(more[0])[:40]!r} in it"
+        elif inner is None:
+            got = f"no model as its {name!r}"
         raise CheckpointError(
             f"holds a {draft.class_path!r} that is not only a wrapper around a model",
             subject=subject,

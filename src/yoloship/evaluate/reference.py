@@ -217,6 +217,8 @@ def _array(archive: zipfile.ZipFile, name: str, subject: str) -> Floats:
             f"array {name!r} is too large", subject=subject, expected=f"at most {MAX_ARRAY_BYTES:,} bytes",
             got=f"{entry.file_size:,} bytes",
         )  # fmt: skip
+    if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise InputError(f"array {name!r} is compressed in a way that NumPy does not use", subject=subject, hint=_HINT)
     with archive.open(entry) as opened:
         return _read_npy(opened, name, subject)
 

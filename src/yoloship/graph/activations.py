@@ -40,7 +40,7 @@ def activate(builder: Builder, part: Part, x: Wire) -> Wire:
 def written(activation: Activation, builder: Builder, part: Part, x: Wire) -> Wire:
     """Write an activation. One of torch that works in place changes the value for its later users as well."""
     y = activation(builder, part, x)
-    if part.torch_name is not None and part.module.attributes.get("inplace") is True:
+    if part.torch_name in TORCH and part.optional_value("inplace"):  # torch asks for its truth: 1 counts as well
         builder.overwrite(x, y)
     return y
 

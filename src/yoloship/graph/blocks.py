@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from yoloship.checkpoint.records import Opaque
 from yoloship.graph import activations
 from yoloship.graph.attention import transformer
 from yoloship.graph.convolution import (
@@ -242,6 +243,9 @@ def _concat(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
 
 def _sum(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
     """x0 + Σ 2σ(w_i)·x_i, or the plain sum: Tan et al., EfficientDet, 2019, section 3.3, in this family's form."""
+    steps = part.optional_value("iter")  # the `range` that its forward goes through
+    if isinstance(steps, Opaque) and steps.arguments != (0, len(inputs) - 1, 1):
+        raise part.error("adds another number of inputs", expected=str(len(inputs) - 1), got=steps.arguments)
     weights = np.ones(len(inputs) - 1)
     if part.flag("weight"):
         weights = 2 / (1 + np.exp(-part.array("w", len(inputs) - 1)))

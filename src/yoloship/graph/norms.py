@@ -43,6 +43,11 @@ def emit_norm(builder: Builder, part: Part, x: Wire) -> Wire:
 
 def _batch_statistics(builder: Builder, part: Part, x: Wire) -> Wire:
     """Batch-norm that kept no running statistics: mean and variance of the whole batch, in evaluation too."""
+    if not isinstance(x.shape[0], int):
+        raise part.error(
+            "takes its statistics from the whole batch, so an image's result would depend on the others in its run",
+            expected="a fixed batch", got="a dynamic one", hint="export it with --batch 1",
+        )  # fmt: skip
     return _affine(builder, part, _standardised(builder, part, x, part.place, ((0, 2, 3),)))
 
 

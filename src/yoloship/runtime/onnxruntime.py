@@ -80,7 +80,8 @@ class OnnxRuntimeSession(SessionFace):
             return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
         def stop() -> None:
-            options.set_load_cancellation_flag(True)
+            if hasattr(options, "set_load_cancellation_flag"):  # since 1.22; before, its thread ends by itself
+                options.set_load_cancellation_flag(True)
 
         try:
             session = make() if limit_s is None else watched(make, stop, limit_s, subject)

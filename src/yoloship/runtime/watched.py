@@ -51,10 +51,12 @@ def watched(call: Callable[[], _Result], stop: Callable[[], None], limit_s: floa
             done.set()
 
     threading.Thread(target=work, name="yoloship-run", daemon=True).start()
-    ends_s = time.monotonic() + limit_s
+    left_s = limit_s
     try:
-        while not done.is_set() and (left_s := ends_s - time.monotonic()) > 0:
+        while not done.is_set() and left_s > 0:
+            began_s = time.monotonic()
             done.wait(min(left_s, SLICE_S))
+            left_s -= min(time.monotonic() - began_s, 10 * SLICE_S)  # a suspended process (Ctrl-Z) does not run either
     except BaseException:
         stop()
         done.wait(GRACE_S)

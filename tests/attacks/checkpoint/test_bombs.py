@@ -135,6 +135,23 @@ def test_one_bomb_under_many_keys_is_looked_at_once() -> None:
     assert len(checkpoint.ignored) == 2_001
 
 
+@pytest.mark.timeout(60)  # it would be half an hour
+def test_one_table_is_looked_at_once_however_often_it_is_named() -> None:
+    entries = {f"x{index}": forge.integer(index) for index in range(9_000)}
+    many = b"](" + forge.table(entries) + b"r\xff\x00\x00\x00" + b"j\xff\x00\x00\x00" * 60_000 + b"e"
+    checkpoint = read_checkpoint(forge.zip_bytes(forge.checkpoint(extra=many)))
+    assert len(checkpoint.ignored) <= 1
+
+
+@pytest.mark.timeout(60)
+def test_a_file_without_a_model_is_looked_through_once() -> None:
+    entries = {f"x{index}": forge.integer(index) for index in range(9_000)}
+    keys = {f"k{index}": b"j\xff\x00\x00\x00" for index in range(9_000)}
+    content = forge.table({"first": forge.table(entries) + b"r\xff\x00\x00\x00", **keys})
+    with pytest.raises(CheckpointError, match="holds no model"):
+        read_checkpoint(forge.zip_bytes(forge.end(content)))
+
+
 def expanded(count: int) -> dict[str, bytes]:
     """Layers whose weights repeat one element 16 million times each."""
     huge = forge.tensor(forge.storage("1", 3), (1 << 12, 1 << 12), (0, 0))

@@ -145,3 +145,10 @@ def test_a_long_text_that_is_not_a_list_costs_little(text: str) -> None:
     found = read_names(text, 2, Limits())
     assert found.problem is not None
     assert len(found.problem) < 200
+
+
+def test_names_beside_the_network_that_cannot_be_read_are_not_taken_for_none() -> None:
+    model = forge.model({"names": forge.NONE})
+    odd = forge.instance("omegaconf.listconfig.ListConfig")
+    checkpoint = read_checkpoint(forge.zip_bytes(forge.end(forge.table({"names": odd, "model": model}))))
+    assert checkpoint.class_names_problem == "has class names that are not a list of names"

@@ -116,6 +116,15 @@ REFUSED = {
         ),
         "that is not only a wrapper around a model: got hooks",
     ),
+    "a method of its own": (
+        inside(
+            "torch.nn.parallel.data_parallel.DataParallel",
+            "module",
+            forge.model(),
+            forward=forge.call("builtins.getattr", forge.instance("models.x.Flipped"), forge.text("run")),
+        ),
+        "that is not only a wrapper around a model: got hooks or a replaced method",
+    ),
     "nothing inside": (
         forge.module("models.experimental.Ensemble"),
         "holds a 'models.experimental.Ensemble' that is not only a wrapper around a model: got no model as its None",

@@ -169,3 +169,16 @@ def test_numbers_that_are_not_finite_never_agree() -> None:
         lambda _: [np.full_like(ROWS, np.nan)],
     )
     assert not compare_reference(Reference(IMAGES, ROWS), session, 0, "x").passed
+
+
+def test_an_archive_that_numpy_would_not_write_is_refused_in_one_line(tmp_path: Path) -> None:
+    import zipfile
+
+    path = tmp_path / "r.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for name, array in (("images", IMAGES), ("output", ROWS)):
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            archive.writestr(f"{name}.npy", buffer.getvalue())
+    with pytest.raises(InputError, match="'images' is compressed in a way that NumPy does not use"):
+        read_reference(path)

@@ -263,7 +263,7 @@ def test_layers_take_from_where_f_says() -> None:
     assert inputs["model.3"] == ["model.2.act", "model.1.act", "model.0.act"]
 
 
-@pytest.mark.parametrize(("in_place", "taken"), [(True, "model.1"), (False, "model.0.act")])
+@pytest.mark.parametrize(("in_place", "taken"), [(True, "model.1"), (1, "model.1"), (False, "model.0.act")])
 def test_a_later_layer_sees_what_an_activation_in_place_has_made_of_its_input(in_place: bool, taken: str) -> None:
     make = Maker(6)
     relu = activation("ReLU", inplace=in_place)
