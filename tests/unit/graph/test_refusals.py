@@ -124,6 +124,15 @@ def test_a_layer_that_cannot_be_written_exactly_is_refused(block: Module, words:
     assert message.startswith("hand.pt: model.1")
 
 
+def test_statistics_of_a_batch_are_not_taken_over_whatever_images_share_a_run() -> None:
+    bare = module(f"{TORCH}batchnorm.BatchNorm2d", {"eps": 1e-3}, {"weight": None, "bias": None})
+    hand = around(with_children(MAKE.conv(8, 8), bn=bare), 8, 8)
+    message = refusal(hand, GraphConfig(HW, batch=None))
+    assert "model.1.bn" in message
+    assert message.endswith("expected a fixed batch, got a dynamic one; export it with --batch 1")
+    build_graph(hand, GraphConfig(HW, batch=1))
+
+
 def test_weights_that_are_not_finite_are_refused() -> None:
     conv = module(
         f"{TORCH}conv.Conv2d", MAKE.conv2d(8, 8).attributes, {"weight": np.full((8, 8, 1, 1), np.inf), "bias": None}
