@@ -8,7 +8,7 @@ functions, whose work cannot be found that way, are refused.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from yoloship.bounds.follow import Follower, attributes_of, operator
 from yoloship.bounds.rules import RULES
@@ -182,26 +182,21 @@ class _Bookkeeping:
         elements = sum(extent.elements for extent in (*outputs, *read))
         self._work += _WORK_PER_ELEMENT * (elements + 1000) + _arithmetic(node, inputs, outputs)
         if self._live_bytes > self._max_bytes:
-            raise SessionError(
-                f"needs too much memory for a detector ({_named(node)})",
-                subject=self._subject,
-                expected=f"at most {_shown(self._max_bytes, 10**6)} MB",
-                got=f"{_shown(self._live_bytes, 10**6)} MB",
-            )
+            raise self._over("needs too much memory", node, self._live_bytes, self._max_bytes, "MB")
         if self._constant_bytes > self._max_constant_bytes:
-            raise SessionError(
-                f"computes too much from constants for a detector ({_named(node)})",
-                subject=self._subject,
-                expected=f"at most {_shown(self._max_constant_bytes, 10**6)} MB",
-                got=f"{_shown(self._constant_bytes, 10**6)} MB",
-            )
+            problem = "computes too much from constants"
+            raise self._over(problem, node, self._constant_bytes, self._max_constant_bytes, "MB")
         if self._work > self._max_work:
-            raise SessionError(
-                f"needs too much arithmetic for a detector ({_named(node)})",
-                subject=self._subject,
-                expected=f"at most {_shown(self._max_work, 10**9)} GFLOPs",
-                got=f"{_shown(self._work, 10**9)} GFLOPs",
-            )
+            raise self._over("needs too much arithmetic", node, self._work, self._max_work, "GFLOPs")
+
+    def _over(self, problem: str, node: Outline, got: int, most: int, unit: Literal["MB", "GFLOPs"]) -> SessionError:
+        scale = 10**6 if unit == "MB" else 10**9
+        return SessionError(
+            f"{problem} for a detector ({_named(node)})",
+            subject=self._subject,
+            expected=f"at most {_shown(most, scale)} {unit}",
+            got=f"{_shown(got, scale)} {unit}",
+        )
 
 
 def _named(node: Outline) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from _cli import run
-from _models import constant_raw, empty_rows
+from _models import finds_a_cat
 from yoloship._util import writing
 from yoloship.errors import OutputError
 from yoloship.images import read_image
@@ -37,9 +37,7 @@ needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system 
 @pytest.fixture(autouse=True)
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    raw = empty_rows(HW, 7)
-    raw[0, 27] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
-    model = constant_raw(raw, HW, {"names": "{0: 'cat', 1: 'dog'}", "stride": "32"})
+    model = finds_a_cat(HW)
     Path("two.onnx").write_bytes(model.SerializeToString())
     Path("in").mkdir()
     for name in ("a.png", "b.png", "c.png"):

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from _cli import run
-from _models import constant_raw, empty_rows
+from _models import finds_a_cat
 
 pytestmark = [
     pytest.mark.timeout(60),
@@ -45,9 +45,7 @@ SIDE_FILES: dict[str, tuple[str, ...]] = {
 @pytest.fixture(autouse=True)
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    raw = empty_rows(HW, 7)
-    raw[0, 27] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
-    model = constant_raw(raw, HW, {"names": "{0: 'cat', 1: 'dog'}", "stride": "32"})
+    model = finds_a_cat(HW)
     Path("two.onnx").write_bytes(model.SerializeToString())
     onnx.save(model, "big.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
     Path("w.data").unlink()

@@ -17,7 +17,7 @@ import onnx
 import pytest
 
 from _cli import Ran, run
-from _models import constant_raw, empty_rows
+from _models import finds_a_cat
 from _shared import GENERATED, require
 
 if TYPE_CHECKING:
@@ -104,9 +104,7 @@ REFUSED = [
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one of everything that commands read."""
     monkeypatch.chdir(tmp_path)
-    raw = empty_rows(HW, 7)
-    raw[0, 27] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
-    model = constant_raw(raw, HW, {"names": "{0: 'cat', 1: 'dog'}", "stride": "32"})
+    model = finds_a_cat(HW)
     Path("two.onnx").write_bytes(model.SerializeToString())
     onnx.save(model, "big.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
     Path("best.pt").write_bytes(b"PK\x03\x04 a training of a week")

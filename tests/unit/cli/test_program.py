@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from _cli import run
-from _models import constant_raw, empty_rows
+from _models import finds_a_cat
 from _networks import float_network
 from yoloship.cli.info import info
 from yoloship.cli.output import print_err
@@ -106,11 +106,8 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def detector(model: Path) -> Path:
     """A foreign model that finds a cat in every image, and two images."""
-    raw = empty_rows((64, 96), 7)
-    raw[0, 27] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
     path = model.with_name("two.onnx")
-    metadata = {"names": "['cat', 'dog']", "stride": "32"}
-    path.write_bytes(constant_raw(raw, (64, 96), metadata).SerializeToString())
+    path.write_bytes(finds_a_cat((64, 96), names="['cat', 'dog']").SerializeToString())
     for name in ("a.png", "b.png"):
         cv2.imwrite(name, np.zeros((64, 96, 3), np.uint8))
     return path
