@@ -74,7 +74,7 @@ def on_cpu(record: ModelInfo, answer: Any = heads, **arguments: Any) -> Detector
 def assert_same(found: Detections, expected: Detections) -> None:
     """Equal but for the last bits of exp()."""
     assert found.image_hw == expected.image_hw
-    assert found.names == expected.names
+    assert found.class_names == expected.class_names
     assert len(found) == len(expected)
     np.testing.assert_array_equal(found.class_ids, expected.class_ids)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=2e-6)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from yoloship.errors import DependencyError, InputError
-from yoloship.results import Detections, class_ids_of
+from yoloship.results import Detection, Detections, class_ids_of
 
 NAMES = ("person", "car", "7")
 
@@ -33,7 +33,7 @@ def test_iteration_gives_plain_python_values_best_first() -> None:
 
 def test_that_boxes_may_be_missing_is_kept_and_said() -> None:
     whole = found()
-    cut = Detections(whole.boxes_xyxy, whole.scores, whole.class_ids, whole.names, whole.image_hw, complete=False)
+    cut = Detections(whole.boxes_xyxy, whole.scores, whole.class_ids, whole.class_names, whole.image_hw, complete=False)
     assert whole.complete
     assert "complete" not in whole.to_dict()
     assert cut != whole
@@ -62,7 +62,7 @@ def test_slices_masks_and_lists_give_detections() -> None:
         part = whole[index]
         assert isinstance(part, Detections)
         assert list(part) == [whole[row] for row in rows]
-        assert (part.names, part.image_hw) == (whole.names, whole.image_hw)
+        assert (part.class_names, part.image_hw) == (whole.class_names, whole.image_hw)
         assert not part.scores.flags.writeable
     last: Any = np.int64(-1)
     assert whole[last] == whole[2]
@@ -83,7 +83,7 @@ def test_an_index_of_another_kind_is_refused(index: Any) -> None:
 @pytest.mark.parametrize("way", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy, copy.copy])
 def test_copies_are_equal_and_read_only(way: Any) -> None:
     whole = found()
-    cut = Detections(whole.boxes_xyxy, whole.scores, whole.class_ids, whole.names, whole.image_hw, complete=False)
+    cut = Detections(whole.boxes_xyxy, whole.scores, whole.class_ids, whole.class_names, whole.image_hw, complete=False)
     again = way(cut)
     assert again == cut
     for array in (again.boxes_xyxy, again.scores, again.class_ids):
@@ -112,14 +112,95 @@ def test_wrong_arrays_are_refused(boxes: np.ndarray, message: str) -> None:
         Detections(boxes, np.zeros(1, np.float32), np.zeros(1, np.int32), NAMES, (1, 1))
 
 
-def test_adopted_arrays_are_taken_over_and_become_read_only() -> None:
+def test_trusted_arrays_are_taken_over_and_become_read_only() -> None:
     boxes, scores, ids = np.ones((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
-    adopted = Detections._adopt(boxes, scores, ids, ("a",), (10, 20))
-    assert adopted == Detections(boxes, scores, ids, ("a",), (10, 20))
-    assert adopted.boxes_xyxy is boxes
+    trusted = Detections._trusted(boxes, scores, ids, ("a",), (10, 20))
+    assert trusted == Detections(boxes, scores, ids, ("a",), (10, 20))
+    assert trusted.boxes_xyxy is boxes
     for array in (boxes, scores, ids):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
+
+
+def ramp(height: int = 30, width: int = 40) -> np.ndarray:
+    """Each pixel holds its own place: row, column and 7."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([rows, columns, np.full_like(rows, 7)], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ((1.0, 2.0, 11.0, 22.0), (2, 22), (1, 11)),
+        ((1.2, 2.9, 10.1, 21.5), (2, 22), (1, 11)),
+        ((-5.0, -1.0, 50.0, 90.0), (0, 30), (0, 40)),
+        ((40.0, 30.0, 40.0, 30.0), (29, 30), (39, 40)),
+        ((7.0, 7.0, 7.0, 7.0), (7, 8), (7, 8)),
+    ],
+)
+def test_a_crop_holds_the_pixels_that_the_box_touches(
+    box: tuple[float, float, float, float], rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    image = ramp()
+    np.testing.assert_array_equal(Detection(box, 0.5, 0, "a").crop(image), image[slice(*rows), slice(*columns)])
+
+
+def test_a_crop_is_a_copy_of_any_kind_of_image() -> None:
+    for image in (ramp(), ramp()[:, :, 0], ramp().astype(np.float32), ramp()[:, :, :1]):
+        before = image.copy()
+        crops = found().crops(image)
+        assert [crop.shape[:2] for crop in crops] == [(20, 10), (4, 4), (2, 1)]
+        for one, crop in zip(found(), crops, strict=True):
+            assert crop.dtype == image.dtype
+            np.testing.assert_array_equal(crop, one.crop(image))
+            crop[...] = 0
+        np.testing.assert_array_equal(image, before)
+
+
+def test_crops_of_another_image_are_refused() -> None:
+    with pytest.raises(InputError, match=r"Detections.crops: .* another size: expected height and width \(30, 40\)"):
+        found().crops(ramp(40, 30))
+    with pytest.raises(InputError, match=r"Detection\.crop: is not an image"):
+        found()[0].crop(np.zeros(3, np.uint8))
+    nothing: Any = "photo.jpg"
+    with pytest.raises(InputError, match=r"Detections\.crops: is not an image: .* got str"):
+        found().crops(nothing)
+    with pytest.raises(InputError, match="the box is not finite"):
+        Detection((0, 0, float("nan"), 5), 0.5, 0, "a").crop(ramp())
+
+
+def test_areas_are_those_of_the_boxes() -> None:
+    assert found().area_px.tolist() == [200, 16, 2]
+    assert found().area_px.dtype == np.float32
+    assert [one.area_px for one in found()] == [200, 16, 2]
+    assert Detections.empty((3, 4)).area_px.shape == (0,)
+
+
+def test_merging_sorts_by_score_and_keeps_the_order_of_equals() -> None:
+    whole = found()
+    merged = Detections.merge([whole[1:], whole[:1]])
+    assert merged == whole
+    twice = Detections.merge(iter([whole, whole[::-1]]))
+    assert twice.scores.tolist() == [np.float32(score) for score in (0.9, 0.9, 0.5, 0.5, 0.25, 0.25)]
+    assert len(Detections.merge([Detections.empty((30, 40), NAMES)])) == 0
+    equal = Detections.merge([whole[[1, 1]], Detections.empty((30, 40), NAMES), whole[[1]]])
+    assert equal.class_ids.tolist() == [0, 0, 0]
+
+
+def test_merged_results_are_complete_if_every_part_is() -> None:
+    whole = found()
+    cut = Detections(whole.boxes_xyxy, whole.scores, whole.class_ids, NAMES, (30, 40), complete=False)
+    assert Detections.merge([whole, whole]).complete
+    assert not Detections.merge([whole, cut]).complete
+
+
+def test_what_does_not_belong_together_is_not_merged() -> None:
+    with pytest.raises(InputError, match="nothing to merge: expected at least one"):
+        Detections.merge([])
+    with pytest.raises(InputError, match=r"images of different sizes: expected .*\(30, 40\), got \(40, 30\)"):
+        Detections.merge([found(), Detections.empty((40, 30), NAMES)])
+    with pytest.raises(InputError, match="different class names"):
+        Detections.merge([found(), Detections.empty((30, 40), ("person",))])
 
 
 def test_filtering_by_class_score_and_area_keeps_the_order() -> None:

@@ -269,7 +269,7 @@ class Recording:
                 found.append(finish(everything, letterbox, self._options, None, names))
                 continue
             kept_boxes, kept_scores, kept_ids = boxes[:kept].copy(), scores[:kept].copy(), class_ids[:kept].copy()
-            found.append(Detections._adopt(kept_boxes, kept_scores, kept_ids, names, letterbox.image_hw))
+            found.append(Detections._trusted(kept_boxes, kept_scores, kept_ids, names, letterbox.image_hw))
         return found
 
     def close(self) -> None:

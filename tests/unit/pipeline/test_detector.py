@@ -62,7 +62,7 @@ def test_detections_are_what_the_plain_steps_give() -> None:
     np.testing.assert_array_equal(found.boxes_xyxy, boxes)
     np.testing.assert_array_equal(found.scores, candidates.scores[kept])
     np.testing.assert_array_equal(found.class_ids, candidates.class_ids[kept])
-    assert found.names == ("alpha", "beta", "gamma")
+    assert found.class_names == ("alpha", "beta", "gamma")
     assert found.image_hw == (50, 120)
     assert (np.diff(found.scores) <= 0).all()
 
