@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import _forge as forge
+from helpers import forge
 
 CLASSES, ANCHORS = 80, 3
 STRIDES = (8, 16, 32)

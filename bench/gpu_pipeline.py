@@ -2,10 +2,10 @@
 
     python bench/gpu_pipeline.py --data runs/gpu-data --out gpu_pipeline.json
 
-Engines: `onnxruntime` (its CUDA provider), `stand-in` (TensorRT's API over torch; tests/_tensorrt_standin.py) and
-`stand-in-compiled` (the same over kernels that torch's compiler makes, which is as fast as a network gets here). Every
-figure is the host's clock; what is compared is measured in turns, a block of one after a block of the other. The file
-is written after each section, so a run that is cut short leaves what it has.
+Engines: `onnxruntime` (its CUDA provider), `stand-in` (TensorRT's API over torch; tests/helpers/tensorrt_standin.py)
+and `stand-in-compiled` (the same over kernels that torch's compiler makes, which is as fast as a network gets here).
+Every figure is the host's clock; what is compared is measured in turns, a block of one after a block of the other. The
+file is written after each section, so a run that is cut short leaves what it has.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Run:
 
             options = CudaProviderOptions(convolution_search=self.arguments.search)
             return OnnxRuntimeCudaSession.open(graph_bytes(model), self.device, options)
-        import _tensorrt_standin as standin
+        from helpers import tensorrt_standin as standin
         from yoloship.runtime.tensorrt import TensorRTSession
 
         path = self.folder / f"{len(list(self.folder.iterdir()))}.engine"

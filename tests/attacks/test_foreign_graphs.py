@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from _models import constant_raw, empty_rows, model
+from helpers.models import constant_raw, empty_rows, model
 from yoloship.bounds import UnsizedError
 from yoloship.errors import SessionError, YoloshipError
 from yoloship.pipeline import Detector, load

@@ -14,8 +14,8 @@ PROGRAM = """
 import random, resource, sys
 sys.path.insert(0, {tests!r})
 import numpy as np
-from _graphs import ours
-from _models import constant_raw, empty_rows
+from helpers.graphs import ours
+from helpers.models import constant_raw, empty_rows
 from yoloship.errors import YoloshipError
 from yoloship.pipeline import load
 

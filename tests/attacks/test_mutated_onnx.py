@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from _networks import require_rtx
+from helpers.networks import require_rtx
 
 COUNT = 120
 PROGRAM = """
@@ -16,7 +16,7 @@ import random, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from onnx import TensorProto
-from _networks import float_network, half_network, quantized_network
+from helpers.networks import float_network, half_network, quantized_network
 from yoloship.engine import open_flavour
 from yoloship.errors import YoloshipError
 from yoloship.pipeline.building import build

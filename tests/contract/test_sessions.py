@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from _models import scale_and_shift
+from helpers.models import scale_and_shift
 from yoloship.cuda.device import Device, probe
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo
@@ -64,7 +64,7 @@ def _onnxruntime_cuda(_: Path) -> Session:
 
 
 def _tensorrt_stand_in(folder: Path) -> Session:
-    import _tensorrt_standin as standin
+    from helpers import tensorrt_standin as standin
 
     profiles = [{"x": [(1, 3), (2, 3), (8, 3)]}]
     path = standin.write_plan(folder / "a.engine", scale_and_shift(), profiles, info=INFO)

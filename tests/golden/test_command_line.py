@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from _cli import run
-from _shared import PHOTOS, TRAINED, require
+from helpers.cli import run
+from helpers.shared import PHOTOS, TRAINED, require
 from yoloship.images import read_image
 
 REFERENCE = "conf0.25_iou0.45"

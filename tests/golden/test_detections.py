@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _shared import PHOTOS, TRAINED, require
+from helpers.shared import PHOTOS, TRAINED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.pipeline import DetectOptions, Detector

@@ -14,9 +14,9 @@ import onnx
 import pytest
 
 import yoloship
-from _foreign import INPUT, OUTPUT, foreign, foreign_name
-from _networks import require_rtx
-from _shared import PHOTOS, TRAINED, listed, require
+from helpers.foreign import INPUT, OUTPUT, foreign, foreign_name
+from helpers.networks import require_rtx
+from helpers.shared import PHOTOS, TRAINED, listed, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.demo.scene import make_scene
 from yoloship.engine import BuildConfig, InputProfile, Range, open_flavour, read_engine, write_engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from _shared import PHOTOS, SHARED, require
+from helpers.shared import PHOTOS, SHARED, require
 from yoloship.errors import SessionError
 from yoloship.evaluate.opening import open_artefact
 from yoloship.evaluate.verification import verify

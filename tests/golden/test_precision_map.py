@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from _scenes import CLASS_NAMES, MODEL, held_out_scenes, truths
+from helpers.scenes import CLASS_NAMES, MODEL, held_out_scenes, truths
 from yoloship.checkpoint import read_checkpoint
 from yoloship.evaluate.coco import mean_average_precision
 from yoloship.evaluate.quantization import QuantizeOrder, quantize_with_pictures

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from _cli import run
-from _networks import require_rtx
-from _shared import PHOTOS, TRAINED, require
+from helpers.cli import run
+from helpers.networks import require_rtx
+from helpers.shared import PHOTOS, TRAINED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.engine import BuildConfig, Range, build_engine
 from yoloship.evaluate.matching import agree, match, tight_share

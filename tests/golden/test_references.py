@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from _shared import GENERATED, listed, require
+from helpers.shared import GENERATED, listed, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
 

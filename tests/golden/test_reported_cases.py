@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from _cli import run
-from _shared import SHARED, require
+from helpers.cli import run
+from helpers.shared import SHARED, require
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _device_sessions import QUICK, SIDES, require_onnxruntime, small, stand_in_opener
+from helpers.device_sessions import QUICK, SIDES, require_onnxruntime, small, stand_in_opener
 from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, upload
 from yoloship.cuda.device import Device, probe
 from yoloship.cuda.module import KernelSet
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from _device_sessions import Open
+    from helpers.device_sessions import Open
     from yoloship.cuda.catalogue import Launchable
     from yoloship.runtime.device_session import DeviceSession
 
@@ -55,7 +55,7 @@ def kernels(device: Device, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 class DeviceRig:
-    """What `_cuda_contract.Rig` asks for, on the real device."""
+    """What `helpers.cuda_steps.Rig` asks for, on the real device."""
 
     def __init__(self, kernels: Mapping[str, Launchable], stream: Stream) -> None:
         self.kernels = kernels

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _canned_device import CannedSession, slow
-from _models import ANCHORS, STRIDES, constant_raw, empty_rows, info, picture_session
+from helpers.canned_device import CannedSession, slow
+from helpers.models import ANCHORS, STRIDES, constant_raw, empty_rows, info, picture_session
 from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.stream import Stream
 from yoloship.errors import CudaError, ImageError, InputError, SessionError

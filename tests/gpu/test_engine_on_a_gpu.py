@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from _networks import float_network, require_rtx
+from helpers.networks import float_network, require_rtx
 from yoloship.doctor import run_trial
 from yoloship.engine import build_engine, find_device, find_devices, inspect_engine, open_flavour, write_engine
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _cuda_contract import run_letterbox
+from helpers.cuda_steps import run_letterbox
 from yoloship.cuda.foreign import ForeignFrame
 from yoloship.cuda.frames import FrameDescriptor
 from yoloship.cuda.stream import BorrowedStream

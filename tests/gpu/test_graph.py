@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _cuda_contract import assert_same_detections, descriptor, in_form, reference_detections
+from helpers.cuda_steps import assert_same_detections, descriptor, in_form, reference_detections
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
 from yoloship.cuda.frames import FRAME_DTYPE, pack_frames
 from yoloship.cuda.graph import Graph

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from _cuda_contract import KernelContract
+from helpers.cuda_contract import KernelContract
 
 
 class TestKernelsOnTheDevice(KernelContract):

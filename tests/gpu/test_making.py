@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import yoloship.runtime.onnxruntime_cuda as module
-from _device_sessions import QUICK, ask, expected, is_stand_in, pictures, require_onnxruntime, small
-from _device_sessions import assert_same as assert_same_numbers
-from _modules import Maker, checkpoint
+from helpers.device_sessions import QUICK, ask, expected, is_stand_in, pictures, require_onnxruntime, small
+from helpers.device_sessions import assert_same as assert_same_numbers
+from helpers.modules import Maker, checkpoint
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.model import METADATA_KEY, ModelInfo
 from yoloship.pipeline import DetectOptions, load

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import pytest
 
-from _device_sessions import (
+from helpers.device_sessions import (
     SIDES,
     ask,
     assert_same,
@@ -28,7 +28,7 @@ from _device_sessions import (
     require_onnxruntime,
     small,
 )
-from _models import scale_and_shift
+from helpers.models import scale_and_shift
 from yoloship.cuda.buffers import PinnedBuffer, download, upload
 from yoloship.cuda.graph import Graph
 from yoloship.cuda.stream import Stream
@@ -42,7 +42,7 @@ from yoloship.runtime.scripted_device import ScriptedDeviceSession
 from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
-    from _device_sessions import Open
+    from helpers.device_sessions import Open
     from yoloship.cuda.device import Device
 
 

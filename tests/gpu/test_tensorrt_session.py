@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
-import _tensorrt_standin as standin
-from _device_sessions import (
+from helpers import tensorrt_standin as standin
+from helpers.device_sessions import (
     SIDES,
     ask,
     assert_same,
@@ -19,7 +19,7 @@ from _device_sessions import (
     pictures,
     small,
 )
-from _networks import float_network
+from helpers.networks import float_network
 from yoloship.cuda.graph import Graph
 from yoloship.cuda.stream import Stream
 from yoloship.engine import BuildConfig
@@ -28,7 +28,7 @@ from yoloship.model import METADATA_KEY, ModelInfo
 from yoloship.runtime.tensorrt import TensorRTSession
 
 if TYPE_CHECKING:
-    from _device_sessions import Open
+    from helpers.device_sessions import Open
     from yoloship.cuda.device import Device
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 
-from _device_sessions import (
+from helpers.device_sessions import (
     DATA,
     is_stand_in,
     pictures,
     run,
 )
-from _shared import PHOTOS, TRAINED
+from helpers.shared import PHOTOS, TRAINED
 from yoloship.checkpoint import read_checkpoint
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.pipeline import Detector
@@ -23,7 +23,7 @@ from yoloship.runtime import OnnxRuntimeSession
 from yoloship.runtime.device_runner import DeviceRunner
 
 if TYPE_CHECKING:
-    from _device_sessions import Open
+    from helpers.device_sessions import Open
     from yoloship.cuda.device import Device
 
 

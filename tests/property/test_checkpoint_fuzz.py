@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import _forge as forge
-from _shared import GENERATED, require
+from helpers import forge
+from helpers.shared import GENERATED, require
 from yoloship.checkpoint import Module, Opaque, Tensor, Value, read_checkpoint
 from yoloship.errors import CheckpointError
 

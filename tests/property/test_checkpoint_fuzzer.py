@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from _shared import SHARED, require
+from helpers.shared import SHARED, require
 
 ROOT = Path(__file__).resolve().parents[2]
 FUZZER = ROOT / "tools" / "fuzz" / "checkpoints.py"
@@ -35,7 +35,7 @@ def test_mutated_checkpoints_are_read_or_refused_and_nothing_else_happens(tmp_pa
 
 
 def test_a_kept_case_can_be_tried_again(tmp_path: Path) -> None:
-    import _forge as forge
+    from helpers import forge
 
     path = tmp_path / "case.pt"
     path.write_bytes(forge.zip_bytes(forge.end(forge.call("posix.system", forge.text("id")))))

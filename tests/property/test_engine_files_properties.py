@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from _engine_records import plan_bytes, record_of
+from helpers.engine_records import plan_bytes, record_of
 from yoloship.engine import EngineRecord, read_engine
 from yoloship.engine.file import sidecar_path
 from yoloship.engine.plan import prefix_info, read_header, split_prefix

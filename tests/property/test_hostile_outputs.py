@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from _models import HW, info, picture_session, random_heads
+from helpers.models import HW, info, picture_session, random_heads
 from yoloship.errors import YoloshipError
 from yoloship.model import NmsConfig
 from yoloship.pipeline import DetectOptions, Detector, recognise

@@ -13,7 +13,7 @@ import onnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from _modules import Maker, activation, checkpoint, module, sequential, tensor
+from helpers.modules import Maker, activation, checkpoint, module, sequential, tensor
 from yoloship.checkpoint import Module, Opaque
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from _images import box, heif, sized
+from helpers.images import box, heif, sized
 from yoloship.errors import DependencyError, ImageError
 from yoloship.images import ImageLimits, image_size, read_header, read_image
 

@@ -10,7 +10,7 @@ import pytest
 PROGRAM = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from _models import scale_and_shift
+from helpers.models import scale_and_shift
 before = dict(os.environ)
 from yoloship.runtime import OnnxRuntimeSession
 with OnnxRuntimeSession.open(scale_and_shift().SerializeToString()):

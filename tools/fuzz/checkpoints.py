@@ -2,9 +2,9 @@
 
     python tools/fuzz/checkpoints.py --count 100000 --seed 1 --processes 2 [FOLDER …]
 
-The seeds are files of this project's own (tests/_forge.py, the attacks of tests/attacks/checkpoint) and every small
-checkpoint in the folders that are named. Each is mutated as bytes, as a container and as a stream of instructions; the
-result is read, every tensor in it is touched, and the graph builder gets it. Held against each case:
+The seeds are files of this project's own (tests/helpers/forge.py, the attacks of tests/attacks/checkpoint) and every
+small checkpoint in the folders that are named. Each is mutated as bytes, as a container and as a stream of
+instructions; the result is read, every tensor in it is touched, and the graph builder gets it. Held against each case:
 
 - an audit hook hears no import, no code, no process, no socket, no file opened for writing;
 - no error but CheckpointError and GraphError, whose message is one printable line;
@@ -117,8 +117,8 @@ def work(job: tuple[int, int, list[Path], Path | None]) -> Tally:
 
     from mutations import Mutator, file_seeds, forged_seeds
 
-    from _hostile import HARMLESS, MENTIONED
-    from _watched import CODECS, Watch
+    from helpers.hostile import HARMLESS, MENTIONED
+    from helpers.watched import CODECS, Watch
 
     seeds = forged_seeds()
     files = file_seeds(folders)

@@ -50,8 +50,8 @@ def _cached_cut(pickle: bytes) -> tuple[int, ...]:
 
 def forged_seeds() -> list[Seed]:
     """Of this project's own making: sound ones, and every attack."""
-    import _forge as forge
-    from _hostile import PLACES, SPELLINGS, UNKNOWN
+    from helpers import forge
+    from helpers.hostile import PLACES, SPELLINGS, UNKNOWN
 
     codes: dict[str, bytes] = {f"spelling {name}": code for name, code in SPELLINGS.items()}
     codes |= {f"unknown {name}": code for name, code in UNKNOWN.items()}
@@ -73,7 +73,7 @@ def forged_seeds() -> list[Seed]:
 
 def network_pickles() -> dict[str, bytes]:
     """Wrapped, pruned, normed, named in every way, saved with dill."""
-    import _forge as forge
+    from helpers import forge
 
     weight = forge.tensor(forge.storage("0", 24), (2, 3, 2, 2), (12, 4, 2, 1))
     length = forge.tensor(forge.storage("1", 3), (2, 1, 1, 1), (1, 1, 1, 1))
@@ -125,8 +125,8 @@ def file_seeds(folders: list[Path]) -> list[Seed]:
 
 def values() -> list[bytes]:
     """Pieces of code that push one value each."""
-    import _forge as forge
-    from _hostile import SPELLINGS, UNKNOWN
+    from helpers import forge
+    from helpers.hostile import SPELLINGS, UNKNOWN
 
     plain = [
         forge.NONE,
@@ -161,7 +161,7 @@ class Mutator:
 
     def case(self) -> tuple[Seed, bytes]:
         """A seed and what became of it."""
-        import _forge as forge
+        from helpers import forge
 
         rng = self._rng
         seed = rng.choice(rng.choices(self._pools, _WEIGHTS)[0])
@@ -252,7 +252,7 @@ class Mutator:
 
     def _number(self, pickle: bytes) -> bytes:
         """Put an extreme number in the place of an instruction."""
-        import _forge as forge
+        from helpers import forge
 
         start, stop = self._run(pickle)
         number = self._rng.choice((0, -1, 1 << 16, 1 << 24, 1 << 31, 1 << 40, (1 << 63) - 1, 1 << 64, -(1 << 40)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import _forge as forge
+from helpers import forge
 
 
 @pytest.fixture(params=[forge.zip_bytes, forge.legacy_bytes], ids=["zip", "legacy"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint import read_checkpoint
 from yoloship.checkpoint.limits import Limits
 from yoloship.checkpoint.reader import read_with_limits

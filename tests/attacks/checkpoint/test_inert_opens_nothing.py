@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import _forge as forge
-from _hostile import HARMLESS, MENTIONED, PLACES, SPELLINGS, UNKNOWN
+from helpers import forge
+from helpers.hostile import HARMLESS, MENTIONED, PLACES, SPELLINGS, UNKNOWN
 from yoloship.checkpoint import read_checkpoint
 from yoloship.checkpoint.attacks import is_attack
 from yoloship.errors import CheckpointError
@@ -147,8 +147,8 @@ def test_nothing_is_imported_compiled_executed_or_written(tmp_path: Path) -> Non
         for name, container in (("zip", forge.zip_bytes), ("legacy", forge.legacy_bytes)):
             (tmp_path / f"{count:04}-{kind}-{name}.pt").write_bytes(container(pickled))
     assert count > 400
-    script = Path(__file__).parents[2] / "_watched.py"
-    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "helpers.watched", str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == 2 * count
@@ -158,7 +158,7 @@ def test_nothing_is_imported_compiled_executed_or_written(tmp_path: Path) -> Non
 HEARD = """
 import pickle, sys
 sys.path.insert(0, sys.argv[1])
-from _watched import Watch
+from helpers.watched import Watch
 watch = Watch()
 with watch:
     try:

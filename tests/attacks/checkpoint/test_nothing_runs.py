@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import CheckpointError
 

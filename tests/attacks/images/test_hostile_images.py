@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from _images import box, chunk, heif, jpeg_scans, png, saved, segment, sized, smooth, with_property
-from _shared import SHARED, require
+from helpers.images import box, chunk, heif, jpeg_scans, png, saved, segment, sized, smooth, with_property
+from helpers.shared import SHARED, require
 from yoloship.errors import ImageError
 from yoloship.images import ImageLimits, read_header, read_image
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from _models import constant_raw, empty_rows
+from helpers.models import constant_raw, empty_rows
 from yoloship.bounds import read_outline, takes_bytes
 from yoloship.errors import SessionError
 from yoloship.pipeline import load

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint import Checkpoint, read_checkpoint
 from yoloship.checkpoint.limits import Limits
 from yoloship.checkpoint.reader import read_with_limits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint import Opaque, Value, read_checkpoint
 from yoloship.checkpoint.limits import Limits
 from yoloship.checkpoint.reader import read_with_limits

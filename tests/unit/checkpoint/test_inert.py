@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint import Checkpoint, Opaque, read_checkpoint
 from yoloship.errors import CheckpointError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint.drafts import Draft, OddKey
 from yoloship.checkpoint.limits import LIMITS, Limits
 from yoloship.checkpoint.machine import Machine

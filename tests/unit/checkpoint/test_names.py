@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint import Checkpoint, read_checkpoint
 from yoloship.checkpoint.limits import Limits
 from yoloship.checkpoint.names import read_names

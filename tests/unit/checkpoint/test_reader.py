@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint import Module, read_checkpoint
 from yoloship.checkpoint.limits import Limits
 from yoloship.checkpoint.reader import read_with_limits

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint import Module, read_checkpoint
 from yoloship.errors import CheckpointError
 

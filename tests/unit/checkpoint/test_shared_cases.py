@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from _shared import CHECKPOINTS, SHARED, require
+from helpers.shared import CHECKPOINTS, SHARED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import CheckpointError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from _shared import GENERATED, TRAINED, listed, require
+from helpers.shared import GENERATED, TRAINED, listed, require
 from yoloship.checkpoint import Checkpoint, Tensor, read_checkpoint
 from yoloship.errors import CheckpointError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint import Opaque, Tensor, Value, read_checkpoint
 from yoloship.checkpoint.limits import Limits
 from yoloship.checkpoint.reader import read_with_limits

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint import Checkpoint, read_checkpoint
 from yoloship.errors import CheckpointError
 

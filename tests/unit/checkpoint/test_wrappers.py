@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import _forge as forge
+from helpers import forge
 from yoloship.checkpoint import Checkpoint, read_checkpoint
 from yoloship.errors import CheckpointError
 

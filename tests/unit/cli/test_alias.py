@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 import yoloship
-from _cli import run
-from _shared import GENERATED, require
+from helpers.cli import run
+from helpers.shared import GENERATED, require
 from yoloship.cli.values import alias_pair, alias_table
 from yoloship.errors import CheckpointError, GraphError, InputError
 from yoloship.graph.file import read_metadata

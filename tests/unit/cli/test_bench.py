@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from _cli import run
-from _models import ANCHORS, STRIDES, constant_raw, random_heads
+from helpers.cli import run
+from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads
 from yoloship.pipeline import heads_to_raw
 
 if TYPE_CHECKING:

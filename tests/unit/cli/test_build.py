@@ -7,9 +7,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from _cli import run
-from _networks import float_network, require_rtx
-from _shared import TRAINED, listed, require
+from helpers.cli import run
+from helpers.networks import float_network, require_rtx
+from helpers.shared import TRAINED, listed, require
 from yoloship.engine import Range, read_engine, rebuild_command, sidecar_path
 
 
@@ -121,7 +121,7 @@ def test_an_existing_engine_is_replaced_only_when_told(small: Path) -> None:
 
 
 def test_float64_weights_are_refused_by_name(tmp_path: Path) -> None:
-    from _networks import double_network
+    from helpers.networks import double_network
 
     require_rtx()
     path = tmp_path / "wide.onnx"
@@ -239,7 +239,7 @@ def test_a_checkpoint_is_quantized_with_pictures_on_the_way(tmp_path: Path, phot
 
 
 def test_a_foreign_file_becomes_an_engine_that_suppresses_and_its_record_rebuilds_it(tmp_path: Path) -> None:
-    from _foreign import foreign
+    from helpers.foreign import foreign
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
 

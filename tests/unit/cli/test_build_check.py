@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from _cli import run
-from _networks import float_network, require_rtx
-from _shared import GENERATED, require
+from helpers.cli import run
+from helpers.networks import float_network, require_rtx
+from helpers.shared import GENERATED, require
 
 if TYPE_CHECKING:
     from pathlib import Path

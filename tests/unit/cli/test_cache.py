@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from _cli import run
+from helpers.cli import run
 
 GRAPH = f"{'0a' * 16}-{'1b' * 16}.onnx"
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from _cli import Ran, run
+from helpers.cli import Ran, run
 from yoloship.engine import installed_flavours, sidecar_path
 from yoloship.images import read_image
 

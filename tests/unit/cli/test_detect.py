@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from _cli import run
-from _images import heif, sized
-from _models import constant_raw, empty_rows, info
-from _shared import TRAINED, require
+from helpers.cli import run
+from helpers.images import heif, sized
+from helpers.models import constant_raw, empty_rows, info
+from helpers.shared import TRAINED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.images import read_image

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from _cli import run
+from helpers.cli import run
 
 
 def test_what_works_gives_exit_code_0() -> None:

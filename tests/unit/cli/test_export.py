@@ -11,8 +11,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from _cli import run
-from _shared import GENERATED, require
+from helpers.cli import run
+from helpers.shared import GENERATED, require
 from yoloship.graph.file import read_metadata, read_model_info
 
 CHECKPOINT = "v7-yolov5n.pt"

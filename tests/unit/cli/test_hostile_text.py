@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import pytest
 
-from _cli import Ran, run
-from _models import constant_raw, empty_rows
+from helpers.cli import Ran, run
+from helpers.models import constant_raw, empty_rows
 
 HW = (64, 96)
 EVIL = "\x1b]0;t\x07\x1b[2J\x9b31m\u202egpj\u200b\u2066\ufeff\x7f"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import _forge as forge
-from _cli import run
-from _shared import GENERATED, TRAINED, require
+from helpers import forge
+from helpers.cli import run
+from helpers.shared import GENERATED, TRAINED, require
 from yoloship import __version__
 from yoloship.cli.app import COMMANDS
 

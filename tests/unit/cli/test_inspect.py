@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from _cli import run
-from _networks import float_network
+from helpers.cli import run
+from helpers.networks import float_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from _cli import run
-from _models import finds_a_cat
+from helpers.cli import run
+from helpers.models import finds_a_cat
 from yoloship._util import writing
 from yoloship.errors import OutputError
 from yoloship.images import read_image

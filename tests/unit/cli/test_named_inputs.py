@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-from _cli import run
-from _models import finds_a_cat
+from helpers.cli import run
+from helpers.models import finds_a_cat
 
 pytestmark = [
     pytest.mark.timeout(60),

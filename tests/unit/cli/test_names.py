@@ -12,9 +12,9 @@ import onnx
 import pytest
 
 import yoloship
-from _cli import run
-from _models import constant_raw, empty_rows
-from _shared import GENERATED, require
+from helpers.cli import run
+from helpers.models import constant_raw, empty_rows
+from helpers.shared import GENERATED, require
 from yoloship.cli.names import class_names, class_words
 from yoloship.errors import InputError
 from yoloship.graph.file import read_metadata, read_model_info

@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 import pytest
 
-from _cli import Ran, run
-from _models import finds_a_cat
-from _shared import GENERATED, require
+from helpers.cli import Ran, run
+from helpers.models import finds_a_cat
+from helpers.shared import GENERATED, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from _cli import run
-from _shared import GENERATED, require
+from helpers.cli import run
+from helpers.shared import GENERATED, require
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
-from _cli import run
-from _models import finds_a_cat
-from _networks import float_network
+from helpers.cli import run
+from helpers.models import finds_a_cat
+from helpers.networks import float_network
 from yoloship.cli.info import info
 from yoloship.cli.output import print_err
 from yoloship.cli.process import Terminated

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from _cli import run
-from _engine_records import plan_bytes, record_of
-from _networks import float_network
-from _shared import GENERATED, require
+from helpers.cli import run
+from helpers.engine_records import plan_bytes, record_of
+from helpers.networks import float_network
+from helpers.shared import GENERATED, require
 from yoloship.cli import build as command
 from yoloship.engine import rebuild_command
 from yoloship.model import ModelInfo

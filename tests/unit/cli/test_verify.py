@@ -9,8 +9,8 @@ import cv2
 import onnx
 import pytest
 
-from _cli import run
-from _shared import GENERATED, PHOTOS, require
+from helpers.cli import run
+from helpers.shared import GENERATED, PHOTOS, require
 from yoloship.images import read_image
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from _shared import IN_CI
+from helpers.shared import IN_CI
 from yoloship.cuda import compiler
 from yoloship.cuda.catalogue import KERNELS, SOURCES, source_text
 from yoloship.cuda.compiler import compile_kernels, compile_text, nvrtc_version

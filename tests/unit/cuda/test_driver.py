@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from _cuda_emulator import stand_in_driver
+from helpers.cuda_emulator import stand_in_driver
 from yoloship.cuda import _driver
 from yoloship.cuda.device import Device, parse_device, probe
 from yoloship.cuda.foreign import ForeignFrame

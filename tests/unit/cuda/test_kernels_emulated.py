@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from _cuda_contract import KernelContract
-from _cuda_emulator import EmulatedRig, emulator_library
+from helpers.cuda_contract import KernelContract
+from helpers.cuda_emulator import EmulatedRig, emulator_library
 
 if TYPE_CHECKING:
     import ctypes

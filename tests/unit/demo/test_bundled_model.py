@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import yoloship
-from _scenes import CLASS_NAMES, MODEL, held_out_scenes, truths
+from helpers.scenes import CLASS_NAMES, MODEL, held_out_scenes, truths
 from yoloship.checkpoint import read_checkpoint
 from yoloship.evaluate import mean_average_precision
 from yoloship.pipeline import DetectOptions

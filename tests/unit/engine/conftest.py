@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
-from _networks import require_rtx
+from helpers.networks import require_rtx
 from yoloship.engine import Flavour, open_flavour
 
 if TYPE_CHECKING:

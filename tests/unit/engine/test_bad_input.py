@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from _networks import float_network, half_network, operator_network, quantized_network, suppression_network
+from helpers.networks import float_network, half_network, operator_network, quantized_network, suppression_network
 from yoloship.engine import BuildConfig, Flavour, Range, build_engine
 from yoloship.errors import EngineError
 

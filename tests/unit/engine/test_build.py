@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from _networks import float_network, half_network, quantized_network
+from helpers.networks import float_network, half_network, quantized_network
 from yoloship.engine import BuildConfig, BuildStep, Flavour, InputProfile, Range, build_engine
 from yoloship.engine.plan import read_header
 from yoloship.errors import EngineError

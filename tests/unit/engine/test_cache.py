@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from _engine_records import MODEL, VERSION, plan_bytes
+from helpers.engine_records import MODEL, VERSION, plan_bytes
 from yoloship._util import cache
 from yoloship.engine import BuildConfig, BuiltEngine, EngineKey, Flavour, Range, cached_engine
 from yoloship.engine.file import sidecar_path

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from _engine_records import HERE, MODEL, VERSION, plan_bytes, record_of, write
-from _networks import float_network
+from helpers.engine_records import HERE, MODEL, VERSION, plan_bytes, record_of, write
+from helpers.networks import float_network
 from yoloship.engine import (
     BuildConfig,
     EngineRecord,

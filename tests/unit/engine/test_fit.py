@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from _engine_records import ADA, HERE, MODEL, VERSION, plan_bytes, record_of
+from helpers.engine_records import ADA, HERE, MODEL, VERSION, plan_bytes, record_of
 from yoloship.engine import BuildConfig, Device, Here, Range, Recipe, place_name, rebuild_command, runs_on
 from yoloship.engine.fit import check_fit
 from yoloship.engine.plan import PlanHeader

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from _engine_records import HERE, MODEL, plan_bytes, record_of, write
+from helpers.engine_records import HERE, MODEL, plan_bytes, record_of, write
 from yoloship.engine import Flavour, Here, inspect_engine
 from yoloship.engine import inspect as inspecting
 from yoloship.engine.inspect import LoadedLayer, LoadedTensor, load_facts, read_layers

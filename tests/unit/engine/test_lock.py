@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from _engine_records import MODEL, VERSION, plan_bytes
+from helpers.engine_records import MODEL, VERSION, plan_bytes
 from yoloship.engine import BuildConfig, BuiltEngine, read_engine, write_engine
 from yoloship.engine.lock import lock_path, locked
 from yoloship.errors import OutputError

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from _engine_records import plan_bytes, record_of
+from helpers.engine_records import plan_bytes, record_of
 from yoloship.engine import BuildConfig, EngineRecord, InputProfile, Range, Recipe
 from yoloship.errors import EngineError
 

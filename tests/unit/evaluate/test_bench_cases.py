@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from _engine_records import ADA, plan_bytes, record_of, write
-from _graphs import ours
+from helpers.engine_records import ADA, plan_bytes, record_of, write
+from helpers.graphs import ours
 from yoloship.errors import DependencyError, EngineError, InputError, SessionError
 from yoloship.evaluate.bench_cases import bench_cases
 from yoloship.graph import graph_bytes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _models import info, picture_session, random_heads
+from helpers.models import info, picture_session, random_heads
 from yoloship.errors import InputError, SessionError
 from yoloship.evaluate.bench_report import bench_bars, bench_json, bench_table
 from yoloship.evaluate.bench_subjects import CpuSubject, subject_of

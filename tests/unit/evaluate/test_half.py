@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from _graphs import HUGE, HW, ours, scaled
-from _models import info, picture_session
+from helpers.graphs import HUGE, HW, ours, scaled
+from helpers.models import info, picture_session
 from yoloship.errors import GraphError, InputError
 from yoloship.evaluate.half import convert_and_try
 from yoloship.evaluate.precision import in_precision

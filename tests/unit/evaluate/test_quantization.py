@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from _graphs import HUGE, HW, ours, scaled
+from helpers.graphs import HUGE, HW, ours, scaled
 from yoloship.errors import GraphError, ImageError, InputError, SessionError
 from yoloship.evaluate.budget import MEASURE_PICTURES, opener, split
 from yoloship.evaluate.calibration_images import FEW_IMAGES, survey

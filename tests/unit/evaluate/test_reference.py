@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from _cli import run
-from _shared import GENERATED, require
+from helpers.cli import run
+from helpers.shared import GENERATED, require
 from yoloship.errors import InputError
 from yoloship.evaluate.reference import MAX_ARRAY_BYTES, Reference, compare_reference, read_reference
 from yoloship.evaluate.reference_opening import check_against_reference

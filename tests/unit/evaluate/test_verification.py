@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from _models import ANCHORS, STRIDES, info, picture_session, random_heads
+from helpers.models import ANCHORS, STRIDES, info, picture_session, random_heads
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import Truth
 from yoloship.evaluate.levels import cells_of, compare_levels

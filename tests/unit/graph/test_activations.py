@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _modules import Maker, activation, changed, module, sequential, with_children
-from _parts import part_graph, run_part
+from helpers.modules import Maker, activation, changed, module, sequential, with_children
+from helpers.parts import part_graph, run_part
 from yoloship.errors import GraphError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _modules import Maker, activation, changed, module, sequential
-from _parts import run_part as run
+from helpers.modules import Maker, activation, changed, module, sequential
+from helpers.parts import run_part as run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

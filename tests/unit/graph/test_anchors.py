@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from _modules import Maker, checkpoint, tensor
-from _shared import GENERATED, require
+from helpers.modules import Maker, checkpoint, tensor
+from helpers.shared import GENERATED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from _foreign import foreign
-from _modules import Maker, checkpoint
+from helpers.foreign import foreign
+from helpers.modules import Maker, checkpoint
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.append import append_suppression
@@ -80,7 +80,7 @@ def test_another_form_is_refused(form: str) -> None:
 
 
 def test_a_graph_that_is_no_detector_is_refused() -> None:
-    from _networks import float_network
+    from helpers.networks import float_network
 
     with pytest.raises(GraphError, match=r"small\.onnx: has no output that suppression can follow"):
         suppressing(float_network(), NMS, subject="small.onnx")

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from _modules import Maker, activation, around, changed, checkpoint, module, sequential, tensor, with_children
+from helpers.modules import Maker, activation, around, changed, checkpoint, module, sequential, tensor, with_children
 from yoloship.graph import GraphConfig, build_graph, checkpoint_flops, graph_bytes, model_info
 from yoloship.model import ModelInfo
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from _modules import Maker, changed, checkpoint, module, sequential
-from _shared import SHARED, require
+from helpers.modules import Maker, changed, checkpoint, module, sequential
+from helpers.shared import SHARED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import InputError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from _networks import double_network, float_network, network, quantized_network
+from helpers.networks import double_network, float_network, network, quantized_network
 from yoloship.errors import GraphError
 from yoloship.graph.check import check_onnx, refuse_for_tensorrt
 from yoloship.model import METADATA_KEY, ModelInfo

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
-from _modules import Maker, checkpoint
-from _shared import GENERATED, require
+from helpers.modules import Maker, checkpoint
+from helpers.shared import GENERATED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.graph import GraphConfig, build_graph, checkpoint_flops, graph_bytes, write_graph
 from yoloship.graph import build as build_module

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _modules import Maker, activation, changed, checkpoint, module, sequential, tensor, with_children
-from _shared import GENERATED, SHARED, TRAINED, listed, require
+from helpers.modules import Maker, activation, changed, checkpoint, module, sequential, tensor, with_children
+from helpers.shared import GENERATED, SHARED, TRAINED, listed, require
 from yoloship.checkpoint import Module, Opaque, read_checkpoint
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph

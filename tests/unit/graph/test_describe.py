@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from _modules import Maker, around, checkpoint
+from helpers.modules import Maker, around, checkpoint
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph, checkpoint_flops, describe_onnx, graph_bytes, model_info
 from yoloship.graph.shapes import one_picture

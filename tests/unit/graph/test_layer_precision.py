@@ -4,7 +4,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from _networks import float_network, half_network, network, quantized_network
+from helpers.networks import float_network, half_network, network, quantized_network
 from yoloship.graph.layer_precision import LayerPrecision, body_precision, layer_precisions
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from _modules import Maker, activation, module, sequential, with_children
-from _parts import run_part
-from _shared import CHECKPOINTS, PHOTOS, require
+from helpers.modules import Maker, activation, module, sequential, with_children
+from helpers.parts import run_part
+from helpers.shared import CHECKPOINTS, PHOTOS, require
 from yoloship.checkpoint import Module, read_checkpoint
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from _networks import float_network, half_network, network
+from helpers.networks import float_network, half_network, network
 from yoloship.graph import describe_onnx
 from yoloship.graph.memory import Activations
 

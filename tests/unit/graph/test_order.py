@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from _graphs import HW, foreign, ours
-from _models import model
+from helpers.graphs import HW, foreign, ours
+from helpers.models import model
 from yoloship.errors import GraphError
 from yoloship.graph import describe_onnx
 from yoloship.graph.check import check_onnx

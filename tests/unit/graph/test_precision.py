@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from _graphs import foreign, ours
+from helpers.graphs import foreign, ours
 from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
@@ -133,7 +133,7 @@ def test_nothing_of_the_given_model_is_changed() -> None:
 
 
 def test_a_graph_is_built_in_half_precision_at_once() -> None:
-    from _shared import GENERATED, require
+    from helpers.shared import GENERATED, require
 
     checkpoint = read_checkpoint(require(GENERATED / "v7-yolov5n.pt"))
     built = build_graph(checkpoint, GraphConfig((64, 96), precision="float16"))

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from _graphs import HW, foreign, ours
+from helpers.graphs import HW, foreign, ours
 from yoloship.errors import GraphError
 from yoloship.graph import graph_bytes
 from yoloship.graph.calibrate import calibrate

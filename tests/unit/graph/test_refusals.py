@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _modules import NAMES, Maker, activation, around, changed, checkpoint, module, sequential, tensor, with_children
-from _shared import CHECKPOINTS, GENERATED, require
+from helpers.modules import (
+    NAMES,
+    Maker,
+    activation,
+    around,
+    changed,
+    checkpoint,
+    module,
+    sequential,
+    tensor,
+    with_children,
+)
+from helpers.shared import CHECKPOINTS, GENERATED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import CheckpointError, GraphError
 from yoloship.graph import GraphConfig, build_graph, nearest_sizes

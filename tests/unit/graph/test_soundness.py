@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from _networks import double_network, float_network, half_network, network, quantized_network
+from helpers.networks import double_network, float_network, half_network, network, quantized_network
 from yoloship.errors import GraphError
 from yoloship.graph.soundness import check_sound
 

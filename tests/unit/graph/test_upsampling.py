@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _modules import Maker, module
-from _parts import run_part
+from helpers.modules import Maker, module
+from helpers.parts import run_part
 
 if TYPE_CHECKING:
     import numpy.typing as npt

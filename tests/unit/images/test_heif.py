@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from _images import box, heif, saved, sized, smooth, with_property
-from _shared import IN_CI
+from helpers.images import box, heif, saved, sized, smooth, with_property
+from helpers.shared import IN_CI
 from yoloship.errors import DependencyError, ImageError
 from yoloship.images import image_size, read_header, read_image
 

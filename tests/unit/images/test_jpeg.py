@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from _images import saved, segment, smooth
+from helpers.images import saved, segment, smooth
 from yoloship.images import image_size, read_image
 
 Pixels = npt.NDArray[np.uint8]

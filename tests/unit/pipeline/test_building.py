@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 import yoloship
-from _networks import float_network, require_rtx
-from _shared import TRAINED, listed, require
+from helpers.networks import float_network, require_rtx
+from helpers.shared import TRAINED, listed, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.engine import BuildConfig, InputProfile, Range, open_flavour, read_engine, write_engine
 from yoloship.engine.network import parse_network

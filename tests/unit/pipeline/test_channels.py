@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from _images import saved, smooth
-from _models import info, picture_session
-from _shared import SHARED, require
+from helpers.images import saved, smooth
+from helpers.models import info, picture_session
+from helpers.shared import SHARED, require
 from yoloship import load
 from yoloship.errors import ImageError, InputError
 from yoloship.images import as_channels

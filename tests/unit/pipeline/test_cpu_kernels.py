@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from _cli import run
-from _graphs import ours
+from helpers.cli import run
+from helpers.graphs import ours
 from yoloship.errors import SessionError
 from yoloship.evaluate.precision import in_precision
 from yoloship.graph import graph_bytes

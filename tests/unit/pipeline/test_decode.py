@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _models import ANCHORS, STRIDES, info, random_heads
+from helpers.models import ANCHORS, STRIDES, info, random_heads
 from yoloship.errors import SessionError
 from yoloship.pipeline import Candidates, decode, heads_candidates, heads_to_raw, raw_candidates
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from _models import ANCHORS, STRIDES, constant_raw, info, picture_session, random_heads
+from helpers.models import ANCHORS, STRIDES, constant_raw, info, picture_session, random_heads
 from yoloship.errors import ImageError, InputError, SessionError
 from yoloship.pipeline import DetectOptions, Detector, Letterbox, heads_candidates, heads_to_raw, nms_reference
 from yoloship.runtime import OnnxRuntimeSession, ScriptedSession

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from _graphs import HW, ours
+from helpers.graphs import HW, ours
 from yoloship.evaluate.opening import open_artefact
 from yoloship.evaluate.verification import Tolerances, verify
 from yoloship.graph.check import check_onnx

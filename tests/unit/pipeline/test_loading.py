@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import pytest
 
-import _forge as forge
 import yoloship
-from _models import ANCHORS, STRIDES, constant_raw, random_heads, scale_and_shift
-from _shared import GENERATED, PHOTOS, TRAINED, require
+from helpers import forge
+from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads, scale_and_shift
+from helpers.shared import GENERATED, PHOTOS, TRAINED, require
 from yoloship.cuda.device import probe
 from yoloship.errors import CheckpointError, CudaError, DependencyError, InputError, SessionError
 from yoloship.pipeline import DetectOptions, Detector, heads_to_raw, load

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from _cuda_emulator import stand_in_driver
-from _shared import PHOTOS, TRAINED, require
+from helpers.cuda_emulator import stand_in_driver
+from helpers.shared import PHOTOS, TRAINED, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _models import ANCHORS, NAMES, STRIDES, constant_raw, info, picture_session, random_heads
+from helpers.models import ANCHORS, NAMES, STRIDES, constant_raw, info, picture_session, random_heads
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo
 from yoloship.pipeline import DetectOptions, Detector, heads_to_raw, recognise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _models import info, picture_session
+from helpers.models import info, picture_session
 from yoloship.errors import ImageError, SessionError
 from yoloship.pipeline import Detector, Outcome
 from yoloship.pipeline.stream import in_order

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from _models import model, scale_and_shift
+from helpers.models import model, scale_and_shift
 from yoloship.errors import InputError, SessionError
 from yoloship.runtime import OnnxRuntimeSession
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from _models import scale_and_shift
+from helpers.models import scale_and_shift
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.runtime.onnxruntime_cuda import PROVIDER, CudaProviderOptions, OnnxRuntimeCudaSession
 from yoloship.runtime.onnxruntime_faults import device_fault

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from _cuda_emulator import stand_in_driver
+from helpers.cuda_emulator import stand_in_driver
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import _tensorrt_standin as standin
 import yoloship.runtime
-from _networks import require_rtx
+from helpers import tensorrt_standin as standin
+from helpers.networks import require_rtx
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from _shared import TRAINED, listed, require
-from _torch_interpreter import TorchNetwork
+from helpers.shared import TRAINED, listed, require
+from helpers.torch_interpreter import TorchNetwork
 from yoloship.checkpoint import read_checkpoint
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.runtime import OnnxRuntimeSession

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 """Third-party test data beside the repository; never part of it."""
 
 CHECKPOINTS = SHARED / "checkpoints"

@@ -28,7 +28,7 @@ __all__ = ["CLASS_NAMES", "MODEL", "LabelledImage", "held_out_scenes", "truths"]
 
 MODEL = Path(str(files("yoloship.demo") / "codes-yolov5n.pt"))
 """The checkpoint in the package."""
-_KEPT = Path(__file__).resolve().parents[1] / ".pytest_cache" / "held-out-scenes"
+_KEPT = Path(__file__).resolve().parents[2] / ".pytest_cache" / "held-out-scenes"
 
 
 class LabelledImage(NamedTuple):

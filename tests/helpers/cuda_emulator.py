@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from _shared import IN_CI
+from helpers.shared import IN_CI
 from yoloship.cuda.catalogue import HEADER, KERNELS, SOURCES, Argument, Extent, KernelSpec, source_text
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.catalogue import Launchable
 
-_SHIM = Path(__file__).parent / "unit" / "cuda" / "emulator.hpp"
+_SHIM = Path(__file__).parent / "emulator.hpp"
 _DRIVER = _SHIM.with_name("stand_in_driver.cpp")
 _BARRIER = re.compile(r"__sync|_sync\(")
 
@@ -88,7 +88,7 @@ class EmulatedKernel:
 
 
 class EmulatedRig:
-    """Stands for a device in kernel tests: kernels, and memory, which is the host's. See `_cuda_contract.Rig`."""
+    """Stands for a device in kernel tests: kernels, and memory, which is the host's. See `helpers.cuda_steps.Rig`."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         seeds = iter(np.random.default_rng().integers(0, 2**31, 100_000).tolist())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _forge as forge
+from helpers import forge
 
 MENTIONED = [
     "os.system", "posix.system", "nt.system", "os.popen", "os.path.join", "subprocess.Popen",

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from _shared import GENERATED, require
+from helpers.shared import GENERATED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.graph import GraphConfig, build_graph
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from _shared import IN_CI
+from helpers.shared import IN_CI
 
 SIDE = 32
 CHANNELS = 8

@@ -1,8 +1,8 @@
 """Watching an interpreter for anything that a checkpoint could have made it do.
 
 Python raises audit events for imports, compiled and executed code, opened files, processes, sockets and changes of the
-file system. A hook cannot be taken away again, so this belongs into a process of its own: `python tests/_watched.py
-FOLDER` reads every file below FOLDER and prints one JSON line for each.
+file system. A hook cannot be taken away again, so this belongs into a process of its own: `python -m
+helpers.watched FOLDER` reads every file below FOLDER and prints one JSON line for each.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def examine(data: bytes | Path) -> str:
 
 
 def main(folder: Path) -> None:
-    import _forge as forge
+    from helpers import forge
 
     for warm in (forge.checkpoint(), forge.end(forge.call("posix.system", forge.text("id")))):
         for container in (forge.zip_bytes, forge.legacy_bytes):

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-import _tensorrt_standin as standin
-from _networks import float_network
+from helpers import tensorrt_standin as standin
+from helpers.networks import float_network
 from yoloship.cuda.buffers import download, upload
 from yoloship.runtime import OnnxRuntimeSession, Session
 from yoloship.runtime.device_session import DeviceContext, DeviceSession
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Array: TypeAlias = npt.NDArray[Any]
     Open = Callable[..., DeviceSession]
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "runs" / "gpu-data"
 QUICK = CudaProviderOptions(convolution_search="default")
 SIDES = ((1, 3, 16, 16), (1, 3, 32, 48), (8, 3, 64, 64))

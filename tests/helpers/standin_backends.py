@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from _torch_interpreter import TorchNetwork
+from helpers.torch_interpreter import TorchNetwork
 from yoloship.engine.device import find_device
 
 if TYPE_CHECKING:

@@ -1,0 +1,195 @@
+"""The steps of the GPU pipeline, one call each, on whatever plays the device; and the CPU's answer beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from yoloship.cuda.frames import FrameDescriptor, PixelFormat, pack_frames
+from yoloship.cuda.letterbox import Canvas, CanvasForm, Interpolation, launch_letterbox
+from yoloship.cuda.postprocess import (
+    MAX_SELECTED,
+    Heads,
+    PictureResult,
+    Raw,
+    ScoreFilter,
+    Suppression,
+    Workspace,
+    launch_decode,
+    launch_nms,
+    pack_classes,
+    read_result,
+    result_dtype,
+    workspace_bytes,
+)
+from yoloship.pipeline.decode import raw_candidates
+from yoloship.pipeline.letterbox import Letterbox
+from yoloship.pipeline.nms import nms, nms_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from yoloship.cuda.catalogue import Launchable
+
+    Floats = npt.NDArray[np.float32]
+
+
+class Rig(Protocol):
+    """What the tests need of a device."""
+
+    kernels: Mapping[str, Launchable]
+    stream: Any
+
+    def put(self, array: npt.NDArray[Any]) -> int:
+        """Copy an array to the device; its address."""
+
+    def empty(self, size_bytes: int) -> int:
+        """Memory on the device, filled with rubbish; its address, a multiple of 256."""
+
+    def zero(self, address: int, words: int) -> None:
+        """Set 32-bit words to 0."""
+
+    def get(self, address: int, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Copy from the device, after all work on it."""
+
+
+ANCHORS = (
+    ((10.0, 13.0), (16.0, 30.0), (33.0, 23.0)),
+    ((30.0, 61.0), (62.0, 45.0), (59.0, 119.0)),
+    ((116.0, 90.0), (156.0, 198.0), (373.0, 326.0)),
+)
+STRIDES = (8, 16, 32)
+EXP_TOLERANCE = 2e-6
+"""How far float32 scores may differ where exp() differs in its last bits."""
+
+
+def descriptor(
+    rig: Rig, image: npt.NDArray[np.uint8], box: Letterbox, pixel_format: PixelFormat = "bgr", padding: int = 0
+) -> FrameDescriptor:
+    """Put a BGR picture on the device in some format, with rubbish between its rows."""
+    height, width = box.image_hw
+    place = (box.resized_hw, (box.top, box.left))
+    if pixel_format == "nv12":
+        luma, chroma = image[:height], image[height:]
+        pitch = width + padding
+        addresses = [rig.put(np.pad(plane, ((0, 0), (0, padding)), constant_values=77)) for plane in (luma, chroma)]
+        return FrameDescriptor(addresses[0], pitch, (height, width), *place, "nv12", addresses[1], pitch)
+    rows = image.reshape(height, 3 * width)
+    if pixel_format == "rgb":
+        rows = np.ascontiguousarray(image[..., ::-1]).reshape(height, 3 * width)
+    data = rig.put(np.pad(rows, ((0, 0), (0, padding)), constant_values=77))
+    return FrameDescriptor(data, 3 * width + padding, (height, width), *place, pixel_format)
+
+
+def run_letterbox(
+    rig: Rig,
+    frames: list[FrameDescriptor],
+    canvas_hw: tuple[int, int],
+    form: CanvasForm,
+    interpolation: Interpolation = "bilinear",
+) -> npt.NDArray[Any]:
+    dtype, shape = {
+        "float32_rgb_chw": (np.float32, (len(frames), 3, *canvas_hw)),
+        "float16_rgb_chw": (np.float16, (len(frames), 3, *canvas_hw)),
+        "uint8_bgr_hwc": (np.uint8, (len(frames), *canvas_hw, 3)),
+    }[form]
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    canvas = Canvas(rig.empty(size), len(frames), canvas_hw, form)
+    assert canvas.size_bytes == size
+    launch_letterbox(rig.kernels, rig.stream, rig.put(pack_frames(frames, canvas_hw)), canvas, interpolation)
+    return rig.get(canvas.pointer, dtype, shape)
+
+
+def in_form(canvases: npt.NDArray[np.uint8], form: CanvasForm) -> npt.NDArray[Any]:
+    """(n, H, W, 3) uint8 BGR as the model's input has it: the reference of the kernels' last step."""
+    if form == "uint8_bgr_hwc":
+        return canvases
+    planes: npt.NDArray[Any] = canvases[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+    return planes.astype(np.float16) if form == "float16_rgb_chw" else planes
+
+
+def run_decode(
+    rig: Rig, output: Heads | Raw, classes: int, batch: int, threshold: float,
+    *, allowed: list[int] | None = None, capacity: int | None = None,
+) -> Workspace:  # fmt: skip
+    capacity = output.cells if capacity is None else capacity
+    workspace = Workspace(rig.empty(workspace_bytes(batch, capacity)), batch, capacity)
+    rig.zero(workspace.part("counts"), batch)
+    rig.zero(workspace.part("tickets"), batch)
+    mask = 0 if allowed is None else rig.put(pack_classes(allowed, classes))
+    launch_decode(rig.kernels, rig.stream, output, ScoreFilter(classes, threshold, mask), workspace)
+    return workspace
+
+
+def candidates_of(rig: Rig, workspace: Workspace, image: int) -> dict[str, npt.NDArray[Any]]:
+    """What decoding left for one picture, by index."""
+    batch, capacity = workspace.batch, workspace.capacity
+    count = int(rig.get(workspace.part("counts"), np.uint32, (batch,))[image])
+    found: dict[str, npt.NDArray[Any]] = {}
+    for name, dtype, shape in (
+        ("boxes", np.float32, (batch, capacity, 4)),
+        ("scores", np.float32, (batch, capacity)),
+        ("class_ids", np.int32, (batch, capacity)),
+        ("indices", np.int32, (batch, capacity)),
+    ):
+        found[name] = rig.get(workspace.part(name), dtype, shape)[image, : min(count, capacity)]
+    order = np.argsort(found["indices"])
+    return {name: values[order] for name, values in found.items()}
+
+
+def run_nms(rig: Rig, workspace: Workspace, boxes: list[Letterbox], suppression: Suppression) -> list[PictureResult]:
+    table = pack_frames(
+        [FrameDescriptor(1, 3 * box.image_hw[1], box.image_hw, box.resized_hw, (box.top, box.left)) for box in boxes],
+        boxes[0].input_hw,
+    )
+    dtype = result_dtype(suppression.max_detections)
+    results = rig.empty(dtype.itemsize * len(boxes))
+    launch_nms(rig.kernels, rig.stream, workspace, suppression, rig.put(table), results)
+    return [read_result(record) for record in rig.get(results, dtype, (len(boxes),))]
+
+
+def reference_detections(
+    raw: Floats, box: Letterbox, threshold: float, suppression: Suppression
+) -> tuple[Floats, Floats, npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """The CPU pipeline's answer for one picture, with the places in the raw output, for at most 1024 candidates."""
+    found = raw_candidates(raw, threshold)
+    with np.errstate(invalid="ignore"):
+        passed = raw[:, 4] > np.float32(threshold)
+        best = (raw[:, 5:] * raw[:, 4:5]).max(axis=1)
+        places = np.flatnonzero(passed & (best > np.float32(threshold)))
+    assert len(places) == len(found)
+    usable = np.flatnonzero(np.isfinite(found.boxes_xyxy).all(axis=1))
+    found, places = found.take(usable), places[usable]
+    best_first = np.argsort(-found.scores, kind="stable")[:MAX_SELECTED]
+    found, places = found.take(best_first), places[best_first]
+    groups = np.zeros_like(found.class_ids) if suppression.class_agnostic else found.class_ids
+    suppress = nms_reference if len(found) <= 150 else nms  # the same boxes; the plain one takes minutes for crowds
+    kept = suppress(
+        found.boxes_xyxy, found.scores, groups,
+        iou_threshold=suppression.iou_threshold, max_detections=suppression.max_detections,
+    )  # fmt: skip
+    height, width = box.image_hw
+    limits = np.array([width, height, width, height], np.float32)
+    boxes = np.clip(box.to_image(found.boxes_xyxy[kept]), np.float32(0), limits)
+    return boxes, found.scores[kept], found.class_ids[kept], places[kept]
+
+
+def assert_same_detections(result: PictureResult, expected: tuple[Any, ...]) -> None:
+    boxes, scores, class_ids, places = expected
+    np.testing.assert_array_equal(result.indices, places)
+    np.testing.assert_array_equal(result.scores, scores)
+    np.testing.assert_array_equal(result.class_ids, class_ids)
+    np.testing.assert_array_equal(result.boxes_xyxy, boxes)
+
+
+def crowd(rng: np.random.Generator, count: int, classes: int, side: float = 320.0) -> Floats:
+    """(count, 5 + classes) decoded rows whose boxes overlap a lot and whose scores tie a lot."""
+    raw = rng.random((count, 5 + classes), dtype=np.float32)
+    raw[:, :2] = np.round(rng.random((count, 2)) * 12) / 12 * side
+    raw[:, 2:4] = np.round(1 + rng.random((count, 2)) * 5) / 12 * side
+    raw[:, 4] = np.round(raw[:, 4] * 8) / 8
+    raw[:, 5:] = np.round(raw[:, 5:] * 4) / 4
+    return raw
