@@ -27,7 +27,7 @@ from _timing import conditions
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from yoloship.results import Detections
+    from yoloship.results.detections import Detections
 
 TARGETS = "square stream at least 1.3 × the plain loop over the same session and 1.6 × the official loop"
 

@@ -41,9 +41,9 @@ def main() -> None:
     import numpy as np
 
     from yoloship.checkpoint import read_checkpoint
+    from yoloship.detect.detector import Detector
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
     from yoloship.images import read_image
-    from yoloship.pipeline import Detector
     from yoloship.runtime import OnnxRuntimeSession
 
     checkpoint = read_checkpoint(arguments.model)

@@ -12,11 +12,10 @@ from pathlib import Path
 from _timing import conditions, interleaved, table
 
 from yoloship.checkpoint import read_checkpoint
-from yoloship.evaluate.quantization import QuantizeOrder, quantize_with_pictures
+from yoloship.detect.detector import Detector, feed_of
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
-from yoloship.graph.precision import convert_precision
-from yoloship.pipeline import Detector
-from yoloship.pipeline.feeds import feed_of
+from yoloship.graph.passes.half import convert_precision
+from yoloship.precision.quantization import QuantizeOrder, quantize_with_pictures
 from yoloship.runtime import OnnxRuntimeSession
 
 

@@ -21,12 +21,18 @@ import numpy as np
 
 from yoloship._util.cache import trusted_folder
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
-from yoloship.cuda.compiler import nvrtc_version
+from yoloship.cuda.compiler import KernelSet, nvrtc_version
 from yoloship.cuda.device import Device
-from yoloship.cuda.frames import FRAME_DTYPE, FrameDescriptor, PixelFormat, pack_frames
-from yoloship.cuda.graph import Graph
-from yoloship.cuda.letterbox import Canvas, CanvasForm, Interpolation, launch_letterbox
-from yoloship.cuda.module import KernelSet
+from yoloship.cuda.letterbox import (
+    FRAME_DTYPE,
+    Canvas,
+    CanvasForm,
+    FrameDescriptor,
+    Interpolation,
+    PixelFormat,
+    launch_letterbox,
+    pack_frames,
+)
 from yoloship.cuda.postprocess import (
     HeadLevel,
     Heads,
@@ -41,8 +47,8 @@ from yoloship.cuda.postprocess import (
     result_dtype,
     workspace_bytes,
 )
-from yoloship.cuda.stream import Event, Stream
-from yoloship.pipeline.letterbox import Letterbox
+from yoloship.cuda.stream import Event, Graph, Stream
+from yoloship.letterbox import Letterbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -35,23 +35,27 @@ from _article_gpu import article_detect  # noqa: E402 - the path above leads to 
 
 from yoloship._util.cache import trusted_folder  # noqa: E402
 from yoloship.checkpoint import read_checkpoint  # noqa: E402
-from yoloship.cuda.compiler import nvrtc_version  # noqa: E402
+from yoloship.cuda.compiler import (
+    KernelSet,  # noqa: E402
+    nvrtc_version,  # noqa: E402
+)
 from yoloship.cuda.device import Device  # noqa: E402
-from yoloship.cuda.module import KernelSet  # noqa: E402
+from yoloship.detect.detector import Detector  # noqa: E402
+from yoloship.detect.gpu.pipeline import CudaDetector  # noqa: E402
+from yoloship.detect.gpu.staging import Frame  # noqa: E402
+from yoloship.detect.gpu.transfer import (
+    CudaTuning,  # noqa: E402
+    RowPick,  # noqa: E402
+)
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info  # noqa: E402
 from yoloship.images import read_image  # noqa: E402
-from yoloship.pipeline.cuda_detector import CudaDetector  # noqa: E402
-from yoloship.pipeline.cuda_tuning import CudaTuning  # noqa: E402
-from yoloship.pipeline.detector import Detector  # noqa: E402
-from yoloship.pipeline.staging import Frame  # noqa: E402
-from yoloship.pipeline.transfer import RowPick  # noqa: E402
 from yoloship.runtime import OnnxRuntimeSession  # noqa: E402
-from yoloship.runtime.device_runner import DeviceRunner  # noqa: E402
+from yoloship.runtime.device_context import DeviceRunner  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from yoloship.results import Detections
+    from yoloship.results.detections import Detections
 
 PHOTOS = ("bus.jpg", "zidane.jpg", "street.jpg")
 
@@ -70,7 +74,7 @@ class Run:
     def session(self, config: GraphConfig) -> Any:
         model = build_graph(self.checkpoint, config)
         if self.engine == "onnxruntime":
-            from yoloship.runtime.onnxruntime_cuda import CudaProviderOptions, OnnxRuntimeCudaSession
+            from yoloship.runtime.onnxruntime.cuda import CudaProviderOptions, OnnxRuntimeCudaSession
 
             options = CudaProviderOptions(convolution_search=self.arguments.search)
             return OnnxRuntimeCudaSession.open(graph_bytes(model), self.device, options)

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import torch
 
-from yoloship.pipeline import load
+from yoloship.models.loading import load
 
 
 def main(model: str, image: str) -> None:

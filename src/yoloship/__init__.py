@@ -26,8 +26,9 @@ from yoloship.errors import (
 )
 
 if TYPE_CHECKING:
-    from yoloship.pipeline import Detector, load
-    from yoloship.results import Detection, Detections
+    from yoloship.detect.detector import Detector
+    from yoloship.models.loading import load
+    from yoloship.results.detections import Detection, Detections
 
 __all__ = [
     "CheckpointError",
@@ -56,7 +57,7 @@ def __getattr__(name: str) -> object:
 
         return getattr(pipeline, name)
     if name in {"Detection", "Detections"}:
-        from yoloship import results
+        from yoloship.results import detections as results
 
         return getattr(results, name)
     raise AttributeError(f"module 'yoloship' has no attribute {name!r}")

@@ -69,7 +69,7 @@ def test_none_of_our_own_modules_is_read_to_know_that_it_did_not_change(warm: tu
         "yoloship.cuda",
         "yoloship.engine",
         "yoloship.runtime.device",
-        "yoloship.pipeline.gpu_loading",
+        "yoloship.models.gpu_loading",
         "cuda",
         "onnx",
         "torch",

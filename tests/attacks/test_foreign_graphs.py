@@ -15,9 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from helpers.models import constant_raw, empty_rows, model
 from yoloship.bounds import UnsizedError
+from yoloship.detect.detector import Detector
 from yoloship.errors import SessionError, YoloshipError
-from yoloship.pipeline import Detector, load
-from yoloship.pipeline.vetting import vetted
+from yoloship.models.loading import load
+from yoloship.models.vetting import vetted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -302,13 +303,13 @@ def test_no_command_takes_memory_or_time_for_them(tmp_path: Path) -> None:
         "import resource, sys; from pathlib import Path\n"
         f"resource.setrlimit(resource.RLIMIT_AS, ({LIMIT_BYTES}, {LIMIT_BYTES}))\n"
         "from yoloship.errors import YoloshipError\n"
-        "from yoloship.evaluate.opening import open_artefact\n"
+        "from yoloship.evaluate.verification import open_artefact\n"
         "from yoloship.graph import describe_onnx\n"
         "from yoloship.graph.check import check_onnx\n"
-        "from yoloship.graph.file import parse_onnx, read_file\n"
-        "from yoloship.graph.layer_precision import layer_precisions\n"
+        "from yoloship.graph.onnx_file import parse_onnx, read_file\n"
+        "from yoloship.graph.body import layer_precisions\n"
         "from yoloship.pipeline import load\n"
-        "from yoloship.pipeline.building import build_source\n"
+        "from yoloship.models.building import build_source\n"
         "def built(path):\n"
         "    with build_source(path): pass\n"
         "def layers(path): layer_precisions(parse_onnx(read_file(path), 'x'))\n"

@@ -19,7 +19,7 @@ from onnx import TensorProto
 from helpers.networks import float_network, half_network, quantized_network
 from yoloship.engine import open_flavour
 from yoloship.errors import YoloshipError
-from yoloship.pipeline.building import build
+from yoloship.models.building import build
 
 flavour, path = open_flavour("rtx"), Path({path!r})
 whole = [model.SerializeToString() for model in (

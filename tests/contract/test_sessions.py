@@ -13,13 +13,12 @@ import pytest
 from helpers.models import scale_and_shift
 from yoloship.cuda.device import Device, probe
 from yoloship.errors import InputError, SessionError
-from yoloship.model import METADATA_KEY, ModelInfo
+from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 from yoloship.runtime import OnnxRuntimeSession, ScriptedSession, Session
-from yoloship.runtime.device_runner import DeviceRunner
-from yoloship.runtime.onnxruntime_cuda import PROVIDER, OnnxRuntimeCudaSession
+from yoloship.runtime.device_context import DeviceRunner
+from yoloship.runtime.onnxruntime.cuda import PROVIDER, OnnxRuntimeCudaSession
 from yoloship.runtime.scripted_device import ScriptedDeviceSession
 from yoloship.runtime.tensorrt import TensorRTSession
-from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -11,15 +11,16 @@ import pytest
 
 from helpers.shared import PHOTOS, TRAINED, require
 from yoloship.checkpoint import read_checkpoint
+from yoloship.detect.detector import Detector
+from yoloship.detect.options import DetectOptions
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
-from yoloship.pipeline import DetectOptions, Detector
 from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.model import InputForm, OutputForm
-    from yoloship.results import Detections
+    from yoloship.results.detections import Detections
 
 MODELS = ("coco-yolov5n", "ppe-yolov5n", "damage-yolov5n")
 PICTURES = ("bus.jpg", "street.jpg", "zidane.jpg")

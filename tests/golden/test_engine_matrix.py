@@ -19,26 +19,23 @@ from helpers.networks import require_rtx
 from helpers.shared import PHOTOS, TRAINED, listed, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.demo.scene import make_scene
+from yoloship.detect.detector import Detector, feed_of
 from yoloship.engine import BuildConfig, InputProfile, Range, open_flavour, read_engine, write_engine
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
-from yoloship.graph.calibrate import calibrate
-from yoloship.graph.precision import convert_precision
-from yoloship.graph.quantize import layers, quantize, values_to_watch
+from yoloship.graph.passes.half import convert_precision
+from yoloship.graph.passes.quantize import layers, quantize, values_to_watch
 from yoloship.kinds import RTX_MAGIC
-from yoloship.model import NmsConfig
-from yoloship.pipeline import Detector
-from yoloship.pipeline.building import build, suppressing
-from yoloship.pipeline.feeds import feed_of
+from yoloship.model import NmsConfig, TensorSpec
+from yoloship.models.building import build, suppressing
+from yoloship.precision.calibrate import calibrate
 from yoloship.runtime import OnnxRuntimeSession
-from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from yoloship.checkpoint import Checkpoint
     from yoloship.engine import BuiltEngine
-    from yoloship.model import InputForm, ModelInfo, OutputForm, Precision
-    from yoloship.tensors import Axis
+    from yoloship.model import Axis, InputForm, ModelInfo, OutputForm, Precision
 
 DEMO = Path(yoloship.__file__).parent / "demo" / "codes-yolov5n.pt"
 CHECKPOINTS = [*listed(TRAINED, "*.pt"), DEMO]

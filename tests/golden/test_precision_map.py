@@ -7,12 +7,12 @@ from typing import Any
 
 from helpers.scenes import CLASS_NAMES, MODEL, held_out_scenes, truths
 from yoloship.checkpoint import read_checkpoint
+from yoloship.detect.detector import Detector
+from yoloship.detect.options import DetectOptions
 from yoloship.evaluate.coco import mean_average_precision
-from yoloship.evaluate.quantization import QuantizeOrder, quantize_with_pictures
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
-from yoloship.graph.emulate import emulate
-from yoloship.graph.precision import convert_precision
-from yoloship.pipeline import DetectOptions, Detector
+from yoloship.graph.passes.half import convert_precision, emulate
+from yoloship.precision.quantization import QuantizeOrder, quantize_with_pictures
 from yoloship.runtime import OnnxRuntimeSession
 
 SCENES, CALIBRATION = slice(0, 12), slice(100, 108)

@@ -14,24 +14,24 @@ from helpers.cli import run
 from helpers.networks import require_rtx
 from helpers.shared import PHOTOS, TRAINED, require
 from yoloship.checkpoint import read_checkpoint
+from yoloship.detect.detector import Detector
+from yoloship.detect.options import DetectOptions
 from yoloship.engine import BuildConfig, Range, build_engine
 from yoloship.evaluate.matching import agree, match, tight_share
-from yoloship.evaluate.opening import open_artefact
-from yoloship.evaluate.quantization import QuantizeOrder, quantize_with_pictures
-from yoloship.evaluate.verification import faint_options
+from yoloship.evaluate.verification import faint_options, open_artefact
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
-from yoloship.graph.emulate import emulate
-from yoloship.graph.layer_precision import layer_precisions
-from yoloship.graph.precision import convert_precision
+from yoloship.graph.body import layer_precisions
+from yoloship.graph.passes.half import convert_precision, emulate
 from yoloship.images import read_image
 from yoloship.model import NmsConfig
-from yoloship.pipeline import DetectOptions, Detector, load
+from yoloship.models.loading import load
+from yoloship.precision.quantization import QuantizeOrder, quantize_with_pictures
 from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from yoloship.results import Detections
+    from yoloship.results.detections import Detections
 
 MODELS = ("coco-yolov5n", "ppe-yolov5n", "damage-yolov5n")
 PICTURES = ("bus.jpg", "street.jpg", "zidane.jpg")

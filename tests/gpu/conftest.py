@@ -11,10 +11,10 @@ import pytest
 
 from helpers.device_sessions import QUICK, SIDES, require_onnxruntime, small, stand_in_opener
 from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, upload
+from yoloship.cuda.compiler import KernelSet
 from yoloship.cuda.device import Device, probe
-from yoloship.cuda.module import KernelSet
 from yoloship.cuda.stream import Stream
-from yoloship.runtime.onnxruntime_cuda import OnnxRuntimeCudaSession
+from yoloship.runtime.onnxruntime.cuda import OnnxRuntimeCudaSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from helpers.device_sessions import Open
-    from yoloship.cuda.catalogue import Launchable
-    from yoloship.runtime.device_session import DeviceSession
+    from yoloship.cuda.compiler import Launchable
+    from yoloship.runtime.base import DeviceSession
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

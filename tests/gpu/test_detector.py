@@ -17,14 +17,16 @@ from helpers.canned_device import CannedSession, slow
 from helpers.models import ANCHORS, STRIDES, constant_raw, empty_rows, info, picture_session
 from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.stream import Stream
+from yoloship.detect.detector import Detector
+from yoloship.detect.gpu.pipeline import CudaDetector
+from yoloship.detect.gpu.transfer import CudaTuning, RowPick, TransferPolicy
+from yoloship.detect.options import DetectOptions
+from yoloship.detect.preprocess import to_float
 from yoloship.errors import CudaError, ImageError, InputError, SessionError
-from yoloship.evaluate.opening import open_artefact
-from yoloship.pipeline import DetectOptions, Detector, heads_to_raw, load
-from yoloship.pipeline.cuda_detector import CudaDetector
-from yoloship.pipeline.cuda_tuning import CudaTuning
-from yoloship.pipeline.letterbox import Letterbox
-from yoloship.pipeline.preprocess import to_float
-from yoloship.pipeline.transfer import RowPick, TransferPolicy
+from yoloship.evaluate.verification import open_artefact
+from yoloship.letterbox import Letterbox
+from yoloship.models.loading import load
+from yoloship.tasks.detect import heads_to_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.cuda.compiler import KernelSet
     from yoloship.cuda.device import Device
-    from yoloship.cuda.module import KernelSet
     from yoloship.model import ModelInfo
-    from yoloship.results import Detections
+    from yoloship.results.detections import Detections
 
 HW = (64, 96)
 SIZES = ((50, 120), (200, 130), (64, 96), (300, 420), (7, 5), (480, 640))
@@ -444,7 +446,7 @@ def test_a_device_that_is_lost_while_an_input_is_refused_does_not_keep_anyone_fr
         raise CudaError("the device is lost", code=700, name="CUDA_ERROR_ILLEGAL_ADDRESS")
 
     detector = make(tuning=CudaTuning(lanes=1))
-    monkeypatch.setattr("yoloship.pipeline.lane.Lane.recover", lost)
+    monkeypatch.setattr("yoloship.detect.gpu.slots.Lane.recover", lost)
     with pytest.raises(CudaError, match="the device is lost"):
         detector.detect_batch(pictures(9))
     assert len(detector.detect_batch(pictures(2))) == 2
@@ -647,7 +649,7 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
         opened.append(device)
         return CannedSession(device, info(form, batch=None), answer)
 
-    monkeypatch.setattr("yoloship.pipeline.gpu_loading._open", stand_in)
+    monkeypatch.setattr("yoloship.models.gpu_loading._open", stand_in)
     picture = pictures(1)[0]
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
     tuning = CudaTuning(lanes=2) if kind is CudaDetector else None
@@ -676,7 +678,7 @@ def test_a_model_of_grey_images_runs_on_the_gpu_behind_the_pipeline_of_the_cpu(
 ) -> None:
     record = info("heads", batch=None, channels=1)
     monkeypatch.setattr(
-        "yoloship.pipeline.gpu_loading._open", lambda _, device, subject: CannedSession(device, record, heads)
+        "yoloship.models.gpu_loading._open", lambda _, device, subject: CannedSession(device, record, heads)
     )
     picture = pictures(1)[0]
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
@@ -696,7 +698,7 @@ def test_an_engine_is_compared_through_the_pipeline_of_the_cpu(
         opened.append(device)
         return CannedSession(device, info(form, batch=None), answer)
 
-    monkeypatch.setattr("yoloship.pipeline.gpu_loading._open", stand_in)
+    monkeypatch.setattr("yoloship.models.gpu_loading._open", stand_in)
     (tmp_path / "best.engine").write_bytes(b"vtrt" + b"\0" * 60)
     picture = pictures(1)[0]
     with open_artefact(tmp_path / "best.engine") as detector:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
+from yoloship.cuda.compiler import KernelSet
 from yoloship.cuda.device import Device, probe
-from yoloship.cuda.module import KernelSet
 from yoloship.cuda.stream import BorrowedStream, Event, Stream
 from yoloship.errors import CudaError, InputError
 
@@ -211,7 +211,7 @@ def test_a_kernel_that_reads_nowhere_is_a_clear_error_and_no_hang(device: Device
     program = f"""
 from pathlib import Path
 from yoloship.cuda.device import Device
-from yoloship.cuda.module import KernelSet
+from yoloship.cuda.compiler import KernelSet
 from yoloship.cuda.stream import Stream
 from yoloship.errors import CudaError
 device = Device.open()

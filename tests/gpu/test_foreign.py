@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from helpers.cuda_steps import run_letterbox
-from yoloship.cuda.foreign import ForeignFrame
-from yoloship.cuda.frames import FrameDescriptor
+from yoloship.cuda.interop import ForeignFrame
+from yoloship.cuda.letterbox import FrameDescriptor
 from yoloship.cuda.stream import BorrowedStream
 from yoloship.errors import InputError
-from yoloship.pipeline.letterbox import Letterbox
+from yoloship.letterbox import Letterbox
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -8,9 +8,7 @@ import pytest
 
 from helpers.cuda_steps import assert_same_detections, descriptor, in_form, reference_detections
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
-from yoloship.cuda.frames import FRAME_DTYPE, pack_frames
-from yoloship.cuda.graph import Graph
-from yoloship.cuda.letterbox import Canvas, launch_letterbox
+from yoloship.cuda.letterbox import FRAME_DTYPE, Canvas, launch_letterbox, pack_frames
 from yoloship.cuda.postprocess import (
     Raw,
     ScoreFilter,
@@ -23,12 +21,13 @@ from yoloship.cuda.postprocess import (
     result_dtype,
     workspace_bytes,
 )
+from yoloship.cuda.stream import Graph
 from yoloship.errors import CudaError
-from yoloship.pipeline.letterbox import Letterbox
+from yoloship.letterbox import Letterbox
 
 if TYPE_CHECKING:
+    from yoloship.cuda.compiler import KernelSet
     from yoloship.cuda.device import Device
-    from yoloship.cuda.module import KernelSet
     from yoloship.cuda.stream import Stream
 
 

@@ -14,26 +14,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-import yoloship.runtime.onnxruntime_cuda as module
+import yoloship.runtime.onnxruntime.cuda as module
 from helpers.device_sessions import QUICK, ask, expected, is_stand_in, pictures, require_onnxruntime, small
 from helpers.device_sessions import assert_same as assert_same_numbers
 from helpers.modules import Maker, checkpoint
+from yoloship.detect.gpu.pipeline import CudaDetector
+from yoloship.detect.gpu.transfer import CudaTuning
+from yoloship.detect.options import DetectOptions
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.model import METADATA_KEY, ModelInfo
-from yoloship.pipeline import DetectOptions, load
-from yoloship.pipeline.cuda_detector import CudaDetector
-from yoloship.pipeline.cuda_tuning import CudaTuning
-from yoloship.runtime.onnxruntime_cuda import CudaProviderOptions, OnnxRuntimeCudaSession
+from yoloship.models.loading import load
+from yoloship.runtime.onnxruntime.cuda import CudaProviderOptions, OnnxRuntimeCudaSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
+    from yoloship.cuda.compiler import KernelSet
     from yoloship.cuda.device import Device
-    from yoloship.cuda.module import KernelSet
     from yoloship.cuda.stream import Stream
-    from yoloship.results import Detections
+    from yoloship.results.detections import Detections
 
 ROUNDS = int(os.environ.get("YOLOSHIP_GPU_ROUNDS", "3"))
 LANES = 4

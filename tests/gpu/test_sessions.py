@@ -30,16 +30,13 @@ from helpers.device_sessions import (
 )
 from helpers.models import scale_and_shift
 from yoloship.cuda.buffers import PinnedBuffer, download, upload
-from yoloship.cuda.graph import Graph
-from yoloship.cuda.stream import Stream
+from yoloship.cuda.stream import Graph, Stream
 from yoloship.errors import CudaError, InputError, SessionError
-from yoloship.runtime.context_cache import ContextCache
-from yoloship.runtime.device_context import StreamContext
-from yoloship.runtime.device_runner import DeviceRunner
-from yoloship.runtime.device_session import DeviceContext, DeviceSession
-from yoloship.runtime.onnxruntime_cuda import CudaProviderOptions, OnnxRuntimeCudaSession
+from yoloship.model import TensorSpec
+from yoloship.runtime.base import DeviceContext, DeviceSession
+from yoloship.runtime.device_context import ContextCache, DeviceRunner, StreamContext
+from yoloship.runtime.onnxruntime.cuda import CudaProviderOptions, OnnxRuntimeCudaSession
 from yoloship.runtime.scripted_device import ScriptedDeviceSession
-from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from helpers.device_sessions import Open
@@ -314,7 +311,7 @@ def test_the_binding_reads_and_writes_our_buffers(
     """The stand-in's memory is the host's: ONNX Runtime's CPU provider is bound to it as the other is to a GPU's."""
     if not is_stand_in(device):
         pytest.skip("the other tests do this with the provider itself")
-    module = "yoloship.runtime.onnxruntime_cuda"
+    module = "yoloship.runtime.onnxruntime.cuda"
     monkeypatch.setattr(f"{module}.PROVIDER", "CPUExecutionProvider")
     monkeypatch.setattr(f"{module}._MEMORY", "cpu")
     before = device.usage()
@@ -337,10 +334,10 @@ def test_a_device_that_is_lost_for_real_is_a_clear_error_and_no_hang(device: Dev
     program = f"""
 from pathlib import Path
 from yoloship.cuda.device import Device
-from yoloship.cuda.module import KernelSet
+from yoloship.cuda.compiler import KernelSet
 from yoloship.cuda.stream import Stream
 from yoloship.errors import CudaError
-from yoloship.runtime.onnxruntime_cuda import OnnxRuntimeCudaSession
+from yoloship.runtime.onnxruntime.cuda import OnnxRuntimeCudaSession
 import os
 device = Device.open()
 stream = Stream(device)

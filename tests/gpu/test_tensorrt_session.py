@@ -20,8 +20,7 @@ from helpers.device_sessions import (
     small,
 )
 from helpers.networks import float_network
-from yoloship.cuda.graph import Graph
-from yoloship.cuda.stream import Stream
+from yoloship.cuda.stream import Graph, Stream
 from yoloship.engine import BuildConfig
 from yoloship.errors import CudaError, EngineError, InputError
 from yoloship.model import METADATA_KEY, ModelInfo

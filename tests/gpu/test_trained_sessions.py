@@ -17,10 +17,10 @@ from helpers.device_sessions import (
 )
 from helpers.shared import PHOTOS, TRAINED
 from yoloship.checkpoint import read_checkpoint
+from yoloship.detect.detector import Detector
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
-from yoloship.pipeline import Detector
 from yoloship.runtime import OnnxRuntimeSession
-from yoloship.runtime.device_runner import DeviceRunner
+from yoloship.runtime.device_context import DeviceRunner
 
 if TYPE_CHECKING:
     from helpers.device_sessions import Open

@@ -11,9 +11,8 @@ import numpy as np
 
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, upload
 from yoloship.errors import InputError, SessionError
-from yoloship.model import METADATA_KEY
-from yoloship.runtime.device_session import DeviceTensor
-from yoloship.tensors import TensorSpec
+from yoloship.model import METADATA_KEY, TensorSpec
+from yoloship.runtime.base import DeviceTensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -26,9 +26,7 @@ from helpers.cuda_steps import (
     run_letterbox,
     run_nms,
 )
-from yoloship.cuda.fetch import launch_fetch
-from yoloship.cuda.frames import FrameDescriptor, PixelFormat, pack_frames
-from yoloship.cuda.letterbox import CanvasForm
+from yoloship.cuda.letterbox import CanvasForm, FrameDescriptor, PixelFormat, launch_fetch, pack_frames
 from yoloship.cuda.postprocess import (
     MAX_SELECTED,
     HeadLevel,
@@ -42,8 +40,8 @@ from yoloship.cuda.postprocess import (
     workspace_bytes,
     workspace_parts,
 )
-from yoloship.pipeline.decode import heads_candidates, heads_to_raw, raw_candidates
-from yoloship.pipeline.letterbox import Letterbox
+from yoloship.letterbox import Letterbox
+from yoloship.tasks.detect import heads_candidates, heads_to_raw, raw_candidates
 
 if TYPE_CHECKING:
     import numpy.typing as npt

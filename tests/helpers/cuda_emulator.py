@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from helpers.shared import IN_CI
-from yoloship.cuda.catalogue import HEADER, KERNELS, SOURCES, Argument, Extent, KernelSpec, source_text
+from yoloship.cuda.compiler import HEADER, KERNELS, SOURCES, Argument, Extent, KernelSpec, source_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
-    from yoloship.cuda.catalogue import Launchable
+    from yoloship.cuda.compiler import Launchable
 
 _SHIM = Path(__file__).parent / "emulator.hpp"
 _DRIVER = _SHIM.with_name("stand_in_driver.cpp")
@@ -68,7 +68,7 @@ def _built(folder: Path, name: str, extra: str) -> Path:
 
 
 class EmulatedKernel:
-    """Looks like `yoloship.cuda.module.Kernel`, and runs at once."""
+    """Looks like `yoloship.cuda.compiler.Kernel`, and runs at once."""
 
     def __init__(self, library: ctypes.CDLL, spec: KernelSpec, seeds: Iterator[int]) -> None:
         self._launch = getattr(library, f"launch_{spec.entry}")

@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from yoloship.cuda.frames import FrameDescriptor, PixelFormat, pack_frames
-from yoloship.cuda.letterbox import Canvas, CanvasForm, Interpolation, launch_letterbox
+from yoloship.cuda.letterbox import (
+    Canvas,
+    CanvasForm,
+    FrameDescriptor,
+    Interpolation,
+    PixelFormat,
+    launch_letterbox,
+    pack_frames,
+)
 from yoloship.cuda.postprocess import (
     MAX_SELECTED,
     Heads,
@@ -23,16 +30,16 @@ from yoloship.cuda.postprocess import (
     result_dtype,
     workspace_bytes,
 )
-from yoloship.pipeline.decode import raw_candidates
-from yoloship.pipeline.letterbox import Letterbox
-from yoloship.pipeline.nms import nms, nms_reference
+from yoloship.letterbox import Letterbox
+from yoloship.tasks.detect import raw_candidates
+from yoloship.tasks.nms import nms, nms_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
-    from yoloship.cuda.catalogue import Launchable
+    from yoloship.cuda.compiler import Launchable
 
     Floats = npt.NDArray[np.float32]
 

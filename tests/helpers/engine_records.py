@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from yoloship.engine import BuildConfig, Device, EngineRecord, Here, InputProfile, Range, Recipe
 from yoloship.engine.file import sidecar_path
-from yoloship.model import ModelInfo
-from yoloship.tensors import TensorSpec
+from yoloship.model import ModelInfo, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from yoloship.model import METADATA_KEY, ModelInfo
+from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 from yoloship.runtime import ScriptedSession
-from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.tensors import DType
+    from yoloship.model import DType
 
 NAMES = ("alpha", "beta", "gamma")
 

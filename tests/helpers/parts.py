@@ -9,10 +9,9 @@ import onnxruntime as ort
 
 from yoloship.graph.blocks import emit
 from yoloship.graph.builder import Builder
-from yoloship.graph.consumed import check_consumed
-from yoloship.graph.part import Part
+from yoloship.graph.module_view import Part, check_consumed
 from yoloship.graph.serialize import to_onnx
-from yoloship.tensors import TensorSpec
+from yoloship.model import TensorSpec
 
 if TYPE_CHECKING:
     from yoloship.checkpoint import Module

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from helpers.torch_interpreter import TorchNetwork
-from yoloship.engine.device import find_device
+from yoloship.engine.fit import find_device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,11 +18,11 @@ import numpy as np
 import onnx
 
 from helpers.standin_backends import open_backend
-from yoloship.engine.build import BuiltEngine
+from yoloship.engine.builder import BuiltEngine
 from yoloship.engine.config import BuildConfig, InputProfile
 from yoloship.engine.file import write_engine
 from yoloship.engine.flavours import Flavour
-from yoloship.tensors import TensorSpec
+from yoloship.model import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from helpers.engine_records import plan_bytes, record_of
 from yoloship.engine import EngineRecord, read_engine
-from yoloship.engine.file import sidecar_path
-from yoloship.engine.plan import prefix_info, read_header, split_prefix
+from yoloship.engine.file import prefix_info, read_header, sidecar_path, split_prefix
 from yoloship.errors import EngineError
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from helpers.models import HW, info, picture_session, random_heads
+from yoloship.detect.detector import Detector
+from yoloship.detect.options import DetectOptions
 from yoloship.errors import YoloshipError
-from yoloship.model import NmsConfig
-from yoloship.pipeline import DetectOptions, Detector, recognise
+from yoloship.model import NmsConfig, TensorSpec
+from yoloship.models.recognise import recognise
 from yoloship.runtime import ScriptedSession
-from yoloship.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yoloship.pipeline import Letterbox
+from yoloship.letterbox import Letterbox
 
 SIDE = st.integers(1, 8192)
 CORNERS = np.array([[0.0, 0.0], [0.25, 0.75], [1 / 3, 1 / 7], [1.0, 1.0]])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yoloship.pipeline import nms, nms_reference
+from yoloship.tasks.nms import nms, nms_reference
 
 ODD = np.array([np.nan, np.inf, -np.inf, 1e20, -1e20, 0.0], np.float32)
 
@@ -72,7 +72,7 @@ def test_looking_for_near_boxes_gives_the_same(seed: int, monkeypatch: pytest.Mo
     """What serves many kept boxes, made to serve few, so that the plain one can be asked."""
     monkeypatch.setattr(sys.modules[nms.__module__], "_MANY", 2)
     monkeypatch.setattr(sys.modules[nms.__module__], "_BLOCK", 7)
-    monkeypatch.setattr("yoloship.pipeline.near_boxes.MAX_PAIRS", 5)
+    monkeypatch.setattr("yoloship.tasks.nms.MAX_PAIRS", 5)
     rng = np.random.default_rng(seed)
     for index in range(150):
         given_case = (case if index % 2 else hard_case)(rng, int(rng.integers(0, 70)))

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yoloship.graph.builder import Builder
-from yoloship.graph.file import graph_bytes
+from yoloship.graph.onnx_file import graph_bytes
+from yoloship.graph.passes.suppression import emit_suppression
 from yoloship.graph.serialize import to_onnx
-from yoloship.graph.suppression import emit_suppression
-from yoloship.model import NmsConfig
-from yoloship.pipeline import nms_reference
+from yoloship.model import NmsConfig, TensorSpec
 from yoloship.runtime import OnnxRuntimeSession
-from yoloship.tensors import TensorSpec
+from yoloship.tasks.nms import nms_reference
 
 if TYPE_CHECKING:
     import numpy.typing as npt

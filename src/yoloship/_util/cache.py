@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from yoloship._util.reading import open_regular
 from yoloship._util.writing import PART_PATTERN, remove_stale, replacing
-from yoloship.errors import OutputError
-from yoloship.escaping import visible
+from yoloship.errors import OutputError, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

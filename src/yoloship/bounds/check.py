@@ -10,17 +10,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Literal
 
-from yoloship.bounds.follow import Follower, attributes_of, operator
-from yoloship.bounds.rules import RULES
-from yoloship.bounds.spatial import weights_of
-from yoloship.bounds.values import Unknown, stored_bytes
+from yoloship.bounds.follow import RULES, Follower, attributes_of, operator
+from yoloship.bounds.operators import weights_of
+from yoloship.bounds.outline import Unknown, stored_bytes
 from yoloship.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from yoloship.bounds.inputs import Inputs, Outputs
-    from yoloship.bounds.outline import Outline
+    from yoloship.bounds.outline import Inputs, Outline, Outputs
 
 MAX_NODES: Final = 10_000
 """The largest official detectors have 1,500. The runtime's optimiser takes a time that grows with the square."""

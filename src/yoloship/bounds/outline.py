@@ -1,4 +1,4 @@
-"""A foreign ONNX file's outline, for judging it before any runtime opens it: `read_outline`.
+"""A foreign ONNX file's outline, and what is known about its values before it runs.
 
 The onnx package takes a tenth of a second to import, which would be felt at each start of `detect`. Protobuf itself
 reads the format from a description of the few fields that count, by the same rules as every other reader: what it is
@@ -9,12 +9,23 @@ Source of the field numbers and types: onnx.proto of the ONNX repository (IR ver
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
 
 from yoloship.errors import SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.generic]
+
 
 Outline: TypeAlias = Any
 """A message with the fields below; protobuf makes its class at run time."""
@@ -122,3 +133,249 @@ def _message_class() -> Any:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("outline.ModelProto"))
+
+
+MAX_KNOWN: Final = 1024
+"""Elements up to which contents are followed: shapes, sizes and scales have a few."""
+MAX_EXTENT: Final = 1 << 40
+MAX_RANK: Final = 16
+_WHOLE: Final = 1 << 31
+FLOAT, UINT8, INT64, BOOL = 1, 2, 7, 9
+"""Of onnx.TensorProto.DataType."""
+FLOATS: Final = frozenset({1, 10, 11, 16})
+_BITS: Final[Mapping[int, int]] = MappingProxyType(
+    {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 32, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 32}
+)
+"""Bits of an element; 32 for those of half precision, which a CPU computes in float32."""
+_NUMPY: Final[Mapping[int, str]] = MappingProxyType(
+    {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 12: "<u4",
+     13: "<u8"}
+)  # fmt: skip
+_OWN_FIELD: Final[Mapping[int, str]] = MappingProxyType(
+    {1: "float_data", 6: "int32_data", 7: "int64_data", 9: "int32_data", 11: "double_data", 2: "int32_data",
+     3: "int32_data", 4: "int32_data", 5: "int32_data", 12: "uint64_data", 13: "uint64_data"}
+)  # fmt: skip
+
+
+class Unknown(Exception):  # noqa: N818 - not an error of a user, it never leaves this room
+    """The size of what an operator gives depends on what the image shows, or on contents that are not known."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extent:
+    """What is known about a value.
+
+    Attributes:
+        shape: Each axis has at most this extent.
+        code: Element type, by onnx.TensorProto's number.
+        exact: Whether the extents are exact.
+        values: The contents, if they are known.
+        constant: Whether it depends on weights only, so that a runtime may compute it while it opens the file.
+    """
+
+    shape: tuple[int, ...]
+    code: int = FLOAT
+    exact: bool = True
+    values: Array | None = None
+    constant: bool = False
+
+    @property
+    def elements(self) -> int:
+        """How many, at most."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes they take, at most."""
+        return (self.elements * _BITS.get(self.code, 64) + 7) // 8
+
+
+def stored(tensor: Outline) -> Extent:
+    """A stored tensor.
+
+    Raises:
+        Unknown: its shape is impossible.
+    """
+    shape = tuple(tensor.dims)
+    if len(shape) > MAX_RANK or any(not 0 <= extent <= MAX_EXTENT for extent in shape):
+        raise Unknown
+    return Extent(shape, tensor.data_type, values=_contents(tensor, shape), constant=True)
+
+
+def stored_bytes(tensor: Outline) -> int:
+    """How many bytes of a stored tensor the file really holds; what it claims may be more."""
+    held = len(tensor.raw_data) + 4 * (len(tensor.float_data) + len(tensor.int32_data))
+    return held + 8 * (len(tensor.int64_data) + len(tensor.double_data) + len(tensor.uint64_data))
+
+
+def known(array: Array, code: int) -> Extent:
+    """A constant with these contents."""
+    return Extent(array.shape, code, values=array if array.size <= MAX_KNOWN else None, constant=True)
+
+
+def _contents(tensor: Outline, shape: tuple[int, ...]) -> Array | None:
+    dtype = _NUMPY.get(tensor.data_type)
+    if dtype is None or math.prod(shape) > MAX_KNOWN or tensor.data_location:
+        return None
+    try:
+        if tensor.raw_data:
+            return np.frombuffer(tensor.raw_data, dtype).reshape(shape)
+        return np.array(getattr(tensor, _OWN_FIELD[tensor.data_type])).astype(dtype).reshape(shape)
+    except (ValueError, KeyError, OverflowError):
+        return None  # the runtime refuses the file
+
+
+def as_type(code: int) -> str | None:
+    """NumPy's name of an element type."""
+    return _NUMPY.get(code)
+
+
+def evaluate(op: str, attributes: Mapping[str, Any], inputs: list[Array]) -> Array | None:
+    """The contents that an operator gives for known contents; None if that is not computed here.
+
+    Only operators by which exporters compute shapes are: all of their results are small.
+    """
+    function = _FUNCTIONS.get(op)
+    if function is None:
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            result = np.asarray(function(attributes, *inputs))
+    except (ValueError, TypeError, IndexError, ZeroDivisionError, OverflowError, KeyError):
+        return None  # it will fail in the runtime, too
+    return result if result.size <= MAX_KNOWN else None
+
+
+def _divide(_: Mapping[str, Any], a: Array, b: Array) -> Any:
+    if np.issubdtype(a.dtype, np.integer):
+        down = np.floor_divide(a, b)
+        return down + ((down * b != a) & (np.less(a, 0) != np.less(b, 0))).astype(a.dtype)
+    return np.divide(a, b)
+
+
+def _slice(attributes: Mapping[str, Any], data: Array, *rest: Array) -> Any:
+    starts, ends = (
+        (rest[0], rest[1]) if len(rest) > 1 else (np.array(attributes["starts"]), np.array(attributes["ends"]))
+    )
+    axes = rest[2] if len(rest) > 2 else np.array(attributes.get("axes", range(len(starts))))
+    steps = rest[3] if len(rest) > 3 else np.ones(len(starts), np.int64)
+    where = [slice(None)] * data.ndim
+    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist(), strict=True):
+        begin = max(start, -data.shape[axis]) if step < 0 else start
+        where[axis] = slice(begin, None if step < 0 and end < -data.shape[axis] else end, step)
+    return data[tuple(where)]
+
+
+def _unsqueeze(attributes: Mapping[str, Any], data: Array, axes: Array | None = None) -> Any:
+    return np.expand_dims(data, tuple(attributes["axes"] if axes is None else axes.tolist()))
+
+
+def _squeeze(attributes: Mapping[str, Any], data: Array, axes: Array | None = None) -> Any:
+    chosen = attributes.get("axes") if axes is None else axes.tolist()
+    return np.squeeze(data, None if chosen is None else tuple(chosen))
+
+
+def _reduce(function: Callable[..., Any]) -> Callable[..., Any]:
+    def reduced(attributes: Mapping[str, Any], data: Array, axes: Array | None = None) -> Any:
+        chosen = attributes.get("axes") if axes is None else axes.tolist()
+        keep = bool(attributes.get("keepdims", 1))
+        axis = None if chosen is None else tuple(chosen)
+        if data.dtype.kind in "iu" and np.any(np.abs(function(data.astype(np.float64), axis=axis)) >= _WHOLE):
+            raise OverflowError  # runtimes differ
+        return function(data, axis=axis, keepdims=keep)
+
+    return reduced
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda _, *inputs: function(*inputs)
+
+
+_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
+    {
+        "Abs": _plain(np.abs),
+        "Add": _plain(np.add),
+        "And": _plain(np.logical_and),
+        "Cast": lambda attributes, data: data.astype(_NUMPY[attributes["to"]]),
+        "Ceil": _plain(np.ceil),
+        "Concat": lambda attributes, *parts: np.concatenate(parts, axis=attributes["axis"]),
+        "Div": _divide,
+        "Equal": _plain(np.equal),
+        "Exp": _plain(np.exp),
+        "Floor": _plain(np.floor),
+        "Gather": lambda attributes, data, indices: np.take(data, indices, axis=attributes.get("axis", 0)),
+        "Greater": _plain(np.greater),
+        "Identity": _plain(lambda data: data),
+        "Less": _plain(np.less),
+        "Max": _plain(lambda *inputs: np.max(np.broadcast_arrays(*inputs), axis=0)),
+        "Min": _plain(lambda *inputs: np.min(np.broadcast_arrays(*inputs), axis=0)),
+        "Mod": lambda attributes, a, b: np.fmod(a, b) if attributes.get("fmod", 0) else np.mod(a, b),
+        "Mul": _plain(np.multiply),
+        "Neg": _plain(np.negative),
+        "Not": _plain(np.logical_not),
+        "Or": _plain(np.logical_or),
+        "ReduceMax": _reduce(np.max),
+        "ReduceMin": _reduce(np.min),
+        "ReduceProd": _reduce(np.prod),
+        "ReduceSum": _reduce(np.sum),
+        "Reshape": _plain(lambda data, shape: data.reshape(tuple(shape.tolist()))),
+        "Round": _plain(np.round),
+        "Slice": _slice,
+        "Sqrt": _plain(np.sqrt),
+        "Squeeze": _squeeze,
+        "Sub": _plain(np.subtract),
+        "Transpose": lambda attributes, data: np.transpose(data, attributes.get("perm")),
+        "Unsqueeze": _unsqueeze,
+        "Where": _plain(np.where),
+    }
+)
+"""Of small arrays; none of them can give more elements than a broadcast of its inputs."""
+
+
+Attributes: TypeAlias = Mapping[str, Any]
+"""Of a node, by name; ``outputs`` is how many it has."""
+Inputs: TypeAlias = list[Extent | None]
+"""None for one that is left out."""
+Outputs: TypeAlias = list[Extent]
+
+
+def first(inputs: Inputs, place: int = 0) -> Extent:
+    """An input that has to be there."""
+    found = inputs[place] if place < len(inputs) else None
+    if found is None:
+        raise Unknown
+    return found
+
+
+def shape_values(inputs: Inputs, place: int) -> list[int]:
+    """Contents of an input that is a shape, sizes or axes."""
+    values = first(inputs, place).values
+    if values is None:
+        raise Unknown
+    return [int(value) for value in values.reshape(-1).tolist()]
+
+
+def axes_of(attributes: Attributes, inputs: Inputs, place: int) -> list[int] | None:
+    """Axes, from an attribute or an input; None if there are none."""
+    if "axes" in attributes:
+        return list(attributes["axes"])
+    return shape_values(inputs, place) if place < len(inputs) and inputs[place] is not None else None
+
+
+def place_of(axis: int, rank: int) -> int:
+    """An axis counted from the front."""
+    if not -rank <= axis < max(rank, 1):
+        raise Unknown
+    return axis % max(rank, 1)
+
+
+def broadcast(*extents: Extent) -> tuple[int, ...]:
+    """The shape of an element by element operation."""
+    rank = max(len(extent.shape) for extent in extents)
+    shapes = [(1,) * (rank - len(extent.shape)) + extent.shape for extent in extents]
+    return tuple(0 if 0 in sides else max(sides) for sides in zip(*shapes, strict=True))
+
+
+def all_exact(*extents: Extent) -> bool:
+    """Whether all extents are exact."""
+    return all(extent.exact for extent in extents)

@@ -1,6 +1,6 @@
 """What the machine works on while it runs: names that stand for globals, and objects that are not finished yet.
 
-All of it is inert. A draft becomes a record (`yoloship.checkpoint.finish`) once the whole stream has been read, because
+All of it is inert. A draft becomes a record (`yoloship.checkpoint.freeze`) once the whole stream has been read, because
 a pickle may fill an object long after others have begun to refer to it.
 """
 

@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from yoloship.checkpoint import allowed
-from yoloship.checkpoint.arrays import build_array, build_dtype
 from yoloship.checkpoint.drafts import ArrayDraft, Draft, DTypeDraft, Global
 from yoloship.checkpoint.plain_machine import PlainMachine
+from yoloship.checkpoint.rebuild import build_array, build_dtype
 from yoloship.checkpoint.records import Tensor
 from yoloship.errors import CheckpointError
 

@@ -8,9 +8,8 @@ import click
 
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, Number, argument, command, option
-from yoloship.cli.inputs import named_images
+from yoloship.cli.options import is_dash, is_stdout, named_images, outputs_for
 from yoloship.cli.output import print_bytes, print_err, print_text
-from yoloship.cli.protect import is_dash, is_stdout, outputs_for
 from yoloship.cli.values import FILE, SOURCE
 
 if TYPE_CHECKING:
@@ -135,8 +134,7 @@ def _pictures(places: Sequence[Path]) -> list[Any]:
 
 
 def _drawn(results: Sequence[BenchResult], plot: Path) -> bytes:
-    from yoloship.evaluate.bench_report import bench_bars
-    from yoloship.evaluate.chart import chart_pixels, chart_svg
+    from yoloship.evaluate.bench_report import bench_bars, chart_pixels, chart_svg
 
     subtitle = "median of a batch, from images in memory to detections; the black line is the network alone"
     words = ("yoloship bench", subtitle, "ms", bench_bars(results))

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from yoloship._util.words import counted
+from yoloship._util.text import counted
 from yoloship.cli import options
 from yoloship.cli import precision as precisions
 from yoloship.cli.command import WholeNumber, argument, command, flag, option
 from yoloship.cli.export import suppression
-from yoloship.cli.output import print_err, print_out
+from yoloship.cli.options import is_dash, outputs_for
+from yoloship.cli.output import print_err, print_out, progress
 from yoloship.cli.precision import CALIBRATED, MAX_DROP, PRECISION, Quantizing, lowered
-from yoloship.cli.progress import progress
-from yoloship.cli.protect import is_dash, outputs_for
 from yoloship.cli.values import FILE, alias_table, byte_size, refuse_suffix
 from yoloship.engine.config import MAX_OPTIMIZATION_LEVEL, HardwareCompatibility
 from yoloship.model import InputForm, OutputForm
@@ -25,9 +24,9 @@ from yoloship.model import InputForm, OutputForm
 if TYPE_CHECKING:
     from yoloship.engine import BuildConfig, BuildStep, Flavour, FlavourName, Range, Recipe
     from yoloship.graph import GraphConfig
-    from yoloship.graph.sensitivity import Model
     from yoloship.model import Calibrator, Placement, Precision, Remainder
-    from yoloship.pipeline.build_check import BuildOrder
+    from yoloship.models.build_check import BuildOrder
+    from yoloship.precision.sensitivity import Model
 
 MODEL_SUFFIXES = frozenset({".onnx", ".pt"})
 BUILDERS = ("tensorrt", "rtx")
@@ -130,8 +129,8 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.engine import BuildConfig, check_build, find_device, open_flavour, parse_target
     from yoloship.errors import InputError
     from yoloship.kinds import kind_of, wrong_kind
-    from yoloship.pipeline.build_check import BuildOrder
-    from yoloship.pipeline.releases import resolve
+    from yoloship.models.build_check import BuildOrder
+    from yoloship.models.releases import resolve
 
     if is_dash(output_file):
         raise click.UsageError("-o: an engine needs a file name, because its sidecar stands beside it")
@@ -201,7 +200,7 @@ def _claim(order: BuildOrder, quantizing: Quantizing, *, overwrite: bool) -> Non
 
 
 def _say_whether_it_would_go(order: BuildOrder, quantizing: Quantizing, *, overwrite: bool) -> None:
-    from yoloship.pipeline.build_check import check_order, look
+    from yoloship.models.build_check import check_order, look
 
     def names() -> str:
         _claim(order, quantizing, overwrite=overwrite)
@@ -227,8 +226,8 @@ def _say_whether_it_would_go(order: BuildOrder, quantizing: Quantizing, *, overw
 
 def _build(order: BuildOrder, flavour: Flavour, quantizing: Quantizing, *, source_name: str, overwrite: bool) -> None:
     from yoloship.engine import runs_on, write_engine
-    from yoloship.pipeline.build_check import check_source
-    from yoloship.pipeline.building import build_prepared, build_source, suppressing
+    from yoloship.models.build_check import check_source
+    from yoloship.models.building import build_prepared, build_source, suppressing
 
     outcome, wanted, behind_onnx = "", order.precision, order.nms is not None and order.graph is None
     found = quantizing.find()
@@ -278,7 +277,7 @@ def _build(order: BuildOrder, flavour: Flavour, quantizing: Quantizing, *, sourc
 def _recipe(order: BuildOrder, quantizing: Quantizing) -> Recipe:
     """What was given, with defaults spelt out: a later release may have others."""
     from yoloship.engine import Recipe, place_name
-    from yoloship.engine.recipe import MAX_WORDS
+    from yoloship.engine.sidecar import MAX_WORDS
 
     calibrated = order.precision in CALIBRATED
     return Recipe(

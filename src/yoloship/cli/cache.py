@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from yoloship._util.words import counted
+from yoloship._util.text import counted
 from yoloship.cli.command import command, flag
 from yoloship.cli.output import print_json, print_out, print_text
 

@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from yoloship._util.words import counted
+from yoloship._util.text import counted
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, WholeNumber, command, option
-from yoloship.cli.output import print_err, print_out, print_text
-from yoloship.cli.progress import progress
+from yoloship.cli.output import print_err, print_out, print_text, progress
 from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from yoloship.demo.dataset import DatasetFormat
-    from yoloship.demo.road import Journey
+    from yoloship.demo.run import Journey
+    from yoloship.demo.scene import DatasetFormat
 
 DEFAULT_FOLDER = Path("yoloship-demo")
 FORMATS = ("coco", "yolo")
-"""Those of `yoloship.demo.dataset`, which is slow to import."""
+"""Those of `yoloship.demo.scene`, which is slow to import."""
 
 
 @command(
@@ -68,7 +67,7 @@ def demo(
     if count is not None or label_format is not None:
         raise click.UsageError("--count and --format need --dataset")
 
-    from yoloship.demo.road import DEFAULT_SEED, travel
+    from yoloship.demo.run import DEFAULT_SEED, travel
 
     journey = travel(output or DEFAULT_FOLDER, DEFAULT_SEED if seed is None else seed, _told(), overwrite=overwrite)
     print_text(_report(journey))
@@ -78,7 +77,7 @@ def demo(
 
 def _report(journey: Journey) -> str:
     """What was found, where each file is, and how long each step took."""
-    from yoloship.escaping import visible
+    from yoloship.errors import visible
     from yoloship.sinks.tables import columns
 
     rows: list[tuple[str, ...]] = [("class", "score", "x1", "y1", "x2", "y2", "says")]
@@ -106,7 +105,7 @@ def _told() -> Callable[[str], None] | None:
 
 
 def _write(folder: Path, first_seed: int, count: int, label_format: DatasetFormat) -> None:
-    from yoloship.demo.dataset import DatasetOrder, write_dataset
+    from yoloship.demo.scene import DatasetOrder, write_dataset
 
     order = DatasetOrder(count, first_seed, label_format)
     with progress(in_pipes=True) as show:

@@ -1,24 +1,174 @@
-"""``yoloship detect``: boxes on images, as a table, annotated images and JSON."""
+"""``yoloship detect``: boxes on images, as a table, annotated images and files."""
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from yoloship._util.writing import is_disk_full
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, FRACTION, WholeNumber, argument, command, flag, option
-from yoloship.cli.detect_run import DetectRun
-from yoloship.cli.inputs import named_images
-from yoloship.cli.names import class_value, class_words
-from yoloship.cli.protect import is_dash, outputs_for
+from yoloship.cli.options import class_value, class_words, is_dash, is_stdout, named_images, outputs_for
+from yoloship.cli.output import ReaderGone, print_bytes, print_err, print_text, with_progress
 from yoloship.cli.values import FILE, alias_table
-from yoloship.sinks import AnnotatedImages, DrawStyle, annotated_names
+from yoloship.errors import OutputError, YoloshipError, visible
+from yoloship.sinks import (
+    AnnotatedImages,
+    DrawStyle,
+    Entry,
+    ImagesTable,
+    JsonStream,
+    annotated_names,
+    detections_table,
+    open_json,
+)
+from yoloship.sinks.tables import MAX_ROWS, display_width
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from yoloship.detect.stream import Outcome
+    from yoloship.model import NmsConfig
+    from yoloship.sinks import JsonFile, Sink
+
+
+class DetectRun:
+    """The results of one run: written as they come, and counted.
+
+    Args:
+        inputs: The images, in order.
+        annotated: Draws and writes them; None if they shall not be drawn.
+        json_path: None for no JSON; ``-`` is stdout.
+        overwrite: Whether files that exist may be replaced.
+        quiet: Whether to print errors and warnings only, and no progress.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Path],
+        annotated: AnnotatedImages | None,
+        json_path: Path | None,
+        *,
+        overwrite: bool,
+        quiet: bool = False,
+    ) -> None:
+        self.failures = 0
+        self._inputs, self._annotated, self._overwrite = inputs, annotated, overwrite
+        self._json_path = json_path
+        self._quiet = quiet
+        self._prints = not quiet and not is_stdout(json_path)
+        self._incomplete = self._read = 0
+        self._stdout_error: Exception | None = None
+        self._last: Path | None = None
+
+    def write(self, outcomes: Iterator[Outcome]) -> None:
+        """Write everything. However it ends, what was written stays, and is whole.
+
+        Raises:
+            OutputError: the JSON cannot be written, or the disk is full. Anything else that fails concerns one image,
+                and is only said and counted.
+        """
+        json = self._json()
+        try:
+            with ExitStack() as stack:
+                sinks = [stack.enter_context(sink) for sink in (json, self._table()) if sink is not None]
+                stack.enter_context(closing(outcomes))  # type: ignore[type-var]  # it is a generator
+                for outcome in with_progress(outcomes, "detecting", len(self._inputs), quiet=self._quiet):
+                    self._take(self._entry(outcome), sinks)
+        except BaseException:
+            if json is not None and json.count and json.is_finished and not is_dash(self._json_path):
+                print_err(f"{self._json_path} holds the results of {json.count} of {len(self._inputs)} images")
+            raise
+
+    def report(self, nms: NmsConfig | None) -> None:
+        """Say where everything is, and what is missing.
+
+        Args:
+            nms: Of a graph that suppresses; it says how many candidates that looks at.
+
+        Raises:
+            ReaderGone: nobody reads stdout any longer.
+            OutputError: stdout cannot be written.
+        """
+        if self._prints:
+            if self._last is not None:
+                self._show(visible(f"annotated: {self._last if len(self._inputs) == 1 else self._last.parent}") + "\n")
+            if self._json_path is not None:
+                self._show(visible(f"json: {self._json_path}") + "\n")
+        if self._incomplete:
+            limit = f" than the {nms.candidates}" if nms else ""
+            print_err(
+                f"boxes may be missing in {self._incomplete} of {self._read} images: more candidates{limit} that the "
+                "graph looks at; export it with a higher --conf, or with another --output than nms"
+            )
+        if self.failures and len(self._inputs) > 1:
+            print_err(f"error: {self.failures} of {len(self._inputs)} images failed")
+        if self._stdout_error is not None:
+            raise self._stdout_error
+
+    def _show(self, text: str) -> None:
+        """Write on stdout. If that takes nothing, the run goes on as long as it writes something else."""
+        if self._stdout_error is not None:
+            return
+        try:
+            print_text(text)
+        except (ReaderGone, OutputError) as error:
+            if self._json_path is None and self._annotated is None:
+                raise
+            self._stdout_error = error
+
+    def _json(self) -> JsonFile | JsonStream | None:
+        if self._json_path is None:
+            return None
+        if is_dash(self._json_path):
+            return JsonStream(print_bytes)
+        return open_json(self._json_path, overwrite=self._overwrite)
+
+    def _table(self) -> ImagesTable | None:
+        if len(self._inputs) == 1 or not self._prints:
+            return None
+        if sys.stdout.isatty() or len(self._inputs) <= MAX_ROWS:
+            return ImagesTable(self._show, limit=MAX_ROWS)
+        width = max(display_width(visible(str(path))) for path in self._inputs)
+        return ImagesTable(self._show, limit=None, names_width=width)
+
+    def _entry(self, outcome: Outcome) -> Entry:
+        image = str(self._inputs[outcome.index])
+        if outcome.error is not None:
+            return Entry(image, None, outcome.error)
+        found = outcome.unwrap()
+        if self._annotated is None or outcome.image is None:
+            return Entry(image, found)
+        try:
+            return Entry(image, found, annotated=self._annotated.write(outcome.index, found, outcome.image))
+        except YoloshipError as error:
+            return Entry(image, found, error)
+
+    def _take(self, entry: Entry, sinks: Sequence[Sink]) -> None:
+        for sink in sinks:
+            sink.write(entry)
+        if entry.found is not None:
+            self._read += 1
+            self._incomplete += not entry.found.complete
+            if len(self._inputs) == 1 and self._prints:
+                limit = MAX_ROWS if sys.stdout.isatty() else None
+                self._show(detections_table(entry.found, entry.image, limit))
+        self._last = entry.annotated or self._last
+        if entry.error is None:
+            return
+        if isinstance(entry.error, OutputError) and is_disk_full(entry.error):
+            raise entry.error
+        self.failures += 1
+        print_err(f"error: {entry.error}")
+
 
 MAX_LINE_PX = 200
-"""As `yoloship.drawing` has it, which would load NumPy for the help."""
+"""As `yoloship.results.drawing` has it, which would load NumPy for the help."""
 RUNS = Path("runs")
 """Where annotated images go unless -o says otherwise, each run in a folder of its own."""
 
@@ -130,9 +280,9 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     if json_path is not None and not is_dash(json_path):
         outputs.claim(json_path)
 
-    from yoloship.pipeline import load
-    from yoloship.pipeline.intake import refuse_files
-    from yoloship.pipeline.releases import resolve
+    from yoloship.detect.preprocess import refuse_files
+    from yoloship.models.loading import load
+    from yoloship.models.releases import resolve
 
     asked: dict[str, Any] = {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det}
     asked = {name: value for name, value in asked.items() if value is not None}

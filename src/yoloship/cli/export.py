@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from yoloship._util.words import counted
+from yoloship._util.text import counted
 from yoloship.cli import options
 from yoloship.cli import precision as precisions
 from yoloship.cli.command import argument, command, option
+from yoloship.cli.options import is_dash, outputs_for, print_about
 from yoloship.cli.output import print_err
 from yoloship.cli.precision import PRECISION, Quantizing, lowered
-from yoloship.cli.protect import is_dash, outputs_for, print_about
 from yoloship.cli.values import (
     CHECKPOINT_SUFFIXES,
     ENGINE_SUFFIXES,
@@ -114,7 +114,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship._util.writing import find_place, replacing
     from yoloship.errors import CheckpointError
     from yoloship.kinds import refuse_others
-    from yoloship.pipeline.releases import resolve
+    from yoloship.models.releases import resolve
 
     checkpoint_path = resolve(model)
     refuse_others(checkpoint_path, CHECKPOINTS, "checkpoint", subject=str(checkpoint_path), error=CheckpointError)

@@ -4,17 +4,238 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from collections import Counter
+from dataclasses import asdict
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from yoloship.cli.command import argument, command, flag
-from yoloship.cli.output import print_json, print_text
+from yoloship.cli.output import print_err, print_json, print_text
+from yoloship.errors import DependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    from yoloship.checkpoint import Checkpoint
     from yoloship.engine import EngineFacts
+
+    Rows = Iterator[tuple[str, str]]
+
+
+def require_netron() -> Any:
+    """The viewer's module.
+
+    Raises:
+        DependencyError: it is not installed.
+    """
+    try:
+        return import_module("netron")
+    except ModuleNotFoundError as error:
+        raise DependencyError("is not installed", subject="netron", hint="pip install netron") from error
+
+
+def view(netron: Any, path: Path) -> None:
+    """Open a graph in the browser and serve it, from this machine to itself, until Ctrl-C."""
+    host, port = netron.start(str(path))
+    print_err(f"Netron shows {path} at http://{host}:{port}; Ctrl-C ends it")
+    netron.wait()
+
+
+GFLOPS_SIDE: Final = 640
+"""The field quotes arithmetic at this input size."""
+
+MAX_VALUE_CHARS: Final = 200
+MAX_KEY_CHARS: Final = 60
+MAX_METADATA_ROWS: Final = 100
+"""The table pads every row to its widest key, so all three are bounded."""
+KEYS_OF_THE_RECORD: Final = frozenset({"names", "stride", "task", "imgsz", "batch"})
+"""What other tools read in a file of ours; our own record says it too."""
+_FINISHED: Final = ("epoch", -1)
+"""What a training writes into a checkpoint when it is done with it."""
+
+
+def checkpoint_facts(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, and what its graph would cost."""
+    from yoloship.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    return {
+        "kind": "checkpoint",
+        "file": str(path),
+        "file_bytes": path.stat().st_size,
+        "sha256": checkpoint.sha256,
+        "task": checkpoint.task,
+        "weights of": checkpoint.source_key,
+        "classes": list(checkpoint.class_names),
+        "classes unusable": checkpoint.class_names_problem,
+        "strides": list(checkpoint.strides),
+        "parameters": checkpoint.module.parameter_count(),
+        **_arithmetic(checkpoint),
+        "metadata": {
+            str(key): value for key, value in checkpoint.metadata.items() if isinstance(value, str | int | float)
+        },
+        "not read": {key: list(names) for key, names in checkpoint.ignored.items()},
+    }
+
+
+def checkpoint_rows(data: Mapping[str, Any]) -> Rows:
+    """The same in words."""
+    yield "file", _file(data)
+    yield "kind", f"YOLOv5 checkpoint, {data['task']}; weights of '{data['weights of']}'"
+    yield "sha256", data["sha256"]
+    problem = data["classes unusable"]
+    yield "classes", f"{problem}; give them with --names" if problem else _classes(data["classes"])
+    if data["strides"]:
+        yield "strides", ", ".join(map(str, data["strides"]))
+    yield "parameters", f"{data['parameters']:,}"
+    if data["gflops"] is not None:
+        yield "arithmetic", _gflops(data)
+    if data["not exportable"]:
+        yield "export", data["not exportable"]
+    yield from _metadata(data["metadata"])
+    if data["not read"]:
+        yield "not read", _not_read(data["not read"])
+
+
+def onnx_facts(path: Path) -> dict[str, Any]:
+    """What an ONNX file holds, and what one image costs."""
+    from yoloship.graph import describe_onnx
+    from yoloship.graph.body import layer_precisions
+    from yoloship.graph.check import check_onnx
+    from yoloship.graph.onnx_file import parse_onnx, read_file
+
+    data = read_file(path)
+    facts, summary = check_onnx(path, data), describe_onnx(data, subject=str(path))
+    layers = layer_precisions(parse_onnx(data, str(path)))
+    return {
+        "kind": "onnx",
+        "file": str(path),
+        "file_bytes": path.stat().st_size,
+        "sha256": facts.sha256,
+        "producer": facts.producer,
+        "opset": facts.opset,
+        "model": json.loads(facts.info.to_json()) if facts.info else None,
+        "inputs": [str(spec) for spec in facts.inputs],
+        "outputs": [str(spec) for spec in facts.outputs],
+        "parameters": summary.parameter_count,
+        "figures_hw": summary.flops_hw,
+        "gflops": None if summary.flops is None else round(summary.flops / 1e9, 3),
+        "activation_bytes_at_once": summary.activations.peak_bytes if summary.activations else None,
+        "activations_of_unknown_size": summary.activations.unsized if summary.activations else None,
+        "operators": dict(facts.operators),
+        "stored elements by type": dict(facts.parameters),
+        "weighted layers": dict(Counter(f"{layer.operator} in {layer.precision}" for layer in layers)),
+        "layers": [asdict(layer) for layer in layers],
+        "files beside it": [str(file) for file in facts.external_files],
+        "aliases": _aliases(facts.metadata),
+        "metadata": {key: value for key, value in facts.metadata.items() if not key.startswith("yoloship.")},
+    }
+
+
+def _aliases(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Classes of a fork that were read as official ones; a note that cannot be read is none."""
+    from yoloship.model import ALIASES_KEY
+
+    try:
+        noted = json.loads(metadata.get(ALIASES_KEY, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(noted, dict):
+        return {}
+    return {old: new for old, new in noted.items() if isinstance(new, str)}
+
+
+def onnx_rows(data: Mapping[str, Any]) -> Rows:
+    """The same in words."""
+    model, metadata = data["model"], data["metadata"]
+    written = f", written by {data['producer']}" if data["producer"] else ""
+    yield "file", _file(data)
+    yield "kind", f"ONNX, opset {data['opset']}, {sum(data['operators'].values())} nodes{written}"
+    yield "sha256", data["sha256"]
+    if model is not None:
+        yield from model_rows(model)
+        metadata = {key: value for key, value in metadata.items() if key not in KEYS_OF_THE_RECORD}
+    if data["aliases"]:
+        listed = ", ".join(f"{old} as {new}" for old, new in list(data["aliases"].items())[:MAX_METADATA_ROWS])
+        yield "read by --alias", listed
+    for name in ("input", "output"):
+        for spec in data[f"{name}s"]:
+            yield name, spec
+    yield "parameters", f"{data['parameters']:,}"
+    if data["gflops"] is not None and data["figures_hw"] is not None:
+        yield "arithmetic", _gflops(data)
+    if data["activation_bytes_at_once"] is not None:
+        unsized = data["activations_of_unknown_size"]
+        beside = f", and {unsized} values whose size is not known" if unsized else ""
+        yield "activations", f"about {data['activation_bytes_at_once'] / 1e6:.1f} MB at once, estimated{beside}"
+    for name in ("operators", "stored elements by type", "weighted layers"):
+        if data[name]:
+            yield name, ", ".join(f"{key} {count}" for key, count in data[name].items())
+    if data["files beside it"]:
+        yield "files beside it", ", ".join(data["files beside it"])
+    yield from _metadata(metadata)
+
+
+def model_rows(model: Mapping[str, Any]) -> Rows:
+    """What our own record says, whatever file holds it."""
+    yield "task", f"{model['task']} ({model['family']})"
+    yield "classes", _classes(model["class_names"])
+    yield "strides", ", ".join(map(str, model["strides"]))
+    yield "form", f"input {model['input_form']}, output {model['output_form']}, {model['precision']}"
+    yield "made from", f"checkpoint with SHA-256 {model['checkpoint_sha256'] or 'unknown'}"
+
+
+def _arithmetic(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What its graph would cost; a checkpoint that cannot become one still has all the other facts."""
+    from yoloship.errors import GraphError
+    from yoloship.graph import checkpoint_flops
+    from yoloship.model import size_multiple
+
+    try:
+        multiple = size_multiple(checkpoint.strides or (32,))
+        side = -(-GFLOPS_SIDE // multiple) * multiple
+        flops = checkpoint_flops(checkpoint, (side, side))
+    except GraphError as error:
+        return {"figures_hw": None, "gflops": None, "not exportable": str(error)}
+    return {"figures_hw": (side, side), "gflops": round(flops / 1e9, 3), "not exportable": None}
+
+
+def _file(data: Mapping[str, Any]) -> str:
+    return f"{data['file']} ({data['file_bytes'] / 1e6:.1f} MB)"
+
+
+def _gflops(data: Mapping[str, Any]) -> str:
+    figure = data["gflops"]
+    return f"{figure:.{1 if figure >= 1 else 3}f} GFLOPs at {'×'.join(map(str, data['figures_hw']))}"
+
+
+def _not_read(keys: Mapping[str, Sequence[str]]) -> str:
+    """What the file holds beside the network and nobody reads: its keys, with the unknown classes below each."""
+    shown = [f"{_short(key)} ({', '.join(names)})" if names else _short(key) for key, names in keys.items()]
+    if len(shown) > MAX_METADATA_ROWS:
+        shown[MAX_METADATA_ROWS:] = [f"{len(shown) - MAX_METADATA_ROWS} more"]
+    return ", ".join(shown)
+
+
+def _metadata(values: Mapping[str, object]) -> Rows:
+    for index, (key, value) in enumerate(values.items()):
+        if index == MAX_METADATA_ROWS:
+            yield "…", f"{len(values) - index} more entries"
+            return
+        words = f"{value} (training is finished)" if (key, value) == _FINISHED else str(value)
+        yield _short(key), _short(words, MAX_VALUE_CHARS)
+
+
+def _short(text: str, limit: int = MAX_KEY_CHARS) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _classes(names: Sequence[str]) -> str:
+    return f"{len(names)}: {', '.join(names)}" if names else "unnamed"
+
 
 MAX_LAYER_ROWS = 400
 
@@ -34,11 +255,9 @@ def info(file: str, as_json: bool, netron: bool) -> None:
     'inspect' is another name for this command. For an ONNX file it also estimates the memory that activations take at
     once. For an engine it shows sidecar, header, tensors and profiles, and its layers if a GPU can load it.
     """
-    from yoloship.cli import facts
-    from yoloship.cli.viewer import require_netron, view
     from yoloship.errors import InputError
     from yoloship.kinds import MODEL_KINDS, refuse_others
-    from yoloship.pipeline.releases import resolve
+    from yoloship.models.releases import resolve
     from yoloship.sinks import facts_table
 
     path = resolve(file)
@@ -52,11 +271,11 @@ def info(file: str, as_json: bool, netron: bool) -> None:
         engine = inspect_engine(path)
         data, rows = engine.to_dict(), _engine_rows(engine)
     elif kind == "checkpoint":
-        data = facts.checkpoint_facts(path)
-        rows = facts.checkpoint_rows(data)
+        data = checkpoint_facts(path)
+        rows = checkpoint_rows(data)
     else:  # content of no known kind goes to the ONNX reader too, which says what is wrong with it
-        data = facts.onnx_facts(path)
-        rows = facts.onnx_rows(data)
+        data = onnx_facts(path)
+        rows = onnx_rows(data)
     if as_json:
         print_json(data)
     else:
@@ -69,7 +288,6 @@ _NOT_ONNX = {"engine": "an engine", "checkpoint": "a checkpoint; export it first
 
 
 def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:
-    from yoloship.cli.facts import model_rows
     from yoloship.engine import runs_on
 
     file, record = facts.file, facts.file.record

@@ -1,16 +1,256 @@
-"""Options that several commands share, each with its help: put ``@options.NAME`` above the command."""
+"""What several commands share: options with their help, inputs, and which files may be written."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import click
+
 from yoloship.cli.command import COUNT, FRACTION, flag, option
-from yoloship.cli.names import class_names
+from yoloship.cli.output import print_err, print_out
 from yoloship.cli.values import FILE, alias_pair, image_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from yoloship._util.outputs import Outputs
+    from yoloship._util.writing import Place
+
+
+_FILES_OF_OPTIONS = "yoloship.files_of_options"
+
+
+def note_input(path: Path) -> None:
+    """Remember a file that an option was read from while the command line was taken apart."""
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta.setdefault(_FILES_OF_OPTIONS, []).append(path)
+
+
+def outputs_for(
+    models: Iterable[str | Path],
+    *,
+    images: Iterable[Path] = (),
+    calibrate: Sequence[str] = (),
+    labels: Path | None = None,
+    overwrite: bool,
+) -> Outputs:
+    """The outputs of a command that reads these files; see `yoloship._util.outputs`.
+
+    Args:
+        models: Files, or names of releases. What belongs to them is protected too.
+        images: Files.
+        calibrate: Files, folders and patterns of images.
+        labels: A folder of label files.
+        overwrite: Whether the user allowed to replace files that exist.
+    """
+    from yoloship._util.outputs import Outputs
+    from yoloship.kinds import is_checkpoint
+
+    context = click.get_current_context(silent=True)
+    noted: list[Path] = context.meta.get(_FILES_OF_OPTIONS, []) if context is not None else []
+    paths = [Path(model) for model in models]
+
+    @cache
+    def belonging(model: Path) -> tuple[Path, ...]:
+        from yoloship.models.vetting import companions
+
+        return companions(model)
+
+    def more(output: Place) -> Iterator[Path]:
+        for path in paths:
+            if could_belong(output, path):  # opening a model again costs time at every start
+                yield from belonging(path)
+        if labels is not None:
+            yield from labels.rglob("*.txt")
+        if calibrate:
+            from yoloship.sources import find_images
+
+            yield from find_images(calibrate).paths
+
+    return Outputs([*paths, *images, *noted], overwrite=overwrite, more_inputs=more, is_checkpoint=is_checkpoint)
+
+
+def could_belong(output: Place, model: Path) -> bool:
+    """Whether a file that exists is below the folder of a model, or could be there under another name."""
+    if output.status is not None and output.status.st_nlink > 1:
+        return True
+    folders = (os.path.realpath(model.parent), os.path.dirname(os.path.realpath(model)))  # noqa: PTH120 - never raises
+    real = os.path.realpath(output.path)
+    return any(real.startswith(os.path.join(folder, "")) for folder in folders)  # noqa: PTH118 - as above
+
+
+def is_dash(path: Path | None) -> bool:
+    """Whether the output is stdout, by the usual short name."""
+    return path is not None and str(path) == "-"
+
+
+def is_stdout(path: Path | None) -> bool:
+    """Whether an output goes where this program's stdout goes, however it is named: nothing else may go there then."""
+    if path is None:
+        return False
+    if is_dash(path):
+        return True
+    from yoloship._util.writing import find_place
+
+    place = find_place(path)
+    try:
+        return place.descriptor == 1 or (
+            place.is_stream and place.status is not None and os.path.samestat(place.status, os.fstat(1))
+        )
+    except OSError:  # stdout is closed
+        return False
+
+
+def print_about(path: Path, text: str) -> None:
+    """Say what was written to an output: on stdout, unless the output itself went there."""
+    if is_stdout(path):
+        print_err(text)
+    else:
+        print_out(text)
+
+
+def named_images(sources: Sequence[str], *, recursive: bool = False) -> tuple[Path, ...]:
+    """Expand files, folders and patterns; a line on stderr says what was left out of each folder or pattern."""
+    from yoloship.sources import find_images
+
+    found = find_images(sources, recursive=recursive)
+    for skipped in found.skipped:
+        print_err(str(skipped))
+    return found.paths
+
+
+MAX_FILE_BYTES = 1 << 20
+
+_KEY = re.compile(r"""["']?names["']?\s*:\s*(.*)""")
+_COMMENT = re.compile(r"""(?<!\w)('(?:[^']|'')*'|"(?:[^"\\]|\\.)*")|(?:^|\s)#.*""")
+_ENTRY = re.compile(r"\s*(?:-|(\d{1,6})\s*:)\s+(\S.*)")
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """``cat,dog``, or the name of a file: one class name a line, or a YAML file with ``names:`` as trainings have it.
+
+    Raises:
+        click.BadParameter: there are no names in it, or the file cannot be read.
+    """
+    if _is_there(text):
+        return _of_file(Path(text))
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise click.BadParameter("a class name is empty: give them between commas, or a file with one name a line")
+    if len(names) == 1 and re.search(r"\.(txt|ya?ml|names)$", text):
+        raise click.BadParameter(f"{text}: no such file")
+    return names
+
+
+def class_value(text: str) -> str:
+    """One value of ``--classes``, which can only be taken apart when the model's names are known.
+
+    Raises:
+        click.BadParameter: no class between the commas.
+    """
+    if not _parts(text):
+        raise click.BadParameter("no class given: write names or ids, such as person,car,2")
+    return text
+
+
+def class_words(values: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Names and ids from the values of ``--classes``. A value that is a class name is not split at its commas.
+
+    Args:
+        values: As given on the command line: ``person,car,2``.
+        names: The model's class names.
+    """
+    words: list[str] = []
+    for value in values:
+        words += [value] if value in names else _parts(value)
+    return tuple(words)
+
+
+def _is_there(text: str) -> bool:
+    """Whether this is the name of something that should be a file; a folder may well be called like a class."""
+    is_path = os.sep in text
+    return os.path.lexists(text) and (is_path or not os.path.isdir(text))  # noqa: PTH112 - Path's own raises
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _of_file(path: Path) -> tuple[str, ...]:
+    from yoloship._util.reading import read_text
+    from yoloship.errors import InputError
+
+    try:
+        text = read_text(path, MAX_FILE_BYTES, error=InputError, wanted="a list of class names")
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+    note_input(path)
+    lines = text.splitlines()
+    start = next((number for number, line in enumerate(lines) if _KEY.fullmatch(line)), None)
+    names = [line.strip() for line in lines if line.strip()] if start is None else _of_yaml(lines[start:])
+    if not names:
+        raise click.BadParameter(f"{path}: holds no class names: give one a line, or a YAML file with 'names:'")
+    return tuple(names)
+
+
+def _of_yaml(lines: list[str]) -> list[str] | None:
+    """The block or the brackets after ``names:``; None if it is in another form."""
+    match = _KEY.fullmatch(lines[0])
+    inline = _without_comment(match[1]) if match else ""
+    if inline:
+        return _in_brackets(" ".join([inline, *map(_without_comment, lines[1:])]))
+    names: list[str] = []
+    for line in lines[1:]:
+        bare = _without_comment(line)
+        if not bare.strip():
+            continue
+        entry = _ENTRY.fullmatch(bare)
+        if entry is None:
+            break
+        if entry[1] is not None and int(entry[1]) != len(names):
+            return None
+        names.append(_unquoted(entry[2]))
+    return names
+
+
+def _in_brackets(text: str) -> list[str] | None:
+    inside = re.match(r"\[[^\]]*\]|\{[^}]*\}", text)
+    if inside is None:
+        return None
+    from yoloship.models.foreign import parse_names
+
+    quoted = parse_names(inside[0])
+    if quoted is not None:
+        return list(quoted)
+    if inside[0].startswith("{"):
+        return None
+    return [_unquoted(name) for name in inside[0][1:-1].split(",") if name.strip()]
+
+
+def _without_comment(line: str) -> str:
+    """A ``#`` at the beginning or after a space begins one, unless it stands inside quotes."""
+    return _COMMENT.sub(lambda match: match[1] or "", line).rstrip()
+
+
+def _unquoted(text: str) -> str:
+    """A scalar of YAML: in single quotes a quote is doubled, in double quotes there are escapes."""
+    text = text.strip()
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        return text
+    if text[0] == "'":
+        return text[1:-1].replace("''", "'")
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        return text[1:-1]
+
 
 OPTION_OF: Mapping[str, str] = MappingProxyType(
     {

@@ -1,4 +1,4 @@
-"""Where the program's text is written: results on stdout, everything else on stderr.
+"""Where the program's text is written: results on stdout, everything else on stderr, progress included.
 
 All that is written goes through here, so that it is escaped in one place, and so that a stdout that takes nothing
 becomes one line on stderr instead of a traceback. What cannot be said on stderr is lost, and changes nothing else.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from yoloship.errors import OutputError
-from yoloship.escaping import json_document, visible
+from yoloship.errors import OutputError, json_document, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import TextIO
 
 
@@ -88,3 +89,114 @@ def _discard(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except (OSError, ValueError):  # a stream without a descriptor
         return
+
+
+_Item = TypeVar("_Item")
+
+TERMINAL_S = 0.1
+PIPE_S = 5.0
+BAR_LETTERS = 24
+
+
+class OnProgress(Protocol):
+    """What a job calls to say how far it is."""
+
+    def __call__(self, what: str, done: float = 0, total: float | None = None) -> None:
+        """Show the step, and how much of it is done; a total of 1 is shown in percent."""
+
+
+@contextmanager
+def progress(*, in_pipes: bool = False) -> Iterator[OnProgress | None]:
+    """Show the progress of a job while it runs.
+
+    Args:
+        in_pipes: Whether to write a line every few seconds if stderr is not a terminal.
+
+    Yields:
+        What the job calls; None if nothing is shown.
+    """
+    stream = sys.stderr
+    if stream.isatty():
+        line = _TerminalLine(stream)
+        try:
+            yield line
+        finally:
+            line.erase()
+    else:
+        yield _PipeLines(stream) if in_pipes else None
+
+
+def with_progress(items: Iterable[_Item], what: str, total: int, *, quiet: bool = False) -> Iterator[_Item]:
+    """Pass items through, and say how many are done if there is more than one."""
+    if quiet or total < 2:
+        yield from items
+        return
+    with progress(in_pipes=True) as show:
+        for done, item in enumerate(items, 1):
+            yield item
+            if show is not None:
+                show(what, done, total)
+
+
+class _TerminalLine:
+    """Rewrites one line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._start = time.monotonic()
+        self._shown_at = 0.0
+        self._what = ""
+        self._letters = 0
+
+    def __call__(self, what: str, done: float = 0, total: float | None = None) -> None:
+        now = time.monotonic()
+        if what == self._what and now - self._shown_at < TERMINAL_S:
+            return
+        self._what, self._shown_at = what, now
+        bar = ""
+        if total:
+            filled = round(BAR_LETTERS * min(1.0, done / total))
+            bar = f"[{'#' * filled}{'-' * (BAR_LETTERS - filled)}] "
+        self._write(f"{visible(what)} {bar}{_amount(done, total)}{_elapsed(now - self._start)}")
+
+    def erase(self) -> None:
+        """Leave the line as empty as it was."""
+        if self._letters:
+            self._write("")
+            _put(self._stream, "\r")
+
+    def _write(self, text: str) -> None:
+        _put(self._stream, f"\r{text.ljust(self._letters)}")
+        self._letters = len(text)
+
+
+class _PipeLines:
+    """Writes a line every few seconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._start = self._shown_at = time.monotonic()
+
+    def __call__(self, what: str, done: float = 0, total: float | None = None) -> None:
+        now = time.monotonic()
+        if now - self._shown_at < PIPE_S:
+            return
+        self._shown_at = now
+        _put(self._stream, f"{visible(what)} {_amount(done, total)}{_elapsed(now - self._start)}\n")
+
+
+def _put(stream: TextIO, text: str) -> None:
+    """Write, or not: nobody may be there to read it, and the work goes on."""
+    with suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()
+
+
+def _amount(done: float, total: float | None) -> str:
+    if not total:
+        return ""
+    return f"{100 * done:.0f} % " if total == 1 else f"{done:.0f}/{total:.0f} "
+
+
+def _elapsed(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

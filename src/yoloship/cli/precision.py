@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from yoloship.cli.command import FRACTION, option
-from yoloship.cli.inputs import named_images
-from yoloship.cli.output import print_err
-from yoloship.cli.progress import progress
+from yoloship.cli.options import named_images
+from yoloship.cli.output import print_err, progress
 from yoloship.cli.values import FILE, SOURCE, PrecisionChoice
 from yoloship.errors import InputError
 from yoloship.model import Calibrator, Placement, Precision, Remainder
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.evaluate.coco import Truth
-    from yoloship.evaluate.precision import Lowered
-    from yoloship.graph.sensitivity import Model
+    from yoloship.precision.lowering import Lowered
+    from yoloship.precision.sensitivity import Model
 
 MAX_DROP = 0.005
 """How much worse than float32 a quantized graph may see: of mAP with labels, else of agreement."""
@@ -129,7 +128,7 @@ class Quantizing:
             return Found()
         from yoloship.evaluate.coco import require_evaluator
         from yoloship.evaluate.labels import read_labels
-        from yoloship.graph.calibrate import quantization_tools
+        from yoloship.precision.calibrate import quantization_tools
 
         quantization_tools()
         images = named_images(self.pictures, recursive=True)
@@ -143,8 +142,8 @@ class Quantizing:
 
 def lowered(model: Model, precision: Precision, options: Quantizing, found: Found) -> Lowered:
     """Bring a float32 graph to a precision, and say how far that is; see `in_precision`."""
-    from yoloship.evaluate.precision import in_precision
-    from yoloship.evaluate.quantization import QuantizeOrder
+    from yoloship.precision.lowering import in_precision
+    from yoloship.precision.quantization import QuantizeOrder
 
     order = None
     if precision in CALIBRATED:

@@ -10,12 +10,10 @@ import click
 
 from yoloship.cli import options
 from yoloship.cli.command import FRACTION, argument, command, option
-from yoloship.cli.inputs import named_images
-from yoloship.cli.output import print_bytes, print_err, print_text
-from yoloship.cli.progress import progress
-from yoloship.cli.protect import is_dash, is_stdout, outputs_for
+from yoloship.cli.options import is_dash, is_stdout, named_images, outputs_for
+from yoloship.cli.output import print_bytes, print_err, print_text, progress
 from yoloship.cli.values import FILE, SOURCE
-from yoloship.escaping import json_document
+from yoloship.errors import json_document
 
 PLOT_SUFFIXES = (".png", ".jpg")
 MAX_MAP_DROP = 0.01
@@ -96,10 +94,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.coco import require_evaluator
     from yoloship.evaluate.labels import read_labels
-    from yoloship.evaluate.opening import open_artefact
     from yoloship.evaluate.report import facts
     from yoloship.evaluate.report import plot as draw
-    from yoloship.evaluate.verification import Tolerances
+    from yoloship.evaluate.verification import Tolerances, open_artefact
     from yoloship.evaluate.verification import verify as compare
     from yoloship.sinks import facts_table, write_picture
 
@@ -174,7 +171,7 @@ def _is_reference(name: str) -> bool:
 
 def _against_reference(a: str, b: str, json_file: Path | None, *, overwrite: bool) -> None:
     from yoloship._util.writing import write_bytes
-    from yoloship.evaluate.reference_opening import check_against_reference
+    from yoloship.evaluate.reference import check_against_reference
     from yoloship.evaluate.report import reference_facts
     from yoloship.sinks import facts_table
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from yoloship.cuda._driver import OUT_OF_MEMORY, call
-from yoloship.cuda._resource import Resource
+from yoloship.cuda.device import OUT_OF_MEMORY, Resource, call
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:

@@ -1,18 +1,135 @@
-"""Kernels from source to machine code, by NVRTC: needs no GPU and no driver. What was compiled once is kept on disk."""
+"""The kernels: listed, compiled by NVRTC, kept on disk, and loaded on a device."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from importlib.resources import files
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+
+import numpy as np
 
 from yoloship._util.cache import read_entry, trusted, write_entry
-from yoloship.cuda._driver import missing
-from yoloship.cuda.catalogue import HEADER, source_text
-from yoloship.errors import CudaError
+from yoloship._util.closing import Closing
+from yoloship.cuda.device import NO_DRIVER_CODE, Resource, call, missing
+from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.stream import Stream
+
+
+Parameter: TypeAlias = Literal["pointer", "int32", "float32"]
+Argument: TypeAlias = "int | float | np.integer | np.floating"
+Packed: TypeAlias = "ctypes.c_void_p | ctypes.c_int32 | ctypes.c_float"
+Extent: TypeAlias = tuple[int, int, int]
+
+HEADER: Final = "common.cuh"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSpec:
+    """One entry point of a kernel file.
+
+    Attributes:
+        source: The file's name in `kernels/`.
+        entry: The name of the function, with C linkage.
+        parameters: In order.
+    """
+
+    source: str
+    entry: str
+    parameters: tuple[Parameter, ...]
+
+    def pack(self, arguments: tuple[Argument, ...]) -> tuple[Packed, ...]:
+        """Arguments as the exact C types of the parameters.
+
+        The driver copies bytes and checks nothing: a Python float passed for a float32 would arrive as other bits. So
+        this is the one way in.
+
+        Raises:
+            InputError: too few or too many, of the wrong type, or outside the type's range.
+        """
+        if len(arguments) != len(self.parameters):
+            raise InputError(
+                "wrong number of arguments",
+                subject=self.entry,
+                expected=str(len(self.parameters)),
+                got=str(len(arguments)),
+            )
+        return tuple(
+            _pack(value, kind, f"{self.entry} argument {number}")
+            for number, (value, kind) in enumerate(zip(arguments, self.parameters, strict=True))
+        )
+
+
+class Launchable(Protocol):
+    """A kernel that is ready to run: loaded on a device, or emulated by a test."""
+
+    def launch(self, stream: Stream, grid: Extent, block: Extent, *arguments: Argument) -> None:
+        """Queue it.
+
+        Args:
+            stream: Its place among other work.
+            grid: Blocks along x, y, z.
+            block: Threads of each along x, y, z.
+            arguments: As the `KernelSpec` says.
+
+        Raises:
+            InputError: the arguments do not fit the parameters.
+            CudaError: the launch failed.
+        """
+
+
+_LETTERBOX: Final[tuple[Parameter, ...]] = ("pointer", "pointer", "int32", "int32", "int32")
+_CANDIDATES: Final[tuple[Parameter, ...]] = (*("pointer",) * 5, "int32")
+_HEADS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "int32", "float32", "pointer", *_CANDIDATES)
+_RAW: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "float32", "pointer", *_CANDIDATES)
+
+KERNELS: Final = (
+    KernelSpec("fetch.cu", "fetch_frames", ("pointer",)),
+    KernelSpec("letterbox.cu", "letterbox_f32", _LETTERBOX),
+    KernelSpec("letterbox.cu", "letterbox_f16", _LETTERBOX),
+    KernelSpec("letterbox.cu", "letterbox_u8", _LETTERBOX),
+    KernelSpec("letterbox.cu", "letterbox_area_f32", _LETTERBOX),
+    KernelSpec("letterbox.cu", "letterbox_area_f16", _LETTERBOX),
+    KernelSpec("letterbox.cu", "letterbox_area_u8", _LETTERBOX),
+    KernelSpec("decode.cu", "decode_heads_f32", _HEADS),
+    KernelSpec("decode.cu", "decode_heads_f16", _HEADS),
+    KernelSpec("decode.cu", "decode_raw_f32", _RAW),
+    KernelSpec("decode.cu", "decode_raw_f16", _RAW),
+    KernelSpec("nms.cu", "nms", (*_CANDIDATES, "float32", "int32", "int32", *("pointer",) * 4)),
+)
+"""All of them; a test compares the parameters with the source files."""
+
+SOURCES: Final = tuple(dict.fromkeys(spec.source for spec in KERNELS))
+
+
+def source_text(name: str) -> str:
+    """A kernel file's text, or the header's.
+
+    Args:
+        name: One of `SOURCES`, or `HEADER`.
+    """
+    return (files("yoloship.cuda") / "kernels" / name).read_text(encoding="utf-8")
+
+
+def _pack(value: Argument, kind: Parameter, subject: str) -> Packed:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if kind == "pointer" and whole and 0 <= value < 2**64:
+        return ctypes.c_void_p(int(value))
+    if kind == "int32" and whole and -(2**31) <= value < 2**31:
+        return ctypes.c_int32(int(value))
+    if kind == "float32" and (whole or isinstance(value, float | np.floating)):
+        return ctypes.c_float(float(np.float32(value)))
+    raise InputError("wrong argument", subject=subject, expected=kind, got=f"{type(value).__name__} {value!r}")
+
 
 MIN_ARCHITECTURE: Final = 75
 OPTIONS: Final = ("--std=c++17", "--fmad=false")
@@ -162,3 +279,111 @@ def _read_cached(path: Path) -> bytes | None:
         return None
     digest, code = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     return code if code and hashlib.sha256(code).digest() == digest else None
+
+
+class Module(Resource):
+    """A kernel file's machine code on the device."""
+
+    __slots__ = ("_code", "_name")
+
+    def __init__(self, device: Device, name: str, compiled: Compiled) -> None:
+        self._code = compiled.code
+        self._name = name
+        super().__init__(device, "module")
+
+    def _acquire(self) -> Any:
+        image = ctypes.create_string_buffer(self._code, len(self._code) + 1)  # PTX must end in a zero byte
+        return call("cuModuleLoadData", ctypes.addressof(image), subject=self._name)
+
+    def _release(self, handle: Any) -> None:
+        call("cuModuleUnload", handle, subject=self._name)
+
+    def kernel(self, spec: KernelSpec) -> Kernel:
+        """One of its entry points.
+
+        Raises:
+            CudaError: it has none of that name.
+        """
+        with self.device.current():
+            function = call("cuModuleGetFunction", self.handle, spec.entry.encode(), subject=spec.entry)
+        return Kernel(self, spec, function)
+
+
+class Kernel:
+    """A function on the device; lives as long as its module."""
+
+    __slots__ = ("_function", "_module", "spec")
+
+    def __init__(self, module: Module, spec: KernelSpec, function: Any) -> None:
+        self._module = module
+        self._function = function
+        self.spec = spec
+
+    def launch(self, stream: Stream, grid: Extent, block: Extent, *arguments: Argument) -> None:
+        """Queue it; see `Launchable`."""
+        packed = self.spec.pack(arguments)
+        addresses = (ctypes.c_void_p * len(packed))(*map(ctypes.addressof, packed))
+        self._module.handle  # noqa: B018 - refuses a closed module
+        with self._module.device.current():
+            call(
+                "cuLaunchKernel", self._function, *grid, *block, 0, stream.handle, ctypes.addressof(addresses), 0,
+                subject=self.spec.entry,
+            )  # fmt: skip
+
+
+class KernelSet(Closing, Mapping[str, Launchable]):
+    """All kernels, compiled for a device and loaded on it, by the name of their entry point. A context manager.
+
+    Args:
+        device: Where they run.
+        cache_dir: Where compiled code is kept; None keeps nothing, so that each start compiles (about a second).
+
+    Raises:
+        CudaError: the driver is older than the compiler, or the GPU too old, or a kernel does not compile or load.
+        DependencyError: `cuda-bindings` or NVRTC is not installed.
+    """
+
+    def __init__(self, device: Device, cache_dir: Path | None) -> None:
+        _check_versions(device)
+        folder = None if cache_dir is None else trusted(cache_dir)
+        self._modules: list[Module] = []
+        kernels: dict[str, Launchable] = {}
+        try:
+            for source in SOURCES:
+                compiled = compile_kernels(source, device.compute_capability, folder)
+                module = Module(device, source, compiled)
+                self._modules.append(module)
+                kernels.update({spec.entry: module.kernel(spec) for spec in KERNELS if spec.source == source})
+        except BaseException:
+            self.close()
+            raise
+        self._kernels = MappingProxyType(kernels)
+
+    def __getitem__(self, entry: str) -> Launchable:
+        return self._kernels[entry]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kernels)
+
+    def __len__(self) -> int:
+        return len(self._kernels)
+
+    def close(self) -> None:
+        """Unload them. Closing twice is no error."""
+        for module in self._modules:
+            module.close()
+
+
+def _check_versions(device: Device) -> None:
+    """Machine code runs on drivers of the compiler's major version and newer ones."""
+    compiler = nvrtc_version()
+    if device.driver_version[0] < compiler[0]:
+        raise CudaError(
+            "the driver is older than the kernel compiler (cudaErrorInsufficientDriver, code 35)",
+            code=NO_DRIVER_CODE,
+            name="cudaErrorInsufficientDriver",
+            subject=str(device),
+            expected=f"a driver for CUDA {compiler[0]}.0 or newer",
+            got=f"CUDA {'.'.join(map(str, device.driver_version))}",
+            hint="update NVIDIA's driver, or pip install 'yoloship[cuda12]'",
+        )

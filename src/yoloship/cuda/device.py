@@ -1,20 +1,120 @@
-"""An NVIDIA GPU and its primary context: `probe` asks what is there, `Device` opens one."""
+"""The CUDA driver: its calls and errors, GPUs and their contexts, and handles given back exactly once."""
 
 from __future__ import annotations
 
 import os
 import threading
+from abc import abstractmethod
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from yoloship.closing import Closing
-from yoloship.cuda._driver import call, driver, failure
+from yoloship._util.closing import Closing
 from yoloship.errors import CudaError, DependencyError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+NO_DRIVER_CODE: Final = 35
+"""cudaErrorInsufficientDriver: what the CUDA runtime says where there is no driver, or too old a one."""
+
+OUT_OF_MEMORY: Final = 2
+
+_INSTALL_DRIVER: Final = "install NVIDIA's driver, or use device='cpu'"
+_LOST: Final = "the device's context is lost with everything in it: restart the process"
+_HINTS: Final = MappingProxyType(
+    {
+        2: "use a smaller batch or input size, or free memory on the device",
+        3: "CUDA cannot be used in a process forked after its first use: start processes with 'spawn'",
+        34: _INSTALL_DRIVER,
+        100: "no NVIDIA GPU is visible here (see CUDA_VISIBLE_DEVICES), or use device='cpu'",
+        209: "the kernels were compiled for another GPU: delete the kernel cache",
+        222: "update NVIDIA's driver, or install an older cuda-bindings",
+        803: "the driver's parts are of different versions: restart the machine after a driver update",
+        804: "update NVIDIA's driver",
+        **dict.fromkeys((214, 220, 226, 700, 702, 714, 715, 716, 717, 718, 719, 721), _LOST),
+    }
+)
+
+
+def driver() -> Any:
+    """The module `cuda.bindings.driver`.
+
+    Raises:
+        DependencyError: the package is not installed.
+    """
+    try:
+        from cuda.bindings import driver as module
+    except ImportError as error:
+        raise missing("cuda-bindings") from error
+    return module
+
+
+def missing(package: str) -> DependencyError:
+    """The error for a package of the extra `cuda` that is not there."""
+    return DependencyError("is not installed", subject=package, hint="pip install 'yoloship[cuda]'")
+
+
+def call(function: str, *arguments: object, subject: str | None = None) -> Any:
+    """Call the driver.
+
+    Args:
+        function: Its name, ``cuMemAlloc`` for one.
+        arguments: As the bindings take them.
+        subject: The object it is done to, for the message; the function's name where None.
+
+    Returns:
+        What it gives beside the status: nothing, one value, or a tuple.
+
+    Raises:
+        CudaError: the driver is missing or too old, or the call failed.
+        DependencyError: the package `cuda-bindings` is not installed.
+    """
+    function_of = getattr(driver(), function, None)
+    if function_of is None:
+        raise _too_old(function)
+    try:
+        status, *values = function_of(*arguments)
+    except RuntimeError as error:  # the bindings' words for a library that is missing, or lacks the function
+        raise (_too_old(function) if function in str(error) else _no_driver()) from error
+    if int(status) != 0:
+        raise failure(int(status), status.name, function, subject)
+    return values[0] if len(values) == 1 else (tuple(values) or None)
+
+
+def failure(code: int, name: str, function: str, subject: str | None = None) -> CudaError:
+    """The error for a status code of the driver."""
+    words = name.removeprefix("CUDA_ERROR_").removeprefix("cudaError").replace("_", " ").lower()
+    return CudaError(
+        f"{words} ({name}, code {code}, in {function})" if subject else f"{words} ({name}, code {code})",
+        code=code,
+        name=name,
+        subject=subject or function,
+        hint=_HINTS.get(code),
+    )
+
+
+def _too_old(function: str) -> CudaError:
+    return CudaError(
+        "the driver, or cuda-bindings, is too old: it lacks this function",
+        code=NO_DRIVER_CODE,
+        name="cudaErrorInsufficientDriver",
+        subject=function,
+        hint="update NVIDIA's driver and cuda-bindings",
+    )
+
+
+def _no_driver() -> CudaError:
+    return CudaError(
+        "no NVIDIA driver (cudaErrorInsufficientDriver, code 35)",
+        code=NO_DRIVER_CODE,
+        name="cudaErrorInsufficientDriver",
+        subject="CUDA",
+        hint=_INSTALL_DRIVER,
+    )
 
 
 ResourceKind: TypeAlias = Literal[
@@ -225,3 +325,65 @@ def parse_device(text: str) -> int:
 def _driver_version() -> tuple[int, int]:
     version = int(call("cuDriverGetVersion"))
     return version // 1000, version % 1000 // 10
+
+
+class Resource(Closing):
+    """Base of all that is opened on a device. A context manager; closing twice is no error.
+
+    Subclasses open the handle in `_acquire` and give it back in `_release`; both run with the device's context current.
+    """
+
+    __slots__ = ("_handle", "_kind", "_lock", "_size_bytes", "device")
+
+    def __init__(self, device: Device, kind: ResourceKind, size_bytes: int = 0) -> None:
+        self.device = device
+        self._kind: ResourceKind = kind
+        self._size_bytes = size_bytes
+        self._lock = threading.Lock()
+        self._handle: Any = None
+        device.hold(kind, size_bytes)
+        try:
+            with device.current():
+                self._handle = self._acquire()
+        except BaseException:
+            device.drop(kind, size_bytes)
+            raise
+
+    @abstractmethod
+    def _acquire(self) -> Any:
+        """Open the handle."""
+
+    @abstractmethod
+    def _release(self, handle: Any) -> None:
+        """Give the handle back."""
+
+    @property
+    def handle(self) -> Any:
+        """The driver's handle, as the bindings have it.
+
+        Raises:
+            CudaError: it is closed.
+        """
+        if self._handle is None:
+            raise CudaError(
+                "is closed", code=400, name="CUDA_ERROR_INVALID_HANDLE", subject=self._kind.replace("_", " ")
+            )
+        return self._handle
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the handle was given back."""
+        return self._handle is None
+
+    def close(self) -> None:
+        """Give the handle back. In a forked child it is only forgotten: it belongs to the parent."""
+        with self._lock:
+            handle, self._handle = self._handle, None
+        if handle is None:
+            return
+        try:
+            if self.device.in_this_process:
+                with self.device.current():
+                    self._release(handle)
+        finally:
+            self.device.drop(self._kind, self._size_bytes)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.cuda.catalogue import Launchable
+    from yoloship.cuda.compiler import Launchable
     from yoloship.cuda.stream import Stream
 
 HeadDType: TypeAlias = Literal["float32", "float16"]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from yoloship.doctor.examine import CAPABILITIES, Capability, Report, examine
-from yoloship.doctor.machine import Machine, look_at_machine
-from yoloship.doctor.trial import TrialResult, run_trial
+from yoloship.doctor.examination import (
+    CAPABILITIES,
+    Capability,
+    Machine,
+    Report,
+    TrialResult,
+    examine,
+    look_at_machine,
+    run_trial,
+)
 
 __all__ = [
     "CAPABILITIES",

@@ -1,4 +1,4 @@
-"""What is tried, a function each. They run in a process of their own; see `yoloship.doctor.trial`.
+"""What is tried, a function each. They run in a process of their own; see `yoloship.doctor.examination`.
 
 A trial returns what it found out, or raises; whatever it raises is the answer.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yoloship.doctor.trial import MARK
+from yoloship.doctor.examination import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from yoloship.engine.build import BuiltEngine, build_engine
-from yoloship.engine.cache import EngineKey, cached_engine
-from yoloship.engine.config import BuildConfig, InputProfile, Range, Target, parse_target
-from yoloship.engine.device import Device, find_device, find_devices
-from yoloship.engine.file import EngineFile, open_engine_file, read_engine, sidecar_path, write_engine
-from yoloship.engine.fit import Here, look_around, rebuild_command, runs_on
+from yoloship.engine.builder import BuildProgress, BuildStep, BuiltEngine, build_engine
+from yoloship.engine.config import BuildConfig, InputProfile, Range, Target, parse_target, resolve_profiles
+from yoloship.engine.file import (
+    EngineFile,
+    EngineKey,
+    cached_engine,
+    open_engine_file,
+    read_engine,
+    sidecar_path,
+    write_engine,
+)
+from yoloship.engine.fit import Device, Here, find_device, find_devices, look_around, rebuild_command, runs_on
 from yoloship.engine.flavours import Flavour, FlavourName, installed_flavours, open_flavour
 from yoloship.engine.inspect import EngineFacts, inspect_engine
-from yoloship.engine.network import check_targets
-from yoloship.engine.options import check_build
-from yoloship.engine.profiles import resolve_profiles
-from yoloship.engine.progress import BuildProgress, BuildStep
-from yoloship.engine.recipe import Recipe, place_name
-from yoloship.engine.record import EngineRecord
+from yoloship.engine.network import check_build, check_targets
+from yoloship.engine.sidecar import EngineRecord, Recipe, place_name
 
 __all__ = [
     "BuildConfig",

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from yoloship.engine.file import EngineFile, read_engine
 from yoloship.engine.fit import Here, check_fit, look_around
-from yoloship.engine.flavours import Flavour, open_flavour
-from yoloship.engine.log import listening
+from yoloship.engine.flavours import Flavour, listening, open_flavour
 from yoloship.engine.network import dtype_of
 from yoloship.errors import EngineError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from yoloship.tensors import Axis
+    from yoloship.model import Axis
 
 MAX_LAYERS = 100_000
 

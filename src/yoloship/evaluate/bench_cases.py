@@ -8,26 +8,17 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from yoloship.engine import (
-    BuildConfig,
-    Range,
-    check_build,
-    find_device,
-    find_devices,
-    open_engine_file,
-    open_flavour,
-)
+from yoloship.engine import BuildConfig, Range, check_build, find_device, find_devices, open_engine_file, open_flavour
 from yoloship.errors import DependencyError, InputError, SessionError
-from yoloship.evaluate.bench_subjects import subject_of
-from yoloship.evaluate.benchmark import BenchCase
+from yoloship.evaluate.benchmark import BenchCase, subject_of
 from yoloship.kinds import MODEL_KINDS, refuse_others
-from yoloship.libraries import import_onnxruntime
-from yoloship.pipeline.releases import resolve
+from yoloship.models.releases import resolve
+from yoloship.runtime.onnxruntime.common import import_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from yoloship.evaluate.bench_subjects import Subject
+    from yoloship.evaluate.benchmark import Subject
     from yoloship.kinds import Kind
 
 Backend: TypeAlias = Literal["onnxruntime", "tensorrt"]
@@ -159,8 +150,8 @@ def _check(target: _Target) -> None:
 def _check_cpu(target: _Target) -> None:
     if target.kind != "onnx":
         return
-    from yoloship.graph.file import parse_onnx, read_file
-    from yoloship.pipeline.cpu_kernels import refusal
+    from yoloship.graph.onnx_file import parse_onnx, read_file
+    from yoloship.models.cpu_kernels import refusal
 
     subject = str(target.path)
     if (error := refusal(parse_onnx(read_file(target.path), subject), subject)) is not None:
@@ -180,8 +171,8 @@ def _check_provider() -> None:
 
 def _open(target: _Target, input_hw: tuple[int, int] | None, batch: int, streams: int) -> Subject:
     """Load a model for one case; an engine is built first if there is none in the cache."""
-    from yoloship.pipeline import load
-    from yoloship.pipeline.cuda_tuning import MAX_BATCH, CudaTuning
+    from yoloship.detect.gpu.transfer import MAX_BATCH, CudaTuning
+    from yoloship.models.loading import load
 
     if target.device == "cpu":
         return subject_of(load(target.path, imgsz=input_hw, device="cpu"))
@@ -198,7 +189,7 @@ def _open(target: _Target, input_hw: tuple[int, int] | None, batch: int, streams
 def _engine(target: _Target, input_hw: tuple[int, int] | None, batch: int) -> Path:
     """An engine of the model, from the cache or built now, for batches up to this one."""
     from yoloship.graph import GraphConfig
-    from yoloship.pipeline.building import engine_for
+    from yoloship.models.building import engine_for
 
     if target.kind != "checkpoint":
         return engine_for(target.path).path

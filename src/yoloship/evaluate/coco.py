@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.results import Detections
+    from yoloship.results.detections import Detections
 
 _FIRST_ID = 1
 """Of pictures, annotations and categories: the evaluator takes an annotation of id 0 for none."""

@@ -1,4 +1,4 @@
-"""Comparing a model with what the user's own training environment computes: `read_reference`, `compare_reference`.
+"""Comparing a model with what the user's own training environment computes.
 
 A checkpoint does not hold its `forward`. If somebody changed that, and nothing else, no reader of the file can see it;
 only the numbers show it. So the user runs the model where it was trained, on any images, and keeps input and output.
@@ -17,6 +17,9 @@ import numpy as np
 
 from yoloship._util.reading import open_regular
 from yoloship.errors import InputError
+from yoloship.kinds import kind_of
+from yoloship.models.recognise import decoded_spec
+from yoloship.models.releases import resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from yoloship.runtime import Session
 
     Floats = npt.NDArray[np.float32]
+
 
 MAX_ARRAY_BYTES: Final = 1 << 30
 MAX_FILE_BYTES: Final = 2 * MAX_ARRAY_BYTES + (1 << 20)
@@ -255,3 +259,59 @@ def _read_npy(file: IO[bytes], name: str, subject: str) -> Floats:
     with np.errstate(over="ignore"):
         array: Floats = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").astype(np.float32)
     return array
+
+
+def check_against_reference(model: str | Path, reference: Path) -> ReferenceCheck:
+    """Compare what yoloship makes of a model with what its training environment computes.
+
+    Args:
+        model: A checkpoint, of which the graph is written as `export` does, an ONNX file of the forms ``float`` and
+            ``raw``, or the name of a release.
+        reference: A NumPy archive; see `read_reference`.
+
+    Raises:
+        YoloshipError: one of them cannot be read, or they do not belong together.
+    """
+    path, right = resolve(model), read_reference(reference)
+    if kind_of(path) == "checkpoint":
+        return _checkpoint(path, right)
+    from yoloship.evaluate.verification import open_artefact
+
+    hw = (right.images.shape[2], right.images.shape[3])
+    with open_artefact(path, imgsz=hw) as detector:
+        info = detector.info
+        if (info.input_form, info.output_form) != ("float", "raw"):
+            raise InputError(
+                "cannot be held against a reference",
+                subject=str(path),
+                expected="the forms 'float' and 'raw'",
+                got=f"{info.input_form!r} and {info.output_form!r}",
+                hint="give the .pt, or export it with '--input float --output raw'",
+            )
+        _check_channels(right, info.channels, str(path))
+        outputs = detector.session.outputs
+        return compare_reference(right, detector.session, outputs.index(decoded_spec(outputs, info)), str(path))
+
+
+def _checkpoint(path: Path, right: Reference) -> ReferenceCheck:
+    from yoloship.checkpoint import read_checkpoint
+    from yoloship.graph import GraphConfig, build_graph, graph_bytes
+    from yoloship.models.recognise import recognise
+    from yoloship.runtime import OnnxRuntimeSession
+
+    hw = (right.images.shape[2], right.images.shape[3])
+    config = GraphConfig(input_hw=hw, batch=1, input_form="float", output_form="raw")
+    data = graph_bytes(build_graph(read_checkpoint(path), config))
+    with OnnxRuntimeSession.open(data, subject=str(path)) as session:
+        _check_channels(right, recognise(session, str(path)).channels, str(path))
+        return compare_reference(right, session, 0, str(path))
+
+
+def _check_channels(right: Reference, channels: int, subject: str) -> None:
+    if right.images.shape[1] != channels:
+        raise InputError(
+            "takes images of another number of channels than the reference has",
+            subject=subject,
+            expected=str(channels),
+            got=str(right.images.shape[1]),
+        )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship._util.words import counted
+from yoloship._util.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whether two artefacts of one model give the same answers: `verify`."""
+"""Whether two models give the same answers: `verify`."""
 
 from __future__ import annotations
 
@@ -9,27 +9,83 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from yoloship.detect.detector import Detector, as_picture, feed_of
+from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import mean_average_precision
-from yoloship.evaluate.levels import LevelDifference, cells_of, compare_levels
-from yoloship.evaluate.matching import FAINT_SHARE, Agreement, agree, match
-from yoloship.evaluate.opening import EmulatedSession
-from yoloship.pipeline import DetectOptions
-from yoloship.pipeline.detector import as_picture
-from yoloship.pipeline.feeds import feed_of
+from yoloship.evaluate.matching import FAINT_SHARE, Agreement, LevelDifference, agree, cells_of, compare_levels, match
+from yoloship.kinds import kind_of
+from yoloship.models.gpu_loading import load_network_on_gpu
+from yoloship.models.loading import load
+from yoloship.models.releases import resolve
+from yoloship.models.vetting import vetted
+from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
+    from yoloship.detect.detector import Source
     from yoloship.evaluate.coco import Truth
-    from yoloship.evaluate.levels import Cells
-    from yoloship.model import NmsConfig
-    from yoloship.pipeline import Detector
-    from yoloship.pipeline.detector import Source
-    from yoloship.results import Detections
+    from yoloship.evaluate.matching import Cells
+    from yoloship.model import NmsConfig, Precision
+    from yoloship.results.detections import Detections
 
     Told = Callable[[int, int], None]
     """Progress: pictures done, pictures in all."""
+
+
+class EmulatedSession(OnnxRuntimeSession):
+    """ONNX Runtime on a graph whose half precision is emulated; see `yoloship.graph.passes.half`.
+
+    Attributes:
+        precision: What the graph computes in that is emulated.
+    """
+
+    precision: Precision = "float32"
+
+    @property
+    def name(self) -> str:
+        """Says that it is emulated, and by what."""
+        return f"{super().name}, half precision emulated"
+
+
+def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) -> Detector:
+    """Load a model; a graph in half precision rounds where the graph says, which ONNX Runtime alone does not do.
+
+    An engine runs on the first GPU, between the steps of the CPU's pipeline: so a comparison sees the network alone.
+
+    Args:
+        model: A checkpoint, an ONNX file, an engine, or the name of a release.
+        imgsz: (height, width) in model pixels; None takes the graph's own, else 640.
+
+    Raises:
+        YoloshipError: as `yoloship.models.loading.load`.
+    """
+    path = resolve(model)
+    kind = kind_of(path)
+    if kind == "engine":
+        return load_network_on_gpu(path, 0, imgsz=imgsz, subject=str(path))
+    if kind == "checkpoint":
+        return load(path, imgsz=imgsz, device="cpu")
+
+    from yoloship.graph import graph_bytes
+    from yoloship.graph.body import body_precision
+    from yoloship.graph.onnx_file import parse_onnx, read_file
+    from yoloship.graph.passes.half import emulate, is_half
+
+    graph = parse_onnx(read_file(path), str(path))
+    if not is_half(graph):
+        return load(path, imgsz=imgsz, device="cpu")
+    checked = vetted(graph_bytes(emulate(graph)), str(path), imgsz)
+    session = EmulatedSession.open(checked.source, subject=str(path), limit_s=checked.limit_s)
+    session.precision = body_precision(graph)
+    try:
+        return Detector(session, imgsz=imgsz, subject=str(path))
+    except BaseException:
+        session.close()
+        raise
+
 
 MAP_THRESHOLD: Final = 0.001
 """Precision is averaged over all scores, so detections are taken from here on; a graph of the form ``nms`` gives those

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from yoloship.graph.build import build_graph, model_info, write_graph
 from yoloship.graph.config import GraphConfig, nearest_sizes
-from yoloship.graph.describe import GraphSummary, describe_onnx
-from yoloship.graph.file import graph_bytes
-from yoloship.graph.flops import checkpoint_flops
+from yoloship.graph.describe import GraphSummary, checkpoint_flops, describe_onnx
+from yoloship.graph.onnx_file import graph_bytes
 
 __all__ = [
     "GraphConfig",

@@ -9,18 +9,15 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
 from yoloship._version import __version__
-from yoloship.checkpoint.other_heads import other_head
+from yoloship.checkpoint.traits import other_head
 from yoloship.errors import GraphError
 from yoloship.graph.blocks import emit
-from yoloship.graph.builder import Builder
-from yoloship.graph.channels import input_channels
-from yoloship.graph.constants import InFile
-from yoloship.graph.consumed import check_consumed
-from yoloship.graph.file import graph_bytes
+from yoloship.graph.builder import Builder, InFile
+from yoloship.graph.config import COLOURS, emit_input, input_channels
 from yoloship.graph.heads import Head, emit_maps, emit_outputs, read_head
-from yoloship.graph.part import Part
-from yoloship.graph.precision import convert_precision
-from yoloship.graph.preprocess import COLOURS, emit_input
+from yoloship.graph.module_view import Part, check_consumed
+from yoloship.graph.onnx_file import graph_bytes
+from yoloship.graph.passes.half import convert_precision
 from yoloship.graph.serialize import to_onnx, write_onnx
 from yoloship.model import ALIASES_KEY, METADATA_KEY, ModelInfo, size_multiple
 
@@ -31,9 +28,8 @@ if TYPE_CHECKING:
     import onnx
 
     from yoloship.checkpoint import Checkpoint
+    from yoloship.graph.builder import Constants, Graph, Wire
     from yoloship.graph.config import GraphConfig
-    from yoloship.graph.constants import Constants
-    from yoloship.graph.ir import Graph, Wire
 
 FAMILY = "yolov5"
 _SPOOL_BYTES = 64 << 20
@@ -54,7 +50,7 @@ def build_graph(checkpoint: Checkpoint, config: GraphConfig) -> onnx.ModelProto:
     Returns:
         A model that passes `onnx.checker`. The input is ``images``. Outputs: ``output0`` for `raw`; ``head0``,
         ``head1``, … finest first for `heads`; ``boxes_xyxy``, ``scores``, ``class_ids`` for `compact`; for `nms` those
-        of `yoloship.graph.suppression`.
+        of `yoloship.graph.passes.suppression`.
 
     Raises:
         GraphError: a block or an option that cannot be written, named with its place; a size that does not fit.

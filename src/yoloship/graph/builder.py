@@ -1,25 +1,196 @@
-"""Writing a graph node by node: `Builder` keeps names unique, shapes known and pictures normalised."""
+"""The graph as plain records, and `Builder`, which writes it node by node."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from yoloship.errors import GraphError
-from yoloship.graph.constants import InMemory
-from yoloship.graph.ir import Attribute, Graph, Node, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    import numpy.typing as npt
+    from yoloship.graph.module_view import Part
+    from yoloship.model import Axis, DType, TensorSpec
 
-    from yoloship.graph.constants import Constants
-    from yoloship.graph.part import Part
-    from yoloship.tensors import Axis, DType, TensorSpec
+
+Attribute: TypeAlias = "int | float | str | tuple[int, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """What a picture still needs before it is the network's input: channels in another order, values to be scaled.
+
+    The first convolution takes both into its weights (`layers.emit_conv`); anything else makes `Builder` write nodes.
+
+    Attributes:
+        channels: At place j stands the network's channel that the picture's channel j is.
+        scale: The factor from the picture's values to the network's.
+    """
+
+    channels: tuple[int, ...]
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One value on its way through the graph.
+
+    Attributes:
+        name: Unique in its graph.
+        shape: Extents. Where height and width are dynamic, those of the probe size: good for checks, not for constants.
+        dtype: Element type.
+        pending: What is left to be done to a picture.
+    """
+
+    name: str
+    shape: tuple[Axis, ...]
+    dtype: DType = "float32"
+    pending: Normalisation | None = None
+
+    @property
+    def channels(self) -> int:
+        """The second extent, always fixed."""
+        return self.fixed(1)
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width of a (B, C, H, W) value."""
+        return self.fixed(2), self.fixed(3)
+
+    def fixed(self, axis: int) -> int:
+        """An extent that is never dynamic."""
+        extent = self.shape[axis]
+        assert isinstance(extent, int), self
+        return extent
+
+
+OMITTED = Wire("", ())
+"""Stands for an optional input that is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator.
+
+    Attributes:
+        op: ONNX operator name.
+        name: Where it comes from: ``model.9.cv2.conv``.
+        inputs: Names of wires and constants; empty for one left out.
+        outputs: Names of wires.
+        attributes: As ONNX has them.
+    """
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A whole graph, nodes in an order in which they can run.
+
+    Attributes:
+        name: For people and profilers.
+        inputs: In order.
+        outputs: In order.
+        nodes: Topologically sorted.
+        constants: Arrays by name; not to be written to.
+        wires: Everything known about values in between, by name; empty where height and width are dynamic.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, npt.NDArray[np.generic]]
+    wires: Mapping[str, Wire]
+
+
+Array = npt.NDArray[np.generic]
+
+
+class Constants(Protocol):
+    """Arrays by name, in the order in which they came."""
+
+    def add(self, name: str, values: Array) -> None:
+        """Keep an array under a new name; the caller gives it away."""
+
+    def mapping(self) -> Mapping[str, Array]:
+        """All of them, by name; not to be written to."""
+
+
+class InMemory:
+    """Keeps the arrays as they are."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Array] = {}
+
+    def add(self, name: str, values: Array) -> None:
+        """See `Constants`."""
+        self._arrays[name] = values
+
+    def mapping(self) -> Mapping[str, Array]:
+        """See `Constants`."""
+        return self._arrays
+
+
+class ShapesOnly(InMemory):
+    """Keeps shapes and element types: arrays of zeros that all lie in one element. For who only counts."""
+
+    def add(self, name: str, values: Array) -> None:
+        """See `Constants`."""
+        super().add(name, np.broadcast_to(np.zeros((), values.dtype), values.shape))
+
+
+class InFile(Mapping[str, Array]):
+    """Keeps the arrays' bytes in a file, one after the other, and reads each back when it is asked for.
+
+    Args:
+        file: Open for writing and reading, empty. The caller closes it, after the last array was asked for.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._places: dict[str, tuple[int, np.dtype[np.generic], tuple[int, ...]]] = {}
+        self._end = 0
+
+    def add(self, name: str, values: Array) -> None:
+        """See `Constants`."""
+        self._file.seek(self._end)
+        self._file.write(raw_bytes(values))
+        self._places[name] = (self._end, values.dtype, values.shape)
+        self._end += values.nbytes
+
+    def mapping(self) -> Mapping[str, Array]:
+        """See `Constants`."""
+        return self
+
+    def __getitem__(self, name: str) -> Array:
+        start, dtype, shape = self._places[name]
+        count = int(np.prod(shape, dtype=np.int64))
+        self._file.seek(start)
+        return np.frombuffer(self._file.read(count * dtype.itemsize), dtype).reshape(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def raw_bytes(values: Array) -> memoryview:
+    """The bytes of an array in C order; not a copy if they are in that order already."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    return flat.view(np.uint8).data
+
 
 MAX_NODES = 50_000
 """A network of a release has a few hundred; a tree whose modules share children could ask for any number."""

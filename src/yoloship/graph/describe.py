@@ -1,15 +1,28 @@
-"""What an ONNX file says about itself: `describe_onnx`."""
+"""What an ONNX file says about itself: shapes, arithmetic, memory.
+
+A multiply-add counts as two, as the field's tables do.
+
+An estimate that needs no runtime: nodes run in the file's order, which the format wants to be a topological one, and a
+value lives from the node that makes it to the last that reads it. Runtimes fuse operators, reuse a dead input's memory
+for the output and keep scratch memory of their own, so what they take differs either way.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from yoloship.bounds import exact_shapes
 from yoloship.bounds.check import MAX_NODES
-from yoloship.graph.file import (
+from yoloship.graph.body import inputs_of
+from yoloship.graph.build import trace
+from yoloship.graph.builder import ShapesOnly
+from yoloship.graph.config import GraphConfig
+from yoloship.graph.onnx_file import (
     element_count,
     opset,
     parse_onnx,
@@ -19,18 +32,178 @@ from yoloship.graph.file import (
     read_model_info,
     tensor_spec,
 )
-from yoloship.graph.flops import COUNTED, node_flops
-from yoloship.graph.memory import Activations, peak_activations
-from yoloship.graph.shapes import infer_values, one_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import onnx
 
-    from yoloship.graph.shapes import Value
-    from yoloship.model import ModelInfo
-    from yoloship.tensors import TensorSpec
+    from yoloship.checkpoint import Checkpoint
+    from yoloship.model import ModelInfo, TensorSpec
+
+
+MAX_CHANNELS: Final = 16
+"""Of an input; longer axes are heights and widths."""
+
+
+class Value(NamedTuple):
+    """What is known about a value.
+
+    Attributes:
+        shape: All extents.
+        element_type: By onnx.TensorProto's number; 0 where unknown.
+    """
+
+    shape: tuple[int, ...]
+    element_type: int
+
+
+def one_picture(
+    inputs: Sequence[TensorSpec], dynamic_hw: tuple[int, int]
+) -> tuple[tuple[int, int] | None, tuple[int, ...]]:
+    """The input's shape for one picture.
+
+    Args:
+        inputs: Of a graph.
+        dynamic_hw: (height, width) in pixels where they are open.
+
+    Returns:
+        (height, width) and the whole shape; None and nothing where the graph does not take one picture.
+    """
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        return None, ()
+    shape = inputs[0].shape
+    if isinstance(shape[1], int) and shape[1] <= MAX_CHANNELS:
+        height, width = 2, 3
+    elif isinstance(shape[3], int) and shape[3] <= MAX_CHANNELS:
+        height, width = 1, 2
+    else:
+        return None, ()
+    fixed = [extent if isinstance(extent, int) else 0 for extent in shape]
+    fixed[0] = 1
+    for axis, extent in zip((height, width), dynamic_hw, strict=True):
+        fixed[axis] = fixed[axis] or extent
+    return (fixed[height], fixed[width]), tuple(fixed)
+
+
+def infer_values(model: onnx.ModelProto, name: str, shape: Sequence[int]) -> dict[str, Value] | None:
+    """Shapes of all values with the input fixed.
+
+    Args:
+        model: Whoever made it; not changed.
+        name: Its one input.
+        shape: What goes in there.
+
+    Returns:
+        By name; a value whose shape cannot be known is left out. None if the graph has other inputs, too.
+    """
+    stored = {tensor.name for tensor in model.graph.initializer}
+    if any(value.name != name and value.name not in stored for value in model.graph.input):
+        return None
+    found = exact_shapes(model, {name: tuple(shape)})
+    return {key: Value(extent.shape, extent.code) for key, extent in found.items()}
+
+
+COUNTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+def checkpoint_flops(checkpoint: Checkpoint, input_hw: tuple[int, int] = (640, 640)) -> int:
+    """Operations for one picture, head left undecoded.
+
+    Args:
+        checkpoint: A detector.
+        input_hw: (height, width) in model pixels.
+
+    Raises:
+        GraphError: see `build_graph`.
+    """
+    graph = trace(checkpoint, GraphConfig(input_hw=input_hw, output_form="heads"), ShapesOnly())
+    shapes = {name: wire.shape for name, wire in graph.wires.items()}
+    shapes |= {spec.name: spec.shape for spec in (*graph.inputs, *graph.outputs)}
+    shapes |= {name: array.shape for name, array in graph.constants.items()}
+    total = 0
+    for node in graph.nodes:
+        inputs = [shapes.get(name, ()) for name in node.inputs[:2]]
+        total += node_flops(node.op, inputs, shapes[node.outputs[0]]) or 0  # type: ignore[arg-type]  # all are fixed
+    return total
+
+
+def node_flops(op: str, inputs: Sequence[Sequence[int]], output: Sequence[int]) -> int:
+    """Operations of one node.
+
+    Args:
+        op: ONNX operator name.
+        inputs: Shapes of the first two, data and weights.
+        output: Shape of the first.
+
+    Returns:
+        0 for operators that are not counted.
+    """
+    if op not in COUNTED or len(inputs) < 2:
+        return 0
+    data, weight = inputs
+    if op == "Conv":
+        return 2 * math.prod(output) * math.prod(weight[1:])
+    if op == "ConvTranspose":
+        return 2 * math.prod(data) * math.prod(weight[1:])
+    inner = data[-1] if data else 0
+    if op == "Gemm" and output and data:
+        inner = math.prod(data) // max(1, output[0])
+    return 2 * math.prod(output) * inner
+
+
+_BYTES: Final[Mapping[int, int]] = MappingProxyType(
+    {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2, 17: 1, 18: 1, 19: 1, 20: 1}
+)
+"""Of an element, by onnx.TensorProto's number of its type. Source: onnx.proto, TensorProto.DataType."""
+
+
+class Activations(NamedTuple):
+    """What a graph's activations take.
+
+    Attributes:
+        peak_bytes: Most at one time; weights are not counted, input and outputs are.
+        unsized: Values that are left out of it because their size is not known.
+    """
+
+    peak_bytes: int
+    unsized: int
+
+
+def peak_activations(model: onnx.ModelProto, values: Mapping[str, Value]) -> Activations:
+    """Find how much is alive at once.
+
+    Args:
+        model: Whoever made it; not changed.
+        values: See `yoloship.graph.describe.infer_values`.
+    """
+    graph = model.graph
+    stored = {tensor.name for tensor in graph.initializer}
+    stored |= {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+    last_use = {value.name: -1 for value in graph.input}
+    for place, node in enumerate(graph.node):
+        last_use.update({name: place for name in inputs_of(node) if name in last_use})  # a subgraph's own are not there
+        last_use.update(dict.fromkeys(node.output, place))
+    last_use.update({value.name: len(graph.node) for value in graph.output if value.name in last_use})
+    ends: dict[int, list[str]] = {}
+    for name, place in last_use.items():
+        ends.setdefault(place, []).append(name)
+
+    sizes: dict[str, int] = {}
+    unsized = 0
+    for name in last_use.keys() - stored - {""}:
+        value = values.get(name)
+        each = _BYTES.get(value.element_type) if value is not None else None
+        if value is None or each is None:
+            unsized += 1
+        else:
+            sizes[name] = math.prod(value.shape) * each
+    live = peak = sum(sizes[value.name] for value in graph.input if value.name in sizes)
+    for place, node in enumerate(graph.node):
+        live += sum(sizes.get(name, 0) for name in node.output)
+        peak = max(peak, live)
+        live -= sum(sizes.get(name, 0) for name in ends.get(place, ()))
+    return Activations(peak, unsized)
 
 
 @dataclass(frozen=True, slots=True)

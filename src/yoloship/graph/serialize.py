@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from yoloship._version import __version__
 from yoloship.errors import GraphError
-from yoloship.graph.constants import raw_bytes
+from yoloship.graph.builder import raw_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-    from yoloship.graph.ir import Graph, Wire
-    from yoloship.tensors import DType, TensorSpec
+    from yoloship.graph.builder import Graph, Wire
+    from yoloship.model import DType, TensorSpec
 
 OPSET = 17
 IR_VERSION = 8

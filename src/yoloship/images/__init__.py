@@ -11,10 +11,9 @@ What does not fit that form exactly is brought to it the way the training code's
 
 from __future__ import annotations
 
-from yoloship.images.decoding import HEIC_HINT
 from yoloship.images.header import ImageHeader, read_header
 from yoloship.images.normalise import as_bgr, as_channels
-from yoloship.images.reading import DEFAULT_LIMITS, ImageLimits, bytes_of_file, image_size, read_image
+from yoloship.images.reading import DEFAULT_LIMITS, HEIC_HINT, ImageLimits, bytes_of_file, image_size, read_image
 
 __all__ = [
     "DEFAULT_LIMITS",

@@ -14,13 +14,9 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from yoloship.images.exif import UPRIGHT, exif_orientation
+from yoloship.images.formats import UPRIGHT, Layout, LayoutError, exif_orientation, read_jpeg2000, read_png, read_tiff
 from yoloship.images.heif import read_heif
 from yoloship.images.jpeg import read_jpeg
-from yoloship.images.jpeg2000 import read_jpeg2000
-from yoloship.images.layout import Layout, LayoutError
-from yoloship.images.png import read_png
-from yoloship.images.tiff import read_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from yoloship.images.exif import UPRIGHT, exif_orientation
-from yoloship.images.layout import Layout, LayoutError
+from yoloship.images.formats import UPRIGHT, Layout, LayoutError, exif_orientation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

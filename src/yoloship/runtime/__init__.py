@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from yoloship.runtime.onnxruntime import OnnxRuntimeSession
+from yoloship.runtime.base import Session
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.scripted import ScriptedSession
-from yoloship.runtime.session import Session
 
 __all__ = ["OnnxRuntimeSession", "ScriptedSession", "Session"]

@@ -1,24 +1,151 @@
-"""One run in flight, whatever the runtime: `StreamContext` owns the buffers, warms up, records and replays."""
+"""Runs in flight on a GPU, whatever the runtime, and a host's view of them."""
 
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from collections import OrderedDict
+from contextlib import ExitStack, suppress
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from yoloship.closing import Closing
-from yoloship.cuda.buffers import DeviceBuffer, fill_words
-from yoloship.cuda.graph import Graph
+import numpy as np
+
+from yoloship._util.closing import Closing
+from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, size_text, upload
+from yoloship.cuda.stream import Graph, Stream
 from yoloship.errors import CudaError, SessionError
-from yoloship.runtime.device_session import DeviceTensor
+from yoloship.runtime.base import DeviceTensor, SessionFace, check_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from contextlib import ExitStack
 
-    from yoloship.cuda.stream import Stream
-    from yoloship.tensors import TensorSpec
+    import numpy.typing as npt
+
+    from yoloship.cuda.device import Device
+    from yoloship.model import TensorSpec
+    from yoloship.runtime.base import DeviceContext, DeviceSession
+
+
+class Lifetime:
+    """Counts users.
+
+    Args:
+        release: Called once, by the thread that ends the last use after `close`, or by `close` itself.
+        subject: What is used, for the message.
+    """
+
+    def __init__(self, release: Callable[[], None], subject: str) -> None:
+        self._release = release
+        self._subject = subject
+        self._lock = threading.Lock()
+        self._users = 0
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether new users are refused."""
+        return self._closed
+
+    def enter(self) -> None:
+        """Count a user.
+
+        Raises:
+            SessionError: it is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise SessionError("the session is closed", subject=self._subject)
+            self._users += 1
+
+    def leave(self) -> None:
+        """Count a user as gone."""
+        with self._lock:
+            self._users -= 1
+            last = self._closed and self._users == 0
+        if last:
+            self._release()
+
+    def close(self) -> None:
+        """Refuse new users. Closing twice is no error."""
+        with self._lock:
+            last = not self._closed and self._users == 0
+            self._closed = True
+        if last:
+            self._release()
+
+
+OUT_OF_MEMORY: Final = 2
+"""CUDA_ERROR_OUT_OF_MEMORY."""
+
+
+def no_memory(asked_bytes: int | None, device: Device, subject: str) -> CudaError:
+    """The error for a runtime that ran out of device memory.
+
+    Args:
+        asked_bytes: What it asked for; None where it does not say.
+        device: Asked for its free memory.
+        subject: The model.
+    """
+    try:
+        free_bytes, total_bytes = device.memory()
+        state = f"{size_text(free_bytes)} free of {size_text(total_bytes)} on {device}"
+    except CudaError:
+        state = f"{device} does not say how much is free"
+    asked = size_text(asked_bytes) if asked_bytes else "an amount that the runtime does not name"
+    return CudaError(
+        f"out of memory (CUDA_ERROR_OUT_OF_MEMORY, code {OUT_OF_MEMORY}): asked for {asked}, {state}",
+        code=OUT_OF_MEMORY,
+        name="CUDA_ERROR_OUT_OF_MEMORY",
+        subject=subject,
+        hint="use a smaller batch or input size, fewer streams, or free memory on the device",
+    )
+
+
+Key = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+class ContextCache(Closing):
+    """A context, with its recorded graph, for each shape met lately. One thread at a time may use it.
+
+    Args:
+        session: Makes the contexts; it outlives the cache.
+        stream: They are bound to it.
+        capacity: How many to keep, 1 or more; each has device memory of its own.
+    """
+
+    def __init__(self, session: DeviceSession, stream: Stream, capacity: int = 4) -> None:
+        self._session = session
+        self._stream = stream
+        self._capacity = capacity
+        self._contexts: OrderedDict[Key, DeviceContext] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._contexts)
+
+    def get(self, input_shapes: Mapping[str, tuple[int, ...]]) -> DeviceContext:
+        """The context for these shapes; the cache owns it, and may close it when another is asked for.
+
+        Raises:
+            CudaError: see `DeviceSession.context`; so for the others.
+            InputError: a shape does not fit.
+            SessionError: the runtime refuses, or the session is closed.
+        """
+        key = tuple(sorted((name, tuple(shape)) for name, shape in input_shapes.items()))
+        found = self._contexts.get(key)
+        if found is not None:
+            self._contexts.move_to_end(key)
+            return found
+        while len(self._contexts) >= self._capacity:  # before the new one, so that its memory is free by then
+            self._contexts.popitem(last=False)[1].close()
+        made = self._session.context(input_shapes, self._stream)
+        self._contexts[key] = made
+        return made
+
+    def close(self) -> None:
+        """Close all of them. Closing twice is no error."""
+        while self._contexts:
+            self._contexts.popitem()[1].close()
+
 
 _WORD_BYTES = 4
 _ALIGNMENT_BYTES = 256
@@ -163,3 +290,98 @@ class StreamContext(Closing):
         with resources:
             if self._stream.device.in_this_process and not self._stream.is_closed:
                 self._stream.sync()
+
+
+class DeviceRunner(SessionFace):
+    """Runs a model on the GPU for callers that know nothing of one. It owns the session, and closes it with itself.
+
+    Args:
+        session: Owned from now on.
+        lanes: Runs that may be in flight at once, each on a stream of its own; more callers wait.
+        shapes: Input shapes that each lane keeps ready.
+    """
+
+    def __init__(self, session: DeviceSession, *, lanes: int = 2, shapes: int = 4) -> None:
+        super().__init__(session.inputs, session.outputs, session.metadata)
+        self._session = session
+        self._shapes = shapes
+        self._slots = threading.BoundedSemaphore(lanes)
+        self._idle: list[_Lane] = []
+        self._lock = threading.Lock()
+        self._life = Lifetime(self._release, session.name)
+
+    @property
+    def name(self) -> str:
+        """Of the session."""
+        return self._session.name
+
+    def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
+        """Run once; many threads may. See `Session.run`.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            InputError: a feed is missing, unknown, not contiguous, or of a dtype or shape that is not allowed.
+            SessionError: the runtime failed, or the session is closed.
+        """
+        self._life.enter()
+        try:
+            check_feeds(self.inputs, feeds)
+            with self._slots:
+                lane = self._take()
+                try:
+                    answer = lane.run(feeds)
+                except BaseException:
+                    with suppress(CudaError):  # of a lost device, which the caller is about to hear of
+                        lane.close()  # whatever it is in the middle of is not met by the next caller
+                    raise
+                with self._lock:
+                    self._idle.append(lane)
+            return answer
+        finally:
+            self._life.leave()
+
+    def _take(self) -> _Lane:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return _Lane(self._session, self._shapes)
+
+    def _release(self) -> None:
+        with ExitStack() as stack:
+            stack.callback(self._session.close)
+            while self._idle:
+                stack.callback(self._idle.pop().close)
+
+    def close(self) -> None:
+        """Give everything back once no run is under way. Closing twice is no error."""
+        self._life.close()
+
+
+class _Lane:
+    """A stream and its contexts."""
+
+    def __init__(self, session: DeviceSession, shapes: int) -> None:
+        self._specs = session.outputs
+        with ExitStack() as stack:
+            self._stream = stack.enter_context(Stream(session.device))
+            self._contexts = stack.enter_context(ContextCache(session, self._stream, shapes))
+            self._resources = stack.pop_all()
+
+    def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
+        context = self._contexts.get({name: array.shape for name, array in feeds.items()})
+        for name, array in feeds.items():
+            upload(self._stream, context.inputs[name].pointer, array)
+        context.enqueue()
+        answer = []
+        for spec in self._specs:
+            tensor = context.outputs[spec.name]
+            if tensor.dtype in {"bfloat16", "float8_e4m3fn"}:
+                raise SessionError("NumPy has no such element type", subject=spec.name, got=tensor.dtype)
+            array = np.empty(tensor.shape, tensor.dtype)
+            download(self._stream, array, tensor.pointer)
+            answer.append(array)
+        self._stream.sync()
+        return tuple(answer)
+
+    def close(self) -> None:
+        self._resources.close()

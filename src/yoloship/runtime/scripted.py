@@ -7,8 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from yoloship.errors import SessionError
-from yoloship.runtime.face import SessionFace
-from yoloship.runtime.feeds import check_feeds
+from yoloship.runtime.base import SessionFace, check_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from yoloship.tensors import TensorSpec
+    from yoloship.model import TensorSpec
 
 Arrays: TypeAlias = "Sequence[npt.NDArray[np.generic]]"
 Feeds: TypeAlias = "Mapping[str, npt.NDArray[np.generic]]"

@@ -9,10 +9,8 @@ import numpy as np
 
 from yoloship.cuda.buffers import download, upload
 from yoloship.errors import SessionError
-from yoloship.runtime.device_context import StreamContext, place_tensor
-from yoloship.runtime.device_shapes import Shapes, check_shapes, choose_profile
-from yoloship.runtime.face import DeviceSessionFace
-from yoloship.runtime.lifetime import Lifetime
+from yoloship.runtime.base import DeviceSessionFace, Shapes, check_shapes, choose_profile
+from yoloship.runtime.device_context import Lifetime, StreamContext, place_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
     from yoloship.engine.config import InputProfile
-    from yoloship.tensors import TensorSpec
+    from yoloship.model import TensorSpec
 
 Arrays: TypeAlias = "Sequence[npt.NDArray[Any]]"
 DeviceScript: TypeAlias = "Callable[[Mapping[str, npt.NDArray[Any]]], Arrays]"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from yoloship.sinks.base import Entry, Sink
-from yoloship.sinks.json_file import JsonFile, JsonStream, open_json
-from yoloship.sinks.pictures import (
+from yoloship.sinks.annotated import (
     AnnotatedImages,
     DrawStyle,
     annotated_names,
@@ -12,7 +10,8 @@ from yoloship.sinks.pictures import (
     made_folder,
     write_picture,
 )
-from yoloship.sinks.records import json_bytes
+from yoloship.sinks.base import Entry, Sink
+from yoloship.sinks.json_file import JsonFile, JsonStream, json_bytes, open_json
 from yoloship.sinks.tables import ImagesTable, detections_table, facts_table
 
 __all__ = [

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from yoloship.errors import YoloshipError
-    from yoloship.results import Detections
+    from yoloship.results.detections import Detections
 
 
 @dataclass(frozen=True, slots=True)

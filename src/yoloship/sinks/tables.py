@@ -6,14 +6,14 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING
 
-from yoloship._util.words import counted
-from yoloship.escaping import visible
+from yoloship._util.text import counted
+from yoloship.errors import visible
 from yoloship.sinks.base import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from yoloship.results import Detections
+    from yoloship.results.detections import Detections
     from yoloship.sinks.base import Entry
 
 MAX_ROWS = 50

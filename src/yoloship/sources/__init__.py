@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from yoloship.sources.finding import IMAGE_SUFFIXES, FoundImages, find_images
-from yoloship.sources.skipped import Skipped
+from yoloship.sources.finding import IMAGE_SUFFIXES, FoundImages, Skipped, find_images
 
 __all__ = ["IMAGE_SUFFIXES", "FoundImages", "Skipped", "find_images"]

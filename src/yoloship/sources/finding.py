@@ -1,20 +1,274 @@
-"""Which image files a list of files, folders and patterns stands for: `find_images`."""
+"""Which image files a list of files, folders and patterns stands for, and what is left out."""
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from yoloship._util.names import refuse_address
+from yoloship._util.text import refuse_address
 from yoloship.errors import InputError
-from yoloship.sources.skipped import HIDDEN_IMAGE, Skipped, SkippedCounter, unreadable_suffixes
-from yoloship.sources.walking import Entry, glob_entries, has_magic, list_folder, walk_folder
+from yoloship.images import HEIC_HINT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+EntryKind: TypeAlias = Literal["file", "folder", "closed folder", "broken link", "special file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a folder.
+
+    Attributes:
+        path: As it was reached from what the user named.
+        name: The last part of the path.
+        kind: What it leads to, links followed.
+        identity: The path without links: the same for all ways to one file.
+    """
+
+    path: str
+    name: str
+    kind: EntryKind
+    identity: str
+
+
+def has_magic(pattern: str) -> bool:
+    """Whether a name has characters that make it a pattern."""
+    return glob.has_magic(pattern)
+
+
+def list_folder(folder: Path | str) -> Iterator[Entry]:
+    """Each entry of a folder, in the order of the file system.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    real = os.path.realpath(folder)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            link = entry.is_symlink()
+            identity = os.path.realpath(entry.path) if link else os.path.join(real, entry.name)
+            yield Entry(entry.path, entry.name, _kind(entry), identity)
+
+
+def walk_folder(folder: Path | str) -> Iterator[Entry]:
+    """Each entry of a folder and of all folders below it that are not hidden; the folders themselves are left out.
+
+    Links to folders are followed, but no folder is entered twice. A folder below that cannot be listed is an entry.
+
+    Raises:
+        OSError: the folder itself cannot be listed.
+    """
+    with os.scandir(folder):
+        pass
+    for here, entries in _tree(str(folder)):
+        if entries is None:
+            yield Entry(here, os.path.basename(here), "closed folder", os.path.realpath(here))
+        else:
+            yield from (entry for entry in entries if entry.kind != "folder")
+
+
+def glob_entries(pattern: str) -> Iterator[Entry]:
+    """Each entry that a pattern matches; ``**`` stands for any number of folders.
+
+    A part of the pattern that exists by that very name stands for itself. Hidden names match only a pattern that begins
+    with a dot.
+    """
+    path = Path(pattern)
+    start = path.anchor or os.curdir
+    parts = path.parts[1:] if path.anchor else path.parts
+    prefix = path.anchor or ""
+    yield from _match(prefix, start, parts, set())
+
+
+def _tree(folder: str) -> Iterator[tuple[str, list[Entry] | None]]:
+    """A folder and all that are below it and not hidden, each once, with its entries; None if it cannot be listed.
+
+    Folders behind links come last, so that everything is reached by its own path if it has one.
+    """
+    entered: set[str] = set()
+    waiting, linked = [folder], list[str]()
+    while waiting or linked:
+        here = waiting.pop() if waiting else linked.pop(0)
+        identity = os.path.realpath(here)
+        if identity in entered:
+            continue
+        entered.add(identity)
+        try:
+            entries = list(list_folder(here))
+        except OSError:
+            yield here, None
+            continue
+        yield here, entries
+        for entry in entries:
+            if entry.kind == "folder" and not entry.name.startswith("."):
+                path = os.path.join(here, entry.name)
+                (linked if os.path.islink(path) else waiting).append(path)
+
+
+def _match(prefix: str, folder: str, parts: tuple[str, ...], done: set[tuple[str, int]]) -> Iterator[Entry]:
+    """Entries below a folder that match the parts; each folder meets the same rest of the pattern only once."""
+    state = (os.path.realpath(folder), len(parts))
+    if not parts or state in done:
+        return
+    done.add(state)
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        for below, _ in _tree(folder):
+            path = os.path.join(prefix, below[len(folder) :].lstrip(os.sep + (os.altsep or "")))
+            yield from _match(path, below, rest or ("*",), done)
+        return
+    for entry in _matching(folder, part):
+        path = os.path.join(prefix, entry.name)
+        if not rest:
+            yield Entry(path, entry.name, entry.kind, entry.identity)
+        elif entry.kind == "folder":
+            yield from _match(path, path, rest, done)
+
+
+def _matching(folder: str, part: str) -> Iterator[Entry]:
+    if not has_magic(part) or os.path.lexists(os.path.join(folder, part)):
+        path = os.path.join(folder, part)
+        if part == os.pardir or os.path.lexists(path):
+            yield Entry(path, part, _kind_of(path), os.path.realpath(path))
+        return
+    matches = re.compile(fnmatch.translate(os.path.normcase(part))).match
+    for entry in _readable(folder):
+        if matches(os.path.normcase(entry.name)) and (part.startswith(".") or not entry.name.startswith(".")):
+            yield entry
+
+
+def _readable(folder: str) -> Iterator[Entry]:
+    """The entries of a folder; none if it cannot be listed."""
+    try:
+        yield from list_folder(folder)
+    except OSError:
+        return
+
+
+def _kind(entry: os.DirEntry[str]) -> EntryKind:
+    try:
+        if entry.is_file():
+            return "file"
+        if entry.is_dir():
+            return "folder"
+        return "broken link" if entry.is_symlink() and not os.path.exists(entry.path) else "special file"
+    except OSError:  # a loop of links
+        return "broken link"
+
+
+def _kind_of(path: str) -> EntryKind:
+    if os.path.isfile(path):
+        return "file"
+    if os.path.isdir(path):
+        return "folder"
+    return "special file" if os.path.exists(path) else "broken link"
+
+
+SHOWN_KINDS: Final = 8
+MAX_SUFFIX_CHARS: Final = 12
+_HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
+HIDDEN_IMAGE: Final = "hidden image"
+_PLURALS: Final = MappingProxyType(
+    {
+        "folder": "folders",
+        "closed folder": "folders that cannot be listed",
+        "broken link": "broken links",
+        "special file": "pipes, sockets or devices",
+        HIDDEN_IMAGE: "hidden images",
+        "other file": "other files",
+    }
+)
+_SINGULARS: Final = MappingProxyType(
+    {"closed folder": "folder that cannot be listed", "special file": "pipe, socket or device"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What was left out of one folder or pattern.
+
+    Attributes:
+        source: As the user named it.
+        counts: Kinds and how many there are of each, in the order in which they are told: a suffix such as ``.txt``,
+            ``folder``, ``broken link``, and so on.
+    """
+
+    source: str
+    counts: tuple[tuple[str, int], ...]
+
+    @property
+    def total(self) -> int:
+        """How many entries were left out."""
+        return sum(count for _, count in self.counts)
+
+    def kinds_text(self) -> str:
+        """``3 .heic (pip install 'yoloship[heic]'), 2 folders (--recursive), 1 broken link``."""
+        shown = [_told(kind, count) for kind, count in self.counts[:SHOWN_KINDS]]
+        if rest := sum(count for _, count in self.counts[SHOWN_KINDS:]):
+            shown.append(f"{rest} of other kinds")
+        return ", ".join(shown)
+
+    def __str__(self) -> str:
+        return f"skipped in {self.source}: {self.kinds_text()}"
+
+
+class SkippedCounter:
+    """Counts what is left out of one source."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def total(self) -> int:
+        """How many entries were counted."""
+        return self._counts.total()
+
+    def add(self, entry: Entry) -> None:
+        """Count an entry that is not an image."""
+        if entry.kind != "file":
+            self.add_kind(entry.kind)
+        elif not entry.name.startswith("."):
+            suffix = os.path.splitext(entry.name)[1].lower()
+            known = suffix.isprintable() and 1 < len(suffix) <= MAX_SUFFIX_CHARS
+            self.add_kind(suffix if known else "other file")
+
+    def add_kind(self, kind: str) -> None:
+        """Count one of a kind."""
+        self._counts[kind] += 1
+
+    def result(self) -> Skipped:
+        """What was counted: first what the user can do something about, then the most frequent."""
+        order = sorted(self._counts.items(), key=lambda item: (not _advice(item[0]), -item[1], item[0]))
+        return Skipped(self._source, tuple(order))
+
+
+def unreadable_suffixes() -> frozenset[str]:
+    """Of formats that need a package which is not installed."""
+    return frozenset() if find_spec("pillow_heif") else _HEIC_SUFFIXES
+
+
+def _advice(kind: str) -> str:
+    if kind in _HEIC_SUFFIXES:
+        return HEIC_HINT
+    return "--recursive" if kind == "folder" else ""
+
+
+def _told(kind: str, count: int) -> str:
+    words = kind if kind.startswith(".") else (_SINGULARS.get(kind, kind) if count == 1 else _PLURALS[kind])
+    advice = _advice(kind)
+    return f"{count} {words} ({advice})" if advice else f"{count} {words}"
+
 
 IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"}

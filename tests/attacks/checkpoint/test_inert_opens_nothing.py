@@ -14,7 +14,7 @@ import pytest
 from helpers import forge
 from helpers.hostile import HARMLESS, MENTIONED, PLACES, SPELLINGS, UNKNOWN
 from yoloship.checkpoint import read_checkpoint
-from yoloship.checkpoint.attacks import is_attack
+from yoloship.checkpoint.allowed import is_attack
 from yoloship.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from yoloship._util.reading import (
     read_text,
     stoppable,
 )
-from yoloship.errors import InputError
-from yoloship.escaping import visible
+from yoloship.errors import InputError, visible
 
 pytestmark = pytest.mark.timeout(60)
 

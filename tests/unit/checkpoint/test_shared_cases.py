@@ -16,7 +16,7 @@ from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import CheckpointError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.images import read_image
-from yoloship.pipeline.letterbox import Letterbox
+from yoloship.letterbox import Letterbox
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from helpers.cli import run
 from helpers.shared import GENERATED, require
 from yoloship.cli.values import alias_pair, alias_table
 from yoloship.errors import CheckpointError, GraphError, InputError
-from yoloship.graph.file import read_metadata
+from yoloship.graph.onnx_file import read_metadata
 
 ALIAS = "forkpkg.nets.C3=models.common.C3"
 

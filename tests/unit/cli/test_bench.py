@@ -10,7 +10,7 @@ import pytest
 
 from helpers.cli import run
 from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads
-from yoloship.pipeline import heads_to_raw
+from yoloship.tasks.detect import heads_to_raw
 
 if TYPE_CHECKING:
     from pathlib import Path

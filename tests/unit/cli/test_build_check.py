@@ -47,7 +47,7 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise AssertionError("work was begun")
 
-    monkeypatch.setattr("yoloship.pipeline.building.build_engine", fail)
+    monkeypatch.setattr("yoloship.models.building.build_engine", fail)
     monkeypatch.setattr("yoloship.graph.build_graph", fail)
 
 
@@ -168,7 +168,7 @@ def test_no_message_names_a_temporary_file(checkpoint: Path, monkeypatch: pytest
         seen.append(str(onnx))
         raise EngineError(f"fails on {onnx}", subject=str(onnx), expected=f"{onnx}", got=f"{onnx}", hint=f"see {onnx}")
 
-    monkeypatch.setattr("yoloship.pipeline.building.build_engine", broken)
+    monkeypatch.setattr("yoloship.models.building.build_engine", broken)
     error = run("build", checkpoint).error
     assert error == f"{checkpoint}: fails on {checkpoint}: expected {checkpoint}, got {checkpoint}; see {checkpoint}"
     assert str(checkpoint) not in seen
@@ -233,7 +233,7 @@ def test_shapes_that_cannot_be_are_refused_before_anything_is_calibrated(
     def fail(*_: Any, **__: Any) -> Any:
         raise AssertionError("calibration was begun")
 
-    monkeypatch.setattr("yoloship.evaluate.precision.in_precision", fail)
+    monkeypatch.setattr("yoloship.precision.lowering.in_precision", fail)
     ran = run("build", checkpoint, "--precision", "int8", "--calibrate", images, *options)
     assert words in ran.error
 
@@ -247,6 +247,6 @@ def test_a_range_for_a_fixed_graph_is_refused_before_anything_is_calibrated(
     def fail(*_: Any, **__: Any) -> Any:
         raise AssertionError("calibration was begun")
 
-    monkeypatch.setattr("yoloship.evaluate.precision.in_precision", fail)
+    monkeypatch.setattr("yoloship.precision.lowering.in_precision", fail)
     ran = run("build", path, "--precision", "int8", "--calibrate", images, "--batch", "1:2:4")
     assert "batch is fixed in the graph: expected 1, got 1:2:4" in ran.error

@@ -402,7 +402,7 @@ def test_the_suffix_of_a_model_changes_nothing(model: Path, work: Path) -> None:
 
 
 def test_what_a_folder_leaves_out_is_said_in_one_line(model: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yoloship.sources.skipped.find_spec", lambda _: None)
+    monkeypatch.setattr("yoloship.sources.finding.find_spec", lambda _: None)
     picture("photos/a.png")
     picture("photos/below/b.png")
     for name in ("1.heic", "2.heic", "notes.txt"):
@@ -492,7 +492,7 @@ def test_agnostic_nms_lets_classes_drop_each_other(tmp_path: Path) -> None:
 def test_a_width_of_lines_that_cannot_be_drawn_is_wrong_usage() -> None:
     from importlib import import_module
 
-    from yoloship.drawing import MAX_LINE_PX
+    from yoloship.results.drawing import MAX_LINE_PX
 
     assert import_module("yoloship.cli.detect").MAX_LINE_PX == MAX_LINE_PX
     ran = run("detect", "a.pt", "b.jpg", "--line-width", str(MAX_LINE_PX + 1))

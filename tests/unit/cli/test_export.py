@@ -13,7 +13,7 @@ import pytest
 
 from helpers.cli import run
 from helpers.shared import GENERATED, require
-from yoloship.graph.file import read_metadata, read_model_info
+from yoloship.graph.onnx_file import read_metadata, read_model_info
 
 CHECKPOINT = "v7-yolov5n.pt"
 

@@ -21,7 +21,7 @@ from helpers.models import finds_a_cat
 from yoloship._util import writing
 from yoloship.errors import OutputError
 from yoloship.images import read_image
-from yoloship.sinks import pictures
+from yoloship.sinks import annotated as pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable

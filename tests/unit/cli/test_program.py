@@ -18,9 +18,9 @@ import pytest
 from helpers.cli import run
 from helpers.models import finds_a_cat
 from helpers.networks import float_network
+from yoloship.cli.app import Terminated
 from yoloship.cli.info import info
 from yoloship.cli.output import print_err
-from yoloship.cli.process import Terminated
 from yoloship.errors import InputError, SessionError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
@@ -180,7 +180,7 @@ def test_a_stderr_that_takes_nothing_changes_nothing_else(model: Path, redirecti
 @posix
 def test_no_file_takes_the_number_of_a_closed_descriptor(tmp_path: Path) -> None:
     program = (
-        "import os\nfrom yoloship.cli.process import prepare_process\nprepare_process()\n"
+        "import os\nfrom yoloship.cli.app import prepare_process\nprepare_process()\n"
         "raise SystemExit(0 if os.open('x', os.O_CREAT | os.O_WRONLY) > 2 else 9)"
     )
     (tmp_path / "p.py").write_text(program)
@@ -190,7 +190,7 @@ def test_no_file_takes_the_number_of_a_closed_descriptor(tmp_path: Path) -> None
 
 def test_the_environment_is_set_for_the_program_unless_the_user_did() -> None:
     program = (
-        "import os\nfrom yoloship.cli.process import prepare_process\nprepare_process()\n"
+        "import os\nfrom yoloship.cli.app import prepare_process\nprepare_process()\n"
         "print(os.environ['OPENBLAS_NUM_THREADS'], os.environ['OPENCV_LOG_LEVEL'])"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
@@ -248,7 +248,7 @@ def test_importing_the_program_installs_no_handler_and_changes_no_stream() -> No
 
 
 def test_opencv_has_the_limits_of_our_reader_in_the_program() -> None:
-    from yoloship.cli.process import MAX_IMAGE_PIXELS
+    from yoloship.cli.app import MAX_IMAGE_PIXELS
     from yoloship.images import DEFAULT_LIMITS
 
     assert DEFAULT_LIMITS.max_pixels == MAX_IMAGE_PIXELS
@@ -321,7 +321,7 @@ def test_a_limit_that_opencv_cannot_read_does_not_end_the_process(given: str | N
     if given is not None:
         environment["OPENCV_IO_MAX_IMAGE_PIXELS"] = given
     code = (
-        "import os; from yoloship.cli.process import prepare_process; prepare_process(); "
+        "import os; from yoloship.cli.app import prepare_process; prepare_process(); "
         "print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

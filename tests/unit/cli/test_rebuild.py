@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from yoloship.cli.precision import Quantizing
     from yoloship.model import OutputForm
-    from yoloship.pipeline.build_check import BuildOrder
+    from yoloship.models.build_check import BuildOrder
 
 NOT_OF_THE_ENGINE = {"model", "output_file", "overwrite", "check", "timing_cache", "quiet", "help"}
 """What says where things lie and how the command behaves; none of it changes the plan."""
@@ -126,6 +126,6 @@ def test_every_option_that_decides_the_engine_is_tried_above() -> None:
 
 
 def test_a_release_is_named_as_it_was_given(orders: Orders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("yoloship.pipeline.releases.resolve", lambda _: tmp_path / "best.pt")
+    monkeypatch.setattr("yoloship.models.releases.resolve", lambda _: tmp_path / "best.pt")
     assert run("build", "yolov5s").code == 0
     assert orders.command("yolov5s.engine").startswith("yoloship build yolov5s -o yolov5s.engine ")

@@ -173,7 +173,7 @@ def test_options_that_cannot_be_are_refused_before_any_model_is_opened(
     def fail(*_: object, **__: object) -> object:
         raise AssertionError("a model was opened")
 
-    monkeypatch.setattr("yoloship.evaluate.opening.open_artefact", fail)
+    monkeypatch.setattr("yoloship.evaluate.verification.open_artefact", fail)
     ran = run("verify", "best.pt", "best.pt", "--images", "pictures", *options)
     assert ran.code == 2
     assert words in " ".join(ran.err.split())

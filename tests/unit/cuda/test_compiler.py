@@ -8,8 +8,7 @@ import pytest
 
 from helpers.shared import IN_CI
 from yoloship.cuda import compiler
-from yoloship.cuda.catalogue import KERNELS, SOURCES, source_text
-from yoloship.cuda.compiler import compile_kernels, compile_text, nvrtc_version
+from yoloship.cuda.compiler import KERNELS, SOURCES, compile_kernels, compile_text, nvrtc_version, source_text
 from yoloship.errors import CudaError, DependencyError
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from yoloship.cuda.frames import FRAME_DTYPE, FrameDescriptor, pack_frames
-from yoloship.cuda.letterbox import Canvas, check_area
+from yoloship.cuda.letterbox import FRAME_DTYPE, Canvas, FrameDescriptor, check_area, pack_frames
 from yoloship.cuda.postprocess import (
     HeadLevel,
     ScoreFilter,

@@ -10,9 +10,9 @@ import pytest
 import yoloship
 from helpers.scenes import CLASS_NAMES, MODEL, held_out_scenes, truths
 from yoloship.checkpoint import read_checkpoint
+from yoloship.detect.options import DetectOptions
 from yoloship.evaluate import mean_average_precision
-from yoloship.pipeline import DetectOptions
-from yoloship.results import Detections
+from yoloship.results.detections import Detections
 
 EVERYTHING = DetectOptions(score_threshold=0.001, iou_threshold=0.6)
 

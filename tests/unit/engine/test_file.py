@@ -23,10 +23,9 @@ from yoloship.engine import (
     read_engine,
     write_engine,
 )
-from yoloship.engine.file import sidecar_path
-from yoloship.engine.plan import prefix_info
+from yoloship.engine.file import prefix_info, sidecar_path
 from yoloship.errors import EngineError, OutputError
-from yoloship.tensors import TensorSpec
+from yoloship.model import TensorSpec
 
 PLAN = plan_bytes()
 METADATA = {

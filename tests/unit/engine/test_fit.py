@@ -8,8 +8,8 @@ import pytest
 
 from helpers.engine_records import ADA, HERE, MODEL, VERSION, plan_bytes, record_of
 from yoloship.engine import BuildConfig, Device, Here, Range, Recipe, place_name, rebuild_command, runs_on
+from yoloship.engine.file import PlanHeader
 from yoloship.engine.fit import check_fit
-from yoloship.engine.plan import PlanHeader
 from yoloship.errors import EngineError
 
 PLAN = plan_bytes()

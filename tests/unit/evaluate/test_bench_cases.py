@@ -9,7 +9,7 @@ from helpers.graphs import ours
 from yoloship.errors import DependencyError, EngineError, InputError, SessionError
 from yoloship.evaluate.bench_cases import bench_cases
 from yoloship.graph import graph_bytes
-from yoloship.graph.precision import convert_precision
+from yoloship.graph.passes.half import convert_precision
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,8 +43,8 @@ def _nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("yoloship.pipeline.load", fail)
-    monkeypatch.setattr("yoloship.pipeline.building.engine_for", fail)
+    monkeypatch.setattr("yoloship.models.loading.load", fail)
+    monkeypatch.setattr("yoloship.models.building.engine_for", fail)
 
 
 def cases(

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from helpers.models import info, picture_session, random_heads
+from yoloship.detect.detector import Detector
 from yoloship.errors import InputError, SessionError
 from yoloship.evaluate.bench_report import bench_bars, bench_json, bench_table
-from yoloship.evaluate.bench_subjects import CpuSubject, subject_of
-from yoloship.evaluate.benchmark import BenchCase, BenchPlan, BenchResult, Spread, benchmark
-from yoloship.pipeline import Detector
+from yoloship.evaluate.benchmark import BenchCase, BenchPlan, BenchResult, CpuSubject, Spread, benchmark, subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

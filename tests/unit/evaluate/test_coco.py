@@ -12,7 +12,7 @@ import pytest
 from yoloship.errors import DependencyError, InputError
 from yoloship.evaluate import Truth, mean_average_precision
 from yoloship.evaluate.coco import coco_dataset, coco_results
-from yoloship.results import Detections
+from yoloship.results.detections import Detections
 
 NAMES = ("cat", "dog", "owl")
 

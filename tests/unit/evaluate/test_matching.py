@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from yoloship.evaluate.matching import Agreement, agree, box_ious, match, tight_share
-from yoloship.results import Detections
+from yoloship.results.detections import Detections
 
 
 def detections(*rows: tuple[float, float, float, float, float, int]) -> Detections:

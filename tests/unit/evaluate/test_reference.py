@@ -13,10 +13,15 @@ import pytest
 from helpers.cli import run
 from helpers.shared import GENERATED, require
 from yoloship.errors import InputError
-from yoloship.evaluate.reference import MAX_ARRAY_BYTES, Reference, compare_reference, read_reference
-from yoloship.evaluate.reference_opening import check_against_reference
+from yoloship.evaluate.reference import (
+    MAX_ARRAY_BYTES,
+    Reference,
+    check_against_reference,
+    compare_reference,
+    read_reference,
+)
+from yoloship.model import TensorSpec
 from yoloship.runtime import ScriptedSession
-from yoloship.tensors import TensorSpec
 
 NAMES = ("v1.0-yolov5s", "v6.2-yolov5n", "v7-yolov5n", "v7-yolov5-p6", "v7-yolov3-tiny", "v7-yolov5s-transformer")
 IMAGES = np.zeros((1, 3, 32, 32), np.float32)

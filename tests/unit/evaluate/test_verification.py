@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from helpers.models import ANCHORS, STRIDES, info, picture_session, random_heads
+from yoloship.detect.detector import Detector
+from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import Truth
-from yoloship.evaluate.levels import cells_of, compare_levels
+from yoloship.evaluate.matching import cells_of, compare_levels
 from yoloship.evaluate.report import facts, plot
 from yoloship.evaluate.verification import Tolerances, verify
 from yoloship.model import NmsConfig
-from yoloship.pipeline import DetectOptions, Detector, heads_to_raw
+from yoloship.tasks.detect import heads_to_raw
 
 HW = (64, 96)
 PICTURES = [np.full((64, 96, 3), level, np.uint8) for level in (10, 200)]

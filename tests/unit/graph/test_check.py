@@ -11,8 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from helpers.networks import double_network, float_network, network, quantized_network
 from yoloship.errors import GraphError
 from yoloship.graph.check import check_onnx, refuse_for_tensorrt
-from yoloship.model import METADATA_KEY, ModelInfo
-from yoloship.tensors import TensorSpec
+from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 
 INFO = ModelInfo("detect", "yolov5", ("a",), (8, 16, 32), (), "float", "raw", (32, 32), 1)
 

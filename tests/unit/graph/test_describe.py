@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from helpers.modules import Maker, around, checkpoint
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph, checkpoint_flops, describe_onnx, graph_bytes, model_info
-from yoloship.graph.shapes import one_picture
-from yoloship.tensors import TensorSpec
+from yoloship.graph.describe import one_picture
+from yoloship.model import TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from yoloship.errors import SessionError
+from yoloship.model import TensorSpec
 from yoloship.runtime import ScriptedSession
-from yoloship.tensors import TensorSpec
 
 SPEC = TensorSpec("x", "float32", (2,))
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from yoloship.errors import ImageError, OutputError
-from yoloship.results import Detections
+from yoloship.results.detections import Detections
 from yoloship.sinks import Entry, JsonFile, JsonStream, open_json
 
 FOUND = Detections(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from yoloship.errors import ImageError
-from yoloship.results import Detections
+from yoloship.results.detections import Detections
 from yoloship.sinks import Entry, ImagesTable, detections_table, facts_table
 from yoloship.sinks.tables import MAX_ROWS, columns, display_width
 

@@ -96,7 +96,7 @@ def skipped_in(source: Path | str) -> str:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 def test_a_folder_tells_what_it_leaves_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yoloship.sources.skipped.find_spec", lambda _: None)
+    monkeypatch.setattr("yoloship.sources.finding.find_spec", lambda _: None)
     for name in ("x.heic", "y.HEIC", "notes.TXT", "README", "odd.\x1b[31m", "Thumbs.db"):
         (folder / name).touch()
     (folder / "gone.jpg").symlink_to(folder / "nowhere")
@@ -127,7 +127,7 @@ def test_a_pattern_tells_what_it_matches_and_leaves_out(folder: Path) -> None:
 
 
 def test_heic_is_taken_if_it_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yoloship.sources.skipped.find_spec", lambda _: object())
+    monkeypatch.setattr("yoloship.sources.finding.find_spec", lambda _: object())
     for name in ("a.heic", "b.HEIF", "c.hif"):
         (tmp_path / name).touch()
     assert names(find_images([tmp_path]).paths) == ["a.heic", "b.HEIF", "c.hif"]

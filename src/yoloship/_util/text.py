@@ -1,0 +1,65 @@
+"""Text for people: counted nouns, network addresses, and the file that a name probably meant."""
+
+from __future__ import annotations
+
+import os
+import re
+from difflib import get_close_matches
+from itertools import islice
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from yoloship.errors import YoloshipError
+
+
+MAX_ENTRIES: Final = 500
+"""Of a folder, that are compared with a mistyped name."""
+
+_HINTS: Final = MappingProxyType(
+    {
+        "file": "give the path itself",
+        **dict.fromkeys(("rtsp", "rtsps", "rtmp", "udp", "tcp"), "save its images as files first, and give those"),
+    }
+)
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/{1,3}(?=[^/])")
+
+
+def refuse_address(name: object, *, error: type[YoloshipError]) -> None:
+    """Refuse ``https://…`` and the like, which `pathlib` would turn into the name of a file that does not exist.
+
+    Raises:
+        YoloshipError: of the class `error`: the name is an address. A file that bears that very name is none.
+    """
+    text = str(name)
+    if _ADDRESS.match(text) is None or os.path.lexists(text):
+        return
+    scheme = text.partition(":")[0].lower()
+    hint = _HINTS.get(scheme, "download it first, and give the file")
+    raise error("is an address, and yoloship reads files", subject=text, hint=hint)
+
+
+def similar_file(path: Path) -> str | None:
+    """The file beside a missing one whose name is most like its own; None if none is."""
+    if path.is_symlink():  # it is there; what it leads to is missing
+        return None
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in islice(entries, MAX_ENTRIES)]
+    except (OSError, ValueError):
+        return None
+    close = get_close_matches(path.name, names, n=1, cutoff=0.75)
+    return str(path.parent / close[0]) if close else None
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number and its noun: `1 image`, `2 images`.
+
+    Args:
+        count: How many.
+        one: The noun for one of them.
+        many: The noun for any other number. Default: with an s.
+    """
+    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -1,0 +1,207 @@
+"""Frames that other libraries hold on the GPU, without a copy: DLPack and `__cuda_array_interface__`."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from yoloship._util.closing import Closing
+from yoloship.cuda.device import call
+from yoloship.cuda.stream import BorrowedStream, Event
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from yoloship.cuda.stream import Stream
+
+
+_ON_CUDA: Final = 2
+"""kDLCUDA; managed and pinned memory have other numbers, and are taken through other doors."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignArray:
+    """An array in device memory.
+
+    Attributes:
+        pointer: Its first element's address.
+        shape: Extents, outermost first.
+        strides_bytes: Steps along each axis.
+        dtype: A NumPy type string without the byte order: `u1`, `f4`.
+    """
+
+    pointer: int
+    shape: tuple[int, ...]
+    strides_bytes: tuple[int, ...]
+    dtype: str
+
+
+class ForeignFrame(Closing):
+    """A picture that another library holds on the device, ready for work on one of our streams. A context manager.
+
+    What its owner queued before is waited for by the stream, not by the caller. The owner's memory is kept alive until
+    `close`, which belongs after the stream has passed the work that reads it.
+
+    Args:
+        array: Any object with `__dlpack__` or `__cuda_array_interface__`: a torch tensor, a CuPy array.
+        stream: Where it will be read.
+
+    Attributes:
+        pointer: Address of its first pixel.
+        image_hw: (height, width) in pixels.
+        pitch_bytes: From one row to the next.
+
+    Raises:
+        InputError: it is no (height, width, 3) uint8 array on this device with adjacent pixels in a row.
+    """
+
+    __slots__ = ("_capsule", "_owner", "image_hw", "pitch_bytes", "pointer")
+
+    def __init__(self, array: Any, stream: Stream) -> None:
+        self._owner: Any = array
+        self._capsule: Any = None
+        if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
+            kind, ordinal = array.__dlpack_device__()
+            if int(kind) != _ON_CUDA:
+                raise _wrong("memory of a CUDA device", f"DLPack device type {int(kind)}")
+            if int(ordinal) != stream.device.ordinal:
+                raise _wrong(str(stream.device), f"cuda:{int(ordinal)}")
+            self._capsule = array.__dlpack__(stream=stream.address)
+            view = _read_capsule(self._capsule)
+        elif hasattr(array, "__cuda_array_interface__"):
+            view = _read_interface(array.__cuda_array_interface__, stream)
+        else:
+            raise _wrong("__dlpack__ or __cuda_array_interface__", type(array).__name__)
+        self.image_hw, self.pitch_bytes = _check_frame(view)
+        self.pointer = view.pointer
+
+    def close(self) -> None:
+        """Let go of the owner's memory. Closing twice is no error."""
+        self._capsule = None  # an unconsumed capsule's own destructor calls the owner's deleter
+        self._owner = None
+
+
+class HandedFrame(ForeignFrame):
+    """A frame that one thread hands to another.
+
+    A library orders its work by the stream that is current in the thread that asks for the array. So the array is asked
+    for here, in the thread that hands it over, and a mark tells the other thread's stream what to wait for. Close it
+    once the stream has passed the work that reads it.
+
+    Args:
+        array: As for `ForeignFrame`.
+        stream: Only marked; any stream of the device that waits for nothing else.
+
+    Raises:
+        InputError: as `ForeignFrame`.
+    """
+
+    __slots__ = ("_ready",)
+
+    def __init__(self, array: Any, stream: Stream) -> None:
+        self._ready = Event(stream.device)
+        try:
+            super().__init__(array, stream)
+            stream.record(self._ready)
+        except BaseException:
+            self._ready.close()
+            raise
+
+    def wait_on(self, stream: Stream) -> None:
+        """Let later work on a stream wait until the frame has been written."""
+        stream.wait(self._ready)
+
+    def close(self) -> None:
+        """Let go of the owner's memory, and of the mark. Closing twice is no error."""
+        super().close()
+        self._ready.close()
+
+
+class _DLTensor(ctypes.Structure):
+    """Source: DLPack's specification of the C structure, version 0.8 (the capsule named `dltensor`)."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("type_code", ctypes.c_uint8),
+        ("type_bits", ctypes.c_uint8),
+        ("type_lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+def _read_capsule(capsule: object) -> ForeignArray:
+    """What a DLPack capsule describes. It is not consumed: its destructor gives the memory back."""
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    tensor = _DLTensor.from_address(get_pointer(capsule, b"dltensor"))
+    kinds = {0: "i", 1: "u", 2: "f"}
+    bytes_each = tensor.type_bits // 8
+    dtype = f"{kinds.get(tensor.type_code, '?')}{bytes_each}" + (f"x{tensor.type_lanes}" * (tensor.type_lanes != 1))
+    shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
+    if tensor.strides:
+        strides = tuple(tensor.strides[axis] * bytes_each for axis in range(tensor.ndim))
+    else:
+        strides = _contiguous(shape, bytes_each)
+    return ForeignArray((tensor.data or 0) + tensor.byte_offset, shape, strides, dtype)
+
+
+def _read_interface(interface: dict[str, Any], stream: Stream) -> ForeignArray:
+    """What `__cuda_array_interface__` (version 2 or 3) describes; its stream, where it names one, is waited for."""
+    shape = tuple(int(extent) for extent in interface["shape"])
+    dtype = str(interface["typestr"])[1:]
+    if interface.get("mask") is not None:
+        raise _wrong("an array without a mask", "a masked one")
+    strides = interface.get("strides")
+    theirs = interface.get("stream")
+    if theirs is not None:
+        with stream.device.current(), Event(stream.device) as event, BorrowedStream(stream.device, theirs) as source:
+            source.record(event)
+            stream.wait(event)
+    pointer = int(interface["data"][0])
+    if pointer:
+        _check_device(pointer, stream)
+    bytes_each = int(dtype[1:])
+    return ForeignArray(
+        pointer, shape, tuple(map(int, strides)) if strides is not None else _contiguous(shape, bytes_each), dtype
+    )
+
+
+def _check_device(pointer: int, stream: Stream) -> None:
+    from yoloship.cuda.device import driver
+
+    attribute = driver().CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    with stream.device.current():
+        ordinal = int(call("cuPointerGetAttribute", attribute, pointer, subject="__cuda_array_interface__"))
+    if ordinal != stream.device.ordinal:
+        raise _wrong(str(stream.device), f"cuda:{ordinal}")
+
+
+def _check_frame(view: ForeignArray) -> tuple[tuple[int, int], int]:
+    if view.dtype != "u1":
+        raise _wrong("uint8 (u1)", view.dtype)
+    if len(view.shape) != 3 or view.shape[2] != 3 or 0 in view.shape:
+        raise _wrong("(height, width, 3), none of them 0", str(view.shape))
+    height, width, _ = view.shape
+    row, pixel, channel = view.strides_bytes
+    pitch = row if height > 1 else max(row, 3 * width)
+    if channel != 1 or (width > 1 and pixel != 3) or pitch < 3 * width:
+        raise _wrong(
+            "adjacent channels and pixels, rows in order", f"strides {view.strides_bytes}", "make it contiguous"
+        )
+    return (height, width), pitch
+
+
+def _contiguous(shape: tuple[int, ...], bytes_each: int) -> tuple[int, ...]:
+    strides = [bytes_each]
+    for extent in shape[:0:-1]:
+        strides.append(strides[-1] * extent)
+    return tuple(reversed(strides))
+
+
+def _wrong(expected: str, got: str, hint: str | None = None) -> InputError:
+    return InputError("cannot be taken as a frame", subject="GPU array", expected=expected, got=got, hint=hint)

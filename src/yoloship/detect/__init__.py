@@ -1,0 +1,1 @@
+"""From images to results: letterbox, run, decode, suppress."""

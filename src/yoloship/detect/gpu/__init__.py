@@ -1,0 +1,1 @@
+"""A detector whose every step between a frame in memory and its boxes runs on the GPU."""

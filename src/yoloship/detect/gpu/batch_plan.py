@@ -1,0 +1,386 @@
+"""One network run and all around it, ready on the device for one batch and canvas: `Plan`.
+
+    tables, frames ─▶ fetch ─▶ letterbox ─▶ network ─▶ decode ─▶ suppress, back to source pixels ─▶ pinned host memory
+
+A `Plan` owns the network's context and the workspace. For each set of options it has a `Recording`: the whole chain as
+one CUDA graph where the network allows that, else the steps before and behind the network as a graph each.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, upload
+from yoloship.cuda.letterbox import Canvas, CanvasForm, launch_fetch, launch_letterbox
+from yoloship.cuda.postprocess import (
+    MAX_DETECTIONS,
+    HeadDType,
+    HeadLevel,
+    Heads,
+    Raw,
+    ScoreFilter,
+    Suppression,
+    Workspace,
+    clear,
+    launch_decode,
+    launch_nms,
+    pack_classes,
+    pack_levels,
+    result_dtype,
+    workspace_bytes,
+)
+from yoloship.cuda.stream import Event, Graph
+from yoloship.detect.detector import finish
+from yoloship.errors import SessionError
+from yoloship.models.recognise import decoded_spec
+from yoloship.results.detections import Detections, class_ids_of
+from yoloship.tasks.detect import Candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from yoloship.cuda.compiler import Launchable
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.stream import Stream
+    from yoloship.cuda.stream_calls import Express
+    from yoloship.detect.gpu.staging import Tables
+    from yoloship.detect.options import DetectOptions
+    from yoloship.letterbox import Letterbox
+    from yoloship.model import ModelInfo
+    from yoloship.runtime.base import DeviceContext, DeviceSession, DeviceTensor
+
+
+_RECORDINGS: Final = 8
+"""Sets of options, with and without a fetch, that a plan keeps ready."""
+
+STAGES: Final = ("upload", "letterbox", "network", "postprocess")
+"""What `Recording.launch_timed` tells apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceModel:
+    """What all runs of a detector share.
+
+    Attributes:
+        session: The network.
+        info: What it is.
+        kernels: Loaded on its device.
+    """
+
+    session: DeviceSession
+    info: ModelInfo
+    kernels: Mapping[str, Launchable]
+
+
+class Plan:
+    """Everything on the device for one batch size and canvas, on one stream. One thread at a time may use it.
+
+    Args:
+        model: What to run.
+        express: Of the stream.
+        batch: Pictures of a run.
+        input_hw: (height, width) of the canvas in model pixels.
+
+    Raises:
+        CudaError: out of device memory.
+        InputError: the network takes no such batch or canvas.
+        SessionError: its output is not what the model's record promises.
+    """
+
+    def __init__(self, model: DeviceModel, express: Express, batch: int, input_hw: tuple[int, int]) -> None:
+        self.model = model
+        self.express = express
+        self.batch = batch
+        self.input_hw = input_hw
+        self._recordings: OrderedDict[tuple[DetectOptions, Tables, bool], Recording] = OrderedDict()
+        self._last: Recording | None = None
+        self._network: Graph | None = None
+        info, stream = model.info, express.stream
+        shape = (batch, *input_hw, 3) if info.input_form == "image" else (batch, 3, *input_hw)
+        with ExitStack() as stack:
+            self.context = stack.enter_context(model.session.context({model.session.inputs[0].name: shape}, stream))
+            feed = self.context.inputs[model.session.inputs[0].name]
+            self.canvas = Canvas(feed.pointer, batch, input_hw, _canvas_form(feed, info))
+            self.output = _output(self.context, model, input_hw, stack, stream)
+            cells = self.output.cells
+            memory = stack.enter_context(DeviceBuffer(stream.device, workspace_bytes(batch, cells)))
+            self.workspace = Workspace(memory.pointer, batch, cells)
+            clear(stream, self.workspace)
+            self._owned = stack.pop_all()
+
+    def recording(self, options: DetectOptions, tables: Tables, fetches: bool) -> Recording:
+        """The chain for these options, recorded now or before.
+
+        Args:
+            options: What to keep.
+            tables: Where they lie; recordings for other places are dropped.
+            fetches: Whether it begins with `launch_fetch`.
+        """
+        last = self._last
+        if last is not None and last.suits(options, tables, fetches):
+            return last
+        for key in [key for key in self._recordings if key[1] != tables]:
+            self._recordings.pop(key).close()
+        key = (options, tables, fetches)
+        found = self._recordings.get(key)
+        if found is None:
+            with self.model.session.making:
+                found = self._recordings[key] = Recording(self, options, tables, fetches)
+            while len(self._recordings) > _RECORDINGS:
+                self._recordings.popitem(last=False)[1].close()
+        self._recordings.move_to_end(key)
+        self._last = found
+        return found
+
+    def network_graph(self) -> Graph | None:
+        """The network by itself as a graph; None where it cannot be recorded."""
+        if self._network is None and self.context.capturable:
+            with self.model.session.making:
+                self.context.rehearse()
+                self._network = self._owned.enter_context(Graph(self.express.stream, self.context.enqueue))
+        return self._network
+
+    def candidates(self, row: int, count: int) -> Candidates:
+        """All candidates of a picture of the last run, in the order of the network's output; waits for the stream."""
+        batch, capacity, stream = self.batch, self.workspace.capacity, self.express.stream
+        count = min(count, capacity)
+        parts: dict[str, npt.NDArray[Any]] = {
+            "boxes": np.empty((count, 4), np.float32),
+            "scores": np.empty(count, np.float32),
+            "class_ids": np.empty(count, np.int32),
+            "indices": np.empty(count, np.int32),
+        }
+        assert row < batch
+        for name, array in parts.items():
+            width = array.nbytes // count
+            download(stream, array, self.workspace.part(name) + row * capacity * width)
+        stream.sync()
+        order = np.argsort(parts["indices"])
+        return Candidates(parts["boxes"][order], parts["scores"][order], parts["class_ids"][order])
+
+    def close(self) -> None:
+        """Give everything back; the stream has passed all work. Closing twice is no error."""
+        self._last = None
+        while self._recordings:
+            self._recordings.popitem()[1].close()
+        self._owned.close()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Timed:
+    """The chain with marks behind the upload, the letterbox, the network and the rest; owns them and its graphs."""
+
+    owned: ExitStack
+    marks: list[Event]
+    graphs: tuple[Graph, ...]
+
+
+class Recording:
+    """The chain for one set of options."""
+
+    def __init__(self, plan: Plan, options: DetectOptions, tables: Tables, fetches: bool) -> None:
+        self._plan = plan
+        self._options = options
+        self._tables = tables
+        self._fetches = fetches
+        names = plan.model.info.class_names
+        stream, batch = plan.express.stream, plan.batch
+        self._suppression = Suppression(
+            options.iou_threshold, min(options.max_detections, MAX_DETECTIONS), options.class_agnostic
+        )
+        dtype = result_dtype(self._suppression.max_detections)
+        with ExitStack() as stack:
+            landing = stack.enter_context(PinnedBuffer(stream.device, dtype.itemsize * batch))
+            self._results = landing.pointer
+            found = landing.array(dtype, (batch,))
+            self._heads = landing.array(np.int32, (batch, dtype.itemsize // 4))[:, :4]
+            self._rows = [(one["boxes_xyxy"], one["scores"], one["class_ids"]) for one in found]
+            mask = 0
+            if options.classes is not None:
+                packed = pack_classes(class_ids_of(options.classes, names), len(names))
+                mask = stack.enter_context(DeviceBuffer(stream.device, packed.nbytes)).pointer
+                upload(stream, mask, packed)
+            self._filter = ScoreFilter(len(names), options.score_threshold, mask)
+            stream.sync()
+            self._graphs = self._record(stack)
+            self._owned = stack.pop_all()
+        self._timed: _Timed | None = None
+
+    def suits(self, options: DetectOptions, tables: Tables, fetches: bool) -> bool:
+        """Whether it was made for these very options."""
+        return options is self._options and tables == self._tables and fetches == self._fetches
+
+    def launch(self) -> None:
+        """Queue the chain behind what the staging has queued; the express is entered."""
+        express, graphs = self._plan.express, self._graphs
+        if len(graphs) == 1:
+            express.launch(graphs[0])
+            return
+        express.launch(graphs[0])
+        self._plan.context.enqueue()
+        express.launch(graphs[1])
+
+    def launch_timed(self, before: Event) -> None:
+        """The same with marks between the stages, for `stage_ms`.
+
+        Args:
+            before: Was recorded ahead of the staging's copies.
+        """
+        timed = self._timed = self._timed or self._record_timed(before.device)
+        express = self._plan.express
+        express.stream.record(timed.marks[0])
+        express.launch(timed.graphs[0])
+        if len(timed.graphs) > 1:
+            self._plan.context.enqueue()
+            express.stream.record(timed.marks[2])
+            express.launch(timed.graphs[1])
+
+    def stage_ms(self, before: Event) -> dict[str, float]:
+        """Milliseconds of each of `STAGES` in the last timed run, which the stream has passed."""
+        assert self._timed is not None
+        marks = [before, *self._timed.marks]
+        return {name: end.elapsed_ms(start) for name, start, end in zip(STAGES, marks, marks[1:], strict=False)}
+
+    def read(self, letterboxes: Sequence[Letterbox], names: tuple[str, ...]) -> list[Detections]:
+        """The results of the last run, which the stream has passed.
+
+        Where more candidates than the kernels look at took part, and could have changed the result, suppression is
+        done again here with all of them.
+
+        Args:
+            letterboxes: Of the pictures, in their order.
+            names: Class names by class id.
+        """
+        found = []
+        heads = self._heads[: len(letterboxes)].tolist()
+        for row, letterbox in enumerate(letterboxes):
+            kept, candidates, _, passed_over = heads[row]
+            boxes, scores, class_ids = self._rows[row]
+            if passed_over and kept < self._options.max_detections:
+                everything = self._plan.candidates(row, candidates)
+                found.append(finish(everything, letterbox, self._options, None, names))
+                continue
+            kept_boxes, kept_scores, kept_ids = boxes[:kept].copy(), scores[:kept].copy(), class_ids[:kept].copy()
+            found.append(Detections._trusted(kept_boxes, kept_scores, kept_ids, names, letterbox.image_hw))
+        return found
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._graphs = ()  # they know this object, which holds pinned memory: no cycle may keep it
+        if self._timed is not None:
+            self._timed.owned.close()
+            self._timed = None
+        self._owned.close()
+
+    def _record_timed(self, device: Device) -> _Timed:
+        with self._plan.model.session.making, ExitStack() as stack:
+            marks = [stack.enter_context(Event(device, timing=True)) for _ in STAGES]
+            graphs = self._record(stack, marks)
+            return _Timed(stack.pop_all(), marks, graphs)
+
+    def _record(self, stack: ExitStack, events: Sequence[Event] = ()) -> tuple[Graph, ...]:
+        """One graph of everything, or two where the network stays outside."""
+        plan, stream = self._plan, self._plan.express.stream
+
+        def before() -> None:
+            if self._fetches:
+                launch_fetch(plan.model.kernels, stream, self._tables.letterbox, plan.batch)
+            launch_letterbox(plan.model.kernels, stream, self._tables.letterbox, plan.canvas)
+            if events:
+                stream.record_in_graph(events[1])
+
+        def behind() -> None:
+            launch_decode(plan.model.kernels, stream, plan.output, self._filter, plan.workspace)
+            launch_nms(
+                plan.model.kernels, stream, plan.workspace, self._suppression, self._tables.results, self._results
+            )
+            if events:
+                stream.record_in_graph(events[3])
+
+        def whole() -> None:
+            before()
+            plan.context.enqueue()
+            if events:
+                stream.record_in_graph(events[2])
+            behind()
+
+        if plan.context.capturable:
+            plan.context.rehearse()  # another thread may have made the plan
+        works = (whole,) if plan.context.capturable else (before, behind)
+        return tuple(stack.enter_context(Graph(stream, work)) for work in works)
+
+
+def _canvas_form(feed: DeviceTensor, info: ModelInfo) -> CanvasForm:
+    if info.input_form == "image" and feed.dtype == "uint8":
+        return "uint8_bgr_hwc"
+    if info.input_form == "float" and feed.dtype == "float32":
+        return "float32_rgb_chw"
+    if info.input_form == "float" and feed.dtype == "float16":
+        return "float16_rgb_chw"
+    raise SessionError(
+        "the model's input is not as its record promises",
+        subject=feed.name,
+        expected="uint8" if info.input_form == "image" else "float32 or float16",
+        got=feed.dtype,
+    )
+
+
+def _output(
+    context: DeviceContext, model: DeviceModel, input_hw: tuple[int, int], stack: ExitStack, stream: Stream
+) -> Heads | Raw:
+    """What the decoding kernels read, checked against the model's record."""
+    info = model.info
+    tensors = [context.outputs[spec.name] for spec in model.session.outputs]
+    batch = next(iter(context.inputs.values())).shape[0]
+    columns = 5 + len(info.class_names)
+    if info.output_form == "raw":
+        raw = context.outputs[decoded_spec(model.session.outputs, info).name]
+        if len(raw.shape) != 3 or raw.shape[0] != batch or raw.shape[2] != columns:
+            raise _wrong(raw, f"({batch}, N, {columns})")
+        return Raw(raw.pointer, raw.shape[1], _head_dtype(raw))
+    if info.output_form != "heads":
+        raise SessionError(
+            "a model of this output form cannot be decoded on the GPU",
+            expected="heads or raw",
+            got=info.output_form,
+            hint="export it with '--output heads', or use device='cpu'",
+        )
+    if len(tensors) != len(info.strides):
+        raise SessionError("wrong number of outputs", expected=str(len(info.strides)), got=str(len(tensors)))
+    levels = []
+    for tensor, stride, anchors in zip(tensors, info.strides, info.anchors, strict=True):
+        shape = (batch, len(anchors) * columns, input_hw[0] // stride, input_hw[1] // stride)
+        if tensor.shape != shape:
+            raise _wrong(tensor, str(shape))
+        if _head_dtype(tensor) != _head_dtype(tensors[0]):
+            raise _wrong(tensor, tensors[0].dtype)
+        levels.append(HeadLevel(tensor.pointer, (shape[2], shape[3]), float(stride), anchors))
+    packed = pack_levels(levels)
+    table = stack.enter_context(DeviceBuffer(stream.device, packed.nbytes))
+    upload(stream, table.pointer, packed)
+    stream.sync()
+    return Heads(table.pointer, tuple(levels), _head_dtype(tensors[0]))
+
+
+def _head_dtype(tensor: DeviceTensor) -> HeadDType:
+    if tensor.dtype == "float32":
+        return "float32"
+    if tensor.dtype == "float16":
+        return "float16"
+    raise _wrong(tensor, "float32 or float16")
+
+
+def _wrong(tensor: DeviceTensor, expected: str) -> SessionError:
+    return SessionError(
+        "the model's output is not as promised",
+        subject=tensor.name,
+        expected=expected,
+        got=f"{tensor.dtype}{tensor.shape}",
+    )

@@ -1,0 +1,309 @@
+"""A stream with all that one batch in flight needs, `Lane`, and the few of them that threads share, `LanePool`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from yoloship._util.closing import Closing
+from yoloship.cuda.stream import Event, Stream
+from yoloship.cuda.stream_calls import Express
+from yoloship.detect.gpu.batch_plan import STAGES, DeviceModel, Plan, Recording
+from yoloship.detect.gpu.staging import Frame, Staging
+from yoloship.errors import InputError, SessionError, YoloshipError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from yoloship.detect.options import DetectOptions
+    from yoloship.results.detections import Detections
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSetup:
+    """What all lanes of a detector have in common.
+
+    Attributes:
+        model: What to run.
+        max_batch: Pictures of the largest run.
+        cores: Held by the one batch that is copied by all cores.
+        plans: Batches and canvases that a lane keeps ready; the one unused for longest goes first.
+    """
+
+    model: DeviceModel
+    max_batch: int
+    cores: threading.Lock
+    plans: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Where the time of one batch went, in milliseconds.
+
+    Attributes:
+        stage: Describing the frames and copying them to pinned memory, on the host; part of it overlaps `upload`.
+        upload: From the first copy to the device until the last has arrived.
+        letterbox: On the device, and so are the next two.
+        network: See letterbox.
+        postprocess: Decoding, suppression, and the way back to source pixels.
+        read: Making `Detections` of the results, on the host.
+        total: From the frames to the detections, on the host's clock.
+    """
+
+    stage: float
+    upload: float
+    letterbox: float
+    network: float
+    postprocess: float
+    read: float
+    total: float
+
+
+class Lane(Closing):
+    """One batch in flight. One thread at a time may use it.
+
+    Args:
+        setup: What it has in common with others.
+
+    Raises:
+        CudaError: out of memory, or the device failed.
+    """
+
+    def __init__(self, setup: LaneSetup) -> None:
+        self._setup = setup
+        self._plans: OrderedDict[tuple[int, tuple[int, int]], Plan] = OrderedDict()
+        with ExitStack() as stack:
+            self.stream = stack.enter_context(Stream(setup.model.session.device))
+            self.express = Express(self.stream)
+            self._staging = Staging(self.express, setup.max_batch, setup.cores)
+            stack.callback(self._staging.close)
+            self._owned = stack.pop_all()
+
+    def run(self, frames: Sequence[Frame], batch: int, options: DetectOptions) -> list[Detections]:
+        """Take pictures to detections, and wait for them.
+
+        Args:
+            frames: 1 to `batch`, on canvases of one size.
+            batch: Of the network's run; pictures that it lacks are repeats of the first.
+            options: What to keep.
+
+        Raises:
+            CudaError: the device failed or is out of memory; the lane must then be closed.
+            SessionError: the network failed; likewise.
+            InputError: the network takes no such batch or canvas, or a frame is none on this device.
+        """
+        staging, express = self._staging, self.express
+        with express:
+            staging.send(frames, batch)
+            recording = self._recording(frames[0].letterbox.input_hw, batch, options)
+            recording.launch()
+            express.wait()
+        staging.release()
+        return recording.read([frame.letterbox for frame in frames], self._setup.model.info.class_names)
+
+    def run_timed(
+        self, frames: Sequence[Frame], batch: int, options: DetectOptions
+    ) -> tuple[list[Detections], StageTimes]:
+        """The same with the time of each stage; a little slower for the marks."""
+        began = time.perf_counter()
+        staging, express = self._staging, self.express
+        with Event(self.stream.device, timing=True) as before, express:
+            self.stream.record(before)
+            at_stage = time.perf_counter()
+            staging.send(frames, batch)
+            recording = self._recording(frames[0].letterbox.input_hw, batch, options)
+            staged = time.perf_counter()
+            recording.launch_timed(before)
+            express.wait()
+            waited = time.perf_counter()
+            staging.release()
+            found = recording.read([frame.letterbox for frame in frames], self._setup.model.info.class_names)
+            ended = time.perf_counter()
+            device = recording.stage_ms(before)
+        assert tuple(device) == STAGES
+        return found, StageTimes(
+            stage=(staged - at_stage) * 1e3, read=(ended - waited) * 1e3, total=(ended - began) * 1e3, **device
+        )
+
+    def prepare(self, batch: int, input_hw: tuple[int, int], options: DetectOptions) -> None:
+        """Make ready for runs of a batch on a canvas."""
+        self._recording(input_hw, batch, options)
+
+    def network(self, batch: int, input_hw: tuple[int, int]) -> Callable[[], None]:
+        """A function that runs only the network on whatever lies on its input, and waits for it."""
+        plan, express = self._plan(batch, input_hw), self.express
+        graph = plan.network_graph()
+
+        def run() -> None:
+            with express:
+                if graph is None:
+                    plan.context.enqueue()
+                else:
+                    express.launch(graph)
+                express.wait()
+
+        return run
+
+    def recover(self) -> None:
+        """Make it ready again after a batch that was refused half-way."""
+        self.stream.sync()
+        self._staging.forget()
+
+    def close(self) -> None:
+        """Wait for the stream, and give everything back. Closing twice is no error."""
+        with contextlib.suppress(YoloshipError):  # whatever failed was said when it failed
+            if not self.stream.is_closed:
+                self.stream.sync()
+        while self._plans:
+            self._plans.popitem()[1].close()
+        self._owned.close()
+
+    def _recording(self, input_hw: tuple[int, int], batch: int, options: DetectOptions) -> Recording:
+        staging = self._staging
+        return self._plan(batch, input_hw).recording(options, staging.tables(batch), staging.fetches)
+
+    def _plan(self, batch: int, input_hw: tuple[int, int]) -> Plan:
+        key = (batch, input_hw)
+        plan = self._plans.get(key)
+        if plan is None:
+            while len(self._plans) >= self._setup.plans:
+                self._plans.popitem(last=False)[1].close()
+            with self._setup.model.session.making:
+                plan = self._plans[key] = Plan(self._setup.model, self.express, batch, input_hw)
+        elif len(self._plans) > 1:
+            self._plans.move_to_end(key)
+        return plan
+
+
+class LanePool:
+    """At most a few lanes for any number of threads; made when first needed, the last one used is used next.
+
+    Threads wait for two things, so there are two conditions over one lock: takers wait for a lane or for room to make
+    one, and closers wait until no lane is out.
+
+    Args:
+        make: Makes a lane.
+        limit: How many there may be at once.
+        subject: The model's name, for messages.
+    """
+
+    def __init__(self, make: Callable[[], Lane], limit: int, subject: str) -> None:
+        self._make = make
+        self._limit = limit
+        self._subject = subject
+        self._idle: list[Lane] = []
+        self._out = 0
+        """Lanes in use, being made, or being closed."""
+        self._closed = False
+        self._lock = threading.Lock()
+        self._free = threading.Condition(self._lock)
+        self._back = threading.Condition(self._lock)
+        self._pid = os.getpid()
+
+    @property
+    def in_this_process(self) -> bool:
+        """False in a child forked after it was made: whatever another thread held then stays held there."""
+        return os.getpid() == self._pid
+
+    def take(self) -> Lane:
+        """A lane for the caller alone, who gives it back with `give`, `give_after` or `drop`; waits if all are in use.
+
+        Raises:
+            CudaError: a lane cannot be made.
+            SessionError: the pool is closed.
+        """
+        if not self.in_this_process:
+            raise SessionError(
+                "the detector was made before this process was forked",
+                subject=self._subject,
+                hint="load the model in the child, and start children with 'spawn'",
+            )
+        with self._lock:
+            while not self._closed and not self._idle and self._out >= self._limit:
+                self._wait_for_room()
+            if self._closed:
+                raise SessionError("the detector is closed", subject=self._subject)
+            self._out += 1
+            if self._idle:
+                return self._idle.pop()
+        try:
+            return self._make()
+        except BaseException:
+            self._forget(1)
+            raise
+
+    def give(self, lane: Lane) -> None:
+        """Give a lane back."""
+        with self._lock:
+            self._idle.append(lane)
+            self._out -= 1
+            if self._closed:
+                self._back.notify_all()
+            else:
+                self._free.notify()
+
+    def give_after(self, lane: Lane, error: BaseException) -> None:
+        """Give back a lane whose batch ended in an error: one that refused its input serves on, any other is closed.
+
+        Raises:
+            CudaError: the device failed while the lane was made ready again; the lane is closed.
+        """
+        if not isinstance(error, InputError):
+            self.drop(lane)
+            return
+        try:
+            lane.recover()
+        except BaseException:
+            self.drop(lane)
+            raise
+        self.give(lane)
+
+    def drop(self, lane: Lane) -> None:
+        """Give back a lane that failed; another is made in its place when needed."""
+        try:
+            with contextlib.suppress(YoloshipError):  # what it failed with says more
+                lane.close()
+        finally:
+            self._forget(1)
+
+    def close(self) -> None:
+        """Refuse new takers, wait for lanes in use, and close all. Closing twice is no error.
+
+        Several threads may close at once; each returns when all lanes are closed.
+        """
+        if not self.in_this_process:
+            return
+        with self._lock:
+            self._closed = True
+            self._free.notify_all()
+            while self._out:
+                self._back.wait()
+            lanes, self._idle = self._idle, []
+            self._out = len(lanes)
+        try:
+            with ExitStack() as stack:
+                for lane in lanes:
+                    stack.callback(lane.close)
+        finally:
+            self._forget(len(lanes))
+
+    def _wait_for_room(self) -> None:
+        try:
+            self._free.wait()
+        except BaseException:
+            self._free.notify()  # it may have been woken for a lane that another thread must take now
+            raise
+
+    def _forget(self, lanes: int) -> None:
+        """Count lanes as gone."""
+        with self._lock:
+            self._out -= lanes
+            self._free.notify()
+            if self._closed:
+                self._back.notify_all()

@@ -1,0 +1,315 @@
+"""Getting a batch's frames, and the table that says where they lie, to the GPU: `Staging`.
+
+One block of pinned memory has a twin on the device, laid out alike:
+
+    … spare │ letterbox table │ result table │ frame │ frame │ …
+                                             └ a fixed place; the tables of n frames end here, frames begin here
+
+So frames lie at the same places batch after batch, and a batch like the last one needs no new tables. The letterbox
+table says where the pixels are and what becomes of them; the result table has the geometry from the source picture to
+the canvas, which differs where the host has scaled a frame already.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer
+from yoloship.cuda.interop import ForeignFrame, HandedFrame
+from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, PixelFormat, pack_frames
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from yoloship.cuda.stream_calls import Express
+    from yoloship.detect.gpu.transfer import RowPick, Way
+    from yoloship.letterbox import Letterbox
+
+
+_ALIGNMENT: Final = 256
+_TABLES: Final = 2
+_BY_THE_HOST: Final = frozenset({"copied", "resized"})
+_STAGED: Final = _BY_THE_HOST | {"pinned"}
+_SMALLEST: Final = 1 << 22
+"""Bytes for frames to begin with: a picture of 1280×960."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A picture, and the way that it takes to the device.
+
+    Attributes:
+        pixels: (height, width, 3) uint8 BGR, C-contiguous, read only; for `resident` an array of another
+            library, or a `HandedFrame` of one.
+        letterbox: Where it lies on the canvas.
+        way: See `transfer`.
+        address: Of its pixels, where `way` is `pinned` as the host sees it, where it is `mapped` as the device does.
+        pick: Which rows are copied, where `way` is `copied`; None copies all.
+    """
+
+    pixels: Any
+    letterbox: Letterbox
+    way: Way
+    address: int = 0
+    pick: RowPick | None = None
+
+
+class Tables(NamedTuple):
+    """Where the tables of a batch lie on the device.
+
+    Attributes:
+        letterbox: Address of the descriptors that say where pixels are and what becomes of them.
+        results: Address of those that have the way back from the canvas to the source.
+    """
+
+    letterbox: int
+    results: int
+
+
+class _Place(NamedTuple):
+    """Where a frame's pixels are when the letterbox reads them. Equal places need no new table."""
+
+    letterbox: Letterbox
+    data: int
+    pitch_bytes: int
+    way: Way
+    staged_hw: tuple[int, int]
+    source: int = 0
+
+
+class Staging:
+    """The memory that one batch at a time passes through. Close it once its stream has passed all work.
+
+    Args:
+        express: Of the stream that the copies are queued on.
+        max_batch: Frames of the largest batch.
+        cores: Held while frames are copied by all cores. It is shared by all who copy: one batch after the other is
+            sooner there than all of them side by side, each by one core.
+    """
+
+    def __init__(self, express: Express, max_batch: int, cores: threading.Lock) -> None:
+        self._express = express
+        self._cores = cores
+        self._first_frame = _rounded(_TABLES * FRAME_DTYPE.itemsize * max_batch)
+        self._pinned: PinnedBuffer | None = None
+        self._twin: DeviceBuffer | None = None
+        self._bytes: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._host = self._device = 0
+        self._sent: tuple[int, list[_Place]] = (0, [])
+        self._tables: dict[int, Tables] = {}
+        self._foreign: list[ForeignFrame] = []
+        self.fetches = False
+        self._grow(_SMALLEST)
+
+    def tables(self, batch: int) -> Tables:
+        """Where they lie, until the memory grows."""
+        found = self._tables.get(batch)
+        if found is None:
+            size, end = FRAME_DTYPE.itemsize * batch, self._device + self._first_frame
+            found = self._tables[batch] = Tables(end - 2 * size, end - size)
+        return found
+
+    def send(self, frames: Sequence[Frame], batch: int) -> None:
+        """Queue all that the letterbox needs; the express is entered, and the stream has passed the last batch.
+
+        What goes up by DMA is queued at once: the rest of the host's work is done while it is under way. Where the
+        memory had to grow, the tables have moved. Where `fetches` is true afterwards, the chain must begin with
+        `launch_fetch`.
+
+        Args:
+            frames: At most `batch`, for which there is room; the rest of the batch repeats the first.
+            batch: Pictures of the run.
+
+        Raises:
+            CudaError: out of memory, or a copy cannot be queued.
+            InputError: an array of another library is no frame on this device.
+        """
+        is_alone = batch == 1
+        if is_alone and self._is_like_last(frames[0]):
+            self._send_again(frames[0])
+            return
+        self._make_room(frames)
+        is_copied = any(frame.way in _BY_THE_HOST for frame in frames)
+        with self._cores if is_copied else nullcontext():
+            places = self._place(frames, is_alone)
+        self.fetches = is_copied and is_alone
+        if self._sent != (batch, places):
+            self._send_tables(places, batch)
+
+    def release(self) -> None:
+        """Let go of other libraries' arrays; the stream has passed the work that read them."""
+        for foreign in self._foreign:
+            foreign.close()
+        self._foreign.clear()
+
+    def forget(self) -> None:
+        """Take nothing for sent; the stream has passed all work."""
+        self.release()
+        self._sent = (0, [])
+
+    def close(self) -> None:
+        """Give the memory back. Closing twice is no error."""
+        self.forget()
+        for buffer in (self._pinned, self._twin):
+            if buffer is not None:
+                buffer.close()
+        self._pinned = self._twin = None
+        self._bytes = np.empty(0, np.uint8)
+
+    def _place(self, frames: Sequence[Frame], is_alone: bool) -> list[_Place]:
+        """Put frames on their way."""
+        places = []
+        offset = self._first_frame
+        for frame in frames:
+            letterbox, way = frame.letterbox, frame.way
+            if way == "resident":
+                foreign = self._foreign_frame(frame.pixels)
+                places.append(_Place(letterbox, foreign.pointer, foreign.pitch_bytes, way, letterbox.image_hw))
+                continue
+            height, width = _staged_hw(frame)
+            pitch = 3 * width
+            if way == "mapped":
+                places.append(_Place(letterbox, frame.address, pitch, way, letterbox.image_hw))
+                continue
+            target = self._device + offset
+            if way == "pinned":
+                self._express.upload(target, frame.address, height * pitch)
+                places.append(_Place(letterbox, target, pitch, way, letterbox.image_hw))
+            else:
+                self._fill(frame, offset, height, width)
+                if not is_alone:
+                    self._express.upload(target, self._host + offset, height * pitch)
+                source = self._host + offset if is_alone else 0
+                places.append(_Place(letterbox, target, pitch, way, (height, width), source))
+            offset += _rounded(height * pitch)
+        return places
+
+    def _foreign_frame(self, pixels: Any) -> ForeignFrame:
+        stream = self._express.stream
+        if isinstance(pixels, HandedFrame):
+            pixels.wait_on(stream)
+            return pixels
+        foreign = ForeignFrame(pixels, stream)
+        self._foreign.append(foreign)
+        return foreign
+
+    def _is_like_last(self, frame: Frame) -> bool:
+        """Whether the last batch was one picture of the same size that went the same way, to the same place."""
+        batch, places = self._sent
+        if batch != 1:
+            return False
+        last = places[0]
+        return last.letterbox is frame.letterbox and last.way == frame.way and frame.way in _STAGED
+
+    def _send_again(self, frame: Frame) -> None:
+        """The short way of what a video is made of: no table changes, and there is room. Python's time counts here."""
+        place = self._sent[1][0]
+        height, width = place.staged_hw
+        if frame.way == "pinned":
+            self._express.upload(place.data, frame.address, height * place.pitch_bytes)
+        else:
+            with self._cores:
+                self._fill(frame, self._first_frame, height, width)
+
+    def _make_room(self, frames: Sequence[Frame]) -> None:
+        needed = sum(map(_staged_bytes, frames))
+        if needed > len(self._bytes) - self._first_frame:
+            self._grow(max(needed, 2 * (len(self._bytes) - self._first_frame)))
+
+    def _grow(self, frame_bytes: int) -> None:
+        self.close()
+        device = self._express.stream.device
+        size = self._first_frame + _rounded(frame_bytes)
+        pinned = PinnedBuffer(device, size)
+        try:
+            twin = DeviceBuffer(device, size)
+        except BaseException:
+            pinned.close()
+            raise
+        self._pinned, self._twin = pinned, twin
+        self._bytes = pinned.array(np.uint8, (size,))
+        self._host, self._device = pinned.pointer, twin.pointer
+        self._tables.clear()
+
+    def _send_tables(self, places: list[_Place], batch: int) -> None:
+        """Write the tables on pinned memory, and queue their copy."""
+        size = FRAME_DTYPE.itemsize * batch
+        start = self._first_frame - 2 * size
+        canvas_hw = places[0].letterbox.input_hw
+        all_places = places + places[:1] * (batch - len(places))
+        for number, describe in enumerate((_as_read, _as_found)):
+            table = self._bytes[start + number * size : start + (number + 1) * size].view(FRAME_DTYPE)
+            pack_frames([describe(place) for place in all_places], canvas_hw, table)
+        self._express.upload(self._device + start, self._host + start, 2 * size)
+        self._sent = (batch, places)
+
+    def _fill(self, frame: Frame, offset: int, height: int, width: int) -> None:
+        """Put a frame's pixels on pinned memory, scaled where its way says so."""
+        import cv2
+
+        target = self._bytes[offset : offset + 3 * height * width].reshape(height, width, 3)
+        if frame.way == "copied":
+            # The one copy of OpenCV's that all its threads share. It swaps red and blue; the letterbox swaps them back.
+            pixels, pick = frame.pixels, frame.pick
+            if pick is None:
+                cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=target)
+                return
+            # The rows of one step that count lie side by side, so they are one long row.
+            long_rows = (height // pick.count, pick.count * width, 3)
+            picked = as_strided(pixels[pick.first :], long_rows, (pick.step * 3 * width, 3, 1), writeable=False)
+            cv2.cvtColor(picked, cv2.COLOR_BGR2RGB, dst=target.reshape(long_rows))
+        elif frame.letterbox.image_hw == (height, width):
+            np.copyto(target, frame.pixels)
+        else:
+            cv2.resize(frame.pixels, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+
+
+def _staged_bytes(frame: Frame) -> int:
+    """What a frame takes of the memory for frames."""
+    if frame.way not in _STAGED:
+        return 0
+    height, width = _staged_hw(frame)
+    return _rounded(3 * height * width)
+
+
+def _staged_hw(frame: Frame) -> tuple[int, int]:
+    """(height, width) of what the letterbox reads."""
+    box = frame.letterbox
+    if frame.way == "resized":
+        return box.resized_hw
+    if frame.way != "copied" or frame.pick is None:
+        return box.image_hw
+    return box.image_hw[0] // frame.pick.step * frame.pick.count, box.image_hw[1]
+
+
+def _rounded(size_bytes: int) -> int:
+    return -(-size_bytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def _as_read(place: _Place) -> FrameDescriptor:
+    """What the letterbox does with the pixels."""
+    box = place.letterbox
+    pixel_format: PixelFormat = "rgb" if place.way == "copied" else "bgr"
+    return FrameDescriptor(
+        place.data,
+        place.pitch_bytes,
+        place.staged_hw,
+        box.resized_hw,
+        (box.top, box.left),
+        pixel_format,
+        source=place.source,
+    )
+
+
+def _as_found(place: _Place) -> FrameDescriptor:
+    """The way back from the canvas to the source; no pixel is read by this one."""
+    box = place.letterbox
+    return FrameDescriptor(place.data, 3 * box.image_hw[1], box.image_hw, box.resized_hw, (box.top, box.left))

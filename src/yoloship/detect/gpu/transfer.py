@@ -1,0 +1,161 @@
+"""How a detector shares a GPU out, `CudaTuning`, and which way a frame takes there, `TransferPolicy`.
+
+| way      | the frame lies …              | and goes …                                                               |
+| -------- | ----------------------------- | ------------------------------------------------------------------------ |
+| resident | on the device already         | nowhere: the letterbox reads it there                                    |
+| pinned   | in pinned host memory         | up by DMA, from where it lies                                            |
+| mapped   | there, and is much too big    | nowhere: the letterbox reads the pixels that it needs over the bus       |
+| copied   | in ordinary host memory       | onto pinned memory, by all of OpenCV's threads, and on as said below     |
+| resized  | there, and is far too big     | onto pinned memory scaled by OpenCV already, and on as said below        |
+
+Of frames whose height is 3 or more whole times that of the scaled picture (1080p and 4K on 640), only the rows that
+bilinear interpolation weighs are copied: see `RowPick`. From pinned memory a lone frame is fetched by a kernel: memory
+that several cores have just written comes to it twice as fast as to the DMA (kernels/fetch.cu). Frames of a batch go up
+by DMA, each while the next is copied.
+
+All ways give the model the same numbers, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from yoloship.letterbox import Letterbox
+
+
+Way: TypeAlias = Literal["resident", "pinned", "mapped", "copied", "resized"]
+PinnedWay: TypeAlias = Literal["pinned", "mapped"]
+PageableWay: TypeAlias = Literal["copied", "resized"]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferPolicy:
+    """When to take which way. Shrinkage is source pixels for each pixel on the canvas; 1080p on 640 has 9, 4K 36.
+
+    Attributes:
+        map_from: Pinned frames of at least this shrinkage are read in place by the kernel instead of going up whole.
+        resize_from: Frames in ordinary memory of at least this shrinkage are scaled on the host; rows that need not be
+            copied do not count.
+        pinned_way: Takes this way whatever the shrinkage; None decides by it.
+        pageable_way: Takes this way whatever the shrinkage; None decides by it.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    map_from: float = 6.0
+    resize_from: float = 18.0
+    pinned_way: PinnedWay | None = None
+    pageable_way: PageableWay | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("map_from", "resize_from"):
+            if not getattr(self, name) >= 0:
+                raise _wrong(name, "0 or more", getattr(self, name))
+        for name, kind in (("pinned_way", PinnedWay), ("pageable_way", PageableWay)):
+            if getattr(self, name) is not None and getattr(self, name) not in get_args(kind):
+                raise _wrong(name, " or ".join(get_args(kind)), getattr(self, name))
+
+    def route(self, letterbox: Letterbox) -> Route:
+        """The ways of frames of one size."""
+        shrunk = shrinkage(letterbox)
+        pick = RowPick.of(letterbox)
+        copied = shrunk * (pick.count / pick.step if pick else 1)
+        pinned: PinnedWay = "mapped" if shrunk >= self.map_from else "pinned"
+        pageable: PageableWay = "resized" if copied >= self.resize_from else "copied"
+        return Route(letterbox, self.pinned_way or pinned, self.pageable_way or pageable, pick)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is decided once for all frames of one size.
+
+    Attributes:
+        letterbox: Where they lie on the canvas.
+        pinned: The way of those in pinned memory.
+        pageable: The way of those in ordinary memory.
+        pick: Which rows are copied where the way is `copied`; None copies all.
+    """
+
+    letterbox: Letterbox
+    pinned: PinnedWay
+    pageable: PageableWay
+    pick: RowPick | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowPick:
+    """Which rows of a frame count, where its height is a whole multiple of the scaled picture's.
+
+    Row d of the scaled picture has its centre at p(d) = (d + ½)·s − ½ in the source. With s odd that is a row of its
+    own, d·s + (s − 1)/2, and no other has weight; with s even it lies half-way between two. So in a picture made of
+    those rows alone (one for each d, or two) every d finds the same rows with the same weights.
+
+    Attributes:
+        step: s, source rows for each row of the scaled picture; 3 or more.
+        count: Rows that count of each `step`: 1 or 2.
+        first: The first of them.
+    """
+
+    step: int
+    count: int
+    first: int
+
+    @classmethod
+    def of(cls, letterbox: Letterbox) -> RowPick | None:
+        """The rows of a frame that count; None where those are all, or nearly."""
+        step, rest = divmod(letterbox.image_hw[0], letterbox.resized_hw[0])
+        if rest or step < 3:
+            return None
+        return cls(step, 2 - step % 2, (step - 1) // 2)
+
+
+def shrinkage(letterbox: Letterbox) -> float:
+    """Source pixels for each pixel of the scaled picture."""
+    (height, width), (rows, columns) = letterbox.image_hw, letterbox.resized_hw
+    return height * width / (rows * columns)
+
+
+def _wrong(subject: str, expected: str, got: object) -> InputError:
+    return InputError("out of range", subject=subject, expected=expected, got=repr(got))
+
+
+OnFullMemory: TypeAlias = Literal["raise", "halve"]
+"""What to do where a batch does not fit the device's memory: say so, or try it as two halves."""
+
+MAX_BATCH: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class CudaTuning:
+    """How a `CudaDetector` shares the device out. The defaults suit a server's GPU.
+
+    Attributes:
+        lanes: Batches in flight at once, each on a stream with memory of its own; made when first needed.
+        max_batch: Pictures of a run, where the network's batch is dynamic.
+        plans: Batches and canvases that a lane keeps ready.
+        transfer: Which ways frames take to the device.
+        on_full_memory: See `OnFullMemory`.
+
+    Raises:
+        InputError: a value is outside its range.
+    """
+
+    lanes: int = 4
+    max_batch: int = MAX_BATCH
+    plans: int = 6
+    transfer: TransferPolicy = field(default_factory=TransferPolicy)
+    on_full_memory: OnFullMemory = "raise"
+
+    def __post_init__(self) -> None:
+        for name, most in (("lanes", 64), ("max_batch", 1024), ("plans", 1024)):
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError("out of range", subject=name, expected=f"1 to {most}", got=str(getattr(self, name)))
+        if self.on_full_memory not in get_args(OnFullMemory):
+            raise InputError(
+                "no such choice", subject="on_full_memory", expected="raise or halve", got=str(self.on_full_memory)
+            )

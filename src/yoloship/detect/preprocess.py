@@ -1,0 +1,144 @@
+"""From what a caller hands over to what a model's input takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from yoloship.letterbox import Letterbox
+    from yoloship.model import DType
+
+
+FILE_CHANNELS: Final = frozenset({1, 3})
+"""Channels of a model that image files can feed: colour, and grey made of it."""
+
+
+def refuse_files(channels: int, subject: str) -> None:
+    """Refuse image files for a model that they cannot feed.
+
+    Raises:
+        InputError: the model takes neither colour nor grey images.
+    """
+    if channels not in FILE_CHANNELS:
+        raise InputError(
+            f"the model takes images of {channels} channels, which image files do not have",
+            subject=subject,
+            hint=f"hand over arrays (height, width, {channels}) in Python",
+        )
+
+
+def is_plain(picture: Any) -> bool:
+    """Whether it is the one form that goes on as it is."""
+    return (
+        type(picture) is np.ndarray
+        and picture.dtype == np.uint8
+        and picture.ndim == 3
+        and picture.shape[2] == 3
+        and picture.size > 0
+        and bool(picture.flags.c_contiguous)
+    )
+
+
+def is_on_device(picture: object) -> bool:
+    """Whether it is another library's array in device memory."""
+    if isinstance(picture, np.ndarray | str | bytes):
+        return False
+    place = getattr(picture, "__dlpack_device__", None)
+    if place is not None:
+        return int(place()[0]) == 2  # kDLCUDA
+    return hasattr(picture, "__cuda_array_interface__")
+
+
+def device_hw(picture: Any) -> tuple[int, int]:
+    """(height, width) of an array on the device.
+
+    Raises:
+        InputError: it has another shape than (height, width, 3), or no pixels.
+    """
+    shape = tuple(int(extent) for extent in picture.shape)
+    if len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise InputError(
+            "cannot be taken as a frame",
+            subject="GPU array",
+            expected="(height, width, 3) uint8, none of them 0",
+            got=str(shape),
+        )
+    return shape[0], shape[1]
+
+
+def letterbox_batch(
+    images: Sequence[npt.NDArray[np.uint8]], letterboxes: Sequence[Letterbox], out: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """Put pictures of any sizes on canvases of one size.
+
+    Args:
+        images: (h, w, C) uint8 each, or (h, w, 3) BGR if C is 1: those become grey; read only.
+        letterboxes: Where each lies; all have the canvas size (H, W).
+        out: (B, H, W, C) uint8, B at least the number of pictures, written over; spare canvases become black.
+
+    Returns:
+        `out`.
+    """
+    for canvas, image, letterbox in zip(out, images, letterboxes, strict=False):
+        letterbox.apply(with_channels(image, canvas.shape[2]), out=canvas)
+    out[len(images) :] = 0
+    return out
+
+
+def with_channels(image: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.uint8]:
+    """Make a colour image grey for a model of one channel.
+
+    Grey is 0.299 red + 0.587 green + 0.114 blue as OpenCV rounds it (ITU-R BT.601), of whatever comes in, so that a
+    file and the array that it decodes to give the same detections. Trainings read files with `cv2.imread(…,
+    cv2.IMREAD_GRAYSCALE)`, which leaves the sum to the library of the format: PNG differs by at most one level, JPEG
+    takes its stored luma (three photographs: up to 9 of 255 levels apart, 0.03 on average at most).
+
+    Args:
+        image: (h, w, C) uint8, or (h, w, 3) BGR if C is 1; read only.
+        channels: C.
+
+    Returns:
+        (h, w, C): `image` itself if it has so many channels.
+    """
+    if image.shape[2] == channels or channels != 1:
+        return image
+    import cv2
+
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[:, :, None]
+
+
+def to_input(canvases: npt.NDArray[np.uint8], dtype: DType) -> npt.NDArray[Any]:
+    """Bring letterboxed pictures to a model's input.
+
+    Args:
+        canvases: (B, H, W, C) uint8, BGR if C is 3, C-contiguous; read only.
+        dtype: Of the input: ``uint8`` takes them as they are; ``float32`` and ``float16`` want (B, C, H, W) in [0, 1],
+            RGB if C is 3.
+
+    Returns:
+        `canvases` itself for ``uint8``; else a new C-contiguous array.
+    """
+    if dtype == "uint8":
+        return canvases
+    return to_float(canvases).astype(np.dtype(dtype), copy=False)
+
+
+def to_float(canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Planes over 255: (B, C, H, W) float32 from (B, H, W, C) uint8, each sample rounded to float32.
+
+    Three channels change their order from BGR to RGB, other numbers keep theirs.
+    """
+    batch, height, width, channels = canvases.shape
+    out = np.empty((batch, channels, height, width), np.float32)
+    for channel in range(channels):
+        source = 2 - channel if channels == 3 else channel
+        np.divide(canvases[..., source], np.float32(255), out=out[:, channel])
+    return out

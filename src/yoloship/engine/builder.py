@@ -1,0 +1,341 @@
+"""From an ONNX file to a TensorRT plan, with its progress, and stopped when asked.
+
+TensorRT takes many things in silence: files that are no model, options without effect, shapes that cannot be. Each
+is refused here with a line that says what and why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from yoloship._util.reading import open_regular
+from yoloship.engine.config import BuildConfig, InputProfile, resolve_profiles
+from yoloship.engine.fit import find_device
+from yoloship.engine.flavours import Flavour, FlavourName, Messages, listening, open_flavour
+from yoloship.engine.network import (
+    apply_options,
+    check_features,
+    check_precision,
+    check_targets,
+    network_dtypes,
+    parse_network,
+    save_timing_cache,
+    tensor_specs,
+)
+from yoloship.errors import EngineError
+from yoloship.kinds import wrong_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import FrameType
+
+    from yoloship.model import ModelInfo, TensorSpec
+
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@dataclass(frozen=True, slots=True)
+class BuildStep:
+    """One report of a running build.
+
+    Attributes:
+        phase: What TensorRT is at.
+        depth: 0 for the whole build, 1 for its phases, and so on.
+        done: Steps of this phase that are finished.
+        total: Steps that this phase has.
+        fraction: Of the whole build, in [0, 1]; never goes back.
+        elapsed_s: Since the build began.
+    """
+
+    phase: str
+    depth: int
+    done: int
+    total: int
+    fraction: float
+    elapsed_s: float
+
+
+BuildProgress: TypeAlias = Callable[[BuildStep], None]
+"""Called for every step, on TensorRT's thread. What it raises cancels the build and comes out of it."""
+
+
+@dataclass(slots=True)
+class _Phase:
+    name: str
+    parent: str | None
+    total: int
+    done: int = 0
+
+
+class Tracker:
+    """Keeps the tree of phases; knows whether the build shall stop, and why.
+
+    TensorRT swallows what a callback raises, KeyboardInterrupt among it. So nothing leaves a callback: what went wrong
+    is kept here and raised when the build has returned.
+    """
+
+    def __init__(self, report: BuildProgress | None) -> None:
+        self._report = report
+        self._phases: dict[str, _Phase] = {}
+        self._started_s = time.monotonic()
+        self._fraction = 0.0
+        self._stopped_by: BaseException | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since the build began."""
+        return time.monotonic() - self._started_s
+
+    def stop(self, reason: BaseException) -> None:
+        """Let the build end at its next step; the first reason counts."""
+        if self._stopped_by is None:
+            self._stopped_by = reason
+
+    def raise_if_stopped(self) -> None:
+        """Raise what stopped the build, if anything did."""
+        if self._stopped_by is not None:
+            raise self._stopped_by
+
+    def start(self, phase: str, parent: str | None, total: int) -> None:
+        """A phase begins."""
+        with self._lock:
+            self._phases[phase] = _Phase(phase, parent, max(total, 1))
+        self._tell(phase)
+
+    def step(self, phase: str, step: int) -> bool:
+        """A step of a phase is finished. Returns whether to go on."""
+        with self._lock:
+            if (record := self._phases.get(phase)) is not None:
+                record.done = min(max(record.done, step + 1), record.total)
+        self._tell(phase)
+        return self._stopped_by is None
+
+    def finish(self, phase: str) -> None:
+        """A phase is over."""
+        with self._lock:
+            if (record := self._phases.get(phase)) is not None:
+                record.done = record.total
+        self._tell(phase)
+        with self._lock:
+            self._phases.pop(phase, None)
+
+    def _tell(self, phase: str) -> None:
+        if self._report is None or self._stopped_by is not None:
+            return
+        with self._lock:
+            record = self._phases.get(phase)
+            if record is None:
+                return
+            line = self._line_to_root(record)
+            fraction = 0.0
+            for place in line:
+                fraction = (min(place.done, place.total) + (fraction if place.done < place.total else 0)) / place.total
+            self._fraction = max(self._fraction, min(fraction, 1.0))
+            step = BuildStep(phase, len(line) - 1, record.done, record.total, self._fraction, self.elapsed_s)
+        try:
+            self._report(step)
+        except BaseException as error:  # whatever it is, it is raised again after the build
+            self.stop(error)
+
+    def _line_to_root(self, record: _Phase) -> list[_Phase]:
+        line = [record]
+        while (parent := line[-1].parent) is not None and len(line) < 20:
+            if (above := self._phases.get(parent)) is None:
+                break
+            line.append(above)
+        return line
+
+
+def monitor(flavour: Flavour, tracker: Tracker) -> Any:
+    """A TensorRT progress monitor that tells a tracker."""
+    module = flavour.module
+
+    class Monitor(module.IProgressMonitor):  # type: ignore[misc,name-defined]  # the base exists only once a flavour is imported
+        def __init__(self) -> None:
+            module.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            tracker.start(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return tracker.step(phase_name, step)
+
+        def phase_finish(self, phase_name: str) -> None:
+            tracker.finish(phase_name)
+
+    return Monitor()
+
+
+@contextmanager
+def interruptible(tracker: Tracker) -> Iterator[None]:
+    """Turn Ctrl-C, and a request to end, into a request to stop, for as long as the build runs.
+
+    What a signal's handler raises while TensorRT calls back would be lost, and the process would go on as if nobody had
+    asked. So handlers are called as before, and what they raise ends the build. Only the main thread gets signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        try:
+            before[signal.Signals(number)](number, frame)
+        except BaseException as error:  # whatever it is, it is raised again after the build
+            tracker.stop(error)
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltEngine:
+    """A plan, and what is known about it at that moment.
+
+    Attributes:
+        plan: The serialized engine, as trtexec, Triton and any TensorRT program load it.
+        flavour: What built it.
+        version: Of that flavour.
+        compute_capability: Of the GPU it was built on, ``sm89`` for one; None without a GPU.
+        inputs: As the network has them; names on dynamic axes.
+        outputs: As the network has them.
+        profiles: Allowed shapes of dynamic inputs.
+        dtypes: Element types of all tensors in the network that was compiled.
+        onnx_sha256: Of the ONNX file's bytes, lower-case hex; data beside it not included.
+        config: How it was built.
+        warnings: What TensorRT warned about.
+        elapsed_s: Parsing and building.
+    """
+
+    plan: bytes
+    flavour: FlavourName
+    version: str
+    compute_capability: str | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    profiles: tuple[InputProfile, ...]
+    dtypes: frozenset[str]
+    onnx_sha256: str
+    config: BuildConfig
+    warnings: tuple[str, ...]
+    elapsed_s: float
+
+
+def build_engine(
+    onnx: Path,
+    config: BuildConfig | None = None,
+    *,
+    flavour: Flavour | None = None,
+    info: ModelInfo | None = None,
+    progress: BuildProgress | None = None,
+) -> BuiltEngine:
+    """Build a plan.
+
+    Args:
+        onnx: The graph; weights kept outside it are looked for beside it. TensorRT's parser can end the process on
+            damaged graphs: check untrusted files before, as `yoloship.models.building.build` does.
+        config: How to build; None takes TensorRT's defaults.
+        flavour: Which TensorRT; None takes the first that is installed and builds.
+        info: What is known about the model: sizes are checked against its strides, and the graph's element types
+            against the precision that it claims.
+        progress: Told of each step; what it raises cancels the build and is raised from here. So is Ctrl-C.
+
+    Raises:
+        DependencyError: no TensorRT is installed.
+        EngineError: the file is no model that TensorRT can take, an option is lacking or ignored, or the build failed.
+    """
+    config = config or BuildConfig()
+    flavour = flavour or open_flavour()
+    device = find_device()
+    check_features(flavour, config, has_device=device is not None)
+    onnx_sha256 = _digest(onnx)
+    tracker = Tracker(progress)
+    with listening(flavour) as (logger, messages):
+        builder = flavour.module.Builder(logger)
+        network = parse_network(flavour, builder, logger, onnx, messages)
+        if _digest(onnx) != onnx_sha256:  # TensorRT reads the file itself: what it read must be what was checked
+            raise changed_meanwhile(str(onnx))
+        inputs, outputs = tensor_specs(network)
+        dtypes = network_dtypes(network)
+        if info is not None:
+            check_precision(info.precision, dtypes, subject=str(onnx))
+        check_targets(config.targets, dtypes, subject=str(onnx))
+        profiles = resolve_profiles(inputs, config, info)
+        settings = builder.create_builder_config()
+        apply_options(flavour, settings, config, messages)
+        _add_profiles(builder, settings, profiles, messages)
+        if flavour.lacks("progress") is None:
+            settings.progress_monitor = monitor(flavour, tracker)
+        plan = _run(builder, network, settings, tracker, subject=str(onnx), messages=messages)
+        save_timing_cache(settings, config)
+        return BuiltEngine(
+            plan=plan,
+            flavour=flavour.name,
+            version=flavour.version,
+            compute_capability=device.sm if device else None,
+            inputs=inputs,
+            outputs=outputs,
+            profiles=profiles,
+            dtypes=dtypes,
+            onnx_sha256=onnx_sha256,
+            config=config,
+            warnings=messages.warnings,
+            elapsed_s=tracker.elapsed_s,
+        )
+
+
+def _digest(onnx: Path) -> str:
+    """Refuse what is no file or empty, before a parser answers that it is fine."""
+    digest = hashlib.sha256()
+    with open_regular(onnx, error=EngineError, wanted="an ONNX model") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise wrong_kind("empty", "onnx", subject=str(onnx), error=EngineError)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def changed_meanwhile(subject: str) -> EngineError:
+    """The error for a file that was another one when it was checked."""
+    return EngineError("was changed while it was read", subject=subject, hint="build it again once it is complete")
+
+
+def _add_profiles(builder: Any, settings: Any, profiles: tuple[InputProfile, ...], messages: Messages) -> None:
+    if not profiles:
+        return
+    profile = builder.create_optimization_profile()
+    for entry in profiles:
+        profile.set_shape(entry.name, entry.minimum, entry.optimum, entry.maximum)
+    if not profile or settings.add_optimization_profile(profile) < 0:
+        raise EngineError(
+            "TensorRT refuses the optimization profile",
+            subject=", ".join(entry.name for entry in profiles),
+            got=messages.first_error,
+        )
+
+
+def _run(builder: Any, network: Any, settings: Any, tracker: Tracker, *, subject: str, messages: Messages) -> bytes:
+    with interruptible(tracker):
+        memory = builder.build_serialized_network(network, settings)
+    tracker.raise_if_stopped()
+    if memory is None:
+        reason = messages.first_error or "no reason given (is another logger registered in this process?)"
+        hint = "give it more --workspace, or leave that to TensorRT" if "workspace limit" in reason else None
+        raise EngineError(f"TensorRT could not build it: {reason.rstrip('.')}", subject=subject, hint=hint)
+    return bytes(memory)

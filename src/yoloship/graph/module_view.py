@@ -1,0 +1,424 @@
+"""One module of a checkpoint, read with suspicion; what was used of it, and what is left over.
+
+A fork often adds a layer to an official block and keeps the block's name. Whoever writes the block knows nothing of
+the addition, and without this check the graph would be exported without it. `Part` notes every child, tensor and
+attribute that a writer asks for, and `check_consumed` walks the whole tree once at the end: whatever holds numbers or
+computes something, and was not asked for, is refused.
+
+The tree comes from a file that anybody may have written. Every access checks the type and the range, and whatever is
+wrong becomes a `GraphError` that names the module's class path and its place.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, TypeGuard
+
+import numpy as np
+
+from yoloship.checkpoint.records import Module, Opaque, Tensor
+from yoloship.errors import GraphError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from yoloship.checkpoint.records import Value
+
+
+Kind = Literal["child", "tensor", "attribute"]
+
+UNUSED_IN_EVALUATION: Final = frozenset({"num_batches_tracked", "total_ops", "total_params"})
+"""Tensors that no evaluation reads: a counter of batch-norm, and two that the profiler thop leaves behind."""
+_OF_THE_HEAD: Final = frozenset({"grid", "anchor_grid"})
+"""Lists of tensors that a head computes from the sizes of its maps and from its anchors; they may be stale."""
+_OF_THE_MODEL: Final = frozenset({"stride", "class_weights", "criterion", "compute_loss"})
+"""Attributes of the whole model that only training reads."""
+_INERT: Final = frozenset(
+    {"Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"}
+)
+"""Layers of torch.nn that do nothing in evaluation, wherever they stand; neither do those that compute a loss."""
+_CALLS: Final = ("forward", "_call_impl", "_slow_call", "_conv_forward", "_forward_once", "forward_once")
+"""Methods that compute; as an attribute of one module, each replaces the method of its class."""
+_HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
+_FUSED: Final = frozenset({"forward_fuse", "fuseforward"})
+"""What the official `fuse` makes the forward of a convolution whose batch-norm it has folded and deleted."""
+_METHOD: Final = frozenset({"builtins.getattr", "__builtin__.getattr"})
+_CODE: Final = ("models.", "utils.", "yolov5.", "ultralytics.", "torch.nn.", "torchvision.")
+"""Packages whose functions and objects may compute, if a module keeps one as an attribute."""
+_MAX_DEPTH: Final = 32
+
+
+class Consumed:
+    """Names that writers asked for, by module; a module that stands in two places is one module."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, set[tuple[Kind, str]]] = {}
+        self._kept: list[Module] = []  # so that no other object gets the id of one of them
+
+    def note(self, module: Module, kind: Kind, name: str) -> None:
+        """A writer asked for this."""
+        names = self._names.get(id(module))
+        if names is None:
+            names = self._names[id(module)] = set()
+            self._kept.append(module)
+        names.add((kind, name))
+
+    def has(self, module: Module, kind: Kind, name: str) -> bool:
+        """Whether a writer asked for it."""
+        return (kind, name) in self._names.get(id(module), ())
+
+
+def check_consumed(root: Part, aliases: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Refuse a tree that holds more than what was written.
+
+    Args:
+        root: The model. All its writers are done, and worked on parts that descend from this one.
+        aliases: Class paths of the file that the modules do not bear any more, each with the one that they bear.
+
+    Raises:
+        GraphError: a child, a tensor, a hook or a replaced method would have been left out; it is named.
+    """
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        if id(part.module) in seen:
+            continue
+        seen.add(id(part.module))
+        _check_calls(part, aliases)
+        _check_tensors(part)
+        _check_attributes(part, is_model=part is root)
+        waiting.extend(reversed(_checked_children(part)))
+
+
+def _checked_children(part: Part) -> list[Part]:
+    """The children that were written, each of which is to be checked in turn."""
+    written: list[Part] = []
+    for name, child in part.module.children.items():
+        if child is None:
+            continue
+        if part.record.has(part.module, "child", name):
+            written.append(part.child(name))
+        elif not _is_inert(child):
+            raise _left_over(part, f"child {name!r} ({_kind_of(child)})")
+    return written
+
+
+def _check_tensors(part: Part) -> None:
+    for kind, table in (("parameter", part.module.parameters), ("buffer", part.module.buffers)):
+        for name, tensor in table.items():
+            if tensor is None or (kind == "buffer" and name in UNUSED_IN_EVALUATION):
+                continue
+            if not part.record.has(part.module, "tensor", name):
+                raise _left_over(part, f"{kind} {name!r} ({_kind_of(tensor)})")
+
+
+def _check_attributes(part: Part, *, is_model: bool) -> None:
+    module = part.module
+    passing = UNUSED_IN_EVALUATION | (_OF_THE_MODEL if is_model else frozenset())
+    if module.class_name == "Detect":
+        passing |= _OF_THE_HEAD
+    for name, value in module.attributes.items():
+        if name in module.children or name in module.parameters or name in module.buffers:
+            raise part.error(
+                f"attribute {name!r} hides a part of the same name",
+                hint="save the model again after it was loaded in its training environment",
+            )
+        if name in passing or name in _CALLS:  # those are checked apart
+            continue
+        if part.record.has(module, "attribute", name):
+            continue
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fc":
+            raise _left_over(part, f"attribute {name!r} (an array {value.shape})")
+        if what := _computes(value, _MAX_DEPTH, code=not is_model):
+            raise _left_over(part, f"attribute {name!r} ({what})")
+
+
+def _check_calls(part: Part, aliases: Mapping[str, str]) -> None:
+    """Refuse a module whose class no longer says what it computes."""
+    attributes: Mapping[str, Value] = part.module.attributes
+    for name in _HOOKS:
+        if attributes.get(name):
+            raise part.error(
+                f"has a hook in {name!r}, which may change what it computes",
+                hint="remove the hook in the training environment and save the model again",
+            )
+    for name in _CALLS:
+        if attributes.get(name) is not None and not _is_fused_forward(part, name, aliases):
+            raise part.error(
+                f"its method {name!r} was replaced, so its class does not say what it computes",
+                hint="save the model without the replacement",
+            )
+
+
+def _is_fused_forward(part: Part, name: str, aliases: Mapping[str, str]) -> bool:
+    """Whether this is the official forward of a convolution after `fuse`; its batch-norm must be gone then."""
+    value = part.module.attributes[name]
+    if name != "forward" or not isinstance(value, Opaque) or value.class_path not in _METHOD:
+        return False
+    if len(value.arguments) != 2 or not all(isinstance(argument, str) for argument in value.arguments):
+        return False
+    owner, method = str(value.arguments[0]), value.arguments[1]
+    children = part.module.children
+    is_own = aliases.get(owner, owner) == part.module.class_path
+    return is_own and method in _FUSED and children.get("bn") is None and "conv" in children
+
+
+def _is_inert(child: object) -> bool:
+    if not isinstance(child, Module) or not child.class_path.startswith("torch.nn.modules."):
+        return False
+    empty = not (child.children or child.parameters or child.buffers)
+    return (child.class_name in _INERT and empty) or child.class_path.startswith("torch.nn.modules.loss.")
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, Module):
+        return value.class_path[:80]
+    if isinstance(value, Tensor):
+        return f"a tensor {value.shape}"[:80]
+    return type(value).__name__
+
+
+def _computes(value: Value, depth: int, *, code: bool) -> str | None:
+    """What an attribute holds that could take part in a computation; None for plain data.
+
+    Args:
+        value: The attribute, or a part of it.
+        depth: How far to look into it.
+        code: Whether functions, methods and objects of the training code count.
+    """
+    if isinstance(value, Tensor | Module):
+        return _kind_of(value)
+    if depth == 0:
+        return "nested too deep to look into"
+    inner: tuple[Value, ...] = ()
+    if isinstance(value, Opaque):
+        if code and _is_code(value):
+            return ".".join(map(str, value.arguments)) if value.class_path in _METHOD else value.class_path
+        inner = value.arguments
+    elif isinstance(value, dict):
+        inner = tuple(value.values())
+    elif isinstance(value, list | tuple):
+        inner = tuple(value)
+    return next((found for one in inner if (found := _computes(one, depth - 1, code=code))), None)
+
+
+def _is_code(value: Opaque) -> bool:
+    """Whether this is a method, a function, or an object of the training code. Settings and layer classes are not."""
+    path = value.class_path
+    if path in _METHOD:
+        return True
+    if path.endswith((".IterableSimpleNamespace", ".InterpolationMode")):
+        return False
+    return path.startswith(_CODE) and not (path.startswith("torch.nn.modules.") and not value.arguments)
+
+
+def _left_over(part: Part, what: str) -> GraphError:
+    name = part.module.class_name
+    return part.error(
+        f"{what} is not part of an official {name[:60]}, and would be left out",
+        hint="this is a changed block, which only its own training code can compute; nothing was guessed",
+    )
+
+
+MAX_ELEMENTS = 1 << 28
+"""Of one tensor: 1 GiB as float32, ten times the largest of any release."""
+MAX_EXTENT = 4096
+"""Of a kernel, a stride, a padding: far above what any network has, low enough that sums stay small."""
+_CONTAINERS = frozenset({"Sequential", "ModuleList"})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A module, and where it stands in the model.
+
+    Attributes:
+        module: The inert record.
+        place: Dotted, from the model's root: ``model.9.cv2``.
+        source: The checkpoint's name.
+        record: Notes what is asked for; all parts of one tree share it. See `yoloship.graph.module_view`.
+    """
+
+    module: Module
+    place: str
+    source: str
+    record: Consumed = field(default_factory=Consumed, repr=False, compare=False)
+
+    def error(
+        self, problem: str, *, expected: str | None = None, got: object = None, hint: str | None = None
+    ) -> GraphError:
+        """A refusal that names this part."""
+        return GraphError(
+            problem,
+            subject=f"{self.source}: {self.place or 'the model'} ({_short(self.module.class_path, 120)})",
+            expected=expected,
+            got=None if got is None else _short(got),
+            hint=hint,
+        )
+
+    @property
+    def torch_name(self) -> str | None:
+        """The class name of one of torch's plain layers, None for others: ``torch.nn.qat`` has a Conv2d as well."""
+        return self.module.class_name if self.module.class_path.startswith("torch.nn.modules.") else None
+
+    # Children.
+
+    def optional_child(self, name: str) -> Part | None:
+        """The submodule of that name, None if there is none."""
+        self.record.note(self.module, "child", name)
+        child = self.module.children.get(name)
+        if child is None:
+            return None
+        if not isinstance(child, Module):
+            raise self.error(f"child {name!r} is not a module", got=type(child).__name__)
+        return Part(child, f"{self.place}.{name}" if self.place else name, self.source, self.record)
+
+    def child(self, name: str) -> Part:
+        """The submodule of that name."""
+        part = self.optional_child(name)
+        if part is None:
+            raise self.error(f"has no submodule {name!r}")
+        return part
+
+    def parts(self) -> tuple[Part, ...]:
+        """All submodules of one of torch's plain containers, in their order."""
+        if self.torch_name not in _CONTAINERS:
+            raise self.error("is not supported in this place", expected="torch.nn.Sequential or ModuleList")
+        return tuple(self.child(name) for name in self.module.children)
+
+    def last(self) -> Part:
+        """The last submodule, this part itself if it has none."""
+        names = [name for name, child in self.module.children.items() if child is not None]
+        return self.child(names[-1]) if names else self
+
+    # Plain attributes.
+
+    def value(self, name: str) -> Value:
+        """An attribute whatever its type."""
+        if name not in self.module.attributes:
+            raise self.error(f"has no attribute {name!r}")
+        return self.optional_value(name)
+
+    def optional_value(self, name: str) -> Value:
+        """An attribute whatever its type, None where there is none."""
+        self.record.note(self.module, "attribute", name)
+        return self.module.attributes.get(name)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such an attribute, None not counted."""
+        return self.optional_value(name) is not None
+
+    def integer(self, name: str, low: int = 0, high: int = MAX_EXTENT) -> int:
+        """An integer attribute within bounds."""
+        value = self.value(name)
+        if not _is_int(value, low, high):
+            raise self.error(f"bad {name!r}", expected=f"an integer from {low} to {high}", got=value)
+        return value
+
+    def flag(self, name: str) -> bool:
+        """A boolean attribute."""
+        value = self.value(name)
+        if not isinstance(value, bool):
+            raise self.error(f"bad {name!r}", expected="a boolean", got=value)
+        return value
+
+    def number(self, name: str) -> float:
+        """A finite float attribute."""
+        value = self.value(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+            raise self.error(f"bad {name!r}", expected="a finite number", got=value)
+        return float(value)
+
+    def integers(self, name: str, count: int, low: int = 0) -> tuple[int, ...]:
+        """An attribute of `count` integers; a single one stands for all, as in torch."""
+        value = self.value(name)
+        if _is_int(value, low, MAX_EXTENT):
+            return (value,) * count
+        if isinstance(value, tuple | list) and len(value) == count:
+            fitting = tuple(one for one in value if _is_int(one, low, MAX_EXTENT))
+            if len(fitting) == count:
+                return fitting
+        raise self.error(f"bad {name!r}", expected=f"{count} integers from {low} to {MAX_EXTENT}", got=value)
+
+    def pair(self, name: str, low: int = 0) -> tuple[int, int]:
+        """(vertical, horizontal), as torch's layers have them."""
+        first, second = self.integers(name, 2, low)
+        return first, second
+
+    def require(self, name: str, *allowed: Value) -> None:
+        """Refuse any value of an attribute that this builder does not know how to write.
+
+        One that is missing is refused as well, unless None is allowed.
+        """
+        value = self.optional_value(name)
+        if not any(type(value) is type(choice) and value == choice for choice in allowed):
+            expected = " or ".join(map(repr, allowed))
+            raise self.error(f"{name} is not supported with this value", expected=expected, got=repr(value))
+
+    # Tensors.
+
+    def optional_tensor(self, name: str) -> Tensor | None:
+        """A parameter or buffer, None if there is none."""
+        self.record.note(self.module, "tensor", name)
+        tensor = self.module.parameters.get(name)
+        if tensor is None:
+            tensor = self.module.buffers.get(name)
+        if tensor is None:
+            return None
+        return self.checked(name, tensor)
+
+    def checked(self, name: str, tensor: object) -> Tensor:
+        """A tensor of a size that may be taken into memory."""
+        if not isinstance(tensor, Tensor):
+            raise self.error(f"{name!r} is not a tensor", got=type(tensor).__name__)
+        if math.prod(tensor.shape) > MAX_ELEMENTS:
+            raise self.error(f"{name!r} is too large", expected=f"at most {MAX_ELEMENTS} elements", got=tensor.shape)
+        return tensor
+
+    def optional_array(self, name: str, *shape: int | None) -> npt.NDArray[np.float64] | None:
+        """A parameter or buffer as a float64 array that the caller owns, None if there is none.
+
+        Args:
+            name: Of the parameter or buffer.
+            shape: What it must have; None for any extent of at least one.
+        """
+        tensor = self.optional_tensor(name)
+        if tensor is None:
+            return None
+        have = tensor.shape
+        if len(have) != len(shape) or any(
+            h < 1 or (w is not None and h != w) for w, h in zip(shape, have, strict=True)
+        ):
+            expected = f"({', '.join('any' if extent is None else str(extent) for extent in shape)})"
+            raise self.error(f"{name!r} has the wrong shape", expected=expected, got=have)
+        array = tensor.float64()
+        if not np.isfinite(array).all():
+            raise self.error(f"{name!r} holds values that are not finite", hint="the training has diverged")
+        return array
+
+    def array(self, name: str, *shape: int | None) -> npt.NDArray[np.float64]:
+        """A parameter or buffer that must be there; see `optional_array`."""
+        array = self.optional_array(name, *shape)
+        if array is None:
+            raise self.error(f"has no tensor {name!r}")
+        return array
+
+
+def _is_int(value: object, low: int, high: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond the floats
+        return False
+
+
+def _short(value: object, limit: int = 60) -> str:
+    text = value if isinstance(value, str) else str(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -1,0 +1,368 @@
+"""Non-maximum suppression inside the graph, written with it or behind a finished one.
+
+ONNX's NonMaxSuppression parses in TensorRT-RTX and then does not build; plugins and NonZero are refused. So: the best K
+candidates (TopK), their K×K clashes (IoU above the threshold, the same class), and the greedy choice as a fixed point.
+A candidate is kept when no kept one before it clashes with it; k ↦ ¬(clashes · k), begun with all of them, reaches the
+one fixed point after as many steps as the longest chain of clashes. Each step is one product with a 0/1 matrix, exact
+in float32 (sums of at most 3840).
+
+The map turns inclusions around, so that after an even number of steps the set holds the greedy choice and perhaps more:
+where the iterations do not suffice, boxes too many are given and none is lost, and suppressing the output once more
+gives exactly the greedy choice. `exact` says for each picture whether that is needed, and whether it would not help:
+candidates beyond the K best, which nobody has looked at, may be missing.
+
+Arithmetic is that of `yoloship.tasks.nms.nms_reference`, operation by operation. One thing is left to the runtime:
+which of equal scores TopK puts first. ONNX wants the lower index; TensorRT does not promise it.
+
+What is appended gives the boxes that the pipeline makes of the raw output: arithmetic and order are those of
+`yoloship.tasks.detect.raw_candidates`, and `yoloship.graph.passes.suppression` follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from yoloship._version import __version__
+from yoloship.errors import GraphError
+from yoloship.graph.body import FLOAT
+from yoloship.graph.builder import Builder
+from yoloship.graph.onnx_file import opset, tensor_spec
+from yoloship.graph.passes.half import at_opset
+from yoloship.graph.serialize import OPSET, to_onnx
+from yoloship.model import METADATA_KEY, ModelInfo, NmsConfig, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import onnx
+
+    from yoloship.graph.builder import Attribute, Graph, Wire
+    from yoloship.model import Axis, DType
+
+
+PLACE = "nms"
+_FLOAT, _INT32 = 1, 6
+"""onnx.TensorProto.FLOAT, INT32"""
+_LARGEST = float(np.finfo(np.float32).max)
+_DROPPED = -1.0
+"""Score of a candidate that is none; real ones are not negative."""
+
+
+def emit_suppression(builder: Builder, nms: NmsConfig, batch: Axis, candidates: tuple[Wire, Wire, Wire]) -> None:
+    """Write the operators and declare the outputs.
+
+    Outputs, M being `nms.max_detections`, rows best first, those past the count zero with class id −1:
+
+    - ``boxes_xyxy`` (B, M, 4) float32, model pixels;
+    - ``scores`` (B, M) float32;
+    - ``class_ids`` (B, M) int32;
+    - ``count`` (B,) int32;
+    - ``exact`` (B,) int32: 1 where the iteration came to rest and no candidate beyond the K best could matter; 0 where
+      it did not come to rest, so that suppressing once more gives the exact result; −1 where there are candidates
+      beyond, and fewer boxes are kept than may be, so that some may be missing.
+
+    Args:
+        builder: Takes the nodes.
+        nms: Thresholds and limits.
+        batch: The batch axis.
+        candidates: Boxes (B, N, 4) float32 in model pixels, scores (B, N) float32, class ids (B, N) int32.
+    """
+    writer = _Writer(builder, batch)
+    boxes, scores, class_ids = candidates
+    threshold = writer.scalar("score_threshold", nms.score_threshold)
+    above = writer.op("Greater", "above", (scores, threshold), scores.shape, "bool")
+    usable = writer.op("Where", "usable_scores", (above, scores, writer.scalar("dropped", _DROPPED)), scores.shape)
+    limit = nms.candidates if builder.dynamic_hw else min(nms.candidates, scores.fixed(1))
+    if builder.dynamic_hw:  # a small canvas may have fewer cells than TopK must give
+        usable = writer.pad("padded_scores", usable, 1, limit, _DROPPED)
+        boxes = writer.pad("padded_boxes", boxes, 1, limit, 0.0)
+        class_ids = writer.pad("padded_class_ids", class_ids, 1, limit, 0)
+
+    best_scores, places = writer.top("best", usable, limit)
+    best_boxes = writer.gather("best_boxes", boxes, places, limit)
+    best_classes = writer.gather("best_classes", class_ids, places, limit)
+    alive = _alive(writer, best_boxes, best_scores, threshold, limit)
+    clashes = _clashes(writer, nms, best_boxes, best_classes, limit)
+    kept, rests = _fixed_point(writer, nms, alive, clashes)
+    _emit_kept(writer, nms, kept, (best_boxes, best_scores, best_classes), limit)
+    _emit_exact(writer, nms, rests, kept, above, limit)
+
+
+def _alive(writer: _Writer, boxes: Wire, scores: Wire, threshold: Wire, limit: int) -> Wire:
+    """(B, 1, K) bool: above the threshold, all coordinates finite. |NaN| ≤ x is false, so NaN goes as well."""
+    batch = writer.batch
+    passes = writer.op("Greater", "passes", (scores, threshold), scores.shape, "bool")
+    size = writer.op("Abs", "magnitude", (boxes,), boxes.shape)
+    finite = writer.op("LessOrEqual", "finite", (size, writer.scalar("largest", _LARGEST)), boxes.shape, "bool")
+    number = writer.op("Cast", "finite.number", (finite,), boxes.shape, to=_FLOAT)
+    least = writer.op("ReduceMin", "finite.all", (number,), (batch, limit), axes=(2,), keepdims=0)
+    half = writer.scalar("half", 0.5)
+    all_finite = writer.op("Greater", "finite.box", (least, half), (batch, limit), "bool")
+    alive = writer.op("And", "alive", (passes, all_finite), (batch, limit), "bool")
+    return writer.unsqueeze("alive.row", alive, 1, (batch, 1, limit))
+
+
+def _clashes(writer: _Writer, nms: NmsConfig, boxes: Wire, class_ids: Wire, limit: int) -> Wire:
+    """(B, K, K) float32: 1 where row j, earlier and so better, takes column i away if it is kept itself."""
+    batch, square = writer.batch, (writer.batch, limit, limit)
+    sides = writer.split("sides", boxes, 4)
+    rows = [writer.reshaped(f"side{k}.row", side, (0, limit, 1), (batch, limit, 1)) for k, side in enumerate(sides)]
+    columns = [writer.reshaped(f"side{k}.column", s, (0, 1, limit), (batch, 1, limit)) for k, s in enumerate(sides)]
+    zero = writer.scalar("zero", 0.0)
+
+    def extent(name: str, ends: list[Wire], axis: int, shape: tuple[Axis, ...]) -> Wire:
+        length = writer.op("Sub", f"{name}.difference", (ends[axis + 2], ends[axis]), shape)
+        return writer.op("Max", name, (length, zero), shape)
+
+    def area(name: str, ends: list[Wire], shape: tuple[Axis, ...]) -> Wire:
+        width, height = extent(f"{name}.width", ends, 0, shape), extent(f"{name}.height", ends, 1, shape)
+        return writer.op("Mul", name, (width, height), shape)
+
+    low = [writer.op("Max", f"overlap.low{k}", (rows[k], columns[k]), square) for k in range(2)]
+    high = [writer.op("Min", f"overlap.high{k}", (rows[k], columns[k]), square) for k in range(2, 4)]
+    overlap = area("overlap", [*low, *high], square)
+    areas = area("area.row", rows, (batch, limit, 1)), area("area.column", columns, (batch, 1, limit))
+    both = writer.op("Add", "area.sum", areas, square)
+    union = writer.op("Sub", "union", (both, overlap), square)
+    iou = writer.op("Div", "iou", (overlap, union), square)
+    over = writer.op("Greater", "iou.above", (iou, writer.scalar("iou_threshold", nms.iou_threshold)), square, "bool")
+    solid = writer.op("Greater", "union.solid", (union, zero), square, "bool")
+    clash = writer.op("And", "clash.solid", (over, solid), square, "bool")
+    if not nms.class_agnostic:
+        row = writer.reshaped("class.row", class_ids, (0, limit, 1), (batch, limit, 1))
+        column = writer.reshaped("class.column", class_ids, (0, 1, limit), (batch, 1, limit))
+        same = writer.op("Equal", "class.same", (row, column), square, "bool")
+        clash = writer.op("And", "clash.same", (clash, same), square, "bool")
+    number = writer.op("Cast", "clash.number", (clash,), square, to=_FLOAT)
+    earlier = writer.constant("earlier", np.triu(np.ones((1, limit, limit)), 1))
+    return writer.op("Mul", "clashes", (number, earlier), square)
+
+
+def _fixed_point(writer: _Writer, nms: NmsConfig, alive: Wire, clashes: Wire) -> tuple[Wire, Wire]:
+    """Kept (B, 1, K) float32 of 0 and 1, and whether the last step changed nothing: (B, 1) float32 of 0 and 1.
+
+    A dead candidate gets a limit that no sum is below, so that each step is a product and one comparison.
+    """
+    shape = alive.shape
+    half, never = writer.scalar("half", 0.5), writer.scalar("never", -1.0)
+    bound = writer.op("Where", "bound", (alive, half, never), shape)
+    kept = writer.op("Cast", "kept0", (alive,), shape, to=_FLOAT)
+    before = kept
+    for step in range(1, nms.iterations + 1):
+        before = kept
+        hits = writer.op("MatMul", f"hits{step}", (before, clashes), shape)
+        free = writer.op("Less", f"free{step}", (hits, bound), shape, "bool")
+        kept = writer.op("Cast", f"kept{step}", (free,), shape, to=_FLOAT)
+    difference = writer.op("Sub", "rest.difference", (kept, before), shape)
+    change = writer.op("Abs", "rest.change", (difference,), shape)
+    most = writer.op("ReduceMax", "rest.most", (change,), (writer.batch, 1), axes=(2,), keepdims=0)
+    rests = writer.op("Less", "rest", (most, half), (writer.batch, 1), "bool")
+    return kept, rests
+
+
+def _emit_kept(writer: _Writer, nms: NmsConfig, kept: Wire, best: tuple[Wire, Wire, Wire], limit: int) -> None:
+    """The kept ones moved to the front, padded to the number of rows promised."""
+    rows = min(nms.max_detections, limit)
+    shape = (writer.batch, rows)
+    flat = writer.reshaped("kept.flat", kept, (0, limit), (writer.batch, limit))
+    rank = writer.constant("rank", np.arange(limit, 0, -1)[None])
+    key = writer.op("Mul", "kept.rank", (flat, rank), flat.shape)
+    front, places = writer.top("front", key, rows)
+    valid = writer.op("Greater", "valid", (front, writer.scalar("half", 0.5)), shape, "bool")
+    column = writer.unsqueeze("valid.column", valid, 2, (*shape, 1))
+    zero, none = writer.scalar("zero", 0.0), writer.scalar("none", -1, "int32")
+    boxes, scores, class_ids = (writer.gather(f"front{k}", wire, places, rows) for k, wire in enumerate(best))
+    boxes = writer.op("Where", "final_boxes", (column, boxes, zero), boxes.shape)
+    scores = writer.op("Where", "final_scores", (valid, scores, zero), shape)
+    class_ids = writer.op("Where", "final_class_ids", (valid, class_ids, none), shape, "int32")
+    if missing := nms.max_detections - rows:
+        boxes = writer.pad("all_boxes", boxes, 1, missing, 0.0)
+        scores = writer.pad("all_scores", scores, 1, missing, 0.0)
+        class_ids = writer.pad("all_class_ids", class_ids, 1, missing, -1)
+    number = writer.op("Cast", "valid.number", (valid,), shape, "int32", to=_INT32)
+    writer.output("boxes_xyxy", boxes, (nms.max_detections, 4))
+    writer.output("scores", scores, (nms.max_detections,))
+    writer.output("class_ids", class_ids, (nms.max_detections,))
+    writer.output("count", writer.total("count", number), ())
+
+
+def _emit_exact(writer: _Writer, nms: NmsConfig, rests: Wire, kept: Wire, above: Wire, limit: int) -> None:
+    """At rest, and either every candidate was looked at or as many are kept as may be given.
+
+    With both as numbers: (rest + 1) · enough − 1.
+    """
+    column = (writer.batch, 1)
+    rest = writer.op("Cast", "rest.number", (rests,), column, to=_FLOAT)
+    found = writer.total("found", writer.op("Cast", "above.number", (above,), above.shape, to=_FLOAT), keep=True)
+    seen = writer.op("Less", "found.all", (found, writer.scalar("room", limit + 0.5)), column, "bool")
+    flat = writer.reshaped("kept.row", kept, (0, limit), (writer.batch, limit))
+    full = writer.op(
+        "Greater", "full", (writer.total("kept.sum", flat, keep=True), writer.scalar("most", nms.max_detections - 0.5)),
+        column, "bool",
+    )  # fmt: skip
+    enough = writer.op("Cast", "enough", (writer.op("Or", "seen_or_full", (seen, full), column, "bool"),), column, to=1)
+    one = writer.scalar("one", 1.0)
+    either = writer.op("Add", "exact.rest", (rest, one), column)
+    exact = writer.op("Sub", "exact.state", (writer.op("Mul", "exact.both", (either, enough), column), one), column)
+    number = writer.op("Cast", "exact.number", (exact,), column, "int32", to=_INT32)
+    writer.output("exact", writer.reshaped("exact.flat", number, (-1,), (writer.batch,)), ())
+
+
+class _Writer:
+    """The builder, with the names of this part and the operators that take their shape as an input."""
+
+    def __init__(self, builder: Builder, batch: Axis) -> None:
+        self._builder = builder
+        self.batch = batch
+        self._scalars: dict[str, Wire] = {}
+
+    def op(
+        self,
+        op: str,
+        name: str,
+        inputs: tuple[Wire, ...],
+        shape: tuple[Axis, ...],
+        dtype: DType = "float32",
+        **attributes: Attribute,
+    ) -> Wire:
+        return self._builder.node(op, f"{PLACE}.{name}", inputs, shape, dtype, **attributes)
+
+    def scalar(self, name: str, value: float, dtype: DType = "float32") -> Wire:
+        if name not in self._scalars:
+            self._scalars[name] = self.constant(name, np.array(value), dtype)
+        return self._scalars[name]
+
+    def constant(self, name: str, values: npt.ArrayLike, dtype: DType = "float32") -> Wire:
+        return self._builder.constant(f"{PLACE}.{name}", values, dtype)
+
+    def top(self, name: str, wire: Wire, count: int) -> tuple[Wire, Wire]:
+        """The largest of each row and their places, (B, count)."""
+        k = self.constant(f"{name}.k", np.array([count]), "int64")
+        shape = (self.batch, count)
+        values, places = self._builder.nodes("TopK", f"{PLACE}.{name}", (wire, k), (shape, shape), ("float32", "int64"))
+        return values, places
+
+    def gather(self, name: str, wire: Wire, places: Wire, count: int) -> Wire:
+        """Rows (B, count, …) of (B, N, …) by places (B, count), each picture for itself."""
+        index = self.unsqueeze(f"{name}.index", places, 2, (self.batch, count, 1))
+        shape = (self.batch, count, *wire.shape[2:])
+        return self.op("GatherND", name, (wire, index), shape, wire.dtype, batch_dims=1)
+
+    def split(self, name: str, wire: Wire, parts: int) -> tuple[Wire, ...]:
+        sizes = self.constant(f"{name}.sizes", np.ones(parts), "int64")
+        shapes = [(*wire.shape[:2], 1)] * parts
+        return self._builder.nodes("Split", f"{PLACE}.{name}", (wire, sizes), shapes, wire.dtype, axis=2)
+
+    def reshaped(self, name: str, wire: Wire, target: tuple[int, ...], shape: tuple[Axis, ...]) -> Wire:
+        return self.op(
+            "Reshape", name, (wire, self.constant(f"{name}.shape", np.array(target), "int64")), shape, wire.dtype
+        )
+
+    def unsqueeze(self, name: str, wire: Wire, axis: int, shape: tuple[Axis, ...]) -> Wire:
+        return self.op(
+            "Unsqueeze", name, (wire, self.constant(f"{name}.axes", np.array([axis]), "int64")), shape, wire.dtype
+        )
+
+    def pad(self, name: str, wire: Wire, axis: int, count: int, value: float) -> Wire:
+        """Further entries behind an axis."""
+        rank = len(wire.shape)
+        pads = np.zeros(2 * rank)
+        pads[rank + axis] = count
+        amount = self.constant(f"{name}.pads", pads, "int64")
+        filler = self.constant(f"{name}.value", np.array(value), wire.dtype)
+        extents = list(wire.shape)
+        extents[axis] = wire.fixed(axis) + count
+        return self.op("Pad", name, (wire, amount, filler), tuple(extents), wire.dtype, mode="constant")
+
+    def total(self, name: str, wire: Wire, *, keep: bool = False) -> Wire:
+        """Sums of (B, n) over n: (B,), or (B, 1)."""
+        axes = self.constant(f"{name}.axes", np.array([1]), "int64")
+        shape = (self.batch, 1) if keep else (self.batch,)
+        return self.op("ReduceSum", name, (wire, axes), shape, wire.dtype, keepdims=int(keep))
+
+    def output(self, name: str, wire: Wire, tail: tuple[int, ...]) -> None:
+        self._builder.output(wire, TensorSpec(name, wire.dtype, (self.batch, *tail)))
+
+
+_PLACE: Final = "candidates"
+_INT32_TYPE: Final = 6
+"""onnx.TensorProto.INT32"""
+_PROBE_ROWS: Final = 4096
+"""Stands for the number of rows where that is open; no constant holds it."""
+
+
+def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) -> onnx.ModelProto:
+    """Put suppression behind a graph of the raw form.
+
+    Args:
+        model: One output is (B, N, 5 + C), float32 or float16, decoded; others are dropped. Not changed.
+        info: What the pipeline knows about it.
+        nms: Thresholds and limits.
+
+    Returns:
+        A new model of the output form ``nms``, with our record.
+
+    Raises:
+        GraphError: it is of another form, or has values of the names that the outputs bear.
+    """
+    from onnx import ModelProto, helper
+
+    subject = model.graph.name[:60] or "graph"
+    named = {value.name: value for value in model.graph.output}
+    spec = tensor_spec(named.get(info.decoded_output or "", model.graph.output[0]), subject)
+    numbers = 5 + len(info.class_names)
+    if info.output_form != "raw" or spec.dtype not in {"float32", "float16"}:
+        raise GraphError(
+            "suppression follows the raw form only",
+            subject=subject,
+            expected=f"an output float32(B, N, {numbers})",
+            got=f"{info.output_form}, {spec}",
+        )
+    whole = ModelProto()
+    whole.CopyFrom(at_opset(model, OPSET))
+    graph = whole.graph
+    if spec.dtype == "float16":
+        wide = replace(spec, name=f"{spec.name}.{_PLACE}", dtype="float32")
+        graph.node.append(helper.make_node("Cast", [spec.name], [wide.name], wide.name, to=FLOAT))
+        spec = wide
+    tail = at_opset(to_onnx(_tail(spec, info, nms), {}), opset(whole)).graph
+    taken = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
+    made = {name for node in tail.node for name in node.output} | {tensor.name for tensor in tail.initializer}
+    if clash := sorted(taken & made):
+        raise GraphError("has a value of a name that suppression needs", subject=subject, got=clash[0][:60])
+    graph.node.extend(tail.node)
+    graph.initializer.extend(tail.initializer)
+    del graph.output[:]
+    graph.output.extend(tail.output)
+    ours = replace(info, output_form="nms", nms=nms, decoded_output=None, producer=f"yoloship {__version__}")
+    texts = {entry.key: entry.value for entry in model.metadata_props} | {METADATA_KEY: ours.to_json()}
+    del whole.metadata_props[:]
+    helper.set_model_props(whole, texts)
+    return whole
+
+
+def _tail(raw: TensorSpec, info: ModelInfo, nms: NmsConfig) -> Graph:
+    """From the raw output to final detections, as a graph of its own whose input bears the output's name."""
+    batch = raw.shape[0] if info.batch is None else info.batch
+    rows = raw.shape[1] if len(raw.shape) == 3 else "boxes"
+    count = rows if isinstance(rows, int) else _PROBE_ROWS
+    classes = len(info.class_names)
+    builder = Builder(dynamic_hw=not isinstance(rows, int))
+    value = builder.input(TensorSpec(raw.name, "float32", (batch, rows, 5 + classes)), (batch, count, 5 + classes))
+    sizes = builder.constant(f"{_PLACE}.sizes", (2, 2, 1, classes), "int64")
+    xy, wh, objectness, each = builder.nodes(
+        "Split", f"{_PLACE}.split", (value, sizes), [(batch, count, size) for size in (2, 2, 1, classes)], axis=2
+    )
+    half = builder.node("Mul", f"{_PLACE}.half", (wh, builder.constant(f"{_PLACE}.half.factor", 0.5)), wh.shape)
+    low = builder.node("Sub", f"{_PLACE}.low", (xy, half), xy.shape)
+    high = builder.node("Add", f"{_PLACE}.high", (xy, half), xy.shape)
+    boxes = builder.node("Concat", f"{_PLACE}.boxes_xyxy", (low, high), (batch, count, 4), axis=2)
+    scores = builder.node("Mul", f"{_PLACE}.class_scores", (each, objectness), each.shape)
+    row = (batch, count)
+    best = builder.node("ReduceMax", f"{_PLACE}.scores", (scores,), row, axes=(2,), keepdims=0)
+    index = builder.node("ArgMax", f"{_PLACE}.argmax", (scores,), row, "int64", axis=2, keepdims=0)
+    class_ids = builder.node("Cast", f"{_PLACE}.class_ids", (index,), row, "int32", to=_INT32_TYPE)
+    emit_suppression(builder, nms, batch, (boxes, best, class_ids))
+    return builder.finish("suppression")

@@ -1,0 +1,176 @@
+"""Where a picture lies on the model's canvas: the only place that knows this geometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Float = TypeVar("Float", np.float32, np.float64)
+
+
+PADDING_VALUE: Final = 114
+"""Grey of the canvas around the picture, as YOLOv5 is trained with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """A picture scaled to fit, and padded on all sides; make one with `fixed` or `rect`.
+
+    Attributes:
+        image_hw: (height, width) of the source picture in pixels.
+        resized_hw: Of the scaled picture, in model pixels; at least 1.
+        left: Padding in model pixels; so are the others.
+        top: See left.
+        right: See left.
+        bottom: See left.
+
+    Source:
+        shared design notes, "reference semantics": r = min(H/h, W/w), left = round(dw - 0.1), right = round(dw + 0.1).
+        Undoing it uses the padding and the gain of each axis that were really used.
+    """
+
+    image_hw: tuple[int, int]
+    resized_hw: tuple[int, int]
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @classmethod
+    def fixed(cls, image_hw: tuple[int, int], input_hw: tuple[int, int]) -> Letterbox:
+        """On a canvas of a fixed size, square or not.
+
+        Args:
+            image_hw: (height, width) of the picture.
+            input_hw: (height, width) of the canvas in model pixels.
+
+        Raises:
+            InputError: a side is below 1.
+        """
+        resized_hw = _resized(image_hw, input_hw)
+        return cls._padded(image_hw, resized_hw, input_hw[0] - resized_hw[0], input_hw[1] - resized_hw[1])
+
+    @classmethod
+    def rect(cls, image_hw: tuple[int, int], limit_hw: tuple[int, int], stride: int) -> Letterbox:
+        """On the smallest canvas whose sides are multiples of the stride.
+
+        Args:
+            image_hw: (height, width) of the picture.
+            limit_hw: (height, width) that the scaled picture fits in, multiples of the stride.
+            stride: The model's largest, in model pixels.
+
+        Raises:
+            InputError: a side is below 1, or a limit is no multiple of the stride.
+        """
+        if stride < 1 or limit_hw[0] % stride or limit_hw[1] % stride:
+            raise InputError("the size is not a multiple of the stride", expected=f"n × {stride}", got=str(limit_hw))
+        resized_hw = _resized(image_hw, limit_hw)
+        return cls._padded(image_hw, resized_hw, -resized_hw[0] % stride, -resized_hw[1] % stride)
+
+    @classmethod
+    def _padded(cls, image_hw: tuple[int, int], resized_hw: tuple[int, int], pad_h: int, pad_w: int) -> Letterbox:
+        left, top = round(pad_w / 2 - 0.1), round(pad_h / 2 - 0.1)
+        return cls(image_hw, resized_hw, left, top, pad_w - left, pad_h - top)
+
+    @property
+    def input_hw(self) -> tuple[int, int]:
+        """(height, width) of the canvas in model pixels."""
+        return self.resized_hw[0] + self.top + self.bottom, self.resized_hw[1] + self.left + self.right
+
+    def to_model(self, boxes_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
+        """Boxes of the picture as boxes on the canvas.
+
+        Args:
+            boxes_xyxy: (..., 4) float32 or float64, source pixels.
+
+        Returns:
+            The same shape and dtype, model pixels; the caller owns it. What float32 cannot hold becomes infinite.
+        """
+        gain, offset = self._transform()
+        with np.errstate(over="ignore"):
+            return (boxes_xyxy.astype(np.float64) * gain + offset).astype(boxes_xyxy.dtype)
+
+    def to_image(self, boxes_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
+        """Boxes on the canvas as boxes of the picture: undoes `to_model`. Nothing is clipped.
+
+        Args:
+            boxes_xyxy: (..., 4) float32 or float64, model pixels.
+
+        Returns:
+            The same shape and dtype, source pixels; the caller owns it. What float32 cannot hold becomes infinite.
+        """
+        gain, offset = self._transform()
+        with np.errstate(over="ignore"):
+            return ((boxes_xyxy.astype(np.float64) - offset) / gain).astype(boxes_xyxy.dtype)
+
+    def _transform(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        x_gain = self.resized_hw[1] / self.image_hw[1]
+        y_gain = self.resized_hw[0] / self.image_hw[0]
+        return np.array([x_gain, y_gain, x_gain, y_gain]), np.array([self.left, self.top, self.left, self.top], float)
+
+    def apply(self, image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+        """Scale a picture (bilinear) onto the canvas.
+
+        Args:
+            image: (height, width, C) uint8 of the size in `image_hw`; read only.
+            out: (H, W, C) uint8 of the size in `input_hw`, C-contiguous, written over; None makes one.
+
+        Returns:
+            The canvas: `out` where given, else an array that the caller owns.
+
+        Raises:
+            InputError: the picture or the canvas has another size or type.
+        """
+        channels = image.shape[2] if image.ndim == 3 else 3
+        _check(image, self.image_hw, channels, "image")
+        if out is None:
+            out = np.empty((*self.input_hw, channels), np.uint8)
+        else:
+            _check(out, self.input_hw, channels, "out")
+        (height, width), (rows, columns) = self.input_hw, self.resized_hw
+        out[: self.top] = PADDING_VALUE
+        out[height - self.bottom :] = PADDING_VALUE
+        out[self.top : self.top + rows, : self.left] = PADDING_VALUE
+        out[self.top : self.top + rows, width - self.right :] = PADDING_VALUE
+        inner = out[self.top : self.top + rows, self.left : self.left + columns]
+        if self.resized_hw == self.image_hw:
+            np.copyto(inner, image)
+        else:
+            _resize(image, inner)
+        return out
+
+
+def _resized(image_hw: tuple[int, int], limit_hw: tuple[int, int]) -> tuple[int, int]:
+    (height, width), (limit_h, limit_w) = image_hw, limit_hw
+    if min(height, width, limit_h, limit_w) < 1:
+        raise InputError(
+            "an image or a canvas without area", expected="sides of 1 or more", got=f"{image_hw} on {limit_hw}"
+        )
+    ratio = min(limit_h / height, limit_w / width)
+    return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
+def _resize(image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
+    """Scale an image into a part of a canvas of as many channels."""
+    import cv2
+
+    rows, columns, channels = out.shape
+    if channels == 3:
+        cv2.resize(image, (columns, rows), dst=out, interpolation=cv2.INTER_LINEAR)
+        return
+    for channel in range(channels):
+        plane = np.ascontiguousarray(image[:, :, channel])
+        out[:, :, channel] = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_LINEAR)
+
+
+def _check(array: npt.NDArray[np.generic], hw: tuple[int, int], channels: int, subject: str) -> None:
+    shape = (*hw, channels)
+    if array.dtype != np.uint8 or array.shape != shape:
+        raise InputError("wrong array", subject=subject, expected=f"uint8{shape}", got=f"{array.dtype}{array.shape}")

@@ -1,0 +1,198 @@
+"""Whether a build would go, found in about a second and without building: `check_order`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from yoloship.engine import BuildConfig, check_build, check_targets, find_device, open_flavour, resolve_profiles
+from yoloship.errors import OutputError, YoloshipError
+from yoloship.models.building import build_source, suppressing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from yoloship.engine import FlavourName, InputProfile
+    from yoloship.graph import GraphConfig
+    from yoloship.model import NmsConfig, Precision
+    from yoloship.models.building import BuildSource
+    from yoloship.precision.sensitivity import Model
+
+
+_PLAN_SHARE: Final = 1.5
+"""A plan's size by that of its ONNX file, at most, in what was built here."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOrder:
+    """An engine that was ordered.
+
+    Attributes:
+        source: A checkpoint or an ONNX file.
+        output: The engine's name.
+        config: How to build.
+        graph: Which graph a checkpoint shall become; None for an ONNX file.
+        precision: What the network's body shall be brought to; float32 leaves it as it is.
+        nms: Suppression to put behind an ONNX file; None for none.
+        flavour: Which TensorRT; None takes the first that is installed and builds.
+        names: Class names in place of those in the source; None keeps those.
+        aliases: Class paths of a fork, each with the official one that it is the same as.
+    """
+
+    source: Path
+    output: Path
+    config: BuildConfig
+    graph: GraphConfig | None = None
+    precision: Precision = "float32"
+    nms: NmsConfig | None = None
+    flavour: FlavourName | None = None
+    names: tuple[str, ...] | None = None
+    aliases: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a build needs.
+
+    Attributes:
+        name: What it is.
+        passed: Whether it is there.
+        words: What was found, or what is wrong.
+    """
+
+    name: str
+    passed: bool
+    words: str
+
+
+def check_order(order: BuildOrder) -> tuple[Finding, ...]:
+    """Look at all that a build needs, one thing after another; nothing is built or written.
+
+    INT8 and FP8 are not calibrated: whether they hold their budget shows only when they are.
+    """
+    size_bytes = 0
+
+    def look_at_source() -> str:
+        nonlocal size_bytes
+        words, size_bytes = check_source(order)
+        return words
+
+    return (
+        look("TensorRT", lambda: _flavour(order)),
+        look("model", look_at_source),
+        look("output", lambda: _output(order.output, size_bytes)),
+    )
+
+
+def check_source(order: BuildOrder) -> tuple[str, int]:
+    """Make the graph as a build does, short of runs that take long, and hold the ordered shapes and targets against it.
+
+    Returns:
+        What it is, in words, and its size in bytes.
+
+    Raises:
+        YoloshipError: a build would fail with the same error, after calibration if there is one.
+    """
+    with build_source(
+        order.source,
+        order.graph,
+        refine=_refinement(order),
+        class_names=order.names,
+        aliases=dict(order.aliases),
+    ) as source:
+        return _describe(source, order.config), source.onnx.stat().st_size
+
+
+def look(name: str, find: Callable[[], str]) -> Finding:
+    """What is found, or the error that was raised on the way.
+
+    Args:
+        name: What it is.
+        find: Says what was found, or raises.
+    """
+    try:
+        return Finding(name, True, find())
+    except YoloshipError as error:
+        return Finding(name, False, str(error))
+
+
+def _flavour(order: BuildOrder) -> str:
+    flavour, device = open_flavour(order.flavour), find_device()
+    check_build(flavour, order.config, order.precision, device)
+    return f"{flavour.title}, {f'{device.name} ({device.sm})' if device else 'no GPU here'}"
+
+
+def _refinement(order: BuildOrder) -> Callable[[Model], Model] | None:
+    if order.precision == "float32" and (order.nms is None or order.graph is not None):
+        return None
+
+    def refine(model: Model) -> Model:
+        model = _lowered(model, order.precision)
+        if order.nms is not None and order.graph is None:
+            model = suppressing(model, order.nms, subject=str(order.source), class_names=order.names)
+        return model
+
+    return refine
+
+
+def _lowered(model: Model, precision: Precision) -> Model:
+    """As a build does it, short of runs that take long."""
+    from yoloship.graph.passes.half import convert_precision
+    from yoloship.graph.passes.quantize import layers
+
+    if precision in {"int8", "float8"}:
+        layers(model)  # refuses what cannot be quantized
+    elif precision == "float16":
+        return convert_precision(model, "float16")
+    elif precision == "bfloat16":
+        return convert_precision(model, "bfloat16")
+    return model
+
+
+def _describe(source: BuildSource, config: BuildConfig) -> str:
+    from yoloship.graph import describe_onnx
+
+    check_targets(config.targets, source.dtypes, subject=source.name)
+    profiles = resolve_profiles(source.inputs, config, source.info)
+    summary = describe_onnx(source.onnx, dynamic_hw=_largest_hw(config))
+    words = [f"{', '.join(map(str, source.inputs))}"]
+    words += [_profile(profile) for profile in profiles]
+    if source.info is None:
+        words.append("detect does not know its form; other TensorRT programs can run it")
+    if summary.activations is not None and summary.flops_hw is not None:
+        batch = config.batch.maximum if config.batch else (source.info and source.info.batch) or 1
+        size = "×".join(map(str, summary.flops_hw))
+        memory = batch * summary.activations.peak_bytes / 1e6
+        words.append(f"activations take about {memory:.0f} MB for a batch of {batch} at {size}, estimated")
+    return "; ".join(words)
+
+
+def _largest_hw(config: BuildConfig) -> tuple[int, int]:
+    height, width = config.height, config.width
+    return (height.maximum if height else 640, width.maximum if width else 640)
+
+
+def _profile(profile: InputProfile) -> str:
+    shapes = (profile.minimum, profile.optimum, profile.maximum)
+    return f"{profile.name} " + " to ".join("×".join(map(str, shape)) for shape in shapes)
+
+
+def _output(path: Path, source_bytes: int) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError("there is no such folder", subject=str(folder), hint="make it, or give another --output-file")
+    if not os.access(folder, os.W_OK):
+        raise OutputError("cannot be written to", subject=str(folder), hint="check its permissions")
+    needed, free = _PLAN_SHARE * source_bytes, shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            "has too little free space",
+            subject=str(folder),
+            expected=f"about {needed / 1e6:.0f} MB",
+            got=f"{free / 1e6:.0f} MB",
+            hint="free some space, or give another --output-file",
+        )
+    return f"{path}, about {source_bytes / 1e6:.0f} MB; {free / 1e9:.0f} GB are free"

@@ -1,0 +1,198 @@
+"""From a model's file to a detector on an NVIDIA GPU: `load_on_gpu`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from yoloship._util.cache import trusted_folder
+from yoloship.detect.detector import Detector
+from yoloship.errors import CudaError, DependencyError, InputError, SessionError
+from yoloship.kinds import kind_of
+from yoloship.models.recognise import recognise
+from yoloship.runtime.device_context import DeviceRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from yoloship.cuda.device import Device
+    from yoloship.detect.detector import ShapeMode
+    from yoloship.detect.gpu.pipeline import CudaDetector
+    from yoloship.detect.gpu.transfer import CudaTuning
+    from yoloship.detect.options import DetectOptions
+    from yoloship.model import ModelInfo
+    from yoloship.runtime.base import DeviceSession
+
+
+KERNEL_CHANNELS: Final = 3
+"""Of the images that the letterbox on the GPU takes; for others the CPU prepares the input."""
+
+
+def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
+    model: Path | bytes,
+    ordinal: int,
+    *,
+    options: DetectOptions | None,
+    imgsz: tuple[int, int] | None,
+    shape_mode: ShapeMode,
+    tuning: CudaTuning | None,
+    subject: str,
+    class_names: Sequence[str] | None = None,
+) -> Detector | CudaDetector:
+    """Make a detector of an ONNX file or an engine.
+
+    Args:
+        model: An ONNX file, its bytes, or an engine.
+        ordinal: Number of the GPU.
+        options: What to keep of the answers.
+        imgsz: (height, width) of the canvas; None takes the graph's own.
+        shape_mode: How a picture meets the canvas.
+        tuning: How the device is shared out; only for what a `CudaDetector` serves.
+        subject: The model's name, for messages.
+        class_names: In place of those in the file.
+
+    Returns:
+        A `CudaDetector`; for a graph that has selected or suppressed boxes itself, or that does not take colour images,
+        a `Detector` whose model runs on the GPU.
+
+    Raises:
+        CudaError: no driver, no such device, or out of its memory.
+        DependencyError: a package of the extra `cuda` is not installed, or the runtime that the model needs.
+        EngineError: the engine is damaged, or does not fit what is installed here.
+        InputError: an argument contradicts the model.
+        SessionError: the runtime refuses the model; an engine, and no GPU can be used.
+    """
+    from yoloship.cuda.compiler import KernelSet
+    from yoloship.detect.gpu.pipeline import CudaDetector
+
+    with ExitStack() as stack:
+        device = _device(stack, model, ordinal, subject)
+        kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
+        session = stack.enter_context(_open(model, device, subject))
+        info = _recognised(session, subject, class_names, imgsz)
+        if info.output_form not in {"heads", "raw"} or info.channels != KERNEL_CHANNELS:
+            if tuning is not None:
+                raise InputError(
+                    f"has no effect on this model, because its {_host_part(info)} on the host",
+                    subject="cuda_tuning",
+                    hint="leave it out, or give a model of 3 channels, exported with '--output heads' or 'raw'",
+                )
+            return _behind_the_host(
+                stack, session, info, options=options, imgsz=imgsz, mode=shape_mode, subject=subject
+            )
+        owned = stack.pop_all()
+        try:
+            return CudaDetector(
+                session, kernels, info, options=options, imgsz=imgsz, shape_mode=shape_mode, tuning=tuning,
+                subject=subject, owned=owned,
+            )  # fmt: skip
+        except BaseException:
+            owned.close()
+            raise
+
+
+def load_network_on_gpu(model: Path | bytes, ordinal: int, *, imgsz: tuple[int, int] | None, subject: str) -> Detector:
+    """The CPU's pipeline around a network on a GPU, so that its outputs can be looked at on the host.
+
+    Args:
+        model: An ONNX file, its bytes, or an engine.
+        ordinal: Number of the GPU.
+        imgsz: (height, width) of the canvas; None takes the graph's own.
+        subject: The model's name, for messages.
+
+    Raises:
+        YoloshipError: as `load_on_gpu`.
+    """
+    with ExitStack() as stack:
+        session = stack.enter_context(_open(model, _device(stack, model, ordinal, subject), subject))
+        info = _recognised(session, subject, canvas_hw=imgsz)
+        return _behind_the_host(stack, session, info, options=None, imgsz=imgsz, mode="square", subject=subject)
+
+
+def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -> Device:
+    from yoloship.cuda.device import Device
+
+    try:
+        return stack.enter_context(Device.open(ordinal))
+    except (CudaError, DependencyError) as error:
+        if kind_of(model) == "engine":
+            raise SessionError(
+                f"an engine runs on an NVIDIA GPU, and none can be used here ({error.subject}: {error.problem})",
+                subject=subject,
+                hint="see 'yoloship doctor --for cuda'; on a CPU take the ONNX file it was built from",
+            ) from error
+        raise
+
+
+def _host_part(info: ModelInfo) -> str:
+    """What is done on the host for a model that the kernels cannot serve."""
+    return (
+        "boxes are finished" if info.output_form not in {"heads", "raw"} else f"images of {info.channels} channels lie"
+    )
+
+
+def _behind_the_host(  # noqa: PLR0913 - what `load` takes, settled
+    stack: ExitStack,
+    session: DeviceSession,
+    info: ModelInfo,
+    *,
+    options: DetectOptions | None,
+    imgsz: tuple[int, int] | None,
+    mode: ShapeMode,
+    subject: str,
+) -> Detector:
+    """A `Detector` over the session, which owns from now on what the stack holds."""
+    runner = _OwningRunner(session, ExitStack())
+    detector = Detector(runner, info, options=options, imgsz=imgsz, shape_mode=mode, subject=subject)
+    runner.owned = stack.pop_all()
+    return detector
+
+
+class _Lent:
+    """A session that somebody else closes."""
+
+    def __init__(self, session: DeviceSession) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def close(self) -> None:
+        """It stays with its owner."""
+
+
+class _OwningRunner(DeviceRunner):
+    """Closes what the session stands on, too."""
+
+    def __init__(self, session: DeviceSession, owned: ExitStack) -> None:
+        super().__init__(session)
+        self.owned = owned
+
+    def close(self) -> None:
+        """See `DeviceRunner.close`."""
+        super().close()
+        self.owned.close()
+
+
+def _recognised(
+    session: DeviceSession,
+    subject: str,
+    class_names: Sequence[str] | None = None,
+    canvas_hw: tuple[int, int] | None = None,
+) -> ModelInfo:
+    lent: Any = _Lent(session)
+    with DeviceRunner(lent) as runner:  # a foreign graph is run once
+        return recognise(runner, subject, class_names, canvas_hw=canvas_hw)
+
+
+def _open(model: Path | bytes, device: Device, subject: str) -> Any:
+    if kind_of(model) == "engine":
+        if isinstance(model, bytes):
+            raise InputError("an engine is loaded from a file", subject="engine in memory", hint="write it to a file")
+        from yoloship.runtime.tensorrt import TensorRTSession
+
+        return TensorRTSession.open(model, device)
+    from yoloship.runtime.onnxruntime.cuda import OnnxRuntimeCudaSession
+
+    return OnnxRuntimeCudaSession.open(model, device, subject=subject)

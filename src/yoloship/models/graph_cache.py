@@ -1,0 +1,90 @@
+"""Graphs built from checkpoints, kept so that a second run need not build them again.
+
+A file's name holds the key (what it was made from and how) and the SHA-256 of its own bytes: one that was cut short or
+changed does not match its name, and is built again. Nothing here is needed for a right result, so a folder that cannot
+be used costs time and no error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from yoloship._util.cache import read_entry, trusted_folder, write_entry
+from yoloship._util.reading import read_bounded
+from yoloship._version import __version__
+from yoloship.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+MAX_GRAPH_BYTES: Final = 2 << 30
+"""What protobuf can hold."""
+_MAX_VERSION_BYTES: Final = 1 << 16
+_BUILDERS: Final = ("checkpoint", "graph", "_util", ".")
+"""Folders of this package whose modules decide what a graph is."""
+
+
+def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> bytes:
+    """The graph of this key, from the cache or built now.
+
+    The bytes are handed out, not the file: they are those that were checked, and another process may let the file go
+    at any time.
+
+    Args:
+        made_from: All that decides the result: the checkpoint's SHA-256 and the configuration. The code that builds
+            is added.
+        build: Makes the file's bytes.
+    """
+    folder = trusted_folder("graphs")
+    if folder is None:
+        return build()
+    try:
+        key = _digest(repr((*made_from, __version__, _onnx_version(), *_code())).encode())
+        paths = sorted(folder.glob(f"{key}-*.onnx"))
+    except OSError:  # not readable
+        return build()
+    for path in paths:
+        data = read_entry(path, MAX_GRAPH_BYTES)
+        if data is not None and _digest(data) == path.stem.partition("-")[2]:
+            return data
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    data = build()
+    write_entry("graphs", folder / f"{key}-{_digest(data)}.onnx", data)
+    return data
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _onnx_version() -> bytes:
+    """What the library that writes the graphs says of its version; it is not imported, nor its metadata searched."""
+    from importlib.util import find_spec
+
+    spec = find_spec("onnx")
+    if spec is None or spec.origin is None:
+        return b""
+    try:
+        return read_bounded(Path(spec.origin).with_name("version.py"), _MAX_VERSION_BYTES, error=OutputError)
+    except OutputError:
+        return b""
+
+
+def _code() -> Iterator[tuple[str, int, int]]:
+    """The modules that build, by name, size and time of change: they change more often than the version.
+
+    Nothing is read, since a start waits for it; an editor, a checkout and an installation all set the time.
+    """
+    package = Path(__file__).parents[1]
+    for folder in _BUILDERS:
+        with os.scandir(package / folder) as entries:
+            found = [entry for entry in entries if entry.name.endswith(".py")]
+        for entry in sorted(found, key=lambda entry: entry.name):
+            status = entry.stat()
+            yield f"{folder}/{entry.name}", status.st_size, status.st_mtime_ns

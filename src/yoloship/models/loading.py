@@ -1,0 +1,267 @@
+"""From a model's file to a `Detector`: `load`."""
+
+from __future__ import annotations
+
+import hashlib
+from io import BytesIO
+from numbers import Integral
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
+
+from yoloship._util.cores import limited_cores, usable_cores
+from yoloship._util.reading import CHUNK_BYTES, open_regular, read_up_to
+from yoloship.detect.detector import DEFAULT_SIDE, Detector, ShapeMode
+from yoloship.errors import InputError, SessionError
+from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
+from yoloship.models import releases
+from yoloship.models.cpu_kernels import explained
+from yoloship.models.graph_cache import cached_graph
+from yoloship.models.recognise import recognise
+from yoloship.models.vetting import vetted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from yoloship.detect.gpu.pipeline import CudaDetector
+    from yoloship.detect.gpu.transfer import CudaTuning
+    from yoloship.detect.options import DetectOptions
+    from yoloship.kinds import Kind
+
+
+TunedFor: TypeAlias = Literal["latency", "throughput"]
+"""``latency``: one run uses every core, for one picture at a time. ``throughput``: a run uses one thread, and `stream`
+keeps as many under way as there are cores, which on a folder of pictures is faster. Both mean the same on a GPU, where
+a lone picture runs at once, and pictures that wait run together."""
+
+_MAX_SIDE: Final = 8192
+MAX_RUNS: Final = 16
+"""Runs at once of a detector tuned for throughput; each holds its own activations, about 30 MB for a yolov5n at 640."""
+
+
+@overload
+def load(
+    model: str | Path | bytes,
+    *,
+    imgsz: int | tuple[int, int] | None = None,
+    shape_mode: ShapeMode = "square",
+    device: Literal["cpu"],
+    options: DetectOptions | None = None,
+    class_names: Sequence[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    tuned_for: TunedFor = "latency",
+) -> Detector: ...
+
+
+@overload
+def load(
+    model: str | Path | bytes,
+    *,
+    imgsz: int | tuple[int, int] | None = None,
+    shape_mode: ShapeMode = "square",
+    device: str | None = None,
+    options: DetectOptions | None = None,
+    class_names: Sequence[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    tuned_for: TunedFor = "latency",
+    cuda_tuning: CudaTuning | None = None,
+) -> Detector | CudaDetector: ...
+
+
+def load(  # noqa: PLR0913 - all but the model have defaults
+    model: str | Path | bytes,
+    *,
+    imgsz: int | tuple[int, int] | None = None,
+    shape_mode: ShapeMode = "square",
+    device: str | None = None,
+    options: DetectOptions | None = None,
+    class_names: Sequence[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    tuned_for: TunedFor = "latency",
+    cuda_tuning: CudaTuning | None = None,
+) -> Detector | CudaDetector:
+    """Make a detector of a model.
+
+    A checkpoint is read as data and turned into a graph in memory; the graph is kept in the user's cache folder, by
+    what the checkpoint holds and not by its name. The kind of file is detected from its content, not from its name.
+
+    Args:
+        model: A checkpoint (.pt) or an ONNX file, its bytes, a TensorRT engine, or the name of an official release such
+            as ``yolov5s``.
+        imgsz: Canvas side, or (height, width), in model pixels: multiples of the model's stride. None takes the
+            graph's own, else 640.
+        shape_mode: ``square`` or ``rect``; see `ShapeMode`.
+        device: ``cpu``, ``cuda`` or ``cuda:N``. None takes the CPU, and for an engine the first GPU.
+        options: What to keep of the answers.
+        class_names: One for each class, in place of the names in the file, which are not read then.
+        aliases: Class paths of a fork, each with the official one that it is the same as; for checkpoints.
+        tuned_for: ``latency`` or ``throughput``, which differ on the CPU only; see `TunedFor`.
+        cuda_tuning: How a GPU is shared out; not for the CPU, nor for a graph that selects or suppresses boxes itself.
+
+    Returns:
+        A detector that the caller closes, or uses as a context manager.
+
+    Raises:
+        InputError: an argument is outside its range, or contradicts the model.
+        CheckpointError: the checkpoint cannot be read safely.
+        GraphError: its architecture cannot become a graph.
+        SessionError: the runtime refuses the model, or the file is none.
+        DownloadError: a named release cannot be fetched.
+        CudaError: no NVIDIA driver, no such GPU, or out of its memory.
+        DependencyError: what a GPU or an engine needs is not installed.
+        EngineError: the engine is damaged, or does not fit what is installed here.
+    """
+    ordinal = _ordinal(device)
+    if tuned_for not in get_args(TunedFor):
+        raise InputError(
+            "no such choice", subject="tuned_for", expected=" or ".join(get_args(TunedFor)), got=repr(tuned_for)
+        )
+    input_hw = _input_hw(imgsz)
+    file, subject = _find(model)
+    kind, sha256 = _look_at(file, subject)
+    if kind == "engine":
+        if device == "cpu":
+            raise InputError("a TensorRT engine runs on a GPU", subject=subject, expected="cuda", got="cpu")
+        ordinal = ordinal or 0
+    graph, limit_s = file, None
+    if kind == "checkpoint":
+        canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
+        graph = _graph(file, sha256, canvas_hw, 1 if ordinal is None else None, class_names, aliases)
+    elif aliases:
+        raise InputError("is for checkpoints", subject="aliases", expected="none", got=f"{len(aliases)} of them")
+    elif kind != "engine":
+        checked = vetted(file, subject, input_hw)
+        graph, limit_s = checked.source, checked.limit_s
+    if ordinal is not None:
+        from yoloship.models.gpu_loading import load_on_gpu
+
+        return load_on_gpu(
+            graph,
+            ordinal,
+            options=options,
+            imgsz=input_hw,
+            shape_mode=shape_mode,
+            tuning=cuda_tuning,
+            subject=subject,
+            class_names=class_names,
+        )
+
+    if cuda_tuning is not None:
+        raise InputError("is for GPUs", subject="cuda_tuning", expected="device='cuda'", got=repr(device or "cpu"))
+
+    from yoloship.runtime import OnnxRuntimeSession
+
+    runs, threads = (1, limited_cores()) if tuned_for == "latency" else _shared_out(usable_cores())
+    try:
+        session = OnnxRuntimeSession.open(graph, intra_op_threads=threads, subject=subject, limit_s=limit_s)
+    except SessionError as error:
+        raise explained(error, graph, subject) from error
+    try:
+        return Detector(
+            session,
+            info=recognise(session, subject, class_names, canvas_hw=input_hw),
+            options=options,
+            imgsz=input_hw,
+            shape_mode=shape_mode,
+            parallel_runs=runs,
+            subject=subject,
+        )
+    except BaseException:
+        session.close()
+        raise
+
+
+def _ordinal(device: str | None) -> int | None:
+    """The number of a GPU; None for the CPU."""
+    if device is None or device == "cpu":
+        return None
+    from yoloship.cuda.device import parse_device
+
+    try:
+        return parse_device(device)
+    except InputError as error:
+        raise InputError(
+            "no such device", subject="device", expected="cpu, cuda or cuda:N", got=repr(device)
+        ) from error
+
+
+def _input_hw(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if imgsz is None:
+        return None
+    sides: tuple[Any, ...] = tuple(imgsz) if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
+    if len(sides) != 2 or not all(map(_is_side, sides)):
+        raise InputError(
+            "bad size", subject="imgsz", expected=f"a side or (height, width), each 1 to {_MAX_SIDE}", got=repr(imgsz)
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def _is_side(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Integral) and 1 <= int(value) <= _MAX_SIDE
+
+
+def _find(model: str | Path | bytes) -> tuple[Path | bytes, str]:
+    """The file or the bytes, and what to call them in messages."""
+    if isinstance(model, bytes | bytearray | memoryview):
+        return bytes(model), "model in memory"
+    if not isinstance(model, str | PathLike):
+        raise InputError(
+            "is not a model",
+            subject="model",
+            expected="a file's name, its bytes, or the name of a release",
+            got=type(model).__name__,
+        )
+    path = releases.resolve(model)
+    return path, str(path)
+
+
+def _look_at(file: Path | bytes, subject: str) -> tuple[Kind, str]:
+    """What a file is, and of a checkpoint its SHA-256, from opening it once."""
+    if isinstance(file, bytes):
+        return _kind(file, subject), hashlib.sha256(file).hexdigest()
+    with open_regular(file, error=SessionError, wanted="a model") as opened:
+        part = read_up_to(opened, HEAD_BYTES)
+        kind, digest = _kind(part, subject), hashlib.sha256()
+        while part and kind == "checkpoint":
+            digest.update(part)
+            part = opened.read(CHUNK_BYTES)
+    return kind, digest.hexdigest()
+
+
+def _kind(head: bytes, subject: str) -> Kind:
+    return refuse_others(head, MODEL_KINDS | {"unknown"}, "model", subject=subject, error=SessionError)
+
+
+def _graph(
+    file: Path | bytes,
+    sha256: str,
+    input_hw: tuple[int, int] | None,
+    batch: int | None,
+    class_names: Sequence[str] | None,
+    aliases: Mapping[str, str] | None,
+) -> bytes:
+    """The ONNX graph of a checkpoint, from the cache or built now."""
+
+    def build() -> bytes:
+        from yoloship.checkpoint import read_checkpoint
+        from yoloship.graph import GraphConfig, write_graph
+
+        config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form="heads")
+        checkpoint = read_checkpoint(file, aliases=aliases)
+        if checkpoint.sha256 != sha256:  # it would be kept under the name of another one
+            raise SessionError("was changed while it was read", subject=checkpoint.name, hint="try again")
+        if class_names is not None:
+            checkpoint = checkpoint.with_class_names(class_names)
+        written = BytesIO()
+        write_graph(checkpoint, config, written)  # takes less memory than a model that is serialized afterwards
+        return written.getvalue()
+
+    names = None if class_names is None else tuple(class_names)
+    given = (names, tuple(sorted((aliases or {}).items())))
+    return cached_graph((sha256, input_hw, batch, "image", "heads", *given), build)
+
+
+def _shared_out(cores: int) -> tuple[int, int]:
+    """Runs at once, and threads for each."""
+    runs = min(cores, MAX_RUNS)
+    return runs, cores // runs

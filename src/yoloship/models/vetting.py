@@ -1,0 +1,128 @@
+"""Looking at a foreign ONNX file before any runtime opens it, and which files belong to a model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from yoloship._util.reading import read_bounded
+from yoloship.bounds import UnsizedError, check_bounds, read_outline, refuse_unbounded, takes_bytes
+from yoloship.errors import SessionError, YoloshipError
+from yoloship.kinds import kind_of
+from yoloship.models.foreign import DEFAULT_SIDE, MAX_CHANNELS, MAX_INPUT, OTHER_SIDE, PROBE_SIDE
+from yoloship.models.rows import unknown_form_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from yoloship.bounds.outline import Outline
+
+
+def companions(model: Path) -> tuple[Path, ...]:
+    """The sidecar of an engine, or the files that hold the weights of an ONNX model.
+
+    Args:
+        model: A model's file; whatever cannot be read has no companions.
+
+    Returns:
+        Their paths, whether they exist or not.
+    """
+    try:
+        kind = kind_of(model)
+        if kind == "engine":
+            from yoloship.engine import sidecar_path
+
+            return (sidecar_path(model),)
+        if kind == "onnx":
+            from yoloship.graph.check import external_files
+
+            return external_files(model)
+    except YoloshipError:  # whoever opens it says what is wrong with it
+        pass
+    return ()
+
+
+MAX_ONNX_BYTES: Final = (1 << 31) - 1
+"""A protobuf message can be no longer."""
+MAX_BATCH: Final = 16
+"""Images that the pipeline gives to one run."""
+_FREE_S: Final = 60.0
+_SLOWEST_PER_S: Final = 5e8
+"""Operations a second of a slow machine that has other work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vetted:
+    """A file that may be opened.
+
+    Attributes:
+        source: Its bytes as they were looked at; the file itself if weights lie beside it.
+        limit_s: Seconds after which a run must have ended.
+    """
+
+    source: Path | bytes
+    limit_s: float
+
+
+def vetted(file: Path | bytes, subject: str, canvas_hw: tuple[int, int] | None) -> Vetted:
+    """Refuse an ONNX file that could take any amount of memory or time.
+
+    Args:
+        file: The file, or its bytes.
+        subject: Its name, for messages.
+        canvas_hw: (height, width) that a model of dynamic size shall run at; None takes 640.
+
+    Raises:
+        UnsizedError: its memory and time cannot be known before it runs.
+        SessionError: it is not an ONNX file, takes no image or images of 0..255, or asks for too much.
+        GraphError: weights lie beside it, and are missing or lie outside its folder.
+    """
+    data = (
+        file
+        if isinstance(file, bytes)
+        else read_bounded(file, MAX_ONNX_BYTES, error=SessionError, wanted="an ONNX model")
+    )
+    model = read_outline(data, subject)
+    refuse_unbounded(model, subject)
+    if not model.graph.node or not model.graph.output:
+        raise SessionError("is not a valid ONNX file: it has no graph", subject=subject, hint="copy or export it again")
+    work = check_bounds(model, subject, dict.fromkeys(_shapes(model, subject, canvas_hw)))
+    if takes_bytes(model):
+        raise unknown_form_error(
+            subject,
+            "a graph that scales images of 0..255 itself",
+            "export it for images of 0..1, without preprocessing in the graph",
+        )
+    stored = [*model.graph.initializer, *(entry.t for node in model.graph.node for entry in node.attribute)]
+    source: Path | bytes = data
+    if any(tensor.data_location for tensor in stored) and isinstance(file, Path):
+        from yoloship.graph.check import checked_external_files
+
+        checked_external_files(file, stored)
+        source = file
+    return Vetted(source, _FREE_S + work / _SLOWEST_PER_S)
+
+
+def _shapes(model: Outline, subject: str, canvas_hw: tuple[int, int] | None) -> Iterator[tuple[int, ...]]:
+    """Those that the pipeline will run: the canvas, full batches, and the small images that show what is dynamic."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    axes = [
+        axis.dim_value if axis.HasField("dim_value") and axis.dim_value >= 0 else None
+        for value in inputs[:1]
+        for axis in value.type.tensor_type.shape.dim
+    ]
+    if len(inputs) != 1 or len(axes) != 4 or math.prod(axis or 1 for axis in axes) > MAX_INPUT:
+        listed = "; ".join(f"{value.name[:40]} of {len(value.type.tensor_type.shape.dim)} axes" for value in inputs[:4])
+        listed += f", {tuple('dynamic' if axis is None else axis for axis in axes)}" if len(axes) == 4 else ""
+        error = unknown_form_error(subject, f"inputs {listed or 'none'}")
+        raise UnsizedError(error.problem, subject=subject, expected=error.expected, got=error.got)
+    last = (axes[1] is None or axes[1] > MAX_CHANNELS) and axes[3] is not None and axes[3] <= MAX_CHANNELS
+    canvas_hw = canvas_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
+    runs = [(1, canvas_hw), (MAX_BATCH, canvas_hw)]
+    runs += [(1, (side, side)) for side in (DEFAULT_SIDE, PROBE_SIDE, OTHER_SIDE)]
+    for batch, (height, width) in runs:
+        defaults = (batch, height, width, 3) if last else (batch, 3, height, width)
+        yield tuple(default if axis is None else axis for axis, default in zip(axes, defaults, strict=True))

@@ -1,0 +1,1 @@
+"""Bringing a graph to a precision, and proving what it costs."""

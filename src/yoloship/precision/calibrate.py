@@ -1,0 +1,212 @@
+"""The ranges of a network's activations, from images, and what those images are worth.
+
+ONNX Runtime's calibrators do the counting. Feeds are drawn one at a time and forgotten, so a folder of any size fits
+into memory. Which pictures, and that they are prepared exactly as in use, is the caller's part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import warnings
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from yoloship.detect.detector import as_picture
+from yoloship.errors import DependencyError, GraphError, InputError
+from yoloship.graph.onnx_file import graph_bytes
+from yoloship.runtime.onnxruntime.common import import_onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+    import onnx
+
+    from yoloship.detect.detector import Source
+    from yoloship.model import Calibrator
+    from yoloship.precision.sensitivity import Told
+
+    Feeds = Mapping[str, npt.NDArray[np.generic]]
+
+
+_ENTROPY_BINS: Final = 512
+_PERCENTILE: Final = 99.999
+
+
+def calibrate(
+    model: onnx.ModelProto, names: Collection[str], feeds: Iterable[Feeds], calibrator: Calibrator
+) -> Mapping[str, float]:
+    """Find how large activations get.
+
+    Args:
+        model: float32; it is run on the CPU by ONNX Runtime. Not changed.
+        names: The float32 values to watch.
+        feeds: An array for each input by name, for each run; drawn from once.
+        calibrator: How outliers are treated.
+
+    Returns:
+        For each name the magnitude that the quantized range shall reach to, above 0 and finite where anything but
+        zeros was seen.
+
+    Raises:
+        GraphError: there are no feeds, or an activation is not finite.
+        DependencyError: ONNX Runtime lacks its quantization tools.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="yoloship-") as folder,
+        redirect_stdout(StringIO()),  # the tools print
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, of the numbers that are refused below
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(graph_bytes(model))
+        watcher = _watcher(path, set(names), calibrator)
+        runs = 0
+        for one in feeds:
+            _collect(watcher, one)
+            runs += 1
+        if not runs:
+            raise GraphError("there is nothing to calibrate with", subject=model.graph.name[:60], expected="images")
+        found = watcher.compute_data().data
+    ranges = {name: float(np.abs(np.asarray(found[name].range_value, np.float64)).max()) for name in names}
+    if wild := sorted(name for name, value in ranges.items() if not np.isfinite(value)):
+        raise _not_finite(wild[0][:80])
+    return MappingProxyType(ranges)
+
+
+def _collect(watcher: Any, feed: Feeds) -> None:
+    """Histograms of what is not finite, or hardly so, fail with a sentence that does not say of what."""
+    try:
+        watcher.collect_data(_OneFeed(feed))
+    except ValueError as error:
+        if "not finite" in str(error):
+            raise _not_finite(None) from error
+        raise GraphError(
+            "the range of an activation cannot be measured",
+            got=str(error)[:80],
+            hint="the float32 model is broken itself, or take --calibrator minmax",
+        ) from error
+
+
+def _not_finite(activation: str | None) -> GraphError:
+    return GraphError("an activation is not finite", subject=activation, hint="the float32 model is broken itself")
+
+
+def quantization_tools() -> Any:
+    """ONNX Runtime's calibrators.
+
+    Raises:
+        DependencyError: they cannot be imported.
+    """
+    try:
+        import_onnxruntime()
+        from onnxruntime.quantization import calibrate as tools
+    except ImportError as error:
+        raise DependencyError(
+            "ONNX Runtime's quantization tools cannot be imported", got=str(error)[:120], hint=f"install {error.name}"
+        ) from error
+    return tools
+
+
+def _watcher(path: Path, names: set[str], calibrator: Calibrator) -> Any:
+    tools = quantization_tools()
+    augmented = str(path.with_name("augmented.onnx"))
+    if calibrator == "minmax":
+        watcher: Any = tools.MinMaxCalibrater(path, ["Conv"], augmented)
+    elif calibrator == "entropy":
+        watcher = tools.EntropyCalibrater(path, ["Conv"], augmented, num_bins=_ENTROPY_BINS, num_quantized_bins=128)
+    elif calibrator == "percentile":
+        watcher = tools.PercentileCalibrater(path, ["Conv"], augmented, num_bins=2048, percentile=_PERCENTILE)
+    else:
+        raise GraphError(
+            "no such calibrator", subject="calibrator", expected="minmax, entropy or percentile", got=repr(calibrator)
+        )
+    select = watcher.select_tensors_to_calibrate
+    watcher.select_tensors_to_calibrate = lambda model: (names, select(model)[1])  # theirs takes all ends of all Convs
+    watcher.augment_graph()
+    watcher.create_inference_session()
+    return watcher
+
+
+class _OneFeed:
+    """A calibration data reader that has one thing to read."""
+
+    def __init__(self, feed: Feeds) -> None:
+        self._left: list[Feeds] = [feed]
+
+    def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
+        return dict(self._left.pop()) if self._left else None
+
+
+FEW_IMAGES: Final = 50
+"""Fewer distinct images than this leave ranges to chance. NVIDIA's guides name 500 for ImageNet classifiers; of the
+demo model's scenes, 24 were enough (docs/precision.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSurvey:
+    """What a look at all images showed.
+
+    Attributes:
+        images: How many there are.
+        copies: How many have exactly the pixels of an earlier one.
+        plain: How many have a single colour, such as black frames.
+    """
+
+    images: int
+    copies: int
+    plain: int
+
+    def warnings(self) -> Iterator[str]:
+        """Sentences for the user; none if all is well."""
+        distinct = self.images - self.copies
+        if distinct < FEW_IMAGES:
+            count = "1 calibration image" if self.images == 1 else f"{self.images} calibration images"
+            yield (
+                f"only {count}: ranges found on so few may not hold in use; take {FEW_IMAGES} or more images like "
+                "those in use"
+                if not self.copies
+                else f"only {distinct} distinct images among {count}: ranges found on so few may not hold in use"
+            )
+        elif self.copies:
+            yield f"{self.copies} of {self.images} calibration images are copies of others"
+        if self.plain:
+            yield f"{self.plain} of {self.images} calibration images have a single colour and teach nothing"
+
+
+def survey(sources: Sequence[Source], told: Told | None = None) -> ImageSurvey:
+    """Look at all images once, before anything is calibrated.
+
+    Args:
+        sources: Images as `Detector.__call__` takes them; one at a time is held.
+        told: Told of the progress.
+
+    Raises:
+        ImageError: an image cannot be read.
+        InputError: every image has a single colour.
+    """
+    seen: set[bytes] = set()
+    plain = 0
+    for done, source in enumerate(sources):
+        if told is not None:
+            told("reading images", done, len(sources))
+        image = as_picture(source)
+        digest = hashlib.sha256(repr(image.shape).encode())
+        digest.update(np.ascontiguousarray(image).data)
+        seen.add(digest.digest())
+        plain += bool((image == image[:1, :1]).all())
+    if plain == len(sources):
+        raise InputError(
+            "every image has a single colour, so there is nothing to calibrate with",
+            subject="calibration images",
+            expected="images like those in use",
+            got=f"{plain} such as black frames",
+        )
+    return ImageSurvey(len(sources), len(sources) - len(seen), plain)

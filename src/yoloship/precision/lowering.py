@@ -1,0 +1,243 @@
+"""Any precision for any graph: `in_precision` joins conversion, calibration and the trial that each needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, get_args
+
+import numpy as np
+
+from yoloship.detect.detector import Detector, feed_of
+from yoloship.errors import GraphError, InputError, SessionError
+from yoloship.graph import graph_bytes
+from yoloship.graph.body import body_precision, is_heavy
+from yoloship.graph.describe import infer_values, node_flops, one_picture
+from yoloship.graph.onnx_file import tensor_spec
+from yoloship.graph.passes.half import is_half, quantized_precision
+from yoloship.model import Precision
+from yoloship.models.cpu_kernels import refusal
+from yoloship.precision.calibrate import survey
+from yoloship.precision.quantization import HELD_BACK_FROM, QuantizeOrder, quantize_with_pictures
+from yoloship.precision.trial import convert_and_try, finite, run_model
+from yoloship.runtime import OnnxRuntimeSession
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+    import onnx
+
+    from yoloship.detect.detector import Source
+    from yoloship.evaluate.coco import Truth
+    from yoloship.graph.describe import Value
+    from yoloship.graph.passes.half import HalfPrecision
+    from yoloship.precision.sensitivity import Feeds, Model, Search, Told
+
+
+_OPEN_HW: Final = (640, 640)
+"""(height, width) to count for, if the graph leaves them open; shares hardly depend on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedShare:
+    """How many of a network's weighted layers compute in codes.
+
+    Attributes:
+        quantized: Convolutions and matrix products whose data and weights are both quantized.
+        layers: All convolutions and matrix products.
+        arithmetic: The share of operations in the quantized ones, in [0, 1]; None if shapes are not known.
+    """
+
+    quantized: int
+    layers: int
+    arithmetic: float | None
+
+    def __str__(self) -> str:
+        text = f"{self.quantized} of {self.layers} convolutions"
+        return text if self.arithmetic is None else f"{text}, {self.arithmetic:.0%} of the arithmetic"
+
+
+def quantized_share(model: onnx.ModelProto) -> QuantizedShare:
+    """Count the layers that compute in codes.
+
+    Args:
+        model: A graph, quantized or not. Not changed.
+    """
+    decoded = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.output}
+    heavy = [node for node in model.graph.node if is_heavy(node) and len(node.input) > 1 and node.output]
+    quantized = [node for node in heavy if decoded.issuperset(node.input[:2])]
+    values = _values(model)
+    total, inside = _flops(heavy, values), _flops(quantized, values)
+    return QuantizedShare(len(quantized), len(heavy), inside / total if total and inside is not None else None)
+
+
+def _values(model: onnx.ModelProto) -> Mapping[str, Value]:
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = tuple(tensor_spec(value, "graph") for value in model.graph.input if value.name not in stored)
+    input_hw, fixed = one_picture(inputs, _OPEN_HW)
+    return (infer_values(model, inputs[0].name, fixed) if input_hw is not None else None) or {}
+
+
+def _flops(nodes: list[onnx.NodeProto], values: Mapping[str, Value]) -> int | None:
+    total = 0
+    for node in nodes:
+        needed = [values.get(name) for name in (*node.input[:2], node.output[0])]
+        known = [value.shape for value in needed if value is not None]
+        if len(known) != 3:
+            return None
+        total += node_flops(node.op_type, known[:2], known[2])
+    return total
+
+
+MAX_NAMED: Final = 6
+"""Modules that are named in the line of output."""
+USEFUL_SHARE: Final = 0.5
+"""Of the arithmetic; a graph that has less of it in codes is hardly faster than one without."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lowered:
+    """A graph that was brought to a precision, and tried.
+
+    Attributes:
+        model: The graph.
+        words: What became of it, for a line of output.
+        warnings: What the user must know about the result, a sentence each.
+        not_on_cpu: Why the ONNX Runtime that is installed cannot run the graph on a CPU; None if it can.
+    """
+
+    model: Model
+    words: str
+    warnings: tuple[str, ...] = ()
+    not_on_cpu: str | None = None
+
+
+def in_precision(
+    model: Model,
+    precision: Precision,
+    sources: Sequence[Source] = (),
+    *,
+    order: QuantizeOrder | None = None,
+    truths: Sequence[Truth] | None = None,
+    told: Told | None = None,
+) -> Lowered:
+    """Bring a float32 graph to a precision, and try it.
+
+    Args:
+        model: A float32 detector that the pipeline can use. Not changed.
+        precision: What its body shall compute in.
+        sources: Pictures like those in use. INT8 and FP8 are calibrated with them and need them; half precision is
+            tried on the first few, and without any on noise.
+        order: For INT8 and FP8: how. Its precision must be `precision`.
+        truths: What is in each picture: then INT8's and FP8's budget is of mAP.
+        told: Told of the progress.
+
+    Returns:
+        The graph, what became of it in a few words, and what the user must know.
+
+    Raises:
+        InputError: INT8 or FP8 without pictures, or with pictures of a single colour; truths that do not fit them.
+        ImageError: a picture cannot be read.
+        GraphError: it cannot be brought there, or not within the budget.
+        SessionError: it is no detector that the pipeline knows.
+    """
+    if precision not in get_args(Precision):
+        raise InputError(
+            "no such precision", subject="precision", expected=", ".join(get_args(Precision)), got=repr(precision)
+        )
+    if precision == "float32":
+        return Lowered(model, "float32")
+    if is_half(model) or quantized_precision(model) is not None:
+        raise GraphError(
+            "is in lower precision already", subject=model.graph.name[:60], expected="a float32 graph",
+            got=quantized_precision(model) or body_precision(model), hint="start from the checkpoint",
+        )  # fmt: skip
+    if precision in {"int8", "float8"}:
+        order = order or QuantizeOrder(precision="int8" if precision == "int8" else "float8")
+        if order.precision != precision:
+            raise InputError("the order is for another precision", expected=precision, got=order.precision)
+        return _quantized(model, sources, order, truths, told)
+    half: HalfPrecision = "float16" if precision == "float16" else "bfloat16"
+    feeds = _trial(model, sources, order)
+    converted, layers = convert_and_try(model, half, feeds)
+    kept = f"; float32 in {len(layers)} layers that overflow" if layers else ""
+    return Lowered(converted, f"{half}{kept}", not_on_cpu=_run_here(converted, feeds[:1]))
+
+
+def _quantized(
+    model: Model,
+    sources: Sequence[Source],
+    order: QuantizeOrder,
+    truths: Sequence[Truth] | None,
+    told: Told | None,
+) -> Lowered:
+    if not sources:
+        raise InputError(
+            f"{order.precision} needs images to calibrate with", subject="calibrate", hint="give a folder of images"
+        )
+    warnings = [*survey(sources, told).warnings(), *_truth_warnings(truths)]
+    found = quantize_with_pictures(model, sources, order, truths=truths, told=told)
+    if len(sources) < HELD_BACK_FROM:
+        warnings.append(
+            f"with fewer than {HELD_BACK_FROM} images the loss is measured on the same images that calibrated"
+        )
+    share = quantized_share(found.model)
+    if share.arithmetic is not None and share.arithmetic < USEFUL_SHARE:
+        warnings.append(
+            f"only {share.arithmetic:.0%} of the arithmetic could be {order.precision} within the budget, which is "
+            f"hardly faster than {order.between}; allow a larger --max-drop, or calibrate with more images"
+        )
+    not_on_cpu = _run_here(found.model, _trial(model, sources[:1], order))
+    return Lowered(found.model, _words(found, order, truths), tuple(warnings), not_on_cpu)
+
+
+def _run_here(model: Model, feeds: Sequence[Feeds]) -> str | None:
+    """Run the graph as it will be written, not an emulation of it.
+
+    Returns:
+        Why the runtime refuses it; None if it runs.
+
+    Raises:
+        GraphError: it gives numbers that are not finite.
+    """
+    try:
+        outputs = run_model(model, feeds)
+    except SessionError as error:
+        return (refusal(model, model.graph.name[:60]) or error).problem
+    if not all(map(finite, outputs)):
+        raise GraphError(
+            "gives numbers that are not finite once it is in lower precision",
+            subject=model.graph.name[:60],
+            hint="take --remainder float32, or another --calibrator",
+        )
+    return None
+
+
+def _truth_warnings(truths: Sequence[Truth] | None) -> Iterator[str]:
+    """A folder of labels that misses most images measures little, and says so."""
+    if truths is not None and (empty := sum(not len(truth.class_ids) for truth in truths)) * 2 > len(truths):
+        yield f"{empty} of {len(truths)} images have no label, and count as images without objects"
+
+
+def _words(found: Search, order: QuantizeOrder, truths: Sequence[Truth] | None) -> str:
+    """What became of it, for a line of output."""
+    remainder = f" with {order.between}" if order.between != "float32" else ""
+    if not found.is_measured:
+        nothing = "nothing was detected on the images" if truths is None else "float32 finds no labelled object"
+        seen = f"{nothing}, so its loss is not known"
+    elif truths is None:
+        seen = f"detections agree with float32 to {1 - found.drop:.1%} over IoU 0.5 to 0.95"
+    else:
+        seen = f"mAP is {abs(found.drop):.4f} {'below' if found.drop >= 0 else 'above'} float32's"
+    more = f" and {len(found.kept) - MAX_NAMED} more" if len(found.kept) > MAX_NAMED else ""
+    kept = f"; {order.between} in {', '.join(found.kept[:MAX_NAMED])}{more}" if found.kept else ""
+    return f"{order.precision}{remainder} in {quantized_share(found.model)}; {seen}{kept}"
+
+
+def _trial(
+    model: Model, sources: Sequence[Source], order: QuantizeOrder | None
+) -> list[dict[str, npt.NDArray[np.generic]]]:
+    with OnnxRuntimeSession.open(graph_bytes(model)) as session:
+        detector = Detector(session, imgsz=order.imgsz if order else None, subject=model.graph.name[:60] or "graph")
+        noise = np.random.default_rng(0).integers(0, 256, (*detector.input_hw, detector.info.channels), np.uint8)
+        return [feed_of(detector, source) for source in (*sources[:3], noise)]

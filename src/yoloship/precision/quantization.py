@@ -1,0 +1,320 @@
+"""From a float32 graph and a folder of images to INT8 or FP8 that still detects, within a budget.
+
+Where the truth is known it is the loss of mAP. Where it is not, it is what `tight_share` of detections lacks to 1: that
+falls with boxes that are lost, and with boxes that fit less tightly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from yoloship.detect.detector import Detector, feed_of
+from yoloship.errors import GraphError, ImageError, InputError
+from yoloship.evaluate.coco import mean_average_precision
+from yoloship.evaluate.matching import FAINT_SHARE, tight_share
+from yoloship.evaluate.verification import MAP_THRESHOLD, faint_options
+from yoloship.graph import graph_bytes
+from yoloship.graph.passes.half import convert_precision, emulate
+from yoloship.graph.passes.quantize import QuantizedPrecision, layers, values_to_watch
+from yoloship.precision.calibrate import calibrate
+from yoloship.precision.sensitivity import Quantizer, Search, search
+from yoloship.precision.trial import channel_means, convert_and_try, finite, run_model
+from yoloship.runtime import OnnxRuntimeSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from yoloship.detect.detector import Source
+    from yoloship.detect.options import DetectOptions
+    from yoloship.evaluate.coco import Truth
+    from yoloship.model import Calibrator, Placement, Remainder
+    from yoloship.precision.sensitivity import Feeds, Measure, Model, Told
+    from yoloship.results.detections import Detections
+
+    Open = Callable[[Model], Detector]
+
+
+HELD_BACK_FROM: Final = 16
+"""With at least this many pictures every fourth is held back from calibration, and the budget is measured on those; of
+fewer none can be spared, and all serve both."""
+MEASURE_PICTURES: Final = 64
+"""On at most this many: each costs a run for each step of a search."""
+
+
+def split(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which pictures calibrate, and which measure.
+
+    Args:
+        count: How many there are.
+
+    Returns:
+        Their places, in order.
+    """
+    held_back = range(3, count, 4) if count >= HELD_BACK_FROM else range(count)
+    rest = [place for place in range(count) if place not in held_back] if count >= HELD_BACK_FROM else range(count)
+    return tuple(rest), tuple(spread(held_back, MEASURE_PICTURES))
+
+
+def spread(things: Sequence[int], count: int) -> list[int]:
+    """At most so many, evenly from all."""
+    places = np.unique(np.linspace(0, len(things) - 1, count).round().astype(int)).tolist()
+    return [things[place] for place in places]
+
+
+def opener(imgsz: tuple[int, int] | None) -> Open:
+    """Opens graphs as detectors on the CPU, with this size where they leave it open."""
+
+    def opened(model: Model) -> Detector:
+        session = OnnxRuntimeSession.open(graph_bytes(model))
+        try:
+            return Detector(session, imgsz=imgsz, subject=model.graph.name[:60] or "graph")
+        except BaseException:
+            session.close()
+            raise
+
+    return opened
+
+
+class Disagreement:
+    """How far detections on some pictures lie from those of a float32 model: 1 − `tight_share`.
+
+    Args:
+        right: The float32 model; it is run here, and not later.
+        sources: Pictures.
+        order: Its score threshold says which detections count.
+        opened: Opens a graph.
+
+    Raises:
+        ImageError: a picture cannot be read; or nothing is detected on any, and the budget wants it to be.
+    """
+
+    def __init__(self, right: Detector, sources: Sequence[Source], order: QuantizeOrder, opened: Open) -> None:
+        self._score_threshold = order.score_threshold
+        self._options = faint_options(right, order.score_threshold)
+        self._want = _found(right, sources, self._options)
+        self._sources = sources
+        self._opened = opened
+        self.is_empty = not any(found.filter(min_score=order.score_threshold) for found in self._want)
+        """Whether float32 detects nothing at all, so that agreement says nothing."""
+        if order.max_drop < 1 and self.is_empty:
+            raise ImageError(
+                "nothing is detected on any of the images, so agreement cannot be measured",
+                subject="calibration images",
+                expected=f"detections of at least {order.score_threshold:g}",
+                hint="give images like those in use, or --max-drop 1 to quantize blindly",
+            )
+
+    def __call__(self, model: Model) -> float:
+        """What agreement of a graph's detections with float32's lacks to 1."""
+        with self._opened(model) as changed:
+            return 1 - tight_share(self._want, _found(changed, self._sources, self._options), self._score_threshold)
+
+
+class PrecisionLoss:
+    """How much mAP over IoU 0.5 to 0.95 is lost against a float32 model; below 0 where it is gained.
+
+    Args:
+        right: The float32 model; it is run here, and not later.
+        sources: Pictures.
+        truths: What is in each.
+        order: Its budget, which must be less than what float32 has to lose.
+        opened: Opens a graph.
+
+    Raises:
+        ImageError: a picture cannot be read.
+        InputError: no picture has any object, a class id has no name, or float32 finds so little of what the labels
+            name that any graph would be within the budget.
+        DependencyError: what computes mAP is not installed.
+    """
+
+    def __init__(
+        self, right: Detector, sources: Sequence[Source], truths: Sequence[Truth], order: QuantizeOrder, opened: Open
+    ) -> None:
+        self._options = faint_options(right, MAP_THRESHOLD / FAINT_SHARE, lowest=True)
+        self._names = right.names
+        self._sources = sources
+        self._truths = truths
+        self._opened = opened
+        self._want = self._measure(right)
+        self.is_empty = self._want <= 0
+        """Whether float32 finds nothing of what the labels name, so that it has nothing to lose."""
+        if self._want <= order.max_drop < 1:
+            raise InputError(
+                "the float32 model finds hardly anything of what the labels name, so every loss would be within the "
+                "budget",
+                subject="labels",
+                expected=f"a mAP above {order.max_drop:g} in float32",
+                got=f"{self._want:.4f}",
+                hint="check that the labels belong to these images and that their class ids are the model's; "
+                "--max-drop 1 quantizes blindly",
+            )
+
+    def __call__(self, model: Model) -> float:
+        """What a graph's mAP lacks to float32's."""
+        with self._opened(model) as changed:
+            return self._want - self._measure(changed)
+
+    def _measure(self, detector: Detector) -> float:
+        found = _found(detector, self._sources, self._options)
+        return mean_average_precision(found, self._truths, self._names).map50_95
+
+
+def _found(detector: Detector, sources: Sequence[Source], options: DetectOptions) -> list[Detections]:
+    return [detector(source, options=options) for source in sources]
+
+
+RANKING_PICTURES: Final = 4
+"""Enough to tell which modules are sensitive; each costs a run for each module."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeOrder:
+    """How a graph shall be quantized.
+
+    Attributes:
+        precision: What convolutions compute in.
+        calibrator: How the ranges of activations are found.
+        placement: Where quantization goes; see `yoloship.model.Placement`.
+        max_drop: In [0, 1]: how much worse than float32 it may see, by whichever measure is taken; 1 quantizes
+            everything.
+        score_threshold: Of the detections that shall agree.
+        imgsz: (height, width) in model pixels where the graph leaves them open.
+        remainder: What is computed in between the codes, and in layers that are kept; None takes float16 with the
+            placement ``inputs``, because TensorRT runs what a graph says is float32 in float32, and float32 with
+            ``both_ends``, which is for ONNX Runtime: that has no float16 kernels on a CPU.
+
+    Raises:
+        InputError: a value outside its range; float16 with ``both_ends``.
+    """
+
+    precision: QuantizedPrecision = "int8"
+    calibrator: Calibrator = "percentile"
+    placement: Placement = "inputs"
+    max_drop: float = 0.005
+    score_threshold: float = 0.25
+    imgsz: tuple[int, int] | None = None
+    remainder: Remainder | None = None
+
+    @property
+    def between(self) -> Remainder:
+        """The remainder, decided."""
+        return self.remainder or ("float16" if self.placement == "inputs" else "float32")
+
+    def __post_init__(self) -> None:
+        if self.remainder not in {None, "float32", "float16"}:
+            raise InputError("no such choice", subject="remainder", expected="float32 or float16", got=self.remainder)
+        if self.remainder == "float16" and self.placement == "both_ends":
+            raise InputError(
+                "float16 does not go with the placement both_ends",
+                subject="remainder",
+                expected="float32",
+                hint="take the placement inputs for TensorRT",
+            )
+        for name in ("max_drop", "score_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError("out of range", subject=name, expected="0 to 1", got=str(getattr(self, name)))
+
+
+def quantize_with_pictures(
+    model: Model,
+    sources: Sequence[Source],
+    order: QuantizeOrder,
+    *,
+    truths: Sequence[Truth] | None = None,
+    measure: Measure | None = None,
+    told: Told | None = None,
+) -> Search:
+    """Calibrate, quantize, and keep unquantized what loses most, until the budget holds.
+
+    Args:
+        model: A float32 detector that the pipeline can use: ours, or one of the standard form. Not changed.
+        sources: Pictures like those in use; they go through the pipeline's own pre-processing. Some are held back
+            from calibration, and the budget is measured on those, see `yoloship.precision.quantization.split`.
+        order: How.
+        truths: What is in each picture: then the budget is of mAP.
+        measure: How much worse a graph is, in place of the two measures of `yoloship.precision.quantization`. It gets graphs
+            whose half precision is emulated.
+        told: Told of the progress.
+
+    Returns:
+        The quantized graph, and what the search found.
+
+    Raises:
+        InputError: there are no pictures, or truths that do not fit them.
+        ImageError: a picture cannot be read, or nothing is seen on any.
+        GraphError: the graph cannot be quantized, or not within the budget.
+        SessionError: it is no detector that the pipeline knows.
+        DependencyError: ONNX Runtime lacks its quantization tools; there are truths, and what computes mAP is missing.
+    """
+    if not sources:
+        raise InputError("no images to calibrate with", expected="at least one")
+    if truths is not None and len(truths) != len(sources):
+        raise InputError("images and truths differ in number", got=f"{len(sources)} and {len(truths)}")
+    every = layers(model)
+    calibrating, measuring = split(len(sources))
+    opened = opener(order.imgsz)
+    with opened(model) as detector:
+        ranked = [feed_of(detector, sources[place]) for place in spread(calibrating, RANKING_PICTURES)]
+        means = channel_means(model, values_to_watch(every, "inputs"), ranked)
+        _check_finite(model, means, ranked)
+        watched = [sources[place] for place in measuring]
+        if measure is None and truths is not None:
+            measure = PrecisionLoss(detector, watched, [truths[place] for place in measuring], order, opened)
+        elif measure is None:
+            measure = Disagreement(detector, watched, order, opened)
+        feeds = _told_feeds(detector, [sources[place] for place in calibrating], told)
+        ranges = calibrate(model, values_to_watch(every, order.placement), feeds, order.calibrator)
+    quantizer = Quantizer(model, ranges, order.precision, order.placement, means)
+    if order.between == "float32":
+        found = search(quantizer, ranked, run_model, measure, order.max_drop, told)
+    else:
+        found = _with_remainder(quantizer, ranked, measure, order, told)
+    return replace(found, is_measured=not (isinstance(measure, Disagreement | PrecisionLoss) and measure.is_empty))
+
+
+def _with_remainder(
+    quantizer: Quantizer, feeds: Sequence[Feeds], measure: Measure, order: QuantizeOrder, told: Told | None
+) -> Search:
+    """A search over graphs that are float16 between their codes, but for the layers that overflow there."""
+    _, overflowing = convert_and_try(quantizer.model, "float16", feeds)
+
+    def narrowed(model: Model) -> Model:
+        return convert_precision(model, "float16", keep=overflowing)
+
+    def measured(model: Model) -> float:
+        return measure(emulate(narrowed(model)))
+
+    found = search(quantizer, feeds, run_model, measured, order.max_drop, told)
+    model = narrowed(found.model)
+    if not all(finite(outputs) for outputs in run_model(emulate(model), feeds[:1])):
+        raise GraphError(
+            f"{order.precision} overflows in float16 between its layers",
+            subject=model.graph.name[:60],
+            hint="take float32 for the remainder",
+        )
+    return replace(found, model=model)
+
+
+def _check_finite(model: Model, means: Mapping[str, npt.NDArray[np.float64]], feeds: Sequence[Feeds]) -> None:
+    """Refuse a network that is broken before anything is done to it; calibrators pass over numbers that are none."""
+    wild = next((name for name, values in means.items() if not np.isfinite(values).all()), None)
+    if wild is None and all(finite(outputs) for outputs in run_model(model, feeds)):
+        return
+    raise GraphError(
+        "gives numbers that are not finite, in float32 already",
+        subject=model.graph.name[:60],
+        got=f"NaN or infinity in {wild[:80]}" if wild else "NaN or infinity at the end",
+        hint="the training has diverged, or the file is damaged",
+    )
+
+
+def _told_feeds(detector: Detector, sources: Sequence[Source], told: Told | None) -> Iterator[Feeds]:
+    for done, source in enumerate(sources):
+        if told is not None:
+            told("calibrating", done, len(sources))
+        yield feed_of(detector, source)

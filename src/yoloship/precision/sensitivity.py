@@ -1,0 +1,216 @@
+"""Which modules of a network lose most in few bits, measured; and how many of them must stay in float32.
+
+Two measures. The cheap one ranks: each module is quantized alone, and the error at the network's last convolutions is
+compared with their size. The dear one decides: the caller's own figure (agreement of detections, or mAP) for a graph
+whose worst modules stay float32. Their number is found by bisection, so that a network of thirty modules takes five or
+six of these evaluations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from yoloship.errors import GraphError
+from yoloship.graph.body import element_types, inputs_of, last_heavy
+from yoloship.graph.passes.quantize import layers, quantize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+    import onnx
+
+    from yoloship.graph.passes.quantize import Layer, QuantizedPrecision
+    from yoloship.model import Placement
+
+    Model: TypeAlias = onnx.ModelProto
+    Feeds: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
+    Run: TypeAlias = Callable[[onnx.ModelProto, Sequence[Feeds]], list[tuple[npt.NDArray[np.generic], ...]]]
+    """Runs a model over feeds; for each the outputs, in order."""
+    Measure: TypeAlias = Callable[[onnx.ModelProto], float]
+    """How much worse than in float32 a model is, 0 for not at all."""
+    Told: TypeAlias = Callable[[str, int, int], None]
+    """Progress: what is done, how many steps of it are, how many there are at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """What quantizing one module alone does.
+
+    Attributes:
+        module: Its name.
+        layers: Names of its convolutions.
+        error: Energy of the error at the last convolutions over that of the signal.
+    """
+
+    module: str
+    layers: tuple[str, ...]
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search has found.
+
+    Attributes:
+        model: The quantized graph.
+        kept: Modules that stay float32, the most sensitive first.
+        drop: How much worse the graph is, by the caller's measure.
+        full_drop: How much worse it is with everything quantized.
+        evaluations: How often that was measured.
+        ranking: All modules, the most sensitive first; empty where nothing had to be kept.
+        is_measured: Whether there was anything to measure the drop on.
+    """
+
+    model: onnx.ModelProto
+    kept: tuple[str, ...]
+    drop: float
+    full_drop: float
+    evaluations: int
+    ranking: tuple[Sensitivity, ...]
+    is_measured: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Quantizer:
+    """How a graph is quantized, whichever layers stay float32.
+
+    Attributes:
+        model: float32.
+        ranges: See `yoloship.graph.passes.quantize.quantize`; so are the next two.
+        precision: See there.
+        placement: See there.
+        means: See there.
+    """
+
+    model: onnx.ModelProto
+    ranges: Mapping[str, float]
+    precision: QuantizedPrecision
+    placement: Placement
+    means: Mapping[str, npt.NDArray[np.float64]]
+
+    def keeping(self, kept: Sequence[str]) -> onnx.ModelProto:
+        """The quantized graph but for these layers."""
+        return quantize(self.model, self.ranges, self.precision, placement=self.placement, means=self.means, keep=kept)
+
+
+def search(
+    quantizer: Quantizer, feeds: Sequence[Feeds], run: Run, measure: Measure, max_drop: float, told: Told | None = None
+) -> Search:
+    """Quantize as many modules as a budget allows.
+
+    Args:
+        quantizer: How.
+        feeds: A few, for the ranking.
+        run: Runs a model.
+        measure: How much worse a model is.
+        max_drop: The budget, in the measure's own unit.
+        told: Told of the progress.
+
+    Raises:
+        GraphError: not even a single module can be quantized within the budget.
+    """
+    told = told or _silent
+    full = quantizer.keeping(())
+    told("measuring", 0, 1)
+    full_drop = measure(full)
+    if full_drop <= max_drop:
+        return Search(full, (), full_drop, full_drop, 1, ())
+    ranking = rank(quantizer, feeds, run, told)
+    most = len(ranking).bit_length() + 1
+    best: tuple[int, onnx.ModelProto, float] | None = None
+    low, high, evaluations = 1, len(ranking) - 1, 1
+    while low <= high:
+        count = (low + high) // 2
+        told("measuring", evaluations, most)
+        model = quantizer.keeping([name for one in ranking[:count] for name in one.layers])
+        drop = measure(model)
+        evaluations += 1
+        if drop <= max_drop:
+            best, high = (count, model, drop), count - 1
+        else:
+            low = count + 1
+    if best is None:
+        raise GraphError(
+            f"cannot be {quantizer.precision} within the budget: one module alone loses more",
+            subject=quantizer.model.graph.name[:60],
+            expected=f"a drop of at most {max_drop:g}",
+            got=f"{full_drop:.4f} with all of it quantized",
+            hint="allow a larger drop, calibrate with more images like those in use, or take float16",
+        )
+    count, model, drop = best
+    return Search(model, tuple(one.module for one in ranking[:count]), drop, full_drop, evaluations, ranking)
+
+
+def rank(quantizer: Quantizer, feeds: Sequence[Feeds], run: Run, told: Told | None = None) -> tuple[Sensitivity, ...]:
+    """Quantize each module alone and see what that does at the network's last convolutions.
+
+    Returns:
+        The modules, the most sensitive first.
+
+    Raises:
+        GraphError: nothing can be quantized.
+    """
+    told = told or _silent
+    every = layers(quantizer.model)
+    modules: dict[str, list[Layer]] = {}
+    for layer in every:
+        modules.setdefault(layer.module, []).append(layer)
+    ends = _last_values(quantizer.model)
+    want = run(ending_at(quantizer.model, ends), feeds)
+    found = []
+    for step, (module, members) in enumerate(modules.items()):
+        told("ranking modules", step, len(modules))
+        alone = {layer.name for layer in members}
+        model = quantizer.keeping([layer.name for layer in every if layer.name not in alone])
+        error = _relative_error(run(ending_at(model, ends), feeds), want)
+        found.append(Sensitivity(module, tuple(sorted(alone)), error))
+    return tuple(sorted(found, key=lambda one: -one.error))
+
+
+def _silent(what: str, done: int, most: int) -> None:
+    pass
+
+
+def _last_values(model: onnx.ModelProto) -> tuple[str, ...]:
+    return tuple(model.graph.node[place].output[0] for place in sorted(last_heavy(model, element_types(model))))
+
+
+def ending_at(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy of a graph whose only outputs are these float32 values."""
+    from onnx import ModelProto, helper
+
+    cut = ModelProto()
+    cut.CopyFrom(model)
+    wanted, nodes = set(names), []
+    for node in reversed(model.graph.node):
+        if wanted.intersection(node.output):
+            nodes.append(node)
+            wanted.update(inputs_of(node))
+    del cut.graph.node[:], cut.graph.output[:], cut.graph.value_info[:]
+    cut.graph.node.extend(reversed(nodes))
+    cut.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in names)
+    stored = [tensor for tensor in cut.graph.initializer if tensor.name in wanted]
+    del cut.graph.initializer[:]
+    cut.graph.initializer.extend(stored)
+    return cut
+
+
+def _relative_error(
+    have: Sequence[tuple[npt.NDArray[np.generic], ...]], want: Sequence[tuple[npt.NDArray[np.generic], ...]]
+) -> float:
+    """Mean over outputs, which have sizes of their own, of the error's energy over the signal's."""
+    errors = []
+    for place in range(len(want[0])):
+        pairs = [(_wide(a[place]), _wide(b[place])) for a, b in zip(have, want, strict=True)]
+        noise = sum(float(np.square(a - b).sum()) for a, b in pairs)
+        signal = sum(float(np.square(b).sum()) for _, b in pairs)
+        errors.append(noise / signal if signal else float(noise > 0))
+    return float(np.mean(errors))
+
+
+def _wide(array: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+    return array.astype(np.float64)

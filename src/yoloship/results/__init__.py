@@ -1,0 +1,1 @@
+"""What a model answers: detections, and how they are drawn."""

@@ -1,0 +1,443 @@
+"""What a detector found in one image: `Detections`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from yoloship.errors import DependencyError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import supervision
+
+
+_FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)
+"""Made once: comparing with the types themselves would make them anew for every result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One object.
+
+    Attributes:
+        box_xyxy: Left, top, right, bottom in source pixels.
+        score: In [0, 1].
+        class_id: Index into the model's class names.
+        class_name: The name at that index, or the index as text if the model has no name for it.
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    score: float
+    class_id: int
+    class_name: str
+
+    @property
+    def area_px(self) -> float:
+        """Area of the box in square source pixels."""
+        x1, y1, x2, y2 = self.box_xyxy
+        return (x2 - x1) * (y2 - y1)
+
+    def crop(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Cut the object out of its image.
+
+        Args:
+            image: (height, width) or (height, width, channels), any dtype: the image that was searched; only read.
+
+        Returns:
+            The pixels that the box touches, at least one in each direction, with the image's dtype and channels. It is
+            a copy that the caller owns.
+
+        Raises:
+            InputError: it is not an image, or the box is not finite.
+        """
+        height, width = _size_of(image, "Detection.crop")
+        x1, y1, x2, y2 = self.box_xyxy
+        if not all(map(math.isfinite, self.box_xyxy)):
+            raise InputError("the box is not finite", subject="Detection.crop", got=str(self.box_xyxy))
+        left, top = min(max(math.floor(x1), 0), width - 1), min(max(math.floor(y1), 0), height - 1)
+        right, bottom = max(min(math.ceil(x2), width), left + 1), max(min(math.ceil(y2), height), top + 1)
+        cut: npt.NDArray[Any] = image[top:bottom, left:right].copy()
+        return cut
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {
+            "class_id": self.class_id,
+            "class_name": self.class_name,
+            "score": self.score,
+            "box_xyxy": list(self.box_xyxy),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """All objects found in one image, best first. The arrays are read-only.
+
+    Attributes:
+        boxes_xyxy: (n, 4) float32, source pixels, clipped to the image.
+        scores: (n,) float32 in [0, 1], descending.
+        class_ids: (n,) int32.
+        class_names: The model's class names, by class id.
+        image_hw: (height, width) of the source image in pixels.
+        complete: False if boxes may be missing: suppression was inside the graph, more candidates passed its
+            threshold than it looks at, and it kept fewer than it may give. See `yoloship.model.NmsConfig.candidates`.
+    """
+
+    boxes_xyxy: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    class_ids: npt.NDArray[np.int32]
+    class_names: tuple[str, ...]
+    image_hw: tuple[int, int]
+    complete: bool = True
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        for name, dtype, shape in (
+            ("boxes_xyxy", _FLOAT32, (count, 4)),
+            ("scores", _FLOAT32, (count,)),
+            ("class_ids", _INT32, (count,)),
+        ):
+            array = getattr(self, name)
+            if array.dtype != dtype or array.shape != shape:
+                raise InputError(
+                    "wrong array",
+                    subject=f"Detections.{name}",
+                    expected=f"{dtype}{shape}",
+                    got=f"{array.dtype}{array.shape}",
+                )
+            view = array.view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    @classmethod
+    def _trusted(
+        cls,
+        boxes_xyxy: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float32],
+        class_ids: npt.NDArray[np.int32],
+        class_names: tuple[str, ...],
+        image_hw: tuple[int, int],
+    ) -> Detections:
+        """Wrap arrays that are known to be right: nothing is checked, nothing is copied, and they become read-only.
+
+        It is for results that are made a thousand times a second and more; the constructor is for all others.
+
+        Args:
+            boxes_xyxy: (n, 4) float32, source pixels, clipped to the image; the result owns it.
+            scores: (n,) float32 in [0, 1], descending; the result owns it.
+            class_ids: (n,) int32; the result owns it.
+            class_names: The model's class names, by class id.
+            image_hw: (height, width) of the source image in pixels.
+        """
+        boxes_xyxy.setflags(write=False)
+        scores.setflags(write=False)
+        class_ids.setflags(write=False)
+        made = object.__new__(cls)
+        put = object.__setattr__
+        put(made, "boxes_xyxy", boxes_xyxy)
+        put(made, "scores", scores)
+        put(made, "class_ids", class_ids)
+        put(made, "class_names", class_names)
+        put(made, "image_hw", image_hw)
+        put(made, "complete", True)
+        return made
+
+    @classmethod
+    def empty(cls, image_hw: tuple[int, int], class_names: tuple[str, ...] = ()) -> Detections:
+        """The result for an image of this size in which nothing was found."""
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32), class_names, image_hw)
+
+    @classmethod
+    def merge(cls, parts: Iterable[Detections]) -> Detections:
+        """Join results of one image, such as those of several crops or models, best first.
+
+        Nothing is suppressed: an object that is in two parts is in the result twice.
+
+        Args:
+            parts: At least one; all with the same image size and the same class names.
+
+        Returns:
+            All objects, by descending score; those of equal scores in the order of the parts. It is complete if every
+            part is.
+
+        Raises:
+            InputError: there are no parts, or they are of images of different sizes or models of different classes.
+        """
+        results = list(parts)
+        if not results:
+            raise InputError(
+                "nothing to merge", subject="Detections.merge", expected="at least one", hint="or use Detections.empty"
+            )
+        first = results[0]
+        for part in results[1:]:
+            if part.image_hw != first.image_hw:
+                raise InputError(
+                    "the results are of images of different sizes",
+                    subject="Detections.merge",
+                    expected=f"height and width {first.image_hw}",
+                    got=str(part.image_hw),
+                )
+            if part.class_names != first.class_names:
+                raise InputError(
+                    "the results have different class names",
+                    subject="Detections.merge",
+                    hint="give all parts the same class_names first",
+                )
+        scores = np.concatenate([part.scores for part in results])
+        order = np.argsort(-scores, kind="stable")
+        return cls(
+            np.concatenate([part.boxes_xyxy for part in results])[order],
+            scores[order],
+            np.concatenate([part.class_ids for part in results])[order],
+            first.class_names,
+            first.image_hw,
+            all(part.complete for part in results),
+        )
+
+    @property
+    def area_px(self) -> npt.NDArray[np.float32]:
+        """(n,) float32: the area of each box in square source pixels; the caller owns it."""
+        size = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
+        area: npt.NDArray[np.float32] = size[:, 0] * size[:, 1]
+        return area
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Detection]:
+        rows = zip(self.boxes_xyxy.tolist(), self.scores.tolist(), self.class_ids.tolist(), strict=True)
+        for (x1, y1, x2, y2), score, class_id in rows:
+            yield Detection((x1, y1, x2, y2), score, class_id, self.class_name(class_id))
+
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | Sequence[bool] | npt.NDArray[Any]) -> Detections: ...
+
+    def __getitem__(self, index: Any) -> Detection | Detections:
+        """Select objects: an integer gives a `Detection`; a slice, a mask or a list of integers `Detections`."""
+        if not hasattr(index, "__index__") or np.ndim(index):
+            return self._picked(index)
+        x1, y1, x2, y2 = self.boxes_xyxy[index].tolist()
+        class_id = int(self.class_ids[index])
+        return Detection((x1, y1, x2, y2), float(self.scores[index]), class_id, self.class_name(class_id))
+
+    def __reduce__(self) -> tuple[type[Detections], tuple[Any, ...]]:
+        """Copies and unpickled results are made by the constructor, so that their arrays are read-only too."""
+        fields = (self.boxes_xyxy, self.scores, self.class_ids, self.class_names, self.image_hw, self.complete)
+        return type(self), fields
+
+    def _picked(self, rows: Any) -> Detections:
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
+        if isinstance(rows, np.ndarray) and (rows.ndim != 1 or (rows.size and rows.dtype.kind not in "bui")):
+            raise InputError(
+                "cannot be indexed like that",
+                subject="Detections",
+                expected="a number, a slice, a mask of as many booleans as objects, or a list of numbers",
+                got=f"{rows.dtype}{rows.shape}",
+            )
+        if isinstance(rows, np.ndarray) and not rows.size:
+            rows = rows.astype(np.intp)
+        return Detections(
+            self.boxes_xyxy[rows],
+            self.scores[rows],
+            self.class_ids[rows],
+            self.class_names,
+            self.image_hw,
+            self.complete,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Detections):
+            return NotImplemented
+        return (
+            self.image_hw == other.image_hw
+            and self.complete == other.complete
+            and self.class_names == other.class_names
+            and np.array_equal(self.boxes_xyxy, other.boxes_xyxy)
+            and np.array_equal(self.scores, other.scores)
+            and np.array_equal(self.class_ids, other.class_ids)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have no hash, so equality by value leaves none either
+
+    def __repr__(self) -> str:
+        height, width = self.image_hw
+        found = ", ".join(f"{count} {name}" for name, count in self.counts().items()) or "nothing"
+        return f"Detections({found} in {width}×{height}{'' if self.complete else ', incomplete'})"
+
+    def class_name(self, class_id: int) -> str:
+        """The name of a class, or its number as text if the model has no name for it."""
+        return self.class_names[class_id] if 0 <= class_id < len(self.class_names) else str(class_id)
+
+    def counts(self) -> dict[str, int]:
+        """Objects per class name, most frequent first."""
+        ids, counts = np.unique(self.class_ids, return_counts=True)
+        ranked = sorted(zip(counts.tolist(), ids.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
+        return {self.class_name(class_id): count for count, class_id in ranked}
+
+    def filter(
+        self,
+        *,
+        classes: Iterable[int | str] | None = None,
+        min_score: float = 0.0,
+        min_area_px: float = 0.0,
+    ) -> Detections:
+        """Keep the objects that meet every condition, in the same order.
+
+        Args:
+            classes: Class ids or names; None keeps all.
+            min_score: Keep scores at or above it.
+            min_area_px: Keep boxes of at least this many square source pixels.
+
+        Raises:
+            InputError: a class name that the model does not have.
+        """
+        keep = self.scores >= min_score
+        if classes is not None:
+            keep &= np.isin(self.class_ids, class_ids_of(classes, self.class_names))
+        if min_area_px > 0:
+            keep &= self.area_px >= min_area_px
+        return self._picked(keep)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON: ``width``, ``height``, ``detections``; and ``complete`` if that is false."""
+        height, width = self.image_hw
+        incomplete = {} if self.complete else {"complete": False}
+        return {
+            "width": width,
+            "height": height,
+            **incomplete,
+            "detections": [detection.to_dict() for detection in self],
+        }
+
+    def to_supervision(self) -> supervision.Detections:
+        """Convert to a `supervision.Detections`, which owns copies of the arrays.
+
+        Raises:
+            DependencyError: the package `supervision` is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise DependencyError(
+                "is not installed", subject="supervision", hint="pip install 'yoloship[supervision]'"
+            ) from error
+        return supervision.Detections(
+            xyxy=self.boxes_xyxy.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.class_ids.astype(int),
+            data={"class_name": np.array([self.class_name(i) for i in self.class_ids.tolist()], dtype=object)},
+        )
+
+    def draw(
+        self,
+        image: npt.NDArray[np.uint8],
+        *,
+        hide_labels: bool = False,
+        hide_scores: bool = False,
+        line_width_px: int | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """Draw boxes and labels on a copy of the image.
+
+        Args:
+            image: (height, width, 3) uint8 BGR or (height, width) grey, of the size in `image_hw`; not written to.
+            hide_labels: Whether to draw the boxes alone.
+            hide_scores: Whether labels show the class only.
+            line_width_px: Width of the boxes' lines; None chooses one that fits the image.
+
+        Returns:
+            (height, width, 3) uint8 BGR; the caller owns it.
+
+        Raises:
+            InputError: the image has another size or type, or the line width is out of range.
+        """
+        self._check_size(image, "Detections.draw")
+        from yoloship.results.drawing import draw_boxes
+
+        labels = [
+            "" if hide_labels else item.class_name if hide_scores else f"{item.class_name} {item.score:.2f}"
+            for item in self
+        ]
+        return draw_boxes(image, self.boxes_xyxy, self.class_ids, labels, line_width_px)
+
+    def crops(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """Cut every object out of the image, in the order of the objects; see `Detection.crop` for a single one.
+
+        Args:
+            image: (height, width) or (height, width, channels), any dtype, of the size in `image_hw`; only read.
+
+        Returns:
+            One copy for each object, which the caller owns.
+
+        Raises:
+            InputError: the image has another size, or a box is not finite.
+        """
+        self._check_size(image, "Detections.crops")
+        return [detection.crop(image) for detection in self]
+
+    def _check_size(self, image: npt.NDArray[Any], subject: str) -> None:
+        if _size_of(image, subject) != self.image_hw:
+            raise InputError(
+                "the detections are of an image of another size",
+                subject=subject,
+                expected=f"height and width {self.image_hw}",
+                got=str(image.shape[:2]),
+            )
+
+
+def _size_of(image: npt.NDArray[Any], subject: str) -> tuple[int, int]:
+    if not isinstance(image, np.ndarray) or image.ndim not in {2, 3} or 0 in image.shape:
+        raise InputError(
+            "is not an image",
+            subject=subject,
+            expected="an array (height, width) or (height, width, channels)",
+            got=str(image.shape) if isinstance(image, np.ndarray) else type(image).__name__,
+        )
+    return image.shape[0], image.shape[1]
+
+
+def class_ids_of(classes: Iterable[int | str], names: tuple[str, ...]) -> list[int]:
+    """Class ids from a mixture of ids and names.
+
+    Args:
+        classes: Ids as integers, or names; a string of digits that is not a name counts as an id.
+        names: The model's class names.
+
+    Raises:
+        InputError: a name that the model does not have, or an id outside its classes.
+    """
+    ids: list[int] = []
+    for wanted in classes:
+        if isinstance(wanted, str) and wanted in names:
+            ids.extend(i for i, name in enumerate(names) if name == wanted)
+            continue
+        text = str(wanted)
+        if not _is_id(text) or (names and int(text) >= len(names)):
+            raise _no_such_class(text, names)
+        ids.append(int(text))
+    return ids
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 9
+
+
+def _no_such_class(text: str, names: tuple[str, ...]) -> InputError:
+    if not names:
+        return InputError("no such class", subject=text, expected="a class id")
+    ids = f"an id from 0 to {len(names) - 1}"
+    if text.lstrip("-").isdecimal():
+        return InputError("no such class", subject=text, expected=ids)
+    sample = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    close = get_close_matches(text, names[:1000], n=1)
+    hint = f"did you mean {close[0]!r}?" if close else None
+    return InputError("no such class", subject=text, expected=f"one of {sample}, or {ids}", hint=hint)

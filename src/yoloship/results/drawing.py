@@ -1,0 +1,261 @@
+"""Boxes with labels over a picture."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+
+Color = tuple[int, int, int]
+"""Blue, green, red in 0..255."""
+
+Corners = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels, inclusive."""
+
+MAX_LINE_PX = 200
+MIN_TEXT_PX = 9
+USUAL_TEXT_PX = 11
+WEIGHT = 500
+"""Of the font: 400 is regular, 600 semibold."""
+
+GOLDEN_ANGLE_TURNS = 0.38196601125
+"""Successive class ids are this far apart on the colour wheel, so that neighbours never look alike."""
+
+
+def draw_boxes(
+    image: npt.NDArray[np.uint8],
+    boxes_xyxy: npt.NDArray[np.float32],
+    class_ids: npt.NDArray[np.int32],
+    labels: Sequence[str],
+    line_width_px: int | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Draw boxes, first ones on top, on a copy of a picture.
+
+    Args:
+        image: (height, width, 3) uint8 BGR, or (height, width, 1) or (height, width) grey; read only.
+        boxes_xyxy: (n, 4) float32 in source pixels.
+        class_ids: (n,) int32; they choose the colour.
+        labels: n texts; an empty one gives a box without a label. Latin, Greek, Cyrillic, Hebrew, Chinese, Japanese and
+            Korean letters are shown as they are written, Arabic ones unjoined; scripts that OpenCV's own font lacks
+            (Thai, Devanagari, …) come as question marks.
+        line_width_px: Of the boxes, 1 to `MAX_LINE_PX`; None takes one that fits the image.
+
+    Returns:
+        (height, width, 3) uint8 BGR; the caller owns it.
+
+    Raises:
+        InputError: the image is not of that form, the line width is out of range, or the numbers of boxes, ids and
+            labels differ.
+    """
+    if line_width_px is not None and not 1 <= line_width_px <= MAX_LINE_PX:
+        raise InputError(
+            "out of range", subject="line width", expected=f"1 to {MAX_LINE_PX} pixels", got=str(line_width_px)
+        )
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise InputError(
+            "wrong image",
+            subject="draw_boxes",
+            expected="(height, width, 3) uint8",
+            got=f"{image.shape} {image.dtype}",
+        )
+    if not len(boxes_xyxy) == len(class_ids) == len(labels):
+        raise InputError(
+            "boxes, class ids and labels differ in number",
+            subject="draw_boxes",
+            got=f"{len(boxes_xyxy)}, {len(class_ids)} and {len(labels)}",
+        )
+    canvas = np.array(image, order="C")
+    pen = _Pen(canvas, line_width_px)
+    rows = []
+    for box, class_id, label in zip(boxes_xyxy.tolist(), class_ids.tolist(), labels, strict=True):
+        if (corners := pen.corners(box)) is not None:
+            tag = pen.place(corners, text) if (text := _shown(label)) else None  # the best choose their place
+            rows.append((corners, class_color(class_id), tag))
+    for corners, color, _ in reversed(rows):  # and are drawn last, on top
+        pen.outline(corners, color)
+    for _, color, tag in reversed(rows):
+        if tag is not None:
+            pen.label(tag, color)
+    return canvas
+
+
+def class_color(class_id: int) -> Color:
+    """The colour of a class: the same in every picture and every run, and unlike its neighbours'."""
+    hue = (0.02 + class_id * GOLDEN_ANGLE_TURNS) % 1.0
+    lightness = (0.50, 0.62, 0.42)[class_id % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.90)
+    return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def text_color(background: Color) -> Color:
+    """Black or white, whichever has the higher contrast on a background (WCAG 2.2, relative luminance)."""
+    blue, green, red = ((c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4) for c in background)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    """A label with its place: left, top, right, bottom in pixels, the last two exclusive."""
+
+    text: str
+    size_px: int
+    pad_px: int
+    place: tuple[int, int, int, int]
+
+    def overlap_px(self, other: _Tag) -> int:
+        """Shared area in square pixels."""
+        left, top, right, bottom = self.place
+        left2, top2, right2, bottom2 = other.place
+        return max(0, min(right, right2) - max(left, left2)) * max(0, min(bottom, bottom2) - max(top, top2))
+
+
+class _Pen:
+    """Draws on one canvas with lines and letters that fit its size."""
+
+    def __init__(self, canvas: npt.NDArray[np.uint8], line_width_px: int | None) -> None:
+        import cv2
+
+        self._cv2 = cv2
+        self._canvas = canvas
+        self._height, self._width = canvas.shape[:2]
+        side = (self._height * self._width) ** 0.5
+        self._line_px = line_width_px or max(1, round(1 + side / 480))
+        self._text_px = max(USUAL_TEXT_PX, round(side / 46))
+        self._face = cv2.FontFace("sans")
+        self._tags: list[_Tag] = []
+
+    def outline(self, box: Corners, color: Color) -> None:
+        """A rectangle with a thin dark edge, so that it shows on light and dark alike."""
+        left, top, right, bottom = box
+        if self._line_px > 1:
+            blue, green, red = color
+            edge = (blue // 4, green // 4, red // 4)
+            self._cv2.rectangle(self._canvas, (left, top), (right, bottom), edge, self._line_px + 2)
+        self._cv2.rectangle(self._canvas, (left, top), (right, bottom), color, self._line_px)
+
+    def place(self, box: Corners, text: str) -> _Tag | None:
+        """Choose a label's size and place, away from those that were placed before it.
+
+        A label of a small box gets smaller letters; one that is wider than the picture is cut with an ellipsis; where
+        not even that fits, there is none.
+        """
+        left, top, right, bottom = box
+        size = self._text_px
+        width = self._text_width(text, size)
+        if width > right - left:  # letters of a small object need not be larger than it, down to two thirds
+            size = max(MIN_TEXT_PX, round(size * max(2 / 3, (right - left) / width)))
+        pad = max(2, size // 4)
+        fitted = self._fitted(text, size, self._width - 2 * pad)
+        height = size + 2 * pad
+        if fitted is None or height > self._height:
+            return None
+        text, width = fitted
+        width += 2 * pad
+        edge = self._line_px // 2
+        above, inside, below = top - edge - height, top - edge, bottom + edge + 1
+        if bottom - top < 3 * height:  # inside a small object a label would hide it
+            inside, below = below, inside
+        options = []
+        for x, y in (
+            (left - edge, above),
+            (right + edge + 1 - width, above),
+            (left - edge, inside),
+            (left - edge, below),
+        ):
+            if 0 <= y <= self._height - height:
+                x_in = max(0, min(x, self._width - width))
+                options.append(_Tag(text, size, pad, (x_in, y, x_in + width, y + height)))
+        if not options:
+            x, y = max(0, min(left, self._width - width)), max(0, min(top, self._height - height))
+            options.append(_Tag(text, size, pad, (x, y, x + width, y + height)))
+        best = min(options, key=lambda tag: sum(tag.overlap_px(other) for other in self._tags))
+        self._tags.append(best)
+        return best
+
+    def label(self, tag: _Tag, color: Color) -> None:
+        """A filled tag with its text, in black or white."""
+        left, top, right, bottom = tag.place
+        self._cv2.rectangle(self._canvas, (left, top), (right - 1, bottom - 1), color, -1)
+        baseline = (left + tag.pad_px, top + tag.pad_px + round(tag.size_px * 0.82))
+        self._cv2.putText(self._canvas, tag.text, baseline, text_color(color), self._face, tag.size_px, WEIGHT)
+
+    def corners(self, box: Sequence[float]) -> Corners | None:
+        """Pixel corners inside the canvas; None for a box that is not finite."""
+        if not all(map(math.isfinite, box)):
+            return None
+        left, top, right, bottom = box
+        x_max, y_max = self._width - 1, self._height - 1
+        x1, x2 = (min(max(round(x), 0), x_max) for x in (left, right))
+        y1, y2 = (min(max(round(y), 0), y_max) for y in (top, bottom))
+        return x1, y1, x2, y2
+
+    def _fitted(self, text: str, size: int, room_px: int) -> tuple[str, int] | None:
+        """The text, or as much of it as fits with an ellipsis, and its width."""
+        width = self._text_width(text, size)
+        if width <= room_px:
+            return text, width
+        low, high = 0, len(text) - 1  # the longest beginning that fits is between them
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._text_width(text[:middle] + "…", size) <= room_px:
+                low = middle
+            else:
+                high = middle - 1
+        cut = text[:low] + "…"
+        return (cut, self._text_width(cut, size)) if low > 1 else None
+
+    def _text_width(self, text: str, size: int) -> int:
+        # The picture's size bounds where lines would wrap; a width of 0 stands for no bound.
+        _, _, width, _ = self._cv2.getTextSize((0, 0), text, (0, 0), self._face, size, WEIGHT)
+        return int(width)
+
+
+def _shown(label: str) -> str:
+    """A label as it is drawn: on one line, without control characters, not endless, in the order of the eye."""
+    letters = [
+        " " if letter.isspace() else letter for letter in label[:200] if letter.isspace() or letter.isprintable()
+    ]
+    text = "".join(letters).strip()
+    return text if text.isascii() else _visual_order(text)
+
+
+def _visual_order(text: str) -> str:
+    """Runs of right-to-left letters reversed, since the font is laid out from left to right.
+
+    This is what the bidirectional algorithm (UAX #9) gives for words between left-to-right text; Arabic letters stay
+    in their isolated forms.
+    """
+    kinds = [unicodedata.bidirectional(letter) for letter in text]
+    shown, start = "", 0
+    while start < len(text):
+        end = start + 1
+        if kinds[start] in _RIGHT_TO_LEFT:
+            for place in range(start + 1, len(text)):  # up to the last such letter before any of the other direction
+                if kinds[place] in _RIGHT_TO_LEFT:
+                    end = place + 1
+                elif kinds[place] not in _NEUTRAL:
+                    break
+            shown += text[start:end][::-1]
+        else:
+            shown += text[start]
+        start = end
+    return shown
+
+
+_RIGHT_TO_LEFT = frozenset({"R", "AL"})
+_NEUTRAL = frozenset({"WS", "ON", "NSM", "CS", "ES"})

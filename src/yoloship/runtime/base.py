@@ -1,0 +1,411 @@
+"""What every runtime looks like to the detector: `Session`, and `DeviceSession` on a GPU.
+
+A session is a loaded model whose weights lie on one GPU; threads share it. `session.context(shapes, stream)` is slow,
+so the context is kept: work on the stream writes `context.inputs[…].pointer`, `context.enqueue()` queues the network,
+and later work on the stream reads `context.outputs[…].pointer`.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+
+from yoloship._util.closing import Closing
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
+    from typing_extensions import Self
+
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.stream import Stream
+    from yoloship.engine.config import InputProfile
+    from yoloship.model import DType, TensorSpec
+
+
+@runtime_checkable
+class Session(Protocol):
+    """A loaded model that maps arrays to arrays. It owns its runtime's resources until closed.
+
+    `run` may be called from many threads at once.
+    """
+
+    @property
+    def name(self) -> str:
+        """What runs it, for people: ``onnxruntime 1.32 (CPU)``."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """In the order of the file."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """In the order of the file."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Key and value texts embedded in the file; untrusted."""
+
+    def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
+        """Run once.
+
+        Args:
+            feeds: An array for each input by name, C-contiguous; read only, not kept.
+
+        Returns:
+            One array for each output, in the order of `outputs`; the caller owns them.
+
+        Raises:
+            InputError: a feed is missing, unknown, or of the wrong shape or dtype.
+            SessionError: the runtime failed, or the session is closed.
+        """
+
+    def close(self) -> None:
+        """Give everything back. Closing twice is no error."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+ITEM_BYTES: Final[Mapping[DType, int]] = MappingProxyType(
+    {
+        "bool": 1, "uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8,
+        "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "float8_e4m3fn": 1,
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTensor:
+    """One input or output of a run, where it lies; row-major and dense.
+
+    Attributes:
+        name: As the model has it.
+        dtype: Element type.
+        shape: Extents, outermost first.
+        pointer: Its address on the device, a multiple of 256; it stays the same until its context is closed.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    pointer: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its elements."""
+        return ITEM_BYTES[self.dtype] * math.prod(self.shape)
+
+
+@runtime_checkable
+class DeviceContext(Protocol):
+    """One run in flight: device buffers for one set of input shapes, bound to one stream. It owns the buffers.
+
+    One thread at a time may use it; what it queued may still run when it is used again, since a stream keeps its order.
+    """
+
+    @property
+    def stream(self) -> Stream:
+        """Where it queues its work; the caller keeps it open longer than the context."""
+
+    @property
+    def inputs(self) -> Mapping[str, DeviceTensor]:
+        """By name: written by the caller's work on the stream before `enqueue`. Not initialised."""
+
+    @property
+    def outputs(self) -> Mapping[str, DeviceTensor]:
+        """By name: valid for work on the stream after `enqueue`, until the next one."""
+
+    @property
+    def capturable(self) -> bool:
+        """Whether `enqueue` may be called while a `yoloship.cuda.stream.Graph` of this stream is being recorded.
+
+        On the thread that made the context all warming up is done; another one calls `rehearse` before it records.
+        """
+
+    def enqueue(self) -> None:
+        """Queue one run on the stream; nothing is waited for where `capturable` is true.
+
+        It replays a CUDA graph of its own where that is possible and nothing is being recorded.
+
+        Raises:
+            CudaError: the device failed, or the process was forked.
+            SessionError: the runtime failed, or the context is closed.
+        """
+
+    def rehearse(self) -> None:
+        """Run once in this thread, and wait: what a runtime keeps for each thread must not be made in a recording.
+
+        Raises:
+            CudaError: as `enqueue`.
+            SessionError: as `enqueue`.
+        """
+
+    def close(self) -> None:
+        """Wait for the stream, then give the buffers back. Closing twice is no error."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+@runtime_checkable
+class DeviceSession(Protocol):
+    """A loaded model on one GPU, whose weights it owns. Many threads may use it at once."""
+
+    @property
+    def name(self) -> str:
+        """What runs it, for people: ``onnxruntime 1.31.1 (cuda:0)``."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """In the order of the file; names on dynamic axes."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """In the order of the file; names on dynamic axes."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Key and value texts that belong to the model; untrusted."""
+
+    @property
+    def device(self) -> Device:
+        """Where it runs; whoever opened the device closes it."""
+
+    @property
+    def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
+        """Shapes of the dynamic inputs that are allowed, for each profile; empty where any shape will do."""
+
+    @property
+    def making(self) -> AbstractContextManager[object]:
+        """Held while contexts are made, run for the first time by a thread, recorded, or closed.
+
+        `context` and the contexts themselves hold it where they must. Whoever makes more than that at once, such as a
+        recording around a context, holds it for the whole of it. One thread may hold it several times over. Runs that
+        are ready go on meanwhile.
+        """
+
+    def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> DeviceContext:
+        """Make ready to run inputs of these shapes on a stream.
+
+        Slow (allocates, warms up, waits for the stream), so contexts are kept. Each has memory of its own.
+
+        Args:
+            input_shapes: Of every input, by name.
+            stream: Of the session's device; nothing is being recorded on it.
+
+        Raises:
+            CudaError: out of device memory (the message says what was asked and what is free), or the device failed.
+            InputError: a shape does not fit the model, or no profile; the range is named.
+            SessionError: the runtime refuses, or the session is closed.
+        """
+
+    def close(self) -> None:
+        """Refuse new contexts; weights go when the last context is closed. Closing twice is no error."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class SessionFace(Closing):
+    """Base of sessions.
+
+    Args:
+        inputs: In the order of the file.
+        outputs: In the order of the file.
+        metadata: Key and value texts that belong to the model; copied.
+    """
+
+    def __init__(
+        self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], metadata: Mapping[str, str]
+    ) -> None:
+        self._inputs = tuple(inputs)
+        self._outputs = tuple(outputs)
+        self._metadata = MappingProxyType(dict(metadata))
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """In the order of the file; names on dynamic axes."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """In the order of the file; names on dynamic axes."""
+        return self._outputs
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Key and value texts that belong to the model; untrusted."""
+        return self._metadata
+
+
+class DeviceSessionFace(SessionFace):
+    """Base of sessions whose tensors lie on a GPU.
+
+    Args:
+        device: Where they lie; whoever opened it closes it.
+        inputs: See `SessionFace`.
+        outputs: See `SessionFace`.
+        metadata: See `SessionFace`.
+        profiles: Shapes of the dynamic inputs that are allowed, for each profile; empty where any shape will do.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        inputs: Iterable[TensorSpec],
+        outputs: Iterable[TensorSpec],
+        metadata: Mapping[str, str],
+        profiles: Iterable[Iterable[InputProfile]] = (),
+    ) -> None:
+        super().__init__(inputs, outputs, metadata)
+        self._device = device
+        self._profiles = tuple(map(tuple, profiles))
+
+    @property
+    def device(self) -> Device:
+        """Where it runs."""
+        return self._device
+
+    @property
+    def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
+        """Shapes of the dynamic inputs that are allowed, for each profile; empty where any shape will do."""
+        return self._profiles
+
+    @property
+    def making(self) -> AbstractContextManager[object]:
+        """Held while something is made or closed; here nothing, because the runtime's own locks suffice."""
+        return nullcontext()
+
+
+def check_feeds(specs: tuple[TensorSpec, ...], feeds: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    """Refuse feeds that do not fit a model's inputs.
+
+    Args:
+        specs: The model's inputs.
+        feeds: Arrays by input name; read only.
+
+    Raises:
+        InputError: a feed is missing, unknown, not C-contiguous, or of another dtype or shape, or two dynamic axes of
+            one name differ.
+    """
+    names = [spec.name for spec in specs]
+    if feeds.keys() != set(names):
+        raise InputError(
+            "the feeds are not the model's inputs",
+            expected=", ".join(names) or "none",
+            got=", ".join(map(str, feeds)) or "none",
+        )
+    extents: dict[str, int] = {}
+    for spec in specs:
+        array = feeds[spec.name]
+        spec.check(array)
+        if not array.flags.c_contiguous:
+            raise InputError("array is not C-contiguous", subject=spec.name, hint="pass numpy.ascontiguousarray of it")
+        for axis, extent in zip(spec.shape, array.shape, strict=True):
+            if isinstance(axis, str) and extents.setdefault(axis, extent) != extent:
+                raise InputError(
+                    f"axis {axis!r} differs from the same axis elsewhere",
+                    subject=spec.name,
+                    expected=str(extents[axis]),
+                    got=str(extent),
+                )
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def check_shapes(specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]]) -> Shapes:
+    """Refuse shapes that do not fit a model's inputs.
+
+    Args:
+        specs: The model's inputs.
+        shapes: Of each input, by name.
+
+    Returns:
+        The same, in the order of the inputs, extents as plain integers.
+
+    Raises:
+        InputError: an input is missing or unknown, or a shape has another rank, another fixed extent, or one below 1,
+            or two dynamic axes of one name differ.
+    """
+    if shapes.keys() != {spec.name for spec in specs}:
+        raise InputError(
+            "the shapes are not those of the model's inputs",
+            expected=", ".join(spec.name for spec in specs) or "none",
+            got=", ".join(map(str, shapes)) or "none",
+        )
+    extents: dict[str, int] = {}
+    checked: Shapes = {}
+    for spec in specs:
+        shape = tuple(int(extent) for extent in shapes[spec.name])
+        fits = len(shape) == len(spec.shape) and all(
+            have >= 1 and (have == want if isinstance(want, int) else extents.setdefault(want, have) == have)
+            for want, have in zip(spec.shape, shape, strict=True)
+        )
+        if not fits:
+            raise InputError("wrong shape", subject=spec.name, expected=spec.shape_text, got=str(shape))
+        checked[spec.name] = shape
+    return checked
+
+
+def choose_profile(profiles: Sequence[Sequence[InputProfile]], shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """The profile whose optimum is nearest to the shapes, of those that allow them; 0 where there are none.
+
+    Args:
+        profiles: Ranges of the dynamic inputs, for each profile.
+        shapes: Of each input; extents are 1 or more.
+
+    Raises:
+        InputError: no profile allows them; the ranges are named.
+    """
+    if not profiles:
+        return 0
+    fitting = [number for number, profile in enumerate(profiles) if all(_allows(entry, shapes) for entry in profile)]
+    if not fitting:
+        raise _outside(profiles, shapes)
+    return min(fitting, key=lambda number: sum(_distance(entry, shapes) for entry in profiles[number]))
+
+
+def _allows(entry: InputProfile, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    shape = shapes[entry.name]
+    return len(shape) == len(entry.minimum) and all(
+        low <= have <= high for low, have, high in zip(entry.minimum, shape, entry.maximum, strict=True)
+    )
+
+
+def _distance(entry: InputProfile, shapes: Mapping[str, tuple[int, ...]]) -> float:
+    return sum(abs(math.log(have / best)) for have, best in zip(shapes[entry.name], entry.optimum, strict=True))
+
+
+def _outside(profiles: Sequence[Sequence[InputProfile]], shapes: Mapping[str, tuple[int, ...]]) -> InputError:
+    """About the first input that no profile allows; where each has one that does, about the first input of all."""
+    entries = [entry for profile in profiles for entry in profile]
+    names = [name for name in shapes if any(entry.name == name for entry in entries)]
+    wrong = [name for name in names if not any(_allows(entry, shapes) for entry in entries if entry.name == name)]
+    name = (wrong or names)[0]
+    ranges = dict.fromkeys(f"{entry.minimum} to {entry.maximum}" for entry in entries if entry.name == name)
+    return InputError(
+        "the shape is outside every optimization profile of the engine",
+        subject=name,
+        expected=" or ".join(ranges),
+        got=str(shapes[name]),
+        hint="build the engine for a wider range (yoloship build --batch MIN:OPT:MAX --imgsz MIN:OPT:MAX)",
+    )

@@ -1,0 +1,196 @@
+"""ONNX Runtime on the CPU, the default session.
+
+Python hears a signal between two of its own instructions only, so a main thread that is inside a runtime's C++ hears
+none. The call is made in another thread, while this one waits in a way that can be interrupted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from yoloship.errors import InputError, SessionError
+from yoloship.runtime.base import SessionFace, check_feeds
+from yoloship.runtime.onnxruntime.common import (
+    failures,
+    import_onnxruntime,
+    load_error,
+    open_source,
+    plain_text,
+    tensor_spec,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+    from typing_extensions import Self
+
+
+_Result = TypeVar("_Result")
+
+SLICE_S: Final = 0.1
+"""How long to wait at a time: a signal that another thread of the process receives is heard after that."""
+GRACE_S: Final = 1.5
+"""How long the call has to end when it is asked to; a runtime looks between two operators."""
+
+
+def watched(call: Callable[[], _Result], stop: Callable[[], None], limit_s: float, subject: str) -> _Result:
+    """Make a call that is asked to end when it takes too long or is interrupted.
+
+    Args:
+        call: What to do; it may run on in its thread if it does not end when asked.
+        stop: Asks it to end; called from this thread.
+        limit_s: Seconds it may take.
+        subject: The model, for messages.
+
+    Returns:
+        What the call returns; what it raises is raised here.
+
+    Raises:
+        SessionError: it took too long.
+    """
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+    done = threading.Event()  # joining a thread is not safe to interrupt before Python 3.13
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=work, name="yoloship-run", daemon=True).start()
+    left_s = limit_s
+    try:
+        while not done.is_set() and left_s > 0:
+            began_s = time.monotonic()
+            done.wait(min(left_s, SLICE_S))
+            left_s -= min(time.monotonic() - began_s, 10 * SLICE_S)  # a suspended process (Ctrl-Z) does not run either
+    except BaseException:
+        stop()
+        done.wait(GRACE_S)
+        raise
+    if not done.is_set():
+        stop()
+        done.wait(GRACE_S)
+        raise SessionError("the run took too long and was ended", subject=subject, expected=f"at most {limit_s:.0f} s")
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+class OnnxRuntimeSession(SessionFace):
+    """A model opened by ONNX Runtime on the CPU; make one with `open`.
+
+    Graph optimisation stays at its highest level, the runtime's default; of the other options none was faster for one
+    picture, and one thread a run is what several workers that share a session want.
+    """
+
+    def __init__(
+        self, session: Any, failures: tuple[type[Exception], ...], subject: str, limit_s: float | None = None
+    ) -> None:
+        super().__init__(
+            (tensor_spec(value, subject) for value in session.get_inputs()),
+            (tensor_spec(value, subject) for value in session.get_outputs()),
+            session.get_modelmeta().custom_metadata_map,
+        )
+        self._session: Any | None = session
+        self._failures = failures
+        self._subject = subject
+        self._limit_s = limit_s
+
+    @classmethod
+    def open(
+        cls,
+        model: Path | str | bytes,
+        *,
+        intra_op_threads: int | None = None,
+        subject: str | None = None,
+        limit_s: float | None = None,
+    ) -> Self:
+        """Load an ONNX model.
+
+        Args:
+            model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
+            intra_op_threads: Threads that one run may use; None leaves it to the runtime: one a physical core.
+            subject: What messages call a model that is given as bytes.
+            limit_s: Seconds that opening it and each run may take, after which they are ended; for files that nobody
+                vouches for. None does not watch them.
+
+        Raises:
+            InputError: the number of threads is not positive.
+            SessionError: the file is missing, empty, no ONNX, damaged, or asks for what this runtime does not have.
+        """
+        if intra_op_threads is not None and intra_op_threads < 1:
+            raise InputError(
+                "too few threads", subject="intra_op_threads", expected="1 or more", got=f"{intra_op_threads}"
+            )
+        source, subject = open_source(model, subject)
+
+        onnxruntime = import_onnxruntime()
+
+        known = failures()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # fatal only: every error comes as an exception, warnings tell users nothing
+        if intra_op_threads is not None:
+            options.intra_op_num_threads = intra_op_threads
+
+        def make() -> Any:
+            return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+        def stop() -> None:
+            if hasattr(options, "set_load_cancellation_flag"):  # since 1.22; before, its thread ends by itself
+                options.set_load_cancellation_flag(True)
+
+        try:
+            session = make() if limit_s is None else watched(make, stop, limit_s, subject)
+        except known as error:
+            raise load_error(str(error), subject) from error
+        if isinstance(source, bytes):
+            session._model_bytes = None  # kept for another provider only, which is never asked for
+        return cls(session, known, subject, limit_s)
+
+    @property
+    def name(self) -> str:
+        """``onnxruntime 1.32.0 (CPU)``."""
+        onnxruntime = import_onnxruntime()
+
+        return f"onnxruntime {onnxruntime.__version__} (CPU)"
+
+    def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
+        """Run once; many threads may. See `Session.run`.
+
+        Raises:
+            InputError: a feed is missing, unknown, not contiguous, or of the wrong shape or dtype.
+            SessionError: the runtime failed or took too long, or the session is closed.
+        """
+        session = self._session
+        if session is None:
+            raise SessionError("the session is closed", subject=self._subject)
+        check_feeds(self._inputs, feeds)
+        try:
+            if self._limit_s is None:
+                return tuple(session.run(None, dict(feeds)))
+            return self._run_watched(session, dict(feeds), self._limit_s)
+        except self._failures as error:
+            raise SessionError(f"the runtime failed: {plain_text(str(error))}", subject=self._subject) from error
+
+    def _run_watched(
+        self, session: Any, feeds: dict[str, npt.NDArray[np.generic]], limit_s: float
+    ) -> tuple[npt.NDArray[np.generic], ...]:
+        options = import_onnxruntime().RunOptions()
+
+        def stop() -> None:
+            options.terminate = True
+
+        return watched(lambda: tuple(session.run(None, feeds, options)), stop, limit_s, self._subject)
+
+    def close(self) -> None:
+        """Give the model's memory back once no run is under way. Closing twice is no error."""
+        self._session = None

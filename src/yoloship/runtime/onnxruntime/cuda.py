@@ -1,0 +1,430 @@
+"""ONNX Runtime on an NVIDIA GPU: its CUDA provider, bound to our buffers, on our streams.
+
+The provider is told its stream when a session of ONNX Runtime is made, and what a recorded run touches must not be used
+by runs of other shapes. So every context has a session of ONNX Runtime to itself, weights included.
+
+The provider and cuDNN fail if two threads set up at the same time: ``CUDNN_BACKEND_API_FAILED`` in the first
+convolution, or an error while the session is made (measured on an H100 with ONNX Runtime 1.31.1, whatever the
+convolution search). A run beside a setup is safe. So setting up, first runs and closing take turns in the whole
+process, because several sessions share the same libraries.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import re
+import sys
+import threading
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from yoloship.cuda.device import failure
+from yoloship.errors import CudaError, DependencyError, InputError, SessionError
+from yoloship.runtime.base import DeviceSessionFace, Shapes, check_shapes
+from yoloship.runtime.device_context import OUT_OF_MEMORY, Lifetime, StreamContext, no_memory, place_tensor
+from yoloship.runtime.onnxruntime.common import (
+    failures,
+    import_onnxruntime,
+    load_error,
+    open_source,
+    plain_text,
+    tensor_spec,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.stream import Stream
+    from yoloship.model import TensorSpec
+    from yoloship.runtime.base import DeviceTensor
+
+
+_NO_MEMORY = re.compile(r"[Ff]ailed to allocate memory for requested buffer of size (\d+)|out of memory")
+_FAILURE = re.compile(r"CUDA (?:failure|error) (\d+): ([^;]+)")
+_LIBRARY = re.compile(r"CU(?:BLAS|DNN|FFT) (?:failure|error)[^;]*")
+
+
+def device_fault(text: str, device: Device, subject: str) -> CudaError | None:
+    """The device's fault behind a failure of the runtime, or None where it is the runtime's own.
+
+    Args:
+        text: The runtime's sentence.
+        device: Asked for its free memory.
+        subject: The model, for the message.
+    """
+    found = _FAILURE.search(text)
+    code = int(found[1]) if found else None
+    memory = _NO_MEMORY.search(text)
+    if code == OUT_OF_MEMORY or (code is None and memory):
+        return no_memory(int(memory[1]) if memory and memory[1] else None, device, subject)
+    if found and code is not None:
+        name = f"cudaError: {found[2].strip()}"
+        return failure(code, name, "ONNX Runtime", subject)
+    if library := _LIBRARY.search(text):
+        return CudaError(f"a CUDA library failed in ONNX Runtime: {library[0].strip()}", subject=subject)
+    return None
+
+
+def not_installed(version: str | None = None) -> DependencyError:
+    """The error for an ONNX Runtime that has no CUDA provider, or is not there at all."""
+    return DependencyError(
+        "is not installed" if version is None else "is the build without CUDA",
+        subject="onnxruntime" if version is None else f"onnxruntime {version}",
+        expected="onnxruntime-gpu",
+        hint="pip uninstall onnxruntime, then pip install onnxruntime-gpu; both install the same files",
+    )
+
+
+def provider_missing(onnxruntime: Any, device: Device) -> DependencyError:
+    """The error for a provider that is built in, but cannot be loaded: ONNX Runtime would run on the CPU in silence."""
+    built_for = getattr(onnxruntime, "cuda_version", "") or "its version"
+    missing = _missing_libraries(built_for)
+    return DependencyError(
+        "cannot load its CUDA provider, and would run on the CPU instead",
+        subject=f"onnxruntime {onnxruntime.__version__}",
+        expected=f"the libraries of CUDA {built_for} and cuDNN 9",
+        got=", ".join(f"no {name}" for name in missing)
+        or f"a driver for CUDA {'.'.join(map(str, device.driver_version))}",
+        hint="pip install 'onnxruntime-gpu[cuda,cudnn]', or put the libraries on LD_LIBRARY_PATH",
+    )
+
+
+def _missing_libraries(cuda_version: str) -> list[str]:
+    """Those that the provider is linked with and the loader does not find; ONNX Runtime names them in its log only."""
+    major = cuda_version.split(".", maxsplit=1)[0]
+    if not sys.platform.startswith("linux") or not major.isdecimal():
+        return []
+    names = [f"{name}.so.{major}" for name in ("libcudart", "libcublas", "libcublasLt")]
+    return [name for name in (*names, "libcudnn.so.9") if not _loads(name)]
+
+
+def _loads(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+PROVIDER: Final = "CUDAExecutionProvider"
+_MEMORY: Final = "cuda"
+"""What ONNX Runtime's binding calls the memory of the provider's device."""
+_WARM_UPS: Final = 3
+"""The first run chooses algorithms, the second finds the arena as it stays, the third proves it."""
+_TURN: Final = threading.RLock()
+"""Held by the one thread of the process that sets the provider up or closes something of it."""
+
+ConvolutionSearch: TypeAlias = Literal["exhaustive", "heuristic", "default"]
+"""How cuDNN's algorithms are chosen: by timing all (best, and slow to start), by its own guess, or always the same."""
+Layout: TypeAlias = Literal["nchw", "nhwc"]
+
+
+@dataclass(frozen=True, slots=True)
+class CudaProviderOptions:
+    """What can be chosen about ONNX Runtime's CUDA provider. The defaults keep boxes as the CPU has them.
+
+    Attributes:
+        convolution_search: See `ConvolutionSearch`.
+        layout: How the provider keeps maps; ``nhwc`` suits tensor cores, and is slower for float32.
+        tf32: Whether float32 may be multiplied in 10 bits of mantissa: faster, and boxes move.
+        recorded: Whether runs are recorded into CUDA graphs where that works.
+        memory_limit_bytes: Of each context's arena; None leaves it to the device.
+
+    Raises:
+        InputError: a value is not one of these.
+    """
+
+    convolution_search: ConvolutionSearch = "exhaustive"
+    layout: Layout = "nchw"
+    tf32: bool = False
+    recorded: bool = True
+    memory_limit_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("convolution_search", ("exhaustive", "heuristic", "default")),
+            ("layout", ("nchw", "nhwc")),
+        ):
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    "no such choice", subject=name, expected=" or ".join(choices), got=str(getattr(self, name))
+                )
+        if self.memory_limit_bytes is not None and self.memory_limit_bytes < 1:
+            raise InputError(
+                "out of range", subject="memory_limit_bytes", expected="1 or more", got=str(self.memory_limit_bytes)
+            )
+
+    def for_runtime(self, device: Device, stream: Stream | None) -> dict[str, str]:
+        """As ONNX Runtime names them."""
+        chosen = {
+            "device_id": str(device.ordinal),
+            "cudnn_conv_algo_search": self.convolution_search.upper(),
+            "prefer_nhwc": str(int(self.layout == "nhwc")),
+            "use_tf32": str(int(self.tf32)),
+            "arena_extend_strategy": "kSameAsRequested",  # the other one asks for twice what it had
+        }
+        if stream is not None:
+            chosen["user_compute_stream"] = str(stream.address)
+        if self.memory_limit_bytes is not None:
+            chosen["gpu_mem_limit"] = str(self.memory_limit_bytes)
+        return chosen
+
+
+class OnnxRuntimeCudaSession(DeviceSessionFace):
+    """A `DeviceSession` by ONNX Runtime; make one with `open`."""
+
+    def __init__(
+        self, source: str | bytes, subject: str, device: Device, options: CudaProviderOptions, described: Any
+    ) -> None:
+        self._source = source
+        self._subject = subject
+        self._options = options
+        super().__init__(
+            device,
+            (tensor_spec(value, subject) for value in described.get_inputs()),
+            (tensor_spec(value, subject) for value in described.get_outputs()),
+            described.get_modelmeta().custom_metadata_map,
+        )
+        self._life = Lifetime(self._forget, subject)
+
+    @classmethod
+    def open(
+        cls,
+        model: Path | str | bytes,
+        device: Device,
+        options: CudaProviderOptions | None = None,
+        *,
+        subject: str | None = None,
+    ) -> OnnxRuntimeCudaSession:
+        """Load an ONNX model, and see that the provider really takes it.
+
+        Args:
+            model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
+            device: Where it runs; open longer than the session.
+            options: None takes the defaults.
+            subject: What messages call a model that is given as bytes.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            DependencyError: ONNX Runtime is not installed, or is the build without CUDA, or lacks CUDA's libraries.
+            SessionError: the file is missing, empty, no ONNX, damaged, or refused by the runtime.
+        """
+        source, subject = open_source(model, subject)
+        options = options or CudaProviderOptions()
+        with device.current(), _TURN:
+            described = _open_session(source, subject, device, options.for_runtime(device, None), optimize=False)
+            session = cls(source, subject, device, options, described)
+            del described  # its destructor calls the provider, so it must run in this turn
+        return session
+
+    @property
+    def name(self) -> str:
+        """``onnxruntime 1.31.1 (cuda:0)``."""
+        onnxruntime = import_onnxruntime()
+
+        return f"onnxruntime {onnxruntime.__version__} ({self._device})"
+
+    @property
+    def making(self) -> AbstractContextManager[object]:
+        """One thread of the process at a time: see the top of this module."""
+        return _turn_on(self._device)
+
+    def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
+        """See `DeviceSession.context`.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            InputError: a shape does not fit the model.
+            SessionError: the runtime refuses, or the session is closed.
+        """
+        self._life.enter()
+        with ExitStack() as resources:
+            resources.callback(self._life.leave)
+            shapes = check_shapes(self._inputs, input_shapes)
+            with self.making:
+                return self._make(shapes, stream, resources)
+
+    def _make(self, shapes: Shapes, stream: Stream, resources: ExitStack) -> StreamContext:
+        with self._device.current():  # refuses a forked child before the runtime is touched
+            chosen = self._options.for_runtime(self._device, stream)
+            bound = _BoundRun(_open_session(self._source, self._subject, self._device, chosen), self._subject, stream)
+        resources.callback(bound.close)
+        inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self._inputs]
+        bound.bind_inputs(inputs)
+        with _quiet():  # the first runs try algorithms, and each that the device lacks would be an error in red
+            found = bound.output_shapes(self._outputs)
+            outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self._outputs]
+            bound.bind_outputs(outputs)
+            return _TurnTakingContext(
+                stream,
+                inputs,
+                outputs,
+                bound.queue,
+                resources,
+                warm_ups=_WARM_UPS,
+                recordable=lambda: self._options.recorded,
+            )
+
+    def _forget(self) -> None:
+        self._source = b""
+
+    def close(self) -> None:
+        """Refuse new contexts; each has its weights until it is closed. Closing twice is no error."""
+        self._life.close()
+
+
+class _TurnTakingContext(StreamContext):
+    """A context whose first runs in other threads wait for their turn as well."""
+
+    def rehearse(self) -> None:
+        """Run once in this thread, and wait; see `DeviceContext.rehearse`."""
+        with _turn_on(self.stream.device):
+            super().rehearse()
+
+
+class _BoundRun:
+    """A session of ONNX Runtime with its inputs and outputs at fixed addresses."""
+
+    def __init__(self, session: Any, subject: str, stream: Stream) -> None:
+        onnxruntime = import_onnxruntime()
+
+        self._failures = failures()
+        self._subject = subject
+        self._stream = stream
+        self._session: Any = session
+        self._binding: Any = session.io_binding()
+        self._run_options: Any = onnxruntime.RunOptions()
+        self._run_options.log_severity_level = 4
+        # Without this the runtime waits for the stream at the end of each run, which also forbids recording it.
+        self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def bind_inputs(self, tensors: list[DeviceTensor]) -> None:
+        for tensor in tensors:
+            self._binding.bind_input(*self._place(tensor))
+
+    def bind_outputs(self, tensors: list[DeviceTensor]) -> None:
+        self._binding.clear_binding_outputs()
+        for tensor in tensors:
+            self._binding.bind_output(*self._place(tensor))
+
+    def _place(self, tensor: DeviceTensor) -> tuple[str, str, int, Any, list[int], int]:
+        if tensor.dtype in {"bfloat16", "float8_e4m3fn"}:
+            raise SessionError(
+                "ONNX Runtime's binding takes no such element type", subject=tensor.name, got=tensor.dtype,
+                hint="export it with float32 inputs and outputs",
+            )  # fmt: skip
+        ordinal = self._stream.device.ordinal
+        return tensor.name, _MEMORY, ordinal, np.dtype(tensor.dtype).type, list(tensor.shape), tensor.pointer
+
+    def output_shapes(self, specs: tuple[TensorSpec, ...]) -> Shapes:
+        """Where the file leaves them open, from a run whose outputs the runtime places itself."""
+        fixed = {spec.name: tuple(axis for axis in spec.shape if isinstance(axis, int)) for spec in specs}
+        if all(len(fixed[spec.name]) == len(spec.shape) for spec in specs):
+            return fixed
+        for spec in specs:
+            self._binding.bind_output(spec.name, _MEMORY, self._stream.device.ordinal)
+        with self._stream.device.current():
+            self.queue()
+        self._stream.sync()
+        values = self._binding.get_outputs()
+        return {spec.name: tuple(map(int, value.shape())) for spec, value in zip(specs, values, strict=True)}
+
+    def queue(self) -> None:
+        """Queue a run.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            SessionError: the runtime failed.
+        """
+        try:
+            self._session.run_with_iobinding(self._binding, self._run_options)
+        except self._failures as error:
+            text = plain_text(str(error))
+            fault = device_fault(text, self._stream.device, self._subject)
+            raise fault or SessionError(f"the runtime failed: {text}", subject=self._subject) from error
+
+    def close(self) -> None:
+        """Let the runtime go. In a forked child it is kept for ever: its destructors would call CUDA, which hangs."""
+        if not self._stream.device.in_this_process:
+            for kept in (self._session, self._binding):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+        with _turn_on(self._stream.device):
+            self._binding = self._session = None
+
+
+def _turn_on(device: Device) -> AbstractContextManager[object]:
+    """The turn; nothing in a forked child, whose parent may have held it at the fork, and where all is refused."""
+    return _TURN if device.in_this_process else nullcontext()
+
+
+def _open_session(
+    source: str | bytes, subject: str, device: Device, chosen: dict[str, str], *, optimize: bool = True
+) -> Any:
+    """A session of ONNX Runtime that has the provider, and does not run on the CPU in its stead."""
+    try:
+        onnxruntime = import_onnxruntime()
+    except ImportError as error:
+        raise not_installed() from error
+    if PROVIDER not in onnxruntime.get_available_providers():
+        raise not_installed(onnxruntime.__version__)
+    session_options = onnxruntime.SessionOptions()
+    session_options.log_severity_level = 4  # fatal only: every error comes as an exception
+    if not optimize:
+        session_options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    make = partial(
+        onnxruntime.InferenceSession,
+        source,
+        session_options,
+        providers=[(PROVIDER, chosen)],  # the runtime adds the CPU by itself, which computes shapes
+        enable_fallback=0,
+    )
+    session = _attempt(make, device, subject)
+    if session is None and hasattr(onnxruntime, "preload_dlls"):
+        _preload(onnxruntime)  # CUDA's libraries as pip installs them are on no search path
+        session = _attempt(make, device, subject)
+    if session is None:
+        raise provider_missing(onnxruntime, device)
+    return session
+
+
+def _attempt(make: Callable[[], Any], device: Device, subject: str) -> Any | None:
+    """A session that has the provider, or None where its libraries are not found."""
+    known = failures()
+    try:
+        with _quiet():
+            session = make()
+    except known as error:
+        fault = device_fault(plain_text(str(error)), device, subject)
+        raise fault or load_error(str(error), subject) from error
+    except (RuntimeError, ValueError) as error:
+        raise SessionError(f"the runtime refuses it: {plain_text(str(error))}", subject=subject) from error
+    return session if PROVIDER in session.get_providers() else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the runtime says about its providers off the terminal: it comes as an exception, or means nothing.
+
+    It goes through the logger of the process, not of the session, and cannot be asked for its level: 2 is its own.
+    """
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)
+
+
+def _preload(onnxruntime: Any) -> None:
+    """It prints what it does not find."""
+    with redirect_stdout(io.StringIO()), suppress(OSError, RuntimeError):
+        onnxruntime.preload_dlls()

@@ -1,0 +1,177 @@
+"""Annotated images, one file for each input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+from yoloship._util.outputs import name_key
+from yoloship._util.writing import shortened, write_bytes, write_error
+from yoloship.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from yoloship.results.detections import Detections
+
+
+KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+"""Formats that are written as they came, in lower case; all others become JPEG."""
+
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True, slots=True)
+class DrawStyle:
+    """How annotated images look; see `Detections.draw`."""
+
+    hide_labels: bool = False
+    hide_scores: bool = False
+    line_width_px: int | None = None
+
+
+DEFAULT_STYLE = DrawStyle()
+
+
+class AnnotatedImages:
+    """Draws detections and writes the images into one folder, which is made for the first of them.
+
+    Args:
+        names: The file name of each input's annotated image, by the input's index.
+        folder: Where they go; None makes a new folder in `runs`, of a name that nobody has.
+        runs: Where new folders are made.
+        style: How they look.
+        overwrite: Whether files of those names may be replaced.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        folder: Path | None,
+        runs: Path,
+        style: DrawStyle = DEFAULT_STYLE,
+        *,
+        overwrite: bool,
+    ) -> None:
+        self._names, self._runs, self._style, self._overwrite = names, runs, style, overwrite
+        self._wanted = folder
+        self.folder: Path | None = None
+
+    def write(self, index: int, found: Detections, image: npt.NDArray[np.uint8]) -> Path:
+        """Draw what was found over a copy of an image, and write it.
+
+        Returns:
+            The file.
+
+        Raises:
+            OutputError: it cannot be encoded or written.
+        """
+        style = self._style
+        drawn = found.draw(
+            image, hide_labels=style.hide_labels, hide_scores=style.hide_scores, line_width_px=style.line_width_px
+        )
+        if self.folder is None:
+            self.folder = fresh_folder(self._runs, "detect") if self._wanted is None else made_folder(self._wanted)
+        path = self.folder / self._names[index]
+        write_picture(drawn, path, overwrite=self._overwrite)
+        return path
+
+
+def annotated_names(inputs: Sequence[Path]) -> tuple[str, ...]:
+    """Choose the file name of each annotated image.
+
+    An input whose name can be kept keeps it, whatever else there is: the format can be written, and no earlier input
+    has the same name. All others get the next free name: ``.jpg`` in place of a suffix that cannot be written, and
+    ``-2``, ``-3``, … behind the stem.
+
+    Args:
+        inputs: In order.
+
+    Returns:
+        As many names, all different, also where case and the composition of accents do not count.
+    """
+    names: dict[int, str] = {}
+    used: set[str] = set()
+    for index, path in enumerate(inputs):
+        if path.suffix.lower() in KEPT_SUFFIXES and (key := name_key(path.name)) not in used:
+            names[index] = path.name
+            used.add(key)
+    numbers: dict[str, int] = {}
+    for index, path in enumerate(inputs):
+        if index in names:
+            continue
+        suffix = path.suffix if path.suffix.lower() in KEPT_SUFFIXES else ".jpg"
+        name = shortened(path.stem, suffix)
+        base = name_key(name)
+        while name_key(name) in used:
+            numbers[base] = numbers.get(base, 1) + 1
+            name = shortened(path.stem, f"-{numbers[base]}{suffix}")
+        names[index] = name
+        used.add(name_key(name))
+    return tuple(names[index] for index in range(len(inputs)))
+
+
+def fresh_folder(parent: Path, stem: str) -> Path:
+    """Make a new folder: ``parent/stem``, or ``parent/stem-2``, … if others have those names.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    made_folder(parent)
+    for number in count(1):
+        folder = parent / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _no_folder(error, folder) from error
+        return folder
+    raise AssertionError("numbers do not end")
+
+
+def made_folder(folder: Path) -> Path:
+    """The same folder, made where it does not exist.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise _no_folder(error, folder) from error
+    return folder
+
+
+def write_picture(image: npt.NDArray[np.uint8], path: Path, *, overwrite: bool) -> None:
+    """Encode an image by the suffix of its path, and write it whole or not at all.
+
+    Args:
+        image: (height, width, 3) uint8 BGR; read only.
+        path: Its folder must exist.
+        overwrite: Whether a file of that name may be replaced.
+
+    Raises:
+        OutputError: it cannot be encoded or written.
+    """
+    import cv2
+
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in {".jpg", ".jpeg"} else []
+    try:
+        encoded, data = cv2.imencode(path.suffix.lower(), image, options)
+    except cv2.error as error:
+        raise OutputError(f"cannot be encoded: {error.err or error}", subject=str(path)) from error
+    if not encoded:
+        raise OutputError("cannot be encoded in this format", subject=str(path), got=f"{image.shape}")
+    write_bytes(path, data.tobytes(), overwrite=overwrite)
+
+
+def _no_folder(error: OSError | ValueError, folder: Path) -> OutputError:
+    said = write_error(error, folder)
+    problem = said.problem.replace("cannot be written", "folder cannot be made")
+    return OutputError(problem, subject=str(folder), hint="give another folder")

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from yoloship.detect.gpu.batching import Batcher
+from yoloship.detect.gpu.staging import Frame
+from yoloship.detect.options import DetectOptions
+from yoloship.errors import SessionError
+from yoloship.letterbox import Letterbox
+from yoloship.results.detections import Detections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+pytestmark = pytest.mark.timeout(60)  # of what hangs if it fails; nothing here depends on how fast it goes
+
+OPTIONS = DetectOptions()
+
+
+def frame(number: int, side: int = 64) -> Frame:
+    return Frame(None, Letterbox.fixed((number + 1, 10), (side, side)), "copied", number)
+
+
+class Gate:
+    """Runs batches, the first only when it is let through."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = threading.Event()
+        self.begun = threading.Event()
+
+    def __call__(self, frames: Sequence[Frame], options: DetectOptions) -> list[Detections]:
+        self.batches.append([one.address for one in frames])
+        self.begun.set()
+        self.open.wait()
+        if any(one.address == 99 for one in frames):
+            raise SessionError("on purpose")
+        return [Detections.empty(one.letterbox.image_hw) for one in frames]
+
+
+def test_what_waits_together_runs_together_and_each_gets_its_own() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, subject="m")
+    futures = [batcher.submit(frame(0), OPTIONS)]
+    gate.begun.wait()
+    futures += [batcher.submit(frame(number), OPTIONS) for number in range(1, 8)]
+    gate.open.set()
+    assert [future.result().image_hw[0] for future in futures] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert gate.batches == [[0], [1, 2, 3, 4], [5, 6], [7]]
+    batcher.close()
+
+
+def test_other_canvases_and_options_are_other_batches() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4, 8), waiting=100, subject="m")
+    futures = [batcher.submit(frame(0), OPTIONS)]
+    gate.begun.wait()
+    futures += [batcher.submit(frame(1), OPTIONS), batcher.submit(frame(2), OPTIONS)]
+    futures += [batcher.submit(frame(3, 32), OPTIONS), batcher.submit(frame(4, 32), DetectOptions(0.5))]
+    gate.open.set()
+    for future in futures:
+        future.result()
+    assert gate.batches == [[0], [1, 2], [3], [4]]
+    batcher.close()
+
+
+def test_a_failure_reaches_those_of_its_batch_and_no_others() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, threads=1, sizes=(1, 2), waiting=100, subject="m")
+    first = batcher.submit(frame(0), OPTIONS)
+    gate.begun.wait()
+    failing = [batcher.submit(frame(number), OPTIONS) for number in (1, 99)]
+    after = batcher.submit(frame(2), OPTIONS)
+    gate.open.set()
+    first.result()
+    for future in failing:
+        with pytest.raises(SessionError, match="on purpose"):
+            future.result()
+    after.result()
+    batcher.close()
+
+
+def test_a_cancelled_picture_is_not_run() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, subject="m")
+    first = batcher.submit(frame(0), OPTIONS)
+    gate.begun.wait()
+    second, third = (batcher.submit(frame(number), OPTIONS) for number in (1, 2))
+    assert second.cancel()
+    gate.open.set()
+    first.result()
+    third.result()
+    assert gate.batches == [[0], [2]]
+    batcher.close()
+
+
+def test_too_many_wait_outside_and_closing_lets_them_go() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, threads=1, sizes=(1,), waiting=2, subject="m")
+    first = batcher.submit(frame(0), OPTIONS)
+    gate.begun.wait()
+    waiting = [batcher.submit(frame(number), OPTIONS) for number in (1, 2)]
+    said: list[str] = []
+
+    def late() -> None:
+        try:
+            batcher.submit(frame(3), OPTIONS)
+        except SessionError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive()
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    thread.join()
+    assert said == ["m: the detector is closed"]
+    gate.open.set()
+    closing.join()
+    assert first.result() is not None
+    for future in waiting:
+        with pytest.raises(SessionError, match="the detector is closed"):
+            future.result()
+    with pytest.raises(SessionError, match="the detector is closed"):
+        batcher.submit(frame(4), OPTIONS)

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from yoloship.detect.gpu.batching import Batcher, Steps, in_batches
+from yoloship.detect.gpu.staging import Frame
+from yoloship.detect.options import DetectOptions
+from yoloship.detect.stream import ImageBudget
+from yoloship.errors import ImageError, InputError, SessionError
+from yoloship.letterbox import Letterbox
+from yoloship.results.detections import Detections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from yoloship.detect.stream import Outcome, Reserve
+
+pytestmark = pytest.mark.timeout(60)  # of what hangs if it fails; nothing here depends on how fast it goes
+
+SIZES = (1, 4, 16, 32)
+OPTIONS = DetectOptions()
+
+
+def image(number: int) -> npt.NDArray[np.uint8]:
+    """Its height says which one it is."""
+    return np.zeros((number + 1, 2, 3), np.uint8)
+
+
+class Device:
+    """Batches that are held back until `gate` is open, each on one of some lanes, as a detector has them."""
+
+    def __init__(self, lanes: int = 4, sizes: tuple[int, ...] = SIZES) -> None:
+        self.batches: list[int] = []
+        self.gate = threading.Event()
+        self.begun = threading.Event()
+        self.batcher = Batcher(self._run, threads=lanes, sizes=sizes, waiting=1000, subject="m")
+
+    def _run(self, frames: Sequence[Frame], _: DetectOptions) -> list[Detections]:
+        self.batches.append(len(frames))
+        self.begun.set()
+        self.gate.wait()
+        if any(frame.letterbox.image_hw[0] == 14 for frame in frames):
+            raise SessionError("on purpose")
+        return [Detections.empty(frame.letterbox.image_hw) for frame in frames]
+
+    def submit(self, picture: npt.NDArray[np.uint8]) -> Future[Detections]:
+        hw = (picture.shape[0], picture.shape[1])
+        return self.batcher.submit(Frame(picture, Letterbox.fixed(hw, (64, 64)), "copied"), OPTIONS)
+
+    def steps(self, read: Any = None) -> Steps:
+        def take(source: Any, reserve: Reserve) -> npt.NDArray[np.uint8]:
+            if isinstance(source, np.ndarray):
+                return source
+            reserve(100)
+            return image(source) if read is None else read(source)
+
+        return Steps(lambda source: isinstance(source, np.ndarray), take, self.submit)
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    made = Device()
+    yield made
+    made.gate.set()
+    made.batcher.close()
+
+
+def stream(sources: Any, steps: Steps, *, in_flight: int = 128, readers: int = 2, **how: Any) -> Iterator[Outcome]:
+    return in_batches(sources, steps, in_flight=in_flight, readers=readers, keep_images=how.pop("keep", False), **how)
+
+
+def workers() -> int:
+    return sum(thread.name.startswith("yoloship_") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("are_frames", [True, False])
+def test_batches_grow_to_the_largest_however_few_readers_there_are(device: Device, are_frames: bool) -> None:
+    """While the first batches are on the device, all that may be in flight comes to wait for it."""
+    steps, submitted = device.steps(), 0
+
+    def submit(picture: npt.NDArray[np.uint8]) -> Future[Detections]:
+        nonlocal submitted
+        future = steps.submit(picture)
+        submitted += 1
+        if submitted == 128:
+            device.gate.set()
+        return future
+
+    sources = [image(3) if are_frames else 3] * 400
+    outcomes = list(stream(sources, Steps(steps.is_read, steps.read, submit), readers=1))
+    assert len(outcomes) == 400
+    assert all(outcome.error is None for outcome in outcomes)
+    assert max(device.batches) == 32
+    assert sum(device.batches) == 400
+    # Of the 128 that came together, four lanes had at most a small batch each before the rest was there.
+    assert sum(size for size in device.batches if size >= 16) >= 64
+
+
+def test_no_more_is_in_flight_than_was_said(device: Device) -> None:
+    drawn = 0
+
+    def endless() -> Iterator[npt.NDArray[np.uint8]]:
+        nonlocal drawn
+        while True:
+            drawn += 1
+            if drawn == 12:
+                device.gate.set()
+            yield image(drawn % 7)
+
+    results = stream(endless(), device.steps(), in_flight=8, readers=4)
+    for taken in range(1, 60):
+        next(results)
+        assert drawn - taken < 12
+    results.close()  # type: ignore[attr-defined]  # an iterator that is a generator
+    assert workers() == 0
+
+
+def test_frames_pass_readers_that_are_all_busy(device: Device) -> None:
+    """Both readers hang in their files; the frames behind these are detected all the same."""
+    device.gate.set()
+    may_read, done = threading.Event(), threading.Semaphore(0)
+
+    def read(source: int) -> npt.NDArray[np.uint8]:
+        may_read.wait()
+        return image(source)
+
+    steps = device.steps(read)
+
+    def submit(picture: npt.NDArray[np.uint8]) -> Future[Detections]:
+        future = steps.submit(picture)
+        future.add_done_callback(lambda _: done.release())
+        return future
+
+    def sources() -> Iterator[Any]:
+        yield from (0, 1)
+        yield from map(image, range(2, 12))
+        for _ in range(10):
+            done.acquire()
+        may_read.set()
+
+    outcomes = list(stream(sources(), Steps(steps.is_read, steps.read, submit), readers=2))
+    assert [outcome.unwrap().image_hw[0] for outcome in outcomes] == list(range(1, 13))
+
+
+def test_a_result_that_is_there_is_given_out_before_more_is_drawn(device: Device) -> None:
+    """A camera gives the next frame only in its own time."""
+    device.gate.set()
+    finished = threading.Event()
+    steps = device.steps()
+
+    def submit(picture: npt.NDArray[np.uint8]) -> Future[Detections]:
+        future = steps.submit(picture)
+        future.add_done_callback(lambda _: finished.set())
+        return future
+
+    drawn = 0
+
+    def camera() -> Iterator[npt.NDArray[np.uint8]]:
+        nonlocal drawn
+        for drawn in range(1, 6):
+            if drawn > 1:
+                finished.wait()
+                finished.clear()
+            yield image(drawn)
+
+    for taken, _ in enumerate(stream(camera(), Steps(steps.is_read, steps.read, submit)), 1):
+        assert drawn <= taken + 1
+    assert taken == 5
+
+
+def test_results_come_in_order_and_errors_stay_in_their_place(device: Device) -> None:
+    device.gate.set()
+
+    def read(source: int) -> npt.NDArray[np.uint8]:
+        if source == 5:
+            raise ImageError("cannot be read")
+        return image(source)
+
+    sources = [number if number % 3 else image(number) for number in range(30)]
+    outcomes = list(stream(iter(sources), device.steps(read), in_flight=1, readers=3, keep=True))
+    assert [outcome.index for outcome in outcomes] == list(range(30))
+    assert isinstance(outcomes[5].error, ImageError)
+    assert isinstance(outcomes[13].error, SessionError)
+    for outcome in outcomes:
+        if outcome.error is None:
+            assert outcome.unwrap().image_hw[0] == outcome.index + 1
+            assert outcome.image is not None
+            assert len(outcome.image) == outcome.index + 1
+
+
+def test_an_exception_that_is_not_ours_comes_after_the_results_before_it(device: Device) -> None:
+    device.gate.set()
+
+    def read(source: int) -> npt.NDArray[np.uint8]:
+        raise ZeroDivisionError("a bug")
+
+    got: list[Outcome] = []
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        got.extend(stream([image(1), image(2), 3, image(4)], device.steps(read)))
+    assert [outcome.index for outcome in got] == [0, 1]
+
+    def breaking() -> Iterator[Any]:
+        yield image(1)
+        raise OSError("the camera is gone")
+
+    got.clear()
+    with pytest.raises(OSError, match="the camera is gone"):
+        got.extend(stream(breaking(), device.steps(read)))
+    assert [outcome.index for outcome in got] == [0]
+    assert workers() == 0
+
+
+def test_leaving_early_waits_for_what_is_on_the_device_and_drops_what_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = Device(lanes=1, sizes=(1,))
+    futures: list[Future[Detections]] = []
+    steps = device.steps()
+
+    def submit(picture: npt.NDArray[np.uint8]) -> Future[Detections]:
+        futures.append(steps.submit(picture))
+        return futures[-1]
+
+    def sources() -> Iterator[npt.NDArray[np.uint8]]:
+        for number in range(5):
+            yield image(number)
+        device.begun.wait()
+        raise KeyboardInterrupt
+
+    def waited_for(under_way: list[Future[Detections]]) -> None:
+        assert under_way == futures[:1]
+        device.gate.set()
+        wait(under_way)
+
+    monkeypatch.setattr("yoloship.detect.gpu.batching.wait", waited_for)
+    with pytest.raises(KeyboardInterrupt):
+        next(stream(sources(), Steps(steps.is_read, steps.read, submit)))
+    assert futures[0].done()
+    assert all(future.cancelled() for future in futures[1:])
+    assert device.batches == [1]
+    assert workers() == 0
+    device.batcher.close()
+
+
+def test_images_count_against_the_budget_until_their_results_are_there(device: Device) -> None:
+    budget = ImageBudget(250)
+    device.gate.set()
+    outcomes = list(stream(range(40), device.steps(), readers=3, budget=budget))
+    assert len(outcomes) == 40
+    assert budget.held_bytes == 0
+
+
+def test_a_closed_stream_tells_its_readers(device: Device) -> None:
+    reading, may_read = threading.Event(), threading.Event()
+    told: list[object] = []
+
+    def read(source: int) -> npt.NDArray[np.uint8]:
+        reading.set()
+        may_read.wait()
+        return image(source)
+
+    steps = device.steps(read)
+
+    def submit(picture: npt.NDArray[np.uint8]) -> Future[Detections]:
+        told.append(picture)
+        raise InputError("handed over too late")
+
+    def sources() -> Iterator[int]:
+        yield 0
+        reading.wait()
+        may_read.set()
+        raise KeyboardInterrupt
+
+    results = stream(sources(), Steps(steps.is_read, lambda s, r: read(0), submit), readers=1)
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    assert workers() == 0

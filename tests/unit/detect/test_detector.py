@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader, BytesIO, FileIO, StringIO
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.models import ANCHORS, STRIDES, constant_raw, info, picture_session, random_heads
+from yoloship.detect.detector import Detector
+from yoloship.detect.options import DetectOptions
+from yoloship.errors import ImageError, InputError, SessionError
+from yoloship.letterbox import Letterbox
+from yoloship.runtime import OnnxRuntimeSession, ScriptedSession
+from yoloship.tasks.detect import heads_candidates, heads_to_raw
+from yoloship.tasks.nms import nms_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from yoloship.model import ModelInfo
+
+HW = (64, 96)
+HEADS = random_heads(0, HW, mean=0.0)
+PICTURE = np.random.default_rng(5).integers(0, 256, (50, 120, 3), dtype=np.uint8)
+
+
+def detector(record: ModelInfo | None = None, script: Any = None, **arguments: Any) -> tuple[Detector, ScriptedSession]:
+    session = picture_session(record or info(), script or (lambda _: HEADS))
+    return Detector(session, **arguments), session
+
+
+class Tensor:
+    """What NumPy can convert, as a tensor of another library."""
+
+    def __init__(self, values: npt.NDArray[np.uint8], trouble: Exception | None = None) -> None:
+        self._values = values
+        self._trouble = trouble
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.uint8]:
+        if self._trouble is not None:
+            raise self._trouble
+        return self._values
+
+
+def raw_of(*rows: tuple[float, ...]) -> npt.NDArray[np.float32]:
+    """(1, n, 8): cx, cy, w, h, objectness, three classes."""
+    return np.array([rows], np.float32)
+
+
+def test_detections_are_what_the_plain_steps_give() -> None:
+    found = detector()[0](PICTURE)
+    candidates = heads_candidates([head[0] for head in HEADS], STRIDES, ANCHORS, 0.25)
+    kept = nms_reference(
+        candidates.boxes_xyxy, candidates.scores, candidates.class_ids, iou_threshold=0.45, max_detections=300
+    )
+    boxes = Letterbox.fixed((50, 120), HW).to_image(candidates.boxes_xyxy[kept])
+    boxes = np.clip(boxes, 0, [120, 50, 120, 50]).astype(np.float32)
+    assert len(found) > 10
+    np.testing.assert_array_equal(found.boxes_xyxy, boxes)
+    np.testing.assert_array_equal(found.scores, candidates.scores[kept])
+    np.testing.assert_array_equal(found.class_ids, candidates.class_ids[kept])
+    assert found.class_names == ("alpha", "beta", "gamma")
+    assert found.image_hw == (50, 120)
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_the_model_is_fed_the_letterboxed_picture() -> None:
+    one, session = detector()
+    one(PICTURE)
+    np.testing.assert_array_equal(session.calls[0]["images"][0], Letterbox.fixed((50, 120), HW).apply(PICTURE))
+
+
+def test_the_float_form_is_fed_rgb_planes() -> None:
+    raw = heads_to_raw(HEADS, STRIDES, ANCHORS)
+    session = OnnxRuntimeSession.open(constant_raw(raw, HW, {"names": "['a', 'b', 'c']"}).SerializeToString())
+    with Detector(session) as one, detector()[0] as other:
+        np.testing.assert_array_equal(one(PICTURE).boxes_xyxy, other(PICTURE).boxes_xyxy)
+        assert one.info.input_form == "float"
+
+
+@pytest.mark.parametrize(
+    "encode",
+    ["array", "path", "text", "bytes", "bytearray", "memoryview", "file", "buffer", "tensor", "pil", "view", "bgra"],
+)
+def test_a_picture_comes_in_many_shapes(encode: str, tmp_path: Path) -> None:
+    path = tmp_path / "a picture.png"
+    cv2.imwrite(str(path), PICTURE)
+    open_file = BufferedReader(FileIO(path)) if encode == "file" else None
+    source: Any = {
+        "array": PICTURE,
+        "path": path,
+        "text": str(path),
+        "bytes": path.read_bytes(),
+        "bytearray": bytearray(path.read_bytes()),
+        "memoryview": memoryview(path.read_bytes()),
+        "file": open_file,
+        "buffer": BytesIO(path.read_bytes()),
+        "tensor": Tensor(PICTURE),
+        "pil": Image.open(BytesIO(path.read_bytes())),
+        "view": np.asfortranarray(PICTURE),
+        "bgra": np.dstack([PICTURE, np.zeros((50, 120), np.uint8)]),
+    }[encode]
+    one, session = detector()
+    assert one(source) == detector()[0](PICTURE)
+    if open_file is not None:
+        open_file.close()
+    np.testing.assert_array_equal(session.calls[0]["images"][0], Letterbox.fixed((50, 120), HW).apply(PICTURE))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (Tensor(PICTURE, TypeError("can't convert a cuda:0 tensor, use Tensor.cpu()")), "use Tensor.cpu()"),
+        (StringIO("text"), "gives text, not bytes; open it with 'rb'"),
+        (b"", "is empty"),
+        ("https://example.org/a.jpg", "https://example.org/a.jpg: is an address, and yoloship reads files"),
+        (object(), "is not an image"),
+    ],
+)
+def test_what_cannot_become_an_image_says_why(source: Any, words: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        detector()[0](source)
+    assert words in str(caught.value)
+
+
+def test_a_closed_detector_names_its_model() -> None:
+    one, session = detector(subject="best.pt")
+    one.close()
+    one.close()
+    assert session.closed
+    for use in (lambda: one(PICTURE), lambda: one.detect_batch([PICTURE]), lambda: one.stream([PICTURE])):
+        with pytest.raises(SessionError) as caught:
+            use()
+        assert str(caught.value) == "best.pt: the detector is closed"
+
+
+def test_options_that_are_something_else_are_refused_where_they_are_given() -> None:
+    wrong: Any = {}
+    with pytest.raises(InputError, match="options: wrong type: expected a DetectOptions, got dict"):
+        detector(options=wrong)
+    for use in (lambda: detector()[0](PICTURE, options=wrong), lambda: detector()[0].stream([], options=wrong)):
+        with pytest.raises(InputError, match="options: wrong type"):
+            use()
+
+
+def test_the_picture_is_left_as_it_was() -> None:
+    picture = PICTURE.copy()
+    picture.flags.writeable = False
+    detector()[0](picture)
+    np.testing.assert_array_equal(picture, PICTURE)
+
+
+def test_only_wanted_classes_are_kept_by_id_or_name() -> None:
+    one, _ = detector(options=DetectOptions(classes=("beta", 2)))
+    assert set(one(PICTURE).class_ids.tolist()) == {1, 2}
+    assert set(one(PICTURE, options=DetectOptions(classes=(0,))).class_ids.tolist()) == {0}
+    assert len(one(PICTURE, options=DetectOptions(classes=()))) == 0
+
+
+def test_an_unknown_class_is_refused_when_the_detector_is_made() -> None:
+    with pytest.raises(InputError, match="zebra: no such class"):
+        detector(options=DetectOptions(classes=("zebra",)))
+    with pytest.raises(InputError, match="zebra: no such class"):
+        detector()[0].stream([], options=DetectOptions(classes=("zebra",)))
+
+
+def test_classes_meet_only_where_they_are_ignored() -> None:
+    raw = raw_of((48, 32, 20, 20, 1, 0.9, 0, 0), (48, 32, 20, 20, 1, 0, 0.8, 0))
+    one, _ = detector(info("raw"), lambda _: [raw])
+    assert one(PICTURE).class_ids.tolist() == [0, 1]
+    assert one(PICTURE, options=DetectOptions(class_agnostic=True)).class_ids.tolist() == [0]
+
+
+def test_no_more_than_the_most_are_kept() -> None:
+    one, _ = detector(options=DetectOptions(max_detections=3))
+    assert len(one(PICTURE)) == 3
+
+
+def test_boxes_are_clipped_to_the_picture() -> None:
+    raw = raw_of((48, 32, 1000, 1000, 1, 0.9, 0, 0))
+    (only,) = detector(info("raw"), lambda _: [raw])[0](PICTURE)
+    assert only.box_xyxy == (0, 0, 120, 50)
+
+
+def test_a_box_near_the_largest_number_is_clipped_too() -> None:
+    raw = raw_of((48, 32, 6e38 / 2, 6e38 / 2, 1, 0.9, 0, 0))
+    (only,) = detector(info("raw"), lambda _: [raw])[0](np.zeros((640, 960, 3), np.uint8))
+    assert only.box_xyxy == (0, 0, 960, 640)
+
+
+def test_thousands_of_candidates_are_cut_to_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yoloship.detect.detector.MAX_CANDIDATES", 5)
+    rows = [(10.0 * i, 10, 4, 4, 1, 0.3 + 0.05 * (i % 7), 0, 0) for i in range(10)]
+    one, _ = detector(info("raw"), lambda _: [raw_of(*rows)])
+    scores = sorted((row[5] for row in rows), reverse=True)[:5]
+    np.testing.assert_allclose(one(PICTURE).scores, scores, rtol=1e-6)
+
+
+def test_a_batch_of_one_runs_pictures_one_by_one() -> None:
+    one, session = detector()
+    pictures = [PICTURE, PICTURE[:20], PICTURE[:, :7]]
+    assert one.detect_batch(pictures) == [one(picture) for picture in pictures]
+    assert len(session.calls) == 6
+    assert one.detect_batch([]) == []
+
+
+def test_a_dynamic_batch_runs_pictures_together() -> None:
+    def answer(feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[np.float32]]:
+        return [np.repeat(head, len(feeds["images"]), axis=0) for head in HEADS]
+
+    one, session = detector(info(batch=None), answer)
+    pictures = [PICTURE, PICTURE[:20], PICTURE[:, :7]]
+    found = one.detect_batch(pictures)
+    assert [len(call["images"]) for call in session.calls] == [3]
+    assert found == [detector()[0](picture) for picture in pictures]
+    assert len(one.detect_batch([PICTURE] * 20)) == 20
+    assert [len(call["images"]) for call in session.calls[1:]] == [16, 4]
+
+
+def test_a_fixed_batch_is_filled_up() -> None:
+    heads = random_heads(3, HW, batch=4, mean=0.0)
+    one, session = detector(info(batch=4), lambda _: heads)
+    found = one.detect_batch([PICTURE] * 6)
+    assert [call["images"].shape[0] for call in session.calls] == [4, 4]
+    assert not session.calls[1]["images"][2:].any()
+    assert found[4] == found[0]
+    assert found[5] == found[1]
+    assert found[1] != found[0]
+
+
+def test_rect_groups_pictures_by_canvas() -> None:
+    def answer(feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[np.float32]]:
+        batch, height, width, _ = feeds["images"].shape
+        return random_heads(1, (height, width), batch)
+
+    one, session = detector(info(batch=None, input_hw=(None, None)), answer, shape_mode="rect", imgsz=(128, 128))
+    wide, tall = np.zeros((50, 128, 3), np.uint8), np.zeros((128, 50, 3), np.uint8)
+    found = one.detect_batch([wide, tall, wide])
+    assert [call["images"].shape for call in session.calls] == [(2, 64, 128, 3), (1, 128, 64, 3)]
+    assert [result.image_hw for result in found] == [(50, 128), (128, 50), (50, 128)]
+
+
+def test_rect_needs_a_dynamic_graph() -> None:
+    with pytest.raises(InputError, match="rectangular input needs a graph of dynamic height and width: got 64×96"):
+        detector(shape_mode="rect")
+
+
+@pytest.mark.parametrize(
+    ("record", "arguments", "words"),
+    [
+        (info(), {"imgsz": (64, 64)}, "the graph has a fixed size: expected 64×96, got 64×64"),
+        (info(input_hw=(None, None)), {"imgsz": (650, 640)}, "imgsz: .* expected n × 32, got 650×640"),
+        (info(), {"shape_mode": "oval"}, "shape_mode: no such mode: expected square or rect, got 'oval'"),
+        (info(), {"parallel_runs": 0}, "parallel_runs: too few runs"),
+    ],
+)
+def test_choices_that_contradict_the_model_are_refused(
+    record: ModelInfo, arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        detector(record, **arguments)
+
+
+def test_a_dynamic_graph_has_a_canvas_of_640_unless_told() -> None:
+    assert detector(info(input_hw=(None, None)))[0].input_hw == (640, 640)
+    assert detector(info(input_hw=(None, None)), imgsz=(320, 96))[0].input_hw == (320, 96)
+
+
+def test_what_is_no_picture_is_refused() -> None:
+    one, session = detector()
+    for nonsense in (None, 7, [1, 2], np.zeros((3, 3, 3, 3), np.uint8), np.zeros((4, 4, 3)), b"", "none.jpg"):
+        with pytest.raises(ImageError):
+            one(nonsense)
+    assert session.calls == ()
+
+
+def test_an_answer_for_another_batch_is_refused() -> None:
+    with pytest.raises(SessionError, match="another batch: expected 1, got 2"):
+        detector(script=lambda _: random_heads(0, HW, batch=2))[0](PICTURE)
+
+
+def test_closing_the_detector_closes_its_session() -> None:
+    one, session = detector()
+    with one:
+        one(PICTURE)
+    assert session.closed
+    one.close()
+    with pytest.raises(SessionError, match="closed"):
+        one(PICTURE)
+
+
+def test_many_threads_share_one_detector() -> None:
+    def answer(feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[np.float32]]:
+        level = float(np.median(np.asarray(feeds["images"])))
+        return [raw_of((48, 32, 20, 20, 1, level / 255, 0, 0))]
+
+    one, _ = detector(info("raw"), answer)
+    pictures = [np.full((64, 96, 3), value, np.uint8) for value in range(70, 250)]
+    with ThreadPoolExecutor(8) as pool:
+        scores = [found.scores[0] for found in pool.map(one, pictures * 3)]
+    np.testing.assert_allclose(scores, np.tile(np.arange(70, 250), 3) / 255, rtol=1e-6)
+
+
+def test_it_describes_itself() -> None:
+    assert repr(detector()[0]) == "Detector(3 classes, 64×96 square, scripted)"

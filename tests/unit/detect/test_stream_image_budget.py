@@ -1,0 +1,121 @@
+"""The memory of a stream's images is bounded, and no order of requests can block it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from yoloship.detect.stream import ImageBudget, in_order
+from yoloship.errors import InputError
+from yoloship.results.detections import Detections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy.typing as npt
+
+SIDE = 100
+IMAGE_BYTES = SIDE * SIDE * 3
+pytestmark = pytest.mark.timeout(60)
+
+
+class Watch(ImageBudget):
+    """Remembers the most that was ever reserved."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.most = 0
+
+    def reserve(self, index: int, wanted_bytes: int) -> None:
+        super().reserve(index, wanted_bytes)
+        self.most = max(self.most, self.held_bytes)
+
+
+def read(_: object, reserve: Callable[[int], None]) -> npt.NDArray[np.uint8]:
+    reserve(2 * IMAGE_BYTES)
+    return np.zeros((SIDE, SIDE, 3), np.uint8)
+
+
+def passed_on(frame: Any, _: object) -> Any:
+    return frame
+
+
+def detect(_: npt.NDArray[np.uint8]) -> Detections:
+    return Detections.empty((SIDE, SIDE))
+
+
+@pytest.mark.parametrize("parallel_runs", [1, 8])
+@pytest.mark.parametrize("keep_images", [False, True])
+@pytest.mark.parametrize("images_that_fit", [0, 1, 3])
+def test_a_stream_holds_no_more_than_its_budget_and_one_image(
+    parallel_runs: int, keep_images: bool, images_that_fit: int
+) -> None:
+    limit = images_that_fit * 2 * IMAGE_BYTES
+    budget = Watch(limit)
+    outcomes = in_order(range(40), read, detect, parallel_runs=parallel_runs, keep_images=keep_images, budget=budget)
+    assert [outcome.index for outcome in outcomes] == list(range(40))
+    assert 0 < budget.most <= limit + 2 * IMAGE_BYTES
+    assert budget.held_bytes == 0
+
+
+def test_images_that_the_caller_holds_already_cost_nothing() -> None:
+    budget = Watch(1)
+    frames = [np.zeros((SIDE, SIDE, 3), np.uint8)] * 10
+    found = list(in_order(frames, passed_on, detect, parallel_runs=4, keep_images=True, budget=budget))
+    assert len(found) == 10
+    assert budget.most == 0
+
+
+def test_the_oldest_image_is_never_held_up_by_later_ones() -> None:
+    budget = ImageBudget(10)
+    budget.enter(0)
+    budget.enter(1)
+    budget.reserve(1, 10)
+    budget.reserve(0, 1000)
+    assert budget.held_bytes == 1010
+
+
+def test_a_later_image_waits_until_an_earlier_one_has_left() -> None:
+    budget = ImageBudget(10)
+    for index in range(2):
+        budget.enter(index)
+    budget.reserve(0, 10)
+    entered = threading.Event()
+
+    def second() -> None:
+        budget.reserve(1, 5)
+        entered.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(second)
+        assert not entered.wait(0.05)
+        budget.leave(0)
+        waiting.result()
+    assert budget.held_bytes == 5
+
+
+def test_closing_a_budget_wakes_up_whoever_waits() -> None:
+    budget = ImageBudget(10)
+    for index in range(2):
+        budget.enter(index)
+    budget.reserve(0, 10)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(budget.reserve, 1, 5)
+        budget.close()
+        with pytest.raises(InputError, match="the stream was closed"):
+            waiting.result()
+
+
+def test_a_stream_that_is_left_early_ends_though_images_wait_for_memory() -> None:
+    def endless() -> Iterator[int]:
+        while True:
+            yield 1
+
+    stream: Any = in_order(endless(), read, detect, parallel_runs=4, keep_images=True, budget=ImageBudget(1))
+    assert next(stream).index == 0
+    stream.close()
+    assert not any(thread.name.startswith("yoloship") for thread in threading.enumerate())

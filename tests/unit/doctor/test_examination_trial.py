@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from yoloship.doctor import run_trial, trials
+from yoloship.doctor.examination import MARK
+
+
+def test_a_trial_answers_with_what_it_found_out() -> None:
+    result = run_trial("export")
+    assert result.works
+    assert result.problem == ""
+    assert "onnx" in result.facts
+    assert result.elapsed_s > 0
+
+
+def test_a_trial_that_raises_answers_with_the_reason() -> None:
+    result = run_trial("nothing of that name")
+    assert not result.works
+    assert result.problem == "KeyError: 'nothing of that name'"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+def test_a_trial_that_crashes_does_not_take_us_along() -> None:
+    result = run_trial("x", program="import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert (result.works, result.problem) == (False, "the process that tried it crashed (SIGSEGV)")
+
+
+def test_a_trial_that_hangs_is_ended() -> None:
+    result = run_trial("x", program="import time; time.sleep(60)", timeout_s=0.5)
+    assert (result.works, result.problem) == (False, "did not answer within 0.5 s")
+
+
+def test_a_trial_that_leaves_early_is_no_success() -> None:
+    result = run_trial("x", program="import sys; sys.exit('out of paper')")
+    assert (result.works, result.problem) == (False, "the process that tried it ended with code 1: out of paper")
+
+
+def test_an_answer_before_a_crash_does_not_count() -> None:
+    answer = MARK + '{"facts": {}, "problem": ""}'
+    result = run_trial("x", program=f"import sys; print({answer!r}); sys.exit(3)")
+    assert not result.works
+
+
+def test_a_file_in_the_working_directory_that_is_named_like_a_library_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnx.py").write_text("raise SystemExit('the wrong one')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run_trial("export").works
+
+
+@pytest.mark.parametrize("name", ["export", "onnxruntime", "opencv", "quantize"])
+def test_what_a_plain_installation_must_do_works_here(name: str) -> None:
+    assert trials.TRIALS[name]()

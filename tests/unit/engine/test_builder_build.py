@@ -1,0 +1,184 @@
+"""Real builds through TensorRT-RTX, on machines without a GPU."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from helpers.networks import float_network, half_network, quantized_network
+from yoloship.engine import BuildConfig, BuildStep, Flavour, InputProfile, Range, build_engine
+from yoloship.engine.file import read_header
+from yoloship.errors import EngineError
+from yoloship.model import ModelInfo, TensorSpec
+
+Save = Callable[[onnx.ModelProto], Path]
+INFO = ModelInfo("detect", "yolov5", ("a",), (8, 16, 32), (), "float", "raw", (32, 32), 1)
+
+
+def test_a_float32_network_becomes_a_plan_that_says_what_it_is(rtx: Flavour, saved: Save) -> None:
+    built = build_engine(saved(float_network()), flavour=rtx, info=INFO)
+    assert (built.flavour, built.version) == ("rtx", rtx.version)
+    assert built.inputs == (TensorSpec("images", "float32", (1, 3, 32, 32)),)
+    assert built.outputs == (TensorSpec("output0", "float32", (1, 8, 32, 32)),)
+    assert built.dtypes == frozenset({"float32"})
+    assert (built.profiles, built.warnings) == ((), ())
+    assert read_header(memoryview(built.plan), subject="plan").version == rtx.version
+
+
+def test_a_static_network_gives_the_same_bytes_again(rtx: Flavour, saved: Save) -> None:
+    path = saved(float_network())
+    assert build_engine(path, flavour=rtx).plan == build_engine(path, flavour=rtx).plan
+
+
+def test_dynamic_batch_and_size_are_built_with_their_profile(rtx: Flavour, saved: Save) -> None:
+    config = BuildConfig(batch=Range(1, 2, 4), height=Range(32, 64, 96), width=Range(32, 32, 32))
+    built = build_engine(saved(float_network(batch="batch", side_hw=("height", "width"))), config, flavour=rtx)
+    assert built.inputs[0].shape == ("batch", 3, "height", "width")
+    assert built.profiles == (InputProfile("images", (1, 3, 32, 32), (2, 3, 64, 32), (4, 3, 96, 32)),)
+
+
+@pytest.mark.parametrize(
+    ("model", "precision", "dtype"),
+    [
+        (half_network(TensorProto.FLOAT16), "float16", "float16"),
+        (half_network(TensorProto.BFLOAT16), "bfloat16", "bfloat16"),
+        (quantized_network(TensorProto.INT8), "int8", "int8"),
+        (quantized_network(TensorProto.FLOAT8E4M3FN), "float8", "float8_e4m3fn"),
+    ],
+)
+def test_precision_comes_from_the_graph(
+    rtx: Flavour, saved: Save, model: onnx.ModelProto, precision: str, dtype: str
+) -> None:
+    info = replace(INFO, precision=precision)  # type: ignore[arg-type]
+    built = build_engine(saved(model), flavour=rtx, info=info)
+    assert dtype in built.dtypes
+
+
+def test_a_graph_without_the_precision_that_it_claims_is_refused(rtx: Flavour, saved: Save) -> None:
+    path = saved(float_network())
+    with pytest.raises(EngineError) as caught:
+        build_engine(path, flavour=rtx, info=replace(INFO, precision="float16"))
+    assert str(caught.value) == (
+        f"{path}: claims float16, but its graph has no tensor of that type: expected float16, got float32; "
+        "export it again with the precision wanted"
+    )
+
+
+def test_targets_change_the_plan(rtx: Flavour, saved: Save) -> None:
+    path = saved(float_network())
+    plans = {
+        build_engine(path, BuildConfig(targets=targets), flavour=rtx).plan
+        for targets in ((), ("sm75",), ("sm89", "sm120"))
+    }
+    assert len(plans) == 3
+
+
+def test_naming_the_portable_target_is_the_same_as_naming_none(rtx: Flavour, saved: Save) -> None:
+    path = saved(float_network())
+    assert build_engine(path, BuildConfig(targets=("portable",)), flavour=rtx).plan == build_engine(path).plan
+
+
+def test_progress_runs_from_nothing_to_all_and_never_back(rtx: Flavour, saved: Save) -> None:
+    steps: list[BuildStep] = []
+    build_engine(saved(float_network()), flavour=rtx, progress=steps.append)
+    fractions = [step.fraction for step in steps]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+    assert {step.depth for step in steps} >= {0, 1}
+    assert all(step.elapsed_s >= 0 and 0 <= step.done <= step.total for step in steps)
+
+
+def test_what_a_progress_callback_raises_cancels_the_build(rtx: Flavour, saved: Save) -> None:
+    seen = 0
+
+    def refuse(step: BuildStep) -> None:
+        nonlocal seen
+        seen += 1
+        if step.fraction > 0.3:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        build_engine(saved(float_network()), flavour=rtx, progress=refuse)
+    assert 0 < seen < 60
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself Ctrl-C there")
+def test_an_interrupt_ends_the_build_and_gives_the_handler_back(rtx: Flavour, saved: Save) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sent = False
+
+    def interrupt(step: BuildStep) -> None:
+        nonlocal sent
+        if step.fraction > 0.3 and not sent:
+            sent = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_engine(saved(float_network()), flavour=rtx, progress=interrupt)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself this signal there")
+def test_a_request_to_end_is_not_lost_during_a_build(rtx: Flavour, saved: Save) -> None:
+    """What a handler raises while TensorRT calls back is swallowed by TensorRT."""
+
+    class Asked(BaseException):
+        pass
+
+    def ask(number: int, _: object) -> None:
+        raise Asked
+
+    def send(step: BuildStep) -> None:
+        if step.fraction > 0.3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        with pytest.raises(Asked):
+            build_engine(saved(float_network()), flavour=rtx, progress=send)
+        assert signal.getsignal(signal.SIGTERM) is ask
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_two_threads_may_build_at_once(rtx: Flavour, saved: Save) -> None:
+    path, plans = saved(float_network()), []
+
+    def work() -> None:
+        plans.append(build_engine(path, flavour=rtx).plan)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(plans) == 2
+    assert plans[0] == plans[1]
+
+
+def test_a_build_after_a_failed_one_has_its_own_errors_and_succeeds(rtx: Flavour, saved: Save) -> None:
+    path = saved(float_network())
+    with pytest.raises(EngineError):
+        build_engine(path, BuildConfig(workspace_bytes=1 << 20), flavour=rtx)
+    assert build_engine(path, flavour=rtx).warnings == ()
+
+
+def test_a_workspace_that_is_too_small_says_so(rtx: Flavour, saved: Save) -> None:
+    with pytest.raises(EngineError) as caught:
+        build_engine(saved(float_network()), BuildConfig(workspace_bytes=1 << 20), flavour=rtx)
+    assert re.search(r"TensorRT could not build it: .*no tactics.*within workspace limit", str(caught.value))
+    assert str(caught.value).endswith("; give it more --workspace, or leave that to TensorRT")

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from yoloship.errors import DependencyError, InputError
+from yoloship.results.detections import Detection, Detections, class_ids_of
+
+NAMES = ("person", "car", "7")
+
+
+def found() -> Detections:
+    return Detections(
+        np.array([[1, 2, 11, 22], [0, 0, 4, 4], [5, 5, 6, 7]], np.float32),
+        np.array([0.9, 0.5, 0.25], np.float32),
+        np.array([1, 0, 1], np.int32),
+        NAMES,
+        (30, 40),
+    )
+
+
+def test_iteration_gives_plain_python_values_best_first() -> None:
+    first = next(iter(found()))
+    assert (first.box_xyxy, first.class_id, first.class_name) == ((1.0, 2.0, 11.0, 22.0), 1, "car")
+    assert isinstance(first.score, float)
+    assert [one.class_name for one in found()] == ["car", "person", "car"]
+
+
+def test_that_boxes_may_be_missing_is_kept_and_said() -> None:
+    whole = found()
+    cut = Detections(whole.boxes_xyxy, whole.scores, whole.class_ids, whole.class_names, whole.image_hw, complete=False)
+    assert whole.complete
+    assert "complete" not in whole.to_dict()
+    assert cut != whole
+    assert not cut.filter(min_score=0.5).complete
+    assert cut.to_dict()["complete"] is False
+    assert repr(cut).endswith(", incomplete)")
+    assert not repr(whole).endswith(", incomplete)")
+
+
+def test_indexing_gives_the_same_as_iterating() -> None:
+    assert [found()[i] for i in range(len(found()))] == list(found())
+
+
+def test_slices_masks_and_lists_give_detections() -> None:
+    whole = found()
+    cases: list[tuple[Any, list[int]]] = [
+        (slice(0, 2), [0, 1]),
+        (slice(None, None, -1), [2, 1, 0]),
+        (whole.scores > 0.4, [0, 1]),
+        ([True, False, True], [0, 2]),
+        (np.array([2, 0]), [2, 0]),
+        ([], []),
+        (slice(5, 9), []),
+    ]
+    for index, rows in cases:
+        part = whole[index]
+        assert isinstance(part, Detections)
+        assert list(part) == [whole[row] for row in rows]
+        assert (part.class_names, part.image_hw) == (whole.class_names, whole.image_hw)
+        assert not part.scores.flags.writeable
+    last: Any = np.int64(-1)
+    assert whole[last] == whole[2]
+
+
+@pytest.mark.parametrize("index", [3, -4])
+def test_an_index_outside_is_an_index_error(index: int) -> None:
+    with pytest.raises(IndexError):
+        found()[index]
+
+
+@pytest.mark.parametrize("index", ["car", np.zeros((2, 2), int), [0.5], None, (0, 1, "x")])
+def test_an_index_of_another_kind_is_refused(index: Any) -> None:
+    with pytest.raises(InputError, match="Detections: cannot be indexed like that"):
+        found()[index]
+
+
+@pytest.mark.parametrize("way", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy, copy.copy])
+def test_copies_are_equal_and_read_only(way: Any) -> None:
+    whole = found()
+    cut = Detections(whole.boxes_xyxy, whole.scores, whole.class_ids, whole.class_names, whole.image_hw, complete=False)
+    again = way(cut)
+    assert again == cut
+    for array in (again.boxes_xyxy, again.scores, again.class_ids):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
+def test_arrays_cannot_be_written_through() -> None:
+    boxes = np.zeros((0, 4), np.float32)
+    detections = Detections(boxes, np.zeros(0, np.float32), np.zeros(0, np.int32), NAMES, (1, 1))
+    with pytest.raises(ValueError, match="read-only"):
+        found().scores[0] = 1
+    assert boxes.flags.writeable, "the caller's own array stays as it was"
+    assert len(detections) == 0
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (np.zeros((2, 4), np.float32), r"Detections.boxes_xyxy: wrong array: expected float32\(1, 4\)"),
+        (np.zeros((1, 4), np.int64), "got int64"),
+    ],
+)
+def test_wrong_arrays_are_refused(boxes: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Detections(boxes, np.zeros(1, np.float32), np.zeros(1, np.int32), NAMES, (1, 1))
+
+
+def test_trusted_arrays_are_taken_over_and_become_read_only() -> None:
+    boxes, scores, ids = np.ones((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
+    trusted = Detections._trusted(boxes, scores, ids, ("a",), (10, 20))
+    assert trusted == Detections(boxes, scores, ids, ("a",), (10, 20))
+    assert trusted.boxes_xyxy is boxes
+    for array in (boxes, scores, ids):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
+def ramp(height: int = 30, width: int = 40) -> np.ndarray:
+    """Each pixel holds its own place: row, column and 7."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([rows, columns, np.full_like(rows, 7)], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ((1.0, 2.0, 11.0, 22.0), (2, 22), (1, 11)),
+        ((1.2, 2.9, 10.1, 21.5), (2, 22), (1, 11)),
+        ((-5.0, -1.0, 50.0, 90.0), (0, 30), (0, 40)),
+        ((40.0, 30.0, 40.0, 30.0), (29, 30), (39, 40)),
+        ((7.0, 7.0, 7.0, 7.0), (7, 8), (7, 8)),
+    ],
+)
+def test_a_crop_holds_the_pixels_that_the_box_touches(
+    box: tuple[float, float, float, float], rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    image = ramp()
+    np.testing.assert_array_equal(Detection(box, 0.5, 0, "a").crop(image), image[slice(*rows), slice(*columns)])
+
+
+def test_a_crop_is_a_copy_of_any_kind_of_image() -> None:
+    for image in (ramp(), ramp()[:, :, 0], ramp().astype(np.float32), ramp()[:, :, :1]):
+        before = image.copy()
+        crops = found().crops(image)
+        assert [crop.shape[:2] for crop in crops] == [(20, 10), (4, 4), (2, 1)]
+        for one, crop in zip(found(), crops, strict=True):
+            assert crop.dtype == image.dtype
+            np.testing.assert_array_equal(crop, one.crop(image))
+            crop[...] = 0
+        np.testing.assert_array_equal(image, before)
+
+
+def test_crops_of_another_image_are_refused() -> None:
+    with pytest.raises(InputError, match=r"Detections.crops: .* another size: expected height and width \(30, 40\)"):
+        found().crops(ramp(40, 30))
+    with pytest.raises(InputError, match=r"Detection\.crop: is not an image"):
+        found()[0].crop(np.zeros(3, np.uint8))
+    nothing: Any = "photo.jpg"
+    with pytest.raises(InputError, match=r"Detections\.crops: is not an image: .* got str"):
+        found().crops(nothing)
+    with pytest.raises(InputError, match="the box is not finite"):
+        Detection((0, 0, float("nan"), 5), 0.5, 0, "a").crop(ramp())
+
+
+def test_areas_are_those_of_the_boxes() -> None:
+    assert found().area_px.tolist() == [200, 16, 2]
+    assert found().area_px.dtype == np.float32
+    assert [one.area_px for one in found()] == [200, 16, 2]
+    assert Detections.empty((3, 4)).area_px.shape == (0,)
+
+
+def test_merging_sorts_by_score_and_keeps_the_order_of_equals() -> None:
+    whole = found()
+    merged = Detections.merge([whole[1:], whole[:1]])
+    assert merged == whole
+    twice = Detections.merge(iter([whole, whole[::-1]]))
+    assert twice.scores.tolist() == [np.float32(score) for score in (0.9, 0.9, 0.5, 0.5, 0.25, 0.25)]
+    assert len(Detections.merge([Detections.empty((30, 40), NAMES)])) == 0
+    equal = Detections.merge([whole[[1, 1]], Detections.empty((30, 40), NAMES), whole[[1]]])
+    assert equal.class_ids.tolist() == [0, 0, 0]
+
+
+def test_merged_results_are_complete_if_every_part_is() -> None:
+    whole = found()
+    cut = Detections(whole.boxes_xyxy, whole.scores, whole.class_ids, NAMES, (30, 40), complete=False)
+    assert Detections.merge([whole, whole]).complete
+    assert not Detections.merge([whole, cut]).complete
+
+
+def test_what_does_not_belong_together_is_not_merged() -> None:
+    with pytest.raises(InputError, match="nothing to merge: expected at least one"):
+        Detections.merge([])
+    with pytest.raises(InputError, match=r"images of different sizes: expected .*\(30, 40\), got \(40, 30\)"):
+        Detections.merge([found(), Detections.empty((40, 30), NAMES)])
+    with pytest.raises(InputError, match="different class names"):
+        Detections.merge([found(), Detections.empty((30, 40), ("person",))])
+
+
+def test_filtering_by_class_score_and_area_keeps_the_order() -> None:
+    assert found().filter(classes=["car"]).scores.tolist() == [np.float32(0.9), np.float32(0.25)]
+    assert found().filter(classes=[0, "car"], min_score=0.5).class_ids.tolist() == [1, 0]
+    assert found().filter(min_area_px=16).class_ids.tolist() == [1, 0]
+
+
+def test_a_class_can_be_given_by_name_by_id_or_by_digits() -> None:
+    assert class_ids_of(["car", 0, "0"], NAMES) == [1, 0, 0]
+    assert class_ids_of(["7"], NAMES) == [2], "a name made of digits is a name first"
+    assert class_ids_of([5], ()) == [5], "without names any id may be meant"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("bus", "one of person, car, 7, or an id from 0 to 2"),
+        ("cars", "one of person, car, 7, or an id from 0 to 2; did you mean 'car'?"),
+        (3, "an id from 0 to 2"),
+        ("-1", "an id from 0 to 2"),
+        (-1, "an id from 0 to 2"),
+    ],
+)
+def test_an_unknown_class_is_refused_with_the_known_ones(wanted: int | str, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        class_ids_of([wanted], NAMES)
+    assert str(caught.value) == f"{wanted}: no such class: expected {expected}"
+
+
+def test_the_plain_form_is_ready_for_json() -> None:
+    data = json.loads(json.dumps(found().to_dict()))
+    assert data["width"] == 40
+    assert data["height"] == 30
+    assert data["detections"][1] == {"class_id": 0, "class_name": "person", "score": 0.5, "box_xyxy": [0, 0, 4, 4]}
+
+
+def test_counts_name_the_most_frequent_first() -> None:
+    assert found().counts() == {"car": 2, "person": 1}
+    assert repr(found()) == "Detections(2 car, 1 person in 40×30)"
+    assert repr(Detections.empty((30, 40))) == "Detections(nothing in 40×30)"
+
+
+def test_equality_is_by_value() -> None:
+    assert found() == found()
+    assert found() != found().filter(min_score=0.3)
+    assert found() != "found"
+
+
+def test_a_class_without_a_name_shows_its_number() -> None:
+    assert found().class_name(9) == "9"
+
+
+def test_supervision_is_asked_for_by_name_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "supervision", None)
+    with pytest.raises(DependencyError, match=r"supervision: is not installed; pip install 'yoloship\[supervision\]'"):
+        found().to_supervision()
+
+
+def test_drawing_on_another_picture_is_refused() -> None:
+    with pytest.raises(InputError, match=r"another size: expected height and width \(30, 40\), got \(40, 30\)"):
+        found().draw(np.zeros((40, 30, 3), np.uint8))
