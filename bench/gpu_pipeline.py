@@ -35,18 +35,12 @@ from _article_gpu import article_detect  # noqa: E402 - the path above leads to 
 
 from yoloship._util.cache import trusted_folder  # noqa: E402
 from yoloship.checkpoint import read_checkpoint  # noqa: E402
-from yoloship.cuda.compiler import (
-    KernelSet,  # noqa: E402
-    nvrtc_version,  # noqa: E402
-)
+from yoloship.cuda.compiler import KernelSet, nvrtc_version  # noqa: E402
 from yoloship.cuda.device import Device  # noqa: E402
 from yoloship.detect.detector import Detector  # noqa: E402
 from yoloship.detect.gpu.pipeline import CudaDetector  # noqa: E402
 from yoloship.detect.gpu.staging import Frame  # noqa: E402
-from yoloship.detect.gpu.transfer import (
-    CudaTuning,  # noqa: E402
-    RowPick,  # noqa: E402
-)
+from yoloship.detect.gpu.transfer import CudaTuning, RowPick  # noqa: E402
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info  # noqa: E402
 from yoloship.images import read_image  # noqa: E402
 from yoloship.runtime import OnnxRuntimeSession  # noqa: E402

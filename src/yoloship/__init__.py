@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from yoloship._version import __version__
 from yoloship.errors import (
@@ -49,17 +50,19 @@ __all__ = [
     "load",
 ]
 
+_ROOMS: Final = {
+    "Detection": "yoloship.results.detections",
+    "Detections": "yoloship.results.detections",
+    "Detector": "yoloship.detect.detector",
+    "load": "yoloship.models.loading",
+}
+
 
 def __getattr__(name: str) -> object:
     """Import a room only when it is asked for: ``import yoloship`` costs the standard library alone."""
-    if name in {"Detector", "load"}:
-        from yoloship import pipeline
-
-        return getattr(pipeline, name)
-    if name in {"Detection", "Detections"}:
-        from yoloship.results import detections as results
-
-        return getattr(results, name)
+    module = _ROOMS.get(name)
+    if module is not None:
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'yoloship' has no attribute {name!r}")
 
 

@@ -308,7 +308,7 @@ def test_no_command_takes_memory_or_time_for_them(tmp_path: Path) -> None:
         "from yoloship.graph.check import check_onnx\n"
         "from yoloship.graph.onnx_file import parse_onnx, read_file\n"
         "from yoloship.graph.body import layer_precisions\n"
-        "from yoloship.pipeline import load\n"
+        "from yoloship.models.loading import load\n"
         "from yoloship.models.building import build_source\n"
         "def built(path):\n"
         "    with build_source(path): pass\n"

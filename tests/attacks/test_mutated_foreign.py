@@ -17,7 +17,7 @@ import numpy as np
 from helpers.graphs import ours
 from helpers.models import constant_raw, empty_rows
 from yoloship.errors import YoloshipError
-from yoloship.pipeline import load
+from yoloship.models.loading import load
 
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 constant = constant_raw(empty_rows((64, 96)), (64, 96), {{"names": "['a', 'b', 'c']"}})

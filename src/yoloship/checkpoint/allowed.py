@@ -1,4 +1,4 @@
-"""The allow-table: every name that a model may consist of, what we make of it, and why it is safe; and names that only an attack brings.
+"""The allow-table: every name that a model may consist of, what we make of it, and why it is safe.
 
 Safety does not rest on this list. No name is ever resolved, so an attack that the list does not know yields a string
 and nothing else. The list exists because a file that names ``os.system`` was made to harm whoever loads it with

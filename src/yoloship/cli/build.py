@@ -24,9 +24,9 @@ from yoloship.model import InputForm, OutputForm
 if TYPE_CHECKING:
     from yoloship.engine import BuildConfig, BuildStep, Flavour, FlavourName, Range, Recipe
     from yoloship.graph import GraphConfig
+    from yoloship.graph.onnx_file import Model
     from yoloship.model import Calibrator, Placement, Precision, Remainder
     from yoloship.models.build_check import BuildOrder
-    from yoloship.precision.sensitivity import Model
 
 MODEL_SUFFIXES = frozenset({".onnx", ".pt"})
 BUILDERS = ("tensorrt", "rtx")

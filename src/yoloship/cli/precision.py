@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.evaluate.coco import Truth
+    from yoloship.graph.onnx_file import Model
     from yoloship.precision.lowering import Lowered
-    from yoloship.precision.sensitivity import Model
 
 MAX_DROP = 0.005
 """How much worse than float32 a quantized graph may see: of mAP with labels, else of agreement."""

@@ -1,6 +1,6 @@
 """The letterbox on the GPU: any number of frames, of any sizes and formats, in one launch.
 
-The bilinear form gives, bit for bit, what `pipeline.letterbox` gives with OpenCV. No call here allocates or waits, so
+The bilinear form gives, bit for bit, what `yoloship.letterbox` gives with OpenCV. No call here allocates or waits, so
 all can be recorded in a `Graph`; what is recorded are addresses, and frames change by rewriting the frame table.
 """
 
@@ -57,7 +57,7 @@ class FrameDescriptor:
         data: Address of its first pixel; of the luma plane for NV12.
         pitch_bytes: From one row to the next.
         image_hw: (height, width) in pixels.
-        resized_hw: Of the scaled picture, in model pixels. Geometry is `pipeline.letterbox`'s to decide.
+        resized_hw: Of the scaled picture, in model pixels. Geometry is `yoloship.letterbox`'s to decide.
         top_left: (top, left) padding in model pixels.
         pixel_format: `bgr` or `rgb` are packed bytes, 3 a pixel; `nv12` is luma, with a chroma plane of half the size.
         chroma: Address of the chroma plane of NV12; 0 for others.

@@ -1,7 +1,7 @@
 """From the network's output to detections on the GPU: decode, sort, suppress, back to source pixels.
 
 Two launches for a whole batch, no allocation and no wait, so both can be recorded in a `Graph`. The boxes are those of
-`pipeline.decode` and `pipeline.nms`: the same float32 operations in the same order, but for the last bit of exp().
+`tasks.detect` and `tasks.nms`: the same float32 operations in the same order, but for the last bit of exp().
 
 At most 1024 candidates of a picture (the best ones, exactly) take part in suppression, and at most `max_detections`
 come out; `PictureResult` says how many were left aside.

@@ -69,7 +69,7 @@ def _declared(model: Module) -> int:
 
 
 FloatPrecision: TypeAlias = Literal["float32", "float16", "bfloat16"]
-"""What a checkpoint alone is enough for; int8 and float8 need pictures as well, see `yoloship.graph.passes.quantize`."""
+"""What a checkpoint alone is enough for; int8 and float8 need images as well."""
 
 
 @dataclass(frozen=True, slots=True)

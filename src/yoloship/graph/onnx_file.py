@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from yoloship.model import Axis, DType
 
     Floats = npt.NDArray[np.float32]
+    Model: TypeAlias = onnx.ModelProto
 
 
 def sort_nodes(graph: onnx.GraphProto, subject: str) -> None:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from yoloship.engine import FlavourName, InputProfile
     from yoloship.graph import GraphConfig
+    from yoloship.graph.onnx_file import Model
     from yoloship.model import NmsConfig, Precision
     from yoloship.models.building import BuildSource
-    from yoloship.precision.sensitivity import Model
 
 
 _PLAN_SHARE: Final = 1.5

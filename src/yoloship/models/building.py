@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from yoloship.engine import BuildProgress, BuiltEngine, Flavour
     from yoloship.graph import GraphConfig
+    from yoloship.graph.onnx_file import Model
     from yoloship.model import ModelInfo, NmsConfig, TensorSpec
-    from yoloship.precision.sensitivity import Model
 
 
 @dataclass(frozen=True, slots=True)

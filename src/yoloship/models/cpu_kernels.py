@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from yoloship.errors import SessionError, YoloshipError
 
 if TYPE_CHECKING:
-    from yoloship.precision.sensitivity import Model
+    from yoloship.graph.onnx_file import Model
 
 
 _NO_KERNEL: Final = "Could not find an implementation"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_GRAPH_BYTES: Final = 2 << 30
 """What protobuf can hold."""
 _MAX_VERSION_BYTES: Final = 1 << 16
-_BUILDERS: Final = ("checkpoint", "graph", "_util", ".")
+_BUILDERS: Final = ("checkpoint", "graph", "graph/passes", "_util", ".")
 """Folders of this package whose modules decide what a graph is."""
 
 

@@ -237,8 +237,8 @@ def quantize_with_pictures(
             from calibration, and the budget is measured on those, see `yoloship.precision.quantization.split`.
         order: How.
         truths: What is in each picture: then the budget is of mAP.
-        measure: How much worse a graph is, in place of the two measures of `yoloship.precision.quantization`. It gets graphs
-            whose half precision is emulated.
+        measure: How much worse a graph is, in place of the two measures of this module. It gets graphs whose half
+            precision is emulated.
         told: Told of the progress.
 
     Returns:

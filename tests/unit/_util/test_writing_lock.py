@@ -25,10 +25,10 @@ WRITER = """
 import os, random, sys, time
 from pathlib import Path
 sys.path[:0] = {paths!r}
-import test_lock
+import test_writing_lock
 os.fsync = lambda _: time.sleep(random.random() * 0.004)  # a slow disk, so that two builds do cross
-for number in range(test_lock.ROUNDS):
-    test_lock.publish(Path({path!r}), {first} + number)
+for number in range(test_writing_lock.ROUNDS):
+    test_writing_lock.publish(Path({path!r}), {first} + number)
 """
 
 

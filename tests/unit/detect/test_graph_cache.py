@@ -180,12 +180,12 @@ def test_a_changed_module_builds_again_and_an_unchanged_one_is_not_read(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     package = tmp_path / "package"
-    for name in ("checkpoint", "graph", "_util", "pipeline"):
+    for name in ("checkpoint", "graph/passes", "_util", "models"):
         (package / name).mkdir(parents=True)
     module = package / "graph" / "blocks.py"
     module.write_text("A = 1")
     stamp = module.stat().st_mtime_ns
-    monkeypatch.setattr("yoloship.models.graph_cache.__file__", str(package / "pipeline" / "cache.py"))
+    monkeypatch.setattr("yoloship.models.graph_cache.__file__", str(package / "models" / "graph_cache.py"))
     build = Builder()
     cached_graph(KEY, build)
     module.write_text("A = 2")  # of the same size and time: it is told by these, and not read

@@ -27,14 +27,14 @@ BUILDER = """
 import sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
-import test_cache
+import test_file_cache
 def build():
     with open({log!r}, "a") as log:
         log.write("built\\n")
     print("building", flush=True)
     sys.stdin.readline()
-    return test_cache.built()
-test_cache.cached_engine(Path({folder!r}), test_cache.KEY, build, source_name="best.onnx")
+    return test_file_cache.built()
+test_file_cache.cached_engine(Path({folder!r}), test_file_cache.KEY, build, source_name="best.onnx")
 """
 
 

@@ -244,7 +244,7 @@ def test_a_second_process_loads_without_the_onnx_package() -> None:
     """`import yoloship` costs NumPy; a cached checkpoint needs the runtime and OpenCV, and no more than that."""
     script = (
         "import sys, json, yoloship\n"
-        "bare = [name for name in ('cv2', 'onnxruntime', 'onnx', 'yoloship.pipeline') if name in sys.modules]\n"
+        "bare = [name for name in ('cv2', 'onnxruntime', 'onnx', 'yoloship.models') if name in sys.modules]\n"
         f"found = yoloship.load({str(require(TRAINED / 'coco-yolov5n.pt'))!r})({str(require(PHOTOS / 'bus.jpg'))!r})\n"
         "late = [name for name in ('onnx', 'PIL', 'yoloship.graph', 'yoloship.checkpoint') if name in sys.modules]\n"
         "print(json.dumps([bare, late, found.counts()]))\n"

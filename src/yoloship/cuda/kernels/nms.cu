@@ -8,7 +8,7 @@
 // result never depends on the order in which atomics wrote the candidates.
 //
 // Suppression: candidate j goes when a kept i before it, of the same class unless classes are ignored, has IoU(i, j)
-// above the limit. IoU in float32, in the order of operations that pipeline/nms.py writes out (no fused operations):
+// above the limit. IoU in float32, in the order of operations that tasks/nms.py writes out (no fused operations):
 //
 //     overlap = max(min(x2,u2) − max(x1,u1), 0)·max(min(y2,v2) − max(y1,v1), 0)
 //     union   = area(i) + area(j) − overlap,  area = max(x2 − x1, 0)·max(y2 − y1, 0)
