@@ -1,4 +1,7 @@
-"""Engines of every model, precision, batch and ending, built for real by TensorRT-RTX, and what they say they are.
+"""Engines of every model, precision, batch and output, built for real by TensorRT-RTX, and what they say they are.
+
+A build takes most of a second, so not every combination is built: every model in every precision, and every precision
+with every batch and every output. Which model it is has no part in how precision, batch and output work together.
 
 No engine is run: that needs a GPU. What is asserted are facts of the network that TensorRT compiled, of the plan's own
 header, and of the sidecar as it is read back.
@@ -7,6 +10,7 @@ header, and of the sidecar as it is read back.
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +54,32 @@ MARKS = {"float16": "float16", "bfloat16": "bfloat16", "int8": "int8", "float8":
 """The element type that tells a precision: each is in the engines of its own precision and of no other."""
 INPUT_FORMS: dict[OutputForm, InputForm] = {"raw": "float", "nms": "image"}
 """Both forms of input are built, one with each form of output."""
+ENDINGS = tuple(product((1, None), INPUT_FORMS))
+"""Each batch with each form of output."""
+FOREIGN = Path("foreign.onnx")
+"""Stands for a file of somebody else's among the models."""
+
+
+def combinations() -> list[tuple[Path, Precision, int | None, OutputForm]]:
+    """Every model in every precision; of the endings, every precision gets all, and so does every model."""
+    return [
+        (model, precision, *ENDINGS[(row + column) % 5 % 4])
+        for row, model in enumerate([*CHECKPOINTS, FOREIGN])
+        for column, precision in enumerate(PRECISIONS)
+    ]
+
+
+def named(value: Any) -> str:
+    """How a combination is called in the names of tests."""
+    if isinstance(value, Path):
+        return value.stem
+    return {1: "static", None: "dynamic"}.get(value, str(value))
+
+
+def some(*, foreign: bool) -> pytest.MarkDecorator:
+    """The combinations of checkpoints, or those of the foreign file."""
+    rows = [row for row in combinations() if (row[0] == FOREIGN) == foreign]
+    return pytest.mark.parametrize(("checkpoint", "precision", "batch", "output_form"), rows, ids=named)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,10 +87,15 @@ def _needs_tensorrt() -> None:
     require_rtx()
 
 
-@pytest.mark.parametrize("output_form", list(INPUT_FORMS))
-@pytest.mark.parametrize("batch", [1, None], ids=["static", "dynamic"])
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda path: path.stem)
+def test_every_precision_is_built_with_every_ending_and_every_model_in_every_precision_and_with_every_ending() -> None:
+    rows = combinations()
+    models = [*CHECKPOINTS, FOREIGN]
+    assert {(row[0], row[1]) for row in rows} == set(product(models, PRECISIONS))
+    assert {row[1:] for row in rows} == {(precision, *ending) for precision in PRECISIONS for ending in ENDINGS}
+    assert {(row[0], *row[2:]) for row in rows} == {(model, *ending) for model in models for ending in ENDINGS}
+
+
+@some(foreign=False)
 def test_a_checkpoint_becomes_an_engine_that_knows_what_it_is(
     checkpoint: Path, precision: Precision, batch: int | None, output_form: OutputForm, tmp_path: Path
 ) -> None:
@@ -97,17 +132,15 @@ def suppressed(batch: Axis, rows: int) -> tuple[TensorSpec, ...]:
     )
 
 
-@pytest.mark.parametrize("output_form", list(INPUT_FORMS))
-@pytest.mark.parametrize("batch", [1, None], ids=["static", "dynamic"])
-@pytest.mark.parametrize("precision", PRECISIONS)
+@some(foreign=True)
 def test_a_foreign_file_becomes_an_engine_that_knows_what_it_is(
-    precision: Precision, batch: int | None, output_form: OutputForm, tmp_path: Path
+    checkpoint: Path, precision: Precision, batch: int | None, output_form: OutputForm, tmp_path: Path
 ) -> None:
     ours = build_graph(opened(CHECKPOINTS[0]), GraphConfig(input_hw=INPUT_HW, batch=batch))
     model = in_precision(foreign(ours), precision)
     if output_form == "nms":
-        model = suppressing(model, NMS, subject="foreign.onnx")
-    source = tmp_path / "foreign.onnx"
+        model = suppressing(model, NMS, subject=checkpoint.name)
+    source = tmp_path / checkpoint
     source.write_bytes(model.SerializeToString())
     built, info = build_and_check(source, precision, batch, tmp_path)
     assert (info.input_form, info.output_form, info.strides) == ("float", output_form, (8, 16, 32))
