@@ -1,0 +1,109 @@
+"""Documents: their links lead somewhere, and the commands and the names in them exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+import yoloship
+from yoloship.cli.app import program
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench" / "results").glob("*.md")])
+LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+FENCE = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks(path: Path, *languages: str) -> list[str]:
+    """The fenced blocks of a document in one of these languages."""
+    found = FENCE.finditer(path.read_text(encoding="utf-8"))
+    return [block["text"] for block in found if block["language"] in languages]
+
+
+def prose(path: Path) -> str:
+    return FENCE.sub("", path.read_text(encoding="utf-8"))
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_each_link_between_documents_leads_to_a_file_and_a_heading(document: Path) -> None:
+    text = prose(document)
+    broken = []
+    for link in LINK.finditer(text):
+        target, _, anchor = link["target"].partition("#")
+        if ":" in target:
+            continue
+        file = (document.parent / target).resolve() if target else document
+        generated = name(document).startswith("docs/") and file == ROOT / "docs" / "command-line.md"
+        if not file.exists() or (anchor and not generated and anchor not in anchors(file)):
+            broken.append(link["target"])
+    assert broken == []
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """Each line of a document's shell blocks that runs yoloship, and where it is."""
+    lines = []
+    for document in DOCUMENTS:
+        if document.parent.name == "results":  # what was run on a day stays as it was
+            continue
+        for block in blocks(document, "sh", "bash"):
+            whole = block.replace("\\\n", " ").splitlines()
+            lines += [(name(document), line) for line in whole if line.startswith("yoloship ")]
+    return lines
+
+
+@pytest.mark.parametrize(("document", "line"), command_lines())
+def test_each_command_line_in_a_document_is_one_that_the_program_takes(document: str, line: str) -> None:
+    words = [word for word in shlex.split(line, comments=True) if not word.startswith(("<(", ">("))]
+    for sign in ("|", ">", "&&"):
+        if sign in words:
+            words = words[: words.index(sign)]
+    root = program()
+    context = click.Context(root, info_name="yoloship")
+    assert words[1] in root.list_commands(context), document
+    command = root.get_command(context, words[1])
+    assert command is not None
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    options = {word.partition("=")[0] for word in words[2:] if word.startswith("-") and word != "-"}
+    assert options <= known
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    return [(name(document), block) for document in DOCUMENTS for block in blocks(document, "python")]
+
+
+@pytest.mark.parametrize(("document", "block"), python_blocks())
+def test_each_python_block_in_a_document_parses_and_names_what_exists(document: str, block: str) -> None:
+    for node in ast.walk(ast.parse(block, filename=document)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "yoloship":
+            assert node.attr in yoloship.__all__, f"{document}: yoloship.{node.attr}"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "yoloship":
+            module = import_module(str(node.module))
+            missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            assert missing == [], document
+
+
+def test_the_repository_names_no_host_of_a_package_registry() -> None:
+    hosts = ["pypi" + ".org", "python" + "hosted", "npmjs" + ".com", "conda" + ".anaconda"]
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    files = [ROOT / line for line in listed.stdout.splitlines()] or DOCUMENTS
+    texts = [
+        file for file in files if file.suffix in {".md", ".py", ".toml", ".yml", ".yaml", ".cfg"} and file.exists()
+    ]
+    assert [name(file) for file in texts if any(host in file.read_text(encoding="utf-8") for host in hosts)] == []
