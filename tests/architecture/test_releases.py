@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _shared import IN_CI
 
 import yoloship
+from helpers.shared import IN_CI
 
 yaml: Any = import_module("yaml") if IN_CI else pytest.importorskip("yaml")
 

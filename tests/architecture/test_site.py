@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 import pytest
-from _shared import IN_CI
 
+from helpers.shared import IN_CI
 from yoloship.cli.app import ALIASES, program
 
 if IN_CI:
