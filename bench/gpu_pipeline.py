@@ -38,9 +38,10 @@ from yoloship.checkpoint import read_checkpoint  # noqa: E402
 from yoloship.cuda.compiler import KernelSet, nvrtc_version  # noqa: E402
 from yoloship.cuda.device import Device  # noqa: E402
 from yoloship.detect.detector import Detector  # noqa: E402
-from yoloship.detect.gpu.pipeline import CudaDetector  # noqa: E402
+from yoloship.detect.gpu.pipeline import CudaPipeline  # noqa: E402
 from yoloship.detect.gpu.staging import Frame  # noqa: E402
 from yoloship.detect.gpu.transfer import CudaTuning, RowPick  # noqa: E402
+from yoloship.detect.pipeline import ModelInput  # noqa: E402
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info  # noqa: E402
 from yoloship.images import read_image  # noqa: E402
 from yoloship.runtime import OnnxRuntimeSession  # noqa: E402
@@ -90,7 +91,7 @@ class Run:
             settings["precision"] = "float16"
         return GraphConfig(**{**settings, **changes})  # type: ignore[arg-type]  # named above
 
-    def pinned(self, detector: CudaDetector, image: Any) -> Any:
+    def pinned(self, detector: Detector, image: Any) -> Any:
         frame = detector.pinned_frame(image.shape[:2])
         frame[...] = image
         return frame
@@ -155,7 +156,7 @@ def rate(work: Callable[[], object], threads: int, pictures: int, seconds: float
     return sum(counts) * pictures / (time.perf_counter() - began)
 
 
-def agreement(run: Run, detector: CudaDetector) -> dict[str, Any]:
+def agreement(run: Run, detector: Detector) -> dict[str, Any]:
     """Boxes on the photos against the CPU pipeline in float32."""
     config = GraphConfig(input_hw=(run.side, run.side), batch=1, input_form="image", output_form="heads")
     least = 0.99 if run.precision == "float32" else 0.97
@@ -169,6 +170,12 @@ def agreement(run: Run, detector: CudaDetector) -> dict[str, Any]:
         row["unmatched"] == 0 and row["worst_iou"] >= least for row in report.values() if isinstance(row, dict)
     )
     return report
+
+
+def cuda(detector: Detector) -> CudaPipeline:
+    """What runs behind a detector on a GPU: some of what is measured here is not for users."""
+    assert isinstance(detector._pipeline, CudaPipeline)
+    return detector._pipeline
 
 
 def match(wanted: Detections, found: Detections) -> dict[str, Any]:
@@ -197,7 +204,7 @@ def iou(a: Any, b: Any) -> float:
     return width * height / union if union > 0 else 0.0
 
 
-def latency(run: Run, detector: CudaDetector) -> dict[str, Any]:
+def latency(run: Run, detector: Detector) -> dict[str, Any]:
     """One frame at a time: overhead over the network alone, for frames of usual sizes, and every way up."""
     arguments = run.arguments
     usual = cv2.resize(run.photos["bus.jpg"], (810, 1080))
@@ -212,36 +219,37 @@ def latency(run: Run, detector: CudaDetector) -> dict[str, Any]:
             "pinned": lambda pinned=pinned: detector(pinned),  # type: ignore[misc]
             "pageable": lambda image=image: detector(image),  # type: ignore[misc]
         }
-        lane = detector._pool.take()
+        pool = cuda(detector)._pool
+        lane = pool.take()
         cases = {"network": lane.network(1, detector.input_hw), **cases}
-        detector._pool.give(lane)  # a lone thread gets the same lane for all cases
+        pool.give(lane)  # a lone thread gets the same lane for all cases
         times = in_turns(cases, arguments.blocks, arguments.block)
         base = times["network"]["p50_us"]
         for case in ("pinned", "pageable"):
             times[case]["overhead_us"] = round(times[case]["p50_us"] - base, 1)
             times[case]["ratio"] = round(times[case]["p50_us"] / base, 3)
-        ways = {case: detector._frame(pinned if case == "pinned" else image).way for case in ("pinned", "pageable")}
+        ways = {
+            case: cuda(detector).place(pinned if case == "pinned" else image).way for case in ("pinned", "pageable")
+        }
         print(f"  {name}: {times}", flush=True)
         report[name] = {"times": times, "ways": ways, "all_ways": all_ways(run, detector, image, pinned)}
     usual_pinned = run.pinned(detector, usual)
     for name, frames in (("batch 1", [usual_pinned]), (f"batch {arguments.batch}", [usual_pinned] * arguments.batch)):
-        rows = [detector.detect_timed(frames)[1] for _ in range(arguments.block + 2)][2:]
-        stages = {
-            stage: round(float(np.median([getattr(row, stage) for row in rows])) * 1e3, 1)
-            for stage in ("stage", "upload", "letterbox", "network", "postprocess", "read", "total")
-        }
+        measured = [detector.profile(frames) for _ in range(arguments.block + 2)][2:]
+        rows = [{**one.stages_ms, "total": one.total_ms} for one in measured]
+        stages = {stage: round(float(np.median([row[stage] for row in rows])) * 1e3, 1) for stage in rows[0]}
         report[f"stages_us {name}"] = stages
         print(f"  stages {name}: {stages}", flush=True)
     return report
 
 
-def all_ways(run: Run, detector: CudaDetector, image: Any, pinned: Any) -> dict[str, Any]:
+def all_ways(run: Run, detector: Detector, image: Any, pinned: Any) -> dict[str, Any]:
     """Every way up for one frame, whatever the policy would choose."""
     box = detector.letterbox(image.shape[:2])
     options = detector.options
 
     def go(frame: Frame) -> Callable[[], object]:
-        return lambda: detector._run((frame,), options)
+        return lambda: cuda(detector).run((frame,), options)
 
     cases = {
         "pinned": go(Frame(pinned, box, "pinned", pinned.ctypes.data)),
@@ -266,7 +274,7 @@ def on_device(image: Any) -> Any:
     return torch.from_numpy(image).cuda() if torch.cuda.is_available() else None
 
 
-def throughput(run: Run, detector: CudaDetector) -> dict[str, Any]:
+def throughput(run: Run, detector: Detector) -> dict[str, Any]:
     """Batches by several threads, each with a stream, against as many threads that run the network alone."""
     batch, streams, seconds = run.arguments.batch, run.arguments.streams, run.arguments.seconds
     usual = cv2.resize(run.photos["bus.jpg"], (810, 1080))
@@ -301,7 +309,7 @@ def throughput(run: Run, detector: CudaDetector) -> dict[str, Any]:
     return report
 
 
-def network_rate(detector: CudaDetector, batch: int, streams: int, seconds: float) -> float:
+def network_rate(detector: Detector, batch: int, streams: int, seconds: float) -> float:
     with ExitStack() as stack:
         functions = [stack.enter_context(detector.network(batch)) for _ in range(streams)]
         mine = threading.local()
@@ -316,7 +324,7 @@ def network_rate(detector: CudaDetector, batch: int, streams: int, seconds: floa
         return rate(work, streams, batch, seconds)
 
 
-def submitted_rate(detector: CudaDetector, image: Any, seconds: float) -> float:
+def submitted_rate(detector: Detector, image: Any, seconds: float) -> float:
     pending: list[Any] = []
     done = 0
     began = time.perf_counter()
@@ -332,7 +340,7 @@ def submitted_rate(detector: CudaDetector, image: Any, seconds: float) -> float:
     return (done + len(pending)) / (time.perf_counter() - began)
 
 
-def article(run: Run, detector: CudaDetector) -> dict[str, Any]:
+def article(run: Run, detector: Detector) -> dict[str, Any]:
     """The article's way on the same engine, in turns with ours, on every photo as it is."""
     config = run.config(batch=1, input_form="float", output_form="raw")
     report: dict[str, Any] = {}
@@ -356,7 +364,7 @@ def article(run: Run, detector: CudaDetector) -> dict[str, Any]:
     return report
 
 
-def soak(run: Run, detector: CudaDetector) -> dict[str, Any]:
+def soak(run: Run, detector: Detector) -> dict[str, Any]:
     """Thousands of frames by 8 threads through one detector: every result right, memory flat."""
     frames = [*run.photos.values(), cv2.resize(run.photos["bus.jpg"], (1920, 1080)), run.photos["bus.jpg"][::2, ::2]]
     pinned = [run.pinned(detector, frame) for frame in frames[:2]]
@@ -419,13 +427,12 @@ def measure(run: Run, write: Callable[[], None]) -> None:
         config = run.config()
         tuning = CudaTuning(lanes=max(4, run.arguments.streams), max_batch=run.arguments.batch)
         session = run.session(config)
-        detector = stack.enter_context(
-            CudaDetector(session, kernels, model_info(run.checkpoint, config), tuning=tuning, subject="coco-yolov5n")
-        )
+        model = ModelInput.checked(model_info(run.checkpoint, config), None, "square", "coco-yolov5n")
+        detector = stack.enter_context(Detector.over(CudaPipeline(session, kernels, model, tuning=tuning)))
         detector(run.photos["bus.jpg"])
         run.results["network"] = session.name
         run.results["first_boxes_s"] = round(time.perf_counter() - began, 2)
-        lane = detector._pool._idle[-1]
+        lane = cuda(detector)._pool._idle[-1]
         run.results["one_graph_for_the_whole_run"] = next(iter(lane._plans.values())).context.capturable
         print(
             f"  {session.name}, first boxes after {run.results['first_boxes_s']} s, "

@@ -18,9 +18,10 @@ from helpers.models import ANCHORS, STRIDES, constant_raw, empty_rows, info, pic
 from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.stream import Stream
 from yoloship.detect.detector import Detector
-from yoloship.detect.gpu.pipeline import CudaDetector
+from yoloship.detect.gpu.pipeline import CudaPipeline
 from yoloship.detect.gpu.transfer import CudaTuning, RowPick, TransferPolicy
 from yoloship.detect.options import DetectOptions
+from yoloship.detect.pipeline import ModelInput, ShapeMode
 from yoloship.detect.preprocess import to_float
 from yoloship.errors import CudaError, ImageError, InputError, SessionError
 from yoloship.evaluate.verification import open_artefact
@@ -87,7 +88,7 @@ class Maker:
     def __init__(self, device: Device, kernels: KernelSet) -> None:
         self.device = device
         self.kernels = Kernels(kernels)
-        self.made: list[CudaDetector] = []
+        self.made: list[Detector] = []
 
     def __call__(
         self,
@@ -96,11 +97,20 @@ class Maker:
         *,
         capturable: bool = True,
         fails: Any = lambda: None,
-        **arguments: Any,
-    ) -> CudaDetector:
+        tuning: CudaTuning | None = None,
+        options: DetectOptions | None = None,
+        imgsz: tuple[int, int] | None = None,
+        shape_mode: ShapeMode = "square",
+    ) -> Detector:
         record = record or info(batch=None)
-        session = CannedSession(self.device, record, answer, capturable=capturable, fails=fails)
-        self.made.append(CudaDetector(session, self.kernels, record, **arguments))
+        session: Any = CannedSession(self.device, record, answer, capturable=capturable, fails=fails)
+        model = ModelInput.checked(record, imgsz, shape_mode, "model")
+        pipeline = CudaPipeline(session, self.kernels, model, tuning=tuning)
+        try:
+            self.made.append(Detector.over(pipeline, options))
+        except BaseException:
+            pipeline.close()
+            raise
         return self.made[-1]
 
 
@@ -116,7 +126,11 @@ def make(device: Device, kernels: KernelSet) -> Iterator[Maker]:
     assert device.usage() == before
 
 
-def fed(detector: CudaDetector) -> Any:
+def placed(detector: Detector, image: object) -> Any:
+    return detector._pipeline.place(image)
+
+
+def fed(detector: Detector) -> Any:
     session: Any = detector.session
     return session.contexts[-1].fed()
 
@@ -140,7 +154,7 @@ def test_pinned_pictures_go_up_from_where_they_lie(make: Maker, way: Any) -> Non
     for picture in pictures(6):
         pinned = detector.pinned_frame((picture.shape[0], picture.shape[1]))
         pinned[...] = picture
-        frame = detector._frame(pinned)
+        frame = placed(detector, pinned)
         assert frame.way == way
         assert_same(detector(pinned), cpu(picture))
         np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(picture.shape[:2], HW).apply(picture))
@@ -152,7 +166,7 @@ def test_a_part_of_a_pinned_picture_is_read_where_it_lies(make: Maker, way: Any)
     whole = detector.pinned_frame((90, 100))
     whole[...] = np.random.default_rng().integers(0, 256, whole.shape, dtype=np.uint8)
     for part in (whole, whole[7:], whole[:50], whole[13:14], whole.reshape(100, 90, 3)):
-        assert detector._frame(part).way == way
+        assert placed(detector, part).way == way
         detector(part)
         np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(part.shape[:2], HW).apply(part))
 
@@ -481,7 +495,7 @@ def test_a_batch_outside_every_profile_is_refused_and_the_lane_lives_on(make: Ma
 
 def test_a_batch_is_halved_on_full_memory_only_when_asked(make: Maker) -> None:
     def full() -> None:
-        if make.made[-1].session.contexts[-1].inputs["images"].shape[0] > 2:  # type: ignore[attr-defined]  # canned
+        if make.made[-1].session.contexts[-1].inputs["images"].shape[0] > 2:  # type: ignore[union-attr]  # canned
             raise CudaError("out of memory: asked for much", code=2, name="CUDA_ERROR_OUT_OF_MEMORY")
 
     batch = pictures(5)
@@ -498,15 +512,17 @@ def test_stages_are_timed_and_give_the_same_boxes(make: Maker) -> None:
         detector, cpu = make(capturable=capturable), on_cpu(info(batch=None))
         batch = pictures(2)
         for _ in range(3):
-            found, times = detector.detect_timed(batch)
+            found, _ = detector._pipeline.run_timed([placed(detector, picture) for picture in batch], detector.options)
             for one, picture in zip(found, batch, strict=True):
                 assert_same(one, cpu(picture))
-        assert times.total > 0
-        assert all(value >= 0 for value in (times.upload, times.letterbox, times.network, times.postprocess))
+            times = detector.profile(batch)
+        assert times.total_ms > 0
+        assert list(times.stages_ms) == ["stage", "upload", "letterbox", "network", "postprocess", "read"]
+        assert all(spent >= 0 for spent in times.stages_ms.values())
         with detector.network(2) as run:
             run()
-        with pytest.raises(InputError, match="do not fit one run"):
-            detector.detect_timed([])
+        with pytest.raises(InputError, match="no images to time"):
+            detector.profile([])
 
 
 class OnDevice:
@@ -599,7 +615,7 @@ def _refusal(call: Any) -> str:
     return "nothing"
 
 
-def _in_child(detector: CudaDetector, answers: Any) -> None:
+def _in_child(detector: Detector, answers: Any) -> None:
     picture = pictures(1)[0]
     answers.send([_refusal(lambda: detector(picture)), _refusal(lambda: detector.submit(picture))])
     os._exit(0)
@@ -639,9 +655,9 @@ def compact(canvas_hw: tuple[int, int]) -> list[npt.NDArray[Any]]:
     return [boxes, scores.max(axis=1), scores.argmax(axis=1).astype(np.int32)]
 
 
-@pytest.mark.parametrize(("form", "answer", "kind"), [("heads", heads, CudaDetector), ("compact", compact, Detector)])
+@pytest.mark.parametrize(("form", "answer"), [("heads", heads), ("compact", compact)])
 def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
-    make: Maker, monkeypatch: pytest.MonkeyPatch, form: Any, answer: Any, kind: type
+    make: Maker, monkeypatch: pytest.MonkeyPatch, form: Any, answer: Any
 ) -> None:
     opened: list[Device] = []
 
@@ -652,16 +668,9 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
     monkeypatch.setattr("yoloship.models.gpu_loading._open", stand_in)
     picture = pictures(1)[0]
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
-    tuning = CudaTuning(lanes=2) if kind is CudaDetector else None
-    if tuning is None:
-        with pytest.raises(
-            InputError, match="cuda_tuning: has no effect on this model, because its boxes are finished on the host"
-        ):
-            load(model, device="cuda", cuda_tuning=CudaTuning(lanes=2))
-        gc.collect()
-        assert opened.pop().usage().counts == {}
-    with load(model, device="cuda", cuda_tuning=tuning) as detector:
-        assert type(detector) is kind
+    with load(model, device="cuda", cuda_tuning=CudaTuning(lanes=2)) as detector:
+        assert type(detector) is Detector
+        assert detector.device == "cuda:0"
         assert_same(detector(picture), on_cpu(info(form, batch=None), answer)(picture))
     gc.collect()
     assert opened[0].usage().counts == {}
@@ -671,6 +680,59 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
         load(model, device="cuda", imgsz=(63, 96))
     gc.collect()
     assert opened[1].usage().counts == {}
+
+
+def test_a_model_that_finishes_its_boxes_on_the_host_serves_every_call_with_the_same_tuning(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, opened = info("compact", batch=None), []
+
+    def stand_in(_: object, device: Device, subject: str) -> CannedSession:
+        opened.append(CannedSession(device, record, compact))
+        return opened[-1]
+
+    monkeypatch.setattr("yoloship.models.gpu_loading._open", stand_in)
+    model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
+    cpu, batch = on_cpu(record, compact), pictures(7)
+    expected = cpu.detect_batch(batch)
+    with load(model, device="cuda", cuda_tuning=CudaTuning(lanes=2, max_batch=4)) as detector:
+        detector.prepare()
+        assert {context.inputs["images"].shape[0] for context in opened[0].contexts} == {1, 4}
+        assert len(opened[0].contexts) <= 4
+        assert detector.max_batch == 4
+        frame = detector.pinned_frame(batch[0].shape[:2])
+        frame[...] = batch[0]
+        handed = [detector.submit(picture) for picture in [frame, *batch[1:]]]
+        for found in (
+            detector.detect_batch(batch),
+            [future.result() for future in handed],
+            [outcome.unwrap() for outcome in detector.stream(batch)],
+        ):
+            for one, other in zip(found, expected, strict=True):
+                assert_same(one, other)
+        assert list(detector.profile(batch).stages_ms) == ["letterbox", "network", "decode", "suppress"]
+
+
+@pytest.mark.parametrize(
+    ("tuning", "name"),
+    [
+        (CudaTuning(transfer=TransferPolicy(pinned_way="mapped")), "transfer"),
+        (CudaTuning(on_full_memory="halve"), "on_full_memory"),
+    ],
+)
+def test_what_cannot_be_tuned_for_a_model_that_finishes_its_boxes_on_the_host_is_refused_by_name(
+    make: Maker, monkeypatch: pytest.MonkeyPatch, tuning: CudaTuning, name: str
+) -> None:
+    monkeypatch.setattr(
+        "yoloship.models.gpu_loading._open",
+        lambda _, device, subject: CannedSession(device, info("compact", batch=None), compact),
+    )
+    model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
+    with pytest.raises(
+        InputError,
+        match=rf"cuda_tuning\.{name}: has no effect on this model, because its boxes are finished on the host",
+    ):
+        load(model, device="cuda", cuda_tuning=tuning)
 
 
 def test_a_model_of_grey_images_runs_on_the_gpu_behind_the_pipeline_of_the_cpu(

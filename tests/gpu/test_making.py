@@ -18,9 +18,11 @@ import yoloship.runtime.onnxruntime.cuda as module
 from helpers.device_sessions import QUICK, ask, expected, is_stand_in, pictures, require_onnxruntime, small
 from helpers.device_sessions import assert_same as assert_same_numbers
 from helpers.modules import Maker, checkpoint
-from yoloship.detect.gpu.pipeline import CudaDetector
+from yoloship.detect.detector import Detector
+from yoloship.detect.gpu.pipeline import CudaPipeline
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.options import DetectOptions
+from yoloship.detect.pipeline import ModelInput
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.model import METADATA_KEY, ModelInfo
 from yoloship.models.loading import load
@@ -84,13 +86,12 @@ def test_lanes_that_are_all_made_at_once_while_others_run_work(
         wanted = [cpu(image) for image in images]
     assert min(map(len, wanted)) > 3
 
-    def detector() -> CudaDetector:
+    def detector() -> Detector:
         session = OnnxRuntimeCudaSession.open(model, device, QUICK)
         info = ModelInfo.from_json(session.metadata[METADATA_KEY])
         tuning = CudaTuning(lanes=LANES, max_batch=4)
-        return CudaDetector(
-            session, dict(kernels), info, options=OPTIONS, imgsz=(128, 128), shape_mode="rect", tuning=tuning
-        )
+        meeting = ModelInput.checked(info, (128, 128), "rect", "model")
+        return Detector.over(CudaPipeline(session, dict(kernels), meeting, tuning=tuning), OPTIONS)
 
     steady, ended = opened.enter_context(detector()), threading.Event()
 
@@ -101,7 +102,7 @@ def test_lanes_that_are_all_made_at_once_while_others_run_work(
             runs += 1
         return runs
 
-    def first_runs(made: CudaDetector, numbers: Sequence[int], barrier: threading.Barrier) -> None:
+    def first_runs(made: Detector, numbers: Sequence[int], barrier: threading.Barrier) -> None:
         barrier.wait()
         for number in numbers:
             assert_same(made(images[number]), wanted[number])

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from yoloship.model import NmsConfig
 
 
@@ -66,10 +69,30 @@ class DetectOptions:
 
     @classmethod
     def of(cls, nms: NmsConfig | None) -> DetectOptions:
-        """What is kept where nothing is said: the defaults, or what a graph has baked in."""
+        """Default options: those that are fixed inside the graph if it suppresses, else the library's."""
         if nms is None:
             return cls()
         return cls(nms.score_threshold, nms.iou_threshold, nms.max_detections, None, nms.class_agnostic)
+
+    def class_ids(self, names: tuple[str, ...]) -> npt.NDArray[np.int32] | None:
+        """The class ids to keep.
+
+        Args:
+            names: Class names by class id.
+
+        Returns:
+            (n,) int32, or None if all classes are kept.
+
+        Raises:
+            InputError: the model has no such class.
+        """
+        if self.classes is None:
+            return None
+        import numpy as np
+
+        from yoloship.results.detections import class_ids_of
+
+        return np.array(class_ids_of(self.classes, names), np.int32)
 
     def check_against(self, nms: NmsConfig, subject: str) -> None:
         """Refuse what a graph with suppression inside cannot give any more.

@@ -13,12 +13,38 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.detect.stream import Reserve
     from yoloship.letterbox import Letterbox
     from yoloship.model import DType
 
 
 FILE_CHANNELS: Final = frozenset({1, 3})
 """Channels of a model that image files can feed: colour, and grey made of it."""
+
+
+def as_image(source: object, reserve: Reserve | None = None, *, channels: int = 3) -> npt.NDArray[np.uint8]:
+    """Read whatever a caller may hand over as an image; see `Detector.__call__`.
+
+    Args:
+        source: A file's name, its bytes, an open file, a PIL image, or an array or what can become one.
+        reserve: Called before a file is decoded, with the bytes that this takes. It may wait, or raise.
+        channels: What the model takes. For 1, colour images stay in colour here, so that they can be drawn on.
+
+    Raises:
+        InputError: it is not an image, or not one of so many channels.
+    """
+    from pathlib import Path
+
+    from yoloship import images
+
+    if isinstance(source, bytearray | memoryview):
+        source = bytes(source)
+    elif hasattr(source, "read") and not hasattr(source, "__array__"):
+        source = images.bytes_of_file(source)
+    if not isinstance(source, str | Path | bytes):
+        return images.as_channels(source, channels)
+    refuse_files(channels, "image bytes" if isinstance(source, bytes) else str(source))
+    return images.read_image(source, reserve=reserve)
 
 
 def refuse_files(channels: int, subject: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from yoloship.engine import BuildConfig, Range, check_build, find_device, find_devices, open_engine_file, open_flavour
 from yoloship.errors import DependencyError, InputError, SessionError
-from yoloship.evaluate.benchmark import BenchCase, subject_of
+from yoloship.evaluate.benchmark import BenchCase
 from yoloship.kinds import MODEL_KINDS, refuse_others
 from yoloship.models.releases import resolve
 from yoloship.runtime.onnxruntime.common import import_onnxruntime
@@ -18,7 +18,7 @@ from yoloship.runtime.onnxruntime.common import import_onnxruntime
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from yoloship.evaluate.benchmark import Subject
+    from yoloship.detect.detector import Detector
     from yoloship.kinds import Kind
 
 Backend: TypeAlias = Literal["onnxruntime", "tensorrt"]
@@ -169,21 +169,16 @@ def _check_provider() -> None:
         )
 
 
-def _open(target: _Target, input_hw: tuple[int, int] | None, batch: int, streams: int) -> Subject:
+def _open(target: _Target, input_hw: tuple[int, int] | None, batch: int, streams: int) -> Detector:
     """Load a model for one case; an engine is built first if there is none in the cache."""
     from yoloship.detect.gpu.transfer import MAX_BATCH, CudaTuning
     from yoloship.models.loading import load
 
     if target.device == "cpu":
-        return subject_of(load(target.path, imgsz=input_hw, device="cpu"))
+        return load(target.path, imgsz=input_hw, device="cpu")
     path = _engine(target, input_hw, batch) if target.builds else target.path
     tuning = CudaTuning(lanes=max(4, streams), max_batch=max(MAX_BATCH, batch))
-    try:
-        return subject_of(load(path, imgsz=input_hw, device=target.device, cuda_tuning=tuning))
-    except InputError as error:
-        if error.subject != "cuda_tuning":
-            raise
-        return subject_of(load(path, imgsz=input_hw, device=target.device))  # its boxes are finished on the host
+    return load(path, imgsz=input_hw, device=target.device, cuda_tuning=tuning)
 
 
 def _engine(target: _Target, input_hw: tuple[int, int] | None, batch: int) -> Path:

@@ -10,173 +10,21 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship.detect.detector import finish
-from yoloship.detect.gpu.pipeline import CudaDetector
-from yoloship.detect.preprocess import letterbox_batch, to_input
 from yoloship.errors import InputError
-from yoloship.results.detections import class_ids_of
-from yoloship.tasks.detect import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
     from yoloship.detect.detector import Detector
 
     Image = npt.NDArray[np.uint8]
-
-
-class Subject(Protocol):
-    """A loaded model under test. Closed by whoever opened it."""
-
-    @property
-    def backend(self) -> str:
-        """What runs the network, with its version."""
-
-    def detect(self, images: Sequence[Image]) -> None:
-        """From pictures in memory to detections; many threads may call it."""
-
-    def stages_ms(self, images: Sequence[Image]) -> dict[str, float]:
-        """Milliseconds of each stage of one such run, in order."""
-
-    def network(self, pictures: int) -> Any:
-        """A context manager that gives a function: the network alone for so many pictures, waited for."""
-
-    def device_bytes(self) -> int | None:
-        """Bytes of the device's memory in use, other processes' included; None on the CPU."""
-
-    def close(self) -> None:
-        """Close the detector."""
-
-
-class CpuSubject:
-    """A `Detector`: its steps are those of its own call, one by one.
-
-    Args:
-        detector: Closed with the subject.
-    """
-
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
-
-    @property
-    def backend(self) -> str:
-        """See `Subject`; so for the others."""
-        return self._detector.session.name
-
-    def detect(self, images: Sequence[Image]) -> None:
-        """See `Subject`."""
-        self._detector.detect_batch(images)
-
-    def stages_ms(self, images: Sequence[Image]) -> dict[str, float]:
-        """See `Subject`."""
-        one, info, options = self._detector, self._detector.info, self._detector.options
-        spent = {"letterbox": 0.0, "network": 0.0, "decode": 0.0, "suppress": 0.0}
-        wanted = None if options.classes is None else np.array(class_ids_of(options.classes, one.names), np.int32)
-        size = info.batch or len(images)
-        for start in range(0, len(images), size):
-            some = images[start : start + size]
-            marks = [time.perf_counter()]
-            boxes = [one.letterbox((image.shape[0], image.shape[1])) for image in some]
-            canvases = np.empty((info.batch or len(some), *boxes[0].input_hw, info.channels), np.uint8)
-            feed = to_input(letterbox_batch(some, boxes, canvases), one.session.inputs[0].dtype)
-            marks.append(time.perf_counter())
-            outputs = one.session.run({one.session.inputs[0].name: feed})
-            marks.append(time.perf_counter())
-            found = decode(one.decodable(outputs), info, boxes[0].input_hw, options.score_threshold)
-            marks.append(time.perf_counter())
-            for candidates, box in zip(found, boxes, strict=False):
-                finish(candidates, box, options, wanted, one.names)
-            marks.append(time.perf_counter())
-            for stage, began, ended in zip(spent, marks, marks[1:], strict=False):
-                spent[stage] += (ended - began) * 1e3
-        return spent
-
-    @contextmanager
-    def network(self, pictures: int) -> Iterator[Callable[[], None]]:
-        """See `Subject`."""
-        session, info = self._detector.session, self._detector.info
-        size = info.batch or pictures
-        canvases = np.full((size, *self._detector.input_hw, info.channels), 114, np.uint8)
-        feeds = {session.inputs[0].name: to_input(canvases, session.inputs[0].dtype)}
-        runs = -(-pictures // size)
-
-        def run() -> None:
-            for _ in range(runs):
-                session.run(feeds)
-
-        yield run
-
-    def device_bytes(self) -> int | None:
-        """See `Subject`."""
-        return None
-
-    def close(self) -> None:
-        """See `Subject`."""
-        self._detector.close()
-
-
-class GpuSubject:
-    """A `CudaDetector`.
-
-    Args:
-        detector: Closed with the subject.
-    """
-
-    def __init__(self, detector: CudaDetector) -> None:
-        self._detector = detector
-
-    @property
-    def backend(self) -> str:
-        """See `Subject`; so for the others."""
-        return self._detector.session.name
-
-    def detect(self, images: Sequence[Image]) -> None:
-        """See `Subject`."""
-        self._detector.detect_batch(images)
-
-    def stages_ms(self, images: Sequence[Image]) -> dict[str, float]:
-        """See `Subject`."""
-        spent = dict.fromkeys(("stage", "upload", "letterbox", "network", "postprocess", "read"), 0.0)
-        size = self._detector.max_batch
-        for start in range(0, len(images), size):
-            _, times = self._detector.detect_timed(images[start : start + size])
-            for name in spent:
-                spent[name] += float(getattr(times, name))
-        return spent
-
-    @contextmanager
-    def network(self, pictures: int) -> Iterator[Callable[[], None]]:
-        """See `Subject`."""
-        size = min(pictures, self._detector.max_batch)
-        with self._detector.network(size) as once:
-
-            def run() -> None:
-                for _ in range(-(-pictures // size)):
-                    once()
-
-            yield run
-
-    def device_bytes(self) -> int | None:
-        """See `Subject`."""
-        free, total = self._detector.session.device.memory()
-        return total - free
-
-    def close(self) -> None:
-        """See `Subject`."""
-        self._detector.close()
-
-
-def subject_of(detector: Detector | CudaDetector) -> Subject:
-    """The subject that fits a detector."""
-    return GpuSubject(detector) if isinstance(detector, CudaDetector) else CpuSubject(detector)
 
 
 GAP_S: Final = 0.15
@@ -257,7 +105,7 @@ class BenchCase:
     device: str
     batch: int
     streams: int
-    open: Callable[[], Subject]
+    open: Callable[[], Detector]
 
     @property
     def label(self) -> str:
@@ -337,7 +185,7 @@ def benchmark(
         return [one.result() for one in running]
     finally:
         for one in running:
-            one.subject.close()
+            one.detector.close()
 
 
 class _Running:
@@ -348,18 +196,18 @@ class _Running:
         self._images = images
         before_bytes = None
         began = time.perf_counter()
-        self.subject = case.open()
+        self.detector = case.open()
         self._load_ms = (time.perf_counter() - began) * 1e3
         try:
-            before_bytes = self.subject.device_bytes()
+            before_bytes = self.detector.device_bytes()
             began = time.perf_counter()
-            self.subject.detect(images)
+            self.detector.detect_batch(images)
             self._warm_up_ms = (time.perf_counter() - began) * 1e3
         except BaseException:
-            self.subject.close()
+            self.detector.close()
             raise
         self._before_bytes = before_bytes
-        self._peak_device = self.subject.device_bytes()
+        self._peak_device = self.detector.device_bytes()
         self._totals: list[float] = []
         self._networks: list[float] = []
         self._stages: dict[str, list[float]] = {}
@@ -369,25 +217,27 @@ class _Running:
 
     def turn(self, plan: BenchPlan) -> None:
         """Measure once more."""
-        subject, images = self.subject, self._images
+        detector, images = self.detector, self._images
         gc.collect()
         time.sleep(plan.gap_s)
-        totals = _times_ms(lambda: subject.detect(images), plan.runs)
+        totals = _times_ms(lambda: detector.detect_batch(images), plan.runs)
         time.sleep(plan.gap_s)
-        with subject.network(len(images)) as network:
+        with detector.network(len(images)) as network:
             networks = _times_ms(network, plan.runs)
         self._totals += totals
         self._networks += networks
         self._ratios.append(float(np.median(totals) / np.median(networks)))
         for _ in range(plan.runs):
-            for stage, spent in subject.stages_ms(images).items():
+            for stage, spent in detector.profile(images).stages_ms.items():
                 self._stages.setdefault(stage, []).append(spent)
         if plan.throughput_s:
             time.sleep(plan.gap_s)
-            self._rates.append(self._rate([lambda: subject.detect(images)] * self.case.streams, plan.throughput_s))
+            self._rates.append(
+                self._rate([lambda: detector.detect_batch(images)] * self.case.streams, plan.throughput_s)
+            )
             time.sleep(plan.gap_s)
             self._network_rates.append(self._network_rate(plan.throughput_s))
-        self._peak_device = max(self._peak_device or 0, subject.device_bytes() or 0) or None
+        self._peak_device = max(self._peak_device or 0, detector.device_bytes() or 0) or None
 
     def result(self) -> BenchResult:
         """What was measured."""
@@ -398,7 +248,7 @@ class _Running:
             grown = self._peak_device - self._before_bytes
         return BenchResult(
             case=self.case,
-            backend=self.subject.backend,
+            backend=self.detector.session.name,
             load_ms=self._load_ms,
             warm_up_ms=self._warm_up_ms,
             total=Spread.of(self._totals),
@@ -417,17 +267,17 @@ class _Running:
 
         with ExitStack() as stack:
             pictures = len(self._images)
-            works = [stack.enter_context(self.subject.network(pictures)) for _ in range(self.case.streams)]
+            works = [stack.enter_context(self.detector.network(pictures)) for _ in range(self.case.streams)]
             return self._rate(works, seconds)
 
-    def _rate(self, works: Sequence[Callable[[], None]], seconds: float) -> float:
+    def _rate(self, works: Sequence[Callable[[], object]], seconds: float) -> float:
         """Pictures a second of threads that each repeat their work."""
         stop = threading.Event()
         ready = threading.Barrier(len(works) + 1)
         counts = [0] * len(works)
         failures: list[BaseException] = []
 
-        def loop(number: int, work: Callable[[], None]) -> None:
+        def loop(number: int, work: Callable[[], object]) -> None:
             try:
                 work()
                 ready.wait()

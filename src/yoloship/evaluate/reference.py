@@ -275,6 +275,7 @@ def check_against_reference(model: str | Path, reference: Path) -> ReferenceChec
     path, right = resolve(model), read_reference(reference)
     if kind_of(path) == "checkpoint":
         return _checkpoint(path, right)
+    from yoloship.detect.detector import host_session
     from yoloship.evaluate.verification import open_artefact
 
     hw = (right.images.shape[2], right.images.shape[3])
@@ -290,7 +291,7 @@ def check_against_reference(model: str | Path, reference: Path) -> ReferenceChec
             )
         _check_channels(right, info.channels, str(path))
         outputs = detector.session.outputs
-        return compare_reference(right, detector.session, outputs.index(decoded_spec(outputs, info)), str(path))
+        return compare_reference(right, host_session(detector), outputs.index(decoded_spec(outputs, info)), str(path))
 
 
 def _checkpoint(path: Path, right: Reference) -> ReferenceCheck:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship.detect.detector import Detector, as_picture, feed_of
+from yoloship.detect.cpu import decodable
+from yoloship.detect.detector import Detector, feed_of, host_session
 from yoloship.detect.options import DetectOptions
+from yoloship.detect.preprocess import as_image
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import mean_average_precision
 from yoloship.evaluate.matching import FAINT_SHARE, Agreement, LevelDifference, agree, cells_of, compare_levels, match
@@ -65,7 +67,7 @@ def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) ->
     path = resolve(model)
     kind = kind_of(path)
     if kind == "engine":
-        return load_network_on_gpu(path, 0, imgsz=imgsz, subject=str(path))
+        return load_network_on_gpu(path, 0, imgsz=imgsz, model_name=str(path))
     if kind == "checkpoint":
         return load(path, imgsz=imgsz, device="cpu")
 
@@ -81,7 +83,7 @@ def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) ->
     session = EmulatedSession.open(checked.source, subject=str(path), limit_s=checked.limit_s)
     session.precision = body_precision(graph)
     try:
-        return Detector(session, imgsz=imgsz, subject=str(path))
+        return Detector(session, imgsz=imgsz, model_name=str(path))
     except BaseException:
         session.close()
         raise
@@ -250,7 +252,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
     for done, source in enumerate(sources):
         if told is not None:
             told(done, len(sources))
-        picture = as_picture(source, channels=first[1].info.channels)
+        picture = as_image(source, channels=first[1].info.channels)
         for run in runs:
             run.add(picture)
     one, other = runs
@@ -330,6 +332,7 @@ class _Run:
         self, detector: Detector, score_threshold: float, inside: NmsConfig | None, *, has_truths: bool
     ) -> None:
         self._detector = detector
+        self._session = host_session(detector)
         self._options = faint_options(detector, score_threshold, other=inside)
         lowest = MAP_THRESHOLD / FAINT_SHARE
         self._all_options = faint_options(detector, lowest, other=inside, lowest=True) if has_truths else None
@@ -349,9 +352,9 @@ class _Run:
         detector = self._detector
         feed = feed_of(detector, picture)
         if not self.found:
-            detector.session.run(feed)  # the first run is slower: memory is laid out
+            self._session.run(feed)  # the first run is slower: memory is laid out
         start = time.perf_counter()
-        outputs = detector.session.run(feed)
+        outputs = self._session.run(feed)
         self.run_s.append(time.perf_counter() - start)
         start = time.perf_counter()
         self.found.append(detector(picture, options=self._options))
@@ -361,7 +364,7 @@ class _Run:
         if len(self.cells) < LEVEL_PICTURES and self._cells_held < MAX_CELLS:
             (array,) = feed.values()
             self.input_hws.append(array.shape[1:3] if detector.info.input_form == "image" else array.shape[2:4])
-            cells = cells_of(detector.decodable(outputs), detector.info)
+            cells = cells_of(decodable(outputs, self._session.outputs, detector.info), detector.info)
             self._cells_held += 0 if cells is None else len(cells[1])
             self.cells.append(cells)
 

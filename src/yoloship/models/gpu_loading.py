@@ -6,7 +6,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.cache import trusted_folder
+from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.detector import Detector
+from yoloship.detect.gpu.batching import batch_range
+from yoloship.detect.gpu.transfer import CudaTuning
+from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.kinds import kind_of
 from yoloship.models.recognise import recognise
@@ -17,10 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.cuda.device import Device
-    from yoloship.detect.detector import ShapeMode
-    from yoloship.detect.gpu.pipeline import CudaDetector
-    from yoloship.detect.gpu.transfer import CudaTuning
     from yoloship.detect.options import DetectOptions
+    from yoloship.detect.pipeline import ShapeMode
     from yoloship.model import ModelInfo
     from yoloship.runtime.base import DeviceSession
 
@@ -37,9 +39,9 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     imgsz: tuple[int, int] | None,
     shape_mode: ShapeMode,
     tuning: CudaTuning | None,
-    subject: str,
+    model_name: str,
     class_names: Sequence[str] | None = None,
-) -> Detector | CudaDetector:
+) -> Detector:
     """Make a detector of an ONNX file or an engine.
 
     Args:
@@ -47,14 +49,14 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         ordinal: Number of the GPU.
         options: What to keep of the answers.
         imgsz: (height, width) of the canvas; None takes the graph's own.
-        shape_mode: How a picture meets the canvas.
-        tuning: How the device is shared out; only for what a `CudaDetector` serves.
-        subject: The model's name, for messages.
+        shape_mode: How an image meets the canvas.
+        tuning: How the device is shared out.
+        model_name: For messages.
         class_names: In place of those in the file.
 
     Returns:
-        A `CudaDetector`; for a graph that has selected or suppressed boxes itself, or that does not take colour images,
-        a `Detector` whose model runs on the GPU.
+        A detector. If the graph has selected or suppressed boxes itself, or does not take colour images, only the
+        network runs on the GPU, and the CPU does the rest.
 
     Raises:
         CudaError: no driver, no such device, or out of its memory.
@@ -64,50 +66,48 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         SessionError: the runtime refuses the model; an engine, and no GPU can be used.
     """
     from yoloship.cuda.compiler import KernelSet
-    from yoloship.detect.gpu.pipeline import CudaDetector
+    from yoloship.detect.gpu.pipeline import CudaPipeline
 
     with ExitStack() as stack:
-        device = _device(stack, model, ordinal, subject)
+        device = _device(stack, model, ordinal, model_name)
         kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
-        session = stack.enter_context(_open(model, device, subject))
-        info = _recognised(session, subject, class_names, imgsz)
+        session = stack.enter_context(_open(model, device, model_name))
+        info = _recognised(session, model_name, class_names, imgsz)
+        meeting = ModelInput.checked(info, imgsz, shape_mode, model_name)
         if info.output_form not in {"heads", "raw"} or info.channels != KERNEL_CHANNELS:
-            if tuning is not None:
-                raise InputError(
-                    f"has no effect on this model, because its {_host_part(info)} on the host",
-                    subject="cuda_tuning",
-                    hint="leave it out, or give a model of 3 channels, exported with '--output heads' or 'raw'",
-                )
-            return _behind_the_host(
-                stack, session, info, options=options, imgsz=imgsz, mode=shape_mode, subject=subject
-            )
+            return _with_the_rest_on_the_cpu(stack, session, meeting, options, tuning or CudaTuning())
         owned = stack.pop_all()
         try:
-            return CudaDetector(
-                session, kernels, info, options=options, imgsz=imgsz, shape_mode=shape_mode, tuning=tuning,
-                subject=subject, owned=owned,
-            )  # fmt: skip
+            pipeline = CudaPipeline(session, kernels, meeting, tuning=tuning, owned=owned)
         except BaseException:
             owned.close()
             raise
+        try:
+            return Detector.over(pipeline, options)
+        except BaseException:
+            pipeline.close()
+            raise
 
 
-def load_network_on_gpu(model: Path | bytes, ordinal: int, *, imgsz: tuple[int, int] | None, subject: str) -> Detector:
+def load_network_on_gpu(
+    model: Path | bytes, ordinal: int, *, imgsz: tuple[int, int] | None, model_name: str
+) -> Detector:
     """The CPU's pipeline around a network on a GPU, so that its outputs can be looked at on the host.
 
     Args:
         model: An ONNX file, its bytes, or an engine.
         ordinal: Number of the GPU.
         imgsz: (height, width) of the canvas; None takes the graph's own.
-        subject: The model's name, for messages.
+        model_name: For messages.
 
     Raises:
         YoloshipError: as `load_on_gpu`.
     """
     with ExitStack() as stack:
-        session = stack.enter_context(_open(model, _device(stack, model, ordinal, subject), subject))
-        info = _recognised(session, subject, canvas_hw=imgsz)
-        return _behind_the_host(stack, session, info, options=None, imgsz=imgsz, mode="square", subject=subject)
+        session = stack.enter_context(_open(model, _device(stack, model, ordinal, model_name), model_name))
+        info = _recognised(session, model_name, canvas_hw=imgsz)
+        meeting = ModelInput.checked(info, imgsz, "square", model_name)
+        return _with_the_rest_on_the_cpu(stack, session, meeting, None, CudaTuning())
 
 
 def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -> Device:
@@ -132,19 +132,23 @@ def _host_part(info: ModelInfo) -> str:
     )
 
 
-def _behind_the_host(  # noqa: PLR0913 - what `load` takes, settled
-    stack: ExitStack,
-    session: DeviceSession,
-    info: ModelInfo,
-    *,
-    options: DetectOptions | None,
-    imgsz: tuple[int, int] | None,
-    mode: ShapeMode,
-    subject: str,
+def _with_the_rest_on_the_cpu(
+    stack: ExitStack, session: DeviceSession, model: ModelInput, options: DetectOptions | None, tuning: CudaTuning
 ) -> Detector:
-    """A `Detector` over the session, which owns from now on what the stack holds."""
-    runner = _OwningRunner(session, ExitStack())
-    detector = Detector(runner, info, options=options, imgsz=imgsz, shape_mode=mode, subject=subject)
+    """A detector around a network on the GPU, which owns from now on what the stack holds."""
+    for name in ("transfer", "on_full_memory"):
+        if getattr(tuning, name) != getattr(CudaTuning(), name):
+            raise InputError(
+                f"has no effect on this model, because its {_host_part(model.info)} on the host",
+                subject=f"cuda_tuning.{name}",
+                expected="the default",
+                got=str(getattr(tuning, name)),
+                hint="leave it out, or give a model of 3 channels, exported with '--output heads' or 'raw'",
+            )
+    _, max_batch = batch_range(session, model.info.batch, tuning.max_batch)
+    runner = _OwningRunner(session, ExitStack(), lanes=tuning.lanes, shapes=tuning.plans)
+    pipeline = CpuPipeline(runner, model, parallel_runs=tuning.lanes, max_batch=max_batch, device=str(session.device))
+    detector = Detector.over(pipeline, options)
     runner.owned = stack.pop_all()
     return detector
 
@@ -165,12 +169,12 @@ class _Lent:
 class _OwningRunner(DeviceRunner):
     """Closes what the session stands on, too."""
 
-    def __init__(self, session: DeviceSession, owned: ExitStack) -> None:
-        super().__init__(session)
+    def __init__(self, session: DeviceSession, owned: ExitStack, *, lanes: int, shapes: int) -> None:
+        super().__init__(session, lanes=lanes, shapes=shapes)
         self.owned = owned
 
     def close(self) -> None:
-        """See `DeviceRunner.close`."""
+        """Give everything back once no run is under way. Closing twice is not an error."""
         super().close()
         self.owned.close()
 

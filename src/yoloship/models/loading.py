@@ -6,11 +6,12 @@ import hashlib
 from io import BytesIO
 from numbers import Integral
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from yoloship._util.cores import limited_cores, usable_cores
 from yoloship._util.reading import CHUNK_BYTES, open_regular, read_up_to
-from yoloship.detect.detector import DEFAULT_SIDE, Detector, ShapeMode
+from yoloship.detect.detector import Detector
+from yoloship.detect.pipeline import DEFAULT_SIDE, ShapeMode
 from yoloship.errors import InputError, SessionError
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
 from yoloship.models import releases
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from yoloship.detect.gpu.pipeline import CudaDetector
     from yoloship.detect.gpu.transfer import CudaTuning
     from yoloship.detect.options import DetectOptions
     from yoloship.kinds import Kind
@@ -39,35 +39,6 @@ MAX_RUNS: Final = 16
 """Runs at once of a detector tuned for throughput; each holds its own activations, about 30 MB for a yolov5n at 640."""
 
 
-@overload
-def load(
-    model: str | Path | bytes,
-    *,
-    imgsz: int | tuple[int, int] | None = None,
-    shape_mode: ShapeMode = "square",
-    device: Literal["cpu"],
-    options: DetectOptions | None = None,
-    class_names: Sequence[str] | None = None,
-    aliases: Mapping[str, str] | None = None,
-    tuned_for: TunedFor = "latency",
-) -> Detector: ...
-
-
-@overload
-def load(
-    model: str | Path | bytes,
-    *,
-    imgsz: int | tuple[int, int] | None = None,
-    shape_mode: ShapeMode = "square",
-    device: str | None = None,
-    options: DetectOptions | None = None,
-    class_names: Sequence[str] | None = None,
-    aliases: Mapping[str, str] | None = None,
-    tuned_for: TunedFor = "latency",
-    cuda_tuning: CudaTuning | None = None,
-) -> Detector | CudaDetector: ...
-
-
 def load(  # noqa: PLR0913 - all but the model have defaults
     model: str | Path | bytes,
     *,
@@ -79,7 +50,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     aliases: Mapping[str, str] | None = None,
     tuned_for: TunedFor = "latency",
     cuda_tuning: CudaTuning | None = None,
-) -> Detector | CudaDetector:
+) -> Detector:
     """Make a detector of a model.
 
     A checkpoint is read as data and turned into a graph in memory; the graph is kept in the user's cache folder, by
@@ -96,7 +67,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         class_names: One for each class, in place of the names in the file, which are not read then.
         aliases: Class paths of a fork, each with the official one that it is the same as; for checkpoints.
         tuned_for: ``latency`` or ``throughput``, which differ on the CPU only; see `TunedFor`.
-        cuda_tuning: How a GPU is shared out; not for the CPU, nor for a graph that selects or suppresses boxes itself.
+        cuda_tuning: How a GPU is shared out; not for the CPU. A graph that selects or suppresses boxes itself takes
+            its `transfer` and `on_full_memory` only at their defaults.
 
     Returns:
         A detector that the caller closes, or uses as a context manager.
@@ -117,11 +89,11 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             "no such choice", subject="tuned_for", expected=" or ".join(get_args(TunedFor)), got=repr(tuned_for)
         )
     input_hw = _input_hw(imgsz)
-    file, subject = _find(model)
-    kind, sha256 = _look_at(file, subject)
+    file, model_name = _find(model)
+    kind, sha256 = _look_at(file, model_name)
     if kind == "engine":
         if device == "cpu":
-            raise InputError("a TensorRT engine runs on a GPU", subject=subject, expected="cuda", got="cpu")
+            raise InputError("a TensorRT engine runs on a GPU", subject=model_name, expected="cuda", got="cpu")
         ordinal = ordinal or 0
     graph, limit_s = file, None
     if kind == "checkpoint":
@@ -130,7 +102,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     elif aliases:
         raise InputError("is for checkpoints", subject="aliases", expected="none", got=f"{len(aliases)} of them")
     elif kind != "engine":
-        checked = vetted(file, subject, input_hw)
+        checked = vetted(file, model_name, input_hw)
         graph, limit_s = checked.source, checked.limit_s
     if ordinal is not None:
         from yoloship.models.gpu_loading import load_on_gpu
@@ -142,7 +114,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             imgsz=input_hw,
             shape_mode=shape_mode,
             tuning=cuda_tuning,
-            subject=subject,
+            model_name=model_name,
             class_names=class_names,
         )
 
@@ -153,18 +125,18 @@ def load(  # noqa: PLR0913 - all but the model have defaults
 
     runs, threads = (1, limited_cores()) if tuned_for == "latency" else _shared_out(usable_cores())
     try:
-        session = OnnxRuntimeSession.open(graph, intra_op_threads=threads, subject=subject, limit_s=limit_s)
+        session = OnnxRuntimeSession.open(graph, intra_op_threads=threads, subject=model_name, limit_s=limit_s)
     except SessionError as error:
-        raise explained(error, graph, subject) from error
+        raise explained(error, graph, model_name) from error
     try:
         return Detector(
             session,
-            info=recognise(session, subject, class_names, canvas_hw=input_hw),
+            info=recognise(session, model_name, class_names, canvas_hw=input_hw),
             options=options,
             imgsz=input_hw,
             shape_mode=shape_mode,
             parallel_runs=runs,
-            subject=subject,
+            model_name=model_name,
         )
     except BaseException:
         session.close()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship.detect.detector import as_picture
+from yoloship.detect.preprocess import as_image
 from yoloship.errors import DependencyError, GraphError, InputError
 from yoloship.graph.onnx_file import graph_bytes
 from yoloship.runtime.onnxruntime.common import import_onnxruntime
@@ -197,7 +197,7 @@ def survey(sources: Sequence[Source], told: Told | None = None) -> ImageSurvey:
     for done, source in enumerate(sources):
         if told is not None:
             told("reading images", done, len(sources))
-        image = as_picture(source)
+        image = as_image(source)
         digest = hashlib.sha256(repr(image.shape).encode())
         digest.update(np.ascontiguousarray(image).data)
         seen.add(digest.digest())

@@ -238,6 +238,6 @@ def _trial(
     model: Model, sources: Sequence[Source], order: QuantizeOrder | None
 ) -> list[dict[str, npt.NDArray[np.generic]]]:
     with OnnxRuntimeSession.open(graph_bytes(model)) as session:
-        detector = Detector(session, imgsz=order.imgsz if order else None, subject=model.graph.name[:60] or "graph")
+        detector = Detector(session, imgsz=order.imgsz if order else None, model_name=model.graph.name[:60] or "graph")
         noise = np.random.default_rng(0).integers(0, 256, (*detector.input_hw, detector.info.channels), np.uint8)
         return [feed_of(detector, source) for source in (*sources[:3], noise)]

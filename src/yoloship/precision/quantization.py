@@ -72,7 +72,7 @@ def opener(imgsz: tuple[int, int] | None) -> Open:
     def opened(model: Model) -> Detector:
         session = OnnxRuntimeSession.open(graph_bytes(model))
         try:
-            return Detector(session, imgsz=imgsz, subject=model.graph.name[:60] or "graph")
+            return Detector(session, imgsz=imgsz, model_name=model.graph.name[:60] or "graph")
         except BaseException:
             session.close()
             raise

@@ -142,7 +142,7 @@ def test_names_replace_those_of_a_checkpoint_in_detect_and_export() -> None:
 @pytest.mark.parametrize("names", ["abc", [], ["a", ""], ["a", 1], ["a" * 2000, "b"]])
 def test_what_is_not_a_list_of_names_is_refused(names: object) -> None:
     with pytest.raises(InputError, match="class_names: not usable as class names"):
-        yoloship.load(model("['cat', 'dog']"), class_names=names)  # type: ignore[call-overload]
+        yoloship.load(model("['cat', 'dog']"), class_names=names)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_what_cannot_become_an_image_says_why(source: Any, words: str) -> None:
 
 
 def test_a_closed_detector_names_its_model() -> None:
-    one, session = detector(subject="best.pt")
+    one, session = detector(model_name="best.pt")
     one.close()
     one.close()
     assert session.closed
@@ -196,7 +196,7 @@ def test_a_box_near_the_largest_number_is_clipped_too() -> None:
 
 
 def test_thousands_of_candidates_are_cut_to_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yoloship.detect.detector.MAX_CANDIDATES", 5)
+    monkeypatch.setattr("yoloship.tasks.detect.MAX_CANDIDATES", 5)
     rows = [(10.0 * i, 10, 4, 4, 1, 0.3 + 0.05 * (i % 7), 0, 0) for i in range(10)]
     one, _ = detector(info("raw"), lambda _: [raw_of(*rows)])
     scores = sorted((row[5] for row in rows), reverse=True)[:5]

@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from helpers.models import info, picture_session, random_heads
-from yoloship.detect.detector import Detector
+from yoloship.detect.detector import Detector, StageTimes
 from yoloship.errors import InputError, SessionError
 from yoloship.evaluate.bench_report import bench_bars, bench_json, bench_table
-from yoloship.evaluate.benchmark import BenchCase, BenchPlan, BenchResult, CpuSubject, Spread, benchmark, subject_of
+from yoloship.evaluate.benchmark import BenchCase, BenchPlan, BenchResult, Spread, benchmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,20 +22,20 @@ QUICK = BenchPlan(rounds=2, runs=3, throughput_s=0.02, gap_s=0)
 
 
 class Counted:
-    """Opens subjects, and remembers them."""
+    """Opens detectors, and remembers them."""
 
     def __init__(self, batch: int | None = 1, script: Any = None) -> None:
         self.detectors: list[Detector] = []
         self._record = info(batch=batch)
         self._script = script or (lambda feeds: random_heads(0, (64, 96), batch=len(feeds["images"])))
 
-    def __call__(self) -> CpuSubject:
+    def __call__(self) -> Detector:
         session = picture_session(self._record, self._script)
         self.detectors.append(Detector(session))
-        return CpuSubject(self.detectors[-1])
+        return self.detectors[-1]
 
 
-def case(opened: Callable[[], CpuSubject], batch: int = 1, streams: int = 1) -> BenchCase:
+def case(opened: Callable[[], Detector], batch: int = 1, streams: int = 1) -> BenchCase:
     return BenchCase("best.onnx", "cpu", batch, streams, opened)
 
 
@@ -56,18 +57,18 @@ def test_every_case_is_measured_whole_in_stages_and_as_the_network_alone() -> No
 
 
 class Clocked:
-    """A subject whose work takes as long as it says, by a clock of its own."""
+    """A detector whose work takes as long as it says, by a clock of its own."""
 
-    backend = "clocked"
+    session = SimpleNamespace(name="clocked")
 
     def __init__(self) -> None:
         self.now = 0.0
 
-    def detect(self, images: Any) -> None:
+    def detect_batch(self, images: Any) -> None:
         self.now += 4.0
 
-    def stages_ms(self, images: Any) -> dict[str, float]:
-        return {"network": 2.0}
+    def profile(self, images: Any) -> StageTimes:
+        return StageTimes({"network": 2.0}, 2.0)
 
     @contextmanager
     def network(self, pictures: int) -> Iterator[Callable[[], None]]:
@@ -84,22 +85,22 @@ class Clocked:
 
 
 def test_the_ratio_is_that_of_a_batch_to_its_network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = Clocked()
-    monkeypatch.setattr("yoloship.evaluate.benchmark.time.perf_counter", lambda: subject.now)
+    clocked: Any = Clocked()
+    monkeypatch.setattr("yoloship.evaluate.benchmark.time.perf_counter", lambda: clocked.now)
     plan = BenchPlan(rounds=2, runs=3, throughput_s=0, gap_s=0)
-    (found,) = benchmark([BenchCase("m", "cpu", 1, 1, lambda: subject)], PICTURES, plan)
+    (found,) = benchmark([BenchCase("m", "cpu", 1, 1, lambda: clocked)], PICTURES, plan)
     assert (found.total.p50, found.network.p50, found.ratio) == (4000, 2000, 2)
 
 
 def test_the_network_alone_is_run_as_often_as_the_pipeline_runs_it() -> None:
     for batch, runs, shape in ((1, 4, (1, 64, 96, 3)), (None, 1, (4, 64, 96, 3)), (3, 2, (3, 64, 96, 3))):
         opened = Counted(batch)
-        subject = opened()
-        with subject.network(4) as network:
+        detector = opened()
+        with detector.network(4) as network:
             network()
         session: Any = opened.detectors[0].session
         assert [call["images"].shape for call in session.calls] == [shape] * runs
-        subject.stages_ms([PICTURES[0]] * 4)
+        detector.profile([PICTURES[0]] * 4)
         assert [call["images"].shape for call in session.calls[runs:]] == [shape] * runs
 
 
@@ -110,8 +111,8 @@ def test_models_are_closed_also_where_one_fails() -> None:
     good, bad = Counted(), Counted(script=fails)
     with pytest.raises(SessionError, match="on purpose"):
         benchmark([case(good), case(bad)], PICTURES, QUICK)
-    closed = [one.session for opened in (good, bad) for one in opened.detectors]
-    assert all(session.closed for session in closed)  # type: ignore[attr-defined]  # scripted
+    closed: list[Any] = [one.session for opened in (good, bad) for one in opened.detectors]
+    assert all(session.closed for session in closed)
     assert len(closed) == 2
 
 
@@ -224,7 +225,3 @@ def test_a_bar_is_as_long_as_the_whole_and_marks_the_network() -> None:
     assert [name for name, _ in bar.parts] == ["letterbox", "network", "decode"]
     assert bar.mark == 8
     assert bar.text == "10.00 ms, ×1.25, 1234/s"
-
-
-def test_a_detector_on_the_cpu_is_a_cpu_subject() -> None:
-    assert isinstance(subject_of(Detector(picture_session(info(), lambda _: []))), CpuSubject)

@@ -35,11 +35,10 @@ from yoloship.cuda.postprocess import (
     workspace_bytes,
 )
 from yoloship.cuda.stream import Event, Graph
-from yoloship.detect.detector import finish
 from yoloship.errors import SessionError
 from yoloship.models.recognise import decoded_spec
 from yoloship.results.detections import Detections, class_ids_of
-from yoloship.tasks.detect import Candidates
+from yoloship.tasks.detect import Candidates, suppress_and_rescale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -265,7 +264,7 @@ class Recording:
             boxes, scores, class_ids = self._rows[row]
             if passed_over and kept < self._options.max_detections:
                 everything = self._plan.candidates(row, candidates)
-                found.append(finish(everything, letterbox, self._options, None, names))
+                found.append(suppress_and_rescale(everything, letterbox, self._options, None, names))
                 continue
             kept_boxes, kept_scores, kept_ids = boxes[:kept].copy(), scores[:kept].copy(), class_ids[:kept].copy()
             found.append(Detections._trusted(kept_boxes, kept_scores, kept_ids, names, letterbox.image_hw))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -14,44 +15,44 @@ from yoloship.errors import InputError, SessionError, YoloshipError
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
-    from yoloship.detect.gpu.staging import Frame
     from yoloship.detect.options import DetectOptions
+    from yoloship.detect.pipeline import PlacedImage
     from yoloship.detect.stream import Image, Reserve
     from yoloship.results.detections import Detections
     from yoloship.runtime.base import DeviceSession
 
-    Run = Callable[[Sequence[Frame], DetectOptions], list[Detections]]
+    Run = Callable[[Sequence[PlacedImage], DetectOptions], list[Detections]]
 
 
 _SIZES: Final = (1, 4, 16, 64, 256)
-"""Pictures a run, beside the largest."""
+"""Images a run, beside the largest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Order:
-    """One picture that somebody waits for."""
+class _Request:
+    """One image that somebody waits for."""
 
-    frame: Frame
+    image: PlacedImage
     options: DetectOptions
     future: Future[Detections]
 
     @property
     def kind(self) -> Hashable:
-        """Orders of one kind can be run together."""
-        return self.frame.letterbox.input_hw, self.options
+        """Requests of one kind can be run together."""
+        return self.image.letterbox.input_hw, self.options
 
 
 class Batcher:
     """Threads that take whatever waits, up to a batch of one canvas and one set of options, and run it.
 
-    Nobody waits for a batch to fill: a lone picture runs at once, and batches grow when the device is busy. They come
+    Nobody waits for a batch to fill: a lone image runs at once, and batches grow when the device is busy. They come
     in a few sizes only, since the network must be made ready for each.
 
     Args:
-        run: From frames to detections.
+        run: From images to detections.
         threads: Runs under way at once.
-        sizes: Pictures that a run may have, ascending from 1.
-        waiting: Pictures that may wait; `submit` blocks beyond.
+        sizes: Images that a run may have, ascending from 1.
+        waiting: Images that may wait; `submit` blocks beyond.
         subject: The model's name, for messages.
     """
 
@@ -59,43 +60,48 @@ class Batcher:
         self._run = run
         self._sizes = sizes
         self._subject = subject
-        self._orders: deque[_Order] = deque()
+        self._waiting: deque[_Request] = deque()
         self._room = threading.Semaphore(waiting)
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
+        self._pid = os.getpid()
         self._threads = [
-            threading.Thread(target=self._work, name=f"yoloship-gpu-{number}", daemon=True) for number in range(threads)
+            threading.Thread(target=self._work, name=f"yoloship-run-{number}", daemon=True) for number in range(threads)
         ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, frame: Frame, options: DetectOptions) -> Future[Detections]:
-        """Hand a picture over; it must not change until the future is done.
+    def submit(self, image: PlacedImage, options: DetectOptions) -> Future[Detections]:
+        """Hand an image over; it must not change until the future is done.
 
         Raises:
-            SessionError: the batcher is closed.
+            SessionError: the batcher is closed, or this is a forked child, where its threads do not run.
         """
-        order = _Order(frame, options, Future())
+        if os.getpid() != self._pid:
+            raise forked(self._subject)
+        request = _Request(image, options, Future())
         self._room.acquire()
         with self._changed:
             if self._closed:
                 self._room.release()
                 raise self._is_closed()
-            self._orders.append(order)
+            self._waiting.append(request)
             self._changed.notify()
-        return order.future
+        return request.future
 
     def close(self) -> None:
         """Finish what is under way, fail what still waits, and end the threads. Closing twice is no error."""
+        if os.getpid() != self._pid:
+            return
         with self._changed:
             self._closed = True
-            left = list(self._orders)
-            self._orders.clear()
+            left = list(self._waiting)
+            self._waiting.clear()
             self._changed.notify_all()
-        for order in left:
+        for request in left:
             self._room.release()
-            if order.future.set_running_or_notify_cancel():
-                order.future.set_exception(self._is_closed())
+            if request.future.set_running_or_notify_cancel():
+                request.future.set_exception(self._is_closed())
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -104,36 +110,47 @@ class Batcher:
         return SessionError("the detector is closed", subject=self._subject)
 
     def _work(self) -> None:
-        while orders := self._next():
-            running = [order for order in orders if order.future.set_running_or_notify_cancel()]
-            for _ in orders:
+        while requests := self._next():
+            running = [request for request in requests if request.future.set_running_or_notify_cancel()]
+            for _ in requests:
                 self._room.release()
             if not running:
                 continue
             try:
-                found = self._run([order.frame for order in running], running[0].options)
+                found = self._run([request.image for request in running], running[0].options)
             except BaseException as error:
-                for order in running:
-                    order.future.set_exception(error)
+                for request in running:
+                    request.future.set_exception(error)
             else:
-                for order, detections in zip(running, found, strict=True):
-                    order.future.set_result(detections)
-            del orders, running  # pictures of the last batch must not live until the next
+                for request, detections in zip(running, found, strict=True):
+                    request.future.set_result(detections)
+            del requests, running  # images of the last batch must not live until the next
 
-    def _next(self) -> list[_Order]:
-        """The oldest order and those of its kind right behind it; empty where the batcher is closed."""
+    def _next(self) -> list[_Request]:
+        """The oldest request and those of its kind right behind it; empty where the batcher is closed."""
         with self._changed:
-            while not self._orders and not self._closed:
+            while not self._waiting and not self._closed:
                 self._changed.wait()
             alike = 0
-            while alike < min(len(self._orders), self._sizes[-1]) and self._orders[alike].kind == self._orders[0].kind:
+            while (
+                alike < min(len(self._waiting), self._sizes[-1]) and self._waiting[alike].kind == self._waiting[0].kind
+            ):
                 alike += 1
             count = max((size for size in self._sizes if size <= alike), default=0)
-            return [self._orders.popleft() for _ in range(count)]
+            return [self._waiting.popleft() for _ in range(count)]
+
+
+def forked(model_name: str) -> SessionError:
+    """The error of a detector that is used in a child of the process that loaded it."""
+    return SessionError(
+        "the detector was made before this process was forked",
+        subject=model_name,
+        hint="load the model in the child, and start children with 'spawn'",
+    )
 
 
 def batch_range(session: DeviceSession, fixed: int | None, max_batch: int) -> tuple[int, int]:
-    """Pictures of the smallest and the largest run.
+    """Images of the smallest and the largest run.
 
     Args:
         session: Its profiles say what a dynamic batch may be.
@@ -150,11 +167,11 @@ def batch_range(session: DeviceSession, fixed: int | None, max_batch: int) -> tu
 
 
 def run_sizes(fixed: int | None, largest: int) -> tuple[int, ...]:
-    """Pictures that a run of a `Batcher` may have: few numbers, since the network is made ready for each.
+    """Images that a run of a `Batcher` may have: few numbers, since the network is made ready for each.
 
     Args:
-        fixed: The graph's own batch, which is filled up where pictures lack; None where it is dynamic.
-        largest: Pictures of the largest run.
+        fixed: The graph's own batch, which is filled up where images lack; None where it is dynamic.
+        largest: Images of the largest run.
     """
     if fixed is not None:
         return tuple(range(1, largest + 1))

@@ -15,6 +15,7 @@ from yoloship._util.closing import Closing
 from yoloship.cuda.stream import Event, Stream
 from yoloship.cuda.stream_calls import Express
 from yoloship.detect.gpu.batch_plan import STAGES, DeviceModel, Plan, Recording
+from yoloship.detect.gpu.batching import forked
 from yoloship.detect.gpu.staging import Frame, Staging
 from yoloship.errors import InputError, SessionError, YoloshipError
 
@@ -40,29 +41,6 @@ class LaneSetup:
     max_batch: int
     cores: threading.Lock
     plans: int
-
-
-@dataclass(frozen=True, slots=True)
-class StageTimes:
-    """Where the time of one batch went, in milliseconds.
-
-    Attributes:
-        stage: Describing the frames and copying them to pinned memory, on the host; part of it overlaps `upload`.
-        upload: From the first copy to the device until the last has arrived.
-        letterbox: On the device, and so are the next two.
-        network: See letterbox.
-        postprocess: Decoding, suppression, and the way back to source pixels.
-        read: Making `Detections` of the results, on the host.
-        total: From the frames to the detections, on the host's clock.
-    """
-
-    stage: float
-    upload: float
-    letterbox: float
-    network: float
-    postprocess: float
-    read: float
-    total: float
 
 
 class Lane(Closing):
@@ -109,8 +87,8 @@ class Lane(Closing):
 
     def run_timed(
         self, frames: Sequence[Frame], batch: int, options: DetectOptions
-    ) -> tuple[list[Detections], StageTimes]:
-        """The same with the time of each stage; a little slower for the marks."""
+    ) -> tuple[list[Detections], dict[str, float]]:
+        """Do the same, a little slower, and give the milliseconds of each stage; see `Pipeline.run_timed`."""
         began = time.perf_counter()
         staging, express = self._staging, self.express
         with Event(self.stream.device, timing=True) as before, express:
@@ -127,9 +105,8 @@ class Lane(Closing):
             ended = time.perf_counter()
             device = recording.stage_ms(before)
         assert tuple(device) == STAGES
-        return found, StageTimes(
-            stage=(staged - at_stage) * 1e3, read=(ended - waited) * 1e3, total=(ended - began) * 1e3, **device
-        )
+        times = {"stage": (staged - at_stage) * 1e3, **device, "read": (ended - waited) * 1e3}
+        return found, {**times, "total": (ended - began) * 1e3}
 
     def prepare(self, batch: int, input_hw: tuple[int, int], options: DetectOptions) -> None:
         """Make ready for runs of a batch on a canvas."""
@@ -211,6 +188,15 @@ class LanePool:
         """False in a child forked after it was made: whatever another thread held then stays held there."""
         return os.getpid() == self._pid
 
+    def check_process(self) -> None:
+        """Refuse to work in a forked child.
+
+        Raises:
+            SessionError: this is one.
+        """
+        if not self.in_this_process:
+            raise forked(self._subject)
+
     def take(self) -> Lane:
         """A lane for the caller alone, who gives it back with `give`, `give_after` or `drop`; waits if all are in use.
 
@@ -218,12 +204,7 @@ class LanePool:
             CudaError: a lane cannot be made.
             SessionError: the pool is closed.
         """
-        if not self.in_this_process:
-            raise SessionError(
-                "the detector was made before this process was forked",
-                subject=self._subject,
-                hint="load the model in the child, and start children with 'spawn'",
-            )
+        self.check_process()
         with self._lock:
             while not self._closed and not self._idle and self._out >= self._limit:
                 self._wait_for_room()

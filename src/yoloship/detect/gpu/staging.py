@@ -22,6 +22,7 @@ from numpy.lib.stride_tricks import as_strided
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer
 from yoloship.cuda.interop import ForeignFrame, HandedFrame
 from yoloship.cuda.letterbox import FRAME_DTYPE, FrameDescriptor, PixelFormat, pack_frames
+from yoloship.detect.pipeline import PlacedImage
 
 if TYPE_CHECKING:
     import threading
@@ -43,8 +44,8 @@ _SMALLEST: Final = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """A picture, and the way that it takes to the device.
+class Frame(PlacedImage):
+    """An image, and the way that it takes to the device.
 
     Attributes:
         pixels: (height, width, 3) uint8 BGR, C-contiguous, read only; for `resident` an array of another
@@ -55,11 +56,14 @@ class Frame:
         pick: Which rows are copied, where `way` is `copied`; None copies all.
     """
 
-    pixels: Any
-    letterbox: Letterbox
     way: Way
     address: int = 0
     pick: RowPick | None = None
+
+    def release(self) -> None:
+        """Let go of an array of another library that was handed to another thread."""
+        if isinstance(self.pixels, HandedFrame):
+            self.pixels.close()
 
 
 class Tables(NamedTuple):

@@ -132,7 +132,7 @@ MAX_BATCH: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class CudaTuning:
-    """How a `CudaDetector` shares the device out. The defaults suit a server's GPU.
+    """How a `Detector` shares a GPU out. The defaults suit a server's GPU.
 
     Attributes:
         lanes: Batches in flight at once, each on a stream with memory of its own; made when first needed.

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from yoloship.detect.gpu.batching import Batcher
-from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.options import DetectOptions
+from yoloship.detect.pipeline import PlacedImage
 from yoloship.errors import SessionError
 from yoloship.letterbox import Letterbox
 from yoloship.results.detections import Detections
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.timeout(60)  # of what hangs if it fails; nothing here 
 OPTIONS = DetectOptions()
 
 
-def frame(number: int, side: int = 64) -> Frame:
-    return Frame(None, Letterbox.fixed((number + 1, 10), (side, side)), "copied", number)
+def frame(number: int, side: int = 64) -> PlacedImage:
+    return PlacedImage(number, Letterbox.fixed((number + 1, 10), (side, side)))
 
 
 class Gate:
@@ -32,11 +32,11 @@ class Gate:
         self.open = threading.Event()
         self.begun = threading.Event()
 
-    def __call__(self, frames: Sequence[Frame], options: DetectOptions) -> list[Detections]:
-        self.batches.append([one.address for one in frames])
+    def __call__(self, frames: Sequence[PlacedImage], options: DetectOptions) -> list[Detections]:
+        self.batches.append([one.pixels for one in frames])
         self.begun.set()
         self.open.wait()
-        if any(one.address == 99 for one in frames):
+        if any(one.pixels == 99 for one in frames):
             raise SessionError("on purpose")
         return [Detections.empty(one.letterbox.image_hw) for one in frames]
 

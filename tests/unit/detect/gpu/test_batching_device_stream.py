@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from yoloship.detect.gpu.batching import Batcher, Steps, in_batches
-from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.options import DetectOptions
+from yoloship.detect.pipeline import PlacedImage
 from yoloship.detect.stream import ImageBudget
 from yoloship.errors import ImageError, InputError, SessionError
 from yoloship.letterbox import Letterbox
@@ -42,7 +42,7 @@ class Device:
         self.begun = threading.Event()
         self.batcher = Batcher(self._run, threads=lanes, sizes=sizes, waiting=1000, subject="m")
 
-    def _run(self, frames: Sequence[Frame], _: DetectOptions) -> list[Detections]:
+    def _run(self, frames: Sequence[PlacedImage], _: DetectOptions) -> list[Detections]:
         self.batches.append(len(frames))
         self.begun.set()
         self.gate.wait()
@@ -52,7 +52,7 @@ class Device:
 
     def submit(self, picture: npt.NDArray[np.uint8]) -> Future[Detections]:
         hw = (picture.shape[0], picture.shape[1])
-        return self.batcher.submit(Frame(picture, Letterbox.fixed(hw, (64, 64)), "copied"), OPTIONS)
+        return self.batcher.submit(PlacedImage(picture, Letterbox.fixed(hw, (64, 64))), OPTIONS)
 
     def steps(self, read: Any = None) -> Steps:
         def take(source: Any, reserve: Reserve) -> npt.NDArray[np.uint8]:
