@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.detect.gpu.batching import run_sizes
-from yoloship.detect.pipeline import ModelInput, Pipeline, PlacedImage
+from yoloship.detect.batching import run_sizes
+from yoloship.detect.pipeline import ModelInput, Pipeline, PlacedImage, suppress_and_rescale
 from yoloship.detect.preprocess import as_image, letterbox_batch, to_input
 from yoloship.detect.stream import in_order
 from yoloship.errors import InputError, SessionError
 from yoloship.models.recognise import decoded_spec
-from yoloship.tasks.detect import decode, suppress_and_rescale
+from yoloship.tasks.detect import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from yoloship._util.closing import Closing
+from yoloship.detect.batching import Batcher
 from yoloship.detect.cpu import CpuPipeline
-from yoloship.detect.gpu.batching import Batcher
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import DetectSteps, ModelInput
 from yoloship.detect.preprocess import as_image, letterbox_batch, to_input

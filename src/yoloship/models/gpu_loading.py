@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.cache import trusted_folder
+from yoloship.detect.batching import batch_range
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.detector import Detector
-from yoloship.detect.gpu.batching import batch_range
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError

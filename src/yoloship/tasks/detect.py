@@ -1,4 +1,4 @@
-"""From a model's output to candidate boxes, and from those to detections.
+"""From a model's output to candidate boxes, before suppression.
 
 The reference is plain: `heads_to_raw` decodes every cell of every level, `raw_candidates` picks. `heads_candidates`
 gives the same candidates in the same order and computes only those whose objectness can pass, which on a usual picture
@@ -18,24 +18,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship.errors import SessionError
-from yoloship.results.detections import Detections
-from yoloship.tasks.nms import nms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from yoloship.detect.options import DetectOptions
-    from yoloship.letterbox import Letterbox
     from yoloship.model import Anchors, ModelInfo
 
     Floats = npt.NDArray[np.float32]
 
 
-MAX_CANDIDATES: Final = 30_000
-"""Of an image's candidates only this many, the best, meet in suppression; a limit that the field's tools share. At
-640×640 a YOLOv5 has 25,200 in all, so it matters only on large canvases at thresholds near 0."""
 _LOGIT_SLACK: Final = 1e-2
 """How far below the threshold's logit the prefilter reaches. float32 σ is exact to about 1e-7, which near σ = 1 is
 1e-7/(1 − σ) in the logit: less than the slack up to scores of 0.99998; beyond, nothing is filtered before σ."""
@@ -279,46 +272,3 @@ def _wrong(name: str, expected: str, array: npt.NDArray[Any]) -> SessionError:
     return SessionError(
         "the model's output is not as promised", subject=name, expected=expected, got=f"{array.dtype}{array.shape}"
     )
-
-
-def suppress_and_rescale(
-    candidates: Candidates,
-    letterbox: Letterbox,
-    options: DetectOptions,
-    wanted: npt.NDArray[np.int32] | None,
-    names: tuple[str, ...],
-) -> Detections:
-    """From an image's candidates to its detections: suppress, go back to source pixels, clip.
-
-    If the graph has suppressed already, this changes nothing, or completes it when the graph ran out of iterations: it
-    then gives a superset, and suppressing that once more gives the exact result.
-
-    Args:
-        candidates: Of one image, in model pixels.
-        letterbox: Where the image lies on the canvas.
-        options: What to keep.
-        wanted: The class ids to keep; None keeps all.
-        names: Class names by class id.
-
-    Returns:
-        Boxes in source pixels, best first.
-    """
-    if wanted is not None:
-        candidates = candidates.take(np.isin(candidates.class_ids, wanted))
-    if len(candidates) > MAX_CANDIDATES:
-        best = np.sort(np.argsort(-candidates.scores, kind="stable")[:MAX_CANDIDATES])
-        candidates = candidates.take(best)
-    groups = np.zeros_like(candidates.class_ids) if options.class_agnostic else candidates.class_ids
-    kept = candidates.take(
-        nms(
-            candidates.boxes_xyxy,
-            candidates.scores,
-            groups,
-            iou_threshold=options.iou_threshold,
-            max_detections=options.max_detections,
-        )
-    )
-    height, width = letterbox.image_hw
-    boxes = letterbox.to_image(kept.boxes_xyxy.astype(np.float64))  # float32 could overflow before it is clipped
-    clipped = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
-    return Detections(clipped, kept.scores, kept.class_ids, names, letterbox.image_hw, kept.complete)

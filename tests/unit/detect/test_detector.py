@@ -196,7 +196,7 @@ def test_a_box_near_the_largest_number_is_clipped_too() -> None:
 
 
 def test_thousands_of_candidates_are_cut_to_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yoloship.tasks.detect.MAX_CANDIDATES", 5)
+    monkeypatch.setattr("yoloship.detect.pipeline.MAX_CANDIDATES", 5)
     rows = [(10.0 * i, 10, 4, 4, 1, 0.3 + 0.05 * (i % 7), 0, 0) for i in range(10)]
     one, _ = detector(info("raw"), lambda _: [raw_of(*rows)])
     scores = sorted((row[5] for row in rows), reverse=True)[:5]

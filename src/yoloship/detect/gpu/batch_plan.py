@@ -35,10 +35,11 @@ from yoloship.cuda.postprocess import (
     workspace_bytes,
 )
 from yoloship.cuda.stream import Event, Graph
+from yoloship.detect.pipeline import suppress_and_rescale
 from yoloship.errors import SessionError
 from yoloship.models.recognise import decoded_spec
 from yoloship.results.detections import Detections, class_ids_of
-from yoloship.tasks.detect import Candidates, suppress_and_rescale
+from yoloship.tasks.detect import Candidates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

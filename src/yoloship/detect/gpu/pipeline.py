@@ -18,8 +18,8 @@ from yoloship.cuda.device import OUT_OF_MEMORY
 from yoloship.cuda.interop import HandedFrame
 from yoloship.cuda.stream import Stream
 from yoloship.cuda.stream_calls import PinnedMemory
+from yoloship.detect.batching import Steps, batch_range, in_batches, run_sizes
 from yoloship.detect.gpu.batch_plan import DeviceModel
-from yoloship.detect.gpu.batching import Steps, batch_range, in_batches, run_sizes
 from yoloship.detect.gpu.slots import Lane, LanePool, LaneSetup
 from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.gpu.transfer import CudaTuning

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from yoloship._util.closing import Closing
 from yoloship.cuda.stream import Event, Stream
 from yoloship.cuda.stream_calls import Express
+from yoloship.detect.batching import forked
 from yoloship.detect.gpu.batch_plan import STAGES, DeviceModel, Plan, Recording
-from yoloship.detect.gpu.batching import forked
 from yoloship.detect.gpu.staging import Frame, Staging
 from yoloship.errors import InputError, SessionError, YoloshipError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from yoloship.detect.gpu.batching import Batcher, Steps, in_batches
+from yoloship.detect.batching import Batcher, Steps, in_batches
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import PlacedImage
 from yoloship.detect.stream import ImageBudget
@@ -239,7 +239,7 @@ def test_leaving_early_waits_for_what_is_on_the_device_and_drops_what_waits_for_
         device.gate.set()
         wait(under_way)
 
-    monkeypatch.setattr("yoloship.detect.gpu.batching.wait", waited_for)
+    monkeypatch.setattr("yoloship.detect.batching.wait", waited_for)
     with pytest.raises(KeyboardInterrupt):
         next(stream(sources(), Steps(steps.is_read, steps.read, submit)))
     assert futures[0].done()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from yoloship.detect.gpu.batching import Batcher
+from yoloship.detect.batching import Batcher
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import PlacedImage
 from yoloship.errors import SessionError
