@@ -84,21 +84,8 @@ class Letterbox:
         """(height, width) of the canvas in model pixels."""
         return self.resized_hw[0] + self.top + self.bottom, self.resized_hw[1] + self.left + self.right
 
-    def to_model(self, boxes_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
-        """Boxes of the picture as boxes on the canvas.
-
-        Args:
-            boxes_xyxy: (..., 4) float32 or float64, source pixels.
-
-        Returns:
-            The same shape and dtype, model pixels; the caller owns it. What float32 cannot hold becomes infinite.
-        """
-        gain, offset = self._transform()
-        with np.errstate(over="ignore"):
-            return (boxes_xyxy.astype(np.float64) * gain + offset).astype(boxes_xyxy.dtype)
-
     def to_image(self, boxes_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
-        """Boxes on the canvas as boxes of the picture: undoes `to_model`. Nothing is clipped.
+        """Boxes on the canvas as boxes of the image: takes the padding and the scaling back. Nothing is clipped.
 
         Args:
             boxes_xyxy: (..., 4) float32 or float64, model pixels.
@@ -106,14 +93,13 @@ class Letterbox:
         Returns:
             The same shape and dtype, source pixels; the caller owns it. What float32 cannot hold becomes infinite.
         """
-        gain, offset = self._transform()
-        with np.errstate(over="ignore"):
-            return ((boxes_xyxy.astype(np.float64) - offset) / gain).astype(boxes_xyxy.dtype)
-
-    def _transform(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         x_gain = self.resized_hw[1] / self.image_hw[1]
         y_gain = self.resized_hw[0] / self.image_hw[0]
-        return np.array([x_gain, y_gain, x_gain, y_gain]), np.array([self.left, self.top, self.left, self.top], float)
+        gain = np.array([x_gain, y_gain, x_gain, y_gain])
+        offset = np.array([self.left, self.top, self.left, self.top], float)
+        with np.errstate(over="ignore"):
+            boxes: npt.NDArray[Float] = ((boxes_xyxy.astype(np.float64) - offset) / gain).astype(boxes_xyxy.dtype)
+        return boxes
 
     def apply(self, image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
         """Scale a picture (bilinear) onto the canvas.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard, get_args
 
+from yoloship._util.fields import MAX_TEXT_CHARS, FieldReader, is_int, is_number
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -111,8 +112,6 @@ MAX_CHANNELS = 1024
 MAX_SUPPRESSED = 3840
 """Candidates that suppression inside a graph can look at: TensorRT's TopK takes no more."""
 
-_Choice = TypeVar("_Choice", bound=str)
-
 
 @dataclass(frozen=True, slots=True)
 class NmsConfig:
@@ -141,13 +140,13 @@ class NmsConfig:
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "iou_threshold"):
-            if not _is_share(getattr(self, name)):
+            if not is_number(getattr(self, name), 0, 1):
                 raise self._wrong(name, "a number from 0 to 1")
-        if not _is_int(self.max_detections, 1, MAX_SUPPRESSED):
+        if not is_int(self.max_detections, 1, MAX_SUPPRESSED):
             raise self._wrong("max_detections", f"1 to {MAX_SUPPRESSED}")
-        if not _is_int(self.candidates, self.max_detections, MAX_SUPPRESSED):
+        if not is_int(self.candidates, self.max_detections, MAX_SUPPRESSED):
             raise self._wrong("candidates", f"max_detections ({self.max_detections}) to {MAX_SUPPRESSED}")
-        if not _is_int(self.iterations, 2, 1000) or self.iterations % 2:
+        if not is_int(self.iterations, 2, 1000) or self.iterations % 2:
             raise self._wrong("iterations", "an even number, 2 to 1000")
         if not isinstance(self.class_agnostic, bool):
             raise self._wrong("class_agnostic", "true or false")
@@ -229,45 +228,36 @@ class ModelInfo:
         Raises:
             InputError: it is no such record; the field is named.
         """
-        if len(text) > MAX_JSON_CHARS:
-            raise InputError("model record too long", subject=subject, expected=f"at most {MAX_JSON_CHARS} characters")
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError("model record is not JSON", subject=subject, got=str(error)[:80]) from error
-        if not isinstance(data, dict):
-            raise InputError("model record is not a JSON object", subject=subject)
-        if data.get("schema") != SCHEMA:
-            raise InputError(
-                "model record of another schema",
-                subject=subject,
-                expected=str(SCHEMA),
-                got=str(data.get("schema"))[:20],
-                hint="export it again with this version",
-            )
-        read = _Reader(data, subject)
-        known = {field.name for field in fields(cls)} | {"schema"}
-        if unknown := sorted(map(str, data.keys() - known)):
-            raise InputError("model record has unknown fields", subject=subject, got=", ".join(unknown)[:80])
+        read = FieldReader.parse(
+            text,
+            "model record",
+            subject=subject,
+            error=InputError,
+            most_chars=MAX_JSON_CHARS,
+        )
+        read.schema(SCHEMA, hint="export it again with this version")
+        read.only({field.name for field in fields(cls)} | {"schema"})
+        added_later = {"channels": 3, **read.data}
+        read = replace(read, data=added_later)
         info = cls(
             task=read.choice("task", get_args(Task)),
             family=read.text("family"),
-            class_names=read.names(),
-            strides=read.strides(),
-            anchors=read.anchors(),
+            class_names=read.items("class_names", MAX_CLASSES, _is_text, f"at most {MAX_CLASSES} strings"),
+            strides=read.items("strides", MAX_LEVELS, _is_side, f"at most {MAX_LEVELS} positive integers"),
+            anchors=_anchors(read),
             input_form=read.choice("input_form", get_args(InputForm)),
             output_form=read.choice("output_form", get_args(OutputForm)),
-            input_hw=read.input_hw(),
-            batch=read.optional_int("batch", 1, MAX_SIDE),
+            input_hw=_input_hw(read),
+            batch=read.optional("batch", lambda key: read.integer(key, 1, MAX_SIDE)),
             precision=read.choice("precision", get_args(Precision)),
-            checkpoint_sha256=read.sha256(),
+            checkpoint_sha256=read.optional("checkpoint_sha256", read.sha256),
             producer=read.text("producer"),
-            nms=read.nms(),
-            channels=read.channels(),
-            decoded_output=read.text("decoded_output") if "decoded_output" in data else None,
+            nms=read.optional("nms", lambda key: _nms(read, key)),
+            channels=read.integer("channels", 1, MAX_CHANNELS),
+            decoded_output=read.text("decoded_output") if "decoded_output" in read.data else None,
         )
         if (info.output_form == "nms") != (info.nms is not None):
-            raise read.wrong("nms", "thresholds where, and only where, the output form is 'nms'")
+            raise read.wrong("nms", "thresholds if, and only if, the output form is 'nms'")
         if info.output_form == "heads" and len(info.anchors) != len(info.strides):
             raise read.wrong("anchors", f"one set a level ({len(info.strides)})")
         return info
@@ -284,116 +274,42 @@ def size_multiple(strides: Iterable[int]) -> int:
     return max(32, *strides)
 
 
-class _Reader:
-    """Takes fields out of a decoded JSON object, checking each."""
-
-    def __init__(self, data: dict[str, Any], subject: str) -> None:
-        self._data = data
-        self._subject = subject
-
-    def wrong(self, key: str, expected: str) -> InputError:
-        got = repr(self._data.get(key))
-        return InputError(
-            f"model record: bad {key!r}",
-            subject=self._subject,
-            expected=expected,
-            got=got if len(got) <= 60 else f"{got[:57]}...",
-        )
-
-    def text(self, key: str) -> str:
-        value = self._data.get(key)
-        if not isinstance(value, str) or len(value) > 1000:
-            raise self.wrong(key, "a string of at most 1000 characters")
-        return value
-
-    def choice(self, key: str, allowed: tuple[_Choice, ...]) -> _Choice:
-        value = self._data.get(key)
-        for option in allowed:
-            if value == option:
-                return option
-        raise self.wrong(key, f"one of {', '.join(allowed)}")
-
-    def names(self) -> tuple[str, ...]:
-        value = self._data.get("class_names")
-        if (
-            not isinstance(value, list)
-            or len(value) > MAX_CLASSES
-            or not all(isinstance(name, str) and len(name) <= 1000 for name in value)
-        ):
-            raise self.wrong("class_names", f"at most {MAX_CLASSES} strings")
-        return tuple(value)
-
-    def strides(self) -> tuple[int, ...]:
-        value = self._data.get("strides")
-        if not isinstance(value, list) or len(value) > MAX_LEVELS or not all(_is_int(s, 1, MAX_SIDE) for s in value):
-            raise self.wrong("strides", f"at most {MAX_LEVELS} positive integers")
-        return tuple(value)
-
-    def anchors(self) -> Anchors:
-        value = self._data.get("anchors")
-        shape = "levels of (width, height) pairs, finite and not negative"
-        if not isinstance(value, list) or len(value) > MAX_LEVELS:
-            raise self.wrong("anchors", shape)
-        for level in value:
-            if not isinstance(level, list) or not 1 <= len(level) <= 64:
-                raise self.wrong("anchors", shape)
-            if not all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_extent, pair)) for pair in level):
-                raise self.wrong("anchors", shape)
-        return tuple(tuple((float(w), float(h)) for w, h in level) for level in value)
-
-    def input_hw(self) -> tuple[int | None, int | None]:
-        value = self._data.get("input_hw")
-        if (
-            not isinstance(value, list)
-            or len(value) != 2
-            or not all(side is None or _is_int(side, 1, MAX_SIDE) for side in value)
-        ):
-            raise self.wrong("input_hw", "[height, width] in pixels, null where dynamic")
-        return value[0], value[1]
-
-    def optional_int(self, key: str, low: int, high: int) -> int | None:
-        value = self._data.get(key)
-        if value is not None and not _is_int(value, low, high):
-            raise self.wrong(key, f"null or an integer from {low} to {high}")
-        return value
-
-    def channels(self) -> int:
-        """Records of earlier versions do not have it."""
-        value = self._data.get("channels", 3)
-        if not _is_int(value, 1, MAX_CHANNELS):
-            raise self.wrong("channels", f"an integer from 1 to {MAX_CHANNELS}")
-        return int(value)
-
-    def nms(self) -> NmsConfig | None:
-        value = self._data.get("nms")
-        if value is None:
-            return None
-        if not isinstance(value, dict) or value.keys() != {field.name for field in fields(NmsConfig)}:
-            raise self.wrong("nms", "an object with suppression's settings")
-        try:
-            return NmsConfig(**value)
-        except InputError as error:
-            raise self.wrong("nms", f"{error.subject}: {error.expected}") from error
-
-    def sha256(self) -> str | None:
-        value = self._data.get("checkpoint_sha256")
-        if value is None:
-            return None
-        if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
-            raise self.wrong("checkpoint_sha256", "null or 64 lower-case hex digits")
-        return value
+def _anchors(read: FieldReader) -> Anchors:
+    expected = "levels of (width, height) pairs, finite and not negative"
+    levels = read.items("anchors", MAX_LEVELS, _is_level, expected)
+    return tuple(tuple((float(width), float(height)) for width, height in level) for level in levels)
 
 
-def _is_int(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+def _input_hw(read: FieldReader) -> tuple[int | None, int | None]:
+    expected = "[height, width] in pixels, null where dynamic"
+    sides = read.items("input_hw", 2, lambda side: side is None or _is_side(side), expected)
+    if len(sides) != 2:
+        raise read.wrong("input_hw", expected)
+    return sides[0], sides[1]
 
 
-def _is_extent(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e9
+def _nms(read: FieldReader, key: str) -> NmsConfig:
+    settings = read.nested(key, [field.name for field in fields(NmsConfig)]).data
+    try:
+        return NmsConfig(**settings)
+    except InputError as error:
+        raise read.wrong(key, f"{error.subject}: {error.expected}") from error
 
 
-def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and len(value) <= MAX_TEXT_CHARS
+
+
+def _is_side(value: object) -> bool:
+    return is_int(value, 1, MAX_SIDE)
+
+
+def _is_level(value: object) -> bool:
+    return isinstance(value, list) and 1 <= len(value) <= 64 and all(map(_is_anchor, value))
+
+
+def _is_anchor(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(is_number(side, 0, 1e9) for side in value)
 
 
 def checked_class_names(class_names: Sequence[str], classes: int | None, *, subject: str) -> tuple[str, ...]:
@@ -423,4 +339,4 @@ def checked_class_names(class_names: Sequence[str], classes: int | None, *, subj
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and len(value) <= 1000 and not _SURROGATES.search(value)
+    return _is_text(value) and bool(value.strip()) and not _SURROGATES.search(value)

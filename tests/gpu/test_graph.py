@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from helpers.cuda_steps import assert_same_detections, descriptor, in_form, reference_detections
+from helpers.cuda_steps import assert_same_detections, descriptor, in_form, read_result, reference_detections
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
 from yoloship.cuda.letterbox import FRAME_DTYPE, Canvas, launch_letterbox, pack_frames
 from yoloship.cuda.postprocess import (
@@ -17,7 +17,6 @@ from yoloship.cuda.postprocess import (
     clear,
     launch_decode,
     launch_nms,
-    read_result,
     result_dtype,
     workspace_bytes,
 )

@@ -109,26 +109,6 @@ class KernelContract:
             assert (found[len(source) + 15 :] == 7).all()
         assert (rig.get(untouched, np.uint8, (512,)) == 9).all()
 
-    def test_area_interpolation_is_within_one_level_of_opencv(self, rig: Rig) -> None:
-        rng = np.random.default_rng()
-        canvas_hw = (self.SIDE // 2, self.SIDE // 2)
-        frames, expected = [], []
-        side = self.SIDE
-        for hw in ((side, side), (side * 2, side), (side * 3 // 2 + 1, side + 7), (side // 2 + 1, side // 2)):
-            image = rng.integers(0, 256, (*hw, 3), dtype=np.uint8)
-            box = Letterbox.fixed(hw, canvas_hw)
-            frames.append(descriptor(rig, image, box))
-            canvas = np.full((*canvas_hw, 3), 114, np.uint8)
-            rows, columns = box.resized_hw
-            canvas[box.top : box.top + rows, box.left : box.left + columns] = cv2.resize(
-                image, (columns, rows), interpolation=cv2.INTER_AREA
-            )
-            expected.append(canvas)
-        found = run_letterbox(rig, frames, canvas_hw, "uint8_bgr_hwc", "area")
-        difference = np.abs(found.astype(int) - np.stack(expected))
-        assert difference.max() <= 1
-        assert (difference != 0).mean() < 0.01
-
     @pytest.mark.parametrize(("classes", "dtype"), [(80, np.float32), (1, np.float32), (3, np.float16)])
     def test_decoded_rows_give_the_candidates_of_numpy_exactly(self, rig: Rig, classes: int, dtype: Any) -> None:
         rng = np.random.default_rng()

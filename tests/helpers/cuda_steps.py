@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from yoloship.cuda.letterbox import (
-    Canvas,
-    CanvasForm,
-    FrameDescriptor,
-    Interpolation,
-    PixelFormat,
-    launch_letterbox,
-    pack_frames,
-)
+from yoloship.cuda.letterbox import Canvas, CanvasForm, FrameDescriptor, PixelFormat, launch_letterbox, pack_frames
 from yoloship.cuda.postprocess import (
     MAX_SELECTED,
     Heads,
-    PictureResult,
     Raw,
     ScoreFilter,
     Suppression,
@@ -26,7 +18,6 @@ from yoloship.cuda.postprocess import (
     launch_decode,
     launch_nms,
     pack_classes,
-    read_result,
     result_dtype,
     workspace_bytes,
 )
@@ -42,6 +33,26 @@ if TYPE_CHECKING:
     from yoloship.cuda.compiler import Launchable
 
     Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The detections of one image as the last kernel wrote them, best first, and what was left aside."""
+
+    boxes_xyxy: Floats
+    scores: Floats
+    class_ids: npt.NDArray[np.int32]
+    indices: npt.NDArray[np.int32]
+    candidates: int
+    lost: int
+    passed_over: int
+
+
+def read_result(entry: Any) -> ImageResult:
+    """One entry of a downloaded array of `result_dtype`, copied."""
+    kept = int(entry["kept"])
+    arrays = (entry[name][:kept].copy() for name in ("boxes_xyxy", "scores", "class_ids", "indices"))
+    return ImageResult(*arrays, *(int(entry[name]) for name in ("candidates", "lost", "passed_over")))
 
 
 class Rig(Protocol):
@@ -92,11 +103,7 @@ def descriptor(
 
 
 def run_letterbox(
-    rig: Rig,
-    frames: list[FrameDescriptor],
-    canvas_hw: tuple[int, int],
-    form: CanvasForm,
-    interpolation: Interpolation = "bilinear",
+    rig: Rig, frames: list[FrameDescriptor], canvas_hw: tuple[int, int], form: CanvasForm
 ) -> npt.NDArray[Any]:
     dtype, shape = {
         "float32_rgb_chw": (np.float32, (len(frames), 3, *canvas_hw)),
@@ -106,7 +113,7 @@ def run_letterbox(
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     canvas = Canvas(rig.empty(size), len(frames), canvas_hw, form)
     assert canvas.size_bytes == size
-    launch_letterbox(rig.kernels, rig.stream, rig.put(pack_frames(frames, canvas_hw)), canvas, interpolation)
+    launch_letterbox(rig.kernels, rig.stream, rig.put(pack_frames(frames, canvas_hw)), canvas)
     return rig.get(canvas.pointer, dtype, shape)
 
 
@@ -147,7 +154,7 @@ def candidates_of(rig: Rig, workspace: Workspace, image: int) -> dict[str, npt.N
     return {name: values[order] for name, values in found.items()}
 
 
-def run_nms(rig: Rig, workspace: Workspace, boxes: list[Letterbox], suppression: Suppression) -> list[PictureResult]:
+def run_nms(rig: Rig, workspace: Workspace, boxes: list[Letterbox], suppression: Suppression) -> list[ImageResult]:
     table = pack_frames(
         [FrameDescriptor(1, 3 * box.image_hw[1], box.image_hw, box.resized_hw, (box.top, box.left)) for box in boxes],
         boxes[0].input_hw,
@@ -184,7 +191,7 @@ def reference_detections(
     return boxes, found.scores[kept], found.class_ids[kept], places[kept]
 
 
-def assert_same_detections(result: PictureResult, expected: tuple[Any, ...]) -> None:
+def assert_same_detections(result: ImageResult, expected: tuple[Any, ...]) -> None:
     boxes, scores, class_ids, places = expected
     np.testing.assert_array_equal(result.indices, places)
     np.testing.assert_array_equal(result.scores, scores)

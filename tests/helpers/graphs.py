@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from helpers.shared import GENERATED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.graph import GraphConfig, build_graph
+from yoloship.graph.passes.half import KEPT_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from yoloship.model import InputForm, OutputForm
 
 HW = (64, 96)
@@ -24,6 +28,11 @@ def ours(output_form: OutputForm = "raw", input_form: InputForm = "float", name:
     """A generated checkpoint at 64×96; not to be changed."""
     checkpoint = read_checkpoint(require(GENERATED / f"{name}.pt"))
     return build_graph(checkpoint, GraphConfig(HW, 1, input_form, output_form))
+
+
+def kept_layers(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The layers that a conversion left in float32, as the file's metadata lists them."""
+    return tuple(json.loads(metadata.get(KEPT_KEY, "[]")))
 
 
 HUGE = {

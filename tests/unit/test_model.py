@@ -74,7 +74,7 @@ def test_the_json_form_is_one_line_that_people_can_read() -> None:
         ({"batch": 0}, "bad 'batch'"),
         ({"checkpoint_sha256": "AB" * 32}, "bad 'checkpoint_sha256'"),
         ({"producer": None}, "bad 'producer'"),
-        ({"surprise": 1}, "unknown fields: got surprise"),
+        ({"surprise": 1}, "unknown fields: got 'surprise'"),
     ],
 )
 def test_a_wrong_field_is_named(fields: dict[str, Any], message: str) -> None:

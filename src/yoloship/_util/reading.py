@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import os
 import stat
 import time
@@ -36,6 +37,7 @@ _FLAGS: Final = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
+_HASH_BYTES: Final = 1 << 18
 _POLL_S: Final = 0.05
 _KINDS: Final[Mapping[int, str]] = MappingProxyType(
     {
@@ -206,6 +208,21 @@ def read_up_to(file: FileIO, count: int) -> bytes:
         parts.append(part)
         count -= len(part)
     return b"".join(parts)
+
+
+def file_sha256(file: FileIO, head: bytes = b"") -> str:
+    """The SHA-256 of an open file from where it stands to its end, in lower-case hex.
+
+    Args:
+        file: Read to its end, piece by piece into one buffer.
+        head: What has been read of it already, and belongs in front.
+    """
+    digest = hashlib.sha256(head)
+    piece = bytearray(_HASH_BYTES)
+    view = memoryview(piece)
+    while count := file.readinto(piece):
+        digest.update(view[:count])
+    return digest.hexdigest()
 
 
 @contextmanager

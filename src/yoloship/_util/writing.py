@@ -26,7 +26,9 @@ from typing import IO, TYPE_CHECKING, Final
 from yoloship.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
+
+    from yoloship._util.progress import OnProgress
 
 
 READER_TIMEOUT_S: Final = 10.0
@@ -343,6 +345,7 @@ else:
         return True
 
 
+WAITING = "waiting for another process"
 _LOCK_POLL_S = 0.02
 
 
@@ -352,13 +355,13 @@ def lock_path(path: Path) -> Path:
 
 
 @contextmanager
-def locked(path: Path, *, subject: str | None = None, waiting: Callable[[float], None] | None = None) -> Iterator[None]:
+def locked(path: Path, *, subject: str | None = None, on_progress: OnProgress | None = None) -> Iterator[None]:
     """Hold the lock of that name; wait for whoever holds it.
 
     Args:
         path: The lock file: made, and removed when the lock is given back.
         subject: What is locked, for messages; None takes the lock file.
-        waiting: Told some times a second for how long, in seconds, another holder has been waited for. What it
+        on_progress: Called some times a second with the seconds that another holder has been waited for. What it
             raises ends the waiting and comes out of here.
 
     Raises:
@@ -376,8 +379,8 @@ def locked(path: Path, *, subject: str | None = None, waiting: Callable[[float],
             ) from error
         with file:
             while not _try_lock_file(file):
-                if waiting is not None:
-                    waiting(time.monotonic() - started_s)
+                if on_progress is not None:
+                    on_progress(WAITING, time.monotonic() - started_s, 0)
                 time.sleep(_LOCK_POLL_S)
             if not _bears(path, file):  # its holder removed it while we waited; others lock the next file of that name
                 continue

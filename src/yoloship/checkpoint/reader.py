@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from yoloship._util.reading import open_regular
+from yoloship._util.reading import file_sha256, open_regular
 from yoloship.checkpoint.containers import ZipContainer, read_legacy
 from yoloship.checkpoint.freeze import Finisher
 from yoloship.checkpoint.limits import LIMITS, Budget
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from yoloship.checkpoint.limits import Limits
     from yoloship.checkpoint.records import Module, Value
     from yoloship.checkpoint.wrappers import Chosen
-
-
-_CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +57,8 @@ class Source:
         """
         if self._file is None:
             return hashlib.sha256(self.data).hexdigest()
-        digest = hashlib.sha256()
-        chunk = bytearray(_CHUNK_BYTES)
-        view = memoryview(chunk)
         self._file.seek(0)
-        while count := self._file.readinto(chunk):
-            digest.update(view[:count])
-        return digest.hexdigest()
+        return file_sha256(self._file)
 
 
 @contextmanager

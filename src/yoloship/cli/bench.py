@@ -105,7 +105,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
         print_err(f"note: of {len(places)} images the first {used} are measured, as many as the largest batch takes")
     images = _pictures(places[:used])
     plan = BenchPlan(rounds=rounds, runs=runs, throughput_s=seconds)
-    results = benchmark(cases, images, plan, print_err)
+    results = benchmark(cases, images, plan, lambda what, _done, _total: print_err(what))
     data = bench_json(results, plan, [image.shape[:2] for image in images])
     if is_dash(json_path):
         print_bytes(data)

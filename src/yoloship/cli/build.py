@@ -22,7 +22,7 @@ from yoloship.engine.config import MAX_OPTIMIZATION_LEVEL, HardwareCompatibility
 from yoloship.model import InputForm, OutputForm
 
 if TYPE_CHECKING:
-    from yoloship.engine import BuildConfig, BuildStep, Flavour, FlavourName, Range, Recipe
+    from yoloship.engine import BuildConfig, Flavour, FlavourName, Range, Recipe
     from yoloship.graph import GraphConfig
     from yoloship.graph.onnx_file import Model
     from yoloship.model import Calibrator, Placement, Precision, Remainder
@@ -251,13 +251,8 @@ def _build(order: BuildOrder, flavour: Flavour, quantizing: Quantizing, *, sourc
         class_names=order.names,
         aliases=dict(order.aliases),
     ) as source:
-        with progress(in_pipes=True) as show:
-
-            def told(step: BuildStep) -> None:
-                if show is not None:
-                    show(f"{flavour.title}: {step.phase}", step.fraction, 1)
-
-            built = build_prepared(source, order.config, flavour, told)
+        with progress(in_pipes=True) as on_progress:
+            built = build_prepared(source, order.config, flavour, on_progress)
         info = source.info
     recipe = _recipe(order, quantizing)
     record = write_engine(order.output, built, source_name=source_name, model=info, recipe=recipe, overwrite=overwrite)

@@ -15,8 +15,7 @@ from yoloship.cli.output import print_err, print_out, print_text, progress
 from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from yoloship._util.progress import OnProgress
     from yoloship.demo.run import Journey
     from yoloship.demo.scene import DatasetFormat
 
@@ -69,7 +68,9 @@ def demo(
 
     from yoloship.demo.run import DEFAULT_SEED, travel
 
-    journey = travel(output or DEFAULT_FOLDER, DEFAULT_SEED if seed is None else seed, _told(), overwrite=overwrite)
+    journey = travel(
+        output or DEFAULT_FOLDER, DEFAULT_SEED if seed is None else seed, _on_progress(), overwrite=overwrite
+    )
     print_text(_report(journey))
     if not journey.good:
         raise click.exceptions.Exit(1)
@@ -97,18 +98,17 @@ def _report(journey: Journey) -> str:
     return f"{columns(rows, right=range(1, 6))}\n{columns(steps, right=(1,))}\n{verdict}; look at {picture}\n"
 
 
-def _told() -> Callable[[str], None] | None:
-    """Says each step on stderr where that is a terminal."""
+def _on_progress() -> OnProgress | None:
+    """Prints each step on stderr if that is a terminal."""
     if not sys.stderr.isatty():
         return None
-    return lambda step: print_err(f"{step} …")
+    return lambda step, _done, _total: print_err(f"{step} …")
 
 
 def _write(folder: Path, first_seed: int, count: int, label_format: DatasetFormat) -> None:
     from yoloship.demo.scene import DatasetOrder, write_dataset
 
     order = DatasetOrder(count, first_seed, label_format)
-    with progress(in_pipes=True) as show:
-        told = None if show is None else lambda done: show("making scenes", done, count)
-        codes = write_dataset(folder, order, told)
+    with progress(in_pipes=True) as on_progress:
+        codes = write_dataset(folder, order, on_progress)
     print_out(f"{folder}: {counted(count, 'scene')}, {counted(codes, 'code')}, {label_format}")

@@ -36,7 +36,7 @@ def doctor(capabilities: tuple[str, ...], as_json: bool) -> None:
     shown = sys.stderr.isatty() and not as_json
     report = examine(
         capabilities or CAPABILITIES,
-        told=(lambda trial: print_err(f"trying {trial}")) if shown else None,
+        on_progress=(lambda trial, _done, _total: print_err(f"trying {trial}")) if shown else None,
     )
     if as_json:
         print_json(report.to_dict())

@@ -102,36 +102,34 @@ def checkpoint_rows(data: Mapping[str, Any]) -> Rows:
 
 def onnx_facts(path: Path) -> dict[str, Any]:
     """What an ONNX file holds, and what one image costs."""
-    from yoloship.graph import describe_onnx
+    from yoloship.graph import graph_costs, read_onnx
     from yoloship.graph.body import layer_precisions
-    from yoloship.graph.check import check_onnx
-    from yoloship.graph.onnx_file import parse_onnx, read_file
 
-    data = read_file(path)
-    facts, summary = check_onnx(path, data), describe_onnx(data, subject=str(path))
-    layers = layer_precisions(parse_onnx(data, str(path)))
+    file = read_onnx(path)
+    costs = graph_costs(file.model, subject=str(path))
+    layers = layer_precisions(file.model)
     return {
         "kind": "onnx",
         "file": str(path),
         "file_bytes": path.stat().st_size,
-        "sha256": facts.sha256,
-        "producer": facts.producer,
-        "opset": facts.opset,
-        "model": json.loads(facts.info.to_json()) if facts.info else None,
-        "inputs": [str(spec) for spec in facts.inputs],
-        "outputs": [str(spec) for spec in facts.outputs],
-        "parameters": summary.parameter_count,
-        "figures_hw": summary.flops_hw,
-        "gflops": None if summary.flops is None else round(summary.flops / 1e9, 3),
-        "activation_bytes_at_once": summary.activations.peak_bytes if summary.activations else None,
-        "activations_of_unknown_size": summary.activations.unsized if summary.activations else None,
-        "operators": dict(facts.operators),
-        "stored elements by type": dict(facts.parameters),
+        "sha256": file.sha256,
+        "producer": file.producer,
+        "opset": file.opset,
+        "model": json.loads(file.info.to_json()) if file.info else None,
+        "inputs": [str(spec) for spec in file.inputs],
+        "outputs": [str(spec) for spec in file.outputs],
+        "parameters": costs.parameter_count,
+        "figures_hw": costs.flops_hw,
+        "gflops": None if costs.flops is None else round(costs.flops / 1e9, 3),
+        "activation_bytes_at_once": costs.activations.peak_bytes if costs.activations else None,
+        "activations_of_unknown_size": costs.activations.unsized if costs.activations else None,
+        "operators": dict(file.operators),
+        "stored elements by type": dict(file.parameters),
         "weighted layers": dict(Counter(f"{layer.operator} in {layer.precision}" for layer in layers)),
         "layers": [asdict(layer) for layer in layers],
-        "files beside it": [str(file) for file in facts.external_files],
-        "aliases": _aliases(facts.metadata),
-        "metadata": {key: value for key, value in facts.metadata.items() if not key.startswith("yoloship.")},
+        "files beside it": [str(file) for file in file.external_files],
+        "aliases": _aliases(file.metadata),
+        "metadata": {key: value for key, value in file.metadata.items() if not key.startswith("yoloship.")},
     }
 
 

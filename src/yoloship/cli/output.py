@@ -10,13 +10,15 @@ import os
 import sys
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from yoloship.errors import OutputError, json_document, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import TextIO
+
+    from yoloship._util.progress import OnProgress
 
 
 class ReaderGone(Exception):  # noqa: N818 - not an error: `head` has seen enough
@@ -98,13 +100,6 @@ PIPE_S = 5.0
 BAR_LETTERS = 24
 
 
-class OnProgress(Protocol):
-    """What a job calls to say how far it is."""
-
-    def __call__(self, what: str, done: float = 0, total: float | None = None) -> None:
-        """Show the step, and how much of it is done; a total of 1 is shown in percent."""
-
-
 @contextmanager
 def progress(*, in_pipes: bool = False) -> Iterator[OnProgress | None]:
     """Show the progress of a job while it runs.
@@ -148,7 +143,7 @@ class _TerminalLine:
         self._what = ""
         self._letters = 0
 
-    def __call__(self, what: str, done: float = 0, total: float | None = None) -> None:
+    def __call__(self, what: str, done: float, total: float) -> None:
         now = time.monotonic()
         if what == self._what and now - self._shown_at < TERMINAL_S:
             return
@@ -177,7 +172,7 @@ class _PipeLines:
         self._stream = stream
         self._start = self._shown_at = time.monotonic()
 
-    def __call__(self, what: str, done: float = 0, total: float | None = None) -> None:
+    def __call__(self, what: str, done: float, total: float) -> None:
         now = time.monotonic()
         if now - self._shown_at < PIPE_S:
             return
@@ -192,7 +187,7 @@ def _put(stream: TextIO, text: str) -> None:
         stream.flush()
 
 
-def _amount(done: float, total: float | None) -> str:
+def _amount(done: float, total: float) -> str:
     if not total:
         return ""
     return f"{100 * done:.0f} % " if total == 1 else f"{done:.0f}/{total:.0f} "

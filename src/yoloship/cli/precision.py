@@ -154,8 +154,8 @@ def lowered(model: Model, precision: Precision, options: Quantizing, found: Foun
             max_drop=MAX_DROP if options.max_drop is None else options.max_drop,
             remainder=options.remainder,
         )
-    with progress(in_pipes=True) as told:
-        result = in_precision(model, precision, found.images, order=order, truths=found.truths, told=told)
+    with progress(in_pipes=True) as on_progress:
+        result = in_precision(model, precision, found.images, order=order, truths=found.truths, on_progress=on_progress)
     for warning in result.warnings:
         print_err(f"warning: {warning}")
     return result

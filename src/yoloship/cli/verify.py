@@ -129,15 +129,10 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
             outputs.claim(path)
     with ExitStack() as stack:
         first, second = (stack.enter_context(open_artefact(name, imgsz=imgsz)) for name in (a, b))
-        with progress(in_pipes=True) as show:
-
-            def told(done: int, total: int) -> None:
-                if show is not None:
-                    show("comparing", done, total)
-
+        with progress(in_pipes=True) as on_progress:
             found = compare(
                 (a, first), (b, second), pictures, truths=truths, score_threshold=conf, tolerances=tolerances,
-                told=told,
+                on_progress=on_progress,
             )  # fmt: skip
     if plot is not None:
         write_picture(draw(found), plot, overwrite=overwrite)

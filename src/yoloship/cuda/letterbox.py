@@ -1,6 +1,6 @@
 """The letterbox on the GPU: any number of frames, of any sizes and formats, in one launch.
 
-The bilinear form gives, bit for bit, what `yoloship.letterbox` gives with OpenCV. No call here allocates or waits, so
+It gives, bit for bit, what `yoloship.letterbox` gives with OpenCV. No call here allocates or waits, so
 all can be recorded in a `Graph`; what is recorded are addresses, and frames change by rewriting the frame table.
 """
 
@@ -167,7 +167,6 @@ def launch_fetch(kernels: Mapping[str, Launchable], stream: Stream, frame_table:
 
 
 CanvasForm: TypeAlias = Literal["float32_rgb_chw", "float16_rgb_chw", "uint8_bgr_hwc"]
-Interpolation: TypeAlias = Literal["bilinear", "area"]
 
 _SUFFIXES: Final[tuple[tuple[CanvasForm, str, int], ...]] = (
     ("float32_rgb_chw", "f32", 4),
@@ -218,13 +217,7 @@ class Canvas:
         return next((suffix, size) for name, suffix, size in _SUFFIXES if name == self.form)
 
 
-def launch_letterbox(
-    kernels: Mapping[str, Launchable],
-    stream: Stream,
-    frame_table: int,
-    canvas: Canvas,
-    interpolation: Interpolation = "bilinear",
-) -> None:
+def launch_letterbox(kernels: Mapping[str, Launchable], stream: Stream, frame_table: int, canvas: Canvas) -> None:
     """Queue the letterbox of a batch.
 
     Args:
@@ -232,29 +225,16 @@ def launch_letterbox(
         stream: Its place among other work.
         frame_table: Device address of what `frames.pack_frames` made, for `canvas.batch` pictures.
         canvas: Where it goes; every byte of it is written.
-        interpolation: `area` weighs all source pixels and needs frames that `check_area` accepts.
 
     Raises:
         CudaError: the launch failed.
     """
     suffix, _ = canvas._kernel()
-    entry = f"letterbox_{suffix}" if interpolation == "bilinear" else f"letterbox_area_{suffix}"
     height, width = canvas.canvas_hw
     grid = (-(-width // 32), -(-height // 32), canvas.batch)
-    kernels[entry].launch(stream, grid, (32, 8, 1), frame_table, canvas.pointer, height, width, canvas.padding_value)
-
-
-def check_area(frames: Sequence[FrameDescriptor]) -> None:
-    """Refuse frames that area interpolation has no meaning for.
-
-    Raises:
-        InputError: a frame is not smaller on the canvas than at the source, in both directions.
-    """
-    for number, frame in enumerate(frames):
-        if frame.resized_hw[0] > frame.image_hw[0] or frame.resized_hw[1] > frame.image_hw[1]:
-            raise _wrong(
-                f"frames[{number}]", f"a size of at most {frame.image_hw} for area interpolation", frame.resized_hw
-            )
+    kernels[f"letterbox_{suffix}"].launch(
+        stream, grid, (32, 8, 1), frame_table, canvas.pointer, height, width, canvas.padding_value
+    )
 
 
 def _wrong(subject: str, expected: str, got: object) -> InputError:

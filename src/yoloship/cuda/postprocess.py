@@ -4,13 +4,14 @@ Two launches for a whole batch, no allocation and no wait, so both can be record
 `tasks.detect` and `tasks.nms`: the same float32 operations in the same order, but for the last bit of exp().
 
 At most 1024 candidates of a picture (the best ones, exactly) take part in suppression, and at most `max_detections`
-come out; `PictureResult` says how many were left aside.
+come out; `result_dtype` counts those that were left aside: `lost` did not fit the workspace (which ones is left to
+chance), `passed_over` were not among the best 1024.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -177,29 +178,6 @@ class Workspace:
         return self.pointer + workspace_parts(self.batch, self.capacity)[name][0]
 
 
-@dataclass(frozen=True, slots=True)
-class PictureResult:
-    """Detections of one picture, best first, and what was left aside. The holder owns the arrays.
-
-    Attributes:
-        boxes_xyxy: (n, 4) float32, source pixels, clipped to the picture.
-        scores: (n,) float32.
-        class_ids: (n,) int32.
-        indices: (n,) int32 places in the network's output: level, anchor, row, column.
-        candidates: How many were above the threshold.
-        lost: Of those, how many did not fit the workspace; which ones is left to chance. 0 where it holds all cells.
-        passed_over: Of the rest, how many were not among the best 1024, and so took no part.
-    """
-
-    boxes_xyxy: npt.NDArray[np.float32]
-    scores: npt.NDArray[np.float32]
-    class_ids: npt.NDArray[np.int32]
-    indices: npt.NDArray[np.int32]
-    candidates: int
-    lost: int
-    passed_over: int
-
-
 def pack_levels(levels: Sequence[HeadLevel]) -> npt.NDArray[np.void]:
     """The table that `decode_heads` reads, ready to be copied to the device.
 
@@ -272,20 +250,6 @@ def result_dtype(max_detections: int) -> np.dtype[np.void]:
             ("class_ids", "<i4", (max_detections,)),
             ("indices", "<i4", (max_detections,)),
         ]
-    )
-
-
-def read_result(record: Any) -> PictureResult:
-    """One picture's result out of the downloaded array; copies."""
-    kept = int(record["kept"])
-    return PictureResult(
-        record["boxes_xyxy"][:kept].copy(),
-        record["scores"][:kept].copy(),
-        record["class_ids"][:kept].copy(),
-        record["indices"][:kept].copy(),
-        int(record["candidates"]),
-        int(record["lost"]),
-        int(record["passed_over"]),
     )
 
 

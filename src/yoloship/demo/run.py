@@ -16,11 +16,12 @@ from yoloship.demo.scene import make_scene
 from yoloship.errors import YoloshipError, json_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
+    from yoloship._util.progress import OnProgress
     from yoloship.demo.scene import Scene
     from yoloship.results.detections import Detection, Detections
 
@@ -131,14 +132,14 @@ def checkpoint_bytes() -> bytes:
 
 
 def travel(
-    folder: Path, seed: int = DEFAULT_SEED, told: Callable[[str], None] | None = None, *, overwrite: bool = False
+    folder: Path, seed: int = DEFAULT_SEED, on_progress: OnProgress | None = None, *, overwrite: bool = False
 ) -> Journey:
     """Make a scene and take the bundled checkpoint all the way to boxes in it, with no network.
 
     Args:
         folder: Takes all `FILES`; made where it does not exist. Files of an earlier demonstration are replaced.
         seed: Of the scene.
-        told: Called with each step as it begins.
+        on_progress: Called as each step begins.
         overwrite: Whether files of those names may be replaced even if there was no earlier demonstration.
 
     Raises:
@@ -157,7 +158,7 @@ def travel(
     was_here = (folder / f"{MODEL_NAME}.onnx").is_file()
     Outputs((), overwrite=overwrite or was_here, is_checkpoint=is_checkpoint).claim_inside(folder, FILES)
     made_folder(folder)
-    diary = _Diary(told)
+    diary = _Diary(on_progress)
     with diary.step("make a scene") as entry:
         scene = make_scene(seed, SCENE_HW)
         entry.path = folder / "scene.png"
@@ -217,15 +218,15 @@ def _label(detection: Detection, text: str | None) -> str:
 class _Diary:
     """The steps that were taken."""
 
-    def __init__(self, told: Callable[[str], None] | None) -> None:
-        self._told = told
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._on_progress = on_progress
         self.steps: list[Step] = []
 
     @contextmanager
     def step(self, what: str) -> Iterator[_Entry]:
         """Time what happens inside, which fills in the entry."""
-        if self._told is not None:
-            self._told(what)
+        if self._on_progress is not None:
+            self._on_progress(what, 0, 0)
         entry, begun = _Entry(), time.perf_counter()
         yield entry
         self.steps.append(Step(what, time.perf_counter() - begun, entry.result, entry.path))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from yoloship._util.progress import OnProgress
     from yoloship.demo._surfaces import Kind, Surface
 
 
@@ -384,13 +385,13 @@ class DatasetOrder:
             )
 
 
-def write_dataset(folder: Path, order: DatasetOrder, told: Callable[[int], None] | None = None) -> int:
+def write_dataset(folder: Path, order: DatasetOrder, on_progress: OnProgress | None = None) -> int:
     """Make scenes and write them with their labels; the same order gives the same bytes.
 
     Args:
         folder: Takes shape beside its final name, and bears that name only when it is whole. Must not exist yet.
         order: What to write.
-        told: Called after each scene with how many are done; what it raises ends the work and leaves nothing.
+        on_progress: Called after each scene; what it raises ends the work and leaves nothing.
 
     Returns:
         How many codes the scenes show.
@@ -404,7 +405,7 @@ def write_dataset(folder: Path, order: DatasetOrder, told: Callable[[int], None]
     part = folder.with_name(part_name())
     try:
         (part / "images").mkdir(parents=True)
-        codes = _fill(part, order, told)
+        codes = _fill(part, order, on_progress)
         part.rename(folder)
     except OSError as error:
         raise write_error(error, folder) from error
@@ -413,7 +414,7 @@ def write_dataset(folder: Path, order: DatasetOrder, told: Callable[[int], None]
     return codes
 
 
-def _fill(folder: Path, order: DatasetOrder, told: Callable[[int], None] | None) -> int:
+def _fill(folder: Path, order: DatasetOrder, on_progress: OnProgress | None) -> int:
     names: list[str] = []
     truths: list[Truth] = []
     if order.format == "yolo":
@@ -425,8 +426,8 @@ def _fill(folder: Path, order: DatasetOrder, told: Callable[[int], None] | None)
         (folder / "images" / names[-1]).write_bytes(_jpeg(scene))
         if order.format == "yolo":
             (folder / "labels" / f"{seed:010d}.txt").write_text(yolo_labels(scene), encoding="utf-8")
-        if told is not None:
-            told(done)
+        if on_progress is not None:
+            on_progress("making scenes", done, order.count)
     if order.format == "coco":
         document = coco_dataset(names, [order.size_hw] * order.count, truths, CLASS_NAMES)
         document["info"] = {"description": "Scenes of machine-readable codes", "first_seed": order.first_seed}

@@ -23,6 +23,8 @@ from yoloship.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from yoloship._util.progress import OnProgress
+
 
 TIMEOUT_S = 90.0
 MARK = "yoloship-trial:"
@@ -340,7 +342,7 @@ def examine(
     *,
     machine: Machine | None = None,
     run: Callable[[str], TrialResult] = run_trial,
-    told: Callable[[str], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Report:
     """Try what was asked for, each trial in a process of its own.
 
@@ -348,7 +350,7 @@ def examine(
         names: Of capabilities.
         machine: Where we are; None looks.
         run: Runs one trial by name.
-        told: Told the name of each trial as it begins.
+        on_progress: Called with the name of each trial as it begins.
 
     Raises:
         InputError: there is no such capability.
@@ -362,8 +364,8 @@ def examine(
     trials = list(dict.fromkeys(trial for entry in wanted for trial in entry.trials))
 
     def attempt(trial: str) -> TrialResult:
-        if told is not None:
-            told(trial)
+        if on_progress is not None:
+            on_progress(trial, trials.index(trial), len(trials))
         return run(trial)
 
     with ThreadPoolExecutor(_PARALLEL_TRIALS) as pool:

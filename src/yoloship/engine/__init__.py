@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yoloship.engine.builder import BuildProgress, BuildStep, BuiltEngine, build_engine
+from yoloship.engine.builder import BuiltEngine, build_engine
 from yoloship.engine.config import BuildConfig, InputProfile, Range, Target, parse_target, resolve_profiles
 from yoloship.engine.file import (
     EngineFile,
@@ -21,8 +21,6 @@ from yoloship.engine.sidecar import EngineRecord, Recipe, place_name
 
 __all__ = [
     "BuildConfig",
-    "BuildProgress",
-    "BuildStep",
     "BuiltEngine",
     "Device",
     "EngineFacts",

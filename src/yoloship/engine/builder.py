@@ -6,17 +6,15 @@ is refused here with a line that says what and why.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from yoloship._util.reading import open_regular
+from yoloship._util.reading import file_sha256, open_regular
 from yoloship.engine.config import BuildConfig, InputProfile, resolve_profiles
 from yoloship.engine.fit import find_device
 from yoloship.engine.flavours import Flavour, FlavourName, Messages, listening, open_flavour
@@ -38,35 +36,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from yoloship._util.progress import OnProgress
     from yoloship.model import ModelInfo, TensorSpec
 
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-
-@dataclass(frozen=True, slots=True)
-class BuildStep:
-    """One report of a running build.
-
-    Attributes:
-        phase: What TensorRT is at.
-        depth: 0 for the whole build, 1 for its phases, and so on.
-        done: Steps of this phase that are finished.
-        total: Steps that this phase has.
-        fraction: Of the whole build, in [0, 1]; never goes back.
-        elapsed_s: Since the build began.
-    """
-
-    phase: str
-    depth: int
-    done: int
-    total: int
-    fraction: float
-    elapsed_s: float
-
-
-BuildProgress: TypeAlias = Callable[[BuildStep], None]
-"""Called for every step, on TensorRT's thread. What it raises cancels the build and comes out of it."""
 
 
 @dataclass(slots=True)
@@ -78,14 +52,17 @@ class _Phase:
 
 
 class Tracker:
-    """Keeps the tree of phases; knows whether the build shall stop, and why.
+    """Keeps the tree of phases, reports the share of the whole build that is done, and knows why a build should stop.
+
+    The share never goes back. It is reported on TensorRT's thread, for every step.
 
     TensorRT swallows what a callback raises, KeyboardInterrupt among it. So nothing leaves a callback: what went wrong
     is kept here and raised when the build has returned.
     """
 
-    def __init__(self, report: BuildProgress | None) -> None:
-        self._report = report
+    def __init__(self, on_progress: OnProgress | None, title: str = "TensorRT") -> None:
+        self._on_progress = on_progress
+        self._title = title
         self._phases: dict[str, _Phase] = {}
         self._started_s = time.monotonic()
         self._fraction = 0.0
@@ -111,45 +88,45 @@ class Tracker:
         """A phase begins."""
         with self._lock:
             self._phases[phase] = _Phase(phase, parent, max(total, 1))
-        self._tell(phase)
+        self._report(phase)
 
     def step(self, phase: str, step: int) -> bool:
         """A step of a phase is finished. Returns whether to go on."""
         with self._lock:
-            if (record := self._phases.get(phase)) is not None:
-                record.done = min(max(record.done, step + 1), record.total)
-        self._tell(phase)
+            if (entry := self._phases.get(phase)) is not None:
+                entry.done = min(max(entry.done, step + 1), entry.total)
+        self._report(phase)
         return self._stopped_by is None
 
-    def finish(self, phase: str) -> None:
+    def end(self, phase: str) -> None:
         """A phase is over."""
         with self._lock:
-            if (record := self._phases.get(phase)) is not None:
-                record.done = record.total
-        self._tell(phase)
+            if (entry := self._phases.get(phase)) is not None:
+                entry.done = entry.total
+        self._report(phase)
         with self._lock:
             self._phases.pop(phase, None)
 
-    def _tell(self, phase: str) -> None:
-        if self._report is None or self._stopped_by is not None:
+    def _report(self, phase: str) -> None:
+        if self._on_progress is None or self._stopped_by is not None:
             return
         with self._lock:
-            record = self._phases.get(phase)
-            if record is None:
+            entry = self._phases.get(phase)
+            if entry is None:
                 return
-            line = self._line_to_root(record)
+            line = self._line_to_root(entry)
             fraction = 0.0
             for place in line:
                 fraction = (min(place.done, place.total) + (fraction if place.done < place.total else 0)) / place.total
             self._fraction = max(self._fraction, min(fraction, 1.0))
-            step = BuildStep(phase, len(line) - 1, record.done, record.total, self._fraction, self.elapsed_s)
+            share = self._fraction
         try:
-            self._report(step)
+            self._on_progress(f"{self._title}: {phase}", share, 1)
         except BaseException as error:  # whatever it is, it is raised again after the build
             self.stop(error)
 
-    def _line_to_root(self, record: _Phase) -> list[_Phase]:
-        line = [record]
+    def _line_to_root(self, phase: _Phase) -> list[_Phase]:
+        line = [phase]
         while (parent := line[-1].parent) is not None and len(line) < 20:
             if (above := self._phases.get(parent)) is None:
                 break
@@ -172,7 +149,7 @@ def monitor(flavour: Flavour, tracker: Tracker) -> Any:
             return tracker.step(phase_name, step)
 
         def phase_finish(self, phase_name: str) -> None:
-            tracker.finish(phase_name)
+            tracker.end(phase_name)
 
     return Monitor()
 
@@ -243,7 +220,8 @@ def build_engine(
     *,
     flavour: Flavour | None = None,
     info: ModelInfo | None = None,
-    progress: BuildProgress | None = None,
+    on_progress: OnProgress | None = None,
+    onnx_sha256: str | None = None,
 ) -> BuiltEngine:
     """Build a plan.
 
@@ -254,7 +232,9 @@ def build_engine(
         flavour: Which TensorRT; None takes the first that is installed and builds.
         info: What is known about the model: sizes are checked against its strides, and the graph's element types
             against the precision that it claims.
-        progress: Told of each step; what it raises cancels the build and is raised from here. So is Ctrl-C.
+        on_progress: Called for each step, on TensorRT's thread. What it raises cancels the build and is raised from
+            here. So is Ctrl-C.
+        onnx_sha256: Of the file as it was checked; None takes it as it is now.
 
     Raises:
         DependencyError: no TensorRT is installed.
@@ -264,13 +244,15 @@ def build_engine(
     flavour = flavour or open_flavour()
     device = find_device()
     check_features(flavour, config, has_device=device is not None)
-    onnx_sha256 = _digest(onnx)
-    tracker = Tracker(progress)
+    onnx_sha256 = onnx_sha256 or _digest(onnx)
+    tracker = Tracker(on_progress, flavour.title)
     with listening(flavour) as (logger, messages):
         builder = flavour.module.Builder(logger)
         network = parse_network(flavour, builder, logger, onnx, messages)
         if _digest(onnx) != onnx_sha256:  # TensorRT reads the file itself: what it read must be what was checked
-            raise changed_meanwhile(str(onnx))
+            raise EngineError(
+                "was changed while it was read", subject=str(onnx), hint="build it again once it is complete"
+            )
         inputs, outputs = tensor_specs(network)
         dtypes = network_dtypes(network)
         if info is not None:
@@ -302,18 +284,10 @@ def build_engine(
 
 def _digest(onnx: Path) -> str:
     """Refuse what is no file or empty, before a parser answers that it is fine."""
-    digest = hashlib.sha256()
     with open_regular(onnx, error=EngineError, wanted="an ONNX model") as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise wrong_kind("empty", "onnx", subject=str(onnx), error=EngineError)
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def changed_meanwhile(subject: str) -> EngineError:
-    """The error for a file that was another one when it was checked."""
-    return EngineError("was changed while it was read", subject=subject, hint="build it again once it is complete")
+        return file_sha256(file)
 
 
 def _add_profiles(builder: Any, settings: Any, profiles: tuple[InputProfile, ...], messages: Messages) -> None:

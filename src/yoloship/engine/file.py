@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from yoloship._util.cache import is_trusted, make_folder, make_room
+from yoloship._util.fields import MAX_TEXT_CHARS, FieldReader, is_int
 from yoloship._util.reading import decoded, open_regular, read_if_there, read_up_to
 from yoloship._util.writing import lock_path, locked, replacing
 from yoloship.engine.fit import Here, check_fit, look_around, rebuild_command
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
+    from yoloship._util.progress import OnProgress
     from yoloship.engine.builder import BuiltEngine
     from yoloship.engine.config import BuildConfig
     from yoloship.engine.flavours import Flavour
@@ -143,20 +145,23 @@ def prefix_info(metadata: dict[str, Any], *, subject: str) -> ModelInfo:
     Raises:
         EngineError: a field is missing or cannot be.
     """
-    read = _Prefix(metadata, subject)
-    dynamic = bool(read.arguments().get("dynamic", False))
-    height, width = read.size()
+    defaults = {"task": "detect", "stride": 32, "batch": 1, "imgsz": [640, 640]}
+    read = FieldReader({**defaults, **metadata}, "JSON prefix", subject, EngineError)
+    arguments, version = metadata.get("args"), metadata.get("version")
+    dynamic = isinstance(arguments, dict) and bool(arguments.get("dynamic", False))
+    height, width = _size_hw(read)
+    version = version[:64] if isinstance(version, str) and version.isprintable() else ""
     return ModelInfo(
-        task=read.task(),
+        task=read.choice("task", get_args(Task)),
         family=_family(metadata.get("description")),
-        class_names=read.names(),
-        strides=read.strides(),
+        class_names=_class_names(read),
+        strides=_strides(read),
         anchors=(),
         input_form="float",
         output_form="raw",
         input_hw=(None, None) if dynamic else (height, width),
-        batch=None if dynamic else read.integer("batch", 1, MAX_SIDE, default=1),
-        producer=f"{_MAKER} {read.version()}".strip(),
+        batch=None if dynamic else read.integer("batch", 1, MAX_SIDE),
+        producer=f"{_MAKER} {version}".strip(),
     )
 
 
@@ -175,69 +180,31 @@ def _family(description: object) -> str:
     return "yolov5" if match and _ANCHOR_NAME.fullmatch(match[1]) else _MAKER
 
 
-class _Prefix:
-    """Takes fields out of the prefix, checking each."""
-
-    def __init__(self, metadata: dict[str, Any], subject: str) -> None:
-        self._metadata = metadata
-        self._subject = subject
-
-    def wrong(self, key: str, expected: str) -> EngineError:
-        return EngineError(
-            f"JSON prefix: bad {key!r}",
-            subject=self._subject,
-            expected=expected,
-            got=ascii(self._metadata.get(key))[:60],
-        )
-
-    def integer(self, key: str, low: int, high: int, *, default: int) -> int:
-        value = self._metadata.get(key, default)
-        if not _is_int(value, low, high):
-            raise self.wrong(key, f"an integer from {low} to {high}")
-        return int(value)
-
-    def arguments(self) -> dict[str, Any]:
-        value = self._metadata.get("args", {})
-        return value if isinstance(value, dict) else {}
-
-    def version(self) -> str:
-        value = self._metadata.get("version", "")
-        return value[:64] if isinstance(value, str) and value.isprintable() else ""
-
-    def task(self) -> Task:
-        value = self._metadata.get("task", "detect")
-        for task in get_args(Task):
-            if value == task:
-                return task  # type: ignore[no-any-return]
-        raise self.wrong("task", f"one of {', '.join(get_args(Task))}")
-
-    def names(self) -> tuple[str, ...]:
-        value = self._metadata.get("names")
-        if isinstance(value, dict):
-            value = [value.get(str(index)) for index in range(len(value))]
-        if (
-            not isinstance(value, list)
-            or not 1 <= len(value) <= MAX_CLASSES
-            or not all(isinstance(name, str) and len(name) <= 1000 for name in value)
-        ):
-            raise self.wrong("names", "class names by id, from 0 on without a gap")
-        return tuple(value)
-
-    def strides(self) -> tuple[int, ...]:
-        stride = self.integer("stride", 1, 1024, default=32)
-        return tuple(step for step in (8, 16, 32, 64) if step <= stride) if stride in {32, 64} else (stride,)
-
-    def size(self) -> tuple[int, int]:
-        value = self._metadata.get("imgsz", [640, 640])
-        if _is_int(value, 1, MAX_SIDE):
-            return value, value
-        if not isinstance(value, list) or len(value) != 2 or not all(_is_int(side, 1, MAX_SIDE) for side in value):
-            raise self.wrong("imgsz", "[height, width] in pixels")
-        return value[0], value[1]
+def _class_names(read: FieldReader) -> tuple[str, ...]:
+    names = read.data.get("names")
+    if isinstance(names, dict):
+        names = [names.get(str(index)) for index in range(len(names))]
+    if (
+        not isinstance(names, list)
+        or not 1 <= len(names) <= MAX_CLASSES
+        or not all(isinstance(name, str) and len(name) <= MAX_TEXT_CHARS for name in names)
+    ):
+        raise read.wrong("names", "class names by id, from 0 on without a gap")
+    return tuple(names)
 
 
-def _is_int(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+def _strides(read: FieldReader) -> tuple[int, ...]:
+    largest = read.integer("stride", 1, 1024)
+    return tuple(stride for stride in (8, 16, 32, 64) if stride <= largest) if largest in {32, 64} else (largest,)
+
+
+def _size_hw(read: FieldReader) -> tuple[int, int]:
+    size = read.data.get("imgsz")
+    if is_int(size, 1, MAX_SIDE):
+        return size, size
+    if not isinstance(size, list) or len(size) != 2 or not all(is_int(side, 1, MAX_SIDE) for side in size):
+        raise read.wrong("imgsz", "[height, width] in pixels")
+    return size[0], size[1]
 
 
 MAX_PLAN_BYTES: Final = 1 << 32
@@ -477,7 +444,7 @@ def cached_engine(
     build: Callable[[], tuple[BuiltEngine, ModelInfo | None]],
     *,
     source_name: str,
-    waiting: Callable[[float], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> EngineFile:
     """Take an engine from the cache, or build it and keep it there.
 
@@ -486,7 +453,7 @@ def cached_engine(
         key: What is wanted.
         build: Makes the engine; called at most once, by one process at a time.
         source_name: File name of the model, for the command that builds the engine again.
-        waiting: Told some times a second for how long, in seconds, another process has been waited for. What it
+        on_progress: Called some times a second with the seconds that another process has been waited for. What it
             raises ends the waiting and comes out of here.
 
     Returns:
@@ -509,7 +476,7 @@ def cached_engine(
         )
     if (found := _usable(path)) is not None:
         return found
-    with locked(folder / f"{key.digest}.lock", waiting=waiting):
+    with locked(folder / f"{key.digest}.lock", on_progress=on_progress):
         if (found := _usable(path)) is not None:  # somebody built it while we waited
             return found
         built, model = build()

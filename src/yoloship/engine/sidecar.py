@@ -11,21 +11,21 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from yoloship._util.fields import MAX_TEXT_CHARS, PLAIN_TEXT, FieldReader, is_int
 from yoloship.engine.config import BuildConfig, HardwareCompatibility, InputProfile, Range, Target
 from yoloship.engine.flavours import FlavourName
 from yoloship.errors import EngineError, InputError
 from yoloship.model import DTYPES, ModelInfo, Precision, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from yoloship.engine.builder import BuiltEngine
 
 
 MAX_WORDS = 1000
-MAX_WORD_CHARS = 1000
 _NOT_PLAIN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -103,20 +103,17 @@ def place_name(text: str) -> str:
     """
     path = PurePath(text)
     kept = path.name or text if path.is_absolute() else text
-    return _NOT_PLAIN.sub("_", kept)[:MAX_WORD_CHARS]
+    return _NOT_PLAIN.sub("_", kept)[:MAX_TEXT_CHARS]
 
-
-_Made = TypeVar("_Made")
 
 SCHEMA = 1
 MAX_JSON_CHARS = 8_000_000
 MAX_TENSORS = 1000
 MAX_RANK = 8
+MAX_EXTENT = (1 << 40) - 1
 
-_PLAIN = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{0,1000}")
 _FILE_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff/\\]{1,255}")
 _VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
-_HEX = re.compile(r"[0-9a-f]{64}")
 _SM = re.compile(r"sm[0-9]{2,3}")
 
 
@@ -210,215 +207,131 @@ class EngineRecord:
         Raises:
             EngineError: it is no such record; the field is named.
         """
-        if len(text) > MAX_JSON_CHARS:
-            raise EngineError("sidecar too long", subject=subject, expected=f"at most {MAX_JSON_CHARS} characters")
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise EngineError("sidecar is not JSON", subject=subject, got=str(error)[:80]) from error
-        if not isinstance(data, dict):
-            raise EngineError("sidecar is not a JSON object", subject=subject)
-        read = _Reader(data, subject)
-        if data.get("schema") != SCHEMA or isinstance(data.get("schema"), bool):
-            raise EngineError(
-                "sidecar of another schema",
-                subject=subject,
-                expected=str(SCHEMA),
-                got=repr(data.get("schema"))[:20],
-                hint="build the engine again with this version",
-            )
+        read = FieldReader.parse(
+            text,
+            "sidecar",
+            subject=subject,
+            error=EngineError,
+            most_chars=MAX_JSON_CHARS,
+        )
+        read.schema(SCHEMA, hint="build the engine again with this version")
         read.only({field.name for field in fields(cls)} | {"schema", "refined"})
         return cls(
-            plan_sha256=read.matching("plan_sha256", _HEX, "64 lower-case hex digits"),
+            plan_sha256=read.sha256("plan_sha256"),
             plan_bytes=read.integer("plan_bytes", 1, 1 << 48),
-            onnx_sha256=read.matching("onnx_sha256", _HEX, "64 lower-case hex digits"),
+            onnx_sha256=read.sha256("onnx_sha256"),
             source_name=read.matching("source_name", _FILE_NAME, "a file name"),
-            recipe=read.recipe(),
+            recipe=_recipe(read),
             flavour=read.choice("flavour", get_args(FlavourName)),
             version=read.matching("version", _VERSION, "a version"),
             compute_capability=read.optional("compute_capability", lambda key: read.matching(key, _SM, "smNN")),
-            config=read.config(),
-            inputs=read.tensors("inputs"),
-            outputs=read.tensors("outputs"),
-            profiles=tuple(read.profile("profiles", entry) for entry in read.items("profiles", MAX_TENSORS)),
-            dtypes=tuple(read.dtype("dtypes", entry) for entry in read.items("dtypes", 100)),
-            model=read.model(),
-            producer=read.matching("producer", _PLAIN, "plain text"),
+            config=_config(read),
+            inputs=_tensors(read, "inputs"),
+            outputs=_tensors(read, "outputs"),
+            profiles=_profiles(read, "profiles"),
+            dtypes=read.items("dtypes", 100, lambda entry: _matches(_VERSION, entry), "element types"),
+            model=_model(read),
+            producer=read.matching("producer", PLAIN_TEXT, "plain text"),
         )
 
 
-class _Reader:
-    """Takes fields out of a decoded JSON object, checking each."""
+def _recipe(read: FieldReader) -> Recipe:
+    if read.data.get("recipe") is None:  # an earlier release knew only whether the precision was made on the way
+        lowered = read.data.get("refined") is True
+        return Recipe.guessed(str(read.data.get("source_name", "")), _model(read), lowered=lowered)
+    inner = read.nested("recipe", RECIPE_FIELDS)
+    return Recipe(
+        from_checkpoint=inner.boolean("from_checkpoint"),
+        precision=inner.optional("precision", lambda key: inner.choice(key, get_args(Precision))),
+        calibrate=_words(inner, "calibrate"),
+        labels=inner.optional("labels", inner.plain_text),
+        calibrator=inner.optional("calibrator", inner.plain_text),
+        max_drop=inner.optional("max_drop", lambda key: inner.number(key, 0, 1)),
+        remainder=inner.optional("remainder", inner.plain_text),
+        renamed=inner.boolean("renamed"),
+        aliases=_words(inner, "aliases"),
+    )
 
-    def __init__(self, data: dict[str, Any], subject: str) -> None:
-        self._data = data
-        self._subject = subject
 
-    def wrong(self, key: str, expected: str) -> EngineError:
-        return EngineError(
-            f"sidecar: bad {key!r}", subject=self._subject, expected=expected, got=ascii(self._data.get(key))[:60]
-        )
+def _words(read: FieldReader, key: str) -> tuple[str, ...]:
+    expected = f"plain texts of at most {MAX_TEXT_CHARS} characters"
+    return read.items(key, MAX_WORDS, lambda word: _matches(PLAIN_TEXT, word), expected)
 
-    def only(self, known: set[str]) -> None:
-        if unknown := sorted(ascii(key)[:40] for key in self._data.keys() - known):
-            raise EngineError("sidecar has unknown fields", subject=self._subject, got=", ".join(unknown)[:80])
 
-    def matching(self, key: str, pattern: re.Pattern[str], expected: str) -> str:
-        value = self._data.get(key)
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise self.wrong(key, expected)
-        return value
+def _config(read: FieldReader) -> BuildConfig:
+    inner = read.nested("config", BuildConfig().to_dict().keys())
+    profiles = _profiles(inner, "input_profiles")
+    names = get_args(Target)
+    targets = inner.items("targets", 16, lambda entry: entry in names, f"any of {', '.join(names)}")
+    return read.checked(
+        "config",
+        lambda: BuildConfig(
+            batch=inner.optional("batch", lambda key: _range(inner, key)),
+            height=inner.optional("height", lambda key: _range(inner, key)),
+            width=inner.optional("width", lambda key: _range(inner, key)),
+            input_profiles=profiles,
+            workspace_bytes=inner.optional("workspace_bytes", lambda key: inner.integer(key, 1, 1 << 48)),
+            targets=targets,
+            hardware_compatibility=inner.choice("hardware_compatibility", get_args(HardwareCompatibility)),
+            version_compatible=inner.boolean("version_compatible"),
+            optimization_level=inner.optional("optimization_level", lambda key: inner.integer(key, 0, 5)),
+        ),
+    )
 
-    def integer(self, key: str, low: int, high: int) -> int:
-        value = self._data.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise self.wrong(key, f"an integer from {low} to {high}")
-        return value
 
-    def boolean(self, key: str) -> bool:
-        value = self._data.get(key)
-        if not isinstance(value, bool):
-            raise self.wrong(key, "true or false")
-        return value
+def _range(read: FieldReader, key: str) -> Range:
+    entry = read.nested(key, ("minimum", "optimum", "maximum")).data
+    if not all(map(_is_extent, entry.values())):
+        raise read.wrong(key, "positive integers")
+    return Range(entry["minimum"], entry["optimum"], entry["maximum"])
 
-    def choice(self, key: str, allowed: tuple[Any, ...]) -> Any:
-        value = self._data.get(key)
-        if not isinstance(value, str) or value not in allowed:
-            raise self.wrong(key, f"one of {', '.join(allowed)}")
-        return value
 
-    def optional(self, key: str, read: Callable[[str], Any]) -> Any:
-        return None if self._data.get(key) is None else read(key)
+def _tensors(read: FieldReader, key: str) -> tuple[TensorSpec, ...]:
+    return tuple(_tensor(read, key, entry) for entry in read.items(key, MAX_TENSORS))
 
-    def items(self, key: str, most: int) -> list[Any]:
-        value = self._data.get(key)
-        if not isinstance(value, list) or len(value) > most:
-            raise self.wrong(key, f"a list of at most {most}")
-        return value
 
-    def dtype(self, key: str, value: object) -> str:
-        if not isinstance(value, str) or not _VERSION.fullmatch(value):
-            raise self.wrong(key, "element types")
-        return value
+def _tensor(read: FieldReader, key: str, entry: object) -> TensorSpec:
+    if not isinstance(entry, dict) or entry.keys() != {"name", "dtype", "shape"}:
+        raise read.wrong(key, "tensors with name, dtype and shape")
+    name, dtype, shape = entry["name"], entry["dtype"], entry["shape"]
+    if not _matches(PLAIN_TEXT, name) or not _is_dtype(dtype):
+        raise read.wrong(key, "tensors with name, dtype and shape")
+    if not isinstance(shape, list) or len(shape) > MAX_RANK:
+        raise read.wrong(key, f"shapes of at most {MAX_RANK} axes")
+    if not all(is_int(axis, 0, MAX_EXTENT) or _matches(PLAIN_TEXT, axis) for axis in shape):
+        raise read.wrong(key, "axes as extents, or names for dynamic ones")
+    return TensorSpec(name, dtype, tuple(shape))
 
-    def tensors(self, key: str) -> tuple[TensorSpec, ...]:
-        return tuple(self._tensor(key, entry) for entry in self.items(key, MAX_TENSORS))
 
-    def _tensor(self, key: str, entry: object) -> TensorSpec:
-        if not isinstance(entry, dict) or entry.keys() != {"name", "dtype", "shape"}:
-            raise self.wrong(key, "tensors with name, dtype and shape")
-        name, dtype, shape = entry["name"], entry["dtype"], entry["shape"]
-        if not isinstance(name, str) or not _PLAIN.fullmatch(name) or not _is_dtype(dtype):
-            raise self.wrong(key, "tensors with name, dtype and shape")
-        if not isinstance(shape, list) or len(shape) > MAX_RANK:
-            raise self.wrong(key, f"shapes of at most {MAX_RANK} axes")
-        for axis in shape:
-            fixed = isinstance(axis, int) and not isinstance(axis, bool) and 0 <= axis < 1 << 40
-            if not fixed and not (isinstance(axis, str) and _PLAIN.fullmatch(axis)):
-                raise self.wrong(key, "axes as extents, or names where dynamic")
-        return TensorSpec(name, dtype, tuple(shape))
+def _profiles(read: FieldReader, key: str) -> tuple[InputProfile, ...]:
+    return tuple(_profile(read, key, entry) for entry in read.items(key, MAX_TENSORS))
 
-    def profile(self, key: str, entry: object) -> InputProfile:
-        if not isinstance(entry, dict) or entry.keys() != {"name", "minimum", "optimum", "maximum"}:
-            raise self.wrong(key, "profiles with name, minimum, optimum and maximum")
-        if not isinstance(entry["name"], str) or not _PLAIN.fullmatch(entry["name"]):
-            raise self.wrong(key, "profiles with a plain name")
-        shapes = [entry["minimum"], entry["optimum"], entry["maximum"]]
-        for shape in shapes:
-            if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(_is_extent(axis) for axis in shape):
-                raise self.wrong(key, f"shapes of at most {MAX_RANK} positive integers")
-        return self._checked(key, lambda: InputProfile(entry["name"], *(tuple(shape) for shape in shapes)))
 
-    def config(self) -> BuildConfig:
-        entry = self._data.get("config")
-        known = BuildConfig().to_dict().keys()
-        if not isinstance(entry, dict) or entry.keys() != known:
-            raise self.wrong("config", f"an object with {', '.join(sorted(known))}")
-        inner = _Reader(entry, f"{self._subject}: config")
-        profiles = inner.items("input_profiles", MAX_TENSORS)
-        targets = inner.items("targets", 16)
-        if not all(isinstance(target, str) and target in get_args(Target) for target in targets):
-            raise inner.wrong("targets", f"any of {', '.join(get_args(Target))}")
-        return self._checked(
-            "config",
-            lambda: BuildConfig(
-                batch=inner.optional("batch", inner.range),
-                height=inner.optional("height", inner.range),
-                width=inner.optional("width", inner.range),
-                input_profiles=tuple(inner.profile("input_profiles", profile) for profile in profiles),
-                workspace_bytes=inner.optional("workspace_bytes", lambda key: inner.integer(key, 1, 1 << 48)),
-                targets=tuple(targets),
-                hardware_compatibility=inner.choice("hardware_compatibility", get_args(HardwareCompatibility)),
-                version_compatible=inner.boolean("version_compatible"),
-                optimization_level=inner.optional("optimization_level", lambda key: inner.integer(key, 0, 5)),
-            ),
-        )
+def _profile(read: FieldReader, key: str, entry: object) -> InputProfile:
+    if not isinstance(entry, dict) or entry.keys() != {"name", "minimum", "optimum", "maximum"}:
+        raise read.wrong(key, "profiles with name, minimum, optimum and maximum")
+    if not _matches(PLAIN_TEXT, entry["name"]):
+        raise read.wrong(key, "profiles with a plain name")
+    shapes = [entry["minimum"], entry["optimum"], entry["maximum"]]
+    for shape in shapes:
+        if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(map(_is_extent, shape)):
+            raise read.wrong(key, f"shapes of at most {MAX_RANK} positive integers")
+    return read.checked(key, lambda: InputProfile(entry["name"], *(tuple(shape) for shape in shapes)))
 
-    def recipe(self) -> Recipe:
-        entry = self._data.get("recipe")
-        if entry is None:  # a sidecar of an earlier release, which knew only whether the precision was made on the way
-            lowered = self._data.get("refined") is True
-            return Recipe.guessed(str(self._data.get("source_name", "")), self.model(), lowered=lowered)
-        if not isinstance(entry, dict) or entry.keys() != RECIPE_FIELDS:
-            raise self.wrong("recipe", f"an object with {', '.join(sorted(RECIPE_FIELDS))}")
-        inner = _Reader(entry, f"{self._subject}: recipe")
 
-        def plain(key: str) -> str:
-            return inner.matching(key, _PLAIN, f"plain text of at most {MAX_WORD_CHARS} characters")
+def _model(read: FieldReader) -> ModelInfo | None:
+    if (entry := read.data.get("model")) is None:
+        return None
+    try:
+        return ModelInfo.from_json(json.dumps(entry), subject=read.subject)
+    except InputError as error:
+        raise EngineError(
+            f"sidecar: {error.problem}", subject=read.subject, expected=error.expected, got=error.got
+        ) from error
 
-        return Recipe(
-            from_checkpoint=inner.boolean("from_checkpoint"),
-            precision=inner.optional("precision", lambda key: inner.choice(key, get_args(Precision))),
-            calibrate=inner.words("calibrate"),
-            labels=inner.optional("labels", plain),
-            calibrator=inner.optional("calibrator", plain),
-            max_drop=inner.optional("max_drop", inner.share),
-            remainder=inner.optional("remainder", plain),
-            renamed=inner.boolean("renamed"),
-            aliases=inner.words("aliases"),
-        )
 
-    def words(self, key: str) -> tuple[str, ...]:
-        value = self.items(key, MAX_WORDS)
-        if not all(isinstance(word, str) and _PLAIN.fullmatch(word) for word in value):
-            raise self.wrong(key, f"plain texts of at most {MAX_WORD_CHARS} characters")
-        return tuple(value)
-
-    def share(self, key: str) -> float:
-        value = self._data.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-            raise self.wrong(key, "a number from 0 to 1")
-        return float(value)
-
-    def range(self, key: str) -> Range:
-        entry = self._data.get(key)
-        if not isinstance(entry, dict) or entry.keys() != {"minimum", "optimum", "maximum"}:
-            raise self.wrong(key, "minimum, optimum and maximum")
-        if not all(_is_extent(value) for value in entry.values()):
-            raise self.wrong(key, "positive integers")
-        return Range(entry["minimum"], entry["optimum"], entry["maximum"])
-
-    def model(self) -> ModelInfo | None:
-        entry = self._data.get("model")
-        if entry is None:
-            return None
-        try:
-            return ModelInfo.from_json(json.dumps(entry), subject=self._subject)
-        except InputError as error:
-            raise EngineError(
-                f"sidecar: {error.problem}", subject=self._subject, expected=error.expected, got=error.got
-            ) from error
-
-    def _checked(self, key: str, make: Callable[[], _Made]) -> _Made:
-        """Constructors check their own arguments; say which file the wrong ones stood in."""
-        try:
-            return make()
-        except EngineError as error:
-            if str(error.subject).startswith(self._subject):
-                raise
-            raise EngineError(
-                f"sidecar: bad {key!r}: {error.problem}", subject=self._subject, expected=error.expected, got=error.got
-            ) from error
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def _is_dtype(value: object) -> bool:
@@ -426,4 +339,4 @@ def _is_dtype(value: object) -> bool:
 
 
 def _is_extent(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 1 << 40
+    return is_int(value, 1, MAX_EXTENT)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from yoloship._util.progress import silent
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship._util.progress import OnProgress
     from yoloship.detect.detector import Detector
 
     Image = npt.NDArray[np.uint8]
@@ -153,7 +155,7 @@ def benchmark(
     cases: Sequence[BenchCase],
     images: Sequence[Image],
     plan: BenchPlan | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> list[BenchResult]:
     """Measure every case on the same pictures.
 
@@ -161,7 +163,7 @@ def benchmark(
         cases: In the order of the report. All models are open at once.
         images: (height, width, 3) uint8 BGR each; a batch takes them in turn, from the first. Read only.
         plan: How long.
-        progress: Told what is being done.
+        on_progress: Called as each model is loaded and as each round begins.
 
     Returns:
         One result for each case.
@@ -176,11 +178,11 @@ def benchmark(
     running: list[_Running] = []
     try:
         for case in cases:
-            progress(f"loading {case.label}")
+            on_progress(f"loading {case.label}", len(running), len(cases))
             running.append(_Running(case, [images[place % len(images)] for place in range(case.batch)]))
         for round_ in range(plan.rounds):
             for one in running:
-                progress(f"round {round_ + 1} of {plan.rounds}: {one.case.label}")
+                on_progress(f"round {round_ + 1} of {plan.rounds}: {one.case.label}", round_, plan.rounds)
                 one.turn(plan)
         return [one.result() for one in running]
     finally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from yoloship._util.progress import tracked
 from yoloship.detect.cpu import decodable
 from yoloship.detect.detector import Detector, feed_of, host_session
 from yoloship.detect.options import DetectOptions
@@ -24,16 +25,16 @@ from yoloship.models.vetting import vetted
 from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from yoloship._util.progress import OnProgress
     from yoloship.detect.detector import Source
     from yoloship.evaluate.coco import Truth
     from yoloship.evaluate.matching import Cells
     from yoloship.model import NmsConfig, Precision
     from yoloship.results.detections import Detections
 
-    Told = Callable[[int, int], None]
     """Progress: pictures done, pictures in all."""
 
 
@@ -213,7 +214,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
     truths: Sequence[Truth] | None = None,
     score_threshold: float | None = None,
     tolerances: Tolerances | None = None,
-    told: Told | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Verification:
     """Run two artefacts over the same pictures and compare what they give.
 
@@ -224,7 +225,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
         truths: What is in each picture, for mAP; None where that is not known.
         score_threshold: From which on detections count; None takes what a graph that suppresses has inside, else 0.25.
         tolerances: What is allowed.
-        told: Told of the progress.
+        on_progress: Called before each image.
 
     Raises:
         InputError: there are no pictures, the models have other classes, or a graph has thresholds of its own that
@@ -249,9 +250,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
         _Run(detector, score_threshold, inside[0] if inside else None, has_truths=truths is not None)
         for _, detector in (first, second)
     )
-    for done, source in enumerate(sources):
-        if told is not None:
-            told(done, len(sources))
+    for source in tracked(sources, "comparing", on_progress):
         picture = as_image(source, channels=first[1].info.channels)
         for run in runs:
             run.add(picture)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from yoloship.graph.build import build_graph, model_info, write_graph
+from yoloship.graph.check import OnnxFile, read_onnx
 from yoloship.graph.config import GraphConfig, nearest_sizes
-from yoloship.graph.describe import GraphSummary, checkpoint_flops, describe_onnx
+from yoloship.graph.describe import GraphCosts, checkpoint_flops, graph_costs
 from yoloship.graph.onnx_file import graph_bytes
 
 __all__ = [
     "GraphConfig",
-    "GraphSummary",
+    "GraphCosts",
+    "OnnxFile",
     "build_graph",
     "checkpoint_flops",
-    "describe_onnx",
     "graph_bytes",
+    "graph_costs",
     "model_info",
     "nearest_sizes",
+    "read_onnx",
     "write_graph",
 ]

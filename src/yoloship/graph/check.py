@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -121,14 +121,16 @@ def _short(error: Exception) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class OnnxFacts:
-    """What an ONNX file says about itself.
+class OnnxFile:
+    """An ONNX file, parsed once, and what it says about itself.
 
     Attributes:
         path: The file.
+        model: As parsed, its nodes in an order in which they can run. It is shared: copy it before changing it.
         sha256: Of its bytes, lower-case hex; files beside it not included.
         producer: Who wrote it.
         opset: Of the standard operators.
+        ir_version: Version of the format.
         inputs: Those that a caller feeds, in the file's order.
         outputs: In the file's order.
         operators: How often each occurs, subgraphs included; ``domain::Name`` outside the standard.
@@ -141,9 +143,11 @@ class OnnxFacts:
     """
 
     path: Path
+    model: onnx.ModelProto = field(repr=False, compare=False)
     sha256: str
     producer: str
     opset: int
+    ir_version: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     operators: Mapping[str, int]
@@ -154,46 +158,62 @@ class OnnxFacts:
     metadata: Mapping[str, str]
     info: ModelInfo | None
 
+    @classmethod
+    def of(cls, model: onnx.ModelProto, data: bytes, path: Path) -> OnnxFile:
+        """The record of a model that was parsed, or that we wrote ourselves; its structure is not checked.
 
-def check_onnx(path: Path, data: bytes | None = None) -> OnnxFacts:
-    """Read an ONNX file's structure and refuse what is none.
+        Args:
+            model: The parsed bytes.
+            data: The file's bytes.
+            path: The file; weights kept outside it are looked for beside it.
+
+        Raises:
+            GraphError: an input, an output or a stored tensor is of an impossible type or shape, a weight file is
+                missing or too short, or our record in it is damaged.
+        """
+        graphs = tuple(all_graphs(model.graph))
+        stored = _stored(graphs)
+        weights = {tensor.name for tensor in model.graph.initializer}
+        metadata = read_metadata(model)
+        inputs = tuple(tensor_spec(value, str(path)) for value in model.graph.input if value.name not in weights)
+        parameters: Counter[str] = Counter()
+        for tensor in stored:
+            parameters[dtype_name(tensor.data_type)] += element_count(tensor, str(path))
+        doubles = [spec.name for spec in inputs if spec.dtype == "float64"]
+        doubles += [tensor.name or "a constant" for tensor in stored if dtype_name(tensor.data_type) == "float64"]
+        return cls(
+            path=path,
+            model=model,
+            sha256=hashlib.sha256(data).hexdigest(),
+            producer=producer(model),
+            opset=opset(model),
+            ir_version=model.ir_version,
+            inputs=inputs,
+            outputs=tuple(tensor_spec(value, str(path)) for value in model.graph.output),
+            operators=MappingProxyType(dict(sorted(Counter(map(_operator, _nodes(graphs))).items()))),
+            parameters=MappingProxyType(dict(sorted(parameters.items()))),
+            float64_tensors=tuple(dict.fromkeys(doubles)),
+            unsigned_quantizers=_unsigned_quantizers(graphs, stored),
+            external_files=checked_external_files(path, stored),
+            metadata=MappingProxyType(metadata),
+            info=read_model_info(metadata, str(path)),
+        )
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Read an ONNX file, and refuse one whose structure is not sound.
 
     Args:
         path: The file; weights kept outside it are looked for beside it.
-        data: Its bytes, if they have been read already.
 
     Raises:
-        GraphError: it cannot be read, is no ONNX model, is truncated, lacks a weight file, or its record is damaged.
+        GraphError: it cannot be read, is not an ONNX model, is truncated, lacks a weight file, or its record is
+            damaged.
     """
-    data = read_file(path) if data is None else data
+    data = read_file(path)
     model = parse_onnx(data, str(path))
     check_sound(model, str(path))
-    graphs = tuple(all_graphs(model.graph))
-    stored = _stored(graphs)
-    names = {tensor.name for tensor in model.graph.initializer}
-    metadata = read_metadata(model)
-    inputs = tuple(tensor_spec(value, str(path)) for value in model.graph.input if value.name not in names)
-    outputs = tuple(tensor_spec(value, str(path)) for value in model.graph.output)
-    parameters: Counter[str] = Counter()
-    for tensor in stored:
-        parameters[dtype_name(tensor.data_type)] += element_count(tensor, str(path))
-    doubles = [spec.name for spec in inputs if spec.dtype == "float64"]
-    doubles += [tensor.name or "a constant" for tensor in stored if dtype_name(tensor.data_type) == "float64"]
-    return OnnxFacts(
-        path=path,
-        sha256=hashlib.sha256(data).hexdigest(),
-        producer=producer(model),
-        opset=opset(model),
-        inputs=inputs,
-        outputs=outputs,
-        operators=MappingProxyType(dict(sorted(Counter(map(_operator, _nodes(graphs))).items()))),
-        parameters=MappingProxyType(dict(sorted(parameters.items()))),
-        float64_tensors=tuple(dict.fromkeys(doubles)),
-        unsigned_quantizers=_unsigned_quantizers(graphs, stored),
-        external_files=checked_external_files(path, stored),
-        metadata=MappingProxyType(metadata),
-        info=read_model_info(metadata, str(path)),
-    )
+    return OnnxFile.of(model, data, path)
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
@@ -215,26 +235,26 @@ def external_files(path: Path) -> tuple[Path, ...]:
     return tuple({path.parent / entry.value: None for entry in entries})
 
 
-def refuse_for_tensorrt(facts: OnnxFacts) -> None:
+def refuse_for_tensorrt(file: OnnxFile) -> None:
     """Refuse what TensorRT would take and silently turn into something else (measured: TensorRT-RTX 1.7.1.116).
 
     Raises:
         GraphError: float64 tensors, which become float32; uint8 quantizers, which become int8.
     """
-    if facts.float64_tensors:
+    if file.float64_tensors:
         raise GraphError(
             "holds float64 tensors, which TensorRT turns into float32 in silence",
-            subject=str(facts.path),
+            subject=str(file.path),
             expected="float32 or less",
-            got=_listed(facts.float64_tensors),
+            got=_listed(file.float64_tensors),
             hint="export it in float32",
         )
-    if facts.unsigned_quantizers:
+    if file.unsigned_quantizers:
         raise GraphError(
             "quantizes to uint8, which TensorRT reads as int8: half of the range would be lost",
-            subject=str(facts.path),
+            subject=str(file.path),
             expected="int8 zero points of 0",
-            got=_listed(facts.unsigned_quantizers),
+            got=_listed(file.unsigned_quantizers),
             hint="quantize activations and weights to signed INT8, symmetric",
         )
 

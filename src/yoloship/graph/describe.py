@@ -10,9 +10,7 @@ for the output and keep scratch memory of their own, so what they take differs e
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,16 +20,7 @@ from yoloship.graph.body import inputs_of
 from yoloship.graph.build import trace
 from yoloship.graph.builder import ShapesOnly
 from yoloship.graph.config import GraphConfig
-from yoloship.graph.onnx_file import (
-    element_count,
-    opset,
-    parse_onnx,
-    producer,
-    read_file,
-    read_metadata,
-    read_model_info,
-    tensor_spec,
-)
+from yoloship.graph.onnx_file import element_count, tensor_spec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -39,7 +28,7 @@ if TYPE_CHECKING:
     import onnx
 
     from yoloship.checkpoint import Checkpoint
-    from yoloship.model import ModelInfo, TensorSpec
+    from yoloship.model import TensorSpec
 
 
 MAX_CHANNELS: Final = 16
@@ -207,61 +196,34 @@ def peak_activations(model: onnx.ModelProto, values: Mapping[str, Value]) -> Act
 
 
 @dataclass(frozen=True, slots=True)
-class GraphSummary:
-    """What an ONNX file is.
+class GraphCosts:
+    """What a graph holds and what one image costs.
 
     Attributes:
-        inputs: In order.
-        outputs: In order.
-        opset: Version of ONNX's operators.
-        ir_version: Version of the format.
-        producer: Who wrote it, with version; may be empty.
-        operators: How many nodes of each operator, most frequent first.
         parameter_count: Elements of its weights.
-        flops: Operations for one picture, multiply-add as two; None where shapes are not known.
-        flops_hw: (height, width) that `flops` holds for.
-        activations: What they take while one picture of that size runs; None where shapes are not known.
-        metadata: As embedded.
-        info: Our own record, None in a file that is not ours.
+        flops: Operations for one image, multiply-add as two; None if shapes are not known.
+        flops_hw: (height, width) in pixels that `flops` holds for; None if `flops` is.
+        activations: What they take while one image of that size runs; None if shapes are not known.
     """
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    opset: int
-    ir_version: int
-    producer: str
-    operators: Mapping[str, int]
     parameter_count: int
     flops: int | None
     flops_hw: tuple[int, int] | None
     activations: Activations | None
-    metadata: Mapping[str, str]
-    info: ModelInfo | None
-
-    @property
-    def operator_count(self) -> int:
-        """Nodes of the graph."""
-        return sum(self.operators.values())
 
 
-def describe_onnx(
-    source: Path | str | bytes, *, dynamic_hw: tuple[int, int] = (640, 640), subject: str = "ONNX model in memory"
-) -> GraphSummary:
-    """Read what an ONNX file says about itself; nothing is run.
+def graph_costs(model: onnx.ModelProto, *, dynamic_hw: tuple[int, int] = (640, 640), subject: str) -> GraphCosts:
+    """Count what a graph costs; nothing is run.
 
     Args:
-        source: The file, or its bytes.
-        dynamic_hw: (height, width) in pixels to count operations for, where the file leaves them open.
-        subject: What messages call bytes.
+        model: As `parse_onnx` gives it.
+        dynamic_hw: (height, width) in pixels to count operations for, if the graph leaves them open.
+        subject: Its name, for messages.
 
     Raises:
-        GraphError: it is no ONNX model, or one whose inputs or outputs cannot be described.
+        GraphError: its inputs or stored tensors are of an impossible type or shape.
     """
-    data = source if isinstance(source, bytes) else read_file(Path(source))
-    subject = subject if isinstance(source, bytes) else str(source)
-    model = parse_onnx(data, subject)
     graph = model.graph
-    metadata = read_metadata(model)
     weights = {tensor.name for tensor in graph.initializer}
     inputs = tuple(tensor_spec(value, subject) for value in graph.input if value.name not in weights)
     counts = {name: element_count(tensor, subject) for name, tensor in _stored(graph)}
@@ -269,19 +231,11 @@ def describe_onnx(
     followed = input_hw is not None and len(graph.node) <= MAX_NODES  # no runtime here takes more
     values = infer_values(model, inputs[0].name, fixed) if followed else None
     flops = _flops(model, values) if values is not None else None
-    return GraphSummary(
-        inputs=inputs,
-        outputs=tuple(tensor_spec(value, subject) for value in graph.output),
-        opset=opset(model),
-        ir_version=model.ir_version,
-        producer=producer(model),
-        operators=MappingProxyType(dict(Counter(node.op_type for node in graph.node).most_common())),
+    return GraphCosts(
         parameter_count=sum(counts[name] for name in _weights(graph, counts)),
         flops=flops,
         flops_hw=input_hw if flops is not None else None,
         activations=peak_activations(model, values) if values is not None and flops is not None else None,
-        metadata=MappingProxyType(metadata),
-        info=read_model_info(metadata, subject),
     )
 
 

@@ -134,12 +134,6 @@ def bfloat16_bits(values: Floats) -> npt.NDArray[np.uint16]:
     return halves
 
 
-def bfloat16_values(values: Floats) -> Floats:
-    """The values after that rounding, in float32."""
-    rounded: Floats = (bfloat16_bits(values).astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return rounded
-
-
 def float8_bits(values: Floats) -> npt.NDArray[np.uint8]:
     """E4M3FN codes; what is beyond the largest finite value becomes that."""
     magnitude = np.abs(values.astype(np.float64))

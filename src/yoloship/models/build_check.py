@@ -103,7 +103,7 @@ def check_source(order: BuildOrder) -> tuple[str, int]:
         class_names=order.names,
         aliases=dict(order.aliases),
     ) as source:
-        return _describe(source, order.config), source.onnx.stat().st_size
+        return _describe(source, order.config), source.file.path.stat().st_size
 
 
 def look(name: str, find: Callable[[], str]) -> Finding:
@@ -153,19 +153,19 @@ def _lowered(model: Model, precision: Precision) -> Model:
 
 
 def _describe(source: BuildSource, config: BuildConfig) -> str:
-    from yoloship.graph import describe_onnx
+    from yoloship.graph import graph_costs
 
-    check_targets(config.targets, source.dtypes, subject=source.name)
-    profiles = resolve_profiles(source.inputs, config, source.info)
-    summary = describe_onnx(source.onnx, dynamic_hw=_largest_hw(config))
-    words = [f"{', '.join(map(str, source.inputs))}"]
+    check_targets(config.targets, frozenset(source.file.parameters), subject=source.name)
+    profiles = resolve_profiles(source.file.inputs, config, source.info)
+    costs = graph_costs(source.file.model, dynamic_hw=_largest_hw(config), subject=source.name)
+    words = [f"{', '.join(map(str, source.file.inputs))}"]
     words += [_profile(profile) for profile in profiles]
     if source.info is None:
         words.append("detect does not know its form; other TensorRT programs can run it")
-    if summary.activations is not None and summary.flops_hw is not None:
+    if costs.activations is not None and costs.flops_hw is not None:
         batch = config.batch.maximum if config.batch else (source.info and source.info.batch) or 1
-        size = "×".join(map(str, summary.flops_hw))
-        memory = batch * summary.activations.peak_bytes / 1e6
+        size = "×".join(map(str, costs.flops_hw))
+        memory = batch * costs.activations.peak_bytes / 1e6
         words.append(f"activations take about {memory:.0f} MB for a batch of {batch} at {size}, estimated")
     return "; ".join(words)
 

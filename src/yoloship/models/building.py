@@ -25,7 +25,6 @@ from yoloship.engine import (
     find_device,
     open_flavour,
 )
-from yoloship.engine.builder import changed_meanwhile
 from yoloship.errors import GraphError, InputError, OutputError, SessionError, YoloshipError
 from yoloship.kinds import kind_of
 from yoloship.models.foreign import UnreadableNamesError
@@ -34,8 +33,9 @@ from yoloship.models.vetting import vetted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from yoloship.engine import BuildProgress, BuiltEngine, Flavour
-    from yoloship.graph import GraphConfig
+    from yoloship._util.progress import OnProgress
+    from yoloship.engine import BuiltEngine, Flavour
+    from yoloship.graph import GraphConfig, OnnxFile
     from yoloship.graph.onnx_file import Model
     from yoloship.model import ModelInfo, NmsConfig, TensorSpec
 
@@ -45,21 +45,13 @@ class BuildSource:
     """An ONNX file that is ready to be built, and what is known about it.
 
     Attributes:
-        onnx: The file.
-        name: What messages call it: the file that the user gave, even if the ONNX file was made of it on the way.
-        sha256: Of its bytes.
-        inputs: As the file has them.
-        outputs: As the file has them; TensorRT forgets the names of their dynamic axes.
-        dtypes: Element types of its stored tensors.
-        info: What the pipeline must know; None where the graph is of a form that it cannot use.
+        file: The file, parsed; TensorRT forgets the names of its outputs' dynamic axes.
+        name: What messages call it: the file that the user gave, even if the ONNX file was made from it on the way.
+        info: What the pipeline must know; None for a graph of a form that it cannot use.
     """
 
-    onnx: Path
+    file: OnnxFile
     name: str
-    sha256: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    dtypes: frozenset[str]
     info: ModelInfo | None
 
 
@@ -88,11 +80,11 @@ def build_source(
         CheckpointError: the checkpoint cannot be read safely.
         GraphError: it cannot become the graph wanted, or the ONNX file is none that TensorRT takes faithfully.
     """
-    from yoloship.graph import graph_bytes
+    from yoloship.graph import OnnxFile, graph_bytes, read_onnx
 
     from_checkpoint = kind_of(path) == "checkpoint"
     if not from_checkpoint and refine is None:
-        yield _checked(path, str(path), class_names)
+        yield _foreign_source(read_onnx(path), str(path), class_names)
         return
     model = _graph_of(path, graph, class_names, aliases) if from_checkpoint else _whole_model(path)
     if refine is not None:
@@ -100,7 +92,11 @@ def build_source(
             model = refine(model)
     data = graph_bytes(model)
     with _temporary_file("model.onnx", data) as onnx, _naming(str(path), str(onnx)):
-        yield _checked(onnx, str(path), class_names)
+        if from_checkpoint:  # we have just written it, so there is nothing to find out about it
+            file = OnnxFile.of(model, data, onnx)
+            yield BuildSource(file, str(path), file.info)
+        else:
+            yield _foreign_source(read_onnx(onnx), str(path), class_names)
 
 
 @contextmanager
@@ -149,19 +145,19 @@ def _naming(name: str, *others: str) -> Iterator[None]:
 
 
 def build_prepared(
-    source: BuildSource, config: BuildConfig | None, flavour: Flavour, progress: BuildProgress | None = None
+    source: BuildSource, config: BuildConfig | None, flavour: Flavour, on_progress: OnProgress | None = None
 ) -> BuiltEngine:
     """Build an engine from what `build_source` gave; see `build`."""
     if config is not None:
-        check_targets(config.targets, source.dtypes, subject=source.name)
-    built = build_engine(source.onnx, config, flavour=flavour, info=source.info, progress=progress)
-    if built.onnx_sha256 != source.sha256:
-        raise changed_meanwhile(source.name)
-    named = {spec.name: spec for spec in source.outputs}
+        check_targets(config.targets, frozenset(source.file.parameters), subject=source.name)
+    onnx = source.file.path
+    sha256 = source.file.sha256
+    built = build_engine(onnx, config, flavour=flavour, info=source.info, on_progress=on_progress, onnx_sha256=sha256)
+    named = {spec.name: spec for spec in source.file.outputs}
     return replace(
         built,
         outputs=tuple(_with_names(spec, named.get(spec.name)) for spec in built.outputs),
-        warnings=tuple(text.replace(str(source.onnx), source.name) for text in built.warnings),
+        warnings=tuple(text.replace(str(onnx), source.name) for text in built.warnings),
     )
 
 
@@ -171,7 +167,7 @@ def build(
     *,
     graph: GraphConfig | None = None,
     flavour: Flavour | None = None,
-    progress: BuildProgress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[BuiltEngine, ModelInfo | None]:
     """Build an engine from a checkpoint or an ONNX file; write it with `yoloship.engine.write_engine`.
 
@@ -180,7 +176,7 @@ def build(
         config: How to build.
         graph: Which graph a checkpoint shall become.
         flavour: Which TensorRT; None takes the first that is installed and builds.
-        progress: Told of each step; what it raises cancels the build.
+        on_progress: Called for each step; what it raises cancels the build.
 
     Returns:
         The engine, and what the pipeline must know about it: None for an ONNX graph of a form that it cannot use.
@@ -194,7 +190,7 @@ def build(
     flavour = flavour or open_flavour()
     check_build(flavour, config or BuildConfig(), graph.precision if graph else "float32", find_device())
     with build_source(path, graph) as source:
-        return build_prepared(source, config, flavour, progress), source.info
+        return build_prepared(source, config, flavour, on_progress), source.info
 
 
 def engine_for(
@@ -203,8 +199,7 @@ def engine_for(
     *,
     graph: GraphConfig | None = None,
     flavour: Flavour | None = None,
-    progress: BuildProgress | None = None,
-    waiting: Callable[[float], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> EngineFile:
     """The engine of a model from the user's cache; built first where it is not there.
 
@@ -213,8 +208,8 @@ def engine_for(
         config: How to build.
         graph: Which graph a checkpoint shall become.
         flavour: Which TensorRT; None takes the first that is installed and builds.
-        progress: Told of each step, where something is built.
-        waiting: Told for how long, in seconds, another process that builds the same engine has been waited for.
+        on_progress: Called for each step of a build, and while another process that builds the same engine is waited
+            for.
 
     Raises:
         YoloshipError: as `build`, and as `cached_engine`.
@@ -223,12 +218,12 @@ def engine_for(
     device = find_device()
     check_build(flavour, config, graph.precision if graph else "float32", device)
     with build_source(path, graph) as source:
-        key = EngineKey.of(source.sha256, config, flavour, device.sm if device else None)
+        key = EngineKey.of(source.file.sha256, config, flavour, device.sm if device else None)
 
         def make() -> tuple[BuiltEngine, ModelInfo | None]:
-            return build_prepared(source, config, flavour, progress), source.info
+            return build_prepared(source, config, flavour, on_progress), source.info
 
-        return cached_engine(cache_folder() / "engines", key, make, source_name=path.name, waiting=waiting)
+        return cached_engine(cache_folder() / "engines", key, make, source_name=path.name, on_progress=on_progress)
 
 
 def _graph_of(
@@ -247,33 +242,32 @@ def _graph_of(
 
 
 def _whole_model(path: Path) -> Model:
-    from yoloship.graph.check import check_onnx
-    from yoloship.graph.onnx_file import parse_onnx, read_file
+    from yoloship.graph import read_onnx
 
-    if check_onnx(path).external_files:
+    file = read_onnx(path)
+    if file.external_files:
         raise GraphError(
             "keeps its weights in other files, and its graph cannot be changed that way",
             subject=str(path),
             hint="save it with its weights inside",
         )
     vetted(path, str(path), None)  # what changes a graph may run it, to calibrate or to judge it
-    return parse_onnx(read_file(path), str(path))
+    return file.model
 
 
-def _checked(onnx: Path, name: str, class_names: Sequence[str] | None = None) -> BuildSource:
-    from yoloship.graph.check import check_onnx, refuse_for_tensorrt
-    from yoloship.graph.onnx_file import parse_onnx, read_file
+def _foreign_source(file: OnnxFile, name: str, class_names: Sequence[str] | None) -> BuildSource:
+    """A file that somebody else wrote, checked for what TensorRT would get wrong."""
+    from yoloship.graph.check import refuse_for_tensorrt
 
-    facts = check_onnx(onnx)
-    refuse_for_tensorrt(facts)
-    info, subject = facts.info, str(onnx)
-    model = parse_onnx(read_file(onnx), subject)
-    refuse_unbounded(model, subject)
+    refuse_for_tensorrt(file)
+    info, subject = file.info, str(file.path)
+    refuse_unbounded(file.model, subject)
     if info is None:
-        info = _recognised(model, subject, onnx if facts.external_files else None, class_names=class_names)
+        beside = file.path if file.external_files else None
+        info = _recognised(file.model, subject, beside, class_names=class_names)
     elif class_names is not None:
         info = info.with_class_names(class_names, subject=subject)
-    return BuildSource(onnx, name, facts.sha256, facts.inputs, facts.outputs, frozenset(facts.parameters), info)
+    return BuildSource(file, name, info)
 
 
 def _with_names(spec: TensorSpec, named: TensorSpec | None) -> TensorSpec:

@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from yoloship._util.cores import limited_cores, usable_cores
-from yoloship._util.reading import CHUNK_BYTES, open_regular, read_up_to
+from yoloship._util.reading import file_sha256, open_regular, read_up_to
 from yoloship.detect.detector import Detector
 from yoloship.detect.pipeline import DEFAULT_SIDE, ShapeMode
 from yoloship.errors import InputError, SessionError
@@ -188,16 +188,13 @@ def _find(model: str | Path | bytes) -> tuple[Path | bytes, str]:
 
 
 def _look_at(file: Path | bytes, subject: str) -> tuple[Kind, str]:
-    """What a file is, and of a checkpoint its SHA-256, from opening it once."""
+    """What a file is, and the SHA-256 of a checkpoint (empty for anything else), from opening it once."""
     if isinstance(file, bytes):
         return _kind(file, subject), hashlib.sha256(file).hexdigest()
     with open_regular(file, error=SessionError, wanted="a model") as opened:
         part = read_up_to(opened, HEAD_BYTES)
-        kind, digest = _kind(part, subject), hashlib.sha256()
-        while part and kind == "checkpoint":
-            digest.update(part)
-            part = opened.read(CHUNK_BYTES)
-    return kind, digest.hexdigest()
+        kind = _kind(part, subject)
+        return kind, file_sha256(opened, part) if kind == "checkpoint" else ""
 
 
 def _kind(head: bytes, subject: str) -> Kind:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from yoloship._util.cache import cache_folder, make_room
-from yoloship._util.reading import open_regular
+from yoloship._util.reading import file_sha256, open_regular
 from yoloship._util.text import refuse_address, similar_file
 from yoloship._util.writing import replacing
 from yoloship.errors import DownloadError, InputError, OutputError
@@ -135,14 +135,11 @@ def _meant(name: str, path: Path) -> str | None:
 
 def _is_whole(path: Path, release: Release) -> bool:
     """Whether the cached file is the promised one; a damaged or replaced one is fetched again."""
-    digest = hashlib.sha256()
     try:
         with open_regular(path, error=DownloadError, limit_bytes=release.size_bytes) as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
+            return file_sha256(file) == release.sha256
     except DownloadError:
         return False
-    return digest.hexdigest() == release.sha256
 
 
 def _fetch(release: Release, path: Path, source: str, say: Callable[[str], None]) -> None:

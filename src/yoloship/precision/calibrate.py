@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from yoloship._util.progress import tracked
 from yoloship.detect.preprocess import as_image
 from yoloship.errors import DependencyError, GraphError, InputError
 from yoloship.graph.onnx_file import graph_bytes
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
+    from yoloship._util.progress import OnProgress
     from yoloship.detect.detector import Source
     from yoloship.model import Calibrator
-    from yoloship.precision.sensitivity import Told
 
     Feeds = Mapping[str, npt.NDArray[np.generic]]
 
@@ -181,12 +182,12 @@ class ImageSurvey:
             yield f"{self.plain} of {self.images} calibration images have a single colour and teach nothing"
 
 
-def survey(sources: Sequence[Source], told: Told | None = None) -> ImageSurvey:
+def survey(sources: Sequence[Source], on_progress: OnProgress | None = None) -> ImageSurvey:
     """Look at all images once, before anything is calibrated.
 
     Args:
         sources: Images as `Detector.__call__` takes them; one at a time is held.
-        told: Told of the progress.
+        on_progress: Called before each step.
 
     Raises:
         ImageError: an image cannot be read.
@@ -194,9 +195,7 @@ def survey(sources: Sequence[Source], told: Told | None = None) -> ImageSurvey:
     """
     seen: set[bytes] = set()
     plain = 0
-    for done, source in enumerate(sources):
-        if told is not None:
-            told("reading images", done, len(sources))
+    for source in tracked(sources, "reading images", on_progress):
         image = as_image(source)
         digest = hashlib.sha256(repr(image.shape).encode())
         digest.update(np.ascontiguousarray(image).data)

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
+    from yoloship._util.progress import OnProgress
     from yoloship.detect.detector import Source
     from yoloship.evaluate.coco import Truth
     from yoloship.graph.describe import Value
     from yoloship.graph.passes.half import HalfPrecision
-    from yoloship.precision.sensitivity import Feeds, Model, Search, Told
+    from yoloship.precision.sensitivity import Feeds, Model, Search
 
 
 _OPEN_HW: Final = (640, 640)
@@ -119,7 +120,7 @@ def in_precision(
     *,
     order: QuantizeOrder | None = None,
     truths: Sequence[Truth] | None = None,
-    told: Told | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Lowered:
     """Bring a float32 graph to a precision, and try it.
 
@@ -130,7 +131,7 @@ def in_precision(
             tried on the first few, and without any on noise.
         order: For INT8 and FP8: how. Its precision must be `precision`.
         truths: What is in each picture: then INT8's and FP8's budget is of mAP.
-        told: Told of the progress.
+        on_progress: Called before each step.
 
     Returns:
         The graph, what became of it in a few words, and what the user must know.
@@ -156,7 +157,7 @@ def in_precision(
         order = order or QuantizeOrder(precision="int8" if precision == "int8" else "float8")
         if order.precision != precision:
             raise InputError("the order is for another precision", expected=precision, got=order.precision)
-        return _quantized(model, sources, order, truths, told)
+        return _quantized(model, sources, order, truths, on_progress)
     half: HalfPrecision = "float16" if precision == "float16" else "bfloat16"
     feeds = _trial(model, sources, order)
     converted, layers = convert_and_try(model, half, feeds)
@@ -169,14 +170,14 @@ def _quantized(
     sources: Sequence[Source],
     order: QuantizeOrder,
     truths: Sequence[Truth] | None,
-    told: Told | None,
+    on_progress: OnProgress | None,
 ) -> Lowered:
     if not sources:
         raise InputError(
             f"{order.precision} needs images to calibrate with", subject="calibrate", hint="give a folder of images"
         )
-    warnings = [*survey(sources, told).warnings(), *_truth_warnings(truths)]
-    found = quantize_with_pictures(model, sources, order, truths=truths, told=told)
+    warnings = [*survey(sources, on_progress).warnings(), *_truth_warnings(truths)]
+    found = quantize_with_pictures(model, sources, order, truths=truths, on_progress=on_progress)
     if len(sources) < HELD_BACK_FROM:
         warnings.append(
             f"with fewer than {HELD_BACK_FROM} images the loss is measured on the same images that calibrated"

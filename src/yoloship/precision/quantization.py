@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from yoloship._util.progress import tracked
 from yoloship.detect.detector import Detector, feed_of
 from yoloship.errors import GraphError, ImageError, InputError
 from yoloship.evaluate.coco import mean_average_precision
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship._util.progress import OnProgress
     from yoloship.detect.detector import Source
     from yoloship.detect.options import DetectOptions
     from yoloship.evaluate.coco import Truth
     from yoloship.model import Calibrator, Placement, Remainder
-    from yoloship.precision.sensitivity import Feeds, Measure, Model, Told
+    from yoloship.precision.sensitivity import Feeds, Measure, Model
     from yoloship.results.detections import Detections
 
     Open = Callable[[Model], Detector]
@@ -227,7 +229,7 @@ def quantize_with_pictures(
     *,
     truths: Sequence[Truth] | None = None,
     measure: Measure | None = None,
-    told: Told | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Search:
     """Calibrate, quantize, and keep unquantized what loses most, until the budget holds.
 
@@ -239,7 +241,7 @@ def quantize_with_pictures(
         truths: What is in each picture: then the budget is of mAP.
         measure: How much worse a graph is, in place of the two measures of this module. It gets graphs whose half
             precision is emulated.
-        told: Told of the progress.
+        on_progress: Called before each step.
 
     Returns:
         The quantized graph, and what the search found.
@@ -267,18 +269,18 @@ def quantize_with_pictures(
             measure = PrecisionLoss(detector, watched, [truths[place] for place in measuring], order, opened)
         elif measure is None:
             measure = Disagreement(detector, watched, order, opened)
-        feeds = _told_feeds(detector, [sources[place] for place in calibrating], told)
+        feeds = _tracked_feeds(detector, [sources[place] for place in calibrating], on_progress)
         ranges = calibrate(model, values_to_watch(every, order.placement), feeds, order.calibrator)
     quantizer = Quantizer(model, ranges, order.precision, order.placement, means)
     if order.between == "float32":
-        found = search(quantizer, ranked, run_model, measure, order.max_drop, told)
+        found = search(quantizer, ranked, run_model, measure, order.max_drop, on_progress)
     else:
-        found = _with_remainder(quantizer, ranked, measure, order, told)
+        found = _with_remainder(quantizer, ranked, measure, order, on_progress)
     return replace(found, is_measured=not (isinstance(measure, Disagreement | PrecisionLoss) and measure.is_empty))
 
 
 def _with_remainder(
-    quantizer: Quantizer, feeds: Sequence[Feeds], measure: Measure, order: QuantizeOrder, told: Told | None
+    quantizer: Quantizer, feeds: Sequence[Feeds], measure: Measure, order: QuantizeOrder, on_progress: OnProgress | None
 ) -> Search:
     """A search over graphs that are float16 between their codes, but for the layers that overflow there."""
     _, overflowing = convert_and_try(quantizer.model, "float16", feeds)
@@ -289,7 +291,7 @@ def _with_remainder(
     def measured(model: Model) -> float:
         return measure(emulate(narrowed(model)))
 
-    found = search(quantizer, feeds, run_model, measured, order.max_drop, told)
+    found = search(quantizer, feeds, run_model, measured, order.max_drop, on_progress)
     model = narrowed(found.model)
     if not all(finite(outputs) for outputs in run_model(emulate(model), feeds[:1])):
         raise GraphError(
@@ -313,8 +315,6 @@ def _check_finite(model: Model, means: Mapping[str, npt.NDArray[np.float64]], fe
     )
 
 
-def _told_feeds(detector: Detector, sources: Sequence[Source], told: Told | None) -> Iterator[Feeds]:
-    for done, source in enumerate(sources):
-        if told is not None:
-            told("calibrating", done, len(sources))
+def _tracked_feeds(detector: Detector, sources: Sequence[Source], on_progress: OnProgress | None) -> Iterator[Feeds]:
+    for source in tracked(sources, "calibrating", on_progress):
         yield feed_of(detector, source)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from yoloship._util.progress import silent
 from yoloship.errors import GraphError
 from yoloship.graph.body import element_types, inputs_of, last_heavy
 from yoloship.graph.passes.quantize import layers, quantize
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
+    from yoloship._util.progress import OnProgress
     from yoloship.graph.passes.quantize import Layer, QuantizedPrecision
     from yoloship.model import Placement
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     """Runs a model over feeds; for each the outputs, in order."""
     Measure: TypeAlias = Callable[[onnx.ModelProto], float]
     """How much worse than in float32 a model is, 0 for not at all."""
-    Told: TypeAlias = Callable[[str, int, int], None]
     """Progress: what is done, how many steps of it are, how many there are at most."""
 
 
@@ -98,7 +99,12 @@ class Quantizer:
 
 
 def search(
-    quantizer: Quantizer, feeds: Sequence[Feeds], run: Run, measure: Measure, max_drop: float, told: Told | None = None
+    quantizer: Quantizer,
+    feeds: Sequence[Feeds],
+    run: Run,
+    measure: Measure,
+    max_drop: float,
+    on_progress: OnProgress | None = None,
 ) -> Search:
     """Quantize as many modules as a budget allows.
 
@@ -108,24 +114,24 @@ def search(
         run: Runs a model.
         measure: How much worse a model is.
         max_drop: The budget, in the measure's own unit.
-        told: Told of the progress.
+        on_progress: Called before each step.
 
     Raises:
         GraphError: not even a single module can be quantized within the budget.
     """
-    told = told or _silent
+    on_progress = on_progress or silent
     full = quantizer.keeping(())
-    told("measuring", 0, 1)
+    on_progress("measuring", 0, 1)
     full_drop = measure(full)
     if full_drop <= max_drop:
         return Search(full, (), full_drop, full_drop, 1, ())
-    ranking = rank(quantizer, feeds, run, told)
+    ranking = rank(quantizer, feeds, run, on_progress)
     most = len(ranking).bit_length() + 1
     best: tuple[int, onnx.ModelProto, float] | None = None
     low, high, evaluations = 1, len(ranking) - 1, 1
     while low <= high:
         count = (low + high) // 2
-        told("measuring", evaluations, most)
+        on_progress("measuring", evaluations, most)
         model = quantizer.keeping([name for one in ranking[:count] for name in one.layers])
         drop = measure(model)
         evaluations += 1
@@ -145,7 +151,9 @@ def search(
     return Search(model, tuple(one.module for one in ranking[:count]), drop, full_drop, evaluations, ranking)
 
 
-def rank(quantizer: Quantizer, feeds: Sequence[Feeds], run: Run, told: Told | None = None) -> tuple[Sensitivity, ...]:
+def rank(
+    quantizer: Quantizer, feeds: Sequence[Feeds], run: Run, on_progress: OnProgress | None = None
+) -> tuple[Sensitivity, ...]:
     """Quantize each module alone and see what that does at the network's last convolutions.
 
     Returns:
@@ -154,7 +162,7 @@ def rank(quantizer: Quantizer, feeds: Sequence[Feeds], run: Run, told: Told | No
     Raises:
         GraphError: nothing can be quantized.
     """
-    told = told or _silent
+    on_progress = on_progress or silent
     every = layers(quantizer.model)
     modules: dict[str, list[Layer]] = {}
     for layer in every:
@@ -163,16 +171,12 @@ def rank(quantizer: Quantizer, feeds: Sequence[Feeds], run: Run, told: Told | No
     want = run(ending_at(quantizer.model, ends), feeds)
     found = []
     for step, (module, members) in enumerate(modules.items()):
-        told("ranking modules", step, len(modules))
+        on_progress("ranking modules", step, len(modules))
         alone = {layer.name for layer in members}
         model = quantizer.keeping([layer.name for layer in every if layer.name not in alone])
         error = _relative_error(run(ending_at(model, ends), feeds), want)
         found.append(Sensitivity(module, tuple(sorted(alone)), error))
     return tuple(sorted(found, key=lambda one: -one.error))
-
-
-def _silent(what: str, done: int, most: int) -> None:
-    pass
 
 
 def _last_values(model: onnx.ModelProto) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from helpers.cli import run
 from helpers.networks import float_network
+from yoloship._util.reading import _descriptor as open_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,18 @@ def test_an_onnx_file_says_what_a_picture_costs(small: Path) -> None:
     shown = run("inspect", small).out
     assert "arithmetic               0.000 GFLOPs at 32×32\n" in shown
     assert "about 0.1 MB at once, estimated\n" in shown
+
+
+def test_an_onnx_file_is_opened_to_see_what_it_is_and_read_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def descriptor(path: Path | str) -> int:
+        opened.append(str(path))
+        return open_descriptor(path)
+
+    monkeypatch.setattr("yoloship._util.reading._descriptor", descriptor)
+    assert json.loads(run("inspect", small, "--json").out)["kind"] == "onnx"
+    assert opened == [str(small)] * 2
 
 
 def test_a_graph_is_opened_in_netron_after_it_was_described(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from yoloship.cuda.letterbox import FRAME_DTYPE, Canvas, FrameDescriptor, check_area, pack_frames
+from yoloship.cuda.letterbox import FRAME_DTYPE, Canvas, FrameDescriptor, pack_frames
 from yoloship.cuda.postprocess import (
     HeadLevel,
     ScoreFilter,
@@ -69,12 +69,6 @@ def test_a_frame_outside_the_canvas_is_refused() -> None:
         pack_frames([FRAME, replace(FRAME, top_left=(321, 0))], CANVAS_HW)
     with pytest.raises(InputError, match="expected 1 or more, got 0"):
         pack_frames([], CANVAS_HW)
-
-
-def test_area_interpolation_refuses_frames_that_would_grow() -> None:
-    check_area([replace(FRAME, resized_hw=(50, 99))])
-    with pytest.raises(InputError, match=r"frames\[0\].*at most \(50, 100\)"):
-        check_area([FRAME])
 
 
 @pytest.mark.parametrize(

@@ -73,13 +73,13 @@ def test_the_pictures_are_the_scenes(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_after_each_scene(tmp_path: Path) -> None:
-    told: list[int] = []
-    write_dataset(tmp_path / "set", DatasetOrder(3, size_hw=(160, 160)), told.append)
-    assert told == [1, 2, 3]
+    steps: list[tuple[str, float, float]] = []
+    write_dataset(tmp_path / "set", DatasetOrder(3, size_hw=(160, 160)), lambda *step: steps.append(step))
+    assert steps == [("making scenes", done, 3) for done in (1, 2, 3)]
 
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
-    def interrupt(done: int) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from helpers.graphs import HW, ours
 from yoloship.detect.options import DetectOptions
 from yoloship.evaluate.verification import Tolerances, open_artefact, verify
-from yoloship.graph.check import check_onnx
+from yoloship.graph.check import read_onnx
 from yoloship.model import NmsConfig
 from yoloship.models.building import build_source, suppressing
 from yoloship.models.loading import load
@@ -77,7 +77,7 @@ def test_build_keeps_its_names(path: Path) -> None:
         assert source.info is not None
         assert source.info.class_names == NAMES
         assert source.info.precision == "float16"
-        assert source.inputs[0].dtype == "float16"
+        assert source.file.inputs[0].dtype == "float16"
 
 
 def test_suppression_follows_it(path: Path) -> None:
@@ -107,6 +107,6 @@ def test_suppression_follows_a_decoded_output_that_is_not_the_first() -> None:
 
 
 def test_check_and_describe_take_it(path: Path) -> None:
-    facts = check_onnx(path)
+    facts = read_onnx(path)
     assert facts.inputs[0].dtype == "float16"
     assert facts.parameters["float16"] > 10_000

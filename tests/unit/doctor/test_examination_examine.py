@@ -78,7 +78,12 @@ def test_an_installation_that_is_broken_is_told_from_a_missing_one() -> None:
 
 def test_each_trial_is_run_once_and_told_of() -> None:
     told: list[str] = []
-    examine(CAPABILITIES, machine=machine(), run=lambda _trial: WORKS, told=told.append)
+    examine(
+        CAPABILITIES,
+        machine=machine(),
+        run=lambda _trial: WORKS,
+        on_progress=lambda trial, _done, _total: told.append(trial),
+    )
     assert sorted(told) == sorted(set(told))
     assert "run_rtx" in told
 

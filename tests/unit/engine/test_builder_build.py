@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto
 
 from helpers.networks import float_network, half_network, quantized_network
-from yoloship.engine import BuildConfig, BuildStep, Flavour, InputProfile, Range, build_engine
+from yoloship.engine import BuildConfig, Flavour, InputProfile, Range, build_engine
 from yoloship.engine.file import read_header
 from yoloship.errors import EngineError
 from yoloship.model import ModelInfo, TensorSpec
@@ -89,26 +89,27 @@ def test_naming_the_portable_target_is_the_same_as_naming_none(rtx: Flavour, sav
 
 
 def test_progress_runs_from_nothing_to_all_and_never_back(rtx: Flavour, saved: Save) -> None:
-    steps: list[BuildStep] = []
-    build_engine(saved(float_network()), flavour=rtx, progress=steps.append)
-    fractions = [step.fraction for step in steps]
-    assert fractions == sorted(fractions)
-    assert (fractions[0], fractions[-1]) == (0.0, 1.0)
-    assert {step.depth for step in steps} >= {0, 1}
-    assert all(step.elapsed_s >= 0 and 0 <= step.done <= step.total for step in steps)
+    steps: list[tuple[str, float, float]] = []
+    build_engine(saved(float_network()), flavour=rtx, on_progress=lambda *step: steps.append(step))
+    shares = [done for _, done, _ in steps]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert {total for _, _, total in steps} == {1}
+    assert len({what for what, _, _ in steps}) > 1
+    assert all(what.startswith(f"{rtx.title}: ") for what, _, _ in steps)
 
 
 def test_what_a_progress_callback_raises_cancels_the_build(rtx: Flavour, saved: Save) -> None:
     seen = 0
 
-    def refuse(step: BuildStep) -> None:
+    def refuse(what: str, done: float, total: float) -> None:
         nonlocal seen
         seen += 1
-        if step.fraction > 0.3:
+        if done > 0.3:
             raise LookupError("enough")
 
     with pytest.raises(LookupError, match="enough"):
-        build_engine(saved(float_network()), flavour=rtx, progress=refuse)
+        build_engine(saved(float_network()), flavour=rtx, on_progress=refuse)
     assert 0 < seen < 60
 
 
@@ -118,15 +119,15 @@ def test_an_interrupt_ends_the_build_and_gives_the_handler_back(rtx: Flavour, sa
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sent = False
 
-    def interrupt(step: BuildStep) -> None:
+    def interrupt(what: str, done: float, total: float) -> None:
         nonlocal sent
-        if step.fraction > 0.3 and not sent:
+        if done > 0.3 and not sent:
             sent = True
             os.kill(os.getpid(), signal.SIGINT)
 
     try:
         with pytest.raises(KeyboardInterrupt):
-            build_engine(saved(float_network()), flavour=rtx, progress=interrupt)
+            build_engine(saved(float_network()), flavour=rtx, on_progress=interrupt)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -142,14 +143,14 @@ def test_a_request_to_end_is_not_lost_during_a_build(rtx: Flavour, saved: Save) 
     def ask(number: int, _: object) -> None:
         raise Asked
 
-    def send(step: BuildStep) -> None:
-        if step.fraction > 0.3:
+    def send(what: str, done: float, total: float) -> None:
+        if done > 0.3:
             os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, ask)
     try:
         with pytest.raises(Asked):
-            build_engine(saved(float_network()), flavour=rtx, progress=send)
+            build_engine(saved(float_network()), flavour=rtx, on_progress=send)
         assert signal.getsignal(signal.SIGTERM) is ask
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -134,25 +134,26 @@ def test_who_waits_for_another_process_is_told_for_how_long(tmp_path: Path) -> N
     assert worker.stdout is not None
     worker.stdout.readline()
 
-    def waiting(seconds: float) -> None:
+    def waiting(what: str, seconds: float, total: float) -> None:
+        assert (what, total) == ("waiting for another process", 0)
         waited.append(seconds)
         if len(waited) == 3:
             go(worker)
 
-    assert bytes(cached_engine(folder, KEY, never, source_name="best.onnx", waiting=waiting).plan) == PLAN
+    assert bytes(cached_engine(folder, KEY, never, source_name="best.onnx", on_progress=waiting).plan) == PLAN
     assert waited == sorted(waited)
     assert len(waited) >= 3
 
 
 def test_what_waiting_raises_ends_the_waiting(tmp_path: Path) -> None:
-    def give_up(_seconds: float) -> None:
+    def give_up(*_: object) -> None:
         raise KeyboardInterrupt
 
     worker = start(tmp_path / "engines")
     assert worker.stdout is not None
     worker.stdout.readline()
     with pytest.raises(KeyboardInterrupt):
-        cached_engine(tmp_path / "engines", KEY, never, source_name="best.onnx", waiting=give_up)
+        cached_engine(tmp_path / "engines", KEY, never, source_name="best.onnx", on_progress=give_up)
     go(worker)
 
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from helpers.networks import double_network, float_network, network, quantized_network
 from yoloship.errors import GraphError
-from yoloship.graph.check import check_onnx, refuse_for_tensorrt
+from yoloship.graph.check import read_onnx, refuse_for_tensorrt
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 
 INFO = ModelInfo("detect", "yolov5", ("a",), (8, 16, 32), (), "float", "raw", (32, 32), 1)
@@ -25,14 +25,14 @@ def saved(folder: Path, model: onnx.ModelProto | bytes) -> Path:
 def refusal(folder: Path, model: onnx.ModelProto | bytes) -> str:
     path = saved(folder, model)
     with pytest.raises(GraphError) as caught:
-        refuse_for_tensorrt(check_onnx(path))
+        refuse_for_tensorrt(read_onnx(path))
     return str(caught.value).removeprefix(f"{path}: ")
 
 
 def test_a_model_is_described(tmp_path: Path) -> None:
     model = float_network(batch="batch")
     model.metadata_props.add(key=METADATA_KEY, value=INFO.to_json())
-    facts = check_onnx(saved(tmp_path, model))
+    facts = read_onnx(saved(tmp_path, model))
     assert facts.inputs == (TensorSpec("images", "float32", ("batch", 3, 32, 32)),)
     assert dict(facts.operators) == {"Conv": 1, "Relu": 1}
     assert dict(facts.parameters) == {"float32": 8 * 3 * 3 * 3}
@@ -68,7 +68,7 @@ def test_a_truncated_model_is_refused(tmp_path: Path, kept: float) -> None:
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GraphError, match=r"none\.onnx: no such file"):
-        check_onnx(tmp_path / "none.onnx")
+        read_onnx(tmp_path / "none.onnx")
 
 
 def test_float64_weights_are_named(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_quantizer_without_a_zero_point_is_a_uint8_one(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("element_type", [TensorProto.INT8, TensorProto.FLOAT8E4M3FN])
 def test_signed_quantizers_pass(tmp_path: Path, element_type: int) -> None:
-    refuse_for_tensorrt(check_onnx(saved(tmp_path, quantized_network(element_type))))
+    refuse_for_tensorrt(read_onnx(saved(tmp_path, quantized_network(element_type))))
 
 
 def external(folder: Path, **entries: str) -> str:
@@ -112,7 +112,7 @@ def external(folder: Path, **entries: str) -> str:
         tensor.external_data.add(key=key, value=value)
     path = saved(folder, model)
     with pytest.raises(GraphError) as caught:
-        check_onnx(path)
+        read_onnx(path)
     return str(caught.value).removeprefix(f"{path}: ")
 
 
@@ -138,7 +138,7 @@ def test_weights_outside_the_models_folder_are_never_read(tmp_path: Path, locati
 def test_weights_beside_the_model_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(float_network(), path, save_as_external_data=True, location="w.data", size_threshold=0)
-    assert check_onnx(path).external_files == (tmp_path / "w.data",)
+    assert read_onnx(path).external_files == (tmp_path / "w.data",)
 
 
 def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_operators_inside_branches_are_counted(tmp_path: Path) -> None:
     )
     nodes = [helper.make_node("If", ["flag"], ["output0"], then_branch=branch, else_branch=branch)]
     model = network(nodes, [numpy_helper.from_array(np.array(True), "flag")])
-    assert dict(check_onnx(saved(tmp_path, model)).operators) == {"If": 1, "Relu": 2}
+    assert dict(read_onnx(saved(tmp_path, model)).operators) == {"If": 1, "Relu": 2}
 
 
 def test_weights_behind_a_link_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_model_that_is_a_link_itself_has_its_weights_beside_what_it_links_to(t
     onnx.save(float_network(), blobs / "best.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
     for name in ("best.onnx", "w.data"):
         (snapshot / name).symlink_to(blobs / name)
-    assert check_onnx(snapshot / "best.onnx").external_files == (snapshot / "w.data",)
+    assert read_onnx(snapshot / "best.onnx").external_files == (snapshot / "w.data",)
 
 
 @pytest.mark.timeout(60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +15,22 @@ from onnx import TensorProto, helper, numpy_helper
 
 from helpers.modules import Maker, around, checkpoint
 from yoloship.errors import GraphError
-from yoloship.graph import GraphConfig, build_graph, checkpoint_flops, describe_onnx, graph_bytes, model_info
+from yoloship.graph import (
+    GraphConfig,
+    OnnxFile,
+    build_graph,
+    checkpoint_flops,
+    graph_bytes,
+    graph_costs,
+    model_info,
+    read_onnx,
+)
 from yoloship.graph.describe import one_picture
+from yoloship.graph.onnx_file import parse_onnx
 from yoloship.model import TensorSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from yoloship.graph import GraphCosts
 
 MAKE = Maker()
 HAND = around(MAKE.conv(8, 8, 3), 8, 8)
@@ -27,30 +38,38 @@ SMALL = checkpoint([(MAKE.conv(3, 8, 8, 8, padding=(0, 0)), -1), (MAKE.detect([8
 GOOD = graph_bytes(build_graph(SMALL, GraphConfig((32, 32))))
 
 
+def costs(data: bytes, dynamic_hw: tuple[int, int] = (640, 640)) -> GraphCosts:
+    return graph_costs(parse_onnx(data, "x.onnx"), dynamic_hw=dynamic_hw, subject="x.onnx")
+
+
 @pytest.mark.parametrize("input_hw", [(64, 96), None])
 @pytest.mark.parametrize("input_form", ["float", "image"])
-def test_our_own_file_is_described_in_full(input_hw: tuple[int, int] | None, input_form: str) -> None:
+def test_our_own_file_is_described_in_full(input_hw: tuple[int, int] | None, input_form: str, tmp_path: Path) -> None:
     config = GraphConfig(input_hw, None, input_form)  # type: ignore[arg-type]  # the two that there are
     model = build_graph(HAND, config)
-    summary = describe_onnx(graph_bytes(model), dynamic_hw=(64, 96))
+    path = tmp_path / "best.onnx"
+    path.write_bytes(graph_bytes(model))
+    summary, found = read_onnx(path), costs(graph_bytes(model), (64, 96))
     assert summary.info == model_info(HAND, config)
     assert summary.outputs == (TensorSpec("output0", "float32", ("batch", 288 if input_hw else "boxes", 8)),)
     assert summary.inputs[0].name == "images"
     assert (summary.opset, summary.ir_version) == (17, 8)
     assert summary.producer.startswith("yoloship ")
-    assert summary.operator_count == len(model.graph.node)
+    assert sum(summary.operators.values()) == len(model.graph.node)
     assert summary.operators["Conv"] == 3
     # each batch-norm leaves a bias behind
-    assert summary.parameter_count == (8 * 3 * 64 + 8) + (8 * 8 * 9 + 8) + (24 * 8 + 24)
-    assert summary.flops == checkpoint_flops(HAND, (64, 96))
-    assert summary.flops_hw == (64, 96)
+    assert found.parameter_count == (8 * 3 * 64 + 8) + (8 * 8 * 9 + 8) + (24 * 8 + 24)
+    assert found.flops == checkpoint_flops(HAND, (64, 96))
+    assert found.flops_hw == (64, 96)
     assert summary.metadata["task"] == "detect"
 
 
-def test_a_file_is_described_as_its_bytes_are(tmp_path: Path) -> None:
+def test_a_graph_that_we_wrote_is_described_as_its_file_is(tmp_path: Path) -> None:
+    model = build_graph(HAND, GraphConfig())
     path = tmp_path / "best.onnx"
-    path.write_bytes(graph_bytes(build_graph(HAND, GraphConfig())))
-    assert describe_onnx(path) == describe_onnx(path.read_bytes())
+    path.write_bytes(graph_bytes(model))
+    assert OnnxFile.of(model, graph_bytes(model), path) == read_onnx(path)
+    assert graph_costs(model, subject="x.onnx") == costs(graph_bytes(model))
 
 
 def foreign(**changes: object) -> onnx.ModelProto:
@@ -65,19 +84,21 @@ def foreign(**changes: object) -> onnx.ModelProto:
     return helper.make_model(graph, **changes)
 
 
-def test_a_foreign_file_has_no_record_and_no_figure_where_sizes_are_unknown() -> None:
-    summary = describe_onnx(foreign().SerializeToString())
+def test_a_foreign_file_has_no_record_and_no_figure_where_sizes_are_unknown(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(foreign().SerializeToString())
+    summary, found = read_onnx(tmp_path / "x.onnx"), costs(foreign().SerializeToString())
     assert summary.info is None
-    assert summary.flops is None
-    assert summary.parameter_count == 8
+    assert found.flops is None
+    assert found.parameter_count == 8
     assert summary.inputs == (TensorSpec("x", "float16", ("n", "axis1")),)
 
 
-def test_a_damaged_record_is_refused() -> None:
+def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
     model = foreign()
     model.metadata_props.add(key="yoloship.model", value="{}")
+    (tmp_path / "x.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(GraphError, match="model record of another schema"):
-        describe_onnx(model.SerializeToString())
+        read_onnx(tmp_path / "x.onnx")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +114,7 @@ def test_a_damaged_record_is_refused() -> None:
 )
 def test_bytes_that_are_no_model_are_refused_in_one_line(data: bytes, words: str) -> None:
     with pytest.raises(GraphError) as caught:
-        describe_onnx(data)
+        costs(data)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -101,7 +122,7 @@ def test_bytes_that_are_no_model_are_refused_in_one_line(data: bytes, words: str
 @pytest.mark.parametrize("name", [b"images", b"output0", b"model.0.conv.weight", b"names", b"yoloship", b"Conv"])
 def test_a_name_that_is_no_text_is_refused(name: bytes) -> None:
     with pytest.raises(GraphError, match="a name in it is not text"):
-        describe_onnx(GOOD.replace(name, b"\xff" + name[1:], 1))
+        costs(GOOD.replace(name, b"\xff" + name[1:], 1))
 
 
 def test_two_values_of_one_name_are_refused() -> None:
@@ -111,7 +132,7 @@ def test_two_values_of_one_name_are_refused() -> None:
     with pytest.raises(
         GraphError, match=f"has two values of one name: got '{first.output[0]}'; export the model again"
     ):
-        describe_onnx(model.SerializeToString())
+        costs(model.SerializeToString())
 
 
 def long_chain(count: int) -> bytes:
@@ -125,35 +146,37 @@ def long_chain(count: int) -> bytes:
 
 @pytest.mark.timeout(60)
 def test_what_no_runtime_here_takes_is_described_without_estimates() -> None:
-    found = describe_onnx(long_chain(10_000))
-    assert found.operators["Identity"] >= 10_000
+    data = long_chain(10_000)
+    model = parse_onnx(data, "x.onnx")
+    found = graph_costs(model, subject="x.onnx")
+    assert OnnxFile.of(model, data, Path("x.onnx")).operators["Identity"] >= 10_000
     assert (found.flops, found.activations) == (None, None)
 
 
 @pytest.mark.timeout(60)
 def test_a_graph_of_far_too_many_nodes_is_refused() -> None:
     with pytest.raises(GraphError, match="has too many nodes for a detector: expected at most 100,000, got 100,0"):
-        describe_onnx(long_chain(100_000))
+        costs(long_chain(100_000))
 
 
 def test_a_graph_that_contradicts_itself_has_no_figure() -> None:
     model = build_graph(SMALL, GraphConfig((32, 32)))
     product = next(node for node in model.graph.node if node.op_type == "Mul")
     del product.input[1:]
-    assert describe_onnx(graph_bytes(model)).flops is None
+    assert costs(graph_bytes(model)).flops is None
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.onnx", tmp_path, tmp_path / "nul\0"):
         with pytest.raises(GraphError):
-            describe_onnx(path)
+            read_onnx(path)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, len(GOOD) - 1))
 def test_a_file_cut_anywhere_is_described_or_refused(length: int) -> None:
     with suppress(GraphError):
-        describe_onnx(GOOD[:length])
+        costs(GOOD[:length])
 
 
 @settings(max_examples=150, deadline=None)
@@ -163,7 +186,7 @@ def test_a_file_with_changed_bytes_is_described_or_refused(changes: list[tuple[i
     for position, value in changes:
         data[position] = value
     with suppress(GraphError):
-        describe_onnx(bytes(data))
+        costs(bytes(data))
 
 
 def convolution_of(nodes: list[onnx.NodeProto], stored: list[onnx.TensorProto]) -> bytes:
@@ -198,9 +221,9 @@ def test_the_weights_of_every_kind_of_quantized_or_narrow_file_are_counted() -> 
         "cast": ([helper.make_node("Cast", ["w"], ["v"], to=TensorProto.FLOAT), conv], [float16]),
         "in a constant": ([helper.make_node("Constant", [], ["v"], value=float32), conv], []),
     }
-    assert {
-        name: describe_onnx(convolution_of(*case)).parameter_count for name, case in cases.items()
-    } == dict.fromkeys(cases, 9)
+    assert {name: costs(convolution_of(*case)).parameter_count for name, case in cases.items()} == dict.fromkeys(
+        cases, 9
+    )
 
 
 @pytest.mark.parametrize(
@@ -229,6 +252,6 @@ def test_integer_convolutions_are_counted_like_others() -> None:
         [helper.make_tensor_value_info("y", TensorProto.UINT8, [1, 4, 8, 8])], stored,
     )  # fmt: skip
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    summary = describe_onnx(made.SerializeToString())
+    summary = costs(made.SerializeToString())
     assert summary.flops == 2 * 4 * 64 * 27
     assert summary.parameter_count == 4 * 27

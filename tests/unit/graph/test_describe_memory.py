@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from helpers.networks import float_network, half_network, network
-from yoloship.graph import describe_onnx
+from yoloship.graph import graph_costs
 from yoloship.graph.describe import Activations
 
 PICTURE = 3 * 32 * 32 * 4
@@ -15,7 +15,7 @@ PICTURE = 3 * 32 * 32 * 4
 
 
 def activations(model: onnx.ModelProto) -> Activations | None:
-    return describe_onnx(model.SerializeToString()).activations
+    return graph_costs(model, subject="x").activations
 
 
 def test_a_chain_holds_two_neighbours_at_a_time() -> None:

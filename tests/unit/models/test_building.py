@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -157,6 +156,8 @@ def test_a_file_that_changes_between_its_check_and_its_parsing_is_refused(
     monkeypatch.setattr("yoloship.engine.builder.parse_network", exchange)
     with pytest.raises(EngineError, match=r"small\.onnx: was changed while it was read"):
         building.build(path)
-    monkeypatch.setattr(building, "build_engine", lambda *_, **__: SimpleNamespace(onnx_sha256="0" * 64))
-    with building.build_source(path) as source, pytest.raises(EngineError, match="was changed while it was read"):
-        building.build_prepared(source, None, open_flavour("rtx"))
+    monkeypatch.undo()
+    with building.build_source(path) as source:
+        path.write_bytes(float_network().SerializeToString())
+        with pytest.raises(EngineError, match="was changed while it was read"):
+            building.build_prepared(source, None, open_flavour("rtx"))

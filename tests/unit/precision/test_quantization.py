@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from helpers.graphs import HUGE, HW, ours, scaled
+from helpers.graphs import HUGE, HW, kept_layers, ours, scaled
 from yoloship.detect.detector import Detector, host_session
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import GraphError, ImageError, InputError, SessionError
@@ -17,14 +17,7 @@ from yoloship.evaluate.coco import Truth
 from yoloship.graph import graph_bytes
 from yoloship.graph.body import layer_precisions
 from yoloship.graph.onnx_file import opset, read_metadata, read_model_info
-from yoloship.graph.passes.half import (
-    REMAINDER_KEY,
-    convert_precision,
-    emulate,
-    is_half,
-    kept_layers,
-    quantized_precision,
-)
+from yoloship.graph.passes.half import REMAINDER_KEY, convert_precision, emulate, is_half, quantized_precision
 from yoloship.graph.passes.quantize import layers, quantize, values_to_watch
 from yoloship.model import Calibrator
 from yoloship.precision.calibrate import FEW_IMAGES, calibrate, survey
@@ -61,9 +54,9 @@ def test_of_enough_pictures_every_fourth_is_held_back_and_of_few_all_serve_both(
 
 
 def test_the_budget_is_measured_on_pictures_that_did_not_calibrate() -> None:
-    steps: list[tuple[str, int, int]] = []
+    steps: list[tuple[str, float, float]] = []
     order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
-    quantize_with_pictures(ours("heads", "image"), PICTURES, order, told=lambda *step: steps.append(step))
+    quantize_with_pictures(ours("heads", "image"), PICTURES, order, on_progress=lambda *step: steps.append(step))
     assert [step for step in steps if step[0] == "calibrating"][-1] == ("calibrating", 11, 12)
 
 
@@ -245,13 +238,13 @@ def test_an_interrupted_quantization_leaves_nothing_behind(tmp_path: Path, monke
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
 
-    def interrupt(what: str, done: int, most: int) -> None:
+    def interrupt(what: str, done: float, total: float) -> None:
         if (what, done) == ("calibrating", 1):
             raise KeyboardInterrupt
 
     order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
     with pytest.raises(KeyboardInterrupt):
-        in_precision(ours("heads", "image"), "int8", PICTURES[:2], order=order, told=interrupt)
+        in_precision(ours("heads", "image"), "int8", PICTURES[:2], order=order, on_progress=interrupt)
     assert list(tmp_path.iterdir()) == []
     in_precision(ours("heads", "image"), "int8", PICTURES[:2], order=order)
     assert list(tmp_path.iterdir()) == []

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helpers.graphs import HUGE, HW, ours, scaled
+from helpers.graphs import HUGE, HW, kept_layers, ours, scaled
 from helpers.models import info, picture_session
 from yoloship.detect.detector import Detector, feed_of
 from yoloship.errors import GraphError, InputError
 from yoloship.graph.onnx_file import read_metadata
-from yoloship.graph.passes.half import emulate, kept_layers
+from yoloship.graph.passes.half import emulate
 from yoloship.precision.lowering import in_precision
 from yoloship.precision.trial import convert_and_try, run_model
 

@@ -13,9 +13,6 @@
 //
 // This is what cv2.resize(uint8, INTER_LINEAR) computes, bit for bit (measured against OpenCV 4.14 and 5.0 over
 // thousands of sizes), so the GPU and the CPU pipeline feed a model the same numbers.
-//
-// letterbox_area_* weigh every source pixel by the share that it has in the resized one (INTER_AREA), for strong
-// downscaling; both axes must shrink.
 
 #include "common.cuh"
 
@@ -96,78 +93,6 @@ __device__ __forceinline__ Pixel bilinear(const Frame& frame, const Tap& down, c
     return pixel;
 }
 
-// The source interval [low, high) of one resized pixel: whole source pixels first … last − 1, each of weight `whole`,
-// and a part of the pixel before and of the one after (weight 0 where there is none).
-struct Span { int first, last; float before, whole, after; };
-
-__device__ __forceinline__ Span span_at(int position, double scale, int extent)
-{
-    const double low = position * scale;
-    const double high = low + scale;
-    const double cell = scale < extent - low ? scale : extent - low;
-    int last = (int)floor(high);
-    last = last < extent - 1 ? last : extent - 1;
-    int first = (int)ceil(low);
-    first = first < last ? first : last;
-    Span span;
-    span.first = first;
-    span.last = last;
-    span.before = first - low > 1e-3 ? (float)((first - low) / cell) : 0.0f;
-    span.whole = (float)(1.0 / cell);
-    double rest = high - last;
-    span.after = 0.0f;
-    if (rest > 1e-3) {
-        rest = rest < 1.0 ? rest : 1.0;
-        rest = rest < cell ? rest : cell;
-        span.after = (float)(rest / cell);
-    }
-    return span;
-}
-
-struct Sum { float blue, green, red; };
-
-__device__ __forceinline__ void add(Sum& sum, float weight, float blue, float green, float red)
-{
-    sum.blue += weight * blue;
-    sum.green += weight * green;
-    sum.red += weight * red;
-}
-
-__device__ __forceinline__ void add_pixel(Sum& sum, float weight, const Frame& frame, int y, int x)
-{
-    const Pixel pixel = pixel_at(frame, y, x);
-    add(sum, weight, (float)pixel.blue, (float)pixel.green, (float)pixel.red);
-}
-
-__device__ __forceinline__ void add_row(Sum& sum, float weight, const Frame& frame, int y, const Span& across)
-{
-    Sum row = {0.0f, 0.0f, 0.0f};
-    if (across.before > 0.0f) add_pixel(row, across.before, frame, y, across.first - 1);
-    for (int x = across.first; x < across.last; ++x) add_pixel(row, across.whole, frame, y, x);
-    if (across.after > 0.0f) add_pixel(row, across.after, frame, y, across.last);
-    add(sum, weight, row.blue, row.green, row.red);
-}
-
-__device__ __forceinline__ int rounded(float value, bool halves_go_up)
-{
-    return saturate(halves_go_up ? (int)floorf(value + 0.5f) : __float2int_rn(value));
-}
-
-__device__ __forceinline__ Pixel area_average(const Frame& frame, const Span& down, const Span& across)
-{
-    Sum sum = {0.0f, 0.0f, 0.0f};
-    if (down.before > 0.0f) add_row(sum, down.before, frame, down.first - 1, across);
-    for (int y = down.first; y < down.last; ++y) add_row(sum, down.whole, frame, y, across);
-    if (down.after > 0.0f) add_row(sum, down.after, frame, down.last, across);
-    // OpenCV averages 2 × 2 pixels in integers, (sum + 2) >> 2, so there halves go up; elsewhere they go to even.
-    const bool halves_go_up = frame.scale_y == 2.0 && frame.scale_x == 2.0;
-    Pixel pixel;
-    pixel.blue = rounded(sum.blue, halves_go_up);
-    pixel.green = rounded(sum.green, halves_go_up);
-    pixel.red = rounded(sum.red, halves_go_up);
-    return pixel;
-}
-
 // Where results go. Float forms are planes red, green, blue of value / 255; the byte form is pixels blue, green, red.
 __device__ __forceinline__ void put(float* out, int image, int y, int x, int height, int width, const Pixel& pixel)
 {
@@ -222,29 +147,6 @@ __device__ __forceinline__ void letterbox(const Frame* frames, Out* out, int hei
     }
 }
 
-template <typename Out>
-__device__ __forceinline__ void letterbox_area(const Frame* frames, Out* out, int height, int width, int padding)
-{
-    const int image = blockIdx.z;
-    const int x = blockIdx.x * 32 + threadIdx.x;
-    if (x >= width) return;
-    const Frame frame = frames[image];
-    const int column = x - frame.left;
-    const bool inside_x = column >= 0 && column < frame.resized_width;
-    const Span across = span_at(inside_x ? column : 0, frame.scale_x, frame.width);
-#pragma unroll 1
-    for (int step = 0; step < ROWS; ++step) {
-        const int y = (blockIdx.y * ROWS + step) * 8 + threadIdx.y;
-        if (y >= height) return;
-        const int row = y - frame.top;
-        Pixel pixel = {padding, padding, padding};
-        if (inside_x && row >= 0 && row < frame.resized_height) {
-            pixel = area_average(frame, span_at(row, frame.scale_y, frame.height), across);
-        }
-        put(out, image, y, x, height, width, pixel);
-    }
-}
-
 extern "C" __global__ void letterbox_f32(const Frame* frames, float* out, int height, int width, int padding)
 {
     letterbox(frames, out, height, width, padding);
@@ -258,19 +160,4 @@ extern "C" __global__ void letterbox_f16(const Frame* frames, half_bits* out, in
 extern "C" __global__ void letterbox_u8(const Frame* frames, u8* out, int height, int width, int padding)
 {
     letterbox(frames, out, height, width, padding);
-}
-
-extern "C" __global__ void letterbox_area_f32(const Frame* frames, float* out, int height, int width, int padding)
-{
-    letterbox_area(frames, out, height, width, padding);
-}
-
-extern "C" __global__ void letterbox_area_f16(const Frame* frames, half_bits* out, int height, int width, int padding)
-{
-    letterbox_area(frames, out, height, width, padding);
-}
-
-extern "C" __global__ void letterbox_area_u8(const Frame* frames, u8* out, int height, int width, int padding)
-{
-    letterbox_area(frames, out, height, width, padding);
 }

@@ -133,15 +133,6 @@ def record(model: onnx.ModelProto, precision: Precision, entries: Mapping[str, s
     helper.set_model_props(model, texts)
 
 
-def kept_layers(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """Layers that a conversion left in float32, out of a file's metadata; text that is no such list is none."""
-    try:
-        names = json.loads(metadata.get(KEPT_KEY, "[]"))
-    except (ValueError, RecursionError):
-        return ()
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
-
-
 class _Rewriter:
     """Changes one graph in place. The float32 form of a value keeps its name; the narrow form gets a new one."""
 

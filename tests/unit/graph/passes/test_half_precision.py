@@ -7,13 +7,13 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from helpers.graphs import foreign, ours
+from helpers.graphs import foreign, kept_layers, ours
 from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.body import element_types
 from yoloship.graph.onnx_file import opset, read_metadata, read_model_info
-from yoloship.graph.passes.half import HalfPrecision, convert_precision, emulate, half_values, kept_layers
+from yoloship.graph.passes.half import HalfPrecision, convert_precision, emulate, half_values
 from yoloship.runtime import OnnxRuntimeSession
 
 HALF: dict[HalfPrecision, int] = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}

@@ -11,12 +11,12 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from helpers.graphs import HW, foreign, ours
+from helpers.graphs import HW, foreign, kept_layers, ours
 from yoloship.errors import GraphError
 from yoloship.graph import graph_bytes
 from yoloship.graph.body import element_types
 from yoloship.graph.onnx_file import opset, read_metadata, read_model_info
-from yoloship.graph.passes.half import convert_precision, kept_layers
+from yoloship.graph.passes.half import convert_precision
 from yoloship.graph.passes.quantize import QuantizedPrecision, layers, quantize, values_to_watch
 from yoloship.precision.calibrate import calibrate
 from yoloship.precision.sensitivity import Quantizer, ending_at, rank, search

@@ -1,0 +1,195 @@
+"""Fields of a JSON object out of an untrusted file, each checked as it is read: `FieldReader`."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
+
+from yoloship.errors import YoloshipError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+_Choice = TypeVar("_Choice", bound=str)
+_Value = TypeVar("_Value")
+
+MAX_TEXT_CHARS: Final = 1000
+MAX_SHOWN_CHARS: Final = 60
+"""How much of a wrong value a message shows."""
+
+PLAIN_TEXT: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{{0,{MAX_TEXT_CHARS}}}")
+"""Text without control characters, for what is shown on a terminal later."""
+SHA256_HEX: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def is_int(value: object, low: int, high: int) -> TypeGuard[int]:
+    """Whether a value is a whole number from `low` to `high`; true and false are not numbers."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def is_number(value: object, low: float, high: float) -> TypeGuard[int | float]:
+    """Whether a value is a number from `low` to `high`; true, false and NaN are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def shown(value: object, limit: int = MAX_SHOWN_CHARS) -> str:
+    """A value in ASCII for a message, with an ellipsis if it is longer than the limit."""
+    text = ascii(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+@dataclass(frozen=True, slots=True)
+class FieldReader:
+    """Takes fields out of a decoded JSON object and refuses the first one that is wrong, by its name.
+
+    Attributes:
+        data: The object; untrusted. Fields that may be missing get their default before: ``{"batch": 1, **data}``.
+        what: What the object is, for messages: ``sidecar``.
+        subject: The file that it came from, for messages.
+        error: The class of the errors to raise.
+    """
+
+    data: Mapping[str, Any]
+    what: str
+    subject: str
+    error: type[YoloshipError]
+
+    @classmethod
+    def parse(cls, text: str, what: str, *, subject: str, error: type[YoloshipError], most_chars: int) -> FieldReader:
+        """Decode untrusted text that should be a JSON object.
+
+        Args:
+            text: The JSON.
+            what: What the object is, for messages.
+            subject: The file that it came from, for messages.
+            error: The class of the errors to raise.
+            most_chars: The longest text to decode.
+
+        Raises:
+            YoloshipError: of the class `error`: the text is too long, or is not a JSON object.
+        """
+        if len(text) > most_chars:
+            raise error(f"{what} too long", subject=subject, expected=f"at most {most_chars} characters")
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as failure:
+            raise error(f"{what} is not JSON", subject=subject, got=str(failure)[:80]) from failure
+        if not isinstance(data, dict):
+            raise error(f"{what} is not a JSON object", subject=subject)
+        return cls(data, what, subject, error)
+
+    def schema(self, known: int, hint: str) -> None:
+        """Refuse an object whose field ``schema`` is another number; `hint` says what to do then."""
+        value = self.data.get("schema")
+        if not is_int(value, known, known):
+            raise self.error(
+                f"{self.what} of another schema",
+                subject=self.subject,
+                expected=str(known),
+                got=shown(value, 20),
+                hint=hint,
+            )
+
+    def wrong(self, key: str, expected: str) -> YoloshipError:
+        """The error for a field that is not what it should be."""
+        got = shown(self.data.get(key))
+        return self.error(f"{self.what}: bad {key!r}", subject=self.subject, expected=expected, got=got)
+
+    def only(self, known: Collection[str]) -> None:
+        """Refuse an object with other fields than these."""
+        if unknown := sorted(shown(key, 40) for key in self.data if key not in known):
+            raise self.error(f"{self.what} has unknown fields", subject=self.subject, got=", ".join(unknown)[:80])
+
+    def text(self, key: str) -> str:
+        """A string of any characters."""
+        value = self.data.get(key)
+        if not isinstance(value, str) or len(value) > MAX_TEXT_CHARS:
+            raise self.wrong(key, f"a string of at most {MAX_TEXT_CHARS} characters")
+        return value
+
+    def plain_text(self, key: str) -> str:
+        """A string without control characters."""
+        return self.matching(key, PLAIN_TEXT, f"plain text of at most {MAX_TEXT_CHARS} characters")
+
+    def matching(self, key: str, pattern: re.Pattern[str], expected: str) -> str:
+        """A string that a pattern matches as a whole."""
+        value = self.data.get(key)
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise self.wrong(key, expected)
+        return value
+
+    def sha256(self, key: str) -> str:
+        """A digest in lower-case hex."""
+        return self.matching(key, SHA256_HEX, "64 lower-case hex digits")
+
+    def integer(self, key: str, low: int, high: int) -> int:
+        """A whole number within bounds."""
+        value = self.data.get(key)
+        if not is_int(value, low, high):
+            raise self.wrong(key, f"an integer from {low} to {high}")
+        return value
+
+    def number(self, key: str, low: float, high: float) -> float:
+        """A number within bounds."""
+        value = self.data.get(key)
+        if not is_number(value, low, high):
+            raise self.wrong(key, f"a number from {low:g} to {high:g}")
+        return float(value)
+
+    def boolean(self, key: str) -> bool:
+        """True or false."""
+        value = self.data.get(key)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
+    def choice(self, key: str, allowed: tuple[_Choice, ...]) -> _Choice:
+        """One of a few strings."""
+        value = self.data.get(key)
+        for option in allowed:
+            if value == option:
+                return option
+        raise self.wrong(key, f"one of {', '.join(allowed)}")
+
+    def optional(self, key: str, read: Callable[[str], _Value]) -> _Value | None:
+        """What `read` gives for the field; None if the field is missing or null."""
+        return None if self.data.get(key) is None else read(key)
+
+    def items(
+        self, key: str, most: int, fits: Callable[[Any], bool] | None = None, expected: str | None = None
+    ) -> tuple[Any, ...]:
+        """A list.
+
+        Args:
+            key: The field.
+            most: How many entries it may have.
+            fits: Whether an entry is right; None if the caller checks them.
+            expected: What the list should be, for the message.
+        """
+        value = self.data.get(key)
+        if not isinstance(value, list) or len(value) > most or not (fits is None or all(map(fits, value))):
+            raise self.wrong(key, expected or f"a list of at most {most}")
+        return tuple(value)
+
+    def nested(self, key: str, names: Collection[str]) -> FieldReader:
+        """An object with exactly these fields, to be read in turn."""
+        value = self.data.get(key)
+        if not isinstance(value, dict) or value.keys() != set(names):
+            raise self.wrong(key, f"an object with {', '.join(sorted(names))}")
+        return FieldReader(value, self.what, f"{self.subject}: {key}", self.error)
+
+    def checked(self, key: str, make: Callable[[], _Value]) -> _Value:
+        """What `make` makes of a field; an error of its own is raised as one about the field."""
+        try:
+            return make()
+        except YoloshipError as error:
+            if str(error.subject).startswith(self.subject):
+                raise
+            raise self.error(
+                f"{self.what}: bad {key!r}: {error.problem}",
+                subject=self.subject,
+                expected=error.expected,
+                got=error.got,
+            ) from error
