@@ -34,6 +34,15 @@ class Table(Mapping[str, str], Generic[T]):
         self._kind = kind
         self._own = MappingProxyType(dict(own))
 
+    @property
+    def own(self) -> Mapping[str, str]:
+        """The entries of this project alone, for whom looking for others takes too long."""
+        return self._own
+
+    def others(self) -> list[str]:
+        """The names that installed packages add."""
+        return list(self._others())
+
     def __getitem__(self, name: str) -> str:
         return self._own[name] if name in self._own else self._others()[name].value
 

@@ -79,15 +79,18 @@ class Command(click.Command):
         super().format_options(ctx, formatter)
 
 
-def command(*examples: str, starts_bare: bool = False) -> Callable[[Callable[..., None]], Command]:
+def command(
+    *examples: str, starts_bare: bool = False, kind: type[Command] = Command
+) -> Callable[[Callable[..., None]], Command]:
     """Turn a function into a command of the program; its docstring is the help text.
 
     Args:
         examples: Command lines for the end of the help.
         starts_bare: Whether the command does something without any argument. Others show their help.
+        kind: The class of the command.
     """
     return click.command(
-        cls=Command,
+        cls=kind,
         add_help_option=False,
         starts_bare=starts_bare,
         epilog=paragraph("Examples:", *examples),

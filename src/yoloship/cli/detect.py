@@ -1,95 +1,129 @@
-"""``yoloship detect``: boxes on images, as a table, annotated images and files."""
+"""``yoloship detect``: boxes on images, as a table, annotated images, and every file that a sink writes."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, closing
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from yoloship._util.writing import is_disk_full
 from yoloship.cli import options
-from yoloship.cli.command import COUNT, FRACTION, WholeNumber, argument, command, flag, option
-from yoloship.cli.options import class_value, class_words, is_dash, is_stdout, named_images, outputs_for
+from yoloship.cli.command import COUNT, FRACTION, Command, WholeNumber, argument, command, flag, option
+from yoloship.cli.options import class_value, class_words, is_dash, is_stdout, outputs_for
 from yoloship.cli.output import ReaderGone, print_bytes, print_err, print_text, with_progress
 from yoloship.cli.values import FILE, alias_table
-from yoloship.errors import OutputError, YoloshipError, visible
-from yoloship.sinks import (
-    AnnotatedImages,
-    DrawStyle,
-    Entry,
-    ImagesTable,
-    JsonStream,
-    annotated_names,
-    detections_table,
-    open_json,
-)
+from yoloship.errors import DependencyError, OutputError, YoloshipError, visible
+from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, Entry, ImagesTable, annotated_names, detections_table
+from yoloship.sinks.annotated import RUNS
 from yoloship.sinks.tables import MAX_ROWS, display_width
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    from yoloship._util.outputs import Outputs
+    from yoloship.cli.command import Decorator
     from yoloship.detect.stream import Outcome
     from yoloship.model import NmsConfig
-    from yoloship.sinks import JsonFile, Sink
+    from yoloship.sinks import Sink
+    from yoloship.sources import Source
+
+MAX_LINE_PX = 200
+"""As `yoloship.results.drawing` has it, which would load NumPy for the help."""
+IMAGES = "images"
+"""The sink of annotated images, which is the only one that writes unless it is turned off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file or a folder that a sink shall write.
+
+    Attributes:
+        name: The sink's name in the table.
+        kind: Its class.
+        path: Where it writes; ``-`` is stdout.
+    """
+
+    name: str
+    kind: type[Sink]
+    path: Path
 
 
 class DetectRun:
     """The results of one run: written as they come, and counted.
 
     Args:
-        inputs: The images, in order.
+        source: Gives the images.
         annotated: Draws and writes them; None if they shall not be drawn.
-        json_path: None for no JSON; ``-`` is stdout.
+        targets: What else to write.
         overwrite: Whether files that exist may be replaced.
         quiet: Whether to print errors and warnings only, and no progress.
     """
 
     def __init__(
         self,
-        inputs: Sequence[Path],
-        annotated: AnnotatedImages | None,
-        json_path: Path | None,
+        source: Source,
+        annotated: AnnotatedImages | None = None,
+        targets: Sequence[Target] = (),
         *,
         overwrite: bool,
         quiet: bool = False,
     ) -> None:
         self.failures = 0
-        self._inputs, self._annotated, self._overwrite = inputs, annotated, overwrite
-        self._json_path = json_path
-        self._quiet = quiet
-        self._prints = not quiet and not is_stdout(json_path)
-        self._incomplete = self._read = 0
+        self._source, self._annotated, self._targets = source, annotated, targets
+        self._overwrite, self._quiet = overwrite, quiet
+        self._prints = not quiet and not any(is_stdout(target.path) for target in targets)
+        self._names: dict[int, str] = {}
+        self._incomplete = self._read = self._seen = 0
         self._stdout_error: Exception | None = None
         self._last: Path | None = None
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether outcomes must carry their image."""
+        return self._annotated is not None or any(target.kind.needs_images for target in self._targets)
+
+    def images(self) -> Iterator[Any]:
+        """The images for the detector; their names are kept until their results come."""
+        for frame in self._source:
+            self._names[frame.index] = frame.name
+            yield frame.image
 
     def write(self, outcomes: Iterator[Outcome]) -> None:
         """Write everything. However it ends, what was written stays, and is whole.
 
         Raises:
-            OutputError: the JSON cannot be written, or the disk is full. Anything else that fails concerns one image,
-                and is only said and counted.
+            OutputError: a sink cannot write, or the disk is full. Anything else that fails concerns one image, and is
+                only said and counted.
         """
-        json = self._json()
+        opened: list[tuple[Target, Sink]] = []
         try:
             with ExitStack() as stack:
-                sinks = [stack.enter_context(sink) for sink in (json, self._table()) if sink is not None]
+                opened += [(target, stack.enter_context(self._open(target))) for target in self._targets]
+                table = stack.enter_context(self._table()) if self._shows_table() else None
                 stack.enter_context(closing(outcomes))  # type: ignore[type-var]  # it is a generator
-                for outcome in with_progress(outcomes, "detecting", len(self._inputs), quiet=self._quiet):
-                    self._take(self._entry(outcome), sinks)
+                for outcome in with_progress(outcomes, "detecting", self._source.count, quiet=self._quiet):
+                    entry = self._entry(outcome)
+                    for _, sink in opened:
+                        sink.write(entry)
+                    if table is not None:
+                        table.write(entry)
+                    self._take(entry)
         except BaseException:
-            if json is not None and json.count and json.is_finished and not is_dash(self._json_path):
-                print_err(f"{self._json_path} holds the results of {json.count} of {len(self._inputs)} images")
+            for target, sink in opened:
+                if sink.count and sink.is_finished and not is_dash(target.path):
+                    total = f" of {self._source.count}" if self._source.count is not None else ""
+                    print_err(f"{target.path} holds the results of {sink.count}{total} images")
             raise
 
     def report(self, nms: NmsConfig | None) -> None:
         """Say where everything is, and what is missing.
 
         Args:
-            nms: Of a graph that suppresses; it says how many candidates that looks at.
+            nms: What a graph that suppresses has inside; it says how many candidates the graph looks at.
 
         Raises:
             ReaderGone: nobody reads stdout any longer.
@@ -97,19 +131,23 @@ class DetectRun:
         """
         if self._prints:
             if self._last is not None:
-                self._show(visible(f"annotated: {self._last if len(self._inputs) == 1 else self._last.parent}") + "\n")
-            if self._json_path is not None:
-                self._show(visible(f"json: {self._json_path}") + "\n")
+                self._show(visible(f"annotated: {self._last if self._is_single else self._last.parent}") + "\n")
+            for target in self._targets:
+                self._show(visible(f"{target.name}: {target.path}") + "\n")
         if self._incomplete:
             limit = f" than the {nms.candidates}" if nms else ""
             print_err(
                 f"boxes may be missing in {self._incomplete} of {self._read} images: more candidates{limit} that the "
                 "graph looks at; export it with a higher --conf, or with another --output than nms"
             )
-        if self.failures and len(self._inputs) > 1:
-            print_err(f"error: {self.failures} of {len(self._inputs)} images failed")
+        if self.failures and not self._is_single:
+            print_err(f"error: {self.failures} of {self._seen} images failed")
         if self._stdout_error is not None:
             raise self._stdout_error
+
+    @property
+    def _is_single(self) -> bool:
+        return self._source.count == 1
 
     def _show(self, text: str) -> None:
         """Write on stdout. If that takes nothing, the run goes on as long as it writes something else."""
@@ -118,46 +156,47 @@ class DetectRun:
         try:
             print_text(text)
         except (ReaderGone, OutputError) as error:
-            if self._json_path is None and self._annotated is None:
+            if not self._targets and self._annotated is None:
                 raise
             self._stdout_error = error
 
-    def _json(self) -> JsonFile | JsonStream | None:
-        if self._json_path is None:
-            return None
-        if is_dash(self._json_path):
-            return JsonStream(print_bytes)
-        return open_json(self._json_path, overwrite=self._overwrite)
+    def _open(self, target: Target) -> Sink:
+        if is_dash(target.path):
+            sink = target.kind.to_stream(print_bytes)
+            assert sink is not None
+            return sink
+        return target.kind.open(target.path, overwrite=self._overwrite, inputs=self._source.files)
 
-    def _table(self) -> ImagesTable | None:
-        if len(self._inputs) == 1 or not self._prints:
-            return None
-        if sys.stdout.isatty() or len(self._inputs) <= MAX_ROWS:
+    def _shows_table(self) -> bool:
+        return self._prints and not self._is_single
+
+    def _table(self) -> ImagesTable:
+        files = self._source.files
+        if files is None:
+            return ImagesTable(self._show, limit=None)
+        if sys.stdout.isatty() or len(files) <= MAX_ROWS:
             return ImagesTable(self._show, limit=MAX_ROWS)
-        width = max(display_width(visible(str(path))) for path in self._inputs)
+        width = max(display_width(visible(str(path))) for path in files)
         return ImagesTable(self._show, limit=None, names_width=width)
 
     def _entry(self, outcome: Outcome) -> Entry:
-        image = str(self._inputs[outcome.index])
-        if outcome.error is not None:
-            return Entry(image, None, outcome.error)
-        found = outcome.unwrap()
-        if self._annotated is None or outcome.image is None:
-            return Entry(image, found)
+        """What became of an image, which is drawn and written on the way."""
+        entry = Entry.of(outcome, self._names.pop(outcome.index))
+        if self._annotated is None or entry.detections is None or entry.image is None:
+            return entry
         try:
-            return Entry(image, found, annotated=self._annotated.write(outcome.index, found, outcome.image))
+            return replace(entry, annotated=self._annotated.draw(entry.index, entry.detections, entry.image))
         except YoloshipError as error:
-            return Entry(image, found, error)
+            return replace(entry, error=error)
 
-    def _take(self, entry: Entry, sinks: Sequence[Sink]) -> None:
-        for sink in sinks:
-            sink.write(entry)
-        if entry.found is not None:
+    def _take(self, entry: Entry) -> None:
+        self._seen += 1
+        if entry.detections is not None:
             self._read += 1
-            self._incomplete += not entry.found.complete
-            if len(self._inputs) == 1 and self._prints:
+            self._incomplete += not entry.detections.complete
+            if self._is_single and self._prints:
                 limit = MAX_ROWS if sys.stdout.isatty() else None
-                self._show(detections_table(entry.found, entry.image, limit))
+                self._show(detections_table(entry.detections, entry.name, limit))
         self._last = entry.annotated or self._last
         if entry.error is None:
             return
@@ -167,16 +206,86 @@ class DetectRun:
         print_err(f"error: {entry.error}")
 
 
-MAX_LINE_PX = 200
-"""As `yoloship.results.drawing` has it, which would load NumPy for the help."""
-RUNS = Path("runs")
-"""Where annotated images go unless -o says otherwise, each run in a folder of its own."""
+def sink_option(name: str, kind: type[Sink]) -> Decorator:
+    """The option by which a sink is asked for; its value comes as the parameter ``sink_NAME``."""
+    return option(*kind.option, _parameter(name), type=FILE, metavar=kind.metavar, help=kind.help)
+
+
+def sink_options(function: Any) -> Any:
+    """Add an option for each sink of ours."""
+    for name in reversed(list(SINKS.own)):
+        function = sink_option(name, SINKS.load(name))(function)
+    return function
+
+
+class DetectCommand(Command):
+    """Has the options of third parties' sinks too, which are looked for only if one may be meant: that takes time."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Look for more options if the help is wanted or an option is not one of ours."""
+        ours = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        asks_for_help = not {"-h", "--help"}.isdisjoint(args)
+        if asks_for_help or any(word.startswith("--") and word.partition("=")[0] not in ours for word in args):
+            ctx.meta[_MORE] = _third_party_options(ours)
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """All options, those of third parties last."""
+        more: list[click.Parameter] = ctx.meta.get(_MORE, [])
+        return [*super().get_params(ctx), *more]
+
+
+_MORE = "yoloship.third_party_sinks"
+
+
+def _third_party_options(taken: set[str]) -> list[click.Parameter]:
+    found: list[click.Parameter] = []
+    for name in SINKS.others():
+        try:
+            kind = SINKS.load(name)
+        except DependencyError as error:
+            print_err(f"warning: {error}")
+            continue
+        if not taken.isdisjoint(kind.option):
+            print_err(f"warning: the sink {name!r} is left out: its option {'/'.join(kind.option)} is taken")
+            continue
+        taken |= set(kind.option)
+        found.append(click.Option([*kind.option, _parameter(name)], type=FILE, metavar=kind.metavar, help=kind.help))
+    return found
+
+
+def _parameter(name: str) -> str:
+    return f"sink_{name}".replace("-", "_").lower()
+
+
+def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequence[Path]) -> list[Target]:
+    """What the sinks shall write, settled before any work."""
+    given = {parameter: path for parameter, path in values.items() if path is not None}
+    names = {_parameter(name): name for name in SINKS.own}
+    if not given.keys() <= names.keys():
+        names |= {_parameter(name): name for name in SINKS.others()}
+    targets = [Target(names[parameter], SINKS.load(names[parameter]), path) for parameter, path in given.items()]
+    for target in targets:
+        name = target.kind.option[-1]
+        if is_dash(target.path):
+            if target.kind.to_stream(print_bytes) is None:
+                raise click.UsageError(f"{name} cannot be written to stdout")
+        elif target.kind.target == "folder":
+            outputs.claim_inside(target.path, target.kind.file_names(inputs))
+        else:
+            outputs.claim(target.path)
+    to_stdout = [target.kind.option[-1] for target in targets if is_stdout(target.path)]
+    if len(to_stdout) > 1:
+        raise click.UsageError(f"{' and '.join(to_stdout)} cannot both be written to stdout")
+    return targets
 
 
 @command(
     "yoloship detect best.pt photo.jpg",
     "yoloship detect best.onnx photos/ 'cams/**/*.jpg' -o found --json found.json",
     "yoloship detect best.pt photo.jpg --no-draw --json - | jq '.[0].detections'",
+    "yoloship detect best.pt photos/ --no-draw --csv found.csv",
+    kind=DetectCommand,
 )
 @argument(
     "model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, an engine, or a release name such as yolov5s."
@@ -217,14 +326,7 @@ RUNS = Path("runs")
 @options.names
 @options.aliases
 @option("--device", metavar="cpu|cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
-@option(
-    "-o",
-    "--output-dir",
-    type=FILE,
-    metavar="DIR",
-    help="For annotated images. Default: a new folder runs/detect-N.",
-)
-@options.json_file
+@sink_options
 @option("--draw/--no-draw", default=True, help="Whether to write annotated images.")
 @flag("--hide-labels", help="Draw the boxes without labels.")
 @flag("--hide-conf", help="Leave the scores out of the labels.")
@@ -250,8 +352,6 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     names: tuple[str, ...] | None,
     aliases: tuple[tuple[str, str], ...],
     device: str | None,
-    output_dir: Path | None,
-    json_path: Path | None,
     draw: bool,
     hide_labels: bool,
     hide_conf: bool,
@@ -259,26 +359,33 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     overwrite: bool,
     recursive: bool,
     quiet: bool,
+    **sinks: Path | None,
 ) -> None:
-    """Find objects in images: prints a table, and writes annotated images, and JSON if you ask for it.
+    """Find objects in images: prints a table, and writes annotated images, and other files if you ask for them.
 
     An image that cannot be read is reported and does not stop the rest; the exit code is then 1.
     """
+    output_dir = sinks.pop(_parameter(IMAGES))
     if output_dir is not None and not draw:
         raise click.UsageError("-o is for annotated images, which --no-draw turns off")
     style = DrawStyle(hide_labels, hide_conf, line_width)
     if not draw and style != DrawStyle():
         raise click.UsageError("--hide-labels, --hide-conf and --line-width do not go with --no-draw")
-    inputs = named_images(source, recursive=recursive)
+
+    from yoloship.sources import open_source
+
+    images = open_source(source, recursive=recursive)
+    for note in images.notes:
+        print_err(note)
+    inputs = images.files or ()
     outputs = outputs_for((model,), images=inputs, overwrite=overwrite)
     annotated = None
     if draw:
-        file_names = annotated_names(inputs)
+        file_names = None if images.files is None else annotated_names(inputs)
         if output_dir is not None:
-            outputs.claim_inside(output_dir, file_names)
+            outputs.claim_inside(output_dir, file_names or ())
         annotated = AnnotatedImages(file_names, output_dir, RUNS, style, overwrite=overwrite)
-    if json_path is not None and not is_dash(json_path):
-        outputs.claim(json_path)
+    targets = _claimed(sinks, outputs, inputs)
 
     from yoloship.detect.preprocess import refuse_files
     from yoloship.models.loading import load
@@ -293,17 +400,17 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
         device=device,
         class_names=names,
         aliases=alias_table(aliases),
-        tuned_for="throughput" if len(inputs) > 1 else "latency",
+        tuned_for="latency" if images.count == 1 else "throughput",
     )
-    with detector:
+    with images, detector:
         kept = replace(detector.options, **asked)
         if agnostic_nms:
             kept = replace(kept, class_agnostic=True)
         if classes:
             kept = replace(kept, classes=class_words(classes, detector.names))
         refuse_files(detector.info.channels, model)
-        run = DetectRun(inputs, annotated, json_path, overwrite=overwrite, quiet=quiet)
-        run.write(detector.stream(inputs, options=kept, keep_images=draw))
+        run = DetectRun(images, annotated, targets, overwrite=overwrite, quiet=quiet)
+        run.write(detector.stream(run.images(), options=kept, keep_images=run.needs_images))
     run.report(detector.info.nms)
     if run.failures:
         raise click.exceptions.Exit(1)

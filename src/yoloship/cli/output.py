@@ -121,16 +121,16 @@ def progress(*, in_pipes: bool = False) -> Iterator[OnProgress | None]:
         yield _PipeLines(stream) if in_pipes else None
 
 
-def with_progress(items: Iterable[_Item], what: str, total: int, *, quiet: bool = False) -> Iterator[_Item]:
-    """Pass items through, and say how many are done if there is more than one."""
-    if quiet or total < 2:
+def with_progress(items: Iterable[_Item], what: str, total: int | None, *, quiet: bool = False) -> Iterator[_Item]:
+    """Pass items through, and say how many are done if there is more than one; the total is None if it is not known."""
+    if quiet or (total is not None and total < 2):
         yield from items
         return
     with progress(in_pipes=True) as show:
         for done, item in enumerate(items, 1):
             yield item
             if show is not None:
-                show(what, done, total)
+                show(what, done, total or 0)
 
 
 class _TerminalLine:

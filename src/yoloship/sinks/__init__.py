@@ -1,7 +1,11 @@
-"""Where results go: annotated images, JSON, a table."""
+"""Where results go. `SINKS` names what `yoloship detect` can write; a new sink is one file and one line here.
+
+Packages of third parties add sinks by entry points of the group ``yoloship.sinks``.
+"""
 
 from __future__ import annotations
 
+from yoloship._util.tables import Table
 from yoloship.sinks.annotated import (
     AnnotatedImages,
     DrawStyle,
@@ -10,24 +14,36 @@ from yoloship.sinks.annotated import (
     made_folder,
     write_picture,
 )
-from yoloship.sinks.base import Entry, Sink
-from yoloship.sinks.json_file import JsonFile, JsonStream, json_bytes, open_json
+from yoloship.sinks.json_file import JsonFile, json_bytes
+from yoloship.sinks.sink import Entry, Sink
 from yoloship.sinks.tables import ImagesTable, detections_table, facts_table
+from yoloship.sinks.text_sink import TextSink
+
+SINKS: Table[Sink] = Table(
+    "yoloship.sinks",
+    "sink",
+    {
+        "images": "yoloship.sinks.annotated:AnnotatedImages",
+        "json": "yoloship.sinks.json_file:JsonFile",
+        "csv": "yoloship.sinks.csv_file:CsvFile",
+    },
+)
+"""Each sink's name with its class, in the order of the help."""
 
 __all__ = [
+    "SINKS",
     "AnnotatedImages",
     "DrawStyle",
     "Entry",
     "ImagesTable",
     "JsonFile",
-    "JsonStream",
     "Sink",
+    "TextSink",
     "annotated_names",
     "detections_table",
     "facts_table",
     "fresh_folder",
     "json_bytes",
     "made_folder",
-    "open_json",
     "write_picture",
 ]

@@ -1,23 +1,26 @@
-"""Annotated images, one file for each input."""
+"""Images with their boxes drawn on them, one file for each input."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yoloship._util.outputs import name_key
 from yoloship._util.writing import shortened, write_bytes, write_error
 from yoloship.errors import OutputError
+from yoloship.sinks.sink import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
+    from typing_extensions import Self
 
     from yoloship.results.detections import Detections
+    from yoloship.sinks.sink import Entry
 
 
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -36,24 +39,32 @@ class DrawStyle:
 
 
 DEFAULT_STYLE = DrawStyle()
+RUNS = Path("runs")
+"""Where new folders for annotated images are made."""
 
 
-class AnnotatedImages:
-    """Draws detections and writes the images into one folder, which is made for the first of them.
+class AnnotatedImages(Sink):
+    """Draws detections on their images, and writes those into one folder, which is made for the first of them.
 
     Args:
-        names: The file name of each input's annotated image, by the input's index.
+        names: The file name of each annotated image, by the index of its input; None numbers them.
         folder: Where they go; None makes a new folder in `runs`, of a name that nobody has.
         runs: Where new folders are made.
         style: How they look.
         overwrite: Whether files of those names may be replaced.
     """
 
+    option = ("-o", "--output-dir")
+    metavar = "DIR"
+    help = "For annotated images. Default: a new folder runs/detect-N."
+    target = "folder"
+    needs_images = True
+
     def __init__(
         self,
-        names: Sequence[str],
+        names: Sequence[str] | None,
         folder: Path | None,
-        runs: Path,
+        runs: Path = RUNS,
         style: DrawStyle = DEFAULT_STYLE,
         *,
         overwrite: bool,
@@ -62,8 +73,37 @@ class AnnotatedImages:
         self._wanted = folder
         self.folder: Path | None = None
 
-    def write(self, index: int, found: Detections, image: npt.NDArray[np.uint8]) -> Path:
-        """Draw what was found over a copy of an image, and write it.
+    @classmethod
+    def open(cls, path: Path, *, overwrite: bool = False, inputs: Sequence[Path] | None = None) -> Self:
+        """Write into a folder, which is made if it does not exist; see `Sink.open`."""
+        return cls(None if inputs is None else annotated_names(inputs), path, overwrite=overwrite)
+
+    @classmethod
+    def file_names(cls, inputs: Sequence[Path]) -> Sequence[str]:
+        """Name the annotated image of each input; see `annotated_names`."""
+        return annotated_names(inputs)
+
+    def write(self, entry: Entry) -> None:
+        """Draw an image and write it; one that failed, or that is not there, is left out.
+
+        Raises:
+            OutputError: it cannot be encoded or written.
+        """
+        if entry.detections is not None and entry.image is not None:
+            self.draw(entry.index, entry.detections, entry.image)
+        self.count += 1
+
+    def close(self) -> None:
+        """Finish: every file is whole already."""
+        self.is_finished = True
+
+    def draw(self, index: int, found: Detections, image: npt.NDArray[np.uint8]) -> Path:
+        """Draw what was found on a copy of an image, and write it.
+
+        Args:
+            index: The place of the image among the inputs.
+            found: What to draw.
+            image: (height, width, 3) uint8 BGR; read only.
 
         Returns:
             The file.
@@ -77,7 +117,7 @@ class AnnotatedImages:
         )
         if self.folder is None:
             self.folder = fresh_folder(self._runs, "detect") if self._wanted is None else made_folder(self._wanted)
-        path = self.folder / self._names[index]
+        path = self.folder / (f"{index + 1:06}.jpg" if self._names is None else self._names[index])
         write_picture(drawn, path, overwrite=self._overwrite)
         return path
 

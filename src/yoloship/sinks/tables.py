@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from yoloship._util.text import counted
 from yoloship.errors import visible
-from yoloship.sinks.base import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
 
     from yoloship.results.detections import Detections
-    from yoloship.sinks.base import Entry
+    from yoloship.sinks.sink import Entry
 
 MAX_ROWS = 50
 """A longer table helps nobody on a terminal; what a pipe or a file gets is whole."""
@@ -45,8 +47,8 @@ def detections_table(found: Detections, title: str, limit: int | None = MAX_ROWS
     return f"{heading}\n{columns(rows, right=range(1, 6))}{_more(len(found), limit)}"
 
 
-class ImagesTable(Sink):
-    """One row an image, and the sum; images that failed are left out.
+class ImagesTable:
+    """A table for the terminal: one row for each image, and the sum; images that failed are left out.
 
     Args:
         show: Takes the text.
@@ -63,15 +65,15 @@ class ImagesTable(Sink):
         self._count = 0
 
     def write(self, entry: Entry) -> None:
-        """See `Sink.write`."""
-        if entry.found is None:
+        """Take what became of the next image."""
+        if entry.detections is None:
             return
-        height, width = entry.found.image_hw
-        counts = entry.found.counts()
+        height, width = entry.detections.image_hw
+        counts = entry.detections.counts()
         for name, number in counts.items():
             self._totals[name] = self._totals.get(name, 0) + number
         self._count += 1
-        row = (visible(entry.image), f"{width}×{height}", str(len(entry.found)), _counted(counts))
+        row = (visible(entry.name), f"{width}×{height}", str(len(entry.detections)), _counted(counts))
         if self._limit is None:
             if self._count == 1:
                 self._show(_row(_HEADING, self._widths, (2,)))
@@ -80,7 +82,7 @@ class ImagesTable(Sink):
             self._rows.append(row)
 
     def close(self) -> None:
-        """See `Sink.close`; the sum is shown if there was an image."""
+        """Show what was held back, and the sum if there was an image. Closing twice is not an error."""
         if not self._count:
             return
         if self._limit is not None:
@@ -88,6 +90,14 @@ class ImagesTable(Sink):
         total, sums = sum(self._totals.values()), f": {_counted(self._totals)}" if self._totals else ""
         self._show(f"{counted(self._count, 'image')}, {counted(total, 'object')}{sums}\n")
         self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def facts_table(facts: Iterable[tuple[str, str]], width: int) -> str:

@@ -1,7 +1,74 @@
-"""What a user names as images, found: files, folders and patterns."""
+"""Where images come from. `SOURCES` names what `yoloship detect` can read; a new source is one file and one line here.
+
+Packages of third parties add sources by entry points of the group ``yoloship.sources``.
+"""
 
 from __future__ import annotations
 
-from yoloship.sources.finding import IMAGE_SUFFIXES, FoundImages, Skipped, find_images
+import os
+from typing import TYPE_CHECKING
 
-__all__ = ["IMAGE_SUFFIXES", "FoundImages", "Skipped", "find_images"]
+from yoloship._util.tables import Table
+from yoloship.errors import InputError
+from yoloship.sources.finding import IMAGE_SUFFIXES, FoundImages, ImageFiles, Skipped, find_images
+from yoloship.sources.source import Frame, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SOURCES: Table[Source] = Table("yoloship.sources", "source", {"images": "yoloship.sources.finding:ImageFiles"})
+"""Each source's name with its class; of ours, the first that accepts a text takes it."""
+
+
+def open_source(texts: Sequence[str], *, recursive: bool = False) -> Source:
+    """Open what the user named on the command line.
+
+    Args:
+        texts: Files, folders, patterns; or ``NAME:REST``, which gives REST to the source of that name, unless a file
+            has that very name.
+        recursive: Whether a folder also stands for what is in all folders below it.
+
+    Raises:
+        InputError: nothing can be read there, or sources of different kinds are mixed.
+        DependencyError: a third party's source cannot be loaded.
+    """
+    chosen = [_choose(text) for text in texts]
+    names = list(dict.fromkeys(name for name, _ in chosen))
+    if len(names) > 1:
+        raise InputError(
+            "sources of different kinds do not go into one run", subject=", ".join(names), hint="give one kind"
+        )
+    return SOURCES.load(names[0]).open([rest for _, rest in chosen], recursive=recursive)
+
+
+def _choose(text: str) -> tuple[str, str]:
+    """The name of a source, and what it is given."""
+    name, colon, rest = str(text).partition(":")
+    if colon and _is_name(name) and not _exists(text) and name in SOURCES:
+        return name, rest
+    return next((ours for ours in SOURCES.own if SOURCES.load(ours).accepts(text)), next(iter(SOURCES.own))), text
+
+
+def _is_name(text: str) -> bool:
+    """Whether it can name a source; a single letter is a drive of Windows."""
+    return len(text) > 1 and text.replace("-", "_").isidentifier()
+
+
+def _exists(text: str) -> bool:
+    try:
+        return os.path.lexists(text)
+    except ValueError:  # a name that no system takes
+        return False
+
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "SOURCES",
+    "FoundImages",
+    "Frame",
+    "ImageFiles",
+    "Skipped",
+    "Source",
+    "find_images",
+    "open_source",
+]

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from yoloship._util.text import refuse_address
 from yoloship.errors import InputError
 from yoloship.images import HEIC_HINT
+from yoloship.sources.source import Frame, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from typing_extensions import Self
 
 
 EntryKind: TypeAlias = Literal["file", "folder", "closed folder", "broken link", "special file"]
@@ -402,3 +405,37 @@ def _identity(path: Path) -> str:
         return os.path.realpath(path)
     except (OSError, ValueError):  # a loop of links, or a name that the system does not take
         return str(path)
+
+
+class ImageFiles(Source):
+    """Image files, one frame each."""
+
+    help = "Image files, folders and patterns."
+
+    def __init__(self, found: FoundImages) -> None:
+        self._found = found
+
+    @classmethod
+    def accepts(cls, text: str) -> bool:
+        """Take everything: what is not an image is reported when it is read."""
+        del text
+        return True
+
+    @classmethod
+    def open(cls, texts: Sequence[str], *, recursive: bool = False) -> Self:
+        """Find the files; see `find_images`."""
+        return cls(find_images(texts, recursive=recursive))
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, path in enumerate(self._found.paths):
+            yield Frame(index, str(path), path)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files, in order."""
+        return self._found.paths
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was left out of each folder and pattern."""
+        return tuple(map(str, self._found.skipped))

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yoloship.cli.detect import DetectRun
+from yoloship.cli.detect import DetectRun, Target
 from yoloship.detect.stream import Outcome
 from yoloship.errors import ImageError
 from yoloship.results.detections import Detections
+from yoloship.sinks import JsonFile
+from yoloship.sources import FoundImages, ImageFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +39,9 @@ def test_results_are_written_and_not_kept(tmp_path: Path) -> None:
         alive = sum(isinstance(thing, Detections) for thing in gc.get_objects())
 
     before = sum(isinstance(thing, Detections) for thing in gc.get_objects())
-    run = DetectRun(inputs, None, tmp_path / "found.json", overwrite=False, quiet=True)
+    source = ImageFiles(FoundImages(tuple(inputs), ()))
+    run = DetectRun(source, None, [Target("json", JsonFile, tmp_path / "found.json")], overwrite=False, quiet=True)
+    assert list(run.images()) == inputs
     run.write(outcomes())
     assert alive - before <= 2
     entries = json.loads((tmp_path / "found.json").read_bytes())

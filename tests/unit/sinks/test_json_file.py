@@ -16,7 +16,7 @@ import pytest
 
 from yoloship.errors import ImageError, OutputError
 from yoloship.results.detections import Detections
-from yoloship.sinks import Entry, JsonFile, JsonStream, open_json
+from yoloship.sinks import Entry, JsonFile
 
 FOUND = Detections(
     np.array([[1.5, 2.25, 30.1, 40]], np.float32),
@@ -54,7 +54,7 @@ def parts(folder: Path) -> list[Path]:
 
 
 def test_there_is_a_record_for_every_image_in_their_order(tmp_path: Path) -> None:
-    with JsonFile(tmp_path / "found.json", overwrite=False) as sink:
+    with JsonFile.open(tmp_path / "found.json", overwrite=False) as sink:
         for entry in ENTRIES:
             sink.write(entry)
     text = (tmp_path / "found.json").read_text()
@@ -64,7 +64,7 @@ def test_there_is_a_record_for_every_image_in_their_order(tmp_path: Path) -> Non
 
 
 def test_what_is_on_disk_is_a_valid_list_after_every_record(tmp_path: Path) -> None:
-    with JsonFile(tmp_path / "found.json", overwrite=False) as sink:
+    with JsonFile.open(tmp_path / "found.json", overwrite=False) as sink:
         for count, entry in enumerate(ENTRIES, 1):
             sink.write(entry)
             (part,) = parts(tmp_path)
@@ -75,7 +75,7 @@ def test_what_is_on_disk_is_a_valid_list_after_every_record(tmp_path: Path) -> N
 @pytest.mark.parametrize("ends_by", [KeyboardInterrupt, SystemExit, MemoryError, OutputError])
 def test_an_interruption_loses_nothing(tmp_path: Path, ends_by: type[BaseException]) -> None:
     (tmp_path / "found.json").write_text("old")
-    with pytest.raises(ends_by), JsonFile(tmp_path / "found.json", overwrite=True) as sink:
+    with pytest.raises(ends_by), JsonFile.open(tmp_path / "found.json", overwrite=True) as sink:
         sink.write(ENTRIES[0])
         raise ends_by("stop")
     assert json.loads((tmp_path / "found.json").read_bytes()) == RECORDS[:1]
@@ -84,22 +84,23 @@ def test_an_interruption_loses_nothing(tmp_path: Path, ends_by: type[BaseExcepti
 
 def test_an_interruption_before_the_first_record_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "found.json").write_text("old")
-    with pytest.raises(KeyboardInterrupt), JsonFile(tmp_path / "found.json", overwrite=True):
+    with pytest.raises(KeyboardInterrupt), JsonFile.open(tmp_path / "found.json", overwrite=True):
         raise KeyboardInterrupt
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_no_images_at_all_give_an_empty_list(tmp_path: Path) -> None:
-    with JsonFile(tmp_path / "found.json", overwrite=False):
+    with JsonFile.open(tmp_path / "found.json", overwrite=False):
         pass
     assert json.loads((tmp_path / "found.json").read_bytes()) == []
 
 
 def test_a_full_disk_keeps_the_records_that_are_there_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sink = JsonFile(tmp_path / "found.json", overwrite=False)
+    sink = JsonFile.open(tmp_path / "found.json", overwrite=False)
     with pytest.raises(OutputError, match="cannot be written: No space left on device; free some space"), sink:
         sink.write(ENTRIES[0])
-        monkeypatch.setattr(sink, "_file", Filling(sink._file, 20))
+        growing: Any = sink._target
+        monkeypatch.setattr(growing, "_file", Filling(growing._file, 20))
         sink.write(ENTRIES[1])
     assert json.loads((tmp_path / "found.json").read_bytes()) == RECORDS[:1]
 
@@ -123,7 +124,7 @@ class Filling:
 
 def test_a_name_taken_meanwhile_does_not_lose_the_results(tmp_path: Path) -> None:
     target = tmp_path / "found.json"
-    sink = JsonFile(target, overwrite=False)
+    sink = JsonFile.open(target, overwrite=False)
     sink.write(ENTRIES[0])
     target.write_text("theirs")
     with pytest.raises(OutputError, match=r"exists already; the results are in .*\.part") as caught:
@@ -136,15 +137,15 @@ def test_a_name_taken_meanwhile_does_not_lose_the_results(tmp_path: Path) -> Non
 
 def test_a_folder_that_takes_nothing_is_said_at_the_beginning(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written: No such file or directory"):
-        JsonFile(tmp_path / "none" / "found.json", overwrite=False)
+        JsonFile.open(tmp_path / "none" / "found.json", overwrite=False)
     (tmp_path / "found.json").touch()
     with pytest.raises(OutputError, match="exists already"):
-        JsonFile(tmp_path / "found.json", overwrite=False)
+        JsonFile.open(tmp_path / "found.json", overwrite=False)
 
 
 def test_the_longest_legal_name_is_written(tmp_path: Path) -> None:
     name = "\N{CJK UNIFIED IDEOGRAPH-5199}" * 83 + ".jsonl"
-    with JsonFile(tmp_path / name, overwrite=False) as sink:
+    with JsonFile.open(tmp_path / name, overwrite=False) as sink:
         sink.write(ENTRIES[0])
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -155,7 +156,7 @@ sys.path[:0] = {paths!r}
 from pathlib import Path
 from test_json_file import ENTRIES
 from yoloship.sinks import JsonFile
-sink = JsonFile(Path(sys.argv[1]), overwrite=False)
+sink = JsonFile.open(Path(sys.argv[1]), overwrite=False)
 for entry in ENTRIES:
     sink.write(entry)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -179,8 +180,7 @@ def test_a_stream_gets_each_record_as_it_comes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
-        with open_json(tmp_path / "pipe", overwrite=False) as sink:
-            assert isinstance(sink, JsonStream)
+        with JsonFile.open(tmp_path / "pipe", overwrite=False) as sink:
             sink.write(ENTRIES[0])
             got = os.read(reader, 10_000)
             assert json.loads(got + b"]") == RECORDS[:1]
@@ -194,9 +194,9 @@ def test_a_stream_gets_each_record_as_it_comes(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_stream_that_takes_nothing_is_one_clear_line() -> None:
     message = "/dev/full: cannot be written: No space left on device"
-    with pytest.raises(OutputError, match=message), open_json(Path("/dev/full"), overwrite=False) as sink:
+    with pytest.raises(OutputError, match=message), JsonFile.open(Path("/dev/full"), overwrite=False) as sink:
         sink.write(ENTRIES[0])
-    with pytest.raises(OutputError, match=message), open_json(Path("/dev/full"), overwrite=False):
+    with pytest.raises(OutputError, match=message), JsonFile.open(Path("/dev/full"), overwrite=False):
         pass
 
 
@@ -208,7 +208,7 @@ def test_a_pipe_whose_reader_went_away_is_one_clear_line(tmp_path: Path) -> None
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     with (
         pytest.raises(OutputError, match="cannot be written: Broken pipe; its reader ended early"),
-        open_json(tmp_path / "pipe", overwrite=False) as sink,
+        JsonFile.open(tmp_path / "pipe", overwrite=False) as sink,
     ):
         os.close(reader)
         sink.write(ENTRIES[0])
@@ -221,6 +221,6 @@ def test_what_a_stream_raises_comes_out_and_nothing_is_sent_after_it() -> None:
         sent.append(data)
         raise SystemExit
 
-    with pytest.raises(SystemExit), JsonStream(send) as sink:
+    with pytest.raises(SystemExit), JsonFile.to_stream(send) as sink:
         sink.write(ENTRIES[1])
     assert len(sent) == 1

@@ -1,0 +1,54 @@
+r"""Results as a CSV table with one row for each detection.
+
+Every row is a detection: an image in which nothing was found has no row, nor has an image that failed. Use JSON if you
+need to tell them apart. The format is RFC 4180 in UTF-8: commas, lines that end with CR LF, texts in double quotes.
+
+Spreadsheets run a cell that begins with ``=``, ``+``, ``-`` or ``@`` as a formula, and file names and class names come
+from strangers. So a path that begins like that is written with ``./`` in front, which is the same file, and a class
+name with an apostrophe in front, which spreadsheets take as "this is text". Characters that could steer a terminal,
+line breaks among them, are written as escapes such as ``\x1b``, so that a row is always one line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Final
+
+from yoloship.errors import visible
+from yoloship.sinks.json_file import shortest
+from yoloship.sinks.text_sink import TextSink
+
+if TYPE_CHECKING:
+    from yoloship.sinks.sink import Entry
+
+COLUMNS: Final = ("image", "class_id", "class_name", "score", "x1", "y1", "x2", "y2")
+FORMULA: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What a formula begins with; some spreadsheets take the wide forms for the same."""
+
+
+class CsvFile(TextSink):
+    """A CSV file: image, class id and name, score in [0, 1], and the corners of the box in source pixels."""
+
+    option = ("--csv",)
+    help = "Write the detections as CSV, one row each; images without any have no row. - is stdout."
+    suffix = ".csv"
+    opening = ",".join(COLUMNS).encode() + b"\r\n"
+
+    def record(self, entry: Entry) -> bytes:
+        """Write one row for each detection of the image."""
+        if not entry.detections:
+            return b""
+        name = _as_text(entry.name, "./")
+        rows = io.StringIO(newline="")
+        writer = csv.writer(rows, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
+        for found in entry.detections:
+            corners = (shortest(value) for value in found.box_xyxy)
+            writer.writerow((name, found.class_id, _as_text(found.class_name, "'"), shortest(found.score), *corners))
+        return rows.getvalue().encode()
+
+
+def _as_text(text: str, guard: str) -> str:
+    """A text that is safe on a terminal, and that no spreadsheet runs."""
+    shown = visible(text)
+    return guard + shown if shown.lstrip().startswith(FORMULA) else shown

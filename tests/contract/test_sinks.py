@@ -1,0 +1,295 @@
+"""One suite over every sink of the table: what a run and a user may rely on, whatever the format.
+
+Whether a file is valid is not asked of each format anew: a run that is cut short after some images must leave exactly
+what a whole run of those images leaves. That a whole run is valid is tested beside each sink.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from yoloship._util.tables import Table
+from yoloship.errors import ImageError, InputError, OutputError
+from yoloship.results.detections import Detections
+from yoloship.sinks import SINKS, Entry, Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+HW = (64, 96)
+IMAGE = np.random.default_rng(7).integers(0, 256, (*HW, 3), dtype=np.uint8)
+FOUND = Detections(
+    np.array([[1.5, 2.25, 30.1, 40], [0, 0, 5, 5]], np.float32),
+    np.array([0.9, 0.5], np.float32),
+    np.array([1, 0], np.int32),
+    ("cat", "dog"),
+    HW,
+)
+INPUTS = tuple(Path(f"{name}.png") for name in "abcdef")
+
+
+def entry(index: int) -> Entry:
+    """Of six images, one fails and one has nothing on it."""
+    name = str(INPUTS[index])
+    if index == 2:
+        return Entry(name, None, ImageError("no such file", subject=name), index=index)
+    found = Detections.empty(HW, ("cat", "dog")) if index == 3 else FOUND
+    return Entry(name, found, index=index, image=IMAGE)
+
+
+STREAMING = [kind for kind in map(SINKS.load, SINKS.own) if kind.to_stream(lambda _: None) is not None]
+
+
+@pytest.fixture(params=list(SINKS.own))
+def kind(request: pytest.FixtureRequest) -> type[Sink]:
+    return SINKS.load(request.param)
+
+
+@pytest.fixture
+def target(kind: type[Sink], tmp_path: Path) -> Path:
+    """Where the sink shall write; the folder holds nothing else."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder if kind.target == "folder" else folder / f"found{kind.suffix}"
+
+
+def made(kind: type[Sink], target: Path, *, overwrite: bool = False) -> Sink:
+    return kind.open(target, overwrite=overwrite, inputs=INPUTS)
+
+
+def written(target: Path) -> dict[str, bytes]:
+    """Everything in the folder of a target."""
+    folder = target if target.is_dir() else target.parent
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def whole_run(kind: type[Sink], folder: Path, count: int, name: str) -> dict[str, bytes]:
+    folder.mkdir()
+    target = folder if kind.target == "folder" else folder / name
+    with made(kind, target) as sink:
+        for index in range(count):
+            sink.write(entry(index))
+    return written(target)
+
+
+def test_it_says_how_it_is_asked_for(kind: type[Sink]) -> None:
+    assert kind.option
+    assert all(name.startswith("-") for name in kind.option)
+    assert kind.option[-1].startswith("--")
+    assert kind.metavar.isupper()
+    assert kind.help.endswith(".")
+    assert kind.target in {"file", "folder"}
+    assert kind.suffix == "" or kind.suffix.startswith(".")
+
+
+def test_no_two_have_the_same_option() -> None:
+    names = [name for sink in SINKS.own for name in SINKS.load(sink).option]
+    assert len(set(names)) == len(names)
+
+
+def test_the_table_is_read_only_and_lazy() -> None:
+    assert isinstance(SINKS, Table)
+    assert all(":" in place for place in SINKS.own.values())
+    program = (
+        "import sys\nfrom yoloship.sinks import SINKS\n"
+        "assert 'yoloship.sinks.csv_file' not in sys.modules\nassert 'numpy' not in sys.modules\n"
+        "SINKS.load('csv')\nassert 'yoloship.sinks.csv_file' in sys.modules\nassert 'numpy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_run_leaves_only_what_was_asked_for(kind: type[Sink], target: Path) -> None:
+    with made(kind, target) as sink:
+        for index in range(len(INPUTS)):
+            sink.write(entry(index))
+    assert sink.count == len(INPUTS)
+    assert sink.is_finished
+    names = set(written(target))
+    assert names == ({target.name} if kind.target == "file" else set(kind.file_names(INPUTS)) - {"c.png"})
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("ends_by", [KeyboardInterrupt, SystemExit, MemoryError, InputError])
+def test_an_interruption_loses_nothing_and_leaves_a_whole_file(
+    kind: type[Sink], target: Path, tmp_path: Path, count: int, ends_by: type[BaseException]
+) -> None:
+    with pytest.raises(ends_by), made(kind, target) as sink:
+        for index in range(count):
+            sink.write(entry(index))
+        raise ends_by("stop")
+    assert sink.is_finished
+    assert written(target) == whole_run(kind, tmp_path / "whole", count, target.name)
+
+
+def test_an_interruption_before_the_first_image_leaves_what_was_there(kind: type[Sink], target: Path) -> None:
+    if kind.target == "file":
+        target.write_bytes(b"old")
+    before = written(target)
+    with pytest.raises(KeyboardInterrupt), made(kind, target, overwrite=True):
+        raise KeyboardInterrupt
+    assert written(target) == before
+
+
+def test_a_run_without_images_can_be_closed_and_closed_again(kind: type[Sink], target: Path) -> None:
+    sink = made(kind, target)
+    sink.close()
+    sink.close()
+    sink.abort()
+    assert set(written(target)) == ({target.name} if kind.target == "file" else set())
+
+
+def test_it_is_atomic_or_whole_file_by_file_as_it_says(kind: type[Sink], target: Path, tmp_path: Path) -> None:
+    if kind.target == "file":
+        target.write_bytes(b"old")
+    with made(kind, target, overwrite=True) as sink:
+        for index in (0, 1):
+            sink.write(entry(index))
+            if kind.target == "file":
+                assert target.read_bytes() == b"old", "its name leads to the old file until the new one is whole"
+            else:
+                assert written(target) == whole_run(kind, tmp_path / f"whole{index}", index + 1, target.name)
+    assert b"old" not in written(target).values()
+
+
+def test_it_refuses_to_overwrite_unless_it_may(kind: type[Sink], target: Path) -> None:
+    victim = target if kind.target == "file" else target / kind.file_names(INPUTS)[0]
+    victim.write_bytes(b"mine")
+    with pytest.raises(OutputError, match="exists already; give another name, or --overwrite"):
+        made(kind, target).write(entry(0))
+    assert written(target) == {victim.name: b"mine"}
+    with made(kind, target, overwrite=True) as sink:
+        sink.write(entry(0))
+    assert written(target)[victim.name] != b"mine"
+
+
+def test_a_name_that_is_taken_while_it_writes_is_kept(kind: type[Sink], target: Path) -> None:
+    sink = made(kind, target)
+    sink.write(entry(0))
+    victim = target if kind.target == "file" else target / kind.file_names(INPUTS)[1]
+    victim.write_bytes(b"theirs")
+    with pytest.raises(OutputError, match="exists already"):
+        sink.write(entry(1))
+        sink.close()
+    assert victim.read_bytes() == b"theirs"
+
+
+@contextmanager
+def file_limit(size_bytes: int) -> Iterator[None]:
+    """Let no file grow beyond a size: the system itself refuses the rest, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.skipif(resource is None, reason="this system has no limit on the size of files")
+def test_a_full_disk_is_one_clear_line_and_keeps_what_was_written(
+    kind: type[Sink], target: Path, tmp_path: Path
+) -> None:
+    first = whole_run(kind, tmp_path / "one", 1, target.name)
+    size = max(map(len, first.values()))
+    larger = Entry(str(INPUTS[1]), Detections.empty((192, 288)), index=1, image=np.tile(IMAGE, (3, 3, 1)))
+    with pytest.raises(OutputError) as caught, made(kind, target) as sink:
+        sink.write(entry(0))
+        with file_limit(size + 5):
+            sink.write(larger if kind.target == "folder" else entry(1))
+    assert "\n" not in str(caught.value)
+    assert "cannot be written: File too large; free some space" in str(caught.value)
+    assert written(target) == first
+
+
+@pytest.mark.parametrize("place", ["missing/found", "file/found"])
+def test_a_place_that_takes_nothing_is_one_clear_line(kind: type[Sink], tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    target = tmp_path / place
+    if kind.target == "folder" and place.startswith("missing"):
+        made(kind, target).write(entry(0))
+        assert target.is_dir(), "such a folder is made"
+        return
+    with pytest.raises(OutputError, match=r"cannot be (written|made)") as caught:
+        made(kind, target).write(entry(0))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", STREAMING)
+def test_what_goes_to_a_stream_is_what_a_file_holds(kind: type[Sink], tmp_path: Path) -> None:
+    sent: list[bytes] = []
+    target, stream = tmp_path / "found", kind.to_stream(sent.append)
+    assert stream is not None
+    with stream, made(kind, target) as sink:
+        for index in range(len(INPUTS)):
+            sink.write(entry(index))
+            stream.write(entry(index))
+    assert b"".join(sent) == target.read_bytes()
+    assert len(sent) > 2, "each record is passed on as it comes"
+
+
+@pytest.mark.parametrize("kind", STREAMING)
+def test_a_stream_that_breaks_gets_nothing_more(kind: type[Sink]) -> None:
+    sent: list[bytes] = []
+
+    def send(data: bytes) -> None:
+        sent.append(data)
+        if len(sent) == 2:
+            raise BrokenPipeError
+
+    stream = kind.to_stream(send)
+    assert stream is not None
+    with pytest.raises(BrokenPipeError), stream:
+        for index in range(len(INPUTS)):
+            stream.write(entry(index))
+    assert len(sent) == 2
+    assert not stream.is_finished
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+from test_sinks import SINKS, entry, made
+sink = made(SINKS.load(sys.argv[1]), Path(sys.argv[2]))
+for index in range(3):
+    sink.write(entry(index))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills in another way")
+@pytest.mark.timeout(120)
+def test_a_killed_process_leaves_its_results_under_another_name(kind: type[Sink], target: Path, tmp_path: Path) -> None:
+    (name,) = (name for name in SINKS.own if SINKS.load(name) is kind)
+    program = KILLED.format(folder=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", program, name, os.fspath(target)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    left, whole = written(target), whole_run(kind, tmp_path / "whole", 3, target.name)
+    assert not target.is_file()
+    assert sorted(left.values()) == sorted(whole.values())
+
+
+def test_entries_are_made_of_what_a_stream_gives() -> None:
+    from yoloship.detect.stream import Outcome
+
+    error = ImageError("no such file")
+    from_file = Entry.of(Outcome(3, Path("in/a.png"), FOUND, None, IMAGE))
+    assert (from_file.name, from_file.index, from_file.error) == (str(Path("in/a.png")), 3, None)
+    assert from_file.detections is FOUND
+    assert from_file.image is IMAGE
+    assert Entry.of(Outcome(4, IMAGE, None, error)).name == "image 4"
+    assert Entry.of(Outcome(4, IMAGE, None, error), "camera").name == "camera"
+    assert Entry.of(Outcome(4, IMAGE, None, error)).error is error

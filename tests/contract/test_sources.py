@@ -1,0 +1,107 @@
+"""One suite over every source of the table: what a run may rely on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from yoloship._util.tables import Table
+from yoloship.errors import InputError
+from yoloship.images import read_image
+from yoloship.sources import SOURCES, Frame, Source, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COUNT = 3
+
+
+def _images(folder: Path) -> list[str]:
+    for index in range(COUNT):
+        cv2.imwrite(str(folder / f"{index}.png"), np.full((48, 64, 3), 80 * index, np.uint8))
+    return [str(folder)]
+
+
+MAKE: dict[str, Callable[[Path], list[str]]] = {"images": _images}
+"""For each source, makes something with three frames of 48×64, each brighter than the last, and names it."""
+
+
+@pytest.fixture(params=list(SOURCES.own))
+def kind(request: pytest.FixtureRequest) -> type[Source]:
+    return SOURCES.load(request.param)
+
+
+@pytest.fixture
+def texts(kind: type[Source], tmp_path: Path) -> list[str]:
+    (name,) = (name for name in SOURCES.own if SOURCES.load(name) is kind)
+    return MAKE[name](tmp_path)
+
+
+def pixels(frame: Frame) -> np.ndarray:
+    return frame.image if isinstance(frame.image, np.ndarray) else read_image(frame.image)
+
+
+def test_every_source_is_tried_here() -> None:
+    assert set(MAKE) == set(SOURCES.own)
+
+
+def test_the_table_is_read_only_and_says_what_each_reads(kind: type[Source]) -> None:
+    assert isinstance(SOURCES, Table)
+    assert kind.help.endswith(".")
+
+
+def test_frames_come_in_order_with_their_places_and_names(kind: type[Source], texts: list[str]) -> None:
+    with kind.open(texts) as source:
+        frames = list(source)
+    assert [frame.index for frame in frames] == list(range(COUNT))
+    assert len({frame.name for frame in frames}) == COUNT
+    means = [float(pixels(frame).mean()) for frame in frames]
+    assert means == sorted(means)
+    assert len(set(means)) == COUNT
+
+
+def test_frames_are_images_in_bgr_or_files(kind: type[Source], texts: list[str]) -> None:
+    with kind.open(texts) as source:
+        for frame in source:
+            assert isinstance(frame.image, Path | np.ndarray)
+            assert pixels(frame).shape == (48, 64, 3)
+            assert pixels(frame).dtype == np.uint8
+
+
+def test_what_it_says_beforehand_is_true(kind: type[Source], texts: list[str]) -> None:
+    with kind.open(texts) as source:
+        count, files = source.count, source.files
+        frames = list(source)
+    assert count in {None, len(frames)}
+    if files is not None:
+        assert [frame.image for frame in frames] == list(files)
+        assert [frame.name for frame in frames] == [str(path) for path in files]
+
+
+def test_it_is_read_one_frame_at_a_time_and_may_be_left_early(kind: type[Source], texts: list[str]) -> None:
+    with kind.open(texts) as source:
+        assert next(iter(source)).index == 0
+    source.close()
+
+
+def test_nothing_there_is_one_clear_line(kind: type[Source], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError) as caught:
+        kind.open([str(tmp_path / "empty")])
+    assert "\n" not in str(caught.value)
+
+
+def test_it_is_the_one_that_takes_its_own_texts(kind: type[Source], texts: list[str]) -> None:
+    with open_source(texts) as source:
+        assert type(source) is kind
+
+
+def test_importing_the_table_loads_no_heavy_library() -> None:
+    program = "import sys, yoloship.sources\nassert not {'cv2', 'PIL', 'onnxruntime'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
