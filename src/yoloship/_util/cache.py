@@ -10,6 +10,7 @@ cache apart by itself.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -26,9 +27,9 @@ from yoloship._util.writing import PART_PATTERN, remove_stale, replacing
 from yoloship.errors import OutputError, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-CacheKind: TypeAlias = Literal["graphs", "engines", "kernels", "weights"]
+CacheKind: TypeAlias = Literal["graphs", "engines", "kernels", "weights", "compiled"]
 
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -52,6 +53,7 @@ _RULES: Final[Mapping[CacheKind, _Rule]] = MappingProxyType(
         "engines": _Rule(re.compile(r"[0-9a-f]{64}\.engine(\.json)?"), 8 << 30),
         "kernels": _Rule(re.compile(r"[a-z_]+-sm\d+-[0-9a-f]{32}\.(cubin|ptx)"), 256 << 20),
         "weights": _Rule(re.compile(r"[0-9a-f]{12}-[\w.-]+\.pt"), None),
+        "compiled": _Rule(re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.blob"), 2 << 30),
     }
 )
 KINDS: Final[tuple[CacheKind, ...]] = tuple(_RULES)
@@ -177,6 +179,47 @@ def write_entry(kind: CacheKind, path: Path, data: bytes) -> bool:
     except (OSError, OutputError):
         return False
     return True
+
+
+def cached(kind: CacheKind, key: str, suffix: str, limit_bytes: int, build: Callable[[], bytes]) -> bytes:
+    """The bytes of this key, from the cache or built now.
+
+    A file's name holds the key and the SHA-256 of its own bytes: one that was cut short or changed does not match its
+    name, and is built again. The bytes are handed out, not the file: they are those that were checked, and another
+    process may let the file go at any time.
+
+    Args:
+        kind: Which kind of entry.
+        key: From `cache_key`.
+        suffix: Of the file's name, with its dot.
+        limit_bytes: A longer file is not read.
+        build: Makes the bytes.
+    """
+    folder = trusted_folder(kind)
+    if folder is None:
+        return build()
+    try:
+        paths = sorted(folder.glob(f"{key}-*{suffix}"))
+    except OSError:  # not readable
+        return build()
+    for path in paths:
+        data = read_entry(path, limit_bytes)
+        if data is not None and _digest(data) == path.stem.partition("-")[2]:
+            return data
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    data = build()
+    write_entry(kind, folder / f"{key}-{_digest(data)}{suffix}", data)
+    return data
+
+
+def cache_key(made_from: tuple[object, ...]) -> str:
+    """The key of all that decides what an entry is: 32 hexadecimal digits."""
+    return _digest(repr(made_from).encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def make_room(kind: CacheKind, folder: Path, size_bytes: int) -> None:

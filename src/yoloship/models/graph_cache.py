@@ -7,13 +7,11 @@ be used costs time and no error.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from yoloship._util.cache import read_entry, trusted_folder, write_entry
+from yoloship._util.cache import cache_key, cached
 from yoloship._util.reading import read_bounded
 from yoloship._version import __version__
 from yoloship.errors import OutputError
@@ -40,27 +38,11 @@ def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> b
             is added.
         build: Makes the file's bytes.
     """
-    folder = trusted_folder("graphs")
-    if folder is None:
-        return build()
     try:
-        key = _digest(repr((*made_from, __version__, _onnx_version(), *_code())).encode())
-        paths = sorted(folder.glob(f"{key}-*.onnx"))
-    except OSError:  # not readable
+        key = cache_key((*made_from, __version__, _onnx_version(), *_code()))
+    except OSError:  # our own modules cannot be listed
         return build()
-    for path in paths:
-        data = read_entry(path, MAX_GRAPH_BYTES)
-        if data is not None and _digest(data) == path.stem.partition("-")[2]:
-            return data
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-    data = build()
-    write_entry("graphs", folder / f"{key}-{_digest(data)}.onnx", data)
-    return data
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+    return cached("graphs", key, ".onnx", MAX_GRAPH_BYTES, build)
 
 
 def _onnx_version() -> bytes:

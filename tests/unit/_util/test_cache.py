@@ -12,6 +12,7 @@ GRAPH = f"{'a' * 32}-{'b' * 32}.onnx"
 ENGINE = f"{'c' * 64}.engine"
 KERNEL = f"letterbox-sm90-{'d' * 32}.cubin"
 WEIGHTS = f"{'e' * 12}-yolov5n.pt"
+COMPILED = f"{'3' * 32}-{'4' * 32}.blob"
 PART = f".{'f' * 12}.part"
 
 
@@ -20,7 +21,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("YOLOSHIP_CACHE", str(tmp_path))
     for name, size in (
         (f"graphs/{GRAPH}", 10), (f"engines/{ENGINE}", 100), (f"engines/{ENGINE}.json", 5), (f"kernels/{KERNEL}", 7),
-        (f"weights/{WEIGHTS}", 20),
+        (f"weights/{WEIGHTS}", 20), (f"compiled/{COMPILED}", 30),
     ):  # fmt: skip
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -89,7 +90,7 @@ def test_usage_counts_entries_and_what_was_left_half_written(root: Path) -> None
     (root / "graphs" / "notes.txt").write_bytes(b"not ours")
     (root / "graphs" / PART).write_bytes(b"four")
     found = {one.kind: (one.files, one.size_bytes) for one in cache.usage()}
-    assert found == {"graphs": (2, 14), "engines": (2, 105), "kernels": (1, 7), "weights": (1, 20)}
+    assert found == {"graphs": (2, 14), "engines": (2, 105), "kernels": (1, 7), "weights": (1, 20), "compiled": (1, 30)}
     assert cache.usage(["kernels"])[0].limit_bytes == 256 << 20
 
 
@@ -108,7 +109,7 @@ def test_clearing_removes_the_entries_and_nothing_else(root: Path, tmp_path: Pat
     assert folder.is_dir()
     assert precious.read_bytes() == b"elsewhere"
     assert (root / "kernels" / KERNEL).exists()
-    assert [(one.files, one.size_bytes) for one in cache.clear()] == [(0, 0), (0, 0), (1, 7), (1, 20)]
+    assert [(one.files, one.size_bytes) for one in cache.clear()] == [(0, 0), (0, 0), (1, 7), (1, 20), (1, 30)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing is known about locks there")

@@ -33,11 +33,11 @@ def test_it_shows_where_the_cache_is_and_what_it_holds(folder: Path) -> None:
     lines = ran.out.splitlines()
     assert lines[0] == f"cache: {folder}"
     assert lines[1].split() == ["kind", "files", "size", "limit"]
-    rows = {line.split()[0]: line.split()[1:] for line in lines[2:6]}
+    rows = {line.split()[0]: line.split()[1:] for line in lines[2:7]}
     assert rows["graphs"] == ["1", "2.0", "MB", "2.15", "GB"]
     assert rows["weights"] == ["1", "0.5", "MB", "none"]
-    assert rows["engines"][0] == rows["kernels"][0] == "0"
-    assert lines[6] == "2 files, 2.5 MB"
+    assert rows["engines"][0] == rows["kernels"][0] == rows["compiled"][0] == "0"
+    assert lines[7] == "2 files, 2.5 MB"
 
 
 def test_it_removes_its_own_files_and_no_other(folder: Path) -> None:

@@ -1,0 +1,399 @@
+"""OpenVINO on the CPU: a session whose precision is named, never chosen by the library.
+
+By itself OpenVINO computes in bfloat16 if the processor can, and in float32 if it cannot, so that the same file gives
+other boxes on another machine. Here the precision is always set, and read back from the compiled model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import threading
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from yoloship._util.cache import cache_key, cached
+from yoloship._util.cores import limited_cores
+from yoloship._util.reading import read_bounded
+from yoloship._version import __version__
+from yoloship.bounds import read_outline
+from yoloship.errors import DependencyError, InputError, SessionError
+from yoloship.model import DType, TensorSpec
+from yoloship.runtime.base import SessionFace, check_feeds
+from yoloship.runtime.onnxruntime.common import open_source
+from yoloship.runtime.onnxruntime.cpu import watched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import ModuleType
+
+    import numpy as np
+    import numpy.typing as npt
+    from typing_extensions import Self
+
+    from yoloship.bounds.outline import Outline
+    from yoloship.runtime.base import RuntimePrecision, TunedFor
+
+_DEVICE: Final = "CPU"
+_TYPES: Final[Mapping[str, str]] = MappingProxyType({"float32": "f32", "bfloat16": "bf16"})
+"""OpenVINO's names of the precisions."""
+_DTYPES: Final[Mapping[str, DType]] = MappingProxyType(
+    {
+        "boolean": "bool", "u8": "uint8", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
+        "f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64", "f8e4m3": "float8_e4m3fn",
+    }
+)  # fmt: skip
+_NEWEST_OPSET: Final = 26
+"""Graphs up to this version were read here with OpenVINO 2026.4; later ones may mean something else."""
+_MAX_ONNX_BYTES: Final = (1 << 31) - 1
+_MAX_COMPILED_BYTES: Final = 1 << 31
+_CPUINFO: Final = Path("/proc/cpuinfo")
+_MAX_RUNS: Final = 16
+"""Runs at once; each holds its own activations."""
+
+
+def import_openvino() -> ModuleType:
+    """OpenVINO, without the report to its maker that each import of it would send.
+
+    Measured with 2026.4.1: the import writes an identifier into ``~/intel`` and sends an event to an analytics service,
+    unless the user has opted out or the package `openvino_telemetry` cannot be imported. So it cannot be, meanwhile.
+
+    Raises:
+        DependencyError: it is not installed, or cannot be imported.
+    """
+    name = "openvino_telemetry"
+    hide = name not in sys.modules
+    if hide:
+        sys.modules[name] = None  # type: ignore[assignment]  # how Python says that a module cannot be imported
+    try:
+        import openvino
+    except ImportError as error:
+        raise DependencyError(
+            "is not installed, or cannot be imported",
+            subject="openvino",
+            got=plain_text(str(error)),
+            hint="pip install 'yoloship[openvino]'",
+        ) from error
+    finally:
+        if hide:
+            del sys.modules[name]
+    return openvino  # type: ignore[no-any-return]  # mypy does not read this package
+
+
+class OpenVinoSession(SessionFace):
+    """A model that OpenVINO has compiled for the CPU; make one with `open`."""
+
+    def __init__(  # noqa: PLR0913 - made by `open` only
+        self,
+        compiled: Any,
+        outline: Outline,
+        precision: RuntimePrecision,
+        *,
+        version: str,
+        subject: str,
+        limit_s: float | None = None,
+    ) -> None:
+        names = _axis_names(outline)
+        super().__init__(
+            (_tensor_spec(port, names, subject) for port in compiled.inputs),
+            (_tensor_spec(port, names, subject) for port in compiled.outputs),
+            {entry.key: entry.value for entry in outline.metadata_props},
+        )
+        count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._concurrent_runs = max(1, min(count, _MAX_RUNS))
+        self._requests: _Requests | None = _Requests(compiled, self._concurrent_runs)
+        self._precision = precision
+        self._version = version
+        self._subject = subject
+        self._limit_s = limit_s
+
+    @classmethod
+    def open(  # noqa: PLR0913 - all but the model have defaults
+        cls,
+        model: Path | str | bytes,
+        *,
+        precision: RuntimePrecision = "float32",
+        tuned_for: TunedFor = "latency",
+        threads: int | None = None,
+        subject: str | None = None,
+        limit_s: float | None = None,
+    ) -> Self:
+        """Load an ONNX model; the compiled model is kept in the user's cache.
+
+        Args:
+            model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
+            precision: What float32 layers compute in.
+            tuned_for: ``latency``: one run uses all cores. ``throughput``: several runs at once share them.
+            threads: Threads in all; None takes the cores that this process may use.
+            subject: What messages call a model that is given as bytes.
+            limit_s: Seconds that opening it and each run may take, after which they are ended; for files that nobody
+                vouches for. None does not watch them.
+
+        Raises:
+            DependencyError: OpenVINO is not installed.
+            InputError: the number of threads is not positive, or the processor has no arithmetic of this precision.
+            SessionError: the file is missing, empty, not ONNX, damaged, or asks for what OpenVINO does not have.
+        """
+        if threads is not None and threads < 1:
+            raise InputError("too few threads", subject="threads", expected="1 or more", got=str(threads))
+        if precision not in _TYPES:
+            raise InputError(
+                "OpenVINO cannot be told to compute in it",
+                subject="runtime_precision",
+                expected=" or ".join(_TYPES),
+                got=str(precision),
+            )
+        source, subject = open_source(model, subject)
+        openvino = import_openvino()
+        core = openvino.Core()
+        check_precision(precision, core)
+        data = (
+            source
+            if isinstance(source, bytes)
+            else read_bounded(Path(source), _MAX_ONNX_BYTES, error=SessionError, wanted="an ONNX model")
+        )
+        outline = read_outline(data, subject)
+        _check_opset(outline, subject)
+        asked: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _TYPES[precision],
+            "PERFORMANCE_HINT": tuned_for.upper(),
+        }
+        threads = threads or limited_cores()
+        if threads is not None:
+            asked["INFERENCE_NUM_THREADS"] = threads
+        compile_ = _Compilation(openvino, core, asked, subject)
+        if _has_weights_beside(outline) and isinstance(source, str):
+            make = lambda: compile_.from_source(source)  # noqa: E731 - the cache knows one file only
+        else:
+            make = lambda: compile_.from_cache(data)  # noqa: E731 - as above
+        try:
+            compiled = make() if limit_s is None else watched(make, lambda: None, limit_s, subject)
+        except RuntimeError as error:
+            raise _load_error(str(error), subject) from error
+        found = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if found != _TYPES[precision]:
+            raise SessionError(
+                "OpenVINO computes in another precision than it was told",
+                subject=subject,
+                expected=_TYPES[precision],
+                got=found,
+            )
+        version = openvino.get_version().partition("-")[0]
+        return cls(compiled, outline, precision, version=version, subject=subject, limit_s=limit_s)
+
+    @property
+    def name(self) -> str:
+        """``openvino 2026.4.1 (CPU, bfloat16)``."""
+        return f"openvino {self._version} ({_DEVICE}, {self._precision})"
+
+    @property
+    def precision(self) -> RuntimePrecision:
+        """What float32 layers compute in."""
+        return self._precision
+
+    @property
+    def concurrent_runs(self) -> int:
+        """Runs under way at once that keep the processor busy; more than these wait for their turn."""
+        return self._concurrent_runs
+
+    def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
+        """Run once; many threads may. See `Session.run`.
+
+        Raises:
+            InputError: a feed is missing, unknown, not contiguous, or of the wrong shape or dtype.
+            SessionError: the runtime failed or took too long, or the session is closed.
+        """
+        requests = self._requests
+        if requests is None:
+            raise SessionError("the session is closed", subject=self._subject)
+        check_feeds(self._inputs, feeds)
+        given = dict(feeds)
+        try:
+            with requests.one() as request:
+                if self._limit_s is None:
+                    return _infer(request, given)
+                return watched(lambda: _infer(request, given), request.cancel, self._limit_s, self._subject)
+        except RuntimeError as error:
+            raise SessionError(f"the runtime failed: {plain_text(str(error))}", subject=self._subject) from error
+
+    def close(self) -> None:
+        """Give the model's memory back once no run is under way. Closing twice is no error."""
+        self._requests = None
+
+
+class _Requests:
+    """Infer requests of OpenVINO, each for one run at a time; made when they are needed."""
+
+    def __init__(self, compiled: Any, count: int) -> None:
+        self._compiled = compiled
+        self._turns = threading.BoundedSemaphore(count)
+        self._idle: list[Any] = []
+
+    @contextmanager
+    def one(self) -> Iterator[Any]:
+        """A request that nobody else uses; one whose run failed is not used again."""
+        with self._turns:
+            try:
+                request = self._idle.pop()
+            except IndexError:
+                request = self._compiled.create_infer_request()
+            yield request
+            self._idle.append(request)
+
+
+class _Compilation:
+    """How a model is compiled: everything that decides the result, and the key of it in the cache."""
+
+    def __init__(self, openvino: ModuleType, core: Any, asked: Mapping[str, Any], subject: str) -> None:
+        self._core = core
+        self._asked = dict(asked)
+        self._subject = subject
+        machine = (core.get_property(_DEVICE, "FULL_DEVICE_NAME"), core.get_property(_DEVICE, "DEVICE_ARCHITECTURE"))
+        self._made_from = (openvino.get_version(), *machine, _processor_flags(), sorted(self._asked.items()))
+
+    def from_source(self, source: str | bytes) -> Any:
+        """Compile a file, or its bytes."""
+        return self._core.compile_model(self._core.read_model(source), _DEVICE, self._asked)
+
+    def from_cache(self, data: bytes) -> Any:
+        """Take the compiled model out of the cache, or compile it and keep it."""
+        key = cache_key((__version__, hashlib.sha256(data).hexdigest(), *self._made_from))
+        made: list[Any] = []
+
+        def build() -> bytes:
+            made.append(self.from_source(data))
+            exported = BytesIO()
+            made[0].export_model(exported)
+            return exported.getvalue()
+
+        kept = cached("compiled", key, ".blob", _MAX_COMPILED_BYTES, build)
+        if made:
+            return made[0]
+        try:
+            return self._core.import_model(kept, _DEVICE, self._asked)
+        except RuntimeError:  # another build of the same version made it
+            return self.from_source(data)
+
+
+def check_precision(precision: RuntimePrecision, core: Any) -> None:
+    """Refuse bfloat16 if this processor would only emulate it.
+
+    Measured with 2026.4.1 on a yolov5n: where the processor has AVX-512 but no bfloat16, a run takes 3.4 times as long
+    as in float32; with AVX2 alone the model is not compiled at all.
+
+    Args:
+        precision: What was asked for.
+        core: OpenVINO's, which lists what it can do here.
+
+    Raises:
+        InputError: it is refused.
+    """
+    if precision != "bfloat16":
+        return
+    flags = _processor_flags()
+    can = "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+    if can and (not flags or {"amx_bf16", "avx512_bf16"} & set(flags.split())):
+        return
+    raise InputError(
+        "this processor has no bfloat16 arithmetic (AMX or AVX-512 BF16)",
+        subject="runtime_precision",
+        expected="float32",
+        got=precision,
+        hint="use float32: emulated bfloat16 would be several times slower",
+    )
+
+
+def _processor_flags() -> str:
+    """The feature flags that Linux lists for the processor; empty if the system lists none."""
+    try:
+        text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    match = re.search(r"^flags\s*:\s*(.+)$", text, re.MULTILINE)
+    return match[1].strip() if match else ""
+
+
+def _infer(request: Any, feeds: dict[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
+    return tuple(request.infer(feeds).to_tuple())
+
+
+def _check_opset(outline: Outline, subject: str) -> None:
+    """OpenVINO takes a version that it does not know for the newest one that it does, and says nothing."""
+    for entry in outline.opset_import:
+        if entry.domain in {"", "ai.onnx"} and entry.version > _NEWEST_OPSET:
+            raise SessionError(
+                "was made for a newer runtime",
+                subject=subject,
+                expected=f"ONNX opset {_NEWEST_OPSET} at most",
+                got=str(entry.version),
+                hint="export it for an older opset",
+            )
+
+
+def _has_weights_beside(outline: Outline) -> bool:
+    stored = [*outline.graph.initializer, *(entry.t for node in outline.graph.node for entry in node.attribute)]
+    return any(tensor.data_location for tensor in stored)
+
+
+def _axis_names(outline: Outline) -> dict[str, tuple[str, ...]]:
+    """The names that the file gives to the axes of its inputs and outputs; empty for an axis without a name."""
+    return {
+        value.name: tuple(axis.dim_param for axis in value.type.tensor_type.shape.dim)
+        for value in (*outline.graph.input, *outline.graph.output)
+    }
+
+
+def _tensor_spec(port: Any, names: Mapping[str, tuple[str, ...]], subject: str) -> TensorSpec:
+    """An input or output of a compiled model; OpenVINO keeps no names of axes, so they are the file's."""
+    known = port.get_names()
+    name = next((name for name in names if name in known), port.any_name)
+    kind = port.element_type.to_string()
+    dtype = _DTYPES.get(kind)
+    if dtype is None:
+        raise SessionError(
+            f"{name!r} has a type that no array has", subject=subject, expected=", ".join(_DTYPES.values()), got=kind
+        )
+    if dtype in {"bfloat16", "float8_e4m3fn"}:
+        raise SessionError(
+            f"{name!r} has elements that NumPy does not have", subject=subject, got=dtype,
+            hint="export it with float32 inputs and outputs",
+        )  # fmt: skip
+    if port.partial_shape.rank.is_dynamic:
+        raise SessionError(f"{name!r} has no fixed number of axes", subject=subject)
+    axis_names = names.get(name, ())
+    axes: list[int | str] = []
+    for place, axis in enumerate(port.partial_shape):
+        given = axis_names[place] if place < len(axis_names) else ""
+        axes.append(axis.get_length() if axis.is_static else given or f"{name}.{place}")
+    return TensorSpec(name, dtype, tuple(axes))
+
+
+def _load_error(text: str, subject: str) -> SessionError:
+    plain = plain_text(text)
+    if "Unable to read the model" in text or "Error during import of ONNX model" in text:
+        return SessionError(
+            "is not an ONNX model, or is damaged or truncated", subject=subject, hint="copy or export it again"
+        )
+    if (beside := re.search(r"externally stored data in file \(([^,)]+)", text)) is not None:
+        return SessionError(
+            "the weights that belong beside it are missing or too short",
+            subject=subject,
+            expected=Path(beside[1]).name,
+            hint="keep the external data file in the same folder",
+        )
+    hint = "leave --runtime out, so that ONNX Runtime runs it"
+    if (lacking := re.search(r"No conversion rule found for operations: (.+?)(?= To facilitate|$)", plain)) is not None:
+        return SessionError(f"OpenVINO does not have its operators {lacking[1]}", subject=subject, hint=hint)
+    return SessionError(f"OpenVINO refuses it: {plain}", subject=subject, hint=hint)
+
+
+def plain_text(text: str) -> str:
+    """OpenVINO's own sentence, without the places in its sources that each layer of it puts before."""
+    lines = [re.sub(r"Check '.*' failed at \S+?:\d+:?", "", line).strip() for line in text.splitlines()]
+    told = [line for line in lines if line and not line.startswith("Exception from ")]
+    plain = " ".join(" ".join(told or lines).split())
+    return plain if len(plain) <= 300 else f"{plain[:297]}..."

@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from helpers.models import model, scale_and_shift
+from yoloship.errors import DependencyError, InputError, SessionError
+from yoloship.runtime import openvino as ours
+from yoloship.runtime.openvino import OpenVinoSession
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+HAS_BFLOAT16 = bool({"amx_bf16", "avx512_bf16"} & set(ours._processor_flags().split()))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("YOLOSHIP_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def small() -> bytes:
+    data: bytes = scale_and_shift().SerializeToString()
+    return data
+
+
+def one_node(kind: str, element_type: int = TensorProto.FLOAT, shape: list[Any] | None = None) -> bytes:
+    shape = [1] if shape is None else shape
+    proto = model(
+        [helper.make_node(kind, ["x"], ["y"])],
+        [helper.make_tensor_value_info("x", element_type, shape)],
+        [helper.make_tensor_value_info("y", element_type, shape)],
+        {},
+    )
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def refusal(source: Path | bytes) -> str:
+    with pytest.raises(SessionError) as caught:
+        OpenVinoSession.open(source)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "src/" not in text
+    assert "Exception from" not in text
+    return text
+
+
+def test_the_precision_is_float32_unless_another_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with OpenVinoSession.open(small()) as session:
+        assert session.precision == "float32"
+        assert session.name.startswith("openvino 20")
+        assert session.name.endswith("(CPU, float32)")
+
+
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16 arithmetic")
+def test_bfloat16_is_what_is_computed_in_when_it_is_asked_for() -> None:
+    third = np.full((1, 64), 1 / 3, np.float32)
+    weights = np.full((64, 64), 1 / 3, np.float32)
+    proto = model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])],
+        {"w": weights},
+    )
+    data = proto.SerializeToString()
+    want = (third @ weights)[0, 0]
+    with OpenVinoSession.open(data) as exact, OpenVinoSession.open(data, precision="bfloat16") as rough:
+        assert rough.precision == "bfloat16"
+        assert rough.name.endswith("(CPU, bfloat16)")
+        assert abs(float(exact.run({"x": third})[0][0, 0]) - want) < 1e-4
+        assert 1e-4 < abs(float(rough.run({"x": third})[0][0, 0]) - want) < 0.1
+
+
+@pytest.mark.parametrize("flags", ["fpu sse2 avx2", "fpu avx2 avx512f avx512_vnni"])
+def test_bfloat16_is_refused_by_name_if_the_processor_would_only_emulate_it(
+    flags: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "_processor_flags", lambda: flags)
+    with pytest.raises(InputError, match=r"runtime_precision: this processor has no bfloat16 arithmetic .*use float32"):
+        OpenVinoSession.open(small(), precision="bfloat16")
+    OpenVinoSession.open(small()).close()
+
+
+def test_the_flags_of_the_processor_are_those_that_the_system_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "cpuinfo"
+    listed.write_text("processor\t: 0\nflags\t\t: fpu amx_bf16\n\nprocessor\t: 1\nflags\t\t: fpu\n")
+    monkeypatch.setattr(ours, "_CPUINFO", listed)
+    assert ours._processor_flags() == "fpu amx_bf16"
+    monkeypatch.setattr(ours, "_CPUINFO", tmp_path / "none")
+    assert ours._processor_flags() == ""
+
+
+def test_a_precision_that_openvino_replaces_in_silence_is_refused() -> None:
+    asked: Any = "float16"  # OpenVINO takes bfloat16 for it on this kind of processor
+    with pytest.raises(InputError, match="expected float32 or bfloat16, got float16"):
+        OpenVinoSession.open(small(), precision=asked)
+
+
+def test_a_precision_that_was_not_obeyed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_ = ours._Compilation.from_source
+
+    class Disobedient:
+        def __init__(self, compiled: Any) -> None:
+            self._compiled = compiled
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._compiled, name)
+
+        def get_property(self, name: str) -> Any:
+            bfloat16 = ours.import_openvino().Type.bf16
+            return bfloat16 if name == "INFERENCE_PRECISION_HINT" else self._compiled.get_property(name)
+
+    monkeypatch.setattr(ours._Compilation, "from_source", lambda *given: Disobedient(compile_(*given)))
+    with pytest.raises(SessionError, match="computes in another precision than it was told: expected f32, got bf16"):
+        OpenVinoSession.open(small())
+
+
+def test_the_environment_and_the_home_folder_stay_as_they_were_and_nothing_is_sent(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+sent = []
+sys.addaudithook(lambda event, _: sent.append(event) if event.startswith("socket.") else None)
+before = dict(os.environ)
+from yoloship.runtime.openvino import OpenVinoSession
+OpenVinoSession.open(Path(sys.argv[1])).run({"x": __import__("numpy").ones((1, 3), "float32")})
+assert dict(os.environ) == before
+assert "openvino_telemetry" not in sys.modules
+assert sent == [], sent
+import openvino
+assert openvino.convert_model
+"""
+    path = tmp_path / "a.onnx"
+    path.write_bytes(small())
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {**os.environ, "HOME": str(home)}
+    subprocess.run([sys.executable, "-c", program, str(path)], env=environment, check=True)
+    assert not list(home.rglob("*"))
+
+
+def test_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DependencyError, match=r"openvino: is not installed.*pip install 'yoloship\[openvino\]'"):
+        OpenVinoSession.open(small())
+    assert "openvino_telemetry" not in sys.modules
+
+
+def test_the_compiled_model_is_kept_and_taken_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with OpenVinoSession.open(small()) as session:
+        want = session.run({"x": X})
+    (path,) = (cache / "compiled").iterdir()
+    assert path.stat().st_mode & 0o077 == 0
+    monkeypatch.setattr(ours._Compilation, "from_source", None)
+    with OpenVinoSession.open(small()) as session:
+        np.testing.assert_array_equal(session.run({"x": X}), want)
+        assert session.inputs[0].shape == ("batch", 3)
+
+
+def test_other_precisions_tunings_threads_and_files_are_other_entries(cache: Path) -> None:
+    OpenVinoSession.open(small()).close()
+    OpenVinoSession.open(small(), tuned_for="throughput").close()
+    OpenVinoSession.open(small(), threads=1).close()
+    OpenVinoSession.open(one_node("Relu")).close()
+    count = 4
+    if HAS_BFLOAT16:
+        OpenVinoSession.open(small(), precision="bfloat16").close()
+        count += 1
+    assert len(list((cache / "compiled").iterdir())) == count
+
+
+def test_an_entry_that_was_changed_is_compiled_again(cache: Path) -> None:
+    OpenVinoSession.open(small()).close()
+    (path,) = (cache / "compiled").iterdir()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with OpenVinoSession.open(small()) as session:
+        np.testing.assert_array_equal(session.run({"x": X})[0], X * 2 + 1)
+    (again,) = (cache / "compiled").iterdir()
+    assert again.name == path.name
+    assert not again.read_bytes().endswith(b"x")
+
+
+def test_an_entry_that_openvino_no_longer_takes_is_compiled_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours, "cached", lambda *_: b"of another build")
+    with OpenVinoSession.open(small()) as session:
+        np.testing.assert_array_equal(session.run({"x": X})[0], X * 2 + 1)
+
+
+def test_without_a_cache_it_still_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("YOLOSHIP_CACHE", str(tmp_path / "file"))
+    with OpenVinoSession.open(small()) as session:
+        np.testing.assert_array_equal(session.run({"x": X})[0], X * 2 + 1)
+
+
+def test_one_thread_means_one_run_at_a_time() -> None:
+    with OpenVinoSession.open(small(), tuned_for="throughput", threads=1) as session:
+        assert session.concurrent_runs == 1
+    with OpenVinoSession.open(small(), tuned_for="latency") as session:
+        assert session.concurrent_runs == 1
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one core")
+def test_throughput_runs_several_at_once() -> None:
+    with OpenVinoSession.open(small(), tuned_for="throughput", threads=2) as session:
+        assert session.concurrent_runs == 2
+
+        def ask(value: int) -> bool:
+            x = np.full((2, 3), value, np.float32)
+            return bool((session.run({"x": x})[0] == x * 2 + 1).all())
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(ask, range(300)))
+
+
+def test_no_threads_are_refused() -> None:
+    with pytest.raises(InputError, match="threads: too few threads: expected 1 or more, got 0"):
+        OpenVinoSession.open(b"", threads=0)
+
+
+def test_it_may_be_closed_while_others_run() -> None:
+    session = OpenVinoSession.open(small())
+    started = threading.Event()
+
+    def ask() -> int:
+        runs = 0
+        try:
+            while True:
+                np.testing.assert_array_equal(session.run({"x": X})[0], X * 2 + 1)
+                runs += 1
+                started.set()
+        except SessionError as error:
+            assert "closed" in str(error)
+        return runs
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask) for _ in range(4)]
+        assert started.wait(60)
+        session.close()
+        assert sum(one.result(60) for one in asked)
+
+
+def test_a_failure_while_running_is_ours_and_the_next_run_works() -> None:
+    proto = model(
+        [helper.make_node("Reshape", ["x", "to"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["m", 4])],
+        {"to": np.array([-1, 4])},
+    )
+    with OpenVinoSession.open(proto.SerializeToString()) as session:
+        with pytest.raises(SessionError, match=r"the runtime failed: .*conflicts with the reshape pattern") as caught:
+            session.run({"x": np.zeros(7, np.float32)})
+        assert "src/" not in str(caught.value)
+        assert session.run({"x": np.zeros(8, np.float32)})[0].shape == (2, 4)
+
+
+def test_what_is_not_a_model_is_named(tmp_path: Path) -> None:
+    assert "is empty (0 bytes)" in refusal(b"")
+    assert "is a text file, not an ONNX model" in refusal(b"weights\n")
+    assert refusal(tmp_path / "none.onnx") == f"{tmp_path / 'none.onnx'}: no such file"
+
+
+def test_a_file_cut_short_anywhere_is_refused() -> None:
+    data = small()
+    for end in range(1, len(data) - 1, 7):
+        refusal(data[:end])
+
+
+def test_an_opset_of_the_future_is_refused_though_openvino_would_take_it() -> None:
+    assert "was made for a newer runtime: expected ONNX opset" in refusal(scale_and_shift(opset=99).SerializeToString())
+
+
+def test_an_operator_that_it_lacks_is_named() -> None:
+    assert "OpenVINO does not have its operators Frobnicate" in refusal(one_node("Frobnicate"))
+
+
+@pytest.mark.parametrize(
+    ("element_type", "words"),
+    [(TensorProto.STRING, "a type that no array has"), (TensorProto.BFLOAT16, "elements that NumPy does not have")],
+)
+def test_elements_that_no_array_has_are_refused(element_type: int, words: str) -> None:
+    assert words in refusal(one_node("Identity", element_type))
+
+
+def test_an_axis_without_a_name_is_dynamic() -> None:
+    with OpenVinoSession.open(one_node("Relu", shape=[None, 3])) as session:
+        assert session.inputs[0].shape == ("x.0", 3)
+
+
+def test_weights_beside_the_file_are_found_and_missed(tmp_path: Path, cache: Path) -> None:
+    proto = model(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1000])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1000])],
+        {"w": np.ones(1000, np.float32)},
+    )
+    path = tmp_path / "big.onnx"
+    onnx.save(proto, str(path), save_as_external_data=True, location="big.bin", size_threshold=0)
+    with OpenVinoSession.open(path) as session:
+        np.testing.assert_array_equal(session.run({"x": np.zeros(1000, np.float32)})[0], np.ones(1000))
+    assert not list(cache.rglob("*.blob")), "its key would not tell that the other file has changed"
+    (tmp_path / "big.bin").write_bytes(b"short")
+    assert "missing or too short: expected big.bin" in refusal(path)
+    (tmp_path / "big.bin").unlink()
+    assert "missing or too short: expected big.bin" in refusal(path)
+
+
+def test_a_watched_session_gives_what_an_unwatched_one_gives() -> None:
+    with OpenVinoSession.open(small(), limit_s=60) as one, OpenVinoSession.open(small()) as other:
+        np.testing.assert_array_equal(one.run({"x": X})[0], other.run({"x": X})[0])
+
+
+def test_a_run_that_takes_too_long_is_ended_and_the_session_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    side, layers = 256, 400
+    nodes = [helper.make_node("MatMul", [f"v{n}", "w"], [f"v{n + 1}"]) for n in range(layers)]
+    proto = model(
+        nodes,
+        [helper.make_tensor_value_info("v0", TensorProto.FLOAT, ["n", side])],
+        [helper.make_tensor_value_info(f"v{layers}", TensorProto.FLOAT, ["n", side])],
+        {"w": np.eye(side, dtype=np.float32)},
+    )
+    with OpenVinoSession.open(proto.SerializeToString(), limit_s=60) as session:
+        monkeypatch.setattr(session, "_limit_s", 0.2)
+        with pytest.raises(SessionError, match="the run took too long and was ended"):
+            session.run({"v0": np.ones((60_000, side), np.float32)})
+        monkeypatch.setattr(session, "_limit_s", 60)
+        assert session.run({"v0": np.ones((2, side), np.float32)})[0].shape == (2, side)
+
+
+def test_feeds_are_not_kept() -> None:
+    x = X.copy()
+    before = sys.getrefcount(x)
+    with OpenVinoSession.open(small()) as session:
+        session.run({"x": x})
+        assert sys.getrefcount(x) == before
