@@ -92,7 +92,7 @@ def _measured(model: Path, shape: str, paths: Sequence[Path], rounds: int, folde
                 many[name] = stack.enter_context(
                     yoloship.load(model, shape_mode=shape, device="cpu", tuned_for="throughput", **how)  # type: ignore[arg-type]
                 )
-            except YoloshipError as error:
+            except YoloshipError as error:  # noqa: PERF203 - each may be refused
                 one.pop(name, None)
                 refused[name] = str(error)
         timings = interleaved({name: _detect(detector, frame) for name, detector in one.items()}, rounds)

@@ -45,7 +45,6 @@ from yoloship.detect.pipeline import ModelInput  # noqa: E402
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info  # noqa: E402
 from yoloship.images import read_image  # noqa: E402
 from yoloship.runtime import OnnxRuntimeSession  # noqa: E402
-from yoloship.runtime.device_context import DeviceRunner  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -344,7 +343,7 @@ def article(run: Run, detector: Detector) -> dict[str, Any]:
     """The article's way on the same engine, in turns with ours, on every photo as it is."""
     config = run.config(batch=1, input_form="float", output_form="raw")
     report: dict[str, Any] = {}
-    with DeviceRunner(run.session(config)) as session:
+    with run.session(config) as on_device, on_device.as_host_session() as session:
         for name, photo in run.photos.items():
             pinned = run.pinned(detector, photo)
             cases: dict[str, Callable[[], object]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from yoloship.cuda.device import Device, probe
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 from yoloship.runtime import OnnxRuntimeSession, ScriptedSession, Session
-from yoloship.runtime.device_context import DeviceRunner
+from yoloship.runtime.base import DeviceSession
 from yoloship.runtime.onnxruntime.cuda import PROVIDER, OnnxRuntimeCudaSession
 from yoloship.runtime.scripted_device import ScriptedDeviceSession
 from yoloship.runtime.tensorrt import TensorRTSession
@@ -49,17 +50,17 @@ def _scripted(_: Path) -> Session:
     return ScriptedSession(specs[:1], specs[1:], answer, metadata=METADATA)
 
 
-class _OnDevice(DeviceRunner):
-    """Closes the device as well."""
-
-    def close(self) -> None:
-        super().close()
-        self._session.device.close()
+def _on_host(session: DeviceSession) -> Session:
+    """Closes the session and its device as well."""
+    owned = ExitStack()
+    owned.enter_context(session.device)
+    owned.enter_context(session)
+    return session.as_host_session(owned)
 
 
 def _onnxruntime_cuda(_: Path) -> Session:
     data = scale_and_shift(metadata=METADATA).SerializeToString()
-    return _OnDevice(OnnxRuntimeCudaSession.open(data, Device.open()))
+    return _on_host(OnnxRuntimeCudaSession.open(data, Device.open()))
 
 
 def _tensorrt_stand_in(folder: Path) -> Session:
@@ -67,12 +68,12 @@ def _tensorrt_stand_in(folder: Path) -> Session:
 
     profiles = [{"x": [(1, 3), (2, 3), (8, 3)]}]
     path = standin.write_plan(folder / "a.engine", scale_and_shift(), profiles, info=INFO)
-    return _OnDevice(TensorRTSession.open(path, Device.open(), flavour=standin.flavour()))
+    return _on_host(TensorRTSession.open(path, Device.open(), flavour=standin.flavour()))
 
 
 def _scripted_device(_: Path) -> Session:
     specs = [TensorSpec(name, "float32", ("batch", 3)) for name in "xy"]
-    return _OnDevice(
+    return _on_host(
         ScriptedDeviceSession(
             Device.open(), specs[:1], specs[1:], lambda feeds: [feeds["x"] * np.float32(2) + 1], metadata=METADATA
         )

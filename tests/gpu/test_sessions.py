@@ -24,6 +24,7 @@ from helpers.device_sessions import (
     assert_same,
     expected,
     is_stand_in,
+    on_host,
     pictures,
     require_onnxruntime,
     small,
@@ -34,7 +35,7 @@ from yoloship.cuda.stream import Graph, Stream
 from yoloship.errors import CudaError, InputError, SessionError
 from yoloship.model import TensorSpec
 from yoloship.runtime.base import DeviceContext, DeviceSession
-from yoloship.runtime.device_context import ContextCache, DeviceRunner, StreamContext
+from yoloship.runtime.device_context import ContextCache, StreamContext
 from yoloship.runtime.onnxruntime.cuda import CudaProviderOptions, OnnxRuntimeCudaSession
 from yoloship.runtime.scripted_device import ScriptedDeviceSession
 
@@ -111,15 +112,15 @@ def test_several_streams_run_one_session(session: DeviceSession, device: Device)
         assert all(pool.map(work, range(4)))
 
 
-def test_many_threads_share_a_runner_and_memory_stays_flat(open_session: Open, device: Device) -> None:
+def test_many_threads_share_a_host_session_and_memory_stays_flat(open_session: Open, device: Device) -> None:
     inputs = [pictures(batch, 3, 32, 32) for batch in (1, 2, 3) for _ in range(4)]
     wanted = [expected(images) for images in inputs]
     before = device.usage()
-    with DeviceRunner(open_session(small(), [{"images": SIDES}])) as runner:
+    with on_host(open_session(small(), [{"images": SIDES}])) as host:
 
         def work(seed: int) -> bool:
             for index in np.random.default_rng(seed).integers(0, len(inputs), 25):
-                assert_same(np.asarray(runner.run({"images": inputs[index]})[0]), wanted[index])
+                assert_same(np.asarray(host.run({"images": inputs[index]})[0]), wanted[index])
             return True
 
         with ThreadPoolExecutor(8) as pool:
@@ -132,7 +133,7 @@ def test_many_threads_share_a_runner_and_memory_stays_flat(open_session: Open, d
 
 def test_closing_while_threads_run_lets_them_finish_and_refuses_new_ones(open_session: Open, device: Device) -> None:
     before = device.usage()
-    runner = DeviceRunner(open_session(small(), [{"images": SIDES}]))
+    host = on_host(open_session(small(), [{"images": SIDES}]))
     images = pictures(1, 3, 32, 32)
     wanted = expected(images)
     refused, started = [], threading.Event()
@@ -140,7 +141,7 @@ def test_closing_while_threads_run_lets_them_finish_and_refuses_new_ones(open_se
     def work() -> None:
         while True:
             try:
-                (answer,) = runner.run({"images": images})
+                (answer,) = host.run({"images": images})
             except SessionError as error:
                 refused.append(str(error))
                 return
@@ -151,7 +152,7 @@ def test_closing_while_threads_run_lets_them_finish_and_refuses_new_ones(open_se
     for thread in threads:
         thread.start()
     started.wait()
-    runner.close()
+    host.close()
     for thread in threads:
         thread.join()
     assert len(refused) == 4

@@ -9,18 +9,12 @@ import numpy as np
 import onnx
 import pytest
 
-from helpers.device_sessions import (
-    DATA,
-    is_stand_in,
-    pictures,
-    run,
-)
+from helpers.device_sessions import DATA, is_stand_in, on_host, pictures, run
 from helpers.shared import PHOTOS, TRAINED
 from yoloship.checkpoint import read_checkpoint
 from yoloship.detect.detector import Detector
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.runtime import OnnxRuntimeSession
-from yoloship.runtime.device_context import DeviceRunner
 
 if TYPE_CHECKING:
     from helpers.device_sessions import Open
@@ -45,11 +39,11 @@ def test_a_trained_network_gives_the_numbers_of_the_cpu(open_session: Open, devi
     model = trained(GraphConfig(input_hw=None, batch=None, output_form="heads"))
     with (
         OnnxRuntimeSession.open(graph_bytes(model)) as reference,
-        DeviceRunner(open_session(model, TRAINED_SIDES)) as runner,
+        on_host(open_session(model, TRAINED_SIDES)) as host,
     ):
         for shape in ((1, 3, 320, 256), (2, 3, 160, 192)):
             images = pictures(*shape)
-            found, wanted = run(runner, images), run(reference, images)
+            found, wanted = run(host, images), run(reference, images)
             for a, b in zip(found, wanted, strict=True):
                 np.testing.assert_allclose(a, b, rtol=2e-3, atol=5e-3)
 
@@ -57,9 +51,9 @@ def test_a_trained_network_gives_the_numbers_of_the_cpu(open_session: Open, devi
 @pytest.mark.parametrize("output_form", ["raw", "compact"])
 def test_graphs_that_decode_give_the_numbers_of_the_cpu(open_session: Open, output_form: Any) -> None:
     model = trained(GraphConfig(input_hw=(128, 160), output_form=output_form))
-    with OnnxRuntimeSession.open(graph_bytes(model)) as reference, DeviceRunner(open_session(model)) as runner:
+    with OnnxRuntimeSession.open(graph_bytes(model)) as reference, on_host(open_session(model)) as host:
         images = pictures(1, 3, 128, 160)
-        found, wanted = run(runner, images), run(reference, images)
+        found, wanted = run(host, images), run(reference, images)
         np.testing.assert_allclose(found[0][..., :4], wanted[0][..., :4], rtol=1e-3, atol=0.05)  # boxes, in pixels
         if output_form == "raw":
             np.testing.assert_allclose(found[0][..., 4:], wanted[0][..., 4:], atol=1e-3)
@@ -75,15 +69,15 @@ def test_detections_on_photos_are_those_of_the_cpu(open_session: Open, device: D
     from yoloship.images import read_image
 
     model = trained(GraphConfig(output_form="heads"))
-    runner = DeviceRunner(open_session(model, info=None))
-    if not runner.metadata:  # an engine without a record
+    host = on_host(open_session(model, info=None))
+    if not host.metadata:  # an engine without a record
         from yoloship.graph import model_info
 
-        runner.close()
+        host.close()
         config = GraphConfig(output_form="heads")
         info = model_info(read_checkpoint(data("coco-yolov5n.pt", TRAINED)), config)
-        runner = DeviceRunner(open_session(model, info=info))
-    with Detector(OnnxRuntimeSession.open(graph_bytes(model))) as cpu, Detector(runner) as gpu:
+        host = on_host(open_session(model, info=info))
+    with Detector(OnnxRuntimeSession.open(graph_bytes(model))) as cpu, Detector(host) as gpu:
         for photo in photos:
             image = read_image(photo)
             wanted, found = cpu(image), gpu(image)
@@ -96,8 +90,8 @@ def test_detections_on_photos_are_those_of_the_cpu(open_session: Open, device: D
 def test_half_precision_stays_near_the_cpu(open_session: Open) -> None:
     model = trained(GraphConfig(input_hw=(128, 128), precision="float16"))
     plain = trained(GraphConfig(input_hw=(128, 128)))
-    with OnnxRuntimeSession.open(graph_bytes(plain)) as reference, DeviceRunner(open_session(model)) as runner:
+    with OnnxRuntimeSession.open(graph_bytes(plain)) as reference, on_host(open_session(model)) as host:
         images = pictures(1, 3, 128, 128)
-        (found,), (wanted,) = run(runner, images), run(reference, images)
+        (found,), (wanted,) = run(host, images), run(reference, images)
         assert float(np.abs(found[..., 4:] - wanted[..., 4:]).max()) < 0.05
         assert float(np.abs(found[..., :4] - wanted[..., :4]).max()) < 8

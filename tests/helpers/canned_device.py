@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, nullcontext
-from types import MappingProxyType
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +11,10 @@ import numpy as np
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, upload
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, TensorSpec
-from yoloship.runtime.base import DeviceTensor
+from yoloship.runtime.base import DeviceContext, DeviceSession, DeviceTensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     import numpy.typing as npt
 
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     Answer = Callable[[tuple[int, int]], Sequence[npt.NDArray[Any]]]
 
 
-class CannedSession:
+class CannedSession(DeviceSession):
     """A `DeviceSession` whose answer depends on the canvas size only.
 
     Args:
@@ -38,10 +36,6 @@ class CannedSession:
         fails: Called at each enqueue; may raise.
     """
 
-    profiles: tuple[Any, ...] = ()
-    name = "canned"
-    making: AbstractContextManager[object] = nullcontext()
-
     def __init__(
         self,
         device: Device,
@@ -51,21 +45,27 @@ class CannedSession:
         capturable: bool = True,
         fails: Callable[[], None] = lambda: None,
     ) -> None:
-        self.device = device
+        side = tuple(side or name for side, name in zip(info.input_hw, ("height", "width"), strict=True))
+        batch = info.batch or "batch"
+        channels = info.channels
+        shape = (batch, *side, channels) if info.input_form == "image" else (batch, channels, *side)
+        count = len(answer((64, 96)))
+        axes = ("n", "numbers") if info.output_form == "raw" else ("a", "b", "c")
+        super().__init__(
+            device,
+            (TensorSpec("images", "uint8" if info.input_form == "image" else "float32", shape),),
+            (TensorSpec(f"head{n}", "float32", (batch, *axes)) for n in range(count)),
+            {METADATA_KEY: info.to_json()},
+        )
         self.answer = answer
         self.capturable = capturable
         self.fails = fails
         self.closed = False
         self.contexts: list[CannedContext] = []
-        self.metadata = {METADATA_KEY: info.to_json()}
-        side = tuple(side or name for side, name in zip(info.input_hw, ("height", "width"), strict=True))
-        batch = info.batch or "batch"
-        channels = info.channels
-        shape = (batch, *side, channels) if info.input_form == "image" else (batch, channels, *side)
-        self.inputs = (TensorSpec("images", "uint8" if info.input_form == "image" else "float32", shape),)
-        count = len(answer((64, 96)))
-        axes = ("n", "numbers") if info.output_form == "raw" else ("a", "b", "c")
-        self.outputs = tuple(TensorSpec(f"head{n}", "float32", (batch, *axes)) for n in range(count))
+
+    @property
+    def name(self) -> str:
+        return "canned"
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> CannedContext:
         if self.closed:
@@ -80,19 +80,11 @@ class CannedSession:
     def close(self) -> None:
         self.closed = True
 
-    def __enter__(self) -> CannedSession:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class CannedContext:
+class CannedContext(DeviceContext):
     """One run in flight."""
 
     def __init__(self, session: CannedSession, shape: tuple[int, ...], stream: Stream) -> None:
-        self.stream = stream
-        self.capturable = session.capturable
         self._session = session
         self._copies: list[tuple[int, npt.NDArray[Any]]] = []
         spec = session.inputs[0]
@@ -100,18 +92,21 @@ class CannedContext:
         with ExitStack() as stack:
             size = int(np.prod(shape)) * (1 if spec.dtype == "uint8" else 4)
             feed = stack.enter_context(DeviceBuffer(stream.device, size))
-            self.inputs = MappingProxyType({"images": DeviceTensor("images", spec.dtype, shape, feed.pointer)})
-            outputs = {}
+            outputs = []
             for out, array in zip(session.outputs, session.answer((canvas_hw[0], canvas_hw[1])), strict=True):
                 whole = np.repeat(array[None], shape[0], axis=0)
                 kept = stack.enter_context(PinnedBuffer(stream.device, whole.nbytes)).array(whole.dtype, whole.shape)
                 kept[...] = whole
                 memory = stack.enter_context(DeviceBuffer(stream.device, whole.nbytes))
                 dtype: Any = whole.dtype.name
-                outputs[out.name] = DeviceTensor(out.name, dtype, whole.shape, memory.pointer)
+                outputs.append(DeviceTensor(out.name, dtype, whole.shape, memory.pointer))
                 self._copies.append((memory.pointer, kept))
-            self.outputs = MappingProxyType(outputs)
+            super().__init__(stream, [DeviceTensor("images", spec.dtype, shape, feed.pointer)], outputs)
             self._owned = stack.pop_all()
+
+    @property
+    def capturable(self) -> bool:
+        return self._session.capturable
 
     def enqueue(self) -> None:
         self._session.fails()
@@ -133,12 +128,6 @@ class CannedContext:
     def close(self) -> None:
         self._owned.close()
         self._copies.clear()  # they keep pinned memory alive
-
-    def __enter__(self) -> CannedContext:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def slow() -> None:

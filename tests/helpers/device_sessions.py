@@ -91,6 +91,11 @@ def ask(context: DeviceContext, images: Array) -> Array:
     return answer
 
 
+def on_host(session: DeviceSession) -> Session:
+    """The session for host arrays; closes it as well."""
+    return session.as_host_session(session)
+
+
 def run(session: Session, images: Array) -> tuple[Any, ...]:
     return session.run({"images": images})
 

@@ -21,8 +21,9 @@ def cache(clear: bool, as_json: bool) -> None:
     """Show where the cache is, and how much it holds of each kind: graphs, engines, kernels, weights and compiled.
 
     Graphs are built from checkpoints by detect, engines by bench and from Python, kernels are compiled for your GPU,
-    weights are official releases that were fetched, and compiled are models that OpenVINO has compiled. All of it is made again when it is needed. Each kind has a
-    limit, beyond which what was not used for longest goes; weights stay. The variable YOLOSHIP_CACHE moves the cache.
+    weights are official releases that were fetched, and OpenVINO keeps the models that it has compiled. All of it is
+    made again when it is needed. Each kind has a limit, beyond which what was not used for longest goes; weights stay.
+    The variable YOLOSHIP_CACHE moves the cache.
     """
     from yoloship._util import cache as kept
     from yoloship.errors import InputError

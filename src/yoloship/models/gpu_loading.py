@@ -14,7 +14,6 @@ from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.kinds import kind_of
 from yoloship.models.recognise import recognise
-from yoloship.runtime.device_context import DeviceRunner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,37 +145,13 @@ def _with_the_rest_on_the_cpu(
                 hint="leave it out, or give a model of 3 channels, exported with '--output heads' or 'raw'",
             )
     _, max_batch = batch_range(session, model.info.batch, tuning.max_batch)
-    runner = _OwningRunner(session, ExitStack(), lanes=tuning.lanes, shapes=tuning.plans)
-    pipeline = CpuPipeline(runner, model, parallel_runs=tuning.lanes, max_batch=max_batch, device=str(session.device))
-    detector = Detector.over(pipeline, options)
-    runner.owned = stack.pop_all()
-    return detector
-
-
-class _Lent:
-    """A session that somebody else closes."""
-
-    def __init__(self, session: DeviceSession) -> None:
-        self._session = session
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
-
-    def close(self) -> None:
-        """It stays with its owner."""
-
-
-class _OwningRunner(DeviceRunner):
-    """Closes what the session stands on, too."""
-
-    def __init__(self, session: DeviceSession, owned: ExitStack, *, lanes: int, shapes: int) -> None:
-        super().__init__(session, lanes=lanes, shapes=shapes)
-        self.owned = owned
-
-    def close(self) -> None:
-        """Give everything back once no run is under way. Closing twice is not an error."""
-        super().close()
-        self.owned.close()
+    host = session.as_host_session(stack.pop_all(), streams=tuning.lanes, shapes=tuning.plans)
+    try:
+        pipeline = CpuPipeline(host, model, parallel_runs=tuning.lanes, max_batch=max_batch, device=str(session.device))
+        return Detector.over(pipeline, options)
+    except BaseException:
+        host.close()
+        raise
 
 
 def _recognised(
@@ -185,9 +160,8 @@ def _recognised(
     class_names: Sequence[str] | None = None,
     canvas_hw: tuple[int, int] | None = None,
 ) -> ModelInfo:
-    lent: Any = _Lent(session)
-    with DeviceRunner(lent) as runner:  # a foreign graph is run once
-        return recognise(runner, subject, class_names, canvas_hw=canvas_hw)
+    with session.as_host_session() as host:  # a foreign graph is run once
+        return recognise(host, subject, class_names, canvas_hw=canvas_hw)
 
 
 def _open(model: Path | bytes, device: Device, subject: str) -> Any:

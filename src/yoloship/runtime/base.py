@@ -1,17 +1,18 @@
 """What every runtime looks like to the detector: `Session`, and `DeviceSession` on a GPU.
 
-A session is a loaded model whose weights lie on one GPU; threads share it. `session.context(shapes, stream)` is slow,
-so the context is kept: work on the stream writes `context.inputs[…].pointer`, `context.enqueue()` queues the network,
-and later work on the stream reads `context.outputs[…].pointer`.
+A device session is a loaded model whose weights lie on one GPU; threads share it. `session.context(shapes, stream)` is
+slow, so the context is kept: work on the stream writes `context.inputs[…].pointer`, `context.enqueue()` queues the
+network, and later work on the stream reads `context.outputs[…].pointer`.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from yoloship._util.closing import Closing
 from yoloship.errors import InputError
@@ -19,41 +20,91 @@ from yoloship.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     import numpy as np
     import numpy.typing as npt
-    from typing_extensions import Self
 
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
     from yoloship.engine.config import InputProfile
-    from yoloship.model import DType, TensorSpec
+    from yoloship.model import DType, Precision, TensorSpec
 
 
-@runtime_checkable
-class Session(Protocol):
-    """A loaded model that maps arrays to arrays. It owns its runtime's resources until closed.
+TunedFor: TypeAlias = Literal["latency", "throughput"]
+"""``latency``: one run uses all cores, for one image at a time. ``throughput``: several runs at once share the cores,
+which for many images is faster."""
+RuntimePrecision: TypeAlias = Literal["float32", "bfloat16"]
+"""What the float32 layers of a graph can be computed in."""
 
-    `run` may be called from many threads at once.
+
+class _Loaded(Closing):
+    """What all loaded models have: what they take, what they give, and what their file says.
+
+    Args:
+        inputs: In the order of the file.
+        outputs: In the order of the file.
+        metadata: Key and value texts that belong to the model; copied.
     """
 
+    def __init__(
+        self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], metadata: Mapping[str, str]
+    ) -> None:
+        self._inputs = tuple(inputs)
+        self._outputs = tuple(outputs)
+        self._metadata = MappingProxyType(dict(metadata))
+
     @property
+    @abstractmethod
     def name(self) -> str:
         """What runs it, for people: ``onnxruntime 1.32 (CPU)``."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file."""
+        """In the order of the file; names on dynamic axes."""
+        return self._inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file."""
+        """In the order of the file; names on dynamic axes."""
+        return self._outputs
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """Key and value texts embedded in the file; untrusted."""
+        """Key and value texts that belong to the model; untrusted."""
+        return self._metadata
 
+
+class Session(_Loaded):
+    """A loaded model that maps arrays to arrays. It owns its runtime's resources until closed.
+
+    `run` may be called from many threads at once.
+
+    Args:
+        inputs: In the order of the file.
+        outputs: In the order of the file.
+        metadata: Key and value texts that belong to the model; copied.
+
+    Attributes:
+        reason: Why this runtime was taken, if the choice was left to yoloship; else empty.
+    """
+
+    def __init__(
+        self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], metadata: Mapping[str, str]
+    ) -> None:
+        super().__init__(inputs, outputs, metadata)
+        self.reason = ""
+
+    @property
+    def concurrent_runs(self) -> int:
+        """How many runs at once make the most of the processor: 1 if one run uses all cores."""
+        return 1
+
+    @property
+    def precision(self) -> Precision | None:
+        """What float32 layers are computed in, if the runtime was told; None if it does what the graph says."""
+        return None
+
+    @abstractmethod
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
         """Run once.
 
@@ -67,15 +118,6 @@ class Session(Protocol):
             InputError: a feed is missing, unknown, or of the wrong shape or dtype.
             SessionError: the runtime failed, or the session is closed.
         """
-
-    def close(self) -> None:
-        """Give everything back. Closing twice is no error."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
 
 
 ITEM_BYTES: Final[Mapping[DType, int]] = MappingProxyType(
@@ -108,42 +150,57 @@ class DeviceTensor:
         return ITEM_BYTES[self.dtype] * math.prod(self.shape)
 
 
-@runtime_checkable
-class DeviceContext(Protocol):
+class DeviceContext(Closing):
     """One run in flight: device buffers for one set of input shapes, bound to one stream. It owns the buffers.
 
     One thread at a time may use it; what it queued may still run when it is used again, since a stream keeps its order.
+
+    Args:
+        stream: Where it queues its work; the caller keeps it open longer than the context.
+        inputs: Placed on the device.
+        outputs: Placed on the device.
     """
+
+    def __init__(self, stream: Stream, inputs: Iterable[DeviceTensor], outputs: Iterable[DeviceTensor]) -> None:
+        self._stream = stream
+        self._inputs = MappingProxyType({tensor.name: tensor for tensor in inputs})
+        self._outputs = MappingProxyType({tensor.name: tensor for tensor in outputs})
 
     @property
     def stream(self) -> Stream:
         """Where it queues its work; the caller keeps it open longer than the context."""
+        return self._stream
 
     @property
     def inputs(self) -> Mapping[str, DeviceTensor]:
         """By name: written by the caller's work on the stream before `enqueue`. Not initialised."""
+        return self._inputs
 
     @property
     def outputs(self) -> Mapping[str, DeviceTensor]:
         """By name: valid for work on the stream after `enqueue`, until the next one."""
+        return self._outputs
 
     @property
+    @abstractmethod
     def capturable(self) -> bool:
         """Whether `enqueue` may be called while a `yoloship.cuda.stream.Graph` of this stream is being recorded.
 
         On the thread that made the context all warming up is done; another one calls `rehearse` before it records.
         """
 
+    @abstractmethod
     def enqueue(self) -> None:
-        """Queue one run on the stream; nothing is waited for where `capturable` is true.
+        """Queue one run on the stream; nothing is waited for if `capturable` is true.
 
-        It replays a CUDA graph of its own where that is possible and nothing is being recorded.
+        It replays a CUDA graph of its own if that is possible and nothing is being recorded.
 
         Raises:
             CudaError: the device failed, or the process was forked.
             SessionError: the runtime failed, or the context is closed.
         """
 
+    @abstractmethod
     def rehearse(self) -> None:
         """Run once in this thread, and wait: what a runtime keeps for each thread must not be made in a recording.
 
@@ -152,119 +209,20 @@ class DeviceContext(Protocol):
             SessionError: as `enqueue`.
         """
 
+    @abstractmethod
     def close(self) -> None:
         """Wait for the stream, then give the buffers back. Closing twice is no error."""
 
-    def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-
-@runtime_checkable
-class DeviceSession(Protocol):
-    """A loaded model on one GPU, whose weights it owns. Many threads may use it at once."""
-
-    @property
-    def name(self) -> str:
-        """What runs it, for people: ``onnxruntime 1.31.1 (cuda:0)``."""
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file; names on dynamic axes."""
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file; names on dynamic axes."""
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """Key and value texts that belong to the model; untrusted."""
-
-    @property
-    def device(self) -> Device:
-        """Where it runs; whoever opened the device closes it."""
-
-    @property
-    def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
-        """Shapes of the dynamic inputs that are allowed, for each profile; empty where any shape will do."""
-
-    @property
-    def making(self) -> AbstractContextManager[object]:
-        """Held while contexts are made, run for the first time by a thread, recorded, or closed.
-
-        `context` and the contexts themselves hold it where they must. Whoever makes more than that at once, such as a
-        recording around a context, holds it for the whole of it. One thread may hold it several times over. Runs that
-        are ready go on meanwhile.
-        """
-
-    def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> DeviceContext:
-        """Make ready to run inputs of these shapes on a stream.
-
-        Slow (allocates, warms up, waits for the stream), so contexts are kept. Each has memory of its own.
-
-        Args:
-            input_shapes: Of every input, by name.
-            stream: Of the session's device; nothing is being recorded on it.
-
-        Raises:
-            CudaError: out of device memory (the message says what was asked and what is free), or the device failed.
-            InputError: a shape does not fit the model, or no profile; the range is named.
-            SessionError: the runtime refuses, or the session is closed.
-        """
-
-    def close(self) -> None:
-        """Refuse new contexts; weights go when the last context is closed. Closing twice is no error."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-
-class SessionFace(Closing):
-    """Base of sessions.
+class DeviceSession(_Loaded):
+    """A loaded model on one GPU, whose weights it owns. Many threads may use it at once.
 
     Args:
+        device: Where it runs; whoever opened the device closes it.
         inputs: In the order of the file.
         outputs: In the order of the file.
         metadata: Key and value texts that belong to the model; copied.
-    """
-
-    def __init__(
-        self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], metadata: Mapping[str, str]
-    ) -> None:
-        self._inputs = tuple(inputs)
-        self._outputs = tuple(outputs)
-        self._metadata = MappingProxyType(dict(metadata))
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file; names on dynamic axes."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file; names on dynamic axes."""
-        return self._outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """Key and value texts that belong to the model; untrusted."""
-        return self._metadata
-
-
-class DeviceSessionFace(SessionFace):
-    """Base of sessions whose tensors lie on a GPU.
-
-    Args:
-        device: Where they lie; whoever opened it closes it.
-        inputs: See `SessionFace`.
-        outputs: See `SessionFace`.
-        metadata: See `SessionFace`.
-        profiles: Shapes of the dynamic inputs that are allowed, for each profile; empty where any shape will do.
+        profiles: The shapes of dynamic inputs that each profile allows; empty if any shape will do.
     """
 
     def __init__(
@@ -281,18 +239,58 @@ class DeviceSessionFace(SessionFace):
 
     @property
     def device(self) -> Device:
-        """Where it runs."""
+        """Where it runs; whoever opened the device closes it."""
         return self._device
 
     @property
     def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
-        """Shapes of the dynamic inputs that are allowed, for each profile; empty where any shape will do."""
+        """The shapes of dynamic inputs that each profile allows; empty if any shape will do."""
         return self._profiles
 
     @property
     def making(self) -> AbstractContextManager[object]:
-        """Held while something is made or closed; here nothing, because the runtime's own locks suffice."""
+        """Held while contexts are made, run for the first time by a thread, recorded, or closed.
+
+        `context` and the contexts themselves hold it if they must. Whoever makes more than that at once, such as a
+        recording around a context, holds it for the whole of it. One thread may hold it several times over. Runs that
+        are ready go on meanwhile. By default it holds nothing, because the runtime's own locks suffice.
+        """
         return nullcontext()
+
+    @abstractmethod
+    def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> DeviceContext:
+        """Make ready to run inputs of these shapes on a stream.
+
+        Slow (allocates, warms up, waits for the stream), so contexts are kept. Each has memory of its own.
+
+        Args:
+            input_shapes: Of every input, by name.
+            stream: Of the session's device; nothing is being recorded on it.
+
+        Raises:
+            CudaError: out of device memory (the message says what was asked and what is free), or the device failed.
+            InputError: a shape does not fit the model, or no profile; the range is named.
+            SessionError: the runtime refuses, or the session is closed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Refuse new contexts; weights go when the last context is closed. Closing twice is no error."""
+
+    def as_host_session(
+        self, owned: AbstractContextManager[object] | None = None, *, streams: int = 2, shapes: int = 4
+    ) -> Session:
+        """This model for callers that know nothing of a GPU: host arrays in, host arrays out.
+
+        Args:
+            owned: Ended when the host session is closed and its last run is over, such as this session itself, or an
+                `ExitStack` of it and its device. None ends nothing: this session stays with its owner.
+            streams: Runs that may be in flight at once, each on a stream of its own; more callers wait.
+            shapes: Input shapes that each stream keeps ready.
+        """
+        from yoloship.runtime.device_context import HostSession
+
+        return HostSession(self, owned, streams=streams, shapes=shapes)
 
 
 def check_feeds(specs: tuple[TensorSpec, ...], feeds: Mapping[str, npt.NDArray[np.generic]]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from contextlib import ExitStack, suppress
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -14,16 +13,17 @@ from yoloship._util.closing import Closing
 from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, size_text, upload
 from yoloship.cuda.stream import Graph, Stream
 from yoloship.errors import CudaError, SessionError
-from yoloship.runtime.base import DeviceTensor, SessionFace, check_feeds
+from yoloship.runtime.base import DeviceContext, DeviceTensor, Session, check_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     import numpy.typing as npt
 
     from yoloship.cuda.device import Device
     from yoloship.model import TensorSpec
-    from yoloship.runtime.base import DeviceContext, DeviceSession
+    from yoloship.runtime.base import DeviceSession
 
 
 class Lifetime:
@@ -170,7 +170,7 @@ def place_tensor(spec: TensorSpec, shape: tuple[int, ...], stream: Stream, resou
     return DeviceTensor(spec.name, spec.dtype, shape, buffer.pointer)
 
 
-class StreamContext(Closing):
+class StreamContext(DeviceContext):
     """A `DeviceContext` around any function that queues a run. Its constructor warms up, then tries to record a run.
 
     Args:
@@ -198,9 +198,7 @@ class StreamContext(Closing):
         warm_ups: int = 1,
         recordable: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._stream = stream
-        self._inputs = MappingProxyType({tensor.name: tensor for tensor in inputs})
-        self._outputs = MappingProxyType({tensor.name: tensor for tensor in outputs})
+        super().__init__(stream, inputs, outputs)
         self._queue = queue
         self._lock = threading.Lock()
         for _ in range(warm_ups):
@@ -233,21 +231,6 @@ class StreamContext(Closing):
         self._run_and_wait()
 
     @property
-    def stream(self) -> Stream:
-        """See `DeviceContext`; so for the others."""
-        return self._stream
-
-    @property
-    def inputs(self) -> Mapping[str, DeviceTensor]:
-        """By name."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> Mapping[str, DeviceTensor]:
-        """By name."""
-        return self._outputs
-
-    @property
     def capturable(self) -> bool:
         """Whether a run could be recorded when the context was made."""
         return self._graph is not None
@@ -267,7 +250,7 @@ class StreamContext(Closing):
                 self._graph.launch(self._stream)
 
     def rehearse(self) -> None:
-        """Run once in this thread, and wait; see `DeviceContext.rehearse`.
+        """Run once in this thread, and wait, so that nothing is left to be made in a recording.
 
         Raises:
             CudaError: the device failed, or the process was forked.
@@ -292,27 +275,31 @@ class StreamContext(Closing):
                 self._stream.sync()
 
 
-class DeviceRunner(SessionFace):
-    """Runs a model on the GPU for callers that know nothing of one. It owns the session, and closes it with itself.
+class HostSession(Session):
+    """A model on the GPU for callers that know nothing of one; `DeviceSession.as_host_session` makes it.
 
     Args:
-        session: Owned from now on.
-        lanes: Runs that may be in flight at once, each on a stream of its own; more callers wait.
-        shapes: Input shapes that each lane keeps ready.
+        session: What runs the model.
+        owned: Ended with the host session, after its last run; None ends nothing.
+        streams: Runs that may be in flight at once, each on a stream of its own; more callers wait.
+        shapes: Input shapes that each stream keeps ready.
     """
 
-    def __init__(self, session: DeviceSession, *, lanes: int = 2, shapes: int = 4) -> None:
+    def __init__(
+        self, session: DeviceSession, owned: AbstractContextManager[object] | None, *, streams: int, shapes: int
+    ) -> None:
         super().__init__(session.inputs, session.outputs, session.metadata)
         self._session = session
+        self._owned = owned
         self._shapes = shapes
-        self._slots = threading.BoundedSemaphore(lanes)
-        self._idle: list[_Lane] = []
+        self._slots = threading.BoundedSemaphore(streams)
+        self._idle: list[_Worker] = []
         self._lock = threading.Lock()
         self._life = Lifetime(self._release, session.name)
 
     @property
     def name(self) -> str:
-        """Of the session."""
+        """What runs it, for people: ``onnxruntime 1.31.1 (cuda:0)``."""
         return self._session.name
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
@@ -327,28 +314,29 @@ class DeviceRunner(SessionFace):
         try:
             check_feeds(self.inputs, feeds)
             with self._slots:
-                lane = self._take()
+                worker = self._take()
                 try:
-                    answer = lane.run(feeds)
+                    answer = worker.run(feeds)
                 except BaseException:
                     with suppress(CudaError):  # of a lost device, which the caller is about to hear of
-                        lane.close()  # whatever it is in the middle of is not met by the next caller
+                        worker.close()  # whatever it is in the middle of is not met by the next caller
                     raise
                 with self._lock:
-                    self._idle.append(lane)
+                    self._idle.append(worker)
             return answer
         finally:
             self._life.leave()
 
-    def _take(self) -> _Lane:
+    def _take(self) -> _Worker:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return _Lane(self._session, self._shapes)
+        return _Worker(self._session, self._shapes)
 
     def _release(self) -> None:
         with ExitStack() as stack:
-            stack.callback(self._session.close)
+            if self._owned is not None:
+                stack.push(self._owned)
             while self._idle:
                 stack.callback(self._idle.pop().close)
 
@@ -357,7 +345,7 @@ class DeviceRunner(SessionFace):
         self._life.close()
 
 
-class _Lane:
+class _Worker:
     """A stream and its contexts."""
 
     def __init__(self, session: DeviceSession, shapes: int) -> None:

@@ -23,9 +23,9 @@ from yoloship._version import __version__
 from yoloship.bounds import read_outline
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.model import DType, TensorSpec
-from yoloship.runtime.base import SessionFace, check_feeds
+from yoloship.runtime.base import Session, check_feeds
 from yoloship.runtime.onnxruntime.common import open_source
-from yoloship.runtime.onnxruntime.cpu import watched
+from yoloship.runtime.watched import watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -84,10 +84,10 @@ def import_openvino() -> ModuleType:
     return openvino  # type: ignore[no-any-return]  # mypy does not read this package
 
 
-class OpenVinoSession(SessionFace):
+class OpenVinoSession(Session):
     """A model that OpenVINO has compiled for the CPU; make one with `open`."""
 
-    def __init__(  # noqa: PLR0913 - made by `open` only
+    def __init__(
         self,
         compiled: Any,
         outline: Outline,
@@ -112,7 +112,7 @@ class OpenVinoSession(SessionFace):
         self._limit_s = limit_s
 
     @classmethod
-    def open(  # noqa: PLR0913 - all but the model have defaults
+    def open(
         cls,
         model: Path | str | bytes,
         *,
@@ -165,11 +165,12 @@ class OpenVinoSession(SessionFace):
         threads = threads or limited_cores()
         if threads is not None:
             asked["INFERENCE_NUM_THREADS"] = threads
-        compile_ = _Compilation(openvino, core, asked, subject)
-        if _has_weights_beside(outline) and isinstance(source, str):
-            make = lambda: compile_.from_source(source)  # noqa: E731 - the cache knows one file only
-        else:
-            make = lambda: compile_.from_cache(data)  # noqa: E731 - as above
+        compilation = _Compilation(openvino, core, asked, subject)
+        beside = _has_weights_beside(outline)  # the cache's key would not tell when those change
+
+        def make() -> Any:
+            return compilation.from_source(source) if beside else compilation.from_cache(data)
+
         try:
             compiled = make() if limit_s is None else watched(make, lambda: None, limit_s, subject)
         except RuntimeError as error:

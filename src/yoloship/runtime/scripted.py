@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from yoloship.errors import SessionError
-from yoloship.runtime.base import SessionFace, check_feeds
+from yoloship.runtime.base import Session, check_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ Feeds: TypeAlias = "Mapping[str, npt.NDArray[np.generic]]"
 Script: TypeAlias = "Callable[[Feeds], Arrays] | Sequence[Arrays]"
 
 
-class ScriptedSession(SessionFace):
+class ScriptedSession(Session):
     """The public fake of a `Session`, for tests of whatever stands on one.
 
     Feeds are checked as a real runtime would check them. Outputs are handed out as the script gives them, so that a

@@ -9,7 +9,7 @@ import numpy as np
 
 from yoloship.cuda.buffers import download, upload
 from yoloship.errors import SessionError
-from yoloship.runtime.base import DeviceSessionFace, Shapes, check_shapes, choose_profile
+from yoloship.runtime.base import DeviceSession, Shapes, check_shapes, choose_profile
 from yoloship.runtime.device_context import Lifetime, StreamContext, place_tensor
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Arrays: TypeAlias = "Sequence[npt.NDArray[Any]]"
 DeviceScript: TypeAlias = "Callable[[Mapping[str, npt.NDArray[Any]]], Arrays]"
 
 
-class ScriptedDeviceSession(DeviceSessionFace):
+class ScriptedDeviceSession(DeviceSession):
     """The public fake of a `DeviceSession`, for tests of whatever stands on one.
 
     Each run waits for the stream, asks the script, and queues the upload of its answer, so contexts of it are never

@@ -23,7 +23,7 @@ from yoloship.engine.flavours import listening, open_flavour
 from yoloship.engine.network import dtype_of
 from yoloship.errors import EngineError, SessionError
 from yoloship.model import DTYPES, METADATA_KEY, TensorSpec
-from yoloship.runtime.base import DeviceSessionFace, Shapes, check_shapes, choose_profile
+from yoloship.runtime.base import DeviceSession, Shapes, check_shapes, choose_profile
 from yoloship.runtime.device_context import Lifetime, StreamContext, no_memory, place_tensor
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ _IDLE_EXECUTIONS: Final = 2
 """Execution contexts kept for the next shape; each holds the memory of its activations."""
 
 
-class TensorRTSession(DeviceSessionFace):
+class TensorRTSession(DeviceSession):
     """A `DeviceSession` by TensorRT; make one with `open`."""
 
     def __init__(self, flavour: Flavour, file: EngineFile, device: Device, *, allow_host_code: bool) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 
 from yoloship.cuda.device import failure
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
-from yoloship.runtime.base import DeviceSessionFace, Shapes, check_shapes
+from yoloship.runtime.base import DeviceSession, Shapes, check_shapes
 from yoloship.runtime.device_context import OUT_OF_MEMORY, Lifetime, StreamContext, no_memory, place_tensor
 from yoloship.runtime.onnxruntime.common import (
     failures,
@@ -178,7 +178,7 @@ class CudaProviderOptions:
         return chosen
 
 
-class OnnxRuntimeCudaSession(DeviceSessionFace):
+class OnnxRuntimeCudaSession(DeviceSession):
     """A `DeviceSession` by ONNX Runtime; make one with `open`."""
 
     def __init__(
