@@ -12,7 +12,8 @@ import onnxruntime
 import pytest
 
 from helpers.models import scale_and_shift
-from yoloship.cuda.device import Device, probe
+from yoloship.cuda.device import Device
+from yoloship.cuda.driver import probe
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 from yoloship.runtime import OnnxRuntimeSession, ScriptedSession, Session

@@ -12,7 +12,8 @@ import pytest
 
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
 from yoloship.cuda.compiler import KernelSet
-from yoloship.cuda.device import Device, probe
+from yoloship.cuda.device import Device
+from yoloship.cuda.driver import probe
 from yoloship.cuda.stream import BorrowedStream, Event, Stream
 from yoloship.errors import CudaError, InputError
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 def test_the_probe_agrees_with_the_device(device: Device) -> None:
     found = probe()
-    assert found.device_count >= 1
-    assert found.driver_version == device.driver_version
+    assert found.problem is None
+    assert found.gpus[device.ordinal] == device.info
+    assert device.info.cuda_version == device.driver_version
     assert device.total_bytes > 0
     assert device.name
     assert device.compute_capability >= (7, 5)

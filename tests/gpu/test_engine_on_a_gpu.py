@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 
 from helpers.networks import float_network, require_rtx
+from yoloship.cuda.driver import find_gpu, find_gpus
 from yoloship.doctor import run_trial
-from yoloship.engine import build_engine, find_device, find_devices, inspect_engine, open_flavour, write_engine
+from yoloship.engine import build_engine, inspect_engine, open_flavour, write_engine
 
 pytestmark = pytest.mark.gpu
 
 
 def test_the_driver_shows_the_gpu_with_its_compute_capability() -> None:
-    device = find_device()
+    device = find_gpu()
     assert device is not None
-    assert device in find_devices()
+    assert device in find_gpus()
     assert device.name.startswith("NVIDIA")
     assert device.compute_capability >= (5, 0)
     assert device.memory_bytes > 1 << 30
@@ -25,7 +26,7 @@ def test_the_driver_shows_the_gpu_with_its_compute_capability() -> None:
 
 def test_a_portable_engine_is_loaded_or_refused_by_the_rules(tmp_path: Path) -> None:
     require_rtx()
-    device = find_device()
+    device = find_gpu()
     assert device is not None
     onnx = tmp_path / "small.onnx"
     onnx.write_bytes(float_network().SerializeToString())

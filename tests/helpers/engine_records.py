@@ -8,7 +8,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from yoloship.engine import BuildConfig, Device, EngineRecord, Here, InputProfile, Range, Recipe
+from yoloship.cuda.driver import GpuInfo
+from yoloship.engine import BuildConfig, EngineRecord, InputProfile, Installation, Range, Recipe
 from yoloship.engine.file import sidecar_path
 from yoloship.model import ModelInfo, TensorSpec
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 VERSION = "1.7.1.116"
 MODEL = ModelInfo("detect", "yolov5", ("hard hat", "vest"), (8, 16, 32), (), "float", "raw", (640, 640), None)
-ADA = Device(0, "NVIDIA RTX 4090", (8, 9), 24 << 30, (12, 9))
-HERE = Here(MappingProxyType({"rtx": VERSION}), ADA)
+ADA = GpuInfo(0, "NVIDIA RTX 4090", (8, 9), 24 << 30, (12, 9))
+HERE = Installation(MappingProxyType({"rtx": VERSION}), ADA)
 
 
 def plan_bytes(length: int = 4096) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from helpers.torch_interpreter import TorchNetwork
-from yoloship.engine.fit import find_device
+from yoloship.cuda.driver import find_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,7 +147,7 @@ def _compile(torch: Any, network: TorchNetwork, feeds: Mapping[str, Any]) -> Any
 
 def open_backend(model: onnx.ModelProto, *, compiled: bool = False) -> TorchBackend | HostBackend:
     """Torch where the GPU is real, the CPU where the driver is the stand-in."""
-    if (device := find_device()) is not None and "stand-in" in device.name:
+    if (device := find_gpu()) is not None and "stand-in" in device.name:
         return HostBackend(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # other people's, while they are imported

@@ -126,7 +126,8 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     overwrite: bool,
 ) -> None:
     """Build a TensorRT engine: a plain plan for any TensorRT program, and beside it FILE.json that describes it."""
-    from yoloship.engine import BuildConfig, check_build, find_device, open_flavour, parse_target
+    from yoloship.cuda.driver import find_gpu
+    from yoloship.engine import BuildConfig, check_build, open_flavour, parse_target
     from yoloship.errors import InputError
     from yoloship.kinds import kind_of, wrong_kind
     from yoloship.models.build_check import BuildOrder
@@ -178,7 +179,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         return
     _claim(order, quantizing, overwrite=overwrite)
     chosen = open_flavour(flavour)
-    check_build(chosen, config, wanted, find_device())
+    check_build(chosen, config, wanted, find_gpu())
     _build(
         order,
         chosen,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from yoloship.cuda.device import OUT_OF_MEMORY, Resource, call
+from yoloship.cuda.device import Resource
+from yoloship.cuda.driver import OUT_OF_MEMORY, call
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The CUDA driver: its calls and errors, GPUs and their contexts, and handles given back exactly once."""
+"""A GPU and its primary context, `Device`, and `Resource`: a handle on it that is given back exactly once."""
 
 from __future__ import annotations
 
@@ -8,147 +8,19 @@ from abc import abstractmethod
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from yoloship._util.closing import Closing
-from yoloship.errors import CudaError, DependencyError, InputError
+from yoloship.cuda.driver import call, driver, probe
+from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-NO_DRIVER_CODE: Final = 35
-"""cudaErrorInsufficientDriver: what the CUDA runtime says where there is no driver, or too old a one."""
-
-OUT_OF_MEMORY: Final = 2
-
-_INSTALL_DRIVER: Final = "install NVIDIA's driver, or use device='cpu'"
-_LOST: Final = "the device's context is lost with everything in it: restart the process"
-_HINTS: Final = MappingProxyType(
-    {
-        2: "use a smaller batch or input size, or free memory on the device",
-        3: "CUDA cannot be used in a process forked after its first use: start processes with 'spawn'",
-        34: _INSTALL_DRIVER,
-        100: "no NVIDIA GPU is visible here (see CUDA_VISIBLE_DEVICES), or use device='cpu'",
-        209: "the kernels were compiled for another GPU: delete the kernel cache",
-        222: "update NVIDIA's driver, or install an older cuda-bindings",
-        803: "the driver's parts are of different versions: restart the machine after a driver update",
-        804: "update NVIDIA's driver",
-        **dict.fromkeys((214, 220, 226, 700, 702, 714, 715, 716, 717, 718, 719, 721), _LOST),
-    }
-)
-
-
-def driver() -> Any:
-    """The module `cuda.bindings.driver`.
-
-    Raises:
-        DependencyError: the package is not installed.
-    """
-    try:
-        from cuda.bindings import driver as module
-    except ImportError as error:
-        raise missing("cuda-bindings") from error
-    return module
-
-
-def missing(package: str) -> DependencyError:
-    """The error for a package of the extra `cuda` that is not there."""
-    return DependencyError("is not installed", subject=package, hint="pip install 'yoloship[cuda]'")
-
-
-def call(function: str, *arguments: object, subject: str | None = None) -> Any:
-    """Call the driver.
-
-    Args:
-        function: Its name, ``cuMemAlloc`` for one.
-        arguments: As the bindings take them.
-        subject: The object it is done to, for the message; the function's name where None.
-
-    Returns:
-        What it gives beside the status: nothing, one value, or a tuple.
-
-    Raises:
-        CudaError: the driver is missing or too old, or the call failed.
-        DependencyError: the package `cuda-bindings` is not installed.
-    """
-    function_of = getattr(driver(), function, None)
-    if function_of is None:
-        raise _too_old(function)
-    try:
-        status, *values = function_of(*arguments)
-    except RuntimeError as error:  # the bindings' words for a library that is missing, or lacks the function
-        raise (_too_old(function) if function in str(error) else _no_driver()) from error
-    if int(status) != 0:
-        raise failure(int(status), status.name, function, subject)
-    return values[0] if len(values) == 1 else (tuple(values) or None)
-
-
-def failure(code: int, name: str, function: str, subject: str | None = None) -> CudaError:
-    """The error for a status code of the driver."""
-    words = name.removeprefix("CUDA_ERROR_").removeprefix("cudaError").replace("_", " ").lower()
-    return CudaError(
-        f"{words} ({name}, code {code}, in {function})" if subject else f"{words} ({name}, code {code})",
-        code=code,
-        name=name,
-        subject=subject or function,
-        hint=_HINTS.get(code),
-    )
-
-
-def _too_old(function: str) -> CudaError:
-    return CudaError(
-        "the driver, or cuda-bindings, is too old: it lacks this function",
-        code=NO_DRIVER_CODE,
-        name="cudaErrorInsufficientDriver",
-        subject=function,
-        hint="update NVIDIA's driver and cuda-bindings",
-    )
-
-
-def _no_driver() -> CudaError:
-    return CudaError(
-        "no NVIDIA driver (cudaErrorInsufficientDriver, code 35)",
-        code=NO_DRIVER_CODE,
-        name="cudaErrorInsufficientDriver",
-        subject="CUDA",
-        hint=_INSTALL_DRIVER,
-    )
-
-
 ResourceKind: TypeAlias = Literal[
     "device_buffer", "pinned_buffer", "pinned_block", "stream", "event", "module", "graph"
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What can be said about CUDA here without creating a context.
-
-    Attributes:
-        device_count: NVIDIA GPUs that can be opened; 0 where `problem` says why not.
-        driver_version: CUDA version that the driver supports, as (major, minor); None without a driver.
-        problem: Why no device can be opened; None where one can.
-    """
-
-    device_count: int
-    driver_version: tuple[int, int] | None
-    problem: CudaError | DependencyError | None
-
-
-def probe() -> Probe:
-    """Look for CUDA devices. Safe anywhere: it raises nothing, hangs on nothing and creates no context."""
-    version = None
-    try:
-        version = _driver_version()
-        call("cuInit", 0)
-        count = int(call("cuDeviceGetCount"))
-        if count == 0:
-            raise failure(100, "CUDA_ERROR_NO_DEVICE", "cuDeviceGetCount")
-    except (CudaError, DependencyError) as problem:
-        return Probe(0, version, problem)
-    return Probe(count, version, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +45,7 @@ class Device(Closing):
     may be called from many threads.
 
     Attributes:
+        info: What the driver says about it; the other attributes repeat it.
         ordinal: Number of the device among the visible ones.
         name: As the driver calls it.
         compute_capability: (major, minor).
@@ -182,32 +55,29 @@ class Device(Closing):
 
     __slots__ = (
         "_bytes", "_closed", "_context", "_counts", "_handle", "_lock", "_pid",
-        "compute_capability", "driver_version", "name", "ordinal", "total_bytes",
+        "compute_capability", "driver_version", "info", "name", "ordinal", "total_bytes",
     )  # fmt: skip
 
     def __init__(self, ordinal: int) -> None:
+        driver()  # without the bindings nothing can be done with a GPU, whatever the driver shows
         found = probe()
         if found.problem is not None:
             raise found.problem
-        if isinstance(ordinal, bool) or not isinstance(ordinal, int) or not 0 <= ordinal < found.device_count:
+        info = next((gpu for gpu in found.gpus if not isinstance(ordinal, bool) and gpu.ordinal == ordinal), None)
+        if info is None:
             raise CudaError(
                 "no such device (CUDA_ERROR_INVALID_DEVICE, code 101)",
                 code=101,
                 name="CUDA_ERROR_INVALID_DEVICE",
                 subject=f"cuda:{ordinal}",
-                expected=f"0 to {found.device_count - 1}",
+                expected=f"0 to {len(found.gpus) - 1}",
                 got=str(ordinal),
             )
-        attribute = driver().CUdevice_attribute
-        self.ordinal = ordinal
+        self.info = info
+        self.ordinal, self.name, self.compute_capability = info.ordinal, info.name, info.compute_capability
+        self.driver_version, self.total_bytes = info.cuda_version, info.memory_bytes
+        call("cuInit", 0)
         self._handle = call("cuDeviceGet", ordinal)
-        self.name = str(call("cuDeviceGetName", 256, self._handle).split(b"\0")[0].decode(errors="replace"))
-        self.compute_capability = (
-            int(call("cuDeviceGetAttribute", attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, self._handle)),
-            int(call("cuDeviceGetAttribute", attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, self._handle)),
-        )
-        self.driver_version = found.driver_version or (0, 0)
-        self.total_bytes = int(call("cuDeviceTotalMem", self._handle))
         self._context = call("cuDevicePrimaryCtxRetain", self._handle, subject=str(self))
         self._lock = threading.RLock()  # a finaliser may run, and drop, while this thread holds it
         self._counts: Counter[str] = Counter()
@@ -320,11 +190,6 @@ def parse_device(text: str) -> int:
     if name != "cuda" or (colon and not (number.isascii() and number.isdecimal() and len(number) < 4)):
         raise InputError("no such device", subject="device", expected="cuda or cuda:N", got=text)
     return int(number or 0)
-
-
-def _driver_version() -> tuple[int, int]:
-    version = int(call("cuDriverGetVersion"))
-    return version // 1000, version % 1000 // 10
 
 
 class Resource(Closing):

@@ -7,7 +7,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.cuda.device import Resource, call, driver
+from yoloship.cuda.device import Resource
+from yoloship.cuda.driver import call, driver
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:

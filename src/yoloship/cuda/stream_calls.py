@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from yoloship.cuda.buffers import pinned_address
-from yoloship.cuda.device import driver, failure
+from yoloship.cuda.driver import driver, failure
 
 if TYPE_CHECKING:
     from types import TracebackType

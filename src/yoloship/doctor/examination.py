@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from yoloship._util.cores import usable_cores
 from yoloship._version import __version__
-from yoloship.engine import Device, find_devices
+from yoloship.cuda.driver import find_gpus
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from yoloship._util.progress import OnProgress
+    from yoloship.cuda.driver import GpuInfo
 
 
 TIMEOUT_S = 90.0
@@ -125,7 +126,7 @@ class Machine:
     processor: str
     cores: int
     processor_features: Mapping[str, bool] | None
-    devices: tuple[Device, ...]
+    devices: tuple[GpuInfo, ...]
     driver: str | None
     has_nvidia_hardware: bool | None
     in_container: bool
@@ -140,7 +141,7 @@ def look_at_machine() -> Machine:
         processor=_processor_name(info),
         cores=usable_cores(),
         processor_features=read_features(info),
-        devices=find_devices(),
+        devices=find_gpus(),
         driver=_driver(),
         has_nvidia_hardware=_nvidia_hardware(Path("/sys/bus/pci/devices")),
         in_container=Path("/.dockerenv").exists() or Path("/run/.containerenv").exists(),

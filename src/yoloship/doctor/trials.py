@@ -99,10 +99,11 @@ def run_rtx() -> dict[str, Any]:
 
 def run_lean() -> dict[str, Any]:
     """Import the lean runtime; it builds nothing, so there is no engine to try."""
-    from yoloship.engine import find_device, open_flavour
+    from yoloship.cuda.driver import find_gpu
+    from yoloship.engine import open_flavour
 
     flavour = open_flavour("lean", to_build=False)
-    if find_device() is None:
+    if find_gpu() is None:
         raise DoesNotWork("no NVIDIA driver, or no GPU")
     return {"version": flavour.version}
 
@@ -110,7 +111,8 @@ def run_lean() -> dict[str, Any]:
 def cuda() -> dict[str, Any]:
     """Send numbers to the GPU and back."""
     from yoloship.cuda.buffers import DeviceBuffer, download, upload
-    from yoloship.cuda.device import Device, probe
+    from yoloship.cuda.device import Device
+    from yoloship.cuda.driver import probe
     from yoloship.cuda.stream import Stream
 
     found = probe()
@@ -180,10 +182,11 @@ def _build(name: FlavourName) -> dict[str, Any]:
 
 
 def _load(name: FlavourName) -> dict[str, Any]:
-    from yoloship.engine import build_engine, find_device, open_flavour
+    from yoloship.cuda.driver import find_gpu
+    from yoloship.engine import build_engine, open_flavour
     from yoloship.engine.inspect import load_facts
 
-    flavour, device = open_flavour(name), find_device()
+    flavour, device = open_flavour(name), find_gpu()
     if device is None:
         raise DoesNotWork("no NVIDIA driver, or no GPU")
     with tempfile.TemporaryDirectory(prefix="yoloship-") as folder:

@@ -13,7 +13,7 @@ from yoloship.engine.file import (
     sidecar_path,
     write_engine,
 )
-from yoloship.engine.fit import Device, Here, find_device, find_devices, look_around, rebuild_command, runs_on
+from yoloship.engine.fit import Installation, find_installation, rebuild_command, runs_on
 from yoloship.engine.flavours import Flavour, FlavourName, installed_flavours, open_flavour
 from yoloship.engine.inspect import EngineFacts, inspect_engine
 from yoloship.engine.network import check_build, check_targets
@@ -22,15 +22,14 @@ from yoloship.engine.sidecar import EngineRecord, Recipe, place_name
 __all__ = [
     "BuildConfig",
     "BuiltEngine",
-    "Device",
     "EngineFacts",
     "EngineFile",
     "EngineKey",
     "EngineRecord",
     "Flavour",
     "FlavourName",
-    "Here",
     "InputProfile",
+    "Installation",
     "Range",
     "Recipe",
     "Target",
@@ -38,11 +37,9 @@ __all__ = [
     "cached_engine",
     "check_build",
     "check_targets",
-    "find_device",
-    "find_devices",
+    "find_installation",
     "inspect_engine",
     "installed_flavours",
-    "look_around",
     "open_engine_file",
     "open_flavour",
     "parse_target",

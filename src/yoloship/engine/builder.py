@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from yoloship._util.reading import file_sha256, open_regular
+from yoloship.cuda.driver import find_gpu
 from yoloship.engine.config import BuildConfig, InputProfile, resolve_profiles
-from yoloship.engine.fit import find_device
 from yoloship.engine.flavours import Flavour, FlavourName, Messages, listening, open_flavour
 from yoloship.engine.network import (
     apply_options,
@@ -242,7 +242,7 @@ def build_engine(
     """
     config = config or BuildConfig()
     flavour = flavour or open_flavour()
-    device = find_device()
+    device = find_gpu()
     check_features(flavour, config, has_device=device is not None)
     onnx_sha256 = onnx_sha256 or _digest(onnx)
     tracker = Tracker(on_progress, flavour.title)

@@ -29,7 +29,7 @@ from yoloship._util.cache import is_trusted, make_folder, make_room
 from yoloship._util.fields import MAX_TEXT_CHARS, FieldReader, is_int
 from yoloship._util.reading import decoded, open_regular, read_if_there, read_up_to
 from yoloship._util.writing import lock_path, locked, replacing
-from yoloship.engine.fit import Here, check_fit, look_around, rebuild_command
+from yoloship.engine.fit import Installation, check_fit, find_installation, rebuild_command
 from yoloship.engine.sidecar import MAX_JSON_CHARS, EngineRecord, Recipe
 from yoloship.errors import EngineError
 from yoloship.kinds import ENGINE_MAGICS, MAX_PREFIX_BYTES, RTX_MAGIC, kind_of, wrong_kind
@@ -327,20 +327,22 @@ def read_engine(path: Path) -> EngineFile:
     return EngineFile(path, plan, header, record, info, has_prefix=metadata is not None)
 
 
-def open_engine_file(path: Path, *, here: Here | None = None) -> EngineFile:
+def open_engine_file(path: Path, *, installation: Installation | None = None) -> EngineFile:
     """Read an engine that shall be run, and refuse one that does not fit what is installed here.
 
     Nothing is deserialised: TensorRT answers a stale plan with null and a line in its log.
 
     Args:
         path: The engine; its sidecar is looked for beside it.
-        here: What is installed; None looks.
+        installation: What is installed; None looks.
 
     Raises:
         EngineError: see `read_engine`; or flavour, version or GPU differ, and the command that rebuilds it is named.
     """
     engine = read_engine(path)
-    check_fit(engine.record, engine.header, here or look_around(), subject=str(path), engine_name=path.name)
+    check_fit(
+        engine.record, engine.header, installation or find_installation(), subject=str(path), engine_name=path.name
+    )
     return engine
 
 

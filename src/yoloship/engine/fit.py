@@ -1,126 +1,48 @@
-"""Which GPU is there and whether an engine fits what is installed; asked before TensorRT is.
+"""Whether an engine fits what is installed here; asked before TensorRT is.
 
-TensorRT without a driver answers with null objects, and touching one of those ends the process (measured with
-``tensorrt_lean``). The driver's library says in microseconds, and safely, whether there is a device. It is asked
-through ctypes: neither CUDA's packages nor TensorRT need be installed.
-
-Rules for GPUs. TensorRT: the compute capability that it was built on, or a newer one where hardware compatibility
-allows. TensorRT-RTX (NVIDIA's page on CPU-only engines; 9.0 measured as refused at load): without targets 8.6, 8.9,
-12.0, 12.1 and later; with targets those alone; FP8 from 8.9 on.
+Rules for GPUs. TensorRT: the compute capability that it was built on, or a newer one if hardware compatibility allows
+it. TensorRT-RTX (NVIDIA's page on CPU-only engines; 9.0 measured as refused at load): without targets 8.6, 8.9, 12.0,
+12.1 and later; with targets those alone; FP8 from 8.9 on.
 """
 
 from __future__ import annotations
 
-import ctypes
 import shlex
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from yoloship.cuda.driver import find_gpu, sm_name
 from yoloship.engine.config import NOT_FOR_RTX
 from yoloship.engine.flavours import INSTALL_COMMANDS, MODULE_NAMES, FlavourName, installed_flavours, open_flavour
 from yoloship.errors import DependencyError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
+    from yoloship.cuda.driver import GpuInfo
     from yoloship.engine.config import BuildConfig, Range
     from yoloship.engine.file import PlanHeader
     from yoloship.engine.sidecar import EngineRecord
     from yoloship.model import ModelInfo
 
 
-_COMPUTE_CAPABILITY_MAJOR = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, cuda.h
-_COMPUTE_CAPABILITY_MINOR = 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, cuda.h
-
-
 @dataclass(frozen=True, slots=True)
-class Device:
-    """An NVIDIA GPU.
-
-    Attributes:
-        index: As CUDA counts them.
-        name: ``NVIDIA H200`` for one.
-        compute_capability: (major, minor).
-        memory_bytes: In all.
-        cuda_version: Highest one that the driver serves, (major, minor).
-    """
-
-    index: int
-    name: str
-    compute_capability: tuple[int, int]
-    memory_bytes: int
-    cuda_version: tuple[int, int]
-
-    @property
-    def sm(self) -> str:
-        """The compute capability as targets are written: ``sm89``."""
-        return sm_name(self.compute_capability)
-
-
-def sm_name(compute_capability: Iterable[int]) -> str:
-    """(8, 9) → ``sm89``."""
-    return "sm" + "".join(map(str, compute_capability))
-
-
-def find_device(index: int = 0) -> Device | None:
-    """The GPU of that index, or None where there is no driver or no such GPU."""
-    devices = find_devices()
-    return devices[index] if 0 <= index < len(devices) else None
-
-
-def find_devices() -> tuple[Device, ...]:
-    """All GPUs that the driver shows, in its order; empty without a driver."""
-    driver = _load_driver()
-    if driver is None or driver.cuInit(0) != 0:
-        return ()
-    count, version = ctypes.c_int(), ctypes.c_int()
-    if driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
-        return ()
-    cuda_version = (version.value // 1000, version.value % 1000 // 10)
-    found = (_describe(driver, index, cuda_version) for index in range(count.value))
-    return tuple(device for device in found if device is not None)
-
-
-def _load_driver() -> ctypes.CDLL | None:
-    try:
-        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
-
-
-def _describe(driver: ctypes.CDLL, index: int, cuda_version: tuple[int, int]) -> Device | None:
-    handle, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
-    failed = (
-        driver.cuDeviceGet(ctypes.byref(handle), index)
-        or driver.cuDeviceGetName(name, 256, handle)
-        or driver.cuDeviceGetAttribute(ctypes.byref(major), _COMPUTE_CAPABILITY_MAJOR, handle)
-        or driver.cuDeviceGetAttribute(ctypes.byref(minor), _COMPUTE_CAPABILITY_MINOR, handle)
-        or driver.cuDeviceTotalMem_v2(ctypes.byref(memory), handle)
-    )
-    if failed:
-        return None
-    return Device(index, name.value.decode("utf-8", "replace"), (major.value, minor.value), memory.value, cuda_version)
-
-
-@dataclass(frozen=True, slots=True)
-class Here:
+class Installation:
     """What could run an engine on this machine.
 
     Attributes:
         versions: Of the flavours that can be imported.
-        device: The GPU; None where there is none.
+        gpu: The GPU; None if there is none.
     """
 
     versions: Mapping[FlavourName, str]
-    device: Device | None
+    gpu: GpuInfo | None
 
 
-def look_around() -> Here:
+def find_installation() -> Installation:
     """Ask this machine. Flavours that are installed but broken count as absent."""
     found = {name: _version(name) for name in installed_flavours()}
-    return Here({name: version for name, version in found.items() if version is not None}, find_device())
+    return Installation({name: version for name, version in found.items() if version is not None}, find_gpu())
 
 
 def _version(name: FlavourName) -> str | None:
@@ -131,14 +53,14 @@ def _version(name: FlavourName) -> str | None:
 
 
 def check_fit(
-    record: EngineRecord | None, header: PlanHeader, here: Here, *, subject: str, engine_name: str
+    record: EngineRecord | None, header: PlanHeader, installation: Installation, *, subject: str, engine_name: str
 ) -> FlavourName:
     """Refuse an engine that cannot run here.
 
     Args:
         record: What its sidecar says; None where there is none, and only the header can be asked.
         header: What its first bytes say.
-        here: What is installed.
+        installation: What is installed.
         subject: The file, for messages.
         engine_name: Its name, for the command that rebuilds it.
 
@@ -149,10 +71,10 @@ def check_fit(
         EngineError: flavour, version or GPU differ: what was expected, what was found, and what to do.
     """
     if record is None:
-        return _check_header(header, here, subject)
+        return _check_header(header, installation, subject)
     hint = f"build it again: {rebuild_command(record, engine_name)}"
-    flavour = _flavour_for(record, here, subject)
-    version = here.versions[flavour]
+    flavour = _flavour_for(record, installation, subject)
+    version = installation.versions[flavour]
     if version != record.version and not _serves(record, version):
         raise EngineError(
             "was built by another version of TensorRT",
@@ -161,23 +83,23 @@ def check_fit(
             got=f"{MODULE_NAMES[flavour]} {version}",
             hint=hint,
         )
-    if here.device is None:
+    if installation.gpu is None:
         raise _no_device(subject, record.flavour)
-    reason = _device_mismatch(record, here.device.compute_capability)
+    reason = _device_mismatch(record, installation.gpu.compute_capability)
     if reason is not None:
         raise EngineError(
             "was built for another GPU",
             subject=subject,
             expected=reason,
-            got=f"{here.device.name} ({here.device.sm})",
-            hint=f"build it again: {rebuild_command(record, engine_name, _serving(here.device, record.flavour))}",
+            got=f"{installation.gpu.name} ({installation.gpu.sm})",
+            hint=f"build it again: {rebuild_command(record, engine_name, _serving(installation.gpu, record.flavour))}",
         )
     return flavour
 
 
-def _serving(device: Device, flavour: FlavourName) -> FlavourName:
+def _serving(gpu: GpuInfo, flavour: FlavourName) -> FlavourName:
     """The flavour that builds for a GPU: TensorRT-RTX refuses data centre GPUs such as the H100."""
-    return "tensorrt" if device.sm in NOT_FOR_RTX else flavour
+    return "tensorrt" if gpu.sm in NOT_FOR_RTX else flavour
 
 
 def runs_on(record: EngineRecord) -> str:
@@ -254,29 +176,29 @@ def _sizes(height: Range, width: Range) -> str:
     return ":".join(f"{h}x{w}" for h, w in pairs)
 
 
-def _check_header(header: PlanHeader, here: Here, subject: str) -> FlavourName:
+def _check_header(header: PlanHeader, installation: Installation, subject: str) -> FlavourName:
     wanted: FlavourName = "rtx" if header.form == "rtx" else "tensorrt"
-    if wanted not in here.versions:
+    if wanted not in installation.versions:
         raise _not_installed(wanted, header.version or "", subject)
-    if header.version is not None and header.version != here.versions[wanted]:
+    if header.version is not None and header.version != installation.versions[wanted]:
         raise EngineError(
             "was built by another version of TensorRT",
             subject=subject,
             expected=f"{MODULE_NAMES[wanted]} {header.version}",
-            got=f"{MODULE_NAMES[wanted]} {here.versions[wanted]}",
+            got=f"{MODULE_NAMES[wanted]} {installation.versions[wanted]}",
             hint="build it again from its ONNX file: yoloship build FILE.onnx",
         )
-    if here.device is None:
+    if installation.gpu is None:
         raise _no_device(subject, wanted)
     return wanted
 
 
-def _flavour_for(record: EngineRecord, here: Here, subject: str) -> FlavourName:
-    if record.flavour in here.versions:
+def _flavour_for(record: EngineRecord, installation: Installation, subject: str) -> FlavourName:
+    if record.flavour in installation.versions:
         return record.flavour
-    if record.flavour == "tensorrt" and record.config.version_compatible and "lean" in here.versions:
+    if record.flavour == "tensorrt" and record.config.version_compatible and "lean" in installation.versions:
         return "lean"
-    raise _not_installed(record.flavour, record.version, subject, found=", ".join(here.versions) or "none")
+    raise _not_installed(record.flavour, record.version, subject, found=", ".join(installation.versions) or "none")
 
 
 def _serves(record: EngineRecord, version: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from yoloship.engine.file import EngineFile, read_engine
-from yoloship.engine.fit import Here, check_fit, look_around
+from yoloship.engine.fit import Installation, check_fit, find_installation
 from yoloship.engine.flavours import Flavour, listening, open_flavour
 from yoloship.engine.network import dtype_of
 from yoloship.errors import EngineError
@@ -112,19 +112,21 @@ class EngineFacts:
         return (*(("input", str(spec)) for spec in record.inputs), *(("output", str(spec)) for spec in record.outputs))
 
 
-def inspect_engine(path: Path, *, here: Here | None = None) -> EngineFacts:
+def inspect_engine(path: Path, *, installation: Installation | None = None) -> EngineFacts:
     """Say what an engine is.
 
     Args:
         path: The engine; its sidecar is looked for beside it.
-        here: What is installed; None looks.
+        installation: What is installed; None looks.
 
     Raises:
         EngineError: it is no engine, damaged, or its sidecar belongs to another plan.
     """
     file = read_engine(path)
     try:
-        name = check_fit(file.record, file.header, here or look_around(), subject=path.name, engine_name=path.name)
+        name = check_fit(
+            file.record, file.header, installation or find_installation(), subject=path.name, engine_name=path.name
+        )
         return EngineFacts(file, load_facts(open_flavour(name, to_build=False), file.plan, subject=str(path)), None)
     except EngineError as error:
         return EngineFacts(file, None, str(error))

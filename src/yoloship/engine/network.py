@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from yoloship.cuda.driver import GpuInfo
     from yoloship.engine.config import BuildConfig, Target
-    from yoloship.engine.fit import Device
     from yoloship.engine.flavours import Feature, Flavour
     from yoloship.model import Axis, DType, Precision
 
@@ -233,21 +233,21 @@ MAX_TIMING_CACHE_BYTES: Final = 1 << 30
 _NO_DEVICE_HINT = "build on the machine that has the GPU, or with --flavour rtx, which builds without one"
 
 
-def check_build(flavour: Flavour, config: BuildConfig, precision: Precision, device: Device | None) -> None:
+def check_build(flavour: Flavour, config: BuildConfig, precision: Precision, gpu: GpuInfo | None) -> None:
     """Refuse what can be known to fail before there is a graph.
 
     Args:
         flavour: What would build.
         config: What was ordered.
         precision: What the network's body is to compute in; float32 if that is not known yet.
-        device: The GPU of this machine.
+        gpu: The GPU of this machine.
 
     Raises:
         EngineError: see `check_features`; or a GPU that is built for lacks the precision's arithmetic.
     """
-    check_features(flavour, config, has_device=device is not None)
-    here = device is not None and (config.targets == ("current",) or flavour.name == "tensorrt")
-    check_precision_targets(precision, (*config.targets, *((device.sm,) if here and device is not None else ())))
+    check_features(flavour, config, has_device=gpu is not None)
+    here = gpu is not None and (config.targets == ("current",) or flavour.name == "tensorrt")
+    check_precision_targets(precision, (*config.targets, *((gpu.sm,) if here and gpu is not None else ())))
 
 
 def check_features(flavour: Flavour, config: BuildConfig, *, has_device: bool) -> None:

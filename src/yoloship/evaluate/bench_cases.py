@@ -8,7 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from yoloship.engine import BuildConfig, Range, check_build, find_device, find_devices, open_engine_file, open_flavour
+from yoloship.cuda.driver import find_gpu, find_gpus
+from yoloship.engine import BuildConfig, Range, check_build, open_engine_file, open_flavour
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.evaluate.benchmark import BenchCase
 from yoloship.kinds import MODEL_KINDS, refuse_others
@@ -131,7 +132,7 @@ def _check(target: _Target) -> None:
     if target.device == "cpu":
         _check_cpu(target)
         return
-    devices, ordinal = find_devices(), int(target.device.partition(":")[2] or 0)
+    devices, ordinal = find_gpus(), int(target.device.partition(":")[2] or 0)
     if ordinal >= len(devices):
         raise InputError(
             "needs an NVIDIA GPU",
@@ -142,7 +143,7 @@ def _check(target: _Target) -> None:
     if target.backend == "onnxruntime":
         _check_provider()
     elif target.builds:
-        check_build(open_flavour(), BuildConfig(), "float32", find_device())
+        check_build(open_flavour(), BuildConfig(), "float32", find_gpu())
     else:
         open_engine_file(target.path)
 

@@ -7,7 +7,8 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from yoloship.engine import BuildConfig, check_build, check_targets, find_device, open_flavour, resolve_profiles
+from yoloship.cuda.driver import find_gpu
+from yoloship.engine import BuildConfig, check_build, check_targets, open_flavour, resolve_profiles
 from yoloship.errors import OutputError, YoloshipError
 from yoloship.models.building import build_source, suppressing
 
@@ -120,7 +121,7 @@ def look(name: str, find: Callable[[], str]) -> Finding:
 
 
 def _flavour(order: BuildOrder) -> str:
-    flavour, device = open_flavour(order.flavour), find_device()
+    flavour, device = open_flavour(order.flavour), find_gpu()
     check_build(flavour, order.config, order.precision, device)
     return f"{flavour.title}, {f'{device.name} ({device.sm})' if device else 'no GPU here'}"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from yoloship._util.cache import cache_folder
 from yoloship.bounds import UnsizedError, refuse_unbounded
+from yoloship.cuda.driver import find_gpu
 from yoloship.engine import (
     BuildConfig,
     EngineFile,
@@ -22,7 +23,6 @@ from yoloship.engine import (
     cached_engine,
     check_build,
     check_targets,
-    find_device,
     open_flavour,
 )
 from yoloship.errors import GraphError, InputError, OutputError, SessionError, YoloshipError
@@ -188,7 +188,7 @@ def build(
         DependencyError: no TensorRT is installed.
     """
     flavour = flavour or open_flavour()
-    check_build(flavour, config or BuildConfig(), graph.precision if graph else "float32", find_device())
+    check_build(flavour, config or BuildConfig(), graph.precision if graph else "float32", find_gpu())
     with build_source(path, graph) as source:
         return build_prepared(source, config, flavour, on_progress), source.info
 
@@ -215,7 +215,7 @@ def engine_for(
         YoloshipError: as `build`, and as `cached_engine`.
     """
     flavour, config = flavour or open_flavour(), config or BuildConfig()
-    device = find_device()
+    device = find_gpu()
     check_build(flavour, config, graph.precision if graph else "float32", device)
     with build_source(path, graph) as source:
         key = EngineKey.of(source.file.sha256, config, flavour, device.sm if device else None)

@@ -10,15 +10,14 @@ import ctypes
 import re
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.cuda.device import failure
+from yoloship.cuda.driver import failure
 from yoloship.engine.config import InputProfile
 from yoloship.engine.file import read_engine
-from yoloship.engine.fit import Device as FoundDevice
-from yoloship.engine.fit import Here, check_fit, look_around
+from yoloship.engine.fit import Installation, check_fit, find_installation
 from yoloship.engine.flavours import listening, open_flavour
 from yoloship.engine.network import dtype_of
 from yoloship.errors import EngineError, SessionError
@@ -199,10 +198,9 @@ class TensorRTSession(DeviceSession):
             EngineError: it is no engine, is damaged, or does not fit what is installed here.
         """
         file = read_engine(path)
-        major, minor = device.compute_capability
-        found = FoundDevice(device.ordinal, device.name, (major, minor), device.total_bytes, device.driver_version)
-        here = Here({flavour.name: flavour.version}, found) if flavour else replace(look_around(), device=found)
-        name = check_fit(file.record, file.header, here, subject=str(path), engine_name=path.name)
+        versions = {flavour.name: flavour.version} if flavour else find_installation().versions
+        installation = Installation(versions, device.info)
+        name = check_fit(file.record, file.header, installation, subject=str(path), engine_name=path.name)
         if file.record is not None and file.record.config.version_compatible and name != "lean" and not allow_host_code:
             raise EngineError(
                 "is version compatible, so it holds code for the host",

@@ -12,12 +12,12 @@ def test_what_works_gives_exit_code_0() -> None:
 
 
 def test_what_was_asked_for_and_does_not_work_gives_exit_code_1(monkeypatch: object) -> None:
-    from yoloship.engine import find_device
+    from yoloship.cuda.driver import find_gpu
 
     ran = run("doctor", "--for", "cuda", "--json")
     data = json.loads(ran.out)["capabilities"]["cuda"]
     assert ran.code == (0 if data["works"] else 1)
-    if find_device() is None:
+    if find_gpu() is None:
         assert not data["works"]
         assert data["fix"]
 

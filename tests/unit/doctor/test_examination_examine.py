@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
+from yoloship.cuda.driver import GpuInfo
 from yoloship.doctor import CAPABILITIES, Machine, Report, TrialResult, examine, look_at_machine
 from yoloship.doctor.examination import read_features
-from yoloship.engine import Device
 from yoloship.errors import InputError
 
 WORKS = TrialResult(True, MappingProxyType({"version": "1"}), "", 0.1)
 MISSING = TrialResult(False, MappingProxyType({}), "x: is not installed; install it with: pip install x", 0.1)
 BROKEN = TrialResult(False, MappingProxyType({}), "TensorRT does not load it: no reason given", 0.1)
-GPU = Device(0, "NVIDIA L4", (8, 9), 24 << 30, (12, 9))
+GPU = GpuInfo(0, "NVIDIA L4", (8, 9), 24 << 30, (12, 9))
 
 
 def machine(**changes: Any) -> Machine:

@@ -149,7 +149,7 @@ def test_an_option_without_effect_is_an_error_that_says_so(
 
 
 def test_an_engine_for_this_gpu_needs_one(rtx: Flavour, saved: Save, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yoloship.engine.builder.find_device", lambda: None)
+    monkeypatch.setattr("yoloship.engine.builder.find_gpu", lambda: None)
     assert refusal(saved(float_network()), BuildConfig(targets=("current",)), rtx) == (
         f"{rtx.title}: target current needs an NVIDIA GPU: got none; "
         "name the targets (--target sm89), or leave them out"

@@ -244,7 +244,7 @@ def test_a_sidecar_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_an_engine_that_fits_is_opened(tmp_path: Path) -> None:
     path = write(tmp_path / "best.engine", PLAN, record_of(PLAN))
-    assert open_engine_file(path, here=HERE).info == MODEL
+    assert open_engine_file(path, installation=HERE).info == MODEL
 
 
 def test_a_missing_engine_is_refused(tmp_path: Path) -> None:

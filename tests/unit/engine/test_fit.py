@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from helpers.engine_records import ADA, HERE, MODEL, VERSION, plan_bytes, record_of
-from yoloship.engine import BuildConfig, Device, Here, Range, Recipe, place_name, rebuild_command, runs_on
+from yoloship.cuda.driver import GpuInfo
+from yoloship.engine import BuildConfig, Installation, Range, Recipe, place_name, rebuild_command, runs_on
 from yoloship.engine.file import PlanHeader
 from yoloship.engine.fit import check_fit
 from yoloship.errors import EngineError
@@ -17,24 +18,24 @@ RTX = PlanHeader("rtx", VERSION)
 FULL = PlanHeader("tensorrt", None)
 
 
-def on(compute_capability: tuple[int, int], **versions: str) -> Here:
+def on(compute_capability: tuple[int, int], **versions: str) -> Installation:
     device = replace(ADA, name="NVIDIA GPU", compute_capability=compute_capability)
-    return Here(MappingProxyType(versions or {"rtx": VERSION}), device)  # type: ignore[arg-type]
+    return Installation(MappingProxyType(versions or {"rtx": VERSION}), device)  # type: ignore[arg-type]
 
 
-def refusal(here: Here, header: PlanHeader = RTX, **changes: Any) -> str:
+def refusal(installation: Installation, header: PlanHeader = RTX, **changes: Any) -> str:
     with pytest.raises(EngineError) as caught:
-        check_fit(record_of(PLAN, **changes), header, here, subject="best.engine", engine_name="best.engine")
+        check_fit(record_of(PLAN, **changes), header, installation, subject="best.engine", engine_name="best.engine")
     return str(caught.value)
 
 
-def fits(here: Here, header: PlanHeader = RTX, **changes: Any) -> str:
-    return check_fit(record_of(PLAN, **changes), header, here, subject="best.engine", engine_name="best.engine")
+def fits(installation: Installation, header: PlanHeader = RTX, **changes: Any) -> str:
+    return check_fit(record_of(PLAN, **changes), header, installation, subject="best.engine", engine_name="best.engine")
 
 
 def test_an_engine_of_another_version_is_refused_with_the_command_that_rebuilds_it() -> None:
-    here = Here(MappingProxyType({"rtx": "1.8.0.1"}), ADA)
-    assert refusal(here) == (
+    installation = Installation(MappingProxyType({"rtx": "1.8.0.1"}), ADA)
+    assert refusal(installation) == (
         "best.engine: was built by another version of TensorRT: expected tensorrt_rtx 1.7.1.116, got tensorrt_rtx "
         "1.8.0.1; build it again: yoloship build best.onnx -o best.engine --overwrite --flavour rtx --batch 1:4:8"
     )
@@ -48,7 +49,7 @@ def test_an_engine_of_a_flavour_that_is_not_installed_is_refused_with_the_comman
 
 
 def test_an_engine_without_a_gpu_is_refused_before_tensorrt_is_asked() -> None:
-    assert refusal(Here(HERE.versions, None)).startswith(
+    assert refusal(Installation(HERE.versions, None)).startswith(
         "best.engine: needs an NVIDIA GPU to run (tensorrt_rtx): got no driver, or no GPU; 'yoloship doctor"
     )
 
@@ -143,7 +144,7 @@ def test_the_command_that_rebuilds_from_a_checkpoint_names_the_graph_too() -> No
 
 
 def test_a_device_names_its_compute_capability_as_targets_do() -> None:
-    assert Device(0, "GPU", (12, 1), 1, (13, 0)).sm == "sm121"
+    assert GpuInfo(0, "GPU", (12, 1), 1, (13, 0)).sm == "sm121"
 
 
 def test_the_command_that_rebuilds_names_a_precision_that_was_made_on_the_way() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers.engine_records import HERE, MODEL, plan_bytes, record_of, write
-from yoloship.engine import Flavour, Here, inspect_engine
+from yoloship.engine import Flavour, Installation, inspect_engine
 from yoloship.engine import inspect as inspecting
 from yoloship.engine.inspect import LoadedLayer, LoadedTensor, load_facts, read_layers
 from yoloship.errors import EngineError
@@ -110,7 +110,7 @@ def test_layers_of_any_text_are_read_or_none() -> None:
 
 def test_without_a_gpu_the_sidecar_speaks_and_the_reason_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "best.engine", PLAN, record_of(PLAN))
-    facts = inspect_engine(path, here=Here(HERE.versions, None))
+    facts = inspect_engine(path, installation=Installation(HERE.versions, None))
     assert facts.loaded is None
     assert facts.not_loaded is not None
     assert "needs an NVIDIA GPU" in facts.not_loaded
@@ -126,11 +126,11 @@ def test_without_a_gpu_the_sidecar_speaks_and_the_reason_is_told(tmp_path: Path)
 def test_with_a_gpu_tensorrt_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspecting, "open_flavour", lambda _name, to_build: flavour_of(Engine()))
     path = write(tmp_path / "best.engine", PLAN, record_of(PLAN))
-    facts = inspect_engine(path, here=HERE)
+    facts = inspect_engine(path, installation=HERE)
     assert facts.not_loaded is None
     assert facts.tensor_lines[0] == ("input", "images float16(-1, 3, 640, 640)")
 
 
 def test_a_plain_plan_has_no_tensors_to_tell(tmp_path: Path) -> None:
     path = write(tmp_path / "best.engine", PLAN, None)
-    assert inspect_engine(path, here=Here(HERE.versions, None)).tensor_lines == ()
+    assert inspect_engine(path, installation=Installation(HERE.versions, None)).tensor_lines == ()

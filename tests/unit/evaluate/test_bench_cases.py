@@ -30,12 +30,12 @@ def engine(tmp_path: Path) -> str:
 
 @pytest.fixture
 def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yoloship.evaluate.bench_cases.find_devices", lambda: (ADA,))
+    monkeypatch.setattr("yoloship.evaluate.bench_cases.find_gpus", lambda: (ADA,))
 
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yoloship.evaluate.bench_cases.find_devices", lambda: ())
+    monkeypatch.setattr("yoloship.evaluate.bench_cases.find_gpus", lambda: ())
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ import yoloship
 from helpers import forge
 from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads, scale_and_shift
 from helpers.shared import GENERATED, PHOTOS, TRAINED, require
-from yoloship.cuda.device import probe
+from yoloship.cuda.driver import probe
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import CheckpointError, CudaError, DependencyError, InputError, SessionError

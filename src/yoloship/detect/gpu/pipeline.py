@@ -14,7 +14,7 @@ import numpy as np
 
 from yoloship._util.cores import usable_cores
 from yoloship.cuda.buffers import PinnedBuffer
-from yoloship.cuda.device import OUT_OF_MEMORY
+from yoloship.cuda.driver import OUT_OF_MEMORY
 from yoloship.cuda.interop import HandedFrame
 from yoloship.cuda.stream import Stream
 from yoloship.cuda.stream_calls import PinnedMemory
