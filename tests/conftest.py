@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the shared test data."""
+"""Fixtures for all tests: the shared test data, and TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers import shared
+from helpers.networks import require_rtx
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from yoloship.engine import Flavour
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +31,12 @@ def checkpoints() -> Path:
 def photos() -> Path:
     """`../shared/photos`."""
     return shared.require(shared.PHOTOS)
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Flavour:
+    """TensorRT-RTX, which builds on machines without a GPU."""
+    from yoloship.engine import open_flavour
+
+    require_rtx()
+    return open_flavour("rtx")

@@ -161,7 +161,7 @@ SMALL_HW = (160, 192)
 def test_what_is_quantized_with_float16_in_between_builds_and_keeps_its_float32_ends(
     precision: Any, form: Any, batch: int | None, tmp_path: Path
 ) -> None:
-    """All else that builds is in `test_engine_matrix`."""
+    """All else that builds is in tests/engines/test_matrix.py."""
     require_rtx()
     config = GraphConfig(SMALL_HW, batch, "float" if form == "raw" else "image", form)
     noise = np.random.default_rng(0).integers(0, 256, (*SMALL_HW, 3), np.uint8)

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
-from helpers.cuda_contract import KernelContract
+from helpers.cuda_contract import LetterboxContract, PostprocessContract
 
 
-class TestKernelsOnTheDevice(KernelContract):
+class TestLetterboxOnTheDevice(LetterboxContract):
+    pass
+
+
+class TestPostprocessOnTheDevice(PostprocessContract):
     pass

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 
-class KernelContract:
-    """The tests."""
+class LetterboxContract:
+    """The tests of the letterbox on a GPU, and of fetching frames to it."""
 
     SIDE: ClassVar[int] = 640
     SIZES: ClassVar[tuple[tuple[int, int], ...]] = ((1080, 810), (720, 1280), (37, 200), (640, 640), (1, 1), (3, 900))
@@ -108,6 +108,10 @@ class KernelContract:
             np.testing.assert_array_equal(found[: len(source)], source)
             assert (found[len(source) + 15 :] == 7).all()
         assert (rig.get(untouched, np.uint8, (512,)) == 9).all()
+
+
+class PostprocessContract:
+    """The tests of decoding and suppression on a GPU."""
 
     @pytest.mark.parametrize(("classes", "dtype"), [(80, np.float32), (1, np.float32), (3, np.float16)])
     def test_decoded_rows_give_the_candidates_of_numpy_exactly(self, rig: Rig, classes: int, dtype: Any) -> None:

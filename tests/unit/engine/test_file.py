@@ -12,13 +12,10 @@ from typing import Any
 import pytest
 
 from helpers.engine_records import HERE, MODEL, VERSION, plan_bytes, record_of, write
-from helpers.networks import float_network
 from yoloship.engine import (
     BuildConfig,
+    BuiltEngine,
     EngineRecord,
-    Flavour,
-    Range,
-    build_engine,
     open_engine_file,
     read_engine,
     write_engine,
@@ -28,6 +25,10 @@ from yoloship.errors import EngineError, OutputError
 from yoloship.model import TensorSpec
 
 PLAN = plan_bytes()
+SPEC = TensorSpec("images", "float32", (1, 3, 640, 640))
+BUILT = BuiltEngine(
+    PLAN, "rtx", VERSION, None, (SPEC,), (SPEC,), (), frozenset({"float32"}), "ab" * 32, BuildConfig(), (), 0.1
+)
 METADATA = {
     "description": "YOLOv5n model trained on coco.yaml",
     "author": "Ultralytics",
@@ -52,38 +53,19 @@ def refusal(path: Path) -> str:
     return str(caught.value).removeprefix(f"{path}: ")
 
 
-def test_an_engine_is_a_plain_plan_and_a_sidecar(rtx: Flavour, tmp_path: Path) -> None:
-    onnx = tmp_path / "best.onnx"
-    onnx.write_bytes(float_network(batch="batch").SerializeToString())
-    built = build_engine(onnx, BuildConfig(batch=Range(1, 2, 4)), flavour=rtx)
-    path = tmp_path / "best.engine"
-    record = write_engine(path, built, source_name="best.onnx", model=MODEL)
-    assert path.read_bytes() == built.plan
-    assert sidecar_path(path) == tmp_path / "best.engine.json"
-    engine = read_engine(path)
-    assert (engine.record, engine.info, bytes(engine.plan)) == (record, MODEL, built.plan)
-    assert engine.header.version == rtx.version
-
-
-def test_an_existing_engine_is_kept_unless_told_otherwise(rtx: Flavour, tmp_path: Path) -> None:
-    onnx = tmp_path / "best.onnx"
-    onnx.write_bytes(float_network().SerializeToString())
-    built = build_engine(onnx, flavour=rtx)
+def test_an_existing_engine_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     for taken in ("best.engine", "best.engine.json"):
         (tmp_path / taken).write_bytes(b"mine")
         with pytest.raises(OutputError, match=f"{taken}: exists already"):
-            write_engine(tmp_path / "best.engine", built, source_name="best.onnx", model=None, overwrite=False)
+            write_engine(tmp_path / "best.engine", BUILT, source_name="best.onnx", model=None, overwrite=False)
         assert (tmp_path / taken).read_bytes() == b"mine"
         (tmp_path / taken).unlink()
 
 
-def test_a_folder_that_is_missing_leaves_nothing_behind(rtx: Flavour, tmp_path: Path) -> None:
-    onnx = tmp_path / "best.onnx"
-    onnx.write_bytes(float_network().SerializeToString())
-    built = build_engine(onnx, flavour=rtx)
+def test_a_folder_that_is_missing_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
-        write_engine(tmp_path / "none" / "best.engine", built, source_name="best.onnx", model=None)
-    assert [path.name for path in tmp_path.iterdir()] == ["best.onnx"]
+        write_engine(tmp_path / "none" / "best.engine", BUILT, source_name="best.onnx", model=None)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,16 @@ import pytest
 from onnx import TensorProto
 
 from helpers.networks import float_network, half_network, quantized_network
-from yoloship.engine import BuildConfig, Flavour, InputProfile, Range, build_engine
-from yoloship.engine.file import read_header
+from yoloship.engine import (
+    BuildConfig,
+    Flavour,
+    InputProfile,
+    Range,
+    build_engine,
+    read_engine,
+    write_engine,
+)
+from yoloship.engine.file import read_header, sidecar_path
 from yoloship.errors import EngineError
 from yoloship.model import ModelInfo, TensorSpec
 
@@ -183,3 +191,16 @@ def test_a_workspace_that_is_too_small_says_so(rtx: Flavour, saved: Save) -> Non
         build_engine(saved(float_network()), BuildConfig(workspace_bytes=1 << 20), flavour=rtx)
     assert re.search(r"TensorRT could not build it: .*no tactics.*within workspace limit", str(caught.value))
     assert str(caught.value).endswith("; give it more --workspace, or leave that to TensorRT")
+
+
+def test_an_engine_is_a_plain_plan_and_a_sidecar(rtx: Flavour, tmp_path: Path) -> None:
+    onnx = tmp_path / "best.onnx"
+    onnx.write_bytes(float_network(batch="batch").SerializeToString())
+    built = build_engine(onnx, BuildConfig(batch=Range(1, 2, 4)), flavour=rtx)
+    path = tmp_path / "best.engine"
+    record = write_engine(path, built, source_name="best.onnx", model=INFO)
+    assert path.read_bytes() == built.plan
+    assert sidecar_path(path) == tmp_path / "best.engine.json"
+    engine = read_engine(path)
+    assert (engine.record, engine.info, bytes(engine.plan)) == (record, INFO, built.plan)
+    assert engine.header.version == rtx.version

@@ -48,7 +48,7 @@ INPUT_HW = (256, 320)
 ROWS = 3 * sum((256 // stride) * (320 // stride) for stride in (8, 16, 32))
 DYNAMIC = Range(1, 2, 4)
 NMS = NmsConfig(max_detections=100, candidates=128, iterations=4)
-"""Fewer steps than by default, because each costs time to build; tests/unit/cli/test_build.py builds the default."""
+"""Fewer steps than by default, because each costs time to build; test_build_command.py builds the default."""
 
 MARKS = {"float16": "float16", "bfloat16": "bfloat16", "int8": "int8", "float8": "float8_e4m3fn"}
 """The element type that tells a precision: each is in the engines of its own precision and of no other."""

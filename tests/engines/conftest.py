@@ -5,19 +5,9 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
-from helpers.networks import require_rtx
-from yoloship.engine import Flavour, open_flavour
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-@pytest.fixture(scope="session")
-def rtx() -> Flavour:
-    """TensorRT-RTX, which builds on machines without a GPU."""
-    require_rtx()
-    return open_flavour("rtx")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from helpers.shared import PHOTOS, TRAINED, require
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
 

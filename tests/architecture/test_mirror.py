@@ -1,0 +1,31 @@
+"""The tests of src/yoloship/ROOM/MODULE.py stand in tests/unit/ROOM/test_MODULE.py or test_MODULE_TOPIC.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE, UNIT = ROOT / "src" / "yoloship", ROOT / "tests" / "unit"
+
+
+def modules() -> set[Path]:
+    """Every module but a package's `__init__`, as a path below `SOURCE` without its suffix."""
+    return {path.relative_to(SOURCE).with_suffix("") for path in SOURCE.rglob("*.py") if path.stem != "__init__"}
+
+
+def module_of(path: Path) -> Path | None:
+    """The module that a test file is named after: the longest name that fits; what follows it is the topic."""
+    room, name = path.parent.relative_to(UNIT), path.stem.removeprefix("test_") + "_"
+    fitting = [one for one in modules() if one.parent == room and name.startswith(one.name.lstrip("_") + "_")]
+    return max(fitting, key=lambda one: len(one.name), default=None)
+
+
+FILES = sorted(UNIT.rglob("test_*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(UNIT).as_posix())
+def test_a_test_file_is_named_after_a_module(path: Path) -> None:
+    """What tests several rooms together belongs in tests/golden, tests/engines, tests/contract or tests/property."""
+    assert module_of(path) is not None
