@@ -1,0 +1,149 @@
+"""Every program in `examples/` runs, offline, in an empty folder, and leaves what it says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from yoloship.cuda.driver import probe
+from yoloship.demo.scene import make_scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """An example that has run.
+
+    Attributes:
+        folder: Where it ran, empty before.
+        out: What it printed.
+    """
+
+    folder: Path
+    out: str
+
+    def image(self, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        image = cv2.imread(str(self.folder / name))
+        assert image is not None, name
+        return np.asarray(image, np.uint8)
+
+
+CHECKS: dict[str, Callable[[Ran], None]] = {}
+
+
+def check(function: Callable[[Ran], None]) -> Callable[[Ran], None]:
+    """Register what the example of this name must leave."""
+    CHECKS[function.__name__.removeprefix("check_") + ".py"] = function
+    return function
+
+
+@check
+def check_first_detection(ran: Ran) -> None:
+    rows = [line.split() for line in ran.out.splitlines()]
+    names = [row[0] for row in rows]
+    assert sorted(names) == sorted(["qr_code", "barcode", "marker", "marker", "marker"])
+    truth = make_scene(0, (720, 1280)).boxes_xyxy
+    boxes = np.array([row[2:] for row in rows], np.float32)
+    for box in truth:
+        assert np.abs(boxes - box).max(axis=1).min() < 12, f"no box near {box}"
+    drawn = np.abs(ran.image("found.jpg").astype(int) - ran.image("images/scene-0.jpg")).max(axis=2) > 60
+    assert 0.002 < drawn.mean() < 0.5
+
+
+@check
+def check_folder_to_csv(ran: Ran) -> None:
+    with (ran.folder / "objects.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    images = json.loads((ran.folder / "objects.json").read_text(encoding="utf-8"))
+    assert [Path(image["image"]).stem for image in images] == [
+        "scene-0", "scene-1", "scene-2", "broken", "scene-3", "scene-4", "scene-5"
+    ]  # fmt: skip
+    [failed] = [row for row in rows if row["error"]]
+    assert failed["image"] == "images/broken.jpg"
+    assert images[3]["error"] == failed["error"]
+    assert len(rows) - 1 == sum(len(image.get("detections", ())) for image in images) == 31
+    assert {row["class_name"] for row in rows if not row["error"]} == {"qr_code", "marker", "barcode"}
+
+
+@check
+def check_stream_and_batch(ran: Ran) -> None:
+    assert [line.split(":")[0] for line in ran.out.splitlines()] == [f"images/scene-{n}.jpg" for n in range(8)]
+
+
+@check
+def check_threads(ran: Ran) -> None:
+    assert ran.out == "20 of 20 frames with the boxes of their own camera\n"
+
+
+@check
+def check_crops(ran: Ran) -> None:
+    crops = sorted(path.name for path in (ran.folder / "crops").iterdir())
+    assert len(crops) == int(ran.out.split()[0]) >= 4
+    image = ran.image("images/scene-0.jpg")
+    crop = ran.image(f"crops/{crops[0]}")
+    _, _, (left, top), _ = cv2.minMaxLoc(cv2.matchTemplate(image, crop, cv2.TM_SQDIFF))
+    height, width = crop.shape[:2]
+    np.testing.assert_array_equal(image[top : top + height, left : left + width], crop)
+
+
+@check
+def check_gpu_pipeline(ran: Ran) -> None:
+    counts = dict(re.findall(r"^(\w+): (\d+) objects", ran.out, re.MULTILINE))
+    assert set(counts) == {"pinned", "submit", "stream"}
+    assert int(counts["submit"]) == 8 * int(counts["stream"]) > 0
+
+
+NEEDS: dict[str, Callable[[], str | None]] = {
+    "gpu_pipeline.py": lambda: str(probe().problem) if probe().problem else None,
+}
+"""Why an example cannot run on this machine; None if it can."""
+
+
+def test_each_example_is_checked() -> None:
+    assert set(CHECKS) == {path.name for path in EXAMPLES.glob("*.py") if not path.name.startswith("_")}
+
+
+def test_each_example_is_listed() -> None:
+    listed = re.findall(r"\]\((\w+\.py)\)", (EXAMPLES / "README.md").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(CHECKS)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_example_runs_and_leaves_what_it_says(name: str, tmp_path: Path, cache: Path) -> None:
+    problem = NEEDS[name]() if name in NEEDS else None
+    ran = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", EXAMPLES / name],
+        cwd=tmp_path,
+        env={**os.environ, "YOLOSHIP_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    if problem is not None:
+        assert ran.returncode == 1
+        assert "Traceback" not in ran.stderr or "DependencyError" in ran.stderr, ran.stderr
+        pytest.skip(f"{name}: {problem}")
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    CHECKS[name](Ran(tmp_path, ran.stdout))

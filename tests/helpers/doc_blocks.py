@@ -1,0 +1,199 @@
+"""Code blocks of a Markdown page: each is marked with what a test does with it, and none is without a mark.
+
+A mark is a comment on the line before the block. Readers of the page do not see it.
+
+    <!-- run -->             the block runs, in the same folder as the blocks before it, and ends with exit code 0
+    <!-- run: fails -->      it runs, and ends with exit code 1
+    <!-- run: rtx -->        it runs if TensorRT-RTX is installed, which builds without a GPU; else it is only checked
+    <!-- check: REASON -->   it does not run, for the reason given: its commands, options and names are checked
+    <!-- foreign: REASON --> it is not ours, and cannot run here: it is only compiled
+    <!-- output -->          a text block: each of its lines is a line that the block before it printed
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import yoloship
+from yoloship.cli.app import program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+LANGUAGES = ("sh", "python")
+_MARK = re.compile(r"<!-- (run|run: fails|run: rtx|check: .+|foreign: .+|output) -->")
+_TYPES = {"detector": yoloship.Detector, "found": yoloship.Detections}
+"""What a variable of this name is in our pages, so that its methods can be checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of code.
+
+    Attributes:
+        name: The page and the line, for messages.
+        language: ``sh`` or ``python``.
+        mark: What is done with it.
+        code: Its text.
+        output: Lines that it prints, as the page shows them; `…` stands for any text.
+    """
+
+    name: str
+    language: str
+    mark: str
+    code: str
+    output: tuple[str, ...] = ()
+
+    @property
+    def without_comments(self) -> str:
+        """The code as two translations of a page have it in common."""
+        if self.language == "python":
+            return ast.dump(ast.parse(self.code))
+        lines = [re.sub(r"\s+# .*$", "", line).rstrip() for line in self.code.splitlines()]
+        return "\n".join(line for line in lines if line and not line.startswith("# "))
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """All blocks of shell and Python code of a page, in order, each with the output that the page shows of it."""
+    blocks: list[Block] = []
+    for number, before, language, code in fenced(page):
+        name = f"{page.name}:{number}"
+        marked = _MARK.fullmatch(before)
+        assert marked or not before.startswith("<!--"), f"{name}: an unknown mark: {before}"
+        mark = marked[1] if marked else ""
+        if mark == "output":
+            assert language == "text", f"{name}: output is a block of the language text"
+            last = blocks.pop()
+            blocks.append(Block(last.name, last.language, last.mark, last.code, tuple(code.splitlines())))
+        elif mark or language in LANGUAGES:
+            assert language in LANGUAGES, f"{name}: a marked block of the language {language!r}"
+            assert mark, f"{name}: a block of {language} without a mark"
+            blocks.append(Block(name, language, mark, code))
+    return blocks
+
+
+def fenced(page: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Line number, the line before, language, and content of each fenced block of a page."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    number = 0
+    while number < len(lines):
+        opening = re.fullmatch(r"( *)```(\w*).*", lines[number])
+        if opening is None:
+            number += 1
+            continue
+        end = lines.index(f"{opening[1]}```", number + 1)
+        content = [line.removeprefix(opening[1]) for line in lines[number + 1 : end]]
+        before = lines[number - 1].strip() if number else ""
+        yield number + 1, before, opening[2], "\n".join(content) + "\n"
+        number = end + 1
+
+
+def try_block(block: Block, folder: Path, environment: Mapping[str, str]) -> None:
+    """Do what the mark of a block says; a block that does not do what the page says fails the test."""
+    kind = block.mark.partition(":")[0]
+    if kind == "foreign":
+        compile(block.code, block.name, "exec")
+        assert not block.output, f"{block.name}: shows an output that nobody has seen"
+        return
+    check_names(block)
+    if kind == "check" or (block.mark == "run: rtx" and find_spec("tensorrt_rtx") is None):
+        return
+    command = ["bash", "-euo", "pipefail", "-c"] if block.language == "sh" else [sys.executable, "-c"]
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    ran = subprocess.run(
+        [*command, block.code],
+        cwd=folder,
+        env={**os.environ, "PATH": path, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert ran.returncode == (block.mark == "run: fails"), f"{block.name}: exit code {ran.returncode}\n{ran.stdout}"
+    for line in block.output:
+        pattern = ".*".join(map(re.escape, line.strip().split("…")))
+        printed = any(re.fullmatch(pattern, row.strip()) for row in ran.stdout.splitlines())
+        assert printed, f"{block.name}: did not print {line!r}, but\n{ran.stdout}"
+
+
+def check_names(block: Block) -> None:
+    """Hold the commands and options, or the functions and keywords, that a block names against the real ones."""
+    if block.language == "python":
+        _check_python(block)
+    else:
+        _check_shell(block)
+
+
+def _check_shell(block: Block) -> None:
+    for line in block.without_comments.replace("\\\n", " ").splitlines():
+        for command in re.split(r"\||&&|;", line):
+            words = shlex.split(command)
+            if words[:1] == ["yoloship"] and len(words) > 1:
+                _parse(words[1:], block.name)
+            elif words[:2] == ["pip", "install"]:
+                _check_extras(words[2:], block.name)
+
+
+def _parse(words: list[str], name: str) -> None:
+    """Let the real parser read a command, without running it."""
+    group = program()
+    try:
+        with click.Context(group, info_name="yoloship") as parent:
+            command = group.get_command(parent, words[0])
+            assert command is not None, f"{name}: there is no command {words[0]!r}"
+            command.make_context(words[0], [word for word in words[1:] if word not in {">", "<"}], parent)
+    except click.ClickException as error:
+        raise AssertionError(f"{name}: yoloship {' '.join(words)}: {error.format_message()}") from error
+
+
+def _check_extras(words: list[str], name: str) -> None:
+    extras = set(metadata("yoloship").get_all("Provides-Extra") or ())
+    for word in words:
+        for extra in re.findall(r"\[([\w,]+)\]", word):
+            missing = set(extra.split(",")) - extras
+            assert not missing, f"{name}: there is no extra {missing}"
+
+
+def _check_python(block: Block) -> None:
+    tree = ast.parse(block.code, block.name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("yoloship"):
+            module = __import__(str(node.module), fromlist=["*"])
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"{block.name}: {node.module} has no {alias.name}"
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            owner: Any = yoloship if node.value.id == "yoloship" else _TYPES.get(node.value.id)
+            if owner is not None:
+                public = node.attr in yoloship.__all__ if owner is yoloship else hasattr(owner, node.attr)
+                assert public, f"{block.name}: {node.value.id} has no public {node.attr!r}"
+        elif isinstance(node, ast.Call):
+            _check_keywords(node, block.name)
+
+
+def _check_keywords(call: ast.Call, name: str) -> None:
+    function: Any = None
+    if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
+        owner = {"yoloship": yoloship, **_TYPES}.get(call.func.value.id)
+        function = getattr(owner, call.func.attr, None)
+    elif isinstance(call.func, ast.Name) and call.func.id in _TYPES:
+        function = _TYPES[call.func.id].__call__
+    if function is None or not callable(function):
+        return
+    taken = inspect.signature(function).parameters
+    for keyword in call.keywords:
+        if keyword.arg is not None and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+            assert keyword.arg in taken, f"{name}: {ast.unparse(call.func)} has no argument {keyword.arg!r}"
