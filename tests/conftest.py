@@ -1,7 +1,8 @@
-"""Fixtures for all tests: the shared test data, and TensorRT-RTX."""
+"""Fixtures for all tests: the shared test data, and TensorRT-RTX. And which tests coverage counts."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,18 @@ from helpers import shared
 from helpers.networks import require_rtx
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from yoloship.engine import Flavour
+
+COUNTED = ("unit", "contract")
+"""Folders whose tests count for coverage. The others would cost much time and hardly reach another line."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let pytest-cov pause in tests that do not count."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] not in COUNTED:
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")
