@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import cv2
@@ -15,11 +14,6 @@ from helpers.cli import run
 from helpers.plugins import install
 from yoloship.demo.scene import make_scene
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,6 +22,9 @@ EXTENDING = ROOT / "examples" / "extending"
 PAGES = sorted((ROOT / "docs" / "extending").glob("*.md"))
 PACKAGES = sorted(path.parent.name for path in EXTENDING.glob("*/pyproject.toml"))
 SHOWN = re.compile(r"<!-- file: (?P<file>\S+) -->\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+ENTRY = re.compile(
+    r'^\[project\.entry-points\."(?P<group>[\w.]+)"\]\n(?P<name>\w+) = "(?P<place>\w+:\w+)"$', re.MULTILINE
+)
 CODES = ROOT / "src" / "yoloship" / "demo" / "codes-yolov5n.pt"
 
 
@@ -37,10 +34,10 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str]
 
     def of(package: str) -> None:
         folder = EXTENDING / package
-        project: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        [(group, entries)] = project["entry-points"].items()
+        entry = ENTRY.search((folder / "pyproject.toml").read_text(encoding="utf-8"))
+        assert entry is not None
         modules = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.py")}
-        install(monkeypatch, tmp_path / "installed", group, entries, package=project["name"], modules=modules)
+        install(monkeypatch, tmp_path / "installed", entry["group"], {entry["name"]: entry["place"]}, modules=modules)
 
     return of
 

@@ -1,6 +1,6 @@
 """A sink for yoloship: how many objects of each class an image holds, one line for each image.
 
-    yoloship detect best.pt photos/ --counts counts.txt
+yoloship detect best.pt photos/ --counts counts.txt
 """
 
 from __future__ import annotations

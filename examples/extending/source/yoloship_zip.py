@@ -1,6 +1,6 @@
 """A source for yoloship: the images in a zip archive, without unpacking it.
 
-    yoloship detect best.pt zip:photos.zip
+yoloship detect best.pt zip:photos.zip
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -181,7 +182,10 @@ class DetectRun:
 
     def _entry(self, outcome: Outcome) -> Entry:
         """What became of an image, which is drawn and written on the way."""
-        entry = Entry.of(outcome, self._names.pop(outcome.index))
+        name = self._names.pop(outcome.index)
+        if outcome.error is not None and not isinstance(outcome.source, os.PathLike):
+            outcome.error.subject = name  # who decoded bytes or took an array did not know its name
+        entry = Entry.of(outcome, name)
         if self._annotated is None or entry.detections is None or entry.image is None:
             return entry
         try:

@@ -23,12 +23,12 @@ class Frame:
     Attributes:
         index: Its place, from 0.
         name: What results call it: for a file, its path as the user reaches it.
-        image: A file that the detector reads, or (height, width, 3) uint8 BGR, read only.
+        image: A file that the detector reads, the bytes of one, or (height, width, 3) uint8 BGR, read only.
     """
 
     index: int
     name: str
-    image: Path | npt.NDArray[np.uint8]
+    image: Path | bytes | npt.NDArray[np.uint8]
 
 
 class Source(ABC):

@@ -14,7 +14,7 @@ import pytest
 from helpers.cli import run
 from helpers.models import finds_a_cat
 from yoloship.sinks import SINKS
-from yoloship.sources import SOURCES
+from yoloship.sources import SOURCES, Frame
 
 HW = (64, 96)
 
@@ -225,6 +225,18 @@ def test_a_third_partys_source_is_named_with_a_colon(installed: None) -> None:
     assert files() == {"found.json", "out/000001.jpg", "out/000002.jpg", "out/000003.jpg"}
     assert "3 images, 3 objects: 3 cat" in ran.out
     assert list(SOURCES.own) == ["images"]
+
+
+def test_a_frame_may_be_the_bytes_of_a_file_and_an_error_names_the_frame(
+    installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Frame(0, "good", Path("a.png").read_bytes()), Frame(1, "cut short", Path("a.png").read_bytes()[:20])]
+    monkeypatch.setattr(SOURCES.load("noise"), "__iter__", lambda source: iter(frames))
+    ran = run("detect", "cat.onnx", "noise:2", "--no-draw", "--json", "found.json")
+    good, bad = json.loads(Path("found.json").read_bytes())
+    assert len(good["detections"]) == 1
+    assert bad["error"].startswith("cut short: ")
+    assert ran.err == f"error: {bad['error']}\nerror: 1 of 2 images failed\n"
 
 
 def test_a_file_with_a_colon_in_its_name_is_that_file(installed: None) -> None:
