@@ -228,7 +228,8 @@ def latency(run: Run, detector: Detector) -> dict[str, Any]:
             times[case]["overhead_us"] = round(times[case]["p50_us"] - base, 1)
             times[case]["ratio"] = round(times[case]["p50_us"] / base, 3)
         ways = {
-            case: cuda(detector).place(pinned if case == "pinned" else image).way for case in ("pinned", "pageable")
+            case: cuda(detector).place(pinned if case == "pinned" else image, "bgr").way
+            for case in ("pinned", "pageable")
         }
         print(f"  {name}: {times}", flush=True)
         report[name] = {"times": times, "ways": ways, "all_ways": all_ways(run, detector, image, pinned)}

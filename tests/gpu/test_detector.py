@@ -17,7 +17,7 @@ from helpers.canned_device import CannedSession, slow
 from helpers.models import ANCHORS, STRIDES, constant_raw, empty_rows, info, picture_session
 from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.stream import Stream
-from yoloship.detect.detector import Detector
+from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.gpu.pipeline import CudaPipeline
 from yoloship.detect.gpu.transfer import CudaTuning, RowPick, TransferPolicy
 from yoloship.detect.options import DetectOptions
@@ -107,7 +107,7 @@ class Maker:
         model = ModelInput.checked(record, imgsz, shape_mode, "model")
         pipeline = CudaPipeline(session, self.kernels, model, tuning=tuning)
         try:
-            self.made.append(Detector.over(pipeline, options))
+            self.made.append(Detector.over(pipeline, Defaults(options)))
         except BaseException:
             pipeline.close()
             raise
@@ -127,7 +127,7 @@ def make(device: Device, kernels: KernelSet) -> Iterator[Maker]:
 
 
 def placed(detector: Detector, image: object) -> Any:
-    return detector._pipeline.place(image)
+    return detector._pipeline.place(image, "bgr")
 
 
 def fed(detector: Detector) -> Any:
@@ -555,6 +555,62 @@ def test_a_picture_on_the_device_is_read_there(make: Maker) -> None:
     assert_same(detector(batch[1]), cpu(batch[1]))
     for holder in held:
         holder.buffer.close()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_rgb_frames_give_the_canvas_of_the_same_frames_in_bgr_whichever_way_they_go(make: Maker, alone: bool) -> None:
+    for policy in (
+        TransferPolicy(pageable_way="copied", pinned_way="pinned"),
+        TransferPolicy(pageable_way="resized", pinned_way="mapped"),
+    ):
+        detector = make(tuning=CudaTuning(transfer=policy))
+        images = pictures(4, seed=2)
+        pinned = [detector.pinned_frame(image.shape[:2]) for image in images[:2]]
+        for frame, image in zip(pinned, images, strict=False):
+            frame[...] = image[:, :, ::-1]
+        held = [OnDevice(make.device, np.ascontiguousarray(images[2][:, :, ::-1]))]
+        rgb: list[Any] = [*pinned, *held, np.ascontiguousarray(images[3][:, :, ::-1])]
+        expected = np.stack([Letterbox.fixed(image.shape[:2], HW).apply(image) for image in images])
+        if alone:
+            for frame, image, canvas in zip(rgb, images, expected, strict=True):
+                detector(frame, channels="rgb")
+                np.testing.assert_array_equal(fed(detector)[0], canvas)
+                if isinstance(frame, np.ndarray):  # the next one of this size goes the short way, in the other order
+                    frame[...] = image
+                    detector(frame)
+                    np.testing.assert_array_equal(fed(detector)[0], canvas)
+        else:
+            detector.detect_batch(rgb, channels="rgb")
+            np.testing.assert_array_equal(fed(detector), expected)
+        for holder in held:
+            holder.buffer.close()
+
+
+def test_a_stream_and_futures_of_rgb_frames_are_those_of_the_same_frames_in_bgr(make: Maker) -> None:
+    detector, cpu = make(tuning=CudaTuning(max_batch=4)), on_cpu(info(batch=None))
+    images = pictures(6)
+    resident = OnDevice(make.device, np.ascontiguousarray(images[5][:, :, ::-1]))
+    rgb: list[Any] = [*(np.ascontiguousarray(image[:, :, ::-1]) for image in images[:5]), resident]
+    futures = [detector.submit(frame, channels="rgb") for frame in rgb]
+    outcomes = list(detector.stream(rgb, channels="rgb", keep_images=True))
+    for image, future, outcome in zip(images, futures, outcomes, strict=True):
+        assert_same(future.result(), cpu(image))
+        assert_same(outcome.unwrap(), cpu(image))
+    for image, outcome in zip(images[:5], outcomes, strict=False):
+        np.testing.assert_array_equal(outcome.image, image)
+    resident.buffer.close()
+
+
+@pytest.mark.parametrize("channels", ["bgr", "rgb"])
+def test_a_frame_of_nvimagecodec_on_the_device_says_its_own_order(make: Maker, channels: Any) -> None:
+    detector, image = make(), pictures(1)[0]
+    holder = OnDevice(make.device, np.ascontiguousarray(image[:, :, ::-1]))
+    kind = type("Image", (OnDevice,), {"__module__": "nvidia.nvimgcodec.nvimgcodec_impl", "__init__": lambda _: None})
+    frame: Any = kind()
+    vars(frame).update(vars(holder))
+    detector(frame, channels=channels)
+    np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(image.shape[:2], HW).apply(image))
+    holder.buffer.close()
 
 
 def test_another_librarys_array_is_asked_for_in_the_thread_that_hands_it_over(make: Maker) -> None:

@@ -18,7 +18,7 @@ import yoloship.runtime.onnxruntime.cuda as module
 from helpers.device_sessions import QUICK, ask, expected, is_stand_in, pictures, require_onnxruntime, small
 from helpers.device_sessions import assert_same as assert_same_numbers
 from helpers.modules import Maker, checkpoint
-from yoloship.detect.detector import Detector
+from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.gpu.pipeline import CudaPipeline
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.options import DetectOptions
@@ -91,7 +91,7 @@ def test_lanes_that_are_all_made_at_once_while_others_run_work(
         info = ModelInfo.from_json(session.metadata[METADATA_KEY])
         tuning = CudaTuning(lanes=LANES, max_batch=4)
         meeting = ModelInput.checked(info, (128, 128), "rect", "model")
-        return Detector.over(CudaPipeline(session, dict(kernels), meeting, tuning=tuning), OPTIONS)
+        return Detector.over(CudaPipeline(session, dict(kernels), meeting, tuning=tuning), Defaults(OPTIONS))
 
     steady, ended = opened.enter_context(detector()), threading.Event()
 

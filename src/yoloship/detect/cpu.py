@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.pipeline import DetectSteps
     from yoloship.detect.stream import Outcome
+    from yoloship.images import ChannelOrder
     from yoloship.model import ModelInfo, TensorSpec
     from yoloship.results.detections import Detections
     from yoloship.runtime import Session
@@ -87,17 +88,18 @@ class CpuPipeline(Pipeline):
         """Where the network runs: ``cpu`` or ``cuda:N``."""
         return self._device
 
-    def place(self, image: object) -> PlacedImage:
+    def place(self, image: object, channels: ChannelOrder) -> PlacedImage:
         """Read an image, and settle where it lies on the canvas.
 
         Args:
             image: As `Detector.__call__` takes it.
+            channels: The order of its colours if it is an array.
 
         Raises:
             ImageError: it cannot be read.
             InputError: it is not an image that the model takes.
         """
-        pixels = as_image(image, channels=self.model.info.channels)
+        pixels = as_image(image, count=self.model.info.channels, channels=channels)
         return PlacedImage(pixels, self.model.letterbox(pixels.shape[:2]))
 
     def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Detections]:

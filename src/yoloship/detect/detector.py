@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,10 +17,11 @@ from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import DetectSteps, ModelInput
 from yoloship.detect.preprocess import as_image, letterbox_batch, to_input
 from yoloship.errors import InputError, SessionError
+from yoloship.images.normalise import checked_order
 from yoloship.models.recognise import recognise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from yoloship.detect.pipeline import Pipeline, PlacedImage, ShapeMode
     from yoloship.detect.stream import Outcome
+    from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo
     from yoloship.results.detections import Detections
@@ -59,6 +61,32 @@ class StageTimes:
     total_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a detector does unless a call says otherwise.
+
+    Attributes:
+        options: What to keep; None takes what fits the model.
+        changes: Single options in place of those.
+        channels: The order of the colours of arrays.
+
+    Raises:
+        InputError: there is no such order.
+    """
+
+    options: DetectOptions | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    channels: ChannelOrder = "bgr"
+
+    def __post_init__(self) -> None:
+        DetectOptions.checked(self.options)
+        checked_order(self.channels)
+
+    def options_for(self, info: ModelInfo) -> DetectOptions:
+        """What to keep of a model's answers."""
+        return replace(self.options or DetectOptions.of(info.nms), **self.changes)
+
+
 class Detector(Closing):
     """Finds objects in images. It owns what runs its model: use it as a context manager, or close it.
 
@@ -70,6 +98,7 @@ class Detector(Closing):
         options: What to keep, unless a call says otherwise.
         imgsz: (height, width) of the canvas, in `rect` mode its limit; None takes the graph's own size, else 640×640.
         shape_mode: How an image meets the canvas.
+        channels: The order of the colours of arrays, unless a call says otherwise.
         parallel_runs: How many runs of the session are kept under way at once; 1 if a run uses all cores.
         model_name: For messages.
 
@@ -86,33 +115,35 @@ class Detector(Closing):
         options: DetectOptions | None = None,
         imgsz: tuple[int, int] | None = None,
         shape_mode: ShapeMode = "square",
+        channels: ChannelOrder = "bgr",
         parallel_runs: int = 1,
         model_name: str = "model",
     ) -> None:
         found = recognise(session, model_name, canvas_hw=imgsz) if info is None else info
         model = ModelInput.checked(found, imgsz, shape_mode, model_name)
-        self._begin(CpuPipeline(session, model, parallel_runs=parallel_runs), options)
+        self._begin(CpuPipeline(session, model, parallel_runs=parallel_runs), Defaults(options, channels=channels))
 
     @classmethod
-    def over(cls, pipeline: Pipeline, options: DetectOptions | None = None) -> Self:
+    def over(cls, pipeline: Pipeline, defaults: Defaults | None = None) -> Self:
         """Make a detector of a pipeline, which it owns from then on.
 
         Args:
             pipeline: Runs the model. If this raises, it is still the caller's.
-            options: What to keep, unless a call says otherwise.
+            defaults: What to do unless a call says otherwise.
 
         Raises:
             InputError: an option contradicts the model.
         """
         made = cls.__new__(cls)
-        made._begin(pipeline, options)
+        made._begin(pipeline, defaults or Defaults())
         return made
 
-    def _begin(self, pipeline: Pipeline, options: DetectOptions | None) -> None:
+    def _begin(self, pipeline: Pipeline, defaults: Defaults) -> None:
         self._pipeline = pipeline
         self._model = pipeline.model
         self._known: dict[DetectOptions, DetectOptions] = {}
-        self._options = self._accepted(DetectOptions.checked(options) or DetectOptions.of(pipeline.model.info.nms))
+        self._options = self._accepted(defaults.options_for(pipeline.model.info))
+        self._channels = defaults.channels
         self._batcher: Batcher | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -166,14 +197,29 @@ class Detector(Closing):
         """Where an image of this size lies on the model's canvas."""
         return self._model.letterbox(image_hw)
 
-    def __call__(self, image: Source, *, options: DetectOptions | None = None) -> Detections:
+    def __call__(
+        self,
+        image: Source,
+        *,
+        options: DetectOptions | None = None,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        classes: Sequence[int | str] | None = None,
+        channels: ChannelOrder | None = None,
+    ) -> Detections:
         """Find the objects of one image.
 
         Args:
-            image: A file's name, its bytes, a file that is open for reading bytes, a PIL image, or an array: (height,
-                width, 3) uint8 BGR, or another form that `yoloship.images.as_bgr` takes. On a GPU also an array on the
-                detector's device with `__dlpack__` or `__cuda_array_interface__`, such as a torch tensor. Read only.
+            image: A file's name, its bytes (also a bytearray or memoryview), a file that is open for reading bytes, a
+                PIL image, or an array, a CPU tensor of torch, or whatever else has `__array__`: (height, width, 3)
+                uint8 BGR, or another form that `yoloship.images.as_bgr` takes. On a GPU also an array on the detector's
+                device with `__dlpack__` or `__cuda_array_interface__`, such as a torch tensor. Read only.
             options: In place of the detector's own.
+            score_threshold: In place of that option alone; in [0, 1].
+            iou_threshold: In place of that option alone; in [0, 1].
+            classes: In place of that option alone: class ids or names to keep. None keeps those of the detector.
+            channels: The order of an array's colours; None takes the detector's. Files, PIL's and nvImageCodec's images
+                state their own, which counts.
 
         Returns:
             Boxes in source pixels, clipped to the image, best first.
@@ -185,10 +231,19 @@ class Detector(Closing):
             SessionError: the runtime failed, or the detector is closed.
             CudaError: the GPU failed or is out of memory.
         """
-        chosen = self._chosen(options)
-        return self._pipeline.run((self._pipeline.place(image),), chosen)[0]
+        chosen = self._chosen(options, score_threshold, iou_threshold, classes)
+        return self._pipeline.run((self._pipeline.place(image, self._order(channels)),), chosen)[0]
 
-    def detect_batch(self, images: Iterable[Source], *, options: DetectOptions | None = None) -> list[Detections]:
+    def detect_batch(
+        self,
+        images: Iterable[Source],
+        *,
+        options: DetectOptions | None = None,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        classes: Sequence[int | str] | None = None,
+        channels: ChannelOrder | None = None,
+    ) -> list[Detections]:
         """Find the objects of several images of any sizes, in as few runs as the network takes.
 
         All of them are held in memory at once: for more than a few use `stream`.
@@ -196,6 +251,11 @@ class Detector(Closing):
         Args:
             images: As `__call__` takes them.
             options: In place of the detector's own.
+            score_threshold: In place of that option alone; in [0, 1].
+            iou_threshold: In place of that option alone; in [0, 1].
+            classes: In place of that option alone: class ids or names to keep. None keeps those of the detector.
+            channels: The order of an array's colours; None takes the detector's. Files, PIL's and nvImageCodec's images
+                state their own, which counts.
 
         Returns:
             One result for each image, in their order.
@@ -203,15 +263,24 @@ class Detector(Closing):
         Raises:
             YoloshipError: as `__call__`.
         """
-        chosen = self._chosen(options)
-        placed = [self._pipeline.place(image) for image in images]
+        chosen, order = self._chosen(options, score_threshold, iou_threshold, classes), self._order(channels)
+        placed = [self._pipeline.place(image, order) for image in images]
         results: dict[int, Detections] = {}
         for rows in self._runs(placed):
             found = self._pipeline.run([placed[row] for row in rows], chosen)
             results.update(zip(rows, found, strict=True))
         return [results[row] for row in range(len(placed))]
 
-    def submit(self, image: Source, *, options: DetectOptions | None = None) -> Future[Detections]:
+    def submit(
+        self,
+        image: Source,
+        *,
+        options: DetectOptions | None = None,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        classes: Sequence[int | str] | None = None,
+        channels: ChannelOrder | None = None,
+    ) -> Future[Detections]:
         """Hand an image over and go on; what waits together may run together.
 
         It blocks while many images wait already.
@@ -219,6 +288,11 @@ class Detector(Closing):
         Args:
             image: As `__call__` takes it; an array must not change until the result is there.
             options: In place of the detector's own.
+            score_threshold: In place of that option alone; in [0, 1].
+            iou_threshold: In place of that option alone; in [0, 1].
+            classes: In place of that option alone: class ids or names to keep. None keeps those of the detector.
+            channels: The order of an array's colours; None takes the detector's. Files, PIL's and nvImageCodec's images
+                state their own, which counts.
 
         Returns:
             A future of what `__call__` returns, or raises when the model runs.
@@ -229,10 +303,19 @@ class Detector(Closing):
                 have.
             SessionError: the detector is closed.
         """
-        return self._submit(image, self._chosen(options))
+        chosen = self._chosen(options, score_threshold, iou_threshold, classes)
+        return self._submit(image, self._order(channels), options=chosen)
 
-    def stream(
-        self, sources: Iterable[Source], *, options: DetectOptions | None = None, keep_images: bool = False
+    def stream(  # noqa: PLR0913 - all but the sources have defaults
+        self,
+        sources: Iterable[Source],
+        *,
+        options: DetectOptions | None = None,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        classes: Sequence[int | str] | None = None,
+        channels: ChannelOrder | None = None,
+        keep_images: bool = False,
     ) -> Iterator[Outcome]:
         """Find the objects of any number of images, reading ahead while the model runs.
 
@@ -243,6 +326,11 @@ class Detector(Closing):
         Args:
             sources: As `__call__` takes them; a lazy iterable is drawn from as the results are consumed.
             options: In place of the detector's own.
+            score_threshold: In place of that option alone; in [0, 1].
+            iou_threshold: In place of that option alone; in [0, 1].
+            classes: In place of that option alone: class ids or names to keep. None keeps those of the detector.
+            channels: The order of an array's colours; None takes the detector's. Files, PIL's and nvImageCodec's images
+                state their own, which counts.
             keep_images: Whether each `Outcome` carries its image, for drawing.
 
         Yields:
@@ -252,9 +340,10 @@ class Detector(Closing):
             InputError: an option names a class that the model does not have.
             SessionError: the detector is closed.
         """
-        chosen = self._chosen(options)
-        read = partial(as_image, channels=self.info.channels)
-        steps = DetectSteps(read, partial(self, options=chosen), partial(self._submit, options=chosen))
+        chosen, order = self._chosen(options, score_threshold, iou_threshold, classes), self._order(channels)
+        read = partial(as_image, count=self.info.channels, channels=order)
+        detect, submit = partial(self, options=chosen, channels="bgr"), partial(self._submit, options=chosen)
+        steps = DetectSteps(order, read, detect, submit)
         return self._pipeline.stream(sources, steps, keep_images=keep_images)
 
     def prepare(self, batches: Sequence[int] | None = None) -> None:
@@ -269,7 +358,7 @@ class Detector(Closing):
             SessionError: the network is refused, or the detector is closed.
             CudaError: the GPU failed or is out of memory.
         """
-        chosen = self._chosen(None)
+        chosen = self._chosen()
         self._pipeline.prepare(self._pipeline.batches if batches is None else tuple(batches), chosen)
 
     def pinned_frame(self, image_hw: tuple[int, int]) -> Image:
@@ -299,8 +388,8 @@ class Detector(Closing):
         """
         if not images:
             raise InputError("no images to time", expected="at least one")
-        chosen = self._chosen(None)
-        placed = [self._pipeline.place(image) for image in images]
+        chosen = self._chosen()
+        placed = [self._pipeline.place(image, self._channels) for image in images]
         stages_ms: dict[str, float] = {}
         total_ms = 0.0
         for rows in self._runs(placed):
@@ -354,9 +443,9 @@ class Detector(Closing):
         for rows in groups.values():
             yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
-    def _submit(self, image: object, options: DetectOptions) -> Future[Detections]:
+    def _submit(self, image: object, channels: ChannelOrder, *, options: DetectOptions) -> Future[Detections]:
         """Let another thread run it."""
-        placed, batcher = self._pipeline.place(image), self._batches()
+        placed, batcher = self._pipeline.place(image, channels), self._batches()
         handed = self._pipeline.hand_over(placed)
         try:
             future = batcher.submit(handed, options)
@@ -386,10 +475,24 @@ class Detector(Closing):
         if self._closed:
             raise SessionError("the detector is closed", subject=self.model_name)
 
-    def _chosen(self, options: DetectOptions | None) -> DetectOptions:
+    def _chosen(
+        self,
+        options: DetectOptions | None = None,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        classes: Sequence[int | str] | None = None,
+    ) -> DetectOptions:
         """What a call keeps; refused once the detector is closed."""
         self._refuse_closed()
-        return self._options if options is None else self._accepted(options)
+        if score_threshold is None and iou_threshold is None and classes is None:
+            return self._options if options is None else self._accepted(options)
+        changes = DetectOptions.changes(
+            options, score_threshold=score_threshold, iou_threshold=iou_threshold, classes=classes
+        )
+        return self._accepted(replace(self._options, **changes))
+
+    def _order(self, channels: ChannelOrder | None) -> ChannelOrder:
+        return self._channels if channels is None else checked_order(channels)
 
     def _accepted(self, options: Any) -> DetectOptions:
         """Options that the model can serve; a few that passed are remembered."""
@@ -420,7 +523,7 @@ def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.gene
     Raises:
         ImageError: the image cannot be read.
     """
-    image = as_image(source, channels=detector.info.channels)
+    image = as_image(source, count=detector.info.channels)
     letterbox = detector.letterbox(image.shape[:2])
     batch = detector.info.batch or 1
     canvases = np.empty((batch, *letterbox.input_hw, detector.info.channels), np.uint8)

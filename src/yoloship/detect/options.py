@@ -22,8 +22,8 @@ class DetectOptions:
 
     Attributes:
         score_threshold: In [0, 1]; candidates at or below it are dropped.
-        iou_threshold: In [0, 1]; a box goes when its IoU with a better one is above it.
-        max_detections: Keep at most this many a picture.
+        iou_threshold: In [0, 1]; a box goes if its IoU with a better one is above it.
+        max_detections: Keep at most this many for each image.
         classes: Class ids or names to keep; None keeps all.
         class_agnostic: Whether boxes of different classes suppress each other.
 
@@ -66,6 +66,25 @@ class DetectOptions:
             got=type(options).__name__,
             hint="give DetectOptions(score_threshold=0.3) or the like",
         )
+
+    @staticmethod
+    def changes(options: object, **given: Any) -> dict[str, Any]:
+        """The options that were given one by one.
+
+        Args:
+            options: What was given as a whole.
+            **given: What was given for each option; None was not given.
+
+        Raises:
+            InputError: an option is given in both ways.
+        """
+        changes = {name: value for name, value in given.items() if value is not None}
+        if changes and options is not None:
+            raise InputError(
+                "is given twice, alone and inside options", subject=", ".join(changes),
+                hint="set it inside options, or leave options out",
+            )  # fmt: skip
+        return changes
 
     @classmethod
     def of(cls, nms: NmsConfig | None) -> DetectOptions:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.stream import Outcome, Reserve
+    from yoloship.images import ChannelOrder
     from yoloship.model import ModelInfo
     from yoloship.runtime import Session
     from yoloship.runtime.base import DeviceSession
@@ -131,14 +132,16 @@ class DetectSteps:
     """What becomes of a source of a stream.
 
     Attributes:
-        read: From a source to an image in the host's memory; see `in_order`.
-        detect: From an image to its detections, here and now.
-        submit: Hands an image over, to be run with whatever waits.
+        channels: The order of the colours of arrays among the sources.
+        read: From a source to an image in the host's memory, BGR if it has colours; see `in_order`.
+        detect: From what `read` gave to its detections, here and now.
+        submit: Hands an image with its order of channels over, to be run with whatever waits.
     """
 
+    channels: ChannelOrder
     read: Callable[[object, Reserve], Image]
     detect: Callable[[object], Detections]
-    submit: Callable[[object], Future[Detections]]
+    submit: Callable[[object, ChannelOrder], Future[Detections]]
 
 
 class Pipeline(Closing):
@@ -168,11 +171,12 @@ class Pipeline(Closing):
         return "cpu"
 
     @abstractmethod
-    def place(self, image: object) -> PlacedImage:
+    def place(self, image: object, channels: ChannelOrder) -> PlacedImage:
         """Read an image, and settle where it lies on the canvas.
 
         Args:
             image: As `Detector.__call__` takes it.
+            channels: The order of its colours if it is an array.
 
         Raises:
             ImageError: it cannot be read.

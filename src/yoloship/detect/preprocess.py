@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.detect.stream import Reserve
+    from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
     from yoloship.model import DType
 
@@ -22,74 +23,87 @@ FILE_CHANNELS: Final = frozenset({1, 3})
 """Channels of a model that image files can feed: colour, and grey made of it."""
 
 
-def as_image(source: object, reserve: Reserve | None = None, *, channels: int = 3) -> npt.NDArray[np.uint8]:
-    """Read whatever a caller may hand over as an image; see `Detector.__call__`.
+def as_image(
+    source: object, reserve: Reserve | None = None, *, count: int = 3, channels: ChannelOrder = "bgr"
+) -> npt.NDArray[np.uint8]:
+    """Read whatever a caller may hand over as an image.
 
     Args:
         source: A file's name, its bytes, an open file, a PIL image, or an array or what can become one.
         reserve: Called before a file is decoded, with the bytes that this takes. It may wait, or raise.
-        channels: What the model takes. For 1, colour images stay in colour here, so that they can be drawn on.
+        count: Channels that the model takes. For 1, colour images stay in colour here, so that they can be drawn on.
+        channels: The order of an array's colours; files and other libraries' images state their own.
+
+    Returns:
+        (height, width, `count`) uint8, C-contiguous; (height, width, 3) BGR for 3, and for 1 also.
 
     Raises:
-        InputError: it is not an image, or not one of so many channels.
+        ImageError: it cannot be read, or is not an image.
+        InputError: the model takes other channels than an image file has.
     """
     from pathlib import Path
 
     from yoloship import images
 
+    if isinstance(source, np.ndarray):
+        return images.as_channels(source, count, channels=channels)
     if isinstance(source, bytearray | memoryview):
         source = bytes(source)
     elif hasattr(source, "read") and not hasattr(source, "__array__"):
         source = images.bytes_of_file(source)
     if not isinstance(source, str | Path | bytes):
-        return images.as_channels(source, channels)
-    refuse_files(channels, "image bytes" if isinstance(source, bytes) else str(source))
+        return images.as_channels(source, count, channels=channels)
+    refuse_files(count, "image bytes" if isinstance(source, bytes) else str(source))
     return images.read_image(source, reserve=reserve)
 
 
-def refuse_files(channels: int, subject: str) -> None:
+def refuse_files(count: int, subject: str) -> None:
     """Refuse image files for a model that they cannot feed.
+
+    Args:
+        count: Channels that the model takes.
+        subject: What to call the file in the message.
 
     Raises:
         InputError: the model takes neither colour nor grey images.
     """
-    if channels not in FILE_CHANNELS:
+    if count not in FILE_CHANNELS:
         raise InputError(
-            f"the model takes images of {channels} channels, which image files do not have",
+            f"the model takes images of {count} channels, which image files do not have",
             subject=subject,
-            hint=f"hand over arrays (height, width, {channels}) in Python",
+            hint=f"hand over arrays (height, width, {count}) in Python",
         )
 
 
-def is_plain(picture: Any) -> bool:
+def is_plain(image: Any) -> bool:
     """Whether it is the one form that goes on as it is."""
     return (
-        type(picture) is np.ndarray
-        and picture.dtype == np.uint8
-        and picture.ndim == 3
-        and picture.shape[2] == 3
-        and picture.size > 0
-        and bool(picture.flags.c_contiguous)
+        type(image) is np.ndarray
+        and image.dtype == np.uint8
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and image.size > 0
+        and bool(image.flags.c_contiguous)
     )
 
 
-def is_on_device(picture: object) -> bool:
+def is_on_device(image: object) -> bool:
     """Whether it is another library's array in device memory."""
-    if isinstance(picture, np.ndarray | str | bytes):
+    if isinstance(image, np.ndarray | str | bytes):
         return False
-    place = getattr(picture, "__dlpack_device__", None)
+    place = getattr(image, "__dlpack_device__", None)
     if place is not None:
         return int(place()[0]) == 2  # kDLCUDA
-    return hasattr(picture, "__cuda_array_interface__")
+    return hasattr(image, "__cuda_array_interface__")
 
 
-def device_hw(picture: Any) -> tuple[int, int]:
+def device_hw(image: Any) -> tuple[int, int]:
     """(height, width) of an array on the device.
 
     Raises:
         InputError: it has another shape than (height, width, 3), or no pixels.
     """
-    shape = tuple(int(extent) for extent in picture.shape)
+    shape = tuple(int(extent) for extent in image.shape)
     if len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise InputError(
             "cannot be taken as a frame",

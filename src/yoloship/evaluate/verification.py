@@ -251,7 +251,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
         for _, detector in (first, second)
     )
     for source in tracked(sources, "comparing", on_progress):
-        picture = as_image(source, channels=first[1].info.channels)
+        picture = as_image(source, count=first[1].info.channels)
         for run in runs:
             run.add(picture)
     one, other = runs

@@ -12,18 +12,21 @@ What does not fit that form exactly is brought to it the way the training code's
 from __future__ import annotations
 
 from yoloship.images.header import ImageHeader, read_header
-from yoloship.images.normalise import as_bgr, as_channels
+from yoloship.images.normalise import ChannelOrder, as_bgr, as_channels, checked_order, stated_order
 from yoloship.images.reading import DEFAULT_LIMITS, HEIC_HINT, ImageLimits, bytes_of_file, image_size, read_image
 
 __all__ = [
     "DEFAULT_LIMITS",
     "HEIC_HINT",
+    "ChannelOrder",
     "ImageHeader",
     "ImageLimits",
     "as_bgr",
     "as_channels",
     "bytes_of_file",
+    "checked_order",
     "image_size",
     "read_header",
     "read_image",
+    "stated_order",
 ]

@@ -1,24 +1,72 @@
-"""Arrays and PIL pictures brought to (height, width, 3) uint8 BGR."""
+"""Arrays and other libraries' images brought to (height, width, 3) uint8 BGR."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from yoloship.errors import ImageError
+from yoloship.errors import ImageError, InputError
 
-EXPECTED = "(height, width, 3) uint8 BGR, or a greyscale, BGRA or PIL image"
+ChannelOrder: TypeAlias = Literal["bgr", "rgb"]
+"""``bgr``: blue, green, red, as OpenCV reads files. ``rgb``: red, green, blue, as most video decoders, PIL and
+torchvision give frames."""
+
+EXPECTED: Final = "(height, width, 3) uint8 BGR, or a greyscale, BGRA or PIL image"
+_SAMPLE_FORMATS: Final = {"I_RGB": "rgb", "I_RGBA": "rgb", "I_BGR": "bgr", "I_Y": "rgb", "I_YA": "rgb"}
+"""Of nvImageCodec's images: interleaved samples whose order is known; of grey ones the order does not matter."""
 
 
-def as_bgr(picture: object, *, subject: str = "image") -> npt.NDArray[np.uint8]:
-    """Bring a decoded picture to the one form that the pipeline takes.
+def checked_order(channels: object) -> ChannelOrder:
+    """The order of an array's channels, as a caller gives it.
+
+    Raises:
+        InputError: it is not one of `ChannelOrder`.
+    """
+    if channels not in get_args(ChannelOrder):
+        raise InputError(
+            "no such channel order",
+            subject="channels",
+            expected=" or ".join(get_args(ChannelOrder)),
+            got=repr(channels),
+        )
+    return cast("ChannelOrder", channels)
+
+
+def stated_order(image: object) -> ChannelOrder | None:
+    """The order of the channels that an image itself states; None for arrays, which do not say.
 
     Args:
-        picture: An array (height, width), (height, width, 1), (…, 3) BGR or (…, 4) BGRA, uint8 or uint16 (scaled by its
-            full range), any strides; an object that NumPy converts to such an array, as a CPU tensor of torch; or a PIL
+        image: Anything. The images of nvImageCodec (`nvidia.nvimgcodec.Image`, in the host's or the GPU's memory) say
+            it in `sample_format`, and are RGB in the versions that have none. PIL images are recognised by `as_bgr`.
+
+    Raises:
+        ImageError: it is an image of nvImageCodec with planar samples, or in another colour space.
+    """
+    if not type(image).__module__.startswith("nvidia.nvimgcodec"):
+        return None
+    form: Any = getattr(image, "sample_format", None)
+    name = "I_RGB" if form is None else str(getattr(form, "name", form))
+    if name not in _SAMPLE_FORMATS:
+        raise ImageError(
+            "nvImageCodec image of an unusual sample format",
+            expected=", ".join(_SAMPLE_FORMATS),
+            got=name,
+            hint="decode it with the sample format I_RGB",
+        )
+    return cast("ChannelOrder", _SAMPLE_FORMATS[name])
+
+
+def as_bgr(image: object, *, channels: ChannelOrder = "bgr", subject: str = "image") -> npt.NDArray[np.uint8]:
+    """Bring a decoded image to the one form that the pipeline takes.
+
+    Args:
+        image: An array (height, width), (height, width, 1), (…, 3) or (…, 4), uint8 or uint16 (scaled by its full
+            range), any strides; an object that NumPy converts to such an array, as a CPU tensor of torch; or a PIL
             image of any mode (its Exif orientation is applied). Read only.
+        channels: The order of an array's colours, with or without an alpha channel behind them. Images of PIL and of
+            nvImageCodec state their own, which counts.
         subject: What to call it in messages.
 
     Returns:
@@ -28,7 +76,14 @@ def as_bgr(picture: object, *, subject: str = "image") -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: another element type, shape or object.
     """
-    array = picture if isinstance(picture, np.ndarray) else _as_array(picture, subject)
+    order = channels if channels == "bgr" else checked_order(channels)
+    array: npt.NDArray[np.generic]
+    if isinstance(image, np.ndarray):
+        array = image
+    elif _is_pil(image):
+        array, order = _from_pil(image, subject), "bgr"
+    else:
+        array, order = _as_array(image, subject), stated_order(image) or order
     if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         hint = "multiply by 255 and convert to uint8" if array.dtype.kind == "f" else None
         raise ImageError("wrong element type", subject=subject, expected=EXPECTED, got=str(array.dtype), hint=hint)
@@ -43,64 +98,76 @@ def as_bgr(picture: object, *, subject: str = "image") -> npt.NDArray[np.uint8]:
         array = (array.astype(np.uint16) >> 8).astype(np.uint8)
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
+    elif order == "rgb":
+        array = array[:, :, 2::-1]
     elif array.shape[2] == 4:
         array = array[:, :, :3]
     return cast("npt.NDArray[np.uint8]", np.ascontiguousarray(array))
 
 
-def as_channels(picture: object, channels: int, *, subject: str = "image") -> npt.NDArray[np.uint8]:
+def as_channels(
+    image: object, count: int, *, channels: ChannelOrder = "bgr", subject: str = "image"
+) -> npt.NDArray[np.uint8]:
     """Bring a decoded image to what a model of so many channels takes.
 
     Args:
-        picture: For 3 channels what `as_bgr` takes. For 1 the same, and (height, width) or (height, width, 1) stay as
+        image: For 3 channels what `as_bgr` takes. For 1 the same, and (height, width) or (height, width, 1) stay as
             they are; colour stays colour and becomes grey later. For other numbers an array (height, width, channels),
             uint8 or uint16.
-        channels: Of the model's input.
+        count: Channels of the model's input.
+        channels: The order of an array's colours; see `as_bgr`.
         subject: What to call it in messages.
 
     Returns:
-        (height, width, channels) uint8, C-contiguous, or (height, width, 3) BGR if `channels` is 1.
+        (height, width, count) uint8, C-contiguous, or (height, width, 3) BGR if `count` is 1.
 
     Raises:
         ImageError: another element type, shape or object.
+        InputError: an order is given for an array whose channels are not colours.
     """
-    if not isinstance(picture, np.ndarray) and hasattr(picture, "__array__"):
-        picture = _as_array(picture, subject)
-    if channels == 1 and isinstance(picture, np.ndarray) and picture.ndim == 2:
-        picture = picture[:, :, None]
-    if channels == 3:
-        return as_bgr(picture, subject=subject)
-    if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != channels:
-        if channels == 1:
-            return as_bgr(picture, subject=subject)
-        got = str(picture.shape) if isinstance(picture, np.ndarray) else type(picture).__name__
+    if count not in {1, 3} and checked_order(channels) != "bgr":
+        raise InputError(
+            "is for colour images", subject="channels", got=f"{channels!r} for a model of {count} channels",
+            hint="hand over the channels in the model's own order",
+        )  # fmt: skip
+    if count == 3:
+        return as_bgr(image, channels=channels, subject=subject)
+    array = image if isinstance(image, np.ndarray) or _is_pil(image) else _as_array(image, subject)
+    if isinstance(array, np.ndarray) and count == 1 and array.ndim == 2:
+        array = array[:, :, None]
+    if not isinstance(array, np.ndarray) or array.ndim != 3 or array.shape[2] != count:
+        if count == 1:
+            return as_bgr(array, channels=stated_order(image) or channels, subject=subject)
+        got = str(array.shape) if isinstance(array, np.ndarray) else type(image).__name__
         raise ImageError(
-            "wrong number of channels", subject=subject, expected=f"an array (height, width, {channels})", got=got
+            "wrong number of channels", subject=subject, expected=f"an array (height, width, {count})", got=got
         )
-    return np.dstack([as_bgr(picture[:, :, place], subject=subject)[:, :, :1] for place in range(channels)])
+    return np.dstack([as_bgr(array[:, :, place], subject=subject)[:, :, :1] for place in range(count)])
 
 
-def _as_array(picture: object, subject: str) -> npt.NDArray[np.generic]:
-    """What another library holds, as an array: a PIL image, or anything that NumPy can convert, such as a tensor."""
-    if any(kind.__module__.startswith("PIL.") for kind in type(picture).__mro__):
-        return _from_pil(picture, subject)
-    if not hasattr(picture, "__array__"):
-        raise ImageError("is not an image", subject=subject, expected=EXPECTED, got=type(picture).__name__)
+def _is_pil(image: object) -> bool:
+    return any(kind.__module__.startswith("PIL.") for kind in type(image).__mro__)
+
+
+def _as_array(image: object, subject: str) -> npt.NDArray[np.generic]:
+    """What another library holds, as an array: anything that NumPy can convert, such as a tensor."""
+    if not hasattr(image, "__array__") and not hasattr(image, "__array_interface__"):
+        raise ImageError("is not an image", subject=subject, expected=EXPECTED, got=type(image).__name__)
     try:
-        return np.asarray(picture)
+        return np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:  # a tensor on a device, or one that needs its gradient
         raise ImageError(
-            f"cannot be converted to an array: {error}", subject=subject, got=type(picture).__name__
+            f"cannot be converted to an array: {error}", subject=subject, got=type(image).__name__
         ) from error
 
 
-def _from_pil(picture: object, subject: str) -> npt.NDArray[np.generic]:
+def _from_pil(image: object, subject: str) -> npt.NDArray[np.generic]:
     """A PIL image as (height, width, 3) BGR; PIL is imported only for objects from there."""
     from PIL import Image, ImageOps
 
-    assert isinstance(picture, Image.Image)
+    assert isinstance(image, Image.Image)
     try:
-        upright = ImageOps.exif_transpose(picture)
+        upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I;16"):
             return np.asarray(upright).astype(np.uint16)
         return np.asarray(upright.convert("RGB"))[:, :, ::-1]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yoloship._util.cache import trusted_folder
 from yoloship.detect.batching import batch_range
 from yoloship.detect.cpu import CpuPipeline
-from yoloship.detect.detector import Detector
+from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.cuda.device import Device
-    from yoloship.detect.options import DetectOptions
     from yoloship.detect.pipeline import ShapeMode
     from yoloship.model import ModelInfo
     from yoloship.runtime.base import DeviceSession
@@ -34,7 +33,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     model: Path | bytes,
     ordinal: int,
     *,
-    options: DetectOptions | None,
+    defaults: Defaults,
     imgsz: tuple[int, int] | None,
     shape_mode: ShapeMode,
     tuning: CudaTuning | None,
@@ -46,7 +45,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     Args:
         model: An ONNX file, its bytes, or an engine.
         ordinal: Number of the GPU.
-        options: What to keep of the answers.
+        defaults: What the detector does unless a call says otherwise.
         imgsz: (height, width) of the canvas; None takes the graph's own.
         shape_mode: How an image meets the canvas.
         tuning: How the device is shared out.
@@ -72,17 +71,17 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
         session = stack.enter_context(_open(model, device, model_name))
         info = _recognised(session, model_name, class_names, imgsz)
-        meeting = ModelInput.checked(info, imgsz, shape_mode, model_name)
+        met = ModelInput.checked(info, imgsz, shape_mode, model_name)
         if info.output_form not in {"heads", "raw"} or info.channels != KERNEL_CHANNELS:
-            return _with_the_rest_on_the_cpu(stack, session, meeting, options, tuning or CudaTuning())
+            return _with_the_rest_on_the_cpu(stack, session, met, defaults, tuning or CudaTuning())
         owned = stack.pop_all()
         try:
-            pipeline = CudaPipeline(session, kernels, meeting, tuning=tuning, owned=owned)
+            pipeline = CudaPipeline(session, kernels, met, tuning=tuning, owned=owned)
         except BaseException:
             owned.close()
             raise
         try:
-            return Detector.over(pipeline, options)
+            return Detector.over(pipeline, defaults)
         except BaseException:
             pipeline.close()
             raise
@@ -105,8 +104,8 @@ def load_network_on_gpu(
     with ExitStack() as stack:
         session = stack.enter_context(_open(model, _device(stack, model, ordinal, model_name), model_name))
         info = _recognised(session, model_name, canvas_hw=imgsz)
-        meeting = ModelInput.checked(info, imgsz, "square", model_name)
-        return _with_the_rest_on_the_cpu(stack, session, meeting, None, CudaTuning())
+        met = ModelInput.checked(info, imgsz, "square", model_name)
+        return _with_the_rest_on_the_cpu(stack, session, met, Defaults(), CudaTuning())
 
 
 def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -> Device:
@@ -132,7 +131,7 @@ def _host_part(info: ModelInfo) -> str:
 
 
 def _with_the_rest_on_the_cpu(
-    stack: ExitStack, session: DeviceSession, model: ModelInput, options: DetectOptions | None, tuning: CudaTuning
+    stack: ExitStack, session: DeviceSession, model: ModelInput, defaults: Defaults, tuning: CudaTuning
 ) -> Detector:
     """A detector around a network on the GPU, which owns from now on what the stack holds."""
     for name in ("transfer", "on_full_memory"):
@@ -148,7 +147,7 @@ def _with_the_rest_on_the_cpu(
     host = session.as_host_session(stack.pop_all(), streams=tuning.lanes, shapes=tuning.plans)
     try:
         pipeline = CpuPipeline(host, model, parallel_runs=tuning.lanes, max_batch=max_batch, device=str(session.device))
-        return Detector.over(pipeline, options)
+        return Detector.over(pipeline, defaults)
     except BaseException:
         host.close()
         raise

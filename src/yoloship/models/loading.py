@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from yoloship._util.cores import limited_cores, usable_cores
 from yoloship._util.reading import file_sha256, open_regular, read_up_to
-from yoloship.detect.detector import Detector
-from yoloship.detect.pipeline import DEFAULT_SIDE, ShapeMode
+from yoloship.detect.cpu import CpuPipeline
+from yoloship.detect.detector import Defaults, Detector
+from yoloship.detect.options import DetectOptions
+from yoloship.detect.pipeline import DEFAULT_SIDE, ModelInput, ShapeMode
 from yoloship.errors import InputError, SessionError
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
 from yoloship.models import releases
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.detect.gpu.transfer import CudaTuning
-    from yoloship.detect.options import DetectOptions
+    from yoloship.images import ChannelOrder
     from yoloship.kinds import Kind
 
 
@@ -46,6 +48,11 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     shape_mode: ShapeMode = "square",
     device: str | None = None,
     options: DetectOptions | None = None,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    classes: Sequence[int | str] | None = None,
+    max_detections: int | None = None,
+    channels: ChannelOrder = "bgr",
     class_names: Sequence[str] | None = None,
     aliases: Mapping[str, str] | None = None,
     tuned_for: TunedFor = "latency",
@@ -63,7 +70,14 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             graph's own, else 640.
         shape_mode: ``square`` or ``rect``; see `ShapeMode`.
         device: ``cpu``, ``cuda`` or ``cuda:N``. None takes the CPU, and for an engine the first GPU.
-        options: What to keep of the answers.
+        options: What to keep of the answers. None takes what is fixed inside a graph that suppresses, else the defaults
+            of `DetectOptions`.
+        score_threshold: That option alone; in [0, 1].
+        iou_threshold: That option alone; in [0, 1].
+        classes: That option alone: class ids or names to keep.
+        max_detections: That option alone; 1 or more.
+        channels: The order of the colours of arrays, unless a call says otherwise: ``bgr``, as OpenCV has it, or
+            ``rgb``. Files, PIL's and nvImageCodec's images state their own, which counts.
         class_names: One for each class, in place of the names in the file, which are not read then.
         aliases: Class paths of a fork, each with the official one that it is the same as; for checkpoints.
         tuned_for: ``latency`` or ``throughput``, which differ on the CPU only; see `TunedFor`.
@@ -83,6 +97,14 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         DependencyError: what a GPU or an engine needs is not installed.
         EngineError: the engine is damaged, or does not fit what is installed here.
     """
+    changes = DetectOptions.changes(
+        options,
+        score_threshold=score_threshold,
+        iou_threshold=iou_threshold,
+        classes=classes,
+        max_detections=max_detections,
+    )
+    defaults = Defaults(options, changes, channels)
     ordinal = _ordinal(device)
     if tuned_for not in get_args(TunedFor):
         raise InputError(
@@ -110,7 +132,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         return load_on_gpu(
             graph,
             ordinal,
-            options=options,
+            defaults=defaults,
             imgsz=input_hw,
             shape_mode=shape_mode,
             tuning=cuda_tuning,
@@ -129,15 +151,9 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     except SessionError as error:
         raise explained(error, graph, model_name) from error
     try:
-        return Detector(
-            session,
-            info=recognise(session, model_name, class_names, canvas_hw=input_hw),
-            options=options,
-            imgsz=input_hw,
-            shape_mode=shape_mode,
-            parallel_runs=runs,
-            model_name=model_name,
-        )
+        info = recognise(session, model_name, class_names, canvas_hw=input_hw)
+        met = ModelInput.checked(info, input_hw, shape_mode, model_name)
+        return Detector.over(CpuPipeline(session, met, parallel_runs=runs), defaults)
     except BaseException:
         session.close()
         raise

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader, BytesIO, FileIO, StringIO
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from yoloship.tasks.detect import heads_candidates, heads_to_raw
 from yoloship.tasks.nms import nms_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -31,9 +32,21 @@ HEADS = random_heads(0, HW, mean=0.0)
 PICTURE = np.random.default_rng(5).integers(0, 256, (50, 120, 3), dtype=np.uint8)
 
 
+MADE: list[Detector] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed_in_the_end() -> Iterator[None]:
+    """What submitted images has threads, which the tests of streams count."""
+    yield
+    while MADE:
+        MADE.pop().close()
+
+
 def detector(record: ModelInfo | None = None, script: Any = None, **arguments: Any) -> tuple[Detector, ScriptedSession]:
     session = picture_session(record or info(), script or (lambda _: HEADS))
-    return Detector(session, **arguments), session
+    MADE.append(Detector(session, **arguments))
+    return MADE[-1], session
 
 
 class Tensor:
@@ -310,3 +323,199 @@ def test_many_threads_share_one_detector() -> None:
 
 def test_it_describes_itself() -> None:
     assert repr(detector()[0]) == "Detector(3 classes, 64×96 square, scripted)"
+
+
+def canvas_of(session: ScriptedSession) -> Any:
+    return session.calls[-1]["images"][0]
+
+
+@pytest.mark.parametrize("call", ["call", "batch", "submit", "stream", "load"])
+def test_an_rgb_array_gives_the_boxes_of_the_same_image_in_bgr(call: str) -> None:
+    rgb = np.ascontiguousarray(PICTURE[:, :, ::-1])
+    one, session = detector(channels="rgb" if call == "load" else "bgr")
+    found = {
+        "call": lambda: one(rgb, channels="rgb"),
+        "batch": lambda: one.detect_batch([rgb], channels="rgb")[0],
+        "submit": lambda: one.submit(rgb, channels="rgb").result(),
+        "stream": lambda: next(iter(one.stream([rgb], channels="rgb"))).unwrap(),
+        "load": lambda: one(rgb),
+    }[call]()
+    np.testing.assert_array_equal(canvas_of(session), Letterbox.fixed((50, 120), HW).apply(PICTURE))
+    assert found == detector()[0](PICTURE)
+
+
+def test_a_stream_hands_out_its_images_in_bgr() -> None:
+    rgb = np.ascontiguousarray(PICTURE[:, :, ::-1])
+    (outcome,) = detector()[0].stream([rgb], channels="rgb", keep_images=True)
+    np.testing.assert_array_equal(outcome.image, PICTURE)
+
+
+def test_files_and_pil_images_say_their_own_order(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), PICTURE)
+    one, session = detector(channels="rgb")
+    for source in (tmp_path / "a.png", (tmp_path / "a.png").read_bytes(), Image.open(tmp_path / "a.png")):
+        one(source)
+        np.testing.assert_array_equal(canvas_of(session), Letterbox.fixed((50, 120), HW).apply(PICTURE))
+
+
+def test_another_order_is_refused_by_name() -> None:
+    wrong: Any = "RGB"
+    for call in (lambda: detector(channels=wrong), lambda: detector()[0](PICTURE, channels=wrong)):
+        with pytest.raises(InputError, match="channels: no such channel order: expected bgr or rgb, got 'RGB'"):
+            call()
+
+
+@pytest.mark.parametrize("call", ["call", "batch", "submit", "stream"])
+def test_a_keyword_changes_that_option_alone(call: str) -> None:
+    own = DetectOptions(0.1, 0.5, 20, class_agnostic=True)
+    one = detector(options=own)[0]
+    given: dict[str, Any] = {
+        "score_threshold": np.float32(0.5),
+        "iou_threshold": np.float64(0.25),
+        "classes": ["beta", np.int64(2)],
+    }
+    found = {
+        "call": lambda: one(PICTURE, **given),
+        "batch": lambda: one.detect_batch([PICTURE], **given)[0],
+        "submit": lambda: one.submit(PICTURE, **given).result(),
+        "stream": lambda: next(iter(one.stream([PICTURE], **given))).unwrap(),
+    }[call]()
+    assert len(found) > 0
+    assert found == one(PICTURE, options=DetectOptions(0.5, 0.25, 20, ("beta", 2), class_agnostic=True))
+    assert found != one(PICTURE)
+
+
+@pytest.mark.parametrize("name", ["score_threshold", "iou_threshold", "classes"])
+def test_an_option_that_is_given_twice_is_refused(name: str) -> None:
+    given: dict[str, Any] = {name: (0,) if name == "classes" else 0.5}
+    with pytest.raises(
+        InputError,
+        match=f"{name}: is given twice, alone and inside options; set it inside options, or leave options out",
+    ):
+        detector()[0](PICTURE, options=DetectOptions(), **given)
+
+
+def test_what_a_keyword_says_is_checked() -> None:
+    one = detector()[0]
+    with pytest.raises(InputError, match="score_threshold: out of range"):
+        one(PICTURE, score_threshold=2)
+    with pytest.raises(InputError, match="zebra: no such class"):
+        one(PICTURE, classes=["zebra"])
+
+
+def test_submitted_images_come_back_as_futures_of_what_a_call_gives() -> None:
+    images = [PICTURE, PICTURE[:20], PICTURE[:, :7]]
+    with detector()[0] as one:
+        futures = [one.submit(image) for image in images]
+        assert [future.result() for future in futures] == [one(image) for image in images]
+        with pytest.raises(ImageError):
+            one.submit(PICTURE.astype(np.float64))
+    with pytest.raises(SessionError, match="the detector is closed"):
+        one.submit(PICTURE)
+
+
+@pytest.mark.timeout(60)
+def test_closing_ends_the_run_that_was_submitted_and_fails_what_still_waits() -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def held(_: Any) -> Any:
+        begun.set()
+        gate.wait()
+        return HEADS
+
+    one, session = detector(script=held)
+    first = one.submit(PICTURE)
+    begun.wait()
+    second = one.submit(PICTURE)
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(one.close)
+        assert isinstance(second.exception(), SessionError)
+        assert not session.closed
+        gate.set()
+        closing.result()
+    assert len(first.result()) > 0
+    assert session.closed
+
+
+@pytest.mark.timeout(60)
+def test_a_bounded_number_of_submitted_images_waits() -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def held(_: Any) -> Any:
+        begun.set()
+        gate.wait()
+        return HEADS
+
+    one, _ = detector(script=held)
+    futures = [one.submit(PICTURE)]
+    begun.wait()
+    futures += [one.submit(PICTURE) for _ in range(4)]
+    with ThreadPoolExecutor(1) as pool:
+        blocked = pool.submit(one.submit, PICTURE)
+        with pytest.raises(TimeoutError):
+            blocked.result(timeout=0.2)
+        gate.set()
+        for future in (*futures, blocked.result()):
+            assert len(future.result()) > 0
+    one.close()
+
+
+@pytest.mark.timeout(60)
+def test_a_session_is_closed_only_when_its_last_run_has_ended() -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def held(_: Any) -> Any:
+        begun.set()
+        gate.wait()
+        return HEADS
+
+    one, session = detector(script=held)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(one, PICTURE)
+        begun.wait()
+        one.close()
+        assert not session.closed
+        gate.set()
+        assert len(run.result()) > 0
+    assert session.closed
+
+
+def test_submitting_in_a_forked_child_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = detector()
+    one.submit(PICTURE).result()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: -1)
+        with pytest.raises(SessionError, match="before this process was forked"):
+            one.submit(PICTURE)
+    one.close()
+
+
+def test_preparing_runs_the_network_once_for_each_run_that_may_be_under_way() -> None:
+    one, session = detector(info(batch=None), lambda feeds: random_heads(0, HW, len(feeds["images"])), parallel_runs=2)
+    one.prepare()
+    assert [len(call["images"]) for call in session.calls] == [1, 1]
+    one.prepare([3])
+    assert [len(call["images"]) for call in session.calls[2:]] == [3, 3]
+
+
+def test_the_stages_of_a_batch_are_those_of_a_call_and_give_the_same_boxes() -> None:
+    one, session = detector(info(batch=None), lambda feeds: random_heads(0, HW, len(feeds["images"]), mean=0.0))
+    images = [PICTURE, PICTURE[:20]]
+    placed = [one._pipeline.place(image, "bgr") for image in images]
+    assert one._pipeline.run_timed(placed, one.options)[0] == one.detect_batch(images)
+    times = one.profile(images)
+    assert list(times.stages_ms) == ["letterbox", "network", "decode", "suppress"]
+    assert sum(times.stages_ms.values()) == pytest.approx(times.total_ms)
+    assert len(session.calls) == 3
+    with pytest.raises(InputError, match="no images to time"):
+        one.profile([])
+
+
+def test_a_frame_to_be_filled_has_the_channels_of_the_model() -> None:
+    assert detector()[0].pinned_frame((4, 6)).shape == (4, 6, 3)
+    assert Detector(picture_session(info(channels=1), lambda _: HEADS)).pinned_frame((4, 6)).shape == (4, 6, 1)
+
+
+def test_a_detector_says_where_its_network_runs_and_what_its_model_is_called() -> None:
+    one = detector(model_name="best.pt")[0]
+    assert (one.device, one.model_name, one.max_batch, one.device_bytes()) == ("cpu", "best.pt", 1, None)

@@ -17,8 +17,9 @@ from helpers import forge
 from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads, scale_and_shift
 from helpers.shared import GENERATED, PHOTOS, TRAINED, require
 from yoloship.cuda.driver import probe
-from yoloship.detect.detector import Detector
+from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.options import DetectOptions
+from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import CheckpointError, CudaError, DependencyError, InputError, SessionError
 from yoloship.models.graph_cache import cached_graph
 from yoloship.models.loading import load
@@ -161,13 +162,13 @@ def test_throughput_shares_the_cores_out(cores: int, runs: int, threads: int, mo
             remember("threads", intra_op_threads)
             return super().open(model, intra_op_threads=1, **rest)
 
-    class Spy(Detector):
-        def __init__(self, session: OnnxRuntimeSession, **arguments: Any) -> None:
-            remember("runs", arguments["parallel_runs"])
-            super().__init__(session, **arguments)
+    class Spy(CpuPipeline):
+        def __init__(self, session: Session, model: ModelInput, *, parallel_runs: int) -> None:
+            remember("runs", parallel_runs)
+            super().__init__(session, model, parallel_runs=parallel_runs)
 
     monkeypatch.setattr("yoloship.runtime.OnnxRuntimeSession", Session)
-    monkeypatch.setattr("yoloship.models.loading.Detector", Spy)
+    monkeypatch.setattr("yoloship.models.loading.CpuPipeline", Spy)
     monkeypatch.setattr("yoloship.models.loading.usable_cores", lambda: cores)
     load(standard_onnx(), tuned_for="throughput").close()
     assert opened == {"threads": threads, "runs": runs}
@@ -275,3 +276,23 @@ def test_an_engine_is_no_model_for_the_cpu(tmp_path: Path) -> None:
         path.write_bytes(start + bytes(60))
         with pytest.raises(InputError, match="a TensorRT engine runs on a GPU: expected cuda, got cpu"):
             load(path, device="cpu")
+
+
+def test_thresholds_given_one_by_one_are_those_of_options(checkpoint: Path) -> None:
+    given: dict[str, Any] = {
+        "score_threshold": np.float32(0.5),
+        "iou_threshold": 0.25,
+        "classes": [0],
+        "max_detections": 7,
+    }
+    with load(checkpoint, imgsz=np.int64(64), channels="rgb", **given) as detector:
+        assert detector.options == DetectOptions(0.5, 0.25, 7, (0,))
+        assert detector(PICTURE) == detector(np.ascontiguousarray(PICTURE[:, :, ::-1]), channels="bgr")
+
+
+def test_what_is_given_twice_or_in_an_unknown_order_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(InputError, match="max_detections: is given twice, alone and inside options"):
+        load("missing.pt", options=DetectOptions(), max_detections=3)
+    wrong: Any = "RGB"
+    with pytest.raises(InputError, match="channels: no such channel order: expected bgr or rgb, got 'RGB'"):
+        load("missing.pt", channels=wrong)

@@ -26,9 +26,11 @@ from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import Pipeline
 from yoloship.detect.preprocess import as_image, device_hw, is_on_device, is_plain
 from yoloship.errors import CudaError, SessionError
+from yoloship.images import stated_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     import numpy.typing as npt
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.pipeline import DetectSteps, ModelInput, PlacedImage
     from yoloship.detect.stream import Outcome, Reserve
+    from yoloship.images import ChannelOrder
     from yoloship.results.detections import Detections
     from yoloship.runtime.base import DeviceSession
 
@@ -101,11 +104,12 @@ class CudaPipeline(Pipeline):
         """Where the network runs: ``cuda:N``."""
         return str(self._session.device)
 
-    def place(self, image: object) -> Frame:
+    def place(self, image: object, channels: ChannelOrder) -> Frame:
         """Read an image, and settle where it lies on the canvas and how it gets to the GPU.
 
         Args:
             image: As `Detector.__call__` takes it.
+            channels: The order of its colours if it is an array.
 
         Raises:
             ImageError: it cannot be read.
@@ -115,13 +119,13 @@ class CudaPipeline(Pipeline):
         if not is_plain(pixels):
             if is_on_device(pixels):
                 hw = device_hw(pixels)
-                return Frame(pixels, self._route(hw).letterbox, "resident")
-            pixels = as_image(image)
+                return Frame(pixels, self._route(hw).letterbox, "resident", channels=stated_order(pixels) or channels)
+            pixels, channels = as_image(image, channels=channels), "bgr"
         route = self._route(pixels.shape[:2])
         pinned = self._pinned_memory.addresses(pixels)
         if pinned is None:
-            return Frame(pixels, route.letterbox, route.pageable, 0, route.pick)
-        return Frame(pixels, route.letterbox, route.pinned, pinned[route.pinned == "mapped"])
+            return Frame(pixels, route.letterbox, route.pageable, 0, route.pick, channels)
+        return Frame(pixels, route.letterbox, route.pinned, pinned[route.pinned == "mapped"], None, channels)
 
     def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Detections]:
         """Run the model once.
@@ -169,14 +173,17 @@ class CudaPipeline(Pipeline):
         """
 
         def is_read(source: object) -> bool:
-            return isinstance(source, np.ndarray) or is_on_device(source)
+            return is_on_device(source) or (isinstance(source, np.ndarray) and steps.channels == "bgr")
 
         def read(source: object, reserve: Reserve) -> Any:
             return source if is_on_device(source) else steps.read(source, reserve)
 
+        def submit(image: object) -> Future[Detections]:
+            return steps.submit(image, steps.channels if is_on_device(image) else "bgr")
+
         return in_batches(
             sources,
-            Steps(is_read, read, steps.submit),
+            Steps(is_read, read, submit),
             in_flight=self.parallel_runs * self.max_batch,
             readers=max(2, min(_READERS, usable_cores())),
             keep_images=keep_images,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.stream_calls import Express
     from yoloship.detect.gpu.transfer import RowPick, Way
+    from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
 
 
@@ -48,17 +49,19 @@ class Frame(PlacedImage):
     """An image, and the way that it takes to the device.
 
     Attributes:
-        pixels: (height, width, 3) uint8 BGR, C-contiguous, read only; for `resident` an array of another
+        pixels: (height, width, 3) uint8, C-contiguous, read only; for `resident` an array of another
             library, or a `HandedFrame` of one.
         letterbox: Where it lies on the canvas.
         way: See `transfer`.
         address: Of its pixels, where `way` is `pinned` as the host sees it, where it is `mapped` as the device does.
         pick: Which rows are copied, where `way` is `copied`; None copies all.
+        channels: The order of its colours.
     """
 
     way: Way
     address: int = 0
     pick: RowPick | None = None
+    channels: ChannelOrder = "bgr"
 
     def release(self) -> None:
         """Let go of an array of another library that was handed to another thread."""
@@ -86,6 +89,7 @@ class _Place(NamedTuple):
     pitch_bytes: int
     way: Way
     staged_hw: tuple[int, int]
+    channels: ChannelOrder
     source: int = 0
 
 
@@ -173,26 +177,28 @@ class Staging:
         places = []
         offset = self._first_frame
         for frame in frames:
-            letterbox, way = frame.letterbox, frame.way
+            letterbox, way, channels = frame.letterbox, frame.way, frame.channels
             if way == "resident":
                 foreign = self._foreign_frame(frame.pixels)
-                places.append(_Place(letterbox, foreign.pointer, foreign.pitch_bytes, way, letterbox.image_hw))
+                places.append(
+                    _Place(letterbox, foreign.pointer, foreign.pitch_bytes, way, letterbox.image_hw, channels)
+                )
                 continue
             height, width = _staged_hw(frame)
             pitch = 3 * width
             if way == "mapped":
-                places.append(_Place(letterbox, frame.address, pitch, way, letterbox.image_hw))
+                places.append(_Place(letterbox, frame.address, pitch, way, letterbox.image_hw, channels))
                 continue
             target = self._device + offset
             if way == "pinned":
                 self._express.upload(target, frame.address, height * pitch)
-                places.append(_Place(letterbox, target, pitch, way, letterbox.image_hw))
+                places.append(_Place(letterbox, target, pitch, way, letterbox.image_hw, channels))
             else:
                 self._fill(frame, offset, height, width)
                 if not is_alone:
                     self._express.upload(target, self._host + offset, height * pitch)
                 source = self._host + offset if is_alone else 0
-                places.append(_Place(letterbox, target, pitch, way, (height, width), source))
+                places.append(_Place(letterbox, target, pitch, way, (height, width), channels, source))
             offset += _rounded(height * pitch)
         return places
 
@@ -211,7 +217,8 @@ class Staging:
         if batch != 1:
             return False
         last = places[0]
-        return last.letterbox is frame.letterbox and last.way == frame.way and frame.way in _STAGED
+        is_alike = last.letterbox is frame.letterbox and last.way == frame.way and last.channels == frame.channels
+        return is_alike and frame.way in _STAGED
 
     def _send_again(self, frame: Frame) -> None:
         """The short way of what a video is made of: no table changes, and there is room. Python's time counts here."""
@@ -261,7 +268,7 @@ class Staging:
 
         target = self._bytes[offset : offset + 3 * height * width].reshape(height, width, 3)
         if frame.way == "copied":
-            # The one copy of OpenCV's that all its threads share. It swaps red and blue; the letterbox swaps them back.
+            # The one copy of OpenCV's that all its threads share. It swaps red and blue; the letterbox is told so.
             pixels, pick = frame.pixels, frame.pick
             if pick is None:
                 cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=target)
@@ -301,7 +308,9 @@ def _rounded(size_bytes: int) -> int:
 def _as_read(place: _Place) -> FrameDescriptor:
     """What the letterbox does with the pixels."""
     box = place.letterbox
-    pixel_format: PixelFormat = "rgb" if place.way == "copied" else "bgr"
+    pixel_format: PixelFormat = place.channels
+    if place.way == "copied":  # which swaps red and blue
+        pixel_format = "rgb" if place.channels == "bgr" else "bgr"
     return FrameDescriptor(
         place.data,
         place.pitch_bytes,
