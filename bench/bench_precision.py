@@ -15,7 +15,7 @@ from yoloship.checkpoint import read_checkpoint
 from yoloship.detect.detector import Detector, feed_of
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.passes.half import convert_precision
-from yoloship.precision.quantization import QuantizeOrder, quantize_with_pictures
+from yoloship.precision.quantization import QuantizeConfig, quantize_with_images
 from yoloship.runtime import OnnxRuntimeSession
 
 
@@ -28,17 +28,17 @@ def main() -> None:
 
     graph = build_graph(read_checkpoint(options.checkpoint), GraphConfig(input_form="image", output_form="heads"))
 
-    def quantized(**order: object) -> object:
-        return quantize_with_pictures(graph, options.pictures, QuantizeOrder(max_drop=1, **order)).model  # type: ignore[arg-type]
+    def quantized(**config: object) -> object:
+        return quantize_with_images(graph, options.pictures, QuantizeConfig(max_drop=1, **config)).model  # type: ignore[arg-type]
 
     models = {
         "float32": graph,
         "float16 (cast to float32)": convert_precision(graph, "float16"),
-        "int8, before convolutions": quantized(remainder="float32"),
-        "int8, float16 in between": quantized(remainder="float16"),
-        "int8, at both ends": quantized(placement="both_ends"),
-        "float8": quantized(precision="float8", remainder="float32"),
-        "float8, float16 in between": quantized(precision="float8", remainder="float16"),
+        "int8, before convolutions": quantized(other_layers="float32"),
+        "int8, float16 in between": quantized(other_layers="float16"),
+        "int8, at both ends": quantized(placement="inputs_and_outputs"),
+        "float8": quantized(precision="float8", other_layers="float32"),
+        "float8, float16 in between": quantized(precision="float8", other_layers="float16"),
     }
     sessions = {name: OnnxRuntimeSession.open(graph_bytes(model)) for name, model in models.items()}  # type: ignore[arg-type]
     feed = feed_of(Detector(sessions["float32"]), options.pictures[0])

@@ -84,13 +84,14 @@ Calibrator: TypeAlias = Literal["percentile", "entropy", "minmax"]
 """How INT8 and FP8 find the range of an activation. ``minmax``: the largest value seen. ``percentile``: all but one
 value in 100,000. ``entropy``: the range whose 128 steps lose least information (Migacz, 8-bit Inference with TensorRT,
 GTC 2017)."""
-Placement: TypeAlias = Literal["inputs", "both_ends"]
+Placement: TypeAlias = Literal["inputs", "inputs_and_outputs"]
 """Where INT8 and FP8 quantize. ``inputs``: before each convolution, as NVIDIA advises; activations that follow one
-another stay in float between. ``both_ends``: behind each as well, which is what ONNX Runtime needs to compute in
-integers, and costs accuracy."""
-Remainder: TypeAlias = Literal["float16", "float32"]
-"""What a quantized graph computes in between its codes. bfloat16 is not one of them: a scale would keep 8 of its 24
-digits."""
+another stay in float between. ``inputs_and_outputs``: behind each as well, which is what ONNX Runtime needs to compute
+in integers, and costs accuracy."""
+OtherLayers: TypeAlias = Literal["float16", "float32"]
+"""What the layers of a quantized graph that are not quantized compute in.
+
+bfloat16 is not one of them: a scale would keep 8 of its 24 digits."""
 Anchors: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
 """Levels, finest first → anchors of a level → (width, height) in model pixels."""
 

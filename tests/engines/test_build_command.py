@@ -167,7 +167,7 @@ def test_a_checkpoint_is_quantized_with_pictures_on_the_way(tmp_path: Path, phot
     assert f"--precision int8 --calibrate {photos.name} --calibrator percentile --max-drop 1.0" in rebuild_command(
         record, "best.engine"
     )
-    ran = run("build", checkpoint, "-o", out, "--overwrite", "--remainder", "float32", *options)
+    ran = run("build", checkpoint, "-o", out, "--overwrite", "--other-layers", "float32", *options)
     assert ran.code == 0, ran
     record = read_engine(out).record
     assert record is not None

@@ -12,7 +12,7 @@ from yoloship.detect.options import DetectOptions
 from yoloship.evaluate.coco import mean_average_precision
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.passes.half import convert_precision, emulate
-from yoloship.precision.quantization import QuantizeOrder, quantize_with_pictures
+from yoloship.precision.quantization import QuantizeConfig, quantize_with_images
 from yoloship.runtime import OnnxRuntimeSession
 
 SCENES, CALIBRATION = slice(0, 12), slice(100, 108)
@@ -47,14 +47,14 @@ def test_float16_loses_at_most_two_thousandths() -> None:
 
 
 def test_int8_with_float16_in_between_loses_at_most_a_hundredth() -> None:
-    quantized = quantize_with_pictures(graph(), calibration(), QuantizeOrder(max_drop=0.02))
+    quantized = quantize_with_images(graph(), calibration(), QuantizeConfig(max_drop=0.02))
     assert not quantized.kept
     assert in_float32() - precision_of(emulate(quantized.model)) <= 0.01
 
 
 def test_where_boxes_only_loosen_layers_are_left_unquantized_and_then_at_most_a_hundredth_is_lost() -> None:
-    order = QuantizeOrder(calibrator="minmax", remainder="float32")
-    quantized = quantize_with_pictures(graph(SMALL_HW), calibration(), order)
-    assert quantized.full_drop > order.max_drop >= quantized.drop
+    config = QuantizeConfig(calibrator="minmax", other_layers="float32")
+    quantized = quantize_with_images(graph(SMALL_HW), calibration(), config)
+    assert quantized.full_drop > config.max_drop >= quantized.drop
     assert quantized.kept
     assert in_float32(SMALL_HW) - precision_of(quantized.model) <= 0.01

@@ -17,15 +17,15 @@ from yoloship.checkpoint import read_checkpoint
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.engine import BuildConfig, Range, build_engine
-from yoloship.evaluate.matching import agree, match, tight_share
-from yoloship.evaluate.verification import faint_options, open_artefact
+from yoloship.evaluate.matching import agree, agreement_over_ious, match
+from yoloship.evaluate.verification import open_artefact, options_below
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.body import layer_precisions
 from yoloship.graph.passes.half import convert_precision, emulate
 from yoloship.images import read_image
 from yoloship.model import NmsConfig
 from yoloship.models.loading import load
-from yoloship.precision.quantization import QuantizeOrder, quantize_with_pictures
+from yoloship.precision.quantization import QuantizeConfig, quantize_with_images
 from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def photos() -> tuple[Any, ...]:
 
 def faintly_seen(model: Any) -> list[Detections]:
     with detector(model) as found:
-        options = faint_options(found, 0.25)
+        options = options_below(found, 0.25)
         return [found(photo, options=options) for photo in photos()]
 
 
@@ -92,17 +92,17 @@ def test_half_precision_sees_the_same_objects(model: str, precision: Any, least_
 
 @pytest.mark.parametrize("model", MODELS)
 def test_int8_calibrated_on_the_photos_sees_nearly_the_same_objects(model: str) -> None:
-    quantized = quantize_with_pictures(graph(model, HEADS), photos(), QuantizeOrder(max_drop=0.05))
+    quantized = quantize_with_images(graph(model, HEADS), photos(), QuantizeConfig(max_drop=0.05))
     right, changed = in_float32(model), faintly_seen(emulate(quantized.model))
-    assert tight_share(right, changed, 0.25) == pytest.approx(1 - quantized.drop)
+    assert agreement_over_ious(right, changed, 0.25) == pytest.approx(1 - quantized.drop)
     assert agree(right, changed, 0.25).share >= 0.95
     assert np.mean([iou for iou, _, _ in pairs(right, changed)]) >= 0.93
 
 
-@pytest.mark.parametrize("remainder", ["float16", "float32"])
-def test_the_figures_of_an_export_are_those_of_the_file_that_it_wrote(remainder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other_layers", ["float16", "float32"])
+def test_the_figures_of_an_export_are_those_of_the_file_that_it_wrote(other_layers: str, tmp_path: Path) -> None:
     path, checkpoint = tmp_path / "int8.onnx", require(TRAINED / "coco-yolov5n.pt")
-    options = ("--precision", "int8", "--max-drop", "1", "--imgsz", "320", "--remainder", remainder)
+    options = ("--precision", "int8", "--max-drop", "1", "--imgsz", "320", "--other-layers", other_layers)
     ran = run("export", checkpoint, "-o", path, *options, *(f"--calibrate={photo}" for photo in pictures()))
     assert ran.code == 0, ran
     said = re.search(r"in (\d+) of (\d+) convolutions, .* agree with float32 to ([\d.]+)%", ran.out)
@@ -112,9 +112,9 @@ def test_the_figures_of_an_export_are_those_of_the_file_that_it_wrote(remainder:
     assert (computed.count("int8"), len(computed)) == (int(said[1]), int(said[2]))
     right = faintly_seen(graph("coco-yolov5n", GraphConfig((320, 320))))
     with open_artefact(path) as found:
-        options_of = faint_options(found, 0.25)
+        options_of = options_below(found, 0.25)
         changed = [found(photo, options=options_of) for photo in photos()]
-    assert 100 * tight_share(right, changed, 0.25) == pytest.approx(float(said[3]), abs=0.051)
+    assert 100 * agreement_over_ious(right, changed, 0.25) == pytest.approx(float(said[3]), abs=0.051)
     with load(path) as detector:  # as it is, without emulation
         assert all(len(detector(photo)) for photo in photos())
 
@@ -165,9 +165,9 @@ def test_what_is_quantized_with_float16_in_between_builds_and_keeps_its_float32_
     require_rtx()
     config = GraphConfig(SMALL_HW, batch, "float" if form == "raw" else "image", form)
     noise = np.random.default_rng(0).integers(0, 256, (*SMALL_HW, 3), np.uint8)
-    order = QuantizeOrder(precision, "minmax", max_drop=1, remainder="float16")
+    quantizing = QuantizeConfig(precision, "minmax", max_drop=1, other_layers="float16")
     path = tmp_path / "model.onnx"
-    path.write_bytes(graph_bytes(quantize_with_pictures(graph("ppe-yolov5n", config), [noise], order).model))
+    path.write_bytes(graph_bytes(quantize_with_images(graph("ppe-yolov5n", config), [noise], quantizing).model))
     built = build_engine(
         path,
         BuildConfig(

@@ -98,13 +98,13 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.bench_cases import bench_cases
     from yoloship.evaluate.bench_report import bench_json, bench_table
-    from yoloship.evaluate.benchmark import BenchPlan, benchmark
+    from yoloship.evaluate.benchmark import BenchOptions, benchmark
 
     cases = bench_cases(models, devices, chosen, batches, threads, imgsz)
     if len(places) > (used := max(batches)):
         print_err(f"note: of {len(places)} images the first {used} are measured, as many as the largest batch takes")
     images = _pictures(places[:used])
-    plan = BenchPlan(rounds=rounds, runs=runs, throughput_s=seconds)
+    plan = BenchOptions(rounds=rounds, runs=runs, throughput_s=seconds)
     results = benchmark(cases, images, plan, lambda what, _done, _total: print_err(what))
     data = bench_json(results, plan, [image.shape[:2] for image in images])
     if is_dash(json_path):

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from yoloship.engine import BuildConfig, Flavour, FlavourName, Range, Recipe
     from yoloship.graph import GraphConfig
     from yoloship.graph.onnx_file import Model
-    from yoloship.model import Calibrator, Placement, Precision, Remainder
-    from yoloship.models.build_check import BuildOrder
+    from yoloship.model import Calibrator, OtherLayers, Placement, Precision
+    from yoloship.models.build_check import BuildRequest
 
 MODEL_SUFFIXES = frozenset({".onnx", ".pt"})
 BUILDERS = ("tensorrt", "rtx")
@@ -66,7 +66,8 @@ BUILDERS = ("tensorrt", "rtx")
 @precisions.calibrator
 @precisions.max_drop
 @precisions.labels
-@precisions.remainder
+@precisions.other_layers
+@precisions.old_other_layers
 @options.nms_conf
 @options.nms_iou
 @options.nms_max_det
@@ -109,7 +110,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     calibrator: Calibrator | None,
     max_drop: float | None,
     labels: Path | None,
-    remainder: Remainder | None,
+    other_layers: OtherLayers | None,
     conf: float | None,
     iou: float | None,
     max_det: int | None,
@@ -130,7 +131,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.engine import BuildConfig, check_build, open_flavour, parse_target
     from yoloship.errors import InputError
     from yoloship.kinds import kind_of, wrong_kind
-    from yoloship.models.build_check import BuildOrder
+    from yoloship.models.build_check import BuildRequest
     from yoloship.models.releases import resolve
 
     if is_dash(output_file):
@@ -138,7 +139,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     refuse_suffix(output_file, MODEL_SUFFIXES, f"build writes engines; 'yoloship export {model}' writes ONNX files")
     wanted: Precision = precision or "float32"
     placement: Placement | None = "inputs" if wanted in CALIBRATED else None
-    quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, remainder)
+    quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, other_layers)
     quantizing.check(wanted)
     nms = suppression(output_form or "raw", {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
     source_path = resolve(model)
@@ -171,17 +172,17 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     path = output_file or (
         source_path.with_suffix(".engine") if source_path == Path(model) else Path(f"{model}.engine")
     )
-    order = BuildOrder(
+    request = BuildRequest(
         source_path, path, config, graph, wanted, nms, flavour, names, tuple(alias_table(aliases).items())
     )
     if check:
-        _say_whether_it_would_go(order, quantizing, overwrite=overwrite)
+        _say_whether_it_would_go(request, quantizing, overwrite=overwrite)
         return
-    _claim(order, quantizing, overwrite=overwrite)
+    _claim(request, quantizing, overwrite=overwrite)
     chosen = open_flavour(flavour)
     check_build(chosen, config, wanted, find_gpu())
     _build(
-        order,
+        request,
         chosen,
         quantizing,
         source_name=source_path.name if source_path == Path(model) else model,
@@ -189,22 +190,24 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     )
 
 
-def _claim(order: BuildOrder, quantizing: Quantizing, *, overwrite: bool) -> None:
+def _claim(request: BuildRequest, quantizing: Quantizing, *, overwrite: bool) -> None:
     """Settle what will be written, before the work."""
     from yoloship.engine import sidecar_path
 
-    outputs = outputs_for((order.source,), calibrate=quantizing.pictures, labels=quantizing.labels, overwrite=overwrite)
-    for place in (order.output, sidecar_path(order.output)):
+    outputs = outputs_for(
+        (request.source,), calibrate=quantizing.pictures, labels=quantizing.labels, overwrite=overwrite
+    )
+    for place in (request.output, sidecar_path(request.output)):
         outputs.claim(place, streams=False)
-    if order.config.timing_cache is not None:
-        outputs.claim(order.config.timing_cache, streams=False, replaces=True)
+    if request.config.timing_cache is not None:
+        outputs.claim(request.config.timing_cache, streams=False, replaces=True)
 
 
-def _say_whether_it_would_go(order: BuildOrder, quantizing: Quantizing, *, overwrite: bool) -> None:
-    from yoloship.models.build_check import check_order, look
+def _say_whether_it_would_go(request: BuildRequest, quantizing: Quantizing, *, overwrite: bool) -> None:
+    from yoloship.models.build_check import check_request, look
 
     def names() -> str:
-        _claim(order, quantizing, overwrite=overwrite)
+        _claim(request, quantizing, overwrite=overwrite)
         return "free, or may be replaced"
 
     def images() -> str:
@@ -214,7 +217,7 @@ def _say_whether_it_would_go(order: BuildOrder, quantizing: Quantizing, *, overw
             return images
         return f"{images}, {counted(sum(len(one.class_ids) for one in found.truths), 'labelled object')}"
 
-    findings = list(check_order(order))
+    findings = list(check_request(request))
     if all(finding.passed for finding in findings if finding.name == "output"):
         findings.append(look("names", names))
     if quantizing.pictures:
@@ -225,38 +228,42 @@ def _say_whether_it_would_go(order: BuildOrder, quantizing: Quantizing, *, overw
         raise click.exceptions.Exit(1)
 
 
-def _build(order: BuildOrder, flavour: Flavour, quantizing: Quantizing, *, source_name: str, overwrite: bool) -> None:
+def _build(
+    request: BuildRequest, flavour: Flavour, quantizing: Quantizing, *, source_name: str, overwrite: bool
+) -> None:
     from yoloship.engine import runs_on, write_engine
     from yoloship.models.build_check import check_source
     from yoloship.models.building import build_prepared, build_source, suppressing
 
-    outcome, wanted, behind_onnx = "", order.precision, order.nms is not None and order.graph is None
+    outcome, wanted, behind_onnx = "", request.precision, request.nms is not None and request.graph is None
     found = quantizing.find()
     if wanted in CALIBRATED:  # what would fail after minutes of calibration fails now
-        check_source(order)
+        check_source(request)
 
     def refine(whole: Model) -> Model:
         nonlocal outcome
         if wanted != "float32":
             result = lowered(whole, wanted, quantizing, found)
             whole, outcome = result.model, result.words
-        if order.nms is not None and behind_onnx:
-            whole = suppressing(whole, order.nms, subject=str(order.source), class_names=order.names)
+        if request.nms is not None and behind_onnx:
+            whole = suppressing(whole, request.nms, subject=str(request.source), class_names=request.names)
         return whole
 
     changes = wanted != "float32" or behind_onnx
     with build_source(
-        order.source,
-        order.graph,
+        request.source,
+        request.graph,
         refine=refine if changes else None,
-        class_names=order.names,
-        aliases=dict(order.aliases),
+        class_names=request.names,
+        aliases=dict(request.aliases),
     ) as source:
         with progress(in_pipes=True) as on_progress:
-            built = build_prepared(source, order.config, flavour, on_progress)
+            built = build_prepared(source, request.config, flavour, on_progress)
         info = source.info
-    recipe = _recipe(order, quantizing)
-    record = write_engine(order.output, built, source_name=source_name, model=info, recipe=recipe, overwrite=overwrite)
+    recipe = _recipe(request, quantizing)
+    record = write_engine(
+        request.output, built, source_name=source_name, model=info, recipe=recipe, overwrite=overwrite
+    )
     for text in built.warnings:
         print_err(f"TensorRT warns: {text}")
     if info is None:
@@ -265,27 +272,27 @@ def _build(order: BuildOrder, flavour: Flavour, quantizing: Quantizing, *, sourc
     size = f"{len(built.plan) / 1e6:.1f} MB"
     about = outcome.removeprefix(wanted).lstrip(",; ")  # the precision stands there already
     print_out(
-        f"{order.output}: {size}, {computes}, {runs_on(record)}, built by {flavour.title} in {built.elapsed_s:.1f} s"
+        f"{request.output}: {size}, {computes}, {runs_on(record)}, built by {flavour.title} in {built.elapsed_s:.1f} s"
         + (f"; {about}" if about else "")
     )
 
 
-def _recipe(order: BuildOrder, quantizing: Quantizing) -> Recipe:
+def _recipe(request: BuildRequest, quantizing: Quantizing) -> Recipe:
     """What was given, with defaults spelt out: a later release may have others."""
     from yoloship.engine import Recipe, place_name
     from yoloship.engine.sidecar import MAX_WORDS
 
-    calibrated = order.precision in CALIBRATED
+    calibrated = request.precision in CALIBRATED
     return Recipe(
-        from_checkpoint=order.graph is not None,
-        precision=None if order.precision == "float32" else order.precision,
+        from_checkpoint=request.graph is not None,
+        precision=None if request.precision == "float32" else request.precision,
         calibrate=tuple(place_name(place) for place in quantizing.pictures[:MAX_WORDS]),
         labels=None if quantizing.labels is None else place_name(str(quantizing.labels)),
         calibrator=(quantizing.calibrator or "percentile") if calibrated else None,
         max_drop=(MAX_DROP if quantizing.max_drop is None else quantizing.max_drop) if calibrated else None,
-        remainder=(quantizing.remainder or "float16") if calibrated else None,
-        renamed=order.names is not None,
-        aliases=tuple(f"{old}={official}" for old, official in order.aliases),
+        other_layers=(quantizing.other_layers or "float16") if calibrated else None,
+        renamed=request.names is not None,
+        aliases=tuple(f"{old}={official}" for old, official in request.aliases),
     )
 
 

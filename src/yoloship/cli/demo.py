@@ -106,9 +106,9 @@ def _on_progress() -> OnProgress | None:
 
 
 def _write(folder: Path, first_seed: int, count: int, label_format: DatasetFormat) -> None:
-    from yoloship.demo.scene import DatasetOrder, write_dataset
+    from yoloship.demo.scene import DatasetConfig, write_dataset
 
-    order = DatasetOrder(count, first_seed, label_format)
+    order = DatasetConfig(count, first_seed, label_format)
     with progress(in_pipes=True) as on_progress:
         codes = write_dataset(folder, order, on_progress)
     print_out(f"{folder}: {counted(count, 'scene')}, {counted(codes, 'code')}, {label_format}")

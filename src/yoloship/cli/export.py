@@ -27,7 +27,7 @@ from yoloship.model import InputForm, OutputForm, Placement
 
 if TYPE_CHECKING:
     from yoloship.kinds import Kind
-    from yoloship.model import Calibrator, NmsConfig, Precision, Remainder
+    from yoloship.model import Calibrator, NmsConfig, OtherLayers, Precision
 
 
 CHECKPOINTS: frozenset[Kind] = frozenset({"checkpoint", "pickle", "unknown"})
@@ -75,11 +75,12 @@ CHECKPOINTS: frozenset[Kind] = frozenset({"checkpoint", "pickle", "unknown"})
 @option(
     "--placement",
     type=click.Choice(get_args(Placement)),
-    help="inputs: the default, as NVIDIA advises. both_ends: behind convolutions too.",
+    help="inputs: the default, as NVIDIA advises. inputs_and_outputs: behind convolutions too.",
 )
 @precisions.max_drop
 @precisions.labels
-@precisions.remainder
+@precisions.other_layers
+@precisions.old_other_layers
 @options.names
 @options.aliases
 @options.overwrite
@@ -99,7 +100,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     placement: Placement | None,
     max_drop: float | None,
     labels: Path | None,
-    remainder: Remainder | None,
+    other_layers: OtherLayers | None,
     names: tuple[str, ...] | None,
     aliases: tuple[tuple[str, str], ...],
     overwrite: bool,
@@ -107,7 +108,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Write an ONNX file that any runtime takes, with the class names inside."""
     refuse_suffix(output_file, ENGINE_SUFFIXES, f"export writes ONNX files; 'yoloship build {model}' writes engines")
     refuse_suffix(output_file, CHECKPOINT_SUFFIXES, "export writes ONNX files, not checkpoints")
-    quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, remainder)
+    quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, other_layers)
     quantizing.check(precision)
     nms = suppression(output_form, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
 

@@ -12,7 +12,7 @@ from yoloship.cli.options import named_images
 from yoloship.cli.output import print_err, progress
 from yoloship.cli.values import FILE, SOURCE, PrecisionChoice
 from yoloship.errors import InputError
-from yoloship.model import Calibrator, Placement, Precision, Remainder
+from yoloship.model import Calibrator, OtherLayers, Placement, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,12 +50,20 @@ max_drop = option(
 labels = option(
     "--labels", type=FILE, metavar="DIR", help="For int8 and float8: YOLO text labels, laid out like the images."
 )
-remainder = option(
-    "--remainder",
-    type=click.Choice(get_args(Remainder)),
+other_layers = option(
+    "--other-layers",
+    type=click.Choice(get_args(OtherLayers)),
     help="Precision of the layers that int8 and float8 do not quantize. Default: float16; float32 with --placement "
-    "both_ends.",
+    "inputs_and_outputs.",
 )
+
+
+def _refuse_old_name(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+    if value is not None and not ctx.resilient_parsing:
+        raise click.UsageError(f"{parameter.opts[0]} is now called --other-layers")
+
+
+old_other_layers = click.option("--remainder", hidden=True, expose_value=False, callback=_refuse_old_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +84,12 @@ class Quantizing:
     """The options of INT8 and FP8.
 
     Attributes:
-        pictures: Where they are.
+        pictures: Where the images are.
         calibrator: None takes the default, as do the others.
-        placement: See above.
-        max_drop: See above.
+        placement: Where quantization goes.
+        max_drop: How much worse than float32 the graph may see.
         labels: A folder of YOLO text labels, laid out like the images: then the budget is of mAP.
-        remainder: See above.
+        other_layers: What the layers that are not quantized compute in.
     """
 
     pictures: Sequence[str]
@@ -89,7 +97,7 @@ class Quantizing:
     placement: Placement | None = None
     max_drop: float | None = None
     labels: Path | None = None
-    remainder: Remainder | None = None
+    other_layers: OtherLayers | None = None
 
     def check(self, precision: Precision) -> None:
         """Refuse options that the precision has no use for, and a missing folder.
@@ -105,13 +113,14 @@ class Quantizing:
             "--calibrator": self.calibrator,
             "--placement": self.placement,
             "--max-drop": self.max_drop,
-            "--remainder": self.remainder,
+            "--other-layers": self.other_layers,
         }
         if precision not in CALIBRATED and (idle := [name for name, value in given.items() if value is not None]):
             raise click.UsageError(f"{', '.join(idle)}: only for --precision int8 and float8")
-        if self.remainder == "float16" and self.placement == "both_ends":
+        if self.other_layers == "float16" and self.placement == "inputs_and_outputs":
             raise click.UsageError(
-                "--remainder float16 does not go with --placement both_ends, which is for ONNX Runtime on a CPU"
+                "--other-layers float16 does not go with --placement inputs_and_outputs, which is for ONNX Runtime on "
+                "a CPU"
             )
         if self.labels is not None and not self.labels.is_dir():
             raise click.UsageError(f"--labels {self.labels}: there is no such folder")
@@ -143,19 +152,21 @@ class Quantizing:
 def lowered(model: Model, precision: Precision, options: Quantizing, found: Found) -> Lowered:
     """Bring a float32 graph to a precision, and say how far that is; see `in_precision`."""
     from yoloship.precision.lowering import in_precision
-    from yoloship.precision.quantization import QuantizeOrder
+    from yoloship.precision.quantization import QuantizeConfig
 
-    order = None
+    config = None
     if precision in CALIBRATED:
-        order = QuantizeOrder(
+        config = QuantizeConfig(
             precision="int8" if precision == "int8" else "float8",
             calibrator=options.calibrator or "percentile",
             placement=options.placement or "inputs",
             max_drop=MAX_DROP if options.max_drop is None else options.max_drop,
-            remainder=options.remainder,
+            other_layers=options.other_layers,
         )
     with progress(in_pipes=True) as on_progress:
-        result = in_precision(model, precision, found.images, order=order, truths=found.truths, on_progress=on_progress)
+        result = in_precision(
+            model, precision, found.images, config=config, truths=found.truths, on_progress=on_progress
+        )
     for warning in result.warnings:
         print_err(f"warning: {warning}")
     return result

@@ -351,7 +351,7 @@ _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetOrder:
+class DatasetConfig:
     """Which scenes to write, and how.
 
     Attributes:
@@ -385,7 +385,7 @@ class DatasetOrder:
             )
 
 
-def write_dataset(folder: Path, order: DatasetOrder, on_progress: OnProgress | None = None) -> int:
+def write_dataset(folder: Path, order: DatasetConfig, on_progress: OnProgress | None = None) -> int:
     """Make scenes and write them with their labels; the same order gives the same bytes.
 
     Args:
@@ -414,7 +414,7 @@ def write_dataset(folder: Path, order: DatasetOrder, on_progress: OnProgress | N
     return codes
 
 
-def _fill(folder: Path, order: DatasetOrder, on_progress: OnProgress | None) -> int:
+def _fill(folder: Path, order: DatasetConfig, on_progress: OnProgress | None) -> int:
     names: list[str] = []
     truths: list[Truth] = []
     if order.format == "yolo":

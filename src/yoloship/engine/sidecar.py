@@ -41,7 +41,7 @@ class Recipe:
         labels: The folder of labels; None if there was none.
         calibrator: How the ranges of activations were found; None if nothing was calibrated.
         max_drop: The accuracy budget; None if nothing was calibrated.
-        remainder: The precision of the layers that are not quantized; None if nothing was calibrated.
+        other_layers: The precision of the layers that are not quantized; None if nothing was calibrated.
         renamed: Whether the class names were given in place of the source's own.
         aliases: ``OLD=NEW`` for each class of a fork that was read as an official one.
     """
@@ -52,7 +52,7 @@ class Recipe:
     labels: str | None = None
     calibrator: str | None = None
     max_drop: float | None = None
-    remainder: str | None = None
+    other_layers: str | None = None
     renamed: bool = False
     aliases: tuple[str, ...] = ()
 
@@ -85,7 +85,7 @@ class Recipe:
             ("--labels", self.labels),
             ("--calibrator", self.calibrator),
             ("--max-drop", self.max_drop),
-            ("--remainder", self.remainder),
+            ("--other-layers", self.other_layers),
         ):
             if value is not None:
                 yield from (option, str(value))
@@ -239,7 +239,10 @@ def _recipe(read: FieldReader) -> Recipe:
     if read.data.get("recipe") is None:  # an earlier release knew only whether the precision was made on the way
         lowered = read.data.get("refined") is True
         return Recipe.guessed(str(read.data.get("source_name", "")), _model(read), lowered=lowered)
-    inner = read.nested("recipe", RECIPE_FIELDS)
+    recipe = read.data["recipe"]
+    if isinstance(recipe, dict) and "remainder" in recipe:  # what an earlier release called it
+        recipe = {"other_layers" if key == "remainder" else key: value for key, value in recipe.items()}
+    inner = replace(read, data={"recipe": recipe}).nested("recipe", RECIPE_FIELDS)
     return Recipe(
         from_checkpoint=inner.boolean("from_checkpoint"),
         precision=inner.optional("precision", lambda key: inner.choice(key, get_args(Precision))),
@@ -247,7 +250,7 @@ def _recipe(read: FieldReader) -> Recipe:
         labels=inner.optional("labels", inner.plain_text),
         calibrator=inner.optional("calibrator", inner.plain_text),
         max_drop=inner.optional("max_drop", lambda key: inner.number(key, 0, 1)),
-        remainder=inner.optional("remainder", inner.plain_text),
+        other_layers=inner.optional("other_layers", inner.plain_text),
         renamed=inner.boolean("renamed"),
         aliases=_words(inner, "aliases"),
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.evaluate.benchmark import BenchPlan, BenchResult, Spread
+    from yoloship.evaluate.benchmark import BenchOptions, BenchResult, Spread
 
 
 WIDTH: Final = 960
@@ -238,7 +238,7 @@ def bench_table(results: Sequence[BenchResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def bench_json(results: Sequence[BenchResult], plan: BenchPlan, pictures: Sequence[tuple[int, int]]) -> bytes:
+def bench_json(results: Sequence[BenchResult], plan: BenchOptions, pictures: Sequence[tuple[int, int]]) -> bytes:
     """Results for programs.
 
     Args:

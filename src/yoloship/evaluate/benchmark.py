@@ -37,7 +37,7 @@ _WARM_UPS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class BenchPlan:
+class BenchOptions:
     """How long to measure.
 
     Attributes:
@@ -154,7 +154,7 @@ class BenchResult:
 def benchmark(
     cases: Sequence[BenchCase],
     images: Sequence[Image],
-    plan: BenchPlan | None = None,
+    plan: BenchOptions | None = None,
     on_progress: OnProgress = silent,
 ) -> list[BenchResult]:
     """Measure every case on the same pictures.
@@ -174,7 +174,7 @@ def benchmark(
     """
     if not cases or not images:
         raise InputError("nothing to measure", expected="one model and one image, or more")
-    plan = plan or BenchPlan()
+    plan = plan or BenchOptions()
     running: list[_Running] = []
     try:
         for case in cases:
@@ -217,7 +217,7 @@ class _Running:
         self._rates: list[float] = []
         self._network_rates: list[float] = []
 
-    def turn(self, plan: BenchPlan) -> None:
+    def turn(self, plan: BenchOptions) -> None:
         """Measure once more."""
         detector, images = self.detector, self._images
         gc.collect()

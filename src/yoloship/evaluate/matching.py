@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 MATCH_IOU: Final = 0.5
 """Overlap from which two boxes are one object."""
-TIGHT_IOUS: Final = tuple(step / 100 for step in range(50, 100, 5))
+AGREEMENT_IOUS: Final = tuple(step / 100 for step in range(50, 100, 5))
 """Overlaps that COCO averages over (Lin et al., Microsoft COCO, 2014, and its evaluator's parameters)."""
-FAINT_SHARE: Final = 0.6
+LOWERED_SHARE: Final = 0.6
 """A detection counts as seen by the other model if that gives it at least this share of the threshold: which side of a
 threshold a score falls on, when it lies at it, says nothing about a model."""
 
@@ -101,27 +101,27 @@ class Agreement:
         return (self.first_seen + self.second_seen) / total if total else 1.0
 
 
-def tight_share(first: Sequence[Detections], second: Sequence[Detections], score_threshold: float) -> float:
-    """`Agreement.share`, but in the mean over the overlaps of `TIGHT_IOUS` from which two boxes are one object.
+def agreement_over_ious(first: Sequence[Detections], second: Sequence[Detections], score_threshold: float) -> float:
+    """`Agreement.share`, but in the mean over the overlaps of `AGREEMENT_IOUS` from which two boxes are one object.
 
     Boxes that fit less tightly than they did lower it, be they found all the same. It is the F1 of either model against
     the other, averaged as COCO averages precision; it is no precision, because no truth takes part.
 
     Args:
-        first: Of one model, picture by picture, found with `FAINT_SHARE` of the threshold.
+        first: Of one model, picture by picture, found with `LOWERED_SHARE` of the threshold.
         second: Of another, the same pictures and threshold.
         score_threshold: Detections at or above it are to be seen by the other, be it more faintly.
 
     Returns:
         In [0, 1]; 1 where there are no detections.
     """
-    total, seen = 0, np.zeros(len(TIGHT_IOUS))
+    total, seen = 0, np.zeros(len(AGREEMENT_IOUS))
     for one, other in zip(first, second, strict=True):
         for strong, all_of_other in ((one, other), (other, one)):
             above = strong.filter(min_score=score_threshold)
             total += len(above)
             # the best overlaps pair first, so a higher limit only cuts the list of pairs short
-            seen += (match(above, all_of_other).ious[:, None] >= TIGHT_IOUS).sum(axis=0)
+            seen += (match(above, all_of_other).ious[:, None] >= AGREEMENT_IOUS).sum(axis=0)
     return float(seen.mean() / total) if total else 1.0
 
 
@@ -129,7 +129,7 @@ def agree(first: Sequence[Detections], second: Sequence[Detections], score_thres
     """Count what two models see alike.
 
     Args:
-        first: Of one model, picture by picture, found with `FAINT_SHARE` of the threshold.
+        first: Of one model, picture by picture, found with `LOWERED_SHARE` of the threshold.
         second: Of another, the same pictures and threshold.
         score_threshold: Detections at or above it are to be seen by the other, be it more faintly.
     """

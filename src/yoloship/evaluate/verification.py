@@ -16,7 +16,7 @@ from yoloship.detect.options import DetectOptions
 from yoloship.detect.preprocess import as_image
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import mean_average_precision
-from yoloship.evaluate.matching import FAINT_SHARE, Agreement, LevelDifference, agree, cells_of, compare_levels, match
+from yoloship.evaluate.matching import LOWERED_SHARE, Agreement, LevelDifference, agree, cells_of, compare_levels, match
 from yoloship.kinds import kind_of
 from yoloship.models.gpu_loading import load_network_on_gpu
 from yoloship.models.loading import load
@@ -294,7 +294,7 @@ def judge(verification: Verification, tolerances: Tolerances) -> Verification:
     return replace(verification, checks=tuple(checks))
 
 
-def faint_options(
+def options_below(
     detector: Detector, score_threshold: float, *, other: NmsConfig | None = None, lowest: bool = False
 ) -> DetectOptions:
     """Options that show what lies somewhat below a threshold too, as far as the graph still has it.
@@ -310,7 +310,7 @@ def faint_options(
     """
     nms = detector.info.nms
     if nms is None:
-        return replace(DetectOptions.of(other), score_threshold=FAINT_SHARE * score_threshold)
+        return replace(DetectOptions.of(other), score_threshold=LOWERED_SHARE * score_threshold)
     if nms.score_threshold > score_threshold and not lowest:
         raise InputError(
             f"its graph has dropped detections that score less than {nms.score_threshold:g}",
@@ -319,7 +319,7 @@ def faint_options(
             got=f"{score_threshold:g}",
         )
     return DetectOptions(
-        max(nms.score_threshold, FAINT_SHARE * score_threshold), nms.iou_threshold, nms.max_detections,
+        max(nms.score_threshold, LOWERED_SHARE * score_threshold), nms.iou_threshold, nms.max_detections,
         class_agnostic=nms.class_agnostic,
     )  # fmt: skip
 
@@ -332,9 +332,9 @@ class _Run:
     ) -> None:
         self._detector = detector
         self._session = host_session(detector)
-        self._options = faint_options(detector, score_threshold, other=inside)
-        lowest = MAP_THRESHOLD / FAINT_SHARE
-        self._all_options = faint_options(detector, lowest, other=inside, lowest=True) if has_truths else None
+        self._options = options_below(detector, score_threshold, other=inside)
+        lowest = MAP_THRESHOLD / LOWERED_SHARE
+        self._all_options = options_below(detector, lowest, other=inside, lowest=True) if has_truths else None
         self.everything: list[Detections] = []
         self.found: list[Detections] = []
         self.cells: list[Cells | None] = []

@@ -1,4 +1,4 @@
-"""Whether a build would go, found in about a second and without building: `check_order`."""
+"""Whether a build would go, found in about a second and without building: `check_request`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PLAN_SHARE: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class BuildOrder:
+class BuildRequest:
     """An engine that was ordered.
 
     Attributes:
@@ -69,7 +69,7 @@ class Finding:
     words: str
 
 
-def check_order(order: BuildOrder) -> tuple[Finding, ...]:
+def check_request(request: BuildRequest) -> tuple[Finding, ...]:
     """Look at all that a build needs, one thing after another; nothing is built or written.
 
     INT8 and FP8 are not calibrated: whether they hold their budget shows only when they are.
@@ -78,17 +78,17 @@ def check_order(order: BuildOrder) -> tuple[Finding, ...]:
 
     def look_at_source() -> str:
         nonlocal size_bytes
-        words, size_bytes = check_source(order)
+        words, size_bytes = check_source(request)
         return words
 
     return (
-        look("TensorRT", lambda: _flavour(order)),
+        look("TensorRT", lambda: _flavour(request)),
         look("model", look_at_source),
-        look("output", lambda: _output(order.output, size_bytes)),
+        look("output", lambda: _output(request.output, size_bytes)),
     )
 
 
-def check_source(order: BuildOrder) -> tuple[str, int]:
+def check_source(request: BuildRequest) -> tuple[str, int]:
     """Make the graph as a build does, short of runs that take long, and hold the ordered shapes and targets against it.
 
     Returns:
@@ -98,13 +98,13 @@ def check_source(order: BuildOrder) -> tuple[str, int]:
         YoloshipError: a build would fail with the same error, after calibration if there is one.
     """
     with build_source(
-        order.source,
-        order.graph,
-        refine=_refinement(order),
-        class_names=order.names,
-        aliases=dict(order.aliases),
+        request.source,
+        request.graph,
+        refine=_refinement(request),
+        class_names=request.names,
+        aliases=dict(request.aliases),
     ) as source:
-        return _describe(source, order.config), source.file.path.stat().st_size
+        return _describe(source, request.config), source.file.path.stat().st_size
 
 
 def look(name: str, find: Callable[[], str]) -> Finding:
@@ -120,20 +120,20 @@ def look(name: str, find: Callable[[], str]) -> Finding:
         return Finding(name, False, str(error))
 
 
-def _flavour(order: BuildOrder) -> str:
-    flavour, device = open_flavour(order.flavour), find_gpu()
-    check_build(flavour, order.config, order.precision, device)
+def _flavour(request: BuildRequest) -> str:
+    flavour, device = open_flavour(request.flavour), find_gpu()
+    check_build(flavour, request.config, request.precision, device)
     return f"{flavour.title}, {f'{device.name} ({device.sm})' if device else 'no GPU here'}"
 
 
-def _refinement(order: BuildOrder) -> Callable[[Model], Model] | None:
-    if order.precision == "float32" and (order.nms is None or order.graph is not None):
+def _refinement(request: BuildRequest) -> Callable[[Model], Model] | None:
+    if request.precision == "float32" and (request.nms is None or request.graph is not None):
         return None
 
     def refine(model: Model) -> Model:
-        model = _lowered(model, order.precision)
-        if order.nms is not None and order.graph is None:
-            model = suppressing(model, order.nms, subject=str(order.source), class_names=order.names)
+        model = _lowered(model, request.precision)
+        if request.nms is not None and request.graph is None:
+            model = suppressing(model, request.nms, subject=str(request.source), class_names=request.names)
         return model
 
     return refine

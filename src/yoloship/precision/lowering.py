@@ -17,7 +17,7 @@ from yoloship.graph.passes.half import is_half, quantized_precision
 from yoloship.model import Precision
 from yoloship.models.cpu_kernels import refusal
 from yoloship.precision.calibrate import survey
-from yoloship.precision.quantization import HELD_BACK_FROM, QuantizeOrder, quantize_with_pictures
+from yoloship.precision.quantization import HELD_BACK_FROM, QuantizeConfig, quantize_with_images
 from yoloship.precision.trial import convert_and_try, finite, run_model
 from yoloship.runtime import OnnxRuntimeSession
 
@@ -118,7 +118,7 @@ def in_precision(
     precision: Precision,
     sources: Sequence[Source] = (),
     *,
-    order: QuantizeOrder | None = None,
+    config: QuantizeConfig | None = None,
     truths: Sequence[Truth] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Lowered:
@@ -129,7 +129,7 @@ def in_precision(
         precision: What its body shall compute in.
         sources: Pictures like those in use. INT8 and FP8 are calibrated with them and need them; half precision is
             tried on the first few, and without any on noise.
-        order: For INT8 and FP8: how. Its precision must be `precision`.
+        config: For INT8 and FP8: how. Its precision must be `precision`.
         truths: What is in each picture: then INT8's and FP8's budget is of mAP.
         on_progress: Called before each step.
 
@@ -154,12 +154,12 @@ def in_precision(
             got=quantized_precision(model) or body_precision(model), hint="start from the checkpoint",
         )  # fmt: skip
     if precision in {"int8", "float8"}:
-        order = order or QuantizeOrder(precision="int8" if precision == "int8" else "float8")
-        if order.precision != precision:
-            raise InputError("the order is for another precision", expected=precision, got=order.precision)
-        return _quantized(model, sources, order, truths, on_progress)
+        config = config or QuantizeConfig(precision="int8" if precision == "int8" else "float8")
+        if config.precision != precision:
+            raise InputError("the config is for another precision", expected=precision, got=config.precision)
+        return _quantized(model, sources, config, truths, on_progress)
     half: HalfPrecision = "float16" if precision == "float16" else "bfloat16"
-    feeds = _trial(model, sources, order)
+    feeds = _trial(model, sources, config)
     converted, layers = convert_and_try(model, half, feeds)
     kept = f"; float32 in {len(layers)} layers that overflow" if layers else ""
     return Lowered(converted, f"{half}{kept}", not_on_cpu=_run_here(converted, feeds[:1]))
@@ -168,16 +168,16 @@ def in_precision(
 def _quantized(
     model: Model,
     sources: Sequence[Source],
-    order: QuantizeOrder,
+    config: QuantizeConfig,
     truths: Sequence[Truth] | None,
     on_progress: OnProgress | None,
 ) -> Lowered:
     if not sources:
         raise InputError(
-            f"{order.precision} needs images to calibrate with", subject="calibrate", hint="give a folder of images"
+            f"{config.precision} needs images to calibrate with", subject="calibrate", hint="give a folder of images"
         )
     warnings = [*survey(sources, on_progress).warnings(), *_truth_warnings(truths)]
-    found = quantize_with_pictures(model, sources, order, truths=truths, on_progress=on_progress)
+    found = quantize_with_images(model, sources, config, truths=truths, on_progress=on_progress)
     if len(sources) < HELD_BACK_FROM:
         warnings.append(
             f"with fewer than {HELD_BACK_FROM} images the loss is measured on the same images that calibrated"
@@ -185,11 +185,11 @@ def _quantized(
     share = quantized_share(found.model)
     if share.arithmetic is not None and share.arithmetic < USEFUL_SHARE:
         warnings.append(
-            f"only {share.arithmetic:.0%} of the arithmetic could be {order.precision} within the budget, which is "
-            f"hardly faster than {order.between}; allow a larger --max-drop, or calibrate with more images"
+            f"only {share.arithmetic:.0%} of the arithmetic could be {config.precision} within the budget, which is "
+            f"hardly faster than {config.between}; allow a larger --max-drop, or calibrate with more images"
         )
-    not_on_cpu = _run_here(found.model, _trial(model, sources[:1], order))
-    return Lowered(found.model, _words(found, order, truths), tuple(warnings), not_on_cpu)
+    not_on_cpu = _run_here(found.model, _trial(model, sources[:1], config))
+    return Lowered(found.model, _words(found, config, truths), tuple(warnings), not_on_cpu)
 
 
 def _run_here(model: Model, feeds: Sequence[Feeds]) -> str | None:
@@ -209,7 +209,7 @@ def _run_here(model: Model, feeds: Sequence[Feeds]) -> str | None:
         raise GraphError(
             "gives numbers that are not finite once it is in lower precision",
             subject=model.graph.name[:60],
-            hint="take --remainder float32, or another --calibrator",
+            hint="take --other-layers float32, or another --calibrator",
         )
     return None
 
@@ -220,9 +220,9 @@ def _truth_warnings(truths: Sequence[Truth] | None) -> Iterator[str]:
         yield f"{empty} of {len(truths)} images have no label, and count as images without objects"
 
 
-def _words(found: Search, order: QuantizeOrder, truths: Sequence[Truth] | None) -> str:
+def _words(found: Search, config: QuantizeConfig, truths: Sequence[Truth] | None) -> str:
     """What became of it, for a line of output."""
-    remainder = f" with {order.between}" if order.between != "float32" else ""
+    others = f" with {config.between}" if config.between != "float32" else ""
     if not found.is_measured:
         nothing = "nothing was detected on the images" if truths is None else "float32 finds no labelled object"
         seen = f"{nothing}, so its loss is not known"
@@ -231,14 +231,16 @@ def _words(found: Search, order: QuantizeOrder, truths: Sequence[Truth] | None) 
     else:
         seen = f"mAP is {abs(found.drop):.4f} {'below' if found.drop >= 0 else 'above'} float32's"
     more = f" and {len(found.kept) - MAX_NAMED} more" if len(found.kept) > MAX_NAMED else ""
-    kept = f"; {order.between} in {', '.join(found.kept[:MAX_NAMED])}{more}" if found.kept else ""
-    return f"{order.precision}{remainder} in {quantized_share(found.model)}; {seen}{kept}"
+    kept = f"; {config.between} in {', '.join(found.kept[:MAX_NAMED])}{more}" if found.kept else ""
+    return f"{config.precision}{others} in {quantized_share(found.model)}; {seen}{kept}"
 
 
 def _trial(
-    model: Model, sources: Sequence[Source], order: QuantizeOrder | None
+    model: Model, sources: Sequence[Source], config: QuantizeConfig | None
 ) -> list[dict[str, npt.NDArray[np.generic]]]:
     with OnnxRuntimeSession.open(graph_bytes(model)) as session:
-        detector = Detector(session, imgsz=order.imgsz if order else None, model_name=model.graph.name[:60] or "graph")
+        detector = Detector(
+            session, imgsz=config.imgsz if config else None, model_name=model.graph.name[:60] or "graph"
+        )
         noise = np.random.default_rng(0).integers(0, 256, (*detector.input_hw, detector.info.channels), np.uint8)
         return [feed_of(detector, source) for source in (*sources[:3], noise)]

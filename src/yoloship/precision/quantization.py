@@ -1,7 +1,7 @@
 """From a float32 graph and a folder of images to INT8 or FP8 that still detects, within a budget.
 
-Where the truth is known it is the loss of mAP. Where it is not, it is what `tight_share` of detections lacks to 1: that
-falls with boxes that are lost, and with boxes that fit less tightly.
+If labels are known, the budget is of mAP. Without them it is of `agreement_over_ious` with the float32 graph, which
+falls with boxes that are lost and with boxes that fit less tightly.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from yoloship._util.progress import tracked
 from yoloship.detect.detector import Detector, feed_of
 from yoloship.errors import GraphError, ImageError, InputError
 from yoloship.evaluate.coco import mean_average_precision
-from yoloship.evaluate.matching import FAINT_SHARE, tight_share
-from yoloship.evaluate.verification import MAP_THRESHOLD, faint_options
+from yoloship.evaluate.matching import LOWERED_SHARE, agreement_over_ious
+from yoloship.evaluate.verification import MAP_THRESHOLD, options_below
 from yoloship.graph import graph_bytes
 from yoloship.graph.passes.half import convert_precision, emulate
 from yoloship.graph.passes.quantize import QuantizedPrecision, layers, values_to_watch
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from yoloship.detect.detector import Source
     from yoloship.detect.options import DetectOptions
     from yoloship.evaluate.coco import Truth
-    from yoloship.model import Calibrator, Placement, Remainder
+    from yoloship.model import Calibrator, OtherLayers, Placement
     from yoloship.precision.sensitivity import Feeds, Measure, Model
     from yoloship.results.detections import Detections
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 HELD_BACK_FROM: Final = 16
 """With at least this many pictures every fourth is held back from calibration, and the budget is measured on those; of
 fewer none can be spared, and all serve both."""
-MEASURE_PICTURES: Final = 64
+MEASURE_IMAGES: Final = 64
 """On at most this many: each costs a run for each step of a search."""
 
 
@@ -55,11 +55,11 @@ def split(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         count: How many there are.
 
     Returns:
-        Their places, in order.
+        Their places, in config.
     """
     held_back = range(3, count, 4) if count >= HELD_BACK_FROM else range(count)
     rest = [place for place in range(count) if place not in held_back] if count >= HELD_BACK_FROM else range(count)
-    return tuple(rest), tuple(spread(held_back, MEASURE_PICTURES))
+    return tuple(rest), tuple(spread(held_back, MEASURE_IMAGES))
 
 
 def spread(things: Sequence[int], count: int) -> list[int]:
@@ -83,38 +83,40 @@ def opener(imgsz: tuple[int, int] | None) -> Open:
 
 
 class Disagreement:
-    """How far detections on some pictures lie from those of a float32 model: 1 − `tight_share`.
+    """How far detections on some pictures lie from those of a float32 model: 1 − `agreement_over_ious`.
 
     Args:
         right: The float32 model; it is run here, and not later.
         sources: Pictures.
-        order: Its score threshold says which detections count.
+        config: Its score threshold says which detections count.
         opened: Opens a graph.
 
     Raises:
         ImageError: a picture cannot be read; or nothing is detected on any, and the budget wants it to be.
     """
 
-    def __init__(self, right: Detector, sources: Sequence[Source], order: QuantizeOrder, opened: Open) -> None:
-        self._score_threshold = order.score_threshold
-        self._options = faint_options(right, order.score_threshold)
+    def __init__(self, right: Detector, sources: Sequence[Source], config: QuantizeConfig, opened: Open) -> None:
+        self._score_threshold = config.score_threshold
+        self._options = options_below(right, config.score_threshold)
         self._want = _found(right, sources, self._options)
         self._sources = sources
         self._opened = opened
-        self.is_empty = not any(found.filter(min_score=order.score_threshold) for found in self._want)
+        self.is_empty = not any(found.filter(min_score=config.score_threshold) for found in self._want)
         """Whether float32 detects nothing at all, so that agreement says nothing."""
-        if order.max_drop < 1 and self.is_empty:
+        if config.max_drop < 1 and self.is_empty:
             raise ImageError(
                 "nothing is detected on any of the images, so agreement cannot be measured",
                 subject="calibration images",
-                expected=f"detections of at least {order.score_threshold:g}",
+                expected=f"detections of at least {config.score_threshold:g}",
                 hint="give images like those in use, or --max-drop 1 to quantize blindly",
             )
 
     def __call__(self, model: Model) -> float:
         """What agreement of a graph's detections with float32's lacks to 1."""
         with self._opened(model) as changed:
-            return 1 - tight_share(self._want, _found(changed, self._sources, self._options), self._score_threshold)
+            return 1 - agreement_over_ious(
+                self._want, _found(changed, self._sources, self._options), self._score_threshold
+            )
 
 
 class PrecisionLoss:
@@ -124,7 +126,7 @@ class PrecisionLoss:
         right: The float32 model; it is run here, and not later.
         sources: Pictures.
         truths: What is in each.
-        order: Its budget, which must be less than what float32 has to lose.
+        config: Its budget, which must be less than what float32 has to lose.
         opened: Opens a graph.
 
     Raises:
@@ -135,9 +137,9 @@ class PrecisionLoss:
     """
 
     def __init__(
-        self, right: Detector, sources: Sequence[Source], truths: Sequence[Truth], order: QuantizeOrder, opened: Open
+        self, right: Detector, sources: Sequence[Source], truths: Sequence[Truth], config: QuantizeConfig, opened: Open
     ) -> None:
-        self._options = faint_options(right, MAP_THRESHOLD / FAINT_SHARE, lowest=True)
+        self._options = options_below(right, MAP_THRESHOLD / LOWERED_SHARE, lowest=True)
         self._names = right.names
         self._sources = sources
         self._truths = truths
@@ -145,12 +147,12 @@ class PrecisionLoss:
         self._want = self._measure(right)
         self.is_empty = self._want <= 0
         """Whether float32 finds nothing of what the labels name, so that it has nothing to lose."""
-        if self._want <= order.max_drop < 1:
+        if self._want <= config.max_drop < 1:
             raise InputError(
                 "the float32 model finds hardly anything of what the labels name, so every loss would be within the "
                 "budget",
                 subject="labels",
-                expected=f"a mAP above {order.max_drop:g} in float32",
+                expected=f"a mAP above {config.max_drop:g} in float32",
                 got=f"{self._want:.4f}",
                 hint="check that the labels belong to these images and that their class ids are the model's; "
                 "--max-drop 1 quantizes blindly",
@@ -170,12 +172,12 @@ def _found(detector: Detector, sources: Sequence[Source], options: DetectOptions
     return [detector(source, options=options) for source in sources]
 
 
-RANKING_PICTURES: Final = 4
+RANKING_IMAGES: Final = 4
 """Enough to tell which modules are sensitive; each costs a run for each module."""
 
 
 @dataclass(frozen=True, slots=True)
-class QuantizeOrder:
+class QuantizeConfig:
     """How a graph shall be quantized.
 
     Attributes:
@@ -186,12 +188,12 @@ class QuantizeOrder:
             everything.
         score_threshold: Of the detections that shall agree.
         imgsz: (height, width) in model pixels where the graph leaves them open.
-        remainder: What is computed in between the codes, and in layers that are kept; None takes float16 with the
+        other_layers: What is computed in between the codes, and in layers that are kept; None takes float16 with the
             placement ``inputs``, because TensorRT runs what a graph says is float32 in float32, and float32 with
-            ``both_ends``, which is for ONNX Runtime: that has no float16 kernels on a CPU.
+            ``inputs_and_outputs``, which is for ONNX Runtime: that has no float16 kernels on a CPU.
 
     Raises:
-        InputError: a value outside its range; float16 with ``both_ends``.
+        InputError: a value outside its range; float16 with ``inputs_and_outputs``.
     """
 
     precision: QuantizedPrecision = "int8"
@@ -200,20 +202,22 @@ class QuantizeOrder:
     max_drop: float = 0.005
     score_threshold: float = 0.25
     imgsz: tuple[int, int] | None = None
-    remainder: Remainder | None = None
+    other_layers: OtherLayers | None = None
 
     @property
-    def between(self) -> Remainder:
-        """The remainder, decided."""
-        return self.remainder or ("float16" if self.placement == "inputs" else "float32")
+    def between(self) -> OtherLayers:
+        """What the other layers compute in, decided."""
+        return self.other_layers or ("float16" if self.placement == "inputs" else "float32")
 
     def __post_init__(self) -> None:
-        if self.remainder not in {None, "float32", "float16"}:
-            raise InputError("no such choice", subject="remainder", expected="float32 or float16", got=self.remainder)
-        if self.remainder == "float16" and self.placement == "both_ends":
+        if self.other_layers not in {None, "float32", "float16"}:
             raise InputError(
-                "float16 does not go with the placement both_ends",
-                subject="remainder",
+                "no such choice", subject="other_layers", expected="float32 or float16", got=self.other_layers
+            )
+        if self.other_layers == "float16" and self.placement == "inputs_and_outputs":
+            raise InputError(
+                "float16 does not go with the placement inputs_and_outputs",
+                subject="other_layers",
                 expected="float32",
                 hint="take the placement inputs for TensorRT",
             )
@@ -222,10 +226,10 @@ class QuantizeOrder:
                 raise InputError("out of range", subject=name, expected="0 to 1", got=str(getattr(self, name)))
 
 
-def quantize_with_pictures(
+def quantize_with_images(
     model: Model,
     sources: Sequence[Source],
-    order: QuantizeOrder,
+    config: QuantizeConfig,
     *,
     truths: Sequence[Truth] | None = None,
     measure: Measure | None = None,
@@ -237,7 +241,7 @@ def quantize_with_pictures(
         model: A float32 detector that the pipeline can use: ours, or one of the standard form. Not changed.
         sources: Pictures like those in use; they go through the pipeline's own pre-processing. Some are held back
             from calibration, and the budget is measured on those, see `yoloship.precision.quantization.split`.
-        order: How.
+        config: How.
         truths: What is in each picture: then the budget is of mAP.
         measure: How much worse a graph is, in place of the two measures of this module. It gets graphs whose half
             precision is emulated.
@@ -259,28 +263,32 @@ def quantize_with_pictures(
         raise InputError("images and truths differ in number", got=f"{len(sources)} and {len(truths)}")
     every = layers(model)
     calibrating, measuring = split(len(sources))
-    opened = opener(order.imgsz)
+    opened = opener(config.imgsz)
     with opened(model) as detector:
-        ranked = [feed_of(detector, sources[place]) for place in spread(calibrating, RANKING_PICTURES)]
+        ranked = [feed_of(detector, sources[place]) for place in spread(calibrating, RANKING_IMAGES)]
         means = channel_means(model, values_to_watch(every, "inputs"), ranked)
         _check_finite(model, means, ranked)
         watched = [sources[place] for place in measuring]
         if measure is None and truths is not None:
-            measure = PrecisionLoss(detector, watched, [truths[place] for place in measuring], order, opened)
+            measure = PrecisionLoss(detector, watched, [truths[place] for place in measuring], config, opened)
         elif measure is None:
-            measure = Disagreement(detector, watched, order, opened)
+            measure = Disagreement(detector, watched, config, opened)
         feeds = _tracked_feeds(detector, [sources[place] for place in calibrating], on_progress)
-        ranges = calibrate(model, values_to_watch(every, order.placement), feeds, order.calibrator)
-    quantizer = Quantizer(model, ranges, order.precision, order.placement, means)
-    if order.between == "float32":
-        found = search(quantizer, ranked, run_model, measure, order.max_drop, on_progress)
+        ranges = calibrate(model, values_to_watch(every, config.placement), feeds, config.calibrator)
+    quantizer = Quantizer(model, ranges, config.precision, config.placement, means)
+    if config.between == "float32":
+        found = search(quantizer, ranked, run_model, measure, config.max_drop, on_progress)
     else:
-        found = _with_remainder(quantizer, ranked, measure, order, on_progress)
+        found = _with_float16_layers(quantizer, ranked, measure, config, on_progress)
     return replace(found, is_measured=not (isinstance(measure, Disagreement | PrecisionLoss) and measure.is_empty))
 
 
-def _with_remainder(
-    quantizer: Quantizer, feeds: Sequence[Feeds], measure: Measure, order: QuantizeOrder, on_progress: OnProgress | None
+def _with_float16_layers(
+    quantizer: Quantizer,
+    feeds: Sequence[Feeds],
+    measure: Measure,
+    config: QuantizeConfig,
+    on_progress: OnProgress | None,
 ) -> Search:
     """A search over graphs that are float16 between their codes, but for the layers that overflow there."""
     _, overflowing = convert_and_try(quantizer.model, "float16", feeds)
@@ -291,13 +299,13 @@ def _with_remainder(
     def measured(model: Model) -> float:
         return measure(emulate(narrowed(model)))
 
-    found = search(quantizer, feeds, run_model, measured, order.max_drop, on_progress)
+    found = search(quantizer, feeds, run_model, measured, config.max_drop, on_progress)
     model = narrowed(found.model)
     if not all(finite(outputs) for outputs in run_model(emulate(model), feeds[:1])):
         raise GraphError(
-            f"{order.precision} overflows in float16 between its layers",
+            f"{config.precision} overflows in float16 between its layers",
             subject=model.graph.name[:60],
-            hint="take float32 for the remainder",
+            hint="take float32 for the other layers",
         )
     return replace(found, model=model)
 

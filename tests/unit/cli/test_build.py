@@ -47,7 +47,7 @@ def test_an_option_that_cannot_be_is_an_error_and_leaves_nothing(small: Path, op
         ["--precision", "int8"],
         ["--calibrate", "pictures"],
         ["--labels", "labels"],
-        ["--remainder", "float16"],
+        ["--other-layers", "float16"],
         ["--conf", "0.5"],
     ],
 )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from yoloship.cli.precision import Quantizing
     from yoloship.model import OutputForm
-    from yoloship.models.build_check import BuildOrder
+    from yoloship.models.build_check import BuildRequest
 
 NOT_OF_THE_ENGINE = {"model", "output_file", "overwrite", "check", "timing_cache", "quiet", "help"}
 """What says where things lie and how the command behaves; none of it changes the plan."""
@@ -35,7 +35,7 @@ CHECKPOINT = {
     "half": "--precision bf16 --names 'hard hat,vest' --alias models.fork.C3=models.common.C3",
     "suppression": "--output nms --conf 0.4 --iou 0.6 --max-det 50 --precision fp16",
     "int8": "--precision int8 --calibrate photos --calibrate 'more/*.jpg' --calibrator entropy --labels labels "
-    "--max-drop 0.003 --remainder float32",
+    "--max-drop 0.003 --other-layers float32",
     "int8 by default": "--precision int8 --calibrate photos",
     "float8": "--precision fp8 --calibrate photos --target 8.9 --target 12.0 --output nms",
     "tensorrt": "--flavour tensorrt --optimization-level 3 --hardware-compatibility ampere_plus --version-compatible "
@@ -56,9 +56,9 @@ class Orders:
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
-        self.seen: list[tuple[BuildOrder, Quantizing, str]] = []
+        self.seen: list[tuple[BuildRequest, Quantizing, str]] = []
 
-    def take(self, order: BuildOrder, _: Any, quantizing: Quantizing, *, source_name: str, **__: Any) -> None:
+    def take(self, order: BuildRequest, _: Any, quantizing: Quantizing, *, source_name: str, **__: Any) -> None:
         self.seen.append((order, quantizing, source_name))
 
     def command(self, engine: str) -> str:
@@ -70,7 +70,7 @@ class Orders:
         )  # fmt: skip
         return rebuild_command(record, engine)
 
-    def _model(self, order: BuildOrder) -> ModelInfo:
+    def _model(self, order: BuildRequest) -> ModelInfo:
         names = order.names or self.names
         if order.graph is None:
             form: OutputForm = "nms" if order.nms else "raw"
@@ -121,7 +121,9 @@ def test_every_option_that_decides_the_engine_is_tried_above() -> None:
     options = [parameter for parameter in command.build.params if parameter.name not in NOT_OF_THE_ENGINE]
     assert len(options) >= 20
     assert [
-        option.name for option in options if isinstance(option, click.Option) and tried.count(option.opts[-1]) < 1
+        option.name
+        for option in options
+        if isinstance(option, click.Option) and not option.hidden and tried.count(option.opts[-1]) < 1
     ] == []
 
 

@@ -107,17 +107,30 @@ def test_export_writes_each_precision(precision: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (["--remainder", "float16"], "--remainder is now called --other-layers"),
         (["--precision", "int8"], "needs images like those in use: --calibrate DIR"),
         (["--precision", "float16", "--max-drop", "0.1"], "only for --precision int8 and float8"),
         (["--calibrate", "pictures"], "only for --precision int8 and float8"),
         (["--labels", "pictures"], "--labels: only for --precision int8 and float8"),
-        (["--precision", "float16", "--remainder", "float16"], "--remainder: only for --precision int8 and float8"),
+        (
+            ["--precision", "float16", "--other-layers", "float16"],
+            "--other-layers: only for --precision int8 and float8",
+        ),
         (["--precision", "bfloat16", "--max-drop", "0"], "--max-drop: only for --precision int8 and float8"),
         (["--precision", "int8", "--calibrate", "pictures", "--labels", "none"], "none: there is no such folder"),
-        (["--precision", "int8", "--calibrate", "pictures", "--remainder", "bfloat16"], "bfloat16"),
+        (["--precision", "int8", "--calibrate", "pictures", "--other-layers", "bfloat16"], "bfloat16"),
         (
-            ["--precision", "int8", "--calibrate", "pictures", "--remainder", "float16", "--placement", "both_ends"],
-            "--remainder float16 does not go with --placement both_ends",
+            [
+                "--precision",
+                "int8",
+                "--calibrate",
+                "pictures",
+                "--other-layers",
+                "float16",
+                "--placement",
+                "inputs_and_outputs",
+            ],
+            "--other-layers float16 does not go with --placement inputs_and_outputs",
         ),
         (["--conf", "0.5"], "--conf, --iou and --max-det need --output nms"),
         (["--precision", "int4"], "int4"),
@@ -130,12 +143,12 @@ def test_options_that_contradict_one_another_are_wrong_usage(options: list[str],
     assert not Path("best.onnx").exists()
 
 
-@pytest.mark.parametrize("remainder", ["float16", "float32"])
-def test_what_int8_leaves_computes_in_what_was_asked_for(remainder: str) -> None:
-    options = ("--precision", "int8", "--calibrate", "pictures", "--max-drop", "1", "--remainder", remainder)
-    assert ("int8 with float16" in exported("x.onnx", *options)) is (remainder == "float16")
+@pytest.mark.parametrize("other_layers", ["float16", "float32"])
+def test_what_int8_leaves_computes_in_what_was_asked_for(other_layers: str) -> None:
+    options = ("--precision", "int8", "--calibrate", "pictures", "--max-drop", "1", "--other-layers", other_layers)
+    assert ("int8 with float16" in exported("x.onnx", *options)) is (other_layers == "float16")
     model = onnx.load("x.onnx")
-    assert (10 in {tensor.data_type for tensor in model.graph.initializer}) is (remainder == "float16")
+    assert (10 in {tensor.data_type for tensor in model.graph.initializer}) is (other_layers == "float16")
     assert {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)} == {1}
 
 

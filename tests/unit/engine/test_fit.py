@@ -155,11 +155,11 @@ def test_the_command_that_rebuilds_names_a_precision_that_was_made_on_the_way() 
     assert rebuild_command(lowered, "best.engine") == f"{plain} --precision float16"
     recipe = Recipe(
         precision="int8", calibrate=("photos", "more/*.jpg"), labels="truth", calibrator="entropy", max_drop=0.003,
-        remainder="float32", renamed=True, aliases=("fork.C3=models.common.C3",),
+        other_layers="float32", renamed=True, aliases=("fork.C3=models.common.C3",),
     )  # fmt: skip
     assert rebuild_command(record_of(PLAN, model=eighth, recipe=recipe), "best.engine") == (
         f"{plain} --precision int8 --calibrate photos --calibrate 'more/*.jpg' --labels truth --calibrator entropy "
-        "--max-drop 0.003 --remainder float32 --alias fork.C3=models.common.C3 --names 'hard hat,vest'"
+        "--max-drop 0.003 --other-layers float32 --alias fork.C3=models.common.C3 --names 'hard hat,vest'"
     )
 
 

@@ -32,6 +32,13 @@ def test_how_the_graph_came_about_comes_back_too() -> None:
     assert EngineRecord.from_json(record.to_json(), subject="s") == record
 
 
+def test_the_earlier_name_of_the_other_layers_is_still_read() -> None:
+    record = record_of(PLAN, recipe=Recipe(True, "int8", ("photos",), other_layers="float16"))
+    data = json.loads(record.to_json())
+    data["recipe"]["remainder"] = data["recipe"].pop("other_layers")
+    assert EngineRecord.from_json(json.dumps(data), subject="s") == record
+
+
 @pytest.mark.parametrize(
     ("refined", "source", "recipe"),
     [

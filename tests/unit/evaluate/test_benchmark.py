@@ -12,13 +12,13 @@ from helpers.models import info, picture_session, random_heads
 from yoloship.detect.detector import Detector, StageTimes
 from yoloship.errors import InputError, SessionError
 from yoloship.evaluate.bench_report import bench_bars, bench_json, bench_table
-from yoloship.evaluate.benchmark import BenchCase, BenchPlan, BenchResult, Spread, benchmark
+from yoloship.evaluate.benchmark import BenchCase, BenchOptions, BenchResult, Spread, benchmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PICTURES = [np.random.default_rng(n).integers(0, 256, (50 + n, 120, 3), dtype=np.uint8) for n in range(2)]
-QUICK = BenchPlan(rounds=2, runs=3, throughput_s=0.02, gap_s=0)
+QUICK = BenchOptions(rounds=2, runs=3, throughput_s=0.02, gap_s=0)
 
 
 class Counted:
@@ -87,7 +87,7 @@ class Clocked:
 def test_the_ratio_is_that_of_a_batch_to_its_network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     clocked: Any = Clocked()
     monkeypatch.setattr("yoloship.evaluate.benchmark.time.perf_counter", lambda: clocked.now)
-    plan = BenchPlan(rounds=2, runs=3, throughput_s=0, gap_s=0)
+    plan = BenchOptions(rounds=2, runs=3, throughput_s=0, gap_s=0)
     (found,) = benchmark([BenchCase("m", "cpu", 1, 1, lambda: clocked)], PICTURES, plan)
     assert (found.total.p50, found.network.p50, found.ratio) == (4000, 2000, 2)
 
@@ -125,7 +125,7 @@ def test_a_failure_in_a_thread_ends_the_measurement() -> None:
         return random_heads(0, (64, 96), batch=len(feeds["images"]))
 
     with pytest.raises(SessionError, match="on purpose"):
-        benchmark([case(Counted(script=fails), streams=3)], PICTURES, BenchPlan(1, 2, 5.0, 0))
+        benchmark([case(Counted(script=fails), streams=3)], PICTURES, BenchOptions(1, 2, 5.0, 0))
 
 
 def test_nothing_to_measure_is_refused() -> None:
@@ -141,7 +141,7 @@ def test_nothing_to_measure_is_refused() -> None:
         {"gap_s": float("nan")},
     ):
         with pytest.raises(InputError, match=next(iter(wrong))):
-            BenchPlan(**wrong)
+            BenchOptions(**wrong)
 
 
 def result(**changes: Any) -> BenchResult:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from yoloship.evaluate.matching import Agreement, agree, box_ious, match, tight_share
+from yoloship.evaluate.matching import Agreement, agree, agreement_over_ious, box_ious, match
 from yoloship.results.detections import Detections
 
 
@@ -49,14 +49,14 @@ def test_the_share_counts_both_sides(counts: tuple[int, int, int, int], share: f
 @pytest.mark.parametrize(("width", "share"), [(10, 1.0), (9.7, 1.0), (9.2, 0.9), (7.6, 0.6), (5.2, 0.1), (4, 0.0)])
 def test_boxes_that_fit_less_tightly_agree_at_fewer_overlaps(width: float, share: float) -> None:
     first, second = detections((0, 0, 10, 10, 0.9, 0)), detections((0, 0, width, 10, 0.9, 0))
-    assert tight_share([first], [second], 0.25) == pytest.approx(share)
-    assert tight_share([second], [first], 0.25) == pytest.approx(share)
+    assert agreement_over_ious([first], [second], 0.25) == pytest.approx(share)
+    assert agreement_over_ious([second], [first], 0.25) == pytest.approx(share)
 
 
 def test_of_tight_agreement_lost_and_invented_boxes_take_their_part_and_none_at_all_is_full() -> None:
     pair = detections((0, 0, 10, 10, 0.9, 0), (50, 50, 60, 60, 0.9, 1))
     one = detections((0, 0, 10, 10, 0.9, 0))
-    assert tight_share([pair], [one], 0.25) == tight_share([one], [pair], 0.25) == pytest.approx(2 / 3)
-    assert tight_share([detections()], [detections()], 0.25) == 1
+    assert agreement_over_ious([pair], [one], 0.25) == agreement_over_ious([one], [pair], 0.25) == pytest.approx(2 / 3)
+    assert agreement_over_ious([detections()], [detections()], 0.25) == 1
     faint = detections((0, 0, 10, 10, 0.24, 0))
-    assert tight_share([detections((0, 0, 10, 10, 0.26, 0))], [faint], 0.25) == 1
+    assert agreement_over_ious([detections((0, 0, 10, 10, 0.26, 0))], [faint], 0.25) == 1

@@ -17,12 +17,12 @@ from yoloship.evaluate.coco import Truth
 from yoloship.graph import graph_bytes
 from yoloship.graph.body import layer_precisions
 from yoloship.graph.onnx_file import opset, read_metadata, read_model_info
-from yoloship.graph.passes.half import REMAINDER_KEY, convert_precision, emulate, is_half, quantized_precision
+from yoloship.graph.passes.half import OTHER_LAYERS_KEY, convert_precision, emulate, is_half, quantized_precision
 from yoloship.graph.passes.quantize import layers, quantize, values_to_watch
 from yoloship.model import Calibrator
 from yoloship.precision.calibrate import FEW_IMAGES, calibrate, survey
 from yoloship.precision.lowering import in_precision, quantized_share
-from yoloship.precision.quantization import MEASURE_PICTURES, QuantizeOrder, opener, quantize_with_pictures, split
+from yoloship.precision.quantization import MEASURE_IMAGES, QuantizeConfig, opener, quantize_with_images, split
 from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
@@ -50,21 +50,21 @@ def test_of_enough_pictures_every_fourth_is_held_back_and_of_few_all_serve_both(
     else:
         assert not set(calibrating) & set(measuring)
         assert len(calibrating) == count - count // 4
-        assert len(measuring) == min(count // 4, MEASURE_PICTURES)
+        assert len(measuring) == min(count // 4, MEASURE_IMAGES)
 
 
 def test_the_budget_is_measured_on_pictures_that_did_not_calibrate() -> None:
     steps: list[tuple[str, float, float]] = []
-    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
-    quantize_with_pictures(ours("heads", "image"), PICTURES, order, on_progress=lambda *step: steps.append(step))
+    config = QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
+    quantize_with_images(ours("heads", "image"), PICTURES, config, on_progress=lambda *step: steps.append(step))
     assert [step for step in steps if step[0] == "calibrating"][-1] == ("calibrating", 11, 12)
 
 
 def test_with_truths_the_budget_is_of_map() -> None:
     pytest.importorskip("pycocotools")
-    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
-    found = quantize_with_pictures(ours("heads", "image"), PICTURES, order, truths=truths())
-    result = in_precision(ours("heads", "image"), "int8", PICTURES, order=order, truths=truths())
+    config = QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
+    found = quantize_with_images(ours("heads", "image"), PICTURES, config, truths=truths())
+    result = in_precision(ours("heads", "image"), "int8", PICTURES, config=config, truths=truths())
     assert result.words == (
         "int8 in 57 of 60 convolutions, 98% of the arithmetic; "
         f"mAP is {abs(found.drop):.4f} {'below' if found.drop >= 0 else 'above'} float32's"
@@ -87,14 +87,14 @@ def test_truths_that_do_not_fit_are_refused_before_anything_is_calibrated() -> N
     )
     for wrong, words in cases:
         with pytest.raises(InputError, match=words):
-            quantize_with_pictures(ours("heads", "image"), PICTURES, QuantizeOrder(**FAINT), truths=wrong)
+            quantize_with_images(ours("heads", "image"), PICTURES, QuantizeConfig(**FAINT), truths=wrong)
 
 
 def test_pictures_on_which_nothing_is_seen_are_refused_unless_the_budget_allows_everything() -> None:
-    model, order = ours("heads", "image"), {"score_threshold": 0.99, "calibrator": "minmax", "remainder": "float32"}
+    model, config = ours("heads", "image"), {"score_threshold": 0.99, "calibrator": "minmax", "other_layers": "float32"}
     with pytest.raises(ImageError, match="nothing is detected on any of the images"):
-        quantize_with_pictures(model, PICTURES[:2], QuantizeOrder(**order))  # type: ignore[arg-type]
-    assert quantize_with_pictures(model, PICTURES[:2], QuantizeOrder(**order, max_drop=1)).drop == 0  # type: ignore[arg-type]
+        quantize_with_images(model, PICTURES[:2], QuantizeConfig(**config))  # type: ignore[arg-type]
+    assert quantize_with_images(model, PICTURES[:2], QuantizeConfig(**config, max_drop=1)).drop == 0  # type: ignore[arg-type]
 
 
 def run_where_it_can(model: onnx.ModelProto) -> Detector:
@@ -111,12 +111,12 @@ def run_where_it_can(model: onnx.ModelProto) -> Detector:
 @pytest.mark.parametrize("precision", ["int8", "float8"])
 def test_what_quantization_leaves_is_float16_between_float32_ends(precision: QuantizedPrecision) -> None:
     base = ours("heads", "image")
-    order = QuantizeOrder(precision=precision, max_drop=1, **FAINT)
-    model = quantize_with_pictures(base, PICTURES[:2], order).model
+    config = QuantizeConfig(precision=precision, max_drop=1, **FAINT)
+    model = quantize_with_images(base, PICTURES[:2], config).model
     onnx.checker.check_model(model, full_check=True)
     assert opset(model) == 19
     assert quantized_precision(model) == precision
-    assert read_metadata(model)[REMAINDER_KEY] == "float16"
+    assert read_metadata(model)[OTHER_LAYERS_KEY] == "float16"
     assert kept_layers(read_metadata(model)) == ()
     info = read_model_info(read_metadata(model), "x")
     assert info is not None
@@ -138,10 +138,10 @@ def test_what_quantization_leaves_is_float16_between_float32_ends(precision: Qua
                 assert 0 < np.square(other.astype(float) - a).sum() / np.square(a.astype(float)).sum() < 0.01
 
 
-def test_the_codes_are_the_same_with_either_remainder() -> None:
-    def codes(remainder: Any) -> dict[str, bytes]:
-        order = QuantizeOrder(max_drop=1, remainder=remainder, **FAINT)
-        model = quantize_with_pictures(ours("heads", "image"), PICTURES[:2], order).model
+def test_the_codes_are_the_same_whatever_the_other_layers_are() -> None:
+    def codes(other_layers: Any) -> dict[str, bytes]:
+        config = QuantizeConfig(max_drop=1, other_layers=other_layers, **FAINT)
+        model = quantize_with_images(ours("heads", "image"), PICTURES[:2], config).model
         return {tensor.name: tensor.raw_data for tensor in model.graph.initializer if tensor.name.endswith(".codes")}
 
     assert codes("float16") == codes("float32") != {}
@@ -149,21 +149,21 @@ def test_the_codes_are_the_same_with_either_remainder() -> None:
 
 def test_layers_that_overflow_in_float16_stay_float32_when_the_rest_is_quantized() -> None:
     model = scaled(HUGE, ours("heads", "image"))
-    found = quantize_with_pictures(model, PICTURES[:2], QuantizeOrder(max_drop=1, **FAINT))
+    found = quantize_with_images(model, PICTURES[:2], QuantizeConfig(max_drop=1, **FAINT))
     assert kept_layers(read_metadata(found.model))
     with OnnxRuntimeSession.open(graph_bytes(emulate(found.model))) as session:
         assert all(np.isfinite(output).all() for output in session.run({"images": PICTURES[0][None]}))
 
 
-def test_remainders_that_cannot_be_are_refused() -> None:
-    with pytest.raises(InputError, match="remainder: no such choice: expected float32 or float16, got bfloat16"):
-        QuantizeOrder(remainder="bfloat16")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="remainder: float16 does not go with the placement both_ends"):
-        QuantizeOrder(remainder="float16", placement="both_ends")
-    assert QuantizeOrder().between == "float16"
-    assert QuantizeOrder(placement="both_ends").between == "float32"
-    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
-    quantized = quantize_with_pictures(ours("heads", "image"), PICTURES[:2], order).model
+def test_other_layers_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="other_layers: no such choice: expected float32 or float16, got bfloat16"):
+        QuantizeConfig(other_layers="bfloat16")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="other_layers: float16 does not go with the placement inputs_and_outputs"):
+        QuantizeConfig(other_layers="float16", placement="inputs_and_outputs")
+    assert QuantizeConfig().between == "float16"
+    assert QuantizeConfig(placement="inputs_and_outputs").between == "float32"
+    config = QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
+    quantized = quantize_with_images(ours("heads", "image"), PICTURES[:2], config).model
     with pytest.raises(GraphError, match="is quantized, and its scales would keep 8 of their 24 digits in bfloat16"):
         convert_precision(quantized, "bfloat16")
     half = convert_precision(quantized, "float16")
@@ -175,17 +175,17 @@ def test_remainders_that_cannot_be_are_refused() -> None:
 def test_labels_of_which_float32_finds_nothing_are_refused_because_every_loss_would_be_within_the_budget() -> None:
     pytest.importorskip("pycocotools")
     elsewhere = [Truth(np.array([[0.0, 0, 2, 2]]), np.array([0]))] * 16
-    order = QuantizeOrder(max_drop=0.9, remainder="float32", **FAINT)
+    config = QuantizeConfig(max_drop=0.9, other_layers="float32", **FAINT)
     with pytest.raises(InputError, match=r"labels: the float32 model finds hardly .* expected a mAP above 0\.9"):
-        quantize_with_pictures(ours("heads", "image"), PICTURES, order, truths=elsewhere)
+        quantize_with_images(ours("heads", "image"), PICTURES, config, truths=elsewhere)
 
 
 def test_images_that_teach_nothing_are_refused_or_told() -> None:
-    model, order = ours("heads", "image"), QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
+    model, config = ours("heads", "image"), QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
     black = [np.zeros((*HW, 3), np.uint8)] * 3
     with pytest.raises(InputError, match="calibration images: every image has a single colour"):
-        in_precision(model, "int8", black, order=order)
-    result = in_precision(model, "int8", [*PICTURES[:2], PICTURES[0], black[0]], order=order)
+        in_precision(model, "int8", black, config=config)
+    result = in_precision(model, "int8", [*PICTURES[:2], PICTURES[0], black[0]], config=config)
     assert result.warnings == (
         "only 3 distinct images among 4 calibration images: ranges found on so few may not hold in use",
         "1 of 4 calibration images have a single colour and teach nothing",
@@ -201,8 +201,8 @@ def test_enough_images_are_told_only_of_their_copies() -> None:
 
 def test_a_budget_that_nothing_was_measured_for_is_not_reported_as_kept() -> None:
     model = ours("heads", "image")
-    order = QuantizeOrder(score_threshold=0.99, calibrator="minmax", remainder="float32", max_drop=1)
-    words = in_precision(model, "int8", PICTURES[:2], order=order).words
+    config = QuantizeConfig(score_threshold=0.99, calibrator="minmax", other_layers="float32", max_drop=1)
+    words = in_precision(model, "int8", PICTURES[:2], config=config).words
     assert words.endswith("; nothing was detected on the images, so its loss is not known")
 
 
@@ -210,8 +210,8 @@ def test_labels_of_few_images_are_told() -> None:
     pytest.importorskip("pycocotools")
     nothing = Truth(np.empty((0, 4)), np.empty(0, int))
     some = [*truths()[:4], *[nothing] * 12]
-    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
-    warnings = in_precision(ours("heads", "image"), "int8", PICTURES, order=order, truths=some).warnings
+    config = QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
+    warnings = in_precision(ours("heads", "image"), "int8", PICTURES, config=config, truths=some).warnings
     assert warnings[1] == "12 of 16 images have no label, and count as images without objects"
 
 
@@ -219,9 +219,9 @@ def test_labels_of_few_images_are_told() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_network_that_is_broken_in_float32_is_refused_by_the_place(value: float, calibrator: Any) -> None:
     model = scaled({"model.2.cv1.conv.weight": value}, ours("heads", "image"))
-    order = QuantizeOrder(max_drop=1, calibrator=calibrator, remainder="float32")
+    config = QuantizeConfig(max_drop=1, calibrator=calibrator, other_layers="float32")
     with pytest.raises(GraphError, match=r"not finite, in float32 already: got NaN or infinity in model\.2\."):
-        in_precision(model, "int8", PICTURES[:2], order=order)
+        in_precision(model, "int8", PICTURES[:2], config=config)
 
 
 def test_an_activation_that_overflows_on_one_image_alone_is_refused_by_every_calibrator() -> None:
@@ -242,11 +242,11 @@ def test_an_interrupted_quantization_leaves_nothing_behind(tmp_path: Path, monke
         if (what, done) == ("calibrating", 1):
             raise KeyboardInterrupt
 
-    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
+    config = QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
     with pytest.raises(KeyboardInterrupt):
-        in_precision(ours("heads", "image"), "int8", PICTURES[:2], order=order, on_progress=interrupt)
+        in_precision(ours("heads", "image"), "int8", PICTURES[:2], config=config, on_progress=interrupt)
     assert list(tmp_path.iterdir()) == []
-    in_precision(ours("heads", "image"), "int8", PICTURES[:2], order=order)
+    in_precision(ours("heads", "image"), "int8", PICTURES[:2], config=config)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -255,8 +255,8 @@ def test_a_runtime_that_cannot_run_the_result_is_told(monkeypatch: pytest.Monkey
         raise SessionError("the runtime refuses it", subject="graph")
 
     monkeypatch.setattr("yoloship.precision.lowering.run_model", refuse)
-    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
-    result = in_precision(ours("heads", "image"), "int8", PICTURES[:2], order=order)
+    config = QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
+    result = in_precision(ours("heads", "image"), "int8", PICTURES[:2], config=config)
     assert result.not_on_cpu == "the runtime refuses it"
 
 
@@ -276,8 +276,8 @@ def test_the_share_that_is_quantized_is_counted_in_the_graph_itself(keep: int) -
 
 
 def test_a_graph_in_lower_precision_is_not_lowered_again() -> None:
-    order = QuantizeOrder(max_drop=1, remainder="float32", **FAINT)
-    quantized = in_precision(ours("heads", "image"), "int8", PICTURES[:2], order=order).model
+    config = QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
+    quantized = in_precision(ours("heads", "image"), "int8", PICTURES[:2], config=config).model
     brain = convert_precision(ours("heads", "image"), "bfloat16")
     for model, got in ((quantized, "int8"), (brain, "bfloat16")):
         for precision in ("int8", "float16"):
@@ -286,8 +286,8 @@ def test_a_graph_in_lower_precision_is_not_lowered_again() -> None:
 
 
 def test_a_budget_that_leaves_next_to_nothing_quantized_is_told() -> None:
-    order = QuantizeOrder(max_drop=0, remainder="float32", **FAINT)
-    result = in_precision(ours("heads", "image"), "int8", PICTURES[:2], order=order, truths=None)
+    config = QuantizeConfig(max_drop=0, other_layers="float32", **FAINT)
+    result = in_precision(ours("heads", "image"), "int8", PICTURES[:2], config=config, truths=None)
     assert any("of the arithmetic could be int8 within the budget" in warning for warning in result.warnings)
     assert " more" in result.words
 
@@ -295,7 +295,7 @@ def test_a_budget_that_leaves_next_to_nothing_quantized_is_told() -> None:
 def test_without_anything_to_lose_the_loss_of_map_is_not_known() -> None:
     pytest.importorskip("pycocotools")
     elsewhere = [Truth(np.array([[0.0, 0, 1, 1]]), np.array([0]))] * 2
-    order = QuantizeOrder(score_threshold=0.25, calibrator="minmax", max_drop=1, remainder="float32")
+    config = QuantizeConfig(score_threshold=0.25, calibrator="minmax", max_drop=1, other_layers="float32")
     blind = scaled({f"model.24.m.{level}.bias": np.float32(1e4) for level in range(3)}, ours("heads", "image"))
-    words = in_precision(blind, "int8", PICTURES[:2], order=order, truths=elsewhere).words
+    words = in_precision(blind, "int8", PICTURES[:2], config=config, truths=elsewhere).words
     assert words.endswith("; float32 finds no labelled object, so its loss is not known")

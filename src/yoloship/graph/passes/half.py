@@ -42,8 +42,8 @@ HalfPrecision: TypeAlias = Literal["float16", "bfloat16"]
 
 KEPT_KEY: Final = "yoloship.float32_layers"
 """Metadata key: a JSON list of the body's layers that stayed float32 because half precision would not hold them."""
-REMAINDER_KEY: Final = "yoloship.remainder"
-"""Metadata key: what a quantized graph computes in between its codes, where that is not float32."""
+OTHER_LAYERS_KEY: Final = "yoloship.other_layers"
+"""Metadata key: what the layers of a quantized graph that are not quantized compute in, if that is not float32."""
 FLOAT16_MAX: Final = 65504.0
 FLOAT16_LEAST: Final = 2.0**-14
 """The smallest that keeps all eleven digits."""
@@ -107,7 +107,7 @@ def convert_precision(
     _check(converted, keep)
     kept = _Rewriter(converted, precision, frozenset(keep)).rewrite()
     entries = {KEPT_KEY: json.dumps(kept)} if kept or codes else {}
-    record(converted, codes or precision, {**entries, REMAINDER_KEY: precision} if codes else entries)
+    record(converted, codes or precision, {**entries, OTHER_LAYERS_KEY: precision} if codes else entries)
     return converted
 
 

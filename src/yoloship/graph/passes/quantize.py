@@ -94,7 +94,7 @@ def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
 def values_to_watch(found: Collection[Layer], placement: Placement) -> tuple[str, ...]:
     """The activations whose ranges `quantize` needs."""
     names = {layer.activation: None for layer in found}
-    if placement == "both_ends":
+    if placement == "inputs_and_outputs":
         names.update({layer.output: None for layer in found})
     return tuple(names)
 
@@ -183,10 +183,10 @@ class _Writer:
                 changed.input[0] = self._activation(layer.activation)
                 changed.input[1] = self._weight(self._stored[layer.weight])
                 self._correct_bias(changed, layer)
-                if placement == "both_ends":
+                if placement == "inputs_and_outputs":
                     changed.output[0] = self._fresh(f"{layer.output}.float")
             self._nodes.append(changed)
-            if layer is not None and placement == "both_ends":
+            if layer is not None and placement == "inputs_and_outputs":
                 self._pair(changed.output[0], layer.output, layer.output)
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
@@ -253,7 +253,9 @@ class _Writer:
         return name
 
     def _scale(self, magnitude: float) -> float:
-        """The magnitude over the largest code, rounded up to what float16 holds too: the codes suit either remainder.
+        """The magnitude over the largest code, rounded up to what float16 holds too.
+
+        So the codes are the same whether other layers compute in float16 or in float32.
 
         Never 0, and never so small that dividing by it overflows: what is all zeros stays that with any scale.
         """

@@ -28,7 +28,7 @@ every_precision = pytest.mark.parametrize("precision", ["int8", "float8"])
 
 @pytest.fixture(scope="module")
 def ranges() -> Mapping[str, float]:
-    return calibrate(ours(), values_to_watch(layers(ours()), "both_ends"), FEEDS, "minmax")
+    return calibrate(ours(), values_to_watch(layers(ours()), "inputs_and_outputs"), FEEDS, "minmax")
 
 
 def run(model: onnx.ModelProto, feeds: Any = FEEDS) -> list[Any]:
@@ -54,7 +54,7 @@ def test_the_other_calibrators_cut_outliers_off_and_no_more(calibrator: Any, ran
         assert 0.05 * ranges[name] < cut[name] <= ranges[name] * 1.01
 
 
-@pytest.mark.parametrize("placement", ["inputs", "both_ends"])
+@pytest.mark.parametrize("placement", ["inputs", "inputs_and_outputs"])
 def test_the_form_is_the_one_that_tensorrt_takes(ranges: Mapping[str, float], placement: Any) -> None:
     model = quantize(ours(), ranges, placement=placement)
     onnx.checker.check_model(model, full_check=True)
@@ -93,7 +93,7 @@ def test_scales_and_weights_are_those_of_quantize_static(tmp_path: Path, ranges:
         nodes_to_exclude=["model.24.m.0", "model.24.m.1", "model.24.m.2"],
         extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     )  # fmt: skip
-    theirs, mine = onnx.load(target), quantize(ours(), ranges, placement="both_ends")
+    theirs, mine = onnx.load(target), quantize(ours(), ranges, placement="inputs_and_outputs")
 
     def scales(model: onnx.ModelProto) -> dict[str, Any]:
         weights = stored(model)
