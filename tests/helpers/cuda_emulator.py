@@ -8,13 +8,13 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from helpers.kept import kept
 from helpers.shared import IN_CI
 from yoloship.cuda.compiler import HEADER, KERNELS, SOURCES, Argument, Extent, KernelSpec, source_text
 
@@ -27,23 +27,27 @@ if TYPE_CHECKING:
 
 _SHIM = Path(__file__).parent / "emulator.hpp"
 _DRIVER = _SHIM.with_name("stand_in_driver.cpp")
+_FLAGS = (
+    "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-unknown-pragmas",
+    "-U_FORTIFY_SOURCE",  # which takes a jump between two stacks for an error
+)  # fmt: skip
 _BARRIER = re.compile(r"__sync|_sync\(")
 
 
-def emulator_library(folder: Path) -> ctypes.CDLL:
-    """Compile the kernels for this CPU, or take the library that is there; skip where there is no C++ compiler."""
-    return ctypes.CDLL(os.fspath(_built(folder, "emulator.so", "")))
+def emulator_library() -> ctypes.CDLL:
+    """The kernels compiled for this CPU, once for all processes; skip where there is no C++ compiler."""
+    return ctypes.CDLL(os.fspath(_built("emulator.so", "")))
 
 
-def stand_in_driver(folder: Path) -> Path:
+def stand_in_driver() -> Path:
     """The same with a stand-in for the CUDA driver around it: a `libcuda.so.1` in a folder of its own.
 
     Give its folder to a process as `LD_LIBRARY_PATH`, and `cuda.bindings` finds a "GPU" that runs our kernels only.
     """
-    return _built(folder, "libcuda.so.1", _DRIVER.read_text())
+    return _built("libcuda.so.1", _DRIVER.read_text())
 
 
-def _built(folder: Path, name: str, extra: str) -> Path:
+def _built(name: str, extra: str) -> Path:
     compiler = shutil.which("g++")
     if compiler is None:
         message = "the emulator needs g++"
@@ -52,19 +56,17 @@ def _built(folder: Path, name: str, extra: str) -> Path:
         pytest.skip(message)
     text = "\n".join([_SHIM.read_text(), *map(source_text, (HEADER, *SOURCES)), *map(_entry, KERNELS), extra])
     text = text.replace(f'#include "{HEADER}"', "").replace("#pragma once", "")
-    target = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
-    library = target / name
-    if not library.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as work:
-            source, built = Path(work) / "kernels.cpp", Path(work) / name
-            source.write_text(text)
-            flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-unknown-pragmas"]
-            command = [compiler, *flags, f"-Wl,-soname,{name}", os.fspath(source), "-o", os.fspath(built), "-ldl"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            target.mkdir(exist_ok=True)
-            built.replace(library)
-    return library
+
+    def build(folder: Path) -> None:
+        source = folder / "kernels.cpp"
+        source.write_text(text)
+        command = [compiler, *_FLAGS, f"-Wl,-soname,{name}", os.fspath(source), "-o", os.fspath(folder / name), "-ldl"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    key = hashlib.sha256("\n".join([text, version, *_FLAGS]).encode()).hexdigest()[:16]
+    return kept(name, key, build) / name
 
 
 class EmulatedKernel:

@@ -3,7 +3,8 @@
 // Each thread of a block is a fiber with a stack of its own. A fiber runs until it meets a barrier; when all that are
 // still alive (in the block, or in the warp) wait at theirs, they go on. Fibers are resumed in an order shuffled by a
 // seed, and blocks too, so whatever depends on the order of atomics shows. A barrier that not all reach is an error,
-// not a hang. Float arithmetic is the CPU's own, compiled without contraction, as the kernels are.
+// not a hang. A fiber is started once and runs one block after the other; between fibers it goes by _setjmp and _longjmp,
+// because swapcontext asks the system for the signal mask each time. Float arithmetic is the CPU's own, compiled without contraction, as the kernels are.
 
 #pragma once
 
@@ -16,6 +17,8 @@
 #include <functional>
 #include <random>
 #include <vector>
+#include <memory>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #define __global__
@@ -55,27 +58,33 @@ namespace emulator {
 enum State { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, DONE };
 
 struct Fiber {
+    unsigned number = 0;
+    bool started = false;
+    jmp_buf place;  // where it goes on, once it is started
     ucontext_t context;
-    std::vector<char> stack;
+    std::vector<char> stack = std::vector<char>(64 * 1024);
     uint3 index{};
     State state = READY;
     unsigned exchanges = 0;  // warp operations so far: two alternating sets of slots suffice
 };
 
-static std::vector<Fiber> fibers;
-static ucontext_t scheduler;
+static std::vector<std::unique_ptr<Fiber>> fibers;
+static ucontext_t scheduler_context;
+static jmp_buf scheduler;
 static Fiber* running = nullptr;
 static std::vector<uint64_t> slots;  // [warp][parity][lane]
 static std::function<void()> body;
+
+inline void leave() { if (_setjmp(running->place) == 0) _longjmp(scheduler, 1); }
 
 inline void wait(State at)
 {
     if (running == nullptr) { std::fprintf(stderr, "barrier in a kernel run without fibers\n"); std::abort(); }
     running->state = at;
-    swapcontext(&running->context, &scheduler);
+    leave();
 }
 
-inline unsigned linear() { return (unsigned)(running - fibers.data()); }
+inline unsigned linear() { return running->number; }
 
 // Every live lane of the warp gives a value; afterwards all slots of this exchange can be read.
 inline const uint64_t* exchange(uint64_t value)
@@ -87,58 +96,76 @@ inline const uint64_t* exchange(uint64_t value)
     return set;
 }
 
-inline void enter() { body(); running->state = DONE; swapcontext(&running->context, &scheduler); }
+inline void enter()
+{
+    for (;;) { body(); wait(DONE); }
+}
+
+// Let a fiber run until it waits or is done.
+inline void resume(Fiber& fiber)
+{
+    running = &fiber;
+    threadIdx = fiber.index;
+    if (_setjmp(scheduler) == 0) {
+        if (fiber.started) _longjmp(fiber.place, 1);
+        fiber.started = true;
+        swapcontext(&scheduler_context, &fiber.context);
+    }
+}
 
 inline int run_block(std::mt19937& random)
 {
     const unsigned threads = blockDim.x * blockDim.y * blockDim.z;
-    fibers.resize(threads);
-    slots.assign((threads + 31) / 32 * 64, 0);
-    std::vector<unsigned> order(threads);
-    for (unsigned i = 0; i < threads; ++i) {
-        Fiber& fiber = fibers[i];
-        fiber.stack.resize(64 * 1024);
-        fiber.state = READY;
-        fiber.exchanges = 0;
-        fiber.index = uint3{i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+    while (fibers.size() < threads) {
+        fibers.push_back(std::make_unique<Fiber>());
+        Fiber& fiber = *fibers.back();
+        fiber.number = (unsigned)fibers.size() - 1;
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack.data();
         fiber.context.uc_stack.ss_size = fiber.stack.size();
         fiber.context.uc_link = nullptr;
         makecontext(&fiber.context, enter, 0);
+    }
+    slots.assign((threads + 31) / 32 * 64, 0);
+    std::vector<unsigned> order(threads);
+    for (unsigned i = 0; i < threads; ++i) {
+        Fiber& fiber = *fibers[i];
+        fiber.state = READY;
+        fiber.exchanges = 0;
+        fiber.index = uint3{i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
         order[i] = i;
     }
     std::shuffle(order.begin(), order.end(), random);
     for (;;) {
         for (unsigned i : order) {
-            if (fibers[i].state != READY) continue;
-            running = &fibers[i];
-            threadIdx = running->index;
-            swapcontext(&scheduler, &running->context);
+            if (fibers[i]->state == READY) resume(*fibers[i]);
         }
         running = nullptr;
         bool live = false, released = false, all_at_block = true;
         for (unsigned first = 0; first < threads; first += 32) {
             unsigned alive = 0, at_warp = 0;
             for (unsigned i = first; i < std::min(first + 32, threads); ++i) {
-                if (fibers[i].state == DONE) continue;
+                if (fibers[i]->state == DONE) continue;
                 ++alive;
-                if (fibers[i].state == AT_WARP_BARRIER) ++at_warp;
-                if (fibers[i].state != AT_BLOCK_BARRIER) all_at_block = false;
+                if (fibers[i]->state == AT_WARP_BARRIER) ++at_warp;
+                if (fibers[i]->state != AT_BLOCK_BARRIER) all_at_block = false;
             }
             live = live || alive != 0;
             if (alive != 0 && alive == at_warp) {
                 for (unsigned i = first; i < std::min(first + 32, threads); ++i)
-                    if (fibers[i].state == AT_WARP_BARRIER) fibers[i].state = READY;
+                    if (fibers[i]->state == AT_WARP_BARRIER) fibers[i]->state = READY;
                 released = true;
             }
         }
         if (!live) return 0;
         if (!released && all_at_block) {
-            for (Fiber& fiber : fibers) if (fiber.state == AT_BLOCK_BARRIER) fiber.state = READY;
+            for (unsigned i = 0; i < threads; ++i) if (fibers[i]->state == AT_BLOCK_BARRIER) fibers[i]->state = READY;
             released = true;
         }
-        if (!released) return 1;  // some threads wait at a barrier that the others never reach
+        if (!released) {  // some threads wait at a barrier that the others never reach: they go on in no other block
+            fibers.clear();
+            return 1;
+        }
     }
 }
 

@@ -8,10 +8,7 @@ mean_average_precision(detections, truths(scenes), CLASS_NAMES)
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from helpers.kept import kept
 from yoloship.demo.scene import CLASS_NAMES, HELD_OUT_SEED, make_scene
 from yoloship.evaluate.coco import Truth
 
@@ -28,7 +26,6 @@ __all__ = ["CLASS_NAMES", "MODEL", "LabelledImage", "held_out_scenes", "truths"]
 
 MODEL = Path(str(files("yoloship.demo") / "codes-yolov5n.pt"))
 """The checkpoint in the package."""
-_KEPT = Path(__file__).resolve().parents[2] / ".pytest_cache" / "held-out-scenes"
 
 
 class LabelledImage(NamedTuple):
@@ -42,10 +39,7 @@ class LabelledImage(NamedTuple):
 @lru_cache(maxsize=2)
 def held_out_scenes(count: int = 300) -> tuple[LabelledImage, ...]:
     """The first scenes that training never saw. The pictures lie in a file that processes share."""
-    folder = _KEPT / f"{_version()}-{count}"
-    with _locked():
-        if not folder.exists():
-            _make(folder, count)
+    folder = kept(f"held-out-scenes-{count}", _version(), lambda empty: _make(empty, count))
     pictures = np.load(folder / "pictures.npy", mmap_mode="r")
     ends = np.cumsum(np.load(folder / "counts.npy"))[:-1]
     boxes = np.split(np.load(folder / "boxes.npy"), ends)
@@ -68,33 +62,13 @@ def _version() -> str:
 
 
 def _make(folder: Path, count: int) -> None:
-    part = folder.with_name(f"part-{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    pictures = np.lib.format.open_memmap(part / "pictures.npy", "w+", np.uint8, (count, 640, 640, 3))
+    pictures = np.lib.format.open_memmap(folder / "pictures.npy", "w+", np.uint8, (count, 640, 640, 3))
     scenes = []
     for index in range(count):
         scene = make_scene(HELD_OUT_SEED + index)
         pictures[index] = scene.picture
         scenes.append((scene.boxes_xyxy, scene.class_ids))
     pictures.flush()
-    np.save(part / "boxes.npy", np.concatenate([boxes for boxes, _ in scenes]))
-    np.save(part / "class_ids.npy", np.concatenate([ids for _, ids in scenes]))
-    np.save(part / "counts.npy", np.array([len(ids) for _, ids in scenes]))
-    for older in folder.parent.glob(f"*-{count}"):  # of another version: 370 MB that nobody will ask for
-        shutil.rmtree(older, ignore_errors=True)
-    part.rename(folder)
-
-
-@contextmanager
-def _locked() -> Iterator[None]:
-    """One process at a time: of several test workers, one makes the scenes and the others wait."""
-    _KEPT.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # no such thing on Windows; run there with -n0
-        yield
-        return
-    with (_KEPT / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    np.save(folder / "boxes.npy", np.concatenate([boxes for boxes, _ in scenes]))
+    np.save(folder / "class_ids.npy", np.concatenate([ids for _, ids in scenes]))
+    np.save(folder / "counts.npy", np.array([len(ids) for _, ids in scenes]))

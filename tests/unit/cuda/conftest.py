@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+def emulator() -> ctypes.CDLL:
     """The kernels, compiled for the processor."""
-    return emulator_library(tmp_path_factory.getbasetemp())
+    return emulator_library()

@@ -220,7 +220,7 @@ def test_the_gpu_tests_and_the_benchmark_pass_on_a_stand_in_for_the_driver(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Everything of tests/gpu but the kernels, which test_kernels_emulated.py runs, and what needs torch or CuPy."""
-    library = stand_in_driver(tmp_path_factory.getbasetemp())
+    library = stand_in_driver()
     environment = {
         **os.environ,
         "LD_LIBRARY_PATH": os.fspath(library.parent),

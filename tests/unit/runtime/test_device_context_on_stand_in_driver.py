@@ -20,7 +20,7 @@ pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
 def test_the_device_tests_and_the_contract_pass_on_a_stand_in_for_the_driver(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    library = stand_in_driver(tmp_path_factory.getbasetemp())
+    library = stand_in_driver()
     environment = {
         **os.environ,
         "LD_LIBRARY_PATH": os.fspath(library.parent),

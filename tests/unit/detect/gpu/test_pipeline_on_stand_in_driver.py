@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Runs Python with the stand-in for a driver; what it wrote on stdout."""
     environment = {
         **os.environ,
-        "LD_LIBRARY_PATH": os.fspath(stand_in_driver(tmp_path_factory.getbasetemp()).parent),
+        "LD_LIBRARY_PATH": os.fspath(stand_in_driver().parent),
         "YOLOSHIP_CACHE": os.fspath(tmp_path_factory.mktemp("cache")),
         "PYTHONPATH": os.fspath(ROOT / "src"),
     }
