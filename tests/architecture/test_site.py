@@ -62,6 +62,8 @@ def test_the_command_reference_has_every_argument_option_and_example(hooks: Any)
         assert command is not None
         section = reference.partition(f"## yoloship {name}\n")[2].partition("\n## ")[0]
         for parameter in command.params:
+            if getattr(parameter, "hidden", False):
+                continue
             for option in (*parameter.opts, *parameter.secondary_opts):
                 if option.startswith("-") and option not in {"-h", "--help"}:
                     assert re.search(rf"^\| `[^`]*{re.escape(option)}\b", section, re.MULTILINE), (name, option)
