@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 
+from yoloship._util.text import shortened
 from yoloship.errors import YoloshipError
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ def is_number(value: object, low: float, high: float) -> TypeGuard[int | float]:
 
 
 def shown(value: object, limit: int = MAX_SHOWN_CHARS) -> str:
-    """A value in ASCII for a message, with an ellipsis if it is longer than the limit."""
-    text = ascii(value)
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+    """A value in ASCII for a message."""
+    return shortened(ascii(value), limit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,3 +63,8 @@ def counted(count: int, one: str, many: str | None = None) -> str:
         many: The noun for any other number. Default: with an s.
     """
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def shortened(text: str, limit: int = 60) -> str:
+    """Text of at most so many characters; an ellipsis stands for the end of a longer one."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

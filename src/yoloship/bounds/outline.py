@@ -140,7 +140,8 @@ MAX_KNOWN: Final = 1024
 MAX_EXTENT: Final = 1 << 40
 MAX_RANK: Final = 16
 _WHOLE: Final = 1 << 31
-FLOAT, UINT8, INT64, BOOL = 1, 2, 7, 9
+FLOAT, UINT8, INT8, INT32, INT64, BOOL = 1, 2, 3, 6, 7, 9
+FLOAT16, BFLOAT16, FLOAT8 = 10, 16, 17
 """Of onnx.TensorProto.DataType."""
 FLOATS: Final = frozenset({1, 10, 11, 16})
 _BITS: Final[Mapping[int, int]] = MappingProxyType(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from yoloship._util.text import counted
+from yoloship._util.text import counted, shortened
 from yoloship.checkpoint.records import Module, Tensor
 from yoloship.errors import CheckpointError
 from yoloship.model import MAX_LEVELS, MAX_SIDE
@@ -108,7 +108,7 @@ def _by_id(pairs: Iterable[tuple[Value, Value]]) -> list[str]:
     for key, name in pairs:
         class_id = _id(key)
         if class_id is None:
-            raise _UnusableError(f"has a class name whose id is {_short(key)} rather than a number")
+            raise _UnusableError(f"has a class name whose id is {shortened(repr(key))} rather than a number")
         if class_id in names:
             raise _UnusableError(f"has two class names of the id {class_id}")
         names[class_id] = name
@@ -148,7 +148,9 @@ def _from_text(text: str, classes: int | None) -> list[str]:
     for names in (lines, [name.strip() for name in text.strip(",").split(",")]):
         if all(names) and len(names) == classes:
             return [_name(name) for name in names]
-    raise _UnusableError(f"has class names that are one text, {_short(text)}, and do not fit its number of classes")
+    raise _UnusableError(
+        f"has class names that are one text, {shortened(repr(text))}, and do not fit its number of classes"
+    )
 
 
 def _from_literal(text: str) -> list[str]:
@@ -162,7 +164,7 @@ def _from_literal(text: str) -> list[str]:
         name = _NAME.match(text, at)
         end = at if name is None else _after_space(text, name.end())
         if name is None or (end < len(text) and text[end] != ","):
-            raise _UnusableError(f"has class names in a text that is not a list of names, {_short(text)}")
+            raise _UnusableError(f"has class names in a text that is not a list of names, {shortened(repr(text))}")
         pairs.append((None if key is None else _unquoted(key[1]), _unquoted(name[1].rstrip())))
         at = _after_space(text, end + 1)
     keyed = [(key, name) for key, name in pairs if key is not None]
@@ -181,13 +183,8 @@ def _unquoted(text: str) -> str:
         return text
     inner = re.sub(r"\\(['\"\\])", r"\1", text[1:-1])
     if inner.count("\\") != text[1:-1].count("\\\\"):
-        raise _UnusableError(f"has a class name with escapes, {_short(text)}")
+        raise _UnusableError(f"has a class name with escapes, {shortened(repr(text))}")
     return inner
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @dataclass(frozen=True, slots=True)

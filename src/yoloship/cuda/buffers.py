@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from yoloship._util.fields import is_int
 from yoloship.cuda.device import Resource
 from yoloship.cuda.driver import OUT_OF_MEMORY, call
 from yoloship.errors import CudaError, InputError
@@ -221,8 +222,7 @@ def size_text(size_bytes: int) -> str:
 
 
 def _check_size(size_bytes: int) -> None:
-    number = isinstance(size_bytes, int) and not isinstance(size_bytes, bool)
-    if not number or not 0 < size_bytes < 2**63:
+    if not is_int(size_bytes, 1, 2**63 - 1):
         raise InputError("cannot be allocated", subject="buffer", expected="1 byte or more", got=repr(size_bytes))
 
 

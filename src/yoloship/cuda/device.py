@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from yoloship._util.closing import Closing
+from yoloship._util.fields import is_int
 from yoloship.cuda.driver import call, driver, probe
 from yoloship.errors import CudaError, InputError
 
@@ -63,7 +64,7 @@ class Device(Closing):
         found = probe()
         if found.problem is not None:
             raise found.problem
-        info = next((gpu for gpu in found.gpus if not isinstance(ordinal, bool) and gpu.ordinal == ordinal), None)
+        info = next((gpu for gpu in found.gpus if is_int(ordinal, gpu.ordinal, gpu.ordinal)), None)
         if info is None:
             raise CudaError(
                 "no such device (CUDA_ERROR_INVALID_DEVICE, code 101)",

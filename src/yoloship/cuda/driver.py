@@ -23,6 +23,7 @@ NO_DRIVER_CODE: Final = 35
 """cudaErrorInsufficientDriver: what the CUDA runtime says where there is no driver, or too old a one."""
 
 OUT_OF_MEMORY: Final = 2
+"""CUDA_ERROR_OUT_OF_MEMORY"""
 
 _COMPUTE_CAPABILITY_MAJOR: Final = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, cuda.h
 _COMPUTE_CAPABILITY_MINOR: Final = 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, cuda.h

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import numpy as np
 
 from yoloship.errors import InputError
+from yoloship.model import MAX_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +47,6 @@ FRAME_DTYPE: Final = np.dtype(
 """`struct Frame` of kernels/common.cuh, byte for byte."""
 
 _FORMATS: Final[tuple[PixelFormat, ...]] = ("bgr", "rgb", "nv12")
-_MAX_SIDE: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ class FrameDescriptor:
             raise _wrong_frame("pixel_format", "bgr, rgb or nv12", self.pixel_format)
         for name in ("image_hw", "resized_hw"):
             sides = getattr(self, name)
-            if len(sides) != 2 or not all(1 <= side <= _MAX_SIDE for side in sides):
-                raise _wrong_frame(name, f"two sides from 1 to {_MAX_SIDE}", sides)
-        if len(self.top_left) != 2 or not all(0 <= side <= _MAX_SIDE for side in self.top_left):
-            raise _wrong_frame("top_left", f"two paddings from 0 to {_MAX_SIDE}", self.top_left)
+            if len(sides) != 2 or not all(1 <= side <= MAX_SIDE for side in sides):
+                raise _wrong_frame(name, f"two sides from 1 to {MAX_SIDE}", sides)
+        if len(self.top_left) != 2 or not all(0 <= side <= MAX_SIDE for side in self.top_left):
+            raise _wrong_frame("top_left", f"two paddings from 0 to {MAX_SIDE}", self.top_left)
         height, width = self.image_hw
         is_nv12 = self.pixel_format == "nv12"
         row_bytes = width if is_nv12 else 3 * width
@@ -201,8 +201,8 @@ class Canvas:
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= _MAX_BATCH:
             raise _wrong("batch", f"1 to {_MAX_BATCH}", self.batch)
-        if len(self.canvas_hw) != 2 or not all(1 <= side <= 65_536 for side in self.canvas_hw):
-            raise _wrong("canvas_hw", "two sides from 1 to 65536", self.canvas_hw)
+        if len(self.canvas_hw) != 2 or not all(1 <= side <= MAX_SIDE for side in self.canvas_hw):
+            raise _wrong("canvas_hw", f"two sides from 1 to {MAX_SIDE}", self.canvas_hw)
         if self.form not in tuple(name for name, _, _ in _SUFFIXES):
             raise _wrong("form", ", ".join(name for name, _, _ in _SUFFIXES), self.form)
         if not 0 <= self.padding_value <= 255:

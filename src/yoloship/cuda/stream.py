@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from yoloship._util.fields import is_int
 from yoloship.cuda.device import Resource
 from yoloship.cuda.driver import call, driver
 from yoloship.errors import CudaError, InputError
@@ -158,7 +159,7 @@ def stream_address(stream: object) -> int:
             raise InputError("unknown version of __cuda_stream__", subject="stream", expected="0", got=str(version))
         return int(address)
     for value in (getattr(stream, "cuda_stream", None), getattr(stream, "ptr", None), stream):
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if is_int(value, 0, 2**64 - 1):
             return value
     raise InputError(
         "is not a CUDA stream", subject="stream", expected="__cuda_stream__ or an address", got=type(stream).__name__

@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from yoloship._util.text import shortened
 from yoloship.errors import DependencyError, EngineError
 
 if TYPE_CHECKING:
@@ -255,4 +256,4 @@ def tidy(text: str) -> str:
     line = re.sub(r"^I\w+::\w+: Error Code \d+: ", "", line)
     line = re.sub(r"^API Usage Error \((.*)\)$", r"\1", line)
     line = re.sub(r"\[\w+\.(cpp|h):+\w+(: \w+|::\d+)?\] ", "", line)
-    return line if len(line) <= 400 else f"{line[:397]}..."
+    return shortened(line, 400)

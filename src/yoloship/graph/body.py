@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from yoloship.bounds.outline import FLOAT
 from yoloship.graph.onnx_file import all_graphs, dtype_name
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 """Operators with weights: where the arithmetic is."""
 
-FLOAT = 1
-"""onnx.TensorProto.FLOAT"""
 _SMALL = 1024
 """Elements up to which a stored tensor may be a shape, which inference needs."""
 _STANDARD = frozenset({"", "ai.onnx"})

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from yoloship._util.reading import open_regular
 from yoloship.errors import GraphError
 from yoloship.graph.onnx_file import (
+    MAX_NESTING,
     all_graphs,
     dtype_name,
     element_count,
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     import onnx
 
     from yoloship.model import ModelInfo, TensorSpec
-
-
-MAX_NESTING = 16
 
 
 def check_sound(model: onnx.ModelProto, subject: str) -> None:

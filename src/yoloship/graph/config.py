@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
+from yoloship._util.fields import is_int
 from yoloship.checkpoint.records import Module, Tensor
 from yoloship.errors import GraphError
 from yoloship.graph.builder import Normalisation
@@ -63,7 +64,7 @@ def _declared(model: Module) -> int:
     """What the model's own description of its architecture says, else the usual number."""
     described = model.attributes.get("yaml")
     channels = described.get("ch") if isinstance(described, dict) else None
-    if not isinstance(channels, int) or isinstance(channels, bool) or not 1 <= channels <= MAX_CHANNELS:
+    if not is_int(channels, 1, MAX_CHANNELS):
         return _USUAL
     return channels
 
@@ -97,10 +98,12 @@ class GraphConfig:
 
     def __post_init__(self) -> None:
         if self.input_hw is not None and (
-            not isinstance(self.input_hw, tuple) or len(self.input_hw) != 2 or not all(map(_is_extent, self.input_hw))
+            not isinstance(self.input_hw, tuple)
+            or len(self.input_hw) != 2
+            or not all(is_int(side, 1, MAX_SIDE) for side in self.input_hw)
         ):
             raise _refused("input_hw", f"None or (height, width), each 1 to {MAX_SIDE}", self.input_hw)
-        if self.batch is not None and not _is_extent(self.batch):
+        if self.batch is not None and not is_int(self.batch, 1, MAX_SIDE):
             raise _refused("batch", f"None or 1 to {MAX_SIDE}", self.batch)
         if self.input_form not in get_args(InputForm):
             raise _refused("input_form", " or ".join(get_args(InputForm)), self.input_form)
@@ -140,10 +143,6 @@ def nearest_sizes(input_hw: Sequence[int], multiple: int) -> tuple[tuple[int, in
     above = tuple(-(-side // multiple) * multiple for side in input_hw)
     sizes = ((below[0], below[1]), (above[0], above[1]))
     return tuple(dict.fromkeys(size for size in sizes if min(size) > 0))
-
-
-def _is_extent(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SIDE
 
 
 def _refused(name: str, expected: str, got: object) -> GraphError:

@@ -14,10 +14,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, TypeGuard
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from yoloship._util.fields import is_int
+from yoloship._util.text import shortened
 from yoloship.checkpoint.records import Module, Opaque, Tensor
 from yoloship.errors import GraphError
 
@@ -254,9 +256,9 @@ class Part:
         """A refusal that names this part."""
         return GraphError(
             problem,
-            subject=f"{self.source}: {self.place or 'the model'} ({_short(self.module.class_path, 120)})",
+            subject=f"{self.source}: {self.place or 'the model'} ({shortened(self.module.class_path, 120)})",
             expected=expected,
-            got=None if got is None else _short(got),
+            got=None if got is None else shortened(str(got)),
             hint=hint,
         )
 
@@ -315,7 +317,7 @@ class Part:
     def integer(self, name: str, low: int = 0, high: int = MAX_EXTENT) -> int:
         """An integer attribute within bounds."""
         value = self.value(name)
-        if not _is_int(value, low, high):
+        if not is_int(value, low, high):
             raise self.error(f"bad {name!r}", expected=f"an integer from {low} to {high}", got=value)
         return value
 
@@ -336,10 +338,10 @@ class Part:
     def integers(self, name: str, count: int, low: int = 0) -> tuple[int, ...]:
         """An attribute of `count` integers; a single one stands for all, as in torch."""
         value = self.value(name)
-        if _is_int(value, low, MAX_EXTENT):
+        if is_int(value, low, MAX_EXTENT):
             return (value,) * count
         if isinstance(value, tuple | list) and len(value) == count:
-            fitting = tuple(one for one in value if _is_int(one, low, MAX_EXTENT))
+            fitting = tuple(one for one in value if is_int(one, low, MAX_EXTENT))
             if len(fitting) == count:
                 return fitting
         raise self.error(f"bad {name!r}", expected=f"{count} integers from {low} to {MAX_EXTENT}", got=value)
@@ -408,17 +410,8 @@ class Part:
         return array
 
 
-def _is_int(value: object, low: int, high: int) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:  # an int beyond the floats
         return False
-
-
-def _short(value: object, limit: int = 60) -> str:
-    text = value if isinstance(value, str) else str(value)
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from yoloship._util.reading import read_bounded
+from yoloship.bounds.outline import BFLOAT16
 from yoloship.errors import GraphError, InputError
 from yoloship.kinds import kind_of, wrong_kind
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
@@ -88,10 +89,6 @@ def _needed(node: onnx.NodeProto) -> set[str]:
     return names
 
 
-_BFLOAT16 = 16
-"""`onnx.TensorProto.BFLOAT16`."""
-
-
 def stored_values(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
     """The elements, bfloat16 widened to float32.
 
@@ -107,7 +104,7 @@ def stored_values(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
     from onnx import numpy_helper
 
     try:
-        if tensor.data_type == _BFLOAT16 and tensor.raw_data:
+        if tensor.data_type == BFLOAT16 and tensor.raw_data:
             bits = np.frombuffer(tensor.raw_data, "<u2").astype(np.uint32) << np.uint32(16)
             values: npt.NDArray[np.generic] = bits.view(np.float32).reshape(tuple(tensor.dims))
             return values

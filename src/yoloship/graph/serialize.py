@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from yoloship._version import __version__
+from yoloship.bounds.outline import BOOL, FLOAT, INT32, INT64, UINT8
 from yoloship.errors import GraphError
 from yoloship.graph.builder import raw_bytes
 
@@ -154,7 +155,7 @@ def _value_infos(values: Iterable[TensorSpec | Wire]) -> Iterable[onnx.ValueInfo
         yield helper.make_tensor_value_info(value.name, _ELEMENT[value.dtype], value.shape)
 
 
-_ELEMENT: Mapping[DType, int] = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9}
+_ELEMENT: Mapping[DType, int] = {"float32": FLOAT, "uint8": UINT8, "int32": INT32, "int64": INT64, "bool": BOOL}
 """onnx.TensorProto's element types."""
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 """Numbers of fields in onnx.proto."""

@@ -231,7 +231,7 @@ PART_PIXELS: Final = 1024
 BLOCK_BITS: Final = 8
 """The least of a code block's width plus height, as powers of two; encoders write 64×64 (12) or 32×32 (10)."""
 MAX_PACKETS: Final = 5_000_000
-MAX_LEVELS: Final = 32
+MAX_DECOMPOSITIONS: Final = 32
 
 _START_OF_TILE, _START_OF_DATA, _END = 0xFF90, 0xFF93, 0xFFD9
 _CODING, _COMPONENT_CODING = 0xFF52, 0xFF53
@@ -298,7 +298,7 @@ def _codestream(view: memoryview) -> Layout:
 def _check_parts(size: _Size, layers: int, own_precincts: int, coding: bytes) -> None:
     """Judge levels, code blocks and precincts, as COD and COC both end with them."""
     levels, block_w, block_h = coding[0], (coding[1] & 15) + 2, (coding[2] & 15) + 2
-    if levels > MAX_LEVELS:
+    if levels > MAX_DECOMPOSITIONS:
         raise LayoutError(f"has {levels} levels")
     if block_w + block_h < BLOCK_BITS:
         raise LayoutError(f"has code blocks of {1 << block_w}×{1 << block_h}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from yoloship._util.closing import Closing
 from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, size_text, upload
+from yoloship.cuda.driver import OUT_OF_MEMORY
 from yoloship.cuda.stream import Graph, Stream
 from yoloship.errors import CudaError, SessionError
 from yoloship.runtime.base import DeviceContext, DeviceTensor, Session, check_feeds
@@ -72,10 +73,6 @@ class Lifetime:
             self._closed = True
         if last:
             self._release()
-
-
-OUT_OF_MEMORY: Final = 2
-"""CUDA_ERROR_OUT_OF_MEMORY."""
 
 
 def no_memory(asked_bytes: int | None, device: Device, subject: str) -> CudaError:

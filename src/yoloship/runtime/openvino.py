@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yoloship._util.cache import cache_key, cached
 from yoloship._util.cores import limited_cores
 from yoloship._util.reading import read_bounded
+from yoloship._util.text import shortened
 from yoloship._version import __version__
 from yoloship.bounds import read_outline
 from yoloship.errors import DependencyError, InputError, SessionError
@@ -397,4 +398,4 @@ def plain_text(text: str) -> str:
     lines = [re.sub(r"Check '.*' failed at \S+?:\d+:?", "", line).strip() for line in text.splitlines()]
     told = [line for line in lines if line and not line.startswith("Exception from ")]
     plain = " ".join(" ".join(told or lines).split())
-    return plain if len(plain) <= 300 else f"{plain[:297]}..."
+    return shortened(plain, 300)

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from yoloship.bounds.outline import BFLOAT16, FLOAT, FLOAT8, FLOAT16
 from yoloship.errors import GraphError, InputError
-from yoloship.graph.body import FLOAT, body, element_types, has_subgraph, implicit_inputs, inline_constants
+from yoloship.graph.body import body, element_types, has_subgraph, implicit_inputs, inline_constants
 from yoloship.graph.onnx_file import bfloat16_bits, stored_values
 from yoloship.model import METADATA_KEY, ModelInfo
 
@@ -52,10 +53,7 @@ BFLOAT16_OPSET: Final = 22
 _MIN_OPSET: Final = 13
 _QUANTIZED_OPSET: Final = 19
 """The first whose QuantizeLinear and DequantizeLinear take float16."""
-_ELEMENT: Final = {"float16": 10, "bfloat16": 16}
-"""onnx.TensorProto.FLOAT16, BFLOAT16"""
-_FLOAT8: Final = 17
-"""onnx.TensorProto.FLOAT8E4M3FN"""
+_ELEMENT: Final = {"float16": FLOAT16, "bfloat16": BFLOAT16}
 
 _NARROW: Final = frozenset({
     "Add", "Cast", "Clip", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "DequantizeLinear", "Div", "Elu",
@@ -115,7 +113,7 @@ def quantized_precision(model: onnx.ModelProto) -> Precision | None:
     """What a graph's codes are; None where it has none."""
     if all(node.op_type != "DequantizeLinear" for node in model.graph.node):
         return None
-    return "float8" if any(tensor.data_type == _FLOAT8 for tensor in model.graph.initializer) else "int8"
+    return "float8" if any(tensor.data_type == FLOAT8 for tensor in model.graph.initializer) else "int8"
 
 
 def record(model: onnx.ModelProto, precision: Precision, entries: Mapping[str, str]) -> None:
@@ -311,8 +309,6 @@ def at_opset(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
     return raised
 
 
-FLOAT16, BFLOAT16 = 10, 16
-"""onnx.TensorProto's element types."""
 _HALF = frozenset({FLOAT16, BFLOAT16})
 
 

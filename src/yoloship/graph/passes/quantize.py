@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from yoloship.bounds.outline import FLOAT, FLOAT8, INT8
 from yoloship.errors import GraphError
-from yoloship.graph.body import FLOAT, body, element_types, implicit_inputs, inline_constants, last_heavy
+from yoloship.graph.body import body, element_types, implicit_inputs, inline_constants, last_heavy
 from yoloship.graph.onnx_file import FLOAT8_MAX, float8_bits, float8_values, stored_values
 from yoloship.graph.passes.half import FLOAT16_MAX, KEPT_KEY, at_opset, record
 from yoloship.model import Placement
@@ -39,8 +40,6 @@ FLOAT16_SCALE_LEAST: Final = 2.0**-20
 FLOAT8_OPSET: Final = 19
 """The first that has E4M3FN in QuantizeLinear."""
 _PER_CHANNEL_OPSET: Final = 13
-_INT8, _FLOAT8 = 3, 17
-"""onnx.TensorProto.INT8, FLOAT8E4M3FN"""
 _SUFFIXES: Final = ("", ".codes", ".scale", ".zero")
 """Of the values that a pair brings with it."""
 _BROKEN: Final = "the training has diverged, or the file is damaged"
@@ -276,16 +275,16 @@ class _Writer:
         from onnx import TensorProto
 
         if self._precision == "int8":
-            element, raw = _INT8, self._rounded(values).astype(np.int8).tobytes()
+            element, raw = INT8, self._rounded(values).astype(np.int8).tobytes()
         else:
-            element, raw = _FLOAT8, float8_bits(values).tobytes()
+            element, raw = FLOAT8, float8_bits(values).tobytes()
         self._graph.initializer.append(TensorProto(name=name, dims=values.shape, data_type=element, raw_data=raw))
         return name
 
     def _zero(self, name: str, shape: tuple[int, ...]) -> str:
         from onnx import TensorProto
 
-        element = _INT8 if self._precision == "int8" else _FLOAT8
+        element = INT8 if self._precision == "int8" else FLOAT8
         raw = bytes(int(np.prod(shape, dtype=np.int64)))
         self._graph.initializer.append(TensorProto(name=name, dims=shape, data_type=element, raw_data=raw))
         return name

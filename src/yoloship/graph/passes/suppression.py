@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from yoloship._version import __version__
+from yoloship.bounds.outline import FLOAT, INT32
 from yoloship.errors import GraphError
-from yoloship.graph.body import FLOAT
 from yoloship.graph.builder import Builder
 from yoloship.graph.onnx_file import opset, tensor_spec
 from yoloship.graph.passes.half import at_opset
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 
 PLACE = "nms"
-_FLOAT, _INT32 = 1, 6
-"""onnx.TensorProto.FLOAT, INT32"""
 _LARGEST = float(np.finfo(np.float32).max)
 _DROPPED = -1.0
 """Score of a candidate that is none; real ones are not negative."""
@@ -96,7 +94,7 @@ def _alive(writer: _Writer, boxes: Wire, scores: Wire, threshold: Wire, limit: i
     passes = writer.op("Greater", "passes", (scores, threshold), scores.shape, "bool")
     size = writer.op("Abs", "magnitude", (boxes,), boxes.shape)
     finite = writer.op("LessOrEqual", "finite", (size, writer.scalar("largest", _LARGEST)), boxes.shape, "bool")
-    number = writer.op("Cast", "finite.number", (finite,), boxes.shape, to=_FLOAT)
+    number = writer.op("Cast", "finite.number", (finite,), boxes.shape, to=FLOAT)
     least = writer.op("ReduceMin", "finite.all", (number,), (batch, limit), axes=(2,), keepdims=0)
     half = writer.scalar("half", 0.5)
     all_finite = writer.op("Greater", "finite.box", (least, half), (batch, limit), "bool")
@@ -135,7 +133,7 @@ def _clashes(writer: _Writer, nms: NmsConfig, boxes: Wire, class_ids: Wire, limi
         column = writer.reshaped("class.column", class_ids, (0, 1, limit), (batch, 1, limit))
         same = writer.op("Equal", "class.same", (row, column), square, "bool")
         clash = writer.op("And", "clash.same", (clash, same), square, "bool")
-    number = writer.op("Cast", "clash.number", (clash,), square, to=_FLOAT)
+    number = writer.op("Cast", "clash.number", (clash,), square, to=FLOAT)
     earlier = writer.constant("earlier", np.triu(np.ones((1, limit, limit)), 1))
     return writer.op("Mul", "clashes", (number, earlier), square)
 
@@ -148,13 +146,13 @@ def _fixed_point(writer: _Writer, nms: NmsConfig, alive: Wire, clashes: Wire) ->
     shape = alive.shape
     half, never = writer.scalar("half", 0.5), writer.scalar("never", -1.0)
     bound = writer.op("Where", "bound", (alive, half, never), shape)
-    kept = writer.op("Cast", "kept0", (alive,), shape, to=_FLOAT)
+    kept = writer.op("Cast", "kept0", (alive,), shape, to=FLOAT)
     before = kept
     for step in range(1, nms.iterations + 1):
         before = kept
         hits = writer.op("MatMul", f"hits{step}", (before, clashes), shape)
         free = writer.op("Less", f"free{step}", (hits, bound), shape, "bool")
-        kept = writer.op("Cast", f"kept{step}", (free,), shape, to=_FLOAT)
+        kept = writer.op("Cast", f"kept{step}", (free,), shape, to=FLOAT)
     difference = writer.op("Sub", "rest.difference", (kept, before), shape)
     change = writer.op("Abs", "rest.change", (difference,), shape)
     most = writer.op("ReduceMax", "rest.most", (change,), (writer.batch, 1), axes=(2,), keepdims=0)
@@ -181,7 +179,7 @@ def _emit_kept(writer: _Writer, nms: NmsConfig, kept: Wire, best: tuple[Wire, Wi
         boxes = writer.pad("all_boxes", boxes, 1, missing, 0.0)
         scores = writer.pad("all_scores", scores, 1, missing, 0.0)
         class_ids = writer.pad("all_class_ids", class_ids, 1, missing, -1)
-    number = writer.op("Cast", "valid.number", (valid,), shape, "int32", to=_INT32)
+    number = writer.op("Cast", "valid.number", (valid,), shape, "int32", to=INT32)
     writer.output("boxes_xyxy", boxes, (nms.max_detections, 4))
     writer.output("scores", scores, (nms.max_detections,))
     writer.output("class_ids", class_ids, (nms.max_detections,))
@@ -194,8 +192,8 @@ def _emit_exact(writer: _Writer, nms: NmsConfig, rests: Wire, kept: Wire, above:
     With both as numbers: (rest + 1) · enough − 1.
     """
     column = (writer.batch, 1)
-    rest = writer.op("Cast", "rest.number", (rests,), column, to=_FLOAT)
-    found = writer.total("found", writer.op("Cast", "above.number", (above,), above.shape, to=_FLOAT), keep=True)
+    rest = writer.op("Cast", "rest.number", (rests,), column, to=FLOAT)
+    found = writer.total("found", writer.op("Cast", "above.number", (above,), above.shape, to=FLOAT), keep=True)
     seen = writer.op("Less", "found.all", (found, writer.scalar("room", limit + 0.5)), column, "bool")
     flat = writer.reshaped("kept.row", kept, (0, limit), (writer.batch, limit))
     full = writer.op(
@@ -206,7 +204,7 @@ def _emit_exact(writer: _Writer, nms: NmsConfig, rests: Wire, kept: Wire, above:
     one = writer.scalar("one", 1.0)
     either = writer.op("Add", "exact.rest", (rest, one), column)
     exact = writer.op("Sub", "exact.state", (writer.op("Mul", "exact.both", (either, enough), column), one), column)
-    number = writer.op("Cast", "exact.number", (exact,), column, "int32", to=_INT32)
+    number = writer.op("Cast", "exact.number", (exact,), column, "int32", to=INT32)
     writer.output("exact", writer.reshaped("exact.flat", number, (-1,), (writer.batch,)), ())
 
 
@@ -287,8 +285,6 @@ class _Writer:
 
 
 _PLACE: Final = "candidates"
-_INT32_TYPE: Final = 6
-"""onnx.TensorProto.INT32"""
 _PROBE_ROWS: Final = 4096
 """Stands for the number of rows where that is open; no constant holds it."""
 
@@ -363,6 +359,6 @@ def _tail(raw: TensorSpec, info: ModelInfo, nms: NmsConfig) -> Graph:
     row = (batch, count)
     best = builder.node("ReduceMax", f"{_PLACE}.scores", (scores,), row, axes=(2,), keepdims=0)
     index = builder.node("ArgMax", f"{_PLACE}.argmax", (scores,), row, "int64", axis=2, keepdims=0)
-    class_ids = builder.node("Cast", f"{_PLACE}.class_ids", (index,), row, "int32", to=_INT32_TYPE)
+    class_ids = builder.node("Cast", f"{_PLACE}.class_ids", (index,), row, "int32", to=INT32)
     emit_suppression(builder, nms, batch, (boxes, best, class_ids))
     return builder.finish("suppression")

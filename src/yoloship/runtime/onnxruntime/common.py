@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from yoloship._util.text import shortened
 from yoloship.errors import SessionError
 from yoloship.kinds import Kind, refuse_others
 from yoloship.model import DType, TensorSpec
@@ -141,4 +142,4 @@ def plain_text(text: str) -> str:
     text = " ".join(text.split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"/?[\w/.]*/onnxruntime/core/\S+ .*?\)(?: const)? (?=[A-Z])", "", text)
-    return text if len(text) <= 300 else f"{text[:297]}..."
+    return shortened(text, 300)

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from yoloship.cuda.driver import failure
+from yoloship.cuda.driver import OUT_OF_MEMORY, failure
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.runtime.base import DeviceSession, Shapes, check_shapes
-from yoloship.runtime.device_context import OUT_OF_MEMORY, Lifetime, StreamContext, no_memory, place_tensor
+from yoloship.runtime.device_context import Lifetime, StreamContext, no_memory, place_tensor
 from yoloship.runtime.onnxruntime.common import (
     failures,
     import_onnxruntime,
