@@ -16,7 +16,7 @@ from yoloship.cuda.device import Device
 from yoloship.cuda.driver import probe
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
-from yoloship.runtime import OnnxRuntimeSession, ScriptedSession, Session
+from yoloship.runtime import RUNTIMES, OnnxRuntimeSession, RunOptions, ScriptedSession, Session
 from yoloship.runtime.base import DeviceSession
 from yoloship.runtime.onnxruntime.cuda import PROVIDER, OnnxRuntimeCudaSession
 from yoloship.runtime.scripted_device import ScriptedDeviceSession
@@ -41,6 +41,16 @@ def _from_file(folder: Path) -> Session:
 
 def _from_bytes(_: Path) -> Session:
     return OnnxRuntimeSession.open(scale_and_shift(metadata=METADATA).SerializeToString(), intra_op_threads=1)
+
+
+def _of_the_table(name: str) -> Callable[[Path], Session]:
+    """What a runtime of the table opens on the CPU."""
+
+    def opened(_: Path) -> Session:
+        return RUNTIMES.load(name).open(scale_and_shift(metadata=METADATA).SerializeToString(), RunOptions())
+
+    opened.__name__ = name
+    return opened
 
 
 def _scripted(_: Path) -> Session:
@@ -82,8 +92,12 @@ def _scripted_device(_: Path) -> Session:
 
 
 def _kinds() -> list[Callable[[Path], Session]]:
-    """Those that can run here: a machine without a GPU runs the first three, and the others over a stand-in driver."""
+    """Those that can run here: a machine without a GPU runs what needs none, and the others over a stand-in driver."""
     kinds: list[Callable[[Path], Session]] = [_from_file, _from_bytes, _scripted]
+    for name in RUNTIMES.own:
+        runtime = RUNTIMES.load(name)
+        if "cpu" in runtime.devices and runtime.is_installed():
+            kinds.append(_of_the_table(name))
     if probe().problem is not None:
         return kinds
     with Device.open() as device:
@@ -97,15 +111,18 @@ def _kinds() -> list[Callable[[Path], Session]]:
 
 
 @pytest.fixture(params=_kinds())
-def session(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Session]:
+def session(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    monkeypatch.setenv("YOLOSHIP_CACHE", str(tmp_path / "cache"))
     make: Callable[[Path], Session] = request.param
     with make(tmp_path) as opened:
         yield opened
 
 
-def test_it_has_all_that_the_protocol_names(session: Session) -> None:
+def test_it_is_a_session_with_a_name(session: Session) -> None:
     assert isinstance(session, Session)
     assert session.name
+    assert session.concurrent_runs >= 1
+    assert session.reason == ""
 
 
 def test_it_tells_its_inputs_and_outputs(session: Session) -> None:

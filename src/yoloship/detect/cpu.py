@@ -45,7 +45,7 @@ class CpuPipeline(Pipeline):
     Args:
         session: What runs the network; closed with the pipeline.
         model: How images meet it.
-        parallel_runs: Runs of the session that are kept under way at once; 1 if a run uses all cores.
+        parallel_runs: Runs of the session that are kept under way at once; None takes as many as the session wants.
         max_batch: Images of the largest run, if the graph's batch is dynamic.
         device: Where the network runs.
 
@@ -58,10 +58,11 @@ class CpuPipeline(Pipeline):
         session: Session,
         model: ModelInput,
         *,
-        parallel_runs: int = 1,
+        parallel_runs: int | None = None,
         max_batch: int = MAX_BATCH,
         device: str = "cpu",
     ) -> None:
+        parallel_runs = session.concurrent_runs if parallel_runs is None else parallel_runs
         if parallel_runs < 1:
             raise InputError("too few runs", subject="parallel_runs", expected="1 or more", got=str(parallel_runs))
         fixed = model.info.batch

@@ -99,7 +99,7 @@ class Detector(Closing):
         imgsz: (height, width) of the canvas, in `rect` mode its limit; None takes the graph's own size, else 640×640.
         shape_mode: How an image meets the canvas.
         channels: The order of the colours of arrays, unless a call says otherwise.
-        parallel_runs: How many runs of the session are kept under way at once; 1 if a run uses all cores.
+        parallel_runs: How many runs of the session are kept under way at once; None takes as many as it wants.
         model_name: For messages.
 
     Raises:
@@ -116,7 +116,7 @@ class Detector(Closing):
         imgsz: tuple[int, int] | None = None,
         shape_mode: ShapeMode = "square",
         channels: ChannelOrder = "bgr",
-        parallel_runs: int = 1,
+        parallel_runs: int | None = None,
         model_name: str = "model",
     ) -> None:
         found = recognise(session, model_name, canvas_hw=imgsz) if info is None else info

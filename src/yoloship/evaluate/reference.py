@@ -298,12 +298,12 @@ def _checkpoint(path: Path, right: Reference) -> ReferenceCheck:
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
     from yoloship.models.recognise import recognise
-    from yoloship.runtime import OnnxRuntimeSession
+    from yoloship.runtime import RunOptions, open_session
 
     hw = (right.images.shape[2], right.images.shape[3])
     config = GraphConfig(input_hw=hw, batch=1, input_form="float", output_form="raw")
     data = graph_bytes(build_graph(read_checkpoint(path), config))
-    with OnnxRuntimeSession.open(data, subject=str(path)) as session:
+    with open_session(data, RunOptions(model_name=str(path))) as session:
         _check_channels(right, recognise(session, str(path)).channels, str(path))
         return compare_reference(right, session, 0, str(path))
 

@@ -22,11 +22,13 @@ from yoloship.models.gpu_loading import load_network_on_gpu
 from yoloship.models.loading import load
 from yoloship.models.releases import resolve
 from yoloship.models.vetting import vetted
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime import RunOptions, Session, choose_runtime, open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from yoloship._util.progress import OnProgress
     from yoloship.detect.detector import Source
@@ -34,26 +36,48 @@ if TYPE_CHECKING:
     from yoloship.evaluate.matching import Cells
     from yoloship.model import NmsConfig, Precision
     from yoloship.results.detections import Detections
+    from yoloship.runtime.base import RuntimePrecision
 
-    """Progress: pictures done, pictures in all."""
 
+class EmulatedSession(Session):
+    """A session on a graph whose half precision is emulated; see `yoloship.graph.passes.half`.
 
-class EmulatedSession(OnnxRuntimeSession):
-    """ONNX Runtime on a graph whose half precision is emulated; see `yoloship.graph.passes.half`.
-
-    Attributes:
+    Args:
+        session: Runs the emulating graph; closed with this one.
         precision: What the graph computes in that is emulated.
     """
 
-    precision: Precision = "float32"
+    def __init__(self, session: Session, precision: Precision) -> None:
+        super().__init__(session.inputs, session.outputs, session.metadata)
+        self._session = session
+        self._precision = precision
 
     @property
     def name(self) -> str:
-        """Says that it is emulated, and by what."""
-        return f"{super().name}, half precision emulated"
+        """What runs it, and that half precision is emulated."""
+        return f"{self._session.name}, half precision emulated"
+
+    @property
+    def precision(self) -> Precision:
+        """What the graph computes in that is emulated."""
+        return self._precision
+
+    def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
+        """Run once; many threads may at the same time. `Session.run` says what is taken and given."""
+        return self._session.run(feeds)
+
+    def close(self) -> None:
+        """Close the session that runs the graph. Closing twice is not an error."""
+        self._session.close()
 
 
-def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) -> Detector:
+def open_artefact(
+    model: str | Path,
+    *,
+    imgsz: tuple[int, int] | None = None,
+    runtime: str | None = None,
+    runtime_precision: RuntimePrecision | None = None,
+) -> Detector:
     """Load a model; a graph in half precision rounds where the graph says, which ONNX Runtime alone does not do.
 
     An engine runs on the first GPU, between the steps of the CPU's pipeline: so a comparison sees the network alone.
@@ -61,6 +85,8 @@ def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) ->
     Args:
         model: A checkpoint, an ONNX file, an engine, or the name of a release.
         imgsz: (height, width) in model pixels; None takes the graph's own, else 640.
+        runtime: What runs the network; None takes the default, and emulates half precision.
+        runtime_precision: What the runtime computes float32 layers in; None takes float32.
 
     Raises:
         YoloshipError: as `yoloship.models.loading.load`.
@@ -68,9 +94,10 @@ def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) ->
     path = resolve(model)
     kind = kind_of(path)
     if kind == "engine":
+        choose_runtime(runtime, kind, "cuda", runtime_precision, model_name=str(path))
         return load_network_on_gpu(path, 0, imgsz=imgsz, model_name=str(path))
-    if kind == "checkpoint":
-        return load(path, imgsz=imgsz, device="cpu")
+    if kind == "checkpoint" or runtime is not None or runtime_precision is not None:
+        return load(path, imgsz=imgsz, device="cpu", runtime=runtime, runtime_precision=runtime_precision)
 
     from yoloship.graph import graph_bytes
     from yoloship.graph.body import body_precision
@@ -81,8 +108,8 @@ def open_artefact(model: str | Path, *, imgsz: tuple[int, int] | None = None) ->
     if not is_half(graph):
         return load(path, imgsz=imgsz, device="cpu")
     checked = vetted(graph_bytes(emulate(graph)), str(path), imgsz)
-    session = EmulatedSession.open(checked.source, subject=str(path), limit_s=checked.limit_s)
-    session.precision = body_precision(graph)
+    plain = open_session(checked.source, RunOptions(model_name=str(path), limit_s=checked.limit_s))
+    session = EmulatedSession(plain, body_precision(graph))
     try:
         return Detector(session, imgsz=imgsz, model_name=str(path))
     except BaseException:
@@ -384,7 +411,7 @@ def _side(named: tuple[str, Detector], run: _Run, score_threshold: float, truths
     return Side(
         name=name,
         session=session.name,
-        precision=session.precision if isinstance(session, EmulatedSession) else detector.info.precision,
+        precision=detector.info.precision if session.precision in {None, "float32"} else session.precision,
         output_form=detector.info.output_form,
         detections=sum(int(np.count_nonzero(found.scores >= score_threshold)) for found in run.found),
         run_ms=1e3 * statistics.median(run.run_s),

@@ -327,7 +327,7 @@ def _recognised(
     from yoloship.graph.body import body_precision
     from yoloship.graph.passes.half import emulate, is_half
     from yoloship.models.recognise import recognise
-    from yoloship.runtime import OnnxRuntimeSession
+    from yoloship.runtime import RunOptions, open_session
 
     # ONNX Runtime has no bfloat16 on a CPU
     runnable = path or graph_bytes(emulate(model) if is_half(model) else model)
@@ -336,7 +336,7 @@ def _recognised(
     except UnsizedError:  # of another kind than a detector: TensorRT may build it, and it is not run here
         return None
     try:
-        with OnnxRuntimeSession.open(checked.source, subject=subject, limit_s=checked.limit_s) as session:
+        with open_session(checked.source, RunOptions(model_name=subject, limit_s=checked.limit_s)) as session:
             batch, _, height, width = session.inputs[0].shape
             return replace(
                 recognise(session, subject, class_names),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from yoloship._util.cache import trusted_folder
 from yoloship.detect.batching import batch_range
@@ -14,6 +14,8 @@ from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.kinds import kind_of
 from yoloship.models.recognise import recognise
+from yoloship.runtime import open_on_device
+from yoloship.runtime.base import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from yoloship.cuda.device import Device
     from yoloship.detect.pipeline import ShapeMode
     from yoloship.model import ModelInfo
-    from yoloship.runtime.base import DeviceSession
+    from yoloship.runtime.base import DeviceSession, RuntimePrecision
 
 
 KERNEL_CHANNELS: Final = 3
@@ -39,6 +41,8 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     tuning: CudaTuning | None,
     model_name: str,
     class_names: Sequence[str] | None = None,
+    runtime: str | None = None,
+    precision: RuntimePrecision | None = None,
 ) -> Detector:
     """Make a detector of an ONNX file or an engine.
 
@@ -51,6 +55,8 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         tuning: How the device is shared out.
         model_name: For messages.
         class_names: In place of those in the file.
+        runtime: What runs the network; None takes the default for the kind of file.
+        precision: What float32 layers are computed in; None takes the runtime's default.
 
     Returns:
         A detector. If the graph has selected or suppressed boxes itself, or does not take colour images, only the
@@ -69,7 +75,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     with ExitStack() as stack:
         device = _device(stack, model, ordinal, model_name)
         kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
-        session = stack.enter_context(_open(model, device, model_name))
+        session = stack.enter_context(_open(model, device, RunOptions(precision, model_name=model_name), runtime))
         info = _recognised(session, model_name, class_names, imgsz)
         met = ModelInput.checked(info, imgsz, shape_mode, model_name)
         if info.output_form not in {"heads", "raw"} or info.channels != KERNEL_CHANNELS:
@@ -102,7 +108,9 @@ def load_network_on_gpu(
         YoloshipError: as `load_on_gpu`.
     """
     with ExitStack() as stack:
-        session = stack.enter_context(_open(model, _device(stack, model, ordinal, model_name), model_name))
+        session = stack.enter_context(
+            _open(model, _device(stack, model, ordinal, model_name), RunOptions(model_name=model_name))
+        )
         info = _recognised(session, model_name, canvas_hw=imgsz)
         met = ModelInput.checked(info, imgsz, "square", model_name)
         return _with_the_rest_on_the_cpu(stack, session, met, Defaults(), CudaTuning())
@@ -163,13 +171,7 @@ def _recognised(
         return recognise(host, subject, class_names, canvas_hw=canvas_hw)
 
 
-def _open(model: Path | bytes, device: Device, subject: str) -> Any:
-    if kind_of(model) == "engine":
-        if isinstance(model, bytes):
-            raise InputError("an engine is loaded from a file", subject="engine in memory", hint="write it to a file")
-        from yoloship.runtime.tensorrt import TensorRTSession
-
-        return TensorRTSession.open(model, device)
-    from yoloship.runtime.onnxruntime.cuda import OnnxRuntimeCudaSession
-
-    return OnnxRuntimeCudaSession.open(model, device, subject=subject)
+def _open(model: Path | bytes, device: Device, options: RunOptions, runtime: str | None = None) -> DeviceSession:
+    return open_on_device(
+        device, model, options, runtime=runtime, kind="engine" if kind_of(model) == "engine" else "onnx"
+    )

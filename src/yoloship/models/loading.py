@@ -6,9 +6,8 @@ import hashlib
 from io import BytesIO
 from numbers import Integral
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from yoloship._util.cores import limited_cores, usable_cores
 from yoloship._util.reading import file_sha256, open_regular, read_up_to
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.detector import Defaults, Detector
@@ -21,6 +20,8 @@ from yoloship.models.cpu_kernels import explained
 from yoloship.models.graph_cache import cached_graph
 from yoloship.models.recognise import recognise
 from yoloship.models.vetting import vetted
+from yoloship.runtime import choose_runtime, open_session
+from yoloship.runtime.base import RunOptions, RuntimePrecision, TunedFor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,14 +32,7 @@ if TYPE_CHECKING:
     from yoloship.kinds import Kind
 
 
-TunedFor: TypeAlias = Literal["latency", "throughput"]
-"""``latency``: one run uses every core, for one picture at a time. ``throughput``: a run uses one thread, and `stream`
-keeps as many under way as there are cores, which on a folder of pictures is faster. Both mean the same on a GPU, where
-a lone picture runs at once, and pictures that wait run together."""
-
 _MAX_SIDE: Final = 8192
-MAX_RUNS: Final = 16
-"""Runs at once of a detector tuned for throughput; each holds its own activations, about 30 MB for a yolov5n at 640."""
 
 
 def load(  # noqa: PLR0913 - all but the model have defaults
@@ -56,6 +50,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     class_names: Sequence[str] | None = None,
     aliases: Mapping[str, str] | None = None,
     tuned_for: TunedFor = "latency",
+    runtime: str | None = None,
+    runtime_precision: RuntimePrecision | None = None,
     cuda_tuning: CudaTuning | None = None,
 ) -> Detector:
     """Make a detector of a model.
@@ -81,6 +77,11 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         class_names: One for each class, in place of the names in the file, which are not read then.
         aliases: Class paths of a fork, each with the official one that it is the same as; for checkpoints.
         tuned_for: ``latency`` or ``throughput``, which differ on the CPU only; see `TunedFor`.
+        runtime: What runs the network: ``onnxruntime``, ``openvino``, ``tensorrt``, or what another package adds.
+            ``auto`` takes the first that can do what is asked; the log and `Session.reason` say why. None takes ONNX
+            Runtime, and for an engine TensorRT.
+        runtime_precision: What the runtime computes float32 layers in: ``float32``, or ``bfloat16`` if the runtime and
+            the processor can; the boxes are then slightly other ones. None takes float32. For an engine it is fixed.
         cuda_tuning: How a GPU is shared out; not for the CPU. A graph that selects or suppresses boxes itself takes
             its `transfer` and `on_full_memory` only at their defaults.
 
@@ -110,6 +111,13 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         raise InputError(
             "no such choice", subject="tuned_for", expected=" or ".join(get_args(TunedFor)), got=repr(tuned_for)
         )
+    if runtime_precision not in {None, *get_args(RuntimePrecision)}:
+        raise InputError(
+            "no such choice",
+            subject="runtime_precision",
+            expected=" or ".join(get_args(RuntimePrecision)),
+            got=repr(runtime_precision),
+        )
     input_hw = _input_hw(imgsz)
     file, model_name = _find(model)
     kind, sha256 = _look_at(file, model_name)
@@ -117,6 +125,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         if device == "cpu":
             raise InputError("a TensorRT engine runs on a GPU", subject=model_name, expected="cuda", got="cpu")
         ordinal = ordinal or 0
+    runs_as: Kind = "engine" if kind == "engine" else "onnx"
+    choose_runtime(runtime, runs_as, "cpu" if ordinal is None else "cuda", runtime_precision, model_name=model_name)
     graph, limit_s = file, None
     if kind == "checkpoint":
         canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
@@ -138,22 +148,21 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             tuning=cuda_tuning,
             model_name=model_name,
             class_names=class_names,
+            runtime=runtime,
+            precision=runtime_precision,
         )
 
     if cuda_tuning is not None:
         raise InputError("is for GPUs", subject="cuda_tuning", expected="device='cuda'", got=repr(device or "cpu"))
 
-    from yoloship.runtime import OnnxRuntimeSession
-
-    runs, threads = (1, limited_cores()) if tuned_for == "latency" else _shared_out(usable_cores())
     try:
-        session = OnnxRuntimeSession.open(graph, intra_op_threads=threads, subject=model_name, limit_s=limit_s)
+        session = open_session(graph, RunOptions(runtime_precision, tuned_for, model_name, limit_s), runtime=runtime)
     except SessionError as error:
         raise explained(error, graph, model_name) from error
     try:
         info = recognise(session, model_name, class_names, canvas_hw=input_hw)
         met = ModelInput.checked(info, input_hw, shape_mode, model_name)
-        return Detector.over(CpuPipeline(session, met, parallel_runs=runs), defaults)
+        return Detector.over(CpuPipeline(session, met), defaults)
     except BaseException:
         session.close()
         raise
@@ -244,9 +253,3 @@ def _graph(
     names = None if class_names is None else tuple(class_names)
     given = (names, tuple(sorted((aliases or {}).items())))
     return cached_graph((sha256, input_hw, batch, "image", "heads", *given), build)
-
-
-def _shared_out(cores: int) -> tuple[int, int]:
-    """Runs at once, and threads for each."""
-    runs = min(cores, MAX_RUNS)
-    return runs, cores // runs

@@ -19,7 +19,7 @@ from yoloship.models.cpu_kernels import refusal
 from yoloship.precision.calibrate import survey
 from yoloship.precision.quantization import HELD_BACK_FROM, QuantizeConfig, quantize_with_images
 from yoloship.precision.trial import convert_and_try, finite, run_model
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -238,7 +238,7 @@ def _words(found: Search, config: QuantizeConfig, truths: Sequence[Truth] | None
 def _trial(
     model: Model, sources: Sequence[Source], config: QuantizeConfig | None
 ) -> list[dict[str, npt.NDArray[np.generic]]]:
-    with OnnxRuntimeSession.open(graph_bytes(model)) as session:
+    with open_session(graph_bytes(model)) as session:
         detector = Detector(
             session, imgsz=config.imgsz if config else None, model_name=model.graph.name[:60] or "graph"
         )

@@ -23,7 +23,7 @@ from yoloship.graph.passes.quantize import QuantizedPrecision, layers, values_to
 from yoloship.precision.calibrate import calibrate
 from yoloship.precision.sensitivity import Quantizer, Search, search
 from yoloship.precision.trial import channel_means, convert_and_try, finite, run_model
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,7 +72,7 @@ def opener(imgsz: tuple[int, int] | None) -> Open:
     """Opens graphs as detectors on the CPU, with this size where they leave it open."""
 
     def opened(model: Model) -> Detector:
-        session = OnnxRuntimeSession.open(graph_bytes(model))
+        session = open_session(graph_bytes(model))
         try:
             return Detector(session, imgsz=imgsz, model_name=model.graph.name[:60] or "graph")
         except BaseException:

@@ -1,9 +1,22 @@
-"""What runs a model: one `Session` protocol, several runtimes."""
+"""What runs a model: sessions of several runtimes, which `RUNTIMES` names."""
 
 from __future__ import annotations
 
-from yoloship.runtime.base import Session
+from yoloship.runtime.base import DeviceSession, RunOptions, Runtime, Session
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
+from yoloship.runtime.registry import AUTO, RUNTIMES, choose_runtime, open_on_device, open_session
 from yoloship.runtime.scripted import ScriptedSession
 
-__all__ = ["OnnxRuntimeSession", "ScriptedSession", "Session"]
+__all__ = [
+    "AUTO",
+    "RUNTIMES",
+    "DeviceSession",
+    "OnnxRuntimeSession",
+    "RunOptions",
+    "Runtime",
+    "ScriptedSession",
+    "Session",
+    "choose_runtime",
+    "open_on_device",
+    "open_session",
+]

@@ -1,4 +1,4 @@
-"""What every runtime looks like to the detector: `Session`, and `DeviceSession` on a GPU.
+"""What every runtime looks like to the detector: `Session`, `DeviceSession` on a GPU, and `Runtime`, which opens them.
 
 A device session is a loaded model whose weights lie on one GPU; threads share it. `session.context(shapes, stream)` is
 slow, so the context is kept: work on the stream writes `context.inputs[…].pointer`, `context.enqueue()` queues the
@@ -8,18 +8,20 @@ network, and later work on the stream reads `context.outputs[…].pointer`.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 
 from yoloship._util.closing import Closing
-from yoloship.errors import InputError
+from yoloship.errors import DependencyError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
@@ -27,14 +29,116 @@ if TYPE_CHECKING:
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
     from yoloship.engine.config import InputProfile
+    from yoloship.kinds import Kind
     from yoloship.model import DType, Precision, TensorSpec
 
 
 TunedFor: TypeAlias = Literal["latency", "throughput"]
 """``latency``: one run uses all cores, for one image at a time. ``throughput``: several runs at once share the cores,
-which for many images is faster."""
+which for many images is faster. Both mean the same on a GPU, where a lone image runs at once, and images that wait run
+together."""
 RuntimePrecision: TypeAlias = Literal["float32", "bfloat16"]
 """What the float32 layers of a graph can be computed in."""
+DeviceKind: TypeAlias = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a model is to be run.
+
+    Attributes:
+        precision: What float32 layers are computed in; None takes float32, or what an engine was built for.
+        tuned_for: What counts more; see `TunedFor`.
+        model_name: What messages call the model; None takes the file's name.
+        limit_s: Seconds that opening it and each run may take, after which they are ended; for files that nobody
+            vouches for. None does not watch them.
+    """
+
+    precision: RuntimePrecision | None = None
+    tuned_for: TunedFor = "latency"
+    model_name: str | None = None
+    limit_s: float | None = None
+
+
+class Runtime(ABC):
+    """Base of the entries of `yoloship.runtime.RUNTIMES`: what can run models, and whether it can here.
+
+    A subclass sets the attributes, and overrides `open`, `open_on`, or both, as `devices` says. Its module is imported
+    to be asked; the library behind it is imported when a model is opened. A third party adds a class by an entry point
+    of the group ``yoloship.runtimes``.
+
+    Attributes:
+        title: Its name, for people.
+        packages: Python packages of which any one makes it work.
+        install: The command that installs it.
+        opens: Kinds of files that it runs.
+        devices: Where it runs them.
+        precisions: What it can be told to compute float32 layers in; empty if the file alone decides.
+    """
+
+    title: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+    install: ClassVar[str]
+    opens: ClassVar[frozenset[Kind]]
+    devices: ClassVar[frozenset[DeviceKind]]
+    precisions: ClassVar[frozenset[RuntimePrecision]]
+
+    @classmethod
+    def is_installed(cls) -> bool:
+        """Whether one of its packages is there; nothing is imported."""
+        return any(find_spec(package) is not None for package in cls.packages)
+
+    @classmethod
+    def check(cls, precision: RuntimePrecision | None) -> None:  # noqa: ARG003 - what overrides need
+        """Refuse what cannot work on this machine.
+
+        Args:
+            precision: What was asked for; one of `precisions`, or None.
+
+        Raises:
+            DependencyError: it is not installed.
+            InputError: this machine cannot compute in the precision.
+        """
+        if not cls.is_installed():
+            raise DependencyError(f"{cls.title} is not installed", subject="runtime", hint=cls.install)
+
+    @classmethod
+    def open(cls, model: Path | bytes, options: RunOptions) -> Session:  # noqa: ARG003 - what overrides need
+        """Load a model on the CPU.
+
+        Args:
+            model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
+            options: How it is to be run.
+
+        Raises:
+            DependencyError: the runtime is not installed.
+            InputError: an option does not fit the runtime or the machine.
+            SessionError: the runtime refuses the model.
+        """
+        raise InputError(f"{cls.title} does not run on a CPU", subject="device", expected="cuda", got="cpu")
+
+    @classmethod
+    def open_on(
+        cls,
+        device: Device,
+        model: Path | bytes,  # noqa: ARG003 - what overrides need
+        options: RunOptions,  # noqa: ARG003 - what overrides need
+    ) -> DeviceSession:
+        """Load a model on an NVIDIA GPU.
+
+        Args:
+            device: Where it runs; open longer than the session.
+            model: A file, or its bytes.
+            options: How it is to be run.
+
+        Raises:
+            CudaError: out of device memory, or the device failed.
+            DependencyError: the runtime is not installed.
+            EngineError: an engine is damaged, or does not fit what is installed here.
+            InputError: an option does not fit the runtime or the machine.
+            SessionError: the runtime refuses the model.
+        """
+        raise InputError(f"{cls.title} does not run on a GPU", subject="device", expected="cpu", got=str(device))
 
 
 class _Loaded(Closing):
@@ -44,6 +148,9 @@ class _Loaded(Closing):
         inputs: In the order of the file.
         outputs: In the order of the file.
         metadata: Key and value texts that belong to the model; copied.
+
+    Attributes:
+        reason: Why this runtime was taken, if the choice was left to yoloship; else empty.
     """
 
     def __init__(
@@ -52,6 +159,7 @@ class _Loaded(Closing):
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
         self._metadata = MappingProxyType(dict(metadata))
+        self.reason = ""
 
     @property
     @abstractmethod
@@ -73,6 +181,11 @@ class _Loaded(Closing):
         """Key and value texts that belong to the model; untrusted."""
         return self._metadata
 
+    @property
+    def precision(self) -> Precision | None:
+        """What float32 layers are computed in, if the runtime was told; None if it does what the graph says."""
+        return None
+
 
 class Session(_Loaded):
     """A loaded model that maps arrays to arrays. It owns its runtime's resources until closed.
@@ -83,26 +196,12 @@ class Session(_Loaded):
         inputs: In the order of the file.
         outputs: In the order of the file.
         metadata: Key and value texts that belong to the model; copied.
-
-    Attributes:
-        reason: Why this runtime was taken, if the choice was left to yoloship; else empty.
     """
-
-    def __init__(
-        self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], metadata: Mapping[str, str]
-    ) -> None:
-        super().__init__(inputs, outputs, metadata)
-        self.reason = ""
 
     @property
     def concurrent_runs(self) -> int:
         """How many runs at once make the most of the processor: 1 if one run uses all cores."""
         return 1
-
-    @property
-    def precision(self) -> Precision | None:
-        """What float32 layers are computed in, if the runtime was told; None if it does what the graph says."""
-        return None
 
     @abstractmethod
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:

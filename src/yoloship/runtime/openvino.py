@@ -24,7 +24,7 @@ from yoloship._version import __version__
 from yoloship.bounds import read_outline
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.model import DType, TensorSpec
-from yoloship.runtime.base import Session, check_feeds
+from yoloship.runtime.base import Runtime, Session, check_feeds
 from yoloship.runtime.onnxruntime.common import open_source
 from yoloship.runtime.watched import watched
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from yoloship.bounds.outline import Outline
-    from yoloship.runtime.base import RuntimePrecision, TunedFor
+    from yoloship.runtime.base import RunOptions, RuntimePrecision, TunedFor
 
 _DEVICE: Final = "CPU"
 _TYPES: Final[Mapping[str, str]] = MappingProxyType({"float32": "f32", "bfloat16": "bf16"})
@@ -83,6 +83,40 @@ def import_openvino() -> ModuleType:
         if hide:
             del sys.modules[name]
     return openvino  # type: ignore[no-any-return]  # mypy does not read this package
+
+
+class OpenVino(Runtime):
+    """OpenVINO on the CPU, in float32 unless bfloat16 is asked for."""
+
+    title = "OpenVINO"
+    packages = ("openvino",)
+    install = "pip install 'yoloship[openvino]'"
+    opens = frozenset({"onnx", "unknown"})  # content of no known kind may be ONNX of an unusual form
+    devices = frozenset({"cpu"})
+    precisions = frozenset({"float32", "bfloat16"})
+
+    @classmethod
+    def check(cls, precision: RuntimePrecision | None) -> None:
+        """Refuse what cannot work on this machine.
+
+        Raises:
+            DependencyError: OpenVINO is not installed.
+            InputError: the processor would only emulate bfloat16.
+        """
+        super().check(precision)
+        if precision == "bfloat16":
+            check_precision(precision, import_openvino().Core())
+
+    @classmethod
+    def open(cls, model: Path | bytes, options: RunOptions) -> Session:
+        """Load a model on the CPU; `OpenVinoSession.open` says what it raises."""
+        return OpenVinoSession.open(
+            model,
+            precision=options.precision or "float32",
+            tuned_for=options.tuned_for,
+            subject=options.model_name,
+            limit_s=options.limit_s,
+        )
 
 
 class OpenVinoSession(Session):
@@ -203,7 +237,7 @@ class OpenVinoSession(Session):
         return self._concurrent_runs
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
-        """Run once; many threads may. See `Session.run`.
+        """Run once; many threads may at the same time. `Session.run` says what is taken and given.
 
         Raises:
             InputError: a feed is missing, unknown, not contiguous, or of the wrong shape or dtype.

@@ -20,9 +20,9 @@ from yoloship.engine.file import read_engine
 from yoloship.engine.fit import Installation, check_fit, find_installation
 from yoloship.engine.flavours import listening, open_flavour
 from yoloship.engine.network import dtype_of
-from yoloship.errors import EngineError, SessionError
+from yoloship.errors import EngineError, InputError, SessionError
 from yoloship.model import DTYPES, METADATA_KEY, TensorSpec
-from yoloship.runtime.base import DeviceSession, Shapes, check_shapes, choose_profile
+from yoloship.runtime.base import DeviceSession, Runtime, Shapes, check_shapes, choose_profile
 from yoloship.runtime.device_context import Lifetime, StreamContext, no_memory, place_tensor
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from yoloship.engine.flavours import Flavour, Messages
     from yoloship.engine.sidecar import EngineRecord
     from yoloship.errors import CudaError
-    from yoloship.runtime.base import DeviceTensor
+    from yoloship.runtime.base import DeviceTensor, RunOptions
 
 
 _NO_MEMORY = re.compile(r"out of memory|outOfMemory|OutOfMemory", re.IGNORECASE)
@@ -157,6 +157,28 @@ def engine_fault(
 
 _IDLE_EXECUTIONS: Final = 2
 """Execution contexts kept for the next shape; each holds the memory of its activations."""
+
+
+class TensorRT(Runtime):
+    """TensorRT, TensorRT-RTX or TensorRT's lean runtime, whichever an engine was built for."""
+
+    title = "TensorRT"
+    packages = ("tensorrt", "tensorrt_rtx", "tensorrt_lean")
+    install = "pip install 'yoloship[tensorrt]'"
+    opens = frozenset({"engine"})
+    devices = frozenset({"cuda"})
+    precisions = frozenset()
+
+    @classmethod
+    def open_on(cls, device: Device, model: Path | bytes, options: RunOptions) -> DeviceSession:  # noqa: ARG003 - none fits
+        """Load an engine; `TensorRTSession.open` says what it raises.
+
+        Raises:
+            InputError: it is not a file.
+        """
+        if isinstance(model, bytes):
+            raise InputError("an engine is loaded from a file", subject="engine in memory", hint="write it to a file")
+        return TensorRTSession.open(model, device)
 
 
 class TensorRTSession(DeviceSession):

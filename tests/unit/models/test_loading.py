@@ -17,9 +17,7 @@ from helpers import forge
 from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads, scale_and_shift
 from helpers.shared import GENERATED, PHOTOS, TRAINED, require
 from yoloship.cuda.driver import probe
-from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.options import DetectOptions
-from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import CheckpointError, CudaError, DependencyError, InputError, SessionError
 from yoloship.models.graph_cache import cached_graph
 from yoloship.models.loading import load
@@ -151,27 +149,20 @@ def test_both_tunings_give_the_same_boxes(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize(("cores", "runs", "threads"), [(1, 1, 1), (2, 2, 1), (16, 16, 1), (40, 16, 2), (64, 16, 4)])
 def test_throughput_shares_the_cores_out(cores: int, runs: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: dict[str, object] = {}
+    opened: list[int | None] = []
+    real = OnnxRuntimeSession.open
 
-    def remember(kind: str, value: object) -> None:
-        opened[kind] = value
+    def open_(model: bytes, *, intra_op_threads: int | None = None, **rest: Any) -> OnnxRuntimeSession:
+        opened.append(intra_op_threads)
+        return real(model, intra_op_threads=1, **rest)
 
-    class Session(OnnxRuntimeSession):
-        @classmethod
-        def open(cls, model: Path | str | bytes, *, intra_op_threads: int | None = None, **rest: Any) -> Session:
-            remember("threads", intra_op_threads)
-            return super().open(model, intra_op_threads=1, **rest)
-
-    class Spy(CpuPipeline):
-        def __init__(self, session: Session, model: ModelInput, *, parallel_runs: int) -> None:
-            remember("runs", parallel_runs)
-            super().__init__(session, model, parallel_runs=parallel_runs)
-
-    monkeypatch.setattr("yoloship.runtime.OnnxRuntimeSession", Session)
-    monkeypatch.setattr("yoloship.models.loading.CpuPipeline", Spy)
-    monkeypatch.setattr("yoloship.models.loading.usable_cores", lambda: cores)
-    load(standard_onnx(), tuned_for="throughput").close()
-    assert opened == {"threads": threads, "runs": runs}
+    monkeypatch.setattr(OnnxRuntimeSession, "open", open_)
+    monkeypatch.setattr("yoloship.runtime.onnxruntime.usable_cores", lambda: cores)
+    with load(standard_onnx(), tuned_for="throughput") as detector:
+        session: Any = detector.session
+        assert session.concurrent_runs == runs
+        assert detector._pipeline.parallel_runs == runs
+    assert opened == [threads]
 
 
 def test_sizes_of_numpy_and_other_bytes_are_taken(checkpoint: Path) -> None:

@@ -33,7 +33,12 @@ class OnnxRuntimeSession(Session):
     """
 
     def __init__(
-        self, session: Any, failures: tuple[type[Exception], ...], subject: str, limit_s: float | None = None
+        self,
+        session: Any,
+        failures: tuple[type[Exception], ...],
+        subject: str,
+        limit_s: float | None = None,
+        concurrent_runs: int = 1,
     ) -> None:
         super().__init__(
             (tensor_spec(value, subject) for value in session.get_inputs()),
@@ -44,6 +49,7 @@ class OnnxRuntimeSession(Session):
         self._failures = failures
         self._subject = subject
         self._limit_s = limit_s
+        self._concurrent_runs = concurrent_runs
 
     @classmethod
     def open(
@@ -51,6 +57,7 @@ class OnnxRuntimeSession(Session):
         model: Path | str | bytes,
         *,
         intra_op_threads: int | None = None,
+        concurrent_runs: int = 1,
         subject: str | None = None,
         limit_s: float | None = None,
     ) -> Self:
@@ -59,6 +66,7 @@ class OnnxRuntimeSession(Session):
         Args:
             model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
             intra_op_threads: Threads that one run may use; None leaves it to the runtime: one a physical core.
+            concurrent_runs: Runs at once that these threads are meant for; it limits nothing.
             subject: What messages call a model that is given as bytes.
             limit_s: Seconds that opening it and each run may take, after which they are ended; for files that nobody
                 vouches for. None does not watch them.
@@ -94,7 +102,7 @@ class OnnxRuntimeSession(Session):
             raise load_error(str(error), subject) from error
         if isinstance(source, bytes):
             session._model_bytes = None  # kept for another provider only, which is never asked for
-        return cls(session, known, subject, limit_s)
+        return cls(session, known, subject, limit_s, concurrent_runs)
 
     @property
     def name(self) -> str:
@@ -103,8 +111,13 @@ class OnnxRuntimeSession(Session):
 
         return f"onnxruntime {onnxruntime.__version__} (CPU)"
 
+    @property
+    def concurrent_runs(self) -> int:
+        """How many runs at once make the most of the processor: 1 if one run uses all cores."""
+        return self._concurrent_runs
+
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
-        """Run once; many threads may. See `Session.run`.
+        """Run once; many threads may at the same time. `Session.run` says what is taken and given.
 
         Raises:
             InputError: a feed is missing, unknown, not contiguous, or of the wrong shape or dtype.

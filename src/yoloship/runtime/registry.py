@@ -1,0 +1,179 @@
+"""What can run a model, by name: `RUNTIMES`. A new runtime is one file and one line here.
+
+Packages of third parties add runtimes by entry points of the group ``yoloship.runtimes``.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from yoloship._util.tables import Table
+from yoloship.errors import InputError, YoloshipError
+from yoloship.runtime.base import DeviceSession, RunOptions, Runtime, Session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from yoloship.cuda.device import Device
+    from yoloship.kinds import Kind
+    from yoloship.runtime.base import DeviceKind, RuntimePrecision
+
+RUNTIMES: Table[Runtime] = Table(
+    "yoloship.runtimes",
+    "runtime",
+    {
+        "onnxruntime": "yoloship.runtime.onnxruntime:OnnxRuntime",
+        "openvino": "yoloship.runtime.openvino:OpenVino",
+        "tensorrt": "yoloship.runtime.tensorrt:TensorRT",
+    },
+)
+"""Each runtime's name with its class; ``auto`` takes the first of ours that can do what is asked."""
+
+AUTO: Final = "auto"
+_WHERE: Final = {"cpu": "a CPU", "cuda": "an NVIDIA GPU"}
+
+_Loaded = TypeVar("_Loaded", Session, DeviceSession)
+_logger = logging.getLogger("yoloship.runtime")
+
+
+def open_session(
+    model: Path | bytes, options: RunOptions | None = None, *, runtime: str | None = None, kind: Kind = "onnx"
+) -> Session:
+    """Load a model on the CPU.
+
+    Args:
+        model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
+        options: How it is to be run.
+        runtime: See `choose_runtime`.
+        kind: What the file is.
+
+    Raises:
+        DependencyError: the runtime is not installed.
+        InputError: there is no such runtime, or it cannot do what is asked.
+        SessionError: the runtime refuses the model.
+    """
+    options = options or RunOptions()
+    chosen, reason = choose_runtime(runtime, kind, "cpu", options.precision, model_name=options.model_name)
+    return _told(chosen.open(model, options), reason)
+
+
+def open_on_device(
+    device: Device,
+    model: Path | bytes,
+    options: RunOptions | None = None,
+    *,
+    runtime: str | None = None,
+    kind: Kind = "onnx",
+) -> DeviceSession:
+    """Load a model on an NVIDIA GPU.
+
+    Args:
+        device: Where it runs; open longer than the session.
+        model: A file, or its bytes.
+        options: How it is to be run.
+        runtime: See `choose_runtime`.
+        kind: What the file is.
+
+    Raises:
+        CudaError: out of device memory, or the device failed.
+        DependencyError: the runtime is not installed.
+        EngineError: an engine is damaged, or does not fit what is installed here.
+        InputError: there is no such runtime, or it cannot do what is asked.
+        SessionError: the runtime refuses the model.
+    """
+    options = options or RunOptions()
+    chosen, reason = choose_runtime(runtime, kind, "cuda", options.precision, model_name=options.model_name)
+    return _told(chosen.open_on(device, model, options), reason)
+
+
+def choose_runtime(
+    asked: str | None,
+    kind: Kind,
+    device: DeviceKind,
+    precision: RuntimePrecision | None = None,
+    *,
+    model_name: str | None = None,
+) -> tuple[type[Runtime], str]:
+    """Settle what runs a file, and refuse what it cannot do, before it is opened.
+
+    Args:
+        asked: A name of `RUNTIMES`; ``auto`` takes the first of ours that can do what is asked; None takes the default:
+            TensorRT for an engine, ONNX Runtime for a graph.
+        kind: What the file is.
+        device: Where it shall run.
+        precision: What float32 layers shall be computed in; None leaves it to the runtime's default.
+        model_name: For messages.
+
+    Returns:
+        The runtime, and for ``auto`` why it was taken; else an empty text.
+
+    Raises:
+        DependencyError: the runtime is not installed, or a third party's cannot be loaded.
+        InputError: there is no such runtime, or it cannot do what is asked.
+    """
+    if asked != AUTO:
+        name = asked or ("tensorrt" if kind == "engine" else "onnxruntime")
+        chosen = RUNTIMES.load(name)
+        if (problem := _refusal(chosen, kind, device, precision, model_name)) is not None:
+            raise problem
+        return chosen, ""
+    refused: list[tuple[type[Runtime], YoloshipError]] = []
+    for runtime in map(RUNTIMES.load, RUNTIMES.own):
+        if not _fits(runtime, kind, device):
+            continue
+        problem = _refusal(runtime, kind, device, precision, model_name)
+        if problem is None:
+            passed_over = "; ".join(f"{error.problem}" for _, error in refused)
+            return runtime, passed_over or f"it is the first choice for {precision or 'float32'} on {_WHERE[device]}"
+        refused.append((runtime, problem))
+    if refused:
+        raise refused[-1][1]
+    raise InputError("no runtime can run it", subject=model_name or "model", expected=_WHERE[device], got=kind)
+
+
+def _fits(runtime: type[Runtime], kind: Kind, device: DeviceKind) -> bool:
+    return kind in runtime.opens and device in runtime.devices
+
+
+def _refusal(
+    runtime: type[Runtime], kind: Kind, device: DeviceKind, precision: RuntimePrecision | None, model_name: str | None
+) -> YoloshipError | None:
+    """Why a runtime cannot do what is asked; None if it can."""
+    if kind not in runtime.opens:
+        what = "is a TensorRT engine" if kind == "engine" else "is a graph"
+        return InputError(
+            f"{what}, which {runtime.title} does not run",
+            subject=model_name or "model",
+            expected=f"runtime {_able(kind, device)}",
+            hint="make an engine of it with 'yoloship build'" if runtime.opens == {"engine"} else None,
+        )
+    if device not in runtime.devices:
+        return InputError(
+            f"{runtime.title} does not run on {_WHERE[device]}", subject="runtime", expected=_able(kind, device)
+        )
+    if precision is not None and precision not in runtime.precisions:
+        able = " or ".join(sorted(runtime.precisions))
+        return InputError(
+            f"{runtime.title} cannot be told to compute in {precision}",
+            subject="runtime_precision",
+            expected=able or "none: it was chosen when the engine was built",
+            hint=None if kind == "engine" else "name another runtime: 'openvino' computes in bfloat16",
+        )
+    try:
+        runtime.check(precision)
+    except YoloshipError as error:
+        return error
+    return None
+
+
+def _able(kind: Kind, device: DeviceKind) -> str:
+    """The names of those that run such files there."""
+    return " or ".join(name for name in RUNTIMES.own if _fits(RUNTIMES.load(name), kind, device)) or "another device"
+
+
+def _told(session: _Loaded, reason: str) -> _Loaded:
+    """Say which runtime it is, where an operator looks."""
+    session.reason = reason
+    _logger.info("%s%s", session.name, f": {reason}" if reason else "")
+    return session
