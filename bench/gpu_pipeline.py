@@ -219,20 +219,20 @@ def latency(run: Run, detector: Detector) -> dict[str, Any]:
             "pageable": lambda image=image: detector(image),  # type: ignore[misc]
         }
         pool = cuda(detector)._pool
-        lane = pool.take()
-        cases = {"network": lane.network(1, detector.input_hw), **cases}
-        pool.give(lane)  # a lone thread gets the same lane for all cases
+        slot = pool.take()
+        cases = {"network": slot.network(1, detector.input_hw), **cases}
+        pool.give(slot)  # a lone thread gets the same slot for all cases
         times = in_turns(cases, arguments.blocks, arguments.block)
         base = times["network"]["p50_us"]
         for case in ("pinned", "pageable"):
             times[case]["overhead_us"] = round(times[case]["p50_us"] - base, 1)
             times[case]["ratio"] = round(times[case]["p50_us"] / base, 3)
-        ways = {
-            case: cuda(detector).place(pinned if case == "pinned" else image, "bgr").way
+        modes = {
+            case: cuda(detector).place(pinned if case == "pinned" else image, "bgr").mode
             for case in ("pinned", "pageable")
         }
         print(f"  {name}: {times}", flush=True)
-        report[name] = {"times": times, "ways": ways, "all_ways": all_ways(run, detector, image, pinned)}
+        report[name] = {"times": times, "modes": modes, "all_modes": all_modes(run, detector, image, pinned)}
     usual_pinned = run.pinned(detector, usual)
     for name, frames in (("batch 1", [usual_pinned]), (f"batch {arguments.batch}", [usual_pinned] * arguments.batch)):
         measured = [detector.profile(frames) for _ in range(arguments.block + 2)][2:]
@@ -243,7 +243,7 @@ def latency(run: Run, detector: Detector) -> dict[str, Any]:
     return report
 
 
-def all_ways(run: Run, detector: Detector, image: Any, pinned: Any) -> dict[str, Any]:
+def all_modes(run: Run, detector: Detector, image: Any, pinned: Any) -> dict[str, Any]:
     """Every way up for one frame, whatever the policy would choose."""
     box = detector.letterbox(image.shape[:2])
     options = detector.options
@@ -425,15 +425,15 @@ def measure(run: Run, write: Callable[[], None]) -> None:
     with ExitStack() as stack:
         kernels = stack.enter_context(KernelSet(run.device, trusted_folder("kernels")))
         config = run.config()
-        tuning = CudaTuning(lanes=max(4, run.arguments.streams), max_batch=run.arguments.batch)
+        tuning = CudaTuning(slots=max(4, run.arguments.streams), max_batch=run.arguments.batch)
         session = run.session(config)
         model = ModelInput.checked(model_info(run.checkpoint, config), None, "square", "coco-yolov5n")
         detector = stack.enter_context(Detector.over(CudaPipeline(session, kernels, model, tuning=tuning)))
         detector(run.photos["bus.jpg"])
         run.results["network"] = session.name
         run.results["first_boxes_s"] = round(time.perf_counter() - began, 2)
-        lane = cuda(detector)._pool._idle[-1]
-        run.results["one_graph_for_the_whole_run"] = next(iter(lane._plans.values())).context.capturable
+        slot = cuda(detector)._pool._idle[-1]
+        run.results["one_graph_for_the_whole_run"] = next(iter(slot._plans.values())).context.capturable
         print(
             f"  {session.name}, first boxes after {run.results['first_boxes_s']} s, "
             f"one graph: {run.results['one_graph_for_the_whole_run']}",

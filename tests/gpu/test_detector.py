@@ -136,9 +136,9 @@ def fed(detector: Detector) -> Any:
 
 
 @pytest.mark.parametrize("capturable", [True, False])
-@pytest.mark.parametrize("way", ["copied", "resized"])
-def test_pictures_of_all_sizes_give_the_boxes_of_the_cpu_pipeline(make: Maker, capturable: bool, way: Any) -> None:
-    detector = make(capturable=capturable, tuning=CudaTuning(transfer=TransferPolicy(pageable_way=way)))
+@pytest.mark.parametrize("mode", ["copied", "resized"])
+def test_pictures_of_all_sizes_give_the_boxes_of_the_cpu_pipeline(make: Maker, capturable: bool, mode: Any) -> None:
+    detector = make(capturable=capturable, tuning=CudaTuning(transfer=TransferPolicy(pageable_mode=mode)))
     cpu = on_cpu(info(batch=None))
     for picture in pictures(8):
         found = detector(picture)
@@ -147,33 +147,33 @@ def test_pictures_of_all_sizes_give_the_boxes_of_the_cpu_pipeline(make: Maker, c
     assert len(found) > 5
 
 
-@pytest.mark.parametrize("way", ["pinned", "mapped"])
-def test_pinned_pictures_go_up_from_where_they_lie(make: Maker, way: Any) -> None:
-    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pinned_way=way, pageable_way="resized")))
+@pytest.mark.parametrize("mode", ["pinned", "mapped"])
+def test_pinned_pictures_go_up_from_where_they_lie(make: Maker, mode: Any) -> None:
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pinned_mode=mode, pageable_mode="resized")))
     cpu = on_cpu(info(batch=None))
     for picture in pictures(6):
         pinned = detector.pinned_frame((picture.shape[0], picture.shape[1]))
         pinned[...] = picture
         frame = placed(detector, pinned)
-        assert frame.way == way
+        assert frame.mode == mode
         assert_same(detector(pinned), cpu(picture))
         np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(picture.shape[:2], HW).apply(picture))
 
 
-@pytest.mark.parametrize("way", ["pinned", "mapped"])
-def test_a_part_of_a_pinned_picture_is_read_where_it_lies(make: Maker, way: Any) -> None:
-    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pinned_way=way)))
+@pytest.mark.parametrize("mode", ["pinned", "mapped"])
+def test_a_part_of_a_pinned_picture_is_read_where_it_lies(make: Maker, mode: Any) -> None:
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pinned_mode=mode)))
     whole = detector.pinned_frame((90, 100))
     whole[...] = np.random.default_rng().integers(0, 256, whole.shape, dtype=np.uint8)
     for part in (whole, whole[7:], whole[:50], whole[13:14], whole.reshape(100, 90, 3)):
-        assert placed(detector, part).way == way
+        assert placed(detector, part).mode == mode
         detector(part)
         np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(part.shape[:2], HW).apply(part))
 
 
-@pytest.mark.parametrize("way", ["copied", "resized"])
-def test_pictures_that_may_not_be_written_to_are_read_only(make: Maker, way: Any) -> None:
-    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pageable_way=way)))
+@pytest.mark.parametrize("mode", ["copied", "resized"])
+def test_pictures_that_may_not_be_written_to_are_read_only(make: Maker, mode: Any) -> None:
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pageable_mode=mode)))
     for seed, hw in enumerate(((1, 1), (1, 900), (900, 1), (1100, 1300))):
         picture = np.random.default_rng(seed).integers(0, 256, (*hw, 3), dtype=np.uint8)
         picture.flags.writeable = False
@@ -186,7 +186,7 @@ def test_pictures_that_may_not_be_written_to_are_read_only(make: Maker, way: Any
 @pytest.mark.parametrize("step", [3, 4, 5, 6, 7, 16])
 @pytest.mark.parametrize("alone", [True, False])
 def test_pictures_of_which_only_some_rows_are_copied_give_the_same_canvas(make: Maker, step: int, alone: bool) -> None:
-    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pageable_way="copied")))
+    detector = make(tuning=CudaTuning(transfer=TransferPolicy(pageable_mode="copied")))
     sizes = [(64 * step, 96 * step), (64 * step, 50 * step), (40 * step, 96 * step), (30 * step, 96 * step + 3)]
     images = [np.random.default_rng(step).integers(0, 256, (*hw, 3), dtype=np.uint8) for hw in sizes]
     assert RowPick.of(Letterbox.fixed(sizes[0], HW)) == RowPick(step, 2 - step % 2, (step - 1) // 2)
@@ -312,7 +312,7 @@ def test_whatever_the_cpu_pipeline_takes_is_taken(make: Maker) -> None:
 
 
 def test_many_threads_share_one_detector(make: Maker) -> None:
-    detector, cpu = make(tuning=CudaTuning(lanes=3)), on_cpu(info(batch=None))
+    detector, cpu = make(tuning=CudaTuning(slots=3)), on_cpu(info(batch=None))
     batch = pictures(6)
     expected = cpu.detect_batch(batch)
     steps = 4 if "no GPU" in make.device.name else 50  # a CPU that plays the GPU is slow
@@ -340,7 +340,7 @@ def test_pictures_handed_over_come_back_as_futures(make: Maker) -> None:
 
 
 def test_a_prepared_detector_makes_nothing_ready_any_more(make: Maker) -> None:
-    detector = make(tuning=CudaTuning(lanes=2, max_batch=8))
+    detector = make(tuning=CudaTuning(slots=2, max_batch=8))
     session: Any = detector.session
     detector.prepare()
     assert sorted(context.inputs["images"].shape[0] for context in session.contexts) == [1, 1, 4, 4, 8, 8]
@@ -367,7 +367,7 @@ def test_a_stream_is_in_order_and_an_error_stays_in_its_place(make: Maker) -> No
 @pytest.mark.parametrize("resident", [False, True])
 def test_a_stream_of_frames_makes_the_batches_that_were_made_ready(make: Maker, resident: bool) -> None:
     gate = threading.Event()
-    detector = make(capturable=False, fails=gate.wait, tuning=CudaTuning(lanes=2, max_batch=8))
+    detector = make(capturable=False, fails=gate.wait, tuning=CudaTuning(slots=2, max_batch=8))
     picture = pictures(1)[0]
     frame: Any = OnDevice(make.device, picture) if resident else picture
 
@@ -386,7 +386,7 @@ def test_a_stream_of_frames_makes_the_batches_that_were_made_ready(make: Maker, 
 
 
 def test_closing_waits_for_what_is_under_way_and_refuses_the_rest(make: Maker) -> None:
-    detector = make(capturable=False, fails=slow, tuning=CudaTuning(lanes=2, max_batch=8))
+    detector = make(capturable=False, fails=slow, tuning=CudaTuning(slots=2, max_batch=8))
     picture = pictures(1)[0]
     outcomes: list[object] = []
     started = threading.Barrier(6)
@@ -438,7 +438,7 @@ def test_several_threads_may_close_it_during_a_run(make: Maker) -> None:
         begun.set()
         gate.wait()
 
-    detector = make(capturable=False, fails=held, tuning=CudaTuning(lanes=2))
+    detector = make(capturable=False, fails=held, tuning=CudaTuning(slots=2))
     picture = pictures(1)[0]
     with ThreadPoolExecutor(4) as pool:
         run = pool.submit(detector, picture)
@@ -459,8 +459,8 @@ def test_a_device_that_is_lost_while_an_input_is_refused_does_not_keep_anyone_fr
     def lost(_: object) -> None:
         raise CudaError("the device is lost", code=700, name="CUDA_ERROR_ILLEGAL_ADDRESS")
 
-    detector = make(tuning=CudaTuning(lanes=1))
-    monkeypatch.setattr("yoloship.detect.gpu.slots.Lane.recover", lost)
+    detector = make(tuning=CudaTuning(slots=1))
+    monkeypatch.setattr("yoloship.detect.gpu.slots.Slot.recover", lost)
     with pytest.raises(CudaError, match="the device is lost"):
         detector.detect_batch(pictures(9))
     assert len(detector.detect_batch(pictures(2))) == 2
@@ -486,7 +486,7 @@ def test_a_network_that_fails_is_an_error_and_the_next_picture_is_served(make: M
         broken[0] = False
 
 
-def test_a_batch_outside_every_profile_is_refused_and_the_lane_lives_on(make: Maker) -> None:
+def test_a_batch_outside_every_profile_is_refused_and_the_slot_lives_on(make: Maker) -> None:
     detector = make()
     with pytest.raises(InputError, match="expected 1 to 8 pictures, got 9"):
         detector.detect_batch(pictures(9))
@@ -560,8 +560,8 @@ def test_a_picture_on_the_device_is_read_there(make: Maker) -> None:
 @pytest.mark.parametrize("alone", [True, False])
 def test_rgb_frames_give_the_canvas_of_the_same_frames_in_bgr_whichever_way_they_go(make: Maker, alone: bool) -> None:
     for policy in (
-        TransferPolicy(pageable_way="copied", pinned_way="pinned"),
-        TransferPolicy(pageable_way="resized", pinned_way="mapped"),
+        TransferPolicy(pageable_mode="copied", pinned_mode="pinned"),
+        TransferPolicy(pageable_mode="resized", pinned_mode="mapped"),
     ):
         detector = make(tuning=CudaTuning(transfer=policy))
         images = pictures(4, seed=2)
@@ -615,7 +615,7 @@ def test_a_frame_of_nvimagecodec_on_the_device_says_its_own_order(make: Maker, c
 
 def test_another_librarys_array_is_asked_for_in_the_thread_that_hands_it_over(make: Maker) -> None:
     """Its owner waits for the stream that is current in the thread that asks; in another thread that is another one."""
-    detector, cpu = make(tuning=CudaTuning(lanes=2, max_batch=4)), on_cpu(info(batch=None))
+    detector, cpu = make(tuning=CudaTuning(slots=2, max_batch=4)), on_cpu(info(batch=None))
     picture = pictures(1)[0]
     held = OnDevice(make.device, picture)
     asked: list[int] = []
@@ -646,7 +646,7 @@ def test_another_librarys_array_is_asked_for_in_the_thread_that_hands_it_over(ma
 def test_what_torch_has_queued_on_a_stream_of_its_own_is_waited_for(make: Maker, torch: Any) -> None:
     if "no GPU" in make.device.name:
         pytest.skip("torch has no stand-in for a GPU")
-    detector, cpu = make(tuning=CudaTuning(lanes=2, max_batch=4)), on_cpu(info(batch=None))
+    detector, cpu = make(tuning=CudaTuning(slots=2, max_batch=4)), on_cpu(info(batch=None))
     images = pictures(4, seed=3)
     side = torch.cuda.Stream()
     heavy = torch.rand(4096, 4096, device="cuda")
@@ -724,7 +724,7 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
     monkeypatch.setattr("yoloship.models.gpu_loading._open", stand_in)
     picture = pictures(1)[0]
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
-    with load(model, device="cuda", cuda_tuning=CudaTuning(lanes=2)) as detector:
+    with load(model, device="cuda", cuda_tuning=CudaTuning(slots=2)) as detector:
         assert type(detector) is Detector
         assert detector.device == "cuda:0"
         assert_same(detector(picture), on_cpu(info(form, batch=None), answer)(picture))
@@ -751,7 +751,7 @@ def test_a_model_that_finishes_its_boxes_on_the_host_serves_every_call_with_the_
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
     cpu, batch = on_cpu(record, compact), pictures(7)
     expected = cpu.detect_batch(batch)
-    with load(model, device="cuda", cuda_tuning=CudaTuning(lanes=2, max_batch=4)) as detector:
+    with load(model, device="cuda", cuda_tuning=CudaTuning(slots=2, max_batch=4)) as detector:
         detector.prepare()
         assert {context.inputs["images"].shape[0] for context in opened[0].contexts} == {1, 4}
         assert len(opened[0].contexts) <= 4
@@ -772,7 +772,7 @@ def test_a_model_that_finishes_its_boxes_on_the_host_serves_every_call_with_the_
 @pytest.mark.parametrize(
     ("tuning", "name"),
     [
-        (CudaTuning(transfer=TransferPolicy(pinned_way="mapped")), "transfer"),
+        (CudaTuning(transfer=TransferPolicy(pinned_mode="mapped")), "transfer"),
         (CudaTuning(on_full_memory="halve"), "on_full_memory"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Many lanes made at once, in one detector and in several, while others run and are closed: ONNX Runtime's provider.
+"""Many slots made at once, in one detector and in several, while others run and are closed: ONNX Runtime's provider.
 
 Its libraries fail if two threads set up at the same time, now and then; ``YOLOSHIP_GPU_ROUNDS=200`` makes sure of it.
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from yoloship.results.detections import Detections
 
 ROUNDS = int(os.environ.get("YOLOSHIP_GPU_ROUNDS", "3"))
-LANES = 4
+SLOTS = 4
 OPTIONS = DetectOptions(score_threshold=0.2)
 
 
@@ -78,10 +78,10 @@ def opened(device: Device, kernels: KernelSet) -> Iterator[ExitStack]:
     assert device.usage() == before
 
 
-def test_lanes_that_are_all_made_at_once_while_others_run_work(
+def test_slots_that_are_all_made_at_once_while_others_run_work(
     opened: ExitStack, device: Device, kernels: KernelSet
 ) -> None:
-    model, images = graph(), frames(2 * LANES)
+    model, images = graph(), frames(2 * SLOTS)
     with load(model, device="cpu", imgsz=128, options=OPTIONS, shape_mode="rect") as cpu:
         wanted = [cpu(image) for image in images]
     assert min(map(len, wanted)) > 3
@@ -89,7 +89,7 @@ def test_lanes_that_are_all_made_at_once_while_others_run_work(
     def detector() -> Detector:
         session = OnnxRuntimeCudaSession.open(model, device, QUICK)
         info = ModelInfo.from_json(session.metadata[METADATA_KEY])
-        tuning = CudaTuning(lanes=LANES, max_batch=4)
+        tuning = CudaTuning(slots=SLOTS, max_batch=4)
         meeting = ModelInput.checked(info, (128, 128), "rect", "model")
         return Detector.over(CudaPipeline(session, dict(kernels), meeting, tuning=tuning), Defaults(OPTIONS))
 
@@ -108,21 +108,21 @@ def test_lanes_that_are_all_made_at_once_while_others_run_work(
             assert_same(made(images[number]), wanted[number])
 
     def round_of(pool: ThreadPoolExecutor) -> None:
-        """Two detectors, all lanes of both used for the first time at once; both closed at once."""
+        """Two detectors, all slots of both used for the first time at once; both closed at once."""
         with ExitStack() as stack:
             pair = [stack.enter_context(detector()) for _ in range(2)]
-            barrier = threading.Barrier(2 * LANES)
+            barrier = threading.Barrier(2 * SLOTS)
             jobs = [
-                pool.submit(first_runs, made, (number, number + LANES), barrier)
+                pool.submit(first_runs, made, (number, number + SLOTS), barrier)
                 for made in pair
-                for number in range(LANES)
+                for number in range(SLOTS)
             ]
             for job in jobs:
                 job.result()
             for job in [pool.submit(made.close) for made in pair]:
                 job.result()
 
-    with ThreadPoolExecutor(2) as runners, ThreadPoolExecutor(2 * LANES) as makers:
+    with ThreadPoolExecutor(2) as runners, ThreadPoolExecutor(2 * SLOTS) as makers:
         running = [runners.submit(run_on) for _ in range(2)]
         try:
             for _ in range(ROUNDS):

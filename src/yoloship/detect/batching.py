@@ -90,7 +90,7 @@ class Batcher:
         return request.future
 
     def close(self) -> None:
-        """Finish what is under way, fail what still waits, and end the threads. Closing twice is no error."""
+        """Finish what is under way, fail what still waits, and end the threads. Closing twice is not an error."""
         if os.getpid() != self._pid:
             return
         with self._changed:

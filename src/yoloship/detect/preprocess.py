@@ -117,12 +117,12 @@ def device_hw(image: Any) -> tuple[int, int]:
 def letterbox_batch(
     images: Sequence[npt.NDArray[np.uint8]], letterboxes: Sequence[Letterbox], out: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.uint8]:
-    """Put pictures of any sizes on canvases of one size.
+    """Put images of any sizes on canvases of one size.
 
     Args:
         images: (h, w, C) uint8 each, or (h, w, 3) BGR if C is 1: those become grey; read only.
         letterboxes: Where each lies; all have the canvas size (H, W).
-        out: (B, H, W, C) uint8, B at least the number of pictures, written over; spare canvases become black.
+        out: (B, H, W, C) uint8, B at least the number of images, written over; spare canvases become black.
 
     Returns:
         `out`.
@@ -156,7 +156,7 @@ def with_channels(image: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np
 
 
 def to_input(canvases: npt.NDArray[np.uint8], dtype: DType) -> npt.NDArray[Any]:
-    """Bring letterboxed pictures to a model's input.
+    """Bring letterboxed images to a model's input.
 
     Args:
         canvases: (B, H, W, C) uint8, BGR if C is 3, C-contiguous; read only.

@@ -96,7 +96,7 @@ class ImageBudget:
 
 
 _AHEAD: Final = 2
-"""Pictures waiting or finished for each worker, beside the one it works on: enough to ride out a slow one."""
+"""Images waiting or finished for each worker, beside the one it works on: enough to ride out a slow one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,17 +140,17 @@ def in_order(
 ) -> Iterator[Outcome]:
     """Read and detect in worker threads, and yield in the order of the sources.
 
-    One worker more than runs under way, so that a picture is read while the model is busy. An error of ours becomes an
+    One worker more than runs under way, so that an image is read while the model is busy. An error of ours becomes an
     `Outcome`; any other exception, and one of the iterable itself, is raised here after the results that precede it.
 
     Args:
         sources: Drawn from in the consumer's thread, only as far ahead as the workers need.
-        read: From a source to a picture. It reserves the bytes that it needs before it uses them; a picture that it
+        read: From a source to an image. It reserves the bytes that it needs before it uses them; an image that it
             only passes on, because the caller holds it already, needs none.
-        detect: From a picture to detections.
+        detect: From an image to detections.
         parallel_runs: Calls of `detect` under way at once.
-        keep_images: Whether an `Outcome` carries its picture. It counts against the budget until the next is asked for.
-        budget: The memory of all pictures that are read ahead, decoded, detected on or kept.
+        keep_images: Whether an `Outcome` carries its image. It counts against the budget until the next is asked for.
+        budget: The memory of all images that are read ahead, decoded, detected on or kept.
 
     Yields:
         One `Outcome` for each source.
@@ -203,7 +203,7 @@ def in_order(
 
 
 def read_within(memory: ImageBudget, index: int, read: Callable[[object, Reserve], Image], source: object) -> Image:
-    """Read a picture; afterwards it counts as what it is, no longer as what decoding it took."""
+    """Read an image; afterwards it counts as what it is, no longer as what decoding it took."""
     reserved = False
 
     def reserve(wanted_bytes: int) -> None:

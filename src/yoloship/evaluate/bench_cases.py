@@ -178,7 +178,7 @@ def _open(target: _Target, input_hw: tuple[int, int] | None, batch: int, streams
     if target.device == "cpu":
         return load(target.path, imgsz=input_hw, device="cpu")
     path = _engine(target, input_hw, batch) if target.builds else target.path
-    tuning = CudaTuning(lanes=max(4, streams), max_batch=max(MAX_BATCH, batch))
+    tuning = CudaTuning(slots=max(4, streams), max_batch=max(MAX_BATCH, batch))
     return load(path, imgsz=input_hw, device=target.device, cuda_tuning=tuning)
 
 

@@ -152,9 +152,9 @@ def _with_the_rest_on_the_cpu(
                 hint="leave it out, or give a model of 3 channels, exported with '--output heads' or 'raw'",
             )
     _, max_batch = batch_range(session, model.info.batch, tuning.max_batch)
-    host = session.as_host_session(stack.pop_all(), streams=tuning.lanes, shapes=tuning.plans)
+    host = session.as_host_session(stack.pop_all(), streams=tuning.slots, shapes=tuning.plans)
     try:
-        pipeline = CpuPipeline(host, model, parallel_runs=tuning.lanes, max_batch=max_batch, device=str(session.device))
+        pipeline = CpuPipeline(host, model, parallel_runs=tuning.slots, max_batch=max_batch, device=str(session.device))
         return Detector.over(pipeline, defaults)
     except BaseException:
         host.close()

@@ -34,13 +34,13 @@ def image(number: int) -> npt.NDArray[np.uint8]:
 
 
 class Device:
-    """Batches that are held back until `gate` is open, each on one of some lanes, as a detector has them."""
+    """Batches that are held back until `gate` is open, each on one of some slots, as a detector has them."""
 
-    def __init__(self, lanes: int = 4, sizes: tuple[int, ...] = SIZES) -> None:
+    def __init__(self, slots: int = 4, sizes: tuple[int, ...] = SIZES) -> None:
         self.batches: list[int] = []
         self.gate = threading.Event()
         self.begun = threading.Event()
-        self.batcher = Batcher(self._run, threads=lanes, sizes=sizes, waiting=1000, subject="m")
+        self.batcher = Batcher(self._run, threads=slots, sizes=sizes, waiting=1000, subject="m")
 
     def _run(self, frames: Sequence[PlacedImage], _: DetectOptions) -> list[Detections]:
         self.batches.append(len(frames))
@@ -99,7 +99,7 @@ def test_batches_grow_to_the_largest_however_few_readers_there_are(device: Devic
     assert all(outcome.error is None for outcome in outcomes)
     assert max(device.batches) == 32
     assert sum(device.batches) == 400
-    # Of the 128 that came together, four lanes had at most a small batch each before the rest was there.
+    # Of the 128 that came together, four slots had at most a small batch each before the rest was there.
     assert sum(size for size in device.batches if size >= 16) >= 64
 
 
@@ -220,7 +220,7 @@ def test_an_exception_that_is_not_ours_comes_after_the_results_before_it(device:
 def test_leaving_early_waits_for_what_is_on_the_device_and_drops_what_waits_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    device = Device(lanes=1, sizes=(1,))
+    device = Device(slots=1, sizes=(1,))
     futures: list[Future[Detections]] = []
     steps = device.steps()
 

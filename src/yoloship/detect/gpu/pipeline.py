@@ -1,6 +1,6 @@
 """The pipeline whose every step between a frame in memory and its boxes is done by an NVIDIA GPU: `CudaPipeline`.
 
-The steps themselves are in `lane`, `device_plan`, `staging`, `transfer` and `batching`.
+The steps themselves are in `slots`, `batch_plan`, `staging` and `transfer`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from yoloship.cuda.stream import Stream
 from yoloship.cuda.stream_calls import PinnedMemory
 from yoloship.detect.batching import Steps, batch_range, in_batches, run_sizes
 from yoloship.detect.gpu.batch_plan import DeviceModel
-from yoloship.detect.gpu.slots import Lane, LanePool, LaneSetup
+from yoloship.detect.gpu.slots import Slot, SlotPool, SlotSetup
 from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import Pipeline
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.cuda.compiler import Launchable
-    from yoloship.detect.gpu.transfer import Route
+    from yoloship.detect.gpu.transfer import TransferPlan
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.pipeline import DetectSteps, ModelInput, PlacedImage
     from yoloship.detect.stream import Outcome, Reserve
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from yoloship.runtime.base import DeviceSession
 
 
-_ROUTES: Final = 512
+_TRANSFERS: Final = 512
 _READERS: Final = 16
 
 
@@ -85,12 +85,12 @@ class CudaPipeline(Pipeline):
         self._tuning = tuning or CudaTuning()
         self._smallest, largest = batch_range(session, info.batch, self._tuning.max_batch)
         super().__init__(
-            model, max_batch=largest, parallel_runs=self._tuning.lanes, batches=run_sizes(info.batch, largest)
+            model, max_batch=largest, parallel_runs=self._tuning.slots, batches=run_sizes(info.batch, largest)
         )
         self._pinned_memory = PinnedMemory()
-        self._routes: dict[tuple[int, int], Route] = {}
-        setup = LaneSetup(DeviceModel(session, info, kernels), largest, threading.Lock(), self._tuning.plans)
-        self._pool = LanePool(lambda: Lane(setup), self._tuning.lanes, model.model_name)
+        self._transfers: dict[tuple[int, int], TransferPlan] = {}
+        setup = SlotSetup(DeviceModel(session, info, kernels), largest, threading.Lock(), self._tuning.plans)
+        self._pool = SlotPool(lambda: Slot(setup), self._tuning.slots, model.model_name)
         self._intake = Stream(session.device)
         self._preparing = threading.Lock()
 
@@ -119,13 +119,15 @@ class CudaPipeline(Pipeline):
         if not is_plain(pixels):
             if is_on_device(pixels):
                 hw = device_hw(pixels)
-                return Frame(pixels, self._route(hw).letterbox, "resident", channels=stated_order(pixels) or channels)
+                return Frame(
+                    pixels, self._transfer(hw).letterbox, "resident", channels=stated_order(pixels) or channels
+                )
             pixels, channels = as_image(image, channels=channels), "bgr"
-        route = self._route(pixels.shape[:2])
+        plan = self._transfer(pixels.shape[:2])
         pinned = self._pinned_memory.addresses(pixels)
         if pinned is None:
-            return Frame(pixels, route.letterbox, route.pageable, 0, route.pick, channels)
-        return Frame(pixels, route.letterbox, route.pinned, pinned[route.pinned == "mapped"], None, channels)
+            return Frame(pixels, plan.letterbox, plan.pageable, 0, plan.pick, channels)
+        return Frame(pixels, plan.letterbox, plan.pinned, pinned[plan.pinned == "mapped"], None, channels)
 
     def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Detections]:
         """Run the model once.
@@ -143,25 +145,25 @@ class CudaPipeline(Pipeline):
             SessionError: the network failed, or the pipeline is closed.
         """
         pool, frames = self._pool, _frames(images)
-        lane = pool.take()
+        slot = pool.take()
         try:
-            found = lane.run(frames, self._batch(len(frames)), options)
+            found = slot.run(frames, self._batch(len(frames)), options)
         except BaseException as error:
-            pool.give_after(lane, error)
+            pool.give_after(slot, error)
             full = isinstance(error, CudaError) and error.code == OUT_OF_MEMORY
             if full and self._tuning.on_full_memory == "halve" and len(frames) > 1 and self.model.info.batch is None:
                 middle = len(frames) // 2
                 return self.run(frames[:middle], options) + self.run(frames[middle:], options)
             raise
-        pool.give(lane)
+        pool.give(slot)
         return found
 
     def run_timed(
         self, images: Sequence[PlacedImage], options: DetectOptions
     ) -> tuple[list[Detections], dict[str, float]]:
         """Do what `run` does, and give the milliseconds of each stage, and of all of it, ``total``."""
-        with self._lane() as lane:
-            return lane.run_timed(_frames(images), self._batch(len(images)), options)
+        with self._slot() as slot:
+            return slot.run_timed(_frames(images), self._batch(len(images)), options)
 
     def stream(self, sources: Iterable[object], steps: DetectSteps, *, keep_images: bool) -> Iterator[Outcome]:
         """Detect on any number of images; reading, copying and the network overlap, and what waits runs together.
@@ -190,7 +192,7 @@ class CudaPipeline(Pipeline):
         )
 
     def prepare(self, batches: Sequence[int], options: DetectOptions) -> None:
-        """Make every lane ready.
+        """Make every slot ready.
 
         Args:
             batches: Images of the runs to make ready for, on the model's own canvas.
@@ -202,20 +204,20 @@ class CudaPipeline(Pipeline):
             SessionError: the network is refused, or the pipeline is closed.
         """
         with self._preparing, ExitStack() as stack:
-            lanes = [stack.enter_context(self._lane()) for _ in range(self._tuning.lanes)]
-            for lane in lanes:
+            slots = [stack.enter_context(self._slot()) for _ in range(self._tuning.slots)]
+            for slot in slots:
                 for batch in sorted({self._batch(size) for size in batches}):
-                    lane.prepare(batch, self.model.input_hw, options)
+                    slot.prepare(batch, self.model.input_hw, options)
 
     @contextmanager
     def network(self, batch: int) -> Iterator[Callable[[], None]]:
-        """A function that runs only the network, on whatever lies on its input, on a lane of its own."""
-        with self._lane() as lane:
-            yield lane.network(self._batch(batch), self.model.input_hw)
+        """A function that runs only the network, on whatever lies on its input, on a slot of its own."""
+        with self._slot() as slot:
+            yield slot.network(self._batch(batch), self.model.input_hw)
 
     def hand_over(self, image: PlacedImage) -> PlacedImage:
         """Let another thread read what this one has queued for it on the device."""
-        if not isinstance(image, Frame) or image.way != "resident":
+        if not isinstance(image, Frame) or image.mode != "resident":
             return image
         return replace(image, pixels=HandedFrame(image.pixels, self._intake))
 
@@ -250,22 +252,22 @@ class CudaPipeline(Pipeline):
         self._owned.close()
 
     @contextmanager
-    def _lane(self) -> Iterator[Lane]:
-        lane = self._pool.take()
+    def _slot(self) -> Iterator[Slot]:
+        slot = self._pool.take()
         try:
-            yield lane
+            yield slot
         except BaseException as error:
-            self._pool.give_after(lane, error)
+            self._pool.give_after(slot, error)
             raise
-        self._pool.give(lane)
+        self._pool.give(slot)
 
-    def _route(self, image_hw: tuple[int, int]) -> Route:
+    def _transfer(self, image_hw: tuple[int, int]) -> TransferPlan:
         """What is decided once for images of this size."""
-        found = self._routes.get(image_hw)
+        found = self._transfers.get(image_hw)
         if found is None:
-            if len(self._routes) >= _ROUTES:
-                self._routes.clear()
-            found = self._routes[image_hw] = self._tuning.transfer.route(self.model.letterbox(image_hw))
+            if len(self._transfers) >= _TRANSFERS:
+                self._transfers.clear()
+            found = self._transfers[image_hw] = self._tuning.transfer.plan(self.model.letterbox(image_hw))
         return found
 
     def _batch(self, images: int) -> int:

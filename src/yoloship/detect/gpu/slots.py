@@ -1,4 +1,4 @@
-"""A stream with all that one batch in flight needs, `Lane`, and the few of them that threads share, `LanePool`."""
+"""A stream with all that one batch in flight needs, `Slot`, and the few of them that threads share, `SlotPool`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneSetup:
-    """What all lanes of a detector have in common.
+class SlotSetup:
+    """What all slots of a detector have in common.
 
     Attributes:
         model: What to run.
-        max_batch: Pictures of the largest run.
+        max_batch: Images of the largest run.
         cores: Held by the one batch that is copied by all cores.
-        plans: Batches and canvases that a lane keeps ready; the one unused for longest goes first.
+        plans: Batches and canvases that a slot keeps ready; the one unused for longest goes first.
     """
 
     model: DeviceModel
@@ -43,7 +43,7 @@ class LaneSetup:
     plans: int
 
 
-class Lane(Closing):
+class Slot(Closing):
     """One batch in flight. One thread at a time may use it.
 
     Args:
@@ -53,7 +53,7 @@ class Lane(Closing):
         CudaError: out of memory, or the device failed.
     """
 
-    def __init__(self, setup: LaneSetup) -> None:
+    def __init__(self, setup: SlotSetup) -> None:
         self._setup = setup
         self._plans: OrderedDict[tuple[int, tuple[int, int]], Plan] = OrderedDict()
         with ExitStack() as stack:
@@ -64,15 +64,15 @@ class Lane(Closing):
             self._owned = stack.pop_all()
 
     def run(self, frames: Sequence[Frame], batch: int, options: DetectOptions) -> list[Detections]:
-        """Take pictures to detections, and wait for them.
+        """Take images to detections, and wait for them.
 
         Args:
             frames: 1 to `batch`, on canvases of one size.
-            batch: Of the network's run; pictures that it lacks are repeats of the first.
+            batch: Of the network's run; images that it lacks are repeats of the first.
             options: What to keep.
 
         Raises:
-            CudaError: the device failed or is out of memory; the lane must then be closed.
+            CudaError: the device failed or is out of memory; the slot must then be closed.
             SessionError: the network failed; likewise.
             InputError: the network takes no such batch or canvas, or a frame is none on this device.
         """
@@ -133,7 +133,7 @@ class Lane(Closing):
         self._staging.forget()
 
     def close(self) -> None:
-        """Wait for the stream, and give everything back. Closing twice is no error."""
+        """Wait for the stream, and give everything back. Closing twice is not an error."""
         with contextlib.suppress(YoloshipError):  # whatever failed was said when it failed
             if not self.stream.is_closed:
                 self.stream.sync()
@@ -158,25 +158,25 @@ class Lane(Closing):
         return plan
 
 
-class LanePool:
-    """At most a few lanes for any number of threads; made when first needed, the last one used is used next.
+class SlotPool:
+    """At most a few slots for any number of threads; made when first needed, the last one used is used next.
 
-    Threads wait for two things, so there are two conditions over one lock: takers wait for a lane or for room to make
-    one, and closers wait until no lane is out.
+    Threads wait for two things, so there are two conditions over one lock: takers wait for a slot or for room to make
+    one, and closers wait until no slot is out.
 
     Args:
-        make: Makes a lane.
+        make: Makes a slot.
         limit: How many there may be at once.
         subject: The model's name, for messages.
     """
 
-    def __init__(self, make: Callable[[], Lane], limit: int, subject: str) -> None:
+    def __init__(self, make: Callable[[], Slot], limit: int, subject: str) -> None:
         self._make = make
         self._limit = limit
         self._subject = subject
-        self._idle: list[Lane] = []
+        self._idle: list[Slot] = []
         self._out = 0
-        """Lanes in use, being made, or being closed."""
+        """Slots in use, being made, or being closed."""
         self._closed = False
         self._lock = threading.Lock()
         self._free = threading.Condition(self._lock)
@@ -197,11 +197,11 @@ class LanePool:
         if not self.in_this_process:
             raise forked(self._subject)
 
-    def take(self) -> Lane:
-        """A lane for the caller alone, who gives it back with `give`, `give_after` or `drop`; waits if all are in use.
+    def take(self) -> Slot:
+        """A slot for the caller alone, who gives it back with `give`, `give_after` or `drop`; waits if all are in use.
 
         Raises:
-            CudaError: a lane cannot be made.
+            CudaError: a slot cannot be made.
             SessionError: the pool is closed.
         """
         self.check_process()
@@ -219,44 +219,44 @@ class LanePool:
             self._forget(1)
             raise
 
-    def give(self, lane: Lane) -> None:
-        """Give a lane back."""
+    def give(self, slot: Slot) -> None:
+        """Give a slot back."""
         with self._lock:
-            self._idle.append(lane)
+            self._idle.append(slot)
             self._out -= 1
             if self._closed:
                 self._back.notify_all()
             else:
                 self._free.notify()
 
-    def give_after(self, lane: Lane, error: BaseException) -> None:
-        """Give back a lane whose batch ended in an error: one that refused its input serves on, any other is closed.
+    def give_after(self, slot: Slot, error: BaseException) -> None:
+        """Give back a slot whose batch ended in an error: one that refused its input serves on, any other is closed.
 
         Raises:
-            CudaError: the device failed while the lane was made ready again; the lane is closed.
+            CudaError: the device failed while the slot was made ready again; the slot is closed.
         """
         if not isinstance(error, InputError):
-            self.drop(lane)
+            self.drop(slot)
             return
         try:
-            lane.recover()
+            slot.recover()
         except BaseException:
-            self.drop(lane)
+            self.drop(slot)
             raise
-        self.give(lane)
+        self.give(slot)
 
-    def drop(self, lane: Lane) -> None:
-        """Give back a lane that failed; another is made in its place when needed."""
+    def drop(self, slot: Slot) -> None:
+        """Give back a slot that failed; another is made in its place when needed."""
         try:
             with contextlib.suppress(YoloshipError):  # what it failed with says more
-                lane.close()
+                slot.close()
         finally:
             self._forget(1)
 
     def close(self) -> None:
-        """Refuse new takers, wait for lanes in use, and close all. Closing twice is no error.
+        """Refuse new takers, wait for slots in use, and close all. Closing twice is not an error.
 
-        Several threads may close at once; each returns when all lanes are closed.
+        Several threads may close at once; each returns when all slots are closed.
         """
         if not self.in_this_process:
             return
@@ -265,26 +265,26 @@ class LanePool:
             self._free.notify_all()
             while self._out:
                 self._back.wait()
-            lanes, self._idle = self._idle, []
-            self._out = len(lanes)
+            slots, self._idle = self._idle, []
+            self._out = len(slots)
         try:
             with ExitStack() as stack:
-                for lane in lanes:
-                    stack.callback(lane.close)
+                for slot in slots:
+                    stack.callback(slot.close)
         finally:
-            self._forget(len(lanes))
+            self._forget(len(slots))
 
     def _wait_for_room(self) -> None:
         try:
             self._free.wait()
         except BaseException:
-            self._free.notify()  # it may have been woken for a lane that another thread must take now
+            self._free.notify()  # it may have been woken for a slot that another thread must take now
             raise
 
-    def _forget(self, lanes: int) -> None:
-        """Count lanes as gone."""
+    def _forget(self, slots: int) -> None:
+        """Count slots as gone."""
         with self._lock:
-            self._out -= lanes
+            self._out -= slots
             self._free.notify()
             if self._closed:
                 self._back.notify_all()

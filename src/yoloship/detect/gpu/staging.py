@@ -6,7 +6,7 @@ One block of pinned memory has a twin on the device, laid out alike:
                                              └ a fixed place; the tables of n frames end here, frames begin here
 
 So frames lie at the same places batch after batch, and a batch like the last one needs no new tables. The letterbox
-table says where the pixels are and what becomes of them; the result table has the geometry from the source picture to
+table says where the pixels are and what becomes of them; the result table has the geometry from the source image to
 the canvas, which differs where the host has scaled a frame already.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.cuda.stream_calls import Express
-    from yoloship.detect.gpu.transfer import RowPick, Way
+    from yoloship.detect.gpu.transfer import RowPick, TransferMode
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
 
@@ -41,24 +41,24 @@ _TABLES: Final = 2
 _BY_THE_HOST: Final = frozenset({"copied", "resized"})
 _STAGED: Final = _BY_THE_HOST | {"pinned"}
 _SMALLEST: Final = 1 << 22
-"""Bytes for frames to begin with: a picture of 1280×960."""
+"""Bytes for frames to begin with: an image of 1280×960."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame(PlacedImage):
-    """An image, and the way that it takes to the device.
+    """An image, and how it gets to the device.
 
     Attributes:
         pixels: (height, width, 3) uint8, C-contiguous, read only; for `resident` an array of another
             library, or a `HandedFrame` of one.
         letterbox: Where it lies on the canvas.
-        way: See `transfer`.
-        address: Of its pixels, where `way` is `pinned` as the host sees it, where it is `mapped` as the device does.
-        pick: Which rows are copied, where `way` is `copied`; None copies all.
+        mode: See `transfer`.
+        address: Of its pixels: as the host sees it if `mode` is `pinned`, as the device does if it is `mapped`.
+        pick: Which rows are copied if `mode` is `copied`; None copies all.
         channels: The order of its colours.
     """
 
-    way: Way
+    mode: TransferMode
     address: int = 0
     pick: RowPick | None = None
     channels: ChannelOrder = "bgr"
@@ -87,7 +87,7 @@ class _Place(NamedTuple):
     letterbox: Letterbox
     data: int
     pitch_bytes: int
-    way: Way
+    mode: TransferMode
     staged_hw: tuple[int, int]
     channels: ChannelOrder
     source: int = 0
@@ -134,7 +134,7 @@ class Staging:
 
         Args:
             frames: At most `batch`, for which there is room; the rest of the batch repeats the first.
-            batch: Pictures of the run.
+            batch: Images of the run.
 
         Raises:
             CudaError: out of memory, or a copy cannot be queued.
@@ -145,7 +145,7 @@ class Staging:
             self._send_again(frames[0])
             return
         self._make_room(frames)
-        is_copied = any(frame.way in _BY_THE_HOST for frame in frames)
+        is_copied = any(frame.mode in _BY_THE_HOST for frame in frames)
         with self._cores if is_copied else nullcontext():
             places = self._place(frames, is_alone)
         self.fetches = is_copied and is_alone
@@ -164,7 +164,7 @@ class Staging:
         self._sent = (0, [])
 
     def close(self) -> None:
-        """Give the memory back. Closing twice is no error."""
+        """Give the memory back. Closing twice is not an error."""
         self.forget()
         for buffer in (self._pinned, self._twin):
             if buffer is not None:
@@ -173,32 +173,32 @@ class Staging:
         self._bytes = np.empty(0, np.uint8)
 
     def _place(self, frames: Sequence[Frame], is_alone: bool) -> list[_Place]:
-        """Put frames on their way."""
+        """Begin to transfer frames."""
         places = []
         offset = self._first_frame
         for frame in frames:
-            letterbox, way, channels = frame.letterbox, frame.way, frame.channels
-            if way == "resident":
+            letterbox, mode, channels = frame.letterbox, frame.mode, frame.channels
+            if mode == "resident":
                 foreign = self._foreign_frame(frame.pixels)
                 places.append(
-                    _Place(letterbox, foreign.pointer, foreign.pitch_bytes, way, letterbox.image_hw, channels)
+                    _Place(letterbox, foreign.pointer, foreign.pitch_bytes, mode, letterbox.image_hw, channels)
                 )
                 continue
             height, width = _staged_hw(frame)
             pitch = 3 * width
-            if way == "mapped":
-                places.append(_Place(letterbox, frame.address, pitch, way, letterbox.image_hw, channels))
+            if mode == "mapped":
+                places.append(_Place(letterbox, frame.address, pitch, mode, letterbox.image_hw, channels))
                 continue
             target = self._device + offset
-            if way == "pinned":
+            if mode == "pinned":
                 self._express.upload(target, frame.address, height * pitch)
-                places.append(_Place(letterbox, target, pitch, way, letterbox.image_hw, channels))
+                places.append(_Place(letterbox, target, pitch, mode, letterbox.image_hw, channels))
             else:
                 self._fill(frame, offset, height, width)
                 if not is_alone:
                     self._express.upload(target, self._host + offset, height * pitch)
                 source = self._host + offset if is_alone else 0
-                places.append(_Place(letterbox, target, pitch, way, (height, width), channels, source))
+                places.append(_Place(letterbox, target, pitch, mode, (height, width), channels, source))
             offset += _rounded(height * pitch)
         return places
 
@@ -212,19 +212,19 @@ class Staging:
         return foreign
 
     def _is_like_last(self, frame: Frame) -> bool:
-        """Whether the last batch was one picture of the same size that went the same way, to the same place."""
+        """Whether the last batch was one image of the same size, transferred in the same mode to the same place."""
         batch, places = self._sent
         if batch != 1:
             return False
         last = places[0]
-        is_alike = last.letterbox is frame.letterbox and last.way == frame.way and last.channels == frame.channels
-        return is_alike and frame.way in _STAGED
+        is_alike = last.letterbox is frame.letterbox and last.mode == frame.mode and last.channels == frame.channels
+        return is_alike and frame.mode in _STAGED
 
     def _send_again(self, frame: Frame) -> None:
         """The short way of what a video is made of: no table changes, and there is room. Python's time counts here."""
         place = self._sent[1][0]
         height, width = place.staged_hw
-        if frame.way == "pinned":
+        if frame.mode == "pinned":
             self._express.upload(place.data, frame.address, height * place.pitch_bytes)
         else:
             with self._cores:
@@ -263,11 +263,11 @@ class Staging:
         self._sent = (batch, places)
 
     def _fill(self, frame: Frame, offset: int, height: int, width: int) -> None:
-        """Put a frame's pixels on pinned memory, scaled where its way says so."""
+        """Put a frame's pixels on pinned memory, scaled if its mode says so."""
         import cv2
 
         target = self._bytes[offset : offset + 3 * height * width].reshape(height, width, 3)
-        if frame.way == "copied":
+        if frame.mode == "copied":
             # The one copy of OpenCV's that all its threads share. It swaps red and blue; the letterbox is told so.
             pixels, pick = frame.pixels, frame.pick
             if pick is None:
@@ -285,7 +285,7 @@ class Staging:
 
 def _staged_bytes(frame: Frame) -> int:
     """What a frame takes of the memory for frames."""
-    if frame.way not in _STAGED:
+    if frame.mode not in _STAGED:
         return 0
     height, width = _staged_hw(frame)
     return _rounded(3 * height * width)
@@ -294,9 +294,9 @@ def _staged_bytes(frame: Frame) -> int:
 def _staged_hw(frame: Frame) -> tuple[int, int]:
     """(height, width) of what the letterbox reads."""
     box = frame.letterbox
-    if frame.way == "resized":
+    if frame.mode == "resized":
         return box.resized_hw
-    if frame.way != "copied" or frame.pick is None:
+    if frame.mode != "copied" or frame.pick is None:
         return box.image_hw
     return box.image_hw[0] // frame.pick.step * frame.pick.count, box.image_hw[1]
 
@@ -309,7 +309,7 @@ def _as_read(place: _Place) -> FrameDescriptor:
     """What the letterbox does with the pixels."""
     box = place.letterbox
     pixel_format: PixelFormat = place.channels
-    if place.way == "copied":  # which swaps red and blue
+    if place.mode == "copied":  # which swaps red and blue
         pixel_format = "rgb" if place.channels == "bgr" else "bgr"
     return FrameDescriptor(
         place.data,

@@ -1,6 +1,6 @@
-"""How a detector shares a GPU out, `CudaTuning`, and which way a frame takes there, `TransferPolicy`.
+"""How a detector shares a GPU out, `CudaTuning`, and how a frame gets there, `TransferPolicy`.
 
-| way      | the frame lies …              | and goes …                                                               |
+| mode     | the frame lies …              | and goes …                                                               |
 | -------- | ----------------------------- | ------------------------------------------------------------------------ |
 | resident | on the device already         | nowhere: the letterbox reads it there                                    |
 | pinned   | in pinned host memory         | up by DMA, from where it lies                                            |
@@ -8,12 +8,12 @@
 | copied   | in ordinary host memory       | onto pinned memory, by all of OpenCV's threads, and on as said below     |
 | resized  | there, and is far too big     | onto pinned memory scaled by OpenCV already, and on as said below        |
 
-Of frames whose height is 3 or more whole times that of the scaled picture (1080p and 4K on 640), only the rows that
+Of frames whose height is 3 or more whole times that of the scaled image (1080p and 4K on 640), only the rows that
 bilinear interpolation weighs are copied: see `RowPick`. From pinned memory a lone frame is fetched by a kernel: memory
 that several cores have just written comes to it twice as fast as to the DMA (kernels/fetch.cu). Frames of a batch go up
 by DMA, each while the next is copied.
 
-All ways give the model the same numbers, bit for bit.
+All modes give the model the same numbers, bit for bit.
 """
 
 from __future__ import annotations
@@ -27,21 +27,23 @@ if TYPE_CHECKING:
     from yoloship.letterbox import Letterbox
 
 
-Way: TypeAlias = Literal["resident", "pinned", "mapped", "copied", "resized"]
-PinnedWay: TypeAlias = Literal["pinned", "mapped"]
-PageableWay: TypeAlias = Literal["copied", "resized"]
+TransferMode: TypeAlias = Literal["resident", "pinned", "mapped", "copied", "resized"]
+PinnedMode: TypeAlias = Literal["pinned", "mapped"]
+PageableMode: TypeAlias = Literal["copied", "resized"]
 
 
 @dataclass(frozen=True, slots=True)
 class TransferPolicy:
-    """When to take which way. Shrinkage is source pixels for each pixel on the canvas; 1080p on 640 has 9, 4K 36.
+    """When to use which transfer mode.
+
+    Shrinkage is source pixels for each pixel on the canvas: 1080p on 640 has 9, 4K 36.
 
     Attributes:
         map_from: Pinned frames of at least this shrinkage are read in place by the kernel instead of going up whole.
         resize_from: Frames in ordinary memory of at least this shrinkage are scaled on the host; rows that need not be
             copied do not count.
-        pinned_way: Takes this way whatever the shrinkage; None decides by it.
-        pageable_way: Takes this way whatever the shrinkage; None decides by it.
+        pinned_mode: Used for all pinned frames, whatever their shrinkage; None decides by it.
+        pageable_mode: Used for all frames in ordinary memory, whatever their shrinkage; None decides by it.
 
     Raises:
         InputError: a value is outside its range.
@@ -49,54 +51,54 @@ class TransferPolicy:
 
     map_from: float = 6.0
     resize_from: float = 18.0
-    pinned_way: PinnedWay | None = None
-    pageable_way: PageableWay | None = None
+    pinned_mode: PinnedMode | None = None
+    pageable_mode: PageableMode | None = None
 
     def __post_init__(self) -> None:
         for name in ("map_from", "resize_from"):
             if not getattr(self, name) >= 0:
                 raise _wrong(name, "0 or more", getattr(self, name))
-        for name, kind in (("pinned_way", PinnedWay), ("pageable_way", PageableWay)):
+        for name, kind in (("pinned_mode", PinnedMode), ("pageable_mode", PageableMode)):
             if getattr(self, name) is not None and getattr(self, name) not in get_args(kind):
                 raise _wrong(name, " or ".join(get_args(kind)), getattr(self, name))
 
-    def route(self, letterbox: Letterbox) -> Route:
-        """The ways of frames of one size."""
+    def plan(self, letterbox: Letterbox) -> TransferPlan:
+        """The modes of frames of one size."""
         shrunk = shrinkage(letterbox)
         pick = RowPick.of(letterbox)
         copied = shrunk * (pick.count / pick.step if pick else 1)
-        pinned: PinnedWay = "mapped" if shrunk >= self.map_from else "pinned"
-        pageable: PageableWay = "resized" if copied >= self.resize_from else "copied"
-        return Route(letterbox, self.pinned_way or pinned, self.pageable_way or pageable, pick)
+        pinned: PinnedMode = "mapped" if shrunk >= self.map_from else "pinned"
+        pageable: PageableMode = "resized" if copied >= self.resize_from else "copied"
+        return TransferPlan(letterbox, self.pinned_mode or pinned, self.pageable_mode or pageable, pick)
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class TransferPlan:
     """What is decided once for all frames of one size.
 
     Attributes:
         letterbox: Where they lie on the canvas.
-        pinned: The way of those in pinned memory.
-        pageable: The way of those in ordinary memory.
-        pick: Which rows are copied where the way is `copied`; None copies all.
+        pinned: The mode of those in pinned memory.
+        pageable: The mode of those in ordinary memory.
+        pick: Which rows are copied if the mode is `copied`; None copies all.
     """
 
     letterbox: Letterbox
-    pinned: PinnedWay
-    pageable: PageableWay
+    pinned: PinnedMode
+    pageable: PageableMode
     pick: RowPick | None
 
 
 @dataclass(frozen=True, slots=True)
 class RowPick:
-    """Which rows of a frame count, where its height is a whole multiple of the scaled picture's.
+    """Which rows of a frame count, where its height is a whole multiple of the scaled image's.
 
-    Row d of the scaled picture has its centre at p(d) = (d + ½)·s − ½ in the source. With s odd that is a row of its
-    own, d·s + (s − 1)/2, and no other has weight; with s even it lies half-way between two. So in a picture made of
+    Row d of the scaled image has its centre at p(d) = (d + ½)·s − ½ in the source. With s odd that is a row of its
+    own, d·s + (s − 1)/2, and no other has weight; with s even it lies half-way between two. So in an image made of
     those rows alone (one for each d, or two) every d finds the same rows with the same weights.
 
     Attributes:
-        step: s, source rows for each row of the scaled picture; 3 or more.
+        step: s, source rows for each row of the scaled image; 3 or more.
         count: Rows that count of each `step`: 1 or 2.
         first: The first of them.
     """
@@ -115,7 +117,7 @@ class RowPick:
 
 
 def shrinkage(letterbox: Letterbox) -> float:
-    """Source pixels for each pixel of the scaled picture."""
+    """Source pixels for each pixel of the scaled image."""
     (height, width), (rows, columns) = letterbox.image_hw, letterbox.resized_hw
     return height * width / (rows * columns)
 
@@ -135,24 +137,24 @@ class CudaTuning:
     """How a `Detector` shares a GPU out. The defaults suit a server's GPU.
 
     Attributes:
-        lanes: Batches in flight at once, each on a stream with memory of its own; made when first needed.
-        max_batch: Pictures of a run, where the network's batch is dynamic.
-        plans: Batches and canvases that a lane keeps ready.
-        transfer: Which ways frames take to the device.
+        slots: Batches in flight at once, each on a stream with memory of its own; made when first needed.
+        max_batch: Images of a run, where the network's batch is dynamic.
+        plans: Batches and canvases that a slot keeps ready.
+        transfer: Which modes frames take to the device.
         on_full_memory: See `OnFullMemory`.
 
     Raises:
         InputError: a value is outside its range.
     """
 
-    lanes: int = 4
+    slots: int = 4
     max_batch: int = MAX_BATCH
     plans: int = 6
     transfer: TransferPolicy = field(default_factory=TransferPolicy)
     on_full_memory: OnFullMemory = "raise"
 
     def __post_init__(self) -> None:
-        for name, most in (("lanes", 64), ("max_batch", 1024), ("plans", 1024)):
+        for name, most in (("slots", 64), ("max_batch", 1024), ("plans", 1024)):
             if not 1 <= getattr(self, name) <= most:
                 raise InputError("out of range", subject=name, expected=f"1 to {most}", got=str(getattr(self, name)))
         if self.on_full_memory not in get_args(OnFullMemory):

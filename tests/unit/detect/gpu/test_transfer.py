@@ -17,11 +17,11 @@ def test_shrinkage_is_source_pixels_for_each_pixel_of_the_scaled_picture() -> No
 
 def test_the_way_follows_the_shrinkage_unless_one_is_forced() -> None:
     policy = TransferPolicy(map_from=8, resize_from=5)
-    assert [policy.route(box).pinned for box in (USUAL, FULL_HD, UHD)] == ["pinned", "mapped", "mapped"]
-    assert [policy.route(box).pageable for box in (USUAL, FULL_HD, UHD)] == ["copied", "copied", "resized"]
+    assert [policy.plan(box).pinned for box in (USUAL, FULL_HD, UHD)] == ["pinned", "mapped", "mapped"]
+    assert [policy.plan(box).pageable for box in (USUAL, FULL_HD, UHD)] == ["copied", "copied", "resized"]
     odd = Letterbox.fixed((1079, 1920), SQUARE)  # as much to copy, and no row to leave out
-    assert policy.route(odd).pageable == "resized"
-    forced = TransferPolicy(pinned_way="pinned", pageable_way="copied").route(UHD)
+    assert policy.plan(odd).pageable == "resized"
+    forced = TransferPolicy(pinned_mode="pinned", pageable_mode="copied").plan(UHD)
     assert (forced.letterbox, forced.pinned, forced.pageable) == (UHD, "pinned", "copied")
     assert forced.pick == RowPick(6, 2, 2)
 
@@ -38,8 +38,8 @@ def test_the_rows_that_count_are_those_that_bilinear_interpolation_weighs() -> N
     [
         ({"map_from": -1.0}, "map_from"),
         ({"resize_from": float("nan")}, "resize_from"),
-        ({"pinned_way": "copied"}, "pinned_way: out of range: expected pinned or mapped, got 'copied'"),
-        ({"pageable_way": "pinned"}, "pageable_way"),
+        ({"pinned_mode": "copied"}, "pinned_mode: out of range: expected pinned or mapped, got 'copied'"),
+        ({"pageable_mode": "pinned"}, "pageable_mode"),
     ],
 )
 def test_values_outside_their_range_are_refused(arguments: dict[str, object], subject: str) -> None:

@@ -1,4 +1,4 @@
-"""Whoever waits for a lane, or for all of them to be closed, is woken, whatever becomes of the lanes meanwhile."""
+"""Whoever waits for a slot, or for all of them to be closed, is woken, whatever becomes of the slots meanwhile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from yoloship.detect.gpu.slots import LanePool
+from yoloship.detect.gpu.slots import SlotPool
 from yoloship.errors import CudaError, InputError, SessionError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(60)  # of what hangs if it fails; nothing here depends on how fast it goes
 
 
-class FakeLane:
-    """A lane that only says what became of it."""
+class FakeSlot:
+    """A slot that only says what became of it."""
 
     def __init__(self) -> None:
         self.closed = threading.Event()
@@ -55,10 +55,10 @@ class Watched(threading.Condition):
         return super().wait(timeout)
 
 
-class Pool(LanePool):
-    """A pool of fake lanes whose waiters can be waited for."""
+class Pool(SlotPool):
+    """A pool of fake slots whose waiters can be waited for."""
 
-    def __init__(self, limit: int, make: Callable[[], FakeLane] = FakeLane) -> None:
+    def __init__(self, limit: int, make: Callable[[], FakeSlot] = FakeSlot) -> None:
         maker: Any = make
         super().__init__(maker, limit, "m")
         self.takers = Watched(self._lock)
@@ -85,11 +85,11 @@ def refused(future: Future[Any]) -> bool:
     return isinstance(error, SessionError) and "the detector is closed" in str(error)
 
 
-def test_lanes_are_made_when_needed_and_the_last_one_used_is_used_next() -> None:
-    made: list[FakeLane] = []
+def test_slots_are_made_when_needed_and_the_last_one_used_is_used_next() -> None:
+    made: list[FakeSlot] = []
 
-    def make() -> FakeLane:
-        made.append(FakeLane())
+    def make() -> FakeSlot:
+        made.append(FakeSlot())
         return made[-1]
 
     pool = Pool(3, make)
@@ -101,13 +101,13 @@ def test_lanes_are_made_when_needed_and_the_last_one_used_is_used_next() -> None
     assert len(made) == 2
 
 
-def test_a_lane_that_is_given_back_goes_to_a_thread_that_waits() -> None:
+def test_a_slot_that_is_given_back_goes_to_a_thread_that_waits() -> None:
     pool = Pool(1)
-    lane = pool.take()
+    slot = pool.take()
     waiting = started(pool.take)
     pool.takers.began.acquire()
-    pool.give(lane)
-    assert waiting.result() is lane
+    pool.give(slot)
+    assert waiting.result() is slot
 
 
 def test_each_of_many_takers_is_served_in_the_end() -> None:
@@ -123,25 +123,25 @@ def test_each_of_many_takers_is_served_in_the_end() -> None:
     pool.close()
 
 
-def test_a_dropped_lane_makes_room_for_a_thread_that_waits() -> None:
+def test_a_dropped_slot_makes_room_for_a_thread_that_waits() -> None:
     pool = Pool(1)
-    lane: Any = pool.take()
+    slot: Any = pool.take()
     waiting = started(pool.take)
     pool.takers.began.acquire()
-    lane.fails_to_close = CudaError("the device is lost")
-    pool.drop(lane)
-    assert waiting.result() is not lane
-    assert lane.closed.is_set()
+    slot.fails_to_close = CudaError("the device is lost")
+    pool.drop(slot)
+    assert waiting.result() is not slot
+    assert slot.closed.is_set()
 
 
-def test_a_lane_that_cannot_be_made_makes_room_for_the_next_thread() -> None:
+def test_a_slot_that_cannot_be_made_makes_room_for_the_next_thread() -> None:
     may_fail, making = threading.Event(), threading.Event()
     attempts: list[int] = []
 
-    def make() -> FakeLane:
+    def make() -> FakeSlot:
         attempts.append(1)
         if len(attempts) > 1:
-            return FakeLane()
+            return FakeSlot()
         making.set()
         may_fail.wait()
         raise CudaError("out of memory")
@@ -157,9 +157,9 @@ def test_a_lane_that_cannot_be_made_makes_room_for_the_next_thread() -> None:
     pool.close()
 
 
-def test_closing_refuses_all_who_wait_for_a_lane_and_waits_for_those_in_use() -> None:
+def test_closing_refuses_all_who_wait_for_a_slot_and_waits_for_those_in_use() -> None:
     pool = Pool(1)
-    lane: Any = pool.take()
+    slot: Any = pool.take()
     takers = [started(pool.take) for _ in range(3)]
     for _ in takers:
         pool.takers.began.acquire()
@@ -167,10 +167,10 @@ def test_closing_refuses_all_who_wait_for_a_lane_and_waits_for_those_in_use() ->
     pool.closers.began.acquire()
     assert all(map(refused, takers))
     assert not closer.done()
-    assert not lane.closed.is_set()
-    pool.give(lane)
+    assert not slot.closed.is_set()
+    pool.give(slot)
     closer.result()
-    assert lane.closed.is_set()
+    assert slot.closed.is_set()
     with pytest.raises(SessionError, match="the detector is closed"):
         pool.take()
     pool.close()
@@ -179,52 +179,52 @@ def test_closing_refuses_all_who_wait_for_a_lane_and_waits_for_those_in_use() ->
 @pytest.mark.parametrize("end", ["give", "drop"])
 def test_several_threads_that_close_during_a_run_all_return(end: str) -> None:
     pool = Pool(2)
-    lanes: list[Any] = [pool.take(), pool.take()]
+    slots: list[Any] = [pool.take(), pool.take()]
     closers = [started(pool.close) for _ in range(3)]
     for _ in closers:
         pool.closers.began.acquire()
-    for lane in lanes:
-        getattr(pool, end)(lane)
+    for slot in slots:
+        getattr(pool, end)(slot)
     for closer in closers:
         closer.result()
-    assert all(lane.closed.is_set() for lane in lanes)
+    assert all(slot.closed.is_set() for slot in slots)
 
 
-def test_a_second_closer_returns_only_when_the_lanes_are_closed() -> None:
-    """It goes on to close what the lanes stand on."""
+def test_a_second_closer_returns_only_when_the_slots_are_closed() -> None:
+    """It goes on to close what the slots stand on."""
     pool = Pool(1)
-    lane: Any = pool.take()
-    pool.give(lane)
-    lane.may_close.clear()
+    slot: Any = pool.take()
+    pool.give(slot)
+    slot.may_close.clear()
     first = started(pool.close)
-    lane.closing.wait()
+    slot.closing.wait()
     second = started(pool.close)
     pool.closers.began.acquire()
     assert not second.done()
-    lane.may_close.set()
+    slot.may_close.set()
     first.result()
     second.result()
 
 
-def test_a_lane_that_fails_to_close_keeps_no_other_and_no_closer() -> None:
+def test_a_slot_that_fails_to_close_keeps_no_other_and_no_closer() -> None:
     pool = Pool(2)
-    lanes: list[Any] = [pool.take(), pool.take()]
-    for lane in lanes:
-        lane.fails_to_close = CudaError("the device is lost")
-        pool.give(lane)
+    slots: list[Any] = [pool.take(), pool.take()]
+    for slot in slots:
+        slot.fails_to_close = CudaError("the device is lost")
+        pool.give(slot)
     with pytest.raises(CudaError, match="the device is lost"):
         pool.close()
-    assert all(lane.closed.is_set() for lane in lanes)
+    assert all(slot.closed.is_set() for slot in slots)
     pool.close()
 
 
-def test_closing_waits_for_a_lane_that_is_being_made() -> None:
+def test_closing_waits_for_a_slot_that_is_being_made() -> None:
     may_end, making = threading.Event(), threading.Event()
 
-    def make() -> FakeLane:
+    def make() -> FakeSlot:
         making.set()
         may_end.wait()
-        return FakeLane()
+        return FakeSlot()
 
     pool = Pool(1, make)
     taker = started(pool.take)
@@ -232,17 +232,17 @@ def test_closing_waits_for_a_lane_that_is_being_made() -> None:
     closer = started(pool.close)
     pool.closers.began.acquire()
     may_end.set()
-    lane = taker.result()
+    slot = taker.result()
     assert not closer.done()
-    pool.give(lane)
+    pool.give(slot)
     closer.result()
-    assert lane.closed.is_set()
+    assert slot.closed.is_set()
 
 
-def test_closing_goes_on_when_the_lane_that_it_waits_for_cannot_be_made() -> None:
+def test_closing_goes_on_when_the_slot_that_it_waits_for_cannot_be_made() -> None:
     may_fail, making = threading.Event(), threading.Event()
 
-    def make() -> FakeLane:
+    def make() -> FakeSlot:
         making.set()
         may_fail.wait()
         raise CudaError("out of memory")
@@ -259,40 +259,40 @@ def test_closing_goes_on_when_the_lane_that_it_waits_for_cannot_be_made() -> Non
         closer.result()
 
 
-def test_a_lane_that_refused_its_input_serves_on() -> None:
+def test_a_slot_that_refused_its_input_serves_on() -> None:
     pool = Pool(1)
-    lane: Any = pool.take()
-    pool.give_after(lane, InputError("no such batch"))
-    assert lane.recovered == 1
-    assert pool.take() is lane
+    slot: Any = pool.take()
+    pool.give_after(slot, InputError("no such batch"))
+    assert slot.recovered == 1
+    assert pool.take() is slot
 
 
 @pytest.mark.parametrize("error", [CudaError("lost"), SessionError("failed"), KeyboardInterrupt(), ValueError()])
-def test_a_lane_that_failed_half_way_is_closed_and_replaced(error: BaseException) -> None:
+def test_a_slot_that_failed_half_way_is_closed_and_replaced(error: BaseException) -> None:
     pool = Pool(1)
-    lane: Any = pool.take()
-    pool.give_after(lane, error)
-    assert lane.closed.is_set()
-    assert pool.take() is not lane
+    slot: Any = pool.take()
+    pool.give_after(slot, error)
+    assert slot.closed.is_set()
+    assert pool.take() is not slot
 
 
 @pytest.mark.parametrize("error", [CudaError("the device is lost"), KeyboardInterrupt()])
-def test_a_lane_that_cannot_recover_is_closed_and_keeps_nobody(error: BaseException) -> None:
+def test_a_slot_that_cannot_recover_is_closed_and_keeps_nobody(error: BaseException) -> None:
     pool = Pool(1)
-    lane: Any = pool.take()
-    lane.fails_to_recover = error
+    slot: Any = pool.take()
+    slot.fails_to_recover = error
     waiting = started(pool.take)
     pool.takers.began.acquire()
     with pytest.raises(type(error)):
-        pool.give_after(lane, InputError("no such batch"))
-    assert lane.closed.is_set()
+        pool.give_after(slot, InputError("no such batch"))
+    assert slot.closed.is_set()
     pool.give(waiting.result())
     pool.close()
 
 
 def test_a_taker_that_is_interrupted_passes_its_turn_on() -> None:
     pool = Pool(1)
-    lane = pool.take()
+    slot = pool.take()
     wait = pool.takers.wait
     interrupted = threading.Event()
 
@@ -308,18 +308,18 @@ def test_a_taker_that_is_interrupted_passes_its_turn_on() -> None:
     pool.takers.wait = wait  # type: ignore[method-assign]
     second = started(pool.take)
     pool.takers.began.acquire()
-    pool.give(lane)
+    pool.give(slot)
     assert isinstance(first.exception(), KeyboardInterrupt)
-    assert second.result() is lane
+    assert second.result() is slot
     assert interrupted.is_set()
 
 
-def test_a_forked_child_gets_no_lane_and_closes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_child_gets_no_slot_and_closes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool(1)
-    lane: Any = pool.take()
-    pool.give(lane)
+    slot: Any = pool.take()
+    pool.give(slot)
     monkeypatch.setattr(os, "getpid", lambda: -1)
     with pytest.raises(SessionError, match="before this process was forked"):
         pool.take()
     pool.close()
-    assert not lane.closed.is_set()
+    assert not slot.closed.is_set()
