@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import cv2
+import numpy as np
 import pytest
 
+import yoloship
 from helpers.cli import run
 from helpers.plugins import install
 from yoloship.demo.scene import make_scene
+from yoloship.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,3 +97,17 @@ def test_the_source_reads_images_out_of_an_archive(installed: Callable[[str], No
     assert "inside/broken.jpg" in ran.err
     assert {line.partition(",")[0] for line in ran.out.splitlines()[1:]} == {f'"inside/{name}"' for name in names}
     assert "is not a zip archive" in run("detect", CODES, "zip:scene-0.png").error
+
+
+def test_the_runtime_finds_the_same_boxes_as_the_default(installed: Callable[[str], None]) -> None:
+    installed("runtime")
+    names = scenes(0, 1)
+    with yoloship.load(CODES) as usual, yoloship.load(CODES, runtime="opencv") as other:
+        for name in names:
+            expected, found = usual(name), other(name)
+            assert len(expected) > 0
+            np.testing.assert_array_equal(found.class_ids, expected.class_ids)
+            np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=0.01)
+            np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+        with pytest.raises(InputError, match="OpenCV cannot be told to compute in bfloat16"):
+            yoloship.load(CODES, runtime="opencv", runtime_precision="bfloat16")
