@@ -4,12 +4,15 @@
 >>> detector = yoloship.load("best.pt")
 >>> for found in detector("photo.jpg"):
 ...     print(found.class_name, found.score, found.box_xyxy)
+
+Only the names in `yoloship.__all__` are stable. The modules inside are not: they may change with any release. The one
+exception is what a package of a third party extends: `yoloship.sinks.Sink` and `yoloship.sinks.TextSink`,
+`yoloship.sources.Source` and `yoloship.sources.Frame`, and the other bases that the documentation names.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Final
+import logging as _logging
+import typing as _typing
+from importlib import import_module as _import_module
 
 from yoloship._version import __version__
 from yoloship.errors import (
@@ -26,15 +29,24 @@ from yoloship.errors import (
     YoloshipError,
 )
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
+    from yoloship.checkpoint.reader import read_checkpoint
+    from yoloship.conversion.engines import build
+    from yoloship.conversion.exporting import export
     from yoloship.detect.detector import Detector
+    from yoloship.detect.gpu.transfer import CudaTuning
+    from yoloship.detect.options import DetectOptions
+    from yoloship.detect.stream import Outcome
+    from yoloship.model import ModelInfo
     from yoloship.models.loading import load
     from yoloship.results.detections import Detection, Detections
 
 __all__ = [
     "CheckpointError",
     "CudaError",
+    "CudaTuning",
     "DependencyError",
+    "DetectOptions",
     "Detection",
     "Detections",
     "Detector",
@@ -43,29 +55,43 @@ __all__ = [
     "GraphError",
     "ImageError",
     "InputError",
+    "ModelInfo",
+    "Outcome",
     "OutputError",
     "SessionError",
     "YoloshipError",
     "__version__",
+    "build",
+    "export",
     "load",
+    "read_checkpoint",
 ]
 
-_ROOMS: Final = {
+_PLACES: _typing.Final = {
+    "CudaTuning": "yoloship.detect.gpu.transfer",
+    "DetectOptions": "yoloship.detect.options",
     "Detection": "yoloship.results.detections",
     "Detections": "yoloship.results.detections",
     "Detector": "yoloship.detect.detector",
+    "ModelInfo": "yoloship.model",
+    "Outcome": "yoloship.detect.stream",
+    "build": "yoloship.conversion.engines",
+    "export": "yoloship.conversion.exporting",
     "load": "yoloship.models.loading",
+    "read_checkpoint": "yoloship.checkpoint.reader",
 }
+
+_logging.getLogger("yoloship").addHandler(_logging.NullHandler())  # silent unless the program asks for it
 
 
 def __getattr__(name: str) -> object:
-    """Import a room only when it is asked for: ``import yoloship`` costs the standard library alone."""
-    module = _ROOMS.get(name)
-    if module is not None:
-        return getattr(import_module(module), name)
-    raise AttributeError(f"module 'yoloship' has no attribute {name!r}")
+    """Import a room when one of its names is asked for: ``import yoloship`` costs the standard library alone."""
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module 'yoloship' has no attribute {name!r}")
+    return getattr(_import_module(place), name)
 
 
 def __dir__() -> list[str]:
     """The public names, including those that are not loaded yet."""
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -22,7 +22,9 @@ MODULES = sorted(
 PUBLIC = (
     "CheckpointError",
     "CudaError",
+    "CudaTuning",
     "DependencyError",
+    "DetectOptions",
     "Detection",
     "Detections",
     "Detector",
@@ -31,11 +33,16 @@ PUBLIC = (
     "GraphError",
     "ImageError",
     "InputError",
+    "ModelInfo",
+    "Outcome",
     "OutputError",
     "SessionError",
     "YoloshipError",
     "__version__",
+    "build",
+    "export",
     "load",
+    "read_checkpoint",
 )
 FORBIDDEN = ("torch", "pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib")
 
@@ -50,7 +57,17 @@ def test_the_public_names_are_these_and_all_of_them_exist() -> None:
     assert tuple(sorted(yoloship.__all__)) == PUBLIC
     for name in PUBLIC:
         assert getattr(yoloship, name) is not None
-    assert set(PUBLIC) <= set(dir(yoloship))
+    assert {name for name in dir(yoloship) if not name.startswith("__")} == set(PUBLIC) - {"__version__"}
+
+
+def test_nothing_else_in_the_package_looks_public() -> None:
+    shown = python(
+        "import types, yoloship\n"
+        "for name in yoloship.__all__: getattr(yoloship, name)\n"
+        "names = [name for name, value in vars(yoloship).items() if type(value) is not types.ModuleType]\n"
+        "print(*(name for name in names if not name.startswith('_')))"
+    ).split()
+    assert set(shown) <= set(PUBLIC)
 
 
 def test_another_name_is_an_attribute_error() -> None:

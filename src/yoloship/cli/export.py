@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -11,9 +11,9 @@ from yoloship._util.text import counted
 from yoloship.cli import options
 from yoloship.cli import precision as precisions
 from yoloship.cli.command import argument, command, option
-from yoloship.cli.options import is_dash, outputs_for, print_about
-from yoloship.cli.output import print_err
-from yoloship.cli.precision import PRECISION, Quantizing, lowered
+from yoloship.cli.options import is_dash, noted_inputs, print_about
+from yoloship.cli.output import print_err, progress
+from yoloship.cli.precision import PRECISION
 from yoloship.cli.values import (
     CHECKPOINT_SUFFIXES,
     ENGINE_SUFFIXES,
@@ -23,15 +23,13 @@ from yoloship.cli.values import (
     graph_size,
     refuse_suffix,
 )
+from yoloship.conversion import calibration_of, exporting
 from yoloship.model import InputForm, OutputForm, Placement
 
 if TYPE_CHECKING:
-    from yoloship.kinds import Kind
-    from yoloship.model import Calibrator, NmsConfig, OtherLayers, Precision
+    from typing import Literal
 
-
-CHECKPOINTS: frozenset[Kind] = frozenset({"checkpoint", "pickle", "unknown"})
-"""What the reader of checkpoints looks into; it says more about what is none than its first bytes do."""
+    from yoloship.model import Calibrator, Precision, OtherLayers
 
 
 @command(
@@ -87,8 +85,8 @@ CHECKPOINTS: frozenset[Kind] = frozenset({"checkpoint", "pickle", "unknown"})
 def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
     output_file: Path | None,
-    imgsz: tuple[int, int] | str,
-    batch: int | str,
+    imgsz: tuple[int, int] | Literal["dynamic"],
+    batch: int | Literal["dynamic"],
     input_form: InputForm,
     output_form: OutputForm,
     conf: float | None,
@@ -108,68 +106,45 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Write an ONNX file that any runtime takes, with the class names inside."""
     refuse_suffix(output_file, ENGINE_SUFFIXES, f"export writes ONNX files; 'yoloship build {model}' writes engines")
     refuse_suffix(output_file, CHECKPOINT_SUFFIXES, "export writes ONNX files, not checkpoints")
-    quantizing = Quantizing(calibrate, calibrator, placement, max_drop, labels, other_layers)
-    quantizing.check(precision)
-    nms = suppression(output_form, {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det})
-
-    from yoloship._util.writing import find_place, replacing
-    from yoloship.errors import CheckpointError
-    from yoloship.kinds import refuse_others
-    from yoloship.models.releases import resolve
-
-    checkpoint_path = resolve(model)
-    refuse_others(checkpoint_path, CHECKPOINTS, "checkpoint", subject=str(checkpoint_path), error=CheckpointError)
-    target = output_file or _beside(model, checkpoint_path)
-    if is_dash(target):
-        target = Path("/dev/stdout")
-    outputs_for((checkpoint_path,), calibrate=calibrate, labels=labels, overwrite=overwrite).claim(target)
-    found = quantizing.find()
-
-    from yoloship.checkpoint import read_checkpoint
-    from yoloship.graph import GraphConfig, build_graph, graph_bytes, write_graph
-
-    config = GraphConfig(
-        input_hw=None if isinstance(imgsz, str) else imgsz,
-        batch=None if isinstance(batch, str) else batch,
-        input_form=input_form,
-        output_form=output_form,
-        nms=nms,
-    )
-    checkpoint = read_checkpoint(checkpoint_path, aliases=alias_table(aliases))
-    if names is not None:
-        checkpoint = checkpoint.with_class_names(names)
-    outcome, data = "", b""
-    if precision != "float32":
-        result = lowered(build_graph(checkpoint, config), precision, quantizing, found)
-        data, outcome = graph_bytes(result.model), f", {result.words}"
-        if result.not_on_cpu is not None:
-            print_err(f"note: it does not run on a CPU here: {result.not_on_cpu}")
-    place = find_place(target)
-    with replacing(target, overwrite=overwrite) as file:
-        folder = None if place.is_stream else place.path.parent
-        size = file.write(data) if data else write_graph(checkpoint, config, file, folder=folder)
-    classes = counted(len(checkpoint.class_names), "class", "classes")
-    print_about(target, f"{target}: {size / 1e6:.1f} MB, {classes}{outcome}")
+    target = Path("/dev/stdout") if is_dash(output_file) else output_file
+    calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
+    precisions.check_calibration(precision, calibration)
+    check_suppression(output_form, conf, iou, max_det)
+    with progress(in_pipes=True) as on_progress:
+        written = exporting.export(
+            model,
+            target,
+            imgsz=imgsz,
+            batch=batch,
+            input_form=input_form,
+            output_form=output_form,
+            score_threshold=conf,
+            iou_threshold=iou,
+            max_detections=max_det,
+            precision=precision,
+            calibrate=calibrate,
+            labels=labels,
+            max_drop=max_drop,
+            calibrator=calibrator,
+            placement=placement,
+            other_layers=other_layers,
+            class_names=names,
+            aliases=alias_table(aliases),
+            overwrite=overwrite,
+            protected=noted_inputs(),
+            on_progress=on_progress,
+            on_note=print_err,
+        )
+    classes = counted(len(written.class_names), "class", "classes")
+    details = f", {written.details}" if written.details else ""
+    print_about(written.path, f"{written.path}: {written.size_bytes / 1e6:.1f} MB, {classes}{details}")
 
 
-def suppression(output: OutputForm, limits: dict[str, float | int | None]) -> NmsConfig | None:
-    """Limits for a graph that suppresses; None for the others.
+def check_suppression(output_form: OutputForm, conf: float | None, iou: float | None, max_det: int | None) -> None:
+    """Refuse thresholds for a graph that does not suppress.
 
     Raises:
-        click.UsageError: a limit was given, and the graph does not suppress.
+        click.UsageError: there are some.
     """
-    given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
-    if output != "nms":
-        if given:
-            raise click.UsageError("--conf, --iou and --max-det need --output nms")
-        return None
-    from yoloship.model import NmsConfig
-
-    if "max_detections" in given:
-        given["candidates"] = max(NmsConfig().candidates, given["max_detections"])
-    return NmsConfig(**given)
-
-
-def _beside(model: str, checkpoint_path: Path) -> Path:
-    """Next to the user's own checkpoint; for a release, whose file lies in the cache, in the current folder."""
-    return checkpoint_path.with_suffix(".onnx") if checkpoint_path == Path(model) else Path(f"{model}.onnx")
+    if output_form != "nms" and not conf is iou is max_det is None:
+        raise click.UsageError("--conf, --iou and --max-det need --output nms")

@@ -33,6 +33,13 @@ def note_input(path: Path) -> None:
         context.meta.setdefault(_FILES_OF_OPTIONS, []).append(path)
 
 
+def noted_inputs() -> Sequence[Path]:
+    """The files that options were read from."""
+    context = click.get_current_context(silent=True)
+    noted: list[Path] = context.meta.get(_FILES_OF_OPTIONS, []) if context is not None else []
+    return noted
+
+
 def outputs_for(
     models: Iterable[str | Path],
     *,
@@ -53,8 +60,6 @@ def outputs_for(
     from yoloship._util.outputs import Outputs
     from yoloship.kinds import is_checkpoint
 
-    context = click.get_current_context(silent=True)
-    noted: list[Path] = context.meta.get(_FILES_OF_OPTIONS, []) if context is not None else []
     paths = [Path(model) for model in models]
 
     @cache
@@ -74,7 +79,9 @@ def outputs_for(
 
             yield from find_images(calibrate).paths
 
-    return Outputs([*paths, *images, *noted], overwrite=overwrite, more_inputs=more, is_checkpoint=is_checkpoint)
+    return Outputs(
+        [*paths, *images, *noted_inputs()], overwrite=overwrite, more_inputs=more, is_checkpoint=is_checkpoint
+    )
 
 
 def could_belong(output: Place, model: Path) -> bool:

@@ -15,9 +15,8 @@ from yoloship.sinks.annotated import (
     write_picture,
 )
 from yoloship.sinks.json_file import JsonFile, json_bytes
-from yoloship.sinks.sink import Entry, Sink
+from yoloship.sinks.sink import Entry, Sink, TextSink
 from yoloship.sinks.tables import ImagesTable, detections_table, facts_table
-from yoloship.sinks.text_sink import TextSink
 
 SINKS: Table[Sink] = Table(
     "yoloship.sinks",

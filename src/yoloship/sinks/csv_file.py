@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from yoloship.errors import visible
 from yoloship.sinks.json_file import shortest
-from yoloship.sinks.text_sink import TextSink
+from yoloship.sinks.sink import TextSink
 
 if TYPE_CHECKING:
     from yoloship.sinks.sink import Entry

@@ -1,4 +1,4 @@
-"""Results as one JSON list with a record for each image, on one line each; see `yoloship.sinks.text_sink`."""
+"""Results as one JSON list with a record for each image, on one line each; see `yoloship.sinks.sink`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from yoloship.errors import visible_json
-from yoloship.sinks.sink import Entry
-from yoloship.sinks.text_sink import TextSink
+from yoloship.sinks.sink import Entry, TextSink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

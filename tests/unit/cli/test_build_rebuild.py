@@ -15,13 +15,15 @@ from helpers.engine_records import plan_bytes, record_of
 from helpers.networks import float_network
 from helpers.shared import GENERATED, require
 from yoloship.cli import build as command
+from yoloship.conversion import engines
+from yoloship.conversion.engines import Built
 from yoloship.engine import rebuild_command
 from yoloship.model import ModelInfo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from yoloship.cli.precision import Quantizing
+    from yoloship.conversion import Calibration
     from yoloship.model import OutputForm
     from yoloship.models.build_check import BuildRequest
 
@@ -56,17 +58,18 @@ class Orders:
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
-        self.seen: list[tuple[BuildRequest, Quantizing, str]] = []
+        self.seen: list[tuple[BuildRequest, Calibration, str]] = []
 
-    def take(self, order: BuildRequest, _: Any, quantizing: Quantizing, *, source_name: str, **__: Any) -> None:
-        self.seen.append((order, quantizing, source_name))
+    def take(self, order: BuildRequest, calibration: Calibration, *, model: str, **_: Any) -> Built:
+        self.seen.append((order, calibration, engines._said(model, order.source)))
+        return Built(order.output, 0, None, "", "", "", 0.0)
 
     def command(self, engine: str) -> str:
         """That rebuilds the engine ordered last."""
-        order, quantizing, source_name = self.seen[-1]
+        order, calibration, source_name = self.seen[-1]
         record = record_of(
             plan_bytes(), config=replace(order.config, timing_cache=None), source_name=source_name,
-            flavour=order.flavour or "rtx", recipe=command._recipe(order, quantizing), model=self._model(order),
+            flavour=order.flavour or "rtx", recipe=engines.recipe_of(order, calibration), model=self._model(order),
         )  # fmt: skip
         return rebuild_command(record, engine)
 
@@ -92,9 +95,7 @@ def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Orders:
     (tmp_path / "labels").mkdir()
     monkeypatch.chdir(tmp_path)
     orders = Orders(("person", "car"))
-    monkeypatch.setattr(command, "_build", orders.take)
-    monkeypatch.setattr("yoloship.engine.open_flavour", lambda name: name)
-    monkeypatch.setattr("yoloship.engine.check_build", lambda *_: None)
+    monkeypatch.setattr(engines, "carry_out", orders.take)
     return orders
 
 
@@ -113,7 +114,7 @@ def test_it_orders_the_same_engine(orders: Orders, source: str, options: str) ->
     (first, given, _), (second, again, _) = orders.seen
     assert replace(second, flavour=first.flavour) == first
     assert second.flavour == (first.flavour or "rtx")
-    assert command._recipe(second, again) == command._recipe(first, given)
+    assert engines.recipe_of(second, again) == engines.recipe_of(first, given)
 
 
 def test_every_option_that_decides_the_engine_is_tried_above() -> None:
@@ -121,9 +122,7 @@ def test_every_option_that_decides_the_engine_is_tried_above() -> None:
     options = [parameter for parameter in command.build.params if parameter.name not in NOT_OF_THE_ENGINE]
     assert len(options) >= 20
     assert [
-        option.name
-        for option in options
-        if isinstance(option, click.Option) and not option.hidden and tried.count(option.opts[-1]) < 1
+        option.name for option in options if isinstance(option, click.Option) and tried.count(option.opts[-1]) < 1
     ] == []
 
 

@@ -1,0 +1,187 @@
+"""From a checkpoint to an ONNX file, `export`, and to a TensorRT engine, `build`; here is what both share.
+
+INT8 and FP8 need images like those in use, and a bound on what may be lost: `Calibration`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias, get_args
+
+from yoloship.errors import InputError
+from yoloship.model import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from yoloship._util.progress import OnProgress
+    from yoloship.evaluate.coco import Truth
+    from yoloship.graph.onnx_file import Model
+    from yoloship.model import Calibrator, Placement, OtherLayers
+    from yoloship.precision.lowering import Lowered
+
+Name: TypeAlias = str | PathLike[str]
+
+MAX_DROP: Final = 0.005
+"""How much worse than float32 a quantized graph may be: in mAP with labels, else in agreement."""
+CALIBRATED: Final = frozenset({"int8", "float8"})
+"""The precisions that need images like those in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What INT8 and FP8 are calibrated with, and how far they may be from float32.
+
+    Attributes:
+        images: Files, folders (with the folders below) and patterns.
+        labels: A folder of YOLO text labels, laid out like the images; with it the budget is of mAP.
+        calibrator: How outliers are treated; None takes ``percentile``.
+        placement: Where quantization goes; None takes ``inputs``. See `yoloship.model.Placement`.
+        max_drop: How much worse than float32 the graph may be; None takes `MAX_DROP`.
+        other_layers: Precision of the layers that are not quantized; None takes float16, or float32 with the placement
+            ``inputs_and_outputs``.
+    """
+
+    images: tuple[str, ...] = ()
+    labels: Path | None = None
+    calibrator: Calibrator | None = None
+    placement: Placement | None = None
+    max_drop: float | None = None
+    other_layers: OtherLayers | None = None
+
+    def given(self) -> dict[str, object]:
+        """The values that are not left to their defaults, by the keyword of `export`."""
+        values = {
+            "calibrate": self.images or None,
+            "labels": self.labels,
+            "calibrator": self.calibrator,
+            "placement": self.placement,
+            "max_drop": self.max_drop,
+            "other_layers": self.other_layers,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def check(self, precision: Precision) -> None:
+        """Refuse what the precision has no use for, and what it lacks.
+
+        Raises:
+            InputError: images are missing, or something is given that has no effect.
+        """
+        if precision not in get_args(Precision):
+            raise InputError(
+                "there is no such precision",
+                subject="precision",
+                expected=", ".join(get_args(Precision)),
+                got=repr(precision)[:60],
+            )
+        if precision in CALIBRATED and not self.images:
+            raise InputError(f"{precision} needs images like those in use", subject="calibrate", hint="name a folder")
+        given = self.given()
+        if precision not in CALIBRATED and given:
+            raise InputError(
+                "has no effect: it is for the precisions int8 and float8", subject=", ".join(given), got=precision
+            )
+        if self.labels is not None and not self.labels.is_dir():
+            raise InputError("there is no such folder", subject=str(self.labels))
+
+    def find(self, say: Callable[[str], None]) -> tuple[Sequence[Path], Sequence[Truth] | None]:
+        """Look for everything that calibration needs, before the work.
+
+        Args:
+            say: Called with what was left out of a folder.
+
+        Returns:
+            The images, and what their labels say: None without labels.
+
+        Raises:
+            DependencyError: a package is missing.
+            InputError: there are no images, or no labels for them.
+            ImageError: a labelled image cannot be read.
+        """
+        if not self.images:
+            return (), None
+        from yoloship.evaluate.coco import require_evaluator
+        from yoloship.evaluate.labels import read_labels
+        from yoloship.precision.calibrate import quantization_tools
+        from yoloship.sources.finding import find_images
+
+        quantization_tools()
+        found = find_images(self.images, recursive=True)
+        for skipped in found.skipped:
+            say(str(skipped))
+        if missing := next((path for path in found.paths if not path.is_file()), None):
+            raise InputError("is not a file or folder that exists", subject=f"--calibrate {missing}")
+        if self.labels is None:
+            return found.paths, None
+        require_evaluator()
+        return found.paths, read_labels(self.labels, found.paths)
+
+
+def calibration_of(
+    images: Name | Iterable[Name],
+    labels: Name | None,
+    calibrator: Calibrator | None,
+    placement: Placement | None,
+    max_drop: float | None,
+    other_layers: OtherLayers | None,
+) -> Calibration:
+    """The keywords of `export` as one record."""
+    places = (images,) if isinstance(images, str | PathLike) else tuple(images)
+    return Calibration(
+        tuple(str(path_of(place, "calibrate")) for place in places),
+        None if labels is None else Path(labels),
+        calibrator,
+        placement,
+        max_drop,
+        other_layers,
+    )
+
+
+def lowered(
+    model: Model,
+    precision: Precision,
+    calibration: Calibration,
+    found: tuple[Sequence[Path], Sequence[Truth] | None],
+    *,
+    on_progress: OnProgress | None,
+    say: Callable[[str], None],
+) -> Lowered:
+    """Bring a float32 graph to a precision, and say how far that is; see `in_precision`.
+
+    Args:
+        model: The graph. Not changed.
+        precision: What its body shall compute in.
+        calibration: How INT8 and FP8 are reached.
+        found: What `Calibration.find` gave.
+        on_progress: Called with the progress.
+        say: Called with each warning.
+    """
+    from yoloship.precision.lowering import in_precision
+    from yoloship.precision.quantization import QuantizeConfig
+
+    config = None
+    if precision in CALIBRATED:
+        config = QuantizeConfig(
+            precision="int8" if precision == "int8" else "float8",
+            calibrator=calibration.calibrator or "percentile",
+            placement=calibration.placement or "inputs",
+            max_drop=MAX_DROP if calibration.max_drop is None else calibration.max_drop,
+            other_layers=calibration.other_layers,
+        )
+    result = in_precision(model, precision, found[0], config=config, truths=found[1], on_progress=on_progress)
+    for warning in result.warnings:
+        say(f"warning: {warning}")
+    return result
+
+
+def path_of(value: object, subject: str) -> Path:
+    """The path that a caller gave.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(value, str | PathLike):
+        raise InputError("is not a file's name", subject=subject, got=type(value).__name__)
+    return Path(value)

@@ -1,0 +1,350 @@
+"""From a checkpoint or an ONNX file to a TensorRT engine: `build`."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from os import fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yoloship.conversion import CALIBRATED, MAX_DROP, calibration_of, lowered, path_of
+from yoloship.conversion.exporting import file_beside, is_count, outputs_of, sides_of, suppression
+from yoloship.errors import InputError
+from yoloship.kinds import kind_of, wrong_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from yoloship._util.progress import OnProgress
+    from yoloship.conversion import Calibration, Name
+    from yoloship.conversion.exporting import Sides
+    from yoloship.engine import BuildConfig, FlavourName, Range, Recipe
+    from yoloship.graph import GraphConfig
+    from yoloship.graph.onnx_file import Model
+    from yoloship.model import Calibrator, InputForm, ModelInfo, NmsConfig, OutputForm, Placement, Precision, OtherLayers
+    from yoloship.models.build_check import BuildRequest
+
+_logger = logging.getLogger("yoloship.conversion")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A TensorRT engine that was written.
+
+    Attributes:
+        path: The plan; what it holds is described beside it, in a file of the same name with ``.json``.
+        size_bytes: Size of the plan.
+        info: What the model is; None if `yoloship.load` does not know its form, and only other programs can run it.
+        precision: What the network's body computes in; for an unknown form, the element types of its weights.
+        runs_on: The GPUs that it runs on, in words.
+        built_by: Which TensorRT built it.
+        elapsed_s: How long TensorRT took, in seconds.
+        details: How a quantized precision was reached and what it costs, in words; empty for others.
+    """
+
+    path: Path
+    size_bytes: int
+    info: ModelInfo | None
+    precision: str
+    runs_on: str
+    built_by: str
+    elapsed_s: float
+    details: str = ""
+
+
+def build(  # noqa: PLR0913 - all but the model have defaults
+    model: Name,
+    output: Name | None = None,
+    *,
+    imgsz: Sides | tuple[Sides, Sides, Sides] | None = None,
+    batch: int | tuple[int, int, int] | None = None,
+    input_form: InputForm | None = None,
+    output_form: OutputForm | None = None,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    max_detections: int | None = None,
+    precision: Precision = "float32",
+    calibrate: Name | Iterable[Name] = (),
+    labels: Name | None = None,
+    max_drop: float | None = None,
+    calibrator: Calibrator | None = None,
+    other_layers: OtherLayers | None = None,
+    flavour: FlavourName | None = None,
+    config: BuildConfig | None = None,
+    class_names: Sequence[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    protected: Iterable[Path] = (),
+    on_progress: OnProgress | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Built:
+    """Build a TensorRT engine: a plain plan for any TensorRT program, and beside it a JSON file that describes it.
+
+    Args:
+        model: A checkpoint (.pt), an ONNX file, or the name of an official release such as ``yolov5s``.
+        output: The engine to write. None takes the model's name with ``.engine``, for a release in the current
+            folder.
+        imgsz: Input side, or (height, width), in pixels. Three of those are the smallest, the usual and the largest
+            size of a dynamic input. None takes 640 for a checkpoint, and what an ONNX file says.
+        batch: Images per run. Three numbers are the smallest, the usual and the largest batch. None takes 1 for a
+            checkpoint, and what an ONNX file says.
+        input_form: For a checkpoint: ``float`` (default) or ``image``; see `export`.
+        output_form: For a checkpoint: ``raw`` (default), ``heads``, ``compact`` or ``nms``; see `export`. An ONNX file
+            can be given ``nms``.
+        score_threshold: For the output form ``nms``: drop boxes whose score is not above this. Default: 0.25.
+        iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: 0.45.
+        max_detections: For ``nms``: keep at most this many boxes per image. Default: 300.
+        precision: What the network's body is brought to; float32 leaves the graph as it is.
+        calibrate: For int8 and float8: images like those in use; files, folders (with the folders below), patterns.
+        labels: For int8 and float8: a folder of YOLO text labels, laid out like the images.
+        max_drop: For int8 and float8: how much mAP (without labels: agreement) may be lost. Default: 0.005.
+        calibrator: For int8 and float8: how outliers are treated. Default: ``percentile``.
+        other_layers: For int8 and float8: precision of the layers that are not quantized. Default: float16.
+        flavour: ``tensorrt`` or ``rtx``; None takes the one that is installed.
+        config: What TensorRT itself is told: targets, workspace, compatibility, optimization level, timing cache. Its
+            batch, height and width are taken from `batch` and `imgsz`.
+        class_names: One for each class, in place of the names in the model.
+        aliases: For checkpoints: class paths of a fork, each with the official one that it is the same as.
+        overwrite: Whether files of those names may be replaced. An input or a checkpoint never is.
+        protected: Further files that must not be replaced.
+        on_progress: Called with the progress of calibration and of the build; what it raises cancels the build.
+        on_note: Called with each warning and note, a sentence; None logs them.
+
+    Returns:
+        What was built.
+
+    Raises:
+        InputError: an argument is wrong or contradicts another, or a file does not exist.
+        CheckpointError: the checkpoint cannot be read safely.
+        GraphError: it cannot become the graph that was asked for, or TensorRT does not take the ONNX file faithfully.
+        EngineError: TensorRT cannot build it, or not as asked.
+        OutputError: a file exists and may not be overwritten, or cannot be written.
+        DownloadError: a named release cannot be fetched.
+        DependencyError: no TensorRT is installed, or what quantization needs is not.
+    """
+    say = on_note or _logger.warning
+    placement: Placement | None = "inputs" if precision in CALIBRATED else None
+    calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
+    calibration.check(precision)
+    request = request_of(
+        model, output, imgsz=imgsz, batch=batch, input_form=input_form, output_form=output_form,
+        nms=suppression(output_form or "raw", score_threshold, iou_threshold, max_detections), precision=precision,
+        flavour=flavour, config=config, class_names=class_names, aliases=aliases, say=say,
+    )  # fmt: skip
+    claim_engine(request, calibration, protected, overwrite=overwrite)
+    return carry_out(request, calibration, model=model, overwrite=overwrite, on_progress=on_progress, say=say)
+
+
+def request_of(  # noqa: PLR0913 - what `build` takes
+    model: Name,
+    output: Name | None,
+    *,
+    imgsz: Sides | Sequence[Sides] | None,
+    batch: int | Sequence[int] | None,
+    input_form: InputForm | None,
+    output_form: OutputForm | None,
+    nms: NmsConfig | None,
+    precision: Precision,
+    flavour: FlavourName | None,
+    config: BuildConfig | None,
+    class_names: Sequence[str] | None,
+    aliases: Mapping[str, str] | None,
+    say: Callable[[str], None],
+) -> BuildRequest:
+    """Settle what `build` will do, without doing it; its arguments are explained there.
+
+    Raises:
+        InputError: an argument is wrong or contradicts the model, or the file does not exist.
+        DownloadError: a named release cannot be fetched.
+    """
+    from yoloship.engine import BuildConfig
+    from yoloship.models.build_check import BuildRequest
+    from yoloship.models.releases import resolve
+
+    source = resolve(path_of(model, "model"), say=say)
+    kind = kind_of(source)
+    if kind == "engine":
+        raise wrong_kind(kind, "onnx", subject=str(source), error=InputError)
+    from_checkpoint = kind == "checkpoint"
+    if not from_checkpoint and (input_form is not None or output_form not in {None, "nms"}):
+        raise InputError(
+            "an ONNX file has its own input and output; it can only be given the output nms", subject=str(source)
+        )
+    if not from_checkpoint and aliases:
+        raise InputError("aliases are for checkpoints; an ONNX file has no classes to be read", subject=str(source))
+    batches, sizes = _range(batch, "batch"), _size_ranges(imgsz)
+    settings = config or BuildConfig()
+    if settings.batch or settings.height or settings.width:
+        raise InputError("gives ranges, which are taken from batch and imgsz", subject="config", hint="leave them out")
+    graph = None
+    if from_checkpoint:
+        graph = replace(
+            _graph(batches, sizes), input_form=input_form or "float", output_form=output_form or "raw", nms=nms
+        )
+    return BuildRequest(
+        source,
+        Path(output) if output is not None else file_beside(model, source, ".engine"),
+        _with_ranges(settings, batches, sizes, keep_single=not from_checkpoint),
+        graph,
+        precision,
+        nms,
+        flavour,
+        None if class_names is None else tuple(class_names),
+        tuple((aliases or {}).items()),
+    )
+
+
+def claim_engine(
+    request: BuildRequest, calibration: Calibration, protected: Iterable[Path] = (), *, overwrite: bool
+) -> None:
+    """Settle which files a build will write, before the work.
+
+    Raises:
+        OutputError: a name is taken, an input, or cannot be written.
+    """
+    from yoloship.engine import sidecar_path
+
+    outputs = outputs_of(request.source, calibration, protected, overwrite=overwrite)
+    for place in (request.output, sidecar_path(request.output)):
+        outputs.claim(place, streams=False)
+    if request.config.timing_cache is not None:
+        outputs.claim(request.config.timing_cache, streams=False, replaces=True)
+
+
+def carry_out(
+    request: BuildRequest,
+    calibration: Calibration,
+    *,
+    model: Name,
+    overwrite: bool,
+    on_progress: OnProgress | None,
+    say: Callable[[str], None],
+) -> Built:
+    """Do what `request_of` settled; `build` explains the arguments."""
+    from yoloship.cuda.driver import find_gpu
+    from yoloship.engine import check_build, open_flavour, runs_on, write_engine
+    from yoloship.models.build_check import check_source
+    from yoloship.models.building import build_prepared, build_source, suppressing
+
+    flavour = open_flavour(request.flavour)
+    check_build(flavour, request.config, request.precision, find_gpu())
+    details, behind_onnx = "", request.nms is not None and request.graph is None
+    found = calibration.find(say)
+    if request.precision in CALIBRATED:  # what would fail after minutes of calibration fails now
+        check_source(request)
+
+    def refine(whole: Model) -> Model:
+        nonlocal details
+        if request.precision != "float32":
+            result = lowered(whole, request.precision, calibration, found, on_progress=on_progress, say=say)
+            whole, details = result.model, result.words
+        if request.nms is not None and behind_onnx:
+            whole = suppressing(whole, request.nms, subject=str(request.source), class_names=request.names)
+        return whole
+
+    with build_source(
+        request.source,
+        request.graph,
+        refine=refine if request.precision != "float32" or behind_onnx else None,
+        class_names=request.names,
+        aliases=dict(request.aliases),
+    ) as source:
+        built = build_prepared(source, request.config, flavour, on_progress)
+        info = source.info
+    record = write_engine(
+        request.output,
+        built,
+        source_name=_said(model, request.source),
+        model=info,
+        recipe=recipe_of(request, calibration),
+        overwrite=overwrite,
+    )
+    for text in built.warnings:
+        say(f"TensorRT warns: {text}")
+    _logger.info("built %s by %s in %.1f s", request.output.name, flavour.title, built.elapsed_s)
+    return Built(
+        request.output,
+        len(built.plan),
+        info,
+        info.precision if info else "/".join(record.dtypes),
+        runs_on(record),
+        flavour.title,
+        built.elapsed_s,
+        details.removeprefix(request.precision).lstrip(",; "),
+    )
+
+
+def recipe_of(request: BuildRequest, calibration: Calibration) -> Recipe:
+    """Say how an engine came about, with defaults spelt out: a later release may have others."""
+    from yoloship.engine import Recipe, place_name
+    from yoloship.engine.sidecar import MAX_WORDS
+
+    calibrated = request.precision in CALIBRATED
+    return Recipe(
+        from_checkpoint=request.graph is not None,
+        precision=None if request.precision == "float32" else request.precision,
+        calibrate=tuple(place_name(place) for place in calibration.images[:MAX_WORDS]),
+        labels=None if calibration.labels is None else place_name(str(calibration.labels)),
+        calibrator=(calibration.calibrator or "percentile") if calibrated else None,
+        max_drop=(MAX_DROP if calibration.max_drop is None else calibration.max_drop) if calibrated else None,
+        other_layers=(calibration.other_layers or "float16") if calibrated else None,
+        renamed=request.names is not None,
+        aliases=tuple(f"{old}={official}" for old, official in request.aliases),
+    )
+
+
+def _said(model: Name, source: Path) -> str:
+    """What a sidecar calls the source: its file name, or the release that it is."""
+    return source.name if source == Path(model) else fspath(model)
+
+
+def _size_ranges(imgsz: Any) -> tuple[Range, Range] | None:
+    """Ranges of height and width."""
+    if imgsz is None:
+        return None
+    three = imgsz if isinstance(imgsz, tuple | list) and len(imgsz) == 3 else (imgsz,)
+    sizes = [sides_of(size) for size in three]
+    heights, widths = zip(*sizes, strict=True)
+    height, width = _range(heights, "imgsz"), _range(widths, "imgsz")
+    assert height is not None
+    assert width is not None
+    return height, width
+
+
+def _range(extents: Any, subject: str) -> Range | None:
+    """One number, or the smallest, the usual and the largest."""
+    if extents is None:
+        return None
+    from yoloship.engine import Range
+
+    numbers = tuple(extents) if isinstance(extents, tuple | list) else (extents,)
+    if len(numbers) not in {1, 3} or not all(map(is_count, numbers)):
+        raise InputError(
+            "is not a range", subject=subject, expected="one number, or the smallest, the usual and the largest",
+            got=repr(extents)[:60],
+        )  # fmt: skip
+    return Range.parse(":".join(str(int(number)) for number in numbers), option=subject)
+
+
+def _graph(batches: Range | None, sizes: tuple[Range, Range] | None) -> GraphConfig:
+    """The graph that a checkpoint becomes: what has a range is dynamic, all else is fixed."""
+    from yoloship.graph import GraphConfig
+
+    fixed_size = sizes is None or all(size.is_single for size in sizes)
+    height, width = sizes or (None, None)
+    return GraphConfig(
+        input_hw=(height.optimum if height else 640, width.optimum if width else 640) if fixed_size else None,
+        batch=(batches.optimum if batches else 1) if batches is None or batches.is_single else None,
+    )
+
+
+def _with_ranges(
+    config: BuildConfig, batches: Range | None, sizes: tuple[Range, Range] | None, *, keep_single: bool
+) -> BuildConfig:
+    """Ranges for the profile; the graph of a checkpoint holds a single extent already."""
+    if batches is not None and (keep_single or not batches.is_single):
+        config = replace(config, batch=batches)
+    if sizes is not None and (keep_single or not all(size.is_single for size in sizes)):
+        config = replace(config, height=sizes[0], width=sizes[1])
+    return config

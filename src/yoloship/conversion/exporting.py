@@ -1,0 +1,239 @@
+"""From a checkpoint to an ONNX file: `export`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from numbers import Integral
+from os import fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+
+from yoloship.conversion import calibration_of, lowered, path_of
+from yoloship.errors import CheckpointError, InputError
+from yoloship.kinds import is_checkpoint, refuse_others
+from yoloship.model import InputForm, NmsConfig, OutputForm, Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from yoloship._util.outputs import Outputs
+    from yoloship._util.progress import OnProgress
+    from yoloship._util.writing import Place
+    from yoloship.conversion import Calibration, Name
+    from yoloship.kinds import Kind
+    from yoloship.model import Calibrator, Placement, OtherLayers
+
+Sides: TypeAlias = int | tuple[int, int]
+"""A side, or (height, width), in model pixels."""
+
+CHECKPOINTS: Final[frozenset[Kind]] = frozenset({"checkpoint", "pickle", "unknown"})
+"""What the reader of checkpoints looks into; its messages say more about a damaged one than the first bytes do."""
+
+_logger = logging.getLogger("yoloship.conversion")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An ONNX file that was written.
+
+    Attributes:
+        path: The file.
+        size_bytes: Its size.
+        class_names: The names inside it, by class id.
+        precision: What the network's body computes in.
+        details: How that precision was reached and what it costs, in words; empty for float32.
+    """
+
+    path: Path
+    size_bytes: int
+    class_names: tuple[str, ...]
+    precision: Precision
+    details: str = ""
+
+
+def export(  # noqa: PLR0913 - all but the model have defaults
+    model: Name,
+    output: Name | None = None,
+    *,
+    imgsz: Sides | Literal["dynamic"] = 640,
+    batch: int | Literal["dynamic"] = 1,
+    input_form: InputForm = "float",
+    output_form: OutputForm = "raw",
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    max_detections: int | None = None,
+    precision: Precision = "float32",
+    calibrate: Name | Iterable[Name] = (),
+    labels: Name | None = None,
+    max_drop: float | None = None,
+    calibrator: Calibrator | None = None,
+    placement: Placement | None = None,
+    other_layers: OtherLayers | None = None,
+    class_names: Sequence[str] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    protected: Iterable[Path] = (),
+    on_progress: OnProgress | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Exported:
+    """Write the ONNX file of a checkpoint, with the class names and all that `load` must know inside.
+
+    The file appears under its name when it is whole, and not at all if anything fails.
+
+    Args:
+        model: A checkpoint (.pt), or the name of an official release such as ``yolov5s``.
+        output: The file to write. None takes the checkpoint's name with ``.onnx``, for a release in the current
+            folder.
+        imgsz: Input side, or (height, width), in pixels: multiples of the model's stride. ``dynamic`` leaves it open.
+        batch: Images per run; ``dynamic`` leaves it open.
+        input_form: ``float``: (B, 3, H, W) float32 RGB in 0..1, the field's standard. ``image``: (B, H, W, 3) uint8
+            BGR.
+        output_form: ``raw``: (B, N, 5 + classes), the field's standard. ``heads``: the undecoded maps, fastest.
+            ``compact``: boxes, scores, class ids. ``nms``: final detections.
+        score_threshold: For the output form ``nms``: drop boxes whose score is not above this. Default: 0.25.
+        iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: 0.45.
+        max_detections: For ``nms``: keep at most this many boxes per image. Default: 300.
+        precision: What the network's body computes in; its ends and the decoding stay float32.
+        calibrate: For int8 and float8: images like those in use; files, folders (with the folders below), patterns.
+        labels: For int8 and float8: a folder of YOLO text labels, laid out like the images.
+        max_drop: For int8 and float8: how much mAP (without labels: agreement) may be lost. Default: 0.005.
+        calibrator: For int8 and float8: how outliers are treated. Default: ``percentile``.
+        placement: For int8 and float8: ``inputs``, the default, or ``inputs_and_outputs``; see `yoloship.model.Placement`.
+        other_layers: For int8 and float8: precision of the layers that are not quantized. Default: float16, or float32
+            with the placement ``inputs_and_outputs``.
+        class_names: One for each class, in place of the names in the checkpoint.
+        aliases: Class paths of a fork, each with the official one that it is the same as.
+        overwrite: Whether a file of that name may be replaced. An input or a checkpoint never is.
+        protected: Further files that must not be replaced.
+        on_progress: Called with the progress of calibration.
+        on_note: Called with each warning and note, a sentence; None logs them.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: an argument is wrong or contradicts another, or a file does not exist.
+        CheckpointError: the checkpoint cannot be read safely.
+        GraphError: it cannot become the graph that was asked for, or not within the budget.
+        OutputError: the file exists and may not be overwritten, or cannot be written.
+        DownloadError: a named release cannot be fetched.
+        DependencyError: what quantization needs is not installed.
+    """
+    say = on_note or _logger.warning
+    calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
+    calibration.check(precision)
+    nms = suppression(output_form, score_threshold, iou_threshold, max_detections)
+    if output is not None and str(path_of(output, "output")) == "-":
+        raise InputError("is not a file", subject="output", got="'-'", hint="give /dev/stdout to write to stdout")
+
+    from yoloship._util.writing import find_place, replacing
+    from yoloship.checkpoint.reader import read_checkpoint
+    from yoloship.graph import GraphConfig, build_graph, graph_bytes, write_graph
+    from yoloship.models.releases import resolve
+
+    source = resolve(path_of(model, "model"), say=say)
+    refuse_others(source, CHECKPOINTS, "checkpoint", subject=str(source), error=CheckpointError)
+    target = Path(output) if output is not None else file_beside(model, source, ".onnx")
+    outputs_of(source, calibration, protected, overwrite=overwrite).claim(target)
+    found = calibration.find(say)
+    config = GraphConfig(
+        input_hw=None if isinstance(imgsz, str) and imgsz == "dynamic" else sides_of(imgsz),
+        batch=None if isinstance(batch, str) and batch == "dynamic" else _count(batch),
+        input_form=input_form,
+        output_form=output_form,
+        nms=nms,
+    )
+    started = time.monotonic()
+    checkpoint = read_checkpoint(source, aliases=aliases)
+    if class_names is not None:
+        checkpoint = checkpoint.with_class_names(class_names)
+    details, data = "", b""
+    if precision != "float32":
+        result = lowered(
+            build_graph(checkpoint, config), precision, calibration, found, on_progress=on_progress, say=say
+        )
+        data, details = graph_bytes(result.model), result.words
+        if result.not_on_cpu is not None:
+            say(f"note: it does not run on a CPU here: {result.not_on_cpu}")
+    place = find_place(target)
+    with replacing(target, overwrite=overwrite) as file:
+        folder = None if place.is_stream else place.path.parent
+        size = file.write(data) if data else write_graph(checkpoint, config, file, folder=folder)
+    _logger.info("exported %s to %s in %.1f s", source.name, target.name, time.monotonic() - started)
+    return Exported(target, size, checkpoint.class_names, precision, details)
+
+
+def suppression(
+    output_form: OutputForm, score_threshold: float | None, iou_threshold: float | None, max_detections: int | None
+) -> NmsConfig | None:
+    """Thresholds for a graph that suppresses; None for the other output forms.
+
+    Raises:
+        InputError: a threshold is given and the graph does not suppress, or it is out of range.
+    """
+    values = {
+        "score_threshold": score_threshold,
+        "iou_threshold": iou_threshold,
+        "max_detections": max_detections,
+    }
+    given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    if output_form != "nms":
+        if given:
+            raise InputError(
+                "has no effect without suppression in the graph",
+                subject=", ".join(given),
+                expected="output_form='nms'",
+                got=repr(output_form),
+            )
+        return None
+    if "max_detections" in given:
+        given["candidates"] = max(NmsConfig().candidates, given["max_detections"])
+    return NmsConfig(**given)
+
+
+def outputs_of(source: Path, calibration: Calibration, protected: Iterable[Path], *, overwrite: bool) -> Outputs:
+    """What a conversion may write: nothing that it reads, and no checkpoint."""
+    from yoloship._util.outputs import Outputs
+    from yoloship.models.vetting import companions
+    from yoloship.sources.finding import find_images
+
+    def more_inputs(_: Place) -> Iterator[Path]:
+        yield from companions(source)
+        if calibration.labels is not None:
+            yield from calibration.labels.rglob("*.txt")
+        if calibration.images:
+            yield from find_images(calibration.images, recursive=True).paths
+
+    return Outputs([source, *protected], overwrite=overwrite, more_inputs=more_inputs, is_checkpoint=is_checkpoint)
+
+
+def file_beside(model: Name, source: Path, suffix: str) -> Path:
+    """Next to the user's own file; for a release, whose file lies in the cache, in the current folder."""
+    return source.with_suffix(suffix) if source == Path(model) else Path(f"{fspath(model)}{suffix}")
+
+
+def sides_of(imgsz: object) -> tuple[int, int]:
+    """Height and width from what a caller gave.
+
+    Raises:
+        InputError: it is neither a side nor two.
+    """
+    sides = tuple(imgsz) if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
+    if len(sides) != 2 or not all(is_count(side) for side in sides):
+        raise InputError(
+            "is not a size", subject="imgsz", expected="a side or (height, width), in pixels", got=repr(imgsz)[:60]
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def _count(batch: object) -> int:
+    if not is_count(batch):
+        raise InputError("is not a batch size", subject="batch", expected="1 or more", got=repr(batch)[:60])
+    return int(cast("int", batch))
+
+
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number above 0, of Python or of NumPy."""
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) > 0
