@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from yoloship.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from io import FileIO
@@ -92,16 +94,16 @@ def open_regular(
 
     Args:
         path: The file; links are followed.
-        error: The class of the error to raise.
+        error: The class of the error for what is in the file.
         wanted: What the file should be, for messages: ``a checkpoint``.
         limit_bytes: The longest file to accept; None accepts any.
 
     Yields:
-        The unbuffered file, at its beginning. An `OSError` of reading it inside the block becomes an `error`.
+        The unbuffered file, at its beginning. An `OSError` of reading it inside the block becomes an `InputError`.
 
     Raises:
-        YoloshipError: of the class `error`: the file does not exist, is not a regular file, is too long, or cannot be
-            read.
+        InputError: the file does not exist, is not a regular file, or cannot be read.
+        YoloshipError: of the class `error`: it is too long.
     """
     with _opened(path, error=error, wanted=wanted) as file:
         status = os.fstat(file.fileno())
@@ -129,7 +131,7 @@ def read_if_there(
     """`read_bounded`, with None for a file that does not exist."""
     try:
         return read_bounded(path, limit_bytes, error=error, wanted=wanted)
-    except error as refusal:
+    except InputError as refusal:
         if isinstance(refusal.__cause__, FileNotFoundError):
             return None
         raise
@@ -228,18 +230,24 @@ def file_sha256(file: FileIO, head: bytes = b"") -> str:
 @contextmanager
 def _opened(path: Path | str, *, error: type[YoloshipError], wanted: str) -> Iterator[FileIO]:
     subject = _named(path)
+    named = _of_names(error)
     try:
         with _file(_descriptor(path)) as file:
             yield file
     except FileNotFoundError as failure:
-        raise error("no such file", subject=subject) from failure
+        raise named("no such file", subject=subject) from failure
     except OSError as failure:
         if os.path.isdir(path):  # noqa: PTH112 - never raises; Windows cannot even open a folder
             raise _not_regular(stat.S_IFDIR, error, wanted, subject) from failure
         if failure.errno == errno.ENXIO:  # what Linux answers for a socket, and for a device that is not there
             with suppress(OSError):
                 raise _not_regular(os.stat(path).st_mode, error, wanted, subject) from failure  # noqa: PTH116
-        raise error(f"cannot be read: {failure.strerror or failure}", subject=subject) from failure
+        raise named(f"cannot be read: {failure.strerror or failure}", subject=subject) from failure
+
+
+def _of_names(error: type[YoloshipError]) -> type[YoloshipError]:
+    """The class for a name that leads to no file: whoever gave it must give another, whatever the file should be."""
+    return error if issubclass(error, InputError) else InputError
 
 
 def _descriptor(path: Path | str) -> int:
@@ -265,7 +273,7 @@ def _named(path: Path | str) -> str:
 def _not_regular(mode: int, error: type[YoloshipError], wanted: str, subject: str) -> YoloshipError:
     kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
     hint = "name a file in it" if kind == "a folder" else _COPY_IT
-    return error(f"is {kind}, not {wanted}", subject=subject, hint=hint)
+    return _of_names(error)(f"is {kind}, not {wanted}", subject=subject, hint=hint)
 
 
 def _too_long(

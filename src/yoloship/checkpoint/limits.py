@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from yoloship.errors import CheckpointError
+from yoloship.errors import CheckpointError, InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f"limit {field.name} must be a positive integer, got {value!r}")
+                raise InputError("is not a limit", subject=field.name, expected="a positive integer", got=repr(value)[:60])
 
 
 LIMITS = Limits()

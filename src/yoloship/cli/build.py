@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
@@ -19,11 +21,11 @@ from yoloship.cli.values import FILE, alias_table, byte_size, refuse_suffix
 from yoloship.conversion import CALIBRATED, calibration_of, engines
 from yoloship.conversion.exporting import suppression
 from yoloship.engine.config import MAX_OPTIMIZATION_LEVEL, HardwareCompatibility
+from yoloship.kinds import kind_of
 from yoloship.model import InputForm, OutputForm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from yoloship.conversion import Calibration
     from yoloship.engine import FlavourName
@@ -139,6 +141,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
     precisions.check_calibration(wanted, calibration)
     check_suppression(output_form or "raw", conf, iou, max_det)
+    _refuse_for_onnx(model, input_form, output_form, aliases)
     batches, sizes = _batch(batch), _sizes(imgsz)
     config = BuildConfig(
         workspace_bytes=workspace,
@@ -215,11 +218,28 @@ def _batch(text: str | None) -> Sequence[int] | None:
     return batches.minimum, batches.optimum, batches.maximum
 
 
-def _sizes(text: str | None) -> Sequence[tuple[int, int]] | None:
+def _sizes(text: str | None) -> tuple[int, int] | Sequence[tuple[int, int]] | None:
     """``640``, ``384x640`` or three of those with colons between: the smallest, the usual and the largest size."""
     if text is None:
         return None
     parts = [re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", part.strip()) for part in text.split(":")]
     if len(parts) not in {1, 3} or None in parts:
         raise click.UsageError(f"{text!r} is not a size: give 640, HxW such as 384x640, or MIN:OPT:MAX of those")
-    return [(int(match[1]), int(match[2] or match[1])) for match in parts if match]
+    sizes = [(int(match[1]), int(match[2] or match[1])) for match in parts if match]
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+def _refuse_for_onnx(
+    model: str, input_form: InputForm | None, output_form: OutputForm | None, aliases: Sequence[tuple[str, str]]
+) -> None:
+    """Refuse options that an ONNX file has no use for.
+
+    Raises:
+        click.UsageError: there is one.
+    """
+    if not os.path.lexists(model) or kind_of(Path(model)) in {"checkpoint", "engine"}:
+        return
+    if input_form is not None or output_form not in {None, "nms"}:
+        raise click.UsageError("an ONNX file has its own input and output; it can only be given --output nms")
+    if aliases:
+        raise click.UsageError("--alias is for checkpoints: an ONNX file has no classes to be read")

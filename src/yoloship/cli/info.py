@@ -188,7 +188,7 @@ def model_rows(model: Mapping[str, Any]) -> Rows:
 
 def _arithmetic(checkpoint: Checkpoint) -> dict[str, Any]:
     """What its graph would cost; a checkpoint that cannot become one still has all the other facts."""
-    from yoloship.errors import GraphError
+    from yoloship.errors import GraphError, InputError
     from yoloship.graph import checkpoint_flops
     from yoloship.model import size_multiple
 
@@ -196,7 +196,7 @@ def _arithmetic(checkpoint: Checkpoint) -> dict[str, Any]:
         multiple = size_multiple(checkpoint.strides or (32,))
         side = -(-GFLOPS_SIDE // multiple) * multiple
         flops = checkpoint_flops(checkpoint, (side, side))
-    except GraphError as error:
+    except (GraphError, InputError) as error:
         return {"figures_hw": None, "gflops": None, "not exportable": str(error)}
     return {"figures_hw": (side, side), "gflops": round(flops / 1e9, 3), "not exportable": None}
 

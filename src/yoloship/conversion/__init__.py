@@ -6,7 +6,7 @@ INT8 and FP8 need images like those in use, and a bound on what may be lost: `Ca
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
@@ -130,7 +130,7 @@ def calibration_of(
     """The keywords of `export` as one record."""
     places = (images,) if isinstance(images, str | PathLike) else tuple(images)
     return Calibration(
-        tuple(str(path_of(place, "calibrate")) for place in places),
+        tuple(name_of(place, "calibrate") for place in places),
         None if labels is None else Path(labels),
         calibrator,
         placement,
@@ -176,12 +176,12 @@ def lowered(
     return result
 
 
-def path_of(value: object, subject: str) -> Path:
-    """The path that a caller gave.
+def name_of(value: object, subject: str) -> str:
+    """The name of a file or a release that a caller gave.
 
     Raises:
         InputError: it is something else.
     """
     if not isinstance(value, str | PathLike):
         raise InputError("is not a file's name", subject=subject, got=type(value).__name__)
-    return Path(value)
+    return str(fspath(value))

@@ -8,7 +8,7 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yoloship.conversion import CALIBRATED, MAX_DROP, calibration_of, lowered, path_of
+from yoloship.conversion import CALIBRATED, MAX_DROP, calibration_of, lowered, name_of
 from yoloship.conversion.exporting import file_beside, is_count, outputs_of, sides_of, suppression
 from yoloship.errors import InputError
 from yoloship.kinds import kind_of, wrong_kind
@@ -162,7 +162,7 @@ def request_of(  # noqa: PLR0913 - what `build` takes
     from yoloship.models.build_check import BuildRequest
     from yoloship.models.releases import resolve
 
-    source = resolve(path_of(model, "model"), say=say)
+    source = resolve(name_of(model, "model"), say=say)
     kind = kind_of(source)
     if kind == "engine":
         raise wrong_kind(kind, "onnx", subject=str(source), error=InputError)

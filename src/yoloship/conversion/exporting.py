@@ -10,7 +10,7 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
-from yoloship.conversion import calibration_of, lowered, path_of
+from yoloship.conversion import calibration_of, lowered, name_of
 from yoloship.errors import CheckpointError, InputError
 from yoloship.kinds import is_checkpoint, refuse_others
 from yoloship.model import InputForm, NmsConfig, OutputForm, Precision
@@ -125,7 +125,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
     calibration.check(precision)
     nms = suppression(output_form, score_threshold, iou_threshold, max_detections)
-    if output is not None and str(path_of(output, "output")) == "-":
+    if output is not None and name_of(output, "output") == "-":
         raise InputError("is not a file", subject="output", got="'-'", hint="give /dev/stdout to write to stdout")
 
     from yoloship._util.writing import find_place, replacing
@@ -133,7 +133,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     from yoloship.graph import GraphConfig, build_graph, graph_bytes, write_graph
     from yoloship.models.releases import resolve
 
-    source = resolve(path_of(model, "model"), say=say)
+    source = resolve(name_of(model, "model"), say=say)
     refuse_others(source, CHECKPOINTS, "checkpoint", subject=str(source), error=CheckpointError)
     target = Path(output) if output is not None else file_beside(model, source, ".onnx")
     outputs_of(source, calibration, protected, overwrite=overwrite).claim(target)

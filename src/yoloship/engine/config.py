@@ -14,7 +14,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from yoloship.errors import EngineError
+from yoloship.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,9 +52,7 @@ class Range:
 
     def __post_init__(self) -> None:
         if not 1 <= self.minimum <= self.optimum <= self.maximum <= MAX_EXTENT:
-            raise EngineError(
-                "bad range", subject=str(self), expected=f"1 ≤ minimum ≤ optimum ≤ maximum ≤ {MAX_EXTENT}"
-            )
+            raise InputError("bad range", subject=str(self), expected=f"1 ≤ minimum ≤ optimum ≤ maximum ≤ {MAX_EXTENT}")
 
     @classmethod
     def parse(cls, text: str, *, option: str) -> Range:
@@ -65,16 +63,16 @@ class Range:
             option: What it is for, for messages.
 
         Raises:
-            EngineError: it is neither.
+            InputError: it is neither.
         """
         parts = text.split(":")
         if len(parts) not in {1, 3} or not all(re.fullmatch(r"[0-9]{1,6}", part) for part in parts):
-            raise EngineError("bad range", subject=option, expected="N or MIN:OPT:MAX", got=repr(text[:40]))
+            raise InputError("bad range", subject=option, expected="N or MIN:OPT:MAX", got=repr(text[:40]))
         numbers = [int(part) for part in parts]
         try:
             return cls(numbers[0], numbers[-2] if len(numbers) == 3 else numbers[0], numbers[-1])
-        except EngineError as error:
-            raise EngineError("bad range", subject=option, expected=error.expected, got=text) from error
+        except InputError as error:
+            raise InputError("bad range", subject=option, expected=error.expected, got=text) from error
 
     @property
     def is_single(self) -> bool:
@@ -107,7 +105,7 @@ class InputProfile:
             1 <= low <= best <= high for low, best, high in zip(*shapes, strict=True)
         )
         if not ordered:
-            raise EngineError(
+            raise InputError(
                 "bad profile",
                 subject=self.name,
                 expected="three shapes of one rank, 1 ≤ minimum ≤ optimum ≤ maximum on each axis",
@@ -189,7 +187,7 @@ def parse_target(text: str) -> Target:
     """Read a target as people write it: ``8.9``, ``89``, ``sm89`` and ``SM_89`` are one.
 
     Raises:
-        EngineError: it is none.
+        InputError: it is none.
     """
     word = text.strip().lower().replace(".", "").replace("_", "")
     if word.isdigit():
@@ -198,13 +196,13 @@ def parse_target(text: str) -> Target:
         if word == target:
             return target
     hint = "TensorRT-RTX does not serve it; use TensorRT there" if word in NOT_FOR_RTX else None
-    raise EngineError(
+    raise InputError(
         "no such target", subject="target", expected=f"one of {', '.join(TARGETS)}", got=text[:40], hint=hint
     )
 
 
-def _bad(option: str, expected: str, got: object) -> EngineError:
-    return EngineError("bad build option", subject=option, expected=expected, got=str(got))
+def _bad(option: str, expected: str, got: object) -> InputError:
+    return InputError("bad build option", subject=option, expected=expected, got=str(got))
 
 
 AxisRole: TypeAlias = Literal["batch", "height", "width"]
@@ -227,11 +225,11 @@ def resolve_profiles(
         One profile for each dynamic input, in their order; none for a static network.
 
     Raises:
-        EngineError: a dynamic axis has no range, a fixed one has another, or a size does not fit the strides.
+        InputError: a dynamic axis has no range, a fixed one has another, or a size does not fit the strides.
     """
     given = {profile.name: profile for profile in config.input_profiles}
     if unknown := sorted(given.keys() - {spec.name for spec in inputs}):
-        raise EngineError(
+        raise InputError(
             "profile for an input that the network does not have",
             subject=unknown[0],
             expected=f"one of {', '.join(spec.name for spec in inputs)}",
@@ -271,7 +269,7 @@ def _range(spec: TensorSpec, axis: int, role: AxisRole | None, config: BuildConf
     wanted: Range | None = getattr(config, role) if role else None
     if isinstance(extent, int):
         if wanted is not None and (not wanted.is_single or wanted.minimum != extent):
-            raise EngineError(
+            raise InputError(
                 f"{role} is fixed in the graph",
                 subject=spec.name,
                 expected=str(extent),
@@ -281,7 +279,7 @@ def _range(spec: TensorSpec, axis: int, role: AxisRole | None, config: BuildConf
         return Range(extent, extent, extent)
     if wanted is not None:
         return wanted
-    raise EngineError(
+    raise InputError(
         f"axis {axis} ({extent}) is dynamic and nothing says how large it may be",
         subject=f"input {spec}",
         hint=f"give {_OPTIONS[role]} MIN:OPT:MAX" if role else "give a whole shape for it (BuildConfig.input_profiles)",
@@ -294,7 +292,7 @@ def _matching(profile: InputProfile, spec: TensorSpec) -> InputProfile:
             isinstance(have, str) or have == want for have, want in zip(spec.shape, shape, strict=True)
         )
         if not fits:
-            raise EngineError(
+            raise InputError(
                 "profile does not fit the input", subject=spec.name, expected=spec.shape_text, got=str(shape)
             )
     return profile
@@ -316,7 +314,7 @@ def _check_strides(
         for size in sorted(sizes):
             if size % stride:
                 nearest = f"{size // stride * stride} or {(size // stride + 1) * stride}"
-                raise EngineError(
+                raise InputError(
                     f"{role} is not a multiple of the model's stride",
                     subject=spec.name,
                     expected=f"a multiple of {stride}",

@@ -31,7 +31,7 @@ from yoloship._util.reading import decoded, open_regular, read_if_there, read_up
 from yoloship._util.writing import lock_path, locked, replacing
 from yoloship.engine.fit import Installation, check_fit, find_installation, rebuild_command
 from yoloship.engine.sidecar import MAX_JSON_CHARS, EngineRecord, Recipe
-from yoloship.errors import EngineError
+from yoloship.errors import EngineError, InputError
 from yoloship.kinds import ENGINE_MAGICS, MAX_PREFIX_BYTES, RTX_MAGIC, kind_of, wrong_kind
 from yoloship.model import MAX_CLASSES, MAX_SIDE, ModelInfo, Task
 
@@ -495,7 +495,7 @@ def _usable(path: Path) -> EngineFile | None:
         return None
     try:
         found = read_engine(path)
-    except EngineError:
+    except (EngineError, InputError):
         return None
     with suppress(OSError):  # a cache that can only be read
         path.touch()  # the least recently used go first

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from yoloship._util.fields import is_int
 from yoloship.checkpoint.records import Module, Tensor
-from yoloship.errors import GraphError
+from yoloship.errors import InputError
 from yoloship.graph.builder import Normalisation
 from yoloship.model import MAX_CHANNELS, MAX_SIDE, Axis, InputForm, NmsConfig, OutputForm, TensorSpec
 
@@ -86,7 +86,7 @@ class GraphConfig:
         nms: For the output form ``nms`` and no other; None takes the defaults there.
 
     Raises:
-        GraphError: a value outside its range.
+        InputError: a value outside its range.
     """
 
     input_hw: tuple[int, int] | None = (640, 640)
@@ -125,11 +125,11 @@ class GraphConfig:
             multiple: In pixels; both sides must be multiples of it.
 
         Raises:
-            GraphError: one is not; the nearest valid sizes are named.
+            InputError: one is not; the nearest valid sizes are named.
         """
         if self.input_hw is None or all(side % multiple == 0 for side in self.input_hw):
             return
-        raise GraphError(
+        raise InputError(
             f"input size is not a multiple of {multiple}",
             subject="input_hw",
             expected=" or ".join(f"{h}x{w}" for h, w in nearest_sizes(self.input_hw, multiple)),
@@ -145,8 +145,8 @@ def nearest_sizes(input_hw: Sequence[int], multiple: int) -> tuple[tuple[int, in
     return tuple(dict.fromkeys(size for size in sizes if min(size) > 0))
 
 
-def _refused(name: str, expected: str, got: object) -> GraphError:
-    return GraphError("cannot have this value", subject=name, expected=expected, got=repr(got)[:60])
+def _refused(name: str, expected: str, got: object) -> InputError:
+    return InputError("cannot have this value", subject=name, expected=expected, got=repr(got)[:60])
 
 
 INPUT = "images"

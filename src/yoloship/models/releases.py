@@ -138,7 +138,7 @@ def _is_whole(path: Path, release: Release) -> bool:
     try:
         with open_regular(path, error=DownloadError, limit_bytes=release.size_bytes) as file:
             return file_sha256(file) == release.sha256
-    except DownloadError:
+    except (DownloadError, InputError):
         return False
 
 

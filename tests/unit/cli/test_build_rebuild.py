@@ -127,6 +127,6 @@ def test_every_option_that_decides_the_engine_is_tried_above() -> None:
 
 
 def test_a_release_is_named_as_it_was_given(orders: Orders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("yoloship.models.releases.resolve", lambda _: tmp_path / "best.pt")
+    monkeypatch.setattr("yoloship.models.releases.resolve", lambda _, say: tmp_path / "best.pt")
     assert run("build", "yolov5s").code == 0
     assert orders.command("yolov5s.engine").startswith("yoloship build yolov5s -o yolov5s.engine ")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from yoloship.engine import BuildConfig, InputProfile, Range, parse_target
-from yoloship.errors import EngineError
+from yoloship.errors import InputError
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("4", (4, 4, 4)), ("1:4:8", (1, 4, 8)), ("2:2:2", (2, 2, 2))])
@@ -27,7 +27,7 @@ def test_a_range_is_one_number_or_three(text: str, numbers: tuple[int, int, int]
     ],
 )
 def test_a_bad_range_says_what_a_good_one_is(text: str, message: str) -> None:
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises(InputError) as caught:
         Range.parse(text, option="--batch")
     assert str(caught.value) == message
 
@@ -38,12 +38,12 @@ def test_a_target_may_be_written_in_several_ways(text: str) -> None:
 
 
 def test_an_unknown_target_lists_the_known_ones() -> None:
-    with pytest.raises(EngineError, match="no such target: expected one of portable, current, sm75"):
+    with pytest.raises(InputError, match="no such target: expected one of portable, current, sm75"):
         parse_target("sm42")
 
 
 def test_the_target_of_data_centre_gpus_points_to_the_other_flavour() -> None:
-    with pytest.raises(EngineError, match="TensorRT-RTX does not serve it; use TensorRT there"):
+    with pytest.raises(InputError, match="TensorRT-RTX does not serve it; use TensorRT there"):
         parse_target("9.0")
 
 
@@ -73,18 +73,18 @@ def test_the_target_of_data_centre_gpus_points_to_the_other_flavour() -> None:
     ],
 )
 def test_a_bad_option_is_refused_before_tensorrt_is_touched(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises(InputError) as caught:
         BuildConfig(**options)
     assert str(caught.value) == message
 
 
 def test_a_profile_whose_minimum_is_above_its_optimum_is_refused() -> None:
-    with pytest.raises(EngineError, match="images: bad profile: expected three shapes of one rank"):
+    with pytest.raises(InputError, match="images: bad profile: expected three shapes of one rank"):
         InputProfile("images", (4, 3), (2, 3), (8, 3))
 
 
 def test_a_profile_of_unequal_ranks_is_refused() -> None:
-    with pytest.raises(EngineError, match="images: bad profile"):
+    with pytest.raises(InputError, match="images: bad profile"):
         InputProfile("images", (4, 3), (4, 3, 1), (8, 3))
 
 

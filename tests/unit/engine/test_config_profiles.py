@@ -6,7 +6,7 @@ import pytest
 
 from yoloship.engine import BuildConfig, InputProfile, Range
 from yoloship.engine.config import resolve_profiles
-from yoloship.errors import EngineError
+from yoloship.errors import InputError
 from yoloship.model import ModelInfo, TensorSpec
 
 STATIC = TensorSpec("images", "float32", (1, 3, 640, 640))
@@ -43,7 +43,7 @@ def test_images_of_other_numbers_of_channels_are_understood_in_both_layouts() ->
 
 
 def test_a_dynamic_axis_without_a_range_is_named_with_the_option_that_it_needs() -> None:
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises(InputError) as caught:
         resolve_profiles((DYNAMIC,), BuildConfig(batch=Range(1, 1, 1)), INFO)
     assert str(caught.value) == (
         "input images float32(batch, 3, height, width): axis 2 (height) is dynamic and nothing says how large it may "
@@ -52,7 +52,7 @@ def test_a_dynamic_axis_without_a_range_is_named_with_the_option_that_it_needs()
 
 
 def test_a_range_for_a_fixed_axis_is_refused() -> None:
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises(InputError) as caught:
         resolve_profiles((STATIC,), BuildConfig(batch=Range(1, 4, 8)), INFO)
     assert str(caught.value) == (
         "images: batch is fixed in the graph: expected 1, got 1:4:8; export the graph with a dynamic batch, or leave "
@@ -68,7 +68,7 @@ def test_the_fixed_extent_itself_may_be_said_again() -> None:
 def test_each_size_of_a_range_must_be_a_multiple_of_the_stride(extents: tuple[int, int, int]) -> None:
     bad = next(extent for extent in extents if extent % 32)
     config = BuildConfig(batch=Range(1, 1, 1), height=Range(*extents), width=Range(320, 320, 320))
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises(InputError) as caught:
         resolve_profiles((DYNAMIC,), config, INFO)
     assert str(caught.value).startswith(
         f"images: height is not a multiple of the model's stride: expected a multiple of 32, got {bad}; take "
@@ -77,7 +77,7 @@ def test_each_size_of_a_range_must_be_a_multiple_of_the_stride(extents: tuple[in
 
 def test_a_fixed_size_that_is_no_multiple_of_the_stride_is_refused() -> None:
     spec = TensorSpec("images", "float32", (1, 3, 640, 650))
-    with pytest.raises(EngineError, match=r"width is not a multiple of the model's stride.*got 650; take 640 or 672"):
+    with pytest.raises(InputError, match=r"width is not a multiple of the model's stride.*got 650; take 640 or 672"):
         resolve_profiles((spec,), BuildConfig(), INFO)
 
 
@@ -94,11 +94,11 @@ def test_a_whole_profile_is_taken_as_it_is() -> None:
 def test_a_whole_profile_must_fit_its_input() -> None:
     mask = TensorSpec("mask", "float32", ("rows", 2))
     config = BuildConfig(input_profiles=(InputProfile("mask", (1, 3), (2, 3), (3, 3)),))
-    with pytest.raises(EngineError, match=r"mask: profile does not fit the input: expected \(rows, 2\), got \(1, 3\)"):
+    with pytest.raises(InputError, match=r"mask: profile does not fit the input: expected \(rows, 2\), got \(1, 3\)"):
         resolve_profiles((mask,), config)
 
 
 def test_a_profile_for_an_unknown_input_is_refused() -> None:
     config = BuildConfig(input_profiles=(InputProfile("nobody", (1,), (1,), (1,)),))
-    with pytest.raises(EngineError, match="nobody: profile for an input that the network does not have"):
+    with pytest.raises(InputError, match="nobody: profile for an input that the network does not have"):
         resolve_profiles((STATIC,), config, INFO)

@@ -23,7 +23,7 @@ from helpers.modules import (
 )
 from helpers.shared import CHECKPOINTS, GENERATED, require
 from yoloship.checkpoint import read_checkpoint
-from yoloship.errors import CheckpointError, GraphError
+from yoloship.errors import CheckpointError, GraphError, InputError, YoloshipError
 from yoloship.graph import GraphConfig, build_graph, nearest_sizes
 
 if TYPE_CHECKING:
@@ -34,8 +34,10 @@ MAKE = Maker()
 TORCH = "torch.nn.modules."
 
 
-def refusal(hand: Checkpoint, config: GraphConfig | None = None) -> str:
-    with pytest.raises(GraphError) as caught:
+def refusal(
+    hand: Checkpoint, config: GraphConfig | None = None, error: type[YoloshipError] = GraphError
+) -> str:
+    with pytest.raises(error) as caught:
         build_graph(hand, config or GraphConfig(HW))
     return str(caught.value)
 
@@ -254,10 +256,10 @@ def test_a_layer_must_take_from_one_before_it(source: Any, words: str) -> None:
 
 def test_sizes_that_do_not_fit_name_the_nearest_that_do() -> None:
     hand = around(MAKE.conv(8, 8), 8, 8)
-    assert refusal(hand, GraphConfig((650, 640))) == (
+    assert refusal(hand, GraphConfig((650, 640)), InputError) == (
         "input_hw: input size is not a multiple of 32: expected 640x640 or 672x640, got 650x640"
     )
-    assert refusal(hand, GraphConfig((20, 64))).endswith("expected 32x64, got 20x64")
+    assert refusal(hand, GraphConfig((20, 64)), InputError).endswith("expected 32x64, got 20x64")
     assert nearest_sizes((100, 100), 64) == ((64, 64), (128, 128))
 
 
@@ -267,7 +269,7 @@ def test_sizes_that_do_not_fit_name_the_nearest_that_do() -> None:
      {"input_form": "bgr"}, {"output_form": "boxes"}],
 )  # fmt: skip
 def test_options_outside_their_range_are_refused_at_once(choices: dict[str, Any]) -> None:
-    with pytest.raises(GraphError, match="cannot have this value"):
+    with pytest.raises(InputError, match="cannot have this value"):
         GraphConfig(**choices)
 
 

@@ -17,7 +17,7 @@ from yoloship.models import building
 def test_a_size_that_is_no_multiple_of_the_stride_is_refused_before_tensorrt() -> None:
     require_rtx()
     path = require(listed(TRAINED, "*.pt")[0])
-    with pytest.raises(GraphError, match="input size is not a multiple of 32"):
+    with pytest.raises(InputError, match="input size is not a multiple of 32"):
         building.build(path, graph=GraphConfig(input_hw=(640, 650)))
 
 
