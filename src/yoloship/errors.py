@@ -1,23 +1,26 @@
-"""What can go wrong, as a tree, and how text from files is made safe to show in a message.
-
-Class names, metadata and file names are untrusted. They may hold escape sequences, control characters (C0, C1, DEL),
-marks that turn the direction of text, letters of no width, and lone surrogates, which are not text at all. There are
-two places where this matters: where errors become text, and where output is written. Both use this module.
+"""What can go wrong, as a tree by what the caller can do next, and how text from files is made safe to show.
 
 YoloshipError            everything below; ``except YoloshipError`` catches whatever yoloship raises on purpose
-├── CheckpointError      bytes that are no checkpoint, or one that cannot be read safely
-├── GraphError           a module tree, or an ONNX file, that cannot become the graph that was asked for
+├── InputError           what was asked for: a missing file, a bad argument, options that contradict one another
+│   └── ImageError       an image that cannot be decoded, or is outside the limits
+├── CheckpointError      the content of a file: it is not a checkpoint, or cannot be read safely
+├── GraphError           the content of a file: a network or an ONNX file that cannot become the graph asked for
 ├── EngineError          a TensorRT engine that cannot be built, or does not fit what is installed here
 ├── SessionError         a runtime that refuses a model, or fails while it runs
-├── InputError           an image, a source, an array or an option that cannot be taken
-│   └── ImageError       bytes that are no readable picture, or one outside the limits
 ├── OutputError          a result that cannot be written
 ├── DownloadError        weights that cannot be fetched, or are not what was promised
 ├── DependencyError      an optional package that the request needs, and that is not installed
 └── CudaError            a CUDA call that failed, with its code and name
 
+A file that does not exist and an argument out of range are an `InputError` whichever function they are given to; the
+other classes say what is wrong with something that is there.
+
 Each message is one line: to which object, what, what was expected and found, and the next step. The same facts are
 attributes, so that a program need not parse the sentence.
+
+Class names, metadata and file names are untrusted. They may hold escape sequences, control characters (C0, C1, DEL),
+marks that turn the direction of text, letters of no width, and lone surrogates, which are not text at all. There are
+two places where this matters: where errors become text, and where output is written. Both use `visible`.
 """
 
 from __future__ import annotations
@@ -131,11 +134,11 @@ def _name(subject: str) -> str:
 
 
 class CheckpointError(YoloshipError):
-    """Bytes that are no checkpoint, or one that cannot be read safely."""
+    """The content of a file that is not a checkpoint, or cannot be read safely."""
 
 
 class GraphError(YoloshipError):
-    """A module tree, or an ONNX file, that cannot become the graph that was asked for."""
+    """A network, or an ONNX file, that cannot become the graph that was asked for."""
 
 
 class EngineError(YoloshipError):
@@ -147,11 +150,11 @@ class SessionError(YoloshipError):
 
 
 class InputError(YoloshipError):
-    """An image, a source, an array or an option that cannot be taken."""
+    """What the caller gave is wrong: a missing file, a bad argument, or options that contradict one another."""
 
 
 class ImageError(InputError):
-    """Bytes that are no readable picture, or a picture outside the limits."""
+    """An image that cannot be decoded, or is outside the limits."""
 
 
 class OutputError(YoloshipError):
@@ -172,7 +175,7 @@ class CudaError(YoloshipError):
     Args:
         code: The numeric error code that the driver or the runtime returned.
         name: Its symbolic name, ``CUDA_ERROR_OUT_OF_MEMORY`` for one.
-        problem: See `YoloshipError`; so are the others.
+        problem: What went wrong, without the object's name in front.
         subject: The call or the object.
         expected: What would have been right.
         got: What was there instead.

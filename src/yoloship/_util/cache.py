@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from yoloship._util.reading import open_regular
 from yoloship._util.writing import PART_PATTERN, remove_stale, replacing
-from yoloship.errors import OutputError, visible
+from yoloship.errors import InputError, OutputError, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -143,7 +143,7 @@ def read_entry(path: Path, limit_bytes: int) -> bytes | None:
         with open_regular(path, error=OutputError, limit_bytes=limit_bytes) as file:
             status = os.fstat(file.fileno())
             data = file.read(status.st_size)  # at once: a graph may be large, and pieces would be there twice
-    except OutputError:
+    except (InputError, OutputError):
         return None
     if (problem := _distrust(status)) is not None:
         _log(path, problem)

@@ -80,7 +80,9 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, int) or value < 1:
-                raise InputError("is not a limit", subject=field.name, expected="a positive integer", got=repr(value)[:60])
+                raise InputError(
+                    "is not a limit", subject=field.name, expected="a positive integer", got=repr(value)[:60]
+                )
 
 
 LIMITS = Limits()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from yoloship.conversion import Calibration
     from yoloship.engine import FlavourName
-    from yoloship.model import Calibrator, Placement, Precision, OtherLayers
+    from yoloship.model import Calibrator, OtherLayers, Placement, Precision
     from yoloship.models.build_check import BuildRequest
 
 MODEL_SUFFIXES = frozenset({".onnx", ".pt"})

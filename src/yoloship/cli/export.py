@@ -29,7 +29,7 @@ from yoloship.model import InputForm, OutputForm, Placement
 if TYPE_CHECKING:
     from typing import Literal
 
-    from yoloship.model import Calibrator, Precision, OtherLayers
+    from yoloship.model import Calibrator, OtherLayers, Precision
 
 
 @command(

@@ -10,7 +10,7 @@ import click
 from yoloship.cli.command import FRACTION, option
 from yoloship.cli.values import FILE, SOURCE, PrecisionChoice
 from yoloship.conversion import CALIBRATED, MAX_DROP
-from yoloship.model import Calibrator, Precision, OtherLayers
+from yoloship.model import Calibrator, OtherLayers, Precision
 
 if TYPE_CHECKING:
     from yoloship.conversion import Calibration

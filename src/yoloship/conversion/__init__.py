@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from yoloship._util.progress import OnProgress
     from yoloship.evaluate.coco import Truth
     from yoloship.graph.onnx_file import Model
-    from yoloship.model import Calibrator, Placement, OtherLayers
+    from yoloship.model import Calibrator, OtherLayers, Placement
     from yoloship.precision.lowering import Lowered
 
 Name: TypeAlias = str | PathLike[str]

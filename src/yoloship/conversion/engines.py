@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from yoloship.engine import BuildConfig, FlavourName, Range, Recipe
     from yoloship.graph import GraphConfig
     from yoloship.graph.onnx_file import Model
-    from yoloship.model import Calibrator, InputForm, ModelInfo, NmsConfig, OutputForm, Placement, Precision, OtherLayers
+    from yoloship.model import (
+        Calibrator,
+        InputForm,
+        ModelInfo,
+        NmsConfig,
+        OtherLayers,
+        OutputForm,
+        Placement,
+        Precision,
+    )
     from yoloship.models.build_check import BuildRequest
 
 _logger = logging.getLogger("yoloship.conversion")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from yoloship._util.writing import Place
     from yoloship.conversion import Calibration, Name
     from yoloship.kinds import Kind
-    from yoloship.model import Calibrator, Placement, OtherLayers
+    from yoloship.model import Calibrator, OtherLayers, Placement
 
 Sides: TypeAlias = int | tuple[int, int]
 """A side, or (height, width), in model pixels."""
@@ -100,7 +100,8 @@ def export(  # noqa: PLR0913 - all but the model have defaults
         labels: For int8 and float8: a folder of YOLO text labels, laid out like the images.
         max_drop: For int8 and float8: how much mAP (without labels: agreement) may be lost. Default: 0.005.
         calibrator: For int8 and float8: how outliers are treated. Default: ``percentile``.
-        placement: For int8 and float8: ``inputs``, the default, or ``inputs_and_outputs``; see `yoloship.model.Placement`.
+        placement: For int8 and float8: ``inputs``, the default, or ``inputs_and_outputs``; see
+            `yoloship.model.Placement`.
         other_layers: For int8 and float8: precision of the layers that are not quantized. Default: float16, or float32
             with the placement ``inputs_and_outputs``.
         class_names: One for each class, in place of the names in the checkpoint.
@@ -125,6 +126,8 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
     calibration.check(precision)
     nms = suppression(output_form, score_threshold, iou_threshold, max_detections)
+    input_hw = None if isinstance(imgsz, str) and imgsz == "dynamic" else sides_of(imgsz)
+    images = None if isinstance(batch, str) and batch == "dynamic" else _count(batch)
     if output is not None and name_of(output, "output") == "-":
         raise InputError("is not a file", subject="output", got="'-'", hint="give /dev/stdout to write to stdout")
 
@@ -139,8 +142,8 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     outputs_of(source, calibration, protected, overwrite=overwrite).claim(target)
     found = calibration.find(say)
     config = GraphConfig(
-        input_hw=None if isinstance(imgsz, str) and imgsz == "dynamic" else sides_of(imgsz),
-        batch=None if isinstance(batch, str) and batch == "dynamic" else _count(batch),
+        input_hw=input_hw,
+        batch=images,
         input_form=input_form,
         output_form=output_form,
         nms=nms,

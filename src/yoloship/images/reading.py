@@ -224,6 +224,7 @@ def read_image(
 
     Raises:
         ImageError: the file is missing, unreadable, empty, damaged, cut short, over a limit or not an image.
+        InputError: it is neither a name nor bytes.
         DependencyError: it is a HEIC image, and pillow-heif is not installed.
     """
     if reserve is not None and not isinstance(source, bytes):
@@ -293,6 +294,10 @@ def _length(path: Path | str) -> int:
 def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, str]:
     if isinstance(source, bytes):
         return source, "image bytes"
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            "is not an image", subject="read_image", expected="a file's name, or its bytes", got=type(source).__name__
+        )
     refuse_address(source, error=ImageError)
     subject = str(source)
 

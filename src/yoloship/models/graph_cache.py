@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from yoloship._util.cache import cache_key, cached
 from yoloship._util.reading import read_bounded
 from yoloship._version import __version__
-from yoloship.errors import OutputError
+from yoloship.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ def _onnx_version() -> bytes:
         return b""
     try:
         return read_bounded(Path(spec.origin).with_name("version.py"), _MAX_VERSION_BYTES, error=OutputError)
-    except OutputError:
+    except (InputError, OutputError):
         return b""
 
 

@@ -13,7 +13,7 @@ from helpers import forge
 from yoloship.checkpoint.drafts import Draft, OddKey
 from yoloship.checkpoint.limits import LIMITS, Limits
 from yoloship.checkpoint.machine import Machine
-from yoloship.errors import CheckpointError
+from yoloship.errors import CheckpointError, InputError
 
 
 def run(data: bytes, limits: Limits = LIMITS) -> object:
@@ -207,5 +207,5 @@ def test_each_limit_is_enforced(limits: Limits, data: bytes, message: str) -> No
 
 
 def test_a_limit_must_be_a_positive_integer() -> None:
-    with pytest.raises(ValueError, match="limit opcodes must be a positive integer, got 0"):
+    with pytest.raises(InputError, match="opcodes: is not a limit: expected a positive integer, got 0"):
         Limits(opcodes=0)

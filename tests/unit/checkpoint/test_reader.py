@@ -17,7 +17,7 @@ from helpers import forge
 from yoloship.checkpoint import Module, read_checkpoint
 from yoloship.checkpoint.limits import Limits
 from yoloship.checkpoint.reader import read_with_limits
-from yoloship.errors import CheckpointError
+from yoloship.errors import CheckpointError, InputError
 
 
 def first_layer(module: Module) -> Module:
@@ -243,11 +243,11 @@ def test_what_is_no_checkpoint_is_named(name: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"none\.pt: no such file"):
+    with pytest.raises(InputError, match=r"none\.pt: no such file"):
         read_checkpoint(tmp_path / "none.pt")
-    with pytest.raises(CheckpointError, match=r"is a folder, not a checkpoint; name a file in it"):
+    with pytest.raises(InputError, match=r"is a folder, not a checkpoint; name a file in it"):
         read_checkpoint(tmp_path)
-    with pytest.raises(CheckpointError, match="not a valid file name"):
+    with pytest.raises(InputError, match="not a valid file name"):
         read_checkpoint("a\0b")
 
 

@@ -21,7 +21,7 @@ from yoloship.engine import (
     write_engine,
 )
 from yoloship.engine.file import prefix_info, sidecar_path
-from yoloship.errors import EngineError, OutputError
+from yoloship.errors import EngineError, InputError, OutputError, YoloshipError
 from yoloship.model import TensorSpec
 
 PLAN = plan_bytes()
@@ -47,8 +47,8 @@ def prefixed(metadata: Any = METADATA, plan: bytes = PLAN) -> bytes:
     return struct.pack("<i", len(text)) + text + plan
 
 
-def refusal(path: Path) -> str:
-    with pytest.raises(EngineError) as caught:
+def refusal(path: Path, error: type[YoloshipError] = EngineError) -> str:
+    with pytest.raises(error) as caught:
         read_engine(path)
     return str(caught.value).removeprefix(f"{path}: ")
 
@@ -230,4 +230,4 @@ def test_an_engine_that_fits_is_opened(tmp_path: Path) -> None:
 
 
 def test_a_missing_engine_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "none.engine") == "no such file"
+    assert refusal(tmp_path / "none.engine", InputError) == "no such file"

@@ -34,9 +34,7 @@ MAKE = Maker()
 TORCH = "torch.nn.modules."
 
 
-def refusal(
-    hand: Checkpoint, config: GraphConfig | None = None, error: type[YoloshipError] = GraphError
-) -> str:
+def refusal(hand: Checkpoint, config: GraphConfig | None = None, error: type[YoloshipError] = GraphError) -> str:
     with pytest.raises(error) as caught:
         build_graph(hand, config or GraphConfig(HW))
     return str(caught.value)

@@ -220,7 +220,7 @@ def test_files_that_are_no_model_give_one_line(tmp_path: Path) -> None:
     (tmp_path / "other.onnx").write_bytes(scale_and_shift().SerializeToString())
     cases: list[tuple[str, type[Exception], str]] = [
         ("none.pt", InputError, "no such file"),
-        (".", SessionError, "is a folder, not a model"),
+        (".", InputError, "is a folder, not a model"),
         ("empty", SessionError, "is empty"),
         ("text", SessionError, "is a text file, not a checkpoint, an ONNX model"),
         ("zip", CheckpointError, "zip"),
