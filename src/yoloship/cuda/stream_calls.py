@@ -1,4 +1,4 @@
-"""The few driver calls that every frame needs, with nothing looked up or allocated on the way: `Express`.
+"""The few driver calls that every frame needs, with nothing looked up or allocated on the way: `StreamCalls`.
 
 The GPU waits while the host makes these calls. The general ones (`buffers.upload`, `Graph.launch`, `Stream.sync`) make
 the context current and look their function up each time, which takes three to five microseconds a call. Here the
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from yoloship.cuda.stream import Graph, Stream
 
 
-class Express:
-    """Calls on one stream, inside ``with express:``, which makes its context current in this thread.
+class StreamCalls:
+    """Calls on one stream, inside ``with calls:``, which makes its context current in this thread.
 
     One thread at a time may use it. It owns nothing, and it cannot be used once the stream is closed.
 
