@@ -16,7 +16,7 @@ def main() -> None:
     [path] = demo_images(1)
     image = cv2.imread(str(path))  # (720, 1280, 3) uint8, in OpenCV's order of channels: blue, green, red
 
-    with yoloship.load(demo_model()) as detector:
+    with yoloship.load(demo_model(), score_threshold=0.4) as detector:
         found = detector(image)  # a path, bytes or a PIL image work too
 
     for detection in found:  # best first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +93,13 @@ def check_threads(ran: Ran) -> None:
 
 
 @check
+def check_rgb_frames(ran: Ran) -> None:
+    said, mistaken = ran.out.splitlines()
+    assert said == "RGB, as said: 5 objects, the same as from BGR"
+    assert mistaken.endswith("the same: False")
+
+
+@check
 def check_crops(ran: Ran) -> None:
     crops = sorted(path.name for path in (ran.folder / "crops").iterdir())
     assert len(crops) == int(ran.out.split()[0]) >= 4
@@ -102,6 +111,35 @@ def check_crops(ran: Ran) -> None:
 
 
 @check
+def check_verify_models(ran: Ran) -> None:
+    assert len(ran.out.splitlines()) >= 4
+    assert all(line.startswith("pass") for line in ran.out.splitlines())
+
+
+@check
+def check_onnxruntime_by_hand(ran: Ran) -> None:
+    assert re.findall(r"(\d+) boxes, the same as yoloship's", ran.out) == ["5", "7", "7"]
+    assert (ran.folder / "codes.onnx").stat().st_size > 1_000_000
+
+
+@check
+def check_build_engine(ran: Ran) -> None:
+    about = json.loads((ran.folder / "codes.engine.json").read_text(encoding="utf-8"))
+    assert (ran.folder / "codes.engine").stat().st_size == about["plan_bytes"]
+    assert "float16" in about["dtypes"]
+    [profile] = about["profiles"]
+    assert "images: float32" in ran.out
+    assert [profile[bound][0] for bound in ("minimum", "optimum", "maximum")] == [1, 4, 16]
+
+
+@check
+def check_openvino_runtime(ran: Ran) -> None:
+    count, overlap = re.findall(r"[\d.]+", ran.out)
+    assert int(count) == 21
+    assert float(overlap) > 0.99
+
+
+@check
 def check_gpu_pipeline(ran: Ran) -> None:
     counts = dict(re.findall(r"^(\w+): (\d+) objects", ran.out, re.MULTILINE))
     assert set(counts) == {"pinned", "submit", "stream"}
@@ -109,6 +147,8 @@ def check_gpu_pipeline(ran: Ran) -> None:
 
 
 NEEDS: dict[str, Callable[[], str | None]] = {
+    "build_engine.py": lambda: None if find_spec("tensorrt_rtx") else "TensorRT-RTX is not installed",
+    "openvino_runtime.py": lambda: None if find_spec("openvino") else "OpenVINO is not installed",
     "gpu_pipeline.py": lambda: str(probe().problem) if probe().problem else None,
 }
 """Why an example cannot run on this machine; None if it can."""
@@ -116,6 +156,13 @@ NEEDS: dict[str, Callable[[], str | None]] = {
 
 def test_each_example_is_checked() -> None:
     assert set(CHECKS) == {path.name for path in EXAMPLES.glob("*.py") if not path.name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_each_example_says_what_it_shows_and_how_to_run_it(name: str) -> None:
+    header = ast.get_docstring(ast.parse((EXAMPLES / name).read_text(encoding="utf-8"))) or ""
+    assert re.match(r".+\.\n\n", header), "the first line is a sentence"
+    assert f"    python examples/{name}\n" in header
 
 
 def test_each_example_is_listed() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from yoloship._util.closing import Closing
+from yoloship.detect.batching import Batcher
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import DetectSteps, ModelInput
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Self
 
-    from yoloship.detect.batching import Batcher
     from yoloship.detect.pipeline import Pipeline, PlacedImage, ShapeMode
     from yoloship.detect.stream import Outcome
     from yoloship.images import ChannelOrder
@@ -461,14 +461,12 @@ class Detector(Closing):
         with self._lock:
             self._refuse_closed()
             if self._batcher is None:
-                from yoloship.detect.batching import Batcher
-
-                pipeline, sizes = self._pipeline, self._pipeline.batches
+                pipeline = self._pipeline
                 self._batcher = Batcher(
                     pipeline.run,
                     threads=pipeline.parallel_runs,
-                    sizes=sizes,
-                    waiting=_WAITING * pipeline.parallel_runs * sizes[-1],
+                    sizes=pipeline.batches,
+                    waiting=_WAITING * pipeline.parallel_runs * pipeline.batches[-1],
                     subject=self.model_name,
                 )
             return self._batcher

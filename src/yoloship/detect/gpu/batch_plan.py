@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from yoloship.cuda.compiler import Launchable
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
-    from yoloship.cuda.stream_calls import StreamCalls
+    from yoloship.cuda.stream_calls import Express
     from yoloship.detect.gpu.staging import Tables
     from yoloship.detect.options import DetectOptions
     from yoloship.letterbox import Letterbox
@@ -84,7 +84,7 @@ class Plan:
 
     Args:
         model: What to run.
-        calls: Of the stream that everything is queued on.
+        express: Of the stream.
         batch: Pictures of a run.
         input_hw: (height, width) of the canvas in model pixels.
 
@@ -94,15 +94,15 @@ class Plan:
         SessionError: its output is not what the model's record promises.
     """
 
-    def __init__(self, model: DeviceModel, calls: StreamCalls, batch: int, input_hw: tuple[int, int]) -> None:
+    def __init__(self, model: DeviceModel, express: Express, batch: int, input_hw: tuple[int, int]) -> None:
         self.model = model
-        self.calls = calls
+        self.express = express
         self.batch = batch
         self.input_hw = input_hw
         self._recordings: OrderedDict[tuple[DetectOptions, Tables, bool], Recording] = OrderedDict()
         self._last: Recording | None = None
         self._network: Graph | None = None
-        info, stream = model.info, calls.stream
+        info, stream = model.info, express.stream
         shape = (batch, *input_hw, 3) if info.input_form == "image" else (batch, 3, *input_hw)
         with ExitStack() as stack:
             self.context = stack.enter_context(model.session.context({model.session.inputs[0].name: shape}, stream))
@@ -144,12 +144,12 @@ class Plan:
         if self._network is None and self.context.capturable:
             with self.model.session.making:
                 self.context.rehearse()
-                self._network = self._owned.enter_context(Graph(self.calls.stream, self.context.enqueue))
+                self._network = self._owned.enter_context(Graph(self.express.stream, self.context.enqueue))
         return self._network
 
     def candidates(self, row: int, count: int) -> Candidates:
         """All candidates of a picture of the last run, in the order of the network's output; waits for the stream."""
-        batch, capacity, stream = self.batch, self.workspace.capacity, self.calls.stream
+        batch, capacity, stream = self.batch, self.workspace.capacity, self.express.stream
         count = min(count, capacity)
         parts: dict[str, npt.NDArray[Any]] = {
             "boxes": np.empty((count, 4), np.float32),
@@ -191,7 +191,7 @@ class Recording:
         self._tables = tables
         self._fetches = fetches
         names = plan.model.info.class_names
-        stream, batch = plan.calls.stream, plan.batch
+        stream, batch = plan.express.stream, plan.batch
         self._suppression = Suppression(
             options.iou_threshold, min(options.max_detections, MAX_DETECTIONS), options.class_agnostic
         )
@@ -218,14 +218,14 @@ class Recording:
         return options is self._options and tables == self._tables and fetches == self._fetches
 
     def launch(self) -> None:
-        """Queue the chain behind what the staging has queued; its `calls` are entered."""
-        calls, graphs = self._plan.calls, self._graphs
+        """Queue the chain behind what the staging has queued; the express is entered."""
+        express, graphs = self._plan.express, self._graphs
         if len(graphs) == 1:
-            calls.launch(graphs[0])
+            express.launch(graphs[0])
             return
-        calls.launch(graphs[0])
+        express.launch(graphs[0])
         self._plan.context.enqueue()
-        calls.launch(graphs[1])
+        express.launch(graphs[1])
 
     def launch_timed(self, before: Event) -> None:
         """The same with marks between the stages, for `stage_ms`.
@@ -234,13 +234,13 @@ class Recording:
             before: Was recorded ahead of the staging's copies.
         """
         timed = self._timed = self._timed or self._record_timed(before.device)
-        calls = self._plan.calls
-        calls.stream.record(timed.marks[0])
-        calls.launch(timed.graphs[0])
+        express = self._plan.express
+        express.stream.record(timed.marks[0])
+        express.launch(timed.graphs[0])
         if len(timed.graphs) > 1:
             self._plan.context.enqueue()
-            calls.stream.record(timed.marks[2])
-            calls.launch(timed.graphs[1])
+            express.stream.record(timed.marks[2])
+            express.launch(timed.graphs[1])
 
     def stage_ms(self, before: Event) -> dict[str, float]:
         """Milliseconds of each of `STAGES` in the last timed run, which the stream has passed."""
@@ -287,7 +287,7 @@ class Recording:
 
     def _record(self, stack: ExitStack, events: Sequence[Event] = ()) -> tuple[Graph, ...]:
         """One graph of everything, or two where the network stays outside."""
-        plan, stream = self._plan, self._plan.calls.stream
+        plan, stream = self._plan, self._plan.express.stream
 
         def before() -> None:
             if self._fetches:

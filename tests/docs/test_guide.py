@@ -1,0 +1,140 @@
+"""The guide in both languages: every block does what the page says, and both pages have the same blocks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from helpers import forge
+from helpers.doc_blocks import Block, blocks_of, check_names, try_block
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+DOCS = Path(__file__).parents[2] / "docs"
+ENGLISH, CHINESE = DOCS / "guide.md", DOCS / "guide.zh.md"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the blocks run, with a ResNet checkpoint, as torch would save it."""
+    folder = tmp_path_factory.mktemp("guide")
+    pickle = forge.end(forge.module("torchvision.models.resnet.ResNet"))
+    (folder / "resnet50.pt").write_bytes(forge.zip_bytes(pickle))
+    return folder
+
+
+def classifier() -> onnx.ModelProto:
+    """A network with the inputs, outputs and operators of a ResNet, and few layers."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "stem": rng.standard_normal((8, 3, 7, 7)) / 12,
+        "block": rng.standard_normal((8, 8, 3, 3)) / 8,
+        "fc": rng.standard_normal((1000, 8)),
+        "bias": np.zeros(1000),
+    }
+    nodes = [
+        helper.make_node("Conv", ["images", "stem"], ["a"], strides=[4, 4], pads=[3] * 4),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "block"], ["c"], pads=[1] * 4),
+        helper.make_node("Add", ["b", "c"], ["d"]),
+        helper.make_node("GlobalAveragePool", ["d"], ["e"]),
+        helper.make_node("Flatten", ["e"], ["f"]),
+        helper.make_node("Gemm", ["f", "fc", "bias"], ["logits"], transB=1),
+    ]
+    stored: list[npt.NDArray[np.float32]] = [array.astype(np.float32) for array in weights.values()]
+    graph = helper.make_graph(
+        nodes,
+        "resnet",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 224, 224])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 1000])],
+        [numpy_helper.from_array(array, name) for array, name in zip(stored, weights, strict=True)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def test_every_block_does_what_the_page_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)  # options that name files are checked where these are
+    failures = []
+    for block in blocks_of(ENGLISH):
+        try:
+            try_block(block, folder, {"YOLOSHIP_CACHE": str(folder / "cache")})
+        except AssertionError as error:  # the next blocks may still be right
+            failures.append(str(error))
+        if block.mark.startswith("foreign") and '"resnet50.onnx"' in block.code:
+            onnx.save(classifier(), str(folder / "resnet50.onnx"))  # in place of what torch would write here
+    assert not failures, "\n\n".join(failures)
+
+
+def test_the_guide_leaves_what_it_says(folder: Path) -> None:
+    """After the blocks have run: the files that the guide makes are there."""
+    for name in ("best.onnx", "found.jpg", "found.json", "found/photo.jpg", "output.npz"):
+        assert (folder / name).stat().st_size > 0, name
+
+
+def test_both_languages_have_the_same_blocks() -> None:
+    english, chinese = blocks_of(ENGLISH), blocks_of(CHINESE)
+    for one, other in zip(english, chinese, strict=False):
+        assert one.without_comments == other.without_comments, f"{one.name} and {other.name} differ"
+        assert one.output == other.output, f"{one.name} and {other.name} show other outputs"
+        assert (one.language, one.mark.partition(":")[0]) == (other.language, other.mark.partition(":")[0]), other.name
+    assert len(english) == len(chinese)
+
+
+def test_both_languages_have_the_same_figures_and_options() -> None:
+    """A number, an option or a message that is changed in one language is changed in the other."""
+    pages = [re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL) for page in (ENGLISH, CHINESE)]
+    figures = [sorted(re.findall(r"\d[\d.,×]*\d", page)) for page in pages]
+    assert figures[0] == figures[1]
+    code = [set(re.findall(r"`([^`]+)`", page)) for page in pages]
+    assert code[0] == code[1]
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("yoloship detect best.pt photo.jpg --no-such-option\n", "No such option"),
+        ("yoloship fly best.pt\n", "there is no command 'fly'"),
+        ("yoloship export best.pt --batch 0 | cat\n", "batch"),
+        ("pip install 'yoloship[warp]'\n", "there is no extra {'warp'}"),
+    ],
+)
+def test_a_wrong_command_is_noticed(code: str, complaint: str) -> None:
+    with pytest.raises(AssertionError, match=re.escape(complaint)):
+        check_names(Block("page:1", "sh", "check: for a test", code))
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("import yoloship\nyoloship.open('best.pt')\n", "no public 'open'"),
+        ("import yoloship\nyoloship.load('best.pt', speed=9)\n", "has no argument 'speed'"),
+        ("detector.fly()\n", "no public 'fly'"),
+        ("from yoloship.evaluate.verification import falsify\n", "has no falsify"),
+    ],
+)
+def test_a_wrong_name_is_noticed(code: str, complaint: str) -> None:
+    with pytest.raises(AssertionError, match=re.escape(complaint)):
+        check_names(Block("page:1", "python", "check: for a test", code))
+
+
+def test_an_unmarked_block_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("text\n\n```sh\nyoloship demo\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="without a mark"):
+        blocks_of(page)
+
+
+def test_an_output_that_is_not_printed_is_noticed(tmp_path: Path) -> None:
+    block = Block("page:1", "sh", "run", "echo one two\n", ("one … three",))
+    with pytest.raises(AssertionError, match="did not print"):
+        try_block(block, tmp_path, {})
+    try_block(Block("page:1", "sh", "run", "echo one two\n", ("one …",)), tmp_path, {})
