@@ -99,6 +99,21 @@ def test_each_python_block_in_a_document_parses_and_names_what_exists(document: 
             assert missing == [], document
 
 
+def test_the_architecture_page_has_the_order_of_the_import_contract_and_every_room() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    order = re.search(r"## Imports point one way\n\n```text\n(.*?)```", page, re.DOTALL)
+    contract = re.search(
+        r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M | re.DOTALL
+    )
+    assert order is not None
+    assert contract is not None
+    layers = re.findall(r'"(.+)"', contract[1].replace("yoloship.", ""))
+    assert [layer.strip() for layer in order[1].split("→")] == [layer for layer in layers if layer != "__main__"]
+    source = ROOT / "src" / "yoloship"
+    rooms = {f"`{path.name}/`" for path in source.iterdir() if (path / "__init__.py").exists()}
+    assert {room for room in rooms if room not in page} == set()
+
+
 def test_the_repository_names_no_host_of_a_package_registry() -> None:
     hosts = ["pypi" + ".org", "python" + "hosted", "npmjs" + ".com", "conda" + ".anaconda"]
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
