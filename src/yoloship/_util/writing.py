@@ -56,6 +56,8 @@ _HINTS: Final[Mapping[int | None, str]] = MappingProxyType(
         errno.EBUSY: "if it is mounted by itself, mount its folder instead",
     }
 )
+WAITING = "waiting for another process"
+_LOCK_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,10 +345,6 @@ else:
         except OSError:
             return False
         return True
-
-
-WAITING = "waiting for another process"
-_LOCK_POLL_S = 0.02
 
 
 def lock_path(path: Path) -> Path:

@@ -40,6 +40,17 @@ if TYPE_CHECKING:
 
     from yoloship.bounds.outline import Array, Attributes, Inputs, Outline, Outputs
 
+_STANDARD: Final = frozenset({"", "ai.onnx"})
+_MOVES: Final = frozenset(
+    {"Cast", "Concat", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+)
+"""Operators that leave the values as they are, or add others beside them."""
+_LEAST_DIVISOR: Final = 50.0
+"""The deviations of image sets are about 57 in units of 0..255, and 0.2 in units of 0..1."""
+_LARGEST_FACTOR: Final = 1 / _LEAST_DIVISOR
+_LARGEST_SHIFT: Final = 2.0
+"""Means are about 120 in units of 0..255, and at most 1 in units of 0..1."""
+
 
 def _elementwise(_: Attributes, inputs: Inputs) -> Outputs:
     there = [extent for extent in inputs if extent is not None]
@@ -215,9 +226,6 @@ RULES: Final[Mapping[str, Callable[[Attributes, Inputs], Outputs]]] = MappingPro
 """By operator; those of other domains with the domain in front."""
 
 
-_STANDARD: Final = frozenset({"", "ai.onnx"})
-
-
 class Follower:
     """What is known about the values of a graph while its nodes are gone through.
 
@@ -345,17 +353,6 @@ def _with_contents(extent: Extent, contents: Any) -> Extent:
     if contents is None or contents.shape != extent.shape or as_type(extent.code) is None:
         return extent
     return replace(extent, values=contents)
-
-
-_MOVES: Final = frozenset(
-    {"Cast", "Concat", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
-)
-"""Operators that leave the values as they are, or add others beside them."""
-_LEAST_DIVISOR: Final = 50.0
-"""The deviations of image sets are about 57 in units of 0..255, and 0.2 in units of 0..1."""
-_LARGEST_FACTOR: Final = 1 / _LEAST_DIVISOR
-_LARGEST_SHIFT: Final = 2.0
-"""Means are about 120 in units of 0..255, and at most 1 in units of 0..1."""
 
 
 def takes_bytes(model: Outline) -> bool:

@@ -72,6 +72,29 @@ _FIELDS: Final[tuple[tuple[str, tuple[tuple[str, int, int | str, bool], ...]], .
 )  # fmt: skip
 """Message by message: name, number, type and whether it repeats."""
 _PACKED: Final = frozenset({"float_data", "int32_data", "int64_data", "double_data", "uint64_data"})
+MAX_KNOWN: Final = 1024
+"""Elements up to which contents are followed: shapes, sizes and scales have a few."""
+MAX_EXTENT: Final = 1 << 40
+MAX_RANK: Final = 16
+_WHOLE: Final = 1 << 31
+FLOAT, UINT8, INT8, INT32, INT64, BOOL = 1, 2, 3, 6, 7, 9
+FLOAT16, BFLOAT16, FLOAT8 = 10, 16, 17
+"""Of onnx.TensorProto.DataType."""
+FLOATS: Final = frozenset({1, 10, 11, 16})
+_BITS: Final[Mapping[int, int]] = MappingProxyType(
+    {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 32, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 32}
+)
+"""Bits of an element; 32 for those of half precision, which a CPU computes in float32."""
+_NUMPY: Final[Mapping[int, str]] = MappingProxyType(
+    {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 12: "<u4",
+     13: "<u8"}
+)  # fmt: skip
+_OWN_FIELD: Final[Mapping[int, str]] = MappingProxyType(
+    {1: "float_data", 6: "int32_data", 7: "int64_data", 9: "int32_data", 11: "double_data", 2: "int32_data",
+     3: "int32_data", 4: "int32_data", 5: "int32_data", 12: "uint64_data", 13: "uint64_data"}
+)  # fmt: skip
+Attributes: TypeAlias = Mapping[str, Any]
+"""Of a node, by name; ``outputs`` is how many it has."""
 
 
 def read_outline(data: bytes, subject: str) -> Outline:
@@ -133,29 +156,6 @@ def _message_class() -> Any:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("outline.ModelProto"))
-
-
-MAX_KNOWN: Final = 1024
-"""Elements up to which contents are followed: shapes, sizes and scales have a few."""
-MAX_EXTENT: Final = 1 << 40
-MAX_RANK: Final = 16
-_WHOLE: Final = 1 << 31
-FLOAT, UINT8, INT8, INT32, INT64, BOOL = 1, 2, 3, 6, 7, 9
-FLOAT16, BFLOAT16, FLOAT8 = 10, 16, 17
-"""Of onnx.TensorProto.DataType."""
-FLOATS: Final = frozenset({1, 10, 11, 16})
-_BITS: Final[Mapping[int, int]] = MappingProxyType(
-    {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 32, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 32}
-)
-"""Bits of an element; 32 for those of half precision, which a CPU computes in float32."""
-_NUMPY: Final[Mapping[int, str]] = MappingProxyType(
-    {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 12: "<u4",
-     13: "<u8"}
-)  # fmt: skip
-_OWN_FIELD: Final[Mapping[int, str]] = MappingProxyType(
-    {1: "float_data", 6: "int32_data", 7: "int64_data", 9: "int32_data", 11: "double_data", 2: "int32_data",
-     3: "int32_data", 4: "int32_data", 5: "int32_data", 12: "uint64_data", 13: "uint64_data"}
-)  # fmt: skip
 
 
 class Unknown(Exception):  # noqa: N818 - not an error of a user, it never leaves this room
@@ -333,8 +333,6 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
 """Of small arrays; none of them can give more elements than a broadcast of its inputs."""
 
 
-Attributes: TypeAlias = Mapping[str, Any]
-"""Of a node, by name; ``outputs`` is how many it has."""
 Inputs: TypeAlias = list[Extent | None]
 """None for one that is left out."""
 Outputs: TypeAlias = list[Extent]

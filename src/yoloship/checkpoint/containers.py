@@ -41,6 +41,7 @@ _STORED, _DEFLATED = 0, 8
 _MAX_COMMENT = 65535
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 _AGAIN = "the file is cut short or damaged; copy or download it again"
+_VERSION = 1001
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +227,6 @@ class ZipContainer:
         if not same:
             raise self._error(f"zip whose member {member.name!r} contradicts the directory", None)
         return name_at + name_len + extra_len
-
-
-_VERSION = 1001
 
 
 def read_legacy(data: bytes | mmap, subject: str, limits: Limits, storages: StorageTable) -> object:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
     from yoloship.checkpoint.limits import Limits
 
+_PLAIN_KEYS = frozenset({int, float, bool, type(None), bytes})
+_MEMO_SIZE = 1 << 32
+_BINFLOAT = struct.Struct(">d")
+
 
 class Stream:
     """A position in the bytes, and an account of what has been taken from them.
@@ -147,11 +151,6 @@ class Stream:
         if not digits.isdecimal() or len(digits) > 2 * self.limits.integer_bytes:
             raise self.refuse("line that is not an integer")
         return int(text)
-
-
-_PLAIN_KEYS = frozenset({int, float, bool, type(None), bytes})
-_MEMO_SIZE = 1 << 32
-_BINFLOAT = struct.Struct(">d")
 
 
 class PlainMachine(Stream):

@@ -28,6 +28,28 @@ if TYPE_CHECKING:
     from yoloship.checkpoint.records import Piece
     from yoloship.model import DType
 
+CODES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "?"})
+"""Element types that are plain numbers. Objects and structures stay opaque: they have no use here."""
+_TEXT = re.compile(r"[US][1-9][0-9]{0,4}")
+"""Element types that are texts of a fixed length: U of four bytes a character, S of bytes."""
+_TEXT_COST = 16
+"""What a text counts at least, however short: it is an object of its own."""
+TORCH_DTYPES: Mapping[str, DType] = MappingProxyType(
+    {
+        "torch.float32": "float32",
+        "torch.float16": "float16",
+        "torch.float64": "float64",
+        "torch.bfloat16": "bfloat16",
+        "torch.int64": "int64",
+        "torch.int32": "int32",
+        "torch.int16": "int16",
+        "torch.int8": "int8",
+        "torch.uint8": "uint8",
+        "torch.bool": "bool",
+    }
+)
+"""torch's names of element types."""
+
 
 class StorageTable:
     """Answers persistent ids: ``("storage", class, key, location, length)``, in legacy files with a view behind it.
@@ -103,14 +125,6 @@ class StorageTable:
     def missing(self) -> str | None:
         """The key of a storage that has no bytes yet."""
         return next((key for key, storage in self._storages.items() if storage.piece is None and storage.length), None)
-
-
-CODES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "?"})
-"""Element types that are plain numbers. Objects and structures stay opaque: they have no use here."""
-_TEXT = re.compile(r"[US][1-9][0-9]{0,4}")
-"""Element types that are texts of a fixed length: U of four bytes a character, S of bytes."""
-_TEXT_COST = 16
-"""What a text counts at least, however short: it is an object of its own."""
 
 
 def make_dtype(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
@@ -217,23 +231,6 @@ def _array(
         flat = flat.astype(number.newbyteorder("<"))
         flat.flags.writeable = False
     return flat.reshape(extents, order="F" if fortran else "C")
-
-
-TORCH_DTYPES: Mapping[str, DType] = MappingProxyType(
-    {
-        "torch.float32": "float32",
-        "torch.float16": "float16",
-        "torch.float64": "float64",
-        "torch.bfloat16": "bfloat16",
-        "torch.int64": "int64",
-        "torch.int32": "int32",
-        "torch.int16": "int16",
-        "torch.int8": "int8",
-        "torch.uint8": "uint8",
-        "torch.bool": "bool",
-    }
-)
-"""torch's names of element types."""
 
 
 def make_tensor(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:

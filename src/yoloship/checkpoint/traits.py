@@ -37,6 +37,13 @@ _SPACE = re.compile(r"\s*")
 _KEY = re.compile(rf"({_QUOTED}|\d{{1,9}})\s*:", re.DOTALL)
 _NAME = re.compile(rf"({_QUOTED}|{_BARE})", re.DOTALL)
 """Parts of a text, each matched where the last one ended, so that no text makes them try again and again."""
+_ITS_OWN_EXPORT: Final = "export it with the project that trained it"
+_ULTRALYTICS: Final = "of Ultralytics' package (YOLOv8 and later), which this version does not write yet"
+_FACE_NUMBERS, _ANGLES = 10, 180
+"""Two coordinates of five landmarks; one score for each degree of an oriented box."""
+_SEGMENT = frozenset({"SegmentationModel", "Segment"})
+_CLASSIFY = frozenset({"ClassificationModel", "Classify"})
+_DETECT = frozenset({"DetectionModel", "Model", "Detect"})
 
 
 class ClassNames(NamedTuple):
@@ -200,15 +207,11 @@ class OtherHead:
     hint: str
 
 
-_ITS_OWN_EXPORT: Final = "export it with the project that trained it"
 _YOLOV7: Final = OtherHead(
     "is a YOLOv7 training head with implicit or auxiliary parts",
     "re-parametrise it to a plain Detect with YOLOv7's own script first; that form can be written",
 )
 _YOLOV9: Final = OtherHead("is a YOLOv9 head without anchors", _ITS_OWN_EXPORT)
-_ULTRALYTICS: Final = "of Ultralytics' package (YOLOv8 and later), which this version does not write yet"
-_FACE_NUMBERS, _ANGLES = 10, 180
-"""Two coordinates of five landmarks; one score for each degree of an oriented box."""
 
 _BY_NAME: Mapping[str, OtherHead] = MappingProxyType(
     {
@@ -264,11 +267,6 @@ def _by_numbers(module: Module) -> OtherHead | None:
             _ITS_OWN_EXPORT,
         )
     return None
-
-
-_SEGMENT = frozenset({"SegmentationModel", "Segment"})
-_CLASSIFY = frozenset({"ClassificationModel", "Classify"})
-_DETECT = frozenset({"DetectionModel", "Model", "Detect"})
 
 
 def read_head(module: Module) -> Module:

@@ -40,6 +40,32 @@ if TYPE_CHECKING:
 
 MAX_NAMES = 20
 """Class names listed of one key."""
+FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+_PRUNE = "torch.nn.utils.prune."
+_WEIGHT_NORM = frozenset({"torch.nn.utils.weight_norm.WeightNorm", "torch.nn.utils.parametrizations._WeightNorm"})
+_SPECTRAL_NORM = frozenset(
+    {"torch.nn.utils.spectral_norm.SpectralNorm", "torch.nn.utils.parametrizations._SpectralNorm"}
+)
+_LIST = "torch.nn.utils.parametrize.ParametrizationList"
+_PARAMETRIZED = "torch.nn.utils.parametrize.Parametrized"
+_PLAIN_CLASSES: Mapping[str, str] = MappingProxyType(
+    {
+        "Conv1d": "torch.nn.modules.conv.Conv1d",
+        "Conv2d": "torch.nn.modules.conv.Conv2d",
+        "ConvTranspose2d": "torch.nn.modules.conv.ConvTranspose2d",
+        "Linear": "torch.nn.modules.linear.Linear",
+    }
+)
+"""What ``torch.nn.utils.parametrize`` names ``ParametrizedConv2d`` and the like."""
+MODELS = ("ema", "model")
+_WHOLE_MODEL = (
+    "give the .pt that the training saved (best.pt), or save the whole model: torch.save({'model': model}, path)"
+)
+_MAX_WRAPPERS = 8
+_AVERAGE = re.compile(r"(?:[A-Za-z_]\w*\.)*(ModelEMA|ModelEma)")
+"""Objects that are not modules and keep the averaged network as their attribute `ema`."""
+_CHANGES = (*FORWARD_HOOKS, "forward", "_call_impl", "_wrapped_call_impl", "_slow_forward")
+"""What changes the computation of a wrapper that has it."""
 
 
 class ForeignNames:
@@ -75,25 +101,6 @@ class ForeignNames:
         if isinstance(value, Draft):
             return (value.arguments, value.state)
         return (value.value,) if isinstance(value, OddKey) else ()
-
-
-FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
-_PRUNE = "torch.nn.utils.prune."
-_WEIGHT_NORM = frozenset({"torch.nn.utils.weight_norm.WeightNorm", "torch.nn.utils.parametrizations._WeightNorm"})
-_SPECTRAL_NORM = frozenset(
-    {"torch.nn.utils.spectral_norm.SpectralNorm", "torch.nn.utils.parametrizations._SpectralNorm"}
-)
-_LIST = "torch.nn.utils.parametrize.ParametrizationList"
-_PARAMETRIZED = "torch.nn.utils.parametrize.Parametrized"
-_PLAIN_CLASSES: Mapping[str, str] = MappingProxyType(
-    {
-        "Conv1d": "torch.nn.modules.conv.Conv1d",
-        "Conv2d": "torch.nn.modules.conv.Conv2d",
-        "ConvTranspose2d": "torch.nn.modules.conv.ConvTranspose2d",
-        "Linear": "torch.nn.modules.linear.Linear",
-    }
-)
-"""What ``torch.nn.utils.parametrize`` names ``ParametrizedConv2d`` and the like."""
 
 
 class NotUnderstoodError(Exception):
@@ -279,13 +286,6 @@ def _spectral_norm(original: Tensor, u: Tensor, v: Tensor, dim: Value) -> Tensor
     return _tensor(original.shape, "float64", compute)
 
 
-MODELS = ("ema", "model")
-_WHOLE_MODEL = (
-    "give the .pt that the training saved (best.pt), or save the whole model: torch.save({'model': model}, path)"
-)
-_MAX_WRAPPERS = 8
-
-
 class _Wrapper(NamedTuple):
     """A class whose forward is that of its child.
 
@@ -311,8 +311,6 @@ _WRAPPERS = (
     _Wrapper(re.compile(r"torch\._dynamo\.eval_frame\.OptimizedModule"), "_orig_mod"),
     _Wrapper(re.compile(r"(?:[A-Za-z_]\w*\.)*models\.experimental\.Ensemble"), None),
 )
-_AVERAGE = re.compile(r"(?:[A-Za-z_]\w*\.)*(ModelEMA|ModelEma)")
-"""Objects that are not modules and keep the averaged network as their attribute `ema`."""
 
 
 class Chosen(NamedTuple):
@@ -329,10 +327,6 @@ class Chosen(NamedTuple):
     draft: Draft
     others: Mapping[object, object]
     names: tuple[object, ...]
-
-
-_CHANGES = (*FORWARD_HOOKS, "forward", "_call_impl", "_wrapped_call_impl", "_slow_forward")
-"""What changes the computation of a wrapper that has it."""
 
 
 def choose(content: object, subject: str) -> Chosen:

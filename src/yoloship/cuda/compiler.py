@@ -32,6 +32,15 @@ Packed: TypeAlias = "ctypes.c_void_p | ctypes.c_int32 | ctypes.c_float"
 Extent: TypeAlias = tuple[int, int, int]
 
 HEADER: Final = "common.cuh"
+_LETTERBOX: Final[tuple[Parameter, ...]] = ("pointer", "pointer", "int32", "int32", "int32")
+_CANDIDATES: Final[tuple[Parameter, ...]] = (*("pointer",) * 5, "int32")
+_HEADS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "int32", "float32", "pointer", *_CANDIDATES)
+_RAW: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "float32", "pointer", *_CANDIDATES)
+MIN_ARCHITECTURE: Final = 75
+OPTIONS: Final = ("--std=c++17", "--fmad=false")
+"""No fused multiply-add: NMS and decoding repeat NumPy's float32 arithmetic to the bit."""
+_DIGEST_BYTES: Final = 32
+_MAX_CODE_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +97,6 @@ class Launchable(Protocol):
         """
 
 
-_LETTERBOX: Final[tuple[Parameter, ...]] = ("pointer", "pointer", "int32", "int32", "int32")
-_CANDIDATES: Final[tuple[Parameter, ...]] = (*("pointer",) * 5, "int32")
-_HEADS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "int32", "float32", "pointer", *_CANDIDATES)
-_RAW: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "float32", "pointer", *_CANDIDATES)
-
 KERNELS: Final = (
     KernelSpec("fetch.cu", "fetch_frames", ("pointer",)),
     KernelSpec("letterbox.cu", "letterbox_f32", _LETTERBOX),
@@ -127,14 +131,6 @@ def _pack(value: Argument, kind: Parameter, subject: str) -> Packed:
     if kind == "float32" and (whole or isinstance(value, float | np.floating)):
         return ctypes.c_float(float(np.float32(value)))
     raise InputError("wrong argument", subject=subject, expected=kind, got=f"{type(value).__name__} {value!r}")
-
-
-MIN_ARCHITECTURE: Final = 75
-OPTIONS: Final = ("--std=c++17", "--fmad=false")
-"""No fused multiply-add: NMS and decoding repeat NumPy's float32 arithmetic to the bit."""
-
-_DIGEST_BYTES: Final = 32
-_MAX_CODE_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)

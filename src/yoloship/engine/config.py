@@ -34,6 +34,10 @@ MAX_OPTIMIZATION_LEVEL = 5
 MAX_EXTENT = 65_536
 MIN_WORKSPACE_BYTES = 1 << 20
 MAX_WORKSPACE_BYTES = 1 << 40
+AxisRole: TypeAlias = Literal["batch", "height", "width"]
+_MAX_CHANNELS = 16
+"""Of an image; longer axes are heights and widths."""
+_OPTIONS = {"batch": "--batch", "height": "--imgsz", "width": "--imgsz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +207,6 @@ def parse_target(text: str) -> Target:
 
 def _bad(option: str, expected: str, got: object) -> InputError:
     return InputError("bad build option", subject=option, expected=expected, got=str(got))
-
-
-AxisRole: TypeAlias = Literal["batch", "height", "width"]
-_MAX_CHANNELS = 16
-"""Of an image; longer axes are heights and widths."""
-_OPTIONS = {"batch": "--batch", "height": "--imgsz", "width": "--imgsz"}
 
 
 def resolve_profiles(

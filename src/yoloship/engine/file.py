@@ -53,6 +53,10 @@ _DESCRIPTION = re.compile(r"\s*(?:Ultralytics\s+)?(\S+)(?:\s+model\b|\s*$)", re.
 _ANCHOR_NAME = re.compile(r"yolov5(?:[nsmlx]6?)?(?:-(?:seg|cls))?(?:\.pt|\.yaml)?", re.IGNORECASE)
 
 PlanForm: TypeAlias = Literal["rtx", "tensorrt", "unknown"]
+MAX_PLAN_BYTES: Final = 1 << 32
+"""Of an engine's file; the largest detectors have 1.5 GB of weights."""
+_START_BYTES: Final = 4 + MAX_PREFIX_BYTES + HEADER_BYTES
+"""Enough for a JSON prefix and the plan's header behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +209,6 @@ def _size_hw(read: FieldReader) -> tuple[int, int]:
     if not isinstance(size, list) or len(size) != 2 or not all(is_int(side, 1, MAX_SIDE) for side in size):
         raise read.wrong("imgsz", "[height, width] in pixels")
     return size[0], size[1]
-
-
-MAX_PLAN_BYTES: Final = 1 << 32
-"""Of an engine's file; the largest detectors have 1.5 GB of weights."""
-_START_BYTES: Final = 4 + MAX_PREFIX_BYTES + HEADER_BYTES
-"""Enough for a JSON prefix and the plan's header behind it."""
 
 
 @dataclass(frozen=True, slots=True)

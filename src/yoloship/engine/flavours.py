@@ -79,6 +79,11 @@ _IGNORED_BY_RTX: Mapping[Feature, str] = MappingProxyType(
     }
 )
 """Present in TensorRT-RTX's module, without effect: measured with 1.7.1.116."""
+_ERRORS = frozenset({"INTERNAL_ERROR", "ERROR"})
+_MAX_MESSAGES = 10_000
+_HARMLESS = re.compile(r"Converting conv (?:activation|weight) scales to fp32")
+"""Of every INT8 and FP8 graph that is float16 between its codes: the same scales, in a wider type (measured with
+TensorRT-RTX 1.7.1.116). Shown at each build, they would teach people to skip warnings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +182,6 @@ def _has(module: Any, path: str) -> bool:
             return False
         place = getattr(place, part)
     return True
-
-
-_ERRORS = frozenset({"INTERNAL_ERROR", "ERROR"})
-_MAX_MESSAGES = 10_000
-_HARMLESS = re.compile(r"Converting conv (?:activation|weight) scales to fp32")
-"""Of every INT8 and FP8 graph that is float16 between its codes: the same scales, in a wider type (measured with
-TensorRT-RTX 1.7.1.116). Shown at each build, they would teach people to skip warnings."""
 
 
 @dataclass(slots=True, eq=False)  # a listener is itself, whatever it has heard

@@ -58,6 +58,8 @@ _LEAST: Mapping[Precision, str] = MappingProxyType({"float8": "sm89", "bfloat16"
 """The first compute capability that has the arithmetic."""
 
 _NO_MODEL_HINT = "give a file that `yoloship export` or another exporter wrote"
+MAX_TIMING_CACHE_BYTES: Final = 1 << 30
+_NO_DEVICE_HINT = "build on the machine that has the GPU, or with --flavour rtx, which builds without one"
 
 
 def parse_network(flavour: Flavour, builder: Any, logger: Any, onnx: Path, messages: Messages) -> Any:
@@ -227,10 +229,6 @@ def _parser_error(parser: Any, messages: Messages, *, subject: str) -> EngineErr
         f"{code}, {described}",
         subject=subject,
     )
-
-
-MAX_TIMING_CACHE_BYTES: Final = 1 << 30
-_NO_DEVICE_HINT = "build on the machine that has the GPU, or with --flavour rtx, which builds without one"
 
 
 def check_build(flavour: Flavour, config: BuildConfig, precision: Precision, gpu: GpuInfo | None) -> None:

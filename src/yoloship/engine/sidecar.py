@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 MAX_WORDS = 1000
 _NOT_PLAIN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+SCHEMA = 1
+MAX_JSON_CHARS = 8_000_000
+MAX_TENSORS = 1000
+MAX_RANK = 8
+MAX_EXTENT = (1 << 40) - 1
+_FILE_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff/\\]{1,255}")
+_VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
+_SM = re.compile(r"sm[0-9]{2,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +112,6 @@ def place_name(text: str) -> str:
     path = PurePath(text)
     kept = path.name or text if path.is_absolute() else text
     return _NOT_PLAIN.sub("_", kept)[:MAX_TEXT_CHARS]
-
-
-SCHEMA = 1
-MAX_JSON_CHARS = 8_000_000
-MAX_TENSORS = 1000
-MAX_RANK = 8
-MAX_EXTENT = (1 << 40) - 1
-
-_FILE_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff/\\]{1,255}")
-_VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,64}")
-_SM = re.compile(r"sm[0-9]{2,3}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,11 @@ HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 _SMALL = 1024
 """Elements up to which a stored tensor may be a shape, which inference needs."""
 _STANDARD = frozenset({"", "ai.onnx"})
+UNKNOWN = "unknown"
+_PRECISIONS: Mapping[str, Precision] = MappingProxyType(
+    {"float16": "float16", "bfloat16": "bfloat16", "int8": "int8", "float8_e4m3fn": "float8"}
+)
+"""By element type; all others count as float32."""
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
@@ -143,14 +148,6 @@ def inline_constants(graph: onnx.GraphProto) -> None:
 def has_subgraph(node: onnx.NodeProto) -> bool:
     """Whether a node holds graphs of its own: If, Loop, Scan."""
     return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
-
-
-UNKNOWN = "unknown"
-
-_PRECISIONS: Mapping[str, Precision] = MappingProxyType(
-    {"float16": "float16", "bfloat16": "bfloat16", "int8": "int8", "float8_e4m3fn": "float8"}
-)
-"""By element type; all others count as float32."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,21 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
     Model: TypeAlias = onnx.ModelProto
 
+FLOAT8_MAX: Final = 448.0
+"""Largest finite value of E4M3FN (Micikevicius et al., FP8 Formats for Deep Learning, 2022, table 1)."""
+MAX_ONNX_BYTES = (1 << 31) - 1
+"""A protobuf message can be no longer."""
+MAX_METADATA_ENTRIES = 10_000
+MAX_PARSED_NODES = 100_000
+"""Looking at each takes 15 µs. The largest official detectors have 1,500."""
+MAX_NESTING = 16
+"""Of graphs in nodes in graphs."""
+MAX_PRODUCER_CHARS = 200
+MAX_RANK = 64
+MAX_EXTENT = 1 << 40
+"""Of one axis of a stored tensor."""
+_EXPORT_HINT = "give a file that 'yoloship export' or another exporter wrote"
+
 
 def sort_nodes(graph: onnx.GraphProto, subject: str) -> None:
     """Sort a graph's nodes in place, if they need it. Those that are in order keep their places.
@@ -119,10 +134,6 @@ def stored_values(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
         ) from error
 
 
-FLOAT8_MAX: Final = 448.0
-"""Largest finite value of E4M3FN (Micikevicius et al., FP8 Formats for Deep Learning, 2022, table 1)."""
-
-
 def bfloat16_bits(values: Floats) -> npt.NDArray[np.uint16]:
     """The upper halves, rounded. Values are finite; one that rounds beyond the largest becomes infinite."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
@@ -157,20 +168,6 @@ def _positive() -> npt.NDArray[np.float64]:
 
 
 _POSITIVE: Final = _positive()
-
-
-MAX_ONNX_BYTES = (1 << 31) - 1
-"""A protobuf message can be no longer."""
-MAX_METADATA_ENTRIES = 10_000
-MAX_PARSED_NODES = 100_000
-"""Looking at each takes 15 µs. The largest official detectors have 1,500."""
-MAX_NESTING = 16
-"""Of graphs in nodes in graphs."""
-MAX_PRODUCER_CHARS = 200
-MAX_RANK = 64
-MAX_EXTENT = 1 << 40
-"""Of one axis of a stored tensor."""
-_EXPORT_HINT = "give a file that 'yoloship export' or another exporter wrote"
 
 
 def graph_bytes(model: onnx.ModelProto) -> bytes:

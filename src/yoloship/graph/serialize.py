@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 OPSET = 17
 IR_VERSION = 8
+_ELEMENT: Mapping[DType, int] = {"float32": FLOAT, "uint8": UINT8, "int32": INT32, "int64": INT64, "bool": BOOL}
+"""onnx.TensorProto's element types."""
+_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
+"""Numbers of fields in onnx.proto."""
 
 
 def to_onnx(graph: Graph, metadata: Mapping[str, str]) -> onnx.ModelProto:
@@ -153,9 +157,3 @@ def _value_infos(values: Iterable[TensorSpec | Wire]) -> Iterable[onnx.ValueInfo
 
     for value in values:
         yield helper.make_tensor_value_info(value.name, _ELEMENT[value.dtype], value.shape)
-
-
-_ELEMENT: Mapping[DType, int] = {"float32": FLOAT, "uint8": UINT8, "int32": INT32, "int64": INT64, "bool": BOOL}
-"""onnx.TensorProto's element types."""
-_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
-"""Numbers of fields in onnx.proto."""

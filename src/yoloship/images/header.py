@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Format: TypeAlias = Literal["JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF", "AVIF", "HEIC", "JPEG 2000", "Netpbm"]
+_MAX_WEBP_CHUNKS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,6 @@ def _webp_orientation(view: memoryview) -> int:
             return exif_orientation(view[at + 8 : at + 8 + size])
         at += 8 + size + size % 2
     return UPRIGHT
-
-
-_MAX_WEBP_CHUNKS: Final = 20_000
 
 
 def _read_netpbm(view: memoryview) -> Layout:

@@ -31,6 +31,19 @@ _MAX_UNITS: Final = 64
 _SEQUENCE_HEADER: Final = 1
 _SEQUENCE_PARAMETER_SET: Final = 33
 _NONE: Final = (0, 0)
+MAX_ITEMS: Final = 16_384
+"""Tiles of 512×512 that make an image of 200 megapixels are 763."""
+_EXIF_ORIENTATION: Final = MappingProxyType(
+    {
+        (0, None): 1, (1, None): 8, (2, None): 3, (3, None): 6,
+        (0, 0): 4, (1, 0): 5, (2, 0): 2, (3, 0): 7,
+        (0, 1): 2, (1, 1): 7, (2, 1): 4, (3, 1): 5,
+    }
+)  # fmt: skip
+"""(Quarter turns against the clock, then the axis of a mirror: 0 swaps top and bottom) → Exif's number."""
+_Property = tuple[bytes, int, int]
+_TRACK: Final = (b"trak", b"mdia", b"minf", b"stbl")
+"""The boxes of a track that hold one another, from the outside to where the sizes are."""
 
 
 def av1_size(view: memoryview) -> tuple[int, int]:
@@ -144,21 +157,6 @@ def _hevc_sequence(bits: _Bits) -> tuple[int, int]:
     return bits.golomb(), bits.golomb()
 
 
-MAX_ITEMS: Final = 16_384
-"""Tiles of 512×512 that make an image of 200 megapixels are 763."""
-
-_EXIF_ORIENTATION: Final = MappingProxyType(
-    {
-        (0, None): 1, (1, None): 8, (2, None): 3, (3, None): 6,
-        (0, 0): 4, (1, 0): 5, (2, 0): 2, (3, 0): 7,
-        (0, 1): 2, (1, 1): 7, (2, 1): 4, (3, 1): 5,
-    }
-)  # fmt: skip
-"""(Quarter turns against the clock, then the axis of a mirror: 0 swaps top and bottom) → Exif's number."""
-
-_Property = tuple[bytes, int, int]
-
-
 @dataclass(slots=True)
 class _Meta:
     """What a meta box says of its items."""
@@ -235,10 +233,6 @@ def _all_sizes(view: memoryview, meta: _Meta) -> Iterator[tuple[int, int]]:
                 if name == b"ispe" and struct.unpack_from(">II", view, body + 4) != coded:
                     raise LayoutError("states two sizes")
             yield coded
-
-
-_TRACK: Final = (b"trak", b"mdia", b"minf", b"stbl")
-"""The boxes of a track that hold one another, from the outside to where the sizes are."""
 
 
 def _track_sizes(view: memoryview, start: int, end: int, level: int = 0) -> Iterator[tuple[int, int]]:

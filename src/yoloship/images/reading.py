@@ -49,6 +49,11 @@ _HARMLESS: Final = re.compile(
 """What libjpeg remarks on though every pixel is there."""
 _LEFT_OVER: Final = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 """Zeros with which a camera fills up its file; other bytes show that the decoder lost its place in damaged data."""
+KNOWN_FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC, JPEG 2000 or PPM"
+WORK_BYTES = 8
+"""What decoding a pixel may take, the result included, if an image is to have as many pixels as the limit says."""
+_SIGNATURE_BYTES: Final = 64
+"""What tells the formats apart; see `read_header`."""
 
 
 def decode_image(data: bytes, header: ImageHeader, subject: str) -> Image:
@@ -167,11 +172,6 @@ _DECODERS: Final[MappingProxyType[Format, Callable[[bytes, str], Image]]] = Mapp
 )
 
 
-KNOWN_FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC, JPEG 2000 or PPM"
-WORK_BYTES = 8
-"""What decoding a pixel may take, the result included, if an image is to have as many pixels as the limit says."""
-
-
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
     """What an image may cost; checked before it is decoded.
@@ -200,8 +200,6 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
-_SIGNATURE_BYTES: Final = 64
-"""What tells the formats apart; see `read_header`."""
 
 
 def read_image(

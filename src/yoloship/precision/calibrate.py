@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 _ENTROPY_BINS: Final = 512
 _PERCENTILE: Final = 99.999
+FEW_IMAGES: Final = 50
+"""Fewer distinct images than this leave ranges to chance. NVIDIA's guides name 500 for ImageNet classifiers; of the
+demo model's scenes, 24 were enough (docs/precision.md)."""
 
 
 def calibrate(
@@ -144,11 +147,6 @@ class _OneFeed:
 
     def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
         return dict(self._left.pop()) if self._left else None
-
-
-FEW_IMAGES: Final = 50
-"""Fewer distinct images than this leave ranges to chance. NVIDIA's guides name 500 for ImageNet classifiers; of the
-demo model's scenes, 24 were enough (docs/precision.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 _OPEN_HW: Final = (640, 640)
 """(height, width) to count for, if the graph leaves them open; shares hardly depend on it."""
+MAX_NAMED: Final = 6
+"""Modules that are named in the line of output."""
+USEFUL_SHARE: Final = 0.5
+"""Of the arithmetic; a graph that has less of it in codes is hardly faster than one without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +92,6 @@ def _flops(nodes: list[onnx.NodeProto], values: Mapping[str, Value]) -> int | No
             return None
         total += node_flops(node.op_type, known[:2], known[2])
     return total
-
-
-MAX_NAMED: Final = 6
-"""Modules that are named in the line of output."""
-USEFUL_SHARE: Final = 0.5
-"""Of the arithmetic; a graph that has less of it in codes is hardly faster than one without."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

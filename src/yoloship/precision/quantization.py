@@ -46,6 +46,8 @@ HELD_BACK_FROM: Final = 16
 fewer none can be spared, and all serve both."""
 MEASURE_IMAGES: Final = 64
 """On at most this many: each costs a run for each step of a search."""
+RANKING_IMAGES: Final = 4
+"""Enough to tell which modules are sensitive; each costs a run for each module."""
 
 
 def split(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -170,10 +172,6 @@ class PrecisionLoss:
 
 def _found(detector: Detector, sources: Sequence[Source], options: DetectOptions) -> list[Detections]:
     return [detector(source, options=options) for source in sources]
-
-
-RANKING_IMAGES: Final = 4
-"""Enough to tell which modules are sensitive; each costs a run for each module."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from yoloship.graph.passes.half import HalfPrecision
     from yoloship.precision.sensitivity import Feeds, Model
 
+_MAX_ROUNDS: Final = 16
+"""Each keeps the layers where values first overflow; behind them others may follow."""
+
 
 def run_model(model: Model, feeds: Sequence[Feeds]) -> list[tuple[npt.NDArray[np.generic], ...]]:
     """Run a graph over feeds on the CPU."""
@@ -35,10 +38,6 @@ def channel_means(model: Model, names: Sequence[str], feeds: Sequence[Feeds]) ->
             for name, value in zip(names, session.run(feed), strict=True):
                 sums[name] = sums[name] + value.mean(axis=(0, 2, 3), dtype=np.float64)
     return {name: total / len(feeds) for name, total in sums.items()}
-
-
-_MAX_ROUNDS: Final = 16
-"""Each keeps the layers where values first overflow; behind them others may follow."""
 
 
 def convert_and_try(model: Model, precision: HalfPrecision, feeds: Sequence[Feeds]) -> tuple[Model, tuple[str, ...]]:

@@ -64,6 +64,7 @@ _NARROW: Final = frozenset({
 """What may compute in half precision. Not here: sums over many values (averages, norms, softmax), exponentials."""
 _ALWAYS_FLOAT: Final = {"Resize": frozenset({1, 2})}
 """Inputs that the standard wants, or runtimes read, as float32: a Resize's region and scales."""
+_HALF = frozenset({FLOAT16, BFLOAT16})
 
 
 def convert_precision(
@@ -307,9 +308,6 @@ def at_opset(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
         ) from error
     raised.ir_version = max(raised.ir_version, 10 if wanted >= 21 else 9 if wanted >= 19 else 8)
     return raised
-
-
-_HALF = frozenset({FLOAT16, BFLOAT16})
 
 
 def is_half(model: onnx.ModelProto) -> bool:
