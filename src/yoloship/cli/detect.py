@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from yoloship.cli.command import Decorator
     from yoloship.detect.stream import Outcome
     from yoloship.model import NmsConfig
+    from yoloship.runtime.base import RuntimePrecision
     from yoloship.sinks import Sink
     from yoloship.sources import Source
 
@@ -289,6 +290,7 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
     "yoloship detect best.onnx photos/ 'cams/**/*.jpg' -o found --json found.json",
     "yoloship detect best.pt photo.jpg --no-draw --json - | jq '.[0].detections'",
     "yoloship detect best.pt photos/ --no-draw --csv found.csv",
+    "yoloship detect best.pt photos/ --runtime openvino --runtime-precision bfloat16",
     kind=DetectCommand,
 )
 @argument(
@@ -330,6 +332,8 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
 @options.names
 @options.aliases
 @option("--device", metavar="cpu|cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
+@options.runtime
+@options.runtime_precision
 @sink_options
 @option("--draw/--no-draw", default=True, help="Whether to write annotated images.")
 @flag("--hide-labels", help="Draw the boxes without labels.")
@@ -356,6 +360,8 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     names: tuple[str, ...] | None,
     aliases: tuple[tuple[str, str], ...],
     device: str | None,
+    runtime: str | None,
+    runtime_precision: RuntimePrecision | None,
     draw: bool,
     hide_labels: bool,
     hide_conf: bool,
@@ -405,6 +411,8 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
         class_names=names,
         aliases=alias_table(aliases),
         tuned_for="latency" if images.count == 1 else "throughput",
+        runtime=runtime,
+        runtime_precision=runtime_precision,
     )
     with images, detector:
         kept = replace(detector.options, **asked)
@@ -413,6 +421,8 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
         if classes:
             kept = replace(kept, classes=class_words(classes, detector.names))
         refuse_files(detector.info.channels, model)
+        if detector.session.reason and not quiet:
+            print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
         run = DetectRun(images, annotated, targets, overwrite=overwrite, quiet=quiet)
         run.write(detector.stream(run.images(), options=kept, keep_images=run.needs_images))
     run.report(detector.info.nms)

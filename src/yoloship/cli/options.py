@@ -274,6 +274,8 @@ OPTION_OF: Mapping[str, str] = MappingProxyType(
         "max_detections": "--max-det",
         "max_drop": "--max-drop",
         "optimization_level": "--optimization-level",
+        "runtime": "--runtime",
+        "runtime_precision": "--runtime-precision",
         "score_threshold": "--conf",
         "throughput_s": "--seconds",
         "target": "--target",
@@ -283,6 +285,21 @@ OPTION_OF: Mapping[str, str] = MappingProxyType(
 )
 """By which option a value of the library is given on the command line, for error lines."""
 
+RUNTIME_PRECISIONS = ("float32", "bfloat16")
+"""As `yoloship.runtime.base.RuntimePrecision` has them, which would load the runtimes for the help."""
+
+runtime = option(
+    "--runtime",
+    metavar="NAME",
+    help="What runs the network: onnxruntime, openvino, tensorrt, or auto, which says what it takes. Default: "
+    "onnxruntime; for an engine tensorrt.",
+)
+runtime_precision = option(
+    "--runtime-precision",
+    type=click.Choice(RUNTIME_PRECISIONS),
+    help="What the runtime computes float32 layers in. bfloat16 needs openvino and a processor that has it; its boxes "
+    "differ slightly. Default: float32.",
+)
 imgsz = option(
     "--imgsz",
     type=image_size,

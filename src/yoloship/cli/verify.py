@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from yoloship.cli.output import print_bytes, print_err, print_text, progress
 from yoloship.cli.values import FILE, SOURCE
 from yoloship.errors import json_document
 
+if TYPE_CHECKING:
+    from yoloship.runtime.base import RuntimePrecision
+
 PLOT_SUFFIXES = (".png", ".jpg")
 MAX_MAP_DROP = 0.01
 
@@ -23,6 +27,7 @@ MAX_MAP_DROP = 0.01
     "yoloship verify best.pt best.onnx --images photos/",
     "yoloship verify best.pt best-int8.onnx --images photos/ --min-agreement 0.97 --plot int8.png",
     "yoloship verify best.pt best-fp16.onnx --images photos/ --json report.json",
+    "yoloship verify best.pt best.pt --images photos/ --runtime openvino --runtime-precision bfloat16",
     "yoloship verify best.pt reference.npz",
 )
 @argument("a", metavar="A", help="The model that is taken as right: .pt, .onnx, a release name.")
@@ -42,6 +47,17 @@ MAX_MAP_DROP = 0.01
     help="Score from which detections count. Default: the graph's own, else 0.25.",
 )
 @options.imgsz
+@option(
+    "--runtime",
+    metavar="NAME",
+    help="What runs B: onnxruntime, openvino, tensorrt or auto. A is run by the default. Default: onnxruntime, which "
+    "emulates half precision; for an engine tensorrt.",
+)
+@option(
+    "--runtime-precision",
+    type=click.Choice(options.RUNTIME_PRECISIONS),
+    help="What the runtime of B computes float32 layers in. Default: float32.",
+)
 @option(
     "--min-agreement",
     type=FRACTION,
@@ -74,6 +90,8 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     labels: Path | None,
     conf: float | None,
     imgsz: tuple[int, int] | None,
+    runtime: str | None,
+    runtime_precision: RuntimePrecision | None,
     min_agreement: float,
     min_iou: float,
     max_score_difference: float,
@@ -103,6 +121,8 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     if _is_reference(b):
         if images or labels is not None or plot is not None:
             raise click.UsageError("--images, --labels and --plot do not go with a reference, which holds its images")
+        if runtime is not None or runtime_precision is not None:
+            raise click.UsageError("--runtime and --runtime-precision do not go with a reference")
         _against_reference(a, b, json_file, overwrite=overwrite)
         return
     if not images:
@@ -128,7 +148,12 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         if path is not None and not is_dash(path):
             outputs.claim(path)
     with ExitStack() as stack:
-        first, second = (stack.enter_context(open_artefact(name, imgsz=imgsz)) for name in (a, b))
+        first = stack.enter_context(open_artefact(a, imgsz=imgsz))
+        second = stack.enter_context(
+            open_artefact(b, imgsz=imgsz, runtime=runtime, runtime_precision=runtime_precision)
+        )
+        if second.session.reason:
+            print_err(f"runtime: {second.session.name}: {second.session.reason}")
         with progress(in_pipes=True) as on_progress:
             found = compare(
                 (a, first), (b, second), pictures, truths=truths, score_threshold=conf, tolerances=tolerances,

@@ -227,6 +227,14 @@ _ALL = (
         "pip install --force-reinstall onnxruntime onnx",
     ),
     _Wanted(
+        "openvino",
+        "running models with OpenVINO, on the processor",
+        "openvino",
+        ("openvino",),
+        False,
+        "pip install 'yoloship[openvino]'",
+    ),
+    _Wanted(
         "build",
         "TensorRT engines for other machines, or for this one",
         "tensorrt_rtx (no GPU needed), or tensorrt with a GPU",
