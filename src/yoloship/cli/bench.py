@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from yoloship.evaluate.bench_cases import Backend
     from yoloship.evaluate.benchmark import BenchResult
 
 PLOT_SUFFIXES = (".svg", ".png")
@@ -29,6 +28,7 @@ MAX_IMAGE_BYTES = 4 << 30
     "yoloship bench best.pt",
     "yoloship bench best.pt best.engine --device cuda --batch 1,32 --streams 4 --plot bench.svg",
     "yoloship bench a.onnx b.onnx --source photos/ --json bench.json",
+    "yoloship bench best.pt --runtime onnxruntime,openvino,openvino:bfloat16",
 )
 @argument("models", metavar="MODEL...", many=True, help="Checkpoints, ONNX files, engines, release names.")
 @option(
@@ -43,9 +43,10 @@ MAX_IMAGE_BYTES = 4 << 30
 @option("--streams", metavar="1,4", default="1", help="Threads that do so at once, for throughput.")
 @option("--device", metavar="cpu,cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
 @option(
-    "--backend",
-    metavar="onnxruntime,tensorrt",
-    help="What runs a model on a GPU. Default: chosen by the kind of the file.",
+    "--runtime",
+    metavar="NAME[:PRECISION],…",
+    help="What runs the network: onnxruntime, openvino, openvino:bfloat16, tensorrt, which builds an engine first. "
+    "Default: onnxruntime; for an engine tensorrt.",
 )
 @options.imgsz
 @option("--rounds", type=COUNT, metavar="N", default=5, help="Rounds in which every case takes a turn.")
@@ -67,7 +68,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     batch: str,
     streams: str,
     device: str | None,
-    backend: str | None,
+    runtime: str | None,
     imgsz: tuple[int, int] | None,
     rounds: int,
     runs: int,
@@ -86,7 +87,6 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     if threads != (1,) and not seconds:
         raise click.UsageError("--streams is for throughput, which --seconds 0 skips")
     devices: tuple[str | None, ...] = (None,) if device is None else _words(device, "--device")
-    chosen = _backends(backend)
     if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
         raise click.UsageError(f"{plot} is not a plot: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
     places = named_images(source, recursive=recursive) if source else ()
@@ -96,11 +96,12 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
             outputs.claim(path)
 
     from yoloship._util.writing import write_bytes
-    from yoloship.evaluate.bench_cases import bench_cases
+    from yoloship.evaluate.bench_cases import BenchRuntime, bench_cases
     from yoloship.evaluate.bench_report import bench_json, bench_table
     from yoloship.evaluate.benchmark import BenchOptions, benchmark
 
-    cases = bench_cases(models, devices, chosen, batches, threads, imgsz)
+    runtimes = (None,) if runtime is None else tuple(map(BenchRuntime.parse, _words(runtime, "--runtime")))
+    cases = bench_cases(models, devices, runtimes, batches, threads, imgsz)
     if len(places) > (used := max(batches)):
         print_err(f"note: of {len(places)} images the first {used} are measured, as many as the largest batch takes")
     images = _pictures(places[:used])
@@ -151,17 +152,6 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
     if not all(word.isascii() and word.isdecimal() and 0 < int(word) < 100_000 for word in words):
         raise click.BadParameter(f"{text!r} is not a list of numbers: give {option} 1, or 1,4", param_hint=option)
     return tuple(dict.fromkeys(map(int, words)))
-
-
-def _backends(text: str | None) -> tuple[Backend | None, ...]:
-    from yoloship.evaluate.bench_cases import BACKENDS
-
-    if text is None:
-        return (None,)
-    words = _words(text, "--backend")
-    if unknown := [word for word in words if word not in BACKENDS]:
-        raise click.UsageError(f"{unknown[0]!r} is not a backend: give {' or '.join(BACKENDS)}")
-    return tuple(name for word in words for name in BACKENDS if name == word)
 
 
 def _words(text: str, option: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, get_args
 
 from yoloship.cuda.driver import find_gpu, find_gpus
 from yoloship.engine import BuildConfig, Range, check_build, open_engine_file, open_flavour
@@ -14,6 +14,8 @@ from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.evaluate.benchmark import BenchCase
 from yoloship.kinds import MODEL_KINDS, refuse_others
 from yoloship.models.releases import resolve
+from yoloship.runtime import RUNTIMES, choose_runtime
+from yoloship.runtime.base import RuntimePrecision
 from yoloship.runtime.onnxruntime.common import import_onnxruntime
 
 if TYPE_CHECKING:
@@ -21,10 +23,45 @@ if TYPE_CHECKING:
 
     from yoloship.detect.detector import Detector
     from yoloship.kinds import Kind
+    from yoloship.runtime.base import DeviceKind
 
-Backend: TypeAlias = Literal["onnxruntime", "tensorrt"]
-BACKENDS: Final[tuple[Backend, ...]] = ("onnxruntime", "tensorrt")
 _DEFAULT_HW: Final = (640, 640)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRuntime:
+    """What runs the network, as it was asked for.
+
+    Attributes:
+        name: In `yoloship.runtime.RUNTIMES`.
+        precision: What float32 layers are computed in; None takes the runtime's default.
+    """
+
+    name: str
+    precision: RuntimePrecision | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> BenchRuntime:
+        """Read ``openvino`` or ``openvino:bfloat16``.
+
+        Raises:
+            InputError: there is no such runtime, or no such precision.
+        """
+        name, colon, precision = text.partition(":")
+        RUNTIMES.load(name)
+        if not colon:
+            return cls(name)
+        for known in get_args(RuntimePrecision):
+            if known == precision:
+                return cls(name, known)
+        raise InputError(
+            "is not a precision of a runtime",
+            subject=text[:60],
+            expected=" or ".join(f"{name}:{known}" for known in get_args(RuntimePrecision)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.precision}" if self.precision else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +72,24 @@ class _Target:
         path: The file.
         kind: What it is.
         device: ``cpu``, or ``cuda:N``.
-        backend: What runs the network.
+        runtime: What runs the network.
     """
 
     path: Path
     kind: Kind
     device: str
-    backend: Backend
+    runtime: BenchRuntime
 
     @property
     def builds(self) -> bool:
         """Whether an engine must be built of it first."""
-        return self.backend == "tensorrt" and self.kind != "engine"
+        return self.runtime.name == "tensorrt" and self.kind != "engine"
 
 
 def bench_cases(
     models: Sequence[str],
     devices: Sequence[str | None],
-    backends: Sequence[Backend | None],
+    runtimes: Sequence[BenchRuntime | None],
     batches: Sequence[int],
     streams: Sequence[int],
     input_hw: tuple[int, int] | None,
@@ -61,8 +98,8 @@ def bench_cases(
 
     Args:
         models: Checkpoints, ONNX files, engines and release names.
-        devices: ``cpu``, ``cuda`` or ``cuda:N``; None takes the CPU, or the first GPU if the runtime is TensorRT.
-        backends: What runs the network; None decides by the file.
+        devices: ``cpu``, ``cuda`` or ``cuda:N``; None takes the CPU, or the first GPU if the runtime needs one.
+        runtimes: What runs the network; None decides by the file.
         batches: Pictures handed over together.
         streams: Threads that do so at once.
         input_hw: (height, width) of the model's input; None takes the graph's own, else 640.
@@ -76,14 +113,14 @@ def bench_cases(
     every = tuple(dict.fromkeys(models))
     labels = _labels(every)
     settled = [
-        (model, backend, _settled(model, device, backend))
-        for model, device, backend in product(every, devices, backends)
+        (model, runtime, _settled(model, device, runtime))
+        for model, device, runtime in product(every, devices, runtimes)
     ]
     for _, _, target in settled:
         _check(target)
     cases = []
-    for model, backend, target in settled:
-        label = labels[model] if backend is None else f"{labels[model]}, {backend}"
+    for model, runtime, target in settled:
+        label = labels[model] if runtime is None else f"{labels[model]}, {runtime}"
         cases += [
             BenchCase(label, target.device, batch, count, partial(_open, target, input_hw, batch, count))
             for batch, count in product(batches, streams)
@@ -97,24 +134,15 @@ def _labels(models: Sequence[str]) -> dict[str, str]:
     return {model: name if names.count(name) == 1 else model for model, name in zip(models, names, strict=True)}
 
 
-def _settled(model: str, device: str | None, backend: Backend | None) -> _Target:
+def _settled(model: str, device: str | None, runtime: BenchRuntime | None) -> _Target:
     path = resolve(model)
     kind = refuse_others(path, MODEL_KINDS, "model", subject=str(path), error=SessionError)
-    if backend == "onnxruntime" and kind == "engine":
-        raise InputError("is an engine, which ONNX Runtime does not run", subject=str(path))
-    runs_by = backend or ("tensorrt" if kind == "engine" else "onnxruntime")
-    if runs_by == "tensorrt" and device == "cpu":
-        raise InputError(
-            "TensorRT runs on a GPU",
-            subject=str(path) if kind == "engine" else "--backend",
-            expected="--device cuda",
-            got="cpu",
-        )
-    return _Target(path, kind, _device(device, runs_by), runs_by)
+    runtime = runtime or BenchRuntime("tensorrt" if kind == "engine" else "onnxruntime")
+    return _Target(path, kind, _device(device, runtime), runtime)
 
 
-def _device(device: str | None, backend: Backend) -> str:
-    if device == "cpu" or (device is None and backend == "onnxruntime"):
+def _device(device: str | None, runtime: BenchRuntime) -> str:
+    if device == "cpu" or (device is None and "cpu" in RUNTIMES.load(runtime.name).devices):
         return "cpu"
     from yoloship.cuda.device import parse_device
 
@@ -130,6 +158,7 @@ def _device(device: str | None, backend: Backend) -> str:
 def _check(target: _Target) -> None:
     """Refuse what is known to fail, before other models are loaded and measured."""
     if target.device == "cpu":
+        _check_runtime(target, "cpu")
         _check_cpu(target)
         return
     devices, ordinal = find_gpus(), int(target.device.partition(":")[2] or 0)
@@ -140,7 +169,8 @@ def _check(target: _Target) -> None:
             got=f"{len(devices)} of them" if devices else "no driver, or no GPU",
             hint="'yoloship doctor --for cuda' says what is missing",
         )
-    if target.backend == "onnxruntime":
+    _check_runtime(target, "cuda")
+    if target.runtime.name == "onnxruntime":
         _check_provider()
     elif target.builds:
         check_build(open_flavour(), BuildConfig(), "float32", find_gpu())
@@ -148,8 +178,13 @@ def _check(target: _Target) -> None:
         open_engine_file(target.path)
 
 
+def _check_runtime(target: _Target, device: DeviceKind) -> None:
+    runs: Kind = "engine" if target.builds or target.kind == "engine" else "onnx"
+    choose_runtime(target.runtime.name, runs, device, target.runtime.precision, model_name=str(target.path))
+
+
 def _check_cpu(target: _Target) -> None:
-    if target.kind != "onnx":
+    if target.kind != "onnx" or target.runtime.name != "onnxruntime":
         return
     from yoloship.graph.onnx_file import parse_onnx, read_file
     from yoloship.models.cpu_kernels import refusal
@@ -175,11 +210,16 @@ def _open(target: _Target, input_hw: tuple[int, int] | None, batch: int, streams
     from yoloship.detect.gpu.transfer import MAX_BATCH, CudaTuning
     from yoloship.models.loading import load
 
-    if target.device == "cpu":
-        return load(target.path, imgsz=input_hw, device="cpu")
     path = _engine(target, input_hw, batch) if target.builds else target.path
-    tuning = CudaTuning(slots=max(4, streams), max_batch=max(MAX_BATCH, batch))
-    return load(path, imgsz=input_hw, device=target.device, cuda_tuning=tuning)
+    on_gpu = target.device != "cpu"
+    return load(
+        path,
+        imgsz=input_hw,
+        device=target.device,
+        runtime=target.runtime.name,
+        runtime_precision=target.runtime.precision,
+        cuda_tuning=CudaTuning(slots=max(4, streams), max_batch=max(MAX_BATCH, batch)) if on_gpu else None,
+    )
 
 
 def _engine(target: _Target, input_hw: tuple[int, int] | None, batch: int) -> Path:

@@ -10,6 +10,7 @@ import pytest
 
 from helpers.cli import run
 from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads
+from yoloship.runtime.openvino import OpenVino
 from yoloship.tasks.detect import heads_to_raw
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ def test_outputs_that_exist_are_refused_before_anything_is_measured(model: Path,
     [
         (("--batch", "0"), "not a list of numbers"),
         (("--streams", "1;2"), "not a list of numbers"),
-        (("--backend", "torch"), "not a backend"),
         (("--plot", "b.pdf"), "not a plot"),
         (("--device", ","), "nothing between the commas"),
         (("--seconds", "0", "--streams", "2"), "--streams is for throughput, which --seconds 0 skips"),
@@ -77,10 +77,35 @@ def test_wrong_usage_is_refused(model: Path, arguments: tuple[str, ...], words: 
 
 def test_what_cannot_run_is_one_clear_line(model: Path, tmp_path: Path) -> None:
     assert "no such device" in run("bench", model, "--device", "gpu", *QUICK).err
-    assert "TensorRT runs on a GPU" in run("bench", model, "--device", "cpu", "--backend", "tensorrt", *QUICK).err
+    assert (
+        "TensorRT does not run on a CPU" in run("bench", model, "--device", "cpu", "--runtime", "tensorrt", *QUICK).err
+    )
     engine = tmp_path / "best.engine"
     engine.write_bytes(b"ftrt" + bytes(60))
-    assert "ONNX Runtime does not run" in run("bench", engine, "--backend", "onnxruntime", *QUICK).err
+    assert "ONNX Runtime does not run" in run("bench", engine, "--runtime", "onnxruntime", *QUICK).err
+
+
+@pytest.mark.parametrize(
+    ("runtime", "words"),
+    [
+        ("torch", "torch: is not a known runtime: expected onnxruntime, openvino, tensorrt"),
+        ("openvino:float16", "expected openvino:float32 or openvino:bfloat16"),
+        ("onnxruntime:bfloat16", "ONNX Runtime cannot be told to compute in bfloat16"),
+    ],
+)
+def test_a_runtime_that_there_is_not_is_one_clear_line(model: Path, runtime: str, words: str) -> None:
+    ran = run("bench", model, "--runtime", runtime, *QUICK)
+    assert ran.code == 1
+    assert words in ran.error
+
+
+@pytest.mark.skipif(not OpenVino.is_installed(), reason="openvino is not installed")
+def test_runtimes_stand_side_by_side(model: Path) -> None:
+    ran = run("bench", model, "--runtime", "onnxruntime,openvino:float32", "--json", "-", *QUICK)
+    assert ran.code == 0, ran
+    backends = [result["backend"] for result in json.loads(ran.out)["results"]]
+    assert [backend.split()[0] for backend in backends] == ["onnxruntime", "openvino"]
+    assert backends[1].endswith("(CPU, float32)")
 
 
 def test_images_that_no_batch_takes_are_not_read_and_that_is_told(model: Path, tmp_path: Path) -> None:

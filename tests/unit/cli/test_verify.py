@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import onnx
 import pytest
 
 from helpers.cli import run
 from helpers.shared import GENERATED, PHOTOS, require
 from yoloship.images import read_image
+from yoloship.runtime.openvino import OpenVino
 
 
 @pytest.fixture(autouse=True)
@@ -203,3 +205,27 @@ def test_a_missing_reference_is_named_rather_than_the_images_it_does_not_need() 
     ran = run("verify", "best.pt", "nothing.npz")
     assert ran.code == 1
     assert ran.error.startswith("nothing.npz: no such file")
+
+
+@pytest.mark.skipif(not OpenVino.is_installed(), reason="openvino is not installed")
+def test_runtimes_are_compared() -> None:
+    exported("a.onnx", "--output", "heads")
+    ran = run(
+        "verify", "a.onnx", "a.onnx", "--images", "pictures", "--conf", "0.001", "--runtime", "openvino",
+        "--json", "r.json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    first, second = json.loads(Path("r.json").read_text())["sides"]
+    assert first["session"].startswith("onnxruntime ")
+    assert second["session"].startswith("openvino ")
+
+
+def test_the_runtime_is_for_b_only_and_named() -> None:
+    exported("a.onnx", "--output", "heads")
+    ran = run("verify", "a.onnx", "a.onnx", "--images", "pictures", "--runtime", "torch")
+    assert ran.code == 1
+    assert "torch: is not a known runtime" in ran.error
+    np.savez("r.npz", images=np.zeros((1, 3, 64, 96), np.float32), output=np.zeros((1, 1, 6), np.float32))
+    ran = run("verify", "a.onnx", "r.npz", "--runtime", "openvino")
+    assert ran.code == 2
+    assert "--runtime and --runtime-precision do not go with a reference" in ran.err

@@ -7,6 +7,8 @@ import pytest
 
 from yoloship.doctor import run_trial, trials
 from yoloship.doctor.examination import MARK
+from yoloship.errors import DependencyError
+from yoloship.runtime.openvino import OpenVino
 
 
 def test_a_trial_answers_with_what_it_found_out() -> None:
@@ -56,3 +58,16 @@ def test_a_file_in_the_working_directory_that_is_named_like_a_library_is_not_run
 @pytest.mark.parametrize("name", ["export", "onnxruntime", "opencv", "quantize"])
 def test_what_a_plain_installation_must_do_works_here(name: str) -> None:
     assert trials.TRIALS[name]()
+
+
+@pytest.mark.skipif(not OpenVino.is_installed(), reason="openvino is not installed")
+def test_openvino_is_tried_in_each_precision_that_the_processor_has() -> None:
+    found = trials.TRIALS["openvino"]()
+    assert found["precisions"][0] == "float32"
+    assert found["openvino"].startswith("20")
+
+
+def test_without_openvino_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenVino, "is_installed", classmethod(lambda _: False))
+    with pytest.raises(DependencyError, match=r"pip install 'yoloship\[openvino\]'"):
+        trials.TRIALS["openvino"]()
