@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CacheKind: TypeAlias = Literal["graphs", "engines", "kernels", "weights", "compiled"]
 
+_logger = logging.getLogger("yoloship.cache")
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -205,9 +206,11 @@ def cached(kind: CacheKind, key: str, suffix: str, limit_bytes: int, build: Call
     for path in paths:
         data = read_entry(path, limit_bytes)
         if data is not None and _digest(data) == path.stem.partition("-")[2]:
+            _logger.debug("%s: %s is in the cache", kind, path.name)
             return data
         with suppress(OSError):
             path.unlink(missing_ok=True)
+    _logger.debug("%s: %s is not in the cache, and is made", kind, key)
     data = build()
     write_entry(kind, folder / f"{key}-{_digest(data)}{suffix}", data)
     return data
@@ -240,7 +243,10 @@ def make_room(kind: CacheKind, folder: Path, size_bytes: int) -> None:
     for stem in sorted(pairs, key=lambda stem: used_ns[stem]):
         if total <= limit_bytes:
             return
-        total -= sum(map(_removed, pairs[stem]))
+        freed = sum(map(_removed, pairs[stem]))
+        total -= freed
+        if freed > 0:
+            _logger.info("%s: %s was removed from the cache, which may take %d MB", kind, stem, limit_bytes >> 20)
 
 
 def usage(kinds: Iterable[CacheKind] = KINDS) -> tuple[CacheUsage, ...]:
@@ -313,8 +319,8 @@ def _distrust(status: os.stat_result) -> str | None:
 
 
 def _log(path: Path, problem: str) -> None:
-    """Say it where an operator sees it: without a handler, Python writes warnings on stderr."""
-    logging.getLogger("yoloship.cache").warning(
+    """Say it where an operator sees it; the command line shows warnings on stderr."""
+    _logger.warning(
         "%s: %s, so it is not used as a cache; run 'chmod go-w' on it, or set YOLOSHIP_CACHE to a folder of your own",
         visible(str(path)), problem,
     )  # fmt: skip

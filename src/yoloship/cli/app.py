@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from types import MappingProxyType
@@ -25,7 +27,7 @@ from yoloship.cli.output import ReaderGone, print_err, print_err_text, print_out
 from yoloship.errors import YoloshipError, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
 
@@ -196,6 +198,11 @@ def program() -> Program:
         params=[
             help_option(),
             click.Option(
+                ["-v", "--verbose"],
+                count=True,
+                help="Show on stderr what is loaded, built and removed; -vv shows each use of the cache too.",
+            ),
+            click.Option(
                 ["--version"],
                 is_flag=True,
                 is_eager=True,
@@ -212,7 +219,9 @@ def program() -> Program:
 
 
 @click.pass_context
-def _root(ctx: click.Context) -> None:
+def _root(ctx: click.Context, verbose: int) -> None:
+    if verbose:
+        logging.getLogger(NAME).setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
     if ctx.invoked_subcommand is None:
         print_err_text(ctx.get_help())
         ctx.exit(2)
@@ -232,7 +241,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     root = program()
     try:
-        with root.make_context(NAME, list(arguments)) as context:
+        with _shown_log(), root.make_context(NAME, list(arguments)) as context:
             root.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -260,6 +269,31 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return _failed(NO_MEMORY)
     return 0
+
+
+class _LogLines(logging.Handler):
+    """Shows on stderr what the library logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record on a line of its own."""
+        text = record.getMessage()
+        print_err(f"warning: {text}" if record.levelno >= logging.WARNING else text)
+
+
+@contextmanager
+def _shown_log() -> Iterator[None]:
+    """Show warnings, and what is fetched; `_root` lowers the level if more is asked for."""
+    logger, fetched, lines = logging.getLogger(NAME), logging.getLogger(f"{NAME}.releases"), _LogLines()
+    before = logger.level, fetched.level
+    logger.addHandler(lines)
+    logger.setLevel(logging.WARNING)
+    fetched.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+        logger.setLevel(before[0])
+        fetched.setLevel(before[1])
 
 
 def _failed(text: str) -> int:

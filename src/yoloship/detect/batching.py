@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _SIZES: Final = (1, 4, 16, 64, 256)
 """Images a run, beside the largest."""
+
+_logger = logging.getLogger("yoloship.detect")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +121,9 @@ class Batcher:
             if not running:
                 continue
             try:
+                started = time.perf_counter()
                 found = self._run([request.image for request in running], running[0].options)
+                _logger.debug("a batch of %d took %.1f ms", len(running), 1000 * (time.perf_counter() - started))
             except BaseException as error:
                 for request in running:
                     request.future.set_exception(error)

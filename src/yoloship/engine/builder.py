@@ -6,6 +6,7 @@ is refused here with a line that says what and why.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -28,7 +29,7 @@ from yoloship.engine.network import (
     save_timing_cache,
     tensor_specs,
 )
-from yoloship.errors import EngineError
+from yoloship.errors import EngineError, visible
 from yoloship.kinds import wrong_kind
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
     from yoloship._util.progress import OnProgress
     from yoloship.model import ModelInfo, TensorSpec
+
+_logger = logging.getLogger("yoloship.engine")
 
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -265,6 +268,7 @@ def build_engine(
         if flavour.lacks("progress") is None:
             settings.progress_monitor = monitor(flavour, tracker)
         plan = _run(builder, network, settings, tracker, subject=str(onnx), messages=messages)
+        _logger.info("built an engine of %s by %s in %.1f s", visible(onnx.name), flavour.title, tracker.elapsed_s)
         save_timing_cache(settings, config)
         return BuiltEngine(
             plan=plan,

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import struct
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from yoloship.engine.builder import BuiltEngine
     from yoloship.engine.config import BuildConfig
     from yoloship.engine.flavours import Flavour
+
+_logger = logging.getLogger("yoloship.cache")
 
 
 HEADER_BYTES = 0x1C
@@ -475,7 +478,9 @@ def cached_engine(
             hint="run 'chmod go-w' on it, or set YOLOSHIP_CACHE to a folder of your own",
         )
     if (found := _usable(path)) is not None:
+        _logger.debug("engines: %s is in the cache", path.name)
         return found
+    _logger.debug("engines: %s is not in the cache, and is built", path.name)
     with locked(folder / f"{key.digest}.lock", on_progress=on_progress):
         if (found := _usable(path)) is not None:  # somebody built it while we waited
             return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import time
 from io import BytesIO
 from numbers import Integral
 from os import PathLike
@@ -13,7 +15,7 @@ from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import DEFAULT_SIDE, ModelInput, ShapeMode
-from yoloship.errors import InputError, SessionError
+from yoloship.errors import InputError, SessionError, visible
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
 from yoloship.models import releases
 from yoloship.models.cpu_kernels import explained
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 
 _MAX_SIDE: Final = 8192
+_LOADED: Final = "loaded %s on %s in %.2f s"
+_logger = logging.getLogger("yoloship.models")
 
 
 def load(  # noqa: PLR0913 - all but the model have defaults
@@ -119,6 +123,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             got=repr(runtime_precision),
         )
     input_hw = _input_hw(imgsz)
+    started = time.perf_counter()
     file, model_name = _find(model)
     kind, sha256 = _look_at(file, model_name)
     if kind == "engine":
@@ -139,7 +144,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     if ordinal is not None:
         from yoloship.models.gpu_loading import load_on_gpu
 
-        return load_on_gpu(
+        on_gpu = load_on_gpu(
             graph,
             ordinal,
             defaults=defaults,
@@ -151,6 +156,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             runtime=runtime,
             precision=runtime_precision,
         )
+        _logger.info(_LOADED, visible(model_name), on_gpu.session.name, time.perf_counter() - started)
+        return on_gpu
 
     if cuda_tuning is not None:
         raise InputError("is for GPUs", subject="cuda_tuning", expected="device='cuda'", got=repr(device or "cpu"))
@@ -162,10 +169,12 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     try:
         info = recognise(session, model_name, class_names, canvas_hw=input_hw)
         met = ModelInput.checked(info, input_hw, shape_mode, model_name)
-        return Detector.over(CpuPipeline(session, met), defaults)
+        detector = Detector.over(CpuPipeline(session, met), defaults)
     except BaseException:
         session.close()
         raise
+    _logger.info(_LOADED, visible(model_name), session.name, time.perf_counter() - started)
+    return detector
 
 
 def _ordinal(device: str | None) -> int | None:

@@ -8,9 +8,9 @@ with their sizes, in manifests of several unrelated public repositories that agr
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,10 +20,12 @@ from yoloship._util.cache import cache_folder, make_room
 from yoloship._util.reading import file_sha256, open_regular
 from yoloship._util.text import refuse_address, similar_file
 from yoloship._util.writing import replacing
-from yoloship.errors import DownloadError, InputError, OutputError
+from yoloship.errors import DownloadError, InputError, OutputError, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+_logger = logging.getLogger("yoloship.releases")
 
 
 SOURCE = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
@@ -92,7 +94,7 @@ def resolve(
         model: A path, or a name such as ``yolov5s``. A file of that very name wins.
         cache: Where fetched weights are kept; by default ``weights`` in the cache folder.
         source: Where the files are, without the last slash.
-        say: Gets one line where something is fetched; by default it goes to stderr.
+        say: Called with one line if something is fetched; None writes it to the log.
 
     Returns:
         A path: the argument itself, or the verified file in the cache.
@@ -119,7 +121,7 @@ def resolve(
     release = RELEASES[name]
     path = (cache or cache_folder() / "weights") / f"{release.sha256[:12]}-{release.file_name}"
     if not _is_whole(path, release):
-        _fetch(release, path, source, say or _say_on_stderr)
+        _fetch(release, path, source, say or _logger.info)
     return path
 
 
@@ -145,7 +147,9 @@ def _is_whole(path: Path, release: Release) -> bool:
 def _fetch(release: Release, path: Path, source: str, say: Callable[[str], None]) -> None:
     url = f"{source}/{release.file_name}"
     by_hand = f"download it by hand from {SOURCE}/{release.file_name} and pass the path"
-    say(f"{release.name}: fetching {url} ({release.size_bytes / 1e6:.1f} MB, licence {LICENCE}) to {path}")
+    say(
+        f"{release.name}: fetching {url} ({release.size_bytes / 1e6:.1f} MB, licence {LICENCE}) to {visible(str(path))}"
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -189,7 +193,3 @@ def _chunks(url: str, by_hand: str) -> Iterator[bytes]:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DownloadError(f"cannot be fetched: {reason}", subject=url, hint=by_hand) from error
-
-
-def _say_on_stderr(line: str) -> None:
-    sys.stderr.write(line + "\n")

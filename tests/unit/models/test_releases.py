@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -80,13 +81,13 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server, tmp_path: 
     assert len(server.requests) == 3
 
 
-def test_the_notice_goes_to_stderr_unless_asked_otherwise(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_notice_goes_to_the_log_unless_asked_otherwise(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    resolve("yolov5n", cache=tmp_path, source=server.url)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "licence AGPL-3.0" in err
+    with caplog.at_level(logging.INFO, "yoloship.releases"):
+        resolve("yolov5n", cache=tmp_path, source=server.url)
+    assert capsys.readouterr() == ("", "")
+    assert "licence AGPL-3.0" in caplog.text
 
 
 @pytest.mark.parametrize(

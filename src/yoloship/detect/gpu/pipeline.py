@@ -5,6 +5,7 @@ The steps themselves are in `slots`, `batch_plan`, `staging` and `transfer`.
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from yoloship.images import ChannelOrder
     from yoloship.results.detections import Detections
     from yoloship.runtime.base import DeviceSession
+
+_logger = logging.getLogger("yoloship.detect")
 
 
 _TRANSFERS: Final = 512
@@ -152,6 +155,7 @@ class CudaPipeline(Pipeline):
             pool.give_after(slot, error)
             full = isinstance(error, CudaError) and error.code == OUT_OF_MEMORY
             if full and self._tuning.on_full_memory == "halve" and len(frames) > 1 and self.model.info.batch is None:
+                _logger.warning("a batch of %d does not fit into the GPU's memory, and runs in halves", len(frames))
                 middle = len(frames) // 2
                 return self.run(frames[:middle], options) + self.run(frames[middle:], options)
             raise
