@@ -717,7 +717,7 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
 ) -> None:
     opened: list[Device] = []
 
-    def stand_in(_: object, device: Device, subject: str) -> CannedSession:
+    def stand_in(_: object, device: Device, *__: object) -> CannedSession:
         opened.append(device)
         return CannedSession(device, info(form, batch=None), answer)
 
@@ -743,7 +743,7 @@ def test_a_model_that_finishes_its_boxes_on_the_host_serves_every_call_with_the_
 ) -> None:
     record, opened = info("compact", batch=None), []
 
-    def stand_in(_: object, device: Device, subject: str) -> CannedSession:
+    def stand_in(_: object, device: Device, *__: object) -> CannedSession:
         opened.append(CannedSession(device, record, compact))
         return opened[-1]
 
@@ -781,7 +781,7 @@ def test_what_cannot_be_tuned_for_a_model_that_finishes_its_boxes_on_the_host_is
 ) -> None:
     monkeypatch.setattr(
         "yoloship.models.gpu_loading._open",
-        lambda _, device, subject: CannedSession(device, info("compact", batch=None), compact),
+        lambda _, device, *__: CannedSession(device, info("compact", batch=None), compact),
     )
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
     with pytest.raises(
@@ -796,7 +796,7 @@ def test_a_model_of_grey_images_runs_on_the_gpu_behind_the_pipeline_of_the_cpu(
 ) -> None:
     record = info("heads", batch=None, channels=1)
     monkeypatch.setattr(
-        "yoloship.models.gpu_loading._open", lambda _, device, subject: CannedSession(device, record, heads)
+        "yoloship.models.gpu_loading._open", lambda _, device, *__: CannedSession(device, record, heads)
     )
     picture = pictures(1)[0]
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
@@ -812,7 +812,7 @@ def test_an_engine_is_compared_through_the_pipeline_of_the_cpu(
 ) -> None:
     opened: list[Device] = []
 
-    def stand_in(_: object, device: Device, subject: str) -> CannedSession:
+    def stand_in(_: object, device: Device, *__: object) -> CannedSession:
         opened.append(device)
         return CannedSession(device, info(form, batch=None), answer)
 
