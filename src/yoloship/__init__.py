@@ -2,8 +2,8 @@
 
 >>> import yoloship
 >>> detector = yoloship.load("best.pt")
->>> for found in detector("photo.jpg"):
-...     print(found.class_name, found.score, found.box_xyxy)
+>>> for detection in detector("photo.jpg"):
+...     print(detection.class_name, detection.score, detection.box_xyxy)
 
 Only the names in `yoloship.__all__` are stable. The modules inside are not: they may change with any release. The one
 exception is what a package of a third party extends: `yoloship.sinks.Sink` and `yoloship.sinks.TextSink`,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import shlex
 import subprocess
-from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 
-import yoloship
+from helpers.doc_blocks import Block, check_names
 from yoloship.cli.app import program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,13 +88,7 @@ def python_blocks() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("document", "block"), python_blocks())
 def test_each_python_block_in_a_document_parses_and_names_what_exists(document: str, block: str) -> None:
-    for node in ast.walk(ast.parse(block, filename=document)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "yoloship":
-            assert node.attr in yoloship.__all__, f"{document}: yoloship.{node.attr}"
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "yoloship":
-            module = import_module(str(node.module))
-            missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
-            assert missing == [], document
+    check_names(Block(document, "python", "check", block))
 
 
 def test_the_architecture_page_has_the_order_of_the_import_contract_and_every_room() -> None:
