@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeGuard, get_args
 
 from yoloship._util.fields import MAX_TEXT_CHARS, FieldReader, is_int, is_number
 from yoloship.errors import InputError
@@ -72,13 +72,17 @@ class TensorSpec:
         return f"{self.name} {self.dtype}{self.shape_text}"
 
 
-Task: TypeAlias = Literal["detect", "segment", "classify"]
+Task: TypeAlias = str
+"""A name in `yoloship.tasks.TASKS`. Whether it is known there is asked by whoever runs the model."""
 InputForm: TypeAlias = Literal["float", "image"]
 """``float``: (B, C, H, W) float32 in [0, 1]. ``image``: (B, H, W, C) uint8, letterboxed. Three channels are RGB in the
 first form and BGR in the second."""
-OutputForm: TypeAlias = Literal["heads", "raw", "compact", "nms"]
-"""``heads``: each level's undecoded map, (B, A·(5+C), h, w), finest first. ``raw``: (B, N, 5+C), decoded.
-``compact``: boxes_xyxy, scores, class_ids. ``nms``: final detections, padded, with a count."""
+STANDARD: Final = "standard"
+"""Asks for the output form of the field's own exports, whatever the head calls it."""
+FASTEST: Final = "fastest"
+"""Asks for the output form that a detector of ours decodes fastest."""
+OutputForm: TypeAlias = str
+"""The name of an output form; the forms of a task say what comes out, see `yoloship.tasks.base.Form`."""
 Precision: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "float8"]
 Calibrator: TypeAlias = Literal["percentile", "entropy", "minmax"]
 """How INT8 and FP8 find the range of an activation. ``minmax``: the largest value seen. ``percentile``: all but one
@@ -95,6 +99,9 @@ bfloat16 is not one of them: a scale would keep 8 of its 24 digits."""
 Anchors: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
 """Levels, finest first → anchors of a level → (width, height) in model pixels."""
 
+WORD: Final = re.compile("[a-z0-9][a-z0-9_-]{0,39}")
+"""What the name of a task, a family or an output form looks like."""
+WORD_TEXT: Final = "a word of small letters, digits, - and _"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 """What stands for bytes that are not UTF-8; no file format has a place for them."""
 
@@ -116,7 +123,7 @@ MAX_SUPPRESSED = 3840
 
 @dataclass(frozen=True, slots=True)
 class NmsConfig:
-    """Suppression inside a graph: what is baked into one of the output form `nms`.
+    """Suppression inside a graph: what is baked into it.
 
     Attributes:
         score_threshold: In [0, 1]; candidates at or below it are dropped.
@@ -161,8 +168,8 @@ class ModelInfo:
     """What the pipeline must know about a model, whatever file holds it.
 
     Attributes:
-        task: What it answers.
-        family: Whose head it has: ``yolov5`` for all that this project builds from checkpoints.
+        task: What it answers: a name in `yoloship.tasks.TASKS`.
+        family: Whose network it is: a name in `yoloship.graph.families.FAMILIES`.
         class_names: By class id.
         strides: Model pixels per cell of each level, finest first; in a foreign file in the order of its rows.
         anchors: Model pixels; empty where the graph has decoded them already and nobody needs them.
@@ -173,9 +180,9 @@ class ModelInfo:
         precision: The arithmetic of the network's body.
         checkpoint_sha256: Of the checkpoint's bytes, lower-case hex; None where unknown.
         producer: Who wrote the file, with version.
-        nms: What is baked into a graph of the output form ``nms``; None in all others.
+        nms: What is baked into a graph that has suppression inside; None in all others.
         channels: Of the input: 3 for colour images, 1 for grey ones.
-        decoded_output: Name of the output that holds the decoded rows of the form ``raw``; None for the first output.
+        decoded_output: Name of the output that holds the decoded rows; None for the first output.
     """
 
     task: Task
@@ -240,14 +247,14 @@ class ModelInfo:
         read.only({field.name for field in fields(cls)} | {"schema"})
         added_later = {"channels": 3, **read.data}
         read = replace(read, data=added_later)
-        info = cls(
-            task=read.choice("task", get_args(Task)),
-            family=read.text("family"),
+        return cls(
+            task=read.matching("task", WORD, WORD_TEXT),
+            family=read.matching("family", WORD, WORD_TEXT),
             class_names=read.items("class_names", MAX_CLASSES, _is_text, f"at most {MAX_CLASSES} strings"),
             strides=read.items("strides", MAX_LEVELS, _is_side, f"at most {MAX_LEVELS} positive integers"),
             anchors=_anchors(read),
             input_form=read.choice("input_form", get_args(InputForm)),
-            output_form=read.choice("output_form", get_args(OutputForm)),
+            output_form=read.matching("output_form", WORD, WORD_TEXT),
             input_hw=_input_hw(read),
             batch=read.optional("batch", lambda key: read.integer(key, 1, MAX_SIDE)),
             precision=read.choice("precision", get_args(Precision)),
@@ -257,11 +264,6 @@ class ModelInfo:
             channels=read.integer("channels", 1, MAX_CHANNELS),
             decoded_output=read.text("decoded_output") if "decoded_output" in read.data else None,
         )
-        if (info.output_form == "nms") != (info.nms is not None):
-            raise read.wrong("nms", "thresholds if, and only if, the output form is 'nms'")
-        if info.output_form == "heads" and len(info.anchors) != len(info.strides):
-            raise read.wrong("anchors", f"one set a level ({len(info.strides)})")
-        return info
 
 
 def size_multiple(strides: Iterable[int]) -> int:

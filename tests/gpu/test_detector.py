@@ -27,7 +27,7 @@ from yoloship.errors import CudaError, ImageError, InputError, SessionError
 from yoloship.evaluate.verification import open_artefact
 from yoloship.letterbox import Letterbox
 from yoloship.models.loading import load
-from yoloship.tasks.detect import heads_to_raw
+from yoloship.tasks.decode import heads_to_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -41,7 +41,7 @@ from yoloship.cuda.postprocess import (
     workspace_parts,
 )
 from yoloship.letterbox import Letterbox
-from yoloship.tasks.detect import heads_candidates, heads_to_raw, raw_candidates
+from yoloship.tasks.decode import heads_candidates, heads_to_raw, raw_candidates
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -22,7 +22,7 @@ from yoloship.cuda.postprocess import (
     workspace_bytes,
 )
 from yoloship.letterbox import Letterbox
-from yoloship.tasks.detect import raw_candidates
+from yoloship.tasks.decode import raw_candidates
 from yoloship.tasks.nms import nms, nms_reference
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import onnxruntime as ort
 
 from yoloship.graph.blocks import emit
 from yoloship.graph.builder import Builder
+from yoloship.graph.families.yolov5 import Yolov5
 from yoloship.graph.module_view import Part, check_consumed
 from yoloship.graph.serialize import to_onnx
 from yoloship.model import TensorSpec
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def part_graph(module: Module, *arrays: Any, dynamic: bool = False) -> onnx.ModelProto:
     """The module's graph for inputs like these; nothing of the module is left out."""
-    builder = Builder(dynamic_hw=dynamic)
+    builder = Builder(dynamic_hw=dynamic, blocks=Yolov5.blocks)
     wires = []
     for index, array in enumerate(arrays):
         axes = (*array.shape[:2], "height", "width") if dynamic else array.shape

@@ -13,7 +13,7 @@ from yoloship._util.text import counted
 from yoloship.cli import options
 from yoloship.cli import precision as precisions
 from yoloship.cli.command import WholeNumber, argument, command, flag, option
-from yoloship.cli.export import check_suppression
+from yoloship.cli.export import FORMS, FORMS_HELP, check_suppression
 from yoloship.cli.options import is_dash, noted_inputs
 from yoloship.cli.output import print_err, print_out, progress
 from yoloship.cli.precision import PRECISION
@@ -22,14 +22,15 @@ from yoloship.conversion import CALIBRATED, calibration_of, engines
 from yoloship.conversion.exporting import suppression
 from yoloship.engine.config import MAX_OPTIMIZATION_LEVEL, HardwareCompatibility
 from yoloship.kinds import kind_of
-from yoloship.model import InputForm, OutputForm
+from yoloship.model import STANDARD, InputForm
+from yoloship.tasks import suppressing_forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from yoloship.conversion import Calibration
     from yoloship.engine import FlavourName
-    from yoloship.model import Calibrator, OtherLayers, Placement, Precision
+    from yoloship.model import Calibrator, OtherLayers, OutputForm, Placement, Precision
     from yoloship.models.build_check import BuildRequest
 
 MODEL_SUFFIXES = frozenset({".onnx", ".pt"})
@@ -56,9 +57,9 @@ BUILDERS = ("tensorrt", "rtx")
 @option(
     "--output",
     "output_form",
-    type=click.Choice(get_args(OutputForm)),
-    help="raw: (B,N,5+C). heads: undecoded. compact: boxes, scores, ids. nms: final detections, also from an ONNX "
-    "file. Default: raw.",
+    type=click.Choice(tuple(FORMS)),
+    help=f"{FORMS_HELP} An ONNX file can only be given {' or '.join(suppressing_forms())}. Default: the field's "
+    "standard.",
 )
 @option(
     "--precision",
@@ -140,7 +141,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     placement: Placement | None = "inputs" if wanted in CALIBRATED else None
     calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
     precisions.check_calibration(wanted, calibration)
-    check_suppression(output_form or "raw", conf, iou, max_det)
+    check_suppression(output_form or STANDARD, conf, iou, max_det)
     _refuse_for_onnx(model, input_form, output_form, aliases)
     batches, sizes = _batch(batch), _sizes(imgsz)
     config = BuildConfig(
@@ -158,7 +159,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         batch=batches,
         input_form=input_form,
         output_form=output_form,
-        nms=suppression(output_form or "raw", conf, iou, max_det),
+        nms=suppression(output_form or STANDARD, conf, iou, max_det),
         precision=wanted,
         flavour=flavour,
         config=config,
@@ -239,7 +240,8 @@ def _refuse_for_onnx(
     """
     if not os.path.lexists(model) or kind_of(Path(model)) in {"checkpoint", "engine"}:
         return
-    if input_form is not None or output_form not in {None, "nms"}:
-        raise click.UsageError("an ONNX file has its own input and output; it can only be given --output nms")
+    if input_form is not None or output_form not in {None, *suppressing_forms()}:
+        forms = " or ".join(suppressing_forms())
+        raise click.UsageError(f"an ONNX file has its own input and output; it can only be given --output {forms}")
     if aliases:
         raise click.UsageError("--alias is for checkpoints: an ONNX file has no classes to be read")

@@ -24,12 +24,17 @@ from yoloship.cli.values import (
     refuse_suffix,
 )
 from yoloship.conversion import calibration_of, exporting
-from yoloship.model import InputForm, OutputForm, Placement
+from yoloship.model import STANDARD, InputForm, Placement
+from yoloship.tasks import all_forms, suppressing_forms
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from yoloship.model import Calibrator, OtherLayers, Precision
+    from yoloship.model import Calibrator, OtherLayers, OutputForm, Precision
+
+
+FORMS = all_forms()
+FORMS_HELP = " ".join(f"{name}: {form.description}." for name, form in FORMS.items())
 
 
 @command(
@@ -53,10 +58,8 @@ if TYPE_CHECKING:
 @option(
     "--output",
     "output_form",
-    type=click.Choice(get_args(OutputForm)),
-    default="raw",
-    help="raw: (B,N,5+C), the field's standard. heads: undecoded maps, fastest. compact: boxes, scores, ids. nms: "
-    "final detections.",
+    type=click.Choice(tuple(FORMS)),
+    help=f"{FORMS_HELP} Default: the field's standard.",
 )
 @options.nms_conf
 @options.nms_iou
@@ -88,7 +91,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     imgsz: tuple[int, int] | Literal["dynamic"],
     batch: int | Literal["dynamic"],
     input_form: InputForm,
-    output_form: OutputForm,
+    output_form: OutputForm | None,
     conf: float | None,
     iou: float | None,
     max_det: int | None,
@@ -109,7 +112,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     target = Path("/dev/stdout") if is_dash(output_file) else output_file
     calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
     precisions.check_calibration(precision, calibration)
-    check_suppression(output_form, conf, iou, max_det)
+    check_suppression(output_form or STANDARD, conf, iou, max_det)
     with progress(in_pipes=True) as on_progress:
         written = exporting.export(
             model,
@@ -117,7 +120,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
             imgsz=imgsz,
             batch=batch,
             input_form=input_form,
-            output_form=output_form,
+            output_form=output_form or STANDARD,
             score_threshold=conf,
             iou_threshold=iou,
             max_detections=max_det,
@@ -146,5 +149,5 @@ def check_suppression(output_form: OutputForm, conf: float | None, iou: float | 
     Raises:
         click.UsageError: there are some.
     """
-    if output_form != "nms" and not conf is iou is max_det is None:
-        raise click.UsageError("--conf, --iou and --max-det need --output nms")
+    if output_form not in suppressing_forms() and not conf is iou is max_det is None:
+        raise click.UsageError(f"--conf, --iou and --max-det need --output {' or '.join(suppressing_forms())}")

@@ -12,6 +12,8 @@ from yoloship.conversion import CALIBRATED, MAX_DROP, calibration_of, lowered, n
 from yoloship.conversion.exporting import file_beside, is_count, outputs_of, sides_of, suppression
 from yoloship.errors import InputError
 from yoloship.kinds import kind_of, wrong_kind
+from yoloship.model import STANDARD
+from yoloship.tasks import suppressing_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -99,8 +101,7 @@ def build(  # noqa: PLR0913 - all but the model have defaults
         batch: Images per run. Three numbers are the smallest, the usual and the largest batch. None takes 1 for a
             checkpoint, and what an ONNX file says.
         input_form: For a checkpoint: ``float`` (default) or ``image``; see `export`.
-        output_form: For a checkpoint: ``raw`` (default), ``heads``, ``compact`` or ``nms``; see `export`. An ONNX file
-            can be given ``nms``.
+        output_form: For a checkpoint: see `export`. An ONNX file can be given one with suppression inside, ``nms``.
         score_threshold: For the output form ``nms``: drop boxes whose score is not above this. Default: 0.25.
         iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: 0.45.
         max_detections: For ``nms``: keep at most this many boxes per image. Default: 300.
@@ -138,7 +139,7 @@ def build(  # noqa: PLR0913 - all but the model have defaults
     calibration.check(precision)
     request = request_of(
         model, output, imgsz=imgsz, batch=batch, input_form=input_form, output_form=output_form,
-        nms=suppression(output_form or "raw", score_threshold, iou_threshold, max_detections), precision=precision,
+        nms=suppression(output_form or STANDARD, score_threshold, iou_threshold, max_detections), precision=precision,
         flavour=flavour, config=config, class_names=class_names, aliases=aliases, say=say,
     )  # fmt: skip
     claim_engine(request, calibration, protected, overwrite=overwrite)
@@ -176,9 +177,11 @@ def request_of(  # noqa: PLR0913 - what `build` takes
     if kind == "engine":
         raise wrong_kind(kind, "onnx", subject=str(source), error=InputError)
     from_checkpoint = kind == "checkpoint"
-    if not from_checkpoint and (input_form is not None or output_form not in {None, "nms"}):
+    if not from_checkpoint and (input_form is not None or output_form not in {None, *suppressing_forms()}):
         raise InputError(
-            "an ONNX file has its own input and output; it can only be given the output nms", subject=str(source)
+            "an ONNX file has its own input and output; it can only be given the output "
+            + " or ".join(suppressing_forms()),
+            subject=str(source),
         )
     if not from_checkpoint and aliases:
         raise InputError("aliases are for checkpoints; an ONNX file has no classes to be read", subject=str(source))
@@ -189,7 +192,7 @@ def request_of(  # noqa: PLR0913 - what `build` takes
     graph = None
     if from_checkpoint:
         graph = replace(
-            _graph(batches, sizes), input_form=input_form or "float", output_form=output_form or "raw", nms=nms
+            _graph(batches, sizes), input_form=input_form or "float", output_form=output_form or STANDARD, nms=nms
         )
     return BuildRequest(
         source,

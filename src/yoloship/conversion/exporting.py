@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from yoloship.conversion import calibration_of, lowered, name_of
 from yoloship.errors import CheckpointError, InputError
 from yoloship.kinds import is_checkpoint, refuse_others
-from yoloship.model import InputForm, NmsConfig, OutputForm, Precision
+from yoloship.model import STANDARD, InputForm, NmsConfig, OutputForm, Precision
+from yoloship.tasks import suppressing_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -60,7 +61,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     imgsz: Sides | Literal["dynamic"] = 640,
     batch: int | Literal["dynamic"] = 1,
     input_form: InputForm = "float",
-    output_form: OutputForm = "raw",
+    output_form: OutputForm = STANDARD,
     score_threshold: float | None = None,
     iou_threshold: float | None = None,
     max_detections: int | None = None,
@@ -90,8 +91,8 @@ def export(  # noqa: PLR0913 - all but the model have defaults
         batch: Images per run; ``dynamic`` leaves it open.
         input_form: ``float``: (B, 3, H, W) float32 RGB in 0..1, the field's standard. ``image``: (B, H, W, 3) uint8
             BGR.
-        output_form: ``raw``: (B, N, 5 + classes), the field's standard. ``heads``: the undecoded maps, fastest.
-            ``compact``: boxes, scores, class ids. ``nms``: final detections.
+        output_form: The default is the field's own. A detector has ``raw``: (B, N, 5 + classes), its default;
+            ``heads``: the undecoded maps, fastest; ``compact``: boxes, scores, class ids; ``nms``: final detections.
         score_threshold: For the output form ``nms``: drop boxes whose score is not above this. Default: 0.25.
         iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: 0.45.
         max_detections: For ``nms``: keep at most this many boxes per image. Default: 300.
@@ -182,12 +183,12 @@ def suppression(
         "max_detections": max_detections,
     }
     given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-    if output_form != "nms":
+    if output_form not in suppressing_forms():
         if given:
             raise InputError(
                 "has no effect without suppression in the graph",
                 subject=", ".join(given),
-                expected="output_form='nms'",
+                expected=f"output_form={' or '.join(map(repr, suppressing_forms()))}",
                 got=repr(output_form),
             )
         return None

@@ -1,7 +1,7 @@
 """From the network's output to detections on the GPU: decode, sort, suppress, back to source pixels.
 
 Two launches for a whole batch, no allocation and no wait, so both can be recorded in a `Graph`. The boxes are those of
-`tasks.detect` and `tasks.nms`: the same float32 operations in the same order, but for the last bit of exp().
+`tasks.decode` and `tasks.nms`: the same float32 operations in the same order, but for the last bit of exp().
 
 At most 1024 candidates of a picture (the best ones, exactly) take part in suppression, and at most `max_detections`
 come out; `result_dtype` counts those that were left aside: `lost` did not fit the workspace (which ones is left to
@@ -11,7 +11,7 @@ chance), `passed_over` were not among the best 1024.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -51,6 +51,26 @@ LEVEL_DTYPE: Final = np.dtype(
 """`struct Level` of kernels/decode.cu, byte for byte."""
 
 
+class DecodeInput(Protocol):
+    """What a decoding kernel reads. Which one a model needs, its output form knows: `Form.device_output`."""
+
+    @property
+    def kernel(self) -> str:
+        """The kernel's name without the suffix for its element type."""
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """What the kernel takes before the filter and the workspace, the number of candidates being the last."""
+
+    @property
+    def cells(self) -> int:
+        """Candidates of an image before any threshold."""
+
+    @property
+    def dtype(self) -> HeadDType:
+        """Of the values that it reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class HeadLevel:
     """One undecoded map.
@@ -83,8 +103,18 @@ class Heads:
     dtype: HeadDType = "float32"
 
     @property
+    def kernel(self) -> str:
+        """The kernel that decodes maps."""
+        return "decode_heads"
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """The table, its length, and the number of candidates."""
+        return self.table, len(self.levels), self.cells
+
+    @property
     def cells(self) -> int:
-        """Candidates of a picture before any threshold: N."""
+        """Candidates of an image before any threshold: N."""
         return sum(level.grid_hw[0] * level.grid_hw[1] * len(level.anchors) for level in self.levels)
 
 
@@ -101,6 +131,16 @@ class Raw:
     pointer: int
     cells: int
     dtype: HeadDType = "float32"
+
+    @property
+    def kernel(self) -> str:
+        """The kernel that picks from rows."""
+        return "decode_raw"
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """The rows, and how many there are."""
+        return self.pointer, self.cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +302,7 @@ def clear(stream: Stream, workspace: Workspace) -> None:
 def launch_decode(
     kernels: Mapping[str, Launchable],
     stream: Stream,
-    output: Heads | Raw,
+    output: DecodeInput,
     score_filter: ScoreFilter,
     workspace: Workspace,
 ) -> None:
@@ -284,11 +324,7 @@ def launch_decode(
     names = ("boxes", "scores", "class_ids", "indices", "counts")
     conditions = (score_filter.classes, score_filter.score_threshold, score_filter.allowed)
     rest = (*conditions, *map(workspace.part, names), workspace.capacity)
-    if isinstance(output, Heads):
-        kernel = kernels[f"decode_heads_{suffix}"]
-        kernel.launch(stream, grid, block, output.table, len(output.levels), output.cells, *rest)
-    else:
-        kernels[f"decode_raw_{suffix}"].launch(stream, grid, block, output.pointer, output.cells, *rest)
+    kernels[f"{output.kernel}_{suffix}"].launch(stream, grid, block, *output.arguments, *rest)
 
 
 def launch_nms(

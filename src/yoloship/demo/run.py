@@ -14,6 +14,7 @@ import numpy as np
 
 from yoloship.demo.scene import make_scene
 from yoloship.errors import YoloshipError, json_document
+from yoloship.results.boxes import pair_ious
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -202,7 +203,7 @@ def matches(scene: Scene, found: Detections) -> int:
     free = list(range(len(found)))
     count = 0
     for box, class_id in zip(scene.boxes_xyxy, scene.class_ids, strict=True):
-        overlaps = {i: _iou(box, found.boxes_xyxy[i]) for i in free if found.class_ids[i] == class_id}
+        overlaps = {i: pair_ious(box, found.boxes_xyxy[i]) for i in free if found.class_ids[i] == class_id}
         best = max(overlaps, key=lambda i: overlaps[i], default=None)
         if best is not None and overlaps[best] >= MATCH_IOU:
             free.remove(best)
@@ -261,9 +262,3 @@ def _json_bytes(found: Detections, texts: Sequence[str | None]) -> bytes:
     for detection, text in zip(document[0]["detections"], texts, strict=True):
         detection["text"] = text
     return json_document(document, indent=1)
-
-
-def _iou(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
-    inner = np.clip(np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2]), 0, None).prod()
-    union = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - inner
-    return float(inner / union) if union > 0 else 0.0

@@ -6,17 +6,15 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from yoloship.detect.batching import run_sizes
-from yoloship.detect.pipeline import ModelInput, Pipeline, PlacedImage, suppress_and_rescale
+from yoloship.detect.pipeline import ModelInput, Pipeline, PlacedImage
 from yoloship.detect.preprocess import as_image, letterbox_batch, to_input
 from yoloship.detect.stream import in_order
 from yoloship.errors import InputError, SessionError
-from yoloship.models.recognise import decoded_spec
-from yoloship.tasks.detect import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,10 +25,8 @@ if TYPE_CHECKING:
     from yoloship.detect.pipeline import DetectSteps
     from yoloship.detect.stream import Outcome
     from yoloship.images import ChannelOrder
-    from yoloship.model import ModelInfo, TensorSpec
     from yoloship.results.detections import Detections
     from yoloship.runtime import Session
-    from yoloship.tasks.detect import Candidates
 
     Image = npt.NDArray[np.uint8]
 
@@ -217,39 +213,21 @@ class CpuPipeline(Pipeline):
 
     def _decoded(
         self, outputs: tuple[npt.NDArray[np.generic], ...], images: Sequence[PlacedImage], options: DetectOptions
-    ) -> list[Candidates]:
+    ) -> list[Any]:
         info = self.model.info
-        arrays = decodable(outputs, self._session.outputs, info)
-        found = decode(arrays, info, images[0].letterbox.input_hw, options.score_threshold)
+        arrays = self.form.select(outputs, self._session.outputs, info)
+        found = self.form.decode(arrays, info, images[0].letterbox.input_hw, options.score_threshold)
         batch = info.batch or len(images)
         if len(found) != batch:
             raise SessionError("the model answers for another batch", expected=str(batch), got=str(len(found)))
         return found
 
     def _finished(
-        self, candidates: Sequence[Candidates], images: Sequence[PlacedImage], options: DetectOptions
+        self, candidates: Sequence[Any], images: Sequence[PlacedImage], options: DetectOptions
     ) -> list[Detections]:
         names = self.model.info.class_names
         wanted = options.class_ids(names)
         return [
-            suppress_and_rescale(found, image.letterbox, options, wanted, names)
+            self.task.finish(found, image.letterbox, options, wanted, names)
             for found, image in zip(candidates, images, strict=False)  # a fixed batch is filled up
         ]
-
-
-def decodable(
-    outputs: tuple[npt.NDArray[np.generic], ...], specs: tuple[TensorSpec, ...], info: ModelInfo
-) -> Sequence[npt.NDArray[np.generic]]:
-    """The outputs of a run that `decode` takes.
-
-    Of the form ``raw`` only the decoded one counts: many exports give the undecoded maps beside it.
-
-    Args:
-        outputs: All that the session gave.
-        specs: What they are called.
-        info: What the model is.
-    """
-    if info.output_form != "raw":
-        return outputs
-    place = specs.index(decoded_spec(specs, info))
-    return outputs[place : place + 1]

@@ -11,8 +11,7 @@ import numpy as np
 from yoloship._util.closing import Closing
 from yoloship.errors import InputError
 from yoloship.letterbox import Letterbox
-from yoloship.results.detections import Detections
-from yoloship.tasks.nms import nms
+from yoloship.tasks import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,9 +24,10 @@ if TYPE_CHECKING:
     from yoloship.detect.stream import Outcome, Reserve
     from yoloship.images import ChannelOrder
     from yoloship.model import ModelInfo
+    from yoloship.results.detections import Detections
     from yoloship.runtime import Session
     from yoloship.runtime.base import DeviceSession
-    from yoloship.tasks.detect import Candidates
+    from yoloship.tasks.base import Form, Task
 
     Image = npt.NDArray[np.uint8]
 
@@ -36,9 +36,6 @@ ShapeMode: TypeAlias = Literal["square", "rect"]
 stride, which is faster and gives slightly other numbers. It needs a graph of dynamic height and width."""
 
 DEFAULT_SIDE: Final = 640
-MAX_CANDIDATES: Final = 30_000
-"""Of an image's candidates only this many, the best, meet in suppression; a limit that the field's tools share. At
-640×640 a YOLOv5 has 25,200 in all, so it matters only on large canvases at thresholds near 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +153,8 @@ class Pipeline(Closing):
 
     def __init__(self, model: ModelInput, *, max_batch: int, parallel_runs: int, batches: tuple[int, ...]) -> None:
         self.model = model
+        self.task: Task[Any, Detections] = task_of(model.info, model.model_name)
+        self.form: Form[Any] = self.task.form(model.info.output_form, model.model_name)
         self.max_batch = max_batch
         self.parallel_runs = parallel_runs
         self.batches = batches
@@ -242,46 +241,3 @@ class Pipeline(Closing):
     def pinned_frame(self, image_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
         """(height, width, channels) uint8 memory, not initialised, from which an image gets to the network fastest."""
         return np.empty((*image_hw, self.model.info.channels), np.uint8)
-
-
-def suppress_and_rescale(
-    candidates: Candidates,
-    letterbox: Letterbox,
-    options: DetectOptions,
-    wanted: npt.NDArray[np.int32] | None,
-    names: tuple[str, ...],
-) -> Detections:
-    """From an image's candidates to its detections: suppress, go back to source pixels, clip.
-
-    If the graph has suppressed already, this changes nothing, or completes it when the graph ran out of iterations: it
-    then gives a superset, and suppressing that once more gives the exact result.
-
-    Args:
-        candidates: Of one image, in model pixels.
-        letterbox: Where the image lies on the canvas.
-        options: What to keep.
-        wanted: The class ids to keep; None keeps all.
-        names: Class names by class id.
-
-    Returns:
-        Boxes in source pixels, best first.
-    """
-    if wanted is not None:
-        candidates = candidates.take(np.isin(candidates.class_ids, wanted))
-    if len(candidates) > MAX_CANDIDATES:
-        best = np.sort(np.argsort(-candidates.scores, kind="stable")[:MAX_CANDIDATES])
-        candidates = candidates.take(best)
-    groups = np.zeros_like(candidates.class_ids) if options.class_agnostic else candidates.class_ids
-    kept = candidates.take(
-        nms(
-            candidates.boxes_xyxy,
-            candidates.scores,
-            groups,
-            iou_threshold=options.iou_threshold,
-            max_detections=options.max_detections,
-        )
-    )
-    height, width = letterbox.image_hw
-    boxes = letterbox.to_image(kept.boxes_xyxy.astype(np.float64))  # float32 could overflow before it is clipped
-    clipped = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
-    return Detections(clipped, kept.scores, kept.class_ids, names, letterbox.image_hw, kept.complete)

@@ -24,7 +24,7 @@ import re
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from yoloship._util.cache import is_trusted, make_folder, make_room
 from yoloship._util.fields import MAX_TEXT_CHARS, FieldReader, is_int
@@ -34,7 +34,7 @@ from yoloship.engine.fit import Installation, check_fit, find_installation, rebu
 from yoloship.engine.sidecar import MAX_JSON_CHARS, EngineRecord, Recipe
 from yoloship.errors import EngineError, InputError
 from yoloship.kinds import ENGINE_MAGICS, MAX_PREFIX_BYTES, RTX_MAGIC, kind_of, wrong_kind
-from yoloship.model import MAX_CLASSES, MAX_SIDE, ModelInfo, Task
+from yoloship.model import MAX_CLASSES, MAX_SIDE, WORD, WORD_TEXT, ModelInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +58,8 @@ _ANCHOR_NAME = re.compile(r"yolov5(?:[nsmlx]6?)?(?:-(?:seg|cls))?(?:\.pt|\.yaml)
 PlanForm: TypeAlias = Literal["rtx", "tensorrt", "unknown"]
 MAX_PLAN_BYTES: Final = 1 << 32
 """Of an engine's file; the largest detectors have 1.5 GB of weights."""
+PREFIX_FORM: Final = "raw"
+"""What the engines of that exporter give, as a record of ours says it: every cell decoded."""
 _START_BYTES: Final = 4 + MAX_PREFIX_BYTES + HEADER_BYTES
 """Enough for a JSON prefix and the plan's header behind it."""
 
@@ -159,13 +161,13 @@ def prefix_info(metadata: dict[str, Any], *, subject: str) -> ModelInfo:
     height, width = _size_hw(read)
     version = version[:64] if isinstance(version, str) and version.isprintable() else ""
     return ModelInfo(
-        task=read.choice("task", get_args(Task)),
+        task=read.matching("task", WORD, WORD_TEXT),
         family=_family(metadata.get("description")),
         class_names=_class_names(read),
         strides=_strides(read),
         anchors=(),
         input_form="float",
-        output_form="raw",
+        output_form=PREFIX_FORM,
         input_hw=(None, None) if dynamic else (height, width),
         batch=None if dynamic else read.integer("batch", 1, MAX_SIDE),
         producer=f"{_MAKER} {version}".strip(),

@@ -151,7 +151,7 @@ def _config_words(config: BuildConfig) -> Iterator[str]:
 def _graph_words(model: ModelInfo, *, from_checkpoint: bool) -> Iterator[str]:
     """Suppression goes behind an ONNX file too; everything else is decided by the file itself."""
     if model.nms is not None:
-        yield from ("--output", "nms", "--conf", str(model.nms.score_threshold))
+        yield from ("--output", model.output_form, "--conf", str(model.nms.score_threshold))
         yield from ("--iou", str(model.nms.iou_threshold), "--max-det", str(model.nms.max_detections))
     if not from_checkpoint:
         return

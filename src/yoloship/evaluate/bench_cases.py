@@ -13,6 +13,7 @@ from yoloship.engine import BuildConfig, Range, check_build, open_engine_file, o
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.evaluate.benchmark import BenchCase
 from yoloship.kinds import MODEL_KINDS, refuse_others
+from yoloship.model import FASTEST
 from yoloship.models.releases import resolve
 from yoloship.runtime import RUNTIMES, choose_runtime
 from yoloship.runtime.base import RuntimePrecision
@@ -229,5 +230,5 @@ def _engine(target: _Target, input_hw: tuple[int, int] | None, batch: int) -> Pa
 
     if target.kind != "checkpoint":
         return engine_for(target.path).path
-    graph = GraphConfig(input_hw=input_hw or _DEFAULT_HW, batch=None, input_form="image", output_form="heads")
+    graph = GraphConfig(input_hw=input_hw or _DEFAULT_HW, batch=None, input_form="image", output_form=FASTEST)
     return engine_for(target.path, BuildConfig(batch=Range(1, batch, batch)), graph=graph).path

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.tasks.detect import heads_to_raw
+from yoloship.results.boxes import box_ious
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from yoloship.model import ModelInfo
     from yoloship.results.detections import Detections
 
     Floats = npt.NDArray[np.float32]
@@ -51,7 +50,7 @@ def match(first: Detections, second: Detections, min_iou: float = MATCH_IOU) -> 
         second: Of another.
         min_iou: Pairs that overlap less are none. Boxes of equal corners always overlap fully, area or not.
     """
-    ious = box_ious(first.boxes_xyxy, second.boxes_xyxy)
+    ious = object_ious(first.boxes_xyxy, second.boxes_xyxy)
     ious[first.class_ids[:, None] != second.class_ids[None, :]] = -1.0
     pairs, values = [], []
     order = np.argsort(-ious, axis=None, kind="stable")
@@ -67,14 +66,10 @@ def match(first: Detections, second: Detections, min_iou: float = MATCH_IOU) -> 
     return Matches(np.array(pairs, np.int64).reshape(-1, 2), np.array(values, np.float64))
 
 
-def box_ious(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def object_ious(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """(n, m) float64 IoU of (n, 4) with (m, 4) boxes, xyxy; 1 for equal boxes, even those of no area."""
-    a, b = first.astype(np.float64)[:, None], second.astype(np.float64)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    overlap = np.clip(sides, 0, None).prod(axis=2)
-    union = (a[..., 2:] - a[..., :2]).prod(axis=2) + (b[..., 2:] - b[..., :2]).prod(axis=2) - overlap
-    ious: npt.NDArray[np.float64] = np.where(union > 0, overlap / np.where(union > 0, union, 1), 0.0)
-    ious[(a == b).all(axis=2)] = 1.0
+    ious = box_ious(first.astype(np.float64), second.astype(np.float64))
+    ious[(first[:, None] == second[None]).all(axis=2)] = 1.0
     return ious
 
 
@@ -169,35 +164,13 @@ class LevelDifference:
     box_mean_px: float
 
 
-def cells_of(outputs: Sequence[npt.NDArray[np.generic]], info: ModelInfo) -> Cells | None:
-    """Every cell's box and score out of a model's outputs.
-
-    Args:
-        outputs: As the session gave them, in the form that `info` names.
-        info: The model.
-
-    Returns:
-        Boxes (N, 4) in model pixels, xyxy, and scores (N,) of the first picture, in the order of the raw form; None
-        where the graph gives final detections only.
-    """
-    if info.output_form == "nms":
-        return None
-    arrays = [np.asarray(array, np.float32)[:1] for array in outputs]
-    if info.output_form == "compact":
-        return arrays[0][0], arrays[1][0]
-    raw = heads_to_raw(arrays, info.strides, info.anchors)[0] if info.output_form == "heads" else arrays[0][0]
-    half = raw[:, 2:4] * np.float32(0.5)
-    boxes = np.concatenate([raw[:, :2] - half, raw[:, :2] + half], axis=1)
-    return boxes, raw[:, 4] * raw[:, 5:].max(axis=1)
-
-
 def compare_levels(
     first: Sequence[Cells], second: Sequence[Cells], strides: Sequence[int], input_hws: Sequence[tuple[int, int]]
 ) -> tuple[LevelDifference, ...]:
     """Compare two models' cells.
 
     Args:
-        first: Of one model, picture by picture; see `cells_of`.
+        first: Of one model, image by image; see `yoloship.tasks.base.Form.cells`.
         second: Of the other, for the same canvases.
         strides: Of the levels, finest first.
         input_hws: (height, width) of each canvas in model pixels.

@@ -18,8 +18,8 @@ import numpy as np
 from yoloship._util.reading import open_regular
 from yoloship.errors import InputError
 from yoloship.kinds import kind_of
-from yoloship.models.recognise import decoded_spec
 from yoloship.models.releases import resolve
+from yoloship.tasks import form_of, task_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -265,8 +265,8 @@ def check_against_reference(model: str | Path, reference: Path) -> ReferenceChec
     """Compare what yoloship makes of a model with what its training environment computes.
 
     Args:
-        model: A checkpoint, of which the graph is written as `export` does, an ONNX file of the forms ``float`` and
-            ``raw``, or the name of a release.
+        model: A checkpoint, of which the graph is written as `export` does, an ONNX file of the input form
+            ``float`` and the standard output form, or the name of a release.
         reference: A NumPy archive; see `read_reference`.
 
     Raises:
@@ -281,17 +281,18 @@ def check_against_reference(model: str | Path, reference: Path) -> ReferenceChec
     hw = (right.images.shape[2], right.images.shape[3])
     with open_artefact(path, imgsz=hw) as detector:
         info = detector.info
-        if (info.input_form, info.output_form) != ("float", "raw"):
+        form, standard = form_of(info, str(path)), task_of(info, str(path)).standard
+        if info.input_form != "float" or form is not standard:
             raise InputError(
                 "cannot be held against a reference",
                 subject=str(path),
-                expected="the forms 'float' and 'raw'",
+                expected=f"the forms 'float' and {standard.name!r}",
                 got=f"{info.input_form!r} and {info.output_form!r}",
-                hint="give the .pt, or export it with '--input float --output raw'",
+                hint=f"give the .pt, or export it with '--input float --output {standard.name}'",
             )
         _check_channels(right, info.channels, str(path))
         outputs = detector.session.outputs
-        return compare_reference(right, host_session(detector), outputs.index(decoded_spec(outputs, info)), str(path))
+        return compare_reference(right, host_session(detector), form.places(outputs, info)[0], str(path))
 
 
 def _checkpoint(path: Path, right: Reference) -> ReferenceCheck:
@@ -301,7 +302,7 @@ def _checkpoint(path: Path, right: Reference) -> ReferenceCheck:
     from yoloship.runtime import RunOptions, open_session
 
     hw = (right.images.shape[2], right.images.shape[3])
-    config = GraphConfig(input_hw=hw, batch=1, input_form="float", output_form="raw")
+    config = GraphConfig(input_hw=hw, batch=1, input_form="float")
     data = graph_bytes(build_graph(read_checkpoint(path), config))
     with open_session(data, RunOptions(model_name=str(path))) as session:
         _check_channels(right, recognise(session, str(path)).channels, str(path))

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship._util.progress import tracked
-from yoloship.detect.cpu import decodable
 from yoloship.detect.detector import Detector, feed_of, host_session
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.preprocess import as_image
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import mean_average_precision
-from yoloship.evaluate.matching import LOWERED_SHARE, Agreement, LevelDifference, agree, cells_of, compare_levels, match
+from yoloship.evaluate.matching import LOWERED_SHARE, Agreement, LevelDifference, agree, compare_levels, match
 from yoloship.kinds import kind_of
 from yoloship.models.gpu_loading import load_network_on_gpu
 from yoloship.models.loading import load
 from yoloship.models.releases import resolve
 from yoloship.models.vetting import vetted
 from yoloship.runtime import RunOptions, Session, choose_runtime, open_session
+from yoloship.tasks import form_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from yoloship._util.progress import OnProgress
     from yoloship.detect.detector import Source
     from yoloship.evaluate.coco import Truth
-    from yoloship.evaluate.matching import Cells
     from yoloship.model import NmsConfig, Precision
     from yoloship.results.detections import Detections
     from yoloship.runtime.base import RuntimePrecision
+    from yoloship.tasks.base import Cells
 
 
 class EmulatedSession(Session):
@@ -390,7 +390,8 @@ class _Run:
         if len(self.cells) < LEVEL_PICTURES and self._cells_held < MAX_CELLS:
             (array,) = feed.values()
             self.input_hws.append(array.shape[1:3] if detector.info.input_form == "image" else array.shape[2:4])
-            cells = cells_of(decodable(outputs, self._session.outputs, detector.info), detector.info)
+            form = form_of(detector.info, detector.model_name)
+            cells = form.cells(form.select(outputs, self._session.outputs, detector.info), detector.info)
             self._cells_held += 0 if cells is None else len(cells[1])
             self.cells.append(cells)
 

@@ -1,7 +1,4 @@
-"""The blocks that YOLOv5 networks and their light forks consist of, and `emit`, which finds the writer for any module.
-
-Their structure is that of the papers named below and of published checkpoints; the reference outputs in the tests hold
-them to it. Each writer takes `emit`, which finds the writers of its children.
+"""The blocks that YOLO networks and their light forks consist of, and `emit`, which finds the writer for any module.
 
 What a block computes follows from the papers that it comes from and from the reference outputs in the tests. A class
 whose meaning changed between releases (MixConv2d: with and without a shortcut) is refused rather than guessed.
@@ -9,8 +6,7 @@ whose meaning changed between releases (MixConv2d: with and without a shortcut) 
 
 from __future__ import annotations
 
-import re
-from functools import partial
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -37,22 +33,21 @@ from yoloship.graph.convolution import (
 from yoloship.graph.layers import LAYERS, max_pool, transformer, transposed_convolution
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Mapping, Sequence
 
     from yoloship.errors import GraphError
     from yoloship.graph.builder import Builder, Wire
     from yoloship.graph.module_view import Part
 
-    Emit: TypeAlias = Callable[[Builder, Part, Sequence[Wire]], Wire]
-    LightBlock: TypeAlias = Callable[[Emit, Builder, Part, Wire], Wire]
     Block: TypeAlias = Callable[[Builder, Part, Wire], Wire]
     Join: TypeAlias = Callable[[Builder, Part, Sequence[Wire]], Wire]
 
 
-def _chain(*names: str) -> LightBlock:
+def _chain(*names: str) -> Block:
     """A writer of children that follow one another."""
 
-    def block(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
+    def block(builder: Builder, part: Part, x: Wire) -> Wire:
         for name in names:
             x = emit(builder, part.child(name), (x,))
         return x
@@ -60,7 +55,7 @@ def _chain(*names: str) -> LightBlock:
     return block
 
 
-def _shuffle(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
+def _shuffle(builder: Builder, part: Part, x: Wire) -> Wire:
     """Ma et al., ShuffleNet V2, 2018, figure 3 c and d: two branches side by side, then their channels interleaved."""
     if part.integer("stride", 1) == 1:
         first, second = _halves(builder, part, x)
@@ -88,7 +83,7 @@ def _halves(builder: Builder, part: Part, x: Wire) -> tuple[Wire, Wire]:
     return one, other
 
 
-def _depthwise_separable(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:  # noqa: ARG001 - one signature
+def _depthwise_separable(builder: Builder, part: Part, x: Wire) -> Wire:
     """Howard et al., MobileNets, 2017, figure 3: two convolutions, each with batch-norm and ReLU."""
     for number in ("1", "2"):
         y = emit_conv_norm(builder, part.child(f"conv{number}"), part.optional_child(f"bn{number}"), x)
@@ -96,7 +91,7 @@ def _depthwise_separable(emit: Emit, builder: Builder, part: Part, x: Wire) -> W
     return x
 
 
-def _inverted_residual(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
+def _inverted_residual(builder: Builder, part: Part, x: Wire) -> Wire:
     """Howard et al., Searching for MobileNetV3, 2019, figure 4."""
     y = emit(builder, part.child("conv"), (x,))
     if not part.flag("identity"):
@@ -106,7 +101,7 @@ def _inverted_residual(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wir
     return builder.node("Add", f"{part.place}.add", (x, y), x.shape)
 
 
-def _squeeze(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
+def _squeeze(builder: Builder, part: Part, x: Wire) -> Wire:
     """Hu et al., Squeeze-and-Excitation Networks, 2017: each channel times a factor that all the means give."""
     gate = emit(builder, part.child("avg_pool"), (x,))
     for layer in part.child("fc").parts():
@@ -117,12 +112,12 @@ def _squeeze(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
     return _scaled(builder, part, x, gate)
 
 
-def _squeeze_by(*names: str) -> LightBlock:
+def _squeeze_by(*names: str) -> Block:
     """The same with its layers as children of these names."""
     inner = _chain(*names)
 
-    def block(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
-        return _scaled(builder, part, x, inner(emit, builder, part, x))
+    def block(builder: Builder, part: Part, x: Wire) -> Wire:
+        return _scaled(builder, part, x, inner(builder, part, x))
 
     return block
 
@@ -133,7 +128,7 @@ def _scaled(builder: Builder, part: Part, x: Wire, gate: Wire) -> Wire:
     return builder.node("Mul", part.place, (x, gate), x.shape)
 
 
-def _re_parametrised(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
+def _re_parametrised(builder: Builder, part: Part, x: Wire) -> Wire:
     """Ding et al., RepVGG, 2021, figure 2: branches that are added for training, or the one that they became."""
     merged = part.optional_child("rbr_reparam")
     if merged is not None:
@@ -152,18 +147,18 @@ def _re_parametrised(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
     return emit(builder, part.child(name), (y,))
 
 
-def _conv_hardswish(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
+def _conv_hardswish(builder: Builder, part: Part, x: Wire) -> Wire:
     y = emit_conv_norm(builder, part.child("conv"), part.optional_child("bn"), x)
     return emit(builder, part.child("hardswish"), (y,))
 
 
-def _lc_block(emit: Emit, builder: Builder, part: Part, x: Wire) -> Wire:
+def _lc_block(builder: Builder, part: Part, x: Wire) -> Wire:
     """Cui et al., PP-LCNet, 2021, figure 2: depthwise, squeeze and excitation if it has it, pointwise."""
     names = ("dw_conv", "se", "pw_conv") if part.flag("use_se") else ("dw_conv", "pw_conv")
-    return _chain(*names)(emit, builder, part, x)
+    return _chain(*names)(builder, part, x)
 
 
-LIGHT: Mapping[str, LightBlock] = MappingProxyType(
+LIGHT: Mapping[str, Block] = MappingProxyType(
     {
         "conv_bn_relu_maxpool": _chain("conv", "maxpool"),
         "CBRM": _chain("conv", "maxpool"),
@@ -183,7 +178,31 @@ LIGHT: Mapping[str, LightBlock] = MappingProxyType(
 """By class name, of ``models.common``."""
 
 
-_YOLO_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.(?:common|experimental)\.\w+")
+@dataclass(frozen=True, slots=True)
+class BlockTable:
+    """What writes the modules of one family.
+
+    Attributes:
+        path: Class paths of the family's modules; a module elsewhere of the same name may compute something else.
+        official: The package that they stand in, for messages.
+        head_package: The package that its heads stand in, for messages.
+        blocks: By class name, writers that take and give one value.
+        joins: By class name, writers that take several values.
+    """
+
+    path: re.Pattern[str]
+    official: str
+    head_package: str
+    blocks: Mapping[str, Block]
+    joins: Mapping[str, Join]
+
+    def owns(self, part: Part) -> bool:
+        """Whether a module is one of the family's, by its class path."""
+        return self.path.fullmatch(part.module.class_path) is not None
+
+    def find(self, part: Part) -> Block | None:
+        """The writer of a module that takes one value; None if the family has none."""
+        return self.blocks.get(part.module.class_name) if self.owns(part) else None
 
 
 def emit(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
@@ -198,27 +217,27 @@ def emit(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
         GraphError: the class is unknown, or this one of its kind cannot be written.
     """
     builder.visit(part)
-    path, name = part.module.class_path, part.module.class_name
-    yolo = _YOLO_PATH.fullmatch(path) is not None
-    if yolo and name in JOINS:
-        return JOINS[name](builder, part, inputs)
-    block = BLOCKS.get(name) if yolo else None
+    table, name = builder.blocks, part.module.class_name
+    assert table is not None, "a builder that writes modules has a table of blocks"
+    if name in table.joins and table.owns(part):
+        return table.joins[name](builder, part, inputs)
+    block = table.find(part)
     if block is None and part.torch_name is not None:
         block = CONTAINERS.get(name) or LAYERS.get(name)
     if block is None:
         block = activations.find(part)
     if block is None:
-        raise _unknown(part)
+        raise _unknown(part, table)
     if len(inputs) != 1:
         raise part.error("takes one input", got=len(inputs))
     return activations.written(block, builder, part, inputs[0])
 
 
-def _unknown(part: Part) -> GraphError:
+def _unknown(part: Part, table: BlockTable) -> GraphError:
     hint = "nothing was guessed"
     if part.torch_name is None:
         name = part.module.class_path[:80]
-        hint += f"; if it is an official block under another name, say so with --alias {name}=models.common.NAME"
+        hint += f"; if it is an official block under another name, say so with --alias {name}={table.official}.NAME"
     return part.error("is not a block that this version can write", hint=hint)
 
 
@@ -315,10 +334,10 @@ def _sppf(builder: Builder, part: Part, x: Wire) -> Wire:
 
 
 def _focus(builder: Builder, part: Part, x: Wire) -> Wire:
-    """Four interleaved quarters of the picture, stacked, then a convolution: one with a larger kernel does both."""
+    """Four interleaved quarters of the image, stacked, then a convolution: one with a larger kernel does both."""
     inner = part.child("conv")
     conv = inner.child("conv")
-    if _YOLO_PATH.fullmatch(inner.module.class_path) is None or BLOCKS.get(inner.module.class_name) is not _conv:
+    if builder.blocks is None or builder.blocks.find(inner) is not _conv:
         raise inner.error("is not supported in this place", expected="models.common.Conv")
     if any(extent % 2 for extent in x.hw):
         raise part.error("takes maps of even height and width", got=x.hw)
@@ -424,10 +443,10 @@ BLOCKS: Mapping[str, Block] = MappingProxyType(
         "GhostBottleneck": _ghost_bottleneck,
         "TransformerBlock": _transformer,
         "conv_bn_hswish": _conv,
-        **{name: partial(block, emit) for name, block in LIGHT.items()},
+        **LIGHT,
     }
 )
-"""By class name, of ``models.common`` and ``models.experimental``; each takes and gives one value."""
+"""YOLOv5's by class name, of ``models.common`` and ``models.experimental``; each takes and gives one value."""
 
 JOINS: Mapping[str, Join] = MappingProxyType({"Concat": _concat, "Sum": _sum, "ADD": _weighted_sum})
-"""By class name; these take several values."""
+"""YOLOv5's by class name; these take several values."""

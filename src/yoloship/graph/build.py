@@ -1,20 +1,16 @@
-"""From a checkpoint to a graph: walking the network's layers in order, each fed from those before it."""
+"""From a checkpoint to a graph: the family writes the network's layers, the head its outputs."""
 
 from __future__ import annotations
 
 import json
-import re
+from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
-from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
 from yoloship._version import __version__
-from yoloship.checkpoint.traits import other_head
-from yoloship.errors import GraphError
-from yoloship.graph.blocks import emit
 from yoloship.graph.builder import Builder, InFile
 from yoloship.graph.config import COLOURS, emit_input, input_channels
-from yoloship.graph.heads import Head, emit_maps, emit_outputs, read_head
+from yoloship.graph.families import family_of
 from yoloship.graph.module_view import Part, check_consumed
 from yoloship.graph.onnx_file import graph_bytes
 from yoloship.graph.passes.half import convert_precision
@@ -22,35 +18,30 @@ from yoloship.graph.serialize import to_onnx, write_onnx
 from yoloship.model import ALIASES_KEY, METADATA_KEY, ModelInfo, size_multiple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     import onnx
 
     from yoloship.checkpoint import Checkpoint
-    from yoloship.graph.builder import Constants, Graph, Wire
+    from yoloship.graph.builder import Constants, Graph
     from yoloship.graph.config import GraphConfig
+    from yoloship.graph.families.base import Family
+    from yoloship.graph.heads.base import Head
 
-FAMILY = "yolov5"
 _SPOOL_BYTES = 64 << 20
 """Weights up to this size stay in memory."""
-_TASKS = MappingProxyType({"segment": "segmentation", "classify": "classification"})
-"""Of tasks whose names are not what people call their models."""
-_MODEL_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.yolo\.(?:Model|DetectionModel)")
-_DETECT_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.yolo\.Detect")
 
 
 def build_graph(checkpoint: Checkpoint, config: GraphConfig) -> onnx.ModelProto:
-    """Write the ONNX graph of a trained detector, with its metadata.
+    """Write the ONNX graph of a trained network, with its metadata.
 
     Args:
         checkpoint: As read; its weights are folded in float64 and rounded to float32.
         config: Input and output form, sizes.
 
     Returns:
-        A model that passes `onnx.checker`. The input is ``images``. Outputs: ``output0`` for `raw`; ``head0``,
-        ``head1``, … finest first for `heads`; ``boxes_xyxy``, ``scores``, ``class_ids`` for `compact`; for `nms` those
-        of `yoloship.graph.passes.suppression`.
+        A model that passes `onnx.checker`. The input is ``images``. For the outputs see the head of the network in
+        `yoloship.graph.heads`.
 
     Raises:
         GraphError: a block or an option that cannot be written, named with its place; a size that does not fit.
@@ -62,13 +53,13 @@ def build_graph(checkpoint: Checkpoint, config: GraphConfig) -> onnx.ModelProto:
 
 
 def write_graph(checkpoint: Checkpoint, config: GraphConfig, file: IO[bytes], *, folder: Path | None = None) -> int:
-    """Write the ONNX graph of a trained detector to a file: the bytes of `build_graph`, with less memory.
+    """Write the ONNX graph of a trained network to a file: the bytes of `build_graph`, with less memory.
 
     The weights of a large float32 network go through a temporary file, so that only one layer's are in memory at once.
 
     Args:
-        checkpoint: See `build_graph`.
-        config: See there.
+        checkpoint: As read.
+        config: Input and output form, sizes.
         file: Open for writing.
         folder: Where the temporary file may be; the system's own folder for them by default.
 
@@ -76,8 +67,8 @@ def write_graph(checkpoint: Checkpoint, config: GraphConfig, file: IO[bytes], *,
         How many bytes were written.
 
     Raises:
-        GraphError: as there.
-        CheckpointError: as there.
+        GraphError: a block or an option that cannot be written, named with its place; a size that does not fit.
+        CheckpointError: a tensor's bytes are damaged, or the class names cannot be used.
         OSError: of one of the two files.
     """
     if config.precision != "float32":
@@ -95,21 +86,17 @@ def trace(checkpoint: Checkpoint, config: GraphConfig, constants: Constants | No
         config: Input and output form, sizes.
         constants: Where the weights go; into memory by default.
     """
-    root = _root(checkpoint)
-    layers = _layers(root)
-    head = _head(layers)
+    network = _network(checkpoint)
+    head = network.head
+    config = head.settled(config)
     multiple = size_multiple(head.strides)
     config.check_multiple(multiple)
     # Sides that differ, and are no multiples of twice the multiple, so that a mix-up or a mismatch cannot hide.
     probe_hw = config.input_hw or (3 * multiple, 5 * multiple)
-    builder = Builder(dynamic_hw=config.input_hw is None, constants=constants)
-    picture = emit_input(builder, config, probe_hw, input_channels(root, layers))
-    values: list[Wire] = []
-    for layer in layers[:-1]:
-        values.append(emit(builder, layer, _inputs(layer, values, picture)))
-    maps = emit_maps(builder, head, _inputs(layers[-1], values, picture), probe_hw)
-    emit_outputs(builder, config, head, maps)
-    check_consumed(root, checkpoint.aliases)
+    builder = Builder(dynamic_hw=config.input_hw is None, constants=constants, blocks=network.family.blocks)
+    image = emit_input(builder, config, probe_hw, input_channels(network.root, network.layers))
+    head.emit(builder, config, network.family.write(builder, network.layers, image), probe_hw)
+    check_consumed(network.root, checkpoint.aliases)
     return builder.finish(checkpoint.name)
 
 
@@ -117,14 +104,14 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
     """What `build_graph` with the same arguments embeds.
 
     Raises:
-        GraphError: the checkpoint is not a detector whose head can be read.
+        GraphError: the checkpoint's network is of no family known here, or its head cannot be read.
     """
-    root = _root(checkpoint)
-    layers = _layers(root)
-    head = _head(layers)
+    network = _network(checkpoint)
+    head = network.head
+    config = head.settled(config)
     return ModelInfo(
-        task="detect",
-        family=FAMILY,
+        task=head.task,
+        family=network.family.name,
         class_names=checkpoint.names_for(head.classes),
         strides=tuple(sorted(head.strides)),
         anchors=head.anchors_finest_first,
@@ -136,7 +123,7 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
         checkpoint_sha256=checkpoint.sha256,
         producer=f"yoloship {__version__}",
         nms=config.nms,
-        channels=input_channels(root, layers),
+        channels=input_channels(network.root, network.layers),
     )
 
 
@@ -149,7 +136,7 @@ def _metadata(checkpoint: Checkpoint, info: ModelInfo) -> dict[str, str]:
     entries = {
         METADATA_KEY: info.to_json(),
         "names": repr(dict(enumerate(info.class_names))),
-        "stride": str(max(info.strides)),
+        "stride": str(max(info.strides, default=1)),
         "task": info.task,
         "imgsz": repr([height or 640, width or 640]),
         "batch": str(info.batch or 1),
@@ -161,67 +148,23 @@ def _metadata(checkpoint: Checkpoint, info: ModelInfo) -> dict[str, str]:
     return entries
 
 
-def _root(checkpoint: Checkpoint) -> Part:
-    """The model, if it is one whose head and layers are official.
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """A checkpoint's network, its family and head known."""
+
+    family: Family
+    root: Part
+    layers: tuple[Part, ...]
+    head: Head
+
+
+def _network(checkpoint: Checkpoint) -> _Network:
+    """Read what a network is, before any of it is written.
 
     Raises:
-        GraphError: it is another model, named as what it is as far as that shows.
+        GraphError: it is of no family known here, or its head cannot be read.
     """
-    if checkpoint.task != "detect":
-        raise GraphError(
-            f"is a {_TASKS.get(checkpoint.task, checkpoint.task)} model, which this version does not write yet",
-            subject=checkpoint.name,
-            hint="it writes detection models; export this one with the project that trained it",
-        )
+    family = family_of(checkpoint)
     root = Part(checkpoint.module, "", checkpoint.name)
-    head = root.child("model").last() if "model" in checkpoint.module.children else root
-    other = other_head(head.module)
-    if other is not None:
-        raise head.error(other.problem, hint=other.hint)
-    if _MODEL_PATH.fullmatch(checkpoint.module.class_path) is None:
-        raise root.error(
-            "is not the model of an official YOLOv5 training",
-            expected="models.yolo.Model or models.yolo.DetectionModel",
-            hint="another model may connect its layers in another way; if it does not, say so with "
-            f"--alias {checkpoint.module.class_path[:80]}=models.yolo.DetectionModel",
-        )
-    return root
-
-
-def _layers(root: Part) -> tuple[Part, ...]:
-    """The network's layers in order, the head last."""
-    layers = root.child("model").parts()
-    if not layers:
-        raise root.error("has no layers")
-    return layers
-
-
-def _head(layers: Sequence[Part]) -> Head:
-    part = layers[-1]
-    if _DETECT_PATH.fullmatch(part.module.class_path) is None:
-        raise part.error(
-            "is not a head that this version can write",
-            expected="models.yolo.Detect",
-            hint="if it is the official head under another name, say so with "
-            f"--alias {part.module.class_path[:80]}=models.yolo.Detect",
-        )
-    return read_head(part)
-
-
-def _inputs(layer: Part, values: Sequence[Wire], picture: Wire) -> tuple[Wire, ...]:
-    """What a layer takes, by its attribute `f`: −1 is the layer before, others count from the first or the last."""
-    given = layer.value("f")
-    sources = given if isinstance(given, list | tuple) else [given]
-    wires = []
-    for source in sources:
-        if isinstance(source, bool) or not isinstance(source, int):
-            raise layer.error("bad 'f'", expected="numbers of layers", got=given)
-        if source == -1 and not values:
-            wires.append(picture)
-        elif -len(values) <= source < len(values):
-            wires.append(values[source])
-        else:
-            raise layer.error("takes from a layer that is not before it", expected=f"below {len(values)}", got=given)
-    if not wires:
-        raise layer.error("takes nothing", expected="at least one layer in 'f'")
-    return tuple(wires)
+    layers = family.layers(root)
+    return _Network(family, root, layers, family.read_head(layers[-1]))

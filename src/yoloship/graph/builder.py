@@ -15,6 +15,7 @@ from yoloship.errors import GraphError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from yoloship.graph.blocks import BlockTable
     from yoloship.graph.module_view import Part
     from yoloship.model import Axis, DType, TensorSpec
 
@@ -207,10 +208,14 @@ class Builder:
     Args:
         dynamic_hw: Whether height and width are open; then wires carry a probe size, and no constant may hold it.
         constants: Where they are kept; in memory by default.
+        blocks: What writes the modules of the network's family; None if no module is to be written.
     """
 
-    def __init__(self, *, dynamic_hw: bool, constants: Constants | None = None) -> None:
+    def __init__(
+        self, *, dynamic_hw: bool, constants: Constants | None = None, blocks: BlockTable | None = None
+    ) -> None:
         self.dynamic_hw = dynamic_hw
+        self.blocks = blocks
         self._nodes: list[Node] = []
         self._constants: Constants = InMemory() if constants is None else constants
         self._wires: dict[str, Wire] = {}

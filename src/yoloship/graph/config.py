@@ -1,7 +1,8 @@
 """What graph is asked for, `GraphConfig`, and how images come in.
 
-No attribute says it for sure. The first convolution that the image reaches does: its weight has one slice for each
-channel. What the walk assumes is checked when the graph is written, since each convolution checks its input.
+No attribute says for sure how many channels the input has. The first convolution that the image reaches does: its
+weight has one slice for each channel. What the walk assumes is checked when the graph is written, because each
+convolution checks its input.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ from yoloship._util.fields import is_int
 from yoloship.checkpoint.records import Module, Tensor
 from yoloship.errors import InputError
 from yoloship.graph.builder import Normalisation
-from yoloship.model import MAX_CHANNELS, MAX_SIDE, Axis, InputForm, NmsConfig, OutputForm, TensorSpec
+from yoloship.model import (
+    MAX_CHANNELS,
+    MAX_SIDE,
+    STANDARD,
+    WORD,
+    Axis,
+    InputForm,
+    NmsConfig,
+    OutputForm,
+    TensorSpec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,9 +92,9 @@ class GraphConfig:
         input_hw: (height, width) in model pixels, fixed in the graph; None leaves both open.
         batch: Pictures a run; None leaves it open.
         input_form: See `yoloship.model.InputForm`.
-        output_form: See `yoloship.model.OutputForm`.
+        output_form: The name of a form that the network's head writes, or `STANDARD` or `FASTEST`.
         precision: What the network's body computes in; inputs, outputs and the head's decoding stay float32.
-        nms: For the output form ``nms`` and no other; None takes the defaults there.
+        nms: Thresholds for an output form with suppression inside, and for no other; None takes the defaults there.
 
     Raises:
         InputError: a value outside its range.
@@ -92,7 +103,7 @@ class GraphConfig:
     input_hw: tuple[int, int] | None = (640, 640)
     batch: int | None = 1
     input_form: InputForm = "float"
-    output_form: OutputForm = "raw"
+    output_form: OutputForm = STANDARD
     precision: FloatPrecision = "float32"
     nms: NmsConfig | None = None
 
@@ -107,16 +118,12 @@ class GraphConfig:
             raise _refused("batch", f"None or 1 to {MAX_SIDE}", self.batch)
         if self.input_form not in get_args(InputForm):
             raise _refused("input_form", " or ".join(get_args(InputForm)), self.input_form)
-        if self.output_form not in get_args(OutputForm):
-            raise _refused("output_form", f"one of {', '.join(get_args(OutputForm))}", self.output_form)
+        if not isinstance(self.output_form, str) or not WORD.fullmatch(self.output_form):
+            raise _refused("output_form", "the name of an output form", self.output_form)
         if self.precision not in get_args(FloatPrecision):
             raise _refused("precision", f"one of {', '.join(get_args(FloatPrecision))}", self.precision)
         if self.nms is not None and not isinstance(self.nms, NmsConfig):
             raise _refused("nms", "None or an NmsConfig", self.nms)
-        if self.output_form == "nms" and self.nms is None:
-            object.__setattr__(self, "nms", NmsConfig())
-        if self.output_form != "nms" and self.nms is not None:
-            raise _refused("nms", f"None for the output form {self.output_form!r}", self.nms)
 
     def check_multiple(self, multiple: int) -> None:
         """Refuse a fixed size that the network's downsampling does not divide.

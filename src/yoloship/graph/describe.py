@@ -21,6 +21,7 @@ from yoloship.graph.build import trace
 from yoloship.graph.builder import ShapesOnly
 from yoloship.graph.config import GraphConfig
 from yoloship.graph.onnx_file import element_count, tensor_spec
+from yoloship.model import FASTEST
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ def checkpoint_flops(checkpoint: Checkpoint, input_hw: tuple[int, int] = (640, 6
     Raises:
         GraphError: see `build_graph`.
     """
-    graph = trace(checkpoint, GraphConfig(input_hw=input_hw, output_form="heads"), ShapesOnly())
+    graph = trace(checkpoint, GraphConfig(input_hw=input_hw, output_form=FASTEST), ShapesOnly())
     shapes = {name: wire.shape for name, wire in graph.wires.items()}
     shapes |= {spec.name: spec.shape for spec in (*graph.inputs, *graph.outputs)}
     shapes |= {name: array.shape for name, array in graph.constants.items()}

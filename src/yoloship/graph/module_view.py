@@ -35,8 +35,6 @@ Kind = Literal["child", "tensor", "attribute"]
 
 UNUSED_IN_EVALUATION: Final = frozenset({"num_batches_tracked", "total_ops", "total_params"})
 """Tensors that no evaluation reads: a counter of batch-norm, and two that the profiler thop leaves behind."""
-_OF_THE_HEAD: Final = frozenset({"grid", "anchor_grid"})
-"""Lists of tensors that a head computes from the sizes of its maps and from its anchors; they may be stale."""
 _OF_THE_MODEL: Final = frozenset({"stride", "class_weights", "criterion", "compute_loss"})
 """Attributes of the whole model that only training reads."""
 _INERT: Final = frozenset(
@@ -122,8 +120,6 @@ def _check_tensors(part: Part) -> None:
 def _check_attributes(part: Part, *, is_model: bool) -> None:
     module = part.module
     passing = UNUSED_IN_EVALUATION | (_OF_THE_MODEL if is_model else frozenset())
-    if module.class_name == "Detect":
-        passing |= _OF_THE_HEAD
     for name, value in module.attributes.items():
         if name in module.children or name in module.parameters or name in module.buffers:
             raise part.error(

@@ -29,6 +29,7 @@ from yoloship.errors import GraphError, InputError, OutputError, SessionError, Y
 from yoloship.kinds import kind_of
 from yoloship.models.foreign import UnreadableNamesError
 from yoloship.models.vetting import vetted
+from yoloship.tasks.decode import STANDARD_FORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -282,13 +283,13 @@ def suppressing(model: Model, nms: NmsConfig, *, subject: str, class_names: Sequ
     """Put suppression behind a detector's graph, whoever wrote it.
 
     Args:
-        model: Of the raw form, weights inside. Not changed.
+        model: Of its family's standard form, weights inside. Not changed.
         nms: Thresholds and limits.
         subject: The file, for messages.
         class_names: One for each class, in place of the names in the file.
 
     Returns:
-        A graph of the output form ``nms``; itself where it suppresses already, in the way wanted.
+        A graph with suppression inside; the model itself if it suppresses already, in the way wanted.
 
     Raises:
         GraphError: it is of another form, or suppresses in another way.
@@ -298,9 +299,7 @@ def suppressing(model: Model, nms: NmsConfig, *, subject: str, class_names: Sequ
 
     info = read_model_info(read_metadata(model), subject) or _recognised(model, subject, class_names=class_names)
     if info is None:
-        raise GraphError(
-            "has no output that suppression can follow", subject=subject, expected="an output (B, N, 5 + classes)"
-        )
+        raise GraphError("has no output that suppression can follow", subject=subject, expected=STANDARD_FORM)
     if info.nms is None:
         return append_suppression(model, info, nms)
     for name in ("score_threshold", "iou_threshold", "max_detections"):

@@ -15,13 +15,14 @@ import numpy as np
 from yoloship.errors import InputError, SessionError
 from yoloship.model import ModelInfo, checked_class_names, size_multiple
 from yoloship.models.rows import (
-    anchor_free_error,
     check_objectness,
     examine,
     find_levels,
     fits_rows,
     unknown_form_error,
 )
+from yoloship.tasks.decode import OBJECT_COLUMNS, anchor_free_error
+from yoloship.tasks.detect import Detect, RawForm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +111,7 @@ OTHER_SIDE: Final = 256
 """A side that models of all usual strides take."""
 MAX_CHANNELS: Final = 16
 _FLOATS: Final = frozenset({"float32", "float16"})
-_TASKS: Final = frozenset({"", "detect"})
+_TASKS: Final = frozenset({"", Detect.name})
 
 
 class UnreadableNamesError(SessionError):
@@ -163,13 +164,13 @@ def recognise_foreign(
     if any_batch or any_size:
         any_batch, any_size = _truly_dynamic(session, spec, probe_hw, decoded)
     return ModelInfo(
-        task="detect",
+        task=Detect.name,
         family="yolov5",
         class_names=names or tuple(map(str, range(decoded.classes))),
         strides=strides,
         anchors=(),
         input_form="float",
-        output_form="raw",
+        output_form=RawForm.name,
         input_hw=(
             None if isinstance(height, str) and any_size else probe_hw[0],
             None if isinstance(width, str) and any_size else probe_hw[1],
@@ -205,7 +206,7 @@ def _check_task(session: Session, subject: str) -> None:
     task = session.metadata.get("task", "")
     if task not in _TASKS:
         raise SessionError(
-            f"a model for the task {task[:40]!r} cannot be run here yet", subject=subject, expected="detect"
+            f"a model for the task {task[:40]!r} cannot be run here yet", subject=subject, expected=Detect.name
         )
 
 
@@ -346,7 +347,7 @@ def _find_decoded(
             except SessionError as error:
                 problems.append(error)
             else:
-                found.append(_Decoded(output.name if place else None, raw.shape[2] - 5, levels))
+                found.append(_Decoded(output.name if place else None, raw.shape[2] - OBJECT_COLUMNS, levels))
     if found:
         return _whole(found, subject)
     if any(raw.ndim == 3 and raw.shape[2] == 4 for raw in outputs) and len(outputs) > 1:

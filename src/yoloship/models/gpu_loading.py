@@ -16,6 +16,7 @@ from yoloship.kinds import kind_of
 from yoloship.models.recognise import recognise
 from yoloship.runtime import open_on_device
 from yoloship.runtime.base import RunOptions
+from yoloship.tasks import form_of, gpu_forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +79,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         session = stack.enter_context(_open(model, device, RunOptions(precision, model_name=model_name), runtime))
         info = _recognised(session, model_name, class_names, imgsz)
         met = ModelInput.checked(info, imgsz, shape_mode, model_name)
-        if info.output_form not in {"heads", "raw"} or info.channels != KERNEL_CHANNELS:
+        if not form_of(info, model_name).on_gpu(info) or info.channels != KERNEL_CHANNELS:
             return _with_the_rest_on_the_cpu(stack, session, met, defaults, tuning or CudaTuning())
         owned = stack.pop_all()
         try:
@@ -133,9 +134,9 @@ def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -
 
 def _host_part(info: ModelInfo) -> str:
     """What is done on the host for a model that the kernels cannot serve."""
-    return (
-        "boxes are finished" if info.output_form not in {"heads", "raw"} else f"images of {info.channels} channels lie"
-    )
+    if info.output_form not in gpu_forms(info, "model"):
+        return "boxes are finished"
+    return f"images of {info.channels} channels lie"
 
 
 def _with_the_rest_on_the_cpu(
@@ -149,7 +150,8 @@ def _with_the_rest_on_the_cpu(
                 subject=f"cuda_tuning.{name}",
                 expected="the default",
                 got=str(getattr(tuning, name)),
-                hint="leave it out, or give a model of 3 channels, exported with '--output heads' or 'raw'",
+                hint="leave it out, or give a model of 3 channels, exported with --output "
+                + " or ".join(gpu_forms(model.info, model.model_name)),
             )
     _, max_batch = batch_range(session, model.info.batch, tuning.max_batch)
     host = session.as_host_session(stack.pop_all(), streams=tuning.slots, shapes=tuning.plans)

@@ -17,6 +17,7 @@ from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import DEFAULT_SIDE, ModelInput, ShapeMode
 from yoloship.errors import InputError, SessionError, visible
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
+from yoloship.model import FASTEST
 from yoloship.models import releases
 from yoloship.models.cpu_kernels import explained
 from yoloship.models.graph_cache import cached_graph
@@ -249,7 +250,7 @@ def _graph(
         from yoloship.checkpoint import read_checkpoint
         from yoloship.graph import GraphConfig, write_graph
 
-        config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form="heads")
+        config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form=FASTEST)
         checkpoint = read_checkpoint(file, aliases=aliases)
         if checkpoint.sha256 != sha256:  # it would be kept under the name of another one
             raise SessionError("was changed while it was read", subject=checkpoint.name, hint="try again")
@@ -261,4 +262,4 @@ def _graph(
 
     names = None if class_names is None else tuple(class_names)
     given = (names, tuple(sorted((aliases or {}).items())))
-    return cached_graph((sha256, input_hw, batch, "image", "heads", *given), build)
+    return cached_graph((sha256, input_hw, batch, "image", FASTEST, *given), build)

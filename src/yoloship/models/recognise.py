@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from yoloship.errors import SessionError
 from yoloship.model import METADATA_KEY, ModelInfo
 from yoloship.models.foreign import recognise_foreign
-from yoloship.models.rows import anchor_free_error
+from yoloship.tasks import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from yoloship.model import TensorSpec
     from yoloship.runtime import Session
-
-
-ANCHOR_FREE: Final = "ultralytics"
-"""The family of engines whose metadata names an anchor-free model; see `yoloship.engine.file`."""
 
 
 def recognise(
@@ -51,12 +46,7 @@ def recognise(
 
 def _check_record(session: Session, info: ModelInfo, subject: str) -> None:
     """Refuse a record that contradicts the graph beside it."""
-    if info.task != "detect":
-        raise SessionError(
-            f"a model for the task {info.task!r} cannot be run here yet", subject=subject, expected="detect"
-        )
-    if not info.class_names or not info.strides:
-        raise SessionError("the model's record names no classes or no strides", subject=subject)
+    task = task_of(info, subject)
     batch: int | str = "batch" if info.batch is None else info.batch
     height, width = (name if side is None else side for name, side in zip("hw", info.input_hw, strict=True))
     channels = info.channels
@@ -71,41 +61,7 @@ def _check_record(session: Session, info: ModelInfo, subject: str) -> None:
             got="; ".join(map(str, session.inputs)),
             hint="export it again with yoloship",
         )
-    count = {"heads": len(info.strides), "raw": 1, "compact": 3, "nms": 5}.get(info.output_form)
-    if info.decoded_output is not None and info.decoded_output not in {spec.name for spec in session.outputs}:
-        raise SessionError(
-            "the model's record names an output that it does not have", subject=subject,
-            expected=info.decoded_output[:60], got=", ".join(spec.name for spec in session.outputs)[:120],
-        )  # fmt: skip
-    if count is not None and info.decoded_output is None and len(session.outputs) != count:
-        raise SessionError(
-            f"the model's record says {info.output_form!r}", subject=subject, expected=f"{count} outputs",
-            got=str(len(session.outputs)), hint="export it again with yoloship",
-        )  # fmt: skip
-    if info.output_form == "raw":
-        _check_raw(decoded_spec(session.outputs, info), info, subject)
-
-
-def _check_raw(spec: TensorSpec, info: ModelInfo, subject: str) -> None:
-    """Refuse an output that has other columns than box, objectness and classes, as anchor-free models do."""
-    columns = 5 + len(info.class_names)
-    anchor_free = info.family == ANCHOR_FREE or (len(spec.shape) == 3 and spec.shape[1] == columns - 1)
-    if not anchor_free and len(spec.shape) == 3 and (isinstance(spec.shape[2], str) or spec.shape[2] == columns):
-        return
-    if anchor_free:
-        raise anchor_free_error(subject, f"({', '.join(map(str, spec.shape))})")
-    raise SessionError(
-        "the model's record contradicts its output",
-        subject=subject,
-        expected=f"(B, N, {columns}) for {len(info.class_names)} classes",
-        got=str(spec),
-        hint="export it again with yoloship",
-    )
-
-
-def decoded_spec(outputs: tuple[TensorSpec, ...], info: ModelInfo) -> TensorSpec:
-    """The output of the form ``raw`` that holds the decoded rows."""
-    return next((spec for spec in outputs if spec.name == info.decoded_output), outputs[0])
+    task.check(session.outputs, info, subject)
 
 
 def _same_shape(have: tuple[int | str, ...], want: tuple[int | str, ...]) -> bool:

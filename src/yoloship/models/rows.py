@@ -14,6 +14,7 @@ import numpy as np
 
 from yoloship._util.text import counted
 from yoloship.errors import SessionError
+from yoloship.tasks.decode import OBJECT_COLUMNS, STANDARD_FORM, anchor_free_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +163,6 @@ _OTHER_FORMS: Final[tuple[tuple[str, Callable[[Floats, tuple[int, int]], Floats]
 )
 
 
-STANDARD_FORM: Final = "one input (B, 3, H, W) and an output (B, N, 5 + classes), as YOLOv5 exports have"
 _ZERO_PX: Final = 1e-3
 _SHARE: Final = 0.999
 _LEAST_SHARE: Final = 0.5
@@ -189,16 +189,6 @@ def unknown_form_error(subject: str, got: str, hint: str | None = None) -> Sessi
     )
 
 
-def anchor_free_error(subject: str, got: str) -> SessionError:
-    """The error for the output of a model without anchors."""
-    return SessionError(
-        "has the output (B, 4 + classes, N) of YOLOv8 and later, which is not supported yet",
-        subject=subject,
-        expected=STANDARD_FORM,
-        got=got,
-    )
-
-
 def examine(raw: Floats, input_hw: tuple[int, int], names: tuple[str, ...] | None, subject: str) -> tuple[Level, ...]:
     """The levels of a decoded output.
 
@@ -207,7 +197,7 @@ def examine(raw: Floats, input_hw: tuple[int, int], names: tuple[str, ...] | Non
     """
     shape = f"(B, {raw.shape[1]}, {raw.shape[2]})"
     transposed = raw.shape[1] < raw.shape[2] and fits_rows(raw.shape[2], input_hw, max_anchors=1)
-    if transposed or (names is not None and raw.shape[1] == 4 + len(names) < raw.shape[2]):
+    if transposed or (names is not None and raw.shape[1] == OBJECT_COLUMNS - 1 + len(names) < raw.shape[2]):
         raise anchor_free_error(subject, shape)
     if raw.shape[1] < raw.shape[2] and find_levels(raw[0, :4].T, input_hw) is not None:
         raise unknown_form_error(
@@ -215,7 +205,7 @@ def examine(raw: Floats, input_hw: tuple[int, int], names: tuple[str, ...] | Non
             f"the transposed output {shape}: (B, 5 + classes, N)",
             "export it again without the transposition of its output",
         )
-    if raw.shape[2] < 6:
+    if raw.shape[2] <= OBJECT_COLUMNS:
         raise unknown_form_error(subject, f"an output {raw.dtype}{raw.shape}")
     levels = find_levels(raw[0, :, :4], input_hw)
     if levels is None:
@@ -224,10 +214,11 @@ def examine(raw: Floats, input_hw: tuple[int, int], names: tuple[str, ...] | Non
         if what is None and not fits_rows(raw.shape[1], input_hw):
             raise unknown_form_error(subject, f"{raw.shape[1]} rows, which fit no grid of a {at}")
         raise unknown_form_error(subject, f"boxes that are {what or f'not around the cells of a {at}'}")
-    if names is not None and raw.shape[2] != 5 + len(names):
+    if names is not None and raw.shape[2] != OBJECT_COLUMNS + len(names):
         raise unknown_form_error(
             subject,
-            f"{counted(len(names), 'class name')} beside an output {shape}{_extra(raw.shape[2] - 5 - len(names))}",
+            f"{counted(len(names), 'class name')} beside an output {shape}"
+            + _extra(raw.shape[2] - OBJECT_COLUMNS - len(names)),
             "if the names are wrong, give others with --names (class_names in Python)",
         )
     _check_numbers(raw, levels, subject)
@@ -281,11 +272,14 @@ def check_objectness(raw: Floats, subject: str) -> None:
     Raises:
         SessionError: they seem to be such products.
     """
-    best = raw[..., 5:].max(axis=-1)
-    if 0 < np.median(best) < _UNLIKELY / (raw.shape[2] - 5):  # zeros are what a network without weights gives
+    best = raw[..., OBJECT_COLUMNS:].max(axis=-1)
+    if (
+        0 < np.median(best) < _UNLIKELY / (raw.shape[2] - OBJECT_COLUMNS)
+    ):  # zeros are what a network without weights gives
         raise unknown_form_error(
             subject,
             f"scores near 0 in every column on a grey image: (B, {raw.shape[1]}, {raw.shape[2]}) seems to be "
             "(B, N, 4 + classes)",
-            f"if it has an objectness, name its {raw.shape[2] - 5} classes with --names (class_names in Python)",
+            f"if it has an objectness, name its {raw.shape[2] - OBJECT_COLUMNS} classes with --names "
+            "(class_names in Python)",
         )

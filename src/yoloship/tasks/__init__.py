@@ -1,1 +1,78 @@
-"""The tasks of a model, one file each."""
+"""The tasks of a model, one file each, and where to add one: `TASKS`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from yoloship._util.tables import Table
+from yoloship.errors import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yoloship.model import ModelInfo
+    from yoloship.tasks.base import Form, Task
+
+TASKS: Final[Table[Task[Any, Any]]] = Table(
+    "yoloship.tasks",
+    "task",
+    {
+        "detect": "yoloship.tasks.detect:Detect",
+    },
+)
+"""By `ModelInfo.task`. An installed package adds one by an entry point of the group ``yoloship.tasks``."""
+
+
+def task_of(info: ModelInfo, subject: str) -> Task[Any, Any]:
+    """The task of a model.
+
+    Args:
+        info: The model's record.
+        subject: The model's name, for messages.
+
+    Raises:
+        SessionError: no such task is known here.
+    """
+    if info.task not in TASKS:
+        raise SessionError(
+            f"a model for the task {info.task[:40]!r} cannot be run here yet",
+            subject=subject,
+            expected=", ".join(TASKS),
+        )
+    return TASKS.load(info.task)()
+
+
+def form_of(info: ModelInfo, subject: str) -> Form[Any]:
+    """The output form of a model; the arguments and errors are those of `task_of`."""
+    return task_of(info, subject).form(info.output_form, subject)
+
+
+def gpu_forms(info: ModelInfo, subject: str) -> tuple[str, ...]:
+    """Names of the output forms in which such a model can be decoded on a GPU; the arguments are those of `task_of`."""
+    return tuple(form.name for form in task_of(info, subject).forms if form.on_gpu(info))
+
+
+def host_only_error(info: ModelInfo, subject: str) -> SessionError:
+    """The error for a model whose outputs no kernel decodes, so that this has to be done on the CPU."""
+    forms = gpu_forms(info, subject)
+    return SessionError(
+        "a model of this output form cannot be decoded on the GPU",
+        subject=subject,
+        expected=" or ".join(forms) or "a model of another family",
+        got=info.output_form,
+        hint=f"export it with '--output {forms[-1]}', or use device='cpu'" if forms else "use device='cpu'",
+    )
+
+
+def suppressing_forms() -> tuple[str, ...]:
+    """Names of the output forms that have suppression inside, so that thresholds can be given for them."""
+    return tuple(name for name, form in all_forms().items() if form.suppresses)
+
+
+def all_forms() -> Mapping[str, Form[Any]]:
+    """Every output form of every task, by name; of two tasks' forms of one name the first."""
+    forms: dict[str, Form[Any]] = {}
+    for name in TASKS:
+        for form in TASKS.load(name)().forms:
+            forms.setdefault(form.name, form)
+    return forms

@@ -1,274 +1,325 @@
-"""From a model's output to candidate boxes, before suppression.
-
-The reference is plain: `heads_to_raw` decodes every cell of every level, `raw_candidates` picks. `heads_candidates`
-gives the same candidates in the same order and computes only those whose objectness can pass, which on a usual picture
-is a few dozen of 25,200. Both do the same float32 operations in the same order, so they agree to the bit.
-
-Source: shared design notes, "reference semantics": xy = (2σ(t) − 0.5 + grid)·stride, wh = (2σ(t))²·anchor,
-score = σ(obj)·σ(class), best class of each box. A candidate counts where its objectness and its score are both above
-the threshold, as in the reference detections.
-"""
+"""Detection: the output forms of its models, and the way from candidate boxes to `Detections` in source pixels."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from yoloship.errors import SessionError
+from yoloship.errors import InputError, SessionError
+from yoloship.results.detections import Detections
+from yoloship.tasks.base import Form, Task
+from yoloship.tasks.decode import (
+    OBJECT_COLUMNS,
+    Candidates,
+    ObjectRows,
+    above,
+    anchor_free_error,
+    as_float32,
+    check_boxes,
+    check_heads,
+    device_dtype,
+    expect,
+    heads_candidates,
+    heads_to_raw,
+    rows_of,
+    wrong_output,
+    wrong_tensor,
+)
+from yoloship.tasks.nms import nms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
-    from yoloship.model import Anchors, ModelInfo
+    from yoloship.cuda.postprocess import DecodeInput, Heads
+    from yoloship.letterbox import Letterbox
+    from yoloship.model import ModelInfo, TensorSpec
+    from yoloship.runtime.base import DeviceTensor
+    from yoloship.tasks.base import Cells, Limits
 
-    Floats = npt.NDArray[np.float32]
+    Arrays = Sequence[npt.NDArray[np.generic]]
 
-
-_LOGIT_SLACK: Final = 1e-2
-"""How far below the threshold's logit the prefilter reaches. float32 σ is exact to about 1e-7, which near σ = 1 is
-1e-7/(1 − σ) in the logit: less than the slack up to scores of 0.99998; beyond, nothing is filtered before σ."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
-    """Boxes that passed the score threshold, in the order of the raw output. The holder owns the arrays.
-
-    Attributes:
-        boxes_xyxy: (n, 4) float32, model pixels; may hold what a broken model gives (NaN, no area).
-        scores: (n,) float32.
-        class_ids: (n,) int32.
-        complete: False where the graph says that it has not looked at all of them.
-    """
-
-    boxes_xyxy: Floats
-    scores: Floats
-    class_ids: npt.NDArray[np.int32]
-    complete: bool = True
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def take(self, indices: npt.NDArray[np.generic]) -> Candidates:
-        """Those at these indices, or where this mask is true."""
-        return Candidates(self.boxes_xyxy[indices], self.scores[indices], self.class_ids[indices], self.complete)
+RAW: Final = "raw"
+"""The form that the field's exports have."""
+MAX_CANDIDATES: Final = 30_000
+"""Of an image's candidates only this many, the best, meet in suppression; a limit that the field's tools share. At
+640×640 a YOLOv5 has 25,200 in all, so it bites only on large canvases at thresholds near 0."""
 
 
-def decode(
-    outputs: Sequence[npt.NDArray[np.generic]],
-    info: ModelInfo,
-    input_hw: tuple[int, int],
-    score_threshold: float,
-) -> list[Candidates]:
-    """Candidates of every picture of a run.
+class _Form(Form[Candidates]):
+    """An output form with a fixed number of outputs."""
 
-    Args:
-        outputs: What the session gave, in the form that `info.output_form` names; read only.
-        info: The model.
-        input_hw: (height, width) of the canvas in model pixels.
-        score_threshold: In [0, 1]; candidates at or below it are dropped.
+    def count(self, info: ModelInfo) -> int:
+        """How many outputs it has."""
+        raise NotImplementedError
 
-    Returns:
-        One `Candidates` for each picture of the batch.
+    def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
+        """Refuse another number of outputs."""
+        if len(outputs) != self.count(info):
+            raise SessionError(
+                f"the model's record says {self.name!r}", subject=subject, expected=f"{self.count(info)} outputs",
+                got=str(len(outputs)), hint="export it again with yoloship",
+            )  # fmt: skip
 
-    Raises:
-        SessionError: the output is not what the form promises.
-    """
-    classes = len(info.class_names)
-    if info.output_form == "heads":
+
+class RawForm(_Form):
+    """Every cell decoded, in one output, laid out as the family's `Rows` say."""
+
+    name = RAW
+    description = "(B,N,5+C), the field's standard"
+
+    def count(self, info: ModelInfo) -> int:  # noqa: ARG002 - one signature
+        """One."""
+        return 1
+
+    def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
+        """Refuse an output of other columns than the family's, and a name that no output bears."""
+        if info.decoded_output is None:
+            super().check(outputs, info, subject)
+        elif info.decoded_output not in {spec.name for spec in outputs}:
+            raise SessionError(
+                "the model's record names an output that it does not have", subject=subject,
+                expected=info.decoded_output[:60], got=", ".join(spec.name for spec in outputs)[:120],
+            )  # fmt: skip
+        rows, classes = rows_of(info, subject), len(info.class_names)
+        (place,) = self.places(outputs, info)
+        spec = outputs[place]
+        if len(spec.shape) == 3 and spec.shape[1] == OBJECT_COLUMNS - 1 + classes and isinstance(rows, ObjectRows):
+            raise anchor_free_error(subject, f"({', '.join(map(str, spec.shape))})")
+        if not rows.fits(spec.shape, classes):
+            raise SessionError(
+                "the model's record contradicts its output",
+                subject=subject,
+                expected=f"{rows.shape_text(classes)} for {classes} classes",
+                got=str(spec),
+                hint="export it again with yoloship",
+            )
+
+    def places(self, outputs: Sequence[TensorSpec], info: ModelInfo) -> tuple[int, ...]:
+        """The decoded output alone: many exports give the undecoded maps beside it."""
+        return (next((place for place, spec in enumerate(outputs) if spec.name == info.decoded_output), 0),)
+
+    def decode(
+        self,
+        outputs: Arrays,
+        info: ModelInfo,
+        input_hw: tuple[int, int],  # noqa: ARG002 - one signature
+        score_threshold: float,
+    ) -> list[Candidates]:
+        """The candidates of every image."""
+        rows, classes = rows_of(info, "model"), len(info.class_names)
+        (raw,) = expect(outputs, 1)
+        if not rows.fits(raw.shape, classes):
+            raise wrong_output("output", rows.shape_text(classes), raw)
+        return [rows.candidates(image, score_threshold) for image in as_float32(raw, "output")]
+
+    def on_gpu(self, info: ModelInfo) -> bool:
+        """Whether a kernel reads the family's rows."""
+        return rows_of(info, "model").on_gpu
+
+    def device_output(
+        self,
+        tensors: Sequence[DeviceTensor],
+        info: ModelInfo,
+        input_hw: tuple[int, int],  # noqa: ARG002 - one signature
+        upload: Callable[[npt.NDArray[Any]], int],  # noqa: ARG002
+    ) -> DecodeInput:
+        """The rows as they lie there."""
+        return rows_of(info, "model").device_output(tensors[0], len(info.class_names))
+
+    def cells(self, outputs: Arrays, info: ModelInfo) -> Cells:
+        """Box and score of every row."""
+        return rows_of(info, "model").cells(np.asarray(outputs[0][0], np.float32))
+
+
+class HeadsForm(_Form):
+    """The undecoded map of each level of an anchor head, (B, A·(5+C), h, w), finest first."""
+
+    name = "heads"
+    description = "undecoded maps, fastest"
+
+    def on_gpu(self, info: ModelInfo) -> bool:
+        """The maps of an anchor head can be decoded there."""
+        return bool(info.anchors)
+
+    def count(self, info: ModelInfo) -> int:
+        """One for each level."""
+        return len(info.strides)
+
+    def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
+        """Refuse another number of outputs, and a record without anchors for each."""
+        if len(info.anchors) != len(info.strides):
+            raise InputError(
+                "model record: bad 'anchors'", subject=subject, expected=f"one set a level ({len(info.strides)})",
+                got=f"{len(info.anchors)} sets",
+            )  # fmt: skip
+        super().check(outputs, info, subject)
+
+    def decode(
+        self, outputs: Arrays, info: ModelInfo, input_hw: tuple[int, int], score_threshold: float
+    ) -> list[Candidates]:
+        """The candidates of every image; only cells whose objectness can pass are decoded."""
         heads = check_heads(outputs, info, input_hw)
         return [
             heads_candidates([head[row] for head in heads], info.strides, info.anchors, score_threshold)
             for row in range(len(heads[0]))
         ]
-    if info.output_form == "raw":
-        (raw,) = _expect(outputs, 1)
-        if raw.ndim != 3 or raw.shape[2] != 5 + classes:
-            raise _wrong("output", f"(B, N, {5 + classes})", raw)
-        return [raw_candidates(row, score_threshold) for row in _float32(raw, "output")]
-    if info.output_form == "compact":
-        boxes, scores, class_ids = _expect(outputs, 3)
-        if scores.ndim != 2 or boxes.shape != (*scores.shape, 4) or class_ids.shape != scores.shape:
-            raise _wrong("boxes_xyxy", f"(B, N, 4) with scores {scores.shape} and class_ids {class_ids.shape}", boxes)
+
+    def device_output(
+        self,
+        tensors: Sequence[DeviceTensor],
+        info: ModelInfo,
+        input_hw: tuple[int, int],
+        upload: Callable[[npt.NDArray[Any]], int],
+    ) -> Heads:
+        """The maps, and a table of where each lies and what its anchors are."""
+        from yoloship.cuda.postprocess import HeadLevel, Heads, pack_levels
+
+        if len(tensors) != len(info.strides):
+            raise SessionError("wrong number of outputs", expected=str(len(info.strides)), got=str(len(tensors)))
+        columns = OBJECT_COLUMNS + len(info.class_names)
+        levels = []
+        for tensor, stride, anchors in zip(tensors, info.strides, info.anchors, strict=True):
+            shape = (tensors[0].shape[0], len(anchors) * columns, input_hw[0] // stride, input_hw[1] // stride)
+            if tensor.shape != shape:
+                raise wrong_tensor(tensor, str(shape))
+            if device_dtype(tensor) != device_dtype(tensors[0]):
+                raise wrong_tensor(tensor, tensors[0].dtype)
+            levels.append(HeadLevel(tensor.pointer, (shape[2], shape[3]), float(stride), anchors))
+        return Heads(upload(pack_levels(levels)), tuple(levels), device_dtype(tensors[0]))
+
+    def cells(self, outputs: Arrays, info: ModelInfo) -> Cells:
+        """Box and score of every cell."""
+        heads = [np.asarray(head, np.float32)[:1] for head in outputs]
+        return ObjectRows().cells(heads_to_raw(heads, info.strides, info.anchors)[0])
+
+
+class CompactForm(_Form):
+    """Of every cell the box, (B, N, 4) xyxy in model pixels, and the score and id of its best class, both (B, N)."""
+
+    name = "compact"
+    description = "boxes, scores, ids"
+
+    def count(self, info: ModelInfo) -> int:  # noqa: ARG002 - one signature
+        """Three."""
+        return 3
+
+    def decode(
+        self,
+        outputs: Arrays,
+        info: ModelInfo,
+        input_hw: tuple[int, int],  # noqa: ARG002 - one signature
+        score_threshold: float,
+    ) -> list[Candidates]:
+        """The candidates of every image."""
+        boxes, scores, class_ids = expect(outputs, 3)
+        check_boxes(boxes, scores, class_ids, "N")
         if class_ids.dtype.kind not in "iu":
-            raise _wrong("class_ids", "integers", class_ids)
-        rows = zip(_float32(boxes, "boxes_xyxy"), _float32(scores, "scores"), class_ids, strict=True)
-        return [_above(Candidates(b, s, c.astype(np.int32)), classes, score_threshold) for b, s, c in rows]
-    return _suppressed(outputs, classes, score_threshold)
+            raise wrong_output("class_ids", "integers", class_ids)
+        rows = zip(as_float32(boxes, "boxes_xyxy"), as_float32(scores, "scores"), class_ids, strict=True)
+        classes = len(info.class_names)
+        return [above(Candidates(b, s, c.astype(np.int32)), classes, score_threshold) for b, s, c in rows]
+
+    def cells(self, outputs: Arrays, info: ModelInfo) -> Cells:  # noqa: ARG002 - one signature
+        """Box and score of every cell."""
+        return np.asarray(outputs[0][0], np.float32), np.asarray(outputs[1][0], np.float32)
 
 
-def _suppressed(outputs: Sequence[npt.NDArray[np.generic]], classes: int, score_threshold: float) -> list[Candidates]:
-    """What a graph with suppression inside has kept, best first: the first `count` rows.
+class SuppressedForm(_Form):
+    """Final detections, best first, padded to a fixed number of rows, with their count."""
 
-    Candidates that it has not looked at score no more than those it kept, so they are missed only where all of these
-    are above the threshold.
-    """
-    boxes, scores, class_ids, counts, exact = _expect(outputs, 5)
-    if scores.ndim != 2 or boxes.shape != (*scores.shape, 4) or class_ids.shape != scores.shape:
-        raise _wrong("boxes_xyxy", f"(B, M, 4) with scores {scores.shape} and class_ids {class_ids.shape}", boxes)
-    for name, array in (("class_ids", class_ids), ("count", counts), ("exact", exact)):
-        if array.dtype.kind not in "iu":
-            raise _wrong(name, "integers", array)
-    if counts.shape != scores.shape[:1] or not all(0 <= count <= scores.shape[1] for count in counts.tolist()):
-        raise _wrong("count", f"({len(scores)},), each at most {scores.shape[1]}", counts)
-    if exact.shape != counts.shape:
-        raise _wrong("exact", f"({len(scores)},)", exact)
-    limit = np.float32(score_threshold)
-    rows = zip(
-        _float32(boxes, "boxes_xyxy"), _float32(scores, "scores"), class_ids, counts.tolist(), exact.tolist(),
-        strict=True,
-    )  # fmt: skip
-    return [
-        _above(
-            Candidates(b[:n], s[:n], c[:n].astype(np.int32), complete=state >= 0 or bool((s[:n] <= limit).any())),
-            classes,
-            score_threshold,
+    name = "nms"
+    description = "final detections"
+    suppresses = True
+
+    def count(self, info: ModelInfo) -> int:  # noqa: ARG002 - one signature
+        """Boxes, scores, class ids, count, and whether the result is exact."""
+        return 5
+
+    def decode(
+        self,
+        outputs: Arrays,
+        info: ModelInfo,
+        input_hw: tuple[int, int],  # noqa: ARG002 - one signature
+        score_threshold: float,
+    ) -> list[Candidates]:
+        """The boxes that the graph has kept: the first `count` rows.
+
+        Candidates that it has not looked at score no more than those it kept, so they are missed only if all of these
+        are above the threshold.
+        """
+        boxes, scores, class_ids, counts, exact = expect(outputs, 5)
+        check_boxes(boxes, scores, class_ids, "M")
+        for name, array in (("class_ids", class_ids), ("count", counts), ("exact", exact)):
+            if array.dtype.kind not in "iu":
+                raise wrong_output(name, "integers", array)
+        if counts.shape != scores.shape[:1] or not all(0 <= count <= scores.shape[1] for count in counts.tolist()):
+            raise wrong_output("count", f"({len(scores)},), each at most {scores.shape[1]}", counts)
+        if exact.shape != counts.shape:
+            raise wrong_output("exact", f"({len(scores)},)", exact)
+        limit = np.float32(score_threshold)
+        rows = zip(
+            as_float32(boxes, "boxes_xyxy"), as_float32(scores, "scores"), class_ids, counts.tolist(), exact.tolist(),
+            strict=True,
+        )  # fmt: skip
+        return [
+            above(
+                Candidates(b[:n], s[:n], c[:n].astype(np.int32), complete=state >= 0 or bool((s[:n] <= limit).any())),
+                len(info.class_names),
+                score_threshold,
+            )
+            for b, s, c, n, state in rows
+        ]
+
+
+class Detect(Task[Candidates, Detections]):
+    """Boxes around objects, each with a class and a score."""
+
+    name = "detect"
+    title = "detection model"
+    noun = ("detection", "detections")
+    measure = "mAP50-95"
+    forms: ClassVar[tuple[Form[Candidates], ...]] = (RawForm(), HeadsForm(), CompactForm(), SuppressedForm())
+
+    def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
+        """Refuse a record without classes or strides, and thresholds without suppression."""
+        form = self.form(info.output_form, subject)
+        if not info.class_names or not info.strides:
+            raise SessionError("the model's record names no classes or no strides", subject=subject)
+        if form.suppresses != (info.nms is not None):
+            raise InputError(
+                "model record: bad 'nms'", subject=subject, got="none" if info.nms is None else "thresholds",
+                expected=f"thresholds if suppression is inside the graph, and only then; its form is {form.name!r}",
+            )  # fmt: skip
+        form.check(outputs, info, subject)
+
+    def suppress(self, answer: Candidates, limits: Limits, class_ids: npt.NDArray[np.int32] | None) -> Candidates:
+        """The boxes to keep, best first.
+
+        If the graph has suppressed already this changes nothing, or completes it: a graph that ran out of iterations
+        gives boxes too many, and suppressing them once more gives the exact result.
+        """
+        if class_ids is not None:
+            answer = answer.take(np.isin(answer.class_ids, class_ids))
+        if len(answer) > MAX_CANDIDATES:
+            best = np.sort(np.argsort(-answer.scores, kind="stable")[:MAX_CANDIDATES])
+            answer = answer.take(best)
+        groups = np.zeros_like(answer.class_ids) if limits.class_agnostic else answer.class_ids
+        return answer.take(
+            nms(
+                answer.boxes_xyxy,
+                answer.scores,
+                groups,
+                iou_threshold=limits.iou_threshold,
+                max_detections=limits.max_detections,
+            )
         )
-        for b, s, c, n, state in rows
-    ]
 
-
-def check_heads(outputs: Sequence[npt.NDArray[np.generic]], info: ModelInfo, input_hw: tuple[int, int]) -> list[Floats]:
-    """The undecoded maps, checked against the model and the canvas.
-
-    Raises:
-        SessionError: their number, type or shape differs.
-    """
-    heads = []
-    for level, (head, stride, anchors) in enumerate(
-        zip(_expect(outputs, len(info.strides)), info.strides, info.anchors, strict=True)
-    ):
-        shape = (len(anchors) * (5 + len(info.class_names)), input_hw[0] // stride, input_hw[1] // stride)
-        if head.shape[1:] != shape or len(head) != len(outputs[0]):
-            raise _wrong(f"head{level}", f"(B, {', '.join(map(str, shape))})", head)
-        heads.append(_float32(head, f"head{level}"))
-    return heads
-
-
-def heads_to_raw(heads: Sequence[Floats], strides: Sequence[int], anchors: Anchors) -> Floats:
-    """Decode every cell of every level: the reference of all faster decoders.
-
-    Args:
-        heads: For each level, finest first: (B, A·(5+C), h, w) float32 logits; read only.
-        strides: Model pixels per cell.
-        anchors: (width, height) in model pixels.
-
-    Returns:
-        (B, N, 5 + C) float32: cx, cy, w, h in model pixels, objectness and class scores in [0, 1], in the order
-        level, anchor, row, column; the caller owns it.
-    """
-    levels = []
-    for head, stride, sizes in zip(heads, strides, anchors, strict=True):
-        batch, channels, height, width = head.shape
-        cells = sigmoid(head).reshape(batch, len(sizes), channels // len(sizes), height, width).transpose(0, 1, 3, 4, 2)
-        rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-        grid = np.stack([columns, rows], axis=-1).astype(np.float32)
-        raw = cells.copy()
-        raw[..., 0:2] = (cells[..., 0:2] * np.float32(2) - np.float32(0.5) + grid) * np.float32(stride)
-        raw[..., 2:4] = (cells[..., 2:4] * np.float32(2)) ** 2 * np.array(sizes, np.float32)[:, None, None]
-        levels.append(raw.reshape(batch, -1, channels // len(sizes)))
-    return np.concatenate(levels, axis=1)
-
-
-def raw_candidates(raw: Floats, score_threshold: float) -> Candidates:
-    """Pick the candidates of one picture from a decoded output.
-
-    Args:
-        raw: (N, 5 + C) float32: cx, cy, w, h in model pixels, objectness and class scores in [0, 1]; read only.
-        score_threshold: In [0, 1]; candidates at or below it are dropped.
-
-    Returns:
-        Candidates in model pixels, xyxy.
-    """
-    return _pick(raw[raw[:, 4] > np.float32(score_threshold)], score_threshold)
-
-
-def heads_candidates(
-    heads: Sequence[Floats], strides: Sequence[int], anchors: Anchors, score_threshold: float
-) -> Candidates:
-    """Pick the candidates of one picture from the undecoded maps, looking at the objectness first.
-
-    Args:
-        heads: For each level, finest first: (A·(5+C), h, w) float32 logits; read only.
-        strides: Model pixels per cell.
-        anchors: (width, height) in model pixels.
-        score_threshold: In [0, 1]; candidates at or below it are dropped.
-
-    Returns:
-        What `raw_candidates` gives for the same picture.
-    """
-    limit = np.float32(_logit_floor(score_threshold))
-    logits, grids, scales = [], [], []
-    for head, stride, sizes in zip(heads, strides, anchors, strict=True):
-        _, height, width = head.shape
-        planes = head.reshape(len(sizes), len(head) // len(sizes), height * width)
-        passed = np.flatnonzero(planes[:, 4] > limit)  # of two axes at once NumPy's search is 20 times slower
-        anchor, cell = np.divmod(passed, height * width)
-        logits.append(planes[anchor, :, cell])
-        row, column = np.divmod(cell, width)
-        grids.append(np.stack([column, row], axis=1))
-        scales.append(np.concatenate([np.full((len(cell), 1), stride), np.array(sizes)[anchor]], axis=1))
-    raw = sigmoid(np.concatenate(logits))
-    grid = np.concatenate(grids).astype(np.float32)
-    scale = np.concatenate(scales).astype(np.float32)
-    raw[:, 0:2] = (raw[:, 0:2] * np.float32(2) - np.float32(0.5) + grid) * scale[:, :1]
-    raw[:, 2:4] = (raw[:, 2:4] * np.float32(2)) ** 2 * scale[:, 1:]
-    return raw_candidates(raw, score_threshold)
-
-
-def sigmoid(logits: Floats) -> Floats:
-    """1 / (1 + e⁻ᵗ) in float32; the caller owns the result."""
-    with np.errstate(over="ignore"):
-        out: Floats = np.exp(-logits)
-    out += np.float32(1)
-    np.divide(np.float32(1), out, out=out)
-    return out
-
-
-def _pick(raw: Floats, score_threshold: float) -> Candidates:
-    """Best class and corners of rows whose objectness passed."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        class_scores = raw[:, 5:] * raw[:, 4:5]
-        class_ids = class_scores.argmax(axis=1)
-        scores = class_scores[np.arange(len(raw)), class_ids]
-        half = raw[:, 2:4] * np.float32(0.5)
-        boxes = np.concatenate([raw[:, :2] - half, raw[:, :2] + half], axis=1)
-    found = Candidates(boxes, scores, class_ids.astype(np.int32))
-    return found.take(scores > np.float32(score_threshold))
-
-
-def _above(found: Candidates, classes: int, score_threshold: float) -> Candidates:
-    found = found.take(found.scores > np.float32(score_threshold))
-    if len(found) and not 0 <= found.class_ids.min() <= found.class_ids.max() < classes:
-        raise SessionError("a class id outside the model's classes", subject="class_ids", expected=f"below {classes}")
-    return found
-
-
-def _logit_floor(score_threshold: float) -> float:
-    """A logit that every cell above the threshold exceeds; cells that exceed it are looked at closely."""
-    if not 0 < score_threshold < 0.9999:
-        return -math.inf
-    return math.log(score_threshold / (1 - score_threshold)) - _LOGIT_SLACK
-
-
-def _expect(outputs: Sequence[npt.NDArray[np.generic]], count: int) -> Sequence[npt.NDArray[np.generic]]:
-    if len(outputs) != count:
-        raise SessionError("wrong number of outputs", expected=str(count), got=str(len(outputs)))
-    return outputs
-
-
-def _float32(array: npt.NDArray[np.generic], name: str) -> Floats:
-    if array.dtype.kind != "f":
-        raise _wrong(name, "floats", array)
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32, copy=False)
-
-
-def _wrong(name: str, expected: str, array: npt.NDArray[Any]) -> SessionError:
-    return SessionError(
-        "the model's output is not as promised", subject=name, expected=expected, got=f"{array.dtype}{array.shape}"
-    )
+    def to_result(self, answer: Candidates, letterbox: Letterbox, class_names: tuple[str, ...]) -> Detections:
+        """Boxes in source pixels, clipped to the image."""
+        height, width = letterbox.image_hw
+        boxes = letterbox.to_image(answer.boxes_xyxy.astype(np.float64))  # float32 could overflow before it is clipped
+        clipped = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+        return Detections(clipped, answer.scores, answer.class_ids, class_names, letterbox.image_hw, answer.complete)

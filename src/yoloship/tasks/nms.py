@@ -6,9 +6,9 @@ sorted by group, by their width in steps of a quarter octave, and by their left 
 is then one short stretch for each step. All of that only leaves out pairs whose IoU cannot pass the limit; the IoU of
 the others is computed. Heights take the place of widths if they tell boxes apart better.
 
-Both are greedy by descending score (ties: the lower index first). A box goes when its IoU with a kept one is above the
-threshold; boxes of different classes meet only where classes are ignored. All arithmetic is float32, in the order that
-`_iou` writes out, so that a twin elsewhere (in a graph, in CUDA) can repeat it to the bit. What the inputs may hold:
+Both forms are greedy by descending score; of equal scores the lower index comes first. A box goes if its IoU with a
+kept one is above the threshold; boxes of different classes meet only if classes are ignored. All arithmetic is
+float32, in the order of `yoloship.results.boxes.pair_ious`. What the inputs may hold:
 
 - a candidate whose score or one of whose coordinates is NaN or infinite is never kept and suppresses nothing;
 - a box whose right or bottom edge is not beyond its left or top one has no area, so its IoU with any box is 0;
@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from yoloship.results.boxes import box_ious, pair_ious
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import numpy.typing as npt
 
@@ -47,19 +49,12 @@ class NearBoxes:
         boxes_xyxy: (n, 4) float32, finite: all candidates.
         groups: (n,) int32; boxes clash only within one.
         limit: An IoU above it is a clash.
-        pair_ious: Gives the IoU of (k, 4) with (k, 4) boxes, row by row.
     """
 
-    def __init__(
-        self,
-        boxes_xyxy: Float32,
-        groups: npt.NDArray[np.int32],
-        limit: np.float32,
-        pair_ious: Callable[[Float32, Float32], Float32],
-    ) -> None:
+    def __init__(self, boxes_xyxy: Float32, groups: npt.NDArray[np.int32], limit: np.float32) -> None:
         wide = boxes_xyxy.astype(np.float64)
         sizes = wide[:, 2:] - wide[:, :2]
-        self._boxes, self._limit, self._pair_ious = boxes_xyxy, limit, pair_ious
+        self._boxes, self._limit = boxes_xyxy, limit
         self._has_area: npt.NDArray[np.bool_] = np.asarray((sizes > 0).all(axis=1))
         real: npt.NDArray[np.float64] = sizes[self._has_area]
         axis = _sharper_axis(wide, real)
@@ -98,7 +93,7 @@ class NearBoxes:
             for of_pair, kept in self._pairs(rows[places], level):
                 candidates = rows[places[of_pair]]
                 near = self._overlap(candidates, kept)
-                ious = self._pair_ious(self._boxes[kept[near]], self._boxes[candidates[near]])
+                ious = pair_ious(self._boxes[kept[near]].T, self._boxes[candidates[near]].T)
                 gone[places[of_pair[near][ious > self._limit]]] = True
         return gone
 
@@ -178,9 +173,7 @@ def nms_reference(
         if len(kept) == max_detections:
             break
         rivals = [other for other in kept if group_ids[other] == group_ids[index]]
-        if not any(
-            _iou(boxes_xyxy[other : other + 1], boxes_xyxy[index : index + 1])[0, 0] > limit for other in rivals
-        ):
+        if not any(pair_ious(boxes_xyxy[other], boxes_xyxy[index]) > limit for other in rivals):
             kept.append(index)
     return np.array(kept, np.int64)
 
@@ -202,7 +195,7 @@ def nms(
     for start in range(0, len(order), _BLOCK):
         block = np.arange(start, min(start + _BLOCK, len(order)))
         if near is None and len(kept) > _MANY:
-            near = NearBoxes(boxes, groups, limit, _pair_ious)
+            near = NearBoxes(boxes, groups, limit)
             near.keep(kept)
         if near is not None:
             block = block[~near.clash(block)]
@@ -236,30 +229,5 @@ def _clashes(
     second_groups: npt.NDArray[np.int32],
     limit: np.float32,
 ) -> npt.NDArray[np.bool_]:
-    clashes: npt.NDArray[np.bool_] = (_iou(first, second) > limit) & (first_groups[:, None] == second_groups)
+    clashes: npt.NDArray[np.bool_] = (box_ious(first, second) > limit) & (first_groups[:, None] == second_groups)
     return clashes
-
-
-def _iou(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(n, m) float32 IoU of (n, 4) with (m, 4) boxes; 0 where neither has an area."""
-    return _ious(first.T[:, :, None], second.T)
-
-
-def _pair_ious(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(n,) float32 IoU of (n, 4) with (n, 4) boxes, row by row; the arithmetic is that of `_iou`."""
-    return _ious(first.T, second.T)
-
-
-def _ious(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    zero = np.float32(0)
-    x1, y1, x2, y2 = first
-    u1, v1, u2, v2 = second
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        width = np.maximum(np.minimum(x2, u2) - np.maximum(x1, u1), zero)
-        height = np.maximum(np.minimum(y2, v2) - np.maximum(y1, v1), zero)
-        overlap = width * height
-        area = np.maximum(x2 - x1, zero) * np.maximum(y2 - y1, zero)
-        other = np.maximum(u2 - u1, zero) * np.maximum(v2 - v1, zero)
-        union = area + other - overlap
-        iou: npt.NDArray[np.float32] = np.where(union > zero, overlap / union, zero)
-    return iou

@@ -11,7 +11,7 @@ import pytest
 from helpers.cli import run
 from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads
 from yoloship.runtime.openvino import OpenVino
-from yoloship.tasks.detect import heads_to_raw
+from yoloship.tasks.decode import heads_to_raw
 
 if TYPE_CHECKING:
     from pathlib import Path

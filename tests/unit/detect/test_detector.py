@@ -16,7 +16,7 @@ from yoloship.detect.options import DetectOptions
 from yoloship.errors import ImageError, InputError, SessionError
 from yoloship.letterbox import Letterbox
 from yoloship.runtime import OnnxRuntimeSession, ScriptedSession
-from yoloship.tasks.detect import heads_candidates, heads_to_raw
+from yoloship.tasks.decode import heads_candidates, heads_to_raw
 from yoloship.tasks.nms import nms_reference
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def test_a_box_near_the_largest_number_is_clipped_too() -> None:
 
 
 def test_thousands_of_candidates_are_cut_to_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yoloship.detect.pipeline.MAX_CANDIDATES", 5)
+    monkeypatch.setattr("yoloship.tasks.detect.MAX_CANDIDATES", 5)
     rows = [(10.0 * i, 10, 4, 4, 1, 0.3 + 0.05 * (i % 7), 0, 0) for i in range(10)]
     one, _ = detector(info("raw"), lambda _: [raw_of(*rows)])
     scores = sorted((row[5] for row in rows), reverse=True)[:5]

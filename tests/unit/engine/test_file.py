@@ -89,7 +89,7 @@ def test_a_folder_that_is_missing_leaves_nothing_behind(tmp_path: Path) -> None:
         (struct.pack("<i", 9) + b"{not json" + PLAN, "its JSON prefix cannot be read: got Expecting property name"),
         (prefixed({**METADATA, "names": {"0": "a", "2": "b"}}), "JSON prefix: bad 'names': expected class names by id"),
         (prefixed({**METADATA, "imgsz": [640, -1]}), "JSON prefix: bad 'imgsz': expected [height, width] in pixels"),
-        (prefixed({**METADATA, "task": "pose"}), "JSON prefix: bad 'task': expected one of detect, segment, classify"),
+        (prefixed({**METADATA, "task": "a pose"}), "JSON prefix: bad 'task': expected a word of small letters"),
         (prefixed({**METADATA, "stride": "32"}), "JSON prefix: bad 'stride': expected an integer from 1 to 1024"),
         (prefixed()[:-1], "is truncated: expected 4096 bytes, as its header says, got 4095 bytes"),
     ],

@@ -102,7 +102,7 @@ def changed(**changes: Any) -> str:
         (changed(flavour=["rtx"]), "s: sidecar: bad 'flavour': expected one of tensorrt, rtx, lean, got ['rtx']"),
         (changed(inputs=[{}]), "s: sidecar: bad 'inputs': expected tensors with name, dtype and shape, got [{}]"),
         (changed(config={}), "s: sidecar: bad 'config': expected an object with batch, "),
-        (changed(model={"schema": 1}), "s: sidecar: model record: bad 'task': expected one of detect"),
+        (changed(model={"schema": 1}), "s: sidecar: model record: bad 'task': expected a word of small letters"),
     ],
 )  # fmt: skip
 def test_a_bad_record_is_refused_by_the_field(text: str, message: str) -> None:

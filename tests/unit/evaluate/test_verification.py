@@ -14,11 +14,12 @@ from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import Truth
-from yoloship.evaluate.matching import cells_of, compare_levels
+from yoloship.evaluate.matching import compare_levels
 from yoloship.evaluate.report import facts, plot
 from yoloship.evaluate.verification import Tolerances, verify
 from yoloship.model import NmsConfig
-from yoloship.tasks.detect import heads_to_raw
+from yoloship.tasks import form_of
+from yoloship.tasks.decode import heads_to_raw
 
 HW = (64, 96)
 PICTURES = [np.full((64, 96, 3), level, np.uint8) for level in (10, 200)]
@@ -136,7 +137,8 @@ def test_a_file_without_class_names_can_be_compared_with_one_that_has_them() -> 
 
 
 def test_cells_of_final_detections_are_unknown_and_of_other_grids_not_compared() -> None:
-    assert cells_of([], replace(info("raw"), output_form="nms", nms=NmsConfig())) is None
+    final = replace(info("raw"), output_form="nms", nms=NmsConfig())
+    assert form_of(final, "m").cells([], final) is None
     cells = (np.zeros((189, 4), np.float32), np.zeros(189, np.float32))
     fewer = (cells[0][:9], cells[1][:9])
     assert compare_levels([cells], [fewer], STRIDES, [HW]) == ()

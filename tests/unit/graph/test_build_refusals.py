@@ -25,6 +25,7 @@ from helpers.shared import CHECKPOINTS, GENERATED, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import CheckpointError, GraphError, InputError, YoloshipError
 from yoloship.graph import GraphConfig, build_graph, nearest_sizes
+from yoloship.model import NmsConfig
 
 if TYPE_CHECKING:
     from yoloship.checkpoint import Checkpoint, Module
@@ -264,11 +265,21 @@ def test_sizes_that_do_not_fit_name_the_nearest_that_do() -> None:
 @pytest.mark.parametrize(
     "choices",
     [{"input_hw": (0, 640)}, {"input_hw": 640}, {"input_hw": (640, 10**9)}, {"batch": 0}, {"batch": True},
-     {"input_form": "bgr"}, {"output_form": "boxes"}],
+     {"input_form": "bgr"}, {"output_form": "Boxes"}],
 )  # fmt: skip
 def test_options_outside_their_range_are_refused_at_once(choices: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="cannot have this value"):
         GraphConfig(**choices)
+
+
+def test_a_form_that_the_head_does_not_write_is_refused_with_those_that_it_does() -> None:
+    message = refusal(around(MAKE.conv(8, 8), 8, 8), GraphConfig((64, 64), output_form="boxes"))
+    assert message == "output_form: cannot have this value: expected one of raw, heads, compact, nms, got 'boxes'"
+
+
+def test_thresholds_without_suppression_are_refused() -> None:
+    message = refusal(around(MAKE.conv(8, 8), 8, 8), GraphConfig((64, 64), nms=NmsConfig()))
+    assert message.startswith("nms: cannot have this value: expected None for the output form 'raw', got NmsConfig(")
 
 
 def test_a_tree_that_unfolds_without_end_is_refused_in_time() -> None:

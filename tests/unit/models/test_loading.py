@@ -22,7 +22,7 @@ from yoloship.errors import CheckpointError, CudaError, DependencyError, InputEr
 from yoloship.models.graph_cache import cached_graph
 from yoloship.models.loading import load
 from yoloship.runtime import OnnxRuntimeSession
-from yoloship.tasks.detect import heads_to_raw
+from yoloship.tasks.decode import heads_to_raw
 
 DEMO = Path(yoloship.__file__).with_name("demo") / "codes-yolov5n.pt"
 FAINT = DetectOptions(score_threshold=0.0005)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from helpers.models import ANCHORS, NAMES, STRIDES, constant_raw, info, picture_session, random_heads
-from yoloship.detect.cpu import decodable
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 from yoloship.models.recognise import recognise
 from yoloship.runtime import OnnxRuntimeSession, ScriptedSession
-from yoloship.tasks.detect import heads_to_raw
+from yoloship.tasks import form_of
+from yoloship.tasks.decode import heads_to_raw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -296,7 +296,8 @@ def test_a_decoded_output_that_is_not_the_first_is_found_and_recorded() -> None:
     assert ModelInfo.from_json(found.to_json()) == found
     with Detector(session, options=DetectOptions(0.0, 1.0)) as detector:
         assert len(detector(np.zeros((*HW, 3), np.uint8))) > 0
-        np.testing.assert_array_equal(decodable((maps, maps, rows), session.outputs, detector.info)[0], rows)
+        (place,) = form_of(detector.info, "x.onnx").places(session.outputs, detector.info)
+        np.testing.assert_array_equal((maps, maps, rows)[place], rows)
 
 
 def test_names_with_gaps_do_not_become_numbers() -> None:

@@ -19,10 +19,6 @@ from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, upload
 from yoloship.cuda.letterbox import Canvas, CanvasForm, launch_fetch, launch_letterbox
 from yoloship.cuda.postprocess import (
     MAX_DETECTIONS,
-    HeadDType,
-    HeadLevel,
-    Heads,
-    Raw,
     ScoreFilter,
     Suppression,
     Workspace,
@@ -30,16 +26,14 @@ from yoloship.cuda.postprocess import (
     launch_decode,
     launch_nms,
     pack_classes,
-    pack_levels,
     result_dtype,
     workspace_bytes,
 )
 from yoloship.cuda.stream import Event, Graph
-from yoloship.detect.pipeline import suppress_and_rescale
 from yoloship.errors import SessionError
-from yoloship.models.recognise import decoded_spec
 from yoloship.results.detections import Detections, class_ids_of
-from yoloship.tasks.detect import Candidates
+from yoloship.tasks import form_of, host_only_error, task_of
+from yoloship.tasks.decode import Candidates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +42,7 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.compiler import Launchable
     from yoloship.cuda.device import Device
+    from yoloship.cuda.postprocess import DecodeInput
     from yoloship.cuda.stream import Stream
     from yoloship.cuda.stream_calls import Express
     from yoloship.detect.gpu.staging import Tables
@@ -191,6 +186,7 @@ class Recording:
         self._tables = tables
         self._fetches = fetches
         names = plan.model.info.class_names
+        self._task = task_of(plan.model.info, "model")
         stream, batch = plan.express.stream, plan.batch
         self._suppression = Suppression(
             options.iou_threshold, min(options.max_detections, MAX_DETECTIONS), options.class_agnostic
@@ -265,7 +261,7 @@ class Recording:
             boxes, scores, class_ids = self._rows[row]
             if passed_over and kept < self._options.max_detections:
                 everything = self._plan.candidates(row, candidates)
-                found.append(suppress_and_rescale(everything, letterbox, self._options, None, names))
+                found.append(self._task.finish(everything, letterbox, self._options, None, names))
                 continue
             kept_boxes, kept_scores, kept_ids = boxes[:kept].copy(), scores[:kept].copy(), class_ids[:kept].copy()
             found.append(Detections._trusted(kept_boxes, kept_scores, kept_ids, names, letterbox.image_hw))
@@ -334,53 +330,24 @@ def _canvas_form(feed: DeviceTensor, info: ModelInfo) -> CanvasForm:
 
 def _output(
     context: DeviceContext, model: DeviceModel, input_hw: tuple[int, int], stack: ExitStack, stream: Stream
-) -> Heads | Raw:
+) -> DecodeInput:
     """What the decoding kernels read, checked against the model's record."""
-    info = model.info
-    tensors = [context.outputs[spec.name] for spec in model.session.outputs]
+    specs, info = model.session.outputs, model.info
+    form = form_of(info, "model")
+    if not form.on_gpu(info):
+        raise host_only_error(info, "model")
+    tensors = [context.outputs[specs[place].name] for place in form.places(specs, info)]
     batch = next(iter(context.inputs.values())).shape[0]
-    columns = 5 + len(info.class_names)
-    if info.output_form == "raw":
-        raw = context.outputs[decoded_spec(model.session.outputs, info).name]
-        if len(raw.shape) != 3 or raw.shape[0] != batch or raw.shape[2] != columns:
-            raise _wrong(raw, f"({batch}, N, {columns})")
-        return Raw(raw.pointer, raw.shape[1], _head_dtype(raw))
-    if info.output_form != "heads":
-        raise SessionError(
-            "a model of this output form cannot be decoded on the GPU",
-            expected="heads or raw",
-            got=info.output_form,
-            hint="export it with '--output heads', or use device='cpu'",
-        )
-    if len(tensors) != len(info.strides):
-        raise SessionError("wrong number of outputs", expected=str(len(info.strides)), got=str(len(tensors)))
-    levels = []
-    for tensor, stride, anchors in zip(tensors, info.strides, info.anchors, strict=True):
-        shape = (batch, len(anchors) * columns, input_hw[0] // stride, input_hw[1] // stride)
-        if tensor.shape != shape:
-            raise _wrong(tensor, str(shape))
-        if _head_dtype(tensor) != _head_dtype(tensors[0]):
-            raise _wrong(tensor, tensors[0].dtype)
-        levels.append(HeadLevel(tensor.pointer, (shape[2], shape[3]), float(stride), anchors))
-    packed = pack_levels(levels)
-    table = stack.enter_context(DeviceBuffer(stream.device, packed.nbytes))
-    upload(stream, table.pointer, packed)
-    stream.sync()
-    return Heads(table.pointer, tuple(levels), _head_dtype(tensors[0]))
+    for tensor in tensors:
+        if tensor.shape[:1] != (batch,):
+            raise SessionError(
+                "the model answers for another batch", subject=tensor.name, expected=str(batch), got=str(tensor.shape)
+            )
 
+    def resident(table: npt.NDArray[Any]) -> int:
+        memory = stack.enter_context(DeviceBuffer(stream.device, table.nbytes))
+        upload(stream, memory.pointer, table)
+        stream.sync()
+        return memory.pointer
 
-def _head_dtype(tensor: DeviceTensor) -> HeadDType:
-    if tensor.dtype == "float32":
-        return "float32"
-    if tensor.dtype == "float16":
-        return "float16"
-    raise _wrong(tensor, "float32 or float16")
-
-
-def _wrong(tensor: DeviceTensor, expected: str) -> SessionError:
-    return SessionError(
-        "the model's output is not as promised",
-        subject=tensor.name,
-        expected=expected,
-        got=f"{tensor.dtype}{tensor.shape}",
-    )
+    return form.device_output(tensors, info, input_hw, resident)

@@ -26,8 +26,9 @@ from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import Pipeline
 from yoloship.detect.preprocess import as_image, device_hw, is_on_device, is_plain
-from yoloship.errors import CudaError, SessionError
+from yoloship.errors import CudaError
 from yoloship.images import stated_order
+from yoloship.tasks import form_of, host_only_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -75,14 +76,8 @@ class CudaPipeline(Pipeline):
         owned: ExitStack | None = None,
     ) -> None:
         info = model.info
-        if info.output_form not in {"heads", "raw"}:
-            raise SessionError(
-                "a model of this output form cannot be decoded on the GPU",
-                subject=model.model_name,
-                expected="heads or raw",
-                got=info.output_form,
-                hint="export it with '--output heads'",
-            )
+        if not form_of(info, model.model_name).on_gpu(info):
+            raise host_only_error(info, model.model_name)
         self._session = session
         self._owned = owned or ExitStack()
         self._tuning = tuning or CudaTuning()

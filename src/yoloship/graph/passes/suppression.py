@@ -8,14 +8,13 @@ in float32 (sums of at most 3840).
 
 The map turns inclusions around, so that after an even number of steps the set holds the greedy choice and perhaps more:
 where the iterations do not suffice, boxes too many are given and none is lost, and suppressing the output once more
-gives exactly the greedy choice. `exact` says for each picture whether that is needed, and whether it would not help:
+gives exactly the greedy choice. `exact` says for each image whether that is needed, and whether it would not help:
 candidates beyond the K best, which nobody has looked at, may be missing.
 
 Arithmetic is that of `yoloship.tasks.nms.nms_reference`, operation by operation. One thing is left to the runtime:
 which of equal scores TopK puts first. ONNX wants the lower index; TensorRT does not promise it.
 
-What is appended gives the boxes that the pipeline makes of the raw output: arithmetic and order are those of
-`yoloship.tasks.detect.raw_candidates`, and `yoloship.graph.passes.suppression` follows.
+Behind a finished graph, the head of its family says how candidates are picked from its decoded output.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     import onnx
 
     from yoloship.graph.builder import Attribute, Graph, Wire
+    from yoloship.graph.heads.base import Head
     from yoloship.model import Axis, DType
 
 
@@ -285,20 +285,18 @@ class _Writer:
 
 
 _PLACE: Final = "candidates"
-_PROBE_ROWS: Final = 4096
-"""Stands for the number of rows where that is open; no constant holds it."""
 
 
 def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) -> onnx.ModelProto:
-    """Put suppression behind a graph of the raw form.
+    """Put suppression behind a graph whose output is decoded.
 
     Args:
-        model: One output is (B, N, 5 + C), float32 or float16, decoded; others are dropped. Not changed.
+        model: One output is of the standard form of its family, float32 or float16; others are dropped. Not changed.
         info: What the pipeline knows about it.
         nms: Thresholds and limits.
 
     Returns:
-        A new model of the output form ``nms``, with our record.
+        A new model whose output form has suppression inside, with our record.
 
     Raises:
         GraphError: it is of another form, or has values of the names that the outputs bear.
@@ -308,12 +306,12 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
     subject = model.graph.name[:60] or "graph"
     named = {value.name: value for value in model.graph.output}
     spec = tensor_spec(named.get(info.decoded_output or "", model.graph.output[0]), subject)
-    numbers = 5 + len(info.class_names)
-    if info.output_form != "raw" or spec.dtype not in {"float32", "float16"}:
+    head = _head_of(info, subject)
+    if info.output_form != head.forms[0] or spec.dtype not in {"float32", "float16"}:
         raise GraphError(
-            "suppression follows the raw form only",
+            f"suppression follows the {head.forms[0]} form only",
             subject=subject,
-            expected=f"an output float32(B, N, {numbers})",
+            expected=f"an output float32{head.shape_text(len(info.class_names))}",
             got=f"{info.output_form}, {spec}",
         )
     whole = ModelProto()
@@ -323,7 +321,7 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
         wide = replace(spec, name=f"{spec.name}.{_PLACE}", dtype="float32")
         graph.node.append(helper.make_node("Cast", [spec.name], [wide.name], wide.name, to=FLOAT))
         spec = wide
-    tail = at_opset(to_onnx(_tail(spec, info, nms), {}), opset(whole)).graph
+    tail = at_opset(to_onnx(_tail(spec, info, nms, head), {}), opset(whole)).graph
     taken = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
     made = {name for node in tail.node for name in node.output} | {tensor.name for tensor in tail.initializer}
     if clash := sorted(taken & made):
@@ -332,33 +330,40 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
     graph.initializer.extend(tail.initializer)
     del graph.output[:]
     graph.output.extend(tail.output)
-    ours = replace(info, output_form="nms", nms=nms, decoded_output=None, producer=f"yoloship {__version__}")
+    ours = replace(
+        info, output_form=head.suppressed or "", nms=nms, decoded_output=None, producer=f"yoloship {__version__}"
+    )
     texts = {entry.key: entry.value for entry in model.metadata_props} | {METADATA_KEY: ours.to_json()}
     del whole.metadata_props[:]
     helper.set_model_props(whole, texts)
     return whole
 
 
-def _tail(raw: TensorSpec, info: ModelInfo, nms: NmsConfig) -> Graph:
-    """From the raw output to final detections, as a graph of its own whose input bears the output's name."""
-    batch = raw.shape[0] if info.batch is None else info.batch
-    rows = raw.shape[1] if len(raw.shape) == 3 else "boxes"
-    count = rows if isinstance(rows, int) else _PROBE_ROWS
-    classes = len(info.class_names)
-    builder = Builder(dynamic_hw=not isinstance(rows, int))
-    value = builder.input(TensorSpec(raw.name, "float32", (batch, rows, 5 + classes)), (batch, count, 5 + classes))
-    sizes = builder.constant(f"{_PLACE}.sizes", (2, 2, 1, classes), "int64")
-    xy, wh, objectness, each = builder.nodes(
-        "Split", f"{_PLACE}.split", (value, sizes), [(batch, count, size) for size in (2, 2, 1, classes)], axis=2
-    )
-    half = builder.node("Mul", f"{_PLACE}.half", (wh, builder.constant(f"{_PLACE}.half.factor", 0.5)), wh.shape)
-    low = builder.node("Sub", f"{_PLACE}.low", (xy, half), xy.shape)
-    high = builder.node("Add", f"{_PLACE}.high", (xy, half), xy.shape)
-    boxes = builder.node("Concat", f"{_PLACE}.boxes_xyxy", (low, high), (batch, count, 4), axis=2)
-    scores = builder.node("Mul", f"{_PLACE}.class_scores", (each, objectness), each.shape)
-    row = (batch, count)
-    best = builder.node("ReduceMax", f"{_PLACE}.scores", (scores,), row, axes=(2,), keepdims=0)
-    index = builder.node("ArgMax", f"{_PLACE}.argmax", (scores,), row, "int64", axis=2, keepdims=0)
-    class_ids = builder.node("Cast", f"{_PLACE}.class_ids", (index,), row, "int32", to=INT32)
-    emit_suppression(builder, nms, batch, (boxes, best, class_ids))
+def _head_of(info: ModelInfo, subject: str) -> type[Head]:
+    """The head that writes such a model.
+
+    Raises:
+        GraphError: none is known here, or none that suppression can follow.
+    """
+    from yoloship.graph.families import FAMILIES
+
+    if info.family not in FAMILIES:
+        raise GraphError(
+            f"is of the family {info.family[:40]!r}, whose output is not known here",
+            subject=subject,
+            expected=", ".join(FAMILIES),
+        )
+    head = FAMILIES.load(info.family)().head_for(info.task)
+    if head is None or head.suppressed is None:
+        raise GraphError("has no output that suppression can follow", subject=subject)
+    return head
+
+
+def _tail(decoded: TensorSpec, info: ModelInfo, nms: NmsConfig, head: type[Head]) -> Graph:
+    """From the decoded output to final detections, as a graph of its own whose input bears the output's name."""
+    batch = decoded.shape[0] if info.batch is None else info.batch
+    is_open = len(decoded.shape) != 3 or any(isinstance(axis, str) for axis in decoded.shape[1:])
+    builder = Builder(dynamic_hw=is_open)
+    candidates = head.emit_candidates(builder, decoded, batch, len(info.class_names), _PLACE)
+    emit_suppression(builder, nms, batch, candidates)
     return builder.finish("suppression")

@@ -75,7 +75,7 @@ def test_a_graph_that_suppresses_already_is_left_alone_or_refused() -> None:
 
 @pytest.mark.parametrize("form", ["heads", "compact"])
 def test_another_form_is_refused(form: str) -> None:
-    model = build_graph(CHECKPOINT, GraphConfig((64, 96), output_form=form))  # type: ignore[arg-type]
+    model = build_graph(CHECKPOINT, GraphConfig((64, 96), output_form=form))
     with pytest.raises(GraphError, match=rf"suppression follows the raw form only: .* got {form}, "):
         suppressing(model, NMS, subject="best.onnx")
 

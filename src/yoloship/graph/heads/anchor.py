@@ -1,4 +1,7 @@
-"""The detection head: reading it and its anchors, and writing each output form.
+"""YOLOv5's head with anchors: reading it, and writing each of its output forms.
+
+xy = (2σ(t) − 0.5 + grid)·stride, wh = (2σ(t))²·anchor, score = σ(objectness)·σ(class). Grids are computed from the
+maps' sizes, because the file's own `grid` may be stale.
 
 Releases 1 to 5 register two buffers: `anchors` in units of each level's stride, for training, and `anchor_grid` in
 pixels. Their forward reads `anchor_grid`. From release 6 on there is no such buffer: the forward multiplies `anchors`
@@ -8,9 +11,6 @@ and is never read here.
 Where an architecture lists its levels coarsest first and its anchors finest first (or the other way round), releases
 1 to 5 reverse both buffers after `anchors` was divided by the strides. Then `anchors` holds the right pixels divided
 by the strides of the opposite levels, and only `anchor_grid` is right. Measured on the checkpoints of the releases.
-
-xy = (2σ(t) − 0.5 + grid)·stride, wh = (2σ(t))²·anchor, score = σ(objectness)·σ(class). Grids are computed from the
-maps' sizes, because the file's own `grid` may be stale; where the anchors come from, `yoloship.graph.heads` says.
 """
 
 from __future__ import annotations
@@ -20,20 +20,303 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.checkpoint.records import Tensor
-from yoloship.graph.config import BATCH, HEIGHT, WIDTH
+from yoloship.bounds.outline import FLOAT, INT32
+from yoloship.checkpoint.traits import other_head
+from yoloship.graph.config import HEIGHT, WIDTH
 from yoloship.graph.convolution import emit_convolution, read_conv
+from yoloship.graph.heads.base import (
+    BOXES,
+    MAX_CLASSES,
+    MAX_LEVELS,
+    PROBE_ROWS,
+    Head,
+    batch_axis,
+    join,
+    read_strides,
+    row_axis,
+    split,
+)
 from yoloship.graph.passes.suppression import emit_suppression
 from yoloship.model import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Self
+
     from yoloship.graph.builder import Builder, Wire
     from yoloship.graph.config import GraphConfig
     from yoloship.graph.convolution import Array
     from yoloship.graph.module_view import Part
     from yoloship.model import Anchors, Axis
+
+_RAW, _HEADS, _COMPACT, _NMS = "raw", "heads", "compact", "nms"
+_OBJECT_COLUMNS: Final = 5
+"""Of a row before its class scores: four of place and size, and the objectness."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorHead(Head):
+    """What a Detect module of YOLOv5 says about itself.
+
+    Attributes:
+        anchors: (levels, anchors, 2) width and height in model pixels, in the module's own order.
+    """
+
+    task = "detect"
+    forms = (_RAW, _HEADS, _COMPACT, _NMS)
+    fastest = _HEADS
+    suppressed = _NMS
+
+    anchors: Array
+
+    @classmethod
+    def read(cls, part: Part) -> Self:
+        """Read a Detect module; one that predicts more for each box is refused as what it is."""
+        other = other_head(part.module)
+        if other is not None:
+            raise part.error(other.problem, hint=other.hint)
+        classes = part.integer("nc", 1, MAX_CLASSES)
+        levels = part.integer("nl", 1, MAX_LEVELS)
+        each = part.integer("na", 1, 64)
+        part.require("no", cls.row_columns(classes))
+        strides = read_strides(part, levels)
+        for stale in ("grid", "anchor_grid"):  # lists of tensors that are computed again when a size changes
+            part.optional_value(stale)
+        return cls(part, classes, strides, read_anchors(part, strides, each))
+
+    @classmethod
+    def shape_text(cls, classes: int) -> str:
+        """Rows of all cells."""
+        return f"(B, N, {cls.row_columns(classes)})"
+
+    @classmethod
+    def row_columns(cls, classes: int) -> int:
+        """Four of place and size, the objectness, the classes."""
+        return _OBJECT_COLUMNS + classes
+
+    @property
+    def anchors_finest_first(self) -> Anchors:
+        """As `ModelInfo` has them."""
+        return tuple(tuple((float(w), float(h)) for w, h in self.anchors[level]) for level in self.finest_first)
+
+    @property
+    def numbers(self) -> int:
+        """How many it predicts for each box."""
+        return self.row_columns(self.classes)
+
+    def emit(self, builder: Builder, config: GraphConfig, inputs: Sequence[Wire], input_hw: tuple[int, int]) -> None:
+        """Write the head's convolutions, then the form that was asked for."""
+        maps = emit_maps(builder, self, inputs, input_hw)
+        if config.output_form == _HEADS:
+            _emit_heads(builder, config, self, maps)
+        elif config.output_form == _RAW:
+            _emit_raw(builder, config, self, maps)
+        else:
+            _emit_selected(builder, config, self, maps)
+
+    @classmethod
+    def emit_candidates(
+        cls, builder: Builder, decoded: TensorSpec, batch: Axis, classes: int, place: str
+    ) -> tuple[Wire, Wire, Wire]:
+        """Arithmetic and order are those of `yoloship.tasks.decode.raw_candidates`."""
+        axis = decoded.shape[1] if len(decoded.shape) == 3 else BOXES
+        count = axis if isinstance(axis, int) else PROBE_ROWS
+        columns = cls.row_columns(classes)
+        spec = TensorSpec(decoded.name, "float32", (batch, axis, columns))
+        rows = builder.input(spec, (batch, count, columns))
+        xy, wh, objectness, each = split(builder, f"{place}.split", rows, (2, 2, 1, classes), axis=2)
+        half = builder.node("Mul", f"{place}.half", (wh, builder.constant(f"{place}.half.factor", 0.5)), wh.shape)
+        low = builder.node("Sub", f"{place}.low", (xy, half), xy.shape)
+        high = builder.node("Add", f"{place}.high", (xy, half), xy.shape)
+        boxes = builder.node("Concat", f"{place}.boxes_xyxy", (low, high), (batch, count, 4), axis=2)
+        scores = builder.node("Mul", f"{place}.class_scores", (each, objectness), each.shape)
+        row = (batch, count)
+        best = builder.node("ReduceMax", f"{place}.scores", (scores,), row, axes=(2,), keepdims=0)
+        index = builder.node("ArgMax", f"{place}.argmax", (scores,), row, "int64", axis=2, keepdims=0)
+        class_ids = builder.node("Cast", f"{place}.class_ids", (index,), row, "int32", to=INT32)
+        return boxes, best, class_ids
+
+
+def emit_maps(
+    builder: Builder, head: AnchorHead, inputs: Sequence[Wire], input_hw: tuple[int, int]
+) -> tuple[Wire, ...]:
+    """Write the head's own convolutions.
+
+    Args:
+        builder: Takes the nodes.
+        head: The head.
+        inputs: Of each level, in the head's order.
+        input_hw: Model pixels, to check the strides against.
+
+    Returns:
+        Of each level, in the head's order, (B, A·(5+C), h, w).
+    """
+    part = head.part
+    convolutions = part.optional_child("m")
+    if len(inputs) != len(head.strides):
+        raise part.error("takes another number of levels", expected=str(len(head.strides)), got=len(inputs))
+    if convolutions is None:  # the first release has them as layers of their own before the head
+        maps = tuple(inputs)
+    else:
+        convs = convolutions.parts()
+        if len(convs) != len(inputs):
+            raise part.error("has another number of convolutions", expected=str(len(inputs)), got=len(convs))
+        maps = tuple(emit_convolution(builder, conv, read_conv(conv), x) for conv, x in zip(convs, inputs, strict=True))
+    for level, (stride, wire) in enumerate(zip(head.strides, maps, strict=True)):
+        want = (head.anchors.shape[1] * head.numbers, input_hw[0] // stride, input_hw[1] // stride)
+        if wire.shape[1:] != want:
+            raise part.error(f"map of level {level} has another shape", expected=str(want), got=wire.shape[1:])
+    return maps
+
+
+def _emit_heads(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Sequence[Wire]) -> None:
+    """The undecoded maps as they are, finest first."""
+    for number, level in enumerate(head.finest_first):
+        wire, stride = maps[level], head.strides[level]
+        hw: tuple[Axis, ...] = (f"{HEIGHT}/{stride}", f"{WIDTH}/{stride}") if builder.dynamic_hw else wire.hw
+        builder.output(wire, TensorSpec(f"head{number}", "float32", (batch_axis(config), wire.channels, *hw)))
+
+
+def _emit_selected(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Sequence[Wire]) -> None:
+    """The best class of every cell, and suppression behind it if the form has that."""
+    boxes, scores, class_ids = _emit_candidates(builder, config, head, maps)
+    if config.nms is not None:
+        emit_suppression(builder, config.nms, batch_axis(config), (boxes, scores, class_ids))
+        return
+    for name, wire, tail in (("boxes_xyxy", boxes, (4,)), ("scores", scores, ()), ("class_ids", class_ids, ())):
+        builder.output(wire, TensorSpec(name, wire.dtype, (batch_axis(config), row_axis(builder, wire), *tail)))
+
+
+def _emit_raw(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Sequence[Wire]) -> None:
+    """(B, N, 5 + C): level by level in the head's order; within one anchors, then rows, then columns."""
+    batch, numbers, parts = batch_axis(config), head.numbers, []
+    for level, wire in enumerate(maps):
+        place = f"{head.part.place}.{level}"
+        cells = _cells(builder, head, wire, place)
+        shape = (batch, cells.shape[1], cells.shape[3], numbers)
+        cells = builder.node("Transpose", f"{place}.transpose", (cells,), shape, perm=(0, 1, 3, 2))
+        cells = builder.node("Sigmoid", f"{place}.sigmoid", (cells,), shape)
+        sizes = (2, 2, numbers - 4)
+        xy, wh, rest = split(builder, f"{place}.split", cells, sizes, axis=3)
+        xy = _centres(builder, head, level, wire, xy, axis=3)
+        wh = _extents(builder, head, level, wh, 4.0, axis=3)
+        box = builder.node("Concat", f"{place}.concat", (xy, wh, rest), shape, axis=3)
+        parts.append(_flat(builder, place, box))
+    output = join(builder, f"{head.part.place}.concat", parts)
+    builder.output(output, TensorSpec("output0", "float32", (batch, row_axis(builder, output), numbers)))
+
+
+def _emit_candidates(
+    builder: Builder, config: GraphConfig, head: AnchorHead, maps: Sequence[Wire]
+) -> tuple[Wire, Wire, Wire]:
+    """Boxes (B, N, 4), scores (B, N) and class ids (B, N), rows as in the raw form.
+
+    The best class is that of the largest logit, the first of equal ones; only its sigmoid is taken.
+    """
+    batch = batch_axis(config)
+    boxes, scores, classes = [], [], []
+    for level, wire in enumerate(maps):
+        place = f"{head.part.place}.{level}"
+        cells = _cells(builder, head, wire, place)
+        xywh, objectness, logits = split(builder, f"{place}.split", cells, (4, 1, head.classes), axis=2)
+        xywh = builder.node("Sigmoid", f"{place}.box.sigmoid", (xywh,), xywh.shape)
+        xy, wh = split(builder, f"{place}.box.split", xywh, (2, 2), axis=2)
+        centre = _centres(builder, head, level, wire, xy, axis=2)
+        half = _extents(builder, head, level, wh, 2.0, axis=2)
+        low = builder.node("Sub", f"{place}.box.low", (centre, half), centre.shape)
+        high = builder.node("Add", f"{place}.box.high", (centre, half), centre.shape)
+        box = builder.node("Concat", f"{place}.box.concat", (low, high), xywh.shape, axis=2)
+        shape = (batch, xywh.shape[1], xywh.shape[3], 4)
+        box = builder.node("Transpose", f"{place}.box.transpose", (box,), shape, perm=(0, 1, 3, 2))
+        boxes.append(_flat(builder, f"{place}.box", box))
+
+        one = objectness.shape
+        best = builder.node("ReduceMax", f"{place}.class.max", (logits,), one, axes=(2,), keepdims=1)
+        best = builder.node("Sigmoid", f"{place}.class.sigmoid", (best,), one)
+        objectness = builder.node("Sigmoid", f"{place}.objectness.sigmoid", (objectness,), one)
+        score = builder.node("Mul", f"{place}.score", (best, objectness), one)
+        scores.append(_flat(builder, f"{place}.score", score, last=False))
+        index = builder.node("ArgMax", f"{place}.class.argmax", (logits,), one, "int64", axis=2, keepdims=1)
+        index = builder.node("Cast", f"{place}.class.cast", (index,), one, "int32", to=INT32)
+        classes.append(_flat(builder, f"{place}.class", index, last=False))
+    place = head.part.place
+    return (
+        join(builder, f"{place}.boxes_xyxy", boxes),
+        join(builder, f"{place}.scores", scores),
+        join(builder, f"{place}.class_ids", classes),
+    )
+
+
+def _cells(builder: Builder, head: AnchorHead, wire: Wire, place: str) -> Wire:
+    """(B, A·(5+C), h, w) to (B, A, 5+C, h·w)."""
+    each, (height, width) = head.anchors.shape[1], wire.hw
+    target = np.array([0, each, head.numbers, -1 if builder.dynamic_hw else height * width])
+    shape = (wire.shape[0], each, head.numbers, height * width)
+    return builder.node(
+        "Reshape", f"{place}.cells", (wire, builder.constant(f"{place}.cells.shape", target, "int64")), shape
+    )
+
+
+def _centres(builder: Builder, head: AnchorHead, level: int, wire: Wire, xy: Wire, *, axis: int) -> Wire:
+    """σ(t) to pixels: 2·stride·σ + (grid − 0.5)·stride, the coordinates along `axis`, the cells along the other."""
+    place, stride = f"{head.part.place}.{level}", head.strides[level]
+    offset = _dynamic_offset(builder, place, wire, stride, axis) if builder.dynamic_hw else None
+    if offset is None:
+        rows, columns = np.divmod(np.arange(wire.hw[0] * wire.hw[1]), wire.hw[1])
+        grid = (np.stack([columns, rows], axis=axis - 2) - 0.5) * stride
+        offset = builder.constant(f"{place}.grid", grid[None, None])
+    factor = builder.constant(f"{place}.stride", np.float64(2 * stride))
+    scaled = builder.node("Mul", f"{place}.xy.scale", (xy, factor), xy.shape)
+    return builder.node("Add", f"{place}.xy", (scaled, offset), xy.shape)
+
+
+def _dynamic_offset(builder: Builder, place: str, wire: Wire, stride: int, axis: int) -> Wire:
+    """(grid − 0.5)·stride by the map's size at run time; the shape is that of the constant in `_centres`."""
+    height, width = wire.hw
+    scalar = builder.constant(f"{place}.grid.zero", np.int64(0), "int64")
+    step = builder.constant(f"{place}.grid.one", np.int64(1), "int64")
+    shape = builder.node("Shape", f"{place}.grid.shape", (wire,), (2,), "int64", start=2)
+    lines = []
+    for index, (name, count) in enumerate((("rows", height), ("columns", width))):
+        which = builder.constant(f"{place}.grid.{name}.index", np.int64(index), "int64")
+        length = builder.node("Gather", f"{place}.grid.{name}.count", (shape, which), (), "int64", axis=0)
+        line = builder.node("Range", f"{place}.grid.{name}", (scalar, length, step), (count,), "int64")
+        line = builder.node("Cast", f"{place}.grid.{name}.cast", (line,), (count,), to=FLOAT)
+        if name == "rows":
+            column = builder.constant(f"{place}.grid.{name}.axes", np.array([1]), "int64")
+            line = builder.node("Unsqueeze", f"{place}.grid.{name}.column", (line, column), (count, 1))
+        line = builder.node("Expand", f"{place}.grid.{name}.expand", (line, shape), (height, width))
+        flat = builder.constant(
+            f"{place}.grid.{name}.flat", np.array([1, 1, -1, 1] if axis == 3 else [1, 1, 1, -1]), "int64"
+        )
+        flat_shape = (1, 1, height * width, 1) if axis == 3 else (1, 1, 1, height * width)
+        lines.append(builder.node("Reshape", f"{place}.grid.{name}.reshape", (line, flat), flat_shape))
+    both = (1, 1, height * width, 2) if axis == 3 else (1, 1, 2, height * width)
+    grid = builder.node("Concat", f"{place}.grid.concat", (lines[1], lines[0]), both, axis=axis)
+    factor = builder.constant(f"{place}.grid.stride", np.float64(stride))
+    grid = builder.node("Mul", f"{place}.grid.scale", (grid, factor), both)
+    half = builder.constant(f"{place}.grid.half", np.float64(-0.5 * stride))
+    return builder.node("Add", f"{place}.grid", (grid, half), both)
+
+
+def _extents(builder: Builder, head: AnchorHead, level: int, wh: Wire, factor: float, *, axis: int) -> Wire:
+    """σ(t) to factor·σ²·anchor: 4 for width and height, 2 for half of them; the two along `axis`."""
+    place, anchors = f"{head.part.place}.{level}", factor * head.anchors[level]
+    constant = builder.constant(
+        f"{place}.anchors", anchors[None, :, None, :] if axis == 3 else anchors[None, :, :, None]
+    )
+    squared = builder.node("Mul", f"{place}.wh.square", (wh, wh), wh.shape)
+    return builder.node("Mul", f"{place}.wh", (squared, constant), wh.shape)
+
+
+def _flat(builder: Builder, place: str, wire: Wire, *, last: bool = True) -> Wire:
+    """(B, A, h·w, K) to (B, A·h·w, K); without `last`, (B, A, 1, h·w) to (B, A·h·w)."""
+    count = wire.fixed(1) * wire.fixed(2) * (1 if last else wire.fixed(3))
+    rows = -1 if builder.dynamic_hw else count
+    tail = (wire.fixed(3),) if last else ()
+    target = builder.constant(f"{place}.flat.shape", np.array([0, rows, *tail]), "int64")
+    return builder.node("Reshape", f"{place}.flat", (wire, target), (wire.shape[0], count, *tail), wire.dtype)
 
 
 _TOLERANCE: Final = 0.01
@@ -93,272 +376,3 @@ def _is_placeholder(anchors_px: Array) -> bool:
 
 def _level(anchors_px: Array) -> str:
     return " ".join(f"{width:g}x{height:g}" for width, height in anchors_px[0][:3])
-
-
-MAX_LEVELS = 16
-MAX_CLASSES = 100_000
-MAX_STRIDE = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What a Detect module says about itself.
-
-    Attributes:
-        part: The module.
-        classes: How many.
-        strides: Model pixels per cell of each level, in the module's own order.
-        anchors: (levels, anchors, 2) width and height in model pixels, in the same order.
-    """
-
-    part: Part
-    classes: int
-    strides: tuple[int, ...]
-    anchors: Array
-
-    @property
-    def finest_first(self) -> tuple[int, ...]:
-        """The levels' places, finest first. The first release has the coarsest first."""
-        return tuple(sorted(range(len(self.strides)), key=self.strides.__getitem__))
-
-    @property
-    def anchors_finest_first(self) -> Anchors:
-        """As `ModelInfo` has them."""
-        return tuple(tuple((float(w), float(h)) for w, h in self.anchors[level]) for level in self.finest_first)
-
-    @property
-    def numbers(self) -> int:
-        """Of each box: four of place and size, the objectness, the classes."""
-        return 5 + self.classes
-
-
-def read_head(part: Part) -> Head:
-    """Read a Detect module."""
-    classes = part.integer("nc", 1, MAX_CLASSES)
-    levels = part.integer("nl", 1, MAX_LEVELS)
-    each = part.integer("na", 1, 64)
-    part.require("no", 5 + classes)
-    strides = _strides(part, levels)
-    return Head(part, classes, strides, read_anchors(part, strides, each))
-
-
-def _strides(part: Part, levels: int) -> tuple[int, ...]:
-    """A tensor among the attributes in all releases; a buffer or a plain list says the same."""
-    value = part.optional_value("stride")
-    if value is None:
-        value = part.optional_tensor("stride")
-    if isinstance(value, Tensor):
-        value = part.checked("stride", value).float64().ravel().tolist()
-    if isinstance(value, np.ndarray):
-        value = value.ravel().tolist()
-    if not isinstance(value, list | tuple) or len(value) != levels:
-        raise part.error("bad 'stride'", expected=f"{levels} whole numbers of pixels", got=value)
-    strides = tuple(int(one) for one in value if isinstance(one, int | float) and one in range(1, MAX_STRIDE + 1))
-    if len(strides) != levels:
-        raise part.error("bad 'stride'", expected=f"{levels} whole numbers of pixels", got=value)
-    return strides
-
-
-def emit_maps(builder: Builder, head: Head, inputs: Sequence[Wire], input_hw: tuple[int, int]) -> tuple[Wire, ...]:
-    """Write the head's own convolutions.
-
-    Args:
-        builder: Takes the nodes.
-        head: The head.
-        inputs: Of each level, in the head's order.
-        input_hw: Model pixels, to check the strides against.
-
-    Returns:
-        Of each level, in the head's order, (B, A·(5+C), h, w).
-    """
-    part = head.part
-    convolutions = part.optional_child("m")
-    if len(inputs) != len(head.strides):
-        raise part.error("takes another number of levels", expected=str(len(head.strides)), got=len(inputs))
-    if convolutions is None:  # the first release has them as layers of their own before the head
-        maps = tuple(inputs)
-    else:
-        convs = convolutions.parts()
-        if len(convs) != len(inputs):
-            raise part.error("has another number of convolutions", expected=str(len(inputs)), got=len(convs))
-        maps = tuple(emit_convolution(builder, conv, read_conv(conv), x) for conv, x in zip(convs, inputs, strict=True))
-    for level, (stride, wire) in enumerate(zip(head.strides, maps, strict=True)):
-        want = (head.anchors.shape[1] * head.numbers, input_hw[0] // stride, input_hw[1] // stride)
-        if wire.shape[1:] != want:
-            raise part.error(f"map of level {level} has another shape", expected=str(want), got=wire.shape[1:])
-    return maps
-
-
-def emit_outputs(builder: Builder, config: GraphConfig, head: Head, maps: Sequence[Wire]) -> None:
-    """Write the output form that was asked for and declare the graph's outputs."""
-    if config.output_form == "heads":
-        for number, level in enumerate(head.finest_first):
-            wire, stride = maps[level], head.strides[level]
-            hw: tuple[Axis, ...] = (f"{HEIGHT}/{stride}", f"{WIDTH}/{stride}") if builder.dynamic_hw else wire.hw
-            builder.output(wire, TensorSpec(f"head{number}", "float32", (_batch(config), wire.channels, *hw)))
-    elif config.output_form == "raw":
-        _emit_raw(builder, config, head, maps)
-    else:
-        boxes, scores, class_ids = _emit_candidates(builder, config, head, maps)
-        if config.nms is not None:
-            emit_suppression(builder, config.nms, _batch(config), (boxes, scores, class_ids))
-            return
-        for name, wire, tail in (("boxes_xyxy", boxes, (4,)), ("scores", scores, ()), ("class_ids", class_ids, ())):
-            builder.output(wire, TensorSpec(name, wire.dtype, (_batch(config), _count(builder, wire), *tail)))
-
-
-def _emit_raw(builder: Builder, config: GraphConfig, head: Head, maps: Sequence[Wire]) -> None:
-    """(B, N, 5 + C): level by level in the head's order; within one anchors, then rows, then columns."""
-    batch, numbers, parts = _batch(config), head.numbers, []
-    for level, wire in enumerate(maps):
-        place = f"{head.part.place}.{level}"
-        cells = _cells(builder, head, wire, place)
-        shape = (batch, cells.shape[1], cells.shape[3], numbers)
-        cells = builder.node("Transpose", f"{place}.transpose", (cells,), shape, perm=(0, 1, 3, 2))
-        cells = builder.node("Sigmoid", f"{place}.sigmoid", (cells,), shape)
-        sizes = (2, 2, numbers - 4)
-        xy, wh, rest = _split(builder, f"{place}.split", cells, sizes, axis=3)
-        xy = _centres(builder, head, level, wire, xy, axis=3)
-        wh = _extents(builder, head, level, wh, 4.0, axis=3)
-        box = builder.node("Concat", f"{place}.concat", (xy, wh, rest), shape, axis=3)
-        parts.append(_flat(builder, place, box))
-    output = _join(builder, f"{head.part.place}.concat", parts)
-    builder.output(output, TensorSpec("output0", "float32", (batch, _count(builder, output), numbers)))
-
-
-def _emit_candidates(
-    builder: Builder, config: GraphConfig, head: Head, maps: Sequence[Wire]
-) -> tuple[Wire, Wire, Wire]:
-    """Boxes (B, N, 4), scores (B, N) and class ids (B, N), rows as in the raw form.
-
-    The best class is that of the largest logit, the first of equal ones; only its sigmoid is taken.
-    """
-    batch = _batch(config)
-    boxes, scores, classes = [], [], []
-    for level, wire in enumerate(maps):
-        place = f"{head.part.place}.{level}"
-        cells = _cells(builder, head, wire, place)
-        xywh, objectness, logits = _split(builder, f"{place}.split", cells, (4, 1, head.classes), axis=2)
-        xywh = builder.node("Sigmoid", f"{place}.box.sigmoid", (xywh,), xywh.shape)
-        xy, wh = _split(builder, f"{place}.box.split", xywh, (2, 2), axis=2)
-        centre = _centres(builder, head, level, wire, xy, axis=2)
-        half = _extents(builder, head, level, wh, 2.0, axis=2)
-        low = builder.node("Sub", f"{place}.box.low", (centre, half), centre.shape)
-        high = builder.node("Add", f"{place}.box.high", (centre, half), centre.shape)
-        box = builder.node("Concat", f"{place}.box.concat", (low, high), xywh.shape, axis=2)
-        shape = (batch, xywh.shape[1], xywh.shape[3], 4)
-        box = builder.node("Transpose", f"{place}.box.transpose", (box,), shape, perm=(0, 1, 3, 2))
-        boxes.append(_flat(builder, f"{place}.box", box))
-
-        one = objectness.shape
-        best = builder.node("ReduceMax", f"{place}.class.max", (logits,), one, axes=(2,), keepdims=1)
-        best = builder.node("Sigmoid", f"{place}.class.sigmoid", (best,), one)
-        objectness = builder.node("Sigmoid", f"{place}.objectness.sigmoid", (objectness,), one)
-        score = builder.node("Mul", f"{place}.score", (best, objectness), one)
-        scores.append(_flat(builder, f"{place}.score", score, last=False))
-        index = builder.node("ArgMax", f"{place}.class.argmax", (logits,), one, "int64", axis=2, keepdims=1)
-        index = builder.node("Cast", f"{place}.class.cast", (index,), one, "int32", to=_INT32)
-        classes.append(_flat(builder, f"{place}.class", index, last=False))
-    place = head.part.place
-    return (
-        _join(builder, f"{place}.boxes_xyxy", boxes),
-        _join(builder, f"{place}.scores", scores),
-        _join(builder, f"{place}.class_ids", classes),
-    )
-
-
-def _cells(builder: Builder, head: Head, wire: Wire, place: str) -> Wire:
-    """(B, A·(5+C), h, w) to (B, A, 5+C, h·w)."""
-    each, (height, width) = head.anchors.shape[1], wire.hw
-    target = np.array([0, each, head.numbers, -1 if builder.dynamic_hw else height * width])
-    shape = (wire.shape[0], each, head.numbers, height * width)
-    return builder.node(
-        "Reshape", f"{place}.cells", (wire, builder.constant(f"{place}.cells.shape", target, "int64")), shape
-    )
-
-
-def _split(builder: Builder, name: str, wire: Wire, sizes: tuple[int, ...], *, axis: int) -> tuple[Wire, ...]:
-    split = builder.constant(f"{name}.sizes", np.array(sizes), "int64")
-    shapes = [(*wire.shape[:axis], size, *wire.shape[axis + 1 :]) for size in sizes]
-    return builder.nodes("Split", name, (wire, split), shapes, wire.dtype, axis=axis)
-
-
-def _centres(builder: Builder, head: Head, level: int, wire: Wire, xy: Wire, *, axis: int) -> Wire:
-    """σ(t) to pixels: 2·stride·σ + (grid − 0.5)·stride, the coordinates along `axis`, the cells along the other."""
-    place, stride = f"{head.part.place}.{level}", head.strides[level]
-    offset = _dynamic_offset(builder, place, wire, stride, axis) if builder.dynamic_hw else None
-    if offset is None:
-        rows, columns = np.divmod(np.arange(wire.hw[0] * wire.hw[1]), wire.hw[1])
-        grid = (np.stack([columns, rows], axis=axis - 2) - 0.5) * stride
-        offset = builder.constant(f"{place}.grid", grid[None, None])
-    factor = builder.constant(f"{place}.stride", np.float64(2 * stride))
-    scaled = builder.node("Mul", f"{place}.xy.scale", (xy, factor), xy.shape)
-    return builder.node("Add", f"{place}.xy", (scaled, offset), xy.shape)
-
-
-def _dynamic_offset(builder: Builder, place: str, wire: Wire, stride: int, axis: int) -> Wire:
-    """(grid − 0.5)·stride by the map's size at run time; the shape is that of the constant in `_centres`."""
-    height, width = wire.hw
-    scalar = builder.constant(f"{place}.grid.zero", np.int64(0), "int64")
-    step = builder.constant(f"{place}.grid.one", np.int64(1), "int64")
-    shape = builder.node("Shape", f"{place}.grid.shape", (wire,), (2,), "int64", start=2)
-    lines = []
-    for index, (name, count) in enumerate((("rows", height), ("columns", width))):
-        which = builder.constant(f"{place}.grid.{name}.index", np.int64(index), "int64")
-        length = builder.node("Gather", f"{place}.grid.{name}.count", (shape, which), (), "int64", axis=0)
-        line = builder.node("Range", f"{place}.grid.{name}", (scalar, length, step), (count,), "int64")
-        line = builder.node("Cast", f"{place}.grid.{name}.cast", (line,), (count,), to=_FLOAT)
-        if name == "rows":
-            column = builder.constant(f"{place}.grid.{name}.axes", np.array([1]), "int64")
-            line = builder.node("Unsqueeze", f"{place}.grid.{name}.column", (line, column), (count, 1))
-        line = builder.node("Expand", f"{place}.grid.{name}.expand", (line, shape), (height, width))
-        flat = builder.constant(
-            f"{place}.grid.{name}.flat", np.array([1, 1, -1, 1] if axis == 3 else [1, 1, 1, -1]), "int64"
-        )
-        flat_shape = (1, 1, height * width, 1) if axis == 3 else (1, 1, 1, height * width)
-        lines.append(builder.node("Reshape", f"{place}.grid.{name}.reshape", (line, flat), flat_shape))
-    both = (1, 1, height * width, 2) if axis == 3 else (1, 1, 2, height * width)
-    grid = builder.node("Concat", f"{place}.grid.concat", (lines[1], lines[0]), both, axis=axis)
-    factor = builder.constant(f"{place}.grid.stride", np.float64(stride))
-    grid = builder.node("Mul", f"{place}.grid.scale", (grid, factor), both)
-    half = builder.constant(f"{place}.grid.half", np.float64(-0.5 * stride))
-    return builder.node("Add", f"{place}.grid", (grid, half), both)
-
-
-def _extents(builder: Builder, head: Head, level: int, wh: Wire, factor: float, *, axis: int) -> Wire:
-    """σ(t) to factor·σ²·anchor: 4 for width and height, 2 for half of them; the two along `axis`."""
-    place, anchors = f"{head.part.place}.{level}", factor * head.anchors[level]
-    constant = builder.constant(
-        f"{place}.anchors", anchors[None, :, None, :] if axis == 3 else anchors[None, :, :, None]
-    )
-    squared = builder.node("Mul", f"{place}.wh.square", (wh, wh), wh.shape)
-    return builder.node("Mul", f"{place}.wh", (squared, constant), wh.shape)
-
-
-def _flat(builder: Builder, place: str, wire: Wire, *, last: bool = True) -> Wire:
-    """(B, A, h·w, K) to (B, A·h·w, K); without `last`, (B, A, 1, h·w) to (B, A·h·w)."""
-    count = wire.fixed(1) * wire.fixed(2) * (1 if last else wire.fixed(3))
-    rows = -1 if builder.dynamic_hw else count
-    tail = (wire.fixed(3),) if last else ()
-    target = builder.constant(f"{place}.flat.shape", np.array([0, rows, *tail]), "int64")
-    return builder.node("Reshape", f"{place}.flat", (wire, target), (wire.shape[0], count, *tail), wire.dtype)
-
-
-def _join(builder: Builder, name: str, parts: Sequence[Wire]) -> Wire:
-    first = parts[0]
-    shape = (first.shape[0], sum(part.fixed(1) for part in parts), *first.shape[2:])
-    return builder.node("Concat", name, parts, shape, first.dtype, axis=1)
-
-
-def _count(builder: Builder, wire: Wire) -> Axis:
-    return BOXES if builder.dynamic_hw else wire.fixed(1)
-
-
-def _batch(config: GraphConfig) -> Axis:
-    return BATCH if config.batch is None else config.batch
-
-
-BOXES = "boxes"
-"""The name of the dynamic axis over all boxes."""
-_FLOAT, _INT32 = 1, 6
-"""onnx.TensorProto.FLOAT, INT32"""

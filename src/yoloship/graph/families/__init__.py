@@ -1,0 +1,61 @@
+"""The families of networks that a checkpoint can hold, one file each, and where to add one: `FAMILIES`."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from yoloship._util.tables import Table
+from yoloship.checkpoint.traits import other_head, read_head
+from yoloship.errors import GraphError
+from yoloship.graph.module_view import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yoloship.checkpoint import Checkpoint
+    from yoloship.graph.families.base import Family
+
+FAMILIES: Final[Table[Family]] = Table(
+    "yoloship.families",
+    "family",
+    {
+        "yolov5": "yoloship.graph.families.yolov5:Yolov5",
+    },
+)
+"""By `ModelInfo.family`. An installed package adds one by an entry point of the group ``yoloship.families``."""
+
+_TITLES: Final[Mapping[str, str]] = MappingProxyType({"segment": "segmentation", "classify": "classification"})
+"""Of tasks whose names are not what people call their models."""
+
+
+def family_of(checkpoint: Checkpoint) -> Family:
+    """The family that a checkpoint's network belongs to.
+
+    Raises:
+        GraphError: none; what the network is instead, as far as that shows.
+    """
+    families = [FAMILIES.load(name)() for name in FAMILIES]
+    tasks = {task for family in families for task in family.tasks()}
+    if checkpoint.task not in tasks:
+        raise GraphError(
+            f"is a {_TITLES.get(checkpoint.task, checkpoint.task)} model, which this version does not write yet",
+            subject=checkpoint.name,
+            hint=f"it writes {' and '.join(sorted(_TITLES.get(task, f'{task}ion') for task in tasks))} models; "
+            "export this one with the project that trained it",
+        )
+    for family in families:
+        if family.owns(checkpoint.module):
+            return family
+    root = Part(checkpoint.module, "", checkpoint.name)
+    head = read_head(checkpoint.module)
+    other = other_head(head)
+    if other is not None:
+        raise (root if head is checkpoint.module else root.child("model").last()).error(other.problem, hint=other.hint)
+    expected = " or ".join(path for family in families for path in family.models)
+    raise root.error(
+        f"is not the model of an official {' or '.join(family.title for family in families)} training",
+        expected=expected,
+        hint="another model may connect its layers in another way; if it does not, say so with "
+        f"--alias {checkpoint.module.class_path[:80]}={families[0].models[-1]}",
+    )

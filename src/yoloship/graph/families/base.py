@@ -1,0 +1,131 @@
+"""What a family of networks is to the graph's writer: `Family`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from importlib import import_module
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from yoloship.checkpoint.traits import other_head
+from yoloship.graph.blocks import emit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from yoloship.checkpoint import Module
+    from yoloship.graph.blocks import BlockTable
+    from yoloship.graph.builder import Builder, Wire
+    from yoloship.graph.heads.base import Head
+    from yoloship.graph.module_view import Part
+
+
+class Family(ABC):
+    """Networks of one make: what their modules are called, and how they are connected. It holds no state.
+
+    Attributes:
+        name: As a model's record has it.
+        title: As people write it.
+        models: Class paths of its networks, for messages.
+        blocks: What writes each of its modules.
+        heads: By the class name of a network's last layer, what reads and writes it, as ``module:Class``.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    models: ClassVar[tuple[str, ...]]
+    blocks: ClassVar[BlockTable]
+    heads: ClassVar[Mapping[str, str]]
+
+    @abstractmethod
+    def owns(self, module: Module) -> bool:
+        """Whether a network belongs to this family.
+
+        Args:
+            module: The root of a checkpoint's module tree.
+        """
+
+    @abstractmethod
+    def is_head(self, module: Module) -> bool:
+        """Whether a layer of a class that `heads` names is really this family's: by its class path."""
+
+    def tasks(self) -> frozenset[str]:
+        """The tasks that its heads serve."""
+        return frozenset(self._head_class(name).task for name in self.heads)
+
+    def head_for(self, task: str) -> type[Head] | None:
+        """What writes the heads of a task; None if the family has none."""
+        classes = (self._head_class(name) for name in self.heads)
+        return next((head for head in classes if head.task == task), None)
+
+    def layers(self, root: Part) -> tuple[Part, ...]:
+        """The network's layers in order, the head last.
+
+        Raises:
+            GraphError: there are none.
+        """
+        layers = root.child("model").parts()
+        if not layers:
+            raise root.error("has no layers")
+        return layers
+
+    def read_head(self, part: Part) -> Head:
+        """Read the last layer.
+
+        Raises:
+            GraphError: it is another head, named as what it is as far as that shows, or cannot be.
+        """
+        name = part.module.class_name
+        if name not in self.heads or not self.is_head(part.module):
+            other = other_head(part.module)
+            if other is not None:
+                raise part.error(other.problem, hint=other.hint)
+            official = self.blocks.head_package
+            raise part.error(
+                "is not a head that this version can write",
+                expected=" or ".join(f"{official}.{head}" for head in self.heads),
+                hint="if it is the official head under another name, say so with "
+                f"--alias {part.module.class_path[:80]}={official}.{next(iter(self.heads))}",
+            )
+        return self._head_class(name).read(part)
+
+    def write(self, builder: Builder, layers: Sequence[Part], image: Wire) -> tuple[Wire, ...]:
+        """Write all layers before the head.
+
+        Args:
+            builder: Takes the nodes.
+            layers: As `layers` gave them.
+            image: The input.
+
+        Returns:
+            What the head takes.
+
+        Raises:
+            GraphError: a layer that cannot be written, or takes what is not there.
+        """
+        values: list[Wire] = []
+        for layer in layers[:-1]:
+            values.append(emit(builder, layer, _inputs(layer, values, image)))
+        return _inputs(layers[-1], values, image)
+
+    def _head_class(self, name: str) -> type[Head]:
+        module, _, attribute = self.heads[name].partition(":")
+        return cast("type[Head]", getattr(import_module(module), attribute))
+
+
+def _inputs(layer: Part, values: Sequence[Wire], image: Wire) -> tuple[Wire, ...]:
+    """What a layer takes, by its attribute `f`: −1 is the layer before, others count from the first or the last."""
+    given = layer.value("f")
+    sources = given if isinstance(given, list | tuple) else [given]
+    wires = []
+    for source in sources:
+        if isinstance(source, bool) or not isinstance(source, int):
+            raise layer.error("bad 'f'", expected="numbers of layers", got=given)
+        if source == -1 and not values:
+            wires.append(image)
+        elif -len(values) <= source < len(values):
+            wires.append(values[source])
+        else:
+            raise layer.error("takes from a layer that is not before it", expected=f"below {len(values)}", got=given)
+    if not wires:
+        raise layer.error("takes nothing", expected="at least one layer in 'f'")
+    return tuple(wires)

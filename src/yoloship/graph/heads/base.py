@@ -1,0 +1,180 @@
+"""What a head is to the graph's writer, `Head`, and the operators that several of them need."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import numpy as np
+
+from yoloship.checkpoint.records import Tensor
+from yoloship.errors import GraphError
+from yoloship.graph.config import BATCH
+from yoloship.model import FASTEST, STANDARD, NmsConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Self
+
+    from yoloship.graph.builder import Builder, Wire
+    from yoloship.graph.config import GraphConfig
+    from yoloship.graph.module_view import Part
+    from yoloship.model import Anchors, Axis, TensorSpec
+
+MAX_LEVELS: Final = 16
+MAX_CLASSES: Final = 100_000
+MAX_STRIDE: Final = 4096
+BOXES: Final = "boxes"
+"""The name of the dynamic axis over all boxes."""
+PROBE_ROWS: Final = 4096
+"""Stands for the number of rows of a finished graph if that is open; no constant holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head(ABC):
+    """What the last layer of a network says about itself.
+
+    Class attributes:
+        task: What a model with this head answers.
+        forms: Names of the output forms that it writes, as the task has them; the first is the field's standard.
+        fastest: The form that a detector of ours takes, if nobody asks for another.
+        suppressed: The form that has suppression inside; None if it writes none.
+
+    Attributes:
+        part: The module.
+        classes: How many.
+        strides: Model pixels per cell of each level, in the module's own order.
+    """
+
+    task: ClassVar[str]
+    forms: ClassVar[tuple[str, ...]]
+    fastest: ClassVar[str]
+    suppressed: ClassVar[str | None] = None
+
+    part: Part
+    classes: int
+    strides: tuple[int, ...]
+
+    @classmethod
+    @abstractmethod
+    def read(cls, part: Part) -> Self:
+        """Read the module.
+
+        Raises:
+            GraphError: it contradicts itself, or is of another kind than this class writes.
+        """
+
+    @abstractmethod
+    def emit(self, builder: Builder, config: GraphConfig, inputs: Sequence[Wire], input_hw: tuple[int, int]) -> None:
+        """Write the head, in the output form that was asked for, and declare the graph's outputs.
+
+        Args:
+            builder: Takes the nodes.
+            config: As `settled` gave it.
+            inputs: Of each level, in the head's order.
+            input_hw: Model pixels, to check the strides against.
+
+        Raises:
+            GraphError: a part of it that cannot be written, or does not fit its inputs.
+        """
+
+    @classmethod
+    @abstractmethod
+    def shape_text(cls, classes: int) -> str:
+        """The shape of the standard form's first output, for messages: ``(B, N, 85)``."""
+
+    @classmethod
+    def emit_candidates(
+        cls, builder: Builder, decoded: TensorSpec, batch: Axis, classes: int, place: str
+    ) -> tuple[Wire, Wire, Wire]:
+        """Write what picks candidates from the standard form, so that suppression can follow a finished graph.
+
+        Only heads that have a form with suppression inside need it.
+
+        Args:
+            builder: Takes the nodes. Rows are open if its height and width are.
+            decoded: The first output of the standard form, float32; it becomes the input.
+            batch: The batch axis.
+            classes: How many the model has.
+            place: The beginning of the nodes' names.
+
+        Returns:
+            Boxes (B, N, 4) float32 in model pixels, xyxy; scores (B, N) float32; class ids (B, N) int32.
+        """
+        raise NotImplementedError
+
+    @property
+    def finest_first(self) -> tuple[int, ...]:
+        """The levels' places, finest first. The first release of YOLOv5 has the coarsest first."""
+        return tuple(sorted(range(len(self.strides)), key=self.strides.__getitem__))
+
+    @property
+    def anchors_finest_first(self) -> Anchors:
+        """As `ModelInfo` has them; empty for a head without anchors."""
+        return ()
+
+    def settled(self, config: GraphConfig) -> GraphConfig:
+        """The configuration with a form of this head, by its own name, and with thresholds if the form needs them.
+
+        Raises:
+            GraphError: the head has no such form, or thresholds were given for one that does not suppress.
+        """
+        name = {STANDARD: self.forms[0], FASTEST: self.fastest}.get(config.output_form, config.output_form)
+        if name not in self.forms:
+            raise GraphError(
+                "cannot have this value", subject="output_form", expected=f"one of {', '.join(self.forms)}",
+                got=repr(name)[:60],
+            )  # fmt: skip
+        if config.nms is not None and name != self.suppressed:
+            raise GraphError(
+                "cannot have this value", subject="nms", expected=f"None for the output form {name!r}",
+                got=repr(config.nms)[:60],
+            )  # fmt: skip
+        return replace(config, output_form=name, nms=config.nms or (NmsConfig() if name == self.suppressed else None))
+
+
+def read_strides(part: Part, levels: int) -> tuple[int, ...]:
+    """Model pixels per cell of each level: a tensor among the attributes, a buffer, or a plain list.
+
+    Raises:
+        GraphError: they are not whole numbers, one for each level.
+    """
+    value = part.optional_value("stride")
+    if value is None:
+        value = part.optional_tensor("stride")
+    if isinstance(value, Tensor):
+        value = part.checked("stride", value).float64().ravel().tolist()
+    if isinstance(value, np.ndarray):
+        value = value.ravel().tolist()
+    if not isinstance(value, list | tuple) or len(value) != levels:
+        raise part.error("bad 'stride'", expected=f"{levels} whole numbers of pixels", got=value)
+    strides = tuple(int(one) for one in value if isinstance(one, int | float) and one in range(1, MAX_STRIDE + 1))
+    if len(strides) != levels:
+        raise part.error("bad 'stride'", expected=f"{levels} whole numbers of pixels", got=value)
+    return strides
+
+
+def split(builder: Builder, name: str, wire: Wire, sizes: tuple[int, ...], *, axis: int) -> tuple[Wire, ...]:
+    """Write a Split into parts of these sizes."""
+    lengths = builder.constant(f"{name}.sizes", np.array(sizes), "int64")
+    shapes = [(*wire.shape[:axis], size, *wire.shape[axis + 1 :]) for size in sizes]
+    return builder.nodes("Split", name, (wire, lengths), shapes, wire.dtype, axis=axis)
+
+
+def join(builder: Builder, name: str, parts: Sequence[Wire]) -> Wire:
+    """Write a Concat of the levels' rows, (B, N_l, …) to (B, N, …)."""
+    first = parts[0]
+    shape = (first.shape[0], sum(part.fixed(1) for part in parts), *first.shape[2:])
+    return builder.node("Concat", name, parts, shape, first.dtype, axis=1)
+
+
+def row_axis(builder: Builder, wire: Wire) -> Axis:
+    """The axis over all rows, as an output declares it."""
+    return BOXES if builder.dynamic_hw else wire.fixed(1)
+
+
+def batch_axis(config: GraphConfig) -> Axis:
+    """The axis over the images, as an output declares it."""
+    return BATCH if config.batch is None else config.batch
