@@ -3,7 +3,8 @@
     pip install 'yoloship[cuda]' onnxruntime-gpu
     python examples/gpu_pipeline.py
 
-Without a GPU it says why it cannot run.
+Without a GPU it says why it cannot run. The code is the same for both: `python examples/gpu_pipeline.py cpu` runs it on
+the processor.
 """
 
 import sys
@@ -18,9 +19,10 @@ FRAMES = 32
 
 def main() -> None:
     """Run the same frames three ways."""
+    device = sys.argv[1] if len(sys.argv) > 1 else "cuda"
     images = [cv2.imread(str(path)) for path in demo_images(4)]
     try:
-        detector = yoloship.load(demo_model(), device="cuda")
+        detector = yoloship.load(demo_model(), device=device)
     except (yoloship.CudaError, yoloship.DependencyError) as error:
         sys.exit(f"cannot run here: {error}")
 

@@ -5,6 +5,7 @@ A mark is a comment on the line before the block. Readers of the page do not see
     <!-- run -->             the block runs, in the same folder as the blocks before it, and ends with exit code 0
     <!-- run: fails -->      it runs, and ends with exit code 1
     <!-- run: rtx -->        it runs if TensorRT-RTX is installed, which builds without a GPU; else it is only checked
+    <!-- run: gpu -->        it runs on a GPU if ONNX Runtime can use one here; else with device="cpu"
     <!-- check: REASON -->   it does not run, for the reason given: its commands, options and names are checked
     <!-- foreign: REASON --> it is not ours, and cannot run here: it is only compiled
     <!-- output -->          a text block: each of its lines is a line that the block before it printed
@@ -26,16 +27,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import onnxruntime
 
 import yoloship
 from helpers.shared import IN_CI
 from yoloship.cli.app import program
+from yoloship.cuda.driver import probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LANGUAGES = ("sh", "python")
-_MARK = re.compile(r"<!-- (run|run: fails|run: rtx|check: .+|foreign: .+|output) -->")
+_MARK = re.compile(r"<!-- (run|run: fails|run: rtx|run: gpu|check: .+|foreign: .+|output) -->")
 _TYPES = {"detector": yoloship.Detector, "found": yoloship.Detections}
 """What a variable of this name is in our pages, so that its methods can be checked."""
 
@@ -117,8 +120,12 @@ def try_block(block: Block, folder: Path, environment: Mapping[str, str]) -> Non
         return
     command = ["bash", "-euo", "pipefail", "-c"] if block.language == "sh" else [sys.executable, "-c"]
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    code = block.code
+    if block.mark == "run: gpu" and not has_gpu():
+        assert 'device="cuda"' in code, f"{block.name}: names no GPU"
+        code = code.replace('device="cuda"', 'device="cpu"')
     ran = subprocess.run(
-        [*command, block.code],
+        [*command, code],
         cwd=folder,
         env={**os.environ, "PATH": path, **environment},
         stdout=subprocess.PIPE,
@@ -132,6 +139,11 @@ def try_block(block: Block, folder: Path, environment: Mapping[str, str]) -> Non
         pattern = ".*".join(map(re.escape, line.strip().split("…")))
         printed = any(re.fullmatch(pattern, row.strip()) for row in ran.stdout.splitlines())
         assert printed, f"{block.name}: did not print {line!r}, but\n{ran.stdout}"
+
+
+def has_gpu() -> bool:
+    """Whether checkpoints and ONNX files can run on a GPU here."""
+    return probe().problem is None and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def check_names(block: Block) -> None:
