@@ -1,1 +1,44 @@
-"""What a model answers: detections, and how they are drawn."""
+"""What a model answers about an image: `Result` is what all answers have, `Detections` those of a detector."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from yoloship.model import Task
+
+
+class Result(ABC):
+    """What a model answers about one image, whatever its task. Sinks and drawing rely on no more than this.
+
+    Attributes:
+        task: The task of the model.
+        image_hw: (height, width) of the source image in pixels.
+    """
+
+    __slots__ = ()
+
+    task: ClassVar[Task]
+    image_hw: tuple[int, int]
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+
+    @abstractmethod
+    def draw(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Draw the answer on a copy of the image.
+
+        Args:
+            image: (height, width, 3) uint8 BGR or (height, width) grey, of the size in `image_hw`; not written to.
+
+        Returns:
+            (height, width, 3) uint8 BGR; the caller owns it.
+
+        Raises:
+            InputError: the image has another size or type.
+        """

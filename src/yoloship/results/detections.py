@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from yoloship.errors import DependencyError, InputError
+from yoloship.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import supervision
+
+    from yoloship.model import Task
 
 
 _FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)
@@ -77,7 +80,7 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Detections:
+class Detections(Result):
     """All objects found in one image, best first. The arrays are read-only.
 
     Attributes:
@@ -89,6 +92,8 @@ class Detections:
         complete: False if boxes may be missing: suppression was inside the graph, more candidates passed its
             threshold than it looks at, and it kept fewer than it may give. See `yoloship.model.NmsConfig.candidates`.
     """
+
+    task: ClassVar[Task] = "detect"
 
     boxes_xyxy: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from yoloship.errors import DependencyError, InputError
+from yoloship.results import Result
 from yoloship.results.detections import Detection, Detections, class_ids_of
 
 NAMES = ("person", "car", "7")
@@ -263,3 +264,16 @@ def test_supervision_is_asked_for_by_name_when_it_is_missing(monkeypatch: pytest
 def test_drawing_on_another_picture_is_refused() -> None:
     with pytest.raises(InputError, match=r"another size: expected height and width \(30, 40\), got \(40, 30\)"):
         found().draw(np.zeros((40, 30, 3), np.uint8))
+
+
+def test_they_are_a_result_as_every_task_gives() -> None:
+    assert isinstance(found(), Result)
+    assert (found().task, found().image_hw) == ("detect", (30, 40))
+    assert not hasattr(found(), "__dict__"), "a result is no larger than its fields"
+
+    class Half(Result):
+        def to_dict(self) -> dict[str, Any]:
+            return {}
+
+    with pytest.raises(TypeError, match="abstract"):
+        Half()  # type: ignore[abstract]
