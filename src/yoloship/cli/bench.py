@@ -104,7 +104,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     cases = bench_cases(models, devices, runtimes, batches, threads, imgsz)
     if len(places) > (used := max(batches)):
         print_err(f"note: of {len(places)} images the first {used} are measured, as many as the largest batch takes")
-    images = _pictures(places[:used])
+    images = _read_images(places[:used])
     plan = BenchOptions(rounds=rounds, runs=runs, throughput_s=seconds)
     results = benchmark(cases, images, plan, lambda what, _done, _total: print_err(what))
     data = bench_json(results, plan, [image.shape[:2] for image in images])
@@ -118,7 +118,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
         write_bytes(plot, _drawn(results, plot), overwrite=overwrite)
 
 
-def _pictures(places: Sequence[Path]) -> list[Any]:
+def _read_images(places: Sequence[Path]) -> list[Any]:
     from yoloship.images import read_image
 
     if places:

@@ -116,7 +116,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.report import plot as draw
     from yoloship.evaluate.verification import Tolerances, open_artefact
     from yoloship.evaluate.verification import verify as compare
-    from yoloship.sinks import facts_table, write_picture
+    from yoloship.sinks import facts_table, write_image
 
     if _is_reference(b):
         if images or labels is not None or plot is not None:
@@ -141,9 +141,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         if not labels.is_dir():
             raise click.UsageError(f"--labels {labels}: there is no such folder")
         require_evaluator()
-    pictures = named_images(images, recursive=recursive)
-    truths = None if labels is None else read_labels(labels, pictures)
-    outputs = outputs_for((a, b), images=pictures, labels=labels, overwrite=overwrite)
+    inputs = named_images(images, recursive=recursive)
+    truths = None if labels is None else read_labels(labels, inputs)
+    outputs = outputs_for((a, b), images=inputs, labels=labels, overwrite=overwrite)
     for path in (json_file, plot):
         if path is not None and not is_dash(path):
             outputs.claim(path)
@@ -156,11 +156,11 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
             print_err(f"runtime: {second.session.name}: {second.session.reason}")
         with progress(in_pipes=True) as on_progress:
             found = compare(
-                (a, first), (b, second), pictures, truths=truths, score_threshold=conf, tolerances=tolerances,
+                (a, first), (b, second), inputs, truths=truths, score_threshold=conf, tolerances=tolerances,
                 on_progress=on_progress,
             )  # fmt: skip
     if plot is not None:
-        write_picture(draw(found), plot, overwrite=overwrite)
+        write_image(draw(found), plot, overwrite=overwrite)
     data = json_document(found.to_dict())
     if is_dash(json_file):
         print_bytes(data)

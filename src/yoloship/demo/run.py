@@ -154,7 +154,7 @@ def travel(
     from yoloship.kinds import is_checkpoint
     from yoloship.models.loading import load
     from yoloship.results.drawing import draw_boxes
-    from yoloship.sinks import made_folder, write_picture
+    from yoloship.sinks import made_folder, write_image
 
     was_here = (folder / f"{MODEL_NAME}.onnx").is_file()
     Outputs((), overwrite=overwrite or was_here, is_checkpoint=is_checkpoint).claim_inside(folder, FILES)
@@ -163,7 +163,7 @@ def travel(
     with diary.step("make a scene") as entry:
         scene = make_scene(seed, SCENE_HW)
         entry.path = folder / "scene.png"
-        write_picture(scene.picture, entry.path, overwrite=True)
+        write_image(scene.picture, entry.path, overwrite=True)
         entry.result = f"seed {seed}, {len(scene.class_ids)} codes"
     with diary.step("read the checkpoint") as entry:
         data = checkpoint_bytes()
@@ -189,7 +189,7 @@ def travel(
         entry.path = folder / "found.jpg"
         labels = [_label(detection, text) for detection, text in zip(found, texts, strict=True)]
         drawn = draw_boxes(scene.picture, found.boxes_xyxy, found.class_ids, labels)
-        write_picture(drawn, entry.path, overwrite=True)
+        write_image(drawn, entry.path, overwrite=True)
     with diary.step("write the results") as entry:
         entry.path = folder / "found.json"
         write_bytes(entry.path, _json_bytes(found, texts))

@@ -1,4 +1,4 @@
-"""Boxes with labels over a picture."""
+"""Boxes with labels on an image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def draw_boxes(
     labels: Sequence[str],
     line_width_px: int | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Draw boxes, first ones on top, on a copy of a picture.
+    """Draw boxes, first ones on top, on a copy of an image.
 
     Args:
         image: (height, width, 3) uint8 BGR, or (height, width, 1) or (height, width) grey; read only.
@@ -94,7 +94,7 @@ def draw_boxes(
 
 
 def class_color(class_id: int) -> Color:
-    """The colour of a class: the same in every picture and every run, and unlike its neighbours'."""
+    """The colour of a class: the same in every image and every run, and unlike its neighbours'."""
     hue = (0.02 + class_id * GOLDEN_ANGLE_TURNS) % 1.0
     lightness = (0.50, 0.62, 0.42)[class_id % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.90)
@@ -151,7 +151,7 @@ class _Pen:
     def place(self, box: Corners, text: str) -> _Tag | None:
         """Choose a label's size and place, away from those that were placed before it.
 
-        A label of a small box gets smaller letters; one that is wider than the picture is cut with an ellipsis; where
+        A label of a small box gets smaller letters; one that is wider than the image is cut with an ellipsis; if
         not even that fits, there is none.
         """
         left, top, right, bottom = box
@@ -220,7 +220,7 @@ class _Pen:
         return (cut, self._text_width(cut, size)) if low > 1 else None
 
     def _text_width(self, text: str, size: int) -> int:
-        # The picture's size bounds where lines would wrap; a width of 0 stands for no bound.
+        # The size of an image bounds where lines would wrap; a width of 0 stands for no bound.
         _, _, width, _ = self._cv2.getTextSize((0, 0), text, (0, 0), self._face, size, WEIGHT)
         return int(width)
 

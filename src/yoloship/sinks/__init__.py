@@ -12,7 +12,7 @@ from yoloship.sinks.annotated import (
     annotated_names,
     fresh_folder,
     made_folder,
-    write_picture,
+    write_image,
 )
 from yoloship.sinks.json_file import JsonFile, json_bytes
 from yoloship.sinks.sink import Entry, Sink, TextSink
@@ -44,5 +44,5 @@ __all__ = [
     "fresh_folder",
     "json_bytes",
     "made_folder",
-    "write_picture",
+    "write_image",
 ]

@@ -118,7 +118,7 @@ class AnnotatedImages(Sink):
         if self.folder is None:
             self.folder = fresh_folder(self._runs, "detect") if self._wanted is None else made_folder(self._wanted)
         path = self.folder / (f"{index + 1:06}.jpg" if self._names is None else self._names[index])
-        write_picture(drawn, path, overwrite=self._overwrite)
+        write_image(drawn, path, overwrite=self._overwrite)
         return path
 
 
@@ -133,7 +133,7 @@ def annotated_names(inputs: Sequence[Path]) -> tuple[str, ...]:
         inputs: In order.
 
     Returns:
-        As many names, all different, also where case and the composition of accents do not count.
+        As many names, all different, even if case and the composition of accents do not count.
     """
     names: dict[int, str] = {}
     used: set[str] = set()
@@ -176,7 +176,7 @@ def fresh_folder(parent: Path, stem: str) -> Path:
 
 
 def made_folder(folder: Path) -> Path:
-    """The same folder, made where it does not exist.
+    """Make a folder if it does not exist, and return it.
 
     Raises:
         OutputError: it cannot be made.
@@ -188,7 +188,7 @@ def made_folder(folder: Path) -> Path:
     return folder
 
 
-def write_picture(image: npt.NDArray[np.uint8], path: Path, *, overwrite: bool) -> None:
+def write_image(image: npt.NDArray[np.uint8], path: Path, *, overwrite: bool) -> None:
     """Encode an image by the suffix of its path, and write it whole or not at all.
 
     Args:

@@ -13,7 +13,7 @@ import pytest
 from yoloship.errors import OutputError
 from yoloship.images import read_image
 from yoloship.results.detections import Detections
-from yoloship.sinks import AnnotatedImages, annotated_names, fresh_folder, made_folder, write_picture
+from yoloship.sinks import AnnotatedImages, annotated_names, fresh_folder, made_folder, write_image
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
 
@@ -86,14 +86,14 @@ def test_annotated_images_make_their_folder_for_the_first_of_them(tmp_path: Path
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".TIF"])
 def test_a_lossless_picture_is_written_exactly(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"照片{suffix}"
-    write_picture(PICTURE, path, overwrite=False)
+    write_image(PICTURE, path, overwrite=False)
     assert np.array_equal(read_image(path), PICTURE)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".webp"])
 def test_a_lossy_picture_is_written_in_its_format(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    write_picture(PICTURE, path, overwrite=False)
+    write_image(PICTURE, path, overwrite=False)
     assert read_image(path).shape == PICTURE.shape
 
 
@@ -103,14 +103,14 @@ def test_a_full_disk_leaves_nothing_behind_and_says_what_to_do(tmp_path: Path, m
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError) as caught:
-        write_picture(PICTURE, tmp_path / "a.png", overwrite=False)
+        write_image(PICTURE, tmp_path / "a.png", overwrite=False)
     assert str(caught.value) == f"{tmp_path / 'a.png'}: cannot be written: No space left on device; free some space"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_picture_that_its_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be encoded"):
-        write_picture(np.zeros((1, 70_000, 3), np.uint8), tmp_path / "a.jpg", overwrite=False)
+        write_image(np.zeros((1, 70_000, 3), np.uint8), tmp_path / "a.jpg", overwrite=False)
     assert list(tmp_path.iterdir()) == []
 
 
