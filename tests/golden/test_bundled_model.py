@@ -27,9 +27,9 @@ def found() -> list[Detections]:
 def test_the_mean_average_precision_is_what_was_promised(found: list[Detections]) -> None:
     scenes = held_out_scenes()
     record = mean_average_precision(found, truths(scenes), CLASS_NAMES)
-    assert record.images == 300
-    assert record.objects > 1200
-    assert record.map50_95 >= 0.945, record  # promised: 0.85; measured: 0.955
+    assert record.images == 120
+    assert record.objects > 480
+    assert record.map50_95 >= 0.945, record  # promised: 0.85; measured: 0.957, and 0.955 on 300 scenes
     assert record.map50 >= 0.995, record  # promised: 0.97; measured: 0.999
     for entry in record.classes:
         assert entry.ap50_95 is not None
@@ -48,7 +48,7 @@ def test_hardly_a_code_of_32_px_or_more_is_missed(found: list[Detections]) -> No
         large += int(is_large.sum())
         extra += int((~fits.any(axis=0)).sum())
         given += len(kept)
-    assert large > 1000
+    assert large > 400
     assert hits / large >= 0.99, f"{hits} of {large}"  # promised: 0.95; measured: 0.9992
     assert extra / given < 0.04, f"{extra} of {given}"
 

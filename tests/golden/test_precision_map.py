@@ -17,11 +17,11 @@ from yoloship.runtime import OnnxRuntimeSession
 
 SCENES, CALIBRATION = slice(0, 12), slice(100, 108)
 EVERYTHING = DetectOptions(score_threshold=0.001, iou_threshold=0.6)
-SMALL_HW = (384, 384)
+INPUT_HW, SMALL_HW = (480, 480), (384, 384)
 
 
 @cache
-def graph(input_hw: tuple[int, int] = (640, 640)) -> Any:
+def graph(input_hw: tuple[int, int] = INPUT_HW) -> Any:
     return build_graph(read_checkpoint(MODEL), GraphConfig(input_hw, input_form="image", output_form="heads"))
 
 
@@ -33,7 +33,7 @@ def precision_of(model: Any) -> float:
 
 
 @cache
-def in_float32(input_hw: tuple[int, int] = (640, 640)) -> float:
+def in_float32(input_hw: tuple[int, int] = INPUT_HW) -> float:
     return precision_of(graph(input_hw))
 
 

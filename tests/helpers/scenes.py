@@ -37,7 +37,7 @@ class LabelledImage(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def held_out_scenes(count: int = 300) -> tuple[LabelledImage, ...]:
+def held_out_scenes(count: int = 120) -> tuple[LabelledImage, ...]:
     """The first scenes that training never saw. The pictures lie in a file that processes share."""
     folder = kept(f"held-out-scenes-{count}", _version(), lambda empty: _make(empty, count))
     pictures = np.load(folder / "pictures.npy", mmap_mode="r")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ def linear(make: Maker, channels: int) -> Module:
     return module(f"{TORCH}linear.Linear", None, {"weight": weight, "bias": make.values(channels)})
 
 
+@cache
 def every_block() -> Checkpoint:
     """A detector with a block of each kind whose children, tensors or flags a writer reads."""
     make = Maker(4)
