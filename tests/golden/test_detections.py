@@ -99,7 +99,7 @@ def test_a_standard_file_without_our_record_gives_the_same(model: str) -> None:
     graph.metadata_props.extend(foreign)
     with Detector(OnnxRuntimeSession.open(graph_bytes(graph))) as found:
         ours = detector(model, "float", "raw")
-        assert found.names == ours.names
+        assert found.class_names == ours.class_names
         assert found.info.strides == ours.info.strides
         for picture in PICTURES:
             assert found(require(PHOTOS / picture)) == ours(require(PHOTOS / picture))
@@ -107,4 +107,4 @@ def test_a_standard_file_without_our_record_gives_the_same(model: str) -> None:
 
 def test_class_names_are_those_of_the_checkpoint() -> None:
     for model in MODELS:
-        assert list(detector(model, "image", "heads").names) == reference()[model]["names"]
+        assert list(detector(model, "image", "heads").class_names) == reference()[model]["names"]

@@ -419,7 +419,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
         if agnostic_nms:
             kept = replace(kept, class_agnostic=True)
         if classes:
-            kept = replace(kept, classes=class_words(classes, detector.names))
+            kept = replace(kept, classes=class_words(classes, detector.class_names))
         refuse_files(detector.info.channels, model)
         if detector.session.reason and not quiet:
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")

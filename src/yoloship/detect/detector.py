@@ -154,7 +154,7 @@ class Detector(Closing):
         return self._model.info
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:
         """Class names by class id."""
         return self._model.info.class_names
 
@@ -432,7 +432,7 @@ class Detector(Closing):
 
     def __repr__(self) -> str:
         height, width = self.input_hw
-        return f"Detector({len(self.names)} classes, {height}×{width} {self.shape_mode}, {self.session.name})"
+        return f"Detector({len(self.class_names)} classes, {height}×{width} {self.shape_mode}, {self.session.name})"
 
     def _runs(self, placed: Sequence[PlacedImage]) -> Iterator[list[int]]:
         """Which images go through the network together: those of one canvas size, as many as a run takes."""
@@ -503,7 +503,7 @@ class Detector(Closing):
             return known
         if self.info.nms is not None:
             chosen.check_against(self.info.nms, self.model_name)
-        chosen.class_ids(self.names)  # refuses a class that the model does not have
+        chosen.class_ids(self.class_names)  # refuses a class that the model does not have
         if len(self._known) >= _KNOWN_OPTIONS:
             self._known.clear()
         self._known[chosen] = chosen

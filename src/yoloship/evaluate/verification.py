@@ -263,12 +263,12 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
     """
     if not sources:
         raise InputError("no images to compare on", expected="at least one")
-    if not _same_classes(first[1].names, second[1].names):
+    if not _same_classes(first[1].class_names, second[1].class_names):
         raise InputError(
             "the two have other classes, so they are not one model",
             subject=second[0],
-            expected=f"{len(first[1].names)} classes: {_listed(first[1].names)}",
-            got=f"{len(second[1].names)}: {_listed(second[1].names)}",
+            expected=f"{len(first[1].class_names)} classes: {_listed(first[1].class_names)}",
+            got=f"{len(second[1].class_names)}: {_listed(second[1].class_names)}",
         )
     inside = [detector.info.nms for _, detector in (first, second) if detector.info.nms is not None]
     if score_threshold is None:
@@ -417,7 +417,9 @@ def _side(named: tuple[str, Detector], run: _Run, score_threshold: float, truths
         detections=sum(int(np.count_nonzero(found.scores >= score_threshold)) for found in run.found),
         run_ms=1e3 * statistics.median(run.run_s),
         total_ms=1e3 * statistics.median(run.total_s),
-        map50_95=None if truths is None else mean_average_precision(run.everything, truths, detector.names).map50_95,
+        map50_95=None
+        if truths is None
+        else mean_average_precision(run.everything, truths, detector.class_names).map50_95,
     )
 
 

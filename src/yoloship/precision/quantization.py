@@ -142,7 +142,7 @@ class PrecisionLoss:
         self, right: Detector, sources: Sequence[Source], truths: Sequence[Truth], config: QuantizeConfig, opened: Open
     ) -> None:
         self._options = options_below(right, MAP_THRESHOLD / LOWERED_SHARE, lowest=True)
-        self._names = right.names
+        self._names = right.class_names
         self._sources = sources
         self._truths = truths
         self._opened = opened

@@ -122,9 +122,9 @@ def test_names_replace_those_of_a_checkpoint_in_detect_and_export() -> None:
     checkpoint = require(GENERATED / "v7-yolov5n.pt")
     detector = yoloship.load(checkpoint, imgsz=64, class_names=["x", "y", "z"])
     with detector:
-        assert detector.names == ("x", "y", "z")
+        assert detector.class_names == ("x", "y", "z")
     with yoloship.load(checkpoint, imgsz=64) as detector:
-        assert detector.names == ("alpha", "beta", "gamma")
+        assert detector.class_names == ("alpha", "beta", "gamma")
     assert run("export", checkpoint, "-o", "x.onnx", "--imgsz", "64", "--names", "x,y,z").code == 0
     metadata = read_metadata(onnx.load("x.onnx"))
     assert metadata["names"] == "{0: 'x', 1: 'y', 2: 'z'}"
@@ -132,7 +132,7 @@ def test_names_replace_those_of_a_checkpoint_in_detect_and_export() -> None:
     assert info is not None
     assert info.class_names == ("x", "y", "z")
     with yoloship.load("x.onnx", class_names=("1", "2", "3")) as detector:
-        assert detector.names == ("1", "2", "3")
+        assert detector.class_names == ("1", "2", "3")
     error = run("export", checkpoint, "-o", "y.onnx", "--names", "x,y").error
     assert (
         "has 2 class names for 3 classes; give the names of its 3 classes with --names (class_names in Python)" in error

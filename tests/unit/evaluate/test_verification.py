@@ -124,7 +124,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     other = scripted(class_names=("x", "y", "z"))
     with pytest.raises(InputError, match="b: the two have other classes, so they are not one model"):
         verify(("a", scripted()), ("b", other), PICTURES)
-    fewer = scripted(class_names=tuple(map(str, range(len(scripted().names) - 1))))
+    fewer = scripted(class_names=tuple(map(str, range(len(scripted().class_names) - 1))))
     with pytest.raises(InputError, match="b: the two have other classes"):
         verify(("a", scripted()), ("b", fewer), PICTURES)
     with pytest.raises(InputError, match="no images to compare on"):
@@ -132,7 +132,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 
 def test_a_file_without_class_names_can_be_compared_with_one_that_has_them() -> None:
-    unnamed = scripted(class_names=tuple(map(str, range(len(scripted().names)))))
+    unnamed = scripted(class_names=tuple(map(str, range(len(scripted().class_names)))))
     assert verify(("a", scripted()), ("b", unnamed), PICTURES).passed
 
 

@@ -53,7 +53,7 @@ def test_an_onnx_file_is_told_by_its_content_not_its_name(tmp_path: Path) -> Non
     for source in (path, str(path), standard_onnx()):
         with load(source) as detector:
             assert detector.input_hw == (64, 96)
-            assert detector.names == ("a", "b", "c")
+            assert detector.class_names == ("a", "b", "c")
 
 
 def test_a_checkpoint_is_told_by_its_content_not_its_name(tmp_path: Path, checkpoint: Path) -> None:
