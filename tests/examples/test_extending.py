@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,14 @@ from zipfile import ZipFile
 import cv2
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import yoloship
 from helpers.cli import run
 from helpers.plugins import install
 from yoloship.demo.scene import make_scene
-from yoloship.errors import InputError
+from yoloship.errors import GraphError, InputError, SessionError
+from yoloship.model import METADATA_KEY, ModelInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,3 +114,65 @@ def test_the_runtime_finds_the_same_boxes_as_the_default(installed: Callable[[st
             np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
         with pytest.raises(InputError, match="OpenCV cannot be told to compute in bfloat16"):
             yoloship.load(CODES, runtime="opencv", runtime_precision="bfloat16")
+
+
+def acme_checkpoint() -> bytes:
+    """The bundled checkpoint as a fork would have saved it: the same tensors, its own class paths."""
+    names = {
+        b"cmodels.yolo\nDetectionModel\n": b"cacme.nets\nDetector\n",
+        b"cmodels.yolo\n": b"cacme.nets\n",
+        b"cmodels.common\n": b"cacme.layers\n",
+    }
+    written = io.BytesIO()
+    with ZipFile(CODES) as original, ZipFile(written, "w") as fork:
+        for member in original.namelist():
+            data = original.read(member)
+            if member.endswith("/data.pkl"):
+                for official, own in names.items():
+                    data = data.replace(official, own)
+            fork.writestr(member, data)
+    return written.getvalue()
+
+
+def test_the_family_reads_the_checkpoint_of_a_fork(installed: Callable[[str], None]) -> None:
+    [name] = scenes(0)
+    with pytest.raises(GraphError, match=r"acme\.nets\.Detector.*is not the model of an official"):
+        yoloship.load(acme_checkpoint())
+    installed("family")
+    with yoloship.load(CODES) as usual, yoloship.load(acme_checkpoint()) as fork:
+        assert fork.info.family == "acme"
+        np.testing.assert_array_equal(fork(name).boxes_xyxy, usual(name).boxes_xyxy)
+
+
+def tagging_model() -> bytes:
+    """A network that tags an image as bright or dark by its mean."""
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "axis"], ["column"]),
+        helper.make_node("Mul", ["column", "weights"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "biases"], ["scores"]),
+    ]
+    constants = {"axis": np.array([1]), "weights": np.float32([[1, -1]]), "biases": np.float32([0, 1])}
+    graph = helper.make_graph(
+        nodes,
+        "tags",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 2])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    info = ModelInfo("tag", "acme", ("bright", "dark"), (32,), (), "float", "scores", (64, 64), 1)
+    helper.set_model_props(model, {METADATA_KEY: info.to_json()})
+    return model.SerializeToString()
+
+
+def test_the_task_tags_images(installed: Callable[[str], None]) -> None:
+    white = np.full((64, 64, 3), 230, np.uint8)
+    with pytest.raises(SessionError, match="a model for the task 'tag' cannot be run here"):
+        yoloship.load(tagging_model())
+    installed("task")
+    with yoloship.load(tagging_model()) as detector:
+        assert list(detector(white).scores) == ["bright"]
+        assert list(detector(white, score_threshold=0.05).scores) == ["bright", "dark"]
+        assert list(detector(white, score_threshold=0.05, classes=["dark"]).scores) == ["dark"]
+        assert detector(white).image_hw == (64, 64)

@@ -1,0 +1,90 @@
+"""A task for yoloship: tags of a whole image, such as "outdoors" and "night", each with a score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from yoloship.tasks.base import Form, Task
+
+from yoloship import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from yoloship.tasks.base import Limits
+
+    from yoloship.letterbox import Letterbox
+    from yoloship.model import ModelInfo, TensorSpec
+
+    Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """What a user gets for one image.
+
+    Attributes:
+        scores: By tag, in [0, 1], best first.
+        image_hw: (height, width) of the image in pixels.
+    """
+
+    scores: dict[str, float]
+    image_hw: tuple[int, int]
+
+
+class ScoresForm(Form["Scores"]):
+    """The only output form: one output (B, C) with a score in [0, 1] for each class."""
+
+    name = "scores"
+    description = "(B,C) scores"
+
+    def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
+        """Refuse a graph that has other outputs than its record says."""
+        shapes = [output.shape[1:] for output in outputs]
+        if shapes != [(len(info.class_names),)]:
+            raise SessionError(
+                "the model's record contradicts its outputs",
+                subject=subject,
+                expected=f"one output (B, {len(info.class_names)})",
+                got=", ".join(map(str, outputs)),
+            )
+
+    def decode(
+        self,
+        outputs: Sequence[npt.NDArray[np.generic]],
+        info: ModelInfo,  # noqa: ARG002 - the base's signature
+        input_hw: tuple[int, int],  # noqa: ARG002
+        score_threshold: float,  # noqa: ARG002 - applied in `suppress`
+    ) -> list[Scores]:
+        """The scores of every image."""
+        return list(np.asarray(outputs[0], np.float32))
+
+
+class TagImages(Task["Scores", Tags]):
+    """Models that tag images."""
+
+    name = "tag"
+    title = "tagging model"
+    noun = ("tag", "tags")
+    measure = "mAP"
+    forms = (ScoresForm(),)
+
+    def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
+        """Ask the output form."""
+        self.form(info.output_form, subject).check(outputs, info, subject)
+
+    def suppress(self, answer: Scores, limits: Limits, class_ids: npt.NDArray[np.int32] | None) -> Scores:
+        """Set the score of every tag that is not wanted to 0."""
+        kept = answer > limits.score_threshold
+        if class_ids is not None:
+            kept &= np.isin(np.arange(len(answer)), class_ids)
+        return np.where(kept, answer, np.float32(0))
+
+    def to_result(self, answer: Scores, letterbox: Letterbox, class_names: tuple[str, ...]) -> Tags:
+        """Name the tags that are left."""
+        best_first = np.argsort(-answer, kind="stable")
+        scores = {class_names[tag]: float(answer[tag]) for tag in best_first if answer[tag] > 0}
+        return Tags(scores, letterbox.image_hw)
