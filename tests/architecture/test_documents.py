@@ -55,7 +55,7 @@ def test_each_link_between_documents_leads_to_a_file_and_a_heading(document: Pat
 
 
 def command_lines() -> list[tuple[str, str]]:
-    """Each line of a document's shell blocks that runs yoloship, and where it is."""
+    """Each command in a document's shell blocks, and between backticks, that runs yoloship, and where it is."""
     lines = []
     for document in DOCUMENTS:
         if document.parent.name in {"results", "extending"}:  # what was run on a day; options of other packages
@@ -63,6 +63,8 @@ def command_lines() -> list[tuple[str, str]]:
         for block in blocks(document, "sh", "bash"):
             whole = block.replace("\\\n", " ").splitlines()
             lines += [(name(document), line) for line in whole if line.startswith("yoloship ")]
+        inline = re.findall(r"`(yoloship [a-z]+ [^`]+)`", prose(document))
+        lines += [(name(document), line) for line in inline if "…" not in line]
     return lines
 
 

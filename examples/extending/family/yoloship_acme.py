@@ -7,9 +7,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from yoloship.graph.families.yolov5 import Yolov5
-
 from yoloship.graph.blocks import emit
+from yoloship.graph.families.yolov5 import Yolov5
 
 if TYPE_CHECKING:
     from yoloship.checkpoint import Module

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from yoloship.tasks.base import Form, Task
 
 from yoloship import SessionError
+from yoloship.tasks.base import Form, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
-    from yoloship.tasks.base import Limits
 
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo, TensorSpec
+    from yoloship.tasks.base import Limits
 
     Scores = npt.NDArray[np.float32]
 
