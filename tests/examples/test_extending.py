@@ -152,7 +152,11 @@ def tagging_model() -> bytes:
         helper.make_node("Mul", ["column", "weights"], ["scaled"]),
         helper.make_node("Add", ["scaled", "biases"], ["scores"]),
     ]
-    constants = {"axis": np.array([1]), "weights": np.float32([[1, -1]]), "biases": np.float32([0, 1])}
+    constants = {
+        "axis": np.array([1]),
+        "weights": np.array([[1, -1]], np.float32),
+        "biases": np.array([0, 1], np.float32),
+    }
     graph = helper.make_graph(
         nodes,
         "tags",
@@ -163,7 +167,7 @@ def tagging_model() -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     info = ModelInfo("tag", "acme", ("bright", "dark"), (32,), (), "float", "scores", (64, 64), 1)
     helper.set_model_props(model, {METADATA_KEY: info.to_json()})
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def test_the_task_tags_images(installed: Callable[[str], None]) -> None:
