@@ -70,6 +70,13 @@ def test_nothing_else_in_the_package_looks_public() -> None:
     assert set(shown) <= set(PUBLIC)
 
 
+def test_type_checkers_see_each_public_name_where_it_is() -> None:
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    assert {alias.name: node.module for node in imports for alias in node.names} == yoloship._PLACES
+
+
 def test_another_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'yoloship' has no attribute 'nothing'"):
         yoloship.nothing  # noqa: B018

@@ -346,7 +346,7 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
 )
 @options.overwrite
 @options.recursive
-@flag("-q", "--quiet", help="Print errors and warnings only, and JSON if it goes to stdout.")
+@flag("-q", "--quiet", help="Print errors and warnings only, and what an option writes to stdout.")
 def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
     source: tuple[str, ...],

@@ -27,7 +27,7 @@ _FILES_OF_OPTIONS = "yoloship.files_of_options"
 
 
 def note_input(path: Path) -> None:
-    """Remember a file that an option was read from while the command line was taken apart."""
+    """Remember a file that the value of an option was read from, so that no output replaces it."""
     context = click.get_current_context(silent=True)
     if context is not None:
         context.meta.setdefault(_FILES_OF_OPTIONS, []).append(path)
@@ -44,18 +44,16 @@ def outputs_for(
     models: Iterable[str | Path],
     *,
     images: Iterable[Path] = (),
-    calibrate: Sequence[str] = (),
     labels: Path | None = None,
     overwrite: bool,
 ) -> Outputs:
-    """The outputs of a command that reads these files; see `yoloship._util.outputs`.
+    """Make the `Outputs` of a command that reads these files.
 
     Args:
         models: Files, or names of releases. What belongs to them is protected too.
         images: Files.
-        calibrate: Files, folders and patterns of images.
         labels: A folder of label files.
-        overwrite: Whether the user allowed to replace files that exist.
+        overwrite: Whether files that exist may be replaced.
     """
     from yoloship._util.outputs import Outputs
     from yoloship.kinds import is_checkpoint
@@ -74,10 +72,6 @@ def outputs_for(
                 yield from belonging(path)
         if labels is not None:
             yield from labels.rglob("*.txt")
-        if calibrate:
-            from yoloship.sources import find_images
-
-            yield from find_images(calibrate).paths
 
     return Outputs(
         [*paths, *images, *noted_inputs()], overwrite=overwrite, more_inputs=more, is_checkpoint=is_checkpoint
