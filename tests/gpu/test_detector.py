@@ -26,6 +26,7 @@ from yoloship.detect.preprocess import to_float
 from yoloship.errors import CudaError, ImageError, InputError, SessionError
 from yoloship.evaluate.verification import open_artefact
 from yoloship.letterbox import Letterbox
+from yoloship.model import ModelInfo, NmsConfig
 from yoloship.models.loading import load
 from yoloship.tasks.decode import heads_to_raw
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.compiler import KernelSet
     from yoloship.cuda.device import Device
-    from yoloship.model import ModelInfo
     from yoloship.results.detections import Detections
 
 HW = (64, 96)
@@ -738,35 +738,81 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
     assert opened[1].usage().counts == {}
 
 
-def test_a_model_that_finishes_its_boxes_on_the_host_serves_every_call_with_the_same_tuning(
-    make: Maker, monkeypatch: pytest.MonkeyPatch
+def nms(canvas_hw: tuple[int, int]) -> list[npt.NDArray[Any]]:
+    """What is left of those after a suppression that was cut short, padded to 60, and whether all were looked at."""
+    boxes, scores, class_ids = compact(canvas_hw)
+    best = np.argsort(-scores, kind="stable")[:50]
+    best = best[scores[best] > 0.25]
+    padding = ((0, 60 - len(best)),)
+    return [
+        np.pad(boxes[best], (*padding, (0, 0))).astype(np.float32),
+        np.pad(scores[best], padding).astype(np.float32),
+        np.pad(class_ids[best], padding).astype(np.int32),
+        np.array(len(best), np.int32),
+        np.array(1, np.int32),
+    ]
+
+
+FINISHED_BY_THE_HOST = [
+    (info("compact", batch=None), compact),
+    (info("nms", batch=None, nms=NmsConfig(0.25, 0.45, 60, 60)), nms),
+]
+
+
+@pytest.mark.parametrize("capturable", [True, False])
+@pytest.mark.parametrize(("record", "answer"), FINISHED_BY_THE_HOST)
+def test_a_graph_that_selects_or_suppresses_serves_every_call_with_the_same_tuning(
+    make: Maker, record: ModelInfo, answer: Any, capturable: bool
 ) -> None:
-    record, opened = info("compact", batch=None), []
-
-    def stand_in(_: object, device: Device, *__: object) -> CannedSession:
-        opened.append(CannedSession(device, record, compact))
-        return opened[-1]
-
-    monkeypatch.setattr("yoloship.models.gpu_loading._open", stand_in)
-    model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
-    cpu, batch = on_cpu(record, compact), pictures(7)
+    policy = TransferPolicy(pinned_mode="mapped", pageable_mode="resized")
+    tuning = CudaTuning(slots=2, max_batch=4, transfer=policy)
+    detector = make(record, answer, capturable=capturable, tuning=tuning)
+    cpu, batch = on_cpu(record, answer), pictures(7)
     expected = cpu.detect_batch(batch)
-    with load(model, device="cuda", cuda_tuning=CudaTuning(slots=2, max_batch=4)) as detector:
-        detector.prepare()
-        assert {context.inputs["images"].shape[0] for context in opened[0].contexts} == {1, 4}
-        assert len(opened[0].contexts) <= 4
-        assert detector.max_batch == 4
-        frame = detector.pinned_frame(batch[0].shape[:2])
-        frame[...] = batch[0]
-        handed = [detector.submit(picture) for picture in [frame, *batch[1:]]]
-        for found in (
-            detector.detect_batch(batch),
-            [future.result() for future in handed],
-            [outcome.unwrap() for outcome in detector.stream(batch)],
-        ):
-            for one, other in zip(found, expected, strict=True):
-                assert_same(one, other)
-        assert list(detector.profile(batch).stages_ms) == ["letterbox", "network", "decode", "suppress"]
+    assert all(len(one) for one in expected)
+    detector.prepare()
+    session: Any = detector.session
+    assert sorted(context.inputs["images"].shape[0] for context in session.contexts) == [1, 1, 4, 4]
+    frame = detector.pinned_frame(batch[0].shape[:2])
+    frame[...] = batch[0]
+    assert placed(detector, frame).mode == "mapped"
+    handed = [detector.submit(picture) for picture in [frame, *batch[1:]]]
+    for found in (
+        detector.detect_batch(batch),
+        [detector(picture) for picture in batch],
+        [future.result() for future in handed],
+        [outcome.unwrap() for outcome in detector.stream(batch)],
+    ):
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    few = DetectOptions(0.5, 0.45, 5, classes=("beta",))
+    assert_same(detector(batch[1], options=few), cpu(batch[1], options=few))
+    assert list(detector.profile(batch).stages_ms) == ["stage", "upload", "letterbox", "network", "postprocess", "read"]
+
+
+@pytest.mark.parametrize(("record", "answer"), FINISHED_BY_THE_HOST)
+def test_what_a_graph_that_selects_or_suppresses_is_fed_is_the_letterboxed_image(
+    make: Maker, record: ModelInfo, answer: Any
+) -> None:
+    detector, image = make(record, answer), pictures(1)[0]
+    canvas = Letterbox.fixed(image.shape[:2], HW).apply(image)
+    for channels, frame in (("bgr", image), ("rgb", np.ascontiguousarray(image[:, :, ::-1]))):
+        detector(frame, channels=channels)  # type: ignore[arg-type]  # one of both
+        np.testing.assert_array_equal(fed(detector)[0], canvas)
+
+
+@pytest.mark.parametrize(("record", "answer"), FINISHED_BY_THE_HOST)
+def test_a_batch_of_a_graph_that_selects_or_suppresses_is_halved_on_full_memory_when_asked(
+    make: Maker, record: ModelInfo, answer: Any
+) -> None:
+    def full() -> None:
+        if make.made[-1].session.contexts[-1].inputs["images"].shape[0] > 2:  # type: ignore[union-attr]  # canned
+            raise CudaError("out of memory: asked for much", code=2, name="CUDA_ERROR_OUT_OF_MEMORY")
+
+    batch = pictures(5)
+    detector = make(record, answer, capturable=False, fails=full, tuning=CudaTuning(on_full_memory="halve"))
+    for one, other in zip(detector.detect_batch(batch), on_cpu(record, answer).detect_batch(batch), strict=True):
+        assert_same(one, other)
 
 
 @pytest.mark.parametrize(
@@ -776,18 +822,16 @@ def test_a_model_that_finishes_its_boxes_on_the_host_serves_every_call_with_the_
         (CudaTuning(on_full_memory="halve"), "on_full_memory"),
     ],
 )
-def test_what_cannot_be_tuned_for_a_model_that_finishes_its_boxes_on_the_host_is_refused_by_name(
+def test_what_cannot_be_tuned_for_a_model_of_grey_images_is_refused_by_name(
     make: Maker, monkeypatch: pytest.MonkeyPatch, tuning: CudaTuning, name: str
 ) -> None:
+    record = info("heads", batch=None, channels=1)
     monkeypatch.setattr(
-        "yoloship.models.gpu_loading._open",
-        lambda _, device, *__: CannedSession(device, info("compact", batch=None), compact),
+        "yoloship.models.gpu_loading._open", lambda _, device, *__: CannedSession(device, record, heads)
     )
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
-    with pytest.raises(
-        InputError,
-        match=rf"cuda_tuning\.{name}: has no effect on this model, because its boxes are finished on the host",
-    ):
+    words = rf"cuda_tuning\.{name}: has no effect on this model, because the CPU prepares its images of 1 channels"
+    with pytest.raises(InputError, match=words):
         load(model, device="cuda", cuda_tuning=tuning)
 
 
@@ -800,8 +844,10 @@ def test_a_model_of_grey_images_runs_on_the_gpu_behind_the_pipeline_of_the_cpu(
     )
     picture = pictures(1)[0]
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
-    with load(model, device="cuda") as detector:
-        assert type(detector) is Detector
+    with load(model, device="cuda", cuda_tuning=CudaTuning(slots=2, max_batch=4)) as detector:
+        assert (type(detector), detector.max_batch) == (Detector, 4)
+        assert list(detector.profile([picture]).stages_ms) == ["letterbox", "network", "decode", "suppress"]
+        assert_same(detector.submit(picture).result(), on_cpu(record, heads)(picture))
         assert_same(detector(picture), on_cpu(record, heads)(picture))
         assert_same(detector(picture[:, :, 0]), on_cpu(record, heads)(picture[:, :, 0]))
 

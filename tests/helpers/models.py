@@ -120,7 +120,7 @@ def picture_session(record: ModelInfo, script: object, *, outputs: int | None = 
     """A session of the input form `image` that carries `record` and answers by `script`."""
     height, width = record.input_hw
     shape = (record.batch or "batch", height or "height", width or "width", record.channels)
-    count = outputs if outputs is not None else {"heads": 3, "raw": 1, "compact": 3}[record.output_form]
+    count = outputs if outputs is not None else {"heads": 3, "raw": 1, "compact": 3, "nms": 5}[record.output_form]
     specs = [TensorSpec(f"out{place}", "float32", ("a", "b", "c")) for place in range(count)]
     return ScriptedSession(
         [TensorSpec("images", "uint8", shape)],

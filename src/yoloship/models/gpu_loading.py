@@ -16,7 +16,6 @@ from yoloship.kinds import kind_of
 from yoloship.models.recognise import recognise
 from yoloship.runtime import open_on_device
 from yoloship.runtime.base import RunOptions
-from yoloship.tasks import form_of, gpu_forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,8 +59,8 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         precision: What float32 layers are computed in; None takes the runtime's default.
 
     Returns:
-        A detector. If the graph has selected or suppressed boxes itself, or does not take colour images, only the
-        network runs on the GPU, and the CPU does the rest.
+        A detector. If the model does not take colour images, only the network runs on the GPU, and the CPU does the
+        rest.
 
     Raises:
         CudaError: no driver, no such device, or out of its memory.
@@ -79,7 +78,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         session = stack.enter_context(_open(model, device, RunOptions(precision, model_name=model_name), runtime))
         info = _recognised(session, model_name, class_names, imgsz)
         met = ModelInput.checked(info, imgsz, shape_mode, model_name)
-        if not form_of(info, model_name).on_gpu(info) or info.channels != KERNEL_CHANNELS:
+        if info.channels != KERNEL_CHANNELS:
             return _with_the_rest_on_the_cpu(stack, session, met, defaults, tuning or CudaTuning())
         owned = stack.pop_all()
         try:
@@ -132,13 +131,6 @@ def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -
         raise
 
 
-def _host_part(info: ModelInfo) -> str:
-    """What is done on the host for a model that the kernels cannot serve."""
-    if info.output_form not in gpu_forms(info, "model"):
-        return "boxes are finished"
-    return f"images of {info.channels} channels lie"
-
-
 def _with_the_rest_on_the_cpu(
     stack: ExitStack, session: DeviceSession, model: ModelInput, defaults: Defaults, tuning: CudaTuning
 ) -> Detector:
@@ -146,12 +138,11 @@ def _with_the_rest_on_the_cpu(
     for name in ("transfer", "on_full_memory"):
         if getattr(tuning, name) != getattr(CudaTuning(), name):
             raise InputError(
-                f"has no effect on this model, because its {_host_part(model.info)} on the host",
+                f"has no effect on this model, because the CPU prepares its images of {model.info.channels} channels",
                 subject=f"cuda_tuning.{name}",
                 expected="the default",
                 got=str(getattr(tuning, name)),
-                hint="leave it out, or give a model of 3 channels, exported with --output "
-                + " or ".join(gpu_forms(model.info, model.model_name)),
+                hint="leave it out",
             )
     _, max_batch = batch_range(session, model.info.batch, tuning.max_batch)
     host = session.as_host_session(stack.pop_all(), streams=tuning.slots, shapes=tuning.plans)

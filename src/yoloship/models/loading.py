@@ -87,8 +87,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             Runtime, and for an engine TensorRT.
         runtime_precision: What the runtime computes float32 layers in: ``float32``, or ``bfloat16`` if the runtime and
             the processor can; the boxes are then slightly other ones. None takes float32. For an engine it is fixed.
-        cuda_tuning: How a GPU is shared out; not for the CPU. A graph that selects or suppresses boxes itself takes
-            its `transfer` and `on_full_memory` only at their defaults.
+        cuda_tuning: How a GPU is shared out; not for the CPU. For a model that does not take colour images,
+            `transfer` and `on_full_memory` have no effect, and are refused.
 
     Returns:
         A detector that the caller closes, or uses as a context manager.

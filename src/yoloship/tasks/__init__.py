@@ -52,18 +52,6 @@ def gpu_forms(info: ModelInfo, subject: str) -> tuple[str, ...]:
     return tuple(form.name for form in task_of(info, subject).forms if form.on_gpu(info))
 
 
-def host_only_error(info: ModelInfo, subject: str) -> SessionError:
-    """The error for a model whose outputs no kernel decodes, so that this has to be done on the CPU."""
-    forms = gpu_forms(info, subject)
-    return SessionError(
-        "a model of this output form cannot be decoded on the GPU",
-        subject=subject,
-        expected=" or ".join(forms) or "a model of another family",
-        got=info.output_form,
-        hint=f"export it with '--output {forms[-1]}', or use device='cpu'" if forms else "use device='cpu'",
-    )
-
-
 def suppressing_forms() -> tuple[str, ...]:
     """Names of the output forms that have suppression inside, so that thresholds can be given for them."""
     return tuple(name for name, form in all_forms().items() if form.suppresses)

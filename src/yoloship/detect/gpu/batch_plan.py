@@ -2,6 +2,8 @@
 
     tables, frames ─▶ fetch ─▶ letterbox ─▶ network ─▶ decode ─▶ suppress, back to source pixels ─▶ pinned host memory
 
+If the graph has selected or suppressed boxes itself, its outputs go to pinned memory, and the host does the rest.
+
 A `Plan` owns the network's context and the workspace. For each set of options it has a `Recording`: the whole chain as
 one CUDA graph where the network allows that, else the steps before and behind the network as a graph each.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -30,9 +33,10 @@ from yoloship.cuda.postprocess import (
     workspace_bytes,
 )
 from yoloship.cuda.stream import Event, Graph
+from yoloship.detect.gpu.host_finish import HostFinish
 from yoloship.errors import SessionError
 from yoloship.results.detections import Detections, class_ids_of
-from yoloship.tasks import form_of, host_only_error, task_of
+from yoloship.tasks import form_of, task_of
 from yoloship.tasks.decode import Candidates
 
 if TYPE_CHECKING:
@@ -42,7 +46,6 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.compiler import Launchable
     from yoloship.cuda.device import Device
-    from yoloship.cuda.postprocess import DecodeInput
     from yoloship.cuda.stream import Stream
     from yoloship.cuda.stream_calls import Express
     from yoloship.detect.gpu.staging import Tables
@@ -103,11 +106,16 @@ class Plan:
             self.context = stack.enter_context(model.session.context({model.session.inputs[0].name: shape}, stream))
             feed = self.context.inputs[model.session.inputs[0].name]
             self.canvas = Canvas(feed.pointer, batch, input_hw, _canvas_form(feed, info))
-            self.output = _output(self.context, model, input_hw, stack, stream)
-            cells = self.output.cells
-            memory = stack.enter_context(DeviceBuffer(stream.device, workspace_bytes(batch, cells)))
-            self.workspace = Workspace(memory.pointer, batch, cells)
-            clear(stream, self.workspace)
+            tensors, form = _outputs(self.context, model), form_of(info, "model")
+            self.host: HostFinish | None = None
+            if form.on_gpu(info):
+                self.output = form.device_output(tensors, info, input_hw, partial(_upload, stack, stream))
+                cells = self.output.cells
+                memory = stack.enter_context(DeviceBuffer(stream.device, workspace_bytes(batch, cells)))
+                self.workspace = Workspace(memory.pointer, batch, cells)
+                clear(stream, self.workspace)
+            else:
+                self.host = stack.enter_context(HostFinish(tensors, info, stream))
             self._owned = stack.pop_all()
 
     def recording(self, options: DetectOptions, tables: Tables, fetches: bool) -> Recording:
@@ -185,29 +193,33 @@ class Recording:
         self._options = options
         self._tables = tables
         self._fetches = fetches
-        names = plan.model.info.class_names
         self._task = task_of(plan.model.info, "model")
-        stream, batch = plan.express.stream, plan.batch
         self._suppression = Suppression(
             options.iou_threshold, min(options.max_detections, MAX_DETECTIONS), options.class_agnostic
         )
-        dtype = result_dtype(self._suppression.max_detections)
         with ExitStack() as stack:
-            landing = stack.enter_context(PinnedBuffer(stream.device, dtype.itemsize * batch))
-            self._results = landing.pointer
-            found = landing.array(dtype, (batch,))
-            self._heads = landing.array(np.int32, (batch, dtype.itemsize // 4))[:, :4]
-            self._rows = [(one["boxes_xyxy"], one["scores"], one["class_ids"]) for one in found]
-            mask = 0
-            if options.classes is not None:
-                packed = pack_classes(class_ids_of(options.classes, names), len(names))
-                mask = stack.enter_context(DeviceBuffer(stream.device, packed.nbytes)).pointer
-                upload(stream, mask, packed)
-            self._filter = ScoreFilter(len(names), options.score_threshold, mask)
-            stream.sync()
+            if plan.host is None:
+                self._make_room(stack)
             self._graphs = self._record(stack)
             self._owned = stack.pop_all()
         self._timed: _Timed | None = None
+
+    def _make_room(self, stack: ExitStack) -> None:
+        """For the results of the kernels, and for the classes that they keep."""
+        names, stream, batch = self._plan.model.info.class_names, self._plan.express.stream, self._plan.batch
+        dtype = result_dtype(self._suppression.max_detections)
+        landing = stack.enter_context(PinnedBuffer(stream.device, dtype.itemsize * batch))
+        self._results = landing.pointer
+        found = landing.array(dtype, (batch,))
+        self._heads = landing.array(np.int32, (batch, dtype.itemsize // 4))[:, :4]
+        self._rows = [(one["boxes_xyxy"], one["scores"], one["class_ids"]) for one in found]
+        mask = 0
+        if self._options.classes is not None:
+            packed = pack_classes(class_ids_of(self._options.classes, names), len(names))
+            mask = stack.enter_context(DeviceBuffer(stream.device, packed.nbytes)).pointer
+            upload(stream, mask, packed)
+        self._filter = ScoreFilter(len(names), self._options.score_threshold, mask)
+        stream.sync()
 
     def suits(self, options: DetectOptions, tables: Tables, fetches: bool) -> bool:
         """Whether it was made for these very options."""
@@ -254,6 +266,8 @@ class Recording:
             letterboxes: Of the pictures, in their order.
             names: Class names by class id.
         """
+        if self._plan.host is not None:
+            return self._plan.host.read(letterboxes, self._plan.input_hw, self._options)
         found = []
         heads = self._heads[: len(letterboxes)].tolist()
         for row, letterbox in enumerate(letterboxes):
@@ -293,10 +307,13 @@ class Recording:
                 stream.record_in_graph(events[1])
 
         def behind() -> None:
-            launch_decode(plan.model.kernels, stream, plan.output, self._filter, plan.workspace)
-            launch_nms(
-                plan.model.kernels, stream, plan.workspace, self._suppression, self._tables.results, self._results
-            )
+            if plan.host is not None:
+                plan.host.queue()
+            else:
+                launch_decode(plan.model.kernels, stream, plan.output, self._filter, plan.workspace)
+                launch_nms(
+                    plan.model.kernels, stream, plan.workspace, self._suppression, self._tables.results, self._results
+                )
             if events:
                 stream.record_in_graph(events[3])
 
@@ -328,26 +345,23 @@ def _canvas_form(feed: DeviceTensor, info: ModelInfo) -> CanvasForm:
     )
 
 
-def _output(
-    context: DeviceContext, model: DeviceModel, input_hw: tuple[int, int], stack: ExitStack, stream: Stream
-) -> DecodeInput:
-    """What the decoding kernels read, checked against the model's record."""
-    specs, info = model.session.outputs, model.info
-    form = form_of(info, "model")
-    if not form.on_gpu(info):
-        raise host_only_error(info, "model")
-    tensors = [context.outputs[specs[place].name] for place in form.places(specs, info)]
+def _outputs(context: DeviceContext, model: DeviceModel) -> list[DeviceTensor]:
+    """The outputs that the model's form reads, one row for each image of the batch."""
+    specs = model.session.outputs
+    places = form_of(model.info, "model").places(specs, model.info)
+    tensors = [context.outputs[specs[place].name] for place in places]
     batch = next(iter(context.inputs.values())).shape[0]
     for tensor in tensors:
         if tensor.shape[:1] != (batch,):
             raise SessionError(
                 "the model answers for another batch", subject=tensor.name, expected=str(batch), got=str(tensor.shape)
             )
+    return tensors
 
-    def resident(table: npt.NDArray[Any]) -> int:
-        memory = stack.enter_context(DeviceBuffer(stream.device, table.nbytes))
-        upload(stream, memory.pointer, table)
-        stream.sync()
-        return memory.pointer
 
-    return form.device_output(tensors, info, input_hw, resident)
+def _upload(stack: ExitStack, stream: Stream, table: npt.NDArray[Any]) -> int:
+    """Copy a table to the device, where the stack owns it; its address."""
+    memory = stack.enter_context(DeviceBuffer(stream.device, table.nbytes))
+    upload(stream, memory.pointer, table)
+    stream.sync()
+    return memory.pointer

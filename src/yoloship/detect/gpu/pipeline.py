@@ -28,7 +28,6 @@ from yoloship.detect.pipeline import Pipeline
 from yoloship.detect.preprocess import as_image, device_hw, is_on_device, is_plain
 from yoloship.errors import CudaError
 from yoloship.images import stated_order
-from yoloship.tasks import form_of, host_only_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -53,7 +52,9 @@ _READERS: Final = 16
 
 
 class CudaPipeline(Pipeline):
-    """Every step on the GPU. Frames that lie there or in pinned memory are taken without a copy on the host.
+    """Every step on the GPU, except what is left to do after a graph that selects or suppresses boxes itself.
+
+    Frames that lie on the GPU or in pinned memory are taken without a copy on the host.
 
     Args:
         session: The network; closed with the pipeline.
@@ -61,9 +62,6 @@ class CudaPipeline(Pipeline):
         model: How images meet the network.
         tuning: How the device is shared out.
         owned: Closed with the pipeline, after its session; not if the constructor fails.
-
-    Raises:
-        SessionError: the model's output form cannot be decoded on the GPU.
     """
 
     def __init__(
@@ -76,8 +74,6 @@ class CudaPipeline(Pipeline):
         owned: ExitStack | None = None,
     ) -> None:
         info = model.info
-        if not form_of(info, model.model_name).on_gpu(info):
-            raise host_only_error(info, model.model_name)
         self._session = session
         self._owned = owned or ExitStack()
         self._tuning = tuning or CudaTuning()
