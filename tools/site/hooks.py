@@ -106,7 +106,8 @@ def _section(name: str, root: click.Group, parent: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     lines = [f"## yoloship {name}", "", _paragraphs(command.help or ""), "", "```text", usage, "```", ""]
     rows = [_row(parameter, context) for parameter in command.get_params(context)]
-    lines += ["| option | effect |", "| --- | --- |", *(row for row in rows if row), ""]
+    table = ["| option | effect |", "| --- | --- |", *(row for row in rows if row)]
+    lines += ['<div class="options" markdown>', "", *table, "", "</div>", ""]
     examples = [line.strip() for line in (command.epilog or "").splitlines()[2:]]
     lines += ["```sh", *examples, "```", ""]
     return "\n".join(lines)

@@ -55,9 +55,9 @@ class ScoresForm(Form["Scores"]):
     def decode(
         self,
         outputs: Sequence[npt.NDArray[np.generic]],
-        info: ModelInfo,  # noqa: ARG002 - the base's signature
-        input_hw: tuple[int, int],  # noqa: ARG002
-        score_threshold: float,  # noqa: ARG002 - applied in `suppress`
+        info: ModelInfo,
+        input_hw: tuple[int, int],
+        score_threshold: float,
     ) -> list[Scores]:
         """The scores of every image."""
         return list(np.asarray(outputs[0], np.float32))
