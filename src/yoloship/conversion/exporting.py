@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from yoloship.conversion import calibration_of, lowered, name_of
 from yoloship.errors import CheckpointError, InputError
 from yoloship.kinds import is_checkpoint, refuse_others
-from yoloship.model import STANDARD, InputForm, NmsConfig, OutputForm, Precision
-from yoloship.tasks import suppressing_forms
+from yoloship.model import FASTEST, STANDARD, InputForm, NmsConfig, OutputForm, Precision
+from yoloship.tasks import all_forms, suppressing_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -175,8 +175,13 @@ def suppression(
     """Thresholds for a graph that suppresses; None for the other output forms.
 
     Raises:
-        InputError: a threshold is given and the graph does not suppress, or it is out of range.
+        InputError: a threshold is given and the graph does not suppress, or it is out of range; no task has the form.
     """
+    forms = all_forms()
+    if output_form not in {STANDARD, FASTEST, *forms}:
+        raise InputError(
+            "is not an output form", subject="output_form", expected=", ".join(forms), got=repr(output_form)[:60]
+        )
     values = {
         "score_threshold": score_threshold,
         "iou_threshold": iou_threshold,

@@ -15,6 +15,7 @@ from yoloship.conversion import Calibration, engines
 from yoloship.conversion.engines import Built
 from yoloship.engine import BuildConfig, Range
 from yoloship.errors import InputError, OutputError
+from yoloship.model import STANDARD
 from yoloship.models.build_check import BuildRequest
 
 
@@ -45,7 +46,7 @@ def test_the_defaults_are_those_of_the_command(requests: Requests) -> None:
     ((request, calibration),) = requests.seen
     assert request.graph is not None
     assert (request.graph.input_hw, request.graph.batch) == ((640, 640), 1)
-    assert (request.graph.input_form, request.graph.output_form) == ("float", "raw")
+    assert (request.graph.input_form, request.graph.output_form) == ("float", STANDARD)
     assert (request.precision, request.config, request.flavour) == ("float32", BuildConfig(), None)
     assert calibration == Calibration()
 
