@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from yoloship._util.tables import Table
 from yoloship._util.text import counted, shortened
 from yoloship.checkpoint.records import Module, Tensor
 from yoloship.errors import CheckpointError
@@ -41,9 +42,16 @@ _ITS_OWN_EXPORT: Final = "export it with the project that trained it"
 _ULTRALYTICS: Final = "of Ultralytics' package (YOLOv8 and later), which this version does not write yet"
 _FACE_NUMBERS, _ANGLES = 10, 180
 """Two coordinates of five landmarks; one score for each degree of an oriented box."""
-_SEGMENT = frozenset({"SegmentationModel", "Segment"})
-_CLASSIFY = frozenset({"ClassificationModel", "Classify"})
-_DETECT = frozenset({"DetectionModel", "Model", "Detect"})
+_TASKS: Final[Mapping[str, Task]] = MappingProxyType(
+    {
+        **dict.fromkeys(("SegmentationModel", "Segment"), "segment"),
+        **dict.fromkeys(("ClassificationModel", "Classify"), "classify"),
+        **dict.fromkeys(("DetectionModel", "Model", "Detect"), "detect"),
+    }
+)
+"""By class name of a model or of its last layer; the earlier entry counts if both are known."""
+_INSTALLED: Final[Table[Any]] = Table("yoloship.families", "family", {})
+"""Families that installed packages add; ours keep to the names above. See `yoloship.graph.families`."""
 
 
 class ClassNames(NamedTuple):
@@ -281,15 +289,12 @@ def read_task(module: Module, subject: str) -> Task:
     """By the class of the last layer, or of the model.
 
     Raises:
-        CheckpointError: neither is one of the training repository's.
+        CheckpointError: neither is known here, nor to a family that an installed package adds.
     """
     classes = {module.class_name, read_head(module).class_name}
-    if classes & _SEGMENT:
-        return "segment"
-    if classes & _CLASSIFY:
-        return "classify"
-    if classes & _DETECT:
-        return "detect"
+    task = next((task for name, task in _TASKS.items() if name in classes), None) or _added_task(classes)
+    if task is not None:
+        return task
     head = read_head(module)
     problem = f"holds a {module.class_path!r}"
     for part, word in ((head, "which" if head is module else "whose last layer"), (module, "which")):
@@ -301,6 +306,16 @@ def read_task(module: Module, subject: str) -> Task:
         subject=subject,
         hint="if the model is inside it, save that alone: torch.save({'model': model}, path)",
     )
+
+
+def _added_task(classes: set[str]) -> Task | None:
+    """The task of a head that a family of an installed package knows; looked for only if nobody here knows it."""
+    for name in _INSTALLED:
+        tasks: Mapping[str, Task] = _INSTALLED.load(name)().tasks()
+        found = next((task for head, task in tasks.items() if head in classes), None)
+        if found is not None:
+            return found
+    return None
 
 
 def read_class_names(module: Module, around: Sequence[Value], limits: Limits) -> ClassNames:

@@ -36,7 +36,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
         GraphError: none; what the network is instead, as far as that shows.
     """
     families = [FAMILIES.load(name)() for name in FAMILIES]
-    tasks = {task for family in families for task in family.tasks()}
+    tasks = {task for family in families for task in family.tasks().values()}
     if checkpoint.task not in tasks:
         raise GraphError(
             f"is a {_TITLES.get(checkpoint.task, checkpoint.task)} model, which this version does not write yet",

@@ -48,9 +48,9 @@ class Family(ABC):
     def is_head(self, module: Module) -> bool:
         """Whether a layer of a class that `heads` names is really this family's: by its class path."""
 
-    def tasks(self) -> frozenset[str]:
-        """The tasks that its heads serve."""
-        return frozenset(self._head_class(name).task for name in self.heads)
+    def tasks(self) -> Mapping[str, str]:
+        """The task that each of its heads serves, by the class name of the head."""
+        return {name: self._head_class(name).task for name in self.heads}
 
     def head_for(self, task: str) -> type[Head] | None:
         """What writes the heads of a task; None if the family has none."""
