@@ -1,0 +1,116 @@
+"""One suite over every task: what the rest of yoloship relies on, whatever a model answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from helpers.samples import SAMPLES
+from yoloship.detect.options import DetectOptions
+from yoloship.errors import SessionError, YoloshipError
+from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
+from yoloship.graph.families import FAMILIES
+from yoloship.letterbox import Letterbox
+from yoloship.model import WORD, TensorSpec
+from yoloship.runtime import OnnxRuntimeSession
+from yoloship.tasks import TASKS, all_forms, task_of
+from yoloship.tasks.base import Form, Task
+
+if TYPE_CHECKING:
+    from yoloship.model import ModelInfo
+
+HW = (64, 96)
+
+
+@pytest.fixture(params=list(TASKS.own))
+def task(request: pytest.FixtureRequest) -> Task[Any, Any]:
+    return TASKS.load(request.param)()
+
+
+def run(task: Task[Any, Any], form: str) -> tuple[ModelInfo, tuple[TensorSpec, ...], list[Any]]:
+    """A sample's record, the outputs that its graph declares, and what they are for a grey image."""
+    for (_, name), make in SAMPLES.items():
+        if name == task.name:
+            config = GraphConfig(HW, batch=2, output_form=form)
+            info = model_info(make(), config)
+            with OnnxRuntimeSession.open(graph_bytes(build_graph(make(), config))) as session:
+                feed = np.random.default_rng(5).random((2, 3, *HW), np.float32)
+                return info, session.outputs, list(session.run({session.inputs[0].name: feed}))
+    raise AssertionError(f"tests/helpers/samples.py has no network for the task {task.name!r}")
+
+
+def test_a_task_says_what_it_is(task: Task[Any, Any]) -> None:
+    assert WORD.fullmatch(task.name)
+    assert task.title.endswith(" model")
+    assert len(task.noun) == 2
+    assert task.measure
+
+
+def test_its_forms_have_names_of_their_own_and_the_first_is_the_standard(task: Task[Any, Any]) -> None:
+    names = [form.name for form in task.forms]
+    assert len(set(names)) == len(names)
+    assert all(WORD.fullmatch(name) for name in names)
+    assert all(form.description for form in task.forms)
+    assert task.standard is task.forms[0]
+    assert not task.standard.suppresses
+    assert set(names) <= set(all_forms())
+
+
+def test_some_family_has_a_head_for_it(task: Task[Any, Any]) -> None:
+    assert any(FAMILIES.load(name)().head_for(task.name) for name in FAMILIES.own)
+
+
+def test_an_unknown_form_is_refused_with_those_that_there_are(task: Task[Any, Any]) -> None:
+    with pytest.raises(SessionError, match=f"no such output form: expected {task.standard.name}.*got nothing"):
+        task.form("nothing", "m.onnx")
+
+
+def test_every_form_decodes_each_image_of_a_batch(task: Task[Any, Any]) -> None:
+    letterbox = Letterbox.fixed((128, 192), HW)
+    options = DetectOptions(score_threshold=0.3)
+    for form in task.forms:
+        info, outputs, arrays = run(task, form.name)
+        task.check(outputs, info, "m.onnx")
+        before = [array.copy() for array in arrays]
+        answers = form.decode(form.select(arrays, outputs, info), info, HW, options.score_threshold)
+        assert len(answers) == 2
+        for answer in answers:
+            first = task.finish(answer, letterbox, options, None, info.class_names)
+            assert first == task.finish(answer, letterbox, options, None, info.class_names)
+        for array, kept in zip(arrays, before, strict=True):
+            np.testing.assert_array_equal(array, kept)  # nobody writes into what the session gave
+
+
+def test_outputs_that_are_not_as_promised_are_an_error_of_ours(task: Task[Any, Any]) -> None:
+    for form in task.forms:
+        info, outputs, arrays = run(task, form.name)
+        with pytest.raises(SessionError):
+            form.select(arrays[:-1], outputs, info)
+        with pytest.raises(SessionError):
+            form.decode([array.reshape(-1) for array in form.select(arrays, outputs, info)], info, HW, 0.25)
+        with pytest.raises(YoloshipError):
+            task.check((), info, "m.onnx")
+        with pytest.raises(YoloshipError):
+            task.check(outputs, replace(info, output_form="nothing"), "m.onnx")
+
+
+def test_cells_are_every_cell_of_the_first_image_or_nothing(task: Task[Any, Any]) -> None:
+    counts = set()
+    for form in task.forms:
+        info, outputs, arrays = run(task, form.name)
+        cells = form.cells(form.select(arrays, outputs, info), info)
+        if cells is not None:
+            boxes, scores = cells
+            assert boxes.shape == (len(scores), 4)
+            counts.add(len(scores))
+    assert len(counts) <= 1, "forms differ in how many cells they have"
+
+
+def test_the_table_leads_to_tasks_of_the_names_that_it_has(task: Task[Any, Any]) -> None:
+    assert isinstance(task, Task)
+    assert all(isinstance(form, Form) for form in task.forms)
+    info, _, _ = run(task, task.standard.name)
+    assert type(task_of(info, "m.onnx")) is type(task)
