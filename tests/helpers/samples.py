@@ -10,13 +10,13 @@ from helpers.modules import Maker, checkpoint
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from yoloship.checkpoint import Checkpoint
+    from yoloship.checkpoint import Checkpoint, Module
 
 
 def _yolov5() -> Checkpoint:
     """Three levels, each one convolution after the one before."""
     make = Maker(7)
-    layers = [
+    layers: list[tuple[Module, int | list[int]]] = [
         (make.conv(3, 8, 8, 8, padding=(0, 0)), -1),
         (make.conv(8, 8, 3, 2), -1),
         (make.conv(8, 8, 3, 2), -1),
