@@ -70,11 +70,11 @@ def openvino() -> dict[str, Any]:
 
 
 def opencv() -> dict[str, Any]:
-    """Write a picture as JPEG, read it back and resize it."""
+    """Write an image as JPEG, read it back and resize it."""
     import cv2
 
-    picture = np.full((48, 64, 3), 114, np.uint8)
-    written, data = cv2.imencode(".jpg", picture)
+    image = np.full((48, 64, 3), 114, np.uint8)
+    written, data = cv2.imencode(".jpg", image)
     read = cv2.imdecode(data, cv2.IMREAD_COLOR) if written else None
     _expect(None if read is None else cv2.resize(read, (32, 24)).shape, (24, 32, 3))
     return {"opencv": cv2.__version__, "threads": cv2.getNumThreads()}
@@ -139,7 +139,7 @@ def cuda() -> dict[str, Any]:
 
 
 def pillow() -> dict[str, Any]:
-    """Make a picture with Pillow."""
+    """Make an image with Pillow."""
     image: Any = importlib.import_module("PIL.Image")
     _expect(image.new("RGB", (4, 2)).size, (4, 2))
     return {"pillow": _version("pillow")}

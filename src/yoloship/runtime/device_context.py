@@ -306,7 +306,7 @@ class HostSession(Session):
         return self._streams
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
-        """Run once; many threads may. See `Session.run`.
+        """Run once; many threads may at the same time. `Session.run` says what is taken and given.
 
         Raises:
             CudaError: out of device memory, or the device failed.

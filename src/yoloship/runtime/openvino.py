@@ -128,6 +128,7 @@ class OpenVinoSession(Session):
         outline: Outline,
         precision: RuntimePrecision,
         *,
+        tuned_for: TunedFor,
         version: str,
         subject: str,
         limit_s: float | None = None,
@@ -138,8 +139,9 @@ class OpenVinoSession(Session):
             (_tensor_spec(port, names, subject) for port in compiled.outputs),
             {entry.key: entry.value for entry in outline.metadata_props},
         )
-        count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._concurrent_runs = max(1, min(count, _MAX_RUNS))
+        streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        # One more than there are streams waits in the queue, so that no stream waits for a thread of ours.
+        self._concurrent_runs = min(streams + 1, _MAX_RUNS) if tuned_for == "throughput" else 1
         self._requests: _Requests | None = _Requests(compiled, self._concurrent_runs)
         self._precision = precision
         self._version = version
@@ -170,8 +172,9 @@ class OpenVinoSession(Session):
 
         Raises:
             DependencyError: OpenVINO is not installed.
-            InputError: the number of threads is not positive, or the processor has no arithmetic of this precision.
-            SessionError: the file is missing, empty, not ONNX, damaged, or asks for what OpenVINO does not have.
+            InputError: the file is missing, the number of threads is not positive, or the processor has no arithmetic
+                of this precision.
+            SessionError: the file is empty, not ONNX, damaged, or asks for what OpenVINO does not have.
         """
         if threads is not None and threads < 1:
             raise InputError("too few threads", subject="threads", expected="1 or more", got=str(threads))
@@ -199,7 +202,8 @@ class OpenVinoSession(Session):
         }
         threads = threads or limited_cores()
         if threads is not None:
-            asked["INFERENCE_NUM_THREADS"] = threads
+            # Pinned threads always take the machine's first cores, and so would those of every other container.
+            asked |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         compilation = _Compilation(openvino, core, asked, subject)
         beside = _has_weights_beside(outline)  # the cache's key would not tell when those change
 
@@ -219,7 +223,7 @@ class OpenVinoSession(Session):
                 got=found,
             )
         version = openvino.get_version().partition("-")[0]
-        return cls(compiled, outline, precision, version=version, subject=subject, limit_s=limit_s)
+        return cls(compiled, outline, precision, tuned_for=tuned_for, version=version, subject=subject, limit_s=limit_s)
 
     @property
     def name(self) -> str:
@@ -430,6 +434,6 @@ def _load_error(text: str, subject: str) -> SessionError:
 def plain_text(text: str) -> str:
     """OpenVINO's own sentence, without the places in its sources that each layer of it puts before."""
     lines = [re.sub(r"Check '.*' failed at \S+?:\d+:?", "", line).strip() for line in text.splitlines()]
-    told = [line for line in lines if line and not line.startswith("Exception from ")]
-    plain = " ".join(" ".join(told or lines).split())
+    kept = [line for line in lines if line and not line.startswith("Exception from ")]
+    plain = " ".join(" ".join(kept or lines).split())
     return shortened(plain, 300)

@@ -45,7 +45,7 @@ def open_session(
     Args:
         model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
         options: How it is to be run.
-        runtime: See `choose_runtime`.
+        runtime: A name of `RUNTIMES`, ``auto``, or None for the default of the kind of file.
         kind: What the file is.
 
     Raises:
@@ -55,7 +55,7 @@ def open_session(
     """
     options = options or RunOptions()
     chosen, reason = choose_runtime(runtime, kind, "cpu", options.precision, model_name=options.model_name)
-    return _told(chosen.open(model, options), reason)
+    return _logged(chosen.open(model, options), reason)
 
 
 def open_on_device(
@@ -72,7 +72,7 @@ def open_on_device(
         device: Where it runs; open longer than the session.
         model: A file, or its bytes.
         options: How it is to be run.
-        runtime: See `choose_runtime`.
+        runtime: A name of `RUNTIMES`, ``auto``, or None for the default of the kind of file.
         kind: What the file is.
 
     Raises:
@@ -84,7 +84,7 @@ def open_on_device(
     """
     options = options or RunOptions()
     chosen, reason = choose_runtime(runtime, kind, "cuda", options.precision, model_name=options.model_name)
-    return _told(chosen.open_on(device, model, options), reason)
+    return _logged(chosen.open_on(device, model, options), reason)
 
 
 def choose_runtime(
@@ -172,7 +172,7 @@ def _able(kind: Kind, device: DeviceKind) -> str:
     return " or ".join(name for name in RUNTIMES.own if _fits(RUNTIMES.load(name), kind, device)) or "another device"
 
 
-def _told(session: _Loaded, reason: str) -> _Loaded:
+def _logged(session: _Loaded, reason: str) -> _Loaded:
     """Say which runtime it is, where an operator looks."""
     session.reason = reason
     _logger.info("%s%s", session.name, f": {reason}" if reason else "")

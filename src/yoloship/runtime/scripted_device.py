@@ -62,7 +62,7 @@ class ScriptedDeviceSession(DeviceSession):
         return f"scripted ({self._device})"
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
-        """See `DeviceSession.context`.
+        """Make ready to run inputs of these shapes on a stream; `DeviceSession.context` says what is taken.
 
         Raises:
             CudaError: out of device memory, or the device failed.

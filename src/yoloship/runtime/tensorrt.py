@@ -1,6 +1,6 @@
 """TensorRT, any flavour: one engine for all threads, an execution context for each run in flight.
 
-Nothing here locks to the first picture's size: each shape has a context of its own, with its own recorded CUDA graph,
+Nothing here locks to the first image's size: each shape has a context of its own, with its own recorded CUDA graph,
 and the execution context behind one that was closed serves the next shape.
 """
 
@@ -238,7 +238,7 @@ class TensorRTSession(DeviceSession):
         return f"{self._flavour.title} ({self._device})"
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
-        """See `DeviceSession.context`.
+        """Make ready to run inputs of these shapes on a stream; `DeviceSession.context` says what is taken.
 
         Raises:
             CudaError: out of device memory, or the device failed.

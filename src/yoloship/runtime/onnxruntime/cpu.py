@@ -29,7 +29,7 @@ class OnnxRuntimeSession(Session):
     """A model opened by ONNX Runtime on the CPU; make one with `open`.
 
     Graph optimisation stays at its highest level, the runtime's default; of the other options none was faster for one
-    picture, and one thread a run is what several workers that share a session want.
+    image, and one thread a run is what several workers that share a session want.
     """
 
     def __init__(

@@ -132,7 +132,7 @@ class CudaProviderOptions:
     """What can be chosen about ONNX Runtime's CUDA provider. The defaults keep boxes as the CPU has them.
 
     Attributes:
-        convolution_search: See `ConvolutionSearch`.
+        convolution_search: How cuDNN's algorithms are chosen; `ConvolutionSearch` names the choices.
         layout: How the provider keeps maps; ``nhwc`` suits tensor cores, and is slower for float32.
         tf32: Whether float32 may be multiplied in 10 bits of mantissa: faster, and boxes move.
         recorded: Whether runs are recorded into CUDA graphs where that works.
@@ -238,7 +238,7 @@ class OnnxRuntimeCudaSession(DeviceSession):
         return _turn_on(self._device)
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
-        """See `DeviceSession.context`.
+        """Make ready to run inputs of these shapes on a stream; `DeviceSession.context` says what is taken.
 
         Raises:
             CudaError: out of device memory, or the device failed.
