@@ -24,7 +24,7 @@ from yoloship._version import __version__
 from yoloship.bounds import read_outline
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.model import DType, TensorSpec
-from yoloship.runtime.base import Runtime, Session, check_feeds
+from yoloship.runtime.base import RunOptions, Runtime, Session, check_feeds
 from yoloship.runtime.onnxruntime.common import open_source
 from yoloship.runtime.watched import watched
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from yoloship.bounds.outline import Outline
-    from yoloship.runtime.base import RunOptions, RuntimePrecision, TunedFor
+    from yoloship.runtime.base import RuntimePrecision, TunedFor
 
 _DEVICE: Final = "CPU"
 _TYPES: Final[Mapping[str, str]] = MappingProxyType({"float32": "f32", "bfloat16": "bf16"})
@@ -122,17 +122,8 @@ class OpenVino(Runtime):
 class OpenVinoSession(Session):
     """A model that OpenVINO has compiled for the CPU; make one with `open`."""
 
-    def __init__(
-        self,
-        compiled: Any,
-        outline: Outline,
-        precision: RuntimePrecision,
-        *,
-        tuned_for: TunedFor,
-        version: str,
-        subject: str,
-        limit_s: float | None = None,
-    ) -> None:
+    def __init__(self, compiled: Any, outline: Outline, settings: RunOptions, version: str) -> None:
+        subject = settings.model_name or "model"
         names = _axis_names(outline)
         super().__init__(
             (_tensor_spec(port, names, subject) for port in compiled.inputs),
@@ -141,12 +132,12 @@ class OpenVinoSession(Session):
         )
         streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # One more than there are streams waits in the queue, so that no stream waits for a thread of ours.
-        self._concurrent_runs = min(streams + 1, _MAX_RUNS) if tuned_for == "throughput" else 1
+        self._concurrent_runs = min(streams + 1, _MAX_RUNS) if settings.tuned_for == "throughput" else 1
         self._requests: _Requests | None = _Requests(compiled, self._concurrent_runs)
-        self._precision = precision
+        self._precision = settings.precision or "float32"
         self._version = version
         self._subject = subject
-        self._limit_s = limit_s
+        self._limit_s = settings.limit_s
 
     @classmethod
     def open(
@@ -223,7 +214,7 @@ class OpenVinoSession(Session):
                 got=found,
             )
         version = openvino.get_version().partition("-")[0]
-        return cls(compiled, outline, precision, tuned_for=tuned_for, version=version, subject=subject, limit_s=limit_s)
+        return cls(compiled, outline, RunOptions(precision, tuned_for, subject, limit_s), version)
 
     @property
     def name(self) -> str:
