@@ -1,20 +1,21 @@
-"""Run a folder of images and write one CSV row for each object, and one JSON file for all of them.
+"""Run a folder of images, and write a CSV file and a JSON file of what was found.
 
     python examples/folder_to_csv.py
 
-It writes `objects.csv` and `objects.json`. An image that cannot be read becomes a row with the error in it and does
-not stop the others.
+It writes `objects.csv`, a row for each object, and `objects.json`, an entry for each image. An image that cannot be
+read does not stop the others; its error is in the JSON file. From the command line it is one line:
+
+    yoloship detect best.pt images/ --csv objects.csv --json objects.json
+
+The module `yoloship.sinks` may change before version 1.0.
 """
 
-import csv
-import json
 from pathlib import Path
 
 from _demo import demo_images, demo_model
 
 import yoloship
-
-COLUMNS = ("image", "class_name", "score", "x1", "y1", "x2", "y2", "error")
+from yoloship.sinks import SINKS, Entry
 
 
 def main() -> None:
@@ -23,27 +24,17 @@ def main() -> None:
     Path("images/broken.jpg").write_bytes(b"this is not a JPEG")
     paths.insert(3, Path("images/broken.jpg"))
 
-    images = []
+    open_csv, open_json = SINKS.load("csv").open, SINKS.load("json").open
     with (
         yoloship.load(demo_model(), tuned_for="throughput") as detector,
-        Path("objects.csv").open("w", newline="", encoding="utf-8") as file,
+        open_csv(Path("objects.csv"), overwrite=True) as table,
+        open_json(Path("objects.json"), overwrite=True) as results,
     ):
-        rows = csv.writer(file)
-        rows.writerow(COLUMNS)
-        # `stream` reads ahead and keeps the order, so its results and the paths go together.
-        for path, outcome in zip(paths, detector.stream(paths), strict=True):
-            if outcome.error is not None:
-                rows.writerow([path, "", "", "", "", "", "", outcome.error])
-                images.append({"image": str(path), "error": str(outcome.error)})
-                continue
-            found = outcome.unwrap()
-            for detection in found:
-                box = [f"{side:.2f}" for side in detection.box_xyxy]
-                rows.writerow([path, detection.class_name, f"{detection.score:.4f}", *box, ""])
-            images.append({"image": str(path), **found.to_dict()})
-
-    Path("objects.json").write_text(json.dumps(images, indent=1), encoding="utf-8")
-    print(f"{len(paths)} images, {sum(len(image.get('detections', ())) for image in images)} objects")
+        for outcome in detector.stream(paths):  # reads ahead, and keeps the order
+            entry = Entry.of(outcome)
+            table.write(entry)
+            results.write(entry)
+            print(outcome.source, outcome.error or outcome.unwrap().counts())
 
 
 if __name__ == "__main__":
