@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from helpers import forge
-from helpers.doc_blocks import Block, blocks_of, check_names, try_block
+from helpers.cli import run
+from helpers.doc_blocks import Block, blocks_of, check_names, has_gpu, try_block
+from helpers.engine_records import plan_bytes, record_of, write
+from yoloship.demo.run import checkpoint_bytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -78,6 +82,76 @@ def test_the_guide_leaves_what_it_says(folder: Path) -> None:
     """After the blocks have run: the files that the guide makes are there."""
     for name in ("best.onnx", "found.jpg", "found.json", "found/photo.jpg", "output.npz"):
         assert (folder / name).stat().st_size > 0, name
+
+
+def quoted_messages() -> list[str]:
+    """The messages in the tables of what can go wrong."""
+    text = ENGLISH.read_text(encoding="utf-8")
+    tables = re.findall(r"^\| you see .+\n\| --- .+\n((?:\|.+\n)+)", text, re.MULTILINE)
+    return re.findall(r"^\| `([^`]+)` \|", "".join(tables), re.MULTILINE)
+
+
+def state_dict() -> bytes:
+    return forge.zip_bytes(forge.end(forge.table({"conv.weight": forge.tensor(forge.storage("0", 24), (24,), (1,))})))
+
+
+def whole(head: str) -> bytes:
+    """A checkpoint of a model with this class as its last layer, saved by a class that its task goes with."""
+    strides = forge.tensor(forge.storage("1", 3), (3,), (1,))
+    last = forge.module(head, {"nc": forge.integer(2), "stride": strides})
+    layers = forge.module("torch.nn.modules.container.Sequential", modules={"0": last})
+    names = forge.listed(forge.text("helmet"), forge.text("vest"))
+    model = forge.module(MODELS[head], {"names": names}, modules={"model": layers})
+    return forge.zip_bytes(forge.end(forge.table({"model": model})))
+
+
+MODELS = {
+    "models.yolo.Segment": "models.yolo.SegmentationModel",
+    "ultralytics.nn.modules.head.Detect": "ultralytics.nn.tasks.DetectionModel",
+}
+MESSAGES: dict[str, tuple[str, ...]] = {
+    "holds weights without an architecture (a state_dict …)": ("export", "weights.pt"),
+    "global 'posix.system' … is not in the allow-table; nothing was executed": ("export", "attack.pt"),
+    "is a segmentation model, which this version does not write yet": ("export", "segment.pt"),
+    "… of Ultralytics' package (YOLOv8 and later), which this version does not write yet": ("export", "yolov8.pt"),
+    "best.onnx: exists already": ("export", "best.pt"),
+    "input size is not a multiple of 32": ("export", "best.pt", "-o", "other.onnx", "--imgsz", "641"),
+    "tensorrt: is not installed": ("build", "best.onnx", "--flavour", "tensorrt", "-o", "other.engine"),
+    "an engine runs on an NVIDIA GPU, and none can be used here": ("detect", "whole.engine", "photo.jpg"),
+    "does not match the .json file beside it": ("info", "swapped.engine"),
+}
+"""For each message that the guide quotes, a command that ends with it."""
+
+
+def test_each_quoted_message_has_a_command_that_ends_with_it() -> None:
+    assert sorted(quoted_messages()) == sorted(MESSAGES)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_quoted_message_is_what_the_program_says(
+    message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = MESSAGES[message]
+    if command[:1] == ("build",) and find_spec("tensorrt"):
+        pytest.skip("TensorRT is installed here")
+    if command[:1] == ("detect",) and has_gpu():
+        pytest.skip("there is a GPU here")
+    monkeypatch.chdir(tmp_path)
+    forged = {
+        "weights.pt": state_dict(),
+        "attack.pt": forge.zip_bytes(forge.end(forge.call("posix.system", forge.text("true")))),
+        "segment.pt": whole("models.yolo.Segment"),
+        "yolov8.pt": whole("ultralytics.nn.modules.head.Detect"),
+        "best.pt": checkpoint_bytes(),
+    }
+    for name, data in forged.items():
+        Path(name).write_bytes(data)
+    assert run("export", "best.pt").code == 0
+    plan = plan_bytes()
+    write(Path("whole.engine"), plan, record_of(plan))
+    write(Path("swapped.engine"), plan, record_of(plan, plan_sha256="0" * 64))
+    pattern = ".*".join(map(re.escape, message.split("…")))
+    assert re.search(pattern, run(*command).error), run(*command)
 
 
 def test_both_languages_have_the_same_blocks() -> None:

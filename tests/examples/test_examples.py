@@ -84,7 +84,9 @@ def check_folder_to_csv(ran: Ran) -> None:
 
 @check
 def check_stream_and_batch(ran: Ran) -> None:
-    assert [line.split(":")[0] for line in ran.out.splitlines()] == [str(Path(f"images/scene-{n}.jpg")) for n in range(8)]
+    assert [line.split(":")[0] for line in ran.out.splitlines()] == [
+        str(Path(f"images/scene-{n}.jpg")) for n in range(8)
+    ]
 
 
 @check

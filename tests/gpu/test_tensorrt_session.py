@@ -109,7 +109,7 @@ def test_a_stale_or_foreign_engine_is_refused_before_it_is_loaded(device: Device
     with pytest.raises(EngineError, match=r"another version of TensorRT: expected .* 10.0.0\+standin, got"):
         TensorRTSession.open(path, device, flavour=newer)
     path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(EngineError, match="and its sidecar do not belong together"):
+    with pytest.raises(EngineError, match=r"does not match the \.json file beside it"):
         TensorRTSession.open(path, device, flavour=standin.flavour())
 
 

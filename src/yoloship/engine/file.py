@@ -371,7 +371,7 @@ def _rest(file: FileIO, beginning: memoryview, plan_bytes: int) -> memoryview:
 def _check_length(record: EngineRecord, plan_bytes: int, subject: str) -> None:
     if plan_bytes != record.plan_bytes:
         raise EngineError(
-            "and its sidecar do not belong together: the plan's length differs",
+            "does not match the .json file beside it: the length differs",
             subject=subject,
             expected=f"{record.plan_bytes} bytes",
             got=f"{plan_bytes} bytes",
@@ -385,7 +385,7 @@ def _check_belongs(record: EngineRecord, plan: memoryview, header: PlanHeader, s
     digest = hashlib.sha256(plan).hexdigest()
     if digest != record.plan_sha256:
         raise EngineError(
-            "and its sidecar do not belong together: the plan's SHA-256 differs",
+            "does not match the .json file beside it: the SHA-256 differs",
             subject=subject,
             expected=record.plan_sha256[:16],
             got=digest[:16],

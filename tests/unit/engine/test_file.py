@@ -198,8 +198,8 @@ def test_a_plain_plan_without_a_sidecar_is_read_for_what_it_is(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"plan_bytes": 5}, "and its sidecar do not belong together: the plan's length differs: expected 5 bytes"),
-        ({"plan_sha256": "0" * 64}, "and its sidecar do not belong together: the plan's SHA-256 differs: expected"),
+        ({"plan_bytes": 5}, "does not match the .json file beside it: the length differs: expected 5 bytes"),
+        ({"plan_sha256": "0" * 64}, "does not match the .json file beside it: the SHA-256 differs: expected"),
         ({"version": "1.6.0.0"}, "its sidecar names another version of TensorRT than its header: expected 1.7.1.116"),
         ({"flavour": "tensorrt"}, "its sidecar names another flavour of TensorRT than its header: expected rtx"),
     ],
