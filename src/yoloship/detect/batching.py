@@ -57,13 +57,13 @@ class Batcher:
         threads: Runs under way at once.
         sizes: Images that a run may have, ascending from 1.
         waiting: Images that may wait; `submit` blocks beyond.
-        subject: The model's name, for messages.
+        model_name: For messages.
     """
 
-    def __init__(self, run: Run, *, threads: int, sizes: tuple[int, ...], waiting: int, subject: str) -> None:
+    def __init__(self, run: Run, *, threads: int, sizes: tuple[int, ...], waiting: int, model_name: str) -> None:
         self._run = run
         self._sizes = sizes
-        self._subject = subject
+        self._model_name = model_name
         self._waiting: deque[_Request] = deque()
         self._room = threading.Semaphore(waiting)
         self._changed = threading.Condition(threading.Lock())
@@ -82,7 +82,7 @@ class Batcher:
             SessionError: the batcher is closed, or this is a forked child, where its threads do not run.
         """
         if os.getpid() != self._pid:
-            raise forked(self._subject)
+            raise forked(self._model_name)
         request = _Request(image, options, Future())
         self._room.acquire()
         with self._changed:
@@ -111,7 +111,7 @@ class Batcher:
                 thread.join()
 
     def _is_closed(self) -> SessionError:
-        return SessionError("the detector is closed", subject=self._subject)
+        return SessionError("the detector is closed", subject=self._model_name)
 
     def _work(self) -> None:
         while requests := self._next():
@@ -133,7 +133,7 @@ class Batcher:
             del requests, running  # images of the last batch must not live until the next
 
     def _next(self) -> list[_Request]:
-        """The oldest request and those of its kind right behind it; empty where the batcher is closed."""
+        """The oldest request and those of its kind right behind it; empty if the batcher is closed."""
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
@@ -160,7 +160,7 @@ def batch_range(session: DeviceSession, fixed: int | None, max_batch: int) -> tu
 
     Args:
         session: Its profiles say what a dynamic batch may be.
-        fixed: The graph's own batch; None where it is dynamic.
+        fixed: The graph's own batch; None if it is dynamic.
         max_batch: The largest that is wanted.
     """
     if fixed is not None:
@@ -176,7 +176,7 @@ def run_sizes(fixed: int | None, largest: int) -> tuple[int, ...]:
     """Images that a run of a `Batcher` may have: few numbers, since the network is made ready for each.
 
     Args:
-        fixed: The graph's own batch, which is filled up where images lack; None where it is dynamic.
+        fixed: The graph's own batch, which is filled up if there are fewer images; None if it is dynamic.
         largest: Images of the largest run.
     """
     if fixed is not None:

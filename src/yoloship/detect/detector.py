@@ -6,16 +6,14 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from yoloship._util.closing import Closing
 from yoloship.detect.batching import Batcher
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import DetectSteps, ModelInput
-from yoloship.detect.preprocess import as_image, letterbox_batch, to_input
+from yoloship.detect.preprocess import as_image
 from yoloship.errors import InputError, SessionError
 from yoloship.images.normalise import checked_order
 from yoloship.models.recognise import recognise
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
     from typing_extensions import Self
 
@@ -71,7 +70,7 @@ class Defaults:
         channels: The order of the colours of arrays.
 
     Raises:
-        InputError: there is no such order.
+        InputError: the order is neither ``bgr`` nor ``rgb``.
     """
 
     options: DetectOptions | None = None
@@ -467,7 +466,7 @@ class Detector(Closing):
                     threads=pipeline.parallel_runs,
                     sizes=pipeline.batches,
                     waiting=_WAITING * pipeline.parallel_runs * pipeline.batches[-1],
-                    subject=self.model_name,
+                    model_name=self.model_name,
                 )
             return self._batcher
 
@@ -508,41 +507,3 @@ class Detector(Closing):
             self._known.clear()
         self._known[chosen] = chosen
         return chosen
-
-
-def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.generic]]:
-    """Prepare an image exactly as `detector(source)` would.
-
-    Args:
-        detector: Whose geometry and input form count.
-        source: As `Detector.__call__` takes it.
-
-    Returns:
-        The array for the model's input by its name; if the graph wants more images a run, the same one again.
-
-    Raises:
-        ImageError: the image cannot be read.
-    """
-    image = as_image(source, count=detector.info.channels)
-    letterbox = detector.letterbox(image.shape[:2])
-    batch = detector.info.batch or 1
-    canvases = np.empty((batch, *letterbox.input_hw, detector.info.channels), np.uint8)
-    letterbox_batch([image] * batch, [letterbox] * batch, canvases)
-    spec = detector.session.inputs[0]
-    return {spec.name: to_input(canvases, spec.dtype)}
-
-
-def host_session(detector: Detector) -> Session:
-    """What runs a detector's network, if it takes arrays in the host's memory.
-
-    Raises:
-        InputError: everything between an image and its boxes happens on a GPU.
-    """
-    session = detector.session
-    if not hasattr(session, "run"):
-        raise InputError(
-            "the outputs of its network stay on the GPU",
-            subject=detector.model_name,
-            hint="open it with yoloship.evaluate.verification.open_artefact",
-        )
-    return cast("Session", session)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.detect.detector import Detector, Source
     from yoloship.detect.stream import Reserve
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
     from yoloship.model import DType
+    from yoloship.runtime import Session
 
 
 FILE_CHANNELS: Final = frozenset({1, 3})
@@ -182,3 +184,41 @@ def to_float(canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         source = 2 - channel if channels == 3 else channel
         np.divide(canvases[..., source], np.float32(255), out=out[:, channel])
     return out
+
+
+def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.generic]]:
+    """Prepare an image exactly as `detector(source)` would.
+
+    Args:
+        detector: Whose geometry and input form count.
+        source: As `Detector.__call__` takes it.
+
+    Returns:
+        The array for the model's input by its name; if the graph wants more images a run, the same one again.
+
+    Raises:
+        ImageError: the image cannot be read.
+    """
+    image = as_image(source, count=detector.info.channels)
+    letterbox = detector.letterbox(image.shape[:2])
+    batch = detector.info.batch or 1
+    canvases = np.empty((batch, *letterbox.input_hw, detector.info.channels), np.uint8)
+    letterbox_batch([image] * batch, [letterbox] * batch, canvases)
+    spec = detector.session.inputs[0]
+    return {spec.name: to_input(canvases, spec.dtype)}
+
+
+def host_session(detector: Detector) -> Session:
+    """What runs a detector's network, if it takes arrays in the host's memory.
+
+    Raises:
+        InputError: everything between an image and its boxes happens on a GPU.
+    """
+    session = detector.session
+    if not hasattr(session, "run"):
+        raise InputError(
+            "the outputs of its network stay on the GPU",
+            subject=detector.model_name,
+            hint="open it with yoloship.evaluate.verification.open_artefact",
+        )
+    return cast("Session", session)

@@ -106,8 +106,8 @@ class Outcome:
     Attributes:
         index: Its place among the sources, from 0.
         source: As it was given.
-        detections: None where there is an error.
-        error: None where there are detections.
+        detections: None if there is an error.
+        error: None if there are detections.
         image: (height, width, 3) uint8 BGR, read only; None unless it was asked for and could be read.
     """
 

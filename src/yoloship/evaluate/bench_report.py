@@ -211,7 +211,7 @@ def bench_table(results: Sequence[BenchResult]) -> str:
                 case.model, case.device, str(case.batch), str(case.streams), f"{result.total.p50:.2f}",
                 f"{result.total.p90:.2f}", f"{result.total.p99:.2f}", f"{result.network.p50:.2f}",
                 f"{result.ratio:.2f}",
-                f"{result.pictures_per_s:.1f}" if result.pictures_per_s else "–",
+                f"{result.images_per_s:.1f}" if result.images_per_s else "–",
                 f"{result.share:.2f}" if result.share else "–",
             )
         )  # fmt: skip
@@ -250,7 +250,7 @@ def bench_json(results: Sequence[BenchResult], plan: BenchOptions, pictures: Seq
         "schema": SCHEMA,
         "conditions": conditions(),
         "plan": asdict(plan),
-        "pictures_hw": [list(hw) for hw in pictures],
+        "images_hw": [list(hw) for hw in pictures],
         "results": [_plain(result) for result in results],
     }
     return json_document(report)
@@ -265,8 +265,8 @@ def bench_bars(results: Sequence[BenchResult]) -> list[Bar]:
         whole = sum(spread.p50 for spread in result.stages.values()) or 1.0
         parts = tuple((name, spread.p50 * result.total.p50 / whole) for name, spread in result.stages.items())
         text = f"{result.total.p50:.2f} ms, ×{result.ratio:.2f}"
-        if result.pictures_per_s:
-            text += f", {result.pictures_per_s:.0f}/s"
+        if result.images_per_s:
+            text += f", {result.images_per_s:.0f}/s"
         note = case.label.removeprefix(f"{case.model} on ")
         bars.append(Bar(visible(case.model), note, parts, result.network.p50, text))
     return bars
@@ -286,8 +286,8 @@ def _plain(result: BenchResult) -> dict[str, Any]:
         "network_ms": _spread(result.network),
         "stages_ms": {name: _spread(spread) for name, spread in result.stages.items()},
         "ratio": result.ratio,
-        "pictures_per_s": result.pictures_per_s,
-        "network_pictures_per_s": result.network_pictures_per_s,
+        "images_per_s": result.images_per_s,
+        "network_images_per_s": result.network_images_per_s,
         "share": result.share,
         "host_peak_bytes": result.host_peak_bytes,
         "device_bytes": result.device_bytes,

@@ -70,7 +70,7 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of many times, in milliseconds.
+    """The spread of many times, in milliseconds.
 
     Attributes:
         p50: The median.
@@ -86,7 +86,7 @@ class Spread:
 
     @classmethod
     def of(cls, milliseconds: Sequence[float]) -> Spread:
-        """Of at least one."""
+        """The spread of at least one time."""
         p50, p90, p99 = (float(value) for value in np.percentile(list(milliseconds), [50, 90, 99]))
         return cls(p50, p90, p99, len(milliseconds))
 
@@ -98,7 +98,7 @@ class BenchCase:
     Attributes:
         model: Its name, for people.
         device: ``cpu`` or ``cuda:N``.
-        batch: Pictures handed over together.
+        batch: Images handed over together.
         streams: Threads that do so at once, for throughput.
         open: Loads the model.
     """
@@ -121,16 +121,16 @@ class BenchResult:
     """What was found.
 
     Attributes:
-        case: Of what.
+        case: What was measured.
         backend: What ran the network.
         load_ms: Loading the model.
         warm_up_ms: From there to the first detections.
-        total: A batch from pictures in memory to detections.
+        total: A batch from images in memory to detections.
         network: The same batch through the network alone.
-        stages: Of single stages, in order; measured apart, so that they add up only nearly.
+        stages: The time of each stage, in order; measured apart, so that they add up only nearly.
         ratio: Median of a turn's `total` by that of its `network`; the median over all turns.
-        pictures_per_s: By all streams together.
-        network_pictures_per_s: By the network alone, by as many threads.
+        images_per_s: By all streams together.
+        network_images_per_s: By the network alone, by as many threads.
         share: The one by the other: 1 would be a pipeline that costs nothing.
         host_peak_bytes: Most memory that the process had in use until then, models before it included; None unknown.
         device_bytes: Memory of the GPU that the model and its runs took; None on the CPU.
@@ -144,8 +144,8 @@ class BenchResult:
     network: Spread
     stages: dict[str, Spread]
     ratio: float
-    pictures_per_s: float
-    network_pictures_per_s: float
+    images_per_s: float
+    network_images_per_s: float
     share: float
     host_peak_bytes: int | None
     device_bytes: int | None
@@ -157,7 +157,7 @@ def benchmark(
     plan: BenchOptions | None = None,
     on_progress: OnProgress = silent,
 ) -> list[BenchResult]:
-    """Measure every case on the same pictures.
+    """Measure every case on the same images.
 
     Args:
         cases: In the order of the report. All models are open at once.
@@ -169,7 +169,7 @@ def benchmark(
         One result for each case.
 
     Raises:
-        InputError: there are no cases or no pictures.
+        InputError: there are no cases or no images.
         YoloshipError: as the detectors raise them.
     """
     if not cases or not images:
@@ -257,8 +257,8 @@ class _Running:
             network=Spread.of(self._networks),
             stages={stage: Spread.of(values) for stage, values in self._stages.items()},
             ratio=float(np.median(self._ratios)),
-            pictures_per_s=rate,
-            network_pictures_per_s=network_rate,
+            images_per_s=rate,
+            network_images_per_s=network_rate,
             share=rate / network_rate if network_rate else 0.0,
             host_peak_bytes=host_peak_bytes(),
             device_bytes=grown,
@@ -268,12 +268,11 @@ class _Running:
         from contextlib import ExitStack
 
         with ExitStack() as stack:
-            pictures = len(self._images)
-            works = [stack.enter_context(self.detector.network(pictures)) for _ in range(self.case.streams)]
+            works = [stack.enter_context(self.detector.network(len(self._images))) for _ in range(self.case.streams)]
             return self._rate(works, seconds)
 
     def _rate(self, works: Sequence[Callable[[], object]], seconds: float) -> float:
-        """Pictures a second of threads that each repeat their work."""
+        """Images a second of threads that each repeat their work."""
         stop = threading.Event()
         ready = threading.Barrier(len(works) + 1)
         counts = [0] * len(works)
@@ -322,7 +321,7 @@ def _times_ms(work: Callable[[], Any], runs: int) -> list[float]:
 
 
 def host_peak_bytes() -> int | None:
-    """The most memory that this process has had in use; None where the system does not say."""
+    """The most memory that this process has had in use; None if the system does not say."""
     try:
         import resource
     except ImportError:  # Windows

@@ -275,7 +275,7 @@ def check_against_reference(model: str | Path, reference: Path) -> ReferenceChec
     path, right = resolve(model), read_reference(reference)
     if kind_of(path) == "checkpoint":
         return _checkpoint(path, right)
-    from yoloship.detect.detector import host_session
+    from yoloship.detect.preprocess import host_session
     from yoloship.evaluate.verification import open_artefact
 
     hw = (right.images.shape[2], right.images.shape[3])

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship._util.progress import tracked
-from yoloship.detect.detector import Detector, feed_of, host_session
+from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
-from yoloship.detect.preprocess import as_image
+from yoloship.detect.preprocess import as_image, feed_of, host_session
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import mean_average_precision
 from yoloship.evaluate.matching import LOWERED_SHARE, Agreement, LevelDifference, agree, compare_levels, match

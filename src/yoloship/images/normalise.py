@@ -70,7 +70,7 @@ def as_bgr(image: object, *, channels: ChannelOrder = "bgr", subject: str = "ima
         subject: What to call it in messages.
 
     Returns:
-        (height, width, 3) uint8 BGR, C-contiguous. It is the array that was given where that has this form already;
+        (height, width, 3) uint8 BGR, C-contiguous. It is the array that was given if that has this form already;
         treat it as read-only.
 
     Raises:

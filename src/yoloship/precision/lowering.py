@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, get_args
 
 import numpy as np
 
-from yoloship.detect.detector import Detector, feed_of
+from yoloship.detect.detector import Detector
+from yoloship.detect.preprocess import feed_of
 from yoloship.errors import GraphError, InputError, SessionError
 from yoloship.graph import graph_bytes
 from yoloship.graph.body import body_precision, is_heavy

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from yoloship._util.progress import tracked
-from yoloship.detect.detector import Detector, feed_of
+from yoloship.detect.detector import Detector
+from yoloship.detect.preprocess import feed_of
 from yoloship.errors import GraphError, ImageError, InputError
 from yoloship.evaluate.coco import mean_average_precision
 from yoloship.evaluate.matching import LOWERED_SHARE, agreement_over_ious

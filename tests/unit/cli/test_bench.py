@@ -40,7 +40,7 @@ def test_models_are_measured_side_by_side_and_drawn(model: Path, tmp_path: Path)
     assert [line.split()[0] for line in lines[1:5]] == ["best.onnx"] * 2 + ["other.onnx"] * 2
     assert "loading best.onnx on cpu, batch 1" in ran.err
     results = json.loads(report.read_bytes())
-    assert results["pictures_hw"] == [[50, 80]]
+    assert results["images_hw"] == [[50, 80]]
     assert [(row["model"], row["batch"]) for row in results["results"]] == [
         ("best.onnx", 1), ("best.onnx", 2), ("other.onnx", 1), ("other.onnx", 2),
     ]  # fmt: skip
@@ -116,5 +116,5 @@ def test_images_that_no_batch_takes_are_not_read_and_that_is_told(model: Path, t
     (folder / "2.png").write_bytes(b"not an image")
     ran = run("bench", model, "--source", folder, "--batch", "1,2", "--json", "-", *QUICK)
     assert ran.code == 0, ran
-    assert json.loads(ran.out)["pictures_hw"] == [[50, 80], [51, 80]]
+    assert json.loads(ran.out)["images_hw"] == [[50, 80], [51, 80]]
     assert "note: of 3 images the first 2 are measured, as many as the largest batch takes" in ran.err

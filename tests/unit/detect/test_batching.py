@@ -43,7 +43,7 @@ class Gate:
 
 def test_what_waits_together_runs_together_and_each_gets_its_own() -> None:
     gate = Gate()
-    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, subject="m")
+    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, model_name="m")
     futures = [batcher.submit(frame(0), OPTIONS)]
     gate.begun.wait()
     futures += [batcher.submit(frame(number), OPTIONS) for number in range(1, 8)]
@@ -55,7 +55,7 @@ def test_what_waits_together_runs_together_and_each_gets_its_own() -> None:
 
 def test_other_canvases_and_options_are_other_batches() -> None:
     gate = Gate()
-    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4, 8), waiting=100, subject="m")
+    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4, 8), waiting=100, model_name="m")
     futures = [batcher.submit(frame(0), OPTIONS)]
     gate.begun.wait()
     futures += [batcher.submit(frame(1), OPTIONS), batcher.submit(frame(2), OPTIONS)]
@@ -69,7 +69,7 @@ def test_other_canvases_and_options_are_other_batches() -> None:
 
 def test_a_failure_reaches_those_of_its_batch_and_no_others() -> None:
     gate = Gate()
-    batcher = Batcher(gate, threads=1, sizes=(1, 2), waiting=100, subject="m")
+    batcher = Batcher(gate, threads=1, sizes=(1, 2), waiting=100, model_name="m")
     first = batcher.submit(frame(0), OPTIONS)
     gate.begun.wait()
     failing = [batcher.submit(frame(number), OPTIONS) for number in (1, 99)]
@@ -85,7 +85,7 @@ def test_a_failure_reaches_those_of_its_batch_and_no_others() -> None:
 
 def test_a_cancelled_picture_is_not_run() -> None:
     gate = Gate()
-    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, subject="m")
+    batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, model_name="m")
     first = batcher.submit(frame(0), OPTIONS)
     gate.begun.wait()
     second, third = (batcher.submit(frame(number), OPTIONS) for number in (1, 2))
@@ -99,7 +99,7 @@ def test_a_cancelled_picture_is_not_run() -> None:
 
 def test_too_many_wait_outside_and_closing_lets_them_go() -> None:
     gate = Gate()
-    batcher = Batcher(gate, threads=1, sizes=(1,), waiting=2, subject="m")
+    batcher = Batcher(gate, threads=1, sizes=(1,), waiting=2, model_name="m")
     first = batcher.submit(frame(0), OPTIONS)
     gate.begun.wait()
     waiting = [batcher.submit(frame(number), OPTIONS) for number in (1, 2)]

@@ -40,7 +40,7 @@ class Device:
         self.batches: list[int] = []
         self.gate = threading.Event()
         self.begun = threading.Event()
-        self.batcher = Batcher(self._run, threads=slots, sizes=sizes, waiting=1000, subject="m")
+        self.batcher = Batcher(self._run, threads=slots, sizes=sizes, waiting=1000, model_name="m")
 
     def _run(self, frames: Sequence[PlacedImage], _: DetectOptions) -> list[Detections]:
         self.batches.append(len(frames))

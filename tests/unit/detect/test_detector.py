@@ -460,26 +460,6 @@ def test_a_bounded_number_of_submitted_images_waits() -> None:
     one.close()
 
 
-@pytest.mark.timeout(60)
-def test_a_session_is_closed_only_when_its_last_run_has_ended() -> None:
-    begun, gate = threading.Event(), threading.Event()
-
-    def held(_: Any) -> Any:
-        begun.set()
-        gate.wait()
-        return HEADS
-
-    one, session = detector(script=held)
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(one, PICTURE)
-        begun.wait()
-        one.close()
-        assert not session.closed
-        gate.set()
-        assert len(run.result()) > 0
-    assert session.closed
-
-
 def test_submitting_in_a_forked_child_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     one, _ = detector()
     one.submit(PICTURE).result()
@@ -488,32 +468,6 @@ def test_submitting_in_a_forked_child_is_refused(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(SessionError, match="before this process was forked"):
             one.submit(PICTURE)
     one.close()
-
-
-def test_preparing_runs_the_network_once_for_each_run_that_may_be_under_way() -> None:
-    one, session = detector(info(batch=None), lambda feeds: random_heads(0, HW, len(feeds["images"])), parallel_runs=2)
-    one.prepare()
-    assert [len(call["images"]) for call in session.calls] == [1, 1]
-    one.prepare([3])
-    assert [len(call["images"]) for call in session.calls[2:]] == [3, 3]
-
-
-def test_the_stages_of_a_batch_are_those_of_a_call_and_give_the_same_boxes() -> None:
-    one, session = detector(info(batch=None), lambda feeds: random_heads(0, HW, len(feeds["images"]), mean=0.0))
-    images = [PICTURE, PICTURE[:20]]
-    placed = [one._pipeline.place(image, "bgr") for image in images]
-    assert one._pipeline.run_timed(placed, one.options)[0] == one.detect_batch(images)
-    times = one.profile(images)
-    assert list(times.stages_ms) == ["letterbox", "network", "decode", "suppress"]
-    assert sum(times.stages_ms.values()) == pytest.approx(times.total_ms)
-    assert len(session.calls) == 3
-    with pytest.raises(InputError, match="no images to time"):
-        one.profile([])
-
-
-def test_a_frame_to_be_filled_has_the_channels_of_the_model() -> None:
-    assert detector()[0].pinned_frame((4, 6)).shape == (4, 6, 3)
-    assert Detector(picture_session(info(channels=1), lambda _: HEADS)).pinned_frame((4, 6)).shape == (4, 6, 1)
 
 
 def test_a_detector_says_where_its_network_runs_and_what_its_model_is_called() -> None:

@@ -49,7 +49,7 @@ def test_every_case_is_measured_whole_in_stages_and_as_the_network_alone() -> No
         assert list(result.stages) == ["letterbox", "network", "decode", "suppress"]
         assert all(spread.runs == 6 and spread.p50 > 0 for spread in result.stages.values())
         assert result.ratio > 0
-        assert result.pictures_per_s > 0
+        assert result.images_per_s > 0
         assert result.share > 0
         assert result.device_bytes is None
         assert result.load_ms > 0 < result.warm_up_ms
@@ -155,8 +155,8 @@ def result(**changes: Any) -> BenchResult:
         "network": Spread(8, 8.5, 9, 5),
         "stages": stages,
         "ratio": 1.25,
-        "pictures_per_s": 1234.5,
-        "network_pictures_per_s": 1500.0,
+        "images_per_s": 1234.5,
+        "network_images_per_s": 1500.0,
         "share": 0.823,
         "host_peak_bytes": 150_000_000,
         "device_bytes": 300_000_000,
@@ -165,7 +165,7 @@ def result(**changes: Any) -> BenchResult:
 
 
 def test_the_table_has_the_times_the_ratio_and_the_memory() -> None:
-    text = bench_table([result(), result(pictures_per_s=0.0, share=0.0, device_bytes=None)])
+    text = bench_table([result(), result(images_per_s=0.0, share=0.0, device_bytes=None)])
     lines = text.splitlines()
     assert lines[0].split() == [
         "model",
@@ -213,7 +213,7 @@ def test_the_json_has_the_conditions_and_every_figure() -> None:
     assert report["conditions"]["versions"]["numpy"] == np.__version__
     assert report["conditions"]["cores"] >= 1
     assert report["plan"] == {"rounds": 2, "runs": 3, "throughput_s": 0.02, "gap_s": 0}
-    assert report["pictures_hw"] == [[50, 120]]
+    assert report["images_hw"] == [[50, 120]]
     (row,) = report["results"]
     assert row["total_ms"] == {"p50": 10, "p90": 11, "p99": 12, "runs": 5}
     assert (row["ratio"], row["share"], row["streams"]) == (1.25, 0.823, 4)

@@ -5,7 +5,7 @@
 If the graph has selected or suppressed boxes itself, its outputs go to pinned memory, and the host does the rest.
 
 A `Plan` owns the network's context and the workspace. For each set of options it has a `Recording`: the whole chain as
-one CUDA graph where the network allows that, else the steps before and behind the network as a graph each.
+one CUDA graph if the network allows that, else the steps before and behind the network as a graph each.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Plan:
     Args:
         model: What to run.
         express: Of the stream.
-        batch: Pictures of a run.
+        batch: Images of a run.
         input_hw: (height, width) of the canvas in model pixels.
 
     Raises:
@@ -143,7 +143,7 @@ class Plan:
         return found
 
     def network_graph(self) -> Graph | None:
-        """The network by itself as a graph; None where it cannot be recorded."""
+        """The network by itself as a graph; None if it cannot be recorded."""
         if self._network is None and self.context.capturable:
             with self.model.session.making:
                 self.context.rehearse()
@@ -151,7 +151,7 @@ class Plan:
         return self._network
 
     def candidates(self, row: int, count: int) -> Candidates:
-        """All candidates of a picture of the last run, in the order of the network's output; waits for the stream."""
+        """All candidates of an image of the last run, in the order of the network's output; waits for the stream."""
         batch, capacity, stream = self.batch, self.workspace.capacity, self.express.stream
         count = min(count, capacity)
         parts: dict[str, npt.NDArray[Any]] = {
@@ -169,7 +169,7 @@ class Plan:
         return Candidates(parts["boxes"][order], parts["scores"][order], parts["class_ids"][order])
 
     def close(self) -> None:
-        """Give everything back; the stream has passed all work. Closing twice is no error."""
+        """Give everything back; the stream has passed all work. Closing twice is not an error."""
         self._last = None
         while self._recordings:
             self._recordings.popitem()[1].close()
@@ -259,11 +259,11 @@ class Recording:
     def read(self, letterboxes: Sequence[Letterbox], names: tuple[str, ...]) -> list[Detections]:
         """The results of the last run, which the stream has passed.
 
-        Where more candidates than the kernels look at took part, and could have changed the result, suppression is
-        done again here with all of them.
+        If more candidates than the kernels look at took part, and could have changed the result, suppression is done
+        again here with all of them.
 
         Args:
-            letterboxes: Of the pictures, in their order.
+            letterboxes: Where the images lie, in their order.
             names: Class names by class id.
         """
         if self._plan.host is not None:
@@ -296,7 +296,7 @@ class Recording:
             return _Timed(stack.pop_all(), marks, graphs)
 
     def _record(self, stack: ExitStack, events: Sequence[Event] = ()) -> tuple[Graph, ...]:
-        """One graph of everything, or two where the network stays outside."""
+        """One graph of everything, or two if the network stays outside."""
         plan, stream = self._plan, self._plan.express.stream
 
         def before() -> None:

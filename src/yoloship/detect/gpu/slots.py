@@ -167,13 +167,13 @@ class SlotPool:
     Args:
         make: Makes a slot.
         limit: How many there may be at once.
-        subject: The model's name, for messages.
+        model_name: For messages.
     """
 
-    def __init__(self, make: Callable[[], Slot], limit: int, subject: str) -> None:
+    def __init__(self, make: Callable[[], Slot], limit: int, model_name: str) -> None:
         self._make = make
         self._limit = limit
-        self._subject = subject
+        self._model_name = model_name
         self._idle: list[Slot] = []
         self._out = 0
         """Slots in use, being made, or being closed."""
@@ -195,7 +195,7 @@ class SlotPool:
             SessionError: this is one.
         """
         if not self.in_this_process:
-            raise forked(self._subject)
+            raise forked(self._model_name)
 
     def take(self) -> Slot:
         """A slot for the caller alone, who gives it back with `give`, `give_after` or `drop`; waits if all are in use.
@@ -209,7 +209,7 @@ class SlotPool:
             while not self._closed and not self._idle and self._out >= self._limit:
                 self._wait_for_room()
             if self._closed:
-                raise SessionError("the detector is closed", subject=self._subject)
+                raise SessionError("the detector is closed", subject=self._model_name)
             self._out += 1
             if self._idle:
                 return self._idle.pop()

@@ -7,7 +7,7 @@ One block of pinned memory has a twin on the device, laid out alike:
 
 So frames lie at the same places batch after batch, and a batch like the last one needs no new tables. The letterbox
 table says where the pixels are and what becomes of them; the result table has the geometry from the source image to
-the canvas, which differs where the host has scaled a frame already.
+the canvas, which differs if the host has scaled a frame already.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Frame(PlacedImage):
         pixels: (height, width, 3) uint8, C-contiguous, read only; for `resident` an array of another
             library, or a `HandedFrame` of one.
         letterbox: Where it lies on the canvas.
-        mode: See `transfer`.
+        mode: How its pixels get to the device; see the table in `transfer`.
         address: Of its pixels: as the host sees it if `mode` is `pinned`, as the device does if it is `mapped`.
         pick: Which rows are copied if `mode` is `copied`; None copies all.
         channels: The order of its colours.
@@ -138,7 +138,7 @@ class Staging:
 
         Raises:
             CudaError: out of memory, or a copy cannot be queued.
-            InputError: an array of another library is no frame on this device.
+            InputError: an array of another library is not a frame on this device.
         """
         is_alone = batch == 1
         if is_alone and self._is_like_last(frames[0]):

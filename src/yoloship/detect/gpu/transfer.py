@@ -91,7 +91,7 @@ class TransferPlan:
 
 @dataclass(frozen=True, slots=True)
 class RowPick:
-    """Which rows of a frame count, where its height is a whole multiple of the scaled image's.
+    """Which rows of a frame count, if its height is a whole multiple of the scaled image's.
 
     Row d of the scaled image has its centre at p(d) = (d + ½)·s − ½ in the source. With s odd that is a row of its
     own, d·s + (s − 1)/2, and no other has weight; with s even it lies half-way between two. So in an image made of
@@ -109,7 +109,7 @@ class RowPick:
 
     @classmethod
     def of(cls, letterbox: Letterbox) -> RowPick | None:
-        """The rows of a frame that count; None where those are all, or nearly."""
+        """The rows of a frame that count; None if those are all, or nearly."""
         step, rest = divmod(letterbox.image_hw[0], letterbox.resized_hw[0])
         if rest or step < 3:
             return None
@@ -127,7 +127,7 @@ def _wrong(subject: str, expected: str, got: object) -> InputError:
 
 
 OnFullMemory: TypeAlias = Literal["raise", "halve"]
-"""What to do where a batch does not fit the device's memory: say so, or try it as two halves."""
+"""What to do if a batch does not fit into the device's memory: raise an error, or run it as two halves."""
 
 MAX_BATCH: Final = 32
 
@@ -138,10 +138,10 @@ class CudaTuning:
 
     Attributes:
         slots: Batches in flight at once, each on a stream with memory of its own; made when first needed.
-        max_batch: Images of a run, where the network's batch is dynamic.
+        max_batch: Images of a run, if the network's batch is dynamic.
         plans: Batches and canvases that a slot keeps ready.
         transfer: Which modes frames take to the device.
-        on_full_memory: See `OnFullMemory`.
+        on_full_memory: What to do if a batch does not fit into the device's memory: ``raise``, or ``halve`` it.
 
     Raises:
         InputError: a value is outside its range.
