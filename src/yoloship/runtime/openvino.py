@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.cache import cache_key, cached
-from yoloship._util.cores import limited_cores
+from yoloship._util.cores import quota_cores
 from yoloship._util.reading import read_bounded
 from yoloship._util.text import shortened
 from yoloship._version import __version__
@@ -191,9 +191,10 @@ class OpenVinoSession(Session):
             "INFERENCE_PRECISION_HINT": _TYPES[precision],
             "PERFORMANCE_HINT": tuned_for.upper(),
         }
-        threads = threads or limited_cores()
+        threads = threads or quota_cores()
         if threads is not None:
-            # Pinned threads always take the machine's first cores, and so would those of every other container.
+            # OpenVINO heeds the affinity, but knows of no quota: its pinned threads would take the first of all cores,
+            # as would those of every other container.
             asked |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         compilation = _Compilation(openvino, core, asked, subject)
         beside = _has_weights_beside(outline)  # the cache's key would not tell when those change

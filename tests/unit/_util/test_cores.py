@@ -57,3 +57,12 @@ def test_affinity_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert cores.usable_cores() == cores.limited_cores() == 1
+
+
+def test_a_quota_counts_only_if_it_is_less_than_the_affinity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7}, raising=False)
+    for quota, expected in (("max 100000\n", None), ("150000 100000\n", 2), ("300000 100000\n", None)):
+        membership, groups = machine(tmp_path, {"pods/one": quota})
+        monkeypatch.setattr(cores, "_MEMBERSHIP", membership)
+        monkeypatch.setattr(cores, "_CGROUPS", groups)
+        assert cores.quota_cores() == expected

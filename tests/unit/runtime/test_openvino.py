@@ -218,9 +218,9 @@ def test_for_throughput_one_run_more_than_there_are_streams_waits_in_the_queue()
         assert session.concurrent_runs == 2
 
 
-def test_the_cores_that_a_container_may_use_limit_the_threads_which_stay_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quota_of_a_container_limits_the_threads_which_are_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pinned threads of every container would share the machine's first cores."""
-    monkeypatch.setattr(ours, "limited_cores", lambda: 1)
+    monkeypatch.setattr(ours, "quota_cores", lambda: 1)
     with OpenVinoSession.open(small()) as session:
         assert session._requests is not None
         compiled = session._requests._compiled
