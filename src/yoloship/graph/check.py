@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from yoloship._util.reading import open_regular
-from yoloship.errors import GraphError
+from yoloship.errors import GraphError, InputError
 from yoloship.graph.onnx_file import (
     MAX_NESTING,
     all_graphs,
@@ -319,8 +319,11 @@ def checked_external_files(path: Path, stored: list[onnx.TensorProto]) -> tuple[
         file = path.parent / location
         _check_beside(path, file, subject)
         needed = _number(entries.get("offset")) + _number(entries.get("length"))
-        with open_regular(file, error=GraphError, wanted="the data of an ONNX model") as opened:
-            size = os.fstat(opened.fileno()).st_size
+        try:
+            with open_regular(file, error=GraphError, wanted="the data of an ONNX model") as opened:
+                size = os.fstat(opened.fileno()).st_size
+        except InputError as error:  # the model names the file, not the caller
+            raise GraphError(error.problem, subject=error.subject, hint=error.hint) from error
         if size < needed:
             raise GraphError(
                 "its data file is truncated",

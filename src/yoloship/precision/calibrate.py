@@ -129,7 +129,7 @@ def _watcher(path: Path, names: set[str], calibrator: Calibrator) -> Any:
     elif calibrator == "percentile":
         watcher = tools.PercentileCalibrater(path, ["Conv"], augmented, num_bins=2048, percentile=_PERCENTILE)
     else:
-        raise GraphError(
+        raise InputError(
             "no such calibrator", subject="calibrator", expected="minmax, entropy or percentile", got=repr(calibrator)
         )
     select = watcher.select_tensors_to_calibrate

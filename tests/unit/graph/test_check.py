@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from helpers.networks import double_network, float_network, network, quantized_network
-from yoloship.errors import GraphError
+from yoloship.errors import GraphError, InputError
 from yoloship.graph.check import read_onnx, refuse_for_tensorrt
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 
@@ -67,7 +67,7 @@ def test_a_truncated_model_is_refused(tmp_path: Path, kept: float) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match=r"none\.onnx: no such file"):
+    with pytest.raises(InputError, match=r"none\.onnx: no such file"):
         read_onnx(tmp_path / "none.onnx")
 
 

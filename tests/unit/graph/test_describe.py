@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from helpers.modules import Maker, around, checkpoint
-from yoloship.errors import GraphError
+from yoloship.errors import GraphError, InputError
 from yoloship.graph import (
     GraphConfig,
     OnnxFile,
@@ -168,7 +168,7 @@ def test_a_graph_that_contradicts_itself_has_no_figure() -> None:
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.onnx", tmp_path, tmp_path / "nul\0"):
-        with pytest.raises(GraphError):
+        with pytest.raises(InputError):
             read_onnx(path)
 
 

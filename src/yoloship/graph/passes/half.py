@@ -88,7 +88,7 @@ def convert_precision(
     from onnx import ModelProto
 
     if precision not in get_args(HalfPrecision):
-        raise GraphError(
+        raise InputError(
             "no such precision", subject="precision", expected=" or ".join(get_args(HalfPrecision)), got=repr(precision)
         )
     converted = ModelProto()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import numpy as np
 
 from yoloship.bounds.outline import FLOAT, FLOAT8, INT8
-from yoloship.errors import GraphError
+from yoloship.errors import GraphError, InputError
 from yoloship.graph.body import body, element_types, implicit_inputs, inline_constants, last_heavy
 from yoloship.graph.onnx_file import FLOAT8_MAX, float8_bits, float8_values, stored_values
 from yoloship.graph.passes.half import FLOAT16_MAX, KEPT_KEY, at_opset, record
@@ -131,7 +131,7 @@ def quantize(
         ("placement", placement, get_args(Placement)),
     ):
         if value not in choices:
-            raise GraphError("no such choice", subject=name, expected=" or ".join(choices), got=repr(value))
+            raise InputError("no such choice", subject=name, expected=" or ".join(choices), got=repr(value))
     every = layers(model)
     kept = set(keep)
     if unknown := sorted(kept - {layer.name for layer in every}):

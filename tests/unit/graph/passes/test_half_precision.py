@@ -9,7 +9,7 @@ from onnx import TensorProto, numpy_helper
 
 from helpers.graphs import foreign, kept_layers, ours
 from yoloship.checkpoint import read_checkpoint
-from yoloship.errors import GraphError
+from yoloship.errors import GraphError, InputError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.body import element_types
 from yoloship.graph.onnx_file import opset, read_metadata, read_model_info
@@ -159,9 +159,9 @@ def test_what_cannot_be_converted_is_refused(model: object, keep: tuple[str, ...
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(GraphError, match="expected float16 or bfloat16, got 'int8'"):
+    with pytest.raises(InputError, match="expected float16 or bfloat16, got 'int8'"):
         convert_precision(ours(), "int8")  # type: ignore[arg-type]
-    with pytest.raises(GraphError, match="precision: cannot have this value"):
+    with pytest.raises(InputError, match="precision: cannot have this value"):
         GraphConfig(precision="int8")  # type: ignore[arg-type]
 
 

@@ -9,15 +9,15 @@ import pytest
 from onnx import TensorProto, helper
 
 from helpers.models import model, scale_and_shift
-from yoloship.errors import InputError, SessionError
+from yoloship.errors import InputError, SessionError, YoloshipError
 from yoloship.runtime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def refusal(path: Path | bytes) -> str:
-    with pytest.raises(SessionError) as caught:
+def refusal(path: Path | bytes, error: type[YoloshipError] = SessionError) -> str:
+    with pytest.raises(error) as caught:
         OnnxRuntimeSession.open(path)
     text = str(caught.value)
     assert "\n" not in text
@@ -57,9 +57,9 @@ def test_a_file_cut_short_anywhere_is_refused() -> None:
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "none.onnx") == f"{tmp_path / 'none.onnx'}: no such file"
-    assert "is a folder, not a model" in refusal(tmp_path)
-    assert "not a valid file name" in refusal(tmp_path / "a\0b")
+    assert refusal(tmp_path / "none.onnx", InputError) == f"{tmp_path / 'none.onnx'}: no such file"
+    assert "is a folder, not a model" in refusal(tmp_path, InputError)
+    assert "not a valid file name" in refusal(tmp_path / "a\0b", InputError)
 
 
 def test_an_opset_of_the_future_is_explained() -> None:
