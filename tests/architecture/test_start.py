@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,54 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "src" / "yoloship" / "demo" / "codes-yolov5n.pt"
 
+MOST_FUNCTIONS = 300
+MOST_FILES = 50
+
 PROGRAM = """
-import json, sys
-opened = []
+import json, sys, threading
+opened, passed = [], set()
 sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+def note(frame, event, argument):
+    code = frame.f_code
+    if event == "call" and code.co_filename.startswith({source!r}) and not code.co_name.startswith("<"):
+        passed.add((code.co_filename[len({source!r}) :], code.co_name, code.co_firstlineno))
+sys.setprofile(note)
+threading.setprofile(note)
 from yoloship.cli import main
-sys.argv = ["yoloship", "detect", {model!r}, {image!r}, "--no-draw", "--json", {json!r}, "--overwrite"]
+sys.argv = ["yoloship", "detect", {model!r}, {image!r}, "-o", {found!r}, "--overwrite"]
 try:
     code = main()
 except SystemExit as exit:
     code = exit.code
+sys.setprofile(None)
 with open({report!r}, "w") as file:
-    json.dump([code, opened, sorted(sys.modules)], file)
+    json.dump([code, opened, sorted(sys.modules), sorted(passed)], file)
 """
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a start passes through.
+
+    Attributes:
+        opened: Files that were opened, each as often as it was.
+        modules: Modules that were imported.
+        passed: Functions of ours that were called, and classes of ours that were made: file, name, first line.
+    """
+
+    opened: list[str]
+    modules: list[str]
+    passed: list[list[Any]]
+
+
 @pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str]]:
-    """Files opened and modules imported by the second of two runs."""
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """The second of two runs."""
     folder = tmp_path_factory.mktemp("start")
     image, report = folder / "image.png", folder / "report.json"
     cv2.imwrite(os.fspath(image), np.full((96, 128, 3), 90, np.uint8))
-    names = {"model": MODEL, "image": image, "json": folder / "found.json", "report": report}
+    names = {"model": MODEL, "image": image, "found": folder / "found", "report": report}
+    names["source"] = ROOT / "src" / "yoloship"
     program = PROGRAM.format(**{key: os.fspath(path) for key, path in names.items()})
     environment = {**os.environ, "YOLOSHIP_CACHE": os.fspath(folder / "cache"), "PYTHONPATH": os.fspath(ROOT / "src")}
     for _ in range(2):
@@ -47,18 +74,18 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str]
         assert done.returncode == 0, done.stderr
         found: Any = json.loads(report.read_text())
         assert found[0] in {0, None}, done.stderr
-    return found[1], found[2]
+    return Start(*found[1:])
 
 
-def test_the_checkpoint_and_its_graph_are_opened_once(warm: tuple[list[str], list[str]]) -> None:
-    opened, _ = warm
+def test_the_checkpoint_and_its_graph_are_opened_once(warm: Start) -> None:
+    opened = warm.opened
     assert opened.count(os.fspath(MODEL)) == 1
     assert sum(name.endswith(".onnx") for name in opened) == 1
 
 
-def test_none_of_our_own_modules_is_read_to_know_that_it_did_not_change(warm: tuple[list[str], list[str]]) -> None:
-    opened, modules = warm
-    assert [name for name in modules if name.startswith(("yoloship.checkpoint", "yoloship.graph"))] == []
+def test_none_of_our_own_modules_is_read_to_know_that_it_did_not_change(warm: Start) -> None:
+    opened = warm.opened
+    assert [name for name in warm.modules if name.startswith(("yoloship.checkpoint", "yoloship.graph"))] == []
     rooms = tuple(os.fspath(ROOT / "src" / "yoloship" / room) for room in ("checkpoint", "graph"))
     assert [name for name in opened if name.startswith(rooms) and name.endswith(".py")] == []
 
@@ -66,7 +93,10 @@ def test_none_of_our_own_modules_is_read_to_know_that_it_did_not_change(warm: tu
 @pytest.mark.parametrize(
     "room",
     [
+        "yoloship.bounds",
         "yoloship.cuda",
+        "yoloship.detect.batching",
+        "yoloship.detect.gpu",
         "yoloship.engine",
         "yoloship.runtime.device",
         "yoloship.models.gpu_loading",
@@ -75,6 +105,13 @@ def test_none_of_our_own_modules_is_read_to_know_that_it_did_not_change(warm: tu
         "torch",
     ],
 )
-def test_a_cpu_imports_nothing_of_a_gpu_nor_what_builds_graphs(room: str, warm: tuple[list[str], list[str]]) -> None:
-    _, modules = warm
-    assert [name for name in modules if name == room or name.startswith((f"{room}.", f"{room}_"))] == []
+def test_a_cpu_imports_nothing_of_a_gpu_nor_what_builds_graphs(room: str, warm: Start) -> None:
+    assert [name for name in warm.modules if name == room or name.startswith((f"{room}.", f"{room}_"))] == []
+
+
+def test_a_start_passes_through_few_functions_and_files_of_ours(warm: Start) -> None:
+    """They are what a newcomer steps through. The bounds may fall; whoever must raise one says why."""
+    functions = {tuple(one) for one in warm.passed if not one[1].lstrip("_")[:1].isupper()}
+    assert len(functions) <= MOST_FUNCTIONS, sorted(functions)
+    files = sorted({file for file, _, _ in functions})
+    assert len(files) <= MOST_FILES, files

@@ -88,7 +88,7 @@ class Finisher:
             CheckpointError: it is not a module, holds itself, is too deep or too large, or reaches an object whose
                 class is outside the allow-table and that is not a module.
         """
-        value = self._finish(draft, (None, key), 0).value
+        value = self._freeze(draft, (None, key), 0).value
         if not isinstance(value, Module):
             raise self._error((None, key), f"is a {draft.class_path!r} without layers, not a model")
         return value
@@ -101,7 +101,7 @@ class Finisher:
             key: Where it stands.
         """
         try:
-            done = self._finish(value, (None, key), 0)
+            done = self._freeze(value, (None, key), 0)
         except CheckpointError:
             return None
         return done.value if done.plain and self._budget.takes(done.values) else None
@@ -115,7 +115,7 @@ class Finisher:
         where = ".".join(keys if len(keys) <= 10 else [*keys[:4], "…", *keys[-4:]])
         return CheckpointError(f"{where!r} {problem}", subject=self._subject, hint=hint)
 
-    def _finish(self, value: object, place: _Place, depth: int) -> _Done:
+    def _freeze(self, value: object, place: _Place, depth: int) -> _Done:
         if type(value) in _SCALARS:
             return _Done(value)  # type: ignore[arg-type]  # one of the four
         if isinstance(value, str | bytes):
@@ -155,12 +155,12 @@ class Finisher:
     def _compound(self, value: object, place: _Place, depth: int) -> _Done:
         if isinstance(value, dict):
             self._budget.work(len(value))
-            parts = {self._key(key, place): self._finish(item, (place, key), depth + 1) for key, item in value.items()}
+            parts = {self._key(key, place): self._freeze(item, (place, key), depth + 1) for key, item in value.items()}
             table: dict[Value, Value] = {key: part.value for key, part in parts.items()}
             return _sum(table, parts.values(), own=1 + sum(map(_weight, parts)))
         if isinstance(value, list | tuple):
             self._budget.work(len(value))
-            items = [self._finish(item, (place, index), depth + 1) for index, item in enumerate(value)]
+            items = [self._freeze(item, (place, index), depth + 1) for index, item in enumerate(value)]
             finished = [part.value for part in items]
             return _sum(finished if isinstance(value, list) else tuple(finished), items)
         if isinstance(value, set | frozenset):
@@ -203,7 +203,7 @@ class Finisher:
             raise self._foreign(place, draft.class_path)
         arguments = draft.arguments if state is None else (*draft.arguments, state)
         self._budget.work(1 + len(arguments))
-        parts = [self._finish(item, (place, index), depth + 1) for index, item in enumerate(arguments)]
+        parts = [self._freeze(item, (place, index), depth + 1) for index, item in enumerate(arguments)]
         return _sum(Opaque(draft.class_path, tuple(part.value for part in parts)), parts)
 
     def _module(self, class_path: str, state: dict[object, object], place: _Place, depth: int) -> _Done:
@@ -215,7 +215,7 @@ class Finisher:
                 continue
             if not isinstance(key, str):
                 raise self._error(place, f"has an attribute whose name is not text, in a {class_path!r}")
-            done = self._finish(entry, (place, key), depth + 1)
+            done = self._freeze(entry, (place, key), depth + 1)
             parts.append(done)
             attributes[key] = done.value
         module = Module(
@@ -266,7 +266,7 @@ class Finisher:
         for key, entry in entries.items():
             if not isinstance(key, str) or len(key) > self._limits.name_chars:
                 raise self._error((place, name), "has a name that is not a short text")
-            done = self._finish(entry, (place, key), depth + 1)
+            done = self._freeze(entry, (place, key), depth + 1)
             if done.value is not None and not isinstance(done.value, kind):
                 raise self._error((place, key), f"is not a {kind.__name__.lower()}, but stands in {name}")
             parts.append(done)

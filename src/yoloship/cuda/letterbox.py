@@ -1,7 +1,7 @@
 """The letterbox on the GPU: any number of frames, of any sizes and formats, in one launch.
 
-It gives, bit for bit, what `yoloship.letterbox` gives with OpenCV. No call here allocates or waits, so
-all can be recorded in a `Graph`; what is recorded are addresses, and frames change by rewriting the frame table.
+It gives, bit for bit, what `yoloship.letterbox` gives with OpenCV. No call here allocates or waits, so all of them can
+be recorded in a `Graph`. A recording holds addresses: other frames are letterboxed by rewriting the frame table.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 PixelFormat: TypeAlias = Literal["bgr", "rgb", "nv12"]
+CanvasForm: TypeAlias = Literal["float32_rgb_chw", "float16_rgb_chw", "uint8_bgr_hwc"]
 
 FRAME_DTYPE: Final = np.dtype(
     [
@@ -47,23 +48,32 @@ FRAME_DTYPE: Final = np.dtype(
 """`struct Frame` of kernels/common.cuh, byte for byte."""
 
 _FORMATS: Final[tuple[PixelFormat, ...]] = ("bgr", "rgb", "nv12")
+_SUFFIXES: Final[tuple[tuple[CanvasForm, str, int], ...]] = (
+    ("float32_rgb_chw", "f32", 4),
+    ("float16_rgb_chw", "f16", 2),
+    ("uint8_bgr_hwc", "u8", 1),
+)
+_MAX_BATCH: Final = 65_535
+"""Blocks along z in a grid."""
+_FETCH_BLOCKS: Final = 128
+_FETCH_THREADS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class FrameDescriptor:
-    """One picture in memory that the device can read, and its place on the model's canvas.
+    """One image in memory that the device can read, and its place on the model's canvas.
 
     Attributes:
         data: Address of its first pixel; of the luma plane for NV12.
-        pitch_bytes: From one row to the next.
+        pitch_bytes: Distance from one row to the next.
         image_hw: (height, width) in pixels.
-        resized_hw: Of the scaled picture, in model pixels. Geometry is `yoloship.letterbox`'s to decide.
+        resized_hw: Size of the scaled image, in model pixels. Geometry is `yoloship.letterbox`'s to decide.
         top_left: (top, left) padding in model pixels.
         pixel_format: `bgr` or `rgb` are packed bytes, 3 a pixel; `nv12` is luma, with a chroma plane of half the size.
         chroma: Address of the chroma plane of NV12; 0 for others.
-        chroma_pitch_bytes: From one of its rows to the next.
-        source: Address in pinned memory that `fetch.launch_fetch` copies packed pixels from to `data`, both multiples
-            of 16; 0 where they lie at `data` already.
+        chroma_pitch_bytes: Distance from one of its rows to the next.
+        source: Address in pinned memory that `launch_fetch` copies packed pixels from to `data`, both multiples
+            of 16; 0 if they lie at `data` already.
 
     Raises:
         InputError: a value is outside its range, or contradicts another.
@@ -81,112 +91,42 @@ class FrameDescriptor:
 
     def __post_init__(self) -> None:
         if self.pixel_format not in _FORMATS:
-            raise _wrong_frame("pixel_format", "bgr, rgb or nv12", self.pixel_format)
+            raise _wrong("frame", "pixel_format", "bgr, rgb or nv12", self.pixel_format)
         for name in ("image_hw", "resized_hw"):
             sides = getattr(self, name)
             if len(sides) != 2 or not all(1 <= side <= MAX_SIDE for side in sides):
-                raise _wrong_frame(name, f"two sides from 1 to {MAX_SIDE}", sides)
+                raise _wrong("frame", name, f"two sides from 1 to {MAX_SIDE}", sides)
         if len(self.top_left) != 2 or not all(0 <= side <= MAX_SIDE for side in self.top_left):
-            raise _wrong_frame("top_left", f"two paddings from 0 to {MAX_SIDE}", self.top_left)
+            raise _wrong("frame", "top_left", f"two paddings from 0 to {MAX_SIDE}", self.top_left)
         height, width = self.image_hw
         is_nv12 = self.pixel_format == "nv12"
         row_bytes = width if is_nv12 else 3 * width
         if not row_bytes <= self.pitch_bytes < 2**31:
-            raise _wrong_frame("pitch_bytes", f"{row_bytes} or more", self.pitch_bytes)
+            raise _wrong("frame", "pitch_bytes", f"{row_bytes} or more", self.pitch_bytes)
         if not 0 < self.data < 2**64:
-            raise _wrong_frame("data", "an address", self.data)
+            raise _wrong("frame", "data", "an address", self.data)
         if is_nv12 and (height % 2 or width % 2):
-            raise _wrong_frame("image_hw", "even sides for NV12", self.image_hw)
+            raise _wrong("frame", "image_hw", "even sides for NV12", self.image_hw)
         if is_nv12 and not (0 < self.chroma < 2**64 and width <= self.chroma_pitch_bytes < 2**31):
-            raise _wrong_frame(
-                "chroma", f"an address, and a pitch of {width} or more", (self.chroma, self.chroma_pitch_bytes)
+            raise _wrong(
+                "frame", "chroma", f"an address, and a pitch of {width} or more", (self.chroma, self.chroma_pitch_bytes)
             )
         if not is_nv12 and (self.chroma or self.chroma_pitch_bytes):
-            raise _wrong_frame("chroma", f"none for {self.pixel_format}", (self.chroma, self.chroma_pitch_bytes))
+            raise _wrong("frame", "chroma", f"none for {self.pixel_format}", (self.chroma, self.chroma_pitch_bytes))
         if self.source and (is_nv12 or self.source % 16 or self.data % 16 or not 0 < self.source < 2**64):
-            raise _wrong_frame("source", "none for nv12, else a multiple of 16, as data", (self.source, self.data))
-
-
-def pack_frames(
-    frames: Sequence[FrameDescriptor], canvas_hw: tuple[int, int], out: npt.NDArray[np.void] | None = None
-) -> npt.NDArray[np.void]:
-    """The table that kernels read, ready to be copied to the device.
-
-    Args:
-        frames: One for each picture of the batch.
-        canvas_hw: (height, width) of the model's input in model pixels.
-        out: (n,) of `FRAME_DTYPE`, in pinned memory for one, written over; None makes an array.
-
-    Returns:
-        `out`, or an array that the caller owns.
-
-    Raises:
-        InputError: there are no frames, one does not lie on the canvas, or `out` has another shape.
-    """
-    if not frames:
-        raise _wrong_frame("frames", "1 or more", 0)
-    table = np.empty(len(frames), FRAME_DTYPE) if out is None else out
-    if table.dtype != FRAME_DTYPE or table.shape != (len(frames),):
-        raise _wrong_frame("out", f"{len(frames)} × FRAME_DTYPE", f"{table.dtype}{table.shape}")
-    for number, frame in enumerate(frames):
-        (height, width), (rows, columns), (top, left) = frame.image_hw, frame.resized_hw, frame.top_left
-        if top + rows > canvas_hw[0] or left + columns > canvas_hw[1]:
-            raise _wrong_frame(
-                f"frames[{number}]", f"within the canvas {canvas_hw}", (frame.resized_hw, frame.top_left)
-            )
-        # The scale is 1 / (resized / source), not source / resized: OpenCV divides twice, and the last bit counts.
-        table[number] = (
-            frame.data, frame.chroma, 1.0 / (rows / height), 1.0 / (columns / width),
-            frame.pitch_bytes, frame.chroma_pitch_bytes, height, width, rows, columns, top, left,
-            _FORMATS.index(frame.pixel_format), 0, frame.source,
-        )  # fmt: skip
-    return table
-
-
-def _wrong_frame(subject: str, expected: str, got: object) -> InputError:
-    return InputError("wrong frame", subject=subject, expected=expected, got=str(got))
-
-
-_BLOCKS: Final = 128
-_THREADS: Final = 256
-
-
-def launch_fetch(kernels: Mapping[str, Launchable], stream: Stream, frame_table: int, batch: int) -> None:
-    """Queue copying the pixels of those frames whose descriptor has a source to where the letterbox reads them.
-
-    Args:
-        kernels: A `KernelSet`.
-        stream: Its place among other work.
-        frame_table: Device address of what `frames.pack_frames` made.
-        batch: Frames in it.
-
-    Raises:
-        CudaError: the launch failed.
-    """
-    kernels["fetch_frames"].launch(stream, (_BLOCKS, batch, 1), (_THREADS, 1, 1), frame_table)
-
-
-CanvasForm: TypeAlias = Literal["float32_rgb_chw", "float16_rgb_chw", "uint8_bgr_hwc"]
-
-_SUFFIXES: Final[tuple[tuple[CanvasForm, str, int], ...]] = (
-    ("float32_rgb_chw", "f32", 4),
-    ("float16_rgb_chw", "f16", 2),
-    ("uint8_bgr_hwc", "u8", 1),
-)
-_MAX_BATCH: Final = 65_535
-"""Blocks along z in a grid."""
+            raise _wrong("frame", "source", "none for nv12, else a multiple of 16, as data", (self.source, self.data))
 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """Where a batch of letterboxed pictures goes.
+    """Where a batch of letterboxed images goes.
 
     Attributes:
         pointer: Device address of the whole batch, contiguous.
-        batch: Pictures.
+        batch: How many images.
         canvas_hw: (height, width) of each in model pixels.
         form: Planes red, green, blue of value / 255, or bytes blue, green, red as OpenCV has them.
-        padding_value: Grey around the pictures, 0 to 255.
+        padding_value: Grey around the images, 0 to 255.
 
     Raises:
         InputError: a value is outside its range.
@@ -200,21 +140,72 @@ class Canvas:
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= _MAX_BATCH:
-            raise _wrong("batch", f"1 to {_MAX_BATCH}", self.batch)
+            raise _wrong("canvas", "batch", f"1 to {_MAX_BATCH}", self.batch)
         if len(self.canvas_hw) != 2 or not all(1 <= side <= MAX_SIDE for side in self.canvas_hw):
-            raise _wrong("canvas_hw", f"two sides from 1 to {MAX_SIDE}", self.canvas_hw)
+            raise _wrong("canvas", "canvas_hw", f"two sides from 1 to {MAX_SIDE}", self.canvas_hw)
         if self.form not in tuple(name for name, _, _ in _SUFFIXES):
-            raise _wrong("form", ", ".join(name for name, _, _ in _SUFFIXES), self.form)
+            raise _wrong("canvas", "form", ", ".join(name for name, _, _ in _SUFFIXES), self.form)
         if not 0 <= self.padding_value <= 255:
-            raise _wrong("padding_value", "0 to 255", self.padding_value)
+            raise _wrong("canvas", "padding_value", "0 to 255", self.padding_value)
 
     @property
     def size_bytes(self) -> int:
-        """Of the whole batch."""
+        """Size of the whole batch."""
         return self.batch * 3 * self.canvas_hw[0] * self.canvas_hw[1] * self._kernel()[1]
 
     def _kernel(self) -> tuple[str, int]:
         return next((suffix, size) for name, suffix, size in _SUFFIXES if name == self.form)
+
+
+def pack_frames(
+    frames: Sequence[FrameDescriptor], canvas_hw: tuple[int, int], out: npt.NDArray[np.void] | None = None
+) -> npt.NDArray[np.void]:
+    """The table that kernels read, ready to be copied to the device.
+
+    Args:
+        frames: One for each image of the batch.
+        canvas_hw: (height, width) of the model's input in model pixels.
+        out: (n,) of `FRAME_DTYPE`, in pinned memory for one, written over; None makes an array.
+
+    Returns:
+        `out`, or an array that the caller owns.
+
+    Raises:
+        InputError: there are no frames, one does not lie on the canvas, or `out` has another shape.
+    """
+    if not frames:
+        raise _wrong("frame", "frames", "1 or more", 0)
+    table = np.empty(len(frames), FRAME_DTYPE) if out is None else out
+    if table.dtype != FRAME_DTYPE or table.shape != (len(frames),):
+        raise _wrong("frame", "out", f"{len(frames)} × FRAME_DTYPE", f"{table.dtype}{table.shape}")
+    for number, frame in enumerate(frames):
+        (height, width), (rows, columns), (top, left) = frame.image_hw, frame.resized_hw, frame.top_left
+        if top + rows > canvas_hw[0] or left + columns > canvas_hw[1]:
+            raise _wrong(
+                "frame", f"frames[{number}]", f"within the canvas {canvas_hw}", (frame.resized_hw, frame.top_left)
+            )
+        # The scale is 1 / (resized / source), not source / resized: OpenCV divides twice, and the last bit counts.
+        table[number] = (
+            frame.data, frame.chroma, 1.0 / (rows / height), 1.0 / (columns / width),
+            frame.pitch_bytes, frame.chroma_pitch_bytes, height, width, rows, columns, top, left,
+            _FORMATS.index(frame.pixel_format), 0, frame.source,
+        )  # fmt: skip
+    return table
+
+
+def launch_fetch(kernels: Mapping[str, Launchable], stream: Stream, frame_table: int, batch: int) -> None:
+    """Queue copying the pixels of those frames whose descriptor has a source to where the letterbox reads them.
+
+    Args:
+        kernels: A `KernelSet`.
+        stream: Its place among other work.
+        frame_table: Device address of what `pack_frames` made.
+        batch: Frames in it.
+
+    Raises:
+        CudaError: the launch failed.
+    """
+    kernels["fetch_frames"].launch(stream, (_FETCH_BLOCKS, batch, 1), (_FETCH_THREADS, 1, 1), frame_table)
 
 
 def launch_letterbox(kernels: Mapping[str, Launchable], stream: Stream, frame_table: int, canvas: Canvas) -> None:
@@ -223,7 +214,7 @@ def launch_letterbox(kernels: Mapping[str, Launchable], stream: Stream, frame_ta
     Args:
         kernels: A `KernelSet`.
         stream: Its place among other work.
-        frame_table: Device address of what `frames.pack_frames` made, for `canvas.batch` pictures.
+        frame_table: Device address of what `pack_frames` made, for `canvas.batch` images.
         canvas: Where it goes; every byte of it is written.
 
     Raises:
@@ -237,5 +228,5 @@ def launch_letterbox(kernels: Mapping[str, Launchable], stream: Stream, frame_ta
     )
 
 
-def _wrong(subject: str, expected: str, got: object) -> InputError:
-    return InputError("wrong canvas", subject=subject, expected=expected, got=str(got))
+def _wrong(what: str, subject: str, expected: str, got: object) -> InputError:
+    return InputError(f"wrong {what}", subject=subject, expected=expected, got=str(got))

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from yoloship.cuda.device import Device
 
 
+_RECORDING: Final = threading.Lock()
+"""Held by the one thread that records, because garbage collection is switched off for the whole process."""
+
+
 class Stream(Resource):
     """A queue of work on the device, which never waits for the default stream.
 
@@ -42,7 +46,7 @@ class Stream(Resource):
 
     @property
     def address(self) -> int:
-        """Of the stream, as an integer: what `execute_async_v3` and DLPack take."""
+        """The stream as an integer: what `execute_async_v3` and DLPack take."""
         return int(self.handle)
 
     def sync(self) -> None:
@@ -146,37 +150,13 @@ class Event(Resource):
             return float(call("cuEventElapsedTime", since.handle, self.handle, subject="event"))
 
 
-def stream_address(stream: object) -> int:
-    """The address of a stream of any library; 0 is the default stream.
-
-    Raises:
-        InputError: the object is no stream.
-    """
-    protocol = getattr(stream, "__cuda_stream__", None)
-    if protocol is not None:
-        version, address = protocol() if callable(protocol) else protocol
-        if version != 0:
-            raise InputError("unknown version of __cuda_stream__", subject="stream", expected="0", got=str(version))
-        return int(address)
-    for value in (getattr(stream, "cuda_stream", None), getattr(stream, "ptr", None), stream):
-        if is_int(value, 0, 2**64 - 1):
-            return value
-    raise InputError(
-        "is not a CUDA stream", subject="stream", expected="__cuda_stream__ or an address", got=type(stream).__name__
-    )
-
-
-_RECORDING: Final = threading.Lock()
-"""Held by the one thread of the process that records, since whether garbage is collected is the process's to say."""
-
-
 class Graph(Resource):
     """What a function queued on a stream, as one unit. It holds addresses, not buffers: those must outlive it.
 
     Args:
         stream: Recorded on; idle, and not the default stream.
         work: Queues kernels and copies on that stream. It is called once, runs nothing, and must neither allocate nor
-            wait. Where it raises, the recording is dropped and the error goes on.
+            wait. If it raises, the recording is dropped and the error goes on.
 
     Raises:
         CudaError: something queued cannot be recorded.
@@ -225,9 +205,29 @@ class Graph(Resource):
             call("cuGraphLaunch", self.handle, stream.handle, subject="graph")
 
 
+def stream_address(stream: object) -> int:
+    """The address of a stream of any library; 0 is the default stream.
+
+    Raises:
+        InputError: the object is not a stream.
+    """
+    protocol = getattr(stream, "__cuda_stream__", None)
+    if protocol is not None:
+        version, address = protocol() if callable(protocol) else protocol
+        if version != 0:
+            raise InputError("unknown version of __cuda_stream__", subject="stream", expected="0", got=str(version))
+        return int(address)
+    for value in (getattr(stream, "cuda_stream", None), getattr(stream, "ptr", None), stream):
+        if is_int(value, 0, 2**64 - 1):
+            return value
+    raise InputError(
+        "is not a CUDA stream", subject="stream", expected="__cuda_stream__ or an address", got=type(stream).__name__
+    )
+
+
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """No cyclic garbage is collected in the meantime: what a library then frees on the device would spoil a recording.
+    """Collect no cyclic garbage meanwhile, because what a library frees on the device would spoil a recording.
 
     Seen with a dead session of ONNX Runtime, whose handle for cuDNN went in the middle of another one's recording.
     """

@@ -1,8 +1,8 @@
-"""The few driver calls that every frame needs, with nothing looked up or allocated on the way: `Express`.
+"""The few driver calls that every frame needs, with nothing looked up or allocated on the way: `StreamCalls`.
 
-What these calls cost on the host is paid on every frame while the GPU waits, and the general way (`buffers.upload`,
-`Graph.launch`, `Stream.sync`) makes the context current and finds its function anew each time, three to five
-microseconds a call. Here the context is made current once for a frame's calls together.
+The GPU waits while the host makes these calls. The general ones (`buffers.upload`, `Graph.launch`, `Stream.sync`) make
+the context current and look their function up each time, which takes three to five microseconds a call. Here the
+context is made current once for all calls of a frame.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from yoloship.cuda.stream import Graph, Stream
 
 
-class Express:
-    """Calls on one stream, inside ``with express:``, which makes its context current in this thread.
+class StreamCalls:
+    """Calls on one stream, inside ``with calls:``, which makes its context current in this thread.
 
-    One thread at a time may use it. It owns nothing, and is of no use once the stream is closed.
+    One thread at a time may use it. It owns nothing, and it cannot be used once the stream is closed.
 
     Args:
         stream: Where everything is queued.
@@ -51,7 +51,7 @@ class Express:
     def __enter__(self) -> Self:
         if self._pid != os.getpid() or self.stream.is_closed:
             with self.stream.device.current():  # raises in a forked child
-                self.stream.handle  # noqa: B018 - raises where it is closed
+                self.stream.handle  # noqa: B018 - raises if it is closed
         (status,) = self._push(self._context)
         if status is not self._ok:
             raise failure(int(status), status.name, "cuCtxPushCurrent", "stream")
@@ -113,7 +113,7 @@ class PinnedMemory:
         self._ok = bindings.CUresult.CUDA_SUCCESS
 
     def addresses(self, array: npt.NDArray[np.generic]) -> tuple[int, int] | None:
-        """Where the host and where the device see an array's memory; None where it is not pinned.
+        """Where the host and where the device see an array's memory; None if it is not pinned.
 
         Args:
             array: On the host, C-contiguous.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship.detect.batching import run_sizes
 from yoloship.detect.pipeline import ModelInput, Pipeline, PlacedImage
 from yoloship.detect.preprocess import as_image, letterbox_batch, to_input
 from yoloship.detect.stream import in_order
@@ -62,12 +61,7 @@ class CpuPipeline(Pipeline):
         if parallel_runs < 1:
             raise InputError("too few runs", subject="parallel_runs", expected="1 or more", got=str(parallel_runs))
         fixed = model.info.batch
-        super().__init__(
-            model,
-            max_batch=fixed or max_batch,
-            parallel_runs=parallel_runs,
-            batches=run_sizes(fixed, fixed or (1 if device == "cpu" else max_batch)),
-        )
+        super().__init__(model, max_batch=fixed or max_batch, parallel_runs=parallel_runs)
         self._session = session
         self._device = device
         self._spare: deque[Image] = deque(maxlen=4)
@@ -84,6 +78,14 @@ class CpuPipeline(Pipeline):
     def device(self) -> str:
         """Where the network runs: ``cpu`` or ``cuda:N``."""
         return self._device
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Images that a run of what was submitted may have: on a CPU one, unless the graph wants more."""
+        from yoloship.detect.batching import run_sizes
+
+        fixed = self.model.info.batch
+        return run_sizes(fixed, fixed or (1 if self._device == "cpu" else self.max_batch))
 
     def place(self, image: object, channels: ChannelOrder) -> PlacedImage:
         """Read an image, and settle where it lies on the canvas.

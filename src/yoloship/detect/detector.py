@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from yoloship._util.closing import Closing
-from yoloship.detect.batching import Batcher
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import DetectSteps, ModelInput
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Self
 
+    from yoloship.detect.batching import Batcher
     from yoloship.detect.pipeline import Pipeline, PlacedImage, ShapeMode
     from yoloship.detect.stream import Outcome
     from yoloship.images import ChannelOrder
@@ -460,12 +460,14 @@ class Detector(Closing):
         with self._lock:
             self._refuse_closed()
             if self._batcher is None:
-                pipeline = self._pipeline
+                from yoloship.detect.batching import Batcher
+
+                pipeline, sizes = self._pipeline, self._pipeline.batches
                 self._batcher = Batcher(
                     pipeline.run,
                     threads=pipeline.parallel_runs,
-                    sizes=pipeline.batches,
-                    waiting=_WAITING * pipeline.parallel_runs * pipeline.batches[-1],
+                    sizes=sizes,
+                    waiting=_WAITING * pipeline.parallel_runs * sizes[-1],
                     model_name=self.model_name,
                 )
             return self._batcher

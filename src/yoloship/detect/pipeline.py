@@ -148,21 +148,24 @@ class Pipeline(Closing):
         model: How images meet the model.
         max_batch: Images of the largest run.
         parallel_runs: Runs that may be under way at once.
-        batches: Images that a run of what was submitted may have, ascending from 1.
     """
 
-    def __init__(self, model: ModelInput, *, max_batch: int, parallel_runs: int, batches: tuple[int, ...]) -> None:
+    def __init__(self, model: ModelInput, *, max_batch: int, parallel_runs: int) -> None:
         self.model = model
         self.task: Task[Any, Detections] = task_of(model.info, model.model_name)
         self.form: Form[Any] = self.task.form(model.info.output_form, model.model_name)
         self.max_batch = max_batch
         self.parallel_runs = parallel_runs
-        self.batches = batches
 
     @property
     @abstractmethod
     def session(self) -> Session | DeviceSession:
         """What runs the network."""
+
+    @property
+    @abstractmethod
+    def batches(self) -> tuple[int, ...]:
+        """Images that a run of what was submitted may have, ascending from 1."""
 
     @property
     def device(self) -> str:

@@ -8,6 +8,7 @@ be used costs time and no error.
 from __future__ import annotations
 
 import os
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 MAX_GRAPH_BYTES: Final = 2 << 30
 """What protobuf can hold."""
 _MAX_VERSION_BYTES: Final = 1 << 16
-_BUILDERS: Final = ("checkpoint", "graph", "graph/passes", "_util", ".")
-"""Folders of this package whose modules decide what a graph is."""
 
 
 def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> bytes:
@@ -59,14 +58,18 @@ def _onnx_version() -> bytes:
 
 
 def _code() -> Iterator[tuple[str, int, int]]:
-    """The modules that build, by name, size and time of change: they change more often than the version.
+    """Our own modules by name, size and time of change: in a checkout they change more often than the version.
 
-    Nothing is read, since a start waits for it; an editor, a checkout and an installation all set the time.
+    All of them count, so that none that has a part in building can be forgotten. Nothing is read, since a start waits
+    for it; an editor, a checkout and an installation all set the time.
     """
-    package = Path(__file__).parents[1]
-    for folder in _BUILDERS:
-        with os.scandir(package / folder) as entries:
-            found = [entry for entry in entries if entry.name.endswith(".py")]
-        for entry in sorted(found, key=lambda entry: entry.name):
-            status = entry.stat()
-            yield f"{folder}/{entry.name}", status.st_size, status.st_mtime_ns
+    package = os.fspath(Path(__file__).parents[1])
+    folders = [package]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in sorted(entries, key=attrgetter("name")):
+                if entry.name.endswith(".py"):
+                    status = entry.stat()
+                    yield entry.path.removeprefix(package), status.st_size, status.st_mtime_ns
+                elif entry.name != "__pycache__" and entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)

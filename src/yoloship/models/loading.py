@@ -19,10 +19,8 @@ from yoloship.errors import InputError, SessionError, visible
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
 from yoloship.model import FASTEST
 from yoloship.models import releases
-from yoloship.models.cpu_kernels import explained
 from yoloship.models.graph_cache import cached_graph
 from yoloship.models.recognise import recognise
-from yoloship.models.vetting import vetted
 from yoloship.runtime import choose_runtime, open_session
 from yoloship.runtime.base import RunOptions, RuntimePrecision, TunedFor
 
@@ -140,6 +138,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     elif aliases:
         raise InputError("is for checkpoints", subject="aliases", expected="none", got=f"{len(aliases)} of them")
     elif kind != "engine":
+        from yoloship.models.vetting import vetted
+
         checked = vetted(file, model_name, input_hw)
         graph, limit_s = checked.source, checked.limit_s
     if ordinal is not None:
@@ -166,6 +166,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     try:
         session = open_session(graph, RunOptions(runtime_precision, tuned_for, model_name, limit_s), runtime=runtime)
     except SessionError as error:
+        from yoloship.models.cpu_kernels import explained
+
         raise explained(error, graph, model_name) from error
     try:
         info = recognise(session, model_name, class_names, canvas_hw=input_hw)

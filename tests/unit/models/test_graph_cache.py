@@ -198,6 +198,10 @@ def test_a_changed_module_builds_again_and_an_unchanged_one_is_not_read(
     (package / "checkpoint" / "new.py").write_text("")
     cached_graph(KEY, build)
     assert build.count == 3
+    (package / "graph" / "families").mkdir()
+    (package / "graph" / "families" / "new.py").write_text("")
+    cached_graph(KEY, build)
+    assert build.count == 4
 
 
 def test_another_onnx_builds_again(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

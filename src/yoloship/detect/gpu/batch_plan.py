@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from yoloship.cuda.compiler import Launchable
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
-    from yoloship.cuda.stream_calls import Express
+    from yoloship.cuda.stream_calls import StreamCalls
     from yoloship.detect.gpu.staging import Tables
     from yoloship.detect.options import DetectOptions
     from yoloship.letterbox import Letterbox
@@ -82,7 +82,7 @@ class Plan:
 
     Args:
         model: What to run.
-        express: Of the stream.
+        calls: Of the stream that everything is queued on.
         batch: Images of a run.
         input_hw: (height, width) of the canvas in model pixels.
 
@@ -92,15 +92,15 @@ class Plan:
         SessionError: its output is not what the model's record promises.
     """
 
-    def __init__(self, model: DeviceModel, express: Express, batch: int, input_hw: tuple[int, int]) -> None:
+    def __init__(self, model: DeviceModel, calls: StreamCalls, batch: int, input_hw: tuple[int, int]) -> None:
         self.model = model
-        self.express = express
+        self.calls = calls
         self.batch = batch
         self.input_hw = input_hw
         self._recordings: OrderedDict[tuple[DetectOptions, Tables, bool], Recording] = OrderedDict()
         self._last: Recording | None = None
         self._network: Graph | None = None
-        info, stream = model.info, express.stream
+        info, stream = model.info, calls.stream
         shape = (batch, *input_hw, 3) if info.input_form == "image" else (batch, 3, *input_hw)
         with ExitStack() as stack:
             self.context = stack.enter_context(model.session.context({model.session.inputs[0].name: shape}, stream))
@@ -147,12 +147,12 @@ class Plan:
         if self._network is None and self.context.capturable:
             with self.model.session.making:
                 self.context.rehearse()
-                self._network = self._owned.enter_context(Graph(self.express.stream, self.context.enqueue))
+                self._network = self._owned.enter_context(Graph(self.calls.stream, self.context.enqueue))
         return self._network
 
     def candidates(self, row: int, count: int) -> Candidates:
         """All candidates of an image of the last run, in the order of the network's output; waits for the stream."""
-        batch, capacity, stream = self.batch, self.workspace.capacity, self.express.stream
+        batch, capacity, stream = self.batch, self.workspace.capacity, self.calls.stream
         count = min(count, capacity)
         parts: dict[str, npt.NDArray[Any]] = {
             "boxes": np.empty((count, 4), np.float32),
@@ -206,7 +206,7 @@ class Recording:
 
     def _make_room(self, stack: ExitStack) -> None:
         """For the results of the kernels, and for the classes that they keep."""
-        names, stream, batch = self._plan.model.info.class_names, self._plan.express.stream, self._plan.batch
+        names, stream, batch = self._plan.model.info.class_names, self._plan.calls.stream, self._plan.batch
         dtype = result_dtype(self._suppression.max_detections)
         landing = stack.enter_context(PinnedBuffer(stream.device, dtype.itemsize * batch))
         self._results = landing.pointer
@@ -226,14 +226,14 @@ class Recording:
         return options is self._options and tables == self._tables and fetches == self._fetches
 
     def launch(self) -> None:
-        """Queue the chain behind what the staging has queued; the express is entered."""
-        express, graphs = self._plan.express, self._graphs
+        """Queue the chain behind what the staging has queued; its `calls` are entered."""
+        calls, graphs = self._plan.calls, self._graphs
         if len(graphs) == 1:
-            express.launch(graphs[0])
+            calls.launch(graphs[0])
             return
-        express.launch(graphs[0])
+        calls.launch(graphs[0])
         self._plan.context.enqueue()
-        express.launch(graphs[1])
+        calls.launch(graphs[1])
 
     def launch_timed(self, before: Event) -> None:
         """The same with marks between the stages, for `stage_ms`.
@@ -242,13 +242,13 @@ class Recording:
             before: Was recorded ahead of the staging's copies.
         """
         timed = self._timed = self._timed or self._record_timed(before.device)
-        express = self._plan.express
-        express.stream.record(timed.marks[0])
-        express.launch(timed.graphs[0])
+        calls = self._plan.calls
+        calls.stream.record(timed.marks[0])
+        calls.launch(timed.graphs[0])
         if len(timed.graphs) > 1:
             self._plan.context.enqueue()
-            express.stream.record(timed.marks[2])
-            express.launch(timed.graphs[1])
+            calls.stream.record(timed.marks[2])
+            calls.launch(timed.graphs[1])
 
     def stage_ms(self, before: Event) -> dict[str, float]:
         """Milliseconds of each of `STAGES` in the last timed run, which the stream has passed."""
@@ -297,7 +297,7 @@ class Recording:
 
     def _record(self, stack: ExitStack, events: Sequence[Event] = ()) -> tuple[Graph, ...]:
         """One graph of everything, or two if the network stays outside."""
-        plan, stream = self._plan, self._plan.express.stream
+        plan, stream = self._plan, self._plan.calls.stream
 
         def before() -> None:
             if self._fetches:

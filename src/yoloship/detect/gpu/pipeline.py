@@ -78,9 +78,8 @@ class CudaPipeline(Pipeline):
         self._owned = owned or ExitStack()
         self._tuning = tuning or CudaTuning()
         self._smallest, largest = batch_range(session, info.batch, self._tuning.max_batch)
-        super().__init__(
-            model, max_batch=largest, parallel_runs=self._tuning.slots, batches=run_sizes(info.batch, largest)
-        )
+        super().__init__(model, max_batch=largest, parallel_runs=self._tuning.slots)
+        self._batches = run_sizes(info.batch, largest)
         self._pinned_memory = PinnedMemory()
         self._transfers: dict[tuple[int, int], TransferPlan] = {}
         setup = SlotSetup(DeviceModel(session, info, kernels), largest, threading.Lock(), self._tuning.plans)
@@ -92,6 +91,11 @@ class CudaPipeline(Pipeline):
     def session(self) -> DeviceSession:
         """What runs the network."""
         return self._session
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Images that a run of what was submitted may have, ascending from 1."""
+        return self._batches
 
     @property
     def device(self) -> str:

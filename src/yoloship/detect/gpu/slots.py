@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from yoloship._util.closing import Closing
 from yoloship.cuda.stream import Event, Stream
-from yoloship.cuda.stream_calls import Express
+from yoloship.cuda.stream_calls import StreamCalls
 from yoloship.detect.batching import forked
 from yoloship.detect.gpu.batch_plan import STAGES, DeviceModel, Plan, Recording
 from yoloship.detect.gpu.staging import Frame, Staging
@@ -58,8 +58,8 @@ class Slot(Closing):
         self._plans: OrderedDict[tuple[int, tuple[int, int]], Plan] = OrderedDict()
         with ExitStack() as stack:
             self.stream = stack.enter_context(Stream(setup.model.session.device))
-            self.express = Express(self.stream)
-            self._staging = Staging(self.express, setup.max_batch, setup.cores)
+            self.calls = StreamCalls(self.stream)
+            self._staging = Staging(self.calls, setup.max_batch, setup.cores)
             stack.callback(self._staging.close)
             self._owned = stack.pop_all()
 
@@ -76,12 +76,12 @@ class Slot(Closing):
             SessionError: the network failed; likewise.
             InputError: the network takes no such batch or canvas, or a frame is none on this device.
         """
-        staging, express = self._staging, self.express
-        with express:
+        staging, calls = self._staging, self.calls
+        with calls:
             staging.send(frames, batch)
             recording = self._recording(frames[0].letterbox.input_hw, batch, options)
             recording.launch()
-            express.wait()
+            calls.wait()
         staging.release()
         return recording.read([frame.letterbox for frame in frames], self._setup.model.info.class_names)
 
@@ -90,15 +90,15 @@ class Slot(Closing):
     ) -> tuple[list[Detections], dict[str, float]]:
         """Do the same, a little slower, and give the milliseconds of each stage; see `Pipeline.run_timed`."""
         began = time.perf_counter()
-        staging, express = self._staging, self.express
-        with Event(self.stream.device, timing=True) as before, express:
+        staging, calls = self._staging, self.calls
+        with Event(self.stream.device, timing=True) as before, calls:
             self.stream.record(before)
             at_stage = time.perf_counter()
             staging.send(frames, batch)
             recording = self._recording(frames[0].letterbox.input_hw, batch, options)
             staged = time.perf_counter()
             recording.launch_timed(before)
-            express.wait()
+            calls.wait()
             waited = time.perf_counter()
             staging.release()
             found = recording.read([frame.letterbox for frame in frames], self._setup.model.info.class_names)
@@ -114,16 +114,16 @@ class Slot(Closing):
 
     def network(self, batch: int, input_hw: tuple[int, int]) -> Callable[[], None]:
         """A function that runs only the network on whatever lies on its input, and waits for it."""
-        plan, express = self._plan(batch, input_hw), self.express
+        plan, calls = self._plan(batch, input_hw), self.calls
         graph = plan.network_graph()
 
         def run() -> None:
-            with express:
+            with calls:
                 if graph is None:
                     plan.context.enqueue()
                 else:
-                    express.launch(graph)
-                express.wait()
+                    calls.launch(graph)
+                calls.wait()
 
         return run
 
@@ -152,7 +152,7 @@ class Slot(Closing):
             while len(self._plans) >= self._setup.plans:
                 self._plans.popitem(last=False)[1].close()
             with self._setup.model.session.making:
-                plan = self._plans[key] = Plan(self._setup.model, self.express, batch, input_hw)
+                plan = self._plans[key] = Plan(self._setup.model, self.calls, batch, input_hw)
         elif len(self._plans) > 1:
             self._plans.move_to_end(key)
         return plan

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.cuda.stream_calls import Express
+    from yoloship.cuda.stream_calls import StreamCalls
     from yoloship.detect.gpu.transfer import RowPick, TransferMode
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
@@ -97,14 +97,14 @@ class Staging:
     """The memory that one batch at a time passes through. Close it once its stream has passed all work.
 
     Args:
-        express: Of the stream that the copies are queued on.
+        calls: Of the stream that the copies are queued on.
         max_batch: Frames of the largest batch.
         cores: Held while frames are copied by all cores. It is shared by all who copy: one batch after the other is
             sooner there than all of them side by side, each by one core.
     """
 
-    def __init__(self, express: Express, max_batch: int, cores: threading.Lock) -> None:
-        self._express = express
+    def __init__(self, calls: StreamCalls, max_batch: int, cores: threading.Lock) -> None:
+        self._calls = calls
         self._cores = cores
         self._first_frame = _rounded(_TABLES * FRAME_DTYPE.itemsize * max_batch)
         self._pinned: PinnedBuffer | None = None
@@ -126,7 +126,7 @@ class Staging:
         return found
 
     def send(self, frames: Sequence[Frame], batch: int) -> None:
-        """Queue all that the letterbox needs; the express is entered, and the stream has passed the last batch.
+        """Queue all that the letterbox needs; its `calls` are entered, and the stream has passed the last batch.
 
         What goes up by DMA is queued at once: the rest of the host's work is done while it is under way. Where the
         memory had to grow, the tables have moved. Where `fetches` is true afterwards, the chain must begin with
@@ -191,19 +191,19 @@ class Staging:
                 continue
             target = self._device + offset
             if mode == "pinned":
-                self._express.upload(target, frame.address, height * pitch)
+                self._calls.upload(target, frame.address, height * pitch)
                 places.append(_Place(letterbox, target, pitch, mode, letterbox.image_hw, channels))
             else:
                 self._fill(frame, offset, height, width)
                 if not is_alone:
-                    self._express.upload(target, self._host + offset, height * pitch)
+                    self._calls.upload(target, self._host + offset, height * pitch)
                 source = self._host + offset if is_alone else 0
                 places.append(_Place(letterbox, target, pitch, mode, (height, width), channels, source))
             offset += _rounded(height * pitch)
         return places
 
     def _foreign_frame(self, pixels: Any) -> ForeignFrame:
-        stream = self._express.stream
+        stream = self._calls.stream
         if isinstance(pixels, HandedFrame):
             pixels.wait_on(stream)
             return pixels
@@ -225,7 +225,7 @@ class Staging:
         place = self._sent[1][0]
         height, width = place.staged_hw
         if frame.mode == "pinned":
-            self._express.upload(place.data, frame.address, height * place.pitch_bytes)
+            self._calls.upload(place.data, frame.address, height * place.pitch_bytes)
         else:
             with self._cores:
                 self._fill(frame, self._first_frame, height, width)
@@ -237,7 +237,7 @@ class Staging:
 
     def _grow(self, frame_bytes: int) -> None:
         self.close()
-        device = self._express.stream.device
+        device = self._calls.stream.device
         size = self._first_frame + _rounded(frame_bytes)
         pinned = PinnedBuffer(device, size)
         try:
@@ -259,7 +259,7 @@ class Staging:
         for number, describe in enumerate((_as_read, _as_found)):
             table = self._bytes[start + number * size : start + (number + 1) * size].view(FRAME_DTYPE)
             pack_frames([describe(place) for place in all_places], canvas_hw, table)
-        self._express.upload(self._device + start, self._host + start, 2 * size)
+        self._calls.upload(self._device + start, self._host + start, 2 * size)
         self._sent = (batch, places)
 
     def _fill(self, frame: Frame, offset: int, height: int, width: int) -> None:
