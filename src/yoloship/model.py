@@ -11,7 +11,7 @@ import re
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeGuard, get_args
 
-from yoloship._util.fields import MAX_TEXT_CHARS, FieldReader, is_int, is_number
+from yoloship._util.fields import MAX_TEXT_CHARS, FieldReader, JsonForm, is_int, is_number
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -236,15 +236,7 @@ class ModelInfo:
         Raises:
             InputError: it is no such record; the field is named.
         """
-        read = FieldReader.parse(
-            text,
-            "model record",
-            subject=subject,
-            error=InputError,
-            most_chars=MAX_JSON_CHARS,
-        )
-        read.schema(SCHEMA, hint="export it again with this version")
-        read.only({field.name for field in fields(cls)} | {"schema"})
+        read = FieldReader.parse(text, _FORM, subject=subject)
         added_later = {"channels": 3, **read.data}
         read = replace(read, data=added_later)
         return cls(
@@ -264,6 +256,16 @@ class ModelInfo:
             channels=read.integer("channels", 1, MAX_CHANNELS),
             decoded_output=read.text("decoded_output") if "decoded_output" in read.data else None,
         )
+
+
+_FORM: Final = JsonForm(
+    "model record",
+    InputError,
+    SCHEMA,
+    frozenset(field.name for field in fields(ModelInfo)),
+    MAX_JSON_CHARS,
+    "export it again with this version",
+)
 
 
 def size_multiple(strides: Iterable[int]) -> int:
@@ -308,11 +310,10 @@ def _is_side(value: object) -> bool:
 
 
 def _is_level(value: object) -> bool:
-    return isinstance(value, list) and 1 <= len(value) <= 64 and all(map(_is_anchor, value))
-
-
-def _is_anchor(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(is_number(side, 0, 1e9) for side in value)
+    if not isinstance(value, list) or not 1 <= len(value) <= 64:
+        return False
+    pairs = (pair if isinstance(pair, list) and len(pair) == 2 else (None,) for pair in value)
+    return all(is_number(side, 0, 1e9) for pair in pairs for side in pair)
 
 
 def checked_class_names(class_names: Sequence[str], classes: int | None, *, subject: str) -> tuple[str, ...]:

@@ -41,6 +41,27 @@ def shown(value: object, limit: int = MAX_SHOWN_CHARS) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class JsonForm:
+    """A kind of JSON object that files of ours hold.
+
+    Attributes:
+        what: What it is, for messages: ``sidecar``.
+        error: The class of the errors to raise.
+        schema: The number in its field ``schema``.
+        names: All its fields.
+        most_chars: The longest text to decode.
+        hint: What to do about an object of another schema.
+    """
+
+    what: str
+    error: type[YoloshipError]
+    schema: int
+    names: frozenset[str]
+    most_chars: int
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class FieldReader:
     """Takes fields out of a decoded JSON object and refuses the first one that is wrong, by its name.
 
@@ -57,50 +78,43 @@ class FieldReader:
     error: type[YoloshipError]
 
     @classmethod
-    def parse(cls, text: str, what: str, *, subject: str, error: type[YoloshipError], most_chars: int) -> FieldReader:
-        """Decode untrusted text that should be a JSON object.
+    def parse(cls, text: str, form: JsonForm, *, subject: str) -> FieldReader:
+        """Decode untrusted text that should be a JSON object of a certain form.
 
         Args:
             text: The JSON.
-            what: What the object is, for messages.
+            form: What it should be.
             subject: The file that it came from, for messages.
-            error: The class of the errors to raise.
-            most_chars: The longest text to decode.
 
         Raises:
-            YoloshipError: of the class `error`: the text is too long, or is not a JSON object.
+            YoloshipError: of the class `form.error`: the text is too long, is not a JSON object, has another schema, or
+                has fields that are not known.
         """
-        if len(text) > most_chars:
-            raise error(f"{what} too long", subject=subject, expected=f"at most {most_chars} characters")
+        error, what = form.error, form.what
+        if len(text) > form.most_chars:
+            raise error(f"{what} too long", subject=subject, expected=f"at most {form.most_chars} characters")
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as failure:
             raise error(f"{what} is not JSON", subject=subject, got=str(failure)[:80]) from failure
         if not isinstance(data, dict):
             raise error(f"{what} is not a JSON object", subject=subject)
-        return cls(data, what, subject, error)
-
-    def schema(self, known: int, hint: str) -> None:
-        """Refuse an object whose field ``schema`` is another number; `hint` says what to do then."""
-        value = self.data.get("schema")
-        if not is_int(value, known, known):
-            raise self.error(
-                f"{self.what} of another schema",
-                subject=self.subject,
-                expected=str(known),
-                got=shown(value, 20),
-                hint=hint,
+        if not is_int(schema := data.pop("schema", None), form.schema, form.schema):
+            raise error(
+                f"{what} of another schema",
+                subject=subject,
+                expected=str(form.schema),
+                got=shown(schema, 20),
+                hint=form.hint,
             )
+        if unknown := sorted(shown(key, 40) for key in data.keys() - form.names):
+            raise error(f"{what} has unknown fields", subject=subject, got=", ".join(unknown)[:80])
+        return cls(data, what, subject, error)
 
     def wrong(self, key: str, expected: str) -> YoloshipError:
         """The error for a field that is not what it should be."""
         got = shown(self.data.get(key))
         return self.error(f"{self.what}: bad {key!r}", subject=self.subject, expected=expected, got=got)
-
-    def only(self, known: Collection[str]) -> None:
-        """Refuse an object with other fields than these."""
-        if unknown := sorted(shown(key, 40) for key in self.data if key not in known):
-            raise self.error(f"{self.what} has unknown fields", subject=self.subject, got=", ".join(unknown)[:80])
 
     def text(self, key: str) -> str:
         """A string of any characters."""

@@ -11,9 +11,9 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from yoloship._util.fields import MAX_TEXT_CHARS, PLAIN_TEXT, FieldReader, is_int
+from yoloship._util.fields import MAX_TEXT_CHARS, PLAIN_TEXT, FieldReader, JsonForm, is_int
 from yoloship.engine.config import BuildConfig, HardwareCompatibility, InputProfile, Range, Target
 from yoloship.engine.flavours import FlavourName
 from yoloship.errors import EngineError, InputError
@@ -204,15 +204,7 @@ class EngineRecord:
         Raises:
             EngineError: it is no such record; the field is named.
         """
-        read = FieldReader.parse(
-            text,
-            "sidecar",
-            subject=subject,
-            error=EngineError,
-            most_chars=MAX_JSON_CHARS,
-        )
-        read.schema(SCHEMA, hint="build the engine again with this version")
-        read.only({field.name for field in fields(cls)} | {"schema", "refined"})
+        read = FieldReader.parse(text, _FORM, subject=subject)
         return cls(
             plan_sha256=read.sha256("plan_sha256"),
             plan_bytes=read.integer("plan_bytes", 1, 1 << 48),
@@ -230,6 +222,17 @@ class EngineRecord:
             model=_model(read),
             producer=read.matching("producer", PLAIN_TEXT, "plain text"),
         )
+
+
+_FORM: Final = JsonForm(
+    "sidecar",
+    EngineError,
+    SCHEMA,
+    frozenset(field.name for field in fields(EngineRecord)) | {"refined"},
+    MAX_JSON_CHARS,
+    "build the engine again with this version",
+)
+"""Sidecars of an early release say ``refined`` in place of a recipe."""
 
 
 def _recipe(read: FieldReader) -> Recipe:

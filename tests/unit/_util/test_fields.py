@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from yoloship._util.fields import FieldReader, is_int, is_number, shown
+from yoloship._util.fields import FieldReader, JsonForm, is_int, is_number, shown
 from yoloship.errors import EngineError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+FORM = JsonForm("note", EngineError, 1, frozenset({"long", "a"}), 5000, "write it again")
 HEX = "0123456789abcdef" * 4
 
 
@@ -30,22 +31,21 @@ def reader(**data: Any) -> FieldReader:
 )
 def test_text_that_is_not_an_object_is_refused(text: str, message: str) -> None:
     with pytest.raises(EngineError) as caught:
-        FieldReader.parse(text, "note", subject="a.json", error=EngineError, most_chars=5000)
+        FieldReader.parse(text, FORM, subject="a.json")
     assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("schema", [2, "1", None, True])
 def test_another_schema_is_refused_with_what_to_do(schema: object) -> None:
-    reader(schema=1).schema(1, hint="write it again")
+    assert FieldReader.parse(json.dumps({"schema": 1, "a": 2}), FORM, subject="a.json").data == {"a": 2}
     with pytest.raises(EngineError, match=r"note of another schema: expected 1, got .*; write it again"):
-        reader(schema=schema).schema(1, hint="write it again")
+        FieldReader.parse(json.dumps({"schema": schema, "a": 2}), FORM, subject="a.json")
 
 
 def test_fields_of_the_right_kind_are_returned() -> None:
     read = reader(
         name="a\nb", plain="a b", digest=HEX, count=3, share=1, flag=False, kind="b", entries=[1, 2], none=None
     )
-    read.only(read.data.keys())
     assert read.text("name") == "a\nb"
     assert read.plain_text("plain") == "a b"
     assert read.sha256("digest") == HEX
@@ -91,7 +91,7 @@ def test_a_wrong_field_is_named_with_what_it_should_be(
 
 def test_fields_that_are_not_known_are_named() -> None:
     with pytest.raises(EngineError, match=r"a\.json: note has unknown fields: got 'b', 'c'"):
-        reader(c=1, a=1, b=1).only({"a"})
+        FieldReader.parse('{"schema": 1, "c": 1, "a": 1, "b": 1}', FORM, subject="a.json")
 
 
 def test_an_error_of_a_constructor_becomes_one_about_the_field() -> None:
