@@ -19,9 +19,10 @@ from yoloship._util.cores import usable_cores
 from yoloship._version import __version__
 from yoloship.cuda.driver import find_gpus
 from yoloship.errors import InputError
+from yoloship.runtime import RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from yoloship._util.progress import OnProgress
     from yoloship.cuda.driver import GpuInfo
@@ -201,6 +202,15 @@ class _Wanted:
     needs_gpu: bool = False
 
 
+def _runtimes() -> Iterator[_Wanted]:
+    """Each runtime of ours that runs models on the processor; the default is examined as part of `detect`."""
+    for name in RUNTIMES.own:
+        runtime = RUNTIMES.load(name)
+        if "cpu" in runtime.devices and name != "onnxruntime":
+            purpose = f"running models with {runtime.title}, on the processor"
+            yield _Wanted(name, purpose, " or ".join(runtime.packages), (name,), False, runtime.install)
+
+
 _ALL = (
     _Wanted(
         "detect",
@@ -226,14 +236,7 @@ _ALL = (
         False,
         "pip install --force-reinstall onnxruntime onnx",
     ),
-    _Wanted(
-        "openvino",
-        "running models with OpenVINO, on the processor",
-        "openvino",
-        ("openvino",),
-        False,
-        "pip install 'yoloship[openvino]'",
-    ),
+    *_runtimes(),
     _Wanted(
         "build",
         "TensorRT engines for other machines, or for this one",

@@ -10,19 +10,21 @@ import importlib
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from yoloship.doctor.examination import MARK
+from yoloship.runtime import RUNTIMES
+from yoloship.runtime.base import RuntimePrecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from yoloship.engine import FlavourName
-    from yoloship.runtime.base import RuntimePrecision
 
 SMALL_ONNX = base64.b64decode(
     "CAgSCHlvbG9zaGlwOokBChUKAXgKAXcSAWMaBGNvbnYiBENvbnYKEgoBYxIBeRoEcmVsdSIEUmVsdRIFdHJpYWwqGwgBCAMIAQgB"
@@ -55,18 +57,28 @@ def onnxruntime() -> dict[str, Any]:
     return {"onnxruntime": runtime.__version__, "providers": list(runtime.get_available_providers())}
 
 
-def openvino() -> dict[str, Any]:
-    """Run a graph with OpenVINO in each precision that this processor has, and compare its numbers."""
+def runtime_trial(name: str) -> dict[str, Any]:
+    """Run a graph with a runtime in each precision that it has here, and compare its numbers.
+
+    Args:
+        name: In `RUNTIMES`; it runs on the processor.
+    """
     from yoloship.errors import InputError
 
-    _run("openvino")
-    precisions = ["float32"]
-    try:
-        _run("openvino", "bfloat16")
-        precisions.append("bfloat16")
-    except InputError:  # the processor has no arithmetic of it
-        pass
-    return {"openvino": _version("openvino"), "precisions": precisions}
+    runtime = RUNTIMES.load(name)
+    runtime.check(None)
+    worked: list[RuntimePrecision] = []
+    for precision in get_args(RuntimePrecision):
+        if precision not in runtime.precisions:
+            continue
+        try:
+            runtime.check(precision)
+        except InputError:  # the processor has no arithmetic of it
+            continue
+        _run(name, precision)
+        worked.append(precision)
+    _expect(bool(worked), True)
+    return {runtime.packages[0]: _version(runtime.packages[0]), "precisions": worked}
 
 
 def opencv() -> dict[str, Any]:
@@ -158,12 +170,12 @@ def evaluate() -> dict[str, Any]:
 
 
 TRIALS: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
-    {
+    {name: partial(runtime_trial, name) for name in RUNTIMES.own if "cpu" in RUNTIMES.load(name).devices}
+    | {
         trial.__name__: trial
         for trial in (
             export,
             onnxruntime,
-            openvino,
             opencv,
             quantize,
             build_tensorrt,
