@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 
 from helpers.networks import float_network, half_network, operator_network, quantized_network, suppression_network
 from yoloship.engine import BuildConfig, Flavour, Range, build_engine
-from yoloship.errors import EngineError
+from yoloship.errors import EngineError, InputError, YoloshipError
 
 Save = Callable[[onnx.ModelProto], Path]
 
@@ -23,8 +23,13 @@ NO_MODEL = (
 )
 
 
-def refusal(path: Path, config: BuildConfig | None = None, flavour: Flavour | None = None) -> str:
-    with pytest.raises(EngineError) as caught:
+def refusal(
+    path: Path,
+    config: BuildConfig | None = None,
+    flavour: Flavour | None = None,
+    error: type[YoloshipError] = EngineError,
+) -> str:
+    with pytest.raises(error) as caught:
         build_engine(path, config, flavour=flavour)
     return str(caught.value).removeprefix(f"{path}: ")
 
@@ -58,7 +63,7 @@ def test_a_truncated_model_is_refused(rtx: Flavour, tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused(rtx: Flavour, tmp_path: Path) -> None:
-    assert refusal(tmp_path / "none.onnx", flavour=rtx) == "no such file"
+    assert refusal(tmp_path / "none.onnx", flavour=rtx, error=InputError) == "no such file"
 
 
 def test_an_unsupported_operator_is_named_with_its_node(rtx: Flavour, saved: Save) -> None:
@@ -94,7 +99,7 @@ def test_weights_beside_the_model_are_found_whatever_the_working_directory(rtx: 
 
 
 def test_a_dynamic_input_without_a_profile_names_the_option(rtx: Flavour, saved: Save) -> None:
-    message = refusal(saved(float_network(batch="batch")), flavour=rtx)
+    message = refusal(saved(float_network(batch="batch")), flavour=rtx, error=InputError)
     assert message == (
         "input images float32(batch, 3, 32, 32): axis 0 (batch) is dynamic and nothing says how large it may be; "
         "give --batch MIN:OPT:MAX"
@@ -158,7 +163,7 @@ def test_an_engine_for_this_gpu_needs_one(rtx: Flavour, saved: Save, monkeypatch
 
 def test_a_size_outside_the_profile_of_a_fixed_graph_is_refused(rtx: Flavour, saved: Save) -> None:
     config = BuildConfig(height=Range(64, 64, 64), width=Range(64, 64, 64))
-    assert refusal(saved(float_network()), config, rtx).startswith(
+    assert refusal(saved(float_network()), config, rtx, InputError).startswith(
         "images: height is fixed in the graph: expected 32, got 64"
     )
 
