@@ -46,7 +46,9 @@ def test_the_site_builds_without_a_warning_and_its_pages_load_nothing_from_elsew
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     pages = sorted(tmp_path.rglob("*.html"))
-    assert {"index.html", "api.html", "command-line.html", "changelog.html"} <= {page.name for page in pages}
+    assert {"index.html", "api.html", "command-line.html", "changelog.html", "examples.html"} <= {
+        page.name for page in pages
+    }
     loading = re.compile(r'<(?:script|img|iframe|link rel="stylesheet")[^>]*(?:src|href)="(?:https?:)?//')
     assert [page.name for page in pages if loading.search(page.read_text(encoding="utf-8"))] == []
 
@@ -78,6 +80,8 @@ def test_the_command_reference_has_every_argument_option_and_example(hooks: Any)
         ("extending/index.md", "[a](../../ARCHITECTURE.md#rooms)", "[a](../architecture.md#rooms)"),
         ("performance.md", "[a](../bench/results/cpu-2026-11-23.md)", "[a](measurements/cpu-2026-11-23.md)"),
         ("architecture.md", "[a](docs/gpu.md#how-fast)", "[a](gpu.md#how-fast)"),
+        ("examples.md", "[a](../docs/extending/index.md)", "[a](extending/index.md)"),
+        ("index.md", "[a](../examples/README.md)", "[a](examples.md)"),
         ("gpu.md", "![a](demo.jpg)", "![a](demo.jpg)"),
         ("gpu.md", "[a](https://semver.org/)", "[a](https://semver.org/)"),
         ("gpu.md", "[a](../src/yoloship/kinds.py)", "[a](../src/yoloship/kinds.py)"),

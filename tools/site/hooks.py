@@ -32,6 +32,7 @@ PAGES = {
     "SECURITY.md": "security.md",
     "CODE_OF_CONDUCT.md": "code-of-conduct.md",
     "RELEASE.md": "releasing.md",
+    "examples/README.md": "examples.md",
 }
 """Files of the repository that are pages of the site as well."""
 
@@ -48,6 +49,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages whose files lie outside `docs/`."""
     for source, page in outside_pages().items():
         text = (ROOT / source).read_text(encoding="utf-8")
+        if page == "examples.md":
+            text = with_programs(text)
         level = InclusionLevel.INCLUDED if source in PAGES else InclusionLevel.NOT_IN_NAV
         files.append(File.generated(config, page, content=text, inclusion=level))
     return files
@@ -58,6 +61,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if COMMANDS_HERE in markdown:
         markdown = markdown.replace(COMMANDS_HERE, command_reference())
     return relinked(markdown, page.file.src_uri)
+
+
+def with_programs(text: str) -> str:
+    """The list of examples, with the programs themselves below it."""
+    names = re.findall(r"\]\((\w+\.py)\)", text)
+    text = re.sub(r"\]\((\w+)\.py\)", r"](#\1py)", text).replace("](extending)", "](../docs/extending/index.md)")
+    programs = [(name, (ROOT / "examples" / name).read_text(encoding="utf-8")) for name in names]
+    return text + "".join(f"\n## {name}\n\n```python\n{code}```\n" for name, code in programs)
 
 
 def outside_pages() -> dict[str, str]:
