@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import Truth
 from yoloship.evaluate.matching import compare_levels
-from yoloship.evaluate.report import facts, plot
+from yoloship.evaluate.report import facts
 from yoloship.evaluate.verification import Tolerances, verify
 from yoloship.model import NmsConfig
 from yoloship.tasks import form_of
@@ -107,17 +106,6 @@ def test_truth_adds_precision_and_its_loss() -> None:
     assert first > 0.8
     lost = next(check for check in found.checks if check.name == "mAP lost")
     assert lost.value == pytest.approx(first - second)
-
-
-def test_the_report_is_json_and_a_picture() -> None:
-    found = verify(("a", scripted()), ("b", scripted(-0.3)), PICTURES)
-    data = json.loads(json.dumps(found.to_dict()))
-    assert data["passed"] is found.passed
-    assert data["agreement"]["share"] == found.agreement.share
-    assert len(data["levels"]) == 3
-    canvas = plot(found)
-    assert canvas.dtype == np.uint8
-    assert 0.01 < np.mean(canvas < 250) < 0.5
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -175,78 +175,11 @@ def test_deepstream_outputs_are_named(names: str) -> None:
     assert refusal(session).endswith("'yoloship export' writes the plain form, without suppression")
 
 
-@pytest.mark.parametrize(
-    "strides",
-    [(8,), (32,), (4, 8, 16), (32, 16, 8), (4, 8, 16, 32, 64), (16, 32), (64, 32, 16, 8), (5, 10, 20), (8, 32)],
-)
-@pytest.mark.parametrize("anchors", [1, 3, 4])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_strides_are_found_from_the_numbers(strides: tuple[int, ...], anchors: int, dtype: type) -> None:
-    rows: npt.NDArray[Any] = grid_rows(strides, (320, 640), anchors=anchors).astype(dtype)
-    assert recognise(foreign(rows, {}, (1, 3, 320, 640)), "x.onnx").strides == strides
-
-
 def corners(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     changed: npt.NDArray[np.float32] = rows.copy()
     changed[..., :2] = rows[..., :2] - rows[..., 2:4] / 2
     changed[..., 2:4] = rows[..., :2] + rows[..., 2:4] / 2
     return changed
-
-
-def normalised(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    changed: npt.NDArray[np.float32] = rows.copy()
-    changed[..., :4] /= np.array([96, 64, 96, 64], np.float32)
-    return changed
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (corners, "boxes that are corners (x1, y1, x2, y2)"),
-        (normalised, "boxes that are centre and size normalised to 0..1"),
-        (lambda rows: normalised(corners(rows)), "boxes that are corners normalised to 0..1"),
-        (lambda rows: rows[..., [1, 0, 3, 2, 4, 5, 6, 7]], "boxes that are y before x"),
-        (lambda rows: np.abs(rows[:, ::-1]), "boxes that are not around the cells of a 64×96 image"),
-        (lambda rows: rows * np.array([1] * 4 + [50] * 4, np.float32), "scores outside 0 to 1"),
-        (lambda rows: rows * np.array([1] * 4 + [0] + [1] * 3, np.float32) + np.eye(8, dtype=np.float32)[4], "YOLOv6"),
-    ],
-)
-def test_rows_of_the_right_shape_that_mean_something_else_are_named(change: Any, words: str) -> None:
-    assert words in refusal(foreign(change(grid_rows(STRIDES, HW))))
-
-
-def quiet(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The same rows with the objectness that a trained model gives for a grey image."""
-    changed: npt.NDArray[np.float32] = rows.copy()
-    changed[..., 4] *= 1e-4
-    return changed
-
-
-def test_class_scores_that_hold_the_objectness_already_are_named() -> None:
-    right = quiet(grid_rows(STRIDES, HW))
-    assert recognise(foreign(right), "x.onnx").strides == STRIDES
-    products = right.copy()
-    products[..., 5:] *= right[..., 4:5]
-    text = refusal(foreign(products))
-    assert "class scores below the objectness in every row" in text
-    assert "would do it twice" in text
-
-
-def test_rows_without_an_objectness_are_named_unless_the_classes_are() -> None:
-    right = quiet(grid_rows(STRIDES, HW))
-    products = np.concatenate([right[..., :4], right[..., 5:] * right[..., 4:5]], axis=-1)
-    products[..., 4] *= 0.1  # a rare class first, so that not every other one lies below it
-    assert "(B, 378, 7) seems to be (B, N, 4 + classes)" in refusal(foreign(products, {}))
-    assert "3 class names beside an output (B, 378, 7)" in refusal(foreign(products))
-    assert recognise(foreign(products, {}), "x.onnx", class_names=("a", "b")).class_names == ("a", "b")
-    assert recognise(foreign(right, {}), "x.onnx").class_names == ("0", "1", "2")
-
-
-@pytest.mark.parametrize("names", ["", "['a', 'b', 'c']"])
-def test_a_transposed_output_is_named(names: str) -> None:
-    rows = np.ascontiguousarray(grid_rows(STRIDES, HW).transpose(0, 2, 1))
-    text = refusal(foreign(rows, {"names": names}))
-    assert "the transposed output (B, 8, 378): (B, 5 + classes, N)" in text
 
 
 def several(*outputs: npt.NDArray[np.float32]) -> ScriptedSession:
@@ -271,12 +204,6 @@ def test_levels_in_outputs_of_their_own_are_refused_rather_than_lost() -> None:
     text = refusal(several(*np.split(rows, bounds, axis=1)))
     assert "levels in outputs of their own: strides 8 and 16 and 32" in text
     assert "one output that joins them" in text
-
-
-def test_rows_without_decoding_are_named() -> None:
-    offsets = grid_rows((8, 16, 32), (320, 320), anchors=1)
-    offsets[..., :4] = np.random.default_rng(0).normal(0, 1.5, offsets[..., :4].shape)
-    assert "not decoded, as YOLOX exports have" in refusal(foreign(offsets, {}, (1, 3, 320, 320)))
 
 
 def test_a_decoded_output_that_is_not_the_first_is_found_and_recorded() -> None:
@@ -343,23 +270,6 @@ def test_a_half_precision_input_is_fed_with_half_precision() -> None:
     with Detector(session) as detector:
         detector(np.full((*HW, 3), 90, np.uint8))
     assert [call["images"].dtype for call in session.calls] == [np.float16, np.float16]
-
-
-@pytest.mark.parametrize(("strides", "stride"), [(STRIDES, 8), (STRIDES[::-1], 8), (STRIDES, 32)])
-def test_a_stale_anchor_grid_is_said_in_one_line(strides: tuple[int, ...], stride: int) -> None:
-    broken = grid_rows(strides, HW)
-    start = 3 * sum((64 // other) * (96 // other) for other in strides[: strides.index(stride)])
-    broken[:, start : start + 3 * (64 // stride) * (96 // stride), 2:4] = 0
-    text = refusal(foreign(broken))
-    assert text.startswith(f"x.onnx: every box of the level with stride {stride} has zero size")
-    assert "export it again from its .pt" in text
-    assert "\n" not in text
-
-
-def test_the_finest_level_may_hold_some_boxes_without_size() -> None:
-    healthy = raw()
-    healthy[:, : 3 * 8 * 12 - 1, 2:4] = 0
-    assert recognise(foreign(healthy), "x.onnx").class_names == NAMES
 
 
 @pytest.mark.parametrize("names", ["{0: 'a', 1: 'b', 2: 'c', 3: 'd'}", ""])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -19,10 +19,7 @@ from yoloship.graph import graph_bytes
 from yoloship.graph.body import layer_precisions
 from yoloship.graph.onnx_file import opset, read_metadata, read_model_info
 from yoloship.graph.passes.half import OTHER_LAYERS_KEY, convert_precision, emulate, is_half, quantized_precision
-from yoloship.graph.passes.quantize import layers, quantize, values_to_watch
-from yoloship.model import Calibrator
-from yoloship.precision.calibrate import FEW_IMAGES, calibrate, survey
-from yoloship.precision.lowering import in_precision, quantized_share
+from yoloship.precision.lowering import in_precision
 from yoloship.precision.quantization import MEASURE_IMAGES, QuantizeConfig, opener, quantize_with_images, split
 from yoloship.runtime import OnnxRuntimeSession
 
@@ -181,58 +178,11 @@ def test_labels_of_which_float32_finds_nothing_are_refused_because_every_loss_wo
         quantize_with_images(ours("heads", "image"), PICTURES, config, truths=elsewhere)
 
 
-def test_images_that_teach_nothing_are_refused_or_told() -> None:
-    model, config = ours("heads", "image"), QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
-    black = [np.zeros((*HW, 3), np.uint8)] * 3
-    with pytest.raises(InputError, match="calibration images: every image has a single colour"):
-        in_precision(model, "int8", black, config=config)
-    result = in_precision(model, "int8", [*PICTURES[:2], PICTURES[0], black[0]], config=config)
-    assert result.warnings == (
-        "only 3 distinct images among 4 calibration images: ranges found on so few may not hold in use",
-        "1 of 4 calibration images have a single colour and teach nothing",
-        "with fewer than 16 images the loss is measured on the same images that calibrated",
-    )
-
-
-def test_enough_images_are_told_only_of_their_copies() -> None:
-    distinct = [RNG.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(FEW_IMAGES)]
-    assert list(survey(distinct).warnings()) == []
-    assert list(survey([*distinct, distinct[3]]).warnings()) == ["1 of 51 calibration images are copies of others"]
-
-
 def test_a_budget_that_nothing_was_measured_for_is_not_reported_as_kept() -> None:
     model = ours("heads", "image")
     config = QuantizeConfig(score_threshold=0.99, calibrator="minmax", other_layers="float32", max_drop=1)
     words = in_precision(model, "int8", PICTURES[:2], config=config).words
     assert words.endswith("; nothing was detected on the images, so its loss is not known")
-
-
-def test_labels_of_few_images_are_told() -> None:
-    pytest.importorskip("pycocotools")
-    nothing = Truth(np.empty((0, 4)), np.empty(0, int))
-    some = [*truths()[:4], *[nothing] * 12]
-    config = QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
-    warnings = in_precision(ours("heads", "image"), "int8", PICTURES, config=config, truths=some).warnings
-    assert warnings[1] == "12 of 16 images have no label, and count as images without objects"
-
-
-@pytest.mark.parametrize("calibrator", ["minmax", "percentile", "entropy"])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_network_that_is_broken_in_float32_is_refused_by_the_place(value: float, calibrator: Any) -> None:
-    model = scaled({"model.2.cv1.conv.weight": value}, ours("heads", "image"))
-    config = QuantizeConfig(max_drop=1, calibrator=calibrator, other_layers="float32")
-    with pytest.raises(GraphError, match=r"not finite, in float32 already: got NaN or infinity in model\.2\."):
-        in_precision(model, "int8", PICTURES[:2], config=config)
-
-
-def test_an_activation_that_overflows_on_one_image_alone_is_refused_by_every_calibrator() -> None:
-    model = ours("heads", "image")
-    names = values_to_watch(layers(model), "inputs")
-    feeds = [{"images": PICTURES[0][None]}]
-    wild = scaled({"model.0.conv.weight": np.float32(3e38)}, model)
-    for calibrator in get_args(Calibrator):
-        with pytest.raises(GraphError, match="an activation"):
-            calibrate(wild, names, feeds, calibrator)
 
 
 def test_an_interrupted_quantization_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,48 +199,6 @@ def test_an_interrupted_quantization_leaves_nothing_behind(tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
     in_precision(ours("heads", "image"), "int8", PICTURES[:2], config=config)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_runtime_that_cannot_run_the_result_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(model: Any, feeds: Any) -> Any:
-        raise SessionError("the runtime refuses it", subject="graph")
-
-    monkeypatch.setattr("yoloship.precision.lowering.run_model", refuse)
-    config = QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
-    result = in_precision(ours("heads", "image"), "int8", PICTURES[:2], config=config)
-    assert result.not_on_cpu == "the runtime refuses it"
-
-
-@pytest.mark.parametrize("keep", [0, 20, 57])
-def test_the_share_that_is_quantized_is_counted_in_the_graph_itself(keep: int) -> None:
-    model = ours("heads", "image")
-    every = layers(model)
-    ranges = dict.fromkeys(values_to_watch(every, "inputs"), 1.0)
-    share = quantized_share(quantize(model, ranges, keep=[layer.name for layer in every[:keep]]))
-    assert (share.quantized, share.layers) == (57 - keep, 60)
-    full = quantized_share(quantize(model, ranges)).arithmetic
-    assert share.arithmetic is not None
-    assert full is not None
-    assert share.arithmetic == (0 if keep == 57 else pytest.approx(full, abs=0.01) if not keep else share.arithmetic)
-    assert 0 <= share.arithmetic <= full < 1
-    assert str(share) == f"{57 - keep} of 60 convolutions, {share.arithmetic:.0%} of the arithmetic"
-
-
-def test_a_graph_in_lower_precision_is_not_lowered_again() -> None:
-    config = QuantizeConfig(max_drop=1, other_layers="float32", **FAINT)
-    quantized = in_precision(ours("heads", "image"), "int8", PICTURES[:2], config=config).model
-    brain = convert_precision(ours("heads", "image"), "bfloat16")
-    for model, got in ((quantized, "int8"), (brain, "bfloat16")):
-        for precision in ("int8", "float16"):
-            with pytest.raises(GraphError, match=f"is in lower precision already: expected a float32 graph, got {got}"):
-                in_precision(model, precision, PICTURES[:2])
-
-
-def test_a_budget_that_leaves_next_to_nothing_quantized_is_told() -> None:
-    config = QuantizeConfig(max_drop=0, other_layers="float32", **FAINT)
-    result = in_precision(ours("heads", "image"), "int8", PICTURES[:2], config=config, truths=None)
-    assert any("of the arithmetic could be int8 within the budget" in warning for warning in result.warnings)
-    assert " more" in result.words
 
 
 def test_without_anything_to_lose_the_loss_of_map_is_not_known() -> None:
