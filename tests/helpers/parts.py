@@ -10,7 +10,7 @@ import onnxruntime as ort
 from yoloship.graph.blocks import emit
 from yoloship.graph.builder import Builder
 from yoloship.graph.families.yolov5 import Yolov5
-from yoloship.graph.module_view import Part, check_consumed
+from yoloship.graph.module_view import ModuleView, check_consumed
 from yoloship.graph.serialize import to_onnx
 from yoloship.model import TensorSpec
 
@@ -25,7 +25,7 @@ def part_graph(module: Module, *arrays: Any, dynamic: bool = False) -> onnx.Mode
     for index, array in enumerate(arrays):
         axes = (*array.shape[:2], "height", "width") if dynamic else array.shape
         wires.append(builder.input(TensorSpec(f"x{index}", "float32", axes), array.shape))
-    part = Part(module, "block", "test.pt")
+    part = ModuleView(module, "block", "test.pt")
     wire = emit(builder, part, wires)
     check_consumed(part)
     shape = (*wire.shape[:2], "rows", "columns") if dynamic else wire.shape

@@ -13,10 +13,10 @@ from yoloship.graph.families.yolov5 import Yolov5
 if TYPE_CHECKING:
     from yoloship.checkpoint import Module
     from yoloship.graph.builder import Builder, Wire
-    from yoloship.graph.module_view import Part
+    from yoloship.graph.module_view import ModuleView
 
 
-def emit_twice(builder: Builder, part: Part, x: Wire) -> Wire:
+def emit_twice(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Write ``acme.layers.Twice``, whose forward is ``self.second(self.first(x))``."""
     return emit(builder, part.child("second"), (emit(builder, part.child("first"), (x,)),))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from yoloship._util.fields import is_int
 from yoloship.cuda.device import Resource
-from yoloship.cuda.driver import OUT_OF_MEMORY, call
+from yoloship.cuda.driver import OUT_OF_MEMORY, call, driver
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:
@@ -136,6 +136,37 @@ class _PinnedBlock:
             "shape": (size_bytes,), "typestr": "|u1", "data": (self.address, False), "version": 3,
         }  # fmt: skip
         weakref.finalize(self, _unpin, device, self.address).atexit = False  # the process's end frees it anyway
+
+
+class PinnedMemory:
+    """Tells pinned host memory from ordinary memory, whoever pinned it."""
+
+    __slots__ = ("_host", "_kind", "_ok", "_pointer", "_query")
+
+    def __init__(self) -> None:
+        bindings = driver()
+        attribute = bindings.CUpointer_attribute
+        self._query = bindings.cuPointerGetAttribute
+        self._kind = attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+        self._pointer = attribute.CU_POINTER_ATTRIBUTE_DEVICE_POINTER
+        self._host = int(bindings.CUmemorytype.CU_MEMORYTYPE_HOST)
+        self._ok = bindings.CUresult.CUDA_SUCCESS
+
+    def addresses(self, array: npt.NDArray[np.generic]) -> tuple[int, int] | None:
+        """Where the host and where the device see an array's memory; None if it is not pinned.
+
+        Args:
+            array: On the host, C-contiguous.
+        """
+        ours = pinned_address(array)
+        if ours is not None:
+            return ours, ours
+        address = array.ctypes.data
+        status, kind = self._query(self._kind, address)
+        if status is not self._ok or int(kind) != self._host:
+            return None
+        status, pointer = self._query(self._pointer, address)
+        return (address, int(pointer)) if status is self._ok else None
 
 
 def pinned_address(array: npt.NDArray[np.generic]) -> int | None:

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from yoloship.graph.builder import Builder, Wire
-    from yoloship.graph.module_view import Part
+    from yoloship.graph.module_view import ModuleView
 
-    Activation: TypeAlias = Callable[[Builder, Part, Wire], Wire]
+    Activation: TypeAlias = Callable[[Builder, ModuleView, Wire], Wire]
 
 
-def acon(builder: Builder, part: Part, x: Wire) -> Wire:
+def acon(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Write ACON-C."""
     beta = builder.constant(f"{part.place}.beta", part.array("beta", 1, x.channels, 1, 1))
     return _gated(builder, part, x, beta)
 
 
-def meta_acon(builder: Builder, part: Part, x: Wire) -> Wire:
+def meta_acon(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Write meta-ACON."""
     means = builder.node("GlobalAveragePool", f"{part.place}.means", (x,), (x.shape[0], x.channels, 1, 1))
     for name in ("fc1", "fc2"):
@@ -39,7 +39,7 @@ def meta_acon(builder: Builder, part: Part, x: Wire) -> Wire:
     return _gated(builder, part, x, builder.node("Sigmoid", f"{part.place}.switch", (means,), means.shape))
 
 
-def _gated(builder: Builder, part: Part, x: Wire, beta: Wire) -> Wire:
+def _gated(builder: Builder, part: ModuleView, x: Wire, beta: Wire) -> Wire:
     place = part.place
     first, second = (part.array(name, 1, x.channels, 1, 1) for name in ("p1", "p2"))
     slope = builder.constant(f"{place}.slope", first - second)
@@ -53,7 +53,7 @@ def _gated(builder: Builder, part: Part, x: Wire, beta: Wire) -> Wire:
     return builder.node("Add", place, (gated, rest), x.shape)
 
 
-def activate(builder: Builder, part: Part, x: Wire) -> Wire:
+def activate(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Write an activation.
 
     Raises:
@@ -69,7 +69,7 @@ def activate(builder: Builder, part: Part, x: Wire) -> Wire:
     return written(found, builder, part, x)
 
 
-def written(activation: Activation, builder: Builder, part: Part, x: Wire) -> Wire:
+def written(activation: Activation, builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Write an activation. One of torch that works in place changes the value for its later users as well."""
     y = activation(builder, part, x)
     if part.torch_name in TORCH and part.optional_value("inplace"):  # torch asks for its truth: 1 counts as well
@@ -77,7 +77,7 @@ def written(activation: Activation, builder: Builder, part: Part, x: Wire) -> Wi
     return y
 
 
-def find(part: Part) -> Activation | None:
+def find(part: ModuleView) -> Activation | None:
     """The writer of this activation, None if it is not one that can be written."""
     path, name = part.module.class_path, part.module.class_name
     if part.torch_name is not None:
@@ -89,59 +89,59 @@ def find(part: Part) -> Activation | None:
     return None
 
 
-def _silu(builder: Builder, part: Part, x: Wire) -> Wire:
+def _silu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     gate = builder.node("Sigmoid", f"{part.place}.sigmoid", (x,), x.shape)
     return builder.node("Mul", part.place, (x, gate), x.shape)
 
 
-def _mish(builder: Builder, part: Part, x: Wire) -> Wire:
+def _mish(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """x·tanh(softplus(x)); ONNX has it as one operator only from opset 18."""
     soft = builder.node("Softplus", f"{part.place}.softplus", (x,), x.shape)
     gate = builder.node("Tanh", f"{part.place}.tanh", (soft,), x.shape)
     return builder.node("Mul", part.place, (x, gate), x.shape)
 
 
-def _leaky_relu(builder: Builder, part: Part, x: Wire) -> Wire:
+def _leaky_relu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     return builder.node("LeakyRelu", part.place, (x,), x.shape, alpha=part.number("negative_slope"))
 
 
-def _elu(builder: Builder, part: Part, x: Wire) -> Wire:
+def _elu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     return builder.node("Elu", part.place, (x,), x.shape, alpha=part.number("alpha"))
 
 
-def _celu(builder: Builder, part: Part, x: Wire) -> Wire:
+def _celu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     return builder.node("Celu", part.place, (x,), x.shape, alpha=part.number("alpha"))
 
 
-def _selu(builder: Builder, part: Part, x: Wire) -> Wire:
+def _selu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Klambauer et al., Self-Normalizing Neural Networks, 2017, with its two constants."""
     return builder.node("Selu", part.place, (x,), x.shape, alpha=_SELU_ALPHA, gamma=_SELU_SCALE)
 
 
-def _rrelu(builder: Builder, part: Part, x: Wire) -> Wire:
+def _rrelu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """In evaluation the slope is the middle of the range that training draws it from."""
     slope = (part.number("lower") + part.number("upper")) / 2
     return builder.node("LeakyRelu", part.place, (x,), x.shape, alpha=slope)
 
 
-def _clip(builder: Builder, part: Part, x: Wire, low: float, high: float) -> Wire:
+def _clip(builder: Builder, part: ModuleView, x: Wire, low: float, high: float) -> Wire:
     bounds = [builder.constant(f"{part.place}.{name}", np.float64(v)) for name, v in (("min", low), ("max", high))]
     return builder.node("Clip", part.place, (x, *bounds), x.shape)
 
 
-def _relu6(builder: Builder, part: Part, x: Wire) -> Wire:
+def _relu6(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """A Hardtanh whose bounds are 0 and 6, and are attributes that somebody may have set."""
     return _hardtanh(builder, part, x) if part.has("max_val") else _clip(builder, part, x, 0.0, 6.0)
 
 
-def _hardtanh(builder: Builder, part: Part, x: Wire) -> Wire:
+def _hardtanh(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     low, high = part.number("min_val"), part.number("max_val")
     if low > high:
         raise part.error("bounds are the wrong way round", got=f"{low:g} to {high:g}")
     return _clip(builder, part, x, low, high)
 
 
-def _gelu(builder: Builder, part: Part, x: Wire) -> Wire:
+def _gelu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Hendrycks and Gimpel, Gaussian Error Linear Units, 2016: x·Φ(x), or its form with tanh."""
     place = part.place
     part.require("approximate", "none", "tanh", None)  # torch before 1.12 has no attribute
@@ -164,7 +164,7 @@ def _gelu(builder: Builder, part: Part, x: Wire) -> Wire:
     return builder.node("Mul", place, (half, gate), x.shape)
 
 
-def _softplus(builder: Builder, part: Part, x: Wire) -> Wire:
+def _softplus(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """log(1 + exp(beta·x)) / beta; x itself where beta·x is above the threshold."""
     place, beta, threshold = part.place, part.number("beta"), part.number("threshold")
     if beta == 0:
@@ -186,7 +186,7 @@ def _softplus(builder: Builder, part: Part, x: Wire) -> Wire:
     return builder.node("Where", place, (above, x, soft), x.shape)
 
 
-def _prelu(builder: Builder, part: Part, x: Wire) -> Wire:
+def _prelu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     slope = part.array("weight", None)
     if slope.size not in {1, x.channels}:
         raise part.error("takes another number of channels", expected=str(slope.size), got=x.channels)
@@ -194,7 +194,7 @@ def _prelu(builder: Builder, part: Part, x: Wire) -> Wire:
     return builder.node("PRelu", part.place, (x, weight), x.shape)
 
 
-def _frelu(builder: Builder, part: Part, x: Wire) -> Wire:
+def _frelu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """max(x, BN(depthwise(x))): Ma, Zhang and Sun, Funnel Activation for Visual Recognition, 2020, section 3."""
     condition = emit_conv_norm(builder, part.child("conv"), part.child("bn"), x)
     if condition.shape != x.shape:
@@ -203,21 +203,21 @@ def _frelu(builder: Builder, part: Part, x: Wire) -> Wire:
 
 
 def _simple(op: str) -> Activation:
-    def emit(builder: Builder, part: Part, x: Wire) -> Wire:
+    def emit(builder: Builder, part: ModuleView, x: Wire) -> Wire:
         return builder.node(op, part.place, (x,), x.shape)
 
     return emit
 
 
-def _hardsigmoid(builder: Builder, part: Part, x: Wire) -> Wire:
+def _hardsigmoid(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     return builder.node("HardSigmoid", part.place, (x,), x.shape, alpha=1 / 6, beta=0.5)
 
 
-def _identity(builder: Builder, part: Part, x: Wire) -> Wire:  # noqa: ARG001 - the signature of all
+def _identity(builder: Builder, part: ModuleView, x: Wire) -> Wire:  # noqa: ARG001 - the signature of all
     return x
 
 
-def _h_sigmoid(builder: Builder, part: Part, x: Wire) -> Wire:
+def _h_sigmoid(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """relu6(x + 3) / 6: Howard et al., Searching for MobileNetV3, 2019, section 5.2."""
     inner = part.child("relu")
     if inner.torch_name != "ReLU6":
@@ -227,7 +227,7 @@ def _h_sigmoid(builder: Builder, part: Part, x: Wire) -> Wire:
     return _hardsigmoid(builder, part, x)
 
 
-def _h_swish(builder: Builder, part: Part, x: Wire) -> Wire:
+def _h_swish(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """The value times its h_sigmoid."""
     gate = activate(builder, part.child("sigmoid"), x)
     return builder.node("Mul", part.place, (x, gate), x.shape)

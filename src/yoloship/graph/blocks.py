@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
     from yoloship.errors import GraphError
     from yoloship.graph.builder import Builder, Wire
-    from yoloship.graph.module_view import Part
+    from yoloship.graph.module_view import ModuleView
 
-    Block: TypeAlias = Callable[[Builder, Part, Wire], Wire]
-    Join: TypeAlias = Callable[[Builder, Part, Sequence[Wire]], Wire]
+    Block: TypeAlias = Callable[[Builder, ModuleView, Wire], Wire]
+    Join: TypeAlias = Callable[[Builder, ModuleView, Sequence[Wire]], Wire]
 
 
 def _chain(*names: str) -> Block:
     """A writer of children that follow one another."""
 
-    def block(builder: Builder, part: Part, x: Wire) -> Wire:
+    def block(builder: Builder, part: ModuleView, x: Wire) -> Wire:
         for name in names:
             x = emit(builder, part.child(name), (x,))
         return x
@@ -55,7 +55,7 @@ def _chain(*names: str) -> Block:
     return block
 
 
-def _shuffle(builder: Builder, part: Part, x: Wire) -> Wire:
+def _shuffle(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Ma et al., ShuffleNet V2, 2018, figure 3 c and d: two branches side by side, then their channels interleaved."""
     if part.integer("stride", 1) == 1:
         first, second = _halves(builder, part, x)
@@ -71,7 +71,7 @@ def _shuffle(builder: Builder, part: Part, x: Wire) -> Wire:
     return builder.node("Gather", part.place, (both, order), shape, axis=1)
 
 
-def _halves(builder: Builder, part: Part, x: Wire) -> tuple[Wire, Wire]:
+def _halves(builder: Builder, part: ModuleView, x: Wire) -> tuple[Wire, Wire]:
     """The first and the second half of the channels; of an odd number the first has one more."""
     first = -(-x.channels // 2)
     sizes = (first, x.channels - first)
@@ -83,7 +83,7 @@ def _halves(builder: Builder, part: Part, x: Wire) -> tuple[Wire, Wire]:
     return one, other
 
 
-def _depthwise_separable(builder: Builder, part: Part, x: Wire) -> Wire:
+def _depthwise_separable(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Howard et al., MobileNets, 2017, figure 3: two convolutions, each with batch-norm and ReLU."""
     for number in ("1", "2"):
         y = emit_conv_norm(builder, part.child(f"conv{number}"), part.optional_child(f"bn{number}"), x)
@@ -91,7 +91,7 @@ def _depthwise_separable(builder: Builder, part: Part, x: Wire) -> Wire:
     return x
 
 
-def _inverted_residual(builder: Builder, part: Part, x: Wire) -> Wire:
+def _inverted_residual(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Howard et al., Searching for MobileNetV3, 2019, figure 4."""
     y = emit(builder, part.child("conv"), (x,))
     if not part.flag("identity"):
@@ -101,7 +101,7 @@ def _inverted_residual(builder: Builder, part: Part, x: Wire) -> Wire:
     return builder.node("Add", f"{part.place}.add", (x, y), x.shape)
 
 
-def _squeeze(builder: Builder, part: Part, x: Wire) -> Wire:
+def _squeeze(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Hu et al., Squeeze-and-Excitation Networks, 2017: each channel times a factor that all the means give."""
     gate = emit(builder, part.child("avg_pool"), (x,))
     for layer in part.child("fc").parts():
@@ -116,19 +116,19 @@ def _squeeze_by(*names: str) -> Block:
     """The same with its layers as children of these names."""
     inner = _chain(*names)
 
-    def block(builder: Builder, part: Part, x: Wire) -> Wire:
+    def block(builder: Builder, part: ModuleView, x: Wire) -> Wire:
         return _scaled(builder, part, x, inner(builder, part, x))
 
     return block
 
 
-def _scaled(builder: Builder, part: Part, x: Wire, gate: Wire) -> Wire:
+def _scaled(builder: Builder, part: ModuleView, x: Wire, gate: Wire) -> Wire:
     if gate.shape != (x.shape[0], x.channels, 1, 1):
         raise part.error("gives another number of factors than channels", expected=str(x.channels), got=gate.shape)
     return builder.node("Mul", part.place, (x, gate), x.shape)
 
 
-def _re_parametrised(builder: Builder, part: Part, x: Wire) -> Wire:
+def _re_parametrised(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Ding et al., RepVGG, 2021, figure 2: branches that are added for training, or the one that they became."""
     merged = part.optional_child("rbr_reparam")
     if merged is not None:
@@ -147,12 +147,12 @@ def _re_parametrised(builder: Builder, part: Part, x: Wire) -> Wire:
     return emit(builder, part.child(name), (y,))
 
 
-def _conv_hardswish(builder: Builder, part: Part, x: Wire) -> Wire:
+def _conv_hardswish(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     y = emit_conv_norm(builder, part.child("conv"), part.optional_child("bn"), x)
     return emit(builder, part.child("hardswish"), (y,))
 
 
-def _lc_block(builder: Builder, part: Part, x: Wire) -> Wire:
+def _lc_block(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Cui et al., PP-LCNet, 2021, figure 2: depthwise, squeeze and excitation if it has it, pointwise."""
     names = ("dw_conv", "se", "pw_conv") if part.flag("use_se") else ("dw_conv", "pw_conv")
     return _chain(*names)(builder, part, x)
@@ -196,16 +196,16 @@ class BlockTable:
     blocks: Mapping[str, Block]
     joins: Mapping[str, Join]
 
-    def owns(self, part: Part) -> bool:
+    def owns(self, part: ModuleView) -> bool:
         """Whether a module is one of the family's, by its class path."""
         return self.path.fullmatch(part.module.class_path) is not None
 
-    def find(self, part: Part) -> Block | None:
+    def find(self, part: ModuleView) -> Block | None:
         """The writer of a module that takes one value; None if the family has none."""
         return self.blocks.get(part.module.class_name) if self.owns(part) else None
 
 
-def emit(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
+def emit(builder: Builder, part: ModuleView, inputs: Sequence[Wire]) -> Wire:
     """Write any module.
 
     Args:
@@ -233,7 +233,7 @@ def emit(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
     return activations.written(block, builder, part, inputs[0])
 
 
-def _unknown(part: Part, table: BlockTable) -> GraphError:
+def _unknown(part: ModuleView, table: BlockTable) -> GraphError:
     hint = "nothing was guessed"
     if part.torch_name is None:
         name = part.module.class_path[:80]
@@ -241,14 +241,14 @@ def _unknown(part: Part, table: BlockTable) -> GraphError:
     return part.error("is not a block that this version can write", hint=hint)
 
 
-def add(builder: Builder, part: Part, first: Wire, second: Wire, name: str | None = None) -> Wire:
+def add(builder: Builder, part: ModuleView, first: Wire, second: Wire, name: str | None = None) -> Wire:
     """Write a sum of two values of one shape."""
     if first.shape != second.shape:
         raise part.error("adds values of two shapes", expected=str(first.shape), got=second.shape)
     return builder.node("Add", name or part.place, (first, second), first.shape)
 
 
-def concat(builder: Builder, part: Part, values: Sequence[Wire], name: str | None = None) -> Wire:
+def concat(builder: Builder, part: ModuleView, values: Sequence[Wire], name: str | None = None) -> Wire:
     """Write a concatenation along the channels."""
     first = values[0]
     for value in values:
@@ -258,7 +258,7 @@ def concat(builder: Builder, part: Part, values: Sequence[Wire], name: str | Non
     return builder.node("Concat", name or f"{part.place}.concat", values, (first.shape[0], channels, *first.hw), axis=1)
 
 
-def _sequential(builder: Builder, part: Part, x: Wire) -> Wire:
+def _sequential(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """One after the other; a batch-norm after a convolution falls into it."""
     children = part.parts()
     folds = False
@@ -273,19 +273,19 @@ def _sequential(builder: Builder, part: Part, x: Wire) -> Wire:
     return x
 
 
-def _conv(builder: Builder, part: Part, x: Wire) -> Wire:
+def _conv(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Convolution, batch-norm (gone where the model was fused), activation."""
     y = emit_conv_norm(builder, part.child("conv"), part.optional_child("bn"), x)
     return activations.activate(builder, part.child("act"), y)
 
 
-def _shortcut(builder: Builder, part: Part, x: Wire) -> Wire:
+def _shortcut(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """cv1, cv2 and, where `add` says so, what went in."""
     y = emit(builder, part.child("cv2"), (emit(builder, part.child("cv1"), (x,)),))
     return add(builder, part, x, y, f"{part.place}.add") if part.flag("add") else y
 
 
-def _csp(builder: Builder, part: Part, x: Wire) -> Wire:
+def _csp(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Wang et al., CSPNet, 2019, as BottleneckCSP: batch-norm and activation after the two ways have joined.
 
     The batch-norm falls apart into the two convolutions before it.
@@ -308,21 +308,21 @@ def _csp(builder: Builder, part: Part, x: Wire) -> Wire:
     return emit(builder, part.child("cv4"), (activations.activate(builder, part.child("act"), y),))
 
 
-def _c3(builder: Builder, part: Part, x: Wire) -> Wire:
+def _c3(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """CSP with three convolutions; its variants (C3TR, C3Ghost, C3SPP, C3x) differ in what `m` holds."""
     deep = emit(builder, part.child("m"), (emit(builder, part.child("cv1"), (x,)),))
     side = emit(builder, part.child("cv2"), (x,))
     return emit(builder, part.child("cv3"), (concat(builder, part, (deep, side)),))
 
 
-def _spp(builder: Builder, part: Part, x: Wire) -> Wire:
+def _spp(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """He et al., Spatial Pyramid Pooling, 2014: pools of several sizes side by side."""
     x = emit(builder, part.child("cv1"), (x,))
     pools = [emit(builder, pool, (x,)) for pool in part.child("m").parts()]
     return emit(builder, part.child("cv2"), (concat(builder, part, (x, *pools)),))
 
 
-def _sppf(builder: Builder, part: Part, x: Wire) -> Wire:
+def _sppf(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """The same by one pool three times in a row."""
     values = [emit(builder, part.child("cv1"), (x,))]
     pool = part.child("m")
@@ -333,7 +333,7 @@ def _sppf(builder: Builder, part: Part, x: Wire) -> Wire:
     return emit(builder, part.child("cv2"), (concat(builder, part, values),))
 
 
-def _focus(builder: Builder, part: Part, x: Wire) -> Wire:
+def _focus(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Four interleaved quarters of the image, stacked, then a convolution: one with a larger kernel does both."""
     inner = part.child("conv")
     conv = inner.child("conv")
@@ -349,7 +349,7 @@ def _focus(builder: Builder, part: Part, x: Wire) -> Wire:
     return activations.activate(builder, inner.child("act"), y)
 
 
-def _contract(builder: Builder, part: Part, x: Wire) -> Wire:
+def _contract(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Cells of gain x gain pixels into channels, which is ONNX's SpaceToDepth."""
     gain, (height, width) = part.integer("gain", 1), x.hw
     if height % gain or width % gain:
@@ -358,7 +358,7 @@ def _contract(builder: Builder, part: Part, x: Wire) -> Wire:
     return builder.node("SpaceToDepth", part.place, (x,), shape, blocksize=gain)
 
 
-def _expand(builder: Builder, part: Part, x: Wire) -> Wire:
+def _expand(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """The inverse, ONNX's DepthToSpace in its DCR order."""
     gain, (height, width) = part.integer("gain", 1), x.hw
     if x.channels % gain**2:
@@ -367,24 +367,24 @@ def _expand(builder: Builder, part: Part, x: Wire) -> Wire:
     return builder.node("DepthToSpace", part.place, (x,), shape, blocksize=gain, mode="DCR")
 
 
-def _ghost_conv(builder: Builder, part: Part, x: Wire) -> Wire:
+def _ghost_conv(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Han et al., GhostNet, 2020: half of the channels are cheap functions of the other half."""
     primary = emit(builder, part.child("cv1"), (x,))
     return concat(builder, part, (primary, emit(builder, part.child("cv2"), (primary,))))
 
 
-def _ghost_bottleneck(builder: Builder, part: Part, x: Wire) -> Wire:
+def _ghost_bottleneck(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     y = emit(builder, part.child("conv"), (x,))
     return add(builder, part, y, emit(builder, part.child("shortcut"), (x,)), f"{part.place}.add")
 
 
-def _transformer(builder: Builder, part: Part, x: Wire) -> Wire:
+def _transformer(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     if part.optional_child("conv") is not None:
         x = emit(builder, part.child("conv"), (x,))
     return transformer(builder, part, x)
 
 
-def _weighted_sum(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
+def _weighted_sum(builder: Builder, part: ModuleView, inputs: Sequence[Wire]) -> Wire:
     """x0 + a·x1."""
     if len(inputs) != 2:
         raise part.error("takes two inputs", got=len(inputs))
@@ -396,12 +396,12 @@ def _weighted_sum(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
     return add(builder, part, first, second)
 
 
-def _concat(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
+def _concat(builder: Builder, part: ModuleView, inputs: Sequence[Wire]) -> Wire:
     part.require("d", 1)
     return concat(builder, part, inputs, part.place)
 
 
-def _sum(builder: Builder, part: Part, inputs: Sequence[Wire]) -> Wire:
+def _sum(builder: Builder, part: ModuleView, inputs: Sequence[Wire]) -> Wire:
     """x0 + Σ 2σ(w_i)·x_i, or the plain sum: Tan et al., EfficientDet, 2019, section 3.3, in this family's form."""
     steps = part.optional_value("iter")  # the `range` that its forward goes through
     if isinstance(steps, Opaque) and steps.arguments != (0, len(inputs) - 1, 1):

@@ -11,7 +11,7 @@ from yoloship._version import __version__
 from yoloship.graph.builder import Builder, InFile
 from yoloship.graph.config import COLOURS, emit_input, input_channels
 from yoloship.graph.families import family_of
-from yoloship.graph.module_view import Part, check_consumed
+from yoloship.graph.module_view import ModuleView, check_consumed
 from yoloship.graph.onnx_file import graph_bytes
 from yoloship.graph.passes.half import convert_precision
 from yoloship.graph.serialize import to_onnx, write_onnx
@@ -153,8 +153,8 @@ class _Network:
     """A checkpoint's network, its family and head known."""
 
     family: Family
-    root: Part
-    layers: tuple[Part, ...]
+    root: ModuleView
+    layers: tuple[ModuleView, ...]
     head: Head
 
 
@@ -165,6 +165,6 @@ def _network(checkpoint: Checkpoint) -> _Network:
         GraphError: it is of no family known here, or its head cannot be read.
     """
     family = family_of(checkpoint)
-    root = Part(checkpoint.module, "", checkpoint.name)
+    root = ModuleView(checkpoint.module, "", checkpoint.name)
     layers = family.layers(root)
     return _Network(family, root, layers, family.read_head(layers[-1]))

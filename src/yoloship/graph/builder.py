@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from yoloship.graph.blocks import BlockTable
-    from yoloship.graph.module_view import Part
+    from yoloship.graph.module_view import ModuleView
     from yoloship.model import Axis, DType, TensorSpec
 
 
@@ -228,7 +228,7 @@ class Builder:
         self._bytes = 0
         self._visits = 0
 
-    def visit(self, part: Part) -> None:
+    def visit(self, part: ModuleView) -> None:
         """Count a module that is being written.
 
         Raises:

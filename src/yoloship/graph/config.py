@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from yoloship.graph.builder import Builder, Wire
-    from yoloship.graph.module_view import Part
+    from yoloship.graph.module_view import ModuleView
 
 
 _MAX_DEPTH: Final = 16
@@ -41,7 +41,7 @@ _FOCUS_GAIN: Final = 4
 """Focus stacks four quarters of the image before its convolution."""
 
 
-def input_channels(root: Part, layers: Sequence[Part]) -> int:
+def input_channels(root: ModuleView, layers: Sequence[ModuleView]) -> int:
     """Channels of the input.
 
     Args:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.graph.builder import Builder, Wire
-    from yoloship.graph.module_view import Part
+    from yoloship.graph.module_view import ModuleView
 
     Array = npt.NDArray[np.float64]
 
@@ -60,7 +60,7 @@ class Convolution:
         return int(self.weight.shape[0])
 
 
-def read_convolution(part: Part) -> Convolution:
+def read_convolution(part: ModuleView) -> Convolution:
     """Read a torch.nn Conv2d. Its shape is that of its weight; `in_channels` and the like go stale when pruned."""
     part.require("padding_mode", "zeros")
     weight = part.array("weight", None, None, None, None)
@@ -78,7 +78,7 @@ def read_convolution(part: Part) -> Convolution:
     )
 
 
-def _read_pads(part: Part, kernel: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int]) -> Pads:
+def _read_pads(part: ModuleView, kernel: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int]) -> Pads:
     """A number, a pair, or one of torch's two words."""
     padding = part.value("padding")
     if padding == "valid":
@@ -95,7 +95,7 @@ def _read_pads(part: Part, kernel: tuple[int, ...], stride: tuple[int, int], dil
     return (top, left, bottom, right)
 
 
-def read_norm(part: Part, channels: int) -> tuple[Array, Array]:
+def read_norm(part: ModuleView, channels: int) -> tuple[Array, Array]:
     """Read a torch.nn BatchNorm2d as y = scale·x + shift.
 
     Returns:
@@ -121,17 +121,17 @@ def scaled(convolution: Convolution, scale: Array, shift: Array) -> Convolution:
     return replace(convolution, weight=convolution.weight * scale[:, None, None, None], bias=bias)
 
 
-def is_norm(part: Part) -> bool:
+def is_norm(part: ModuleView) -> bool:
     """Whether this is torch's batch-norm and nothing that merely bears the name ``bn``."""
     return part.torch_name in {"BatchNorm2d", "SyncBatchNorm"}
 
 
-def has_statistics(norm: Part) -> bool:
+def has_statistics(norm: ModuleView) -> bool:
     """Whether a batch-norm kept running statistics; without them torch takes those of the batch, in evaluation too."""
     return any(norm.optional_tensor(name) is not None for name in ("running_mean", "running_var"))
 
 
-def read_conv(conv: Part) -> Convolution:
+def read_conv(conv: ModuleView) -> Convolution:
     """Read what must be a torch.nn Conv2d.
 
     Raises:
@@ -142,7 +142,7 @@ def read_conv(conv: Part) -> Convolution:
     return read_convolution(conv)
 
 
-def folded(conv: Part, norm: Part | None) -> tuple[Convolution, Part | None]:
+def folded(conv: ModuleView, norm: ModuleView | None) -> tuple[Convolution, ModuleView | None]:
     """Read a Conv2d and what normalises it, with the norm folded into the convolution if that can be done.
 
     Returns:
@@ -176,7 +176,7 @@ def after_space_to_depth(convolution: Convolution) -> Convolution:
     return replace(convolution, weight=weight, stride=(2 * sy, 2 * sx), pads=pads)
 
 
-def emit_convolution(builder: Builder, part: Part, convolution: Convolution, x: Wire) -> Wire:
+def emit_convolution(builder: Builder, part: ModuleView, convolution: Convolution, x: Wire) -> Wire:
     """Write a Conv node named after `part`; a picture's normalisation goes into the weights."""
     weight, groups = convolution.weight, convolution.groups
     if len(x.shape) != 4 or x.channels != weight.shape[1] * groups:
@@ -205,7 +205,7 @@ def emit_convolution(builder: Builder, part: Part, convolution: Convolution, x: 
     )[0]
 
 
-def slide(part: Part, x: Wire, kernel: tuple[int, ...], window: Window) -> tuple[int, int]:
+def slide(part: ModuleView, x: Wire, kernel: tuple[int, ...], window: Window) -> tuple[int, int]:
     """Height and width of what a window yields as it slides over a value: the floor form of torch's documentation."""
     sizes = []
     for axis in range(2):
@@ -217,12 +217,12 @@ def slide(part: Part, x: Wire, kernel: tuple[int, ...], window: Window) -> tuple
     return sizes[0], sizes[1]
 
 
-def is_linear(part: Part) -> bool:
+def is_linear(part: ModuleView) -> bool:
     """Whether this is torch's own linear layer."""
     return part.torch_name in {"Linear", "NonDynamicallyQuantizableLinear"}
 
 
-def read_linear(part: Part, inputs: int, outputs: int | None = None) -> tuple[Array, Array | None]:
+def read_linear(part: ModuleView, inputs: int, outputs: int | None = None) -> tuple[Array, Array | None]:
     """Weight (out, in) and bias (out,) of a torch.nn Linear."""
     if not is_linear(part):
         raise part.error("is not supported in this place", expected="torch.nn.Linear")
@@ -230,19 +230,19 @@ def read_linear(part: Part, inputs: int, outputs: int | None = None) -> tuple[Ar
     return weight, part.optional_array("bias", weight.shape[0])
 
 
-def emit_linear(builder: Builder, part: Part, weight: Array, bias: Array | None, x: Wire) -> Wire:
+def emit_linear(builder: Builder, part: ModuleView, weight: Array, bias: Array | None, x: Wire) -> Wire:
     """Write weight·x + bias for each pixel, under the name of `part`."""
     return emit_convolution(builder, part, Convolution(weight[:, :, None, None], bias), x)
 
 
-def emit_conv_norm(builder: Builder, conv: Part, norm: Part | None, x: Wire) -> Wire:
+def emit_conv_norm(builder: Builder, conv: ModuleView, norm: ModuleView | None, x: Wire) -> Wire:
     """Write a Conv2d and the norm after it, if there is one; as one node if the norm is a plain batch-norm."""
     convolution, left = folded(conv, norm)
     y = emit_convolution(builder, conv, convolution, x)
     return y if left is None else emit_norm(builder, left, y)
 
 
-def emit_norm(builder: Builder, part: Part, x: Wire) -> Wire:
+def emit_norm(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Write a normalising layer of torch.nn.
 
     Raises:
@@ -262,7 +262,7 @@ def emit_norm(builder: Builder, part: Part, x: Wire) -> Wire:
     )
 
 
-def _batch_statistics(builder: Builder, part: Part, x: Wire) -> Wire:
+def _batch_statistics(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Batch-norm that kept no running statistics: mean and variance of the whole batch, in evaluation too."""
     if not isinstance(x.shape[0], int):
         raise part.error(
@@ -272,7 +272,7 @@ def _batch_statistics(builder: Builder, part: Part, x: Wire) -> Wire:
     return _affine(builder, part, _standardised(builder, part, x, part.place, ((0, 2, 3),)))
 
 
-def _group_norm(builder: Builder, part: Part, x: Wire) -> Wire:
+def _group_norm(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Wu and He, Group Normalization, 2018: the channels of a group share mean and variance, for each image alone."""
     groups, place = part.integer("num_groups", 1, 1 << 20), part.place
     if x.channels % groups:
@@ -290,7 +290,7 @@ def _group_norm(builder: Builder, part: Part, x: Wire) -> Wire:
     return _affine(builder, part, builder.node("Reshape", place, (normal, back), x.shape))
 
 
-def _standardised(builder: Builder, part: Part, x: Wire, name: str, steps: tuple[tuple[int, ...], ...]) -> Wire:
+def _standardised(builder: Builder, part: ModuleView, x: Wire, name: str, steps: tuple[tuple[int, ...], ...]) -> Wire:
     """(x - mean) / sqrt(variance + eps), both over these axes.
 
     Means of equal parts are taken one after the other, because sums in float32 lose digits as they grow: over 1.6
@@ -315,7 +315,7 @@ def _mean(builder: Builder, x: Wire, name: str, steps: tuple[tuple[int, ...], ..
     return x
 
 
-def _affine(builder: Builder, part: Part, x: Wire) -> Wire:
+def _affine(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Weight and bias of each channel, where the layer has them."""
     for op, name in (("Mul", "weight"), ("Add", "bias")):
         values = part.optional_array(name, x.channels)
@@ -325,7 +325,7 @@ def _affine(builder: Builder, part: Part, x: Wire) -> Wire:
     return x
 
 
-def _eps(part: Part) -> float:
+def _eps(part: ModuleView) -> float:
     eps = part.number("eps")
     if eps < 0:
         raise part.error("bad 'eps'", expected="a number that is not negative", got=eps)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from yoloship.graph.builder import Builder, Wire
     from yoloship.graph.convolution import Array, Pads
-    from yoloship.graph.module_view import Part
+    from yoloship.graph.module_view import ModuleView
 
-    Layer: TypeAlias = Callable[[Builder, Part, Wire], Wire]
+    Layer: TypeAlias = Callable[[Builder, ModuleView, Wire], Wire]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Pool:
     dilation: tuple[int, int] = (1, 1)
 
 
-def max_pool(builder: Builder, part: Part, x: Wire, name: str | None = None) -> Wire:
+def max_pool(builder: Builder, part: ModuleView, x: Wire, name: str | None = None) -> Wire:
     """Write a MaxPool2d; `name` where the same module is used more than once."""
     part.require("ceil_mode", False)
     part.require("return_indices", False)
@@ -57,7 +57,7 @@ def max_pool(builder: Builder, part: Part, x: Wire, name: str | None = None) -> 
     )
 
 
-def _average_pool(builder: Builder, part: Part, x: Wire) -> Wire:
+def _average_pool(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     part.require("ceil_mode", False)
     part.require("divisor_override", None)
     pool = _read_pool(part, (1, 1))
@@ -74,7 +74,7 @@ def _average_pool(builder: Builder, part: Part, x: Wire) -> Wire:
     )
 
 
-def _read_pool(part: Part, dilation: tuple[int, int]) -> Pool:
+def _read_pool(part: ModuleView, dilation: tuple[int, int]) -> Pool:
     kernel = part.pair("kernel_size", 1)
     stride = part.pair("stride", 1) if part.has("stride") else kernel
     padding = part.pair("padding")
@@ -83,16 +83,16 @@ def _read_pool(part: Part, dilation: tuple[int, int]) -> Pool:
     return Pool(kernel, stride, padding * 2, dilation)
 
 
-def _global_average_pool(builder: Builder, part: Part, x: Wire) -> Wire:
+def _global_average_pool(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     part.require("output_size", 1, (1, 1), [1, 1])
     return builder.node("GlobalAveragePool", part.place, (x,), (x.shape[0], x.channels, 1, 1))
 
 
-def _convolution(builder: Builder, part: Part, x: Wire) -> Wire:
+def _convolution(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     return emit_convolution(builder, part, read_convolution(part), x)
 
 
-def transposed_convolution(builder: Builder, part: Part, x: Wire) -> Wire:
+def transposed_convolution(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Write a ConvTranspose2d; its weight is (in, out / groups, kh, kw) in torch and in ONNX."""
     part.require("padding_mode", "zeros")
     groups = part.integer("groups", 1, 1 << 20)
@@ -126,7 +126,7 @@ def transposed_convolution(builder: Builder, part: Part, x: Wire) -> Wire:
     )
 
 
-def _upsample(builder: Builder, part: Part, x: Wire) -> Wire:
+def _upsample(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Nearest neighbour or bilinear, by constant scales: a size would be fixed for ever.
 
     By whole factors, torch's two ways to find the nearest neighbour agree.
@@ -166,7 +166,7 @@ def _upsample(builder: Builder, part: Part, x: Wire) -> Wire:
     )
 
 
-def _zero_pad(builder: Builder, part: Part, x: Wire) -> Wire:
+def _zero_pad(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """The smallest normal float32 stands for zero.
 
     ONNX Runtime (1.20.1; no longer 1.32) moves padding by zero into a MaxPool that follows, which pads with minus
@@ -180,7 +180,7 @@ def _zero_pad(builder: Builder, part: Part, x: Wire) -> Wire:
     return builder.node("Pad", part.place, (x, pads, value), shape, mode="constant")
 
 
-def _nothing(builder: Builder, part: Part, x: Wire) -> Wire:  # noqa: ARG001 - the signature of all
+def _nothing(builder: Builder, part: ModuleView, x: Wire) -> Wire:  # noqa: ARG001 - the signature of all
     return x
 
 
@@ -209,7 +209,7 @@ LAYERS: Mapping[str, Layer] = MappingProxyType(
 _LAYER_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.common\.TransformerLayer")
 
 
-def transformer(builder: Builder, part: Part, x: Wire) -> Wire:
+def transformer(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     """Write a TransformerBlock after its own convolution: position embedding, then each of its layers."""
     channels = x.channels
     embedding = part.child("linear")
@@ -223,7 +223,7 @@ def transformer(builder: Builder, part: Part, x: Wire) -> Wire:
     return tokens
 
 
-def _layer(builder: Builder, part: Part, x: Wire) -> Wire:
+def _layer(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     attended = _attention(builder, part, x)
     x = builder.node("Add", f"{part.place}.add", (attended, x), x.shape)
     first, first_bias = read_linear(part.child("fc1"), x.channels)
@@ -233,7 +233,7 @@ def _layer(builder: Builder, part: Part, x: Wire) -> Wire:
     return builder.node("Add", part.place, (forward, x), x.shape)
 
 
-def _attention(builder: Builder, part: Part, x: Wire) -> Wire:
+def _attention(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     channels, (height, width) = x.channels, x.hw
     attention = part.child("ma")
     if attention.torch_name != "MultiheadAttention":

@@ -1,7 +1,7 @@
 """One module of a checkpoint, read with suspicion; what was used of it, and what is left over.
 
 A fork often adds a layer to an official block and keeps the block's name. Whoever writes the block knows nothing of
-the addition, and without this check the graph would be exported without it. `Part` notes every child, tensor and
+the addition, and without this check the graph would be exported without it. `ModuleView` notes every child, tensor and
 attribute that a writer asks for, and `check_consumed` walks the whole tree once at the end: whatever holds numbers or
 computes something, and was not asked for, is refused.
 
@@ -72,7 +72,7 @@ class Consumed:
         return (kind, name) in self._names.get(id(module), ())
 
 
-def check_consumed(root: Part, aliases: Mapping[str, str] = MappingProxyType({})) -> None:
+def check_consumed(root: ModuleView, aliases: Mapping[str, str] = MappingProxyType({})) -> None:
     """Refuse a tree that holds more than what was written.
 
     Args:
@@ -95,9 +95,9 @@ def check_consumed(root: Part, aliases: Mapping[str, str] = MappingProxyType({})
         waiting.extend(reversed(_checked_children(part)))
 
 
-def _checked_children(part: Part) -> list[Part]:
+def _checked_children(part: ModuleView) -> list[ModuleView]:
     """The children that were written, each of which is to be checked in turn."""
-    written: list[Part] = []
+    written: list[ModuleView] = []
     for name, child in part.module.children.items():
         if child is None:
             continue
@@ -108,7 +108,7 @@ def _checked_children(part: Part) -> list[Part]:
     return written
 
 
-def _check_tensors(part: Part) -> None:
+def _check_tensors(part: ModuleView) -> None:
     for kind, table in (("parameter", part.module.parameters), ("buffer", part.module.buffers)):
         for name, tensor in table.items():
             if tensor is None or (kind == "buffer" and name in UNUSED_IN_EVALUATION):
@@ -117,7 +117,7 @@ def _check_tensors(part: Part) -> None:
                 raise _left_over(part, f"{kind} {name!r} ({_kind_of(tensor)})")
 
 
-def _check_attributes(part: Part, *, is_model: bool) -> None:
+def _check_attributes(part: ModuleView, *, is_model: bool) -> None:
     module = part.module
     passing = UNUSED_IN_EVALUATION | (_OF_THE_MODEL if is_model else frozenset())
     for name, value in module.attributes.items():
@@ -136,7 +136,7 @@ def _check_attributes(part: Part, *, is_model: bool) -> None:
             raise _left_over(part, f"attribute {name!r} ({what})")
 
 
-def _check_calls(part: Part, aliases: Mapping[str, str]) -> None:
+def _check_calls(part: ModuleView, aliases: Mapping[str, str]) -> None:
     """Refuse a module whose class no longer says what it computes."""
     attributes: Mapping[str, Value] = part.module.attributes
     for name in _HOOKS:
@@ -153,7 +153,7 @@ def _check_calls(part: Part, aliases: Mapping[str, str]) -> None:
             )
 
 
-def _is_fused_forward(part: Part, name: str, aliases: Mapping[str, str]) -> bool:
+def _is_fused_forward(part: ModuleView, name: str, aliases: Mapping[str, str]) -> bool:
     """Whether this is the official forward of a convolution after `fuse`; its batch-norm must be gone then."""
     value = part.module.attributes[name]
     if name != "forward" or not isinstance(value, Opaque) or value.class_path not in _METHOD:
@@ -215,7 +215,7 @@ def _is_code(value: Opaque) -> bool:
     return path.startswith(_CODE) and not (path.startswith("torch.nn.modules.") and not value.arguments)
 
 
-def _left_over(part: Part, what: str) -> GraphError:
+def _left_over(part: ModuleView, what: str) -> GraphError:
     name = part.module.class_name
     return part.error(
         f"{what} is not part of an official {name[:60]}, and would be left out",
@@ -231,7 +231,7 @@ _CONTAINERS = frozenset({"Sequential", "ModuleList"})
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ModuleView:
     """A module, and where it stands in the model.
 
     Attributes:
@@ -265,7 +265,7 @@ class Part:
 
     # Children.
 
-    def optional_child(self, name: str) -> Part | None:
+    def optional_child(self, name: str) -> ModuleView | None:
         """The submodule of that name, None if there is none."""
         self.record.note(self.module, "child", name)
         child = self.module.children.get(name)
@@ -273,22 +273,22 @@ class Part:
             return None
         if not isinstance(child, Module):
             raise self.error(f"child {name!r} is not a module", got=type(child).__name__)
-        return Part(child, f"{self.place}.{name}" if self.place else name, self.source, self.record)
+        return ModuleView(child, f"{self.place}.{name}" if self.place else name, self.source, self.record)
 
-    def child(self, name: str) -> Part:
+    def child(self, name: str) -> ModuleView:
         """The submodule of that name."""
         part = self.optional_child(name)
         if part is None:
             raise self.error(f"has no submodule {name!r}")
         return part
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[ModuleView, ...]:
         """All submodules of one of torch's plain containers, in their order."""
         if self.torch_name not in _CONTAINERS:
             raise self.error("is not supported in this place", expected="torch.nn.Sequential or ModuleList")
         return tuple(self.child(name) for name in self.module.children)
 
-    def last(self) -> Part:
+    def last(self) -> ModuleView:
         """The last submodule, this part itself if it has none."""
         names = [name for name, child in self.module.children.items() if child is not None]
         return self.child(names[-1]) if names else self

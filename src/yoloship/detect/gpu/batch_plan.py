@@ -46,8 +46,7 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.compiler import Launchable
     from yoloship.cuda.device import Device
-    from yoloship.cuda.stream import Stream
-    from yoloship.cuda.stream_calls import StreamCalls
+    from yoloship.cuda.stream import Stream, StreamCalls
     from yoloship.detect.gpu.staging import Tables
     from yoloship.detect.options import DetectOptions
     from yoloship.letterbox import Letterbox

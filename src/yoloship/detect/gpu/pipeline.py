@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship._util.cores import usable_cores
-from yoloship.cuda.buffers import PinnedBuffer
+from yoloship.cuda.buffers import PinnedBuffer, PinnedMemory
 from yoloship.cuda.driver import OUT_OF_MEMORY
 from yoloship.cuda.interop import HandedFrame
 from yoloship.cuda.stream import Stream
-from yoloship.cuda.stream_calls import PinnedMemory
 from yoloship.detect.batching import Steps, batch_range, in_batches, run_sizes
 from yoloship.detect.gpu.batch_plan import DeviceModel
 from yoloship.detect.gpu.slots import Slot, SlotPool, SlotSetup

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from yoloship._util.closing import Closing
-from yoloship.cuda.stream import Event, Stream
-from yoloship.cuda.stream_calls import StreamCalls
+from yoloship.cuda.stream import Event, Stream, StreamCalls
 from yoloship.detect.batching import forked
 from yoloship.detect.gpu.batch_plan import STAGES, DeviceModel, Plan, Recording
 from yoloship.detect.gpu.staging import Frame, Staging

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.cuda.stream_calls import StreamCalls
+    from yoloship.cuda.stream import StreamCalls
     from yoloship.detect.gpu.transfer import RowPick, TransferMode
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox

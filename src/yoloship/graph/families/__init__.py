@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from yoloship._util.tables import Table
 from yoloship.checkpoint.traits import other_head, read_head
 from yoloship.errors import GraphError
-from yoloship.graph.module_view import Part
+from yoloship.graph.module_view import ModuleView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
     for family in families:
         if family.owns(checkpoint.module):
             return family
-    root = Part(checkpoint.module, "", checkpoint.name)
+    root = ModuleView(checkpoint.module, "", checkpoint.name)
     head = read_head(checkpoint.module)
     other = other_head(head)
     if other is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from yoloship.graph.blocks import BlockTable
     from yoloship.graph.builder import Builder, Wire
     from yoloship.graph.heads.base import Head
-    from yoloship.graph.module_view import Part
+    from yoloship.graph.module_view import ModuleView
 
 
 class Family(ABC):
@@ -57,7 +57,7 @@ class Family(ABC):
         classes = (self._head_class(name) for name in self.heads)
         return next((head for head in classes if head.task == task), None)
 
-    def layers(self, root: Part) -> tuple[Part, ...]:
+    def layers(self, root: ModuleView) -> tuple[ModuleView, ...]:
         """The network's layers in order, the head last.
 
         Raises:
@@ -68,7 +68,7 @@ class Family(ABC):
             raise root.error("has no layers")
         return layers
 
-    def read_head(self, part: Part) -> Head:
+    def read_head(self, part: ModuleView) -> Head:
         """Read the last layer.
 
         Raises:
@@ -88,7 +88,7 @@ class Family(ABC):
             )
         return self._head_class(name).read(part)
 
-    def write(self, builder: Builder, layers: Sequence[Part], image: Wire) -> tuple[Wire, ...]:
+    def write(self, builder: Builder, layers: Sequence[ModuleView], image: Wire) -> tuple[Wire, ...]:
         """Write all layers before the head.
 
         Args:
@@ -112,7 +112,7 @@ class Family(ABC):
         return cast("type[Head]", getattr(import_module(module), attribute))
 
 
-def _inputs(layer: Part, values: Sequence[Wire], image: Wire) -> tuple[Wire, ...]:
+def _inputs(layer: ModuleView, values: Sequence[Wire], image: Wire) -> tuple[Wire, ...]:
     """What a layer takes, by its attribute `f`: −1 is the layer before, others count from the first or the last."""
     given = layer.value("f")
     sources = given if isinstance(given, list | tuple) else [given]

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from yoloship.graph.builder import Builder, Wire
     from yoloship.graph.config import GraphConfig
     from yoloship.graph.convolution import Array
-    from yoloship.graph.module_view import Part
+    from yoloship.graph.module_view import ModuleView
     from yoloship.model import Anchors, Axis
 
 _RAW, _HEADS, _COMPACT, _NMS = "raw", "heads", "compact", "nms"
@@ -71,7 +71,7 @@ class AnchorHead(Head):
     anchors: Array
 
     @classmethod
-    def read(cls, part: Part) -> Self:
+    def read(cls, part: ModuleView) -> Self:
         """Read a Detect module; one that predicts more for each box is refused as what it is."""
         other = other_head(part.module)
         if other is not None:
@@ -323,7 +323,7 @@ _TOLERANCE: Final = 0.01
 """Relative. bfloat16 rounds by 0.004 at most; a mistaken stride is off by a factor of two or more."""
 
 
-def read_anchors(part: Part, strides: Sequence[int], each: int) -> Array:
+def read_anchors(part: ModuleView, strides: Sequence[int], each: int) -> Array:
     """Read the anchors of a Detect module.
 
     Args:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from yoloship.graph.builder import Builder, Wire
     from yoloship.graph.config import GraphConfig
-    from yoloship.graph.module_view import Part
+    from yoloship.graph.module_view import ModuleView
     from yoloship.model import Anchors, Axis, TensorSpec
 
 MAX_LEVELS: Final = 16
@@ -53,13 +53,13 @@ class Head(ABC):
     fastest: ClassVar[str]
     suppressed: ClassVar[str | None] = None
 
-    part: Part
+    part: ModuleView
     classes: int
     strides: tuple[int, ...]
 
     @classmethod
     @abstractmethod
-    def read(cls, part: Part) -> Self:
+    def read(cls, part: ModuleView) -> Self:
         """Read the module.
 
         Raises:
@@ -135,7 +135,7 @@ class Head(ABC):
         return replace(config, output_form=name, nms=config.nms or (NmsConfig() if name == self.suppressed else None))
 
 
-def read_strides(part: Part, levels: int) -> tuple[int, ...]:
+def read_strides(part: ModuleView, levels: int) -> tuple[int, ...]:
     """Model pixels per cell of each level: a tensor among the attributes, a buffer, or a plain list.
 
     Raises:
