@@ -23,7 +23,7 @@ def detector(record: Any = None, script: Any = None, **arguments: Any) -> Any:
     return Detector(session, **arguments), session
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(10)
 def test_a_session_is_closed_only_when_its_last_run_has_ended() -> None:
     begun, gate = threading.Event(), threading.Event()
 

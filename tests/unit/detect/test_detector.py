@@ -414,7 +414,7 @@ def test_submitted_images_come_back_as_futures_of_what_a_call_gives() -> None:
         one.submit(PICTURE)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(10)
 def test_closing_ends_the_run_that_was_submitted_and_fails_what_still_waits() -> None:
     begun, gate = threading.Event(), threading.Event()
 
@@ -437,7 +437,7 @@ def test_closing_ends_the_run_that_was_submitted_and_fails_what_still_waits() ->
     assert session.closed
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(10)
 def test_a_bounded_number_of_submitted_images_waits() -> None:
     begun, gate = threading.Event(), threading.Event()
 

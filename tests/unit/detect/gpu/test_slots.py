@@ -15,7 +15,7 @@ from yoloship.errors import CudaError, InputError, SessionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.timeout(60)  # of what hangs if it fails; nothing here depends on how fast it goes
+pytestmark = pytest.mark.timeout(10)  # of what hangs if it fails; nothing here depends on how fast it goes
 
 
 class FakeSlot:
