@@ -77,12 +77,12 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
         session = stack.enter_context(_open(model, device, RunOptions(precision, model_name=model_name), runtime))
         info = _recognised(session, model_name, class_names, imgsz)
-        met = ModelInput.checked(info, imgsz, shape_mode, model_name)
+        model_input = ModelInput.checked(info, imgsz, shape_mode, model_name)
         if info.channels != KERNEL_CHANNELS:
-            return _with_the_rest_on_the_cpu(stack, session, met, defaults, tuning or CudaTuning())
+            return _with_the_rest_on_the_cpu(stack, session, model_input, defaults, tuning or CudaTuning())
         owned = stack.pop_all()
         try:
-            pipeline = CudaPipeline(session, kernels, met, tuning=tuning, owned=owned)
+            pipeline = CudaPipeline(session, kernels, model_input, tuning=tuning, owned=owned)
         except BaseException:
             owned.close()
             raise
@@ -112,8 +112,8 @@ def load_network_on_gpu(
             _open(model, _device(stack, model, ordinal, model_name), RunOptions(model_name=model_name))
         )
         info = _recognised(session, model_name, canvas_hw=imgsz)
-        met = ModelInput.checked(info, imgsz, "square", model_name)
-        return _with_the_rest_on_the_cpu(stack, session, met, Defaults(), CudaTuning())
+        model_input = ModelInput.checked(info, imgsz, "square", model_name)
+        return _with_the_rest_on_the_cpu(stack, session, model_input, Defaults(), CudaTuning())
 
 
 def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -> Device:

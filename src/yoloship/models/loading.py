@@ -171,8 +171,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         raise explained(error, graph, model_name) from error
     try:
         info = recognise(session, model_name, class_names, canvas_hw=input_hw)
-        met = ModelInput.checked(info, input_hw, shape_mode, model_name)
-        detector = Detector.over(CpuPipeline(session, met), defaults)
+        model_input = ModelInput.checked(info, input_hw, shape_mode, model_name)
+        detector = Detector.over(CpuPipeline(session, model_input), defaults)
     except BaseException:
         session.close()
         raise
