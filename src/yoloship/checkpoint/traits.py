@@ -50,6 +50,8 @@ _TASKS: Final[Mapping[str, Task]] = MappingProxyType(
     }
 )
 """By class name of a model or of its last layer; the earlier entry counts if both are known."""
+_WITHOUT_LEVELS: Final = frozenset({"classify"})
+"""Tasks whose networks end in one map, so that their heads have no strides."""
 _INSTALLED: Final[Table[Any]] = Table("yoloship.families", "family", {})
 """Families that installed packages add; ours keep to the names above. See `yoloship.graph.families`."""
 
@@ -333,12 +335,12 @@ def read_class_names(module: Module, around: Sequence[Value], limits: Limits) ->
 
 
 def read_strides(module: Module, task: Task, subject: str) -> tuple[int, ...]:
-    """Model pixels a cell of each level, finest first; () for a classifier.
+    """Model pixels per cell of each level, finest first; () for tasks without levels.
 
     Raises:
         CheckpointError: there are none, or they are no whole numbers of pixels.
     """
-    if task == "classify":
+    if task in _WITHOUT_LEVELS:
         return ()
     head = read_head(module)
     for owner in (head, module):
