@@ -142,13 +142,15 @@ ANCHOR_FREE: Final = "ultralytics"
 
 
 def rows_of(info: ModelInfo, subject: str) -> Rows:
-    """How the decoded outputs of a model's family are laid out.
+    """How the decoded outputs of a model's family are laid out; a head with anchors has rows with an objectness.
 
     Raises:
         SessionError: nothing is known about that family.
     """
     if info.family in ROWS:
         return ROWS.load(info.family)()
+    if info.anchors:
+        return ObjectRows()
     if info.family == ANCHOR_FREE:
         raise anchor_free_error(subject, f"a model of the family {info.family!r}")
     raise SessionError(

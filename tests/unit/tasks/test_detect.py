@@ -45,9 +45,18 @@ def test_a_record_that_contradicts_itself_or_its_graph_is_refused(
 def test_a_task_or_a_family_that_nobody_knows_is_refused_by_name() -> None:
     with pytest.raises(SessionError, match="a model for the task 'fly' cannot be run here yet: expected detect"):
         task_of(replace(info(), task="fly"), "m.onnx")
-    strange = replace(info("raw"), family="yolov99")
+    strange = replace(info("raw"), family="yolov99", anchors=())
     with pytest.raises(SessionError, match="is of the family 'yolov99', whose output is not known here"):
         form_of(strange, "m.onnx").decode([np.zeros((1, 3, 8), np.float32)], strange, (64, 96), 0.25)
+
+
+def test_a_family_whose_head_has_anchors_has_rows_with_an_objectness() -> None:
+    fork = replace(info("raw"), family="fork")
+    rows = np.zeros((1, 2, 8), np.float32)
+    rows[0, 1] = [20, 10, 4, 6, 0.9, 0.1, 0.8, 0.2]
+    (found,) = form_of(fork, "m").decode([rows], fork, (64, 96), 0.25)
+    assert found.class_ids.tolist() == [1]
+    np.testing.assert_allclose(found.boxes_xyxy, [[18, 7, 22, 13]])
 
 
 def test_only_forms_that_a_kernel_reads_are_decoded_on_a_gpu() -> None:
