@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from helpers.samples import SAMPLES
+from helpers.samples import sample
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import GraphError
@@ -38,12 +38,6 @@ OPTIONS = DetectOptions(score_threshold=0.3, iou_threshold=0.5)
 @pytest.fixture(params=list(FAMILIES.own))
 def family(request: pytest.FixtureRequest) -> Family:
     return FAMILIES.load(request.param)()
-
-
-def sample(name: str, task: str) -> Checkpoint:
-    made = SAMPLES.get((name, task))
-    assert made is not None, f"tests/helpers/samples.py has no network of the family {name!r} for the task {task!r}"
-    return made()
 
 
 def result(network: Checkpoint, config: GraphConfig, image: Any = IMAGE) -> Any:

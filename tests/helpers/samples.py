@@ -1,29 +1,33 @@
-"""A small network of each family, made by hand, for the suites that run over all of them."""
+"""A small network for each head of each family, for the suites that run over all of them.
+
+It stands as `SAMPLES` in the head's own test file, tests/unit/graph/heads/test_NAME.py, so that a new head with its
+tests is all that the suites need.
+"""
 
 from __future__ import annotations
 
-from types import MappingProxyType
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.modules import Maker, checkpoint
+from yoloship.graph.families import FAMILIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from yoloship.checkpoint import Checkpoint
 
-    from yoloship.checkpoint import Checkpoint, Module
-
-
-def _yolov5() -> Checkpoint:
-    """Three levels, each one convolution after the one before."""
-    make = Maker(7)
-    layers: list[tuple[Module, int | list[int]]] = [
-        (make.conv(3, 8, 8, 8, padding=(0, 0)), -1),
-        (make.conv(8, 8, 3, 2), -1),
-        (make.conv(8, 8, 3, 2), -1),
-        (make.detect([8, 8, 8], [8, 16, 32]), [0, 1, 2]),
-    ]
-    return checkpoint(layers, strides=(8, 16, 32))
+HEADS = Path(__file__).resolve().parents[1] / "unit" / "graph" / "heads"
 
 
-SAMPLES: Mapping[tuple[str, str], Callable[[], Checkpoint]] = MappingProxyType({("yolov5", "detect"): _yolov5})
-"""By family and task; a new head adds one."""
+def sample(family: str, task: str) -> Checkpoint:
+    """The network of a family for a task: three classes, at least two levels, and objects in an image of noise."""
+    head = FAMILIES.load(family)().head_for(task)
+    assert head is not None
+    file = HEADS / f"test_{head.__module__.rpartition('.')[2]}.py"
+    spec = importlib.util.spec_from_file_location(f"samples_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (family, task) in module.SAMPLES, f"SAMPLES in {file} has no network of {family!r} for {task!r}"
+    made: Checkpoint = module.SAMPLES[family, task]()
+    return made

@@ -193,16 +193,16 @@ def _emit_raw(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Seq
     batch, numbers, parts = batch_axis(config), head.numbers, []
     for level, wire in enumerate(maps):
         place = f"{head.part.place}.{level}"
-        cells = _cells(builder, head, wire, place)
+        cells = head_cells(builder, head, wire, place)
         shape = (batch, cells.shape[1], cells.shape[3], numbers)
         cells = builder.node("Transpose", f"{place}.transpose", (cells,), shape, perm=(0, 1, 3, 2))
         cells = builder.node("Sigmoid", f"{place}.sigmoid", (cells,), shape)
         sizes = (2, 2, numbers - 4)
         xy, wh, rest = split(builder, f"{place}.split", cells, sizes, axis=3)
-        xy = _centres(builder, head, level, wire, xy, axis=3)
-        wh = _extents(builder, head, level, wh, 4.0, axis=3)
+        xy = centres(builder, head, level, wire, xy, axis=3)
+        wh = extents(builder, head, level, wh, 4.0, axis=3)
         box = builder.node("Concat", f"{place}.concat", (xy, wh, rest), shape, axis=3)
-        parts.append(_flat(builder, place, box))
+        parts.append(flat_rows(builder, place, box))
     output = join(builder, f"{head.part.place}.concat", parts)
     builder.output(output, TensorSpec("output0", "float32", (batch, row_axis(builder, output), numbers)))
 
@@ -218,28 +218,28 @@ def _emit_candidates(
     boxes, scores, classes = [], [], []
     for level, wire in enumerate(maps):
         place = f"{head.part.place}.{level}"
-        cells = _cells(builder, head, wire, place)
+        cells = head_cells(builder, head, wire, place)
         xywh, objectness, logits = split(builder, f"{place}.split", cells, (4, 1, head.classes), axis=2)
         xywh = builder.node("Sigmoid", f"{place}.box.sigmoid", (xywh,), xywh.shape)
         xy, wh = split(builder, f"{place}.box.split", xywh, (2, 2), axis=2)
-        centre = _centres(builder, head, level, wire, xy, axis=2)
-        half = _extents(builder, head, level, wh, 2.0, axis=2)
+        centre = centres(builder, head, level, wire, xy, axis=2)
+        half = extents(builder, head, level, wh, 2.0, axis=2)
         low = builder.node("Sub", f"{place}.box.low", (centre, half), centre.shape)
         high = builder.node("Add", f"{place}.box.high", (centre, half), centre.shape)
         box = builder.node("Concat", f"{place}.box.concat", (low, high), xywh.shape, axis=2)
         shape = (batch, xywh.shape[1], xywh.shape[3], 4)
         box = builder.node("Transpose", f"{place}.box.transpose", (box,), shape, perm=(0, 1, 3, 2))
-        boxes.append(_flat(builder, f"{place}.box", box))
+        boxes.append(flat_rows(builder, f"{place}.box", box))
 
         one = objectness.shape
         best = builder.node("ReduceMax", f"{place}.class.max", (logits,), one, axes=(2,), keepdims=1)
         best = builder.node("Sigmoid", f"{place}.class.sigmoid", (best,), one)
         objectness = builder.node("Sigmoid", f"{place}.objectness.sigmoid", (objectness,), one)
         score = builder.node("Mul", f"{place}.score", (best, objectness), one)
-        scores.append(_flat(builder, f"{place}.score", score, last=False))
+        scores.append(flat_rows(builder, f"{place}.score", score, last=False))
         index = builder.node("ArgMax", f"{place}.class.argmax", (logits,), one, "int64", axis=2, keepdims=1)
         index = builder.node("Cast", f"{place}.class.cast", (index,), one, "int32", to=INT32)
-        classes.append(_flat(builder, f"{place}.class", index, last=False))
+        classes.append(flat_rows(builder, f"{place}.class", index, last=False))
     place = head.part.place
     return (
         join(builder, f"{place}.boxes_xyxy", boxes),
@@ -248,7 +248,7 @@ def _emit_candidates(
     )
 
 
-def _cells(builder: Builder, head: AnchorHead, wire: Wire, place: str) -> Wire:
+def head_cells(builder: Builder, head: AnchorHead, wire: Wire, place: str) -> Wire:
     """(B, A·(5+C), h, w) to (B, A, 5+C, h·w)."""
     each, (height, width) = head.anchors.shape[1], wire.hw
     target = np.array([0, each, head.numbers, -1 if builder.dynamic_hw else height * width])
@@ -258,7 +258,7 @@ def _cells(builder: Builder, head: AnchorHead, wire: Wire, place: str) -> Wire:
     )
 
 
-def _centres(builder: Builder, head: AnchorHead, level: int, wire: Wire, xy: Wire, *, axis: int) -> Wire:
+def centres(builder: Builder, head: AnchorHead, level: int, wire: Wire, xy: Wire, *, axis: int) -> Wire:
     """σ(t) to pixels: 2·stride·σ + (grid − 0.5)·stride, the coordinates along `axis`, the cells along the other."""
     place, stride = f"{head.part.place}.{level}", head.strides[level]
     offset = _dynamic_offset(builder, place, wire, stride, axis) if builder.dynamic_hw else None
@@ -272,7 +272,7 @@ def _centres(builder: Builder, head: AnchorHead, level: int, wire: Wire, xy: Wir
 
 
 def _dynamic_offset(builder: Builder, place: str, wire: Wire, stride: int, axis: int) -> Wire:
-    """(grid − 0.5)·stride by the map's size at run time; the shape is that of the constant in `_centres`."""
+    """(grid − 0.5)·stride by the map's size at run time; the shape is that of the constant in `centres`."""
     height, width = wire.hw
     scalar = builder.constant(f"{place}.grid.zero", np.int64(0), "int64")
     step = builder.constant(f"{place}.grid.one", np.int64(1), "int64")
@@ -300,7 +300,7 @@ def _dynamic_offset(builder: Builder, place: str, wire: Wire, stride: int, axis:
     return builder.node("Add", f"{place}.grid", (grid, half), both)
 
 
-def _extents(builder: Builder, head: AnchorHead, level: int, wh: Wire, factor: float, *, axis: int) -> Wire:
+def extents(builder: Builder, head: AnchorHead, level: int, wh: Wire, factor: float, *, axis: int) -> Wire:
     """σ(t) to factor·σ²·anchor: 4 for width and height, 2 for half of them; the two along `axis`."""
     place, anchors = f"{head.part.place}.{level}", factor * head.anchors[level]
     constant = builder.constant(
@@ -310,7 +310,7 @@ def _extents(builder: Builder, head: AnchorHead, level: int, wh: Wire, factor: f
     return builder.node("Mul", f"{place}.wh", (squared, constant), wh.shape)
 
 
-def _flat(builder: Builder, place: str, wire: Wire, *, last: bool = True) -> Wire:
+def flat_rows(builder: Builder, place: str, wire: Wire, *, last: bool = True) -> Wire:
     """(B, A, h·w, K) to (B, A·h·w, K); without `last`, (B, A, 1, h·w) to (B, A·h·w)."""
     count = wire.fixed(1) * wire.fixed(2) * (1 if last else wire.fixed(3))
     rows = -1 if builder.dynamic_hw else count

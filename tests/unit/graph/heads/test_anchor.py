@@ -35,6 +35,22 @@ PIXELS = np.array(
 """Of three levels, finest first."""
 
 
+def three_levels() -> Checkpoint:
+    """Three levels, each one convolution after the one before."""
+    make = Maker(7)
+    layers: list[tuple[Module, int | list[int]]] = [
+        (make.conv(3, 8, 8, 8, padding=(0, 0)), -1),
+        (make.conv(8, 8, 3, 2), -1),
+        (make.conv(8, 8, 3, 2), -1),
+        (make.detect([8, 8, 8], [8, 16, 32]), [0, 1, 2]),
+    ]
+    return checkpoint(layers, strides=(8, 16, 32))
+
+
+SAMPLES = MappingProxyType({("yolov5", "detect"): three_levels})
+"""By family and task, for the suites in tests/contract."""
+
+
 def detector(
     strides: Sequence[int],
     anchors: npt.ArrayLike,
