@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PLOT_SUFFIXES = (".svg", ".png")
 
 MAX_IMAGE_BYTES = 4 << 30
-"""Of all decoded images, which a benchmark holds at once."""
+"""Bytes of all decoded images, which a benchmark holds at once."""
 
 
 @command(

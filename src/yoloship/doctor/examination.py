@@ -115,10 +115,10 @@ class Machine:
         system: Operating system and architecture.
         processor: Its name.
         cores: That this process may use, affinity and container quota included.
-        processor_features: By name; None where this system does not tell.
+        processor_features: By name; None if this system does not tell.
         devices: NVIDIA GPUs that the driver shows.
-        driver: Version of NVIDIA's kernel driver; None where there is none, or where it cannot be asked.
-        has_nvidia_hardware: Whether an NVIDIA card is plugged in; None where that cannot be asked.
+        driver: Version of NVIDIA's kernel driver; None if there is none, or if it cannot be asked.
+        has_nvidia_hardware: Whether an NVIDIA card is plugged in; None if that cannot be asked.
         in_container: Whether this looks like a container.
     """
 
@@ -150,7 +150,7 @@ def look_at_machine() -> Machine:
 
 
 def read_features(cpuinfo: str) -> Mapping[str, bool] | None:
-    """Processor features out of the text of ``/proc/cpuinfo``; None where it lists none."""
+    """Processor features out of the text of ``/proc/cpuinfo``; None if it lists none."""
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     if match is None:
         return None
@@ -291,7 +291,7 @@ class Capability:
         needs: What it needs.
         works: Whether it was tried and did what it should.
         trials: What was tried, each with its outcome.
-        fix: The command, or the step, that would make it work; None where it works.
+        fix: The command, or the step, that would make it work; None if it works.
     """
 
     name: str

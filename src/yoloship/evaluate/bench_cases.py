@@ -101,7 +101,7 @@ def bench_cases(
         models: Checkpoints, ONNX files, engines and release names.
         devices: ``cpu``, ``cuda`` or ``cuda:N``; None takes the CPU, or the first GPU if the runtime needs one.
         runtimes: What runs the network; None decides by the file.
-        batches: Pictures handed over together.
+        batches: Images handed over together.
         streams: Threads that do so at once.
         input_hw: (height, width) of the model's input; None takes the graph's own, else 640.
 

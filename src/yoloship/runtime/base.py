@@ -69,7 +69,7 @@ class Runtime(ABC):
 
     Attributes:
         title: Its name, for people.
-        packages: Python packages of which any one makes it work.
+        packages: Python packages; any one of them makes it work.
         install: The command that installs it.
         opens: Kinds of files that it runs.
         devices: Where it runs them.
@@ -245,7 +245,7 @@ class DeviceTensor:
 
     @property
     def size_bytes(self) -> int:
-        """Of its elements."""
+        """Bytes of its elements."""
         return ITEM_BYTES[self.dtype] * math.prod(self.shape)
 
 
@@ -310,7 +310,7 @@ class DeviceContext(Closing):
 
     @abstractmethod
     def close(self) -> None:
-        """Wait for the stream, then give the buffers back. Closing twice is no error."""
+        """Wait for the stream, then give the buffers back. Closing twice is not an error."""
 
 
 class DeviceSession(_Loaded):
@@ -363,8 +363,8 @@ class DeviceSession(_Loaded):
         Slow (allocates, warms up, waits for the stream), so contexts are kept. Each has memory of its own.
 
         Args:
-            input_shapes: Of every input, by name.
-            stream: Of the session's device; nothing is being recorded on it.
+            input_shapes: The shape of every input, by name.
+            stream: A stream of the session's device, on which nothing is being recorded.
 
         Raises:
             CudaError: out of device memory (the message says what was asked and what is free), or the device failed.
@@ -374,7 +374,7 @@ class DeviceSession(_Loaded):
 
     @abstractmethod
     def close(self) -> None:
-        """Refuse new contexts; weights go when the last context is closed. Closing twice is no error."""
+        """Refuse new contexts; weights go when the last context is closed. Closing twice is not an error."""
 
     def as_host_session(
         self, owned: AbstractContextManager[object] | None = None, *, streams: int = 2, shapes: int = 4
@@ -434,7 +434,7 @@ def check_shapes(specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ..
 
     Args:
         specs: The model's inputs.
-        shapes: Of each input, by name.
+        shapes: The shape of each input, by name.
 
     Returns:
         The same, in the order of the inputs, extents as plain integers.
@@ -464,11 +464,11 @@ def check_shapes(specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ..
 
 
 def choose_profile(profiles: Sequence[Sequence[InputProfile]], shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """The profile whose optimum is nearest to the shapes, of those that allow them; 0 where there are none.
+    """The profile whose optimum is nearest to the shapes, of those that allow them; 0 if there are no profiles.
 
     Args:
         profiles: Ranges of the dynamic inputs, for each profile.
-        shapes: Of each input; extents are 1 or more.
+        shapes: The shape of each input; extents are 1 or more.
 
     Raises:
         InputError: no profile allows them; the ranges are named.
@@ -493,7 +493,7 @@ def _distance(entry: InputProfile, shapes: Mapping[str, tuple[int, ...]]) -> flo
 
 
 def _outside(profiles: Sequence[Sequence[InputProfile]], shapes: Mapping[str, tuple[int, ...]]) -> InputError:
-    """About the first input that no profile allows; where each has one that does, about the first input of all."""
+    """About the first input that no profile allows; if each has one that does, about the first input of all."""
     entries = [entry for profile in profiles for entry in profile]
     names = [name for name in shapes if any(entry.name == name for entry in entries)]
     wrong = [name for name in names if not any(_allows(entry, shapes) for entry in entries if entry.name == name)]

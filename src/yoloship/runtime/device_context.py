@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Lifetime:
-    """Counts users.
+    """A reference count: releases a resource once it is closed and its last user is done.
 
     Args:
         release: Called once, by the thread that ends the last use after `close`, or by `close` itself.
@@ -67,7 +67,7 @@ class Lifetime:
             self._release()
 
     def close(self) -> None:
-        """Refuse new users. Closing twice is no error."""
+        """Refuse new users. Closing twice is not an error."""
         with self._lock:
             last = not self._closed and self._users == 0
             self._closed = True
@@ -79,7 +79,7 @@ def no_memory(asked_bytes: int | None, device: Device, subject: str) -> CudaErro
     """The error for a runtime that ran out of device memory.
 
     Args:
-        asked_bytes: What it asked for; None where it does not say.
+        asked_bytes: What it asked for; None if it does not say.
         device: Asked for its free memory.
         subject: The model.
     """
@@ -139,7 +139,7 @@ class ContextCache(Closing):
         return made
 
     def close(self) -> None:
-        """Close all of them. Closing twice is no error."""
+        """Close all of them. Closing twice is not an error."""
         while self._contexts:
             self._contexts.popitem()[1].close()
 
@@ -262,7 +262,7 @@ class StreamContext(DeviceContext):
             raise SessionError("the context is closed", subject=", ".join(self._inputs))
 
     def close(self) -> None:
-        """Wait for the stream, then give everything back. Closing twice is no error."""
+        """Wait for the stream, then give everything back. Closing twice is not an error."""
         with self._lock:
             resources, self._resources = self._resources, None
         if resources is None:
@@ -344,7 +344,7 @@ class HostSession(Session):
                 stack.callback(self._idle.pop().close)
 
     def close(self) -> None:
-        """Give everything back once no run is under way. Closing twice is no error."""
+        """Give everything back once no run is under way. Closing twice is not an error."""
         self._life.close()
 
 

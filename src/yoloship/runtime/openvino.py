@@ -253,7 +253,7 @@ class OpenVinoSession(Session):
             raise SessionError(f"the runtime failed: {plain_text(str(error))}", subject=self._subject) from error
 
     def close(self) -> None:
-        """Give the model's memory back once no run is under way. Closing twice is no error."""
+        """Give the model's memory back once no run is under way. Closing twice is not an error."""
         self._requests = None
 
 

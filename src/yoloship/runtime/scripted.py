@@ -90,5 +90,5 @@ class ScriptedSession(Session):
         return tuple(array.copy() for array in answer)
 
     def close(self) -> None:
-        """Refuse all further runs. Closing twice is no error."""
+        """Refuse all further runs. Closing twice is not an error."""
         self._closed = True

@@ -105,5 +105,5 @@ class ScriptedDeviceSession(DeviceSession):
         return answer
 
     def close(self) -> None:
-        """Refuse new contexts. Closing twice is no error."""
+        """Refuse new contexts. Closing twice is not an error."""
         self._life.close()

@@ -217,7 +217,7 @@ class TensorRTSession(DeviceSession):
         Raises:
             CudaError: out of device memory, or the device failed.
             DependencyError: TensorRT is installed, but cannot be imported.
-            EngineError: it is no engine, is damaged, or does not fit what is installed here.
+            EngineError: it is not an engine, is damaged, or does not fit what is installed here.
         """
         file = read_engine(path)
         versions = {flavour.name: flavour.version} if flavour else find_installation().versions
@@ -306,7 +306,7 @@ class TensorRTSession(DeviceSession):
             self._runtime = None
 
     def close(self) -> None:
-        """Refuse new contexts; the engine goes when the last context is closed. Closing twice is no error."""
+        """Refuse new contexts; the engine goes when the last context is closed. Closing twice is not an error."""
         self._life.close()
 
 

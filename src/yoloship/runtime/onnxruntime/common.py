@@ -72,7 +72,7 @@ def open_source(model: Path | str | bytes, subject: str | None = None) -> tuple[
         subject: What messages call bytes; None says that they are in memory.
 
     Raises:
-        SessionError: the file is missing, empty, or plainly no ONNX.
+        SessionError: the file is empty, or plainly not ONNX.
     """
     if isinstance(model, bytes):
         subject = subject or "ONNX model in memory"

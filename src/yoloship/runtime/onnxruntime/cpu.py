@@ -73,7 +73,7 @@ class OnnxRuntimeSession(Session):
 
         Raises:
             InputError: the number of threads is not positive.
-            SessionError: the file is missing, empty, no ONNX, damaged, or asks for what this runtime does not have.
+            SessionError: the file is empty, not ONNX, damaged, or asks for what this runtime does not have.
         """
         if intra_op_threads is not None and intra_op_threads < 1:
             raise InputError(
@@ -145,5 +145,5 @@ class OnnxRuntimeSession(Session):
         return watched(lambda: tuple(session.run(None, feeds, options)), stop, limit_s, self._subject)
 
     def close(self) -> None:
-        """Give the model's memory back once no run is under way. Closing twice is no error."""
+        """Give the model's memory back once no run is under way. Closing twice is not an error."""
         self._session = None

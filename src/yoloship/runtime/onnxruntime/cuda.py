@@ -53,7 +53,7 @@ _LIBRARY = re.compile(r"CU(?:BLAS|DNN|FFT) (?:failure|error)[^;]*")
 
 
 def device_fault(text: str, device: Device, subject: str) -> CudaError | None:
-    """The device's fault behind a failure of the runtime, or None where it is the runtime's own.
+    """The device's fault behind a failure of the runtime, or None if it is the runtime's own.
 
     Args:
         text: The runtime's sentence.
@@ -136,7 +136,7 @@ class CudaProviderOptions:
         layout: How the provider keeps maps; ``nhwc`` suits tensor cores, and is slower for float32.
         tf32: Whether float32 may be multiplied in 10 bits of mantissa: faster, and boxes move.
         recorded: Whether runs are recorded into CUDA graphs where that works.
-        memory_limit_bytes: Of each context's arena; None leaves it to the device.
+        memory_limit_bytes: The largest size of each context's arena; None sets no limit but the device's.
 
     Raises:
         InputError: a value is not one of these.
@@ -215,7 +215,7 @@ class OnnxRuntimeCudaSession(DeviceSession):
         Raises:
             CudaError: out of device memory, or the device failed.
             DependencyError: ONNX Runtime is not installed, or is the build without CUDA, or lacks CUDA's libraries.
-            SessionError: the file is missing, empty, no ONNX, damaged, or refused by the runtime.
+            SessionError: the file is empty, not ONNX, damaged, or refused by the runtime.
         """
         source, subject = open_source(model, subject)
         options = options or CudaProviderOptions()
@@ -277,7 +277,7 @@ class OnnxRuntimeCudaSession(DeviceSession):
         self._source = b""
 
     def close(self) -> None:
-        """Refuse new contexts; each has its weights until it is closed. Closing twice is no error."""
+        """Refuse new contexts; each has its weights until it is closed. Closing twice is not an error."""
         self._life.close()
 
 
@@ -396,7 +396,7 @@ def _open_session(
 
 
 def _attempt(make: Callable[[], Any], device: Device, subject: str) -> Any | None:
-    """A session that has the provider, or None where its libraries are not found."""
+    """A session that has the provider, or None if its libraries are not found."""
     known = failures()
     try:
         with _quiet():
