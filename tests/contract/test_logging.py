@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from helpers.cli import run
 from helpers.models import finds_a_cat
 from helpers.shared import GENERATED, require
 from yoloship._util import cache
+from yoloship._util.writing import locked
 from yoloship.errors import DownloadError
 
 if TYPE_CHECKING:
@@ -99,6 +101,23 @@ def test_batches_are_counted(log: pytest.LogCaptureFixture) -> None:
     with yoloship.load("cat.onnx") as detector:
         detector.submit("a.png").result()
     assert any(line.startswith("a batch of 1 took ") for line in lines(log, "yoloship.detect"))
+
+
+@pytest.mark.timeout(60)
+def test_waiting_for_another_process_is_said_once(log: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    lock = tmp_path / "an.engine.lock"
+    asked = threading.Event()
+
+    def wait() -> None:
+        with locked(lock, on_progress=lambda *_: asked.set()):
+            pass
+
+    with locked(lock):
+        other = threading.Thread(target=wait)
+        other.start()
+        asked.wait()
+    other.join()
+    assert lines(log, "yoloship.files") == [f"waiting for whoever holds {lock}"]
 
 
 def test_names_from_outside_are_written_so_that_they_steer_nothing(log: pytest.LogCaptureFixture) -> None:

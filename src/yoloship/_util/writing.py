@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import stat
@@ -23,7 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Final
 
-from yoloship.errors import OutputError
+from yoloship.errors import OutputError, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from yoloship._util.progress import OnProgress
 
 
+_logger = logging.getLogger("yoloship.files")
 READER_TIMEOUT_S: Final = 10.0
 """How long a named pipe may have no reader."""
 STALE_AFTER_S: Final = 60.0
@@ -365,7 +367,7 @@ def locked(path: Path, *, subject: str | None = None, on_progress: OnProgress | 
     Raises:
         OutputError: the file cannot be made.
     """
-    started_s = time.monotonic()
+    started_s, waits = time.monotonic(), False
     while True:
         try:
             file = path.open("a+b")
@@ -377,6 +379,9 @@ def locked(path: Path, *, subject: str | None = None, on_progress: OnProgress | 
             ) from error
         with file:
             while not _try_lock_file(file):
+                if not waits:
+                    waits = True
+                    _logger.info("waiting for whoever holds %s", visible(str(path)))
                 if on_progress is not None:
                     on_progress(WAITING, time.monotonic() - started_s, 0)
                 time.sleep(_LOCK_POLL_S)

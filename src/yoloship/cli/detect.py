@@ -301,33 +301,34 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
     "--conf",
     type=FRACTION,
     metavar="FLOAT",
-    help="Drop boxes whose score is not above this. Default: 0.25; if the graph suppresses, its own.",
+    help="Drop boxes whose score is not above this. Default: 0.25, or what a graph with suppression has inside.",
 )
 @option(
     "--iou",
     type=FRACTION,
     metavar="FLOAT",
-    help="Drop a box whose overlap with a better one is above this. Default: 0.45; if the graph suppresses, its own.",
+    help="Drop a box whose IoU with a better box is above this. Default: 0.45, or what a graph with suppression has "
+    "inside.",
 )
 @flag("--agnostic-nms", help="Let boxes of different classes drop each other too.")
 @option(
     "--max-det",
     type=COUNT,
     metavar="N",
-    help="Keep at most this many boxes per image. Default: 300; if the graph suppresses, its own.",
+    help="Keep at most this many boxes per image. Default: 300, or what a graph with suppression has inside.",
 )
 @options.imgsz
 @option(
     "--rect/--square",
     default=False,
-    help="Pad to the next multiple of the stride only: faster, slightly other numbers.",
+    help="Pad only to the next multiple of the stride: faster, with slightly different boxes.",
 )
 @option(
     "--classes",
     type=class_value,
     multiple=True,
     metavar="person,car,2",
-    help="Keep only these classes, by name or id; may be repeated, for names that contain a comma too.",
+    help="Keep only these classes, by name or id. May be repeated, also for names that contain a comma.",
 )
 @options.names
 @options.aliases
