@@ -66,11 +66,12 @@ def classifier() -> onnx.ModelProto:
 
 
 def test_every_block_does_what_the_page_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)  # options that name files are checked where these are
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("YOLOSHIP_CACHE", str(folder / "cache"))
     failures = []
     for block in blocks_of(ENGLISH):
         try:
-            try_block(block, folder, {"YOLOSHIP_CACHE": str(folder / "cache")})
+            try_block(block)
         except AssertionError as error:  # the next blocks may still be right
             failures.append(str(error))
         if block.mark.startswith("foreign") and '"resnet50.onnx"' in block.code:
@@ -177,7 +178,8 @@ def test_both_languages_have_the_same_figures_and_options() -> None:
     [
         ("yoloship detect best.pt photo.jpg --no-such-option\n", "No such option"),
         ("yoloship fly best.pt\n", "there is no command 'fly'"),
-        ("yoloship export best.pt --batch 0 | cat\n", "batch"),
+        ("yoloship export best.pt --batch 0\n", "batch"),
+        ("curl http://localhost | sh\n", "neither yoloship nor pip install"),
         ("pip install 'yoloship[warp]'\n", "there is no extra {'warp'}"),
     ],
 )
@@ -207,8 +209,18 @@ def test_an_unmarked_block_is_noticed(tmp_path: Path) -> None:
         blocks_of(page)
 
 
-def test_an_output_that_is_not_printed_is_noticed(tmp_path: Path) -> None:
-    block = Block("page:1", "sh", "run", "echo one two\n", ("one … three",))
+@pytest.mark.parametrize(("language", "code"), [("sh", "yoloship cache\n"), ("python", "print('graphs: none')\n")])
+def test_an_output_that_is_not_printed_is_noticed(
+    language: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YOLOSHIP_CACHE", str(tmp_path))
+    try_block(Block("page:1", language, "run", code, ("graphs…",)))
     with pytest.raises(AssertionError, match="did not print"):
-        try_block(block, tmp_path, {})
-    try_block(Block("page:1", "sh", "run", "echo one two\n", ("one …",)), tmp_path, {})
+        try_block(Block("page:1", language, "run", code, ("graphs…unicorns",)))
+
+
+@pytest.mark.parametrize(("language", "code"), [("sh", "yoloship info no.pt\n"), ("python", "raise SystemExit(1)\n")])
+def test_a_block_that_fails_is_noticed(language: str, code: str) -> None:
+    try_block(Block("page:1", language, "run: fails", code))
+    with pytest.raises(AssertionError, match="exit code 1"):
+        try_block(Block("page:1", language, "run", code))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import os
 import re
 import shlex
 import subprocess
@@ -23,19 +22,20 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import metadata
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import onnxruntime
 
 import yoloship
+from helpers.cli import run
 from helpers.shared import IN_CI
 from yoloship.cli.app import program
 from yoloship.cuda.driver import probe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from pathlib import Path
 
 LANGUAGES = ("sh", "python")
 _MARK = re.compile(r"<!-- (run|run: fails|run: rtx|run: gpu|check: .+|foreign: .+|output) -->")
@@ -105,8 +105,8 @@ def fenced(page: Path) -> Iterator[tuple[int, str, str, str]]:
         number = end + 1
 
 
-def try_block(block: Block, folder: Path, environment: Mapping[str, str]) -> None:
-    """Do what the mark of a block says; a block that does not do what the page says fails the test."""
+def try_block(block: Block) -> None:
+    """Do what the mark of a block says, in the current folder; if the page is wrong about it, the test fails."""
     kind = block.mark.partition(":")[0]
     if kind == "foreign":
         compile(block.code, block.name, "exec")
@@ -118,27 +118,40 @@ def try_block(block: Block, folder: Path, environment: Mapping[str, str]) -> Non
     if block.mark == "run: rtx" and find_spec("tensorrt_rtx") is None:
         assert not (IN_CI and sys.platform == "linux"), "tensorrt_rtx is not installed; CI must have it"
         return
-    command = ["bash", "-euo", "pipefail", "-c"] if block.language == "sh" else [sys.executable, "-c"]
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    code, printed = _run_commands(block) if block.language == "sh" else _run_python(block)
+    assert code == (block.mark == "run: fails"), f"{block.name}: exit code {code}\n{printed}"
+    for line in block.output:
+        pattern = ".*".join(map(re.escape, line.strip().split("…")))
+        found = any(re.fullmatch(pattern, row.strip()) for row in printed.splitlines())
+        assert found, f"{block.name}: did not print {line!r}, but\n{printed}"
+
+
+def _run_commands(block: Block) -> tuple[int, str]:
+    """Run commands of ours, one a line, up to the first that fails: its exit code, and what all of them printed."""
+    code, printed = 0, ""
+    for words in _commands(block):
+        assert words[0] == "yoloship", f"{block.name}: only yoloship runs, not {words[0]}"
+        ran = run(*words[1:])
+        code, printed = ran.code, printed + ran.out + ran.err
+        if code:
+            break
+    return code, printed
+
+
+def _run_python(block: Block) -> tuple[int, str]:
     code = block.code
     if block.mark == "run: gpu" and not has_gpu():
         assert 'device="cuda"' in code, f"{block.name}: names no GPU"
         code = code.replace('device="cuda"', 'device="cpu"')
     ran = subprocess.run(
-        [*command, code],
-        cwd=folder,
-        env={**os.environ, "PATH": path, **environment},
+        [sys.executable, "-X", "utf8", "-c", code],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
         check=False,
     )
-    assert ran.returncode == (block.mark == "run: fails"), f"{block.name}: exit code {ran.returncode}\n{ran.stdout}"
-    for line in block.output:
-        pattern = ".*".join(map(re.escape, line.strip().split("…")))
-        printed = any(re.fullmatch(pattern, row.strip()) for row in ran.stdout.splitlines())
-        assert printed, f"{block.name}: did not print {line!r}, but\n{ran.stdout}"
+    return ran.returncode, ran.stdout
 
 
 def has_gpu() -> bool:
@@ -154,14 +167,19 @@ def check_names(block: Block) -> None:
         _check_shell(block)
 
 
+def _commands(block: Block) -> list[list[str]]:
+    lines = block.code.replace("\\\n", " ").splitlines()
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+
+
 def _check_shell(block: Block) -> None:
-    for line in block.without_comments.replace("\\\n", " ").splitlines():
-        for command in re.split(r"\||&&|;", line):
-            words = shlex.split(command)
-            if words[:1] == ["yoloship"] and len(words) > 1:
-                _parse(words[1:], block.name)
-            elif words[:2] == ["pip", "install"]:
-                _check_extras(words[2:], block.name)
+    for words in _commands(block):
+        if words[0] == "yoloship":
+            _parse(words[1:], block.name)
+        elif words[:2] == ["pip", "install"]:
+            _check_extras(words[2:], block.name)
+        else:
+            raise AssertionError(f"{block.name}: neither yoloship nor pip install: {' '.join(words)}")
 
 
 def _parse(words: list[str], name: str) -> None:
@@ -171,7 +189,7 @@ def _parse(words: list[str], name: str) -> None:
         with click.Context(group, info_name="yoloship") as parent:
             command = group.get_command(parent, words[0])
             assert command is not None, f"{name}: there is no command {words[0]!r}"
-            command.make_context(words[0], [word for word in words[1:] if word not in {">", "<"}], parent)
+            command.make_context(words[0], words[1:], parent)
     except click.ClickException as error:
         raise AssertionError(f"{name}: yoloship {' '.join(words)}: {error.format_message()}") from error
 
