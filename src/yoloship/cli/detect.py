@@ -296,7 +296,12 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
 @argument(
     "model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, an engine, or a release name such as yolov5s."
 )
-@argument("source", metavar="SOURCE...", many=True, help="Images, folders and patterns.")
+@argument(
+    "source",
+    metavar="SOURCE...",
+    many=True,
+    help="Images, folders and patterns, or NAME:TEXT for a source that another package adds.",
+)
 @option(
     "--conf",
     type=FRACTION,
