@@ -40,8 +40,8 @@ class _Rule:
     """What holds for a kind of entry.
 
     Attributes:
-        names: Of its entries; a pair of files has one stem, up to the first dot.
-        limit_bytes: Of all entries together; None has no limit, because a user fetched each of them.
+        names: The names of its entries; a pair of files has one stem, up to the first dot.
+        limit_bytes: The most that all entries may take; None has no limit, because a user fetched each of them.
     """
 
     names: re.Pattern[str]
@@ -68,7 +68,7 @@ class CacheUsage:
         kind: Which kind.
         folder: Where its entries are; it need not exist.
         files: How many there are.
-        size_bytes: Of all of them.
+        size_bytes: What all of them take.
         limit_bytes: What they may take; None has no limit.
     """
 
@@ -169,7 +169,7 @@ def write_entry(kind: CacheKind, path: Path, data: bytes) -> bool:
     """Keep an entry, for this user alone, and let older ones go for it.
 
     Returns:
-        Whether it was kept: not on a full disk, or where nothing can be written.
+        Whether it was kept: it is not on a full disk, or if nothing can be written.
     """
     try:
         make_room(kind, path.parent, len(data))
@@ -192,7 +192,7 @@ def cached(kind: CacheKind, key: str, suffix: str, limit_bytes: int, build: Call
     Args:
         kind: Which kind of entry.
         key: From `cache_key`.
-        suffix: Of the file's name, with its dot.
+        suffix: The suffix of the file's name, with its dot.
         limit_bytes: A longer file is not read.
         build: Makes the bytes.
     """

@@ -18,7 +18,7 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give everything back. Closing twice is no error."""
+        """Give everything back. Closing it twice is not an error."""
 
     def __enter__(self) -> Self:
         return self

@@ -30,7 +30,7 @@ def _allowed_cores() -> int:
 
 
 def limited_cores() -> int | None:
-    """`usable_cores` where they are fewer than the machine's, else None.
+    """`usable_cores` if they are fewer than the machine's, else None.
 
     ONNX Runtime counts the machine's cores; in a container with a quota it would start more threads than may run, and
     they would wait for each other while throttled.
@@ -47,7 +47,7 @@ def cgroup_quota(membership: Path, cgroups: Path) -> float | None:
         cgroups: Where the hierarchy is mounted.
 
     Returns:
-        None where there is no quota, or no control groups of version 2.
+        None if there is no quota, or no control groups of version 2.
 
     Source:
         The Linux kernel's cgroup v2 document, "CPU Interface Files": ``cpu.max`` holds the quota, or ``max``, and the

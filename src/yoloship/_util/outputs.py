@@ -74,7 +74,7 @@ class Outputs:
         self._refuse_twice(path, place)
 
     def claim_inside(self, folder: Path, names: Iterable[str]) -> None:
-        """`claim` many files of one folder, which need not exist yet; fast where they are new.
+        """`claim` many files of one folder, which need not exist yet; fast if they are new.
 
         Raises:
             OutputError: see `claim`; or the folder is a file.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 MAX_ENTRIES: Final = 500
-"""Of a folder, that are compared with a mistyped name."""
+"""How many names of a folder are compared with a mistyped one."""
 
 _HINTS: Final = MappingProxyType(
     {

@@ -68,7 +68,7 @@ class Place:
 
     Attributes:
         path: Behind all links; it need not exist.
-        status: Of what is there; None if nothing is.
+        status: The status of what is there; None if nothing is.
         descriptor: The number of an open descriptor of this process that the name stands for, as ``/dev/stdout`` does.
         is_foreign: Whether the name stands for an open descriptor of another process.
     """
@@ -113,7 +113,7 @@ def find_place(path: Path) -> Place:
 
 @contextmanager
 def replacing(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
-    """Open what shall become the file of that name; it becomes that on success, and is gone on any failure.
+    """Open what should become the file of that name; it becomes that on success, and is gone on any failure.
 
     Args:
         path: The final name. Its folder must exist.
@@ -189,7 +189,7 @@ def create_part(path: Path, replaced: os.stat_result | None) -> int:
 
     Args:
         path: Its name, which must be new.
-        replaced: Of the file whose place it will take, for its permissions.
+        replaced: The status of the file whose place it will take, for its permissions.
 
     Returns:
         An open descriptor, which holds the lock that tells other processes that somebody writes.
@@ -251,7 +251,7 @@ def remove_stale(folder: Path) -> int:
     """Remove parts that killed processes left in a folder; parts that somebody still writes are locked, and stay.
 
     Returns:
-        How many were removed; 0 where the folder cannot be listed, or the system has no locks.
+        How many were removed; 0 if the folder cannot be listed, or the system has no locks.
     """
     count = 0
     with suppress(OSError), os.scandir(folder) as entries:
@@ -264,7 +264,7 @@ def remove_stale(folder: Path) -> int:
 
 
 def shortened(stem: str, suffix: str, limit_bytes: int = MAX_NAME_BYTES) -> str:
-    """``stem + suffix``, with the end of the stem left out where the file system could not take the whole name."""
+    """``stem + suffix``, with the end of the stem left out if the file system could not take the whole name."""
     room = limit_bytes - len(os.fsencode(suffix))
     while len(os.fsencode(stem)) > room and stem:
         stem = stem[:-1]
@@ -341,7 +341,7 @@ else:
     import fcntl
 
     def _try_lock(descriptor: int) -> bool:
-        """Whether this process holds the lock now; False too where the file system has none."""
+        """Whether this process holds the lock now; False too if the file system has none."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -30,14 +30,14 @@ _USUAL_INPUT_BYTES: Final = 4 * 3 * 1280 * 1280
 _BYTES_PER_INPUT_BYTE: Final = 64
 """YOLOv5x needs 20 bytes of activations for a byte of its input, and the others less."""
 _BYTES_PER_LARGE_INPUT_BYTE: Final = 16
-"""Of what an input is longer than a usual one."""
+"""For each byte that an input has more than a usual one."""
 _CONSTANT_BYTES_PER_INPUT_BYTE: Final = 2
-"""Of what is computed from constants alone, such as grids: YOLOv5 needs an eighth of a byte for a byte of its input."""
+"""For what is computed from constants alone, such as grids: YOLOv5 needs an eighth of a byte for each."""
 _BYTES_PER_WEIGHT_BYTE: Final = 8
 """Quantized weights become four times as large, and twice as many while that is done."""
 _FREE_WORK: Final = 5 * 10**10
 _WORK_PER_PIXEL: Final = 2_000_000
-"""Of an image. YOLOv5x6 does 512,000 operations for a pixel of its input."""
+"""For each pixel of an image. YOLOv5x6 does 512,000 operations for a pixel of its input."""
 _WORK_PER_ELEMENT: Final = 32
 """Time of an element that is read or written, in operations of a convolution."""
 _HINT: Final = "foreign files run only if their memory and time are known before; export the plain detector"
@@ -93,7 +93,7 @@ def check_bounds(model: Outline, subject: str, shapes: Iterable[tuple[int, ...]]
     Args:
         model: An outline, or an `onnx.ModelProto`.
         subject: The file, for messages.
-        shapes: Shapes of its one input that it shall run with.
+        shapes: Shapes of its one input that it should run with.
 
     Returns:
         Operations of the largest run.

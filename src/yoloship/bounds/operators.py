@@ -291,7 +291,7 @@ def one_hot(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def convolved(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Of Conv and its quantized forms."""
+    """The shape that Conv and its quantized forms give."""
     data = first(inputs)
     weights = weights_of(inputs)
     if len(data.shape) < 3 or len(weights.shape) != len(data.shape):
@@ -301,7 +301,7 @@ def convolved(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def transposed_convolved(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Of ConvTranspose."""
+    """The shape that ConvTranspose gives."""
     data, weights = first(inputs), first(inputs, 1)
     if len(data.shape) < 3 or len(weights.shape) != len(data.shape):
         raise Unknown
@@ -322,7 +322,7 @@ def transposed_convolved(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def pooled(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Of pooling; one cell a channel without a kernel."""
+    """The shape that pooling gives: one cell for each channel if there is no kernel."""
     data = first(inputs)
     kernel = attributes.get("kernel_shape")
     if len(data.shape) < 3 or (kernel is not None and len(kernel) != len(data.shape) - 2):
@@ -333,7 +333,7 @@ def pooled(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def resized(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Of Resize and Upsample: by scales or sizes that are known."""
+    """The shape that Resize and Upsample give, by scales or sizes that are known."""
     data = first(inputs)
     rank = len(data.shape)
     axes = [axis % rank for axis in attributes.get("axes", range(rank))] if rank else []

@@ -31,7 +31,7 @@ Outline: TypeAlias = Any
 """A message with the fields below; protobuf makes its class at run time."""
 
 _INT32, _INT64, _UINT64, _STRING, _BYTES, _FLOAT, _DOUBLE, _MESSAGE = 5, 3, 4, 9, 12, 2, 1, 11
-"""Of FieldDescriptorProto.Type."""
+"""Numbers of FieldDescriptorProto.Type."""
 
 _FIELDS: Final[tuple[tuple[str, tuple[tuple[str, int, int | str, bool], ...]], ...]] = (
     ("ModelProto", (
@@ -79,7 +79,7 @@ MAX_RANK: Final = 16
 _WHOLE: Final = 1 << 31
 FLOAT, UINT8, INT8, INT32, INT64, BOOL = 1, 2, 3, 6, 7, 9
 FLOAT16, BFLOAT16, FLOAT8 = 10, 16, 17
-"""Of onnx.TensorProto.DataType."""
+"""Element types, by their numbers in onnx.TensorProto.DataType."""
 FLOATS: Final = frozenset({1, 10, 11, 16})
 _BITS: Final[Mapping[int, int]] = MappingProxyType(
     {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 32, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 32}
@@ -94,7 +94,7 @@ _OWN_FIELD: Final[Mapping[int, str]] = MappingProxyType(
      3: "int32_data", 4: "int32_data", 5: "int32_data", 12: "uint64_data", 13: "uint64_data"}
 )  # fmt: skip
 Attributes: TypeAlias = Mapping[str, Any]
-"""Of a node, by name; ``outputs`` is how many it has."""
+"""A node's attributes by name; ``outputs`` is how many outputs it has."""
 
 
 def read_outline(data: bytes, subject: str) -> Outline:
@@ -330,7 +330,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
         "Where": _plain(np.where),
     }
 )
-"""Of small arrays; none of them can give more elements than a broadcast of its inputs."""
+"""Functions of small arrays; none of them can give more elements than a broadcast of its inputs."""
 
 
 Inputs: TypeAlias = list[Extent | None]

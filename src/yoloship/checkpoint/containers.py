@@ -64,7 +64,7 @@ class ZipContainer:
         limits: Bounds on the directory and on compressed members.
 
     Raises:
-        CheckpointError: it is no zip, or one that cannot be read safely.
+        CheckpointError: it is not a zip, or one that cannot be read safely.
     """
 
     def __init__(self, data: bytes | mmap, subject: str, limits: Limits) -> None:
@@ -76,16 +76,16 @@ class ZipContainer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all members, in the directory's order."""
+        """The names of all members, in the directory's order."""
         return tuple(self._pieces)
 
     @property
     def nbytes(self) -> int:
-        """Of all members, compressed ones inflated."""
+        """The bytes that all members hold, compressed ones inflated."""
         return sum(piece.nbytes for piece in self._pieces.values())
 
     def get(self, name: str) -> Piece | None:
-        """The bytes of a member; None where there is none of that name."""
+        """The bytes of a member; None if there is none of that name."""
         return self._pieces.get(name)
 
     def _error(self, problem: str, hint: str | None = _AGAIN) -> CheckpointError:

@@ -45,7 +45,7 @@ _FUSED = frozenset({"forward", "forward_fuse", "fuseforward"})
 _SCALARS = frozenset({type(None), bool, int, float})
 _CHARS_A_VALUE = 64
 _LEAST_BYTES = 4
-"""Of an element once a graph holds it, as float32."""
+"""Bytes of an element once a graph holds it, as float32."""
 
 
 class _Done(NamedTuple):

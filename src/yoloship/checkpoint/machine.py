@@ -41,7 +41,7 @@ class Machine(PlainMachine):
         start: Where the stream begins.
         limits: What it may ask for.
         subject: The file's name, for messages.
-        find_storage: Answers a persistent id; it gets this machine and the id. None where the stream may have none.
+        find_storage: Answers a persistent id; it gets this machine and the id. None if the stream may have none.
     """
 
     def __init__(
@@ -260,4 +260,4 @@ _OPCODES: Mapping[bytes, Callable[[Machine], None]] = MappingProxyType(
 )
 
 _METHODS = tuple(_OPCODES.get(bytes([code])) for code in range(256))
-"""The method of each opcode, by its code; None where it is not admitted."""
+"""The method of each opcode, by its code; None if it is not admitted."""

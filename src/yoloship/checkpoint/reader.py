@@ -51,7 +51,7 @@ class Source:
     _file: FileIO | None
 
     def sha256(self) -> str:
-        """Of the bytes, lower-case hex.
+        """The SHA-256 of the bytes, in lower-case hex.
 
         Files are read by chunks rather than over the mapping, so that hashing takes no memory that counts as ours.
         """

@@ -56,7 +56,7 @@ class StorageTable:
 
     Args:
         subject: The file's name, for messages.
-        locate: Finds a storage's bytes by its key, None where there are none; None where the container tells later.
+        locate: Finds a storage's bytes by its key, None if there are none; None if the container tells later.
     """
 
     def __init__(self, subject: str, locate: Callable[[str], Piece | None] | None) -> None:

@@ -90,7 +90,7 @@ class PlainPiece:
         buffer: The mapped file, or its bytes.
         start: Position of the first byte; the caller has checked the bounds.
         nbytes: Length.
-        crc: CRC-32 of the bytes where the container has one; checked at the first read.
+        crc: CRC-32 of the bytes if the container has one; checked at the first read.
         subject: For messages.
     """
 
@@ -325,7 +325,7 @@ class Module:
     Attributes:
         class_path: As the file has it: ``models.common.C3``, ``torch.nn.modules.conv.Conv2d``.
         attributes: Plain ones: ``stride``, ``groups``, ``f``, ``i``, ``nc``, …
-        parameters: By name; None where the module has registered none (a convolution without bias).
+        parameters: By name; None if the module has registered none (a convolution without bias).
         buffers: By name: running statistics, anchors.
         children: Submodules by name, in their order.
     """
@@ -371,7 +371,7 @@ class Checkpoint:
         source_key: Which of the two it was.
         task: By the class of the model, or of its last layer in older releases.
         class_names: By class id; empty if `class_names_problem` says why.
-        strides: Of the head's levels, finest first.
+        strides: Model pixels per cell of each of the head's levels, finest first.
         metadata: Everything else of the file's top level that is plain data: epoch, date, options.
         class_names_problem: Why the file's own class names cannot be used; None if they can.
         aliases: Class paths that the caller said are others, as far as the model has them.

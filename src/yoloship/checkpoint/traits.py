@@ -280,7 +280,7 @@ def _by_numbers(module: Module) -> OtherHead | None:
 
 
 def read_head(module: Module) -> Module:
-    """The last layer of a model: its head; the model itself where it has no layers in a row."""
+    """The last layer of a model: its head; the model itself if it has no layers in a row."""
     layers = module.children.get("model")
     if layers is None or not layers.children:
         return module

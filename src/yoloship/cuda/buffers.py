@@ -100,8 +100,8 @@ class PinnedBuffer(Resource):
         """Look at a part of the memory as an array; it stays valid, as memory, even after `close`.
 
         Args:
-            dtype: Of the elements.
-            shape: Of the array.
+            dtype: The element type.
+            shape: The shape of the array.
             offset_bytes: Where it begins.
 
         Raises:

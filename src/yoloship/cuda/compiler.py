@@ -153,7 +153,7 @@ def compile_kernels(source: str, compute_capability: tuple[int, int], cache_dir:
 
     Args:
         source: The file's name in `kernels/`.
-        compute_capability: Of the GPU that will run it. Where NVRTC does not know it yet, PTX for the newest that it
+        compute_capability: That of the GPU that will run it. If NVRTC does not know it yet, PTX for the newest that it
             knows is made instead.
         cache_dir: Where compiled code is kept, under a name made of everything that it depends on; None keeps nothing.
             A folder that cannot be written to, or that others can write to, is not an error and not used.
@@ -267,7 +267,7 @@ def _check(result: tuple[Any, ...], function: str) -> tuple[Any, ...]:
 
 
 def _read_cached(path: Path) -> bytes | None:
-    """The code of a cache file, or None where it is absent, damaged, or may be somebody else's."""
+    """The code of a cache file, or None if it is absent, damaged, or may be somebody else's."""
     data = read_entry(path, _MAX_CODE_BYTES)
     if data is None:
         return None
@@ -363,7 +363,7 @@ class KernelSet(Closing, Mapping[str, Launchable]):
         return len(self._kernels)
 
     def close(self) -> None:
-        """Unload them. Closing twice is no error."""
+        """Unload them. Closing it twice is not an error."""
         for module in self._modules:
             module.close()
 

@@ -42,8 +42,8 @@ class Usage:
 class Device(Closing):
     """One GPU's primary context, which torch and CuPy use too. Close it when done; a context manager.
 
-    What was opened on it keeps the context until it is closed itself: closing the device first is no error. All methods
-    may be called from many threads.
+    What was opened on it keeps the context until it is closed itself: closing the device first is not an error. All
+    methods may be called from many threads.
 
     Attributes:
         info: What the driver says about it; the other attributes repeat it.
@@ -51,7 +51,7 @@ class Device(Closing):
         name: As the driver calls it.
         compute_capability: (major, minor).
         driver_version: CUDA version that the driver supports, as (major, minor).
-        total_bytes: Of its memory.
+        total_bytes: Its memory in all.
     """
 
     __slots__ = (
@@ -164,7 +164,7 @@ class Device(Closing):
         self._release_if_unused()
 
     def close(self) -> None:
-        """Refuse new resources, and give the context back once the last one is closed. Closing twice is no error."""
+        """Refuse new resources, and give the context back once the last one is closed; a second call does nothing."""
         with self._lock:
             self._closed = True
         self._release_if_unused()
@@ -194,7 +194,7 @@ def parse_device(text: str) -> int:
 
 
 class Resource(Closing):
-    """Base of all that is opened on a device. A context manager; closing twice is no error.
+    """Base of all that is opened on a device. A context manager; closing it twice is not an error.
 
     Subclasses open the handle in `_acquire` and give it back in `_release`; both run with the device's context current.
     """

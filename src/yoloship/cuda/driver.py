@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NO_DRIVER_CODE: Final = 35
-"""cudaErrorInsufficientDriver: what the CUDA runtime says where there is no driver, or too old a one."""
+"""cudaErrorInsufficientDriver: what the CUDA runtime says if there is no driver, or if it is too old."""
 
 OUT_OF_MEMORY: Final = 2
 """CUDA_ERROR_OUT_OF_MEMORY"""
@@ -66,9 +66,9 @@ def call(function: str, *arguments: object, subject: str | None = None) -> Any:
     """Call the driver.
 
     Args:
-        function: Its name, ``cuMemAlloc`` for one.
+        function: Its name, ``cuMemAlloc`` for example.
         arguments: As the bindings take them.
-        subject: The object it is done to, for the message; the function's name where None.
+        subject: The object it is done to, for the message; None takes the function's name.
 
     Returns:
         What it gives beside the status: nothing, one value, or a tuple.

@@ -37,7 +37,7 @@ class ForeignArray:
 
 
 class ForeignFrame(Closing):
-    """A picture that another library holds on the device, ready for work on one of our streams. A context manager.
+    """An image that another library holds on the device, ready for work on one of our streams. A context manager.
 
     What its owner queued before is waited for by the stream, not by the caller. The owner's memory is kept alive until
     `close`, which belongs after the stream has passed the work that reads it.
@@ -52,7 +52,7 @@ class ForeignFrame(Closing):
         pitch_bytes: From one row to the next.
 
     Raises:
-        InputError: it is no (height, width, 3) uint8 array on this device with adjacent pixels in a row.
+        InputError: it is not a (height, width, 3) uint8 array on this device with adjacent pixels in a row.
     """
 
     __slots__ = ("_capsule", "_owner", "image_hw", "pitch_bytes", "pointer")
@@ -76,7 +76,7 @@ class ForeignFrame(Closing):
         self.pointer = view.pointer
 
     def close(self) -> None:
-        """Let go of the owner's memory. Closing twice is no error."""
+        """Let go of the owner's memory. Closing it twice is not an error."""
         self._capsule = None  # an unconsumed capsule's own destructor calls the owner's deleter
         self._owner = None
 
@@ -112,7 +112,7 @@ class HandedFrame(ForeignFrame):
         stream.wait(self._ready)
 
     def close(self) -> None:
-        """Let go of the owner's memory, and of the mark. Closing twice is no error."""
+        """Let go of the owner's memory, and of the mark. Closing it twice is not an error."""
         super().close()
         self._ready.close()
 
@@ -151,7 +151,7 @@ def _read_capsule(capsule: object) -> ForeignArray:
 
 
 def _read_interface(interface: dict[str, Any], stream: Stream) -> ForeignArray:
-    """What `__cuda_array_interface__` (version 2 or 3) describes; its stream, where it names one, is waited for."""
+    """What `__cuda_array_interface__` (version 2 or 3) describes; if it names a stream, that is waited for."""
     shape = tuple(int(extent) for extent in interface["shape"])
     dtype = str(interface["typestr"])[1:]
     if interface.get("mask") is not None:

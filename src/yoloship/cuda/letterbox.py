@@ -165,7 +165,7 @@ def pack_frames(
     Args:
         frames: One for each image of the batch.
         canvas_hw: (height, width) of the model's input in model pixels.
-        out: (n,) of `FRAME_DTYPE`, in pinned memory for one, written over; None makes an array.
+        out: (n,) of `FRAME_DTYPE`, in pinned memory for example, written over; None makes an array.
 
     Returns:
         `out`, or an array that the caller owns.

@@ -3,7 +3,7 @@
 Two launches for a whole batch, no allocation and no wait, so both can be recorded in a `Graph`. The boxes are those of
 `tasks.decode` and `tasks.nms`: the same float32 operations in the same order, but for the last bit of exp().
 
-At most 1024 candidates of a picture (the best ones, exactly) take part in suppression, and at most `max_detections`
+At most 1024 candidates of an image (the best ones, exactly) take part in suppression, and at most `max_detections`
 come out; `result_dtype` counts those that were left aside: `lost` did not fit the workspace (which ones is left to
 chance), `passed_over` were not among the best 1024.
 """
@@ -68,7 +68,7 @@ class DecodeInput(Protocol):
 
     @property
     def dtype(self) -> HeadDType:
-        """Of the values that it reads."""
+        """The element type of the values that it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Heads:
     Attributes:
         table: Device address of what `pack_levels` made of `levels`.
         levels: Finest first.
-        dtype: Of the maps.
+        dtype: The element type of the maps.
     """
 
     table: int
@@ -125,7 +125,7 @@ class Raw:
     Attributes:
         pointer: Device address of (B, N, 5 + C): cx, cy, w, h in model pixels, objectness and class scores.
         cells: N.
-        dtype: Of the values.
+        dtype: The element type of the values.
     """
 
     pointer: int
@@ -173,7 +173,7 @@ class Suppression:
 
     Attributes:
         iou_threshold: In [0, 1]; a box goes when its IoU with a better one is above it.
-        max_detections: 1 to 1024 a picture.
+        max_detections: 1 to 1024 an image.
         class_agnostic: Whether boxes of different classes suppress each other.
 
     Raises:
@@ -197,8 +197,8 @@ class Workspace:
 
     Attributes:
         pointer: Device address of `workspace_bytes(batch, capacity)` bytes, a multiple of 256.
-        batch: Pictures.
-        capacity: Candidates of a picture that fit; as many as the output has cells, and none is ever lost.
+        batch: Images.
+        capacity: Candidates of an image that fit; as many as the output has cells, and none is ever lost.
     """
 
     pointer: int
@@ -278,7 +278,7 @@ def workspace_bytes(batch: int, capacity: int) -> int:
 
 
 def result_dtype(max_detections: int) -> np.dtype[np.void]:
-    """One picture's result, as the last kernel writes it."""
+    """One image's result, as the last kernel writes it."""
     return np.dtype(
         [
             ("kept", "<i4"),

@@ -1,6 +1,6 @@
 """From an ONNX file to a TensorRT plan, with its progress, and stopped when asked.
 
-TensorRT takes many things in silence: files that are no model, options without effect, shapes that cannot be. Each
+TensorRT takes many things in silence: files that are not models, options without effect, shapes that cannot be. Each
 is refused here with a line that says what and why.
 """
 
@@ -191,8 +191,8 @@ class BuiltEngine:
     Attributes:
         plan: The serialized engine, as trtexec, Triton and any TensorRT program load it.
         flavour: What built it.
-        version: Of that flavour.
-        compute_capability: Of the GPU it was built on, ``sm89`` for one; None without a GPU.
+        version: The version of that flavour.
+        compute_capability: That of the GPU it was built on, ``sm89`` for example; None without a GPU.
         inputs: As the network has them; names on dynamic axes.
         outputs: As the network has them.
         profiles: Allowed shapes of dynamic inputs.
@@ -241,7 +241,7 @@ def build_engine(
 
     Raises:
         DependencyError: no TensorRT is installed.
-        EngineError: the file is no model that TensorRT can take, an option is lacking or ignored, or the build failed.
+        EngineError: TensorRT cannot take the file, an option is lacking or ignored, or the build failed.
     """
     config = config or BuildConfig()
     flavour = flavour or open_flavour()
@@ -287,7 +287,7 @@ def build_engine(
 
 
 def _digest(onnx: Path) -> str:
-    """Refuse what is no file or empty, before a parser answers that it is fine."""
+    """Refuse what is not a file, or is empty, before a parser answers that it is fine."""
     with open_regular(onnx, error=EngineError, wanted="an ONNX model") as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise wrong_kind("empty", "onnx", subject=str(onnx), error=EngineError)

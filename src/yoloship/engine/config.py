@@ -1,6 +1,6 @@
 """How an engine is to be built: a frozen record, checked before TensorRT is touched, and its optimization profiles.
 
-Precision is no part of it. Networks are strongly typed, so the arithmetic is written in the ONNX graph, and that is
+Precision is not part of it. Networks are strongly typed, so the arithmetic is written in the ONNX graph, and that is
 the only form which TensorRT 10, TensorRT 11 and TensorRT-RTX all take.
 
 TensorRT takes a profile whose minimum is above its optimum without a word, and a build without any profile fails with
@@ -36,7 +36,7 @@ MIN_WORKSPACE_BYTES = 1 << 20
 MAX_WORKSPACE_BYTES = 1 << 40
 AxisRole: TypeAlias = Literal["batch", "height", "width"]
 _MAX_CHANNELS = 16
-"""Of an image; longer axes are heights and widths."""
+"""The most channels of an image; longer axes are heights and widths."""
 _OPTIONS = {"batch": "--batch", "height": "--imgsz", "width": "--imgsz"}
 
 
@@ -89,7 +89,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class InputProfile:
-    """The shapes that one input may take, where naming batch, height and width does not say enough.
+    """The shapes that one input may take, if naming batch, height and width does not say enough.
 
     Attributes:
         name: The input.
@@ -127,10 +127,10 @@ class BuildConfig:
         width: What the width may be, in model pixels.
         input_profiles: Whole shapes by input, for graphs that those three do not describe.
         workspace_bytes: Scratch memory that a layer may use; None leaves it to TensorRT.
-        targets: GPUs that the engine shall run on; empty is the flavour's own habit: TensorRT-RTX builds for all that
+        targets: GPUs that the engine should run on; empty is the flavour's own habit: TensorRT-RTX builds for all that
             it serves, TensorRT for the one in this machine.
-        hardware_compatibility: Newer GPUs that it shall run on too, where the flavour builds for the one at hand.
-        version_compatible: Whether later TensorRT versions shall load it too.
+        hardware_compatibility: Newer GPUs that it should run on too, if the flavour builds for the one at hand.
+        version_compatible: Whether later TensorRT versions should load it too.
         optimization_level: 0 (quick build) to 5 (quick engine).
         timing_cache: A file that carries measured timings from build to build.
     """

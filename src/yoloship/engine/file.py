@@ -57,7 +57,7 @@ _ANCHOR_NAME = re.compile(r"yolov5(?:[nsmlx]6?)?(?:-(?:seg|cls))?(?:\.pt|\.yaml)
 
 PlanForm: TypeAlias = Literal["rtx", "tensorrt", "unknown"]
 MAX_PLAN_BYTES: Final = 1 << 32
-"""Of an engine's file; the largest detectors have 1.5 GB of weights."""
+"""The longest file of an engine; the largest detectors have 1.5 GB of weights."""
 PREFIX_FORM: Final = "raw"
 """What the engines of that exporter give, as a record of ours says it: every cell decoded."""
 _START_BYTES: Final = 4 + MAX_PREFIX_BYTES + HEADER_BYTES
@@ -70,7 +70,7 @@ class PlanHeader:
 
     Attributes:
         form: Whose magic number it begins with.
-        version: ``1.7.1.116``; None where the form does not tell.
+        version: ``1.7.1.116``; None if the form does not tell.
     """
 
     form: PlanForm
@@ -119,7 +119,7 @@ def split_prefix(data: memoryview, *, subject: str) -> tuple[dict[str, Any] | No
         subject: The file, for messages.
 
     Returns:
-        The JSON object and the plan behind it; None and everything where there is no such prefix.
+        The JSON object and the plan behind it; None and everything if there is no such prefix.
 
     Raises:
         EngineError: it begins like a prefix whose JSON cannot be read.
@@ -224,8 +224,8 @@ class EngineFile:
         path: Where it is.
         plan: The serialized engine, without any prefix; read only.
         header: What its first bytes say.
-        record: What the sidecar says; None where there is none.
-        info: What the pipeline must know, from the sidecar or a JSON prefix; None where neither says.
+        record: What the sidecar says; None if there is none.
+        info: What the pipeline must know, from the sidecar or a JSON prefix; None if neither says.
         has_prefix: Whether metadata stood in front of the plan.
     """
 
@@ -304,7 +304,7 @@ def read_engine(path: Path) -> EngineFile:
         path: The engine; its sidecar is looked for beside it.
 
     Raises:
-        EngineError: it is no engine, truncated or extended, or the sidecar is damaged or belongs to another plan.
+        EngineError: it is not an engine, truncated or extended, or the sidecar is damaged or belongs to another plan.
     """
     subject = str(path)
     record = _read_sidecar(path)
@@ -331,7 +331,7 @@ def read_engine(path: Path) -> EngineFile:
 
 
 def open_engine_file(path: Path, *, installation: Installation | None = None) -> EngineFile:
-    """Read an engine that shall be run, and refuse one that does not fit what is installed here.
+    """Read an engine that should be run, and refuse one that does not fit what is installed here.
 
     Nothing is deserialised: TensorRT answers a stale plan with null and a line in its log.
 
@@ -420,8 +420,8 @@ class EngineKey:
         onnx_sha256: Of the graph's bytes.
         config: How to build.
         flavour: Which TensorRT, by name.
-        version: Of that flavour.
-        device: Compute capability of the GPU it is tuned on; None where the flavour builds without one.
+        version: The version of that flavour.
+        device: Compute capability of the GPU it is tuned on; None if the flavour builds without one.
     """
 
     onnx_sha256: str
@@ -432,7 +432,7 @@ class EngineKey:
 
     @classmethod
     def of(cls, onnx_sha256: str, config: BuildConfig, flavour: Flavour, device_sm: str | None) -> EngineKey:
-        """The key of an engine to be built now; the GPU counts only where the plan depends on it."""
+        """The key of an engine to be built now; the GPU counts only if the plan depends on it."""
         tuned = flavour.name != "rtx" or config.targets == ("current",)
         return cls(onnx_sha256, config, flavour.name, flavour.version, device_sm if tuned else None)
 
@@ -454,7 +454,7 @@ def cached_engine(
     """Take an engine from the cache, or build it and keep it there.
 
     Args:
-        folder: Of the cache; made where it is missing.
+        folder: The cache's folder; it is made if it is missing.
         key: What is wanted.
         build: Makes the engine; called at most once, by one process at a time.
         source_name: File name of the model, for the command that builds the engine again.

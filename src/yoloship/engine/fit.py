@@ -31,7 +31,7 @@ class Installation:
     """What could run an engine on this machine.
 
     Attributes:
-        versions: Of the flavours that can be imported.
+        versions: The version of each flavour that can be imported.
         gpu: The GPU; None if there is none.
     """
 
@@ -58,7 +58,7 @@ def check_fit(
     """Refuse an engine that cannot run here.
 
     Args:
-        record: What its sidecar says; None where there is none, and only the header can be asked.
+        record: What its sidecar says; None if there is none, and only the header can be asked.
         header: What its first bytes say.
         installation: What is installed.
         subject: The file, for messages.
@@ -120,7 +120,7 @@ def rebuild_command(record: EngineRecord, engine_name: str, flavour: FlavourName
     Args:
         record: What the sidecar says.
         engine_name: The file to write.
-        flavour: Which TensorRT shall build it; None takes the one that did.
+        flavour: Which TensorRT should build it; None takes the one that did.
     """
     words = ["yoloship", "build", record.source_name, "-o", engine_name, "--overwrite"]
     words += ["--flavour", flavour or record.flavour]
@@ -214,7 +214,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _device_mismatch(record: EngineRecord, found: tuple[int, int]) -> str | None:
-    """What GPU was expected, or None where the one found will do."""
+    """What GPU was expected, or None if the one found will do."""
     if record.flavour == "rtx":
         return _rtx_mismatch(record, found)
     built_on = record.compute_capability

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FlavourName: TypeAlias = Literal["tensorrt", "rtx", "lean"]
 FLAVOUR_NAMES: tuple[FlavourName, ...] = get_args(FlavourName)
-"""In the order of preference where nobody chooses."""
+"""In the order of preference, used if nobody chooses."""
 
 MODULE_NAMES: Mapping[FlavourName, str] = MappingProxyType(
     {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx", "lean": "tensorrt_lean"}
@@ -82,8 +82,8 @@ _IGNORED_BY_RTX: Mapping[Feature, str] = MappingProxyType(
 _ERRORS = frozenset({"INTERNAL_ERROR", "ERROR"})
 _MAX_MESSAGES = 10_000
 _HARMLESS = re.compile(r"Converting conv (?:activation|weight) scales to fp32")
-"""Of every INT8 and FP8 graph that is float16 between its codes: the same scales, in a wider type (measured with
-TensorRT-RTX 1.7.1.116). Shown at each build, they would teach people to skip warnings."""
+"""What TensorRT says of every INT8 and FP8 graph whose other layers are float16: the same scales, in a wider type
+(measured with TensorRT-RTX 1.7.1.116). Shown at each build, they would teach people to skip warnings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Flavour:
         return f"{MODULE_NAMES[self.name]} {self.version}"
 
     def lacks(self, feature: Feature) -> str | None:
-        """Why this flavour cannot do something, or None where it can."""
+        """Why this flavour cannot do something, or None if it can."""
         for path in _NEEDED_ATTRIBUTES[feature]:
             if not _has(self.module, path):
                 return f"it has no {path}"
@@ -115,7 +115,7 @@ class Flavour:
         return None
 
     def features(self) -> Mapping[Feature, str | None]:
-        """Each feature with the reason why it is lacking, None where it is there."""
+        """Each feature with the reason why it is lacking, None if it is there."""
         return {feature: self.lacks(feature) for feature in get_args(Feature)}
 
 

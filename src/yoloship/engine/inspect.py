@@ -1,4 +1,4 @@
-"""What an engine is: from its files everywhere, and from TensorRT itself where it can be loaded."""
+"""What an engine is: from its files everywhere, and from TensorRT itself if it can be loaded."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class LoadedLayer:
 
     Attributes:
         name: As TensorRT names it.
-        kind: Its type; empty where TensorRT does not tell.
-        precision: Element type of its first output, as TensorRT writes it; empty where it does not tell.
+        kind: Its type; empty if TensorRT does not tell.
+        precision: Element type of its first output, as TensorRT writes it; empty if it does not tell.
     """
 
     name: str
@@ -75,8 +75,8 @@ class EngineFacts:
 
     Attributes:
         file: As it was read and checked.
-        loaded: From TensorRT; None where it cannot be loaded.
-        not_loaded: Why it cannot be loaded; None where it was.
+        loaded: From TensorRT; None if it cannot be loaded.
+        not_loaded: Why it cannot be loaded; None if it was.
     """
 
     file: EngineFile
@@ -100,7 +100,7 @@ class EngineFacts:
 
     @property
     def tensor_lines(self) -> tuple[tuple[str, str], ...]:
-        """("input" or "output", description), from TensorRT where it was asked, else from the sidecar."""
+        """("input" or "output", description), from TensorRT if it was asked, else from the sidecar."""
         if self.loaded is not None:
             return tuple(
                 ("input" if entry.is_input else "output", f"{entry.name} {entry.dtype}{_shape(entry.shape)}")
@@ -120,7 +120,7 @@ def inspect_engine(path: Path, *, installation: Installation | None = None) -> E
         installation: What is installed; None looks.
 
     Raises:
-        EngineError: it is no engine, damaged, or its sidecar belongs to another plan.
+        EngineError: it is not an engine, damaged, or its sidecar belongs to another plan.
     """
     file = read_engine(path)
     try:

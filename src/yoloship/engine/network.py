@@ -133,7 +133,7 @@ def network_dtypes(network: Any) -> frozenset[str]:
 
 
 def dtype_of(data_type: Any) -> str:
-    """A TensorRT DataType by its usual name; TensorRT's own, in small letters, where it has none."""
+    """A TensorRT DataType by its usual name; TensorRT's own, in small letters, if it has none."""
     name: str = data_type.name
     return _DTYPES.get(name, name.lower())
 
@@ -327,7 +327,7 @@ def apply_options(flavour: Flavour, settings: Any, config: BuildConfig, messages
 
 
 def save_timing_cache(settings: Any, config: BuildConfig) -> None:
-    """Write the timings that this build measured, where a file for them was named."""
+    """Write the timings that this build measured, if a file for them was named."""
     if config.timing_cache is not None:
         write_bytes(config.timing_cache, bytes(settings.get_timing_cache().serialize()))
 

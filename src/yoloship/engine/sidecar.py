@@ -125,8 +125,8 @@ class EngineRecord:
         source_name: File name of what was given to build; for the command that builds it again.
         recipe: How its graph came about.
         flavour: Which TensorRT built it.
-        version: Of that flavour.
-        compute_capability: Of the GPU it was built on, ``sm89`` for one; None where none was there.
+        version: The version of that flavour.
+        compute_capability: That of the GPU it was built on, ``sm89`` for example; None if none was there.
         config: How it was built.
         inputs: Names on dynamic axes.
         outputs: Names on dynamic axes.
@@ -202,7 +202,7 @@ class EngineRecord:
             subject: The file it came from, for messages.
 
         Raises:
-            EngineError: it is no such record; the field is named.
+            EngineError: it is not such a record; the field is named.
         """
         read = FieldReader.parse(text, _FORM, subject=subject)
         return cls(

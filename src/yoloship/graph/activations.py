@@ -165,7 +165,7 @@ def _gelu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
 
 
 def _softplus(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    """log(1 + exp(beta·x)) / beta; x itself where beta·x is above the threshold."""
+    """log(1 + exp(beta·x)) / beta; x itself if beta·x is above the threshold."""
     place, beta, threshold = part.place, part.number("beta"), part.number("threshold")
     if beta == 0:
         raise part.error("bad 'beta'", expected="a number other than 0", got=beta)

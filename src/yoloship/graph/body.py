@@ -1,8 +1,8 @@
 """The body of a network, found by search, and what each of its layers computes in.
 
-The body is every operator that a convolution or a matrix product still comes after, and those last ones themselves. All
-behind them, which is where a detection head is decoded, is no body: it holds pixel coordinates, and numbers of eleven
-bits would move boxes.
+The body is every operator before the last convolutions and matrix products, and these themselves. What comes behind
+them, where a detection head is decoded, is not part of it: it holds pixel coordinates, and numbers of eleven bits would
+move boxes.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class LayerPrecision:
     """A convolution or a matrix product.
 
     Attributes:
-        name: Of its node, or of its output where that has none.
+        name: The node's name, or its output's if the node has none.
         operator: ``Conv``, ``MatMul``, …
         precision: Element type of its activations; behind a DequantizeLinear the type that was quantized.
     """
@@ -169,7 +169,7 @@ def layer_precisions(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
     """Weighted layers in the graph's order, with what they compute in.
 
     Args:
-        model: Its types are inferred where it does not state them; not changed.
+        model: Its types are inferred if it does not state them; not changed.
     """
     types = element_types(model)
     makers = {name: node for node in model.graph.node for name in node.output}
@@ -183,7 +183,7 @@ def layer_precisions(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
 
 
 def body_precision(model: onnx.ModelProto) -> Precision:
-    """What most of the weighted layers compute in; float32 where there are none.
+    """What most of the weighted layers compute in; float32 if there are none.
 
     Args:
         model: See `layer_precisions`.

@@ -91,7 +91,7 @@ def trace(checkpoint: Checkpoint, config: GraphConfig, constants: Constants | No
     config = head.settled(config)
     multiple = size_multiple(head.strides)
     config.check_multiple(multiple)
-    # Sides that differ, and are no multiples of twice the multiple, so that a mix-up or a mismatch cannot hide.
+    # Sides that differ, and are not multiples of twice the multiple, so that a mix-up or a mismatch cannot hide.
     probe_hw = config.input_hw or (3 * multiple, 5 * multiple)
     builder = Builder(dynamic_hw=config.input_hw is None, constants=constants, blocks=network.family.blocks)
     image = emit_input(builder, config, probe_hw, input_channels(network.root, network.layers))

@@ -25,13 +25,13 @@ Attribute: TypeAlias = "int | float | str | tuple[int, ...]"
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """What a picture still needs before it is the network's input: channels in another order, values to be scaled.
+    """What an image still needs before it is the network's input: channels in another order, values to be scaled.
 
     The first convolution takes both into its weights (`layers.emit_conv`); anything else makes `Builder` write nodes.
 
     Attributes:
-        channels: At place j stands the network's channel that the picture's channel j is.
-        scale: The factor from the picture's values to the network's.
+        channels: At place j stands the network's channel that the image's channel j is.
+        scale: The factor from the image's values to the network's.
     """
 
     channels: tuple[int, ...]
@@ -46,7 +46,7 @@ class Wire:
         name: Unique in its graph.
         shape: Extents. Where height and width are dynamic, those of the probe size: good for checks, not for constants.
         dtype: Element type.
-        pending: What is left to be done to a picture.
+        pending: What is left to be done to an image.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Graph:
         outputs: In order.
         nodes: Topologically sorted.
         constants: Arrays by name; not to be written to.
-        wires: Everything known about values in between, by name; empty where height and width are dynamic.
+        wires: Everything known about values in between, by name; empty if height and width are dynamic.
     """
 
     name: str
@@ -199,7 +199,7 @@ MAX_DEPTH = 64
 MAX_CONSTANT_BYTES = (1 << 31) - (1 << 20)
 """A protobuf message ends at 2 GiB."""
 MAX_VALUE_ELEMENTS = 1 << 33
-"""Of one value in between; only a network that cannot run has more."""
+"""The most elements of one value in between; only a network that cannot run has more."""
 
 
 class Builder:
@@ -263,9 +263,9 @@ class Builder:
         Args:
             op: ONNX operator name.
             name: Where it comes from; a number is added where it is taken.
-            inputs: In order; pictures are normalised first.
-            shape: Of the output.
-            dtype: Of the output.
+            inputs: In order; images are normalised first.
+            shape: The shape of the output.
+            dtype: The element type of the output.
             attributes: As ONNX has them.
         """
         return self.nodes(op, name, inputs, (shape,), dtype, **attributes)[0]
@@ -292,7 +292,7 @@ class Builder:
         dtype: DType | tuple[DType, ...] = "float32",
         **attributes: Attribute,
     ) -> tuple[Wire, ...]:
-        """Write an operator that takes pictures as they are; see `nodes`."""
+        """Write an operator that takes images as they are; see `nodes`."""
         if len(self._nodes) >= MAX_NODES:
             raise GraphError("too many operators", subject=name, expected=f"at most {MAX_NODES}")
         for shape in shapes:
@@ -342,7 +342,7 @@ class Builder:
         return Wire(name, values.shape, dtype)
 
     def settle(self, wire: Wire) -> Wire:
-        """Normalise a picture by nodes, where no convolution could take that into its weights."""
+        """Normalise an image by nodes, where no convolution could take that into its weights."""
         pending = wire.pending
         if pending is None:
             return wire

@@ -127,7 +127,7 @@ class OnnxFile:
         model: As parsed, its nodes in an order in which they can run. It is shared: copy it before changing it.
         sha256: Of its bytes, lower-case hex; files beside it not included.
         producer: Who wrote it.
-        opset: Of the standard operators.
+        opset: The version of the standard operators.
         ir_version: Version of the format.
         inputs: Those that a caller feeds, in the file's order.
         outputs: In the file's order.

@@ -90,7 +90,7 @@ class GraphConfig:
 
     Attributes:
         input_hw: (height, width) in model pixels, fixed in the graph; None leaves both open.
-        batch: Pictures a run; None leaves it open.
+        batch: Images a run; None leaves it open.
         input_form: See `yoloship.model.InputForm`.
         output_form: The name of a form that the network's head writes, or `STANDARD` or `FASTEST`.
         precision: What the network's body computes in; inputs, outputs and the head's decoding stay float32.
@@ -170,7 +170,7 @@ def emit_input(builder: Builder, config: GraphConfig, probe_hw: tuple[int, int],
         builder: Takes the nodes.
         config: Which form, which sizes.
         probe_hw: Stands for the size where that is dynamic.
-        channels: Of the network's input.
+        channels: The channels of the network's input.
     """
     batch: Axis = BATCH if config.batch is None else config.batch
     hw: tuple[Axis, Axis] = (HEIGHT, WIDTH) if config.input_hw is None else config.input_hw

@@ -43,7 +43,7 @@ class Convolution:
         bias: (out,) or None.
         stride: (vertical, horizontal), as is the dilation.
         pads: Zeros around the value.
-        dilation: Of the kernel.
+        dilation: The dilation of the kernel.
         groups: That channels fall into.
     """
 
@@ -162,7 +162,7 @@ def takes_space_to_depth(convolution: Convolution) -> bool:
 
 
 def after_space_to_depth(convolution: Convolution) -> Convolution:
-    """One convolution on the picture that equals this one on its four interleaved quarters.
+    """One convolution on the image that equals this one on its four interleaved quarters.
 
     The quarters are the pixels at (even, even), (odd, even), (even, odd), (odd, odd) rows and columns, their channels
     one after the other, as YOLOv5's Focus stacks them. Tap (i, j) of quarter (dy, dx) is tap (2i + dy, 2j + dx) of a
@@ -177,7 +177,7 @@ def after_space_to_depth(convolution: Convolution) -> Convolution:
 
 
 def emit_convolution(builder: Builder, part: ModuleView, convolution: Convolution, x: Wire) -> Wire:
-    """Write a Conv node named after `part`; a picture's normalisation goes into the weights."""
+    """Write a Conv node named after `part`; an image's normalisation goes into the weights."""
     weight, groups = convolution.weight, convolution.groups
     if len(x.shape) != 4 or x.channels != weight.shape[1] * groups:
         got = f"{x.channels}" if len(x.shape) == 4 else f"a value of shape {x.shape}"
@@ -316,7 +316,7 @@ def _mean(builder: Builder, x: Wire, name: str, steps: tuple[tuple[int, ...], ..
 
 
 def _affine(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    """Weight and bias of each channel, where the layer has them."""
+    """Weight and bias of each channel, if the layer has them."""
     for op, name in (("Mul", "weight"), ("Add", "bias")):
         values = part.optional_array(name, x.channels)
         if values is not None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 MAX_CHANNELS: Final = 16
-"""Of an input; longer axes are heights and widths."""
+"""The most channels of an input; longer axes are heights and widths."""
 
 
 class Value(NamedTuple):
@@ -41,7 +41,7 @@ class Value(NamedTuple):
 
     Attributes:
         shape: All extents.
-        element_type: By onnx.TensorProto's number; 0 where unknown.
+        element_type: By onnx.TensorProto's number; 0 if unknown.
     """
 
     shape: tuple[int, ...]
@@ -51,14 +51,14 @@ class Value(NamedTuple):
 def one_picture(
     inputs: Sequence[TensorSpec], dynamic_hw: tuple[int, int]
 ) -> tuple[tuple[int, int] | None, tuple[int, ...]]:
-    """The input's shape for one picture.
+    """The input's shape for one image.
 
     Args:
-        inputs: Of a graph.
-        dynamic_hw: (height, width) in pixels where they are open.
+        inputs: The inputs of a graph.
+        dynamic_hw: (height, width) in pixels, used if they are open.
 
     Returns:
-        (height, width) and the whole shape; None and nothing where the graph does not take one picture.
+        (height, width) and the whole shape; None and nothing if the graph does not take one image.
     """
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         return None, ()
@@ -98,7 +98,7 @@ COUNTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def checkpoint_flops(checkpoint: Checkpoint, input_hw: tuple[int, int] = (640, 640)) -> int:
-    """Operations for one picture, head left undecoded.
+    """Operations for one image, head left undecoded.
 
     Args:
         checkpoint: A detector.
@@ -145,7 +145,7 @@ def node_flops(op: str, inputs: Sequence[Sequence[int]], output: Sequence[int]) 
 _BYTES: Final[Mapping[int, int]] = MappingProxyType(
     {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2, 17: 1, 18: 1, 19: 1, 20: 1}
 )
-"""Of an element, by onnx.TensorProto's number of its type. Source: onnx.proto, TensorProto.DataType."""
+"""Bytes of an element, by onnx.TensorProto's number of its type. Source: onnx.proto, TensorProto.DataType."""
 
 
 class Activations(NamedTuple):

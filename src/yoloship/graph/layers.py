@@ -40,7 +40,7 @@ class Pool:
 
 
 def max_pool(builder: Builder, part: ModuleView, x: Wire, name: str | None = None) -> Wire:
-    """Write a MaxPool2d; `name` where the same module is used more than once."""
+    """Write a MaxPool2d; `name` is needed if the same module is used more than once."""
     part.require("ceil_mode", False)
     part.require("return_indices", False)
     pool = _read_pool(part, part.pair("dilation", 1))
@@ -241,7 +241,7 @@ def _attention(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     attention.require("bias_k", None)
     attention.require("bias_v", None)
     attention.require("add_zero_attn", False)
-    attention.require("batch_first", False, None)  # with it, torch would attend across the pictures of a batch
+    attention.require("batch_first", False, None)  # with it, torch would attend across the images of a batch
     heads = attention.integer("num_heads", 1)
     if channels % heads:
         raise attention.error("heads do not divide the channels", got=f"{channels} in {heads} heads")

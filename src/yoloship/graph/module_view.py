@@ -224,9 +224,9 @@ def _left_over(part: ModuleView, what: str) -> GraphError:
 
 
 MAX_ELEMENTS = 1 << 28
-"""Of one tensor: 1 GiB as float32, ten times the largest of any release."""
+"""The most elements of one tensor: 1 GiB as float32, ten times the largest of any release."""
 MAX_EXTENT = 4096
-"""Of a kernel, a stride, a padding: far above what any network has, low enough that sums stay small."""
+"""The most that a kernel, a stride or a padding may be: far above any network's, low enough that sums stay small."""
 _CONTAINERS = frozenset({"Sequential", "ModuleList"})
 
 
@@ -302,7 +302,7 @@ class ModuleView:
         return self.optional_value(name)
 
     def optional_value(self, name: str) -> Value:
-        """An attribute whatever its type, None where there is none."""
+        """An attribute whatever its type, None if there is none."""
         self.record.note(self.module, "attribute", name)
         return self.module.attributes.get(name)
 
@@ -381,7 +381,7 @@ class ModuleView:
         """A parameter or buffer as a float64 array that the caller owns, None if there is none.
 
         Args:
-            name: Of the parameter or buffer.
+            name: The name of the parameter or buffer.
             shape: What it must have; None for any extent of at least one.
         """
         tensor = self.optional_tensor(name)

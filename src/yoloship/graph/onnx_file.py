@@ -40,11 +40,11 @@ MAX_METADATA_ENTRIES = 10_000
 MAX_PARSED_NODES = 100_000
 """Looking at each takes 15 µs. The largest official detectors have 1,500."""
 MAX_NESTING = 16
-"""Of graphs in nodes in graphs."""
+"""How deep graphs in nodes in graphs may go."""
 MAX_PRODUCER_CHARS = 200
 MAX_RANK = 64
 MAX_EXTENT = 1 << 40
-"""Of one axis of a stored tensor."""
+"""The longest axis of a stored tensor."""
 _EXPORT_HINT = "give a file that 'yoloship export' or another exporter wrote"
 
 
@@ -228,7 +228,7 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
             expected=f"at most {MAX_PARSED_NODES:,}",
             got=f"{count:,}",
         )
-    if not all(isinstance(text, str) for text in _texts(model)):  # protobuf gives bytes where they are no UTF-8
+    if not all(isinstance(text, str) for text in _texts(model)):  # protobuf gives bytes if they are not UTF-8
         raise GraphError("is a damaged ONNX model: a name in it is not text", subject=subject)
     for graph in tuple(all_graphs(model.graph)):
         _refuse_shared_names(graph, subject)
@@ -284,7 +284,7 @@ def all_graphs(graph: onnx.GraphProto, depth: int = 0) -> Iterator[onnx.GraphPro
 
 
 def opset(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that a model asks for; 0 where it uses none of them."""
+    """The version of ONNX's own operators that a model asks for; 0 if it uses none of them."""
     return max((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), default=0)
 
 
@@ -302,7 +302,7 @@ def read_metadata(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def read_model_info(metadata: Mapping[str, str], subject: str) -> ModelInfo | None:
-    """Our record out of a model's metadata, None where there is none.
+    """Our record out of a model's metadata, None if there is none.
 
     Raises:
         GraphError: there is one, and it is damaged.

@@ -113,7 +113,7 @@ def _read_webp(view: memoryview) -> Layout:
 
 
 def _webp_orientation(view: memoryview) -> int:
-    """Of the Exif chunk, which stands behind the image; an animation has a chunk for each frame before it."""
+    """The orientation in the Exif chunk, which comes after the image, or after the chunks of all frames."""
     at = 12
     for _ in range(_MAX_WEBP_CHUNKS):
         if at + 8 > len(view):
@@ -138,7 +138,7 @@ def _starts(*signatures: bytes) -> Callable[[bytes], bool]:
 
 
 def _brands(*brands: bytes) -> Callable[[bytes], bool]:
-    """Of a file's main brand; if that is a general one, the others decide."""
+    """The format that a file's main brand names; if that is a general one, the others decide."""
 
     def matches(start: bytes) -> bool:
         if start[4:8] != b"ftyp":

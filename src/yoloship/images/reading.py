@@ -180,8 +180,8 @@ class ImageLimits:
         max_pixels: Width times height, and whatever else a decoder has to hold; three bytes each once decoded. Of
             what takes more than `WORK_BYTES` a pixel to decode, only as many as take no more memory: half as many of
             AVIF and JPEG 2000, and nine tenths of progressive JPEGs.
-        max_side_px: Of the longer side.
-        max_file_bytes: Of the file as it stands on disk.
+        max_side_px: The most pixels of the longer side.
+        max_file_bytes: The longest file, as it stands on disk.
     """
 
     max_pixels: int = 200_000_000
@@ -282,7 +282,7 @@ def image_size(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMI
 
 
 def _length(path: Path | str) -> int:
-    """Of a file as it stands on disk; 0 if that cannot be said, which reading it will report."""
+    """The length of a file on disk; 0 if that cannot be said, which reading it will report."""
     try:
         return os.stat(path).st_size  # noqa: PTH116 - a string may be no valid path
     except (OSError, ValueError):

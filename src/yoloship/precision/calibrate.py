@@ -1,7 +1,7 @@
 """The ranges of a network's activations, from images, and what those images are worth.
 
 ONNX Runtime's calibrators do the counting. Feeds are drawn one at a time and forgotten, so a folder of any size fits
-into memory. Which pictures, and that they are prepared exactly as in use, is the caller's part.
+into memory. Which images, and that they are prepared exactly as in use, is the caller's part.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def calibrate(
         calibrator: How outliers are treated.
 
     Returns:
-        For each name the magnitude that the quantized range shall reach to, above 0 and finite where anything but
+        For each name the magnitude that the quantized range should reach to, above 0 and finite if anything but
         zeros was seen.
 
     Raises:

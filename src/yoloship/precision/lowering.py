@@ -41,7 +41,7 @@ _OPEN_HW: Final = (640, 640)
 MAX_NAMED: Final = 6
 """Modules that are named in the line of output."""
 USEFUL_SHARE: Final = 0.5
-"""Of the arithmetic; a graph that has less of it in codes is hardly faster than one without."""
+"""The least share of the arithmetic; a graph with less of it in codes is hardly faster than one without codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +125,21 @@ def in_precision(
 
     Args:
         model: A float32 detector that the pipeline can use. Not changed.
-        precision: What its body shall compute in.
-        sources: Pictures like those in use. INT8 and FP8 are calibrated with them and need them; half precision is
+        precision: What its body should compute in.
+        sources: Images like those in use. INT8 and FP8 are calibrated with them and need them; half precision is
             tried on the first few, and without any on noise.
         config: For INT8 and FP8: how. Its precision must be `precision`.
-        truths: What is in each picture: then INT8's and FP8's budget is of mAP.
+        truths: What is in each image: then INT8's and FP8's budget is of mAP.
         on_progress: Called before each step.
 
     Returns:
         The graph, what became of it in a few words, and what the user must know.
 
     Raises:
-        InputError: INT8 or FP8 without pictures, or with pictures of a single colour; truths that do not fit them.
-        ImageError: a picture cannot be read.
+        InputError: INT8 or FP8 without images, or with images of a single colour; truths that do not fit them.
+        ImageError: an image cannot be read.
         GraphError: it cannot be brought there, or not within the budget.
-        SessionError: it is no detector that the pipeline knows.
+        SessionError: it is not a detector that the pipeline knows.
     """
     if precision not in get_args(Precision):
         raise InputError(

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 HELD_BACK_FROM: Final = 16
-"""With at least this many pictures every fourth is held back from calibration, and the budget is measured on those; of
+"""With at least this many images every fourth is held back from calibration, and the budget is measured on those; of
 fewer none can be spared, and all serve both."""
 MEASURE_IMAGES: Final = 64
 """On at most this many: each costs a run for each step of a search."""
@@ -52,7 +52,7 @@ RANKING_IMAGES: Final = 4
 
 
 def split(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which pictures calibrate, and which measure.
+    """Which images calibrate, and which measure.
 
     Args:
         count: How many there are.
@@ -72,7 +72,7 @@ def spread(things: Sequence[int], count: int) -> list[int]:
 
 
 def opener(imgsz: tuple[int, int] | None) -> Open:
-    """Opens graphs as detectors on the CPU, with this size where they leave it open."""
+    """Opens graphs as detectors on the CPU, with this size if they leave it open."""
 
     def opened(model: Model) -> Detector:
         session = open_session(graph_bytes(model))
@@ -86,16 +86,16 @@ def opener(imgsz: tuple[int, int] | None) -> Open:
 
 
 class Disagreement:
-    """How far detections on some pictures lie from those of a float32 model: 1 − `agreement_over_ious`.
+    """How far detections on some images lie from those of a float32 model: 1 − `agreement_over_ious`.
 
     Args:
         right: The float32 model; it is run here, and not later.
-        sources: Pictures.
+        sources: Images.
         config: Its score threshold says which detections count.
         opened: Opens a graph.
 
     Raises:
-        ImageError: a picture cannot be read; or nothing is detected on any, and the budget wants it to be.
+        ImageError: an image cannot be read; or nothing is detected on any, and the budget wants it to be.
     """
 
     def __init__(self, right: Detector, sources: Sequence[Source], config: QuantizeConfig, opened: Open) -> None:
@@ -123,18 +123,18 @@ class Disagreement:
 
 
 class PrecisionLoss:
-    """How much mAP over IoU 0.5 to 0.95 is lost against a float32 model; below 0 where it is gained.
+    """How much mAP over IoU 0.5 to 0.95 is lost against a float32 model; below 0 if it is gained.
 
     Args:
         right: The float32 model; it is run here, and not later.
-        sources: Pictures.
+        sources: Images.
         truths: What is in each.
         config: Its budget, which must be less than what float32 has to lose.
         opened: Opens a graph.
 
     Raises:
-        ImageError: a picture cannot be read.
-        InputError: no picture has any object, a class id has no name, or float32 finds so little of what the labels
+        ImageError: an image cannot be read.
+        InputError: no image has any object, a class id has no name, or float32 finds so little of what the labels
             name that any graph would be within the budget.
         DependencyError: what computes mAP is not installed.
     """
@@ -177,7 +177,7 @@ def _found(detector: Detector, sources: Sequence[Source], options: DetectOptions
 
 @dataclass(frozen=True, slots=True)
 class QuantizeConfig:
-    """How a graph shall be quantized.
+    """How a graph should be quantized.
 
     Attributes:
         precision: What convolutions compute in.
@@ -185,8 +185,8 @@ class QuantizeConfig:
         placement: Where quantization goes; see `yoloship.model.Placement`.
         max_drop: In [0, 1]: how much worse than float32 it may see, by whichever measure is taken; 1 quantizes
             everything.
-        score_threshold: Of the detections that shall agree.
-        imgsz: (height, width) in model pixels where the graph leaves them open.
+        score_threshold: The least score of the detections that should agree.
+        imgsz: (height, width) in model pixels if the graph leaves them open.
         other_layers: What is computed in between the codes, and in layers that are kept; None takes float16 with the
             placement ``inputs``, because TensorRT runs what a graph says is float32 in float32, and float32 with
             ``inputs_and_outputs``, which is for ONNX Runtime: that has no float16 kernels on a CPU.
@@ -238,10 +238,10 @@ def quantize_with_images(
 
     Args:
         model: A float32 detector that the pipeline can use: ours, or one of the standard form. Not changed.
-        sources: Pictures like those in use; they go through the pipeline's own pre-processing. Some are held back
+        sources: Images like those in use; they go through the pipeline's own pre-processing. Some are held back
             from calibration, and the budget is measured on those, see `yoloship.precision.quantization.split`.
         config: How.
-        truths: What is in each picture: then the budget is of mAP.
+        truths: What is in each image: then the budget is of mAP.
         measure: How much worse a graph is, in place of the two measures of this module. It gets graphs whose half
             precision is emulated.
         on_progress: Called before each step.
@@ -250,10 +250,10 @@ def quantize_with_images(
         The quantized graph, and what the search found.
 
     Raises:
-        InputError: there are no pictures, or truths that do not fit them.
-        ImageError: a picture cannot be read, or nothing is seen on any.
+        InputError: there are no images, or truths that do not fit them.
+        ImageError: an image cannot be read, or nothing is seen on any.
         GraphError: the graph cannot be quantized, or not within the budget.
-        SessionError: it is no detector that the pipeline knows.
+        SessionError: it is not a detector that the pipeline knows.
         DependencyError: ONNX Runtime lacks its quantization tools; there are truths, and what computes mAP is missing.
     """
     if not sources:

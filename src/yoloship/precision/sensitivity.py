@@ -62,7 +62,7 @@ class Search:
         drop: How much worse the graph is, by the caller's measure.
         full_drop: How much worse it is with everything quantized.
         evaluations: How often that was measured.
-        ranking: All modules, the most sensitive first; empty where nothing had to be kept.
+        ranking: All modules, the most sensitive first; empty if nothing had to be kept.
         is_measured: Whether there was anything to measure the drop on.
     """
 
@@ -81,10 +81,10 @@ class Quantizer:
 
     Attributes:
         model: float32.
-        ranges: See `yoloship.graph.passes.quantize.quantize`; so are the next two.
-        precision: See there.
-        placement: See there.
-        means: See there.
+        ranges: The magnitude that each quantized value reaches, by name.
+        precision: What convolutions compute in.
+        placement: Where quantization goes.
+        means: The mean of each channel of the values that convolutions take.
     """
 
     model: onnx.ModelProto

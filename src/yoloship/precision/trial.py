@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from yoloship.precision.sensitivity import Feeds, Model
 
 _MAX_ROUNDS: Final = 16
-"""Each keeps the layers where values first overflow; behind them others may follow."""
+"""Each round keeps the layers in which values first overflow; layers behind them may follow."""
 
 
 def run_model(model: Model, feeds: Sequence[Feeds]) -> list[tuple[npt.NDArray[np.generic], ...]]:
@@ -45,7 +45,7 @@ def convert_and_try(model: Model, precision: HalfPrecision, feeds: Sequence[Feed
 
     Args:
         model: float32. Not changed.
-        precision: What its body shall compute in.
+        precision: What its body should compute in.
         feeds: What to try it on.
 
     Returns:

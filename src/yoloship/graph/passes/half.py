@@ -74,7 +74,7 @@ def convert_precision(
 
     Args:
         model: float32, or quantized with float32 between the codes; weights inside the file. Not changed.
-        precision: What the body shall compute in, what is quantized excepted.
+        precision: What the body should compute in, what is quantized excepted.
         keep: Names of nodes that stay float32.
 
     Returns:
@@ -83,7 +83,7 @@ def convert_precision(
 
     Raises:
         GraphError: the graph has no body of float32, computes in half precision already, holds weights outside the
-            file, or is too old; a name in `keep` is no node; bfloat16 in a quantized graph.
+            file, or is too old; a name in `keep` is not a node; bfloat16 in a quantized graph.
     """
     from onnx import ModelProto
 
@@ -111,14 +111,14 @@ def convert_precision(
 
 
 def quantized_precision(model: onnx.ModelProto) -> Precision | None:
-    """What a graph's codes are; None where it has none."""
+    """What a graph's codes are; None if it has none."""
     if all(node.op_type != "DequantizeLinear" for node in model.graph.node):
         return None
     return "float8" if any(tensor.data_type == FLOAT8 for tensor in model.graph.initializer) else "int8"
 
 
 def record(model: onnx.ModelProto, precision: Precision, entries: Mapping[str, str]) -> None:
-    """Note in a model's metadata what became of it: in our own record where there is one, and further entries."""
+    """Note in a model's metadata what became of it: in our own record if there is one, and in further entries."""
     from onnx import helper
 
     texts = {entry.key: entry.value for entry in model.metadata_props} | dict(entries)
@@ -203,7 +203,7 @@ class _Rewriter:
             self._cast(narrow, name, FLOAT)
 
     def _narrow_input(self, name: str) -> str:
-        """The narrow form of a float32 value, made where it is not there yet."""
+        """The narrow form of a float32 value, made if it is not there yet."""
         if name not in self._narrow:
             self._narrow[name] = self._fresh(name)
             if name in self._stored:
@@ -286,7 +286,7 @@ def _check(model: onnx.ModelProto, keep: Collection[str]) -> None:
 
 
 def at_opset(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
-    """The model at an operator set of at least that version; itself where it is.
+    """The model at an operator set of at least that version; the model itself if it is at one already.
 
     Raises:
         GraphError: an operator has no form there.

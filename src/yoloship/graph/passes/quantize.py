@@ -41,7 +41,7 @@ FLOAT8_OPSET: Final = 19
 """The first that has E4M3FN in QuantizeLinear."""
 _PER_CHANNEL_OPSET: Final = 13
 _SUFFIXES: Final = ("", ".codes", ".scale", ".zero")
-"""Of the values that a pair brings with it."""
+"""The ends of the names of the values that a pair brings with it."""
 _BROKEN: Final = "the training has diverged, or the file is damaged"
 _MODULE = re.compile(r"model\.\d+")
 
@@ -51,7 +51,7 @@ class Layer:
     """A convolution that can be quantized.
 
     Attributes:
-        name: Of its node.
+        name: The name of its node.
         module: Which it belongs to: ``model.4``; its own name in graphs that do not say.
         activation: The value it takes.
         weight: Its stored weight.
@@ -112,9 +112,9 @@ def quantize(
     Args:
         model: float32; weights inside the file. Not changed.
         ranges: The magnitude that each activation reaches; see `yoloship.precision.calibrate`.
-        precision: What convolutions shall compute in.
+        precision: What convolutions should compute in.
         placement: Where the pairs go.
-        means: Of each layer's activation the mean of each channel, (channels,); with them biases make up for what
+        means: The mean of each channel of each layer's activation, (channels,); with them biases make up for what
             rounding the weights does on average (Nagel et al., Data-Free Quantization, 2019, section 4.2).
         keep: Names of layers that stay float32.
 

@@ -57,8 +57,8 @@ def emit_suppression(builder: Builder, nms: NmsConfig, batch: Axis, candidates: 
     - ``scores`` (B, M) float32;
     - ``class_ids`` (B, M) int32;
     - ``count`` (B,) int32;
-    - ``exact`` (B,) int32: 1 where the iteration came to rest and no candidate beyond the K best could matter; 0 where
-      it did not come to rest, so that suppressing once more gives the exact result; −1 where there are candidates
+    - ``exact`` (B,) int32: 1 if the iteration came to rest and no candidate beyond the K best could matter; 0 if
+      it did not come to rest, so that suppressing once more gives the exact result; −1 if there are candidates
       beyond, and fewer boxes are kept than may be, so that some may be missing.
 
     Args:
@@ -103,7 +103,7 @@ def _alive(writer: _Writer, boxes: Wire, scores: Wire, threshold: Wire, limit: i
 
 
 def _clashes(writer: _Writer, nms: NmsConfig, boxes: Wire, class_ids: Wire, limit: int) -> Wire:
-    """(B, K, K) float32: 1 where row j, earlier and so better, takes column i away if it is kept itself."""
+    """(B, K, K) float32: 1 if row j, earlier and so better, takes column i away if it is kept itself."""
     batch, square = writer.batch, (writer.batch, limit, limit)
     sides = writer.split("sides", boxes, 4)
     rows = [writer.reshaped(f"side{k}.row", side, (0, limit, 1), (batch, limit, 1)) for k, side in enumerate(sides)]
@@ -243,7 +243,7 @@ class _Writer:
         return values, places
 
     def gather(self, name: str, wire: Wire, places: Wire, count: int) -> Wire:
-        """Rows (B, count, …) of (B, N, …) by places (B, count), each picture for itself."""
+        """Rows (B, count, …) of (B, N, …) by places (B, count), each image for itself."""
         index = self.unsqueeze(f"{name}.index", places, 2, (self.batch, count, 1))
         shape = (self.batch, count, *wire.shape[2:])
         return self.op("GatherND", name, (wire, index), shape, wire.dtype, batch_dims=1)
