@@ -137,3 +137,17 @@ def test_nothing_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sum(one.files for one in cache.usage()) == 0
     assert sum(one.files for one in cache.clear()) == 0
     assert not (tmp_path / "none").exists()
+
+
+def test_a_pair_of_files_is_as_fresh_as_the_one_that_was_used_last(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine's plan is touched when it is used, and its sidecar is not."""
+    folder = root / "engines"
+    used, forgotten = folder / ENGINE, folder / f"{'9' * 64}.engine"
+    forgotten.write_bytes(b"x" * 100)
+    for path, seconds in ((used, 1000), (folder / f"{ENGINE}.json", 1), (forgotten, 500)):
+        os.utime(path, (seconds, seconds))
+    rule = cache._RULES["engines"]
+    monkeypatch.setattr(cache, "_RULES", {**cache._RULES, "engines": cache._Rule(rule.names, 120)})
+    cache.make_room("engines", folder, 10)
+    assert used.exists()
+    assert not forgotten.exists()

@@ -282,3 +282,22 @@ def test_a_closed_stream_tells_its_readers(device: Device) -> None:
     with pytest.raises(KeyboardInterrupt):
         next(results)
     assert workers() == 0
+
+
+def test_an_image_leaves_the_budget_when_its_result_is_there_and_one_that_failed_at_once(device: Device) -> None:
+    budget = ImageBudget()
+
+    def read(source: Any) -> npt.NDArray[np.uint8]:
+        if source == 1:
+            raise ImageError("on purpose")
+        return image(source)
+
+    outcomes = stream(range(3), device.steps(read), budget=budget)
+    device.gate.set()
+    first = next(outcomes)
+    assert first.index == 0
+    assert 0 not in budget._held  # before the stream is asked for the next
+    assert isinstance(next(outcomes).error, ImageError)
+    assert 1 not in budget._held
+    assert [outcome.index for outcome in outcomes] == [2]
+    assert not budget._held

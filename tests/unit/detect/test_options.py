@@ -7,6 +7,7 @@ import pytest
 
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
+from yoloship.model import NmsConfig
 
 
 def test_the_defaults_are_those_of_the_field() -> None:
@@ -63,3 +64,9 @@ def test_something_else_than_options_is_refused_with_a_hint() -> None:
     assert str(caught.value) == (
         "options: wrong type: expected a DetectOptions, got dict; give DetectOptions(score_threshold=0.3) or the like"
     )
+
+
+def test_a_graph_that_suppresses_gives_the_defaults_it_has_fixed() -> None:
+    nms = NmsConfig(score_threshold=0.3, iou_threshold=0.6, max_detections=7, class_agnostic=True)
+    assert DetectOptions.of(nms) == DetectOptions(0.3, 0.6, 7, None, class_agnostic=True)
+    assert DetectOptions.of(None) == DetectOptions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -119,3 +120,17 @@ def test_a_stream_that_is_left_early_ends_though_images_wait_for_memory() -> Non
     assert next(stream).index == 0
     stream.close()
     assert not any(thread.name.startswith("yoloship") for thread in threading.enumerate())
+
+
+def test_an_image_that_turns_out_smaller_than_its_decoding_lets_the_next_one_in() -> None:
+    budget = ImageBudget(100)
+    budget.enter(0)
+    budget.enter(1)
+    budget.reserve(0, 90)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(budget.reserve, 1, 50)
+        while not budget._changed._waiters:  # type: ignore[attr-defined]
+            time.sleep(0.001)
+        budget.settle(0, 10)
+        waiting.result()
+    assert budget.held_bytes == 60

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from yoloship._util.text import MAX_ENTRIES, counted, refuse_address, shortened, similar_file
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "text"),
+    [
+        (0, ("image",), "0 images"),
+        (1, ("image",), "1 image"),
+        (2, ("box", "boxes"), "2 boxes"),
+        (1, ("box", "boxes"), "1 box"),
+    ],
+)
+def test_a_noun_goes_with_its_number(count: int, words: tuple[str, ...], text: str) -> None:
+    assert counted(count, *words) == text
+
+
+def test_a_long_text_ends_in_an_ellipsis_within_its_limit() -> None:
+    assert shortened("a" * 60) == "a" * 60
+    assert shortened("a" * 61) == "a" * 57 + "..."
+    assert shortened("abcdef", 5) == "ab..."
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("https://example.org/a.pt", "download it first, and give the file"),
+        ("RTSP://10.0.0.1/cam", "save its images as files first, and give those"),
+        ("file:///data/a.pt", "give the path itself"),
+        ("s3:/bucket/a.pt", "download it first, and give the file"),  # as `pathlib` writes s3://
+    ],
+)
+def test_an_address_is_refused_with_what_to_do(name: str, hint: str) -> None:
+    with pytest.raises(InputError) as caught:
+        refuse_address(name, error=InputError)
+    assert str(caught.value) == f"{name}: is an address, and yoloship reads files; {hint}"
+
+
+@pytest.mark.parametrize("name", ["best.pt", "C:/best.pt", "a:b", "runs/a://b", "x://"])
+def test_other_names_are_not_addresses(name: str) -> None:
+    refuse_address(name, error=InputError)
+
+
+def test_a_file_that_bears_such_a_name_is_not_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "http:").mkdir()
+    (tmp_path / "http:" / "a.pt").write_bytes(b"")
+    refuse_address("http://a.pt", error=InputError)
+
+
+def test_the_file_that_was_probably_meant_is_named(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(b"")
+    assert similar_file(tmp_path / "bst.pt") == str(tmp_path / "best.pt")
+    assert similar_file(tmp_path / "something else") is None
+    assert similar_file(tmp_path / "none" / "best.pt") is None
+    (tmp_path / "link.pt").symlink_to(tmp_path / "gone.pt")
+    assert similar_file(tmp_path / "link.pt") is None
+
+
+def test_only_so_many_names_of_a_folder_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yoloship._util.text.MAX_ENTRIES", 0)
+    (tmp_path / "best.pt").write_bytes(b"")
+    assert MAX_ENTRIES > 0
+    assert similar_file(tmp_path / "bst.pt") is None
