@@ -54,6 +54,14 @@ def test_each_link_between_documents_leads_to_a_file_and_a_heading(document: Pat
     assert broken == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_each_path_in_a_document_is_that_of_a_file_or_a_folder(document: Path) -> None:
+    if document.parent.name == "results":  # where things were on a day
+        return
+    paths = re.findall(r"`((?:src|tests|bench|tools|docs|examples)/[\w./-]+)`", prose(document))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def command_lines() -> list[tuple[str, str]]:
     """Each command in a document's shell blocks, and between backticks, that runs yoloship, and where it is."""
     lines = []
@@ -93,7 +101,7 @@ def test_each_python_block_in_a_document_parses_and_names_what_exists(document: 
     check_names(Block(document, "python", "check", block))
 
 
-def test_the_architecture_page_has_the_order_of_the_import_contract_and_every_room() -> None:
+def test_the_architecture_page_has_the_order_of_the_import_contract_every_room_and_every_suite() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     order = re.search(r"## Imports point one way\n\n```text\n(.*?)```", page, re.DOTALL)
     contract = re.search(
@@ -105,7 +113,8 @@ def test_the_architecture_page_has_the_order_of_the_import_contract_and_every_ro
     assert [layer.strip() for layer in order[1].split("→")] == [layer for layer in layers if layer != "__main__"]
     source = ROOT / "src" / "yoloship"
     rooms = {f"`{path.name}/`" for path in source.iterdir() if (path / "__init__.py").exists()}
-    assert {room for room in rooms if room not in page} == set()
+    suites = {f"`tests/{path.relative_to(ROOT / 'tests').parts[0]}`" for path in (ROOT / "tests").glob("*/**/*.py")}
+    assert {place for place in rooms | suites if place not in page} == set()
 
 
 def test_the_repository_names_no_host_of_a_package_registry() -> None:
