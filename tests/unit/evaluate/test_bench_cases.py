@@ -7,7 +7,7 @@ import pytest
 from helpers.engine_records import ADA, plan_bytes, record_of, write
 from helpers.graphs import ours
 from yoloship.errors import DependencyError, EngineError, InputError, SessionError
-from yoloship.evaluate.bench_cases import bench_cases
+from yoloship.evaluate.bench_cases import BenchRuntime, bench_cases
 from yoloship.graph import graph_bytes
 from yoloship.graph.passes.half import convert_precision
 
@@ -50,7 +50,8 @@ def _nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 def cases(
     models: list[str], devices: tuple[str | None, ...] = (None,), backends: tuple[Any, ...] = (None,), **more: Any
 ) -> list[tuple[str, str, int, int]]:
-    found = bench_cases(models, devices, backends, more.get("batches", (1,)), more.get("streams", (1,)), None)
+    runtimes = tuple(None if backend is None else BenchRuntime.parse(backend) for backend in backends)
+    found = bench_cases(models, devices, runtimes, more.get("batches", (1,)), more.get("streams", (1,)), None)
     return [(case.model, case.device, case.batch, case.streams) for case in found]
 
 
@@ -77,9 +78,8 @@ def test_models_of_one_name_keep_their_folders_and_one_given_twice_counts_once(o
         ("engine", None, None, "on cuda: needs an NVIDIA GPU"),
         ("onnx", "gpu", None, "--device: no such device: expected cpu, cuda or cuda:N, got 'gpu'"),
         ("onnx", "cuda:x", None, "--device: no such device"),
-        ("onnx", "cpu", "tensorrt", "--backend: TensorRT runs on a GPU: expected --device cuda, got cpu"),
-        ("engine", "cpu", None, "best.engine: TensorRT runs on a GPU: expected --device cuda, got cpu"),
-        ("engine", "cuda", "onnxruntime", "best.engine: is an engine, which ONNX Runtime does not run"),
+        ("onnx", "cpu", "tensorrt", "runtime: TensorRT does not run on a CPU: expected another device"),
+        ("engine", "cpu", None, "runtime: TensorRT does not run on a CPU: expected another device"),
     ],
 )
 def test_what_cannot_run_here_is_refused_before_anything_is_loaded(
@@ -88,6 +88,12 @@ def test_what_cannot_run_here_is_refused_before_anything_is_loaded(
     with pytest.raises(InputError) as caught:
         cases([onnx, request.getfixturevalue(model)], (device,), (backend,))
     assert words in str(caught.value)
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_an_engine_is_for_tensorrt_alone(engine: str) -> None:
+    with pytest.raises(InputError, match=r"best\.engine: is a TensorRT engine, which ONNX Runtime does not run"):
+        cases([engine], ("cuda",), ("onnxruntime",))
 
 
 def test_files_that_are_not_models_are_refused_before_others_are_loaded(onnx: str, tmp_path: Path) -> None:
