@@ -30,7 +30,7 @@ def part_graph(module: Module, *arrays: Any, dynamic: bool = False) -> onnx.Mode
     check_consumed(part)
     shape = (*wire.shape[:2], "rows", "columns") if dynamic else wire.shape
     builder.output(wire, TensorSpec("y", "float32", shape))
-    model = to_onnx(builder.finish("test"), {})
+    model = to_onnx(builder.build("test"), {})
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -39,7 +39,7 @@ def session(config: NmsConfig = CONFIG, count: int = COUNT, *, dynamic: bool = F
         for name, dtype, tail in (("b", "float32", (4,)), ("s", "float32", ()), ("c", "int32", ()))
     )
     emit_suppression(builder, config, batch, (inputs[0], inputs[1], inputs[2]))
-    return OnnxRuntimeSession.open(graph_bytes(to_onnx(builder.finish("nms"), {})))
+    return OnnxRuntimeSession.open(graph_bytes(to_onnx(builder.build("nms"), {})))
 
 
 def suppress(found: Candidates, config: NmsConfig = CONFIG, *, dynamic: bool = False) -> Outputs:

@@ -12,7 +12,7 @@ import unicodedata
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from yoloship._util.writing import Place, find_place, remove_stale, taken, write_error
+from yoloship._util.writing import Place, find_place, name_taken, remove_stale, write_error
 from yoloship.errors import OutputError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Outputs:
             if not streams:
                 raise OutputError("is not a regular file, which this output needs", subject=str(path))
         elif place.status is not None and not (self.overwrite or replaces):
-            raise taken(path)
+            raise name_taken(path)
         else:
             self._refuse_checkpoint(path, place)
             self._check_folder(path, place)

@@ -132,7 +132,7 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
             yield file
         return
     if not overwrite and place.status is not None:
-        raise taken(path)
+        raise name_taken(path)
     sibling = place.path.with_name(part_name())
     with writing_errors(path):
         try:
@@ -151,7 +151,7 @@ def write_bytes(path: Path, data: bytes, *, overwrite: bool = True) -> None:
         file.write(data)
 
 
-def taken(path: Path) -> OutputError:
+def name_taken(path: Path) -> OutputError:
     """The error for an output name that exists and may not be overwritten."""
     return OutputError("exists already", subject=str(path), hint="give another name, or --overwrite")
 
@@ -222,10 +222,10 @@ def publish(part: Path, path: Path, place: Place, *, overwrite: bool) -> None:
     try:
         os.link(part, place.path)
     except FileExistsError as error:
-        raise taken(path) from error
+        raise name_taken(path) from error
     except OSError:  # a file system without hard links: the check before the write is all there is
         if place.path.exists():
-            raise taken(path) from None
+            raise name_taken(path) from None
         part.replace(place.path)
     else:
         part.unlink()

@@ -97,7 +97,7 @@ def trace(checkpoint: Checkpoint, config: GraphConfig, constants: Constants | No
     image = emit_input(builder, config, probe_hw, input_channels(network.root, network.layers))
     head.emit(builder, config, network.family.write(builder, network.layers, image), probe_hw)
     check_consumed(network.root, checkpoint.aliases)
-    return builder.finish(checkpoint.name)
+    return builder.build(checkpoint.name)
 
 
 def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:

@@ -363,8 +363,8 @@ class Builder:
             wire = self.node("Identity", spec.name, (wire,), wire.shape, wire.dtype)
         self._outputs[wire.name] = (wire, spec)
 
-    def finish(self, name: str) -> Graph:
-        """The graph; the builder is done with."""
+    def build(self, name: str) -> Graph:
+        """The finished graph; nothing can be added to it afterwards."""
         public = {wire: spec.name for wire, (_, spec) in self._outputs.items()}
         nodes = tuple(
             replace(

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from yoloship._util.writing import (
     create_part,
     find_place,
+    name_taken,
     open_stream,
     publish,
     shortened,
-    taken,
     write_error,
     writing_errors,
 )
@@ -262,7 +262,7 @@ class _GrowingFile:
 
     def __init__(self, path: Path, place: Place, opening: bytes, closing: bytes, *, overwrite: bool) -> None:
         if place.status is not None and not overwrite:
-            raise taken(path)
+            raise name_taken(path)
         self._path, self._place, self._overwrite = path, place, overwrite
         unique = f".{os.urandom(4).hex()}.part"
         self._part = place.path.with_name(shortened(place.path.name, unique))

@@ -106,7 +106,7 @@ def convert_precision(
     _check(converted, keep)
     kept = _Rewriter(converted, precision, frozenset(keep)).rewrite()
     entries = {KEPT_KEY: json.dumps(kept)} if kept or codes else {}
-    record(converted, codes or precision, {**entries, OTHER_LAYERS_KEY: precision} if codes else entries)
+    note_precision(converted, codes or precision, {**entries, OTHER_LAYERS_KEY: precision} if codes else entries)
     return converted
 
 
@@ -117,7 +117,7 @@ def quantized_precision(model: onnx.ModelProto) -> Precision | None:
     return "float8" if any(tensor.data_type == FLOAT8 for tensor in model.graph.initializer) else "int8"
 
 
-def record(model: onnx.ModelProto, precision: Precision, entries: Mapping[str, str]) -> None:
+def note_precision(model: onnx.ModelProto, precision: Precision, entries: Mapping[str, str]) -> None:
     """Note in a model's metadata what became of it: in our own record if there is one, and in further entries."""
     from onnx import helper
 

@@ -22,7 +22,7 @@ from yoloship.bounds.outline import FLOAT, FLOAT8, INT8
 from yoloship.errors import GraphError, InputError
 from yoloship.graph.body import body, element_types, implicit_inputs, inline_constants, last_heavy
 from yoloship.graph.onnx_file import FLOAT8_MAX, float8_bits, float8_values, stored_values
-from yoloship.graph.passes.half import FLOAT16_MAX, KEPT_KEY, at_opset, record
+from yoloship.graph.passes.half import FLOAT16_MAX, KEPT_KEY, at_opset, note_precision
 from yoloship.model import Placement
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def quantize(
     inline_constants(quantized.graph)
     quantized = at_opset(quantized, FLOAT8_OPSET if precision == "float8" else _PER_CHANNEL_OPSET)
     _Writer(quantized, ranges, precision, means or {}).write(chosen, placement)
-    record(quantized, precision, {KEPT_KEY: json.dumps(sorted(kept))} if kept else {})
+    note_precision(quantized, precision, {KEPT_KEY: json.dumps(sorted(kept))} if kept else {})
     return quantized
 
 

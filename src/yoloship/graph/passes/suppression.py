@@ -366,4 +366,4 @@ def _tail(decoded: TensorSpec, info: ModelInfo, nms: NmsConfig, head: type[Head]
     builder = Builder(dynamic_hw=is_open)
     candidates = head.emit_candidates(builder, decoded, batch, len(info.class_names), _PLACE)
     emit_suppression(builder, nms, batch, candidates)
-    return builder.finish("suppression")
+    return builder.build("suppression")
