@@ -1,9 +1,9 @@
 """ONNX files: a model's bytes out, untrusted bytes in, and the element types that NumPy does not have.
 
-ONNX asks for it, but converters to float16 append their casts at the end of the list. ONNX Runtime and TensorRT sort
-such graphs without a word, so they are sorted here, too.
+Nodes are sorted when a file is read. ONNX asks for sorted nodes, but converters to float16 append their casts at the
+end, and ONNX Runtime and TensorRT sort such graphs without a word.
 
-Rounding is to the nearest, ties to even, as the ONNX operators Cast and QuantizeLinear do it.
+Numbers are rounded to the nearest, ties to even, as the ONNX operators Cast and QuantizeLinear do it.
 """
 
 from __future__ import annotations

@@ -1,17 +1,12 @@
 """What the headers of PNG, TIFF and JPEG 2000 files state, and what all formats share: `Layout`, Exif, ISO boxes.
 
-Source: Exif 2.32 (CIPA DC-008), section 4.6.4, tag 274; the container is the first directory of a TIFF 6.0 file.
+A file of some hundred bytes can ask for millions of parts, and a decoder keeps some hundred bytes for each. So every
+chunk of a PNG file counts, and every header of a JPEG 2000 codestream is looked at, those of single tiles included.
 
-Source: ISO/IEC 14496-12, section 4.2.
-
-Source: W3C PNG, third edition, sections 5.3, 11.2.1 and 11.3.2; RFC 1951 for the most that deflate compresses.
-
-Source: TIFF 6.0, sections 2 and 15; for 64-bit files the BigTIFF proposal as libtiff implements it.
-
-A file of some hundred bytes can ask for millions of parts, each of which a decoder keeps some hundred bytes for. So
-every header of the codestream is looked at, also those of single tiles.
-
-Source: ISO/IEC 15444-1, annexes A.4 (markers), A.5.1 (SIZ), A.6.1 (COD), A.6.2 (COC), B.6 (precincts) and I.5.3.1
+Sources: Exif 2.32 (CIPA DC-008), section 4.6.4, tag 274, in the first directory of a TIFF 6.0 file. Boxes:
+ISO/IEC 14496-12, section 4.2. PNG: W3C PNG, third edition, sections 5.3, 11.2.1 and 11.3.2; RFC 1951 for the most that
+deflate compresses. TIFF 6.0, sections 2 and 15; for 64-bit files the BigTIFF proposal as libtiff implements it. JPEG
+2000: ISO/IEC 15444-1, annexes A.4 (markers), A.5.1 (SIZ), A.6.1 (COD), A.6.2 (COC), B.6 (precincts) and I.5.3.1
 ('ihdr').
 """
 

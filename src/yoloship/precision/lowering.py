@@ -19,7 +19,7 @@ from yoloship.model import Precision
 from yoloship.models.cpu_kernels import refusal
 from yoloship.precision.calibrate import survey
 from yoloship.precision.quantization import HELD_BACK_FROM, QuantizeConfig, quantize_with_images
-from yoloship.precision.trial import convert_and_try, finite, run_model
+from yoloship.precision.sensitivity import convert_and_try, finite, run_model
 from yoloship.runtime import open_session
 
 if TYPE_CHECKING:

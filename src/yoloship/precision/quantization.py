@@ -22,8 +22,7 @@ from yoloship.graph import graph_bytes
 from yoloship.graph.passes.half import convert_precision, emulate
 from yoloship.graph.passes.quantize import QuantizedPrecision, layers, values_to_watch
 from yoloship.precision.calibrate import calibrate
-from yoloship.precision.sensitivity import Quantizer, Search, search
-from yoloship.precision.trial import channel_means, convert_and_try, finite, run_model
+from yoloship.precision.sensitivity import Quantizer, Search, channel_means, convert_and_try, finite, run_model, search
 from yoloship.runtime import open_session
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from yoloship.errors import GraphError, InputError
 from yoloship.graph.onnx_file import read_metadata
 from yoloship.graph.passes.half import emulate
 from yoloship.precision.lowering import in_precision
-from yoloship.precision.trial import convert_and_try, run_model
+from yoloship.precision.sensitivity import convert_and_try, run_model
 
 FEEDS = [{"images": np.random.default_rng(0).random((1, 3, *HW), np.float32)}]
 
