@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from helpers.models import model, scale_and_shift
 from yoloship.errors import DependencyError, InputError, SessionError
+from yoloship.runtime import OnnxRuntimeSession
 from yoloship.runtime import openvino as ours
 from yoloship.runtime.openvino import OpenVinoSession
 
@@ -362,3 +364,71 @@ def test_feeds_are_not_kept() -> None:
     with OpenVinoSession.open(small()) as session:
         session.run({"x": x})
         assert sys.getrefcount(x) == before
+
+
+def assert_close(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> None:
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+def conv(group: int, front: list[onnx.NodeProto], tensors: dict[str, Any], feed: str = "a") -> bytes:
+    """8 channels through `front`, a 3×3 convolution, and a 1×1 convolution."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "w1": rng.standard_normal((8, 8 // group, 3, 3)).astype(np.float32),
+        "w2": rng.standard_normal((6, 8, 1, 1)).astype(np.float32),
+    }
+    proto = model(
+        [
+            *front,
+            helper.make_node("Conv", [feed, "w1"], ["b"], group=group, pads=[1] * 4),
+            helper.make_node("Conv", ["b", "w2"], ["y"]),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 6, 6, 6])],
+        {**tensors, **weights},
+    )
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("group", [1, 8])
+@pytest.mark.parametrize("order", [[0, 4, 1, 5, 2, 6, 3, 7], [1, 2, 0, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1, 0]])
+def test_channels_that_are_shuffled_before_a_convolution_stay_in_their_order(order: list[int], group: int) -> None:
+    """OpenVINO 2026.4 by itself puts them into the inverse order."""
+    shuffle = helper.make_node("Gather", ["x", "order"], ["a"], axis=1)
+    data = conv(group, [shuffle], {"order": np.array(order, np.int64)})
+    x = np.random.default_rng(1).standard_normal((1, 8, 6, 6)).astype(np.float32)
+    with OpenVinoSession.open(data) as session, OnnxRuntimeSession.open(data) as right:
+        assert_close(session.run({"x": x})[0], right.run({"x": x})[0])
+
+
+def test_a_quantized_graph_is_computed_as_it_says_and_not_by_kernels_that_give_other_boxes() -> None:
+    rng = np.random.default_rng(0)
+    tensors: dict[str, Any] = {
+        "scale": np.array(0.02, np.float32),
+        "zero": np.array(128, np.uint8),
+        "w": rng.integers(-127, 128, (8, 8, 3, 3)).astype(np.int8),
+        "ws": np.array(0.01, np.float32),
+        "wz": np.array(0, np.int8),
+    }
+    proto = model(
+        [
+            helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["a"]),
+            helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["d"]),
+            helper.make_node("Conv", ["a", "d"], ["y"], pads=[1] * 4),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8, 6, 6])],
+        tensors,
+    )
+    data = proto.SerializeToString()
+    x = rng.standard_normal((1, 8, 6, 6)).astype(np.float32)
+    with OpenVinoSession.open(data) as session, OnnxRuntimeSession.open(data) as right:
+        assert_close(session.run({"x": x})[0], right.run({"x": x})[0])
+        assert session._requests is not None
+        nodes = session._requests._compiled.get_runtime_model().get_ops()
+        facts = [
+            {key: node.get_rt_info()[key].astype(str) for key in ("layerType", "runtimePrecision")} for node in nodes
+        ]
+        assert [fact["runtimePrecision"] for fact in facts if fact["layerType"] == "Convolution"] == ["f32"]
