@@ -149,10 +149,10 @@ def rows_of(info: ModelInfo, subject: str) -> Rows:
     """
     if info.family in ROWS:
         return ROWS.load(info.family)()
-    if info.anchors:
-        return ObjectRows()
     if info.family == ANCHOR_FREE:
         raise anchor_free_error(subject, f"a model of the family {info.family!r}")
+    if info.anchors:
+        return ObjectRows()
     raise SessionError(
         f"is of the family {info.family[:40]!r}, whose output is not known here",
         subject=subject,
