@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from helpers.cli import run as run_program
+from helpers.plugins import install
 from helpers.samples import sample
+from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
-from yoloship.errors import SessionError, YoloshipError
+from yoloship.errors import InputError, SessionError, YoloshipError
+from yoloship.evaluate.verification import verify
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
 from yoloship.graph.families import FAMILIES
 from yoloship.letterbox import Letterbox
-from yoloship.model import WORD, TensorSpec
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.model import METADATA_KEY, WORD, ModelInfo, TensorSpec
+from yoloship.runtime import OnnxRuntimeSession, ScriptedSession
 from yoloship.tasks import TASKS, all_forms, task_of
 from yoloship.tasks.base import Form, Task
 
-if TYPE_CHECKING:
-    from yoloship.model import ModelInfo
-
 HW = (64, 96)
+EXAMPLE = Path(__file__).parents[2] / "examples" / "extending" / "task" / "yoloship_tags.py"
 
 
 @pytest.fixture(params=list(TASKS.own))
@@ -112,3 +116,48 @@ def test_the_table_leads_to_tasks_of_the_names_that_it_has(task: Task[Any, Any])
     assert all(isinstance(form, Form) for form in task.forms)
     info, _, _ = run(task, task.standard.name)
     assert type(task_of(info, "m.onnx")) is type(task)
+
+
+def tagging_session() -> ScriptedSession:
+    """Two tags for each image, of the task that the worked example adds."""
+    record = ModelInfo("tag", "acme", ("bright", "dark"), (32,), (), "float", "scores", HW, 1)
+    return ScriptedSession(
+        [TensorSpec("images", "float32", (1, 3, *HW))],
+        [TensorSpec("scores", "float32", (1, 2))],
+        lambda _: [np.array([[0.75, 0.25]], np.float32)],
+        metadata={METADATA_KEY: record.to_json()},
+    )
+
+
+def test_a_task_of_an_installed_package_runs_and_what_needs_boxes_refuses_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = EXAMPLE.read_text(encoding="utf-8")
+    place = {"tag": f"{EXAMPLE.stem}:TagImages"}
+    install(monkeypatch, tmp_path, TASKS.group, place, modules={EXAMPLE.stem: source})
+    image = np.zeros((*HW, 3), np.uint8)
+    with Detector(tagging_session(), model_name="tags.onnx") as detector:
+        result: Any = detector(image, score_threshold=0.5)
+        assert result.scores == {"bright": 0.75}
+        with pytest.raises(
+            InputError,
+            match=r"a: gives tags, which cannot be compared yet: expected a detection model, "
+            r"got a tagging model, which is judged by mAP",
+        ):
+            verify(("a", detector), ("b", detector), [image])
+
+
+def test_the_command_for_detection_names_the_task_that_it_cannot_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = EXAMPLE.read_text(encoding="utf-8")
+    place = {"tag": f"{EXAMPLE.stem}:TagImages"}
+    install(monkeypatch, tmp_path / "installed", TASKS.group, place, modules={EXAMPLE.stem: source})
+    monkeypatch.setattr("yoloship.models.loading.load", lambda *_, **__: Detector(tagging_session()))
+    tags = tmp_path / "tags.onnx"
+    tags.write_bytes(b"is not read")
+    image = tmp_path / "grey.png"
+    cv2.imwrite(str(image), np.full((*HW, 3), 128, np.uint8))
+    ran = run_program("detect", tags, image, "--no-draw")
+    assert ran.code == 1
+    assert "gives tags, which cannot be written by this command yet: expected a detection model" in ran.error

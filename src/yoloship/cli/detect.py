@@ -406,6 +406,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.detect.preprocess import refuse_files
     from yoloship.models.loading import load
     from yoloship.models.releases import resolve
+    from yoloship.tasks import refuse_other_results
 
     asked: dict[str, Any] = {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det}
     asked = {name: value for name, value in asked.items() if value is not None}
@@ -426,6 +427,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
             kept = replace(kept, class_agnostic=True)
         if classes:
             kept = replace(kept, classes=class_words(classes, detector.class_names))
+        refuse_other_results(detector.info, model, "written by this command")
         refuse_files(detector.info.channels, model)
         if detector.session.reason and not quiet:
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")

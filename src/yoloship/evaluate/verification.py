@@ -22,7 +22,7 @@ from yoloship.models.loading import load
 from yoloship.models.releases import resolve
 from yoloship.models.vetting import vetted
 from yoloship.runtime import RunOptions, Session, choose_runtime, open_session
-from yoloship.tasks import form_of
+from yoloship.tasks import form_of, refuse_other_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -255,14 +255,16 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
         on_progress: Called before each image.
 
     Raises:
-        InputError: there are no pictures, the models have other classes, or a graph has thresholds of its own that
-            hide what is compared.
+        InputError: there are no images, a model does not give boxes, the models have other classes, or a graph has
+            thresholds of its own that hide what is compared.
         ImageError: a picture cannot be read.
         SessionError: a runtime failed.
         DependencyError: there are truths, and what computes mAP is not installed.
     """
     if not sources:
         raise InputError("no images to compare on", expected="at least one")
+    for name, detector in (first, second):
+        refuse_other_results(detector.info, name, "compared")
     if not _same_classes(first[1].class_names, second[1].class_names):
         raise InputError(
             "the two have other classes, so they are not one model",

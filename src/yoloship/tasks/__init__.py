@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.tables import Table
-from yoloship.errors import SessionError
+from yoloship.errors import InputError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,18 +33,44 @@ def task_of(info: ModelInfo, subject: str) -> Task[Any, Any]:
     Raises:
         SessionError: no such task is known here.
     """
-    if info.task not in TASKS:
+    try:
+        task = TASKS.load(info.task)
+    except InputError:
         raise SessionError(
             f"a model for the task {info.task[:40]!r} cannot be run here yet",
             subject=subject,
             expected=", ".join(TASKS),
-        )
-    return TASKS.load(info.task)()
+        ) from None
+    return task()
 
 
 def form_of(info: ModelInfo, subject: str) -> Form[Any]:
     """The output form of a model; the arguments and errors are those of `task_of`."""
     return task_of(info, subject).form(info.output_form, subject)
+
+
+def refuse_other_results(info: ModelInfo, subject: str, doing: str) -> None:
+    """Refuse a model whose results are not boxes, for what works with boxes only.
+
+    Args:
+        info: The model's record.
+        subject: The model's name, for messages.
+        doing: What cannot be done with it: "compared".
+
+    Raises:
+        InputError: the model is of such a task.
+        SessionError: no such task is known here.
+    """
+    from yoloship.tasks.detect import Detect
+
+    task = task_of(info, subject)
+    if not isinstance(task, Detect):
+        raise InputError(
+            f"gives {task.noun[1]}, which cannot be {doing} yet",
+            subject=subject,
+            expected=f"a {Detect.title}",
+            got=f"a {task.title}, which is judged by {task.measure}",
+        )
 
 
 def gpu_forms(info: ModelInfo, subject: str) -> tuple[str, ...]:
