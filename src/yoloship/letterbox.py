@@ -1,4 +1,4 @@
-"""Where a picture lies on the model's canvas: the only place that knows this geometry."""
+"""Where an image lies on the model's canvas: the only place that knows this geometry."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ if TYPE_CHECKING:
 
 
 PADDING_VALUE: Final = 114
-"""Grey of the canvas around the picture, as YOLOv5 is trained with."""
+"""Grey of the canvas around the image, as YOLOv5 is trained with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """A picture scaled to fit, and padded on all sides; make one with `fixed` or `rect`.
+    """An image scaled to fit, and padded on all sides; make one with `fixed` or `rect`.
 
     Attributes:
-        image_hw: (height, width) of the source picture in pixels.
-        resized_hw: Of the scaled picture, in model pixels; at least 1.
-        left: Padding in model pixels; so are the others.
-        top: See left.
-        right: See left.
-        bottom: See left.
+        image_hw: (height, width) of the source image in pixels.
+        resized_hw: (height, width) of the scaled image in model pixels; at least 1.
+        left: Padding on the left, in model pixels.
+        top: Padding above, in model pixels.
+        right: Padding on the right, in model pixels.
+        bottom: Padding below, in model pixels.
 
-    Source:
-        shared design notes, "reference semantics": r = min(H/h, W/w), left = round(dw - 0.1), right = round(dw + 0.1).
-        Undoing it uses the padding and the gain of each axis that were really used.
+    With r = min(H/h, W/w) and dw half of the padding across, left = round(dw - 0.1) and right = round(dw + 0.1), the
+    same for top and bottom. Undoing it uses the padding and the gain of each axis that were really used.
     """
 
     image_hw: tuple[int, int]
@@ -48,7 +47,7 @@ class Letterbox:
         """On a canvas of a fixed size, square or not.
 
         Args:
-            image_hw: (height, width) of the picture.
+            image_hw: (height, width) of the image.
             input_hw: (height, width) of the canvas in model pixels.
 
         Raises:
@@ -62,8 +61,8 @@ class Letterbox:
         """On the smallest canvas whose sides are multiples of the stride.
 
         Args:
-            image_hw: (height, width) of the picture.
-            limit_hw: (height, width) that the scaled picture fits in, multiples of the stride.
+            image_hw: (height, width) of the image.
+            limit_hw: (height, width) that the scaled image fits in, multiples of the stride.
             stride: The model's largest, in model pixels.
 
         Raises:
@@ -102,7 +101,7 @@ class Letterbox:
         return boxes
 
     def apply(self, image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
-        """Scale a picture (bilinear) onto the canvas.
+        """Scale an image (bilinear) onto the canvas.
 
         Args:
             image: (height, width, C) uint8 of the size in `image_hw`; read only.
@@ -112,7 +111,7 @@ class Letterbox:
             The canvas: `out` where given, else an array that the caller owns.
 
         Raises:
-            InputError: the picture or the canvas has another size or type.
+            InputError: the image or the canvas has another size or type.
         """
         channels = image.shape[2] if image.ndim == 3 else 3
         _check(image, self.image_hw, channels, "image")

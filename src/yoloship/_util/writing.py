@@ -4,7 +4,7 @@ A regular file is written under a short random name beside its final place and t
 that is a link keeps being one: what it leads to is replaced. A pipe, a terminal, ``/dev/null`` and what a shell names
 ``/dev/fd/N`` are streams: they are written to, and nothing is ever renamed onto them.
 
-The lock ends with its holder, even one that was killed, so it never goes stale. Where a file system knows no locks,
+The lock ends with its holder, even one that was killed, so it never goes stale. If a file system knows no locks,
 everybody gets in.
 """
 

@@ -1,13 +1,12 @@
 """The allow-table: every name that a model may consist of, what we make of it, and why it is safe.
 
-Safety does not rest on this list. No name is ever resolved, so an attack that the list does not know yields a string
-and nothing else. The list exists because a file that names ``os.system`` was made to harm whoever loads it with
-another program, and its owner should hear that.
-
 A name in the stream is a string to us. It is looked up here and nowhere else: nothing is imported, no attribute is
 fetched, nothing outside this package's own constructors is called. A name that is not in the table is *foreign*: what
-is made from it is inert, and is refused if the model's own tree reaches it (`yoloship.checkpoint.freeze`). Names that
-only an attack brings are refused as soon as they are mentioned (`yoloship.checkpoint.allowed`).
+is made from it is inert, and is refused if the model's own tree reaches it (`yoloship.checkpoint.freeze`).
+
+Names that only an attack brings are refused as soon as they are mentioned. Safety does not rest on that list: an attack
+that it does not know yields a string and nothing else. The list exists because a file that names ``os.system`` was made
+to harm whoever loads it with another program, and its owner should hear that.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
 """The two containers that torch writes: a zip file since 1.6, a row of pickles before.
 
-Our own reader of the zip format, because what matters here is what it refuses: members that overlap or occur twice,
-a local header that contradicts the directory, encryption, sizes that the file cannot hold. No member is read before
-it is asked for.
+The zip format has a reader of our own, because what it refuses matters: members that overlap or occur twice, a local
+header that contradicts the directory, encryption, sizes that the file cannot hold. No member is read before it is asked
+for.
 
-Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3.7 (local header), 4.3.12 (directory), 4.3.14 to 4.3.16 (end records)
-and 4.5.3 (zip64).
+The row of pickles is a magic number, the protocol version, facts of the system, the object, and the list of storage
+keys. Each storage follows as its number of elements (int64) and its bytes.
 
-The pickles are a magic number, the protocol version, facts of the system, the object, and the list of storage keys.
-Each storage is its number of elements (int64) and its bytes.
-
-Source: files that torch 2.13 writes with its old format switched on; `v7-yolov5n-legacyformat.pt` is one.
+Sources: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3.7 (local header), 4.3.12 (directory), 4.3.14 to 4.3.16 (end records)
+and 4.5.3 (zip64); files that torch 2.13 writes with its old format switched on, such as
+`v7-yolov5n-legacyformat.pt`.
 """
 
 from __future__ import annotations

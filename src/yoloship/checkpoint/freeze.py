@@ -1,11 +1,11 @@
 """From what the machine built to records: frozen, free of cycles, of bounded depth and size, and of known names only.
 
 A pickle can make a list that holds itself, or thirty levels of pairs that share their halves and unfold to a thousand
-million values. Both cost nothing to build, and would hang whoever walks them. So each object is finished once, and
-with it go the height and the unfolded size of what lies below it.
+million values. Both cost nothing to build, and would hang whoever walks them. So each object is frozen once, and the
+height and the unfolded size of what lies below it are kept with it.
 
-What counts is what the finished tree reaches, not the order in which a pickle made it: an object may be made under a
-key that nobody reads and be referred to from the model, or the reverse.
+What counts is what the frozen tree reaches, not the order in which a pickle made it: an object may be made under a key
+that nobody reads and be referred to from the model, or the reverse.
 """
 
 from __future__ import annotations

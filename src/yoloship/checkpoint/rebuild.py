@@ -1,10 +1,8 @@
 """Tensors and NumPy arrays inside a pickle, rebuilt by our own code from checked arguments.
 
-Source: the state tuples that NumPy 1.26 and 2.x write, seen in pickles of both: a dtype's state is (version, byte
-order, subarray, names, fields, item size, alignment, flags), an array's is (version, shape, dtype, Fortran order,
-data).
-
-Source: the arguments that torch.save of torch 1.5 to 2.13 writes for these names, seen in its files.
+Sources: the state tuples that NumPy 1.26 and 2.x write, seen in pickles of both (a dtype's state is version, byte
+order, subarray, names, fields, item size, alignment and flags; an array's is version, shape, dtype, Fortran order and
+data); the arguments that torch.save of torch 1.5 to 2.13 writes for these names, seen in its files.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 """The network among a file's contents, out of what surrounds it: wrappers, training state, reparametrized weights.
 
-torch keeps the parts (``weight_orig`` and ``weight_mask``, ``weight_g`` and ``weight_v``, …) and a hook that computes
-``weight`` before the layer runs, or a child ``parametrizations`` that does. Here the weight is computed as the hook
-would, when its numbers are asked for, and stands in the module as an ordinary parameter; the parts are taken out. A
-hook that is none of these changes what its module computes in a way that the file does not show: it is refused.
+Training and hub code put a network into others that pass its answers on unchanged: for several GPUs, for an average of
+the weights, for pre- and post-processing. Each is known by its class, and taken off only if it holds nothing else that
+could change an answer.
 
-Source: the formulas in the documentation of ``torch.nn.utils.prune``, ``torch.nn.utils.weight_norm`` (Salimans and
+For a reparametrized weight torch keeps the parts (``weight_orig`` and ``weight_mask``, ``weight_g`` and ``weight_v``,
+…) and a hook that computes ``weight`` before the layer runs, or a child ``parametrizations`` that does. Here the
+weight is computed as the hook would, when its numbers are asked for. It stands in the module as an ordinary parameter,
+and the parts are taken out. Any other hook changes what its module computes in a way that the file does not show, and
+is refused.
+
+Sources: the formulas in the documentation of ``torch.nn.utils.prune``, ``torch.nn.utils.weight_norm`` (Salimans and
 Kingma 2016, equation 2) and ``torch.nn.utils.spectral_norm`` (Miyato et al. 2018, equation 8, whose u and v are the
-stored ones, as in evaluation no iteration is done); attribute names seen in files of torch 1.5 to 2.13.
-
-Training and hub code put a network into others that pass its answers on unchanged: for several GPUs, for an average
-of the weights, for pre- and post-processing. Each is known by its class, and taken off only if it holds nothing else
-that could change an answer.
-
-Source: class paths and attribute names seen in files that torch 1.5 to 2.13 and YOLOv5 v1 to v7 wrote.
+stored ones, as in evaluation no iteration is done); class paths and attribute names seen in files that torch 1.5 to
+2.13 and YOLOv5 v1 to v7 wrote.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Precision is not part of it. Networks are strongly typed, so the arithmetic is w
 the only form which TensorRT 10, TensorRT 11 and TensorRT-RTX all take.
 
 TensorRT takes a profile whose minimum is above its optimum without a word, and a build without any profile fails with
-a sentence that does not name the input. So all of it is settled here, before TensorRT is asked.
+a sentence that does not name the input. So profiles are settled here, before TensorRT is asked.
 """
 
 from __future__ import annotations

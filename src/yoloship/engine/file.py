@@ -1,17 +1,20 @@
 """An engine on disk: a plain plan, its sidecar, and the cache of engines built before.
 
-Source of the header, measured on plans of TensorRT-RTX 1.7.1.116: bytes 0-3 ``vtrt``, uint64 little-endian at 0x10 the
-file's length, bytes 0x18-0x1b the version's four numbers. Plans of TensorRT 10 begin with ``ftrt`` (seen in programs
-that read them; none could be built here), so nothing but that is asked of those.
-Source of the prefixed form: the field's reports of it: int32 little-endian length, so much JSON in UTF-8, the plan.
+Plan and sidecar are each written whole or not at all, and a lock lets only one process at a time give a pair its
+names. If that process ends between the two, it leaves a plan and a sidecar that do not belong together; the plan's
+hash shows it.
 
-Each is written whole or not at all, and a lock lets only one process at a time give a pair its names. Whatever ends
-that process between the two leaves a plan and a sidecar that do not belong together, which the plan's hash shows.
+The key of a cached engine is the content (ONNX, configuration, flavour, version, GPU or targets). It is never a file's
+name, and never the plan's own hash, because two builds with a dynamic profile give different bytes (measured). One
+process builds, and others that want the same engine wait for it. If a file system knows no locks, two processes build
+the same engine and the later one replaces the earlier as a whole.
 
-The key is the content (ONNX, configuration, flavour, version, GPU or targets), never a file's name, and never the
-plan's own hash: two builds with a dynamic profile give different bytes (measured). One process builds, others that
-want the same engine wait for it. Where a file system knows no locks, two processes build the same engine and the later
-one replaces the earlier, whole.
+Source of the header: measured on plans of TensorRT-RTX 1.7.1.116. Bytes 0-3 are ``vtrt``, a little-endian uint64 at
+0x10 is the file's length, and bytes 0x18-0x1b are the version's four numbers. Plans of TensorRT 10 begin with ``ftrt``
+(seen in programs that read them; none could be built here), so nothing more is asked of those.
+
+Source of the form with a prefix: the field's reports of it. A little-endian int32 is a length, so many bytes of JSON
+in UTF-8 follow, then the plan.
 """
 
 from __future__ import annotations

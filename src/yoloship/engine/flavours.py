@@ -6,8 +6,8 @@ from the module itself, never from its version number: RTX's "1.7" is not older 
 
 TensorRT keeps the first logger that it is given and ignores later ones as long as any builder or runtime lives
 (measured: "the current new logger is ignored, and TensorRT will use the existing one"), so a logger for each build
-would miss the errors of the second. There is one for each module therefore, which hands every message to all who
-listen at that moment.
+would miss the errors of the second. Therefore each module has one logger, which hands every message to all who listen
+at that moment.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""What an ONNX file holds, and whether it holds together, found before any runtime sees it.
-
-TensorRT's parser ends the whole process on some graphs that do not (measured with TensorRT-RTX 1.7.1.116: a node
-without outputs). ONNX's own check of a whole model is stricter than the field's files: it refuses outputs without a
-stated shape, which every runtime takes. So its checks of nodes and tensors are used one by one, and names are followed
-here.
+"""What an ONNX file holds, and whether it is sound, found before any runtime sees it: `read_onnx`.
 
 Parsers answer zero bytes, a web page and a truncated file with success, an empty graph, or a sentence about protobuf.
 Here each gets its own line. Weights kept in other files are looked for, and never outside the model's own folder.
+
+TensorRT's parser ends the whole process on some unsound graphs (measured with TensorRT-RTX 1.7.1.116: a node without
+outputs). ONNX's own check of a whole model is stricter than the field's files: it refuses outputs without a stated
+shape, which every runtime takes. So its checks of nodes and tensors are used one by one, and names are followed here.
 """
 
 from __future__ import annotations

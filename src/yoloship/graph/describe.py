@@ -1,10 +1,10 @@
-"""What an ONNX file says about itself: shapes, arithmetic, memory.
+"""What a graph costs: shapes, arithmetic, memory (`graph_costs`).
 
-A multiply-add counts as two, as the field's tables do.
+A multiply-add counts as two operations, as the field's tables do.
 
-An estimate that needs no runtime: nodes run in the file's order, which the format wants to be a topological one, and a
-value lives from the node that makes it to the last that reads it. Runtimes fuse operators, reuse a dead input's memory
-for the output and keep scratch memory of their own, so what they take differs either way.
+Memory is an estimate that needs no runtime. Nodes run in the file's order, and a value lives from the node that makes
+it to the last one that reads it. Runtimes fuse operators, reuse a dead input's memory for the output and keep scratch
+memory of their own, so what they take is more or less than that.
 """
 
 from __future__ import annotations

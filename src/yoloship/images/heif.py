@@ -1,15 +1,13 @@
 """AVIF and HEIC files: which item is the image, how large it is, and how it is turned.
 
-Sources: AV1 bitstream specification, sections 5.3 (OBU header), 5.5 (sequence header); ITU-T H.265, sections 7.3.1.1
-(emulation prevention), 7.3.2.2 (sequence parameter set), 7.3.3 (profile, tier and level); ISO/IEC 14496-15, section
-8.3.3.1 (hvcC).
-
 A file states its size three times: in the item's properties, in the video codec's own header, and in the track of an
-animation. The largest of them decides what a decoder may have to hold; the first is the image's size, and whoever
+animation. The largest of them decides what a decoder may have to hold. The first is the image's size, and whoever
 decodes it checks that it got just that.
 
-Sources: ISO/IEC 14496-12, section 8.11 (meta, pitm, iloc, iinf, iprp); ISO/IEC 23008-12, section 6.5 (ispe, irot, imir,
-clap); ISO/IEC 23000-22, section 7.3.6.7 (in which order they apply).
+Sources: AV1 bitstream specification, sections 5.3 (OBU header), 5.5 (sequence header); ITU-T H.265, sections 7.3.1.1
+(emulation prevention), 7.3.2.2 (sequence parameter set), 7.3.3 (profile, tier and level); ISO/IEC 14496-15, section
+8.3.3.1 (hvcC); ISO/IEC 14496-12, section 8.11 (meta, pitm, iloc, iinf, iprp); ISO/IEC 23008-12, section 6.5 (ispe,
+irot, imir, clap); ISO/IEC 23000-22, section 7.3.6.7 (in which order they apply).
 """
 
 from __future__ import annotations

@@ -1,20 +1,21 @@
-"""Half precision: written into a graph, ours or anybody's, and emulated on a machine that has none.
+"""Half precision written into a graph, ours or anybody's, and emulated on a machine that has none.
 
 The network's body computes in float16 or bfloat16. Inputs and outputs stay what they were, and so does the decoding of
 the head. TensorRT 10, 11 and RTX take such a graph as it is (strongly typed); ONNX Runtime runs float16 by casting.
 
-A graph quantized already keeps its codes, and what lies between them is narrowed: scales and biases too, so that no
+A graph that is quantized already keeps its codes, and its other layers become narrow: scales and biases too, so that no
 cast stands between a pair and its convolution, which TensorRT fuses.
 
-Guards: a layer whose weights do not fit into float16 stays float32, and the file says which ones did; so does every
-operator that sums or exponentiates over many values, any that is not known here, and a pair whose scale would lose its
-digits among float16's subnormals. What activations reach is not
-written in a graph: `keep` takes the layers whose activations overflow, which a run finds.
+Some layers stay float32: one whose weights do not fit into float16 (the file says which ones), every operator that sums
+or exponentiates over many values or is not known here, and a pair whose scale would lose its digits among float16's
+subnormals. How large activations get is not written in a graph: `keep` takes the layers whose activations overflow,
+which a run finds.
 
-ONNX Runtime on a CPU has no kernels for bfloat16, and runs float16 by casting: its optimiser then drops the casts
-between two operators, so that neither rounding nor overflow shows (measured on 1.32: a product of 90,000 in float16
-comes out finite). Here every value that a graph keeps in half precision is computed in float32 and then rounded by a
-pair of casts of its own, which the optimiser leaves alone. Kernels that fuse operators round less often than that.
+`emulate` shows on a CPU what half precision computes. ONNX Runtime has no kernels for bfloat16 there, and runs float16
+by casting: its optimiser then drops the casts between two operators, so that neither rounding nor overflow shows
+(measured on 1.32: a product of 90,000 in float16 comes out finite). So every value that a graph keeps in half precision
+is computed in float32 and then rounded by a pair of casts of its own, which the optimiser leaves alone. Kernels that
+fuse operators round less often than that.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ and one for each output channel of weights, biases in float32, the head's last c
 stored quantized. What lies between the pairs is float32; a runtime fuses them into integer kernels, or computes what
 they mean.
 
-Source: shared notes on TensorRT, "Q/DQ"; ONNX operators QuantizeLinear and DequantizeLinear; NVIDIA TensorRT
+Source: ONNX operators QuantizeLinear and DequantizeLinear; NVIDIA TensorRT
 documentation, "Working with Quantized Types": quantize the inputs of weighted operators.
 """
 
