@@ -18,7 +18,7 @@ from yoloship.cli import build as command
 from yoloship.conversion import engines
 from yoloship.conversion.engines import Built
 from yoloship.engine import rebuild_command
-from yoloship.model import ModelInfo
+from yoloship.model import STANDARD, ModelInfo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +61,8 @@ class Orders:
         self.seen: list[tuple[BuildRequest, Calibration, str]] = []
 
     def take(self, order: BuildRequest, calibration: Calibration, *, model: str, **_: Any) -> Built:
+        if order.graph is not None and order.graph.output_form == STANDARD:  # the head says which one that is
+            order = replace(order, graph=replace(order.graph, output_form="raw"))
         self.seen.append((order, calibration, engines._said(model, order.source)))
         return Built(order.output, 0, None, "", "", "", 0.0)
 
