@@ -192,7 +192,7 @@ class PlainMachine(Stream):
             raise self.refuse("dictionary key of more than 64 bits")
         self._plain_keys += 1
         if self._plain_keys > self.limits.plain_keys:
-            raise self.refuse(f"more than {self.limits.plain_keys} dictionary keys that are no strings")
+            raise self.refuse(f"more than {self.limits.plain_keys} dictionary keys that are not strings")
         return key
 
     # The stack.

@@ -191,9 +191,9 @@ def _data(context: Context, data: object) -> bytes:
         try:
             return data.encode("latin-1")
         except UnicodeEncodeError:
-            raise context.refuse("NumPy data that are no bytes") from None
+            raise context.refuse("NumPy data that are not bytes") from None
     if not isinstance(data, bytes):
-        raise context.refuse("NumPy data that are no bytes")
+        raise context.refuse("NumPy data that are not bytes")
     return data
 
 

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 
 Attribute: TypeAlias = "int | float | str | tuple[int, ...]"
+Array = npt.NDArray[np.generic]
+MAX_NODES = 50_000
+"""A network of a release has a few hundred; a tree whose modules share children could ask for any number."""
+MAX_DEPTH = 64
+MAX_CONSTANT_BYTES = (1 << 31) - (1 << 20)
+"""A protobuf message ends at 2 GiB."""
+MAX_VALUE_ELEMENTS = 1 << 33
+"""The most elements of one value in between; only a network that cannot run has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +123,6 @@ class Graph:
     wires: Mapping[str, Wire]
 
 
-Array = npt.NDArray[np.generic]
-
-
 class Constants(Protocol):
     """Arrays by name, in the order in which they came."""
 
@@ -191,15 +196,6 @@ def raw_bytes(values: Array) -> memoryview:
     """The bytes of an array in C order; not a copy if they are in that order already."""
     flat = np.ascontiguousarray(values).reshape(-1)
     return flat.view(np.uint8).data
-
-
-MAX_NODES = 50_000
-"""A network of a release has a few hundred; a tree whose modules share children could ask for any number."""
-MAX_DEPTH = 64
-MAX_CONSTANT_BYTES = (1 << 31) - (1 << 20)
-"""A protobuf message ends at 2 GiB."""
-MAX_VALUE_ELEMENTS = 1 << 33
-"""The most elements of one value in between; only a network that cannot run has more."""
 
 
 class Builder:

@@ -34,6 +34,34 @@ if TYPE_CHECKING:
 
 MAX_CHANNELS: Final = 16
 """The most channels of an input; longer axes are heights and widths."""
+COUNTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_BYTES: Final[Mapping[int, int]] = MappingProxyType(
+    {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2, 17: 1, 18: 1, 19: 1, 20: 1}
+)
+"""Bytes of an element, by onnx.TensorProto's number of its type. Source: onnx.proto, TensorProto.DataType."""
+_WEIGHTED = COUNTED | {"BatchNormalization", "PRelu"}
+"""Operators whose constant inputs are weights; those of others are shapes, grids and scales."""
+_INTEGER_FORMS = MappingProxyType(
+    {
+        "QLinearConv": ("Conv", 3),
+        "QLinearMatMul": ("MatMul", 3),
+        "ConvInteger": ("Conv", 1),
+        "MatMulInteger": ("MatMul", 1),
+    }
+)
+"""Operators that compute what others do, in integers, and which of their inputs holds the weights."""
+_INTEGER_WEIGHTS = MappingProxyType(
+    {
+        "QLinearConv": (0, 3, 8),
+        "QLinearMatMul": (0, 3),
+        "QGemm": (0, 3, 6),
+        "ConvInteger": (0, 1),
+        "MatMulInteger": (0, 1),
+    }
+)
+"""The inputs that are data or weights, of operators that take scales and zero points beside them."""
+_PASSING = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape"})
+"""Operators that hand the elements of their first input on."""
 
 
 class Value(NamedTuple):
@@ -94,9 +122,6 @@ def infer_values(model: onnx.ModelProto, name: str, shape: Sequence[int]) -> dic
     return {key: Value(extent.shape, extent.code) for key, extent in found.items()}
 
 
-COUNTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-
-
 def checkpoint_flops(checkpoint: Checkpoint, input_hw: tuple[int, int] = (640, 640)) -> int:
     """Operations for one image, head left undecoded.
 
@@ -140,12 +165,6 @@ def node_flops(op: str, inputs: Sequence[Sequence[int]], output: Sequence[int]) 
     if op == "Gemm" and output and data:
         inner = math.prod(data) // max(1, output[0])
     return 2 * math.prod(output) * inner
-
-
-_BYTES: Final[Mapping[int, int]] = MappingProxyType(
-    {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2, 17: 1, 18: 1, 19: 1, 20: 1}
-)
-"""Bytes of an element, by onnx.TensorProto's number of its type. Source: onnx.proto, TensorProto.DataType."""
 
 
 class Activations(NamedTuple):
@@ -288,28 +307,3 @@ def _flops(model: onnx.ModelProto, values: Mapping[str, Value]) -> int | None:
                 return None
             total += node_flops(kind, known[:2], known[2])
     return total
-
-
-_WEIGHTED = COUNTED | {"BatchNormalization", "PRelu"}
-"""Operators whose constant inputs are weights; those of others are shapes, grids and scales."""
-_INTEGER_FORMS = MappingProxyType(
-    {
-        "QLinearConv": ("Conv", 3),
-        "QLinearMatMul": ("MatMul", 3),
-        "ConvInteger": ("Conv", 1),
-        "MatMulInteger": ("MatMul", 1),
-    }
-)
-"""Operators that compute what others do, in integers, and which of their inputs holds the weights."""
-_INTEGER_WEIGHTS = MappingProxyType(
-    {
-        "QLinearConv": (0, 3, 8),
-        "QLinearMatMul": (0, 3),
-        "QGemm": (0, 3, 6),
-        "ConvInteger": (0, 1),
-        "MatMulInteger": (0, 1),
-    }
-)
-"""The inputs that are data or weights, of operators that take scales and zero points beside them."""
-_PASSING = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape"})
-"""Operators that hand the elements of their first input on."""

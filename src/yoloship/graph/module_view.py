@@ -50,6 +50,11 @@ _METHOD: Final = frozenset({"builtins.getattr", "__builtin__.getattr"})
 _CODE: Final = ("models.", "utils.", "yolov5.", "ultralytics.", "torch.nn.", "torchvision.")
 """Packages whose functions and objects may compute, if a module keeps one as an attribute."""
 _MAX_DEPTH: Final = 32
+MAX_ELEMENTS = 1 << 28
+"""The most elements of one tensor: 1 GiB as float32, ten times the largest of any release."""
+MAX_EXTENT = 4096
+"""The most that a kernel, a stride or a padding may be: far above any network's, low enough that sums stay small."""
+_CONTAINERS = frozenset({"Sequential", "ModuleList"})
 
 
 class Consumed:
@@ -221,13 +226,6 @@ def _left_over(part: ModuleView, what: str) -> GraphError:
         f"{what} is not part of an official {name[:60]}, and would be left out",
         hint="this is a changed block, which only its own training code can compute; nothing was guessed",
     )
-
-
-MAX_ELEMENTS = 1 << 28
-"""The most elements of one tensor: 1 GiB as float32, ten times the largest of any release."""
-MAX_EXTENT = 4096
-"""The most that a kernel, a stride or a padding may be: far above any network's, low enough that sums stay small."""
-_CONTAINERS = frozenset({"Sequential", "ModuleList"})
 
 
 @dataclass(frozen=True, slots=True)

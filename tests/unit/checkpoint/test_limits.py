@@ -21,7 +21,7 @@ def run(data: bytes, limits: Limits = LIMITS) -> object:
         (Limits(text_bytes=6), forge.text("four") * 2, "strings of more than 6 bytes together"),
         (Limits(integer_bytes=4), forge.integer(1 << 40), "integer of 6 bytes is over the limit of 4"),
         (Limits(key_chars=3), b"}" + forge.text("four") + b"Ns", "dictionary key of more than 3 characters"),
-        (Limits(plain_keys=1), b"}K\x01NsK\x02Ns", "more than 1 dictionary keys that are no strings"),
+        (Limits(plain_keys=1), b"}K\x01NsK\x02Ns", "more than 1 dictionary keys that are not strings"),
         (
             Limits(copied_items=3),
             forge.call("_codecs.encode", forge.text("four"), forge.text("latin1")),

@@ -316,8 +316,8 @@ BAD_ARRAYS = {
     ),
     "negative": (array_code(forge.integers((-1,)), forge.raw_bytes(b"")), "NumPy array with an impossible shape"),
     "ranks": (array_code(forge.integers([1] * 40), forge.raw_bytes(bytes(4))), "NumPy array with an impossible shape"),
-    "no data": (array_code(ONE, forge.NONE), "NumPy data that are no bytes"),
-    "wide text": (array_code(ONE, forge.text("€€€€")), "NumPy data that are no bytes"),
+    "no data": (array_code(ONE, forge.NONE), "NumPy data that are not bytes"),
+    "wide text": (array_code(ONE, forge.text("€€€€")), "NumPy data that are not bytes"),
     "no dtype": (array_code(ONE, forge.raw_bytes(b""), forge.NONE), "NumPy array without a shape or an element type"),
     "state": (array_code(ONE, b"", state=forge.NONE), "NumPy array with an unknown state"),
     "dtype state": (

@@ -165,7 +165,9 @@ class _Rewriter:
                 else:
                     narrow_places.add(place)
         if not narrow_places:
-            raise GraphError("has no float32 convolution that could be narrower", subject=self._graph.name[:60])
+            raise GraphError(
+                f"has no float32 layer that can be converted to {self._precision}", subject=self._graph.name[:60]
+            )
         for place, node in enumerate(self._graph.node):
             if place not in narrow_places:
                 need_float.update(node.input)

@@ -46,6 +46,7 @@ PLACE = "nms"
 _LARGEST = float(np.finfo(np.float32).max)
 _DROPPED = -1.0
 """Score of a candidate that is none; real ones are not negative."""
+_PLACE: Final = "candidates"
 
 
 def emit_suppression(builder: Builder, nms: NmsConfig, batch: Axis, candidates: tuple[Wire, Wire, Wire]) -> None:
@@ -282,9 +283,6 @@ class _Writer:
 
     def output(self, name: str, wire: Wire, tail: tuple[int, ...]) -> None:
         self._builder.output(wire, TensorSpec(name, wire.dtype, (self.batch, *tail)))
-
-
-_PLACE: Final = "candidates"
 
 
 def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) -> onnx.ModelProto:
