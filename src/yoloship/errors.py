@@ -67,7 +67,7 @@ def visible_json(document: str) -> str:
 
 def json_document(data: object, indent: int | None = 2) -> bytes:
     """A JSON document in UTF-8 that is safe to show, with a newline at its end."""
-    import json  # not needed for errors, which import this module  # not needed for errors, which import this module
+    import json  # not needed for errors, which import this module
 
     return f"{visible_json(json.dumps(data, indent=indent, ensure_ascii=False))}\n".encode()
 

@@ -20,8 +20,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "src")]
 
-import numpy as np  # noqa: E402 - after the path  # noqa: E402 - after the path
-import torch  # noqa: E402  # noqa: E402
+import numpy as np  # noqa: E402 - after the path
+import torch  # noqa: E402
 from augment import batch_of  # noqa: E402
 from loss import Losses, detection_loss  # noqa: E402
 from network import DetectionModel  # noqa: E402
