@@ -82,7 +82,7 @@ STANDARD: Final = "standard"
 FASTEST: Final = "fastest"
 """Asks for the output form that a detector of ours decodes fastest."""
 OutputForm: TypeAlias = str
-"""The name of an output form; the forms of a task say what comes out, see `yoloship.tasks.base.Form`."""
+"""The name of an output form; the forms of a task say what comes out, see `yoloship.tasks.task.Form`."""
 Precision: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "float8"]
 Calibrator: TypeAlias = Literal["percentile", "entropy", "minmax"]
 """How INT8 and FP8 find the range of an activation. ``minmax``: the largest value seen. ``percentile``: all but one

@@ -21,7 +21,7 @@ from yoloship.tasks import TASKS, form_of, task_of
 
 if TYPE_CHECKING:
     from yoloship.checkpoint import Checkpoint
-    from yoloship.graph.families.base import Family
+    from yoloship.graph.families.family import Family
 
 HEADS = [(name, task) for name in FAMILIES.own for task in sorted(set(FAMILIES.load(name)().tasks().values()))]
 FORMS = [

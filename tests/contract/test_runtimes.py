@@ -17,7 +17,7 @@ from helpers.models import scale_and_shift
 from helpers.plugins import install
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.runtime import RUNTIMES, RunOptions, Runtime, choose_runtime, open_session
-from yoloship.runtime.base import DeviceKind, RuntimePrecision
+from yoloship.runtime.session import DeviceKind, RuntimePrecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ def test_asking_it_imports_none_of_its_packages(runtime: type[Runtime], name: st
 def test_one_that_is_not_installed_says_how_to_install_it(
     runtime: type[Runtime], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yoloship.runtime.base.find_spec", lambda _: None)
+    monkeypatch.setattr("yoloship.runtime.session.find_spec", lambda _: None)
     assert not runtime.is_installed()
     kind = "onnx" if "onnx" in runtime.opens else "engine"
     device: DeviceKind = "cpu" if "cpu" in runtime.devices else "cuda"

@@ -12,14 +12,13 @@ import onnxruntime
 import pytest
 
 from helpers.models import scale_and_shift
-from yoloship.cuda.device import Device
-from yoloship.cuda.driver import probe
+from yoloship.cuda.device import Device, probe
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 from yoloship.runtime import RUNTIMES, OnnxRuntimeSession, RunOptions, ScriptedSession, Session
-from yoloship.runtime.base import DeviceSession
 from yoloship.runtime.onnxruntime.cuda import PROVIDER, OnnxRuntimeCudaSession
-from yoloship.runtime.scripted_device import ScriptedDeviceSession
+from yoloship.runtime.scripted import ScriptedDeviceSession
+from yoloship.runtime.session import DeviceSession
 from yoloship.runtime.tensorrt import TensorRTSession
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from yoloship.letterbox import Letterbox
 from yoloship.model import METADATA_KEY, WORD, ModelInfo, TensorSpec
 from yoloship.runtime import OnnxRuntimeSession, ScriptedSession
 from yoloship.tasks import TASKS, all_forms, task_of
-from yoloship.tasks.base import Form, Task
+from yoloship.tasks.task import Form, Task
 
 HW = (64, 96)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "extending" / "task" / "yoloship_tags.py"

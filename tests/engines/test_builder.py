@@ -16,15 +16,7 @@ import pytest
 from onnx import TensorProto
 
 from helpers.networks import float_network, half_network, quantized_network
-from yoloship.engine import (
-    BuildConfig,
-    Flavour,
-    InputProfile,
-    Range,
-    build_engine,
-    read_engine,
-    write_engine,
-)
+from yoloship.engine import BuildConfig, Flavour, InputProfile, Range, build_engine, read_engine, write_engine
 from yoloship.engine.file import read_header, sidecar_path
 from yoloship.errors import EngineError
 from yoloship.model import ModelInfo, TensorSpec

@@ -12,8 +12,7 @@ import pytest
 from helpers.device_sessions import QUICK, SIDES, require_onnxruntime, small, stand_in_opener
 from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, upload
 from yoloship.cuda.compiler import KernelSet
-from yoloship.cuda.device import Device
-from yoloship.cuda.driver import probe
+from yoloship.cuda.device import Device, probe
 from yoloship.cuda.stream import Stream
 from yoloship.runtime.onnxruntime.cuda import OnnxRuntimeCudaSession
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from helpers.device_sessions import Open
     from yoloship.cuda.compiler import Launchable
-    from yoloship.runtime.base import DeviceSession
+    from yoloship.runtime.session import DeviceSession
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

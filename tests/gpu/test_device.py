@@ -12,8 +12,7 @@ import pytest
 
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
 from yoloship.cuda.compiler import KernelSet
-from yoloship.cuda.device import Device
-from yoloship.cuda.driver import probe
+from yoloship.cuda.device import Device, probe
 from yoloship.cuda.stream import BorrowedStream, Event, Stream
 from yoloship.errors import CudaError, InputError
 

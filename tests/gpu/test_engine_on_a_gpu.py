@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers.networks import float_network, require_rtx
-from yoloship.cuda.driver import find_gpu, find_gpus
+from yoloship.cuda.device import find_gpu, find_gpus
 from yoloship.doctor import run_trial
 from yoloship.engine import build_engine, inspect_engine, open_flavour, write_engine
 

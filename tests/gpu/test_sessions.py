@@ -34,10 +34,10 @@ from yoloship.cuda.buffers import PinnedBuffer, download, upload
 from yoloship.cuda.stream import Graph, Stream
 from yoloship.errors import CudaError, InputError, SessionError
 from yoloship.model import TensorSpec
-from yoloship.runtime.base import DeviceContext, DeviceSession
 from yoloship.runtime.device_context import ContextCache, StreamContext
 from yoloship.runtime.onnxruntime.cuda import CudaProviderOptions, OnnxRuntimeCudaSession
-from yoloship.runtime.scripted_device import ScriptedDeviceSession
+from yoloship.runtime.scripted import ScriptedDeviceSession
+from yoloship.runtime.session import DeviceContext, DeviceSession
 
 if TYPE_CHECKING:
     from helpers.device_sessions import Open

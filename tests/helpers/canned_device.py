@@ -11,7 +11,7 @@ import numpy as np
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, upload
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, TensorSpec
-from yoloship.runtime.base import DeviceContext, DeviceSession, DeviceTensor
+from yoloship.runtime.session import DeviceContext, DeviceSession, DeviceTensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -14,8 +14,8 @@ from helpers import tensorrt_standin as standin
 from helpers.networks import float_network
 from yoloship.cuda.buffers import download, upload
 from yoloship.runtime import OnnxRuntimeSession, Session
-from yoloship.runtime.base import DeviceContext, DeviceSession
 from yoloship.runtime.onnxruntime.cuda import PROVIDER, CudaProviderOptions
+from yoloship.runtime.session import DeviceContext, DeviceSession
 from yoloship.runtime.tensorrt import TensorRTSession
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ import yoloship
 from helpers.cli import run
 from helpers.shared import IN_CI
 from yoloship.cli.app import program
-from yoloship.cuda.driver import probe
+from yoloship.cuda.device import probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

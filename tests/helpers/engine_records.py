@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from yoloship.cuda.driver import GpuInfo
+from yoloship.cuda.device import GpuInfo
 from yoloship.engine import BuildConfig, EngineRecord, InputProfile, Installation, Range, Recipe
 from yoloship.engine.file import sidecar_path
 from yoloship.model import ModelInfo, TensorSpec

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from helpers.torch_interpreter import TorchNetwork
-from yoloship.cuda.driver import find_gpu
+from yoloship.cuda.device import find_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

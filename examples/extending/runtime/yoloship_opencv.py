@@ -14,7 +14,7 @@ import numpy as np
 from yoloship import SessionError
 from yoloship.model import TensorSpec
 from yoloship.runtime import Runtime, Session
-from yoloship.runtime.base import check_feeds
+from yoloship.runtime.session import check_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yoloship import SessionError
-from yoloship.tasks.base import Form, Task
+from yoloship.tasks.task import Form, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo, TensorSpec
-    from yoloship.tasks.base import Limits
+    from yoloship.tasks.task import Limits
 
     Scores = npt.NDArray[np.float32]
 

@@ -1,18 +1,42 @@
-"""Text for people: counted nouns, network addresses, and the file that a name probably meant."""
+"""Text for people: counted nouns, progress, network addresses, and the file that a name probably meant."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from difflib import get_close_matches
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from yoloship.errors import YoloshipError
+
+
+_Item = TypeVar("_Item")
+
+OnProgress: TypeAlias = Callable[[str, float, float], None]
+"""Called with what is being done, how much of it is done, and how much there is in all.
+
+The amounts are items, steps, seconds or a share of 1; the last is 0 if it is not known. What the callback raises ends
+the job and comes out of it.
+"""
+
+
+def tracked(items: Sequence[_Item], what: str, on_progress: OnProgress | None) -> Iterator[_Item]:
+    """Pass items through, and say before each how many are done."""
+    for done, item in enumerate(items):
+        if on_progress is not None:
+            on_progress(what, done, len(items))
+        yield item
+
+
+def silent(what: str, done: float, total: float) -> None:
+    """An `OnProgress` that shows nothing."""
 
 
 MAX_ENTRIES: Final = 500

@@ -29,7 +29,7 @@ from yoloship.errors import OutputError, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
 
 
 _logger = logging.getLogger("yoloship.files")

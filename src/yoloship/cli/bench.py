@@ -97,8 +97,8 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.bench_cases import BenchRuntime, bench_cases
-    from yoloship.evaluate.bench_report import bench_json, bench_table
     from yoloship.evaluate.benchmark import BenchOptions, benchmark
+    from yoloship.evaluate.reports import bench_json, bench_table
 
     runtimes = (None,) if runtime is None else tuple(map(BenchRuntime.parse, _words(runtime, "--runtime")))
     cases = bench_cases(models, devices, runtimes, batches, threads, imgsz)
@@ -135,7 +135,7 @@ def _read_images(places: Sequence[Path]) -> list[Any]:
 
 
 def _drawn(results: Sequence[BenchResult], plot: Path) -> bytes:
-    from yoloship.evaluate.bench_report import bench_bars, chart_pixels, chart_svg
+    from yoloship.evaluate.reports import bench_bars, chart_pixels, chart_svg
 
     subtitle = "median of a batch, from images in memory to detections; the black line is the network alone"
     words = ("yoloship bench", subtitle, "ms", bench_bars(results))

@@ -15,7 +15,7 @@ from yoloship.cli.output import print_err, print_out, print_text, progress
 from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.demo.run import Journey
     from yoloship.demo.scene import DatasetFormat
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from yoloship.cli.command import Decorator
     from yoloship.detect.stream import Outcome
     from yoloship.model import NmsConfig
-    from yoloship.runtime.base import RuntimePrecision
+    from yoloship.runtime.session import RuntimePrecision
     from yoloship.sinks import Sink
     from yoloship.sources import Source
 

@@ -9,11 +9,10 @@ import click
 
 from yoloship._util.text import counted
 from yoloship.cli import options
-from yoloship.cli import precision as precisions
+from yoloship.cli import options as precisions
 from yoloship.cli.command import argument, command, option
-from yoloship.cli.options import is_dash, noted_inputs, print_about
+from yoloship.cli.options import PRECISION, is_dash, noted_inputs, print_about
 from yoloship.cli.output import print_err, progress
-from yoloship.cli.precision import PRECISION
 from yoloship.cli.values import (
     CHECKPOINT_SUFFIXES,
     ENGINE_SUFFIXES,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import TextIO
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
 
 
 class ReaderGone(Exception):  # noqa: N818 - not an error: `head` has seen enough

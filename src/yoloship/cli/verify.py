@@ -17,7 +17,7 @@ from yoloship.cli.values import FILE, SOURCE
 from yoloship.errors import json_document
 
 if TYPE_CHECKING:
-    from yoloship.runtime.base import RuntimePrecision
+    from yoloship.runtime.session import RuntimePrecision
 
 PLOT_SUFFIXES = (".png", ".jpg")
 MAX_MAP_DROP = 0.01
@@ -112,8 +112,8 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.coco import require_evaluator
     from yoloship.evaluate.labels import read_labels
-    from yoloship.evaluate.report import facts
-    from yoloship.evaluate.report import plot as draw
+    from yoloship.evaluate.reports import facts
+    from yoloship.evaluate.reports import plot as draw
     from yoloship.evaluate.verification import Tolerances, open_artefact
     from yoloship.evaluate.verification import verify as compare
     from yoloship.sinks import facts_table, write_image
@@ -192,7 +192,7 @@ def _is_reference(name: str) -> bool:
 def _against_reference(a: str, b: str, json_file: Path | None, *, overwrite: bool) -> None:
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.reference import check_against_reference
-    from yoloship.evaluate.report import reference_facts
+    from yoloship.evaluate.reports import reference_facts
     from yoloship.sinks import facts_table
 
     outputs = outputs_for((a, b), images=(), labels=None, overwrite=overwrite)

@@ -16,7 +16,7 @@ from yoloship.model import Precision
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.evaluate.coco import Truth
     from yoloship.graph.onnx_file import Model
     from yoloship.model import Calibrator, OtherLayers, Placement

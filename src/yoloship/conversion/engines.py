@@ -18,7 +18,7 @@ from yoloship.tasks import suppressing_forms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.conversion import Calibration, Name
     from yoloship.conversion.exporting import Sides
     from yoloship.engine import BuildConfig, FlavourName, Range, Recipe
@@ -234,7 +234,7 @@ def carry_out(
     say: Callable[[str], None],
 ) -> Built:
     """Do what `request_of` settled; `build` explains the arguments."""
-    from yoloship.cuda.driver import find_gpu
+    from yoloship.cuda.device import find_gpu
     from yoloship.engine import check_build, open_flavour, runs_on, write_engine
     from yoloship.models.build_check import check_source
     from yoloship.models.building import build_prepared, build_source, suppressing

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from yoloship._util.outputs import Outputs
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship._util.writing import Place
     from yoloship.conversion import Calibration, Name
     from yoloship.kinds import Kind

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from yoloship._util.fields import is_int
-from yoloship.cuda.device import Resource
-from yoloship.cuda.driver import OUT_OF_MEMORY, call, driver
+from yoloship.cuda.device import OUT_OF_MEMORY, Resource, call, driver
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:

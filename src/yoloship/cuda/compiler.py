@@ -14,8 +14,7 @@ import numpy as np
 
 from yoloship._util.cache import read_entry, trusted, write_entry
 from yoloship._util.closing import Closing
-from yoloship.cuda.device import Resource
-from yoloship.cuda.driver import NO_DRIVER_CODE, call, missing
+from yoloship.cuda.device import NO_DRIVER_CODE, Resource, call, missing
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:

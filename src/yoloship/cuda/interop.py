@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.closing import Closing
-from yoloship.cuda.driver import call
+from yoloship.cuda.device import call
 from yoloship.cuda.stream import BorrowedStream, Event
 from yoloship.errors import InputError
 
@@ -172,7 +172,7 @@ def _read_interface(interface: dict[str, Any], stream: Stream) -> ForeignArray:
 
 
 def _check_device(pointer: int, stream: Stream) -> None:
-    from yoloship.cuda.driver import driver
+    from yoloship.cuda.device import driver
 
     attribute = driver().CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
     with stream.device.current():

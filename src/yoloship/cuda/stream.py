@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.fields import is_int
-from yoloship.cuda.device import Resource
-from yoloship.cuda.driver import call, driver, failure
+from yoloship.cuda.device import Resource, call, driver, failure
 from yoloship.errors import CudaError, InputError
 
 if TYPE_CHECKING:

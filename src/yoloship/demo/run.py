@@ -14,7 +14,7 @@ import numpy as np
 
 from yoloship.demo.scene import make_scene
 from yoloship.errors import YoloshipError, json_document
-from yoloship.results.boxes import pair_ious
+from yoloship.results.detections import pair_ious
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.demo.scene import Scene
     from yoloship.results.detections import Detection, Detections
 

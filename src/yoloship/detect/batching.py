@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from yoloship.detect.pipeline import PlacedImage
     from yoloship.detect.stream import Image, Reserve
     from yoloship.results.detections import Detections
-    from yoloship.runtime.base import DeviceSession
+    from yoloship.runtime.session import DeviceSession
 
     Run = Callable[[Sequence[PlacedImage], DetectOptions], list[Detections]]
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
     from yoloship.results.detections import Detections
     from yoloship.runtime import Session
-    from yoloship.runtime.base import DeviceSession
+    from yoloship.runtime.session import DeviceSession
 
     Image = npt.NDArray[np.uint8]
     Source = str | Path | bytes | Image | object

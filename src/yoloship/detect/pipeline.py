@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
     from yoloship.results.detections import Detections
     from yoloship.runtime import Session
-    from yoloship.runtime.base import DeviceSession
-    from yoloship.tasks.base import Form, Task
+    from yoloship.runtime.session import DeviceSession
+    from yoloship.tasks.task import Form, Task
 
     Image = npt.NDArray[np.uint8]
 

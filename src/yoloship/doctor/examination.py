@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from yoloship._util.cores import usable_cores
 from yoloship._version import __version__
-from yoloship.cuda.driver import find_gpus
+from yoloship.cuda.device import find_gpus
 from yoloship.errors import InputError
 from yoloship.runtime import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from yoloship._util.progress import OnProgress
-    from yoloship.cuda.driver import GpuInfo
+    from yoloship._util.text import OnProgress
+    from yoloship.cuda.device import GpuInfo
 
 
 TIMEOUT_S = 90.0

@@ -19,7 +19,7 @@ import numpy as np
 
 from yoloship.doctor.examination import MARK
 from yoloship.runtime import RUNTIMES
-from yoloship.runtime.base import RuntimePrecision
+from yoloship.runtime.session import RuntimePrecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,7 +121,7 @@ def run_rtx() -> dict[str, Any]:
 
 def run_lean() -> dict[str, Any]:
     """Import the lean runtime; it builds nothing, so there is no engine to try."""
-    from yoloship.cuda.driver import find_gpu
+    from yoloship.cuda.device import find_gpu
     from yoloship.engine import open_flavour
 
     flavour = open_flavour("lean", to_build=False)
@@ -133,8 +133,7 @@ def run_lean() -> dict[str, Any]:
 def cuda() -> dict[str, Any]:
     """Send numbers to the GPU and back."""
     from yoloship.cuda.buffers import DeviceBuffer, download, upload
-    from yoloship.cuda.device import Device
-    from yoloship.cuda.driver import probe
+    from yoloship.cuda.device import Device, probe
     from yoloship.cuda.stream import Stream
 
     found = probe()
@@ -216,7 +215,7 @@ def _build(name: FlavourName) -> dict[str, Any]:
 
 
 def _load(name: FlavourName) -> dict[str, Any]:
-    from yoloship.cuda.driver import find_gpu
+    from yoloship.cuda.device import find_gpu
     from yoloship.engine import build_engine, open_flavour
     from yoloship.engine.inspect import load_facts
 

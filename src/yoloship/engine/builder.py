@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from yoloship._util.reading import file_sha256, open_regular
-from yoloship.cuda.driver import find_gpu
+from yoloship.cuda.device import find_gpu
 from yoloship.engine.config import BuildConfig, InputProfile, resolve_profiles
 from yoloship.engine.flavours import Flavour, FlavourName, Messages, listening, open_flavour
 from yoloship.engine.network import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.model import ModelInfo, TensorSpec
 
 _logger = logging.getLogger("yoloship.engine")

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.engine.builder import BuiltEngine
     from yoloship.engine.config import BuildConfig
     from yoloship.engine.flavours import Flavour

@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from yoloship.cuda.driver import find_gpu, sm_name
+from yoloship.cuda.device import find_gpu, sm_name
 from yoloship.engine.config import NOT_FOR_RTX
 from yoloship.engine.flavours import INSTALL_COMMANDS, MODULE_NAMES, FlavourName, installed_flavours, open_flavour
 from yoloship.errors import DependencyError, EngineError
@@ -19,7 +19,7 @@ from yoloship.errors import DependencyError, EngineError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from yoloship.cuda.driver import GpuInfo
+    from yoloship.cuda.device import GpuInfo
     from yoloship.engine.config import BuildConfig, Range
     from yoloship.engine.file import PlanHeader
     from yoloship.engine.sidecar import EngineRecord

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from yoloship.cuda.driver import GpuInfo
+    from yoloship.cuda.device import GpuInfo
     from yoloship.engine.config import BuildConfig, Target
     from yoloship.engine.flavours import Feature, Flavour
     from yoloship.model import Axis, DType, Precision

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
-from yoloship.cuda.driver import find_gpu, find_gpus
+from yoloship.cuda.device import find_gpu, find_gpus
 from yoloship.engine import BuildConfig, Range, check_build, open_engine_file, open_flavour
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.evaluate.benchmark import BenchCase
@@ -16,15 +16,15 @@ from yoloship.kinds import MODEL_KINDS, refuse_others
 from yoloship.model import FASTEST
 from yoloship.models.releases import resolve
 from yoloship.runtime import RUNTIMES, choose_runtime
-from yoloship.runtime.base import RuntimePrecision
 from yoloship.runtime.onnxruntime.common import import_onnxruntime
+from yoloship.runtime.session import RuntimePrecision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from yoloship.detect.detector import Detector
     from yoloship.kinds import Kind
-    from yoloship.runtime.base import DeviceKind
+    from yoloship.runtime.session import DeviceKind
 
 _DEFAULT_HW: Final = (640, 640)
 
@@ -188,7 +188,7 @@ def _check_cpu(target: _Target) -> None:
     if target.kind != "onnx" or target.runtime.name != "onnxruntime":
         return
     from yoloship.graph.onnx_file import parse_onnx, read_file
-    from yoloship.models.cpu_kernels import refusal
+    from yoloship.models.vetting import refusal
 
     subject = str(target.path)
     if (error := refusal(parse_onnx(read_file(target.path), subject), subject)) is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship._util.progress import silent
+from yoloship._util.text import silent
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.detect.detector import Detector
 
     Image = npt.NDArray[np.uint8]

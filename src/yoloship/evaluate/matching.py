@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.results.boxes import box_ious
+from yoloship.results.detections import box_ious
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,7 +170,7 @@ def compare_levels(
     """Compare two models' cells.
 
     Args:
-        first: Of one model, image by image; see `yoloship.tasks.base.Form.cells`.
+        first: Of one model, image by image; see `yoloship.tasks.task.Form.cells`.
         second: Of the other, for the same canvases.
         strides: Of the levels, finest first.
         input_hws: (height, width) of each canvas in model pixels.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship._util.progress import tracked
+from yoloship._util.text import tracked
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.preprocess import as_image, feed_of, host_session
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.detect.detector import Source
     from yoloship.evaluate.coco import Truth
     from yoloship.model import NmsConfig, Precision
     from yoloship.results.detections import Detections
-    from yoloship.runtime.base import RuntimePrecision
-    from yoloship.tasks.base import Cells
+    from yoloship.runtime.session import RuntimePrecision
+    from yoloship.tasks.task import Cells
 
 
 class EmulatedSession(Session):

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from yoloship.checkpoint import Checkpoint
     from yoloship.graph.builder import Constants, Graph
     from yoloship.graph.config import GraphConfig
-    from yoloship.graph.families.base import Family
-    from yoloship.graph.heads.base import Head
+    from yoloship.graph.families.family import Family
+    from yoloship.graph.heads.head import Head
 
 _SPOOL_BYTES = 64 << 20
 """Weights up to this size stay in memory."""

@@ -14,17 +14,7 @@ from yoloship._util.fields import is_int
 from yoloship.checkpoint.records import Module, Tensor
 from yoloship.errors import InputError
 from yoloship.graph.builder import Normalisation
-from yoloship.model import (
-    MAX_CHANNELS,
-    MAX_SIDE,
-    STANDARD,
-    WORD,
-    Axis,
-    InputForm,
-    NmsConfig,
-    OutputForm,
-    TensorSpec,
-)
+from yoloship.model import MAX_CHANNELS, MAX_SIDE, STANDARD, WORD, Axis, InputForm, NmsConfig, OutputForm, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

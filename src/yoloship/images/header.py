@@ -14,9 +14,17 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from yoloship.images.formats import UPRIGHT, Layout, LayoutError, exif_orientation, read_jpeg2000, read_png, read_tiff
+from yoloship.images.formats import (
+    UPRIGHT,
+    Layout,
+    LayoutError,
+    exif_orientation,
+    read_jpeg,
+    read_jpeg2000,
+    read_png,
+    read_tiff,
+)
 from yoloship.images.heif import read_heif
-from yoloship.images.jpeg import read_jpeg
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,9 +21,8 @@ import numpy as np
 from yoloship._util.reading import read_file_or_pipe
 from yoloship._util.text import refuse_address, similar_file
 from yoloship.errors import DependencyError, ImageError, InputError
-from yoloship.images.formats import UPRIGHT, critical_chunks
+from yoloship.images.formats import UPRIGHT, critical_chunks, padding_bytes
 from yoloship.images.header import ImageHeader, read_header
-from yoloship.images.jpeg import padding_bytes
 from yoloship.kinds import IMAGE_KINDS, kind_of, wrong_kind
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from yoloship.cuda.driver import find_gpu
+from yoloship.cuda.device import find_gpu
 from yoloship.engine import BuildConfig, check_build, check_targets, open_flavour, resolve_profiles
 from yoloship.errors import OutputError, YoloshipError
 from yoloship.models.building import build_source, suppressing

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from yoloship._util.cache import cache_folder
 from yoloship.bounds import UnsizedError, refuse_unbounded
-from yoloship.cuda.driver import find_gpu
+from yoloship.cuda.device import find_gpu
 from yoloship.engine import (
     BuildConfig,
     EngineFile,
@@ -27,14 +27,14 @@ from yoloship.engine import (
 )
 from yoloship.errors import GraphError, InputError, OutputError, SessionError, YoloshipError
 from yoloship.kinds import kind_of
-from yoloship.models.foreign import UnreadableNamesError
+from yoloship.models.recognise import UnreadableNamesError
 from yoloship.models.vetting import vetted
 from yoloship.tasks.decode import STANDARD_FORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.engine import BuiltEngine, Flavour
     from yoloship.graph import GraphConfig, OnnxFile
     from yoloship.graph.onnx_file import Model

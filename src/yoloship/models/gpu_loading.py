@@ -15,7 +15,7 @@ from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.kinds import kind_of
 from yoloship.models.recognise import recognise
 from yoloship.runtime import open_on_device
-from yoloship.runtime.base import RunOptions
+from yoloship.runtime.session import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from yoloship.cuda.device import Device
     from yoloship.detect.pipeline import ShapeMode
     from yoloship.model import ModelInfo
-    from yoloship.runtime.base import DeviceSession, RuntimePrecision
+    from yoloship.runtime.session import DeviceSession, RuntimePrecision
 
 
 KERNEL_CHANNELS: Final = 3

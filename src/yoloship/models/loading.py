@@ -1,36 +1,98 @@
-"""From a model's file to a `Detector`: `load`."""
+"""From a model's file to a `Detector`: `load`.
+
+A file's name holds the key (what it was made from and how) and the SHA-256 of its own bytes: one that was cut short or
+changed does not match its name, and is built again. Nothing here is needed for a right result, so a folder that cannot
+be used costs time and no error.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import time
 from io import BytesIO
 from numbers import Integral
+from operator import attrgetter
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from yoloship._util.reading import file_sha256, open_regular, read_up_to
+from yoloship._util.cache import cache_key, cached
+from yoloship._util.reading import file_sha256, open_regular, read_bounded, read_up_to
+from yoloship._version import __version__
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import DEFAULT_SIDE, ModelInput, ShapeMode
-from yoloship.errors import InputError, SessionError, visible
+from yoloship.errors import InputError, OutputError, SessionError, visible
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
 from yoloship.model import FASTEST
 from yoloship.models import releases
-from yoloship.models.graph_cache import cached_graph
 from yoloship.models.recognise import recognise
 from yoloship.runtime import choose_runtime, open_session
-from yoloship.runtime.base import RunOptions, RuntimePrecision, TunedFor
+from yoloship.runtime.session import RunOptions, RuntimePrecision, TunedFor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from yoloship.detect.gpu.transfer import CudaTuning
     from yoloship.images import ChannelOrder
     from yoloship.kinds import Kind
+
+
+MAX_GRAPH_BYTES: Final = 2 << 30
+"""What protobuf can hold."""
+_MAX_VERSION_BYTES: Final = 1 << 16
+
+
+def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> bytes:
+    """The graph of this key, from the cache or built now.
+
+    The bytes are handed out, not the file: they are those that were checked, and another process may let the file go
+    at any time.
+
+    Args:
+        made_from: All that decides the result: the checkpoint's SHA-256 and the configuration. The code that builds
+            is added.
+        build: Makes the file's bytes.
+    """
+    try:
+        key = cache_key((*made_from, __version__, _onnx_version(), *_code()))
+    except OSError:  # our own modules cannot be listed
+        return build()
+    return cached("graphs", key, ".onnx", MAX_GRAPH_BYTES, build)
+
+
+def _onnx_version() -> bytes:
+    """What the library that writes the graphs says of its version; it is not imported, nor its metadata searched."""
+    from importlib.util import find_spec
+
+    spec = find_spec("onnx")
+    if spec is None or spec.origin is None:
+        return b""
+    try:
+        return read_bounded(Path(spec.origin).with_name("version.py"), _MAX_VERSION_BYTES, error=OutputError)
+    except (InputError, OutputError):
+        return b""
+
+
+def _code() -> Iterator[tuple[str, int, int]]:
+    """Our own modules by name, size and time of change: in a checkout they change more often than the version.
+
+    All of them count, so that none that has a part in building can be forgotten. Nothing is read, since a start waits
+    for it; an editor, a checkout and an installation all set the time.
+    """
+    package = os.fspath(Path(__file__).parents[1])
+    folders = [package]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in sorted(entries, key=attrgetter("name")):
+                if entry.name.endswith(".py"):
+                    status = entry.stat()
+                    yield entry.path.removeprefix(package), status.st_size, status.st_mtime_ns
+                elif entry.name != "__pycache__" and entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
 
 
 _MAX_SIDE: Final = 8192
@@ -166,7 +228,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     try:
         session = open_session(graph, RunOptions(runtime_precision, tuned_for, model_name, limit_s), runtime=runtime)
     except SessionError as error:
-        from yoloship.models.cpu_kernels import explained
+        from yoloship.models.vetting import explained
 
         raise explained(error, graph, model_name) from error
     try:

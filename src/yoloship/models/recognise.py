@@ -1,18 +1,374 @@
-"""What kind of model a session holds: from our own record, or from the form that the field's exports share."""
+"""What kind of model a session holds: from our own record, or by running a foreign one once on a grey image."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ast
+import contextlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.errors import SessionError
-from yoloship.model import METADATA_KEY, ModelInfo
-from yoloship.models.foreign import recognise_foreign
+import numpy as np
+
+from yoloship.errors import InputError, SessionError
+from yoloship.model import METADATA_KEY, ModelInfo, checked_class_names, size_multiple
+from yoloship.models.rows import check_objectness, examine, find_levels, fits_rows, unknown_form_error
 from yoloship.tasks import task_of
+from yoloship.tasks.decode import OBJECT_COLUMNS, anchor_free_error
+from yoloship.tasks.detect import Detect, RawForm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy.typing as npt
+
+    from yoloship.model import TensorSpec
+    from yoloship.models.rows import Level
     from yoloship.runtime import Session
+
+    Floats = npt.NDArray[np.floating[Any]]
+
+
+MAX_CHARS: Final = 1_000_000
+
+_STRING: Final = r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*\""""
+_LIST: Final = re.compile(rf"\s*({_STRING})\s*(?:,|$)")
+_DICT: Final = re.compile(rf"\s*['\"]?(\d{{1,6}})['\"]?\s*:\s*({_STRING})\s*(?:,|$)")
+
+
+def parse_names(text: str) -> tuple[str, ...] | None:
+    """Class names from ``{0: 'person', 1: 'bicycle'}`` or ``['person', 'bicycle']``, as Python or as JSON.
+
+    Other forms in which they are unambiguous are those that a checkpoint may have as well: a tuple, a table from name
+    to id, names without quotes. Texts are matched item by item, so nesting and size cannot hurt; nothing is evaluated
+    but a string.
+
+    Args:
+        text: The metadata's value.
+
+    Returns:
+        Names by class id, or None where the text is nothing of the kind, or ids are missing or repeated.
+    """
+    text = text.strip()
+    if len(text) > MAX_CHARS or len(text) < 2 or (text[0], text[-1]) not in {("{", "}"), ("[", "]"), ("(", ")")}:
+        return None
+    return _quoted(text) or _as_in_checkpoints(text)
+
+
+def _as_in_checkpoints(text: str) -> tuple[str, ...] | None:
+    from yoloship.checkpoint.limits import Limits
+    from yoloship.checkpoint.traits import read_names
+
+    return read_names(text, None, Limits()).names or None
+
+
+def _quoted(text: str) -> tuple[str, ...] | None:
+    """The forms that exports have, whose names are quoted and may hold any character."""
+    inside, pattern = text[1:-1].strip(), _DICT if text[0] == "{" else _LIST
+    names: dict[int, str] = {}
+    at = 0
+    while at < len(inside):
+        match = pattern.match(inside, at)
+        if match is None:
+            return None
+        class_id = int(match[1]) if pattern is _DICT else len(names)
+        name = _string(match[match.lastindex or 0])
+        if name is None or class_id in names:
+            return None
+        names[class_id] = name
+        at = match.end()
+    if not names or set(names) != set(range(len(names))):
+        return None
+    return tuple(names[class_id] for class_id in range(len(names)))
+
+
+def _string(literal: str) -> str | None:
+    if literal[0] == '"':  # JSON writes characters beyond 0xFFFF as two halves, which Python would not join
+        with contextlib.suppress(ValueError, RecursionError):
+            return str(json.loads(literal))
+    try:
+        value = ast.literal_eval(literal)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return value if isinstance(value, str) else None
+
+
+DEFAULT_SIDE: Final = 640
+MAX_INPUT: Final = 1 << 26
+"""Numbers in one feed, 256 MiB. A larger input must not be allocated to find out what it is."""
+_PROBE_CELLS: Final = 4
+"""Side, in cells of the coarsest level, of the image that shows whether dynamic sizes really are dynamic."""
+PROBE_SIDE: Final = 128
+"""Its usual length in pixels."""
+OTHER_SIDE: Final = 256
+"""A side that models of all usual strides take."""
+MAX_CHANNELS: Final = 16
+_FLOATS: Final = frozenset({"float32", "float16"})
+_TASKS: Final = frozenset({"", Detect.name})
+
+
+class UnreadableNamesError(SessionError):
+    """Class names in a file's metadata that cannot be told apart by class id."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A decoded output that was found.
+
+    Attributes:
+        name: None if it is the first output.
+        classes: How many columns follow the objectness.
+        levels: In the order of the rows.
+    """
+
+    name: str | None
+    classes: int
+    levels: tuple[Level, ...]
+
+
+def recognise_foreign(
+    session: Session, subject: str, canvas_hw: tuple[int, int] | None, class_names: Sequence[str] | None
+) -> ModelInfo:
+    """Say what the pipeline must know about a model without our record.
+
+    Args:
+        session: Open.
+        subject: The file's name, for messages.
+        canvas_hw: (height, width) that the model shall run at; None takes its own, else 640.
+        class_names: In place of those in its metadata.
+
+    Raises:
+        SessionError: the model has another form than those that the pipeline knows, or its boxes are broken.
+    """
+    spec = _input(session, subject)
+    _check_task(session, subject)
+    _refuse_anchor_free(session, spec, subject)
+    batch, _, height, width = spec.shape
+    probe_hw = _probe_hw(spec, canvas_hw)
+    outputs = _first_run(session, spec, probe_hw, canvas_hw, subject)
+    names = _metadata_names(session, subject) if class_names is None else None
+    decoded = _find_decoded(session, outputs, probe_hw, names, subject)
+    if class_names is not None:
+        names = checked_class_names(class_names, decoded.classes, subject=subject)
+    if names is None:
+        check_objectness(outputs[_place(session, decoded)], subject)
+    strides = tuple(level.stride for level in decoded.levels)
+    any_batch, any_size = isinstance(batch, str), isinstance(height, str) or isinstance(width, str)
+    if any_batch or any_size:
+        any_batch, any_size = _truly_dynamic(session, spec, probe_hw, decoded)
+    return ModelInfo(
+        task=Detect.name,
+        family="yolov5",
+        class_names=names or tuple(map(str, range(decoded.classes))),
+        strides=strides,
+        anchors=(),
+        input_form="float",
+        output_form=RawForm.name,
+        input_hw=(
+            None if isinstance(height, str) and any_size else probe_hw[0],
+            None if isinstance(width, str) and any_size else probe_hw[1],
+        ),
+        batch=None if any_batch else batch if isinstance(batch, int) else 1,
+        producer=session.metadata.get("author", "")[:200],
+        channels=_channels(spec),
+        decoded_output=decoded.name,
+    )
+
+
+def _input(session: Session, subject: str) -> TensorSpec:
+    specs = session.inputs
+    if len(specs) == 1 and specs[0].dtype == "uint8":
+        raise unknown_form_error(
+            subject, f"{specs[0]}: images of 0..255", "export it with float32 input in 0..1, without preprocessing"
+        )
+    if len(specs) != 1 or len(specs[0].shape) != 4 or specs[0].dtype not in _FLOATS or not _channels(specs[0]):
+        raise unknown_form_error(subject, f"inputs {'; '.join(map(str, specs)) or 'none'}")
+    fixed = [axis for axis in specs[0].shape if isinstance(axis, int)]
+    if min(fixed) < 1 or math.prod(fixed) > MAX_INPUT:
+        raise unknown_form_error(subject, f"an input {specs[0]}")
+    return specs[0]
+
+
+def _channels(spec: TensorSpec) -> int:
+    """How many the images have; 0 if that is not known, or more than images have."""
+    channels = spec.shape[1]
+    return channels if isinstance(channels, int) and channels <= MAX_CHANNELS else 0
+
+
+def _check_task(session: Session, subject: str) -> None:
+    task = session.metadata.get("task", "")
+    if task not in _TASKS:
+        raise SessionError(
+            f"a model for the task {task[:40]!r} cannot be run here yet", subject=subject, expected=Detect.name
+        )
+
+
+def _refuse_anchor_free(session: Session, spec: TensorSpec, subject: str) -> None:
+    """Refuse by the declared shapes, before anything runs."""
+    if not any(len(output.shape) == 3 and output.dtype in _FLOATS for output in session.outputs):
+        raise unknown_form_error(subject, f"outputs {'; '.join(map(str, session.outputs)) or 'none'}")
+    rows, columns = session.outputs[0].shape[1:] if len(session.outputs[0].shape) == 3 else ("", "")
+    _, _, height, width = spec.shape
+    if not (isinstance(rows, int) and isinstance(columns, int) and isinstance(height, int) and isinstance(width, int)):
+        return
+    if rows < columns and fits_rows(columns, (height, width), max_anchors=1):
+        raise anchor_free_error(subject, f"(B, {rows}, {columns})")
+
+
+def _probe_hw(spec: TensorSpec, canvas_hw: tuple[int, int] | None) -> tuple[int, int]:
+    height, width = (
+        side if isinstance(side, int) else wanted
+        for side, wanted in zip(spec.shape[2:], canvas_hw or (DEFAULT_SIDE, DEFAULT_SIDE), strict=True)
+    )
+    return height, width
+
+
+def _first_run(
+    session: Session,
+    spec: TensorSpec,
+    probe_hw: tuple[int, int],
+    canvas_hw: tuple[int, int] | None,
+    subject: str,
+) -> tuple[npt.NDArray[Any], ...]:
+    """The outputs for a grey image. A size that is only declared dynamic is explained."""
+    batch = spec.shape[0] if isinstance(spec.shape[0], int) else 1
+    try:
+        return _run(session, spec, batch, probe_hw)
+    except SessionError as error:
+        if all(isinstance(side, int) for side in spec.shape[2:]):
+            raise
+        default_hw = _probe_hw(spec, None)
+        at = "×".join(map(str, probe_hw))
+        if canvas_hw is not None and default_hw != probe_hw and _runs(session, spec, batch, default_hw):
+            if _runs(session, spec, batch, _probe_hw(spec, (OTHER_SIDE, OTHER_SIDE))):
+                raise InputError(
+                    f"fails at {at}: {error.problem}",
+                    subject=subject,
+                    hint="--imgsz takes multiples of the model's largest stride, which is 32 in most models",
+                ) from error
+            only = "×".join(map(str, default_hw))
+            raise SessionError(
+                f"declares dynamic height and width, but its graph is fixed to {only}",
+                subject=subject,
+                expected=only,
+                got=at,
+                hint=f"use --imgsz {default_hw[0]}x{default_hw[1]}, or export it again",
+            ) from error
+        raise SessionError(
+            f"declares dynamic height and width, but fails at {at}: {error.problem}",
+            subject=subject,
+            hint="give the size that it was exported for with --imgsz",
+        ) from error
+
+
+def _runs(session: Session, spec: TensorSpec, batch: int, input_hw: tuple[int, int]) -> bool:
+    try:
+        _run(session, spec, batch, input_hw)
+    except SessionError:
+        return False
+    return True
+
+
+def _run(session: Session, spec: TensorSpec, batch: int, input_hw: tuple[int, int]) -> tuple[npt.NDArray[Any], ...]:
+    grey = np.full((batch, _channels(spec), *input_hw), 0.5, np.dtype(spec.dtype))
+    return session.run({spec.name: grey})
+
+
+def _truly_dynamic(
+    session: Session, spec: TensorSpec, probe_hw: tuple[int, int], decoded: _Decoded
+) -> tuple[bool, bool]:
+    """Whether a declared batch and size are not baked into constants of the graph: found by trying others."""
+    batch, height, width = (spec.shape[axis] for axis in (0, 2, 3))
+    side = _PROBE_CELLS * size_multiple(level.stride for level in decoded.levels)
+    other_hw = (
+        side if isinstance(height, str) else probe_hw[0],
+        side if isinstance(width, str) else probe_hw[1],
+    )
+    one, two = (batch, batch) if isinstance(batch, int) else (1, 2)
+    any_size = _same_form(session, spec, decoded, one, other_hw) if other_hw != probe_hw else True
+    if one == two:
+        return False, any_size
+    return _same_form(session, spec, decoded, two, other_hw if any_size else probe_hw), any_size
+
+
+def _same_form(session: Session, spec: TensorSpec, decoded: _Decoded, batch: int, input_hw: tuple[int, int]) -> bool:
+    try:
+        outputs = _run(session, spec, batch, input_hw)
+    except InputError:  # an engine takes the sizes of its profiles only, and says so itself
+        return True
+    except SessionError:
+        return False
+    raw = outputs[_place(session, decoded)]
+    if raw.ndim != 3 or len(raw) != batch:
+        return False
+    levels = find_levels(raw[-1, :, :4], input_hw)
+    return levels is not None and [level.stride for level in levels] == [level.stride for level in decoded.levels]
+
+
+def _place(session: Session, decoded: _Decoded) -> int:
+    names = [output.name for output in session.outputs]
+    return names.index(decoded.name) if decoded.name is not None else 0
+
+
+def _metadata_names(session: Session, subject: str) -> tuple[str, ...] | None:
+    text = session.metadata.get("names", "")
+    names = parse_names(text)
+    if names is None and text.strip():
+        raise UnreadableNamesError(
+            "its class names cannot be read, or their ids have gaps",
+            subject=subject,
+            got=text[:60],
+            hint="give them with --names (class_names in Python)",
+        )
+    return names
+
+
+def _find_decoded(
+    session: Session,
+    outputs: tuple[npt.NDArray[Any], ...],
+    input_hw: tuple[int, int],
+    names: tuple[str, ...] | None,
+    subject: str,
+) -> _Decoded:
+    """The output that is decoded, the longest of several; if there is none, why the most likely one is not."""
+    problems: list[SessionError] = []
+    found: list[_Decoded] = []
+    for place, (output, raw) in enumerate(zip(session.outputs, outputs, strict=True)):
+        if raw.ndim == 3 and raw.dtype.kind == "f":
+            try:
+                levels = examine(raw, input_hw, names, subject)
+            except SessionError as error:
+                problems.append(error)
+            else:
+                found.append(_Decoded(output.name if place else None, raw.shape[2] - OBJECT_COLUMNS, levels))
+    if found:
+        return _whole(found, subject)
+    if any(raw.ndim == 3 and raw.shape[2] == 4 for raw in outputs) and len(outputs) > 1:
+        raise unknown_form_error(subject, "boxes and scores in outputs of their own, as DeepStream exports have")
+    if problems:
+        raise problems[0]
+    shapes = ", ".join(f"{raw.dtype}{raw.shape}" for raw in outputs)
+    raise unknown_form_error(subject, f"outputs {shapes or 'none'}")
+
+
+def _whole(found: Sequence[_Decoded], subject: str) -> _Decoded:
+    """The output that holds all levels.
+
+    Raises:
+        SessionError: none does, so that objects of some level would be lost.
+    """
+    best = max(found, key=lambda decoded: decoded.levels[-1].rows.stop)
+    strides = {level.stride for level in best.levels}
+    if any(level.stride not in strides for decoded in found for level in decoded.levels):
+        raise unknown_form_error(
+            subject,
+            "levels in outputs of their own: strides "
+            + " and ".join(", ".join(str(level.stride) for level in decoded.levels) for decoded in found[:8]),
+            "export it again with one output that joins them",
+        )
+    return best
 
 
 def recognise(

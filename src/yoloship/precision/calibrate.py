@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship._util.progress import tracked
+from yoloship._util.text import tracked
 from yoloship.detect.preprocess import as_image
 from yoloship.errors import DependencyError, GraphError, InputError
 from yoloship.graph.onnx_file import graph_bytes
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.detect.detector import Source
     from yoloship.model import Calibrator
 

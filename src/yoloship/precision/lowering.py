@@ -16,7 +16,7 @@ from yoloship.graph.describe import infer_values, node_flops, one_picture
 from yoloship.graph.onnx_file import tensor_spec
 from yoloship.graph.passes.half import is_half, quantized_precision
 from yoloship.model import Precision
-from yoloship.models.cpu_kernels import refusal
+from yoloship.models.vetting import refusal
 from yoloship.precision.calibrate import survey
 from yoloship.precision.quantization import HELD_BACK_FROM, QuantizeConfig, quantize_with_images
 from yoloship.precision.sensitivity import convert_and_try, finite, run_model
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.detect.detector import Source
     from yoloship.evaluate.coco import Truth
     from yoloship.graph.describe import Value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship._util.progress import tracked
+from yoloship._util.text import tracked
 from yoloship.detect.detector import Detector
 from yoloship.detect.preprocess import feed_of
 from yoloship.errors import GraphError, ImageError, InputError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
     from yoloship.detect.detector import Source
     from yoloship.detect.options import DetectOptions
     from yoloship.evaluate.coco import Truth

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from yoloship._util.progress import silent
+from yoloship._util.text import silent
 from yoloship.errors import GraphError
 from yoloship.graph import graph_bytes
 from yoloship.graph.body import element_types, inputs_of, last_heavy
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-    from yoloship._util.progress import OnProgress
+    from yoloship._util.text import OnProgress
+    from yoloship.graph.passes.half import HalfPrecision
     from yoloship.graph.passes.quantize import Layer, QuantizedPrecision
     from yoloship.model import Placement
 
@@ -40,11 +41,6 @@ if TYPE_CHECKING:
     Measure: TypeAlias = Callable[[onnx.ModelProto], float]
     """How much worse than in float32 a model is, 0 for not at all."""
 
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-
-    from yoloship.graph.passes.half import HalfPrecision
 
 _MAX_ROUNDS: Final = 16
 """Each round keeps the layers in which values first overflow; layers behind them may follow."""

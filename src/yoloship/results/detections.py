@@ -1,11 +1,11 @@
-"""What a detector found in one image: `Detections`."""
+"""What a detector found in one image: `Detections`, and the overlap of boxes."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,49 @@ if TYPE_CHECKING:
     import supervision
 
     from yoloship.model import Task
+
+    Float = TypeVar("Float", np.float32, np.float64)
+
+
+def pair_ious(first_xyxy: npt.NDArray[Float], second_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
+    """Intersection over union of boxes, pair by pair.
+
+    A box whose right or bottom edge is not beyond its left or top one has no area, so its IoU with any box is 0. The
+    arithmetic is that of the arrays' type, in the order written here, so that a twin elsewhere (in a graph, in CUDA)
+    can repeat it to the bit. Coordinates near 1e19 overflow float32; such an IoU is NaN.
+
+    Args:
+        first_xyxy: (4, …) float32 or float64: left, top, right and bottom edges in any unit; read only.
+        second_xyxy: (4, …) of the same type and unit, of a shape that broadcasts with the first; read only.
+
+    Returns:
+        The common shape without its first axis, of the same type; the caller owns it.
+    """
+    zero = first_xyxy.dtype.type(0)
+    x1, y1, x2, y2 = first_xyxy
+    u1, v1, u2, v2 = second_xyxy
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        width = np.maximum(np.minimum(x2, u2) - np.maximum(x1, u1), zero)
+        height = np.maximum(np.minimum(y2, v2) - np.maximum(y1, v1), zero)
+        overlap = width * height
+        area = np.maximum(x2 - x1, zero) * np.maximum(y2 - y1, zero)
+        other = np.maximum(u2 - u1, zero) * np.maximum(v2 - v1, zero)
+        union = area + other - overlap
+        iou: npt.NDArray[Float] = np.where(union > zero, overlap / union, zero)
+    return iou
+
+
+def box_ious(first_xyxy: npt.NDArray[Float], second_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
+    """Intersection over union of each box with each other one; see `pair_ious` for boxes without area.
+
+    Args:
+        first_xyxy: (n, 4) float32 or float64, in any unit; read only.
+        second_xyxy: (m, 4) of the same type and unit; read only.
+
+    Returns:
+        (n, m) of the same type; the caller owns it.
+    """
+    return pair_ious(first_xyxy.T[:, :, None], second_xyxy.T)
 
 
 _FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)

@@ -11,10 +11,10 @@ import numpy as np
 
 from yoloship._util.closing import Closing
 from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, size_text, upload
-from yoloship.cuda.driver import OUT_OF_MEMORY
+from yoloship.cuda.device import OUT_OF_MEMORY
 from yoloship.cuda.stream import Graph, Stream
 from yoloship.errors import CudaError, SessionError
-from yoloship.runtime.base import DeviceContext, DeviceTensor, Session, check_feeds
+from yoloship.runtime.session import DeviceContext, DeviceTensor, Session, check_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.device import Device
     from yoloship.model import TensorSpec
-    from yoloship.runtime.base import DeviceSession
+    from yoloship.runtime.session import DeviceSession
 
 
 class Lifetime:

@@ -26,9 +26,8 @@ from yoloship._version import __version__
 from yoloship.bounds import read_outline
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.model import DType, TensorSpec
-from yoloship.runtime.base import RunOptions, Runtime, Session, check_feeds
-from yoloship.runtime.onnxruntime.common import open_source
-from yoloship.runtime.watched import watched
+from yoloship.runtime.onnxruntime.common import open_source, watched
+from yoloship.runtime.session import RunOptions, Runtime, Session, check_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from yoloship.bounds.outline import Outline
-    from yoloship.runtime.base import RuntimePrecision, TunedFor
+    from yoloship.runtime.session import RuntimePrecision, TunedFor
 
 _DEVICE: Final = "CPU"
 _TYPES: Final[Mapping[str, str]] = MappingProxyType({"float32": "f32", "bfloat16": "bf16"})

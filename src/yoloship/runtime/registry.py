@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from yoloship._util.tables import Table
 from yoloship.errors import InputError, YoloshipError
-from yoloship.runtime.base import DeviceSession, RunOptions, Runtime, Session
+from yoloship.runtime.session import DeviceSession, RunOptions, Runtime, Session
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.cuda.device import Device
     from yoloship.kinds import Kind
-    from yoloship.runtime.base import DeviceKind, RuntimePrecision
+    from yoloship.runtime.session import DeviceKind, RuntimePrecision
 
 RUNTIMES: Table[Runtime] = Table(
     "yoloship.runtimes",

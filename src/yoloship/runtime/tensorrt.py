@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.cuda.driver import failure
+from yoloship.cuda.device import failure
 from yoloship.engine.config import InputProfile
 from yoloship.engine.file import read_engine
 from yoloship.engine.fit import Installation, check_fit, find_installation
@@ -22,8 +22,8 @@ from yoloship.engine.flavours import listening, open_flavour
 from yoloship.engine.network import dtype_of
 from yoloship.errors import EngineError, InputError, SessionError
 from yoloship.model import DTYPES, METADATA_KEY, TensorSpec
-from yoloship.runtime.base import DeviceSession, Runtime, Shapes, check_shapes, choose_profile
 from yoloship.runtime.device_context import Lifetime, StreamContext, no_memory, place_tensor
+from yoloship.runtime.session import DeviceSession, Runtime, Shapes, check_shapes, choose_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from yoloship.engine.flavours import Flavour, Messages
     from yoloship.engine.sidecar import EngineRecord
     from yoloship.errors import CudaError
-    from yoloship.runtime.base import DeviceTensor, RunOptions
+    from yoloship.runtime.session import DeviceTensor, RunOptions
 
 
 _NO_MEMORY = re.compile(r"out of memory|outOfMemory|OutOfMemory", re.IGNORECASE)

@@ -6,14 +6,7 @@ Packages of third parties add sinks by entry points of the group ``yoloship.sink
 from __future__ import annotations
 
 from yoloship._util.tables import Table
-from yoloship.sinks.annotated import (
-    AnnotatedImages,
-    DrawStyle,
-    annotated_names,
-    fresh_folder,
-    made_folder,
-    write_image,
-)
+from yoloship.sinks.annotated import AnnotatedImages, DrawStyle, annotated_names, fresh_folder, made_folder, write_image
 from yoloship.sinks.json_file import JsonFile, json_bytes
 from yoloship.sinks.sink import Entry, Sink, TextSink
 from yoloship.sinks.tables import ImagesTable, detections_table, facts_table

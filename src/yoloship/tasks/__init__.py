@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from yoloship.model import ModelInfo
-    from yoloship.tasks.base import Form, Task
+    from yoloship.tasks.task import Form, Task
 
 TASKS: Final[Table[Task[Any, Any]]] = Table(
     "yoloship.tasks",

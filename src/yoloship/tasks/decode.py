@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.postprocess import DecodeInput, HeadDType, Raw
     from yoloship.model import Anchors, ModelInfo
-    from yoloship.runtime.base import DeviceTensor
-    from yoloship.tasks.base import Cells
+    from yoloship.runtime.session import DeviceTensor
+    from yoloship.tasks.task import Cells
 
     Floats = npt.NDArray[np.float32]
 

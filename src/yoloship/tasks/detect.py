@@ -8,7 +8,6 @@ import numpy as np
 
 from yoloship.errors import InputError, SessionError
 from yoloship.results.detections import Detections
-from yoloship.tasks.base import Form, Task
 from yoloship.tasks.decode import (
     OBJECT_COLUMNS,
     Candidates,
@@ -27,6 +26,7 @@ from yoloship.tasks.decode import (
     wrong_tensor,
 )
 from yoloship.tasks.nms import nms
+from yoloship.tasks.task import Form, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from yoloship.cuda.postprocess import DecodeInput, Heads
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo, TensorSpec
-    from yoloship.runtime.base import DeviceTensor
-    from yoloship.tasks.base import Cells, Limits
+    from yoloship.runtime.session import DeviceTensor
+    from yoloship.tasks.task import Cells, Limits
 
     Arrays = Sequence[npt.NDArray[np.generic]]
 

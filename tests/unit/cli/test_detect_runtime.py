@@ -12,8 +12,8 @@ import pytest
 from helpers.cli import run
 from helpers.models import finds_a_cat
 from yoloship.cli import options
-from yoloship.runtime.base import RuntimePrecision
 from yoloship.runtime.openvino import OpenVino
+from yoloship.runtime.session import RuntimePrecision
 
 HW = (64, 96)
 needs_openvino = pytest.mark.skipif(not OpenVino.is_installed(), reason="openvino is not installed")

@@ -12,7 +12,7 @@ def test_what_works_gives_exit_code_0() -> None:
 
 
 def test_what_was_asked_for_and_does_not_work_gives_exit_code_1(monkeypatch: object) -> None:
-    from yoloship.cuda.driver import find_gpu
+    from yoloship.cuda.device import find_gpu
 
     ran = run("doctor", "--for", "cuda", "--json")
     data = json.loads(ran.out)["capabilities"]["cuda"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from yoloship.cuda.driver import GpuInfo
+from yoloship.cuda.device import GpuInfo
 from yoloship.doctor import CAPABILITIES, Machine, Report, TrialResult, examine, look_at_machine
 from yoloship.doctor.examination import read_features
 from yoloship.errors import InputError

@@ -12,14 +12,7 @@ from typing import Any
 import pytest
 
 from helpers.engine_records import HERE, MODEL, VERSION, plan_bytes, record_of, write
-from yoloship.engine import (
-    BuildConfig,
-    BuiltEngine,
-    EngineRecord,
-    open_engine_file,
-    read_engine,
-    write_engine,
-)
+from yoloship.engine import BuildConfig, BuiltEngine, EngineRecord, open_engine_file, read_engine, write_engine
 from yoloship.engine.file import prefix_info, sidecar_path
 from yoloship.errors import EngineError, InputError, OutputError, YoloshipError
 from yoloship.model import TensorSpec

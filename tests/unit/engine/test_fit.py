@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from helpers.engine_records import ADA, HERE, MODEL, VERSION, plan_bytes, record_of
-from yoloship.cuda.driver import GpuInfo
+from yoloship.cuda.device import GpuInfo
 from yoloship.engine import BuildConfig, Installation, Range, Recipe, place_name, rebuild_command, runs_on
 from yoloship.engine.file import PlanHeader
 from yoloship.engine.fit import check_fit

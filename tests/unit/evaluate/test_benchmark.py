@@ -11,8 +11,8 @@ import pytest
 from helpers.models import info, picture_session, random_heads
 from yoloship.detect.detector import Detector, StageTimes
 from yoloship.errors import InputError, SessionError
-from yoloship.evaluate.bench_report import bench_bars, bench_json, bench_table
 from yoloship.evaluate.benchmark import BenchCase, BenchOptions, BenchResult, Spread, benchmark
+from yoloship.evaluate.reports import bench_bars, bench_json, bench_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import Truth
 from yoloship.evaluate.matching import compare_levels
-from yoloship.evaluate.report import facts
+from yoloship.evaluate.reports import facts
 from yoloship.evaluate.verification import Tolerances, verify
 from yoloship.model import NmsConfig
 from yoloship.tasks import form_of

@@ -16,11 +16,10 @@ import yoloship
 from helpers import forge
 from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads, scale_and_shift
 from helpers.shared import GENERATED, PHOTOS, TRAINED, require
-from yoloship.cuda.driver import probe
+from yoloship.cuda.device import probe
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import CheckpointError, CudaError, DependencyError, InputError, SessionError
-from yoloship.models.graph_cache import cached_graph
-from yoloship.models.loading import load
+from yoloship.models.loading import cached_graph, load
 from yoloship.runtime import OnnxRuntimeSession
 from yoloship.tasks.decode import heads_to_raw
 

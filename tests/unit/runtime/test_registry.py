@@ -11,8 +11,8 @@ from helpers.models import scale_and_shift
 from yoloship.errors import DependencyError, InputError, YoloshipError
 from yoloship.kinds import Kind
 from yoloship.runtime import AUTO, RUNTIMES, RunOptions, Runtime, choose_runtime, open_session
-from yoloship.runtime.base import DeviceKind, RuntimePrecision
 from yoloship.runtime.openvino import OpenVino
+from yoloship.runtime.session import DeviceKind, RuntimePrecision
 
 
 @pytest.fixture(autouse=True)

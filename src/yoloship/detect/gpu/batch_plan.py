@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from yoloship.detect.options import DetectOptions
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo
-    from yoloship.runtime.base import DeviceContext, DeviceSession, DeviceTensor
+    from yoloship.runtime.session import DeviceContext, DeviceSession, DeviceTensor
 
 
 _RECORDINGS: Final = 8

@@ -15,7 +15,7 @@ import numpy as np
 
 from yoloship._util.cores import usable_cores
 from yoloship.cuda.buffers import PinnedBuffer, PinnedMemory
-from yoloship.cuda.driver import OUT_OF_MEMORY
+from yoloship.cuda.device import OUT_OF_MEMORY
 from yoloship.cuda.interop import HandedFrame
 from yoloship.cuda.stream import Stream
 from yoloship.detect.batching import Steps, batch_range, in_batches, run_sizes
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from yoloship.detect.stream import Outcome, Reserve
     from yoloship.images import ChannelOrder
     from yoloship.results.detections import Detections
-    from yoloship.runtime.base import DeviceSession
+    from yoloship.runtime.session import DeviceSession
+
 
 _logger = logging.getLogger("yoloship.detect")
 

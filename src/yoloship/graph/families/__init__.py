@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from yoloship.checkpoint import Checkpoint
-    from yoloship.graph.families.base import Family
+    from yoloship.graph.families.family import Family
 
 FAMILIES: Final[Table[Family]] = Table(
     "yoloship.families",

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from yoloship.graph.blocks import BLOCKS, JOINS, BlockTable
-from yoloship.graph.families.base import Family
+from yoloship.graph.families.family import Family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

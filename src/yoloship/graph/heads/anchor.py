@@ -24,7 +24,7 @@ from yoloship.bounds.outline import FLOAT, INT32
 from yoloship.checkpoint.traits import other_head
 from yoloship.graph.config import HEIGHT, WIDTH
 from yoloship.graph.convolution import emit_convolution, read_conv
-from yoloship.graph.heads.base import (
+from yoloship.graph.heads.head import (
     BOXES,
     MAX_CLASSES,
     MAX_LEVELS,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import onnx
 
     from yoloship.graph.builder import Attribute, Graph, Wire
-    from yoloship.graph.heads.base import Head
+    from yoloship.graph.heads.head import Head
     from yoloship.model import Axis, DType
 
 

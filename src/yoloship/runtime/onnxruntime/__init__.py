@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.cores import limited_cores, usable_cores
-from yoloship.runtime.base import Runtime
+from yoloship.runtime.session import Runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship.cuda.device import Device
-    from yoloship.runtime.base import DeviceSession, RunOptions, Session
+    from yoloship.runtime.session import DeviceSession, RunOptions, Session
 
 MAX_RUNS: Final = 16
 """Runs at once of a session tuned for throughput; each holds its own activations, about 30 MB for a yolov5n at 640."""

@@ -1,12 +1,18 @@
-"""Models as ONNX Runtime has them, whatever runs them there: sources, tensors, and one line for each error."""
+"""Models as ONNX Runtime has them, whatever runs them there: sources, tensors, errors, and runs that end after a time.
+
+Python hears a signal between two of its own instructions only, so a main thread that is inside a runtime's C++ hears
+none. The call is made in another thread, while this one waits in a way that can be interrupted.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import threading
+import time
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from yoloship._util.text import shortened
 from yoloship.errors import SessionError
@@ -14,8 +20,63 @@ from yoloship.kinds import Kind, refuse_others
 from yoloship.model import DType, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType
+
+
+_Result = TypeVar("_Result")
+
+SLICE_S: Final = 0.1
+"""How long to wait at a time: a signal that another thread of the process receives is heard after that."""
+GRACE_S: Final = 1.5
+"""How long the call has to end when it is asked to; a runtime looks between two operators."""
+
+
+def watched(call: Callable[[], _Result], stop: Callable[[], None], limit_s: float, subject: str) -> _Result:
+    """Make a call that is asked to end when it takes too long or is interrupted.
+
+    Args:
+        call: What to do; it may run on in its thread if it does not end when asked.
+        stop: Asks it to end; called from this thread.
+        limit_s: Seconds it may take.
+        subject: The model, for messages.
+
+    Returns:
+        What the call returns; what it raises is raised here.
+
+    Raises:
+        SessionError: it took too long.
+    """
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+    done = threading.Event()  # joining a thread is not safe to interrupt before Python 3.13
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=work, name="yoloship-run", daemon=True).start()
+    left_s = limit_s
+    try:
+        while not done.is_set() and left_s > 0:
+            began_s = time.monotonic()
+            done.wait(min(left_s, SLICE_S))
+            left_s -= min(time.monotonic() - began_s, 10 * SLICE_S)  # a suspended process (Ctrl-Z) does not run either
+    except BaseException:
+        stop()
+        done.wait(GRACE_S)
+        raise
+    if not done.is_set():
+        stop()
+        done.wait(GRACE_S)
+        raise SessionError("the run took too long and was ended", subject=subject, expected=f"at most {limit_s:.0f} s")
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 _TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"

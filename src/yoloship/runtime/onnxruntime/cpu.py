@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from yoloship.errors import InputError, SessionError
-from yoloship.runtime.base import Session, check_feeds
 from yoloship.runtime.onnxruntime.common import (
     failures,
     import_onnxruntime,
@@ -13,8 +12,9 @@ from yoloship.runtime.onnxruntime.common import (
     open_source,
     plain_text,
     tensor_spec,
+    watched,
 )
-from yoloship.runtime.watched import watched
+from yoloship.runtime.session import Session, check_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from yoloship.cuda.driver import OUT_OF_MEMORY, failure
+from yoloship.cuda.device import OUT_OF_MEMORY, failure
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
-from yoloship.runtime.base import DeviceSession, Shapes, check_shapes
 from yoloship.runtime.device_context import Lifetime, StreamContext, no_memory, place_tensor
 from yoloship.runtime.onnxruntime.common import (
     failures,
@@ -35,6 +34,7 @@ from yoloship.runtime.onnxruntime.common import (
     plain_text,
     tensor_spec,
 )
+from yoloship.runtime.session import DeviceSession, Shapes, check_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
     from yoloship.model import TensorSpec
-    from yoloship.runtime.base import DeviceTensor
+    from yoloship.runtime.session import DeviceTensor
 
 
 _NO_MEMORY = re.compile(r"[Ff]ailed to allocate memory for requested buffer of size (\d+)|out of memory")

@@ -9,8 +9,8 @@ from helpers.graphs import ours
 from yoloship.errors import SessionError
 from yoloship.graph import graph_bytes
 from yoloship.graph.passes.half import convert_precision
-from yoloship.models.cpu_kernels import explained, refusal
 from yoloship.models.loading import load
+from yoloship.models.vetting import explained, refusal
 from yoloship.precision.lowering import in_precision
 
 if TYPE_CHECKING:

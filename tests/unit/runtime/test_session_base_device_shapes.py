@@ -5,8 +5,8 @@ import pytest
 from yoloship.engine import InputProfile
 from yoloship.errors import InputError, SessionError
 from yoloship.model import DTYPES, TensorSpec
-from yoloship.runtime.base import ITEM_BYTES, DeviceTensor, check_shapes, choose_profile
 from yoloship.runtime.device_context import Lifetime
+from yoloship.runtime.session import ITEM_BYTES, DeviceTensor, check_shapes, choose_profile
 
 IMAGES = TensorSpec("images", "float32", ("batch", 3, "side", "side"))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from yoloship._util import cache as util
-from yoloship.models.graph_cache import cached_graph
+from yoloship.models.loading import cached_graph
 
 KEY = ("0" * 64, (640, 640), 1)
 
@@ -66,7 +66,7 @@ def test_a_damaged_graph_is_built_again_without_a_word(cache: Path, damage: byte
 def test_another_version_of_the_code_builds_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = Builder()
     cached_graph(KEY, build)
-    monkeypatch.setattr("yoloship.models.graph_cache.__version__", "999")
+    monkeypatch.setattr("yoloship.models.loading.__version__", "999")
     cached_graph(KEY, build)
     assert build.count == 2
 
@@ -185,7 +185,7 @@ def test_a_changed_module_builds_again_and_an_unchanged_one_is_not_read(
     module = package / "graph" / "blocks.py"
     module.write_text("A = 1")
     stamp = module.stat().st_mtime_ns
-    monkeypatch.setattr("yoloship.models.graph_cache.__file__", str(package / "models" / "graph_cache.py"))
+    monkeypatch.setattr("yoloship.models.loading.__file__", str(package / "models" / "graph_cache.py"))
     build = Builder()
     cached_graph(KEY, build)
     module.write_text("A = 2")  # of the same size and time: it is told by these, and not read

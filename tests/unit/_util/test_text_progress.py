@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from yoloship._util.progress import silent, tracked
+from yoloship._util.text import silent, tracked
 
 
 def test_items_pass_through_and_each_says_before_it_how_many_are_done() -> None:

@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from yoloship.evaluate.bench_report import WIDTH, Bar, chart_pixels, chart_svg
+from yoloship.evaluate.reports import WIDTH, Bar, chart_pixels, chart_svg
 
 BARS = [
     Bar("best.pt <&>", "cpu, batch 1", (("letterbox", 1.0), ("network", 30.0)), 30.0, "31 ms"),

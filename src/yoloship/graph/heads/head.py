@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from yoloship.graph.module_view import ModuleView
     from yoloship.model import Anchors, Axis, TensorSpec
 
+
 MAX_LEVELS: Final = 16
 MAX_CLASSES: Final = 100_000
 MAX_STRIDE: Final = 4096

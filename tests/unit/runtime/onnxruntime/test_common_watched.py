@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from helpers.models import model, scale_and_shift
 from yoloship.errors import SessionError
 from yoloship.runtime import OnnxRuntimeSession
-from yoloship.runtime.watched import watched
+from yoloship.runtime.onnxruntime.common import watched
 
 X = np.ones((1, 3), np.float32)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from helpers.models import ANCHORS, STRIDES, info, picture_session, random_heads
 from yoloship.detect.detector import Detector
-from yoloship.evaluate.report import plot
+from yoloship.evaluate.reports import plot
 from yoloship.evaluate.verification import verify
 from yoloship.tasks.decode import heads_to_raw
 

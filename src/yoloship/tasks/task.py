@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from yoloship.cuda.postprocess import DecodeInput
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo, TensorSpec
-    from yoloship.runtime.base import DeviceTensor
+    from yoloship.runtime.session import DeviceTensor
 
     Cells = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
 
 AnswerT = TypeVar("AnswerT")
 ResultT = TypeVar("ResultT")

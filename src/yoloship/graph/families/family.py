@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from yoloship.checkpoint import Module
     from yoloship.graph.blocks import BlockTable
     from yoloship.graph.builder import Builder, Wire
-    from yoloship.graph.heads.base import Head
+    from yoloship.graph.heads.head import Head
     from yoloship.graph.module_view import ModuleView
 
 

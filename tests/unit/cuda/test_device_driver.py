@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from yoloship.cuda import driver as _driver
-from yoloship.cuda.device import Device
-from yoloship.cuda.driver import find_gpu, find_gpus, probe
+from yoloship.cuda import device as _driver
+from yoloship.cuda.device import Device, find_gpu, find_gpus, probe
 from yoloship.errors import CudaError, DependencyError
 
 
