@@ -43,7 +43,7 @@ def main() -> None:
     from yoloship import load
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
-    from yoloship.runtime import OnnxRuntimeSession
+    from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
     standard_bytes = graph_bytes(build_graph(read_checkpoint(arguments.model), GraphConfig()))
     standard = OnnxRuntimeSession.open(standard_bytes)

@@ -44,7 +44,7 @@ def main() -> None:
     from yoloship.detect.detector import Detector
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
     from yoloship.images import read_image
-    from yoloship.runtime import OnnxRuntimeSession
+    from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
     checkpoint = read_checkpoint(arguments.model)
 

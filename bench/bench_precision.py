@@ -17,7 +17,7 @@ from yoloship.detect.preprocess import feed_of
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.passes.half import convert_precision
 from yoloship.precision.quantization import QuantizeConfig, quantize_with_images
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 
 def main() -> None:

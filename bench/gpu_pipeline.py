@@ -44,7 +44,7 @@ from yoloship.detect.gpu.transfer import CudaTuning, RowPick  # noqa: E402
 from yoloship.detect.pipeline import ModelInput  # noqa: E402
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info  # noqa: E402
 from yoloship.images import read_image  # noqa: E402
-from yoloship.runtime import OnnxRuntimeSession  # noqa: E402
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable

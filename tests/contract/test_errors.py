@@ -21,7 +21,7 @@ from yoloship.graph import GraphConfig
 from yoloship.graph.check import read_onnx
 from yoloship.images import read_image
 from yoloship.models.building import build_source
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.sources import find_images, open_source
 
 

@@ -16,7 +16,7 @@ from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
 from yoloship.graph.families import FAMILIES, family_of
 from yoloship.model import FASTEST, STANDARD, WORD
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.tasks import TASKS, form_of, task_of
 
 if TYPE_CHECKING:

@@ -151,7 +151,8 @@ def test_what_nobody_vouches_for_is_run_under_watch(on_a_cpu: type[Runtime]) -> 
 THIRD = """
 import numpy as np
 from yoloship.model import TensorSpec
-from yoloship.runtime import RunOptions, Runtime, ScriptedSession
+from yoloship.runtime import RunOptions, Runtime
+from yoloship.runtime.scripted import ScriptedSession
 
 class Doubling(Runtime):
     title = "Doubling"

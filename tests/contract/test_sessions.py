@@ -15,9 +15,10 @@ from helpers.models import scale_and_shift
 from yoloship.cuda.device import Device, probe
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
-from yoloship.runtime import RUNTIMES, OnnxRuntimeSession, RunOptions, ScriptedSession, Session
+from yoloship.runtime import RUNTIMES, RunOptions, Session
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.onnxruntime.cuda import PROVIDER, OnnxRuntimeCudaSession
-from yoloship.runtime.scripted import ScriptedDeviceSession
+from yoloship.runtime.scripted import ScriptedDeviceSession, ScriptedSession
 from yoloship.runtime.session import DeviceSession
 from yoloship.runtime.tensorrt import TensorRTSession
 

@@ -21,7 +21,8 @@ from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
 from yoloship.graph.families import FAMILIES
 from yoloship.letterbox import Letterbox
 from yoloship.model import METADATA_KEY, WORD, ModelInfo, TensorSpec
-from yoloship.runtime import OnnxRuntimeSession, ScriptedSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
+from yoloship.runtime.scripted import ScriptedSession
 from yoloship.tasks import TASKS, all_forms, task_of
 from yoloship.tasks.task import Form, Task
 

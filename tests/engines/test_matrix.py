@@ -33,7 +33,7 @@ from yoloship.kinds import RTX_MAGIC
 from yoloship.model import NmsConfig, TensorSpec
 from yoloship.models.building import build, suppressing
 from yoloship.precision.calibrate import calibrate
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

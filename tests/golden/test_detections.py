@@ -14,7 +14,7 @@ from yoloship.checkpoint import read_checkpoint
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     import numpy.typing as npt

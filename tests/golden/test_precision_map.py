@@ -13,7 +13,7 @@ from yoloship.evaluate.coco import mean_average_precision
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.passes.half import convert_precision, emulate
 from yoloship.precision.quantization import QuantizeConfig, quantize_with_images
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 SCENES, CALIBRATION = slice(0, 12), slice(100, 108)
 EVERYTHING = DetectOptions(score_threshold=0.001, iou_threshold=0.6)

@@ -26,7 +26,7 @@ from yoloship.images import read_image
 from yoloship.model import NmsConfig
 from yoloship.models.loading import load
 from yoloship.precision.quantization import QuantizeConfig, quantize_with_images
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from helpers.shared import PHOTOS, TRAINED
 from yoloship.checkpoint import read_checkpoint
 from yoloship.detect.detector import Detector
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from helpers.device_sessions import Open

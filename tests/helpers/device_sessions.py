@@ -13,7 +13,8 @@ import pytest
 from helpers import tensorrt_standin as standin
 from helpers.networks import float_network
 from yoloship.cuda.buffers import download, upload
-from yoloship.runtime import OnnxRuntimeSession, Session
+from yoloship.runtime import Session
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.onnxruntime.cuda import PROVIDER, CudaProviderOptions
 from yoloship.runtime.session import DeviceContext, DeviceSession
 from yoloship.runtime.tensorrt import TensorRTSession

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
-from yoloship.runtime import ScriptedSession
+from yoloship.runtime.scripted import ScriptedSession
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from helpers.shared import TRAINED, listed, require
 from helpers.torch_interpreter import TorchNetwork
 from yoloship.checkpoint import read_checkpoint
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -15,7 +15,7 @@ from yoloship.detect.options import DetectOptions
 from yoloship.errors import YoloshipError
 from yoloship.model import NmsConfig, TensorSpec
 from yoloship.models.recognise import recognise
-from yoloship.runtime import ScriptedSession
+from yoloship.runtime.scripted import ScriptedSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from yoloship.graph.onnx_file import graph_bytes
 from yoloship.graph.passes.suppression import emit_suppression
 from yoloship.graph.serialize import to_onnx
 from yoloship.model import NmsConfig, TensorSpec
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.tasks.nms import nms_reference
 
 if TYPE_CHECKING:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.registry import AUTO, RUNTIMES, choose_runtime, open_on_device, open_session
-from yoloship.runtime.scripted import ScriptedSession
 from yoloship.runtime.session import DeviceSession, RunOptions, Runtime, Session
 
 __all__ = [
     "AUTO",
     "RUNTIMES",
     "DeviceSession",
-    "OnnxRuntimeSession",
     "RunOptions",
     "Runtime",
-    "ScriptedSession",
     "Session",
     "choose_runtime",
     "open_on_device",

@@ -15,7 +15,8 @@ from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import ImageError, InputError, SessionError
 from yoloship.letterbox import Letterbox
-from yoloship.runtime import OnnxRuntimeSession, ScriptedSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
+from yoloship.runtime.scripted import ScriptedSession
 from yoloship.tasks.decode import heads_candidates, heads_to_raw
 from yoloship.tasks.nms import nms_reference
 

@@ -21,7 +21,7 @@ from yoloship.evaluate.reference import (
     read_reference,
 )
 from yoloship.model import TensorSpec
-from yoloship.runtime import ScriptedSession
+from yoloship.runtime.scripted import ScriptedSession
 
 NAMES = ("v1.0-yolov5s", "v6.2-yolov5n", "v7-yolov5n", "v7-yolov5-p6", "v7-yolov3-tiny", "v7-yolov5s-transformer")
 IMAGES = np.zeros((1, 3, 32, 32), np.float32)

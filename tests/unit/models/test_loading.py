@@ -20,7 +20,7 @@ from yoloship.cuda.device import probe
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import CheckpointError, CudaError, DependencyError, InputError, SessionError
 from yoloship.models.loading import cached_graph, load
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.tasks.decode import heads_to_raw
 
 DEMO = Path(yoloship.__file__).with_name("demo") / "codes-yolov5n.pt"

@@ -185,7 +185,7 @@ def test_a_changed_module_builds_again_and_an_unchanged_one_is_not_read(
     module = package / "graph" / "blocks.py"
     module.write_text("A = 1")
     stamp = module.stat().st_mtime_ns
-    monkeypatch.setattr("yoloship.models.loading.__file__", str(package / "models" / "graph_cache.py"))
+    monkeypatch.setattr("yoloship.models.loading.__file__", str(package / "models" / "loading.py"))
     build = Builder()
     cached_graph(KEY, build)
     module.write_text("A = 2")  # of the same size and time: it is told by these, and not read

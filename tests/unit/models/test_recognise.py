@@ -11,7 +11,8 @@ from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 from yoloship.models.recognise import recognise
-from yoloship.runtime import OnnxRuntimeSession, ScriptedSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
+from yoloship.runtime.scripted import ScriptedSession
 from yoloship.tasks import form_of
 from yoloship.tasks.decode import heads_to_raw
 

@@ -9,7 +9,7 @@ from helpers.models import ANCHORS, NAMES, STRIDES, random_heads
 from yoloship.errors import SessionError
 from yoloship.model import TensorSpec
 from yoloship.models.recognise import recognise
-from yoloship.runtime import ScriptedSession
+from yoloship.runtime.scripted import ScriptedSession
 from yoloship.tasks.decode import heads_to_raw
 
 if TYPE_CHECKING:

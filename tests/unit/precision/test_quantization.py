@@ -21,7 +21,7 @@ from yoloship.graph.onnx_file import opset, read_metadata, read_model_info
 from yoloship.graph.passes.half import OTHER_LAYERS_KEY, convert_precision, emulate, is_half, quantized_precision
 from yoloship.precision.lowering import in_precision
 from yoloship.precision.quantization import MEASURE_IMAGES, QuantizeConfig, opener, quantize_with_images, split
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from pathlib import Path

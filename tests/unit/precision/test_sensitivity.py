@@ -14,7 +14,7 @@ from yoloship.graph.onnx_file import read_metadata
 from yoloship.graph.passes.quantize import layers, values_to_watch
 from yoloship.precision.calibrate import calibrate
 from yoloship.precision.sensitivity import Quantizer, rank, search
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 FEEDS = [{"images": np.random.default_rng(seed).random((1, 3, *HW), np.float32)} for seed in range(2)]
 

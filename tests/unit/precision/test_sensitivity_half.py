@@ -58,7 +58,7 @@ def test_a_feed_is_what_the_detector_itself_feeds(form: str) -> None:
     session = picture_session(record, answer)
     if form == "float":
         from yoloship.model import METADATA_KEY, TensorSpec
-        from yoloship.runtime import ScriptedSession
+        from yoloship.runtime.scripted import ScriptedSession
 
         spec = TensorSpec("images", "float32", (1, 3, 64, 96))
         session = ScriptedSession([spec], session.outputs, answer, metadata={METADATA_KEY: record.to_json()})  # type: ignore[arg-type]

@@ -17,8 +17,8 @@ from onnx import TensorProto, helper
 
 from helpers.models import model, scale_and_shift
 from yoloship.errors import DependencyError, InputError, SessionError
-from yoloship.runtime import OnnxRuntimeSession
 from yoloship.runtime import openvino as ours
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.openvino import OpenVinoSession
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")

@@ -5,7 +5,7 @@ import pytest
 
 from yoloship.errors import SessionError
 from yoloship.model import TensorSpec
-from yoloship.runtime import ScriptedSession
+from yoloship.runtime.scripted import ScriptedSession
 
 SPEC = TensorSpec("x", "float32", (2,))
 

@@ -14,7 +14,7 @@ from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.body import element_types
 from yoloship.graph.onnx_file import opset, read_metadata, read_model_info
 from yoloship.graph.passes.half import HalfPrecision, convert_precision, emulate, half_values
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 HALF: dict[HalfPrecision, int] = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 both = pytest.mark.parametrize("precision", ["float16", "bfloat16"])

@@ -20,7 +20,7 @@ from yoloship.graph.passes.half import convert_precision
 from yoloship.graph.passes.quantize import QuantizedPrecision, layers, quantize, values_to_watch
 from yoloship.precision.calibrate import calibrate
 from yoloship.precision.sensitivity import ending_at
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 FEEDS = [{"images": np.random.default_rng(seed).random((1, 3, *HW), np.float32)} for seed in range(2)]
 every_precision = pytest.mark.parametrize("precision", ["int8", "float8"])

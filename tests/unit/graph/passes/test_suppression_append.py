@@ -18,7 +18,7 @@ from yoloship.graph.passes.suppression import append_suppression
 from yoloship.model import ModelInfo, NmsConfig
 from yoloship.models.building import suppressing
 from yoloship.results.detections import Detections
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 MAKE = Maker()
 CHECKPOINT = checkpoint(

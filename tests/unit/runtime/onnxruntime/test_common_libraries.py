@@ -12,7 +12,7 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from helpers.models import scale_and_shift
 before = dict(os.environ)
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 with OnnxRuntimeSession.open(scale_and_shift().SerializeToString()):
     pass
 assert dict(os.environ) == before

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from helpers.models import model, scale_and_shift
 from yoloship.errors import InputError, SessionError, YoloshipError
-from yoloship.runtime import OnnxRuntimeSession
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from pathlib import Path
