@@ -165,20 +165,20 @@ class NmsConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What the pipeline must know about a model, whatever file holds it.
+    """What a detector must know about a model, whatever file holds it.
 
     Attributes:
         task: What it answers: a name in `yoloship.tasks.TASKS`.
         family: Whose network it is: a name in `yoloship.graph.families.FAMILIES`.
         class_names: By class id.
         strides: Model pixels per cell of each level, finest first; in a foreign file in the order of its rows.
-        anchors: Model pixels; empty where the graph has decoded them already and nobody needs them.
-        input_form: How pictures go in.
+        anchors: Model pixels; empty if the head has none, or if a foreign graph does not say them.
+        input_form: How images go in.
         output_form: What comes out.
-        input_hw: (height, width) in model pixels; None where that axis is dynamic.
-        batch: Pictures a run; None where dynamic.
+        input_hw: (height, width) in model pixels; None for an axis that is dynamic.
+        batch: Images per run; None if it is dynamic.
         precision: The arithmetic of the network's body.
-        checkpoint_sha256: Of the checkpoint's bytes, lower-case hex; None where unknown.
+        checkpoint_sha256: Of the checkpoint's bytes, lower-case hex; None if it is not known.
         producer: Who wrote the file, with version.
         nms: What is baked into a graph that has suppression inside; None in all others.
         channels: Of the input: 3 for colour images, 1 for grey ones.
@@ -234,7 +234,7 @@ class ModelInfo:
             subject: The file it came from, for messages.
 
         Raises:
-            InputError: it is no such record; the field is named.
+            InputError: the text is not such a record; the wrong field is named.
         """
         read = FieldReader.parse(text, _FORM, subject=subject)
         added_later = {"channels": 3, **read.data}

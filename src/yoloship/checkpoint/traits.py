@@ -338,7 +338,7 @@ def read_strides(module: Module, task: Task, subject: str) -> tuple[int, ...]:
     """Model pixels per cell of each level, finest first; () for tasks without levels.
 
     Raises:
-        CheckpointError: there are none, or they are no whole numbers of pixels.
+        CheckpointError: there are none, or they are not whole numbers of pixels.
     """
     if task in _WITHOUT_LEVELS:
         return ()

@@ -43,7 +43,7 @@ class Matches:
 
 
 def match(first: Detections, second: Detections, min_iou: float = MATCH_IOU) -> Matches:
-    """Pair detections of one picture, greedily by overlap.
+    """Pair detections of one image, greedily by overlap.
 
     Args:
         first: Of one model.
@@ -91,7 +91,7 @@ class Agreement:
 
     @property
     def share(self) -> float:
-        """Of all detections of both, those that the other sees too; 1 where there are none."""
+        """Of all detections of both, those that the other sees too; 1 if there are none."""
         total = self.first_count + self.second_count
         return (self.first_seen + self.second_seen) / total if total else 1.0
 
@@ -99,16 +99,16 @@ class Agreement:
 def agreement_over_ious(first: Sequence[Detections], second: Sequence[Detections], score_threshold: float) -> float:
     """`Agreement.share`, but in the mean over the overlaps of `AGREEMENT_IOUS` from which two boxes are one object.
 
-    Boxes that fit less tightly than they did lower it, be they found all the same. It is the F1 of either model against
-    the other, averaged as COCO averages precision; it is no precision, because no truth takes part.
+    Boxes that fit less tightly than they did lower it, even if they are still found. It is the F1 score of either model
+    against the other, averaged as COCO averages precision. It is not a precision, because there is no ground truth.
 
     Args:
-        first: Of one model, picture by picture, found with `LOWERED_SHARE` of the threshold.
-        second: Of another, the same pictures and threshold.
+        first: Of one model, image by image, found with `LOWERED_SHARE` of the threshold.
+        second: Of another, the same images and threshold.
         score_threshold: Detections at or above it are to be seen by the other, be it more faintly.
 
     Returns:
-        In [0, 1]; 1 where there are no detections.
+        In [0, 1]; 1 if there are no detections.
     """
     total, seen = 0, np.zeros(len(AGREEMENT_IOUS))
     for one, other in zip(first, second, strict=True):
@@ -124,8 +124,8 @@ def agree(first: Sequence[Detections], second: Sequence[Detections], score_thres
     """Count what two models see alike.
 
     Args:
-        first: Of one model, picture by picture, found with `LOWERED_SHARE` of the threshold.
-        second: Of another, the same pictures and threshold.
+        first: Of one model, image by image, found with `LOWERED_SHARE` of the threshold.
+        second: Of another, the same images and threshold.
         score_threshold: Detections at or above it are to be seen by the other, be it more faintly.
     """
     counts = [0, 0, 0, 0]
@@ -138,12 +138,12 @@ def agree(first: Sequence[Detections], second: Sequence[Detections], score_thres
 
 
 RELEVANT_SCORE: Final = 0.05
-"""Boxes are compared where one of the models gives at least this score; elsewhere they are noise."""
+"""Boxes are compared if one of the models gives at least this score; all others are noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelDifference:
-    """Differences on one level, over all pictures.
+    """Differences on one level, over all images.
 
     Attributes:
         stride: Model pixels per cell.
@@ -151,7 +151,7 @@ class LevelDifference:
         score_max: Largest difference of a cell's score.
         score_mean: Mean difference.
         relevant: Cells whose boxes were compared.
-        box_max_px: Largest difference of a box's side in model pixels; 0 where none was relevant.
+        box_max_px: Largest difference of a box's side in model pixels; 0 if none was relevant.
         box_mean_px: Mean difference.
     """
 
@@ -176,7 +176,7 @@ def compare_levels(
         input_hws: (height, width) of each canvas in model pixels.
 
     Returns:
-        A record for each level; none where the numbers of cells differ or fit no whole number of anchors a cell.
+        A record for each level. None if the numbers of cells differ, or are not a multiple of the grids' cells.
     """
     gathered: list[list[tuple[Floats, Floats, npt.NDArray[np.bool_]]]] = [[] for _ in strides]
     for (boxes, scores), (other_boxes, other_scores), (height, width) in zip(first, second, input_hws, strict=True):

@@ -159,27 +159,27 @@ def emit_input(builder: Builder, config: GraphConfig, probe_hw: tuple[int, int],
     Args:
         builder: Takes the nodes.
         config: Which form, which sizes.
-        probe_hw: Stands for the size where that is dynamic.
+        probe_hw: Stands for the size if that is dynamic.
         channels: The channels of the network's input.
     """
     batch: Axis = BATCH if config.batch is None else config.batch
     hw: tuple[Axis, Axis] = (HEIGHT, WIDTH) if config.input_hw is None else config.input_hw
     if config.input_form == "float":
         return builder.input(TensorSpec(INPUT, "float32", (batch, channels, *hw)), (batch, channels, *probe_hw))
-    picture = builder.input(TensorSpec(INPUT, "uint8", (batch, *hw, channels)), (batch, *probe_hw, channels))
-    return image_input(builder, picture)
+    image = builder.input(TensorSpec(INPUT, "uint8", (batch, *hw, channels)), (batch, *probe_hw, channels))
+    return image_input(builder, image)
 
 
-def image_input(builder: Builder, picture: Wire) -> Wire:
+def image_input(builder: Builder, image: Wire) -> Wire:
     """(B, H, W, C) uint8 to (B, C, H, W) float32, still 0..255 and BGR (if C is 3): the next convolution does the rest.
 
     The Cast comes first because TensorRT RTX takes uint8 in no other operator. ONNX Runtime would like the Transpose
     first, on a quarter of the bytes: 0.6 ms instead of 1.0 ms at 640x640 (1.32, one thread of an AMD Zen 3, minimum of
     60 runs), 1% of a yolov5n; one file for every runtime is worth that.
     """
-    batch, height, width, _ = picture.shape
-    channels = picture.fixed(3)
-    real = builder.node("Cast", "preprocess.cast", (picture,), picture.shape, to=_FLOAT)
+    batch, height, width, _ = image.shape
+    channels = image.fixed(3)
+    real = builder.node("Cast", "preprocess.cast", (image,), image.shape, to=_FLOAT)
     planes = builder.node(
         "Transpose", "preprocess.transpose", (real,), (batch, channels, height, width), perm=(0, 3, 1, 2)
     )

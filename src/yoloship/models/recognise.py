@@ -49,7 +49,7 @@ def parse_names(text: str) -> tuple[str, ...] | None:
         text: The metadata's value.
 
     Returns:
-        Names by class id, or None where the text is nothing of the kind, or ids are missing or repeated.
+        Names by class id. None if the text does not hold such names, or if ids are missing or repeated.
     """
     text = text.strip()
     if len(text) > MAX_CHARS or len(text) < 2 or (text[0], text[-1]) not in {("{", "}"), ("[", "]"), ("(", ")")}:
@@ -131,7 +131,7 @@ class _Decoded:
 def recognise_foreign(
     session: Session, subject: str, canvas_hw: tuple[int, int] | None, class_names: Sequence[str] | None
 ) -> ModelInfo:
-    """Say what the pipeline must know about a model without our record.
+    """Find out what a detector must know about a model without our record.
 
     Args:
         session: Open.
@@ -140,7 +140,7 @@ def recognise_foreign(
         class_names: In place of those in its metadata.
 
     Raises:
-        SessionError: the model has another form than those that the pipeline knows, or its boxes are broken.
+        SessionError: the model is of no form known here, or its boxes are broken.
     """
     spec = _input(session, subject)
     _check_task(session, subject)
@@ -378,7 +378,7 @@ def recognise(
     *,
     canvas_hw: tuple[int, int] | None = None,
 ) -> ModelInfo:
-    """Say what the pipeline must know about a model.
+    """Find out what a detector must know about a model.
 
     A file of ours carries it. A foreign one is run once on a grey image: its numbers show what it is.
 
@@ -390,7 +390,7 @@ def recognise(
 
     Raises:
         InputError: the file's own record is damaged, or `class_names` does not fit its classes.
-        SessionError: the model has another form than any that the pipeline knows, or one whose boxes are broken.
+        SessionError: the model is of no form known here, or its boxes are broken.
     """
     record = session.metadata.get(METADATA_KEY)
     if record is None:

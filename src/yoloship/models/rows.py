@@ -179,7 +179,7 @@ _EXTRA_COLUMNS: Final = (
 
 
 def unknown_form_error(subject: str, got: str, hint: str | None = None) -> SessionError:
-    """The error for a model of a form that the pipeline does not know."""
+    """The error for a model of a form that is not known here."""
     return SessionError(
         "is not a detection model of a form known here",
         subject=subject,

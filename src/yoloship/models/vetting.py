@@ -93,7 +93,7 @@ def companions(model: Path) -> tuple[Path, ...]:
 MAX_ONNX_BYTES: Final = (1 << 31) - 1
 """A protobuf message can be no longer."""
 MAX_BATCH: Final = 16
-"""Images that the pipeline gives to one run."""
+"""Images that a detector gives to one run."""
 _FREE_S: Final = 60.0
 _SLOWEST_PER_S: Final = 5e8
 """Operations a second of a slow machine that has other work."""
@@ -152,7 +152,7 @@ def vetted(file: Path | bytes, subject: str, canvas_hw: tuple[int, int] | None) 
 
 
 def _shapes(model: Outline, subject: str, canvas_hw: tuple[int, int] | None) -> Iterator[tuple[int, ...]]:
-    """Those that the pipeline will run: the canvas, full batches, and the small images that show what is dynamic."""
+    """The input shapes that will be run: the canvas, full batches, and small images that show what is dynamic."""
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
     axes = [

@@ -160,7 +160,7 @@ def nms_reference(
     Args:
         boxes_xyxy: (n, 4) float32 in any one unit; read only.
         scores: (n,) float32; read only.
-        group_ids: (n,) int32: boxes meet only within a group. Class ids, or zeros where classes are ignored.
+        group_ids: (n,) int32: boxes meet only within a group. Class ids, or zeros if classes are ignored.
         iou_threshold: In [0, 1].
         max_detections: Keep at most this many.
 

@@ -25,7 +25,9 @@ FAMILIES: Final[Table[Family]] = Table(
 )
 """By `ModelInfo.family`. An installed package adds one by an entry point of the group ``yoloship.families``."""
 
-_TITLES: Final[Mapping[str, str]] = MappingProxyType({"segment": "segmentation", "classify": "classification"})
+_TITLES: Final[Mapping[str, str]] = MappingProxyType(
+    {"detect": "detection", "segment": "segmentation", "classify": "classification"}
+)
 """Of tasks whose names are not what people call their models."""
 
 
@@ -41,7 +43,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
         raise GraphError(
             f"is a {_TITLES.get(checkpoint.task, checkpoint.task)} model, which this version does not write yet",
             subject=checkpoint.name,
-            hint=f"it writes {' and '.join(sorted(_TITLES.get(task, f'{task}ion') for task in tasks))} models; "
+            hint=f"it writes {' and '.join(sorted(_TITLES.get(task, task) for task in tasks))} models; "
             "export this one with the project that trained it",
         )
     for family in families:

@@ -290,7 +290,7 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
 
     Args:
         model: One output is of the standard form of its family, float32 or float16; others are dropped. Not changed.
-        info: What the pipeline knows about it.
+        info: The model's record.
         nms: Thresholds and limits.
 
     Returns:
