@@ -97,14 +97,22 @@ def command(
     )
 
 
-def argument(name: str, *, metavar: str, help: str, many: bool = False) -> Decorator:  # noqa: A002 - click's word
-    """An argument that must be given.
+def argument(
+    name: str,
+    *,
+    metavar: str,
+    help: str,  # noqa: A002 - click's word
+    many: bool = False,
+    required: bool = True,
+) -> Decorator:
+    """An argument.
 
     Args:
         name: The parameter's name in the function.
         metavar: How the help names it.
         help: What it is: files, in every command.
         many: Whether there may be several; the function gets a tuple then.
+        required: Whether it must be given; if not, the function gets None for a missing one.
     """
     return click.argument(
         name,
@@ -112,7 +120,7 @@ def argument(name: str, *, metavar: str, help: str, many: bool = False) -> Decor
         metavar=metavar,
         explanation=help,
         nargs=-1 if many else 1,
-        required=True,
+        required=required,
         type=SOURCE,
     )
 

@@ -27,11 +27,17 @@ MAX_MAP_DROP = 0.01
     "yoloship verify best.pt best.onnx --images photos/",
     "yoloship verify best.pt best-int8.onnx --images photos/ --min-agreement 0.97 --plot int8.png",
     "yoloship verify best.pt best-fp16.onnx --images photos/ --json report.json",
-    "yoloship verify best.pt best.pt --images photos/ --runtime openvino --runtime-precision bfloat16",
+    "yoloship verify best.pt --images photos/ --runtime openvino --runtime-precision bfloat16",
     "yoloship verify best.pt reference.npz",
 )
 @argument("a", metavar="A", help="The model that is taken as right: .pt, .onnx, a release name.")
-@argument("b", metavar="B", help="The model to be judged; or a reference.npz of the training environment.")
+@argument(
+    "b",
+    metavar="[B]",
+    required=False,
+    help="The model to be judged; or a reference.npz of the training environment. With --runtime or "
+    "--runtime-precision it may be left out: A is then compared with itself in that runtime.",
+)
 @option(
     "--images",
     type=SOURCE,
@@ -85,7 +91,7 @@ MAX_MAP_DROP = 0.01
 @options.recursive
 def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     a: str,
-    b: str,
+    b: str | None,
     images: tuple[str, ...],
     labels: Path | None,
     conf: float | None,
@@ -118,6 +124,10 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.verification import verify as compare
     from yoloship.sinks import facts_table, write_image
 
+    if b is None:
+        if runtime is None and runtime_precision is None:
+            raise click.UsageError("Missing argument 'B', which only --runtime and --runtime-precision replace.")
+        b = a
     if _is_reference(b):
         if images or labels is not None or plot is not None:
             raise click.UsageError("--images, --labels and --plot do not go with a reference, which holds its images")
@@ -152,11 +162,12 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         second = stack.enter_context(
             open_artefact(b, imgsz=imgsz, runtime=runtime, runtime_precision=runtime_precision)
         )
+        judged = b if b != a else f"{b} in {second.session.name}"
         if second.session.reason:
             print_err(f"runtime: {second.session.name}: {second.session.reason}")
         with progress(in_pipes=True) as on_progress:
             found = compare(
-                (a, first), (b, second), inputs, truths=truths, score_threshold=conf, tolerances=tolerances,
+                (a, first), (judged, second), inputs, truths=truths, score_threshold=conf, tolerances=tolerances,
                 on_progress=on_progress,
             )  # fmt: skip
     if plot is not None:
@@ -171,10 +182,10 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     if not found.passed:
         failed = ", ".join(check.name for check in found.checks if not check.passed)
         print_err(
-            f"error: {b} differs from {a} by more than is allowed: {failed}"
+            f"error: {judged} differs from {a} by more than is allowed: {failed}"
             if any(side.detections for side in found.sides)
-            else f"error: neither {a} nor {b} detects anything from a score of {found.score_threshold:g} on (--conf), "
-            "so nothing was compared"
+            else f"error: neither {a} nor {judged} detects anything from a score of {found.score_threshold:g} on "
+            "(--conf), so nothing was compared"
         )
         raise click.exceptions.Exit(1)
 

@@ -289,8 +289,7 @@ class _Compilation:
         self._asked = dict(asked)
         self._subject = subject
         machine = (core.get_property(_DEVICE, "FULL_DEVICE_NAME"), core.get_property(_DEVICE, "DEVICE_ARCHITECTURE"))
-        code = Path(__file__).stat()  # this module decides what is compiled, and changes more often than the version
-        made_by = (__version__, code.st_size, code.st_mtime_ns, openvino.get_version())
+        made_by = (__version__, *_own_state(), openvino.get_version())
         self._made_from = (*made_by, *machine, _processor_flags(), sorted(self._asked.items()))
 
     def from_source(self, source: str | bytes) -> Any:
@@ -333,6 +332,15 @@ class _Compilation:
             return self._core.import_model(kept, _DEVICE, self._asked)
         except RuntimeError:  # another build of the same version made it
             return self.from_source(data)
+
+
+def _own_state() -> tuple[int, int]:
+    """Size and time of change of this module: it decides what is compiled, and changes more often than the version."""
+    try:
+        status = Path(__file__).stat()
+    except OSError:  # it was imported from an archive
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def check_precision(precision: RuntimePrecision, core: Any) -> None:

@@ -211,13 +211,20 @@ def test_a_missing_reference_is_named_rather_than_the_images_it_does_not_need() 
 def test_runtimes_are_compared() -> None:
     exported("a.onnx", "--output", "heads")
     ran = run(
-        "verify", "a.onnx", "a.onnx", "--images", "pictures", "--conf", "0.001", "--runtime", "openvino",
+        "verify", "a.onnx", "--images", "pictures", "--conf", "0.001", "--runtime", "openvino",
         "--json", "r.json",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     first, second = json.loads(Path("r.json").read_text())["sides"]
     assert first["session"].startswith("onnxruntime ")
     assert second["session"].startswith("openvino ")
+    assert second["name"] == f"a.onnx in {second['session']}"
+
+
+def test_b_can_be_left_out_only_for_another_runtime() -> None:
+    ran = run("verify", "best.pt", "--images", "pictures")
+    assert ran.code == 2
+    assert "Missing argument 'B'" in ran.err
 
 
 def test_the_runtime_is_for_b_only_and_named() -> None:
