@@ -1,8 +1,12 @@
-"""Every generated detection checkpoint against what the official code computes from it, in every form of the graph."""
+"""Every generated detection checkpoint against what the official code computes from it, in every form of the graph.
+
+Each checkpoint meets every shape of input, both its forms, and every output, though not all of them together.
+"""
 
 from __future__ import annotations
 
 from functools import cache
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,13 +37,25 @@ HW = (128, 192)
 SHAPES: tuple[tuple[tuple[int, int] | None, int | None], ...] = ((HW, 2), (HW, None), (None, 2), (None, None))
 
 each_checkpoint = pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.stem)
-each_shape = pytest.mark.parametrize(("input_hw", "batch"), SHAPES, ids=["fixed", "batch", "size", "batch+size"])
+SHAPE_NAMES = ("fixed", "batch", "size", "batch+size")
+each_shape = pytest.mark.parametrize(("input_hw", "batch"), SHAPES, ids=SHAPE_NAMES)
+
+
+def shapes_for(turn: int) -> pytest.MarkDecorator:
+    """Every checkpoint with every other shape; the other half comes with another `turn`, which is another output."""
+    rows = [
+        pytest.param(path, *shape, id=f"{path.stem}-{name}")
+        for row, path in enumerate(CHECKPOINTS)
+        for column, (shape, name) in enumerate(zip(SHAPES, SHAPE_NAMES, strict=True))
+        if (row + column // 2 + turn) % 2 == 0
+    ]
+    return pytest.mark.parametrize(("path", "input_hw", "batch"), rows)
 
 
 def input_form_for(path: Path, input_hw: tuple[int, int] | None, batch: int | None, turn: int = 0) -> InputForm:
     """One of the two: every checkpoint, every shape and every output meets both, at half the number of runs."""
     forms: tuple[InputForm, InputForm] = ("float", "image")
-    return forms[(CHECKPOINTS.index(path) + SHAPES.index((input_hw, batch)) + turn) % 2]
+    return forms[(CHECKPOINTS.index(path) // 2 + SHAPES.index((input_hw, batch)) + turn) % 2]
 
 
 @cache
@@ -114,16 +130,14 @@ def graph(path: Path, *choices: Any) -> onnx.ModelProto:
     return build_graph(checkpoint(path), GraphConfig(*choices))
 
 
-@each_checkpoint
-@each_shape
+@shapes_for(turn=0)
 def test_raw_output_is_the_official_one(path: Path, input_hw: tuple[int, int] | None, batch: int | None) -> None:
     input_form = input_form_for(path, input_hw, batch)
     (found,) = run(graph(path, input_hw, batch, input_form, "raw"))
     assert_close(found, expected(path, input_form))
 
 
-@each_checkpoint
-@each_shape
+@shapes_for(turn=1)
 def test_heads_decode_to_the_official_output(path: Path, input_hw: tuple[int, int] | None, batch: int | None) -> None:
     input_form = input_form_for(path, input_hw, batch, turn=1)
     config = GraphConfig(input_hw, batch, input_form, "heads")
@@ -132,8 +146,7 @@ def test_heads_decode_to_the_official_output(path: Path, input_hw: tuple[int, in
     assert_close(decode(heads, info), finest_first(path, expected(path, input_form), info))
 
 
-@each_checkpoint
-@each_shape
+@shapes_for(turn=0)
 def test_compact_output_is_the_official_one_with_the_best_class(
     path: Path, input_hw: tuple[int, int] | None, batch: int | None
 ) -> None:
@@ -180,3 +193,15 @@ def shapes(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
         )
         for value in (*model.graph.value_info, *model.graph.output)
     }
+
+
+def test_every_checkpoint_meets_every_shape_every_input_and_every_output_and_so_do_those_each_other() -> None:
+    met = {
+        (path, (input_hw, batch), input_form_for(path, input_hw, batch, turn), output)
+        for turn, output in ((0, "raw"), (1, "heads"), (0, "compact"))
+        for path, input_hw, batch in (row.values for row in shapes_for(turn).args[1])
+    }
+    for one, other in combinations(range(4), 2):
+        choices = product({row[one] for row in met}, {row[other] for row in met})
+        assert {(row[one], row[other]) for row in met} == set(choices)
+    assert len({row[0] for row in met}) == len(CHECKPOINTS)

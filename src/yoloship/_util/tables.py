@@ -6,8 +6,10 @@ by an entry point of the table's group in the metadata of its own package.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
+
+
+@lru_cache(maxsize=32)
+def _points(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """The entry points of a group. Looking through the installed packages takes 2 ms, so it is done once for a path."""
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=group))
 
 
 class Table(Mapping[str, str], Generic[T]):
@@ -84,10 +94,8 @@ class Table(Mapping[str, str], Generic[T]):
         Raises:
             DependencyError: two packages add different classes under one name.
         """
-        from importlib.metadata import entry_points
-
         found: dict[str, EntryPoint] = {}
-        for point in entry_points(group=self.group):
+        for point in _points(self.group, tuple(sys.path)):
             first = found.setdefault(point.name, point)
             if first.value != point.value:
                 raise DependencyError(
