@@ -8,6 +8,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE, UNIT = ROOT / "src" / "yoloship", ROOT / "tests" / "unit"
+WITHOUT = {
+    "__main__": "calls the command line, which tests/architecture/test_start.py starts as a process",
+    "_version": "holds a string",
+}
+"""Modules that need no test of their own, and why. A package's `__init__` only names what its modules hold."""
 
 
 def modules() -> set[Path]:
@@ -29,3 +34,9 @@ FILES = sorted(UNIT.rglob("test_*.py"))
 def test_a_test_file_is_named_after_a_module(path: Path) -> None:
     """What tests several rooms together belongs in tests/golden, tests/engines, tests/contract or tests/property."""
     assert module_of(path) is not None
+
+
+def test_every_module_has_a_test_file() -> None:
+    have = {module_of(path) for path in FILES}
+    lacking = {module.as_posix() for module in modules() if module not in have}
+    assert lacking == set(WITHOUT), "write tests/unit/ROOM/test_MODULE.py"

@@ -49,5 +49,5 @@ def test_a_file_without_a_graph_is_refused(data: bytes) -> None:
 
 def test_a_graph_that_takes_no_image_is_refused_as_what_it_takes() -> None:
     model = scale_and_shift()
-    with pytest.raises(UnsizedError, match="inputs x of 1 axes"):
+    with pytest.raises(UnsizedError, match="inputs x of 2 axes"):
         vetted(model.SerializeToString(), "m.onnx", None)
