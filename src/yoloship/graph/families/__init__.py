@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.tables import Table
-from yoloship.checkpoint.traits import other_head, read_head
+from yoloship.checkpoint.traits import other_head
 from yoloship.errors import GraphError
 from yoloship.graph.module_view import ModuleView
 
@@ -50,14 +50,16 @@ def family_of(checkpoint: Checkpoint) -> Family:
         if family.owns(checkpoint.module):
             return family
     root = ModuleView(checkpoint.module, "", checkpoint.name)
-    head = read_head(checkpoint.module)
-    other = other_head(head)
-    if other is not None:
-        raise (root if head is checkpoint.module else root.child("model").last()).error(other.problem, hint=other.hint)
+    head = root.child("model").last() if "model" in checkpoint.module.children else root
+    near = next((family for family in families if family.has_head(head.module)), None)
+    if near is not None:
+        near.read_head(head)  # it may be refused for what it is
+    elif (other := other_head(head.module)) is not None:
+        raise head.error(other.problem, hint=other.hint)
     expected = " or ".join(path for family in families for path in family.models)
     raise root.error(
         f"is not the model of an official {' or '.join(family.title for family in families)} training",
         expected=expected,
         hint="another model may connect its layers in another way; if it does not, say so with "
-        f"--alias {checkpoint.module.class_path[:80]}={families[0].models[-1]}",
+        f"--alias {checkpoint.module.class_path[:80]}={(near or families[0]).models[-1]}",
     )

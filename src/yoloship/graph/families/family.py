@@ -48,6 +48,10 @@ class Family(ABC):
     def is_head(self, module: Module) -> bool:
         """Whether a layer of a class that `heads` names is really this family's: by its class path."""
 
+    def has_head(self, module: Module) -> bool:
+        """Whether the last layer of a network is one of its heads."""
+        return module.class_name in self.heads and self.is_head(module)
+
     def tasks(self) -> Mapping[str, str]:
         """The task that each of its heads serves, by the class name of the head."""
         return {name: self._head_class(name).task for name in self.heads}
@@ -74,8 +78,7 @@ class Family(ABC):
         Raises:
             GraphError: it is another head, named as what it is as far as that shows, or cannot be.
         """
-        name = part.module.class_name
-        if name not in self.heads or not self.is_head(part.module):
+        if not self.has_head(part.module):
             other = other_head(part.module)
             if other is not None:
                 raise part.error(other.problem, hint=other.hint)
@@ -86,7 +89,7 @@ class Family(ABC):
                 hint="if it is the official head under another name, say so with "
                 f"--alias {part.module.class_path[:80]}={official}.{next(iter(self.heads))}",
             )
-        return self._head_class(name).read(part)
+        return self._head_class(part.module.class_name).read(part)
 
     def write(self, builder: Builder, layers: Sequence[ModuleView], image: Wire) -> tuple[Wire, ...]:
         """Write all layers before the head.
