@@ -24,7 +24,7 @@ from yoloship.graph.onnx_file import element_count, tensor_spec
 from yoloship.model import FASTEST
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import onnx
 
@@ -76,7 +76,7 @@ class Value(NamedTuple):
     element_type: int
 
 
-def one_picture(
+def one_image(
     inputs: Sequence[TensorSpec], dynamic_hw: tuple[int, int]
 ) -> tuple[tuple[int, int] | None, tuple[int, ...]]:
     """The input's shape for one image.
@@ -139,11 +139,11 @@ def checkpoint_flops(checkpoint: Checkpoint, input_hw: tuple[int, int] = (640, 6
     total = 0
     for node in graph.nodes:
         inputs = [shapes.get(name, ()) for name in node.inputs[:2]]
-        total += node_flops(node.op, inputs, shapes[node.outputs[0]]) or 0  # type: ignore[arg-type]  # all are fixed
+        total += _node_flops(node.op, inputs, shapes[node.outputs[0]]) or 0  # type: ignore[arg-type]  # all are fixed
     return total
 
 
-def node_flops(op: str, inputs: Sequence[Sequence[int]], output: Sequence[int]) -> int:
+def _node_flops(op: str, inputs: Sequence[Sequence[int]], output: Sequence[int]) -> int:
     """Operations of one node.
 
     Args:
@@ -247,16 +247,35 @@ def graph_costs(model: onnx.ModelProto, *, dynamic_hw: tuple[int, int] = (640, 6
     weights = {tensor.name for tensor in graph.initializer}
     inputs = tuple(tensor_spec(value, subject) for value in graph.input if value.name not in weights)
     counts = {name: element_count(tensor, subject) for name, tensor in _stored(graph)}
-    input_hw, fixed = one_picture(inputs, dynamic_hw)
+    input_hw, fixed = one_image(inputs, dynamic_hw)
     followed = input_hw is not None and len(graph.node) <= MAX_NODES  # no runtime here takes more
     values = infer_values(model, inputs[0].name, fixed) if followed else None
-    flops = _flops(model, values) if values is not None else None
+    flops = count_flops(graph.node, values) if values is not None else None
     return GraphCosts(
         parameter_count=sum(counts[name] for name in _weights(graph, counts)),
         flops=flops,
         flops_hw=input_hw if flops is not None else None,
         activations=peak_activations(model, values) if values is not None and flops is not None else None,
     )
+
+
+def count_flops(nodes: Iterable[onnx.NodeProto], values: Mapping[str, Value]) -> int | None:
+    """Operations of some nodes of a graph, multiply-add as two; None if a shape that counts is not known.
+
+    Args:
+        nodes: Those to count; operators without weights count as nothing.
+        values: What is known about the graph's values, as `infer_values` gives it.
+    """
+    total = 0
+    for node in nodes:
+        kind, weights = _INTEGER_FORMS.get(node.op_type, (node.op_type, 1))
+        if kind in COUNTED and node.domain in {"", "ai.onnx"} and node.output and len(node.input) > weights:
+            needed = [values.get(name) for name in (node.input[0], node.input[weights], node.output[0])]
+            known = [value.shape for value in needed if value is not None]
+            if len(known) != 3:
+                return None
+            total += _node_flops(kind, known[:2], known[2])
+    return total
 
 
 def _stored(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
@@ -294,16 +313,3 @@ def _weight_inputs(node: onnx.NodeProto) -> list[str]:
     if (places := _INTEGER_WEIGHTS.get(node.op_type)) is not None:
         return [node.input[place] for place in places if place < len(node.input)]
     return list(node.input) if node.op_type in _WEIGHTED else []
-
-
-def _flops(model: onnx.ModelProto, values: Mapping[str, Value]) -> int | None:
-    total = 0
-    for node in model.graph.node:
-        kind, weights = _INTEGER_FORMS.get(node.op_type, (node.op_type, 1))
-        if kind in COUNTED and node.domain in {"", "ai.onnx"} and node.output and len(node.input) > weights:
-            needed = [values.get(name) for name in (node.input[0], node.input[weights], node.output[0])]
-            known = [one.shape for one in needed if one is not None]
-            if len(known) != 3:
-                return None
-            total += node_flops(kind, known[:2], known[2])
-    return total

@@ -12,7 +12,7 @@ from yoloship.detect.preprocess import feed_of
 from yoloship.errors import GraphError, InputError, SessionError
 from yoloship.graph import graph_bytes
 from yoloship.graph.body import body_precision, is_heavy
-from yoloship.graph.describe import infer_values, node_flops, one_picture
+from yoloship.graph.describe import count_flops, infer_values, one_image
 from yoloship.graph.onnx_file import tensor_spec
 from yoloship.graph.passes.half import is_half, quantized_precision
 from yoloship.model import Precision
@@ -73,26 +73,15 @@ def quantized_share(model: onnx.ModelProto) -> QuantizedShare:
     heavy = [node for node in model.graph.node if is_heavy(node) and len(node.input) > 1 and node.output]
     quantized = [node for node in heavy if decoded.issuperset(node.input[:2])]
     values = _values(model)
-    total, inside = _flops(heavy, values), _flops(quantized, values)
+    total, inside = count_flops(heavy, values), count_flops(quantized, values)
     return QuantizedShare(len(quantized), len(heavy), inside / total if total and inside is not None else None)
 
 
 def _values(model: onnx.ModelProto) -> Mapping[str, Value]:
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(tensor_spec(value, "graph") for value in model.graph.input if value.name not in stored)
-    input_hw, fixed = one_picture(inputs, _OPEN_HW)
+    input_hw, fixed = one_image(inputs, _OPEN_HW)
     return (infer_values(model, inputs[0].name, fixed) if input_hw is not None else None) or {}
-
-
-def _flops(nodes: list[onnx.NodeProto], values: Mapping[str, Value]) -> int | None:
-    total = 0
-    for node in nodes:
-        needed = [values.get(name) for name in (*node.input[:2], node.output[0])]
-        known = [value.shape for value in needed if value is not None]
-        if len(known) != 3:
-            return None
-        total += node_flops(node.op_type, known[:2], known[2])
-    return total
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,7 @@ from yoloship.graph import (
     model_info,
     read_onnx,
 )
-from yoloship.graph.describe import one_picture
+from yoloship.graph.describe import one_image
 from yoloship.graph.onnx_file import parse_onnx
 from yoloship.model import TensorSpec
 
@@ -236,7 +236,7 @@ def test_the_weights_of_every_kind_of_quantized_or_narrow_file_are_counted() -> 
     ],
 )
 def test_one_picture_of_any_number_of_channels_is_understood(shape: tuple[int | str, ...], found: object) -> None:
-    assert one_picture((TensorSpec("images", "float32", shape),), (64, 96)) == found
+    assert one_image((TensorSpec("images", "float32", shape),), (64, 96)) == found
 
 
 def test_integer_convolutions_are_counted_like_others() -> None:
