@@ -25,6 +25,15 @@ OnProgress: TypeAlias = Callable[[str, float, float], None]
 The amounts are items, steps, seconds or a share of 1; the last is 0 if it is not known. What the callback raises ends
 the job and comes out of it.
 """
+MAX_ENTRIES: Final = 500
+"""How many names of a folder are compared with a mistyped one."""
+_HINTS: Final = MappingProxyType(
+    {
+        "file": "give the path itself",
+        **dict.fromkeys(("rtsp", "rtsps", "rtmp", "udp", "tcp"), "save its images as files first, and give those"),
+    }
+)
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/{1,3}(?=[^/])")
 
 
 def tracked(items: Sequence[_Item], what: str, on_progress: OnProgress | None) -> Iterator[_Item]:
@@ -37,18 +46,6 @@ def tracked(items: Sequence[_Item], what: str, on_progress: OnProgress | None) -
 
 def silent(what: str, done: float, total: float) -> None:
     """An `OnProgress` that shows nothing."""
-
-
-MAX_ENTRIES: Final = 500
-"""How many names of a folder are compared with a mistyped one."""
-
-_HINTS: Final = MappingProxyType(
-    {
-        "file": "give the path itself",
-        **dict.fromkeys(("rtsp", "rtsps", "rtmp", "udp", "tcp"), "save its images as files first, and give those"),
-    }
-)
-_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/{1,3}(?=[^/])")
 
 
 def refuse_address(name: object, *, error: type[YoloshipError]) -> None:

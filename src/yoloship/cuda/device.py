@@ -1,4 +1,4 @@
-"""The CUDA driver: its calls and errors, GPUs, and their contexts.
+"""The CUDA driver: its calls and errors, the GPUs that it shows, and what is opened on one (`Device`, `Resource`).
 
 `probe` asks the driver's library through ctypes, so neither CUDA's packages nor TensorRT need be installed. TensorRT
 without a driver answers with null objects, and touching one of those ends the process (measured with
@@ -50,6 +50,9 @@ _HINTS: Final = MappingProxyType(
         **dict.fromkeys((214, 220, 226, 700, 702, 714, 715, 716, 717, 718, 719, 721), _LOST),
     }
 )
+ResourceKind: TypeAlias = Literal[
+    "device_buffer", "pinned_buffer", "pinned_block", "stream", "event", "module", "graph"
+]
 
 
 def driver() -> Any:
@@ -232,11 +235,6 @@ def _error_name(library: ctypes.CDLL, code: int) -> str:
     name = ctypes.c_char_p()
     known = hasattr(library, "cuGetErrorName") and library.cuGetErrorName(code, ctypes.byref(name)) == 0
     return name.value.decode(errors="replace") if known and name.value else f"CUDA_ERROR_{code}"
-
-
-ResourceKind: TypeAlias = Literal[
-    "device_buffer", "pinned_buffer", "pinned_block", "stream", "event", "module", "graph"
-]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,14 @@
 
 A file of some hundred bytes can ask for millions of parts, and a decoder keeps some hundred bytes for each. So every
 chunk of a PNG file counts, and every header of a JPEG 2000 codestream is looked at, those of single tiles included.
+Markers of a JPEG file are found as libjpeg finds them, so that both read the same file: what stands between two
+segments is skipped, and fill bytes before a marker do not count.
 
-Sources: Exif 2.32 (CIPA DC-008), section 4.6.4, tag 274, in the first directory of a TIFF 6.0 file. Boxes:
-ISO/IEC 14496-12, section 4.2. PNG: W3C PNG, third edition, sections 5.3, 11.2.1 and 11.3.2; RFC 1951 for the most that
-deflate compresses. TIFF 6.0, sections 2 and 15; for 64-bit files the BigTIFF proposal as libtiff implements it. JPEG
-2000: ISO/IEC 15444-1, annexes A.4 (markers), A.5.1 (SIZ), A.6.1 (COD), A.6.2 (COC), B.6 (precincts) and I.5.3.1
-('ihdr').
-
-Source: ITU-T T.81, annex B; for Exif in APP1 CIPA DC-008, section 4.7.2. Markers are found as libjpeg finds them, so
-that both read the same file: what stands between two segments is skipped, and fill bytes before a marker do not count.
+Sources: Exif 2.32 (CIPA DC-008), section 4.6.4, tag 274, in the first directory of a TIFF 6.0 file, and section 4.7.2
+for APP1. Boxes: ISO/IEC 14496-12, section 4.2. PNG: W3C PNG, third edition, sections 5.3, 11.2.1 and 11.3.2; RFC 1951
+for the most that deflate compresses. TIFF 6.0, sections 2 and 15; for 64-bit files the BigTIFF proposal as libtiff
+implements it. JPEG 2000: ISO/IEC 15444-1, annexes A.4 (markers), A.5.1 (SIZ), A.6.1 (COD), A.6.2 (COC), B.6 (precincts)
+and I.5.3.1 ('ihdr'). JPEG: ITU-T T.81, annex B.
 """
 
 from __future__ import annotations
@@ -106,6 +105,8 @@ def boxes(view: memoryview, start: int, end: int) -> Iterator[tuple[bytes, int, 
     raise LayoutError("has too many boxes")
 
 
+# PNG
+
 MAX_CHUNKS: Final = 200_000
 """Encoders that write chunks of 8 kilobytes reach 1.6 gigabytes with these."""
 MAX_DEFLATE_RATIO: Final = 1032
@@ -122,7 +123,7 @@ def read_png(view: memoryview) -> Layout:
     """
     width = height = row_bytes = data_bytes = 0
     orientation, ended = UPRIGHT, False
-    for place, (kind, body, end) in enumerate(_chunks(view)):
+    for place, (kind, body, end) in enumerate(_png_chunks(view)):
         if (kind == b"IHDR") != (place == 0):
             raise LayoutError(f"{_DAMAGED}: it does not begin with its header")
         if kind == b"IHDR":
@@ -146,11 +147,11 @@ def critical_chunks(data: bytes) -> bytes:
     is used here; animation chunks would have further images decoded.
     """
     view = memoryview(data)
-    kept = [view[body - 8 : end + 4] for kind, body, end in _chunks(view) if kind in _CRITICAL]
+    kept = [view[body - 8 : end + 4] for kind, body, end in _png_chunks(view) if kind in _CRITICAL]
     return b"".join([data[:8], *kept])
 
 
-def _chunks(view: memoryview) -> Iterator[tuple[bytes, int, int]]:
+def _png_chunks(view: memoryview) -> Iterator[tuple[bytes, int, int]]:
     """Each chunk up to the last: its kind, and the beginning and end of its content."""
     at = 8
     for _ in range(MAX_CHUNKS):
@@ -172,6 +173,8 @@ def _chunks(view: memoryview) -> Iterator[tuple[bytes, int, int]]:
     raise LayoutError(f"has more than {MAX_CHUNKS} chunks")
 
 
+# TIFF
+
 MAX_ENTRIES: Final = 4096
 _WIDTH, _HEIGHT, _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT, _SAMPLES = 256, 257, 274, 322, 323, 277
 _WANTED: Final = frozenset({_WIDTH, _HEIGHT, _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT, _SAMPLES})
@@ -185,7 +188,7 @@ def read_tiff(view: memoryview) -> Layout:
     Raises:
         LayoutError: a tag that gives a size is not a single number, or comes twice.
     """
-    tags = _tags(view)
+    tags = _tiff_tags(view)
     width, height = tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0)
     orientation = tags.get(_ORIENTATION, UPRIGHT)
     if tags.get(_SAMPLES, 1) > MAX_SAMPLES:
@@ -198,7 +201,7 @@ def read_tiff(view: memoryview) -> Layout:
     )
 
 
-def _tags(view: memoryview) -> dict[int, int]:
+def _tiff_tags(view: memoryview) -> dict[int, int]:
     order = "<" if view[0] == 0x49 else ">"
     big = struct.unpack_from(order + "H", view, 2)[0] == 43
     if big:
@@ -223,8 +226,10 @@ def _tags(view: memoryview) -> dict[int, int]:
     return tags
 
 
+# JPEG 2000
+
 MAX_COMPONENTS: Final = 4
-MAX_SEGMENTS: Final = 200_000
+MAX_JPEG2000_SEGMENTS: Final = 200_000
 PART_PIXELS: Final = 1024
 """The least that a tile or a precinct may hold on average; encoders write 4096 and more."""
 BLOCK_BITS: Final = 8
@@ -232,7 +237,7 @@ BLOCK_BITS: Final = 8
 MAX_PACKETS: Final = 5_000_000
 MAX_DECOMPOSITIONS: Final = 32
 
-_START_OF_TILE, _START_OF_DATA, _END = 0xFF90, 0xFF93, 0xFFD9
+_START_OF_TILE, _START_OF_DATA, _JPEG2000_END = 0xFF90, 0xFF93, 0xFFD9
 _CODING, _COMPONENT_CODING = 0xFF52, 0xFF53
 
 
@@ -243,7 +248,7 @@ def read_jpeg2000(view: memoryview) -> Layout:
         LayoutError: the two differ, the codestream is damaged, or it has too many components or parts.
     """
     if view[0] == 0xFF:
-        return _codestream(view)
+        return _jpeg2000_codestream(view)
     stated: tuple[int, int] | None = None
     for kind, body, end in boxes(view, 0, len(view)):
         if kind == b"jp2h" and stated is None:
@@ -251,7 +256,7 @@ def read_jpeg2000(view: memoryview) -> Layout:
             height, width = struct.unpack_from(">II", view, at)
             stated = width, height
         elif kind == b"jp2c":
-            layout = _codestream(view[body:end])
+            layout = _jpeg2000_codestream(view[body:end])
             if stated != (layout.width, layout.height):
                 raise LayoutError("states two sizes")
             return layout
@@ -276,7 +281,7 @@ class _Size:
         return cls(right - left, bottom - top, tiles, count)
 
 
-def _codestream(view: memoryview) -> Layout:
+def _jpeg2000_codestream(view: memoryview) -> Layout:
     size = _Size.read(view)
     if size.components > MAX_COMPONENTS:
         raise LayoutError(f"has {size.components} components")
@@ -285,7 +290,7 @@ def _codestream(view: memoryview) -> Layout:
     if size.width < 1 or size.height < 1:
         return Layout(size.width, size.height)
     layers = 1
-    for marker, body, end in _segments(view):
+    for marker, body, end in _jpeg2000_segments(view):
         if marker == _CODING:
             layers = max(layers, struct.unpack_from(">H", view, body + 2)[0])
             _check_parts(size, layers, view[body] & 1, bytes(view[body + 5 : end]))
@@ -317,14 +322,14 @@ def _check_parts(size: _Size, layers: int, own_precincts: int, coding: bytes) ->
         raise LayoutError(f"has too many packets ({precincts * layers * size.components})")
 
 
-def _segments(view: memoryview) -> Iterator[tuple[int, int, int]]:
+def _jpeg2000_segments(view: memoryview) -> Iterator[tuple[int, int, int]]:
     """Each marker of the main header and of all tiles' headers, and where its content begins and ends."""
     at, tile_end = 2, -1
-    for _ in range(MAX_SEGMENTS):
+    for _ in range(MAX_JPEG2000_SEGMENTS):
         if at == len(view):  # an end marker is often left out
             return
         (marker,) = struct.unpack_from(">H", view, at)
-        if marker == _END:
+        if marker == _JPEG2000_END:
             return
         if marker == _START_OF_DATA:
             at = tile_end
@@ -341,8 +346,10 @@ def _segments(view: memoryview) -> Iterator[tuple[int, int, int]]:
             at = end
         if not 0 < at <= len(view) or tile_end > len(view):
             raise LayoutError("is damaged or cut short")
-    raise LayoutError(f"has more than {MAX_SEGMENTS} segments")
+    raise LayoutError(f"has more than {MAX_JPEG2000_SEGMENTS} segments")
 
+
+# JPEG
 
 MAX_JPEG_SEGMENTS: Final = 4096
 """A file has about ten, one with a large colour profile some hundreds."""
@@ -352,9 +359,9 @@ whole image however few bytes it has; 0.6 nanoseconds a pixel and scan were meas
 
 _MARKER: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\x01])")
 _EXIF: Final = b"Exif\0\0"
-_SCAN: Final = 0xDA
+_JPEG_SCAN: Final = 0xDA
 _JPEG_END: Final = 0xD9
-_START: Final = 0xD8
+_JPEG_START: Final = 0xD8
 _APP1: Final = 0xE1
 _FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _ARITHMETIC: Final = frozenset(range(0xC9, 0xD0))
@@ -380,7 +387,7 @@ def read_jpeg(view: memoryview) -> Layout:
             frame = _Frame.read(marker, view, body)
         elif marker == _APP1 and orientation is None and end > body + 6 and bytes(view[body : body + 6]) == _EXIF:
             orientation = exif_orientation(view[body + 6 : end])
-        elif marker == _SCAN:
+        elif marker == _JPEG_SCAN:
             scans += 1
             data_start = min(end, len(view))
             whole = scans == 1 and frame is not None and frame.is_whole(view[body : body + 1])
@@ -401,7 +408,7 @@ def read_jpeg(view: memoryview) -> Layout:
 
 
 def padding_bytes(view: memoryview) -> int:
-    """How many zeros stand before the end marker of a JPEG; 0 if none is found within `MAX_SEGMENTS`."""
+    """How many zeros stand before the end marker of a JPEG; 0 if none is found within `MAX_JPEG2000_SEGMENTS`."""
     try:  # `read_jpeg` looks no further than the first scan if that holds the whole image
         end = next((start for marker, start, _, _ in _jpeg_segments(view) if marker == _JPEG_END), 0)
     except LayoutError:
@@ -467,8 +474,8 @@ def _jpeg_segments(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
         if marker == _JPEG_END:
             yield marker, match.start(), body, body
             return
-        if marker == _START or body + 2 > len(view):
+        if marker == _JPEG_START or body + 2 > len(view):
             return
         at = body + struct.unpack_from(">H", view, body)[0]
         yield marker, match.start(), body + 2, at
-    raise LayoutError(f"has more than {MAX_SEGMENTS} segments")
+    raise LayoutError(f"has more than {MAX_JPEG2000_SEGMENTS} segments")
