@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -115,6 +116,8 @@ def test_the_architecture_page_has_the_order_of_the_import_contract_every_room_a
     rooms = {f"`{path.name}/`" for path in source.iterdir() if (path / "__init__.py").exists()}
     suites = {f"`tests/{path.relative_to(ROOT / 'tests').parts[0]}`" for path in (ROOT / "tests").glob("*/**/*.py")}
     assert {place for place in rooms | suites if place not in page} == set()
+    for module, attribute in re.findall(r"`([a-z][a-z_.]+)\.([A-Z]\w+)`", page):
+        assert hasattr(import_module(f"yoloship.{module}"), attribute), f"{module}.{attribute}"
 
 
 def test_the_repository_names_no_host_of_a_package_registry() -> None:
