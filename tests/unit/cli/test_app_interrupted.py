@@ -223,6 +223,23 @@ def test_two_runs_at_once_get_a_folder_each() -> None:
     assert all(len(list(Path("runs", folder).iterdir())) == 3 for folder in folders)
 
 
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_two_runs_at_once_into_one_folder_leave_whole_images_and_nothing_else(options: tuple[str, ...]) -> None:
+    runs = [started("detect", "two.onnx", "in", "-o", "out", *options) for _ in range(2)]
+    ends = [process.communicate() for process in runs]
+    codes = [process.returncode for process in runs]
+    if options:
+        assert codes == [0, 0], ends
+    else:  # whoever comes second to a name is told so
+        assert set(codes) <= {0, 1}
+        for code, (_, said) in zip(codes, ends, strict=True):
+            assert code == 0 or "exists already" in said
+        assert 1 in codes
+    assert sorted(path.name for path in Path("out").iterdir()) == sorted(path.name for path in Path("in").iterdir())
+    for path in Path("out").iterdir():
+        assert read_image(path).shape == read_image(Path("in", path.name)).shape
+
+
 def test_an_avif_and_a_jpeg_of_one_name_do_not_swap() -> None:
     data = png(30)
     Path("in/p.gif").write_bytes(data)  # what a file is called does not matter for reading it

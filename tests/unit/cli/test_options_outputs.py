@@ -19,6 +19,7 @@ import pytest
 from helpers.cli import Ran, run
 from helpers.models import finds_a_cat
 from helpers.shared import GENERATED, require
+from yoloship.sinks import SINKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,6 +56,7 @@ CALIBRATED = ("cal/c.png", "lab/c.txt")
 
 OUTPUTS = {
     "detect --json": Output(lambda out: (*DETECT, "--no-draw", "--json", out), (*READ, "names.txt")),
+    "detect --csv": Output(lambda out: (*DETECT, "--no-draw", "--csv", out), (*READ, "names.txt")),
     "detect -o": Output(lambda out: (*DETECT, "-o", str(Path(out).parent)), (*READ, "names.txt"), "/a.png", False),
     "export -o": Output(lambda out: ("export", "best.pt", "-o", out, *INT8), ("best.pt", *CALIBRATED)),
     "build -o": Output(
@@ -89,6 +91,10 @@ def fits(name: str, victim: str) -> bool:
     }:  # of another kind, and refused for it
         return False
     return victim.endswith(OUTPUTS[name].suffix)
+
+
+def test_every_sink_stands_in_the_table() -> None:
+    assert {f"detect {SINKS.load(name).option[0]}" for name in SINKS.own} <= set(OUTPUTS)
 
 
 REFUSED = [
