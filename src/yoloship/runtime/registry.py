@@ -175,5 +175,5 @@ def _able(kind: Kind, device: DeviceKind) -> str:
 def _logged(session: _Loaded, reason: str) -> _Loaded:
     """Say which runtime it is, where an operator looks."""
     session.reason = reason
-    _logger.info("%s%s", session.name, f": {reason}" if reason else "")
+    _logger.info("runs on %s%s", session.name, f": {reason}" if reason else "")
     return session

@@ -101,8 +101,8 @@ def test_the_choice_is_in_the_log_and_on_the_session(caplog: pytest.LogCaptureFi
     with open_session(data, RunOptions(), runtime=AUTO) as session:
         assert session.reason == "it is the first choice for float32 on a CPU"
     first, second = caplog.messages
-    assert first == session.name
-    assert second == f"{session.name}: it is the first choice for float32 on a CPU"
+    assert first == f"runs on {session.name}"
+    assert second == f"runs on {session.name}: it is the first choice for float32 on a CPU"
 
 
 def test_nothing_is_opened_that_was_refused() -> None:
