@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from yoloship._util.closing import Closing
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import DetectSteps, ModelInput
-from yoloship.detect.preprocess import as_image
+from yoloship.detect.preprocess import as_image, several_images
 from yoloship.errors import InputError, SessionError
 from yoloship.images.normalise import checked_order
 from yoloship.models.recognise import recognise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -263,7 +265,7 @@ class Detector(Closing):
             YoloshipError: as `__call__`.
         """
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes), self._order(channels)
-        placed = [self._pipeline.place(image, order) for image in images]
+        placed = [self._pipeline.place(image, order) for image in several_images(images, self.info.channels)]
         results: dict[int, Detections] = {}
         for rows in self._runs(placed):
             found = self._pipeline.run([placed[row] for row in rows], chosen)
@@ -343,6 +345,7 @@ class Detector(Closing):
         read = partial(as_image, count=self.info.channels, channels=order)
         detect, submit = partial(self, options=chosen, channels="bgr"), partial(self._submit, options=chosen)
         steps = DetectSteps(order, read, detect, submit)
+        several_images(sources, self.info.channels)
         return self._pipeline.stream(sources, steps, keep_images=keep_images)
 
     def prepare(self, batches: Sequence[int] | None = None) -> None:
@@ -353,12 +356,13 @@ class Detector(Closing):
                 makes.
 
         Raises:
-            InputError: the network takes no such batch.
+            InputError: a batch is below 1, or the network does not take it.
             SessionError: the network is refused, or the detector is closed.
             CudaError: the GPU failed or is out of memory.
         """
         chosen = self._chosen()
-        self._pipeline.prepare(self._pipeline.batches if batches is None else tuple(batches), chosen)
+        sizes = self._pipeline.batches if batches is None else _whole_numbers(batches, "batches")
+        self._pipeline.prepare(sizes, chosen)
 
     def pinned_frame(self, image_hw: tuple[int, int]) -> Image:
         """Memory from which an image gets to the network fastest: fill it, detect on it, fill it again.
@@ -371,9 +375,11 @@ class Detector(Closing):
             owns it; it may outlive the detector.
 
         Raises:
+            InputError: it is not a size.
             CudaError: that much cannot be pinned.
         """
-        return self._pipeline.pinned_frame(image_hw)
+        height, width = _whole_numbers(image_hw, "image_hw", count=2)
+        return self._pipeline.pinned_frame((height, width))
 
     def profile(self, images: Sequence[Source]) -> StageTimes:
         """Do what `detect_batch` does, a little slower, and say where the time went.
@@ -385,10 +391,10 @@ class Detector(Closing):
             InputError: there are none.
             YoloshipError: as `__call__`.
         """
-        if not images:
-            raise InputError("no images to time", expected="at least one")
         chosen = self._chosen()
-        placed = [self._pipeline.place(image, self._channels) for image in images]
+        placed = [self._pipeline.place(image, self._channels) for image in several_images(images, self.info.channels)]
+        if not placed:
+            raise InputError("no images to time", expected="at least one")
         stages_ms: dict[str, float] = {}
         total_ms = 0.0
         for rows in self._runs(placed):
@@ -509,3 +515,17 @@ class Detector(Closing):
             self._known.clear()
         self._known[chosen] = chosen
         return chosen
+
+
+def _whole_numbers(values: Any, subject: str, count: int | None = None) -> tuple[int, ...]:
+    """Numbers of 1 or more, as many as `count` says.
+
+    Raises:
+        InputError: they are something else.
+    """
+    numbers: tuple[Any, ...] = tuple(values) if isinstance(values, Iterable) else ()
+    are_right = all(not isinstance(one, bool) and isinstance(one, Integral) and int(one) >= 1 for one in numbers)
+    if not are_right or not numbers or (count is not None and len(numbers) != count):
+        expected = f"{'' if count is None else f'{count} '}whole numbers of 1 or more"
+        raise InputError("out of range", subject=subject, expected=expected, got=repr(values)[:60])
+    return tuple(int(one) for one in numbers)

@@ -40,7 +40,8 @@ class DetectOptions:
     def __post_init__(self) -> None:
         for name in ("score_threshold", "iou_threshold"):
             value: Any = getattr(self, name)
-            if isinstance(value, bool) or not (isinstance(value, Real) and 0 <= float(value) <= 1):  # NaN is neither
+            is_number: bool = isinstance(value, Real) and not isinstance(value, bool)
+            if not (is_number and 0 <= value <= 1):  # NaN is neither
                 raise InputError("out of range", subject=name, expected="a number from 0 to 1", got=repr(value))
             object.__setattr__(self, name, float(value))
         count: object = self.max_detections

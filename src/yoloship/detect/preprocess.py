@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from io import IOBase
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
@@ -51,12 +54,35 @@ def as_image(
         return images.as_channels(source, count, channels=channels)
     if isinstance(source, bytearray | memoryview):
         source = bytes(source)
+    elif isinstance(source, os.PathLike):
+        source = Path(os.fsdecode(source))
     elif hasattr(source, "read") and not hasattr(source, "__array__"):
         source = images.bytes_of_file(source)
     if not isinstance(source, str | Path | bytes):
         return images.as_channels(source, count, channels=channels)
     refuse_files(count, "image bytes" if isinstance(source, bytes) else str(source))
     return images.read_image(source, reserve=reserve)
+
+
+def several_images(images: Iterable[object], count: int) -> Iterable[object]:
+    """What a caller gave for several images, if it is not a single one: its letters or rows would be taken for images.
+
+    Args:
+        images: Images, each as `as_image` takes it.
+        count: Channels that the model takes.
+
+    Raises:
+        InputError: it is one image, or cannot be iterated over.
+    """
+    shape = getattr(images, "shape", ())
+    is_pixels = isinstance(shape, tuple) and len(shape) == 3 and shape[2] in {1, 3, 4, count}
+    is_file = isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | IOBase)
+    if is_pixels or is_file or not isinstance(images, Iterable):
+        raise InputError(
+            "wrong type", subject="images", expected="several images", got=f"one {type(images).__name__}",
+            hint="put a single image into a list; for a folder, list its files",
+        )  # fmt: skip
+    return images
 
 
 def refuse_files(count: int, subject: str) -> None:

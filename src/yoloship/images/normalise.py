@@ -24,7 +24,7 @@ def checked_order(channels: object) -> ChannelOrder:
     Raises:
         InputError: it is not one of `ChannelOrder`.
     """
-    if channels not in get_args(ChannelOrder):
+    if not isinstance(channels, str) or channels not in get_args(ChannelOrder):
         raise InputError(
             "no such channel order",
             subject="channels",
@@ -78,7 +78,7 @@ def as_bgr(image: object, *, channels: ChannelOrder = "bgr", subject: str = "ima
     """
     order = channels if channels == "bgr" else checked_order(channels)
     array: npt.NDArray[np.generic]
-    if isinstance(image, np.ndarray):
+    if type(image) is np.ndarray:
         array = image
     elif _is_pil(image):
         array, order = _from_pil(image, subject), "bgr"
@@ -132,7 +132,7 @@ def as_channels(
         )  # fmt: skip
     if count == 3:
         return as_bgr(image, channels=channels, subject=subject)
-    array = image if isinstance(image, np.ndarray) or _is_pil(image) else _as_array(image, subject)
+    array = image if _is_pil(image) else _as_array(image, subject)
     if isinstance(array, np.ndarray) and count == 1 and array.ndim == 2:
         array = array[:, :, None]
     if not isinstance(array, np.ndarray) or array.ndim != 3 or array.shape[2] != count:
@@ -151,6 +151,8 @@ def _is_pil(image: object) -> bool:
 
 def _as_array(image: object, subject: str) -> npt.NDArray[np.generic]:
     """What another library holds, as an array: anything that NumPy can convert, such as a tensor."""
+    if isinstance(image, np.ndarray):
+        return np.asarray(image)  # not a subclass: np.repeat of a np.matrix writes beyond its memory
     if not hasattr(image, "__array__") and not hasattr(image, "__array_interface__"):
         raise ImageError("is not an image", subject=subject, expected=EXPECTED, got=type(image).__name__)
     try:
@@ -170,6 +172,19 @@ def _from_pil(image: object, subject: str) -> npt.NDArray[np.generic]:
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I;16"):
             return np.asarray(upright).astype(np.uint16)
+        if upright.mode in {"I", "F"}:
+            return _whole_grey(np.asarray(upright), upright.mode, subject)
         return np.asarray(upright.convert("RGB"))[:, :, ::-1]
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # lazily opened files
         raise ImageError(f"cannot be decoded: {error}", subject=subject) from error
+
+
+def _whole_grey(values: npt.NDArray[np.generic], mode: str, subject: str) -> npt.NDArray[np.uint8]:
+    """A PIL image of 32 bits per sample; its own conversion would cut values off at 255, and fractions to 0."""
+    grey = values.astype(np.uint8)
+    if not np.array_equal(grey, values):
+        raise ImageError(
+            f"PIL image of mode {mode} with other values than whole numbers from 0 to 255", subject=subject,
+            expected=EXPECTED, hint="scale it to 8 bits per sample",
+        )  # fmt: skip
+    return grey

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -71,8 +70,6 @@ def decode_image(data: bytes, header: ImageHeader, subject: str) -> Image:
         ImageError: the data is damaged, or what is in it is not what the header states.
         DependencyError: the format needs a package that is not installed.
     """
-    if header.format == "PNG":
-        data = critical_chunks(data)
     image = _DECODERS.get(header.format, _by_opencv)(data, subject)
     turned = header.format in _TURNED_BY_THEIR_DECODER
     height, width = header.upright_hw if turned else (header.height, header.width)
@@ -147,6 +144,10 @@ def _jpeg(data: bytes, subject: str) -> Image:
         return _by_opencv(data, subject)
 
 
+def _png(data: bytes, subject: str) -> Image:
+    return _by_opencv(critical_chunks(data), subject)
+
+
 def _heic(data: bytes, subject: str) -> Image:
     try:
         import pillow_heif
@@ -166,7 +167,7 @@ def _heic(data: bytes, subject: str) -> Image:
 
 
 _DECODERS: Final[MappingProxyType[Format, Callable[[bytes, str], Image]]] = MappingProxyType(
-    {"JPEG": _jpeg, "HEIC": _heic}
+    {"JPEG": _jpeg, "PNG": _png, "HEIC": _heic}
 )
 
 
@@ -190,6 +191,11 @@ class ImageLimits:
         for name in ("max_pixels", "max_side_px", "max_file_bytes"):
             if getattr(self, name) < 1:
                 raise InputError("must be positive", subject=f"ImageLimits.{name}", got=str(getattr(self, name)))
+
+    def max_pixels_of(self, header: ImageHeader) -> int:
+        """The most pixels of an image of this format."""
+        pixel_bytes = header.work_bytes // max(header.held_pixels, 1)
+        return min(self.max_pixels, self.max_pixels * WORK_BYTES // max(pixel_bytes, 1))
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -219,10 +225,7 @@ def read_image(
         DependencyError: it is a HEIC image, and pillow-heif is not installed.
     """
     if reserve is not None and not isinstance(source, bytes):
-        size_bytes = 0
-        with suppress(OSError, ValueError):  # reading it says what is wrong
-            size_bytes = os.stat(source).st_size  # noqa: PTH116 - a string may be no valid path
-        reserve(min(size_bytes, limits.max_file_bytes))
+        reserve(min(_length(source), limits.max_file_bytes))
     data, subject = _bytes_of(source, limits)
     header = _checked_header(data, subject, limits)
     if reserve is not None:
@@ -234,7 +237,7 @@ def bytes_of_file(file: object, *, limits: ImageLimits = DEFAULT_LIMITS) -> byte
     """The rest of a file that somebody opened for reading bytes.
 
     Raises:
-        ImageError: it gives text, cannot be read, or holds more than the limit.
+        ImageError: it gives text or nothing, cannot be read, or holds more than the limit.
     """
     subject = str(getattr(file, "name", "open file"))
     text = ImageError("gives text, not bytes", subject=subject, hint="open it with 'rb'")
@@ -254,6 +257,8 @@ def bytes_of_file(file: object, *, limits: ImageLimits = DEFAULT_LIMITS) -> byte
         parts.append(bytes(part))
         left -= len(part)
     data = b"".join(parts)
+    if not data:
+        raise ImageError("gives no bytes", subject=subject, hint="if it was read already, go back with seek(0)")
     if len(data) > limits.max_file_bytes:
         expected = f"at most {limits.max_file_bytes:,} bytes"
         raise ImageError("is too long for an image", subject=subject, expected=expected)
@@ -275,6 +280,14 @@ def image_size(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMI
     """
     data, subject = _bytes_of(source, limits)
     return _checked_header(data, subject, limits).upright_hw
+
+
+def _length(path: Path | str) -> int:
+    """The length of a file on disk; 0 if that cannot be said, which reading it will report."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - a string may be no valid path
+    except (OSError, ValueError):
+        return 0
 
 
 def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, str]:
@@ -322,8 +335,7 @@ def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHead
             subject=subject,
             got=f"{header.width}×{header.height}",
         )
-    pixel_bytes = header.work_bytes // max(header.held_pixels, 1)
-    max_pixels = min(limits.max_pixels, limits.max_pixels * WORK_BYTES // max(pixel_bytes, 1))
+    max_pixels = limits.max_pixels_of(header)
     if header.held_pixels > max_pixels or max(header.width, header.height) > limits.max_side_px:
         raise ImageError(
             "image too large",

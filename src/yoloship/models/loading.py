@@ -11,6 +11,8 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from io import BytesIO
 from numbers import Integral
 from operator import attrgetter
@@ -34,7 +36,7 @@ from yoloship.runtime import choose_runtime, open_session
 from yoloship.runtime.session import RunOptions, RuntimePrecision, TunedFor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from yoloship.detect.gpu.transfer import CudaTuning
     from yoloship.images import ChannelOrder
@@ -171,19 +173,27 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         max_detections=max_detections,
     )
     defaults = Defaults(options, changes, channels)
+    replace(options or DetectOptions(), **changes)  # refuses them before a model is read, or even fetched
     ordinal = _ordinal(device)
-    if tuned_for not in get_args(TunedFor):
-        raise InputError(
-            "no such choice", subject="tuned_for", expected=" or ".join(get_args(TunedFor)), got=repr(tuned_for)
-        )
-    if runtime_precision not in {None, *get_args(RuntimePrecision)}:
-        raise InputError(
-            "no such choice",
-            subject="runtime_precision",
-            expected=" or ".join(get_args(RuntimePrecision)),
-            got=repr(runtime_precision),
-        )
-    input_hw = _input_hw(imgsz)
+    given: Any
+    allowed: Any
+    for subject, given, allowed in (
+        ("shape_mode", shape_mode, get_args(ShapeMode)),
+        ("tuned_for", tuned_for, get_args(TunedFor)),
+        ("runtime_precision", runtime_precision, (None, *get_args(RuntimePrecision))),
+    ):
+        if not isinstance(given, str | None) or given not in allowed:
+            problem = "no such mode" if subject == "shape_mode" else "no such choice"
+            expected = " or ".join(filter(None, allowed))
+            raise InputError(problem, subject=subject, expected=expected, got=repr(given)[:60])
+    for subject, given, allowed, expected in (
+        ("runtime", runtime, str, "the name of a runtime"),
+        ("class_names", class_names, Iterable, "a sequence of names"),
+        ("aliases", aliases, Mapping, "a mapping from class paths to class paths"),
+    ):
+        if given is not None and not isinstance(given, allowed):
+            raise InputError("wrong type", subject=subject, expected=expected, got=repr(given)[:60])
+    input_hw = None if imgsz is None else _input_hw(imgsz)
     started = time.perf_counter()
     file, model_name = _find(model)
     kind, sha256 = _look_at(file, model_name)
@@ -249,16 +259,15 @@ def _ordinal(device: str | None) -> int | None:
     from yoloship.cuda.device import parse_device
 
     try:
-        return parse_device(device)
+        return parse_device(str(device))
     except InputError as error:
+        hint = f"write 'cuda:{device}'" if str(device).isdecimal() else None
         raise InputError(
-            "no such device", subject="device", expected="cpu, cuda or cuda:N", got=repr(device)
+            "no such device", subject="device", expected="cpu, cuda or cuda:N", got=repr(device), hint=hint
         ) from error
 
 
-def _input_hw(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    if imgsz is None:
-        return None
+def _input_hw(imgsz: int | tuple[int, int]) -> tuple[int, int]:
     sides: tuple[Any, ...] = tuple(imgsz) if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
     if len(sides) != 2 or not all(map(_is_side, sides)):
         raise InputError(

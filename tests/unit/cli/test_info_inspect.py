@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from helpers.cli import run
 from helpers.networks import float_network
+from yoloship._util.reading import _descriptor as open_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,13 +51,11 @@ def test_an_onnx_file_says_what_a_picture_costs(small: Path) -> None:
 def test_an_onnx_file_is_opened_to_see_what_it_is_and_read_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
-    system_open = os.open
-
-    def count(path: Any, *rest: Any) -> int:
+    def descriptor(path: Path | str) -> int:
         opened.append(str(path))
-        return system_open(path, *rest)
+        return open_descriptor(path)
 
-    monkeypatch.setattr("yoloship._util.reading.os.open", count)
+    monkeypatch.setattr("yoloship._util.reading._descriptor", descriptor)
     assert json.loads(run("inspect", small, "--json").out)["kind"] == "onnx"
     assert opened == [str(small)] * 2
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader, BytesIO, FileIO, StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -22,7 +23,6 @@ from yoloship.tasks.nms import nms_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -474,3 +474,46 @@ def test_submitting_in_a_forked_child_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_a_detector_says_where_its_network_runs_and_what_its_model_is_called() -> None:
     one = detector(model_name="best.pt")[0]
     assert (one.device, one.model_name, one.max_batch, one.device_bytes()) == ("cpu", "best.pt", 1, None)
+
+
+@pytest.mark.parametrize(
+    "images", ["photo.jpg", b"bytes", Path("photo.jpg"), BytesIO(b"bytes"), PICTURE, PICTURE[:, :, :1], None, 5]
+)
+def test_one_image_is_not_taken_apart_as_several(images: Any) -> None:
+    model, session = detector()
+    for door in (model.detect_batch, model.stream, model.profile):
+        with pytest.raises(InputError, match="images: wrong type: expected several images, got one"):
+            door(images)
+    assert not session.calls
+
+
+def test_an_array_of_several_images_is_taken() -> None:
+    model, _ = detector()
+    assert model.detect_batch(np.stack([PICTURE, PICTURE])) == model.detect_batch([PICTURE, PICTURE])
+    assert [one.detections for one in model.stream(np.stack([PICTURE]))] == [model(PICTURE)]
+
+
+@pytest.mark.parametrize("batches", [[0], [-1], ["x"], [True], 5, [], [1.0]])
+def test_batches_to_prepare_are_whole_numbers_from_1(batches: Any) -> None:
+    with pytest.raises(InputError, match="batches: out of range: expected whole numbers of 1 or more"):
+        detector()[0].prepare(batches)
+
+
+@pytest.mark.parametrize("image_hw", [(0, 5), (-1, 5), 5, (5,), (5, 5, 3), ("a", 5)])
+def test_a_frame_has_a_height_and_a_width(image_hw: Any) -> None:
+    with pytest.raises(InputError, match="image_hw: out of range: expected 2 whole numbers"):
+        detector()[0].pinned_frame(image_hw)
+
+
+def test_whatever_stands_for_a_path_is_one(tmp_path: Path) -> None:
+    class Named:
+        def __fspath__(self) -> str:
+            return str(tmp_path / "a.png")
+
+    cv2.imwrite(str(tmp_path / "a.png"), PICTURE)
+    assert detector()[0](Named()) == detector()[0](PICTURE)
+
+
+def test_a_file_that_was_read_already_is_not_called_empty() -> None:
+    with pytest.raises(ImageError, match=r"open file: gives no bytes; if it was read already, go back with seek\(0\)"):
+        detector()[0](BytesIO())

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from yoloship.errors import ImageError, InputError
-from yoloship.images import as_bgr, as_channels
+from yoloship.images import as_bgr, as_channels, checked_order
 
 RNG = np.random.default_rng(3)
 BGR = RNG.integers(0, 255, (6, 8, 3), dtype=np.uint8)
@@ -137,3 +137,30 @@ def test_an_order_for_channels_that_are_not_colours_is_refused() -> None:
     assert as_channels(five, 5).shape == (4, 4, 5)
     with pytest.raises(InputError, match="channels: is for colour images: got 'rgb' for a model of 5 channels"):
         as_channels(five, 5, channels="rgb")
+
+
+def test_a_matrix_is_an_array_like_others() -> None:
+    """np.repeat writes beyond the memory of a matrix, which ends the process sooner or later."""
+    grey = BGR[:, :, 0]
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.asmatrix(grey)
+    for found in (as_bgr(matrix), as_channels(matrix, 3)):
+        assert type(found) is np.ndarray
+        np.testing.assert_array_equal(found, as_bgr(grey))
+    assert type(as_channels(matrix, 1)) is np.ndarray
+
+
+@pytest.mark.parametrize(("mode", "factor"), [("I", 257), ("I", -1), ("F", 1 / 255), ("F", 257)])
+def test_a_pil_image_of_32_bits_is_not_cut_off_at_255(mode: str, factor: float) -> None:
+    values = BGR[:, :, 0].astype(np.float32)
+    same = Image.fromarray(values.astype(np.int32) if mode == "I" else values)
+    np.testing.assert_array_equal(as_bgr(same), as_bgr(BGR[:, :, 0]))
+    scaled = (values * factor).astype(np.int32 if mode == "I" else np.float32)
+    with pytest.raises(ImageError, match=f"mode {mode} with other values than whole numbers from 0 to 255"):
+        as_bgr(Image.fromarray(scaled))
+
+
+@pytest.mark.parametrize("order", [np.array(["bgr", "rgb"]), ["rgb"], 5])
+def test_an_order_of_another_type_is_refused_by_name(order: Any) -> None:
+    with pytest.raises(InputError, match="channels: no such channel order: expected bgr or rgb"):
+        checked_order(order)

@@ -286,3 +286,27 @@ def test_what_is_given_twice_or_in_an_unknown_order_is_refused_before_anything_i
     wrong: Any = "RGB"
     with pytest.raises(InputError, match="channels: no such channel order: expected bgr or rgb, got 'RGB'"):
         load("missing.pt", channels=wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"score_threshold": True}, "score_threshold: out of range"),
+        ({"score_threshold": 10**400}, "score_threshold: out of range"),
+        ({"classes": "person"}, "classes: wrong type"),
+        ({"max_detections": 0}, "max_detections: out of range"),
+        ({"shape_mode": []}, "shape_mode: no such mode: expected square or rect"),
+        ({"runtime_precision": ["bfloat16"]}, "runtime_precision: no such choice"),
+        ({"tuned_for": np.array(["latency", "throughput"])}, "tuned_for: no such choice"),
+        ({"runtime": 1}, "runtime: wrong type"),
+        ({"runtime": []}, "runtime: wrong type"),
+        ({"device": 0}, "device: no such device: expected cpu, cuda or cuda:N, got 0; write 'cuda:0'"),
+        ({"device": "1"}, "write 'cuda:1'"),
+        ({"channels": np.array(["bgr", "rgb"])}, "channels: no such channel order"),
+        ({"class_names": 80}, "class_names: wrong type"),
+        ({"aliases": ["a"]}, "aliases: wrong type"),
+    ],
+)
+def test_arguments_are_judged_before_the_model_is_looked_for(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load("not-there.pt", **arguments)
