@@ -51,7 +51,9 @@ def visible(text: str, *, keep: str = "") -> str:
 
     def shown(match: re.Match[str]) -> str:
         letter = match[0]
-        return letter if letter in keep or _is_visible(letter) else _escape(letter)
+        if letter in keep or letter.isprintable() or unicodedata.category(letter) in _SHOWN:
+            return letter
+        return _escape(letter)
 
     return _SUSPECT.sub(shown, text)
 
@@ -70,10 +72,6 @@ def json_document(data: object, indent: int | None = 2) -> bytes:
     import json  # not needed for errors, which import this module
 
     return f"{visible_json(json.dumps(data, indent=indent, ensure_ascii=False))}\n".encode()
-
-
-def _is_visible(letter: str) -> bool:
-    return letter.isprintable() or unicodedata.category(letter) in _SHOWN
 
 
 def _escape(letter: str) -> str:

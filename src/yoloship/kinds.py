@@ -11,8 +11,10 @@ the fields of ModelProto. torch's older container: see `checkpoint.legacy_contai
 from __future__ import annotations
 
 import codecs
+import re
 import struct
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -153,7 +155,18 @@ def kind_of(source: Path | bytes | memoryview, *, error: type[YoloshipError] = I
     Raises:
         YoloshipError: of the class `error`: the file cannot be read, or is not a regular file.
     """
-    return _kind(_start(source, error))
+    if isinstance(source, bytes | memoryview):
+        head = bytes(source[:HEAD_BYTES])
+    else:
+        head = read_start(source, HEAD_BYTES, error=error, wanted="a model")
+    if not head:
+        return "empty"
+    if not any(head):
+        return "zeros"
+    for kind, pattern in _PATTERNS:
+        if re.match(pattern, head, re.DOTALL) if isinstance(pattern, bytes) else pattern(head):
+            return kind
+    return _text_kind(head) or "unknown"
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -202,32 +215,11 @@ def refuse_others(
     Raises:
         YoloshipError: of the class `error`: it is of another kind, or cannot be read.
     """
-    start = _start(source, error)
-    kind = _kind(start)
+    start = source if isinstance(source, bytes) else read_start(source, HEAD_BYTES, error=error, wanted="a model")
+    kind = kind_of(start)
     if kind not in allowed:
-        raise wrong_kind(kind, wanted, subject=subject, error=error, start=start)
+        raise wrong_kind(kind, wanted, subject=subject, error=error, start=start[:HEAD_BYTES])
     return kind
-
-
-def _start(source: Path | bytes | memoryview, error: type[YoloshipError]) -> bytes:
-    if isinstance(source, bytes | memoryview):
-        return bytes(source[:HEAD_BYTES])
-    return read_start(source, HEAD_BYTES, error=error, wanted="a model")
-
-
-def _kind(head: bytes) -> Kind:
-    if not head:
-        return "empty"
-    if not any(head):
-        return "zeros"
-    for kind, matches in _PATTERNS:
-        if matches(head):
-            return kind
-    return _text_kind(head) or "unknown"
-
-
-def _starts(*starts: bytes) -> Callable[[bytes], bool]:
-    return lambda head: head.startswith(starts)
 
 
 def _is_engine(head: bytes) -> bool:
@@ -237,11 +229,6 @@ def _is_engine(head: bytes) -> bool:
     return head[4:5] == b"{" and 2 <= struct.unpack_from("<I", head)[0] <= MAX_PREFIX_BYTES
 
 
-def _is_onnx(head: bytes) -> bool:
-    """Field 1 of a ModelProto, its format's version as a small integer, and the tag of another of its fields."""
-    return head[0] == 8 and 1 <= int.from_bytes(head[1:2], "big") <= 32 and head[2:3] in _MODEL_TAGS
-
-
 def _is_npz(head: bytes) -> bool:
     if not head.startswith(ZIP_MAGIC) or len(head) < 30:
         return False
@@ -249,69 +236,59 @@ def _is_npz(head: bytes) -> bool:
     return head[30 : 30 + length].endswith(b".npy")
 
 
-def _is_legacy(head: bytes) -> bool:
-    return head[:1] == b"\x80" and TORCH_LEGACY_MAGIC in head[:40]
-
-
 def _is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") < 1 << 32
 
 
-def _is_brand(*brands: bytes) -> Callable[[bytes], bool]:
+def _has_brand(brands: frozenset[bytes], head: bytes) -> bool:
     """An ISO media file of one of these brands, be it the main one or a compatible one."""
-
-    def matches(head: bytes) -> bool:
-        if head[4:8] != b"ftyp":
-            return False
-        end = min(int.from_bytes(head[:4], "big"), len(head))
-        return any(head[at : at + 4] in brands for at in (8, *range(16, end, 4)))
-
-    return matches
+    if head[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return any(head[at : at + 4] in brands for at in (8, *range(16, end, 4)))
 
 
-def _is_netpbm(head: bytes) -> bool:
-    return head[:1] == b"P" and head[1:2] in {b"1", b"2", b"3", b"4", b"5", b"6"} and head[2:3].isspace()
+_AVIF: Final = frozenset({b"avif", b"avis"})
+_HEIC: Final = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 
-
-_MODEL_TAGS: Final = frozenset({b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42", b"\x72"})
-
-_PATTERNS: Final[tuple[tuple[Kind, Callable[[bytes], bool]], ...]] = (
+_PATTERNS: Final[tuple[tuple[Kind, bytes | Callable[[bytes], bool]], ...]] = (
     ("npz", _is_npz),
-    ("checkpoint", _starts(ZIP_MAGIC)),
-    ("checkpoint", _is_legacy),
-    ("zip", _starts(b"PK\x05\x06", b"PK\x07\x08")),
-    ("pickle", lambda head: head[:1] == b"\x80" and 2 <= int.from_bytes(head[1:2], "big") <= 5),
+    ("checkpoint", re.escape(ZIP_MAGIC)),
+    ("checkpoint", rb"\x80.{0,29}" + re.escape(TORCH_LEGACY_MAGIC)),
+    ("zip", rb"PK(\x05\x06|\x07\x08)"),
+    ("pickle", rb"\x80[\x02-\x05]"),
     ("engine", _is_engine),
-    ("onnx", _is_onnx),
-    ("lfs-pointer", _starts(b"version https://git-lfs")),
-    ("jpeg", _starts(b"\xff\xd8\xff")),
-    ("png", _starts(b"\x89PNG")),
-    ("gif", _starts(b"GIF87a", b"GIF89a")),
-    ("webp", lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP"),
-    ("tiff", _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    ("jp2", _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
-    ("avif", _is_brand(b"avif", b"avis")),
-    ("heic", _is_brand(b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")),
-    ("video", lambda head: head[4:8] == b"ftyp"),
-    ("video", _starts(b"\x1aE\xdf\xa3")),
-    ("video", lambda head: head[:4] == b"RIFF" and head[8:12] == b"AVI "),
-    ("netpbm", _is_netpbm),
-    ("bmp", lambda head: head[:2] == b"BM" and head[6:10] == bytes(4)),
-    ("npy", _starts(b"\x93NUMPY")),
+    # Field 1 of a ModelProto, its format's version as a small integer, and the tag of another of its fields.
+    ("onnx", rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42\x72]"),
+    ("lfs-pointer", rb"version https://git-lfs"),
+    ("jpeg", rb"\xff\xd8\xff"),
+    ("png", rb"\x89PNG"),
+    ("gif", rb"GIF8[79]a"),
+    ("webp", rb"RIFF....WEBP"),
+    ("tiff", rb"II[*+]\0|MM\0[*+]"),
+    ("jp2", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
+    ("avif", partial(_has_brand, _AVIF)),
+    ("heic", partial(_has_brand, _HEIC)),
+    ("video", rb"....ftyp"),
+    ("video", rb"\x1aE\xdf\xa3"),
+    ("video", rb"RIFF....AVI "),
+    ("netpbm", rb"P[1-6][ \t\n\r\x0b\f]"),
+    ("bmp", rb"BM....\0\0\0\0"),
+    ("npy", rb"\x93NUMPY"),
     ("safetensors", _is_safetensors),
-    ("hdf5", _starts(b"\x89HDF")),
-    ("tflite", lambda head: head[4:8] == b"TFL3"),
-    ("gguf", _starts(b"GGUF")),
-    ("gzip", _starts(b"\x1f\x8b")),
-    ("bzip2", _starts(b"BZh")),
-    ("xz", _starts(b"\xfd7zXZ")),
-    ("zstd", _starts(b"\x28\xb5\x2f\xfd")),
-    ("rar", _starts(b"Rar!")),
-    ("7z", _starts(b"7z\xbc\xaf\x27\x1c")),
-    ("tar", lambda head: head[257:262] == b"ustar"),
-    ("pdf", _starts(b"%PDF-")),
+    ("hdf5", rb"\x89HDF"),
+    ("tflite", rb"....TFL3"),
+    ("gguf", rb"GGUF"),
+    ("gzip", rb"\x1f\x8b"),
+    ("bzip2", rb"BZh"),
+    ("xz", rb"\xfd7zXZ"),
+    ("zstd", rb"\x28\xb5\x2f\xfd"),
+    ("rar", rb"Rar!"),
+    ("7z", rb"7z\xbc\xaf\x27\x1c"),
+    ("tar", rb".{257}ustar"),
+    ("pdf", rb"%PDF-"),
 )
-"""In this order: what is said first wins."""
+"""In this order: what is said first wins. Bytes are a pattern of how such a file begins."""
 
 
 def _text_kind(head: bytes) -> Kind | None:

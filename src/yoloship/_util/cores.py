@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -61,13 +62,9 @@ def cgroup_quota(membership: Path, cgroups: Path) -> float | None:
     if path is None or ".." in path:
         return None
     group = PurePosixPath(path.lstrip("/"))
-    quotas = [_quota(cgroups / place / "cpu.max") for place in (group, *group.parents)]
-    return min((quota for quota in quotas if quota is not None), default=None)
-
-
-def _quota(file: Path) -> float | None:
-    try:
-        quota, period = file.read_text(encoding="ascii").split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
+    quotas = []
+    for place in (group, *group.parents):
+        with suppress(OSError, ValueError, ZeroDivisionError):  # ``max`` is not a number either
+            quota, period = (cgroups / place / "cpu.max").read_text(encoding="ascii").split()
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)

@@ -69,8 +69,16 @@ class Outputs:
         elif place.status is not None and not (self.overwrite or replaces):
             raise name_taken(path)
         else:
-            self._refuse_checkpoint(path, place)
-            self._check_folder(path, place)
+            if place.status is not None and self._is_checkpoint is not None and self._is_checkpoint(place.path):
+                raise OutputError(
+                    "would replace a checkpoint or another zip archive", subject=str(path), hint="give another name"
+                )
+            folder = place.path.parent
+            if not os.path.isdir(folder):  # noqa: PTH112 - never raises
+                raise OutputError("folder does not exist", subject=str(folder), hint="make it first")
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise OutputError("cannot be written: no permission to write in its folder", subject=str(path))
+            self._sweep(folder)
         self._refuse_twice(path, place)
 
     def claim_inside(self, folder: Path, names: Iterable[str]) -> None:
@@ -98,7 +106,7 @@ class Outputs:
     def _refuse_input(self, path: Path, place: Place) -> None:
         if place.status is None:
             return
-        identity = _identity(place.status)
+        identity = (place.status.st_dev, place.status.st_ino)
         if self._identities is None:
             self._identities = _identities(self._inputs)
         source = self._identities.get(identity)
@@ -112,12 +120,6 @@ class Outputs:
                 hint="give another name",
             )
 
-    def _refuse_checkpoint(self, path: Path, place: Place) -> None:
-        if place.status is not None and self._is_checkpoint is not None and self._is_checkpoint(place.path):
-            raise OutputError(
-                "would replace a checkpoint or another zip archive", subject=str(path), hint="give another name"
-            )
-
     def _refuse_twice(self, path: Path, place: Place) -> None:
         if place.status is not None and stat.S_ISCHR(place.status.st_mode):  # a terminal or /dev/null takes anything
             return
@@ -126,14 +128,6 @@ class Outputs:
         if key in self._claimed:
             raise OutputError("is the name of two outputs", subject=str(path), hint="give each its own name")
         self._claimed.add(key)
-
-    def _check_folder(self, path: Path, place: Place) -> None:
-        folder = place.path.parent
-        if not os.path.isdir(folder):  # noqa: PTH112 - never raises
-            raise OutputError("folder does not exist", subject=str(folder), hint="make it first")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError("cannot be written: no permission to write in its folder", subject=str(path))
-        self._sweep(folder)
 
     def _sweep(self, folder: Path) -> None:
         """Remove what killed processes left in a folder, once."""
@@ -151,9 +145,6 @@ def _identities(files: Iterable[Path]) -> dict[_Identity, Path]:
     found: dict[_Identity, Path] = {}
     for file in files:
         with suppress(OSError, ValueError):  # whoever reads it says what is wrong with it
-            found.setdefault(_identity(file.stat()), file)
+            status = file.stat()
+            found.setdefault((status.st_dev, status.st_ino), file)
     return found
-
-
-def _identity(status: os.stat_result) -> _Identity:
-    return status.st_dev, status.st_ino

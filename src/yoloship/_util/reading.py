@@ -16,6 +16,7 @@ import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from io import FileIO
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +24,6 @@ from yoloship.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from io import FileIO
     from pathlib import Path
 
     from yoloship.errors import YoloshipError
@@ -108,9 +108,9 @@ def open_regular(
     with _opened(path, error=error, wanted=wanted) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise _not_regular(status.st_mode, error, wanted, _named(path))
+            raise _not_regular(status.st_mode, error, wanted, path)
         if limit_bytes is not None and status.st_size > limit_bytes:
-            raise _too_long(limit_bytes, status.st_size, error, wanted, _named(path))
+            raise _too_long(limit_bytes, status.st_size, error, wanted, path)
         yield file
 
 
@@ -191,12 +191,12 @@ def read_file_or_pipe(
             waiting = _Waiting(patience, refuse)
             data = _read_pipe(file, limit_bytes + 1, waiting)
             if len(data) > limit_bytes:
-                raise _too_long(limit_bytes, None, error, wanted, _named(path))
+                raise _too_long(limit_bytes, None, error, wanted, path)
             return data
         if not stat.S_ISREG(status.st_mode):
-            raise _not_regular(status.st_mode, error, wanted, _named(path))
+            raise _not_regular(status.st_mode, error, wanted, path)
         if status.st_size > limit_bytes:
-            raise _too_long(limit_bytes, status.st_size, error, wanted, _named(path))
+            raise _too_long(limit_bytes, status.st_size, error, wanted, path)
         if check_start is not None:
             check_start(read_up_to(file, min(START_BYTES, status.st_size)))
             file.seek(0)  # reading the beginning again costs less than putting it in front of the rest
@@ -229,20 +229,27 @@ def file_sha256(file: FileIO, head: bytes = b"") -> str:
 
 @contextmanager
 def _opened(path: Path | str, *, error: type[YoloshipError], wanted: str) -> Iterator[FileIO]:
-    subject = _named(path)
-    named = _of_names(error)
     try:
-        with _file(_descriptor(path)) as file:
+        try:
+            descriptor = os.open(path, _FLAGS)
+        except ValueError as failure:  # a null character, or text that the file system cannot encode
+            raise OSError(errno.EINVAL, "not a valid file name") from failure
+        try:
+            file = FileIO(descriptor)
+        except OSError:  # it is a folder; Python does not close a descriptor that it did not open itself
+            os.close(descriptor)
+            raise
+        with file:
             yield file
     except FileNotFoundError as failure:
-        raise named("no such file", subject=subject) from failure
+        raise _of_names(error)("no such file", subject=_named(path)) from failure
     except OSError as failure:
         if os.path.isdir(path):  # noqa: PTH112 - never raises; Windows cannot even open a folder
-            raise _not_regular(stat.S_IFDIR, error, wanted, subject) from failure
+            raise _not_regular(stat.S_IFDIR, error, wanted, path) from failure
         if failure.errno == errno.ENXIO:  # what Linux answers for a socket, and for a device that is not there
             with suppress(OSError):
-                raise _not_regular(os.stat(path).st_mode, error, wanted, subject) from failure  # noqa: PTH116
-        raise named(f"cannot be read: {failure.strerror or failure}", subject=subject) from failure
+                raise _not_regular(os.stat(path).st_mode, error, wanted, path) from failure  # noqa: PTH116
+        raise _of_names(error)(f"cannot be read: {failure.strerror or failure}", subject=_named(path)) from failure
 
 
 def _of_names(error: type[YoloshipError]) -> type[YoloshipError]:
@@ -250,38 +257,23 @@ def _of_names(error: type[YoloshipError]) -> type[YoloshipError]:
     return error if issubclass(error, InputError) else InputError
 
 
-def _descriptor(path: Path | str) -> int:
-    try:
-        return os.open(path, _FLAGS)
-    except ValueError as failure:  # a null character, or text that the file system cannot encode
-        raise OSError(errno.EINVAL, "not a valid file name") from failure
-
-
-def _file(descriptor: int) -> FileIO:
-    try:
-        return open(descriptor, "rb", buffering=0)
-    except OSError:  # it is a folder; Python does not close a descriptor that it did not open itself
-        os.close(descriptor)
-        raise
-
-
 def _named(path: Path | str) -> str:
     """The path for messages; an empty one is quoted."""
     return str(path) or "''"
 
 
-def _not_regular(mode: int, error: type[YoloshipError], wanted: str, subject: str) -> YoloshipError:
+def _not_regular(mode: int, error: type[YoloshipError], wanted: str, path: Path | str) -> YoloshipError:
     kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
     hint = "name a file in it" if kind == "a folder" else _COPY_IT
-    return _of_names(error)(f"is {kind}, not {wanted}", subject=subject, hint=hint)
+    return _of_names(error)(f"is {kind}, not {wanted}", subject=_named(path), hint=hint)
 
 
 def _too_long(
-    limit_bytes: int, got_bytes: int | None, error: type[YoloshipError], wanted: str, subject: str
+    limit_bytes: int, got_bytes: int | None, error: type[YoloshipError], wanted: str, path: Path | str
 ) -> YoloshipError:
     return error(
         f"is too long for {wanted}",
-        subject=subject,
+        subject=_named(path),
         expected=f"at most {limit_bytes:,} bytes",
         got=None if got_bytes is None else f"{got_bytes:,} bytes",
     )

@@ -58,6 +58,7 @@ _HINTS: Final[Mapping[int | None, str]] = MappingProxyType(
         errno.EBUSY: "if it is mounted by itself, mount its folder instead",
     }
 )
+_WRITABLE: Final = frozenset({stat.S_IFREG, stat.S_IFIFO, stat.S_IFCHR})
 WAITING = "waiting for another process"
 _LOCK_POLL_S = 0.02
 
@@ -105,7 +106,7 @@ def find_place(path: Path) -> Place:
     if match is not None:
         own = match[1] is None or int(match[1]) == os.getpid()
         descriptor = int(os.path.basename(real)) if own else None  # noqa: PTH119 - as above
-    elif status is not None and not _can_be_written(status.st_mode):
+    elif status is not None and stat.S_IFMT(status.st_mode) not in _WRITABLE:
         kind = "folder" if stat.S_ISDIR(status.st_mode) else "device" if stat.S_ISBLK(status.st_mode) else "socket"
         raise OutputError(f"is a {kind}, not a file", subject=str(path), hint="give a file name")
     return Place(Path(real), status, descriptor, match is not None and descriptor is None)
@@ -215,8 +216,9 @@ def publish(part: Path, path: Path, place: Place, *, overwrite: bool) -> None:
         OutputError: somebody took the name meanwhile, or put something there that may not be replaced.
     """
     if overwrite:
-        if not _is_free_or_file(place.path):
-            raise OutputError("became something else while it was written", subject=str(path))
+        with suppress(FileNotFoundError):  # nothing may be there either, behind all links as they were followed before
+            if not stat.S_ISREG(place.path.lstat().st_mode):
+                raise OutputError("became something else while it was written", subject=str(path))
         part.replace(place.path)
         return
     try:
@@ -286,18 +288,6 @@ def _follow(path: Path) -> tuple[str, re.Match[str] | None]:
             raise
         current = os.path.join(folder, link)  # noqa: PTH118 - as above
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-
-
-def _is_free_or_file(path: Path) -> bool:
-    """Whether a name, behind all links as they were followed before, has nothing or a regular file."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except FileNotFoundError:
-        return True
-
-
-def _can_be_written(mode: int) -> bool:
-    return stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 def _stream_descriptor(path: Path) -> int:

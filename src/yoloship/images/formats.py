@@ -408,7 +408,7 @@ def read_jpeg(view: memoryview) -> Layout:
 
 
 def padding_bytes(view: memoryview) -> int:
-    """How many zeros stand before the end marker of a JPEG; 0 if none is found within `MAX_JPEG2000_SEGMENTS`."""
+    """How many zeros stand before the end marker of a JPEG; 0 if none is found within `MAX_JPEG_SEGMENTS`."""
     try:  # `read_jpeg` looks no further than the first scan if that holds the whole image
         end = next((start for marker, start, _, _ in _jpeg_segments(view) if marker == _JPEG_END), 0)
     except LayoutError:
@@ -478,4 +478,4 @@ def _jpeg_segments(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
             return
         at = body + struct.unpack_from(">H", view, body)[0]
         yield marker, match.start(), body + 2, at
-    raise LayoutError(f"has more than {MAX_JPEG2000_SEGMENTS} segments")
+    raise LayoutError(f"has more than {MAX_JPEG_SEGMENTS} segments")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from yoloship.images.formats import (
@@ -73,8 +74,8 @@ def read_header(data: bytes | memoryview) -> ImageHeader | None:
     """
     view = memoryview(data).cast("B")
     start = bytes(view[:64])
-    for name, matches, read, pixel_bytes in _FORMATS:
-        if matches(start):
+    for name, pattern, read, pixel_bytes in _FORMATS:
+        if re.match(pattern, start, re.DOTALL) if isinstance(pattern, bytes) else pattern(start):
             try:
                 layout = read(view)
             except LayoutError as error:
@@ -141,39 +142,31 @@ def _read_netpbm(view: memoryview) -> Layout:
     return Layout(int(match[1]), int(match[2]))
 
 
-def _starts(*signatures: bytes) -> Callable[[bytes], bool]:
-    return lambda start: start.startswith(signatures)
+def _has_brand(brands: frozenset[bytes], start: bytes) -> bool:
+    """Whether a file's main brand names the format; if that is a general one, the others decide."""
+    if start[4:8] != b"ftyp":
+        return False
+    stated = [start[8:12]]
+    if stated[0] in {b"mif1", b"msf1"}:
+        end = min(int.from_bytes(start[:4], "big"), len(start))
+        stated = [start[at : at + 4] for at in range(16, end, 4)]
+    return any(brand in brands for brand in stated)
 
 
-def _brands(*brands: bytes) -> Callable[[bytes], bool]:
-    """The format that a file's main brand names; if that is a general one, the others decide."""
+_AVIF: Final = frozenset({b"avif", b"avis"})
+_HEIC: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
 
-    def matches(start: bytes) -> bool:
-        if start[4:8] != b"ftyp":
-            return False
-        stated = [start[8:12]]
-        if stated[0] in {b"mif1", b"msf1"}:
-            end = min(int.from_bytes(start[:4], "big"), len(start))
-            stated = [start[at : at + 4] for at in range(16, end, 4)]
-        return any(brand in brands for brand in stated)
-
-    return matches
-
-
-def _is_netpbm(start: bytes) -> bool:
-    return re.match(rb"P[1-6]\s", start) is not None
-
-
-_FORMATS: Final[tuple[tuple[Format, Callable[[bytes], bool], Callable[[memoryview], Layout], int], ...]] = (
-    ("JPEG", _starts(b"\xff\xd8\xff"), read_jpeg, 6),
-    ("PNG", _starts(b"\x89PNG\r\n\x1a\n"), read_png, 6),
-    ("WebP", lambda start: start[:4] == b"RIFF" and start[8:12] == b"WEBP", _read_webp, 7),
-    ("BMP", _starts(b"BM"), _read_bmp, 6),
-    ("GIF", _starts(b"GIF87a", b"GIF89a"), _read_gif, 8),
-    ("TIFF", _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), read_tiff, 7),
-    ("AVIF", _brands(b"avif", b"avis"), read_heif, 16),
-    ("HEIC", _brands(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), read_heif, 8),
-    ("JPEG 2000", _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), read_jpeg2000, 16),
-    ("Netpbm", _is_netpbm, _read_netpbm, 6),
+_FORMATS: Final[tuple[tuple[Format, bytes | Callable[[bytes], bool], Callable[[memoryview], Layout], int], ...]] = (
+    ("JPEG", rb"\xff\xd8\xff", read_jpeg, 6),
+    ("PNG", rb"\x89PNG\r\n\x1a\n", read_png, 6),
+    ("WebP", rb"RIFF....WEBP", _read_webp, 7),
+    ("BMP", rb"BM", _read_bmp, 6),
+    ("GIF", rb"GIF8[79]a", _read_gif, 8),
+    ("TIFF", rb"II[*+]\0|MM\0[*+]", read_tiff, 7),
+    ("AVIF", partial(_has_brand, _AVIF), read_heif, 16),
+    ("HEIC", partial(_has_brand, _HEIC), read_heif, 8),
+    ("JPEG 2000", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", read_jpeg2000, 16),
+    ("Netpbm", rb"P[1-6]\s", _read_netpbm, 6),
 )
-"""Name, how it begins, how its header is read, and the bytes that decoding takes a pixel: measured, rounded up."""
+"""Name, a pattern of how it begins, how its header is read, and the bytes that decoding takes a pixel: measured,
+rounded up."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -70,6 +71,8 @@ def decode_image(data: bytes, header: ImageHeader, subject: str) -> Image:
         ImageError: the data is damaged, or what is in it is not what the header states.
         DependencyError: the format needs a package that is not installed.
     """
+    if header.format == "PNG":
+        data = critical_chunks(data)
     image = _DECODERS.get(header.format, _by_opencv)(data, subject)
     turned = header.format in _TURNED_BY_THEIR_DECODER
     height, width = header.upright_hw if turned else (header.height, header.width)
@@ -144,10 +147,6 @@ def _jpeg(data: bytes, subject: str) -> Image:
         return _by_opencv(data, subject)
 
 
-def _png(data: bytes, subject: str) -> Image:
-    return _by_opencv(critical_chunks(data), subject)
-
-
 def _heic(data: bytes, subject: str) -> Image:
     try:
         import pillow_heif
@@ -167,7 +166,7 @@ def _heic(data: bytes, subject: str) -> Image:
 
 
 _DECODERS: Final[MappingProxyType[Format, Callable[[bytes, str], Image]]] = MappingProxyType(
-    {"JPEG": _jpeg, "PNG": _png, "HEIC": _heic}
+    {"JPEG": _jpeg, "HEIC": _heic}
 )
 
 
@@ -191,11 +190,6 @@ class ImageLimits:
         for name in ("max_pixels", "max_side_px", "max_file_bytes"):
             if getattr(self, name) < 1:
                 raise InputError("must be positive", subject=f"ImageLimits.{name}", got=str(getattr(self, name)))
-
-    def max_pixels_of(self, header: ImageHeader) -> int:
-        """The most pixels of an image of this format."""
-        pixel_bytes = header.work_bytes // max(header.held_pixels, 1)
-        return min(self.max_pixels, self.max_pixels * WORK_BYTES // max(pixel_bytes, 1))
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -225,7 +219,10 @@ def read_image(
         DependencyError: it is a HEIC image, and pillow-heif is not installed.
     """
     if reserve is not None and not isinstance(source, bytes):
-        reserve(min(_length(source), limits.max_file_bytes))
+        size_bytes = 0
+        with suppress(OSError, ValueError):  # reading it says what is wrong
+            size_bytes = os.stat(source).st_size  # noqa: PTH116 - a string may be no valid path
+        reserve(min(size_bytes, limits.max_file_bytes))
     data, subject = _bytes_of(source, limits)
     header = _checked_header(data, subject, limits)
     if reserve is not None:
@@ -282,14 +279,6 @@ def image_size(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMI
     return _checked_header(data, subject, limits).upright_hw
 
 
-def _length(path: Path | str) -> int:
-    """The length of a file on disk; 0 if that cannot be said, which reading it will report."""
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - a string may be no valid path
-    except (OSError, ValueError):
-        return 0
-
-
 def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, str]:
     if isinstance(source, bytes):
         return source, "image bytes"
@@ -335,7 +324,8 @@ def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHead
             subject=subject,
             got=f"{header.width}×{header.height}",
         )
-    max_pixels = limits.max_pixels_of(header)
+    pixel_bytes = header.work_bytes // max(header.held_pixels, 1)
+    max_pixels = min(limits.max_pixels, limits.max_pixels * WORK_BYTES // max(pixel_bytes, 1))
     if header.held_pixels > max_pixels or max(header.width, header.height) > limits.max_side_px:
         raise ImageError(
             "image too large",

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helpers.cli import run
 from helpers.networks import float_network
-from yoloship._util.reading import _descriptor as open_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,11 +51,13 @@ def test_an_onnx_file_says_what_a_picture_costs(small: Path) -> None:
 def test_an_onnx_file_is_opened_to_see_what_it_is_and_read_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
-    def descriptor(path: Path | str) -> int:
-        opened.append(str(path))
-        return open_descriptor(path)
+    system_open = os.open
 
-    monkeypatch.setattr("yoloship._util.reading._descriptor", descriptor)
+    def count(path: Any, *rest: Any) -> int:
+        opened.append(str(path))
+        return system_open(path, *rest)
+
+    monkeypatch.setattr("yoloship._util.reading.os.open", count)
     assert json.loads(run("inspect", small, "--json").out)["kind"] == "onnx"
     assert opened == [str(small)] * 2
 

@@ -41,6 +41,20 @@ class Gate:
         return [Detections.empty(one.letterbox.image_hw) for one in frames]
 
 
+def test_closing_gives_back_the_room_of_all_who_waited_and_refusing_takes_none() -> None:
+    """Without that, a second thread that hands an image over would wait for ever instead of being refused."""
+    batcher = Batcher(Gate(), threads=0, sizes=(1,), waiting=1, model_name="m")
+    left = batcher.submit(frame(0), OPTIONS)
+    batcher.close()
+    with pytest.raises(SessionError, match="m: the detector is closed"):
+        left.result()
+    for _ in range(2):
+        assert batcher._room.acquire(blocking=False)
+        batcher._room.release()
+        with pytest.raises(SessionError, match="m: the detector is closed"):
+            batcher.submit(frame(0), OPTIONS)
+
+
 def test_what_waits_together_runs_together_and_each_gets_its_own() -> None:
     gate = Gate()
     batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, model_name="m")
@@ -127,17 +141,3 @@ def test_too_many_wait_outside_and_closing_lets_them_go() -> None:
             future.result()
     with pytest.raises(SessionError, match="the detector is closed"):
         batcher.submit(frame(4), OPTIONS)
-
-
-def test_closing_gives_back_the_room_of_all_who_waited_and_refusing_takes_none() -> None:
-    """Without that, a second thread that hands an image over would wait for ever instead of being refused."""
-    batcher = Batcher(Gate(), threads=0, sizes=(1,), waiting=1, model_name="m")
-    left = batcher.submit(frame(0), OPTIONS)
-    batcher.close()
-    with pytest.raises(SessionError, match="m: the detector is closed"):
-        left.result()
-    for _ in range(2):
-        assert batcher._room.acquire(blocking=False)
-        batcher._room.release()
-        with pytest.raises(SessionError, match="m: the detector is closed"):
-            batcher.submit(frame(0), OPTIONS)

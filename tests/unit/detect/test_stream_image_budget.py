@@ -131,6 +131,10 @@ def test_an_image_that_turns_out_smaller_than_its_decoding_lets_the_next_one_in(
         waiting = pool.submit(budget.reserve, 1, 50)
         while not budget._changed._waiters:  # type: ignore[attr-defined]
             time.sleep(0.001)
-        budget.settle(0, 10)
-        waiting.result()
+        try:
+            budget.settle(0, 10)
+            assert not budget._changed._waiters  # type: ignore[attr-defined]
+            waiting.result()
+        finally:
+            budget.close()
     assert budget.held_bytes == 60
