@@ -34,12 +34,12 @@ def main() -> None:
 
 
 def check_drawn(before: Path, after: Path) -> None:
-    """Boxes were drawn on a picture that is otherwise the same."""
-    pictures = read_image(before), read_image(after)
-    assert pictures[0].shape == pictures[1].shape
-    changed = (np.abs(np.subtract(*pictures, dtype=int)).max(axis=2) > 60).mean()
+    """Boxes were drawn on an image that is otherwise the same."""
+    images = read_image(before), read_image(after)
+    assert images[0].shape == images[1].shape
+    changed = (np.abs(np.subtract(*images, dtype=int)).max(axis=2) > 60).mean()
     assert 0.002 < changed < 0.5, f"{after}: {changed:.1%} of the pixels differ from {before}"
-    print(f"{after}: {pictures[1].shape[1]}×{pictures[1].shape[0]}, {changed:.1%} drawn on")
+    print(f"{after}: {images[1].shape[1]}×{images[1].shape[0]}, {changed:.1%} drawn on")
 
 
 def classes(path: Path) -> list[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def article_detect(session: Session, image: Image, side: int = 640) -> list[tuple[list[int], float, int]]:
-    """Boxes, scores and class ids of one picture, by a float session with a decoded output."""
+    """Boxes, scores and class ids of one image, by a float session with a decoded output."""
     canvas, ratio, (left, top) = _letterbox(image, side)
     blob = np.ascontiguousarray(np.transpose(canvas[:, :, ::-1] / 255.0, (2, 0, 1)), dtype=np.float32)[None]
     raw = np.asarray(session.run({session.inputs[0].name: blob})[0])[0]

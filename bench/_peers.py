@@ -50,7 +50,7 @@ def official_like(session: Session, image: Image, side: int = 640) -> npt.NDArra
 
 
 def article_like(session: Session, image: Image, side: int = 640) -> list[tuple[list[int], float, int]]:
-    """A picture in a square of grey, divided in float64, BGR left as it is; a loop over rows; integer boxes."""
+    """An image in a square of grey, divided in float64, BGR left as it is; a loop over rows; integer boxes."""
     height, width = image.shape[:2]
     ratio = min(side / height, side / width)
     columns, rows = int(width * ratio), int(height * ratio)

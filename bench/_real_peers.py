@@ -3,7 +3,7 @@
     pip install torch yolov5 ultralytics
 
 `official` is the loop of the official repository's detection script over its published packaging ``yolov5`` 7.0:
-letterbox, tensor, backend, suppression, boxes to the picture. `ultralytics` is ``YOLO(…).predict``; it takes no YOLOv5
+letterbox, tensor, backend, suppression, boxes to the image. `ultralytics` is ``YOLO(…).predict``; it takes no YOLOv5
 export as it is (the output of the newer family has no objectness), so it gets the same network with its last step
 rewritten: scores already multiplied, axes exchanged. Both run the network in ONNX Runtime, as ours does.
 """
@@ -28,7 +28,7 @@ PACKAGES = ("torch", "yolov5", "ultralytics")
 
 
 def official(standard_onnx: Path, side: int = 640) -> Callable[[Image], object] | None:
-    """From a BGR picture to (n, 6) boxes in its pixels; None where the packages are absent."""
+    """From a BGR image to (n, 6) boxes in its pixels; None where the packages are absent."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -56,7 +56,7 @@ def official(standard_onnx: Path, side: int = 640) -> Callable[[Image], object] 
 
 
 def ultralytics(standard_onnx: Path, side: int = 640) -> Callable[[Image], object] | None:
-    """From a BGR picture to its `Boxes`; None where the package is absent."""
+    """From a BGR image to its `Boxes`; None where the package is absent."""
     try:
         from ultralytics import YOLO
     except ImportError:
@@ -95,7 +95,7 @@ def _without_objectness(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """One picture in a process of its own: ``python _real_peers.py official|ultralytics standard.onnx photo.jpg``."""
+    """One image in a process of its own: ``python _real_peers.py official|ultralytics standard.onnx photo.jpg``."""
     import sys
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A folder of photos: pictures per second of a plain loop, of the usual ways, and of `Detector.stream`.
+"""A folder of photos: images per second of a plain loop, of the usual ways, and of `Detector.stream`.
 
     python bench/bench_folder.py best.pt photo.jpg [photo.jpg …] [--count 200] [--rounds 3]
 
@@ -86,9 +86,7 @@ def main() -> None:
         plain = [one(path) for path in paths]
         for name, detector in (("latency", one), ("throughput", many)):
             streamed = [outcome.unwrap() for outcome in detector.stream(paths)]
-            print(
-                f"stream tuned for {name}: {_same(plain, streamed)} of {len(paths)} pictures with the same detections"
-            )
+            print(f"stream tuned for {name}: {_same(plain, streamed)} of {len(paths)} images with the same detections")
 
 
 def _ratio(theirs: Sequence[float], mine: Sequence[float]) -> float:

@@ -87,11 +87,11 @@ def made_file(hw: tuple[int, int], kind: str) -> bytes:
         exif[0x0112] = options.pop("exif")
         options["exif"] = exif
     out = io.BytesIO()
-    Image.fromarray(picture(*hw)).convert(mode).save(out, "JPEG", quality=90, **options)
+    Image.fromarray(image(*hw)).convert(mode).save(out, "JPEG", quality=90, **options)
     return out.getvalue()
 
 
-def picture(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+def image(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Soft shapes with a little noise: about 0.4 bytes a pixel at quality 90, as photographs have."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 255, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
@@ -139,7 +139,7 @@ def identity(count: int = 300) -> None:
         mode, options = list(KINDS.values())[number % 8]
         out = io.BytesIO()
         quality = int(rng.integers(1, 101))
-        Image.fromarray(picture(*hw, seed=number)).convert(mode).save(out, "JPEG", quality=quality, **options)
+        Image.fromarray(image(*hw, seed=number)).convert(mode).save(out, "JPEG", quality=quality, **options)
         data = bytearray(out.getvalue())
         if number % 3 == 0:
             data[int(rng.integers(len(data) // 2, len(data) - 2))] ^= 1 << int(rng.integers(8))

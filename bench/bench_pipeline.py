@@ -1,4 +1,4 @@
-"""One picture end to end, from a decoded frame, against a bare run of the field's standard ONNX.
+"""One image end to end, from a decoded frame, against a bare run of the field's standard ONNX.
 
     python bench/bench_pipeline.py best.pt photo.jpg [--rounds 40] [--json FILE]
 
@@ -35,7 +35,7 @@ MEMORY_TARGET_MB = 180
 def main() -> None:
     arguments = _arguments()
     if arguments.peak_of:
-        _one_picture(arguments.model, arguments.photo, arguments.peak_of)
+        _one_image(arguments.model, arguments.photo, arguments.peak_of)
         return
 
     import numpy as np
@@ -82,7 +82,7 @@ def main() -> None:
     print(f"rect canvas {rect.letterbox(image.shape[:2]).input_hw}, found {square(image)!r}\n")
     print(table(timings, base))
     peaks = {way: _peak_mb(arguments, way) for way in ("imports and a bare run", "ours, square")}
-    print("\npeak memory of a process, one picture: " + ", ".join(f"{way} {mb:.0f} MB" for way, mb in peaks.items()))
+    print("\npeak memory of a process, one image: " + ", ".join(f"{way} {mb:.0f} MB" for way, mb in peaks.items()))
     print(f"targets: {TARGETS}, memory at most {MEMORY_TARGET_MB} MB")
     if arguments.json:
         record = {
@@ -110,7 +110,7 @@ def _peak_mb(arguments: argparse.Namespace, way: str) -> float:
     return float(done.stdout)
 
 
-def _one_picture(model: Path, photo: Path, way: str) -> None:
+def _one_image(model: Path, photo: Path, way: str) -> None:
     """Do it once in this process, and print the peak."""
     import yoloship
 

@@ -23,14 +23,14 @@ from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
 
     graph = build_graph(read_checkpoint(options.checkpoint), GraphConfig(input_form="image", output_form="heads"))
 
     def quantized(**config: object) -> object:
-        return quantize_with_images(graph, options.pictures, QuantizeConfig(max_drop=1, **config)).model  # type: ignore[arg-type]
+        return quantize_with_images(graph, options.images, QuantizeConfig(max_drop=1, **config)).model  # type: ignore[arg-type]
 
     models = {
         "float32": graph,
@@ -42,7 +42,7 @@ def main() -> None:
         "float8, float16 in between": quantized(precision="float8", other_layers="float16"),
     }
     sessions = {name: OnnxRuntimeSession.open(graph_bytes(model)) for name, model in models.items()}  # type: ignore[arg-type]
-    feed = feed_of(Detector(sessions["float32"]), options.pictures[0])
+    feed = feed_of(Detector(sessions["float32"]), options.images[0])
     print(conditions("numpy", "onnxruntime"))
     cases = {name: partial(session.run, feed) for name, session in sessions.items()}
     print(table(interleaved(cases, options.rounds), "float32"))

@@ -1,4 +1,4 @@
-"""Whole processes, start to end: detection on one picture and export, beside the least that any program must do.
+"""Whole processes, start to end: detection on one image and export, beside the least that any program must do.
 
     python bench/bench_processes.py best.pt photo.jpg [--rounds 15] [--peer NAME=COMMAND …]
 

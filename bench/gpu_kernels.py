@@ -169,7 +169,7 @@ def letterboxes(bench: Bench, side: int, batches: tuple[int, ...], big: bool) ->
 
 
 def head_maps(rng: np.random.Generator, side: int, batch: int, passing: int) -> list[np.ndarray[Any, Any]]:
-    """Undecoded maps on which about `passing` cells of a picture exceed 0.25."""
+    """Undecoded maps on which about `passing` cells of an image exceed 0.25."""
     cells = sum(3 * (side // s) ** 2 for s in STRIDES)
     maps = []
     for stride in STRIDES:

@@ -115,8 +115,8 @@ def in_turns(cases: dict[str, Callable[[], object]], blocks: int, block: int) ->
     return {name: summary(values) for name, values in times.items()}
 
 
-def rate(work: Callable[[], object], threads: int, pictures: int, seconds: float) -> float:
-    """Pictures a second of several threads that each repeat `work`, which takes `pictures`."""
+def rate(work: Callable[[], object], threads: int, images: int, seconds: float) -> float:
+    """Images a second of several threads that each repeat `work`, which takes `images`."""
     counts = [0] * threads
     stop = threading.Event()
     ready = threading.Barrier(threads + 1)
@@ -152,7 +152,7 @@ def rate(work: Callable[[], object], threads: int, pictures: int, seconds: float
         thread.join()
     if failures:
         raise failures[0]
-    return sum(counts) * pictures / (time.perf_counter() - began)
+    return sum(counts) * images / (time.perf_counter() - began)
 
 
 def agreement(run: Run, detector: Detector) -> dict[str, Any]:
@@ -266,7 +266,7 @@ def all_modes(run: Run, detector: Detector, image: Any, pinned: Any) -> dict[str
 
 
 def on_device(image: Any) -> Any:
-    """The picture as a torch tensor on the GPU; None where torch cannot do that."""
+    """The image as a torch tensor on the GPU; None where torch cannot do that."""
     try:
         import torch
     except ImportError:
@@ -301,11 +301,11 @@ def throughput(run: Run, detector: Detector) -> dict[str, Any]:
         for name in ("pinned", "pageable"):
             row[f"{name}_share"] = round(row[name] / row["network"], 3)
         report[f"batch {size}, {streams} streams"] = row
-        print(f"  pictures a second, batch {size}, {streams} streams: {row}", flush=True)
+        print(f"  images a second, batch {size}, {streams} streams: {row}", flush=True)
     detector.prepare()
     futures_rate = submitted_rate(detector, usual, seconds)
-    report["submit, pictures a second"] = round(futures_rate, 1)
-    print(f"  submit: {futures_rate:.0f} pictures a second", flush=True)
+    report["submit, images a second"] = round(futures_rate, 1)
+    print(f"  submit: {futures_rate:.0f} images a second", flush=True)
     return report
 
 

@@ -31,6 +31,6 @@ def demo_images(count: int, folder: str = "images") -> list[Path]:
     Path(folder).mkdir(exist_ok=True)
     paths = [Path(folder) / f"scene-{number}.jpg" for number in range(count)]
     for seed, path in enumerate(paths):
-        if not cv2.imwrite(str(path), make_scene(seed, (720, 1280)).picture):
+        if not cv2.imwrite(str(path), make_scene(seed, (720, 1280)).image):
             raise OSError(f"{path}: cannot be written")
     return paths

@@ -143,7 +143,7 @@ def test_an_onnx_file_is_brought_to_half_precision_and_its_record_rebuilds_it(tm
     assert rebuild_command(engine.record, "best.engine").endswith("--precision float16")
 
 
-def test_a_checkpoint_is_quantized_with_pictures_on_the_way(tmp_path: Path, photos: Path) -> None:
+def test_a_checkpoint_is_quantized_with_images_on_the_way(tmp_path: Path, photos: Path) -> None:
     require_rtx()
     checkpoint = require(TRAINED / "coco-yolov5n.pt")
     out = tmp_path / "best.engine"

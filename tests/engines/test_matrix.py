@@ -113,8 +113,8 @@ def test_a_checkpoint_becomes_an_engine_that_knows_what_it_is(
     assert info.checkpoint_sha256 == opened(checkpoint).sha256
     assert (info.input_form, info.output_form) == (form, output_form)
     axis: Axis = batch or "batch"
-    picture = (*INPUT_HW, 3) if form == "image" else (3, *INPUT_HW)
-    assert built.inputs == (TensorSpec("images", "uint8" if form == "image" else "float32", (axis, *picture)),)
+    image = (*INPUT_HW, 3) if form == "image" else (3, *INPUT_HW)
+    assert built.inputs == (TensorSpec("images", "uint8" if form == "image" else "float32", (axis, *image)),)
     if output_form == "raw":
         assert built.outputs == (TensorSpec("output0", "float32", (axis, ROWS, 5 + len(info.class_names))),)
         return
@@ -211,14 +211,14 @@ def quantized(checkpoint: Path, precision: Precision, config: GraphConfig) -> An
 
 @cache
 def calibrated(checkpoint: Path, form: InputForm) -> Mapping[str, float]:
-    """How large activations get over a few pictures like those in use; neither batch nor ending changes it."""
+    """How large activations get over a few images like those in use; neither batch nor ending changes it."""
     config = GraphConfig(input_hw=INPUT_HW, input_form=form, output_form="heads")
     model = build_graph(opened(checkpoint), config)
-    pictures: list[Any] = [require(PHOTOS / name) for name in ("bus.jpg", "street.jpg")]
+    images: list[Any] = [require(PHOTOS / name) for name in ("bus.jpg", "street.jpg")]
     if checkpoint == DEMO:
-        pictures = [make_scene(seed).picture for seed in (0, 1)]
+        images = [make_scene(seed).image for seed in (0, 1)]
     with OnnxRuntimeSession.open(graph_bytes(model)) as session:
         detector = Detector(session)
-        feeds = [feed_of(detector, picture) for picture in pictures]
+        feeds = [feed_of(detector, image) for image in images]
     names = values_to_watch(layers(model), "inputs")
     return calibrate(model, names, feeds, "minmax")

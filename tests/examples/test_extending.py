@@ -58,7 +58,7 @@ def scenes(*numbers: int) -> list[str]:
     """Write scenes as images, and give their names."""
     names = [f"scene-{number}.png" for number in numbers]
     for number, name in zip(numbers, names, strict=True):
-        cv2.imwrite(name, make_scene(number, (720, 1280)).picture)
+        cv2.imwrite(name, make_scene(number, (720, 1280)).image)
     return names
 
 

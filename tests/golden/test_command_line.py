@@ -16,7 +16,7 @@ REFERENCE = "conf0.25_iou0.45"
 
 
 @pytest.mark.parametrize("name", ["coco-yolov5n", "ppe-yolov5n", "damage-yolov5n"])
-def test_detect_on_a_checkpoint_gives_the_reference_detections_and_pictures_to_look_at(
+def test_detect_on_a_checkpoint_gives_the_reference_detections_and_images_to_look_at(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from yoloship.results.detections import Detections
 
 MODELS = ("coco-yolov5n", "ppe-yolov5n", "damage-yolov5n")
-PICTURES = ("bus.jpg", "street.jpg", "zidane.jpg")
+IMAGES = ("bus.jpg", "street.jpg", "zidane.jpg")
 FORMS: tuple[tuple[InputForm, OutputForm], ...] = (("image", "heads"), ("float", "raw"), ("image", "compact"))
 
 
@@ -40,14 +40,14 @@ def detector(model: str, input_form: InputForm, output_form: OutputForm) -> Dete
     return Detector(OnnxRuntimeSession.open(graph_bytes(graph)))
 
 
-def expected(model: str, picture: str, thresholds: str) -> npt.NDArray[np.float64]:
-    return np.array(reference()[model]["images"][picture][thresholds], np.float64).reshape(-1, 6)
+def expected(model: str, image: str, thresholds: str) -> npt.NDArray[np.float64]:
+    return np.array(reference()[model]["images"][image][thresholds], np.float64).reshape(-1, 6)
 
 
 def matches(found: Detections, want: npt.NDArray[np.float64], min_iou: float) -> int:
     """How many of the expected boxes have a partner of their own: same class, close score, IoU high enough.
 
-    Clipped to the picture a box can lose all its area, and then has no IoU with anything; equal corners count too.
+    Clipped to the image a box can lose all its area, and then has no IoU with anything; equal corners count too.
     """
     free = np.ones(len(found), bool)
     count = 0
@@ -71,21 +71,21 @@ def _iou(box: npt.NDArray[np.float64], boxes: npt.NDArray[np.float64]) -> npt.ND
 
 
 @pytest.mark.parametrize("forms", FORMS, ids="-".join)
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("model", MODELS)
-def test_a_photo_gives_the_reference_detections(model: str, picture: str, forms: tuple[InputForm, OutputForm]) -> None:
-    want = expected(model, picture, "conf0.25_iou0.45")
-    found = detector(model, *forms)(require(PHOTOS / picture))
+def test_a_photo_gives_the_reference_detections(model: str, image: str, forms: tuple[InputForm, OutputForm]) -> None:
+    want = expected(model, image, "conf0.25_iou0.45")
+    found = detector(model, *forms)(require(PHOTOS / image))
     assert sorted(found.class_ids.tolist()) == sorted(want[:, 5].astype(int).tolist())
     assert matches(found, want, 0.99) == len(want)
 
 
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("model", MODELS)
-def test_nearly_all_faint_detections_agree_too(model: str, picture: str) -> None:
-    want = expected(model, picture, "conf0.001_iou0.6")
+def test_nearly_all_faint_detections_agree_too(model: str, image: str) -> None:
+    want = expected(model, image, "conf0.001_iou0.6")
     options = DetectOptions(score_threshold=0.001, iou_threshold=0.6)
-    found = detector(model, "image", "heads")(require(PHOTOS / picture), options=options)
+    found = detector(model, "image", "heads")(require(PHOTOS / image), options=options)
     assert abs(len(found) - len(want)) <= 0.01 * len(want)
     assert matches(found, want, 0.99) >= 0.99 * len(want)
 
@@ -101,8 +101,8 @@ def test_a_standard_file_without_our_record_gives_the_same(model: str) -> None:
         ours = detector(model, "float", "raw")
         assert found.class_names == ours.class_names
         assert found.info.strides == ours.info.strides
-        for picture in PICTURES:
-            assert found(require(PHOTOS / picture)) == ours(require(PHOTOS / picture))
+        for image in IMAGES:
+            assert found(require(PHOTOS / image)) == ours(require(PHOTOS / image))
 
 
 def test_class_names_are_those_of_the_checkpoint() -> None:

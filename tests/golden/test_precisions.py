@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from yoloship.results.detections import Detections
 
 MODELS = ("coco-yolov5n", "ppe-yolov5n", "damage-yolov5n")
-PICTURES = ("bus.jpg", "street.jpg", "zidane.jpg")
+IMAGES = ("bus.jpg", "street.jpg", "zidane.jpg")
 
 
-def pictures() -> list[Path]:
-    return [require(PHOTOS / name) for name in PICTURES]
+def images() -> list[Path]:
+    return [require(PHOTOS / name) for name in IMAGES]
 
 
 @cache
@@ -56,7 +56,7 @@ def detector(model: Any) -> Detector:
 
 @cache
 def photos() -> tuple[Any, ...]:
-    return tuple(read_image(path) for path in pictures())
+    return tuple(read_image(path) for path in images())
 
 
 def faintly_seen(model: Any) -> list[Detections]:
@@ -105,7 +105,7 @@ def test_int8_calibrated_on_the_photos_sees_nearly_the_same_objects(model: str) 
 def test_the_figures_of_an_export_are_those_of_the_file_that_it_wrote(other_layers: str, tmp_path: Path) -> None:
     path, checkpoint = tmp_path / "int8.onnx", require(TRAINED / "coco-yolov5n.pt")
     options = ("--precision", "int8", "--max-drop", "1", "--imgsz", "320", "--other-layers", other_layers)
-    ran = run("export", checkpoint, "-o", path, *options, *(f"--calibrate={photo}" for photo in pictures()))
+    ran = run("export", checkpoint, "-o", path, *options, *(f"--calibrate={photo}" for photo in images()))
     assert ran.code == 0, ran
     said = re.search(r"in (\d+) of (\d+) convolutions, .* agree with float32 to ([\d.]+)%", ran.out)
     assert said is not None, ran

@@ -64,7 +64,7 @@ def checkpoint(path: Path) -> Checkpoint:
 
 
 @cache
-def picture() -> npt.NDArray[np.uint8]:
+def image() -> npt.NDArray[np.uint8]:
     """(2, 128, 192, 3) uint8 BGR."""
     return np.random.default_rng(11).integers(0, 256, (2, *HW, 3), dtype=np.uint8)
 
@@ -78,19 +78,19 @@ def run(model: onnx.ModelProto, *, optimised: bool = False) -> list[Any]:
     session = ort.InferenceSession(graph_bytes(model), options)
     (entry,) = session.get_inputs()
     if entry.type == "tensor(uint8)":
-        return list(session.run(None, {entry.name: picture()}))
+        return list(session.run(None, {entry.name: image()}))
     return list(session.run(None, {entry.name: np.random.default_rng(7).random((2, 3, *HW), dtype=np.float32)}))
 
 
 @cache
 def expected(path: Path, input_form: InputForm) -> Floats:
-    """(2, N, 8): the file beside the checkpoint; for pictures, the float graph on the same picture."""
+    """(2, N, 8): the file beside the checkpoint; for images, the float graph on the same image."""
     if input_form == "float":
         found: Floats = np.load(require(path.with_suffix(".npz")))["pred"]
         return found
     model = build_graph(checkpoint(path), GraphConfig(HW, 2))
     session = ort.InferenceSession(graph_bytes(model))
-    rgb = np.ascontiguousarray(picture()[..., ::-1].transpose(0, 3, 1, 2)).astype(np.float32) / 255
+    rgb = np.ascontiguousarray(image()[..., ::-1].transpose(0, 3, 1, 2)).astype(np.float32) / 255
     values: Floats = session.run(None, {"images": rgb})[0]
     return values
 

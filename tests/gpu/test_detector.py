@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from helpers.canned_device import CannedSession, slow
-from helpers.models import ANCHORS, STRIDES, constant_raw, empty_rows, info, picture_session
+from helpers.models import ANCHORS, STRIDES, constant_raw, empty_rows, image_session, info
 from yoloship.cuda.buffers import DeviceBuffer, upload
 from yoloship.cuda.stream import Stream
 from yoloship.detect.detector import Defaults, Detector
@@ -60,7 +60,7 @@ def raw(canvas_hw: tuple[int, int]) -> list[npt.NDArray[np.float32]]:
     return [heads_to_raw([head[None] for head in heads(canvas_hw)], STRIDES, ANCHORS)[0]]
 
 
-def pictures(count: int, seed: int = 0) -> list[npt.NDArray[np.uint8]]:
+def make_images(count: int, seed: int = 0) -> list[npt.NDArray[np.uint8]]:
     rng = np.random.default_rng(seed)
     return [rng.integers(0, 256, (*SIZES[n % len(SIZES)], 3), dtype=np.uint8) for n in range(count)]
 
@@ -71,7 +71,7 @@ def on_cpu(record: ModelInfo, answer: Any = heads, **arguments: Any) -> Detector
         hw = shape[1:3] if feeds["images"].dtype == np.uint8 else shape[2:4]
         return [np.repeat(array[None], shape[0], axis=0) for array in answer(hw)]
 
-    return Detector(picture_session(record, script), **arguments)
+    return Detector(image_session(record, script), **arguments)
 
 
 def assert_same(found: Detections, expected: Detections) -> None:
@@ -137,31 +137,31 @@ def fed(detector: Detector) -> Any:
 
 @pytest.mark.parametrize("capturable", [True, False])
 @pytest.mark.parametrize("mode", ["copied", "resized"])
-def test_pictures_of_all_sizes_give_the_boxes_of_the_cpu_pipeline(make: Maker, capturable: bool, mode: Any) -> None:
+def test_images_of_all_sizes_give_the_boxes_of_the_cpu_pipeline(make: Maker, capturable: bool, mode: Any) -> None:
     detector = make(capturable=capturable, tuning=CudaTuning(transfer=TransferPolicy(pageable_mode=mode)))
     cpu = on_cpu(info(batch=None))
-    for picture in pictures(8):
-        found = detector(picture)
-        assert_same(found, cpu(picture))
-        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(picture.shape[:2], HW).apply(picture))
+    for image in make_images(8):
+        found = detector(image)
+        assert_same(found, cpu(image))
+        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(image.shape[:2], HW).apply(image))
     assert len(found) > 5
 
 
 @pytest.mark.parametrize("mode", ["pinned", "mapped"])
-def test_pinned_pictures_go_up_from_where_they_lie(make: Maker, mode: Any) -> None:
+def test_pinned_images_go_up_from_where_they_lie(make: Maker, mode: Any) -> None:
     detector = make(tuning=CudaTuning(transfer=TransferPolicy(pinned_mode=mode, pageable_mode="resized")))
     cpu = on_cpu(info(batch=None))
-    for picture in pictures(6):
-        pinned = detector.pinned_frame((picture.shape[0], picture.shape[1]))
-        pinned[...] = picture
+    for image in make_images(6):
+        pinned = detector.pinned_frame((image.shape[0], image.shape[1]))
+        pinned[...] = image
         frame = placed(detector, pinned)
         assert frame.mode == mode
-        assert_same(detector(pinned), cpu(picture))
-        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(picture.shape[:2], HW).apply(picture))
+        assert_same(detector(pinned), cpu(image))
+        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(image.shape[:2], HW).apply(image))
 
 
 @pytest.mark.parametrize("mode", ["pinned", "mapped"])
-def test_a_part_of_a_pinned_picture_is_read_where_it_lies(make: Maker, mode: Any) -> None:
+def test_a_part_of_a_pinned_image_is_read_where_it_lies(make: Maker, mode: Any) -> None:
     detector = make(tuning=CudaTuning(transfer=TransferPolicy(pinned_mode=mode)))
     whole = detector.pinned_frame((90, 100))
     whole[...] = np.random.default_rng().integers(0, 256, whole.shape, dtype=np.uint8)
@@ -172,20 +172,20 @@ def test_a_part_of_a_pinned_picture_is_read_where_it_lies(make: Maker, mode: Any
 
 
 @pytest.mark.parametrize("mode", ["copied", "resized"])
-def test_pictures_that_may_not_be_written_to_are_read_only(make: Maker, mode: Any) -> None:
+def test_images_that_may_not_be_written_to_are_read_only(make: Maker, mode: Any) -> None:
     detector = make(tuning=CudaTuning(transfer=TransferPolicy(pageable_mode=mode)))
     for seed, hw in enumerate(((1, 1), (1, 900), (900, 1), (1100, 1300))):
-        picture = np.random.default_rng(seed).integers(0, 256, (*hw, 3), dtype=np.uint8)
-        picture.flags.writeable = False
-        before = picture.copy()
-        detector(picture)
-        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(hw, HW).apply(picture))
-        np.testing.assert_array_equal(picture, before)
+        image = np.random.default_rng(seed).integers(0, 256, (*hw, 3), dtype=np.uint8)
+        image.flags.writeable = False
+        before = image.copy()
+        detector(image)
+        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(hw, HW).apply(image))
+        np.testing.assert_array_equal(image, before)
 
 
 @pytest.mark.parametrize("step", [3, 4, 5, 6, 7, 16])
 @pytest.mark.parametrize("alone", [True, False])
-def test_pictures_of_which_only_some_rows_are_copied_give_the_same_canvas(make: Maker, step: int, alone: bool) -> None:
+def test_images_of_which_only_some_rows_are_copied_give_the_same_canvas(make: Maker, step: int, alone: bool) -> None:
     detector = make(tuning=CudaTuning(transfer=TransferPolicy(pageable_mode="copied")))
     sizes = [(64 * step, 96 * step), (64 * step, 50 * step), (40 * step, 96 * step), (30 * step, 96 * step + 3)]
     images = [np.random.default_rng(step).integers(0, 256, (*hw, 3), dtype=np.uint8) for hw in sizes]
@@ -200,24 +200,24 @@ def test_pictures_of_which_only_some_rows_are_copied_give_the_same_canvas(make: 
         np.testing.assert_array_equal(fed(detector), expected)
 
 
-def test_one_picture_after_another_of_every_size_and_way_is_read_where_it_lies_now(make: Maker) -> None:
-    """What is kept from the last picture (tables, places) must not be taken for the next one's."""
+def test_one_image_after_another_of_every_size_and_way_is_read_where_it_lies_now(make: Maker) -> None:
+    """What is kept from the last image (tables, places) must not be taken for the next one's."""
     detector = make(tuning=CudaTuning(transfer=TransferPolicy(map_from=8, resize_from=20)))
     rng = np.random.default_rng()
-    for picture in pictures(30, seed=int(rng.integers(1 << 30))):
-        given = picture
+    for image in make_images(30, seed=int(rng.integers(1 << 30))):
+        given = image
         if rng.random() < 0.5:
-            given = detector.pinned_frame(picture.shape[:2])
-            given[...] = picture
+            given = detector.pinned_frame(image.shape[:2])
+            given[...] = image
         detector(given)
-        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(picture.shape[:2], HW).apply(picture))
+        np.testing.assert_array_equal(fed(detector)[0], Letterbox.fixed(image.shape[:2], HW).apply(image))
 
 
 def test_a_batch_of_mixed_sizes_and_ways_is_one_run(make: Maker) -> None:
     detector = make(tuning=CudaTuning(transfer=TransferPolicy(resize_from=8)))
     cpu = on_cpu(info(batch=None))
-    batch: list[Any] = pictures(6)
-    boxes = [Letterbox.fixed(picture.shape[:2], HW).apply(picture) for picture in batch]
+    batch: list[Any] = make_images(6)
+    boxes = [Letterbox.fixed(image.shape[:2], HW).apply(image) for image in batch]
     for row in (0, 3):
         pinned = detector.pinned_frame(batch[row].shape[:2])
         pinned[...] = batch[row]
@@ -231,9 +231,9 @@ def test_a_batch_of_mixed_sizes_and_ways_is_one_run(make: Maker) -> None:
     assert detector.detect_batch([]) == []
 
 
-def test_more_pictures_than_a_run_takes_are_several_runs(make: Maker) -> None:
+def test_more_images_than_a_run_takes_are_several_runs(make: Maker) -> None:
     cpu = on_cpu(info(batch=None))
-    batch = pictures(7)
+    batch = make_images(7)
     expected = cpu.detect_batch(batch)
     dynamic = make(tuning=CudaTuning(max_batch=3))
     fixed = make(info(batch=4))
@@ -246,9 +246,9 @@ def test_float_input_and_raw_output_give_the_boxes_of_the_cpu_pipeline_exactly(m
     record = info("raw", input_form="float", batch=None)
     detector = make(record, raw)
     cpu = on_cpu(info("raw", batch=None), raw)
-    for picture in pictures(3):
-        assert detector(picture) == cpu(picture)
-        canvas = Letterbox.fixed(picture.shape[:2], HW).apply(picture)
+    for image in make_images(3):
+        assert detector(image) == cpu(image)
+        canvas = Letterbox.fixed(image.shape[:2], HW).apply(image)
         np.testing.assert_array_equal(fed(detector), to_float(canvas[None]))
 
 
@@ -256,7 +256,7 @@ def test_rectangular_canvases_have_a_plan_each_and_old_ones_are_let_go(make: Mak
     record = info(input_hw=(None, None), batch=None)
     detector = make(record, shape_mode="rect", imgsz=(96, 96), tuning=CudaTuning(plans=2))
     cpu = on_cpu(record, shape_mode="rect", imgsz=(96, 96))
-    batch = pictures(6)
+    batch = make_images(6)
     for _ in range(2):
         for one, other in zip(detector.detect_batch(batch), cpu.detect_batch(batch), strict=True):
             assert_same(one, other)
@@ -264,7 +264,7 @@ def test_rectangular_canvases_have_a_plan_each_and_old_ones_are_let_go(make: Mak
 
 def test_options_of_a_call_hold_for_that_call(make: Maker) -> None:
     detector, cpu = make(), on_cpu(info(batch=None))
-    picture = pictures(1)[0]
+    image = make_images(1)[0]
     several = (
         DetectOptions(),
         DetectOptions(score_threshold=0.6),
@@ -275,9 +275,9 @@ def test_options_of_a_call_hold_for_that_call(make: Maker) -> None:
     )
     for _ in range(2):
         for options in several:
-            assert_same(detector(picture, options=options), cpu(picture, options=options))
+            assert_same(detector(image, options=options), cpu(image, options=options))
     with pytest.raises(InputError, match="zebra: no such class"):
-        detector(picture, options=DetectOptions(classes=("zebra",)))
+        detector(image, options=DetectOptions(classes=("zebra",)))
     with pytest.raises(InputError, match="zebra: no such class"):
         make(options=DetectOptions(classes=("zebra",)))
 
@@ -289,12 +289,12 @@ def test_more_candidates_than_the_kernels_look_at_give_the_exact_boxes_all_the_s
         return [heads_to_raw([head[None] for head in heads(canvas_hw, 2.0)], STRIDES, ANCHORS)[0]]
 
     detector, cpu = make(record, crowded), on_cpu(record, crowded)
-    picture = pictures(2)[1]
+    image = make_images(2)[1]
     for options in (
         DetectOptions(score_threshold=0.001, iou_threshold=0.0, max_detections=300),
         DetectOptions(score_threshold=0.001, iou_threshold=0.9, max_detections=5000),
     ):
-        found, expected = detector(picture, options=options), cpu(picture, options=options)
+        found, expected = detector(image, options=options), cpu(image, options=options)
         assert len(expected) > 20
         assert found == expected
     assert len(found) > 1024
@@ -302,18 +302,18 @@ def test_more_candidates_than_the_kernels_look_at_give_the_exact_boxes_all_the_s
 
 def test_whatever_the_cpu_pipeline_takes_is_taken(make: Maker) -> None:
     detector, cpu = make(), on_cpu(info(batch=None))
-    picture = pictures(4)[3]
-    for view in (picture[::2, 1::2], np.asfortranarray(picture), picture[..., 0], picture[:, ::-1]):
+    image = make_images(4)[3]
+    for view in (image[::2, 1::2], np.asfortranarray(image), image[..., 0], image[:, ::-1]):
         assert_same(detector(view), cpu(view))
-    for wrong in (picture.astype(np.float32), picture[:0], np.zeros((4, 4, 2), np.uint8), 7):
+    for wrong in (image.astype(np.float32), image[:0], np.zeros((4, 4, 2), np.uint8), 7):
         with pytest.raises(ImageError):
             detector(wrong)
-    assert_same(detector(picture), cpu(picture))
+    assert_same(detector(image), cpu(image))
 
 
 def test_many_threads_share_one_detector(make: Maker) -> None:
     detector, cpu = make(tuning=CudaTuning(slots=3)), on_cpu(info(batch=None))
-    batch = pictures(6)
+    batch = make_images(6)
     expected = cpu.detect_batch(batch)
     steps = 4 if "no GPU" in make.device.name else 50  # a CPU that plays the GPU is slow
 
@@ -329,12 +329,12 @@ def test_many_threads_share_one_detector(make: Maker) -> None:
         list(pool.map(work, range(8)))
 
 
-def test_pictures_handed_over_come_back_as_futures(make: Maker) -> None:
+def test_images_handed_over_come_back_as_futures(make: Maker) -> None:
     detector, cpu = make(tuning=CudaTuning(max_batch=8)), on_cpu(info(batch=None))
-    batch = pictures(40)
-    futures = [detector.submit(picture) for picture in batch]
-    for future, picture in zip(futures, batch, strict=True):
-        assert_same(future.result(), cpu(picture))
+    batch = make_images(40)
+    futures = [detector.submit(image) for image in batch]
+    for future, image in zip(futures, batch, strict=True):
+        assert_same(future.result(), cpu(image))
     with pytest.raises(ImageError):
         detector.submit(batch[0].astype(np.float64))
 
@@ -344,17 +344,17 @@ def test_a_prepared_detector_makes_nothing_ready_any_more(make: Maker) -> None:
     session: Any = detector.session
     detector.prepare()
     assert sorted(context.inputs["images"].shape[0] for context in session.contexts) == [1, 1, 4, 4, 8, 8]
-    for future in [detector.submit(picture) for picture in pictures(30)]:
+    for future in [detector.submit(image) for image in make_images(30)]:
         future.result()
     assert len(session.contexts) == 6
     with pytest.raises(InputError, match="outside every profile"):
         detector.prepare([9])
-    detector(pictures(1)[0])
+    detector(make_images(1)[0])
 
 
 def test_a_stream_is_in_order_and_an_error_stays_in_its_place(make: Maker) -> None:
     detector, cpu = make(tuning=CudaTuning(max_batch=8)), on_cpu(info(batch=None))
-    sources: list[Any] = pictures(20)
+    sources: list[Any] = make_images(20)
     sources[7] = "no such file.jpg"
     outcomes = list(detector.stream(iter(sources), keep_images=True))
     assert [outcome.index for outcome in outcomes] == list(range(20))
@@ -368,8 +368,8 @@ def test_a_stream_is_in_order_and_an_error_stays_in_its_place(make: Maker) -> No
 def test_a_stream_of_frames_makes_the_batches_that_were_made_ready(make: Maker, resident: bool) -> None:
     gate = threading.Event()
     detector = make(capturable=False, fails=gate.wait, tuning=CudaTuning(slots=2, max_batch=8))
-    picture = pictures(1)[0]
-    frame: Any = OnDevice(make.device, picture) if resident else picture
+    image = make_images(1)[0]
+    frame: Any = OnDevice(make.device, image) if resident else image
 
     def sources() -> Iterator[Any]:
         for drawn in range(1, 61):
@@ -387,7 +387,7 @@ def test_a_stream_of_frames_makes_the_batches_that_were_made_ready(make: Maker, 
 
 def test_closing_waits_for_what_is_under_way_and_refuses_the_rest(make: Maker) -> None:
     detector = make(capturable=False, fails=slow, tuning=CudaTuning(slots=2, max_batch=8))
-    picture = pictures(1)[0]
+    image = make_images(1)[0]
     outcomes: list[object] = []
     started = threading.Barrier(6)
 
@@ -395,14 +395,14 @@ def test_closing_waits_for_what_is_under_way_and_refuses_the_rest(make: Maker) -
         started.wait()
         try:
             while True:
-                outcomes.append(len(detector(picture)))
+                outcomes.append(len(detector(image)))
         except SessionError as error:
             outcomes.append(str(error))
 
     threads = [threading.Thread(target=work) for _ in range(5)]
     for thread in threads:
         thread.start()
-    futures = [detector.submit(picture) for _ in range(30)]
+    futures = [detector.submit(image) for _ in range(30)]
     started.wait()
     while not outcomes:
         time.sleep(0.001)
@@ -412,18 +412,22 @@ def test_closing_waits_for_what_is_under_way_and_refuses_the_rest(make: Maker) -
     assert outcomes.count("model: the detector is closed") == 5
     for future in futures:
         assert isinstance(future.exception(), SessionError | None)
-    for call in (lambda: detector(picture), lambda: detector.submit(picture)):
+    for call in (lambda: detector(image), lambda: detector.submit(image)):
         with pytest.raises(SessionError, match="the detector is closed"):
             call()
     detector.close()
 
 
 def test_a_closed_detector_starts_no_threads(make: Maker) -> None:
-    detector, frame = make(), OnDevice(make.device, pictures(1)[0])
+    detector, frame = make(), OnDevice(make.device, make_images(1)[0])
     detector.close()
     before = set(threading.enumerate())
     given: Any = frame
-    for call in (lambda: detector.submit(pictures(1)[0]), lambda: detector.submit(given), lambda: detector.stream([])):
+    for call in (
+        lambda: detector.submit(make_images(1)[0]),
+        lambda: detector.submit(given),
+        lambda: detector.stream([]),
+    ):
         with pytest.raises(SessionError, match="the detector is closed"):
             call()
     assert set(threading.enumerate()) <= before
@@ -439,17 +443,17 @@ def test_several_threads_may_close_it_during_a_run(make: Maker) -> None:
         gate.wait()
 
     detector = make(capturable=False, fails=held, tuning=CudaTuning(slots=2))
-    picture = pictures(1)[0]
+    image = make_images(1)[0]
     with ThreadPoolExecutor(4) as pool:
-        run = pool.submit(detector, picture)
+        run = pool.submit(detector, image)
         begun.wait()
         closing = [pool.submit(detector.close) for _ in range(3)]
         gate.set()
-        assert_same(run.result(), on_cpu(info(batch=None))(picture))
+        assert_same(run.result(), on_cpu(info(batch=None))(image))
         for closed in closing:
             closed.result()
     with pytest.raises(SessionError, match="the detector is closed"):
-        detector(picture)
+        detector(image)
 
 
 @pytest.mark.timeout(60)
@@ -462,12 +466,12 @@ def test_a_device_that_is_lost_while_an_input_is_refused_does_not_keep_anyone_fr
     detector = make(tuning=CudaTuning(slots=1))
     monkeypatch.setattr("yoloship.detect.gpu.slots.Slot.recover", lost)
     with pytest.raises(CudaError, match="the device is lost"):
-        detector.detect_batch(pictures(9))
-    assert len(detector.detect_batch(pictures(2))) == 2
+        detector.detect_batch(make_images(9))
+    assert len(detector.detect_batch(make_images(2))) == 2
     detector.close()
 
 
-def test_a_network_that_fails_is_an_error_and_the_next_picture_is_served(make: Maker) -> None:
+def test_a_network_that_fails_is_an_error_and_the_next_image_is_served(make: Maker) -> None:
     broken = [False]
 
     def fails() -> None:
@@ -475,22 +479,22 @@ def test_a_network_that_fails_is_an_error_and_the_next_picture_is_served(make: M
             raise CudaError("on purpose", code=700, name="CUDA_ERROR_ILLEGAL_ADDRESS")
 
     detector, cpu = make(capturable=False, fails=fails), on_cpu(info(batch=None))
-    picture = pictures(1)[0]
+    image = make_images(1)[0]
     for _ in range(10):
-        assert_same(detector(picture), cpu(picture))
+        assert_same(detector(image), cpu(image))
         broken[0] = True
         with pytest.raises(CudaError, match="on purpose"):
-            detector(picture)
+            detector(image)
         with pytest.raises(CudaError, match="on purpose"):
-            detector.submit(picture).result()
+            detector.submit(image).result()
         broken[0] = False
 
 
 def test_a_batch_outside_every_profile_is_refused_and_the_slot_lives_on(make: Maker) -> None:
     detector = make()
-    with pytest.raises(InputError, match="expected 1 to 8 pictures, got 9"):
-        detector.detect_batch(pictures(9))
-    assert len(detector.detect_batch(pictures(8))) == 8
+    with pytest.raises(InputError, match="expected 1 to 8 images, got 9"):
+        detector.detect_batch(make_images(9))
+    assert len(detector.detect_batch(make_images(8))) == 8
 
 
 def test_a_batch_is_halved_on_full_memory_only_when_asked(make: Maker) -> None:
@@ -498,7 +502,7 @@ def test_a_batch_is_halved_on_full_memory_only_when_asked(make: Maker) -> None:
         if make.made[-1].session.contexts[-1].inputs["images"].shape[0] > 2:  # type: ignore[union-attr]  # canned
             raise CudaError("out of memory: asked for much", code=2, name="CUDA_ERROR_OUT_OF_MEMORY")
 
-    batch = pictures(5)
+    batch = make_images(5)
     detector = make(capturable=False, fails=full)
     with pytest.raises(CudaError, match="asked for much"):
         detector.detect_batch(batch)
@@ -510,11 +514,11 @@ def test_a_batch_is_halved_on_full_memory_only_when_asked(make: Maker) -> None:
 def test_stages_are_timed_and_give_the_same_boxes(make: Maker) -> None:
     for capturable in (True, False):
         detector, cpu = make(capturable=capturable), on_cpu(info(batch=None))
-        batch = pictures(2)
+        batch = make_images(2)
         for _ in range(3):
-            found, _ = detector._pipeline.run_timed([placed(detector, picture) for picture in batch], detector.options)
-            for one, picture in zip(found, batch, strict=True):
-                assert_same(one, cpu(picture))
+            found, _ = detector._pipeline.run_timed([placed(detector, image) for image in batch], detector.options)
+            for one, image in zip(found, batch, strict=True):
+                assert_same(one, cpu(image))
             times = detector.profile(batch)
         assert times.total_ms > 0
         assert list(times.stages_ms) == ["stage", "upload", "letterbox", "network", "postprocess", "read"]
@@ -526,27 +530,27 @@ def test_stages_are_timed_and_give_the_same_boxes(make: Maker) -> None:
 
 
 class OnDevice:
-    """A picture on the device as other libraries show it."""
+    """An image on the device as other libraries show it."""
 
-    def __init__(self, device: Device, picture: npt.NDArray[np.uint8]) -> None:
-        self.buffer = DeviceBuffer(device, picture.nbytes)
-        self.shape = picture.shape
+    def __init__(self, device: Device, image: npt.NDArray[np.uint8]) -> None:
+        self.buffer = DeviceBuffer(device, image.nbytes)
+        self.shape = image.shape
         with Stream(device) as stream:
-            upload(stream, self.buffer.pointer, np.ascontiguousarray(picture))
+            upload(stream, self.buffer.pointer, np.ascontiguousarray(image))
             stream.sync()
         self.__cuda_array_interface__ = {
-            "shape": picture.shape, "typestr": "|u1", "data": (self.buffer.pointer, False), "version": 3,
+            "shape": image.shape, "typestr": "|u1", "data": (self.buffer.pointer, False), "version": 3,
         }  # fmt: skip
 
 
-def test_a_picture_on_the_device_is_read_there(make: Maker) -> None:
+def test_a_image_on_the_device_is_read_there(make: Maker) -> None:
     detector, cpu = make(), on_cpu(info(batch=None))
-    batch = pictures(3)
-    held = [OnDevice(make.device, picture) for picture in batch]
+    batch = make_images(3)
+    held = [OnDevice(make.device, image) for image in batch]
     mixed: list[Any] = [held[0], batch[1], held[2]]
     for found in (detector.detect_batch(mixed), [detector(one) for one in mixed]):
-        for one, picture in zip(found, batch, strict=True):
-            assert_same(one, cpu(picture))
+        for one, image in zip(found, batch, strict=True):
+            assert_same(one, cpu(image))
     outcomes = list(detector.stream(mixed))
     assert all(outcome.error is None for outcome in outcomes)
     held[0].__cuda_array_interface__["typestr"] = "<f4"
@@ -564,7 +568,7 @@ def test_rgb_frames_give_the_canvas_of_the_same_frames_in_bgr_whichever_way_they
         TransferPolicy(pageable_mode="resized", pinned_mode="mapped"),
     ):
         detector = make(tuning=CudaTuning(transfer=policy))
-        images = pictures(4, seed=2)
+        images = make_images(4, seed=2)
         pinned = [detector.pinned_frame(image.shape[:2]) for image in images[:2]]
         for frame, image in zip(pinned, images, strict=False):
             frame[...] = image[:, :, ::-1]
@@ -588,7 +592,7 @@ def test_rgb_frames_give_the_canvas_of_the_same_frames_in_bgr_whichever_way_they
 
 def test_a_stream_and_futures_of_rgb_frames_are_those_of_the_same_frames_in_bgr(make: Maker) -> None:
     detector, cpu = make(tuning=CudaTuning(max_batch=4)), on_cpu(info(batch=None))
-    images = pictures(6)
+    images = make_images(6)
     resident = OnDevice(make.device, np.ascontiguousarray(images[5][:, :, ::-1]))
     rgb: list[Any] = [*(np.ascontiguousarray(image[:, :, ::-1]) for image in images[:5]), resident]
     futures = [detector.submit(frame, channels="rgb") for frame in rgb]
@@ -603,7 +607,7 @@ def test_a_stream_and_futures_of_rgb_frames_are_those_of_the_same_frames_in_bgr(
 
 @pytest.mark.parametrize("channels", ["bgr", "rgb"])
 def test_a_frame_of_nvimagecodec_on_the_device_says_its_own_order(make: Maker, channels: Any) -> None:
-    detector, image = make(), pictures(1)[0]
+    detector, image = make(), make_images(1)[0]
     holder = OnDevice(make.device, np.ascontiguousarray(image[:, :, ::-1]))
     kind = type("Image", (OnDevice,), {"__module__": "nvidia.nvimgcodec.nvimgcodec_impl", "__init__": lambda _: None})
     frame: Any = kind()
@@ -616,12 +620,12 @@ def test_a_frame_of_nvimagecodec_on_the_device_says_its_own_order(make: Maker, c
 def test_another_librarys_array_is_asked_for_in_the_thread_that_hands_it_over(make: Maker) -> None:
     """Its owner waits for the stream that is current in the thread that asks; in another thread that is another one."""
     detector, cpu = make(tuning=CudaTuning(slots=2, max_batch=4)), on_cpu(info(batch=None))
-    picture = pictures(1)[0]
-    held = OnDevice(make.device, picture)
+    image = make_images(1)[0]
+    held = OnDevice(make.device, image)
     asked: list[int] = []
 
     class Asked:
-        shape = picture.shape
+        shape = image.shape
 
         @property
         def __cuda_array_interface__(self) -> Any:
@@ -630,9 +634,9 @@ def test_another_librarys_array_is_asked_for_in_the_thread_that_hands_it_over(ma
 
     frame: Any = Asked()
     for future in [detector.submit(frame) for _ in range(6)]:
-        assert_same(future.result(), cpu(picture))
+        assert_same(future.result(), cpu(image))
     for outcome in detector.stream([frame] * 6):
-        assert_same(outcome.unwrap(), cpu(picture))
+        assert_same(outcome.unwrap(), cpu(image))
     assert set(asked) == {threading.get_ident()}
     held.__cuda_array_interface__["typestr"] = "<f4"
     with pytest.raises(InputError, match="expected uint8"):
@@ -647,7 +651,7 @@ def test_what_torch_has_queued_on_a_stream_of_its_own_is_waited_for(make: Maker,
     if "no GPU" in make.device.name:
         pytest.skip("torch has no stand-in for a GPU")
     detector, cpu = make(tuning=CudaTuning(slots=2, max_batch=4)), on_cpu(info(batch=None))
-    images = pictures(4, seed=3)
+    images = make_images(4, seed=3)
     side = torch.cuda.Stream()
     heavy = torch.rand(4096, 4096, device="cuda")
     for image in images:
@@ -672,15 +676,15 @@ def _refusal(call: Any) -> str:
 
 
 def _in_child(detector: Detector, answers: Any) -> None:
-    picture = pictures(1)[0]
-    answers.send([_refusal(lambda: detector(picture)), _refusal(lambda: detector.submit(picture))])
+    image = make_images(1)[0]
+    answers.send([_refusal(lambda: detector(image)), _refusal(lambda: detector.submit(image))])
     os._exit(0)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_is_told_so(make: Maker) -> None:
     detector = make()
-    detector(pictures(1)[0])
+    detector(make_images(1)[0])
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     child = context.Process(target=_in_child, args=(detector, theirs))
@@ -688,15 +692,15 @@ def test_a_forked_child_is_told_so(make: Maker) -> None:
     theirs.close()  # so that a child that dies without a word ends the reading
     assert all("before this process was forked" in text for text in ours.recv())
     child.join()
-    assert len(detector(pictures(1)[0])) > 0
+    assert len(detector(make_images(1)[0])) > 0
 
 
 def test_opening_and_closing_leaks_nothing(make: Maker) -> None:
     before = make.device.usage()
-    picture = pictures(1)[0]
+    image = make_images(1)[0]
     for _ in range(20):
         detector = make()
-        detector(picture)
+        detector(image)
         detector.close()
         make.made.clear()
         assert make.device.usage() == before
@@ -722,16 +726,16 @@ def test_a_model_is_loaded_with_all_that_it_needs_and_closing_gives_it_back(
         return CannedSession(device, info(form, batch=None), answer)
 
     monkeypatch.setattr("yoloship.models.gpu_loading._open", stand_in)
-    picture = pictures(1)[0]
+    image = make_images(1)[0]
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
     with load(model, device="cuda", cuda_tuning=CudaTuning(slots=2)) as detector:
         assert type(detector) is Detector
         assert detector.device == "cuda:0"
-        assert_same(detector(picture), on_cpu(info(form, batch=None), answer)(picture))
+        assert_same(detector(image), on_cpu(info(form, batch=None), answer)(image))
     gc.collect()
     assert opened[0].usage().counts == {}
     with pytest.raises(SessionError, match="closed"):
-        detector(picture)
+        detector(image)
     with pytest.raises(InputError, match="the graph has a fixed size"):
         load(model, device="cuda", imgsz=(63, 96))
     gc.collect()
@@ -767,7 +771,7 @@ def test_a_graph_that_selects_or_suppresses_serves_every_call_with_the_same_tuni
     policy = TransferPolicy(pinned_mode="mapped", pageable_mode="resized")
     tuning = CudaTuning(slots=2, max_batch=4, transfer=policy)
     detector = make(record, answer, capturable=capturable, tuning=tuning)
-    cpu, batch = on_cpu(record, answer), pictures(7)
+    cpu, batch = on_cpu(record, answer), make_images(7)
     expected = cpu.detect_batch(batch)
     assert all(len(one) for one in expected)
     detector.prepare()
@@ -776,10 +780,10 @@ def test_a_graph_that_selects_or_suppresses_serves_every_call_with_the_same_tuni
     frame = detector.pinned_frame(batch[0].shape[:2])
     frame[...] = batch[0]
     assert placed(detector, frame).mode == "mapped"
-    handed = [detector.submit(picture) for picture in [frame, *batch[1:]]]
+    handed = [detector.submit(image) for image in [frame, *batch[1:]]]
     for found in (
         detector.detect_batch(batch),
-        [detector(picture) for picture in batch],
+        [detector(image) for image in batch],
         [future.result() for future in handed],
         [outcome.unwrap() for outcome in detector.stream(batch)],
     ):
@@ -794,7 +798,7 @@ def test_a_graph_that_selects_or_suppresses_serves_every_call_with_the_same_tuni
 def test_what_a_graph_that_selects_or_suppresses_is_fed_is_the_letterboxed_image(
     make: Maker, record: ModelInfo, answer: Any
 ) -> None:
-    detector, image = make(record, answer), pictures(1)[0]
+    detector, image = make(record, answer), make_images(1)[0]
     canvas = Letterbox.fixed(image.shape[:2], HW).apply(image)
     for channels, frame in (("bgr", image), ("rgb", np.ascontiguousarray(image[:, :, ::-1]))):
         detector(frame, channels=channels)  # type: ignore[arg-type]  # one of both
@@ -809,7 +813,7 @@ def test_a_batch_of_a_graph_that_selects_or_suppresses_is_halved_on_full_memory_
         if make.made[-1].session.contexts[-1].inputs["images"].shape[0] > 2:  # type: ignore[union-attr]  # canned
             raise CudaError("out of memory: asked for much", code=2, name="CUDA_ERROR_OUT_OF_MEMORY")
 
-    batch = pictures(5)
+    batch = make_images(5)
     detector = make(record, answer, capturable=False, fails=full, tuning=CudaTuning(on_full_memory="halve"))
     for one, other in zip(detector.detect_batch(batch), on_cpu(record, answer).detect_batch(batch), strict=True):
         assert_same(one, other)
@@ -842,14 +846,14 @@ def test_a_model_of_grey_images_runs_on_the_gpu_behind_the_pipeline_of_the_cpu(
     monkeypatch.setattr(
         "yoloship.models.gpu_loading._open", lambda _, device, *__: CannedSession(device, record, heads)
     )
-    picture = pictures(1)[0]
+    image = make_images(1)[0]
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
     with load(model, device="cuda", cuda_tuning=CudaTuning(slots=2, max_batch=4)) as detector:
         assert (type(detector), detector.max_batch) == (Detector, 4)
-        assert list(detector.profile([picture]).stages_ms) == ["letterbox", "network", "decode", "suppress"]
-        assert_same(detector.submit(picture).result(), on_cpu(record, heads)(picture))
-        assert_same(detector(picture), on_cpu(record, heads)(picture))
-        assert_same(detector(picture[:, :, 0]), on_cpu(record, heads)(picture[:, :, 0]))
+        assert list(detector.profile([image]).stages_ms) == ["letterbox", "network", "decode", "suppress"]
+        assert_same(detector.submit(image).result(), on_cpu(record, heads)(image))
+        assert_same(detector(image), on_cpu(record, heads)(image))
+        assert_same(detector(image[:, :, 0]), on_cpu(record, heads)(image[:, :, 0]))
 
 
 @pytest.mark.parametrize(("form", "answer"), [("heads", heads), ("raw", raw)])
@@ -864,9 +868,9 @@ def test_an_engine_is_compared_through_the_pipeline_of_the_cpu(
 
     monkeypatch.setattr("yoloship.models.gpu_loading._open", stand_in)
     (tmp_path / "best.engine").write_bytes(b"vtrt" + b"\0" * 60)
-    picture = pictures(1)[0]
+    image = make_images(1)[0]
     with open_artefact(tmp_path / "best.engine") as detector:
         assert type(detector) is Detector
-        assert_same(detector(picture), on_cpu(info(form, batch=None), answer)(picture))
+        assert_same(detector(image), on_cpu(info(form, batch=None), answer)(image))
     gc.collect()
     assert opened[0].usage().counts == {}

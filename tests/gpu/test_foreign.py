@@ -32,7 +32,7 @@ def letterboxed(rig: Any, frame: ForeignFrame) -> tuple[npt.NDArray[Any], Letter
     return found[0], box
 
 
-def picture() -> npt.NDArray[np.uint8]:
+def original() -> npt.NDArray[np.uint8]:
     return np.random.default_rng().integers(0, 256, (270, 401, 3), dtype=np.uint8)
 
 
@@ -45,7 +45,7 @@ class OnlyInterface:
 
 
 def test_a_torch_tensor_is_read_where_it_lies(rig: Any, torch: Any, stream: Stream) -> None:
-    image = picture()
+    image = original()
     tensor = torch.from_numpy(image).cuda()
     for view, expected in ((tensor, image), (tensor[10:250, 7:300], image[10:250, 7:300])):
         for array in (view, OnlyInterface(view)):
@@ -56,7 +56,7 @@ def test_a_torch_tensor_is_read_where_it_lies(rig: Any, torch: Any, stream: Stre
 
 
 def test_a_cupy_array_is_read_where_it_lies(rig: Any, cupy: Any, stream: Stream) -> None:
-    image = picture()
+    image = original()
     array = cupy.asarray(image)
     for view, expected in ((array, image), (array[10:250, 7:300], image[10:250, 7:300])):
         for given in (view, OnlyInterface(view)):
@@ -67,7 +67,7 @@ def test_a_cupy_array_is_read_where_it_lies(rig: Any, cupy: Any, stream: Stream)
 
 
 def test_work_that_torch_queued_before_is_waited_for(rig: Any, torch: Any, stream: Stream) -> None:
-    image = picture()
+    image = original()
     source = torch.from_numpy(image).cuda()
     side = torch.cuda.Stream()
     for _ in range(5):
@@ -84,7 +84,7 @@ def test_work_that_torch_queued_before_is_waited_for(rig: Any, torch: Any, strea
 
 
 def test_work_that_cupy_queued_before_is_waited_for(rig: Any, cupy: Any, stream: Stream) -> None:
-    image = picture()
+    image = original()
     source = cupy.asarray(image)
     side = cupy.cuda.Stream(non_blocking=True)
     for hide in (False, True):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import yoloship.runtime.onnxruntime.cuda as module
-from helpers.device_sessions import QUICK, ask, expected, is_stand_in, pictures, require_onnxruntime, small
+from helpers.device_sessions import QUICK, ask, expected, is_stand_in, make_images, require_onnxruntime, small
 from helpers.device_sessions import assert_same as assert_same_numbers
 from helpers.modules import Maker, checkpoint
 from yoloship.detect.detector import Defaults, Detector
@@ -180,7 +180,7 @@ def test_contexts_are_made_first_run_and_closed_in_turn_and_ready_ones_run_besid
         context = session.context({"images": (1, 3, 32, 32)}, stream)
         context.rehearse()
         assert set(held) == {("made", True), ("run", True), ("closed", True)}
-        images = pictures(1, 3, 32, 32)
+        images = make_images(1, 3, 32, 32)
         with ThreadPoolExecutor(1) as busy:
             busy.submit(module._TURN.acquire).result()
             assert_same_numbers(ask(context, images), expected(images))  # for ever, if it waits

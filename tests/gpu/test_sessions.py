@@ -24,8 +24,8 @@ from helpers.device_sessions import (
     assert_same,
     expected,
     is_stand_in,
+    make_images,
     on_host,
-    pictures,
     require_onnxruntime,
     small,
 )
@@ -57,11 +57,11 @@ def test_it_has_all_that_the_protocol_names(session: DeviceSession, stream: Stre
         assert context.stream is stream
 
 
-def test_runs_are_recorded_and_give_right_results_for_every_picture(session: DeviceSession, stream: Stream) -> None:
+def test_runs_are_recorded_and_give_right_results_for_every_image(session: DeviceSession, stream: Stream) -> None:
     with session.context({"images": (1, 3, 32, 32)}, stream) as context:
         assert context.capturable
         for _ in range(4):
-            images = pictures(1, 3, 32, 32)
+            images = make_images(1, 3, 32, 32)
             assert_same(ask(context, images), expected(images))
 
 
@@ -71,7 +71,7 @@ def test_other_shapes_have_their_own_recording_and_none_disturbs_another(
     with ContextCache(session, stream, capacity=2) as cache:
         for hw in ((32, 32), (32, 64), (32, 32), (64, 48), (32, 64), (16, 16), (32, 32)):
             for batch in (1, 3):
-                images = pictures(batch, 3, *hw)
+                images = make_images(batch, 3, *hw)
                 assert_same(ask(cache.get({"images": images.shape}), images), expected(images))
                 assert len(cache) <= 2
 
@@ -92,11 +92,11 @@ def test_a_run_can_be_recorded_within_a_larger_graph(session: DeviceSession, str
 
         with Graph(stream, work) as graph:
             for _ in range(3):
-                source[:] = pictures(*shape)
+                source[:] = make_images(*shape)
                 graph.launch(stream)
                 stream.sync()
                 assert_same(target, expected(source))
-        images = pictures(*shape)
+        images = make_images(*shape)
         assert_same(ask(context, images), expected(images))
 
 
@@ -104,7 +104,7 @@ def test_several_streams_run_one_session(session: DeviceSession, device: Device)
     def work(_: int) -> bool:
         with Stream(device) as mine, ContextCache(session, mine) as cache:
             for _ in range(5):
-                images = pictures(1, 3, *np.random.default_rng().choice([16, 32, 64], 2))
+                images = make_images(1, 3, *np.random.default_rng().choice([16, 32, 64], 2))
                 assert_same(ask(cache.get({"images": images.shape}), images), expected(images))
         return True
 
@@ -113,7 +113,7 @@ def test_several_streams_run_one_session(session: DeviceSession, device: Device)
 
 
 def test_many_threads_share_a_host_session_and_memory_stays_flat(open_session: Open, device: Device) -> None:
-    inputs = [pictures(batch, 3, 32, 32) for batch in (1, 2, 3) for _ in range(4)]
+    inputs = [make_images(batch, 3, 32, 32) for batch in (1, 2, 3) for _ in range(4)]
     wanted = [expected(images) for images in inputs]
     before = device.usage()
     with on_host(open_session(small(), [{"images": SIDES}])) as host:
@@ -134,7 +134,7 @@ def test_many_threads_share_a_host_session_and_memory_stays_flat(open_session: O
 def test_closing_while_threads_run_lets_them_finish_and_refuses_new_ones(open_session: Open, device: Device) -> None:
     before = device.usage()
     host = on_host(open_session(small(), [{"images": SIDES}]))
-    images = pictures(1, 3, 32, 32)
+    images = make_images(1, 3, 32, 32)
     wanted = expected(images)
     refused, started = [], threading.Event()
 
@@ -169,7 +169,7 @@ def test_another_thread_may_record_a_run_once_it_has_rehearsed(session: DeviceSe
             context.rehearse()
             return Graph(stream, context.enqueue)
 
-        images = pictures(1, 3, 32, 32)
+        images = make_images(1, 3, 32, 32)
         wanted = expected(images)
         upload(stream, context.inputs["images"].pointer, images)
         with elsewhere.submit(record).result() as graph:
@@ -187,7 +187,7 @@ def test_contexts_outlive_their_closed_session(session: DeviceSession, stream: S
     session.close()
     with pytest.raises(SessionError, match="the session is closed"):
         session.context({"images": (1, 3, 32, 32)}, stream)
-    images = pictures(1, 3, 32, 32)
+    images = make_images(1, 3, 32, 32)
     assert_same(ask(context, images), expected(images))
     context.close()
     context.close()
@@ -257,7 +257,7 @@ def test_out_of_memory_says_what_was_asked_and_what_is_free(open_session: Open, 
         assert caught.value.code == 2
         assert device.usage() == before
         with session.context({"images": (1, 3, 32, 32)}, stream) as context:
-            images = pictures(1, 3, 32, 32)
+            images = make_images(1, 3, 32, 32)
             assert_same(ask(context, images), expected(images))
 
 
@@ -284,7 +284,7 @@ def test_a_forked_child_gets_a_clear_refusal(session: DeviceSession, stream: Str
     assert os.waitpid(child, 0)[1] == 0
     assert len(said) == 2
     assert all("was opened before this process was forked" in line for line in said)
-    images = pictures(1, 3, 32, 32)
+    images = make_images(1, 3, 32, 32)
     assert_same(ask(context, images), expected(images))
     context.close()
 
@@ -320,7 +320,7 @@ def test_the_binding_reads_and_writes_our_buffers(
         small().SerializeToString(), device, CudaProviderOptions(recorded=False)
     ) as session:
         for shape in ((1, 3, 32, 32), (2, 3, 16, 48)):
-            images = pictures(*shape)
+            images = make_images(*shape)
             with session.context({"images": shape}, stream) as context:
                 assert not context.capturable
                 for _ in range(2):

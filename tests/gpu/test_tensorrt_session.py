@@ -16,7 +16,7 @@ from helpers.device_sessions import (
     ask,
     assert_same,
     expected,
-    pictures,
+    make_images,
     small,
 )
 from helpers.networks import float_network
@@ -39,7 +39,7 @@ def test_the_profile_is_chosen_by_the_shape(open_engine: Open, stream: Stream) -
     with open_engine(small(), profiles) as session:
         assert [p[0].maximum for p in session.profiles] == [(1, 3, 64, 64), (16, 3, 64, 64)]
         for batch in (1, 8, 2, 16, 1):
-            images = pictures(batch, 3, 32, 32)
+            images = make_images(batch, 3, 32, 32)
             with session.context({"images": images.shape}, stream) as context:
                 assert_same(ask(context, images), expected(images))
         with pytest.raises(InputError) as caught:
@@ -56,7 +56,7 @@ def test_a_static_engine_has_no_profiles(open_engine: Open, stream: Stream) -> N
     model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("output0", 1, [1, 8, 32, 32]))
     with open_engine(model) as session:
         assert session.profiles == ()
-        images = pictures(1, 3, 32, 32)
+        images = make_images(1, 3, 32, 32)
         for _ in range(2):
             with session.context({"images": images.shape}, stream) as context, Stream(stream.device) as other:
                 assert_same(ask(context, images), expected(images))
@@ -131,6 +131,6 @@ def test_an_engine_with_metadata_in_front_says_what_it_is(device: Device, stream
         info = ModelInfo.from_json(session.metadata[METADATA_KEY])
         assert info.class_names == ("person",)
         assert session.inputs[0].shape == ("images.0", 3, "images.2", "images.3")  # nobody wrote down their names
-        images = pictures(2, 3, 32, 48)
+        images = make_images(2, 3, 32, 48)
         with session.context({"images": images.shape}, stream) as context:
             assert_same(ask(context, images), expected(images))

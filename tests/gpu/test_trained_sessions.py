@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from helpers.device_sessions import DATA, is_stand_in, on_host, pictures, run
+from helpers.device_sessions import DATA, is_stand_in, make_images, on_host, run
 from helpers.shared import PHOTOS, TRAINED
 from yoloship.checkpoint import read_checkpoint
 from yoloship.detect.detector import Detector
@@ -42,7 +42,7 @@ def test_a_trained_network_gives_the_numbers_of_the_cpu(open_session: Open, devi
         on_host(open_session(model, TRAINED_SIDES)) as host,
     ):
         for shape in ((1, 3, 320, 256), (2, 3, 160, 192)):
-            images = pictures(*shape)
+            images = make_images(*shape)
             found, wanted = run(host, images), run(reference, images)
             for a, b in zip(found, wanted, strict=True):
                 np.testing.assert_allclose(a, b, rtol=2e-3, atol=5e-3)
@@ -52,7 +52,7 @@ def test_a_trained_network_gives_the_numbers_of_the_cpu(open_session: Open, devi
 def test_graphs_that_decode_give_the_numbers_of_the_cpu(open_session: Open, output_form: Any) -> None:
     model = trained(GraphConfig(input_hw=(128, 160), output_form=output_form))
     with OnnxRuntimeSession.open(graph_bytes(model)) as reference, on_host(open_session(model)) as host:
-        images = pictures(1, 3, 128, 160)
+        images = make_images(1, 3, 128, 160)
         found, wanted = run(host, images), run(reference, images)
         np.testing.assert_allclose(found[0][..., :4], wanted[0][..., :4], rtol=1e-3, atol=0.05)  # boxes, in pixels
         if output_form == "raw":
@@ -91,7 +91,7 @@ def test_half_precision_stays_near_the_cpu(open_session: Open) -> None:
     model = trained(GraphConfig(input_hw=(128, 128), precision="float16"))
     plain = trained(GraphConfig(input_hw=(128, 128)))
     with OnnxRuntimeSession.open(graph_bytes(plain)) as reference, on_host(open_session(model)) as host:
-        images = pictures(1, 3, 128, 128)
+        images = make_images(1, 3, 128, 128)
         (found,), (wanted,) = run(host, images), run(reference, images)
         assert float(np.abs(found[..., 4:] - wanted[..., 4:]).max()) < 0.05
         assert float(np.abs(found[..., :4] - wanted[..., :4]).max()) < 8

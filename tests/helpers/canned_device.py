@@ -1,4 +1,4 @@
-"""A network on a device that answers every picture alike, by copying; its runs can be recorded."""
+"""A network on a device that answers every image alike, by copying; its runs can be recorded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CannedSession(DeviceSession):
     Args:
         device: Where it runs.
         info: What it claims to be; also its metadata.
-        answer: From a canvas size to the outputs for one picture, without the batch axis.
+        answer: From a canvas size to the outputs for one image, without the batch axis.
         capturable: Whether its contexts say that they can be recorded.
         fails: Called at each enqueue; may raise.
     """
@@ -72,7 +72,7 @@ class CannedSession(DeviceSession):
             raise SessionError("the session is closed", subject=self.name)
         shape = input_shapes["images"]
         if shape[0] > 8:
-            raise InputError("outside every profile", subject="images", expected="1 to 8 pictures", got=str(shape[0]))
+            raise InputError("outside every profile", subject="images", expected="1 to 8 images", got=str(shape[0]))
         made = CannedContext(self, shape, stream)
         self.contexts.append(made)
         return made

@@ -87,7 +87,7 @@ EXP_TOLERANCE = 2e-6
 def descriptor(
     rig: Rig, image: npt.NDArray[np.uint8], box: Letterbox, pixel_format: PixelFormat = "bgr", padding: int = 0
 ) -> FrameDescriptor:
-    """Put a BGR picture on the device in some format, with rubbish between its rows."""
+    """Put a BGR image on the device in some format, with rubbish between its rows."""
     height, width = box.image_hw
     place = (box.resized_hw, (box.top, box.left))
     if pixel_format == "nv12":
@@ -139,7 +139,7 @@ def run_decode(
 
 
 def candidates_of(rig: Rig, workspace: Workspace, image: int) -> dict[str, npt.NDArray[Any]]:
-    """What decoding left for one picture, by index."""
+    """What decoding left for one image, by index."""
     batch, capacity = workspace.batch, workspace.capacity
     count = int(rig.get(workspace.part("counts"), np.uint32, (batch,))[image])
     found: dict[str, npt.NDArray[Any]] = {}
@@ -168,7 +168,7 @@ def run_nms(rig: Rig, workspace: Workspace, boxes: list[Letterbox], suppression:
 def reference_detections(
     raw: Floats, box: Letterbox, threshold: float, suppression: Suppression
 ) -> tuple[Floats, Floats, npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """The CPU pipeline's answer for one picture, with the places in the raw output, for at most 1024 candidates."""
+    """The CPU pipeline's answer for one image, with the places in the raw output, for at most 1024 candidates."""
     found = raw_candidates(raw, threshold)
     with np.errstate(invalid="ignore"):
         passed = raw[:, 4] > np.float32(threshold)

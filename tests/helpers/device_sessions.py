@@ -73,7 +73,7 @@ def stand_in_opener(device: Device, folder: Path) -> Open:
     return opened
 
 
-def pictures(*shape: int) -> Array:
+def make_images(*shape: int) -> Array:
     return np.random.default_rng().random(shape, dtype=np.float32)
 
 

@@ -41,7 +41,7 @@ def scale_and_shift(opset: int = 17, metadata: Mapping[str, str] | None = None) 
 
 
 def constant_raw(raw: npt.NDArray[np.float32], hw: tuple[int, int], metadata: Mapping[str, str]) -> onnx.ModelProto:
-    """A standard-form detector that answers `raw`, (1, N, 5 + C), to every picture of this size."""
+    """A standard-form detector that answers `raw`, (1, N, 5 + C), to every image of this size."""
     return model(
         [
             helper.make_node("ReduceMax", ["images"], ["most"], keepdims=0),
@@ -116,7 +116,7 @@ def info(output_form: OutputForm = "heads", **changes: object) -> ModelInfo:
     return ModelInfo(**{**fields, **changes})  # type: ignore[arg-type]  # each test names the fields that it changes
 
 
-def picture_session(record: ModelInfo, script: object, *, outputs: int | None = None) -> ScriptedSession:
+def image_session(record: ModelInfo, script: object, *, outputs: int | None = None) -> ScriptedSession:
     """A session of the input form `image` that carries `record` and answers by `script`."""
     height, width = record.input_hw
     shape = (record.batch or "batch", height or "height", width or "width", record.channels)

@@ -38,13 +38,13 @@ class LabelledImage(NamedTuple):
 
 @lru_cache(maxsize=2)
 def held_out_scenes(count: int = 120) -> tuple[LabelledImage, ...]:
-    """The first scenes that training never saw. The pictures lie in a file that processes share."""
+    """The first scenes that training never saw. The images lie in a file that processes share."""
     folder = kept(f"held-out-scenes-{count}", _version(), lambda empty: _make(empty, count))
-    pictures = np.load(folder / "pictures.npy", mmap_mode="r")
+    images = np.load(folder / "images.npy", mmap_mode="r")
     ends = np.cumsum(np.load(folder / "counts.npy"))[:-1]
     boxes = np.split(np.load(folder / "boxes.npy"), ends)
     class_ids = np.split(np.load(folder / "class_ids.npy"), ends)
-    return tuple(LabelledImage(*row) for row in zip(pictures, boxes, class_ids, strict=True))
+    return tuple(LabelledImage(*row) for row in zip(images, boxes, class_ids, strict=True))
 
 
 def truths(scenes: Sequence[LabelledImage]) -> list[Truth]:
@@ -62,13 +62,13 @@ def _version() -> str:
 
 
 def _make(folder: Path, count: int) -> None:
-    pictures = np.lib.format.open_memmap(folder / "pictures.npy", "w+", np.uint8, (count, 640, 640, 3))
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, 640, 640, 3))
     scenes = []
     for index in range(count):
         scene = make_scene(HELD_OUT_SEED + index)
-        pictures[index] = scene.picture
+        images[index] = scene.image
         scenes.append((scene.boxes_xyxy, scene.class_ids))
-    pictures.flush()
+    images.flush()
     np.save(folder / "boxes.npy", np.concatenate([boxes for boxes, _ in scenes]))
     np.save(folder / "class_ids.npy", np.concatenate([ids for _, ids in scenes]))
     np.save(folder / "counts.npy", np.array([len(ids) for _, ids in scenes]))

@@ -49,7 +49,7 @@ class TorchNetwork:
             return self._uploaded[name]
         if name not in uploaded:
             made = self._torch.as_tensor(np.array(value)).to(self._device)
-            # Half precision runs on tensor cores, which want channels last; a batch of pictures comes so already.
+            # Half precision runs on tensor cores, which want channels last; a batch of images comes so already.
             wants_channels_last = made.dim() == 4 and made.dtype == self._torch.float16
             uploaded[name] = made.to(memory_format=self._torch.channels_last) if wants_channels_last else made
         return uploaded[name]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from helpers.models import HW, info, picture_session, random_heads
+from helpers.models import HW, image_session, info, random_heads
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import YoloshipError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Result = TypeVar("Result")
-PICTURE = np.zeros((50, 120, 3), np.uint8)
+IMAGE = np.zeros((50, 120, 3), np.uint8)
 OPTIONS = DetectOptions(score_threshold=0.0, iou_threshold=0.0)
 DTYPES = st.sampled_from(["float32", "float64", "float16", "int32", "int64", "uint8", "bool", "complex64", "U3"])
 ARRAYS = DTYPES.flatmap(
@@ -45,7 +45,7 @@ def ours(call: Callable[[], Result]) -> Result | None:
 
 
 def check(detector: Detector) -> None:
-    found = ours(lambda: detector(PICTURE))
+    found = ours(lambda: detector(IMAGE))
     if found is None:
         return
     boxes = found.boxes_xyxy
@@ -60,13 +60,13 @@ def check(detector: Detector) -> None:
 @settings(deadline=None, max_examples=150)
 @given(outputs=st.lists(ARRAYS, max_size=4), form=st.sampled_from(["heads", "raw", "compact"]))
 def test_arrays_of_any_kind(outputs: list[npt.NDArray[Any]], form: Any) -> None:
-    check(Detector(picture_session(info(form), lambda _: outputs), options=OPTIONS))
+    check(Detector(image_session(info(form), lambda _: outputs), options=OPTIONS))
 
 
 @settings(deadline=None, max_examples=150)
 @given(raw=hnp.arrays("float32", (1, 12, 8), elements=NUMBERS))
 def test_any_numbers_in_a_decoded_output(raw: npt.NDArray[np.float32]) -> None:
-    check(Detector(picture_session(info("raw"), lambda _: [raw]), options=OPTIONS))
+    check(Detector(image_session(info("raw"), lambda _: [raw]), options=OPTIONS))
 
 
 @settings(deadline=None, max_examples=80)
@@ -75,7 +75,7 @@ def test_any_numbers_in_undecoded_maps(spots: list[tuple[int, int, float]]) -> N
     heads = random_heads(0, HW)
     for level, place, value in spots:
         heads[level].reshape(-1)[place] = value
-    check(Detector(picture_session(info(), lambda _: heads), options=OPTIONS))
+    check(Detector(image_session(info(), lambda _: heads), options=OPTIONS))
 
 
 @settings(deadline=None, max_examples=80)
@@ -85,7 +85,7 @@ def test_any_numbers_in_undecoded_maps(spots: list[tuple[int, int, float]]) -> N
     class_ids=hnp.arrays("int64", (1, 6)),
 )
 def test_any_numbers_in_compact_outputs(boxes: Any, scores: Any, class_ids: Any) -> None:
-    check(Detector(picture_session(info("compact"), lambda _: [boxes, scores, class_ids]), options=OPTIONS))
+    check(Detector(image_session(info("compact"), lambda _: [boxes, scores, class_ids]), options=OPTIONS))
 
 
 @settings(deadline=None, max_examples=80)
@@ -101,7 +101,7 @@ def test_any_numbers_of_a_graph_that_suppresses(
 ) -> None:
     outputs = [boxes, scores, class_ids, np.array([count], np.int32), np.array([exact], np.int32)]
     record = info("nms", nms=NmsConfig(score_threshold=0.0, iou_threshold=0.0, max_detections=6, candidates=6))
-    check(Detector(picture_session(record, lambda _: outputs, outputs=5), options=None))
+    check(Detector(image_session(record, lambda _: outputs, outputs=5), options=None))
 
 
 AXES = st.lists(st.one_of(st.integers(0, 100), st.sampled_from(["n", "h"])), max_size=5).map(tuple)

@@ -41,7 +41,7 @@ def test_there_and_back_is_exact_for_every_size(height: int, width: int, input_s
 
 @settings(deadline=None, max_examples=400)
 @given(height=SIDE, width=SIDE, input_h=SIDE, input_w=SIDE)
-def test_the_picture_fits_the_canvas_centred(height: int, width: int, input_h: int, input_w: int) -> None:
+def test_the_image_fits_the_canvas_centred(height: int, width: int, input_h: int, input_w: int) -> None:
     box = Letterbox.fixed((height, width), (input_h, input_w))
     assert box.input_hw == (input_h, input_w)
     assert 1 <= box.resized_hw[0] <= input_h

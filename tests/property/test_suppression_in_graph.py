@@ -147,7 +147,7 @@ def test_more_candidates_than_it_looks_at_are_said_to_be_inexact_unless_enough_a
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_a_picture_of_fewer_cells_than_the_limits_gives_padded_rows(count: int) -> None:
+def test_a_image_of_fewer_cells_than_the_limits_gives_padded_rows(count: int) -> None:
     boxes, scores, class_ids = apart(4)
     scores[count:] = 0
     outputs = suppress((boxes, scores, class_ids), NmsConfig(iterations=4), dynamic=True)
@@ -156,7 +156,7 @@ def test_a_picture_of_fewer_cells_than_the_limits_gives_padded_rows(count: int) 
     assert not np.asarray(outputs[0])[count:].any()
 
 
-def test_each_picture_of_a_batch_is_suppressed_for_itself() -> None:
+def test_each_image_of_a_batch_is_suppressed_for_itself() -> None:
     first, second = chain(COUNT), chain(COUNT)
     batch = [np.stack([first[0], second[0][::-1]]), np.stack([first[1]] * 2), np.stack([first[2]] * 2)]
     outputs = session(CONFIG, COUNT, dynamic=True).run(dict(zip("bsc", batch, strict=True)))

@@ -37,7 +37,7 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
     assert drawn == defined
 
 
-def test_an_unreadable_picture_is_an_input_error() -> None:
+def test_an_unreadable_image_is_an_input_error() -> None:
     assert issubclass(ImageError, InputError)
 
 

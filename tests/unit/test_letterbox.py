@@ -43,7 +43,7 @@ def test_rect_pads_to_the_next_multiple_of_the_stride() -> None:
     assert Letterbox.rect((720, 1280), (640, 640), 32).top == 12
 
 
-def test_a_very_thin_picture_keeps_one_pixel() -> None:
+def test_a_very_thin_image_keeps_one_pixel() -> None:
     box = Letterbox.fixed((1, 8192), (640, 640))
     assert box.resized_hw == (1, 640)
     assert Letterbox.rect((1, 8192), (640, 640), 32).input_hw == (32, 640)
@@ -52,7 +52,7 @@ def test_a_very_thin_picture_keeps_one_pixel() -> None:
     assert (np.delete(canvas, box.top, axis=0) == 114).all()
 
 
-def test_a_small_picture_is_enlarged() -> None:
+def test_a_small_image_is_enlarged() -> None:
     assert Letterbox.fixed((32, 16), (640, 640)).resized_hw == (640, 320)
 
 
@@ -73,7 +73,7 @@ def test_a_canvas_that_was_used_before_is_wholly_written_over() -> None:
     assert (canvases[0] == 7).all()
 
 
-def test_the_picture_is_not_written_to_and_may_be_any_view() -> None:
+def test_the_image_is_not_written_to_and_may_be_any_view() -> None:
     image = random_image(100, 200)
     flipped = image[::-1, ::-1]
     flipped.flags.writeable = False

@@ -13,15 +13,15 @@ KEEP_SHARE = 0.4
 
 
 def batch_of(
-    pictures: torch.Tensor, labels: list[Any], rng: np.random.Generator, strength: float, rows: int
+    images: torch.Tensor, labels: list[Any], rng: np.random.Generator, strength: float, rows: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Network input and targets.
 
     Args:
-        pictures: (B, H, W, 3) uint8 BGR on the device.
+        images: (B, H, W, 3) uint8 BGR on the device.
         labels: (N, 5) float32 of each: class, x1, y1, x2, y2 in 0..1.
         rng: Decides.
-        strength: Share of pictures that are changed at all; 0 for none.
+        strength: Share of images that are changed at all; 0 for none.
         rows: Of the targets, padded with zeros; more are dropped.
 
     Returns:
@@ -37,8 +37,8 @@ def batch_of(
     tinted = rng.random(batch) < strength
     gain[tinted] = rng.uniform(0.7, 1.3, (tinted.sum(), 1)) * rng.uniform(0.94, 1.06, (tinted.sum(), 3))
 
-    device = pictures.device
-    image = pictures.flip(-1).permute(0, 3, 1, 2).float().div_(255)
+    device = images.device
+    image = images.flip(-1).permute(0, 3, 1, 2).float().div_(255)
     if changed.any():
         # Output place p (−1..1) shows input place (p − 2·shift) / zoom.
         theta = np.zeros((batch, 2, 3), np.float32)

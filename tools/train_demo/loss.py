@@ -30,11 +30,11 @@ class Losses(NamedTuple):
 
 
 def detection_loss(heads: list[Tensor], targets: Tensor, anchors: Tensor) -> Losses:
-    """Loss of a batch, a mean over pictures times the batch size.
+    """Loss of a batch, a mean over images times the batch size.
 
     Args:
         heads: (B, A·(5+C), h, w) a level, finest first.
-        targets: (T, 7) float32: picture, class, cx, cy, w, h in 0..1 of the picture, and 1; rows of zeros pad it.
+        targets: (T, 7) float32: image, class, cx, cy, w, h in 0..1 of the image, and 1; rows of zeros pad it.
         anchors: (levels, A, 2) in cells.
     """
     batch = heads[0].shape[0]

@@ -37,7 +37,7 @@ def _work(seeds: tuple[int, int, int], side: int, buffers: list[Any], free: Any,
         labels = []
         for place in range(CHUNK):
             scene = make_scene(seed, (side, side))
-            views[which][place] = scene.picture
+            views[which][place] = scene.image
             labels.append(np.column_stack([scene.class_ids, scene.boxes_xyxy / side]).astype(np.float32)[:MAX_CODES])
             seed += step
         full.put((me, which, labels))
@@ -87,7 +87,7 @@ class ScenePool:
     def attach(self, device: torch.device) -> None:
         """Begin to bring scenes to a device."""
         self._device = device
-        self._pictures = torch.empty((self._capacity, self._side, self._side, 3), dtype=torch.uint8, device=device)
+        self._images = torch.empty((self._capacity, self._side, self._side, 3), dtype=torch.uint8, device=device)
         self._thread.start()
 
     def __len__(self) -> int:
@@ -126,14 +126,14 @@ class ScenePool:
                 chunk.record_stream(torch.cuda.current_stream())
             slot = self.made % self._capacity
             room = min(CHUNK, self._capacity - slot)
-            self._pictures[slot : slot + room] = chunk[:room]
+            self._images[slot : slot + room] = chunk[:room]
             self._labels[slot : slot + room] = labels[:room]
             self.made += room
 
     def take(self, indices: np.ndarray[Any, Any]) -> tuple[torch.Tensor, list[Any]]:
         """Scenes by place: (B, side, side, 3) uint8 BGR, and labels (class, x1, y1, x2, y2 in 0..1) of each."""
         places = torch.from_numpy(indices).to(self._device, non_blocking=True)
-        return self._pictures[places], [self._labels[i] for i in indices.tolist()]
+        return self._images[places], [self._labels[i] for i in indices.tolist()]
 
     def stop(self) -> None:
         """End the processes and the thread."""

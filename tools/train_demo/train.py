@@ -34,7 +34,7 @@ MOMENTUM, WEIGHT_DECAY, CLIP_NORM = 0.937, 5e-4, 10.0
 WARM_UP_STEPS = 400
 LAST_RATE = 0.005
 CALM_SHARE = 0.15
-ROWS_A_PICTURE = 16
+ROWS_A_IMAGE = 16
 
 
 def arguments() -> argparse.Namespace:
@@ -56,7 +56,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--first-scene", type=int, default=0, help="seed of the first scene")
     parser.add_argument("--scenes", type=int, default=None, help="make no more than these: for trials")
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--augment", type=float, default=0.5, help="share of pictures that are zoomed or tinted")
+    parser.add_argument("--augment", type=float, default=0.5, help="share of images that are zoomed or tinted")
     parser.add_argument("--save-every", type=float, default=45.0, help="seconds")
     parser.add_argument("--resume", type=Path, default=None, help="folder of a run that was cut off: go on with it")
     parser.add_argument("--warm-start", type=Path, default=None, help="ema.pt of a run: begin with its weights")
@@ -143,7 +143,7 @@ class Run:
             self.pool.refresh()
             places = self.rng.integers(len(self.pool), size=options.batch)
             strength = options.augment if self.progress < 1 - CALM_SHARE else 0.0
-            images, targets = batch_of(*self.pool.take(places), self.rng, strength, ROWS_A_PICTURE * options.batch)
+            images, targets = batch_of(*self.pool.take(places), self.rng, strength, ROWS_A_IMAGE * options.batch)
             sums += self._learn(images, targets, anchors)
             self.step += 1
             if now - spoken > 10 or (options.steps and self.step % 50 == 0):
@@ -197,7 +197,7 @@ class Run:
             "box": box,
             "objectness": objectness,
             "classes": classes,
-            "pictures_a_second": round(speed),
+            "images_a_second": round(speed),
             "scenes_made": self.pool.made,
         }
         self.log.append(entry)
@@ -234,9 +234,9 @@ class Run:
         side = self.options.side
         for first in range(0, count, batch):
             scenes = [make_scene(HELD_OUT_SEED + first + i, (side, side)) for i in range(batch)]
-            pictures = torch.from_numpy(np.stack([scene.picture for scene in scenes])).to(self.device)
+            originals = torch.from_numpy(np.stack([scene.image for scene in scenes])).to(self.device)
             labels = [np.column_stack([s.class_ids, s.boxes_xyxy / side]).astype(np.float32) for s in scenes]
-            images, targets = batch_of(pictures, labels, self.rng, 0.0, 40 * batch)
+            images, targets = batch_of(originals, labels, self.rng, 0.0, 40 * batch)
             heads = self.average.model(images.contiguous(memory_format=torch.channels_last))
             losses = detection_loss(heads, targets, self.average.model.model[-1].anchors)
             sums += torch.stack(losses[1:]).cpu() * batch / count

@@ -313,7 +313,7 @@ def _table() -> dict[str, Entry]:
     for module in ("pathlib", "pathlib._local"):
         for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"):
             table[f"{module}.{name}"] = Entry(_opaque, "a path of the training machine; inert, never opened")
-    table["torchvision.transforms.functional.InterpolationMode"] = Entry(_opaque, "how a picture is resized; inert")
+    table["torchvision.transforms.functional.InterpolationMode"] = Entry(_opaque, "how an image is resized; inert")
     for module in ("ultralytics.utils", "ultralytics.yolo.utils"):
         table[f"{module}.IterableSimpleNamespace"] = Entry(_opaque, "training options; inert")
     for name in STORAGE_DTYPES:

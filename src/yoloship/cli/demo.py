@@ -1,4 +1,4 @@
-"""``yoloship demo``: the whole road on a model and a picture of our own."""
+"""``yoloship demo``: the whole road on a model and an image of our own."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def _report(journey: Journey) -> str:
         verdict += (
             f", and {counted(journey.extra, 'box', 'boxes')} that {'is' if journey.extra == 1 else 'are'} not a code"
         )
-    picture = next((step.path for step in journey.steps if step.path and step.path.name == "found.jpg"), "")
-    return f"{columns(rows, right=range(1, 6))}\n{columns(steps, right=(1,))}\n{verdict}; look at {picture}\n"
+    image = next((step.path for step in journey.steps if step.path and step.path.name == "found.jpg"), "")
+    return f"{columns(rows, right=range(1, 6))}\n{columns(steps, right=(1,))}\n{verdict}; look at {image}\n"
 
 
 def _on_progress() -> OnProgress | None:

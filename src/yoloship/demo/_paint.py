@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-Picture: TypeAlias = npt.NDArray[np.uint8]
+Image: TypeAlias = npt.NDArray[np.uint8]
 """(height, width, 3) uint8 BGR."""
 Bgr: TypeAlias = tuple[float, float, float]
 """Blue, green, red in 0..255."""
@@ -92,21 +92,21 @@ def letters(rng: Rng, count: int, alphabet: str = "0123456789ABCDEFGHJKLMNPQRSTU
     return "".join(alphabet[i] for i in rng.integers(len(alphabet), size=count))
 
 
-def flat(height: int, width: int, colour: Bgr) -> Picture:
-    """A picture of one colour."""
-    picture = np.empty((height, width, 3), np.uint8)
-    fill(picture, colour)
-    return picture
+def flat(height: int, width: int, colour: Bgr) -> Image:
+    """An image of one colour."""
+    image = np.empty((height, width, 3), np.uint8)
+    fill(image, colour)
+    return image
 
 
-def fill(picture: Picture, colour: Bgr) -> None:
-    """Give a picture, or a part of one, one colour; writes into it."""
-    height, width = picture.shape[:2]
+def fill(image: Image, colour: Bgr) -> None:
+    """Give an image, or a part of one, one colour; writes into it."""
+    height, width = image.shape[:2]
     row = np.tile(np.clip(colour, 0, 255).astype(np.uint8), width)
-    if picture.flags.c_contiguous:
-        picture.reshape(height, width * 3)[:] = row
+    if image.flags.c_contiguous:
+        image.reshape(height, width * 3)[:] = row
     else:
-        picture[:] = row.reshape(width, 3)
+        image[:] = row.reshape(width, 3)
 
 
 def field(rng: Rng, height: int, width: int, cells: int) -> npt.NDArray[np.uint8]:
@@ -122,20 +122,20 @@ def grain(rng: Rng, height: int, width: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(rng.bytes(height * width), np.uint8).reshape(height, width)
 
 
-def mottle(picture: Picture, noise: npt.NDArray[np.uint8], strength: float) -> Picture:
-    """Lighten and darken by a noise field; returns a new picture.
+def mottle(image: Image, noise: npt.NDArray[np.uint8], strength: float) -> Image:
+    """Lighten and darken by a noise field; returns a new image.
 
     Args:
-        picture: Read only.
+        image: Read only.
         noise: (height, width) uint8; 128 changes nothing.
         strength: Grey levels at the field's extremes.
     """
     scale = strength / 128
     layer = cv2.cvtColor(noise, cv2.COLOR_GRAY2BGR)
-    return np.asarray(cv2.addWeighted(picture, 1.0, layer, scale, -128 * scale), np.uint8)
+    return np.asarray(cv2.addWeighted(image, 1.0, layer, scale, -128 * scale), np.uint8)
 
 
-def gradient(rng: Rng, height: int, width: int, first: Bgr, second: Bgr) -> Picture:
+def gradient(rng: Rng, height: int, width: int, first: Bgr, second: Bgr) -> Image:
     """A bilinear blend of two colours and their mixtures in the four corners."""
     corners = np.empty((2, 2, 3), np.float32)
     mixture = rng.random(4)
@@ -144,8 +144,8 @@ def gradient(rng: Rng, height: int, width: int, first: Bgr, second: Bgr) -> Pict
     return np.asarray(cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def text_line(picture: Picture, text: str, box_xywh: tuple[int, int, int, int], colour: Bgr, font: int) -> int:
-    """Write a line as large as fits a box, left-aligned; writes into the picture, returns the width in pixels."""
+def text_line(image: Image, text: str, box_xywh: tuple[int, int, int, int], colour: Bgr, font: int) -> int:
+    """Write a line as large as fits a box, left-aligned; writes into the image, returns the width in pixels."""
     x, y, width, height = box_xywh
     if height < 5 or width < 8:
         return 0
@@ -154,116 +154,116 @@ def text_line(picture: Picture, text: str, box_xywh: tuple[int, int, int, int], 
     if scale < 0.12:
         return 0
     thickness = max(1, round(scale * 1.5))
-    cv2.putText(picture, text, (x, y + round(height * 0.85)), font, scale, colour, thickness, cv2.LINE_AA)
+    cv2.putText(image, text, (x, y + round(height * 0.85)), font, scale, colour, thickness, cv2.LINE_AA)
     return round(one_width * scale)
 
 
-def text_block(rng: Rng, picture: Picture, box_xywh: tuple[int, int, int, int], colour: Bgr) -> None:
-    """Fill a box with lines of words; writes into the picture."""
+def text_block(rng: Rng, image: Image, box_xywh: tuple[int, int, int, int], colour: Bgr) -> None:
+    """Fill a box with lines of words; writes into the image."""
     x, y, width, height = box_xywh
     font = _FONTS[rng.integers(len(_FONTS))]
     step = int(log_uniform(rng, 8, 22))
     for top in range(y, y + height - step + 1, step):
         count = max(1, round(width / step / 4 * rng.uniform(0.6, 1.0)))
         line_width = round(width * rng.uniform(0.55, 1.0))
-        text_line(picture, words(rng, count), (x, top, line_width, round(step * 0.85)), colour, font)
+        text_line(image, words(rng, count), (x, top, line_width, round(step * 0.85)), colour, font)
 
 
-def headline(rng: Rng, picture: Picture, box_xywh: tuple[int, int, int, int], colour: Bgr) -> None:
-    """One or two large words in a box; writes into the picture."""
+def headline(rng: Rng, image: Image, box_xywh: tuple[int, int, int, int], colour: Bgr) -> None:
+    """One or two large words in a box; writes into the image."""
     font = _FONTS[rng.integers(len(_FONTS) - 1)]
     text = words(rng, int(rng.integers(1, 3))) if chance(rng, 0.7) else letters(rng, int(rng.integers(3, 8)))
-    text_line(picture, text.upper(), box_xywh, colour, font)
+    text_line(image, text.upper(), box_xywh, colour, font)
 
 
-def backdrop(rng: Rng, height: int, width: int) -> Picture:
+def backdrop(rng: Rng, height: int, width: int) -> Image:
     """A background of a random kind."""
     return _BACKDROPS[rng.integers(len(_BACKDROPS))](rng, height, width)
 
 
-def wall(rng: Rng, height: int, width: int) -> Picture:
+def wall(rng: Rng, height: int, width: int) -> Image:
     """Plaster or paint: a slow gradient with stains."""
     first, second = muted(rng), muted(rng)
-    picture = gradient(rng, height, width, first, second)
-    picture = mottle(picture, field(rng, height, width, int(rng.integers(3, 30))), rng.uniform(3, 25))
-    return mottle(picture, grain(rng, height, width), rng.uniform(0, 8))
+    image = gradient(rng, height, width, first, second)
+    image = mottle(image, field(rng, height, width, int(rng.integers(3, 30))), rng.uniform(3, 25))
+    return mottle(image, grain(rng, height, width), rng.uniform(0, 8))
 
 
-def concrete(rng: Rng, height: int, width: int) -> Picture:
+def concrete(rng: Rng, height: int, width: int) -> Image:
     """Noise of several octaves."""
-    picture = flat(height, width, hsv(rng.random(), rng.uniform(0, 0.12), rng.uniform(0.3, 0.75)))
+    image = flat(height, width, hsv(rng.random(), rng.uniform(0, 0.12), rng.uniform(0.3, 0.75)))
     for cells in (4, 16, 64):
-        picture = mottle(picture, field(rng, height, width, cells), rng.uniform(8, 22))
-    return mottle(picture, grain(rng, height, width), rng.uniform(4, 14))
+        image = mottle(image, field(rng, height, width, cells), rng.uniform(8, 22))
+    return mottle(image, grain(rng, height, width), rng.uniform(4, 14))
 
 
-def wood(rng: Rng, height: int, width: int) -> Picture:
+def wood(rng: Rng, height: int, width: int) -> Image:
     """Planks with grain along them."""
-    picture = flat(height, width, hsv(rng.uniform(0.04, 0.1), rng.uniform(0.25, 0.6), rng.uniform(0.3, 0.8)))
+    image = flat(height, width, hsv(rng.uniform(0.04, 0.1), rng.uniform(0.25, 0.6), rng.uniform(0.3, 0.8)))
     fibres = rng.integers(0, 256, (height // 2, 5), dtype=np.uint8)
-    picture = mottle(
-        picture, np.asarray(cv2.resize(fibres, (width, height), interpolation=cv2.INTER_LINEAR)), rng.uniform(8, 25)
+    image = mottle(
+        image, np.asarray(cv2.resize(fibres, (width, height), interpolation=cv2.INTER_LINEAR)), rng.uniform(8, 25)
     )
     step = int(rng.integers(50, 200))
     for top in range(int(rng.integers(step)), height, step):
-        cv2.line(picture, (0, top), (width, top), (20, 25, 30), int(rng.integers(1, 4)), cv2.LINE_AA)
+        cv2.line(image, (0, top), (width, top), (20, 25, 30), int(rng.integers(1, 4)), cv2.LINE_AA)
     turned = chance(rng, 0.5) and height == width
-    return np.ascontiguousarray(picture.transpose(1, 0, 2)) if turned else picture
+    return np.ascontiguousarray(image.transpose(1, 0, 2)) if turned else image
 
 
-def bricks(rng: Rng, height: int, width: int) -> Picture:
+def bricks(rng: Rng, height: int, width: int) -> Image:
     """Bricks or tiles in rows, each of its own shade."""
     base = np.array(hsv(rng.uniform(0, 0.12), rng.uniform(0.05, 0.6), rng.uniform(0.35, 0.8)))
-    picture = flat(height, width, muted(rng))
+    image = flat(height, width, muted(rng))
     tall, gap = int(rng.integers(18, 70)), int(rng.integers(1, 5))
     wide = int(tall * rng.uniform(1.0, 3.0))
     offset = wide // 2 if chance(rng, 0.7) else 0
     for row, top in enumerate(range(0, height, tall)):
         for left in range(-(row % 2) * offset, width, wide):
             shade = tuple(np.clip(base * rng.uniform(0.85, 1.12), 0, 255).tolist())
-            cv2.rectangle(picture, (left, top), (left + wide - gap - 1, top + tall - gap - 1), shade, cv2.FILLED)
-    return mottle(picture, field(rng, height, width, 40), rng.uniform(4, 18))
+            cv2.rectangle(image, (left, top), (left + wide - gap - 1, top + tall - gap - 1), shade, cv2.FILLED)
+    return mottle(image, field(rng, height, width, 40), rng.uniform(4, 18))
 
 
-def belt(rng: Rng, height: int, width: int) -> Picture:
+def belt(rng: Rng, height: int, width: int) -> Image:
     """A conveyor belt or a road: dark, with bands and hazard stripes."""
-    picture = flat(height, width, hsv(rng.random(), 0.1, rng.uniform(0.12, 0.35)))
+    image = flat(height, width, hsv(rng.random(), 0.1, rng.uniform(0.12, 0.35)))
     edge = int(width * rng.uniform(0.05, 0.25))
     rail = hsv(rng.random(), 0.1, rng.uniform(0.4, 0.8))
-    cv2.rectangle(picture, (0, 0), (edge, height), rail, cv2.FILLED)
-    cv2.rectangle(picture, (width - edge, 0), (width, height), rail, cv2.FILLED)
+    cv2.rectangle(image, (0, 0), (edge, height), rail, cv2.FILLED)
+    cv2.rectangle(image, (width - edge, 0), (width, height), rail, cv2.FILLED)
     if chance(rng, 0.5):
         step = int(rng.integers(24, 60))
         for top in range(-edge, height + edge, 2 * step):
             stripe = np.array([(0, top), (edge, top - edge), (edge, top - edge + step), (0, top + step)], np.int32)
-            cv2.fillPoly(picture, [stripe], (20, 200, 240))
+            cv2.fillPoly(image, [stripe], (20, 200, 240))
     for top in range(int(rng.integers(40)), height, int(rng.integers(40, 160))):
-        cv2.line(picture, (edge, top), (width - edge, top), (25, 25, 25), 2, cv2.LINE_AA)
-    return mottle(picture, field(rng, height, width, 60), rng.uniform(4, 14))
+        cv2.line(image, (edge, top), (width - edge, top), (25, 25, 25), 2, cv2.LINE_AA)
+    return mottle(image, field(rng, height, width, 60), rng.uniform(4, 14))
 
 
-def clutter(rng: Rng, height: int, width: int) -> Picture:
+def clutter(rng: Rng, height: int, width: int) -> Image:
     """Boxes, discs and strokes in the colours of a shop out of focus."""
-    picture = gradient(rng, height, width, muted(rng), muted(rng))
+    image = gradient(rng, height, width, muted(rng), muted(rng))
     for _ in range(int(rng.integers(8, 30))):
         x, y = int(rng.integers(width)), int(rng.integers(height))
         size = int(log_uniform(rng, 12, 220))
         colour = vivid(rng) if chance(rng, 0.5) else muted(rng)
         kind = rng.integers(3)
         if kind == 0:
-            cv2.rectangle(picture, (x, y), (x + size, y + int(size * rng.uniform(0.3, 2))), colour, cv2.FILLED)
+            cv2.rectangle(image, (x, y), (x + size, y + int(size * rng.uniform(0.3, 2))), colour, cv2.FILLED)
         elif kind == 1:
-            cv2.circle(picture, (x, y), size // 2, colour, cv2.FILLED, cv2.LINE_AA)
+            cv2.circle(image, (x, y), size // 2, colour, cv2.FILLED, cv2.LINE_AA)
         else:
-            cv2.line(picture, (x, y), (int(rng.integers(width)), int(rng.integers(height))), colour, size // 8 + 1)
+            cv2.line(image, (x, y), (int(rng.integers(width)), int(rng.integers(height))), colour, size // 8 + 1)
     if chance(rng, 0.6):
-        picture = np.asarray(cv2.blur(picture, (int(rng.integers(3, 25)),) * 2), np.uint8)
-    return mottle(picture, grain(rng, height, width), rng.uniform(0, 8))
+        image = np.asarray(cv2.blur(image, (int(rng.integers(3, 25)),) * 2), np.uint8)
+    return mottle(image, grain(rng, height, width), rng.uniform(0, 8))
 
 
-def shelves(rng: Rng, height: int, width: int) -> Picture:
+def shelves(rng: Rng, height: int, width: int) -> Image:
     """Boards with packages on them, seen from the front."""
-    picture = flat(height, width, hsv(rng.random(), 0.15, rng.uniform(0.12, 0.45)))
+    image = flat(height, width, hsv(rng.random(), 0.15, rng.uniform(0.12, 0.45)))
     board = hsv(rng.random(), rng.uniform(0, 0.3), rng.uniform(0.5, 0.9))
     step, thick = int(rng.integers(110, 260)), int(rng.integers(8, 24))
     for bottom in range(int(rng.integers(40, step)), height + step, step):
@@ -272,22 +272,22 @@ def shelves(rng: Rng, height: int, width: int) -> Picture:
             wide, tall = int(rng.integers(40, 150)), int(step * rng.uniform(0.45, 0.88))
             colour = kraft(rng) if chance(rng, 0.4) else vivid(rng)
             top, right = bottom - tall, x + wide - 3
-            cv2.rectangle(picture, (x, top), (right, bottom), colour, cv2.FILLED)
+            cv2.rectangle(image, (x, top), (right, bottom), colour, cv2.FILLED)
             side = tuple(0.7 * part for part in colour)
-            cv2.rectangle(picture, (right - wide // 8, top), (right, bottom), side, cv2.FILLED)
+            cv2.rectangle(image, (right - wide // 8, top), (right, bottom), side, cv2.FILLED)
             if chance(rng, 0.6):
                 blue, green, red = (255 - 0.2 * (255 - part) for part in colour)
-                headline(rng, picture, (x + 6, top + tall // 6, wide * 2 // 3, tall // 4), (blue, green, red))
+                headline(rng, image, (x + 6, top + tall // 6, wide * 2 // 3, tall // 4), (blue, green, red))
             if chance(rng, 0.4):
                 band = vivid(rng)
-                cv2.rectangle(picture, (x, bottom - tall // 3), (right, bottom - tall // 5), band, cv2.FILLED)
+                cv2.rectangle(image, (x, bottom - tall // 3), (right, bottom - tall // 5), band, cv2.FILLED)
             x += wide + int(rng.integers(0, 26))
-        cv2.rectangle(picture, (0, bottom), (width, bottom + thick), board, cv2.FILLED)
-        cv2.rectangle(picture, (0, bottom + thick), (width, bottom + thick + 6), (20, 20, 20), cv2.FILLED)
-    return mottle(picture, field(rng, height, width, 12), rng.uniform(4, 20))
+        cv2.rectangle(image, (0, bottom), (width, bottom + thick), board, cv2.FILLED)
+        cv2.rectangle(image, (0, bottom + thick), (width, bottom + thick + 6), (20, 20, 20), cv2.FILLED)
+    return mottle(image, field(rng, height, width, 12), rng.uniform(4, 20))
 
 
-_BACKDROPS: tuple[Callable[[Rng, int, int], Picture], ...] = (
+_BACKDROPS: tuple[Callable[[Rng, int, int], Image], ...] = (
     wall,
     concrete,
     wood,
@@ -303,8 +303,8 @@ _Polygon = npt.NDArray[np.float64]
 """(N, 2) corners in scene pixels."""
 
 
-def blend(below: Picture, above: Picture, alpha: npt.NDArray[np.uint8]) -> Picture:
-    """Put one picture over another.
+def blend(below: Image, above: Image, alpha: npt.NDArray[np.uint8]) -> Image:
+    """Put one image over another.
 
     Args:
         below: Read only.
@@ -317,16 +317,16 @@ def blend(below: Picture, above: Picture, alpha: npt.NDArray[np.uint8]) -> Pictu
     return np.asarray(cv2.add(over, under), np.uint8)
 
 
-def drop_shadow(rng: Rng, picture: Picture, outline: _Polygon) -> None:
-    """Darken what lies beside a surface; writes into the picture."""
-    height, width = picture.shape[:2]
+def drop_shadow(rng: Rng, image: Image, outline: _Polygon) -> None:
+    """Darken what lies beside a surface; writes into the image."""
+    height, width = image.shape[:2]
     depth = log_uniform(rng, 2, 12)
     moved = (outline + rng.uniform(-1, 1, 2) * depth) / 4
     shade = np.full((height // 4 + 1, width // 4 + 1), 255, np.uint8)
     cv2.fillConvexPoly(shade, np.round(moved).astype(np.int32), int(rng.integers(90, 190)), cv2.LINE_AA)
     size = int(depth / 2) + 1
     shade = np.asarray(cv2.resize(cv2.blur(shade, (size, size)), (width, height)), np.uint8)
-    picture[:] = cv2.multiply(picture, cv2.cvtColor(shade, cv2.COLOR_GRAY2BGR), scale=1 / 255)
+    image[:] = cv2.multiply(image, cv2.cvtColor(shade, cv2.COLOR_GRAY2BGR), scale=1 / 255)
 
 
 def cover_shape(rng: Rng, quad: _Polygon) -> _Polygon:
@@ -346,12 +346,12 @@ def cover_shape(rng: Rng, quad: _Polygon) -> _Polygon:
     return np.asarray(target + np.column_stack([np.cos(angles), np.sin(angles)]) * radius * stretch)
 
 
-def cover(rng: Rng, picture: Picture, mask: npt.NDArray[np.uint8]) -> None:
-    """Paint a mask in a colour of tape, paper, rubber or skin; writes into the picture.
+def cover(rng: Rng, image: Image, mask: npt.NDArray[np.uint8]) -> None:
+    """Paint a mask in a colour of tape, paper, rubber or skin; writes into the image.
 
     Args:
         rng: Decides the material.
-        picture: Written into.
+        image: Written into.
         mask: (height, width) uint8, 255 inside.
     """
     x, y, width, height = cv2.boundingRect(mask)
@@ -360,7 +360,7 @@ def cover(rng: Rng, picture: Picture, mask: npt.NDArray[np.uint8]) -> None:
     colours = (kraft, vivid, paper, muted, ink, _skin)
     colour = colours[rng.integers(len(colours))](rng)
     above = mottle(flat(height, width, colour), field(rng, height, width, 5), rng.uniform(3, 25))
-    area = picture[y : y + height, x : x + width]
+    area = image[y : y + height, x : x + width]
     opacity = 1.0 if chance(rng, 0.65) else rng.uniform(0.45, 0.9)
     alpha = np.asarray(cv2.convertScaleAbs(mask[y : y + height, x : x + width], alpha=opacity), np.uint8)
     area[:] = blend(area, above, alpha)
@@ -370,30 +370,30 @@ def _skin(rng: Rng) -> Bgr:
     return hsv(rng.uniform(0.03, 0.07), rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.95))
 
 
-def photograph(rng: Rng, picture: Picture, finest_module_px: float) -> Picture:
+def photograph(rng: Rng, image: Image, finest_module_px: float) -> Image:
     """Light, lens, sensor and compression, each often absent.
 
     Args:
         rng: Decides what happens.
-        picture: Read only.
+        image: Read only.
         finest_module_px: The finest module of any code in the scene; blur stays within what it bears.
     """
     if chance(rng, 0.75):
-        picture = _light(rng, picture)
+        image = _light(rng, image)
     if chance(rng, 0.5):
-        picture = _tone(rng, picture)
+        image = _tone(rng, image)
     if chance(rng, 0.5):
-        picture = _blur(rng, picture, min(2.2, 0.3 + 0.55 * finest_module_px))
+        image = _blur(rng, image, min(2.2, 0.3 + 0.55 * finest_module_px))
     if chance(rng, 0.6):
-        picture = _sensor_noise(rng, picture, log_uniform(rng, 2, 14))
+        image = _sensor_noise(rng, image, log_uniform(rng, 2, 14))
     if chance(rng, 0.6):
-        picture = _jpeg(picture, int(rng.integers(30, 96)))
-    return picture
+        image = _jpeg(image, int(rng.integers(30, 96)))
+    return image
 
 
-def _light(rng: Rng, picture: Picture) -> Picture:
+def _light(rng: Rng, image: Image) -> Image:
     """A lamp to one side, hard shadows, glare."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     small = np.asarray(
         cv2.resize(rng.uniform(95, 215, (int(rng.integers(2, 5)),) * 2).astype(np.float32), (80, 80)), np.float32
     )
@@ -409,26 +409,26 @@ def _light(rng: Rng, picture: Picture) -> Picture:
         small = small + np.asarray(cv2.blur(spot, (15, 15)), np.float32)
     grey = np.clip(small, 40, 255).astype(np.uint8)
     field = cv2.cvtColor(np.asarray(cv2.resize(grey, (width, height)), np.uint8), cv2.COLOR_GRAY2BGR)
-    return np.asarray(cv2.multiply(picture, field, scale=1 / 165), np.uint8)
+    return np.asarray(cv2.multiply(image, field, scale=1 / 165), np.uint8)
 
 
-def _tone(rng: Rng, picture: Picture) -> Picture:
+def _tone(rng: Rng, image: Image) -> Image:
     """Contrast, brightness, and a cast of colour."""
     gain = rng.uniform(0.45, 1.15) * rng.uniform(0.93, 1.07, 3)
     lift = rng.uniform(-15, 70) if gain.mean() < 0.8 else rng.uniform(-20, 20)
     ramp = np.arange(256)[:, None] * gain + lift
     table = np.clip(ramp, 0, 255).astype(np.uint8)
     if chance(rng, 0.08):
-        grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        picture = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), np.uint8)
-    return np.asarray(cv2.LUT(picture, table[:, None, :].reshape(1, 256, 3)), np.uint8)
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        image = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), np.uint8)
+    return np.asarray(cv2.LUT(image, table[:, None, :].reshape(1, 256, 3)), np.uint8)
 
 
-def _blur(rng: Rng, picture: Picture, most_px: float) -> Picture:
+def _blur(rng: Rng, image: Image, most_px: float) -> Image:
     """Out of focus, or shaken."""
     if chance(rng, 0.7):
         sigma = rng.uniform(0.3, most_px)
-        return np.asarray(cv2.GaussianBlur(picture, (0, 0), float(sigma)), np.uint8)
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), float(sigma)), np.uint8)
     length = int(rng.uniform(2, 1 + 2.5 * most_px))
     kernel = np.zeros((2 * length + 1,) * 2, np.float32)
     angle = rng.uniform(0, np.pi)
@@ -436,21 +436,21 @@ def _blur(rng: Rng, picture: Picture, most_px: float) -> Picture:
     for step in np.linspace(-1, 1, 4 * length):
         x, y = np.round(length + step * reach).astype(int)
         kernel[y, x] = 1
-    return np.asarray(cv2.filter2D(picture, -1, kernel / kernel.sum()), np.uint8)
+    return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
 
 
-def _sensor_noise(rng: Rng, picture: Picture, sigma: float) -> Picture:
+def _sensor_noise(rng: Rng, image: Image, sigma: float) -> Image:
     """Uniform noise of this standard deviation: of brightness, or of each channel."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = sigma / 73.9  # the deviation of uniform bytes
     if chance(rng, 0.5):
         noise = np.asarray(cv2.cvtColor(grain(rng, height, width), cv2.COLOR_GRAY2BGR), np.uint8)
     else:
         noise = grain(rng, height, width * 3).reshape(height, width, 3)
-    return np.asarray(cv2.addWeighted(picture, 1.0, noise, scale, -127.5 * scale), np.uint8)
+    return np.asarray(cv2.addWeighted(image, 1.0, noise, scale, -127.5 * scale), np.uint8)
 
 
-def _jpeg(picture: Picture, quality: int) -> Picture:
-    ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+def _jpeg(image: Image, quality: int) -> Image:
+    ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert ok
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from yoloship.demo import _paint as paint
 from yoloship.demo import codes
-from yoloship.demo._paint import Bgr, Picture, Rng, chance
+from yoloship.demo._paint import Bgr, Image, Rng, chance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,23 +25,23 @@ Cell: TypeAlias = tuple[int, int, int, int]
 """x, y, width, height in surface pixels."""
 
 
-def look_alike(rng: Rng, picture: Picture, cell: Cell, colours: tuple[Bgr, Bgr]) -> None:
-    """Something that resembles a code and is none, coarse enough to be told apart; writes into the picture."""
+def look_alike(rng: Rng, image: Image, cell: Cell, colours: tuple[Bgr, Bgr]) -> None:
+    """Something that resembles a code and is none, coarse enough to be told apart; writes into the image."""
     x, y, width, height = cell
     if min(width, height) < 24:
         return
-    area = picture[y : y + height, x : x + width]
+    area = image[y : y + height, x : x + width]
     paint.fill(area, colours[1])
     _LOOK_ALIKES[rng.integers(len(_LOOK_ALIKES))](rng, area, colours[0])
 
 
-def _checkerboard(rng: Rng, area: Picture, colour: Bgr) -> None:
+def _checkerboard(rng: Rng, area: Image, colour: Bgr) -> None:
     step = int(rng.integers(6, max(7, min(area.shape[:2]) // 4)))
     rows, columns = np.ogrid[: area.shape[0], : area.shape[1]]
     area[(rows // step + columns // step) % 2 == 0] = colour
 
 
-def _stripes(rng: Rng, area: Picture, colour: Bgr) -> None:
+def _stripes(rng: Rng, area: Image, colour: Bgr) -> None:
     """Equal bars: regular where a barcode is not."""
     step = int(rng.integers(4, max(5, min(area.shape[:2]) // 4)))
     rows, columns = np.ogrid[: area.shape[0], : area.shape[1]]
@@ -51,7 +51,7 @@ def _stripes(rng: Rng, area: Picture, colour: Bgr) -> None:
     area[((columns + slope * rows) // step) % 2 == 0] = colour
 
 
-def _table(rng: Rng, area: Picture, colour: Bgr) -> None:
+def _table(rng: Rng, area: Image, colour: Bgr) -> None:
     height, width = area.shape[:2]
     step_y, step_x = int(rng.integers(9, 24)), int(rng.integers(14, 80))
     for top in range(0, height, step_y):
@@ -64,14 +64,14 @@ def _table(rng: Rng, area: Picture, colour: Bgr) -> None:
         cv2.line(area, (left, 0), (left, height), colour, 1)
 
 
-def _dots(rng: Rng, area: Picture, colour: Bgr) -> None:
+def _dots(rng: Rng, area: Image, colour: Bgr) -> None:
     step = int(rng.integers(8, 20))
     for top in range(step // 2, area.shape[0], step):
         for left in range(step // 2, area.shape[1], step):
             cv2.circle(area, (left, top), max(1, round(step * 0.3)), colour, cv2.FILLED, cv2.LINE_AA)
 
 
-def _crossword(rng: Rng, area: Picture, colour: Bgr) -> None:
+def _crossword(rng: Rng, area: Image, colour: Bgr) -> None:
     """Random cells with ruled lines between them: no finder pattern, no solid border."""
     step = int(rng.integers(9, 20))
     rows, columns = area.shape[0] // step, area.shape[1] // step
@@ -83,7 +83,7 @@ def _crossword(rng: Rng, area: Picture, colour: Bgr) -> None:
         cv2.line(area, (place, 0), (place, rows * step), colour, 1) if place <= columns * step else None
 
 
-def _rings(rng: Rng, area: Picture, colour: Bgr) -> None:
+def _rings(rng: Rng, area: Image, colour: Bgr) -> None:
     """Nested squares or circles, as a finder pattern or a target has."""
     height, width = area.shape[:2]
     half, step = min(height, width) // 2 - 2, int(rng.integers(4, 14))
@@ -97,7 +97,7 @@ def _rings(rng: Rng, area: Picture, colour: Bgr) -> None:
             cv2.circle(area, (width // 2, height // 2), radius, colour, max(1, step // 2), cv2.LINE_AA)
 
 
-def _pictogram(rng: Rng, area: Picture, colour: Bgr) -> None:
+def _pictogram(rng: Rng, area: Image, colour: Bgr) -> None:
     """A sign: arrows, a glass, a frame."""
     height, width = area.shape[:2]
     side, thick = min(height, width), max(2, min(height, width) // 14)
@@ -108,11 +108,11 @@ def _pictogram(rng: Rng, area: Picture, colour: Bgr) -> None:
         cv2.line(area, (side // 5, side * 17 // 20), (side * 4 // 5, side * 17 // 20), colour, thick)
 
 
-def _lines_of_text(rng: Rng, area: Picture, colour: Bgr) -> None:
+def _lines_of_text(rng: Rng, area: Image, colour: Bgr) -> None:
     paint.text_block(rng, area, (0, 0, area.shape[1], area.shape[0]), colour)
 
 
-_LOOK_ALIKES: tuple[Callable[[Rng, Picture, Bgr], None], ...] = (
+_LOOK_ALIKES: tuple[Callable[[Rng, Image, Bgr], None], ...] = (
     _checkerboard,
     _stripes,
     _stripes,
@@ -152,13 +152,13 @@ class Surface:
     """A painted rectangle.
 
     Attributes:
-        picture: (height, width, 3) uint8 BGR; being painted until the scene takes it.
+        image: (height, width, 3) uint8 BGR; being painted until the scene takes it.
         px_per_scene_px: Its resolution over the scene's.
         pool: Which pool QR texts come from, so that held-out scenes show texts that training never saw.
         prints: Codes on it so far.
     """
 
-    picture: Picture
+    image: Image
     px_per_scene_px: float
     pool: int
     prints: list[Print] = field(default_factory=list)
@@ -228,7 +228,7 @@ def print_code(rng: Rng, surface: Surface, cell: Cell, kind: Kind, colours: tupl
     if free_x < 0 or free_y < 0:
         return False
     left, top = x + round(free_x * rng.random()), y + round(free_y * rng.random())
-    surface.picture[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    surface.image[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     where = (left + rect[0], top + rect[1], left + rect[2], top + rect[3])
     surface.prints.append(Print(kind, text, where, module_px))
     return True
@@ -251,7 +251,7 @@ def _pattern(rng: Rng, pool: int, kind: Kind) -> tuple[str, codes.Modules, int]:
 
 
 def _render(pattern: codes.Modules, shape_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Modules as an anti-aliased picture: an exact multiple first, then area averaging."""
+    """Modules as an anti-aliased image: an exact multiple first, then area averaging."""
     rows, columns = pattern.shape
     high, wide = -(-shape_hw[0] // rows), -(-shape_hw[1] // columns)
     large = np.repeat(np.repeat(pattern, high, axis=0), wide, axis=1)
@@ -280,29 +280,29 @@ def blank(size_hw: tuple[int, int], px_per_scene_px: float, pool: int) -> Surfac
 
 def tag(rng: Rng, surface: Surface, kind: Kind) -> None:
     """A single code, as on a sticker or a plate."""
-    height, width = surface.picture.shape[:2]
+    height, width = surface.image.shape[:2]
     colours = paint.ink(rng), paint.paper(rng)
-    paint.fill(surface.picture, colours[1])
+    paint.fill(surface.image, colours[1])
     pad = round(min(height, width) * rng.uniform(0, 0.08))
     if chance(rng, 0.25):
         pad = max(pad, 6)
-        cv2.rectangle(surface.picture, (1, 1), (width - 2, height - 2), paint.vivid(rng), max(1, pad // 2))
+        cv2.rectangle(surface.image, (1, 1), (width - 2, height - 2), paint.vivid(rng), max(1, pad // 2))
     cell = (pad, pad, width - 2 * pad, height - 2 * pad)
     if kind != "barcode" and height > width * 1.15:
         paint.headline(
-            rng, surface.picture, (pad, height - (height - width), width - 2 * pad, height - width), colours[0]
+            rng, surface.image, (pad, height - (height - width), width - 2 * pad, height - width), colours[0]
         )
         cell = (pad, pad, width - 2 * pad, width - 2 * pad)
     # A marker is the coarsest, and so what fits where nothing else does.
     if not print_code(rng, surface, cell, kind, colours) and not print_code(rng, surface, cell, "marker", colours):
-        paint.text_block(rng, surface.picture, cell, colours[0])
+        paint.text_block(rng, surface.image, cell, colours[0])
 
 
 def label(rng: Rng, surface: Surface) -> None:
     """A label or a page: a grid of texts, codes, tables and look-alikes on paper."""
-    height, width = surface.picture.shape[:2]
+    height, width = surface.image.shape[:2]
     colours = paint.ink(rng), paint.paper(rng)
-    paint.fill(surface.picture, colours[1])
+    paint.fill(surface.image, colours[1])
     margin = max(3, round(min(height, width) * 0.04))
     ruled = chance(rng, 0.5)
     smallest = log_paper_cell(rng, surface)
@@ -310,9 +310,9 @@ def label(rng: Rng, surface: Surface) -> None:
         _fill(rng, surface, cell, colours)
         if ruled:
             x, y, wide, high = cell
-            cv2.rectangle(surface.picture, (x, y), (x + wide, y + high), colours[0], 1)
+            cv2.rectangle(surface.image, (x, y), (x + wide, y + high), colours[0], 1)
     if chance(rng, 0.4):
-        cv2.rectangle(surface.picture, (0, 0), (width - 1, height - 1), colours[0], max(1, margin // 3))
+        cv2.rectangle(surface.image, (0, 0), (width - 1, height - 1), colours[0], max(1, margin // 3))
 
 
 def log_paper_cell(rng: Rng, surface: Surface) -> float:
@@ -350,36 +350,36 @@ def _fill(rng: Rng, surface: Surface, cell: Cell, colours: tuple[Bgr, Bgr]) -> N
         return
     choice = rng.random()
     if choice < 0.45:
-        paint.text_block(rng, surface.picture, inner, colours[0])
+        paint.text_block(rng, surface.image, inner, colours[0])
     elif choice < 0.65:
-        paint.headline(rng, surface.picture, inner, colours[0] if chance(rng, 0.6) else paint.vivid(rng))
+        paint.headline(rng, surface.image, inner, colours[0] if chance(rng, 0.6) else paint.vivid(rng))
     elif choice < 0.95:
-        look_alike(rng, surface.picture, inner, colours)
+        look_alike(rng, surface.image, inner, colours)
 
 
 def parcel(rng: Rng, surface: Surface) -> None:
     """A cardboard face: tape, printed signs, and labels stuck on."""
-    height, width = surface.picture.shape[:2]
+    height, width = surface.image.shape[:2]
     base = paint.kraft(rng) if chance(rng, 0.8) else paint.muted(rng)
-    paint.fill(surface.picture, base)
+    paint.fill(surface.image, base)
     streaks = rng.integers(0, 256, (3, max(8, width // 6)), dtype=np.uint8)
-    surface.picture = paint.mottle(
-        surface.picture, np.asarray(cv2.resize(streaks, (width, height)), np.uint8), rng.uniform(2, 9)
+    surface.image = paint.mottle(
+        surface.image, np.asarray(cv2.resize(streaks, (width, height)), np.uint8), rng.uniform(2, 9)
     )
     if chance(rng, 0.7):
         blue, green, red = (min(255.0, part * rng.uniform(0.85, 1.25)) for part in base)
         tape = blue, green, red
         if chance(rng, 0.5):
             left = round(width * rng.uniform(0.1, 0.7))
-            surface.picture[:, left : left + max(10, width // 8)] = tape
+            surface.image[:, left : left + max(10, width // 8)] = tape
         else:
             top = round(height * rng.uniform(0.1, 0.7))
-            surface.picture[top : top + max(10, height // 8)] = tape
+            surface.image[top : top + max(10, height // 8)] = tape
     dark = 0.35 * base[0], 0.35 * base[1], 0.35 * base[2]
     if chance(rng, 0.6):
-        paint.headline(rng, surface.picture, (width // 16, height // 24, width // 2, height // 7), dark)
+        paint.headline(rng, surface.image, (width // 16, height // 24, width // 2, height // 7), dark)
     if chance(rng, 0.4):
-        look_alike(rng, surface.picture, (width * 3 // 4, height * 3 // 4, width // 5, height // 5), (dark, base))
+        look_alike(rng, surface.image, (width * 3 // 4, height * 3 // 4, width // 5, height // 5), (dark, base))
     if chance(rng, 0.2):
         kind = KINDS[rng.integers(3)]
         print_code(rng, surface, (width // 20, height * 2 // 3, width // 3, height // 4), kind, (dark, base))
@@ -388,42 +388,40 @@ def parcel(rng: Rng, surface: Surface) -> None:
 
 def package(rng: Rng, surface: Surface) -> None:
     """A product's face: colour blocks, a brand, and a code on a patch."""
-    height, width = surface.picture.shape[:2]
+    height, width = surface.image.shape[:2]
     first = paint.vivid(rng)
-    surface.picture[:] = paint.gradient(rng, height, width, first, paint.vivid(rng) if chance(rng, 0.5) else first)
+    surface.image[:] = paint.gradient(rng, height, width, first, paint.vivid(rng) if chance(rng, 0.5) else first)
     for _ in range(int(rng.integers(1, 5))):
         centre = int(rng.integers(width)), int(rng.integers(height))
         size, colour = int(min(height, width) * rng.uniform(0.1, 0.5)), paint.vivid(rng)
         if chance(rng, 0.5):
-            cv2.circle(surface.picture, centre, size // 2, colour, cv2.FILLED, cv2.LINE_AA)
+            cv2.circle(surface.image, centre, size // 2, colour, cv2.FILLED, cv2.LINE_AA)
         else:
-            cv2.rectangle(surface.picture, centre, (centre[0] + size, centre[1] + size // 2), colour, cv2.FILLED)
+            cv2.rectangle(surface.image, centre, (centre[0] + size, centre[1] + size // 2), colour, cv2.FILLED)
     pale = paint.hsv(rng.random(), 0.1, 1.0)
-    paint.headline(rng, surface.picture, (width // 12, height // 14, width * 5 // 6, height // 4), pale)
+    paint.headline(rng, surface.image, (width // 12, height // 14, width * 5 // 6, height // 4), pale)
     if chance(rng, 0.5):
         cell = (width // 12, height * 2 // 5, width // 2, height // 5)
-        paint.text_block(rng, surface.picture, cell, pale)
+        paint.text_block(rng, surface.image, cell, pale)
     if chance(rng, 0.4):
-        look_alike(rng, surface.picture, (width * 2 // 3, height // 3, width // 4, height // 4), (paint.ink(rng), pale))
+        look_alike(rng, surface.image, (width * 2 // 3, height // 3, width // 4, height // 4), (paint.ink(rng), pale))
     _stick(rng, surface, _tag_any, rng.uniform(0.3, 0.6))
 
 
 def poster(rng: Rng, surface: Surface) -> None:
     """A title, shapes, lines of text and a code to scan."""
-    height, width = surface.picture.shape[:2]
+    height, width = surface.image.shape[:2]
     bright = chance(rng, 0.5)
     ground = paint.hsv(rng.random(), rng.uniform(0.05, 0.3), 0.95) if bright else paint.vivid(rng)
-    surface.picture[:] = paint.gradient(rng, height, width, ground, paint.vivid(rng) if chance(rng, 0.4) else ground)
+    surface.image[:] = paint.gradient(rng, height, width, ground, paint.vivid(rng) if chance(rng, 0.4) else ground)
     for _ in range(int(rng.integers(2, 7))):
         points = rng.uniform(-0.2, 1.2, (int(rng.integers(3, 6)), 2)) * (width, height * 0.7)
-        cv2.fillPoly(surface.picture, [points.astype(np.int32)], paint.vivid(rng), cv2.LINE_AA)
+        cv2.fillPoly(surface.image, [points.astype(np.int32)], paint.vivid(rng), cv2.LINE_AA)
     colour = paint.ink(rng) if bright else paint.hsv(rng.random(), 0.1, 1.0)
-    paint.headline(rng, surface.picture, (width // 14, height // 20, width * 6 // 7, height // 5), colour)
-    paint.text_block(rng, surface.picture, (width // 14, height // 3, width // 2, height // 4), colour)
+    paint.headline(rng, surface.image, (width // 14, height // 20, width * 6 // 7, height // 5), colour)
+    paint.text_block(rng, surface.image, (width // 14, height // 3, width // 2, height // 4), colour)
     if chance(rng, 0.3):
-        look_alike(
-            rng, surface.picture, (width * 5 // 8, height // 3, width // 3, width // 3), (paint.ink(rng), ground)
-        )
+        look_alike(rng, surface.image, (width * 5 // 8, height // 3, width // 3, width // 3), (paint.ink(rng), ground))
     _stick(rng, surface, _tag_any, rng.uniform(0.25, 0.6))
     if chance(rng, 0.35):
         _stick(rng, surface, _tag_any, rng.uniform(0.2, 0.4))
@@ -435,7 +433,7 @@ def _tag_any(rng: Rng, surface: Surface) -> None:
 
 def _stick(rng: Rng, surface: Surface, make: Callable[[Rng, Surface], None], share: float) -> None:
     """Paste a smaller surface where it covers no code yet."""
-    height, width = surface.picture.shape[:2]
+    height, width = surface.image.shape[:2]
     sticker_width = round(width * share)
     sticker_height = round(min(height * 0.9, sticker_width * rng.uniform(0.5, 1.3)))
     left, top = round((width - sticker_width) * rng.random()), round((height - sticker_height) * rng.uniform(0.3, 1.0))
@@ -446,7 +444,7 @@ def _stick(rng: Rng, surface: Surface, make: Callable[[Rng, Surface], None], sha
             return
     sticker = blank((sticker_height, sticker_width), surface.px_per_scene_px, surface.pool)
     make(rng, sticker)
-    surface.picture[top:bottom, left:right] = sticker.picture
+    surface.image[top:bottom, left:right] = sticker.image
     for item in sticker.prints:
         x1, y1, x2, y2 = item.rect_xyxy
         surface.prints.append(Print(item.kind, item.text, (x1 + left, y1 + top, x2 + left, y2 + top), item.module_px))

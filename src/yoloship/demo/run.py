@@ -163,7 +163,7 @@ def travel(
     with diary.step("make a scene") as entry:
         scene = make_scene(seed, SCENE_HW)
         entry.path = folder / "scene.png"
-        write_image(scene.picture, entry.path, overwrite=True)
+        write_image(scene.image, entry.path, overwrite=True)
         entry.result = f"seed {seed}, {len(scene.class_ids)} codes"
     with diary.step("read the checkpoint") as entry:
         data = checkpoint_bytes()
@@ -182,13 +182,13 @@ def travel(
         matched = matches(scene, found)
         entry.result = f"{matched} of {len(scene.class_ids)}"
     with diary.step("read the QR codes") as entry:
-        texts = read_qr_codes(scene.picture, found)
+        texts = read_qr_codes(scene.image, found)
         qr_codes = sum(detection.class_name == "qr_code" for detection in found)
         entry.result = f"{len(texts) - texts.count(None)} of {qr_codes}, each from its box alone"
     with diary.step("draw the boxes") as entry:
         entry.path = folder / "found.jpg"
         labels = [_label(detection, text) for detection, text in zip(found, texts, strict=True)]
-        drawn = draw_boxes(scene.picture, found.boxes_xyxy, found.class_ids, labels)
+        drawn = draw_boxes(scene.image, found.boxes_xyxy, found.class_ids, labels)
         write_image(drawn, entry.path, overwrite=True)
     with diary.step("write the results") as entry:
         entry.path = folder / "found.json"

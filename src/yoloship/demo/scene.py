@@ -24,7 +24,7 @@ import numpy.typing as npt
 from yoloship._util.writing import part_name, write_bytes, write_error
 from yoloship.demo import _paint, _surfaces
 from yoloship.demo import _paint as _effects
-from yoloship.demo._paint import Picture, Rng, backdrop, chance
+from yoloship.demo._paint import Image, Rng, backdrop, chance
 from yoloship.demo._surfaces import look_alike
 from yoloship.errors import InputError, OutputError
 from yoloship.evaluate.coco import Truth, coco_dataset
@@ -51,11 +51,11 @@ _Quad: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A picture and what is in it.
+    """An image and what is in it.
 
     Attributes:
         seed: What it was made from.
-        picture: (height, width, 3) uint8 BGR.
+        image: (height, width, 3) uint8 BGR.
         boxes_xyxy: (N, 4) float32 pixels, clipped to the frame.
         class_ids: (N,) int64, into `CLASS_NAMES`.
         quads_xy: (N, 4, 2) float32: corners of the modules in pixels, not clipped, top left of the symbol first.
@@ -63,7 +63,7 @@ class Scene:
     """
 
     seed: int
-    picture: Picture
+    image: Image
     boxes_xyxy: npt.NDArray[np.float32]
     class_ids: npt.NDArray[np.int64]
     quads_xy: npt.NDArray[np.float32]
@@ -111,7 +111,7 @@ class _Stage:
         self._height, self._width = size_hw
         self._unit = min(size_hw) / 640
         self._pool = pool
-        self._picture = backdrop(rng, *size_hw)
+        self._image = backdrop(rng, *size_hw)
         self._owner = np.zeros(((self._height + 1) // 2, (self._width + 1) // 2), np.uint8)
         self._shown = np.zeros(1, np.int64)
         self._codes: list[_Code] = []
@@ -152,13 +152,13 @@ class _Stage:
     def finish(self, seed: int) -> Scene:
         """Light, lens, sensor and compression, then the labels."""
         finest = min((code.module_px for code in self._codes), default=3.0)
-        picture = _effects.photograph(self._rng, self._picture, finest)
+        image = _effects.photograph(self._rng, self._image, finest)
         quads = np.array([code.quad for code in self._codes], np.float64).reshape(-1, 4, 2)
         boxes = np.concatenate([quads.min(1), quads.max(1)], axis=1)
         limits = np.array([self._width, self._height, self._width, self._height], np.float64)
         return Scene(
             seed=seed,
-            picture=picture,
+            image=image,
             boxes_xyxy=np.clip(boxes, 0, limits).astype(np.float32),
             class_ids=np.array([CLASS_NAMES.index(code.kind) for code in self._codes], np.int64),
             quads_xy=quads.astype(np.float32),
@@ -219,7 +219,7 @@ class _Stage:
                 cv2.fillConvexPoly(inside, _half(quad), 1)
                 if 4 * np.count_nonzero(inside) < (VISIBLE_SHARE + 0.05) * _area(quad):
                     return False
-        height, width = surface.picture.shape[:2]
+        height, width = surface.image.shape[:2]
         return self._may_cover(_project(_corners((0, 0, width, height)), matrix))
 
     def _module_px(self, item: _surfaces.Print, quad: _Quad) -> float:
@@ -252,7 +252,7 @@ class _Stage:
 
     def _draw(self, surface: Surface, matrix: npt.NDArray[np.float64]) -> None:
         """Blend a surface in, with a shadow under it, and enter its codes."""
-        height, width = surface.picture.shape[:2]
+        height, width = surface.image.shape[:2]
         outline = _project(_corners((0, 0, width, height)), matrix)
         left, top = np.maximum(np.floor(outline.min(0)) - 1, 0).astype(int)
         right = min(self._width, int(np.ceil(outline[:, 0].max())) + 1)
@@ -260,17 +260,17 @@ class _Stage:
         if right - left < 2 or bottom - top < 2:
             return
         if chance(self._rng, 0.5):
-            _effects.drop_shadow(self._rng, self._picture, outline)
+            _effects.drop_shadow(self._rng, self._image, outline)
         # OpenCV counts from pixel centres, the boxes from pixel edges: half a pixel between the two.
         centred = _shift(-left - 0.5, -top - 0.5) @ matrix @ _shift(0.5, 0.5)
         size = (right - left, bottom - top)
         warped = cv2.warpPerspective(
-            surface.picture, centred, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            surface.image, centred, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         fine = np.zeros((bottom - top, right - left), np.uint8)
         fixed = np.round((outline - (left, top) - 0.5) * 16).astype(np.int32)
         cv2.fillConvexPoly(fine, fixed, 255, cv2.LINE_AA, 4)
-        area = self._picture[top:bottom, left:right]
+        area = self._image[top:bottom, left:right]
         area[:] = _effects.blend(area, np.asarray(warped, np.uint8), fine)
         cv2.fillConvexPoly(self._owner, _half(outline), 0)
         for item in surface.prints:
@@ -291,7 +291,7 @@ class _Stage:
             if self._may_cover(shape):
                 mask = np.zeros((self._height, self._width), np.uint8)
                 cv2.fillPoly(mask, [np.round(shape).astype(np.int32)], 255, cv2.LINE_AA)
-                _effects.cover(rng, self._picture, mask)
+                _effects.cover(rng, self._image, mask)
                 cv2.fillPoly(self._owner, [_half(shape)], 0)
                 self._count()
                 return
@@ -299,11 +299,11 @@ class _Stage:
 
 def _bluff(rng: Rng, surface: Surface) -> None:
     """A surface with a look-alike and no code."""
-    height, width = surface.picture.shape[:2]
+    height, width = surface.image.shape[:2]
     ground = _paint.paper(rng) if chance(rng, 0.6) else _paint.vivid(rng)
-    _paint.fill(surface.picture, ground)
+    _paint.fill(surface.image, ground)
     pad = min(height, width) // 8
-    look_alike(rng, surface.picture, (pad, pad, width - 2 * pad, height - 2 * pad), (_paint.ink(rng), ground))
+    look_alike(rng, surface.image, (pad, pad, width - 2 * pad, height - 2 * pad), (_paint.ink(rng), ground))
 
 
 def _within(rng: Rng, low: float, high: float) -> float:
@@ -343,7 +343,7 @@ def _area(quad: _Quad) -> float:
 
 
 DatasetFormat: TypeAlias = Literal["coco", "yolo"]
-"""``coco``: ``images/`` and ``annotations.json``. ``yolo``: ``images/``, ``labels/`` with a text file a picture, and
+"""``coco``: ``images/`` and ``annotations.json``. ``yolo``: ``images/``, ``labels/`` with a text file an image, and
 ``data.yaml``."""
 
 MAX_SCENES = 1_000_000
@@ -439,8 +439,8 @@ def _fill(folder: Path, order: DatasetConfig, on_progress: OnProgress | None) ->
 
 
 def yolo_labels(scene: Scene) -> str:
-    """A line a code: class id, then centre x, centre y, width and height as shares of the picture's sides."""
-    height, width = scene.picture.shape[:2]
+    """A line a code: class id, then centre x, centre y, width and height as shares of the image's sides."""
+    height, width = scene.image.shape[:2]
     boxes = scene.boxes_xyxy.astype(np.float64) / (width, height, width, height)
     centres, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     return "".join(
@@ -450,6 +450,6 @@ def yolo_labels(scene: Scene) -> str:
 
 
 def _jpeg(scene: Scene) -> bytes:
-    done, data = cv2.imencode(".jpg", scene.picture, _JPEG)
-    assert done, "OpenCV encodes every picture of a legal size"
+    done, data = cv2.imencode(".jpg", scene.image, _JPEG)
+    assert done, "OpenCV encodes every image of a legal size"
     return data.tobytes()

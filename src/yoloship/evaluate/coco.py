@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from yoloship.results.detections import Detections
 
 _FIRST_ID = 1
-"""Of pictures, annotations and categories: the evaluator takes an annotation of id 0 for none."""
+"""Of images, annotations and categories: the evaluator takes an annotation of id 0 for none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What really is in a picture.
+    """What really is in an image.
 
     Attributes:
         boxes_xyxy: (n, 4) float, source pixels.
@@ -66,7 +66,7 @@ class AveragePrecision:
         map50: At IoU 0.5.
         map75: At IoU 0.75.
         classes: The same for each class.
-        images: Pictures that were compared.
+        images: Images that were compared.
         objects: Objects in their truth.
         evaluator: Name and version of what computed this.
     """
@@ -87,18 +87,18 @@ class AveragePrecision:
 def mean_average_precision(
     detections: Sequence[Detections], truths: Sequence[Truth], class_names: Sequence[str]
 ) -> AveragePrecision:
-    """Compare detections with the truth, picture by picture, as COCO does: at most 100 detections a picture count.
+    """Compare detections with the truth, image by image, as COCO does: at most 100 detections an image count.
 
     Precision is averaged over all scores, so detect with a low score threshold (0.001) for a figure to be compared.
 
     Args:
-        detections: One for each picture.
+        detections: One for each image.
         truths: In the same order.
         class_names: By class id.
 
     Raises:
         DependencyError: `pycocotools` is not installed.
-        InputError: the two differ in number, no picture has any object, or a class id has no name.
+        InputError: the two differ in number, no image has any object, or a class id has no name.
     """
     if len(detections) != len(truths):
         raise InputError("detections and truths differ in number", got=f"{len(detections)} and {len(truths)}")
@@ -118,7 +118,7 @@ def mean_average_precision(
             judge = evaluation(truth, truth.loadRes(results), "bbox")
             judge.evaluate()
             judge.accumulate()
-            # IoU thresholds, recalls, classes, areas (0: all), detections a picture (2: 100)
+            # IoU thresholds, recalls, classes, areas (0: all), detections an image (2: 100)
             precision = judge.eval["precision"][:, :, :, 0, 2]
     counts = np.bincount(np.concatenate([t.class_ids for t in truths]).astype(int), minlength=len(class_names))
     there = counts > 0
@@ -147,10 +147,10 @@ def coco_dataset(
     truths: Sequence[Truth],
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """Truth in COCO's form; ids of pictures, annotations and categories count from 1, so a category is class id + 1.
+    """Truth in COCO's form; ids of images, annotations and categories count from 1, so a category is class id + 1.
 
     Args:
-        file_names: Of the pictures.
+        file_names: Of the images.
         sizes_hw: (height, width) of each in pixels.
         truths: What is in each.
         class_names: By class id.

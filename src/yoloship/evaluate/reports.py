@@ -37,7 +37,7 @@ def facts(verification: Verification) -> Iterator[tuple[str, str]]:
     """Name and value, line by line."""
     for letter, side in zip("AB", verification.sides, strict=True):
         yield letter, _side(side)
-    yield "images", str(verification.pictures)
+    yield "images", str(verification.images)
     for level in verification.levels:
         yield (
             f"stride {level.stride}",
@@ -384,19 +384,19 @@ def bench_table(results: Sequence[BenchResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def bench_json(results: Sequence[BenchResult], plan: BenchOptions, pictures: Sequence[tuple[int, int]]) -> bytes:
+def bench_json(results: Sequence[BenchResult], plan: BenchOptions, images: Sequence[tuple[int, int]]) -> bytes:
     """Results for programs.
 
     Args:
         results: In order.
         plan: How they were measured.
-        pictures: (height, width) of the pictures.
+        images: (height, width) of the images.
     """
     report = {
         "schema": SCHEMA,
         "conditions": conditions(),
         "plan": asdict(plan),
-        "images_hw": [list(hw) for hw in pictures],
+        "images_hw": [list(hw) for hw in images],
         "results": [_plain(result) for result in results],
     }
     return json_document(report)

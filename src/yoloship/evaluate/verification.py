@@ -120,10 +120,10 @@ def open_artefact(
 MAP_THRESHOLD: Final = 0.001
 """Precision is averaged over all scores, so detections are taken from here on; a graph of the form ``nms`` gives those
 above its own threshold only, and a smaller mAP for that."""
-LEVEL_PICTURES: Final = 32
-"""Cells are compared on this many pictures, the first; all of each are held, 25,200 at 640×640."""
+LEVEL_IMAGES: Final = 32
+"""Cells are compared on this many images, the first; all of each are held, 25,200 at 640×640."""
 MAX_CELLS: Final = 1 << 22
-"""Held of each model at most, but for the last picture's: 84 MB, however large the model's input is."""
+"""Held of each model at most, but for the last image's: 84 MB, however large the model's input is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +180,8 @@ class Side:
         precision: Of its body.
         output_form: Of its graph.
         detections: How many it found, at the threshold.
-        run_ms: Median time of the model alone, a picture.
-        total_ms: Median time from the decoded picture to the boxes.
+        run_ms: Median time of the model alone, an image.
+        total_ms: Median time from the decoded image to the boxes.
         map50_95: Mean average precision over IoU 0.5 to 0.95; None without labels.
     """
 
@@ -201,10 +201,10 @@ class Verification:
 
     Attributes:
         sides: The two artefacts.
-        pictures: How many were compared.
+        images: How many were compared.
         score_threshold: Above which detections count.
         levels: Differences before any threshold, finest level first; empty where a graph gives final detections
-            only. On the first pictures.
+            only. On the first images.
         agreement: How many detections either shares with the other.
         ious: Overlaps of the pairs.
         scores: Scores of the pairs, of the first and of the second.
@@ -212,7 +212,7 @@ class Verification:
     """
 
     sides: tuple[Side, Side]
-    pictures: int
+    images: int
     score_threshold: float
     levels: tuple[LevelDifference, ...]
     agreement: Agreement
@@ -243,13 +243,13 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
     tolerances: Tolerances | None = None,
     on_progress: OnProgress | None = None,
 ) -> Verification:
-    """Run two artefacts over the same pictures and compare what they give.
+    """Run two artefacts over the same images and compare what they give.
 
     Args:
         first: A name and the model that is taken as right.
         second: The one to be judged.
-        sources: Pictures, as `Detector.__call__` takes them; one at a time is held.
-        truths: What is in each picture, for mAP; None where that is not known.
+        sources: Images, as `Detector.__call__` takes them; one at a time is held.
+        truths: What is in each image, for mAP; None where that is not known.
         score_threshold: From which on detections count; None takes what a graph that suppresses has inside, else 0.25.
         tolerances: What is allowed.
         on_progress: Called before each image.
@@ -257,7 +257,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
     Raises:
         InputError: there are no images, a model does not give boxes, the models have other classes, or a graph has
             thresholds of its own that hide what is compared.
-        ImageError: a picture cannot be read.
+        ImageError: an image cannot be read.
         SessionError: a runtime failed.
         DependencyError: there are truths, and what computes mAP is not installed.
     """
@@ -280,9 +280,9 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
         for _, detector in (first, second)
     )
     for source in tracked(sources, "comparing", on_progress):
-        picture = as_image(source, count=first[1].info.channels)
+        image = as_image(source, count=first[1].info.channels)
         for run in runs:
-            run.add(picture)
+            run.add(image)
     one, other = runs
     pairs = [match(a, b) for a, b in zip(one.found, other.found, strict=True)]
     agreement = agree(one.found, other.found, score_threshold)
@@ -294,7 +294,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
                 scores.append((float(a.scores[row]), float(b.scores[column])))
     verification = Verification(
         sides=(_side(first, one, score_threshold, truths), _side(second, other, score_threshold, truths)),
-        pictures=len(sources),
+        images=len(sources),
         score_threshold=score_threshold,
         levels=_levels(one, other),
         agreement=agreement,
@@ -354,7 +354,7 @@ def options_below(
 
 
 class _Run:
-    """One model's answers, gathered picture by picture."""
+    """One model's answers, gathered image by image."""
 
     def __init__(
         self, detector: Detector, score_threshold: float, inside: NmsConfig | None, *, has_truths: bool
@@ -376,20 +376,20 @@ class _Run:
     def strides(self) -> tuple[int, ...]:
         return self._detector.info.strides
 
-    def add(self, picture: Source) -> None:
+    def add(self, image: Source) -> None:
         detector = self._detector
-        feed = feed_of(detector, picture)
+        feed = feed_of(detector, image)
         if not self.found:
             self._session.run(feed)  # the first run is slower: memory is laid out
         start = time.perf_counter()
         outputs = self._session.run(feed)
         self.run_s.append(time.perf_counter() - start)
         start = time.perf_counter()
-        self.found.append(detector(picture, options=self._options))
+        self.found.append(detector(image, options=self._options))
         self.total_s.append(time.perf_counter() - start)
         if self._all_options is not None:
-            self.everything.append(detector(picture, options=self._all_options))
-        if len(self.cells) < LEVEL_PICTURES and self._cells_held < MAX_CELLS:
+            self.everything.append(detector(image, options=self._all_options))
+        if len(self.cells) < LEVEL_IMAGES and self._cells_held < MAX_CELLS:
             (array,) = feed.values()
             self.input_hws.append(array.shape[1:3] if detector.info.input_form == "image" else array.shape[2:4])
             form = form_of(detector.info, detector.model_name)

@@ -155,7 +155,7 @@ NOT_CHECKPOINTS = {
         "best.pt: is an ONNX model, not a checkpoint; give the .pt that it was exported from; "
         "'yoloship detect' runs the ONNX file itself",
     ),
-    "picture": (
+    "image": (
         b"\x89PNG\r\n\x1a\n",
         "best.pt: is a PNG image, not a checkpoint; give the model first, then the images",
     ),

@@ -21,7 +21,7 @@ from helpers.models import finds_a_cat
 from yoloship._util import writing
 from yoloship.errors import OutputError
 from yoloship.images import read_image
-from yoloship.sinks import annotated as pictures
+from yoloship.sinks import annotated as images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,14 +134,14 @@ def test_an_image_comes_through_a_descriptor_as_shells_name_it() -> None:
 
 
 def test_an_image_that_cannot_be_written_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    write = pictures.write_image
+    write = images.write_image
 
     def sometimes(image: object, path: Path, *, overwrite: bool) -> None:
         if path.name == "b.png":
             raise OutputError("cannot be written: Permission denied", subject=str(path))
         write(image, path, overwrite=overwrite)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pictures, "write_image", sometimes)
+    monkeypatch.setattr(images, "write_image", sometimes)
     ran = run("detect", "two.onnx", "in", "-o", "out", "--json", "found.json")
     assert ran.code == 1
     assert ran.err.splitlines() == [

@@ -31,10 +31,10 @@ def model(tmp_path: Path) -> Path:
 def test_models_are_measured_side_by_side_and_drawn(model: Path, tmp_path: Path) -> None:
     other = model.with_name("other.onnx")
     other.write_bytes(model.read_bytes())
-    picture = tmp_path / "picture.png"
-    cv2.imwrite(str(picture), np.zeros((50, 80, 3), np.uint8))
+    image = tmp_path / "image.png"
+    cv2.imwrite(str(image), np.zeros((50, 80, 3), np.uint8))
     svg, png, report = tmp_path / "b.svg", tmp_path / "b.png", tmp_path / "b.json"
-    ran = run("bench", model, other, "--source", picture, "--batch", "1,2", "--json", report, "--plot", svg, *QUICK)
+    ran = run("bench", model, other, "--source", image, "--batch", "1,2", "--json", report, "--plot", svg, *QUICK)
     assert ran.code == 0, ran
     lines = ran.out.splitlines()
     assert [line.split()[0] for line in lines[1:5]] == ["best.onnx"] * 2 + ["other.onnx"] * 2

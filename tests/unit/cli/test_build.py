@@ -45,7 +45,7 @@ def test_an_option_that_cannot_be_is_an_error_and_leaves_nothing(small: Path, op
         ["--imgsz", "big"],
         ["--input", "float"],
         ["--precision", "int8"],
-        ["--calibrate", "pictures"],
+        ["--calibrate", "images"],
         ["--labels", "labels"],
         ["--other-layers", "float16"],
         ["--conf", "0.5"],

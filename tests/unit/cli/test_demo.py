@@ -94,14 +94,14 @@ def test_each_step_says_how_long_it_took(ran: Ran) -> None:
         assert re.search(r"\s{2,}\d+\s*", line), line
 
 
-def test_the_picture_is_the_scene_with_boxes_drawn(ran: Ran, folder: Path) -> None:
+def test_the_image_is_the_scene_with_boxes_drawn(ran: Ran, folder: Path) -> None:
     scene, found = read_image(folder / "yoloship-demo/scene.png"), read_image(folder / "yoloship-demo/found.jpg")
     assert scene.shape == found.shape == (720, 960, 3)
     changed = np.abs(scene.astype(int) - found).max(axis=2) > 60
     assert 0.005 < changed.mean() < 0.2
 
 
-def test_the_picture_in_the_readme_is_this_one(ran: Ran, folder: Path) -> None:
+def test_the_image_in_the_readme_is_this_one(ran: Ran, folder: Path) -> None:
     shown, found = read_image(DOCS / "demo.jpg"), read_image(folder / "yoloship-demo/found.jpg")
     assert shown.shape == found.shape
     assert np.abs(shown.astype(int) - found).mean() < 1

@@ -27,7 +27,7 @@ HW = (64, 96)
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A model that finds the same two objects in every picture of its own size: a cat and a däckel."""
+    """A model that finds the same two objects in every image of its own size: a cat and a däckel."""
     raw = empty_rows(HW, 7)
     raw[0, 27] = (30, 20, 20, 10, 0.9, 1.0, 0.0)
     raw[0, 67] = (60, 40, 30, 20, 0.8, 0.0, 0.75)
@@ -47,7 +47,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def picture(path: str | Path, value: int = 90) -> Path:
+def image(path: str | Path, value: int = 90) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(path.suffix, np.full((*HW, 3), value, np.uint8))
@@ -60,8 +60,8 @@ def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_one_picture_gives_a_table_and_an_annotated_picture(model: Path, work: Path) -> None:
-    picture("a.png")
+def test_one_image_gives_a_table_and_an_annotated_image(model: Path, work: Path) -> None:
+    image("a.png")
     ran = run("detect", model, "a.png")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == (
@@ -76,15 +76,15 @@ def test_one_picture_gives_a_table_and_an_annotated_picture(model: Path, work: P
 
 
 def test_every_run_without_a_folder_gets_one_of_its_own(model: Path, work: Path) -> None:
-    picture("a.png")
+    image("a.png")
     for _ in range(3):
         assert run("detect", model, "a.png").code == 0
     assert files(work / "runs") == ["detect-2/a.png", "detect-3/a.png", "detect/a.png"]
 
 
-def test_a_folder_gives_a_row_a_picture_and_a_sum(model: Path) -> None:
-    picture("in/b.png")
-    picture("in/a.jpg")
+def test_a_folder_gives_a_row_a_image_and_a_sum(model: Path) -> None:
+    image("in/b.png")
+    image("in/a.jpg")
     ran = run("detect", model, "in", "-o", "out")
     assert ran.code == 0
     assert ran.out == (
@@ -98,8 +98,8 @@ def test_a_folder_gives_a_row_a_picture_and_a_sum(model: Path) -> None:
 
 
 def test_the_json_has_the_documented_form(model: Path, work: Path) -> None:
-    picture("z.png")
-    picture("a.png")
+    image("z.png")
+    image("a.png")
     ran = run("detect", model, "z.png", "a.png", "--no-draw", "--json", "found.json")
     assert ran.code == 0
     assert files(work) == ["a.png", "found.json", "z.png"]
@@ -117,7 +117,7 @@ def test_the_json_has_the_documented_form(model: Path, work: Path) -> None:
 
 
 def test_json_on_stdout_is_all_that_stands_there(model: Path) -> None:
-    picture("a.png")
+    image("a.png")
     ran = run("detect", model, "a.png", "--json", "-", "-o", "out")
     assert ran.code == 0
     assert len(json.loads(ran.out)[0]["detections"]) == 2
@@ -138,29 +138,29 @@ def test_json_on_stdout_is_all_that_stands_there(model: Path) -> None:
     ],
 )
 def test_options_decide_what_is_kept(model: Path, options: list[str], names: list[str]) -> None:
-    picture("a.png")
+    image("a.png")
     ran = run("detect", model, "a.png", "--no-draw", "--json", "-", *options)
     assert [found["class_name"] for found in json.loads(ran.out)[0]["detections"]] == names
 
 
 def test_nothing_found_is_said_in_words(model: Path) -> None:
-    picture("a.png")
+    image("a.png")
     assert run("detect", model, "a.png", "--no-draw", "--conf", "0.95").out == "a.png  96×64: nothing found\n"
 
 
-def test_pictures_of_one_name_do_not_overwrite_each_other(model: Path) -> None:
-    picture("x/a.png", 40)
-    picture("y/a.png", 200)
+def test_images_of_one_name_do_not_overwrite_each_other(model: Path) -> None:
+    image("x/a.png", 40)
+    image("y/a.png", 200)
     assert run("detect", model, "x", "y", "-o", "out").code == 0
     assert files(Path("out")) == ["a-2.png", "a.png"]
     assert read_image("out/a.png")[0, 0, 0] == 40
     assert read_image("out/a-2.png")[0, 0, 0] == 200
 
 
-def test_an_unreadable_picture_is_reported_and_the_rest_is_done(model: Path) -> None:
-    picture("in/a.png")
+def test_an_unreadable_image_is_reported_and_the_rest_is_done(model: Path) -> None:
+    image("in/a.png")
     Path("in/b.png").touch()
-    picture("in/c.png")
+    image("in/c.png")
     ran = run("detect", model, "in", "no.jpg", "-o", "out", "--json", "found.json")
     assert ran.code == 1
     assert ran.err.splitlines() == [
@@ -190,7 +190,7 @@ def test_an_unreadable_picture_is_reported_and_the_rest_is_done(model: Path) -> 
         (b"\xff\xd8\xff\xe0", "a.jpg: JPEG is damaged or cut short: it has no end"),
     ],
 )
-def test_a_bad_picture_is_one_clear_line(model: Path, work: Path, content: bytes | None, message: str) -> None:
+def test_a_bad_image_is_one_clear_line(model: Path, work: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         Path("a.jpg").write_bytes(content)
     ran = run("detect", model, "a.jpg", "-o", "out", "--json", "found.json")
@@ -200,7 +200,7 @@ def test_a_bad_picture_is_one_clear_line(model: Path, work: Path, content: bytes
     assert (entry["image"], entry["error"]) == ("a.jpg", ran.error)
 
 
-def test_a_picture_over_the_limit_is_one_clear_line(model: Path) -> None:
+def test_a_image_over_the_limit_is_one_clear_line(model: Path) -> None:
     Path("a.bmp").write_bytes(
         b"BM" + bytes(12) + (40).to_bytes(4, "little") + (20_000).to_bytes(4, "little") * 2 + bytes(28)
     )
@@ -211,7 +211,7 @@ def test_a_picture_over_the_limit_is_one_clear_line(model: Path) -> None:
     )
 
 
-def test_a_folder_without_pictures_is_one_clear_line(model: Path) -> None:
+def test_a_folder_without_images_is_one_clear_line(model: Path) -> None:
     Path("in").mkdir()
     assert run("detect", model, "in").error == (
         "in: folder without images: expected files such as .jpg, .png or .webp, got an empty folder"
@@ -222,8 +222,8 @@ def test_a_pattern_without_matches_is_one_clear_line(model: Path) -> None:
     assert run("detect", model, "*.jpg").error.startswith("*.jpg: matches no images")
 
 
-def test_an_annotated_picture_that_exists_is_kept_unless_told_otherwise(model: Path) -> None:
-    picture("a.png")
+def test_an_annotated_image_that_exists_is_kept_unless_told_otherwise(model: Path) -> None:
+    image("a.png")
     existing = Path("out/a.png")
     existing.parent.mkdir()
     existing.write_bytes(b"mine")
@@ -236,7 +236,7 @@ def test_an_annotated_picture_that_exists_is_kept_unless_told_otherwise(model: P
 
 
 def test_a_json_file_that_exists_is_kept_unless_told_otherwise(model: Path) -> None:
-    picture("a.png")
+    image("a.png")
     Path("found.json").write_text("mine")
     ran = run("detect", model, "a.png", "-o", "out", "--json", "found.json")
     assert ran.error == "found.json: exists already; give another name, or --overwrite"
@@ -247,7 +247,7 @@ def test_a_json_file_that_exists_is_kept_unless_told_otherwise(model: Path) -> N
 
 
 def test_an_input_is_never_overwritten(model: Path) -> None:
-    before = picture("a.png").read_bytes()
+    before = image("a.png").read_bytes()
     ran = run("detect", model, "a.png", "-o", ".", "--overwrite")
     assert "would replace an input" in ran.error
     assert Path("a.png").read_bytes() == before
@@ -259,7 +259,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    picture("a.png")
+    image("a.png")
     monkeypatch.setattr(os, "fsync", full)
     ran = run("detect", model, "a.png", "-o", "out")
     assert ran.error == f"{Path('out/a.png')}: cannot be written: No space left on device; free some space"
@@ -277,7 +277,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(
     ],
 )
 def test_a_bad_model_is_one_clear_line(content: bytes | None, message: str) -> None:
-    picture("a.png")
+    image("a.png")
     if content is not None:
         Path("m.onnx").write_bytes(content)
     assert run("detect", "m.onnx", "a.png").error.startswith(message)
@@ -285,14 +285,14 @@ def test_a_bad_model_is_one_clear_line(content: bytes | None, message: str) -> N
 
 
 def test_a_class_that_the_model_does_not_have_is_one_clear_line(model: Path) -> None:
-    picture("a.png")
+    image("a.png")
     assert run("detect", model, "a.png", "--classes", "dog").error == (
         "dog: no such class: expected one of cat, däckel, or an id from 0 to 1"
     )
 
 
 def test_another_size_than_the_graphs_own_is_one_clear_line(model: Path) -> None:
-    picture("a.png")
+    image("a.png")
     assert (
         "the graph has a fixed size: expected 64×96, got 320×320"
         in run("detect", model, "a.png", "--imgsz", "320").error
@@ -329,7 +329,7 @@ def test_an_interrupt_ends_quietly_with_130_and_leaves_nothing_half_written(
     def interrupted(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    picture("a.png")
+    image("a.png")
     monkeypatch.setattr(os, "fsync", interrupted)
     ran = run("detect", model, "a.png", "-o", "out")
     assert (ran.code, ran.out, ran.err) == (130, "", "interrupted\n")
@@ -338,7 +338,7 @@ def test_an_interrupt_ends_quietly_with_130_and_leaves_nothing_half_written(
 
 def test_a_reader_that_goes_away_gets_no_traceback(model: Path) -> None:
     for index in range(40):
-        picture(f"in/{index}.png")
+        image(f"in/{index}.png")
     process = subprocess.Popen(
         [sys.executable, "-m", "yoloship", "detect", model, "in", "--no-draw", "--json", "-"],
         stdout=subprocess.PIPE,
@@ -353,7 +353,7 @@ def test_a_reader_that_goes_away_gets_no_traceback(model: Path) -> None:
 
 
 def test_detect_on_an_onnx_file_does_not_load_onnx(model: Path) -> None:
-    picture("a.png")
+    image("a.png")
     program = (
         "import sys; sys.argv = ['yoloship', *sys.argv[1:]]\n"
         "from yoloship.cli import main\n"
@@ -377,7 +377,7 @@ def test_that_a_graph_did_not_look_at_all_candidates_is_said_once(tmp_path: Path
     graph = build_graph(read_checkpoint(checkpoint), GraphConfig((192, 192), output_form="nms", nms=limits))
     Path("cut.onnx").write_bytes(graph_bytes(graph))
     for name in ("a.png", "b.png"):
-        picture(name)
+        image(name)
     ran = run("detect", "cut.onnx", "a.png", "b.png", "--conf", "0", "--iou", "0.1", "--no-draw", "--json", "r.json")
     assert ran.code == 0, ran.err
     assert ran.err.count("boxes may be missing") == 1
@@ -388,7 +388,7 @@ def test_that_a_graph_did_not_look_at_all_candidates_is_said_once(tmp_path: Path
 
 
 def test_a_json_file_beside_a_model_changes_nothing(model: Path) -> None:
-    picture("a.png")
+    image("a.png")
     found = model.with_name(f"{model.name}.json")
     for _ in range(2):
         assert run("detect", model, "a.png", "--no-draw", "--json", found, "--overwrite").code == 0
@@ -396,15 +396,15 @@ def test_a_json_file_beside_a_model_changes_nothing(model: Path) -> None:
 
 
 def test_the_suffix_of_a_model_changes_nothing(model: Path, work: Path) -> None:
-    picture("a.png")
+    image("a.png")
     (work / "best.engine").write_bytes(model.read_bytes())
     assert run("detect", "best.engine", "a.png", "--no-draw").code == 0
 
 
 def test_what_a_folder_leaves_out_is_said_in_one_line(model: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yoloship.sources.finding.find_spec", lambda _: None)
-    picture("photos/a.png")
-    picture("photos/below/b.png")
+    image("photos/a.png")
+    image("photos/below/b.png")
     for name in ("1.heic", "2.heic", "notes.txt"):
         (work / "photos" / name).touch()
     ran = run("detect", model, "photos/", "--no-draw")
@@ -413,9 +413,9 @@ def test_what_a_folder_leaves_out_is_said_in_one_line(model: Path, work: Path, m
 
 
 def test_recursive_takes_folders_below(model: Path) -> None:
-    picture("photos/a10.png")
-    picture("photos/a9.png")
-    picture("photos/below/b.png")
+    image("photos/a10.png")
+    image("photos/a9.png")
+    image("photos/below/b.png")
     ran = run("detect", model, "photos", "--recursive", "--no-draw", "--json", "-")
     assert ran.code == 0
     names = [Path(entry["image"]).as_posix() for entry in json.loads(ran.out)]
@@ -424,7 +424,7 @@ def test_recursive_takes_folders_below(model: Path) -> None:
 
 def test_a_heic_image_that_is_named_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    picture("a.png")
+    image("a.png")
     Path("b.heic").write_bytes(heif([sized(20, 10)]))
     ran = run("detect", model, "a.png", "b.heic", "--no-draw")
     assert ran.code == 1
@@ -432,7 +432,7 @@ def test_a_heic_image_that_is_named_says_what_to_install(model: Path, monkeypatc
 
 
 def test_labels_scores_and_line_width_are_the_users_choice(model: Path) -> None:
-    picture("a.png")
+    image("a.png")
     variants = {"full": (), "names": ("--hide-conf",), "boxes": ("--hide-labels",), "thick": ("--line-width", "7")}
     drawn = {}
     for name, options in variants.items():
@@ -442,7 +442,7 @@ def test_labels_scores_and_line_width_are_the_users_choice(model: Path) -> None:
 
 
 def test_options_of_drawing_contradict_no_draw(model: Path) -> None:
-    picture("a.png")
+    image("a.png")
     ran = run("detect", model, "a.png", "--no-draw", "--hide-conf")
     assert ran.code == 2
     assert "--hide-labels, --hide-conf and --line-width do not go with --no-draw" in ran.err
@@ -460,14 +460,14 @@ def five_channels() -> bytes:
 def test_a_model_that_files_cannot_feed_is_one_clear_line(work: Path) -> None:
     path = work / "five.onnx"
     path.write_bytes(five_channels())
-    picture("a.png")
+    image("a.png")
     ran = run("detect", path, "a.png", "--no-draw")
     assert ran.code == 1
     assert "the model takes images of 5 channels, which image files do not have" in ran.err
 
 
 def test_quiet_prints_errors_and_json_only(model: Path, work: Path) -> None:
-    picture("a.png")
+    image("a.png")
     ran = run("detect", model, "a.png", "-o", "out", "--quiet")
     assert (ran.code, ran.out, ran.err) == (0, "", "")
     assert files(work / "out") == ["a.png"]
@@ -482,7 +482,7 @@ def test_agnostic_nms_lets_classes_drop_each_other(tmp_path: Path) -> None:
     raw[0, 123] = (30, 20, 20, 10, 0.9, 0.0, 0.9)  # the same cell, by its second anchor
     path = tmp_path / "one.onnx"
     path.write_bytes(constant_raw(raw, HW, {"names": "['cat', 'dog']", "stride": "32"}).SerializeToString())
-    picture("a.png")
+    image("a.png")
     both = run("detect", path, "a.png", "--no-draw", "--json", "-")
     assert [entry["class_name"] for entry in json.loads(both.out)[0]["detections"]] == ["cat", "dog"]
     one = run("detect", path, "a.png", "--no-draw", "--json", "-", "--agnostic-nms")

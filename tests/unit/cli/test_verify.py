@@ -18,12 +18,12 @@ from yoloship.runtime.openvino import OpenVino
 
 @pytest.fixture(autouse=True)
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small checkpoint and a picture."""
+    """A folder with a small checkpoint and an image."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "best.pt").symlink_to(require(GENERATED / "v7-yolov5n.pt"))
-    (tmp_path / "pictures").mkdir()
-    picture = read_image(require(PHOTOS / "street.jpg"))
-    cv2.imwrite(str(tmp_path / "pictures" / "a.png"), cv2.resize(picture, (96, 64)))
+    (tmp_path / "images").mkdir()
+    image = read_image(require(PHOTOS / "street.jpg"))
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), cv2.resize(image, (96, 64)))
     return tmp_path
 
 
@@ -41,7 +41,7 @@ def test_two_forms_of_one_model_pass_and_the_report_is_written() -> None:
         "a.onnx",
         "b.onnx",
         "--images",
-        "pictures",
+        "images",
         "--conf",
         "0.001",
         "--min-agreement",
@@ -61,14 +61,14 @@ def test_two_forms_of_one_model_pass_and_the_report_is_written() -> None:
 def test_artefacts_that_differ_give_exit_code_1_and_say_in_what() -> None:
     exported("a.onnx")
     (Path("other.pt")).symlink_to(require(GENERATED / "v7-yolov5n-training.pt"))
-    ran = run("verify", "a.onnx", "other.pt", "--imgsz", "64x96", "--images", "pictures", "--conf", "0.001")
+    ran = run("verify", "a.onnx", "other.pt", "--imgsz", "64x96", "--images", "images", "--conf", "0.001")
     assert ran.code == 1
     assert ran.err.startswith("error: other.pt differs from a.onnx by more than is allowed: agreement")
 
 
 def test_models_that_see_nothing_have_not_been_shown_to_agree() -> None:
     exported("a.onnx")
-    ran = run("verify", "a.onnx", "a.onnx", "--images", "pictures", "--conf", "0.99")
+    ran = run("verify", "a.onnx", "a.onnx", "--images", "images", "--conf", "0.99")
     assert ran.code == 1
     assert "detects anything from a score of 0.99 on (--conf)" in ran.err
 
@@ -76,7 +76,7 @@ def test_models_that_see_nothing_have_not_been_shown_to_agree() -> None:
 def test_half_precision_is_emulated_and_said_to_be() -> None:
     exported("a.onnx")
     exported("b.onnx", "--precision", "bfloat16")
-    ran = run("verify", "a.onnx", "b.onnx", "--images", "pictures", "--json", "-")
+    ran = run("verify", "a.onnx", "b.onnx", "--images", "images", "--json", "-")
     report = json.loads(ran.out)
     assert report["sides"][1]["precision"] == "bfloat16"
     assert report["sides"][1]["session"].endswith("half precision emulated")
@@ -86,18 +86,18 @@ def test_labels_bring_precision_into_the_report() -> None:
     exported("a.onnx")
     Path("labels").mkdir()
     Path("labels/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    ran = run("verify", "a.onnx", "best.pt", "--imgsz", "64x96", "--images", "pictures", "--labels", "labels")
+    ran = run("verify", "a.onnx", "best.pt", "--imgsz", "64x96", "--images", "images", "--labels", "labels")
     assert "mAP" in ran.out, ran.err
 
 
-def test_pictures_are_needed() -> None:
+def test_images_are_needed() -> None:
     assert run("verify", "best.pt", "best.pt").code == 2
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8", "float8"])
 def test_export_writes_each_precision(precision: str) -> None:
     quantized = precision in {"int8", "float8"}
-    options = ["--calibrate", "pictures", "--max-drop", "1"] if quantized else []
+    options = ["--calibrate", "images", "--max-drop", "1"] if quantized else []
     said = exported("x.onnx", "--precision", precision, *options)
     assert f", {precision}" in said
     model = onnx.load("x.onnx")
@@ -112,21 +112,21 @@ def test_export_writes_each_precision(precision: str) -> None:
         (["--remainder", "float16"], "--remainder is now called --other-layers"),
         (["--precision", "int8"], "needs images like those in use: --calibrate DIR"),
         (["--precision", "float16", "--max-drop", "0.1"], "only for --precision int8 and float8"),
-        (["--calibrate", "pictures"], "only for --precision int8 and float8"),
-        (["--labels", "pictures"], "--labels: only for --precision int8 and float8"),
+        (["--calibrate", "images"], "only for --precision int8 and float8"),
+        (["--labels", "images"], "--labels: only for --precision int8 and float8"),
         (
             ["--precision", "float16", "--other-layers", "float16"],
             "--other-layers: only for --precision int8 and float8",
         ),
         (["--precision", "bfloat16", "--max-drop", "0"], "--max-drop: only for --precision int8 and float8"),
-        (["--precision", "int8", "--calibrate", "pictures", "--labels", "none"], "none: there is no such folder"),
-        (["--precision", "int8", "--calibrate", "pictures", "--other-layers", "bfloat16"], "bfloat16"),
+        (["--precision", "int8", "--calibrate", "images", "--labels", "none"], "none: there is no such folder"),
+        (["--precision", "int8", "--calibrate", "images", "--other-layers", "bfloat16"], "bfloat16"),
         (
             [
                 "--precision",
                 "int8",
                 "--calibrate",
-                "pictures",
+                "images",
                 "--other-layers",
                 "float16",
                 "--placement",
@@ -147,16 +147,16 @@ def test_options_that_contradict_one_another_are_wrong_usage(options: list[str],
 
 @pytest.mark.parametrize("other_layers", ["float16", "float32"])
 def test_what_int8_leaves_computes_in_what_was_asked_for(other_layers: str) -> None:
-    options = ("--precision", "int8", "--calibrate", "pictures", "--max-drop", "1", "--other-layers", other_layers)
+    options = ("--precision", "int8", "--calibrate", "images", "--max-drop", "1", "--other-layers", other_layers)
     assert ("int8 with float16" in exported("x.onnx", *options)) is (other_layers == "float16")
     model = onnx.load("x.onnx")
     assert (10 in {tensor.data_type for tensor in model.graph.initializer}) is (other_layers == "float16")
     assert {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)} == {1}
 
 
-def test_with_labels_the_budget_is_of_map_and_labels_of_other_pictures_are_refused() -> None:
+def test_with_labels_the_budget_is_of_map_and_labels_of_other_images_are_refused() -> None:
     pytest.importorskip("pycocotools")
-    options = ("--precision", "int8", "--calibrate", "pictures", "--max-drop", "1", "--labels", "labels")
+    options = ("--precision", "int8", "--calibrate", "images", "--max-drop", "1", "--labels", "labels")
     Path("labels").mkdir()
     Path("labels/b.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     ran = run("export", "best.pt", "-o", "x.onnx", "--imgsz", "64x96", *options)
@@ -166,7 +166,7 @@ def test_with_labels_the_budget_is_of_map_and_labels_of_other_pictures_are_refus
     assert "float32 finds no labelled object, so its loss is not known" in exported("x.onnx", *options)
 
 
-def test_a_calibration_folder_without_pictures_is_refused() -> None:
+def test_a_calibration_folder_without_images_is_refused() -> None:
     Path("empty").mkdir()
     ran = run("export", "best.pt", "--imgsz", "64", "--precision", "int8", "--calibrate", "empty")
     assert ran.code == 1
@@ -189,14 +189,14 @@ def test_options_that_cannot_be_are_refused_before_any_model_is_opened(
         raise AssertionError("a model was opened")
 
     monkeypatch.setattr("yoloship.evaluate.verification.open_artefact", fail)
-    ran = run("verify", "best.pt", "best.pt", "--images", "pictures", *options)
+    ran = run("verify", "best.pt", "best.pt", "--images", "images", *options)
     assert ran.code == 2
     assert words in " ".join(ran.err.split())
 
 
 @pytest.mark.parametrize("size", ["dynamic", "0", "big"])
 def test_a_size_that_is_not_a_size_is_wrong_usage(size: str) -> None:
-    ran = run("verify", "a.onnx", "b.onnx", "--images", "pictures", "--imgsz", size)
+    ran = run("verify", "a.onnx", "b.onnx", "--images", "images", "--imgsz", size)
     assert ran.code == 2
     assert f"{size!r} is not a size: give 640, or HxW such as 384x640" in " ".join(ran.err.split())
 
@@ -211,7 +211,7 @@ def test_a_missing_reference_is_named_rather_than_the_images_it_does_not_need() 
 def test_runtimes_are_compared() -> None:
     exported("a.onnx", "--output", "heads")
     ran = run(
-        "verify", "a.onnx", "--images", "pictures", "--conf", "0.001", "--runtime", "openvino",
+        "verify", "a.onnx", "--images", "images", "--conf", "0.001", "--runtime", "openvino",
         "--json", "r.json",
     )  # fmt: skip
     assert ran.code == 0, ran.err
@@ -222,14 +222,14 @@ def test_runtimes_are_compared() -> None:
 
 
 def test_b_can_be_left_out_only_for_another_runtime() -> None:
-    ran = run("verify", "best.pt", "--images", "pictures")
+    ran = run("verify", "best.pt", "--images", "images")
     assert ran.code == 2
     assert "Missing argument 'B'" in ran.err
 
 
 def test_the_runtime_is_for_b_only_and_named() -> None:
     exported("a.onnx", "--output", "heads")
-    ran = run("verify", "a.onnx", "a.onnx", "--images", "pictures", "--runtime", "torch")
+    ran = run("verify", "a.onnx", "a.onnx", "--images", "images", "--runtime", "torch")
     assert ran.code == 1
     assert "torch: is not a known runtime" in ran.error
     np.savez("r.npz", images=np.zeros((1, 3, 64, 96), np.float32), output=np.zeros((1, 1, 6), np.float32))

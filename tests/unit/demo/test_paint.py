@@ -16,21 +16,21 @@ def test_colours_are_bgr() -> None:
     assert flat(1, 2, (1, 2, 3)).tolist() == [[[1, 2, 3], [1, 2, 3]]]
 
 
-def test_a_part_of_a_picture_is_filled_where_it_lies_and_nothing_beside_it() -> None:
-    picture = flat(4, 5, (0, 0, 0))
-    fill(picture[1:3, 2:4], (300, 7, -1))
-    assert picture[1:3, 2:4].tolist() == [[[255, 7, 0]] * 2] * 2
-    assert picture.sum() == 4 * (255 + 7)
+def test_a_part_of_a_image_is_filled_where_it_lies_and_nothing_beside_it() -> None:
+    image = flat(4, 5, (0, 0, 0))
+    fill(image[1:3, 2:4], (300, 7, -1))
+    assert image[1:3, 2:4].tolist() == [[[255, 7, 0]] * 2] * 2
+    assert image.sum() == 4 * (255 + 7)
 
 
 def test_noise_of_128_changes_nothing_and_the_input_stays() -> None:
-    picture = flat(3, 3, (10, 20, 30))
-    np.testing.assert_array_equal(mottle(picture, np.full((3, 3), 128, np.uint8), 50), picture)
-    assert (mottle(picture, np.full((3, 3), 255, np.uint8), 64) > picture).all()
-    assert picture[0, 0].tolist() == [10, 20, 30]
+    image = flat(3, 3, (10, 20, 30))
+    np.testing.assert_array_equal(mottle(image, np.full((3, 3), 128, np.uint8), 50), image)
+    assert (mottle(image, np.full((3, 3), 255, np.uint8), 64) > image).all()
+    assert image[0, 0].tolist() == [10, 20, 30]
 
 
-def test_alpha_says_which_picture_shows() -> None:
+def test_alpha_says_which_image_shows() -> None:
     below, above = flat(1, 3, (0, 0, 0)), flat(1, 3, (200, 200, 200))
     mixed = blend(below, above, np.array([[0, 255, 128]], np.uint8))
     assert mixed[0, 0].tolist() == [0, 0, 0]
@@ -54,8 +54,8 @@ def test_texts_are_of_the_length_and_the_letters_that_are_asked_for() -> None:
 
 @pytest.mark.parametrize("finest_px", [2.0, 8.0])
 def test_a_photograph_keeps_the_size_and_depends_on_the_seed_alone(finest_px: float) -> None:
-    picture = flat(64, 96, (90, 120, 150))
-    first, again = (photograph(rng(), picture.copy(), finest_px) for _ in range(2))
+    image = flat(64, 96, (90, 120, 150))
+    first, again = (photograph(rng(), image.copy(), finest_px) for _ in range(2))
     assert first.shape == (64, 96, 3)
     assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, again)

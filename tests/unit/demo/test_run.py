@@ -19,7 +19,7 @@ def truth_of(scene: Scene, shift_px: float = 0.0, classes: tuple[int, ...] = ())
     count = len(scene.texts)
     ids = np.array(classes or scene.class_ids, np.int32)
     scores = np.linspace(0.9, 0.5, count, dtype=np.float32)
-    return Detections(scene.boxes_xyxy + np.float32(shift_px), scores, ids, CLASS_NAMES, scene.picture.shape[:2])
+    return Detections(scene.boxes_xyxy + np.float32(shift_px), scores, ids, CLASS_NAMES, scene.image.shape[:2])
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_it_worked_when_nearly_all_codes_were_found_and_hardly_anything_else(sce
 
 
 def test_qr_codes_are_read_from_their_boxes_and_other_classes_left_alone(scene: Scene) -> None:
-    texts = read_qr_codes(scene.picture, truth_of(scene))
+    texts = read_qr_codes(scene.image, truth_of(scene))
     assert texts == [
         text if CLASS_NAMES[class_id] == "qr_code" else None
         for text, class_id in zip(scene.texts, scene.class_ids, strict=True)

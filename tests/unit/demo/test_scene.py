@@ -52,7 +52,7 @@ PINNED = {
 
 
 def digest(scene: Scene) -> str:
-    content = scene.picture.tobytes() + scene.boxes_xyxy.tobytes() + scene.class_ids.tobytes()
+    content = scene.image.tobytes() + scene.boxes_xyxy.tobytes() + scene.class_ids.tobytes()
     return hashlib.sha256(content + "\n".join(scene.texts).encode()).hexdigest()
 
 
@@ -62,7 +62,7 @@ def test_a_seed_gives_the_same_bytes_in_every_process() -> None:
         "from yoloship.demo.scene import make_scene\n"
         "for seed in (0, 7, 1000000005):\n"
         "    s = make_scene(seed)\n"
-        "    data = s.picture.tobytes() + s.boxes_xyxy.tobytes() + s.class_ids.tobytes()\n"
+        "    data = s.image.tobytes() + s.boxes_xyxy.tobytes() + s.class_ids.tobytes()\n"
         "    print(hashlib.sha256(data + '\\n'.join(s.texts).encode()).hexdigest())\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -75,7 +75,7 @@ def test_scenes_are_those_that_the_model_was_trained_on(seed: int) -> None:
     scene = make_scene(seed)
     assert scene.class_ids.tolist() == class_ids
     np.testing.assert_allclose(scene.boxes_xyxy, boxes, atol=0.06)
-    small = cv2.resize(scene.picture, (4, 4), interpolation=cv2.INTER_AREA).mean(axis=2)
+    small = cv2.resize(scene.image, (4, 4), interpolation=cv2.INTER_AREA).mean(axis=2)
     np.testing.assert_allclose(small, fields, atol=2)  # processors may round a grey level otherwise
 
 
@@ -87,8 +87,8 @@ def test_seeds_give_different_scenes() -> None:
 def test_every_label_keeps_what_the_module_promises(size_hw: tuple[int, int]) -> None:
     for seed in range(12):
         scene = make_scene(seed, size_hw)
-        assert scene.picture.shape == (*size_hw, 3)
-        assert scene.picture.dtype == np.uint8
+        assert scene.image.shape == (*size_hw, 3)
+        assert scene.image.dtype == np.uint8
         count = len(scene.texts)
         assert scene.boxes_xyxy.shape == (count, 4)
         assert scene.quads_xy.shape == (count, 4, 2)

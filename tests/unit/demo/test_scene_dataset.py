@@ -66,9 +66,9 @@ def test_the_same_order_gives_the_same_bytes(tmp_path: Path, label_format: Datas
     assert content(tmp_path / "a") == content(tmp_path / "b") != {}
 
 
-def test_the_pictures_are_the_scenes(tmp_path: Path) -> None:
+def test_the_images_are_the_scenes(tmp_path: Path) -> None:
     write_dataset(tmp_path / "set", DatasetConfig(1))
-    difference = np.abs(read_image(tmp_path / "set" / "images" / "0000000000.jpg").astype(int) - make_scene(0).picture)
+    difference = np.abs(read_image(tmp_path / "set" / "images" / "0000000000.jpg").astype(int) - make_scene(0).image)
     assert difference.mean() < 3
 
 

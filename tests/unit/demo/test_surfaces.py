@@ -19,7 +19,7 @@ def test_a_print_says_exactly_which_pixels_its_modules_fill(kind: _surfaces.Kind
         printed += 1
         (item,) = surface.prints
         left, top, right, bottom = item.rect_xyxy
-        ink = surface.picture.min(axis=2) < 128
+        ink = surface.image.min(axis=2) < 128
         if kind == "barcode":  # a caption may stand below the bars
             ink[bottom:] = False
         rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
@@ -45,7 +45,7 @@ def test_corners_are_where_opencv_finds_those_of_the_markers() -> None:
             if CLASS_NAMES[class_id] != "marker" or sides.min() < 70:
                 continue
             name, number = text.split()
-            found, ids, _ = detectors[name].detectMarkers(scene.picture)
+            found, ids, _ = detectors[name].detectMarkers(scene.image)
             # OpenCV counts from pixel centres, quads from pixel edges.
             errors_px += [
                 float(np.abs(corners[0] + 0.5 - quad).max())

@@ -97,7 +97,7 @@ def test_a_failure_reaches_those_of_its_batch_and_no_others() -> None:
     batcher.close()
 
 
-def test_a_cancelled_picture_is_not_run() -> None:
+def test_a_cancelled_image_is_not_run() -> None:
     gate = Gate()
     batcher = Batcher(gate, threads=1, sizes=(1, 2, 4), waiting=100, model_name="m")
     first = batcher.submit(frame(0), OPTIONS)

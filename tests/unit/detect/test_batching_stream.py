@@ -50,9 +50,9 @@ class Device:
             raise SessionError("on purpose")
         return [Detections.empty(frame.letterbox.image_hw) for frame in frames]
 
-    def submit(self, picture: npt.NDArray[np.uint8]) -> Future[Detections]:
-        hw = (picture.shape[0], picture.shape[1])
-        return self.batcher.submit(PlacedImage(picture, Letterbox.fixed(hw, (64, 64))), OPTIONS)
+    def submit(self, image: npt.NDArray[np.uint8]) -> Future[Detections]:
+        hw = (image.shape[0], image.shape[1])
+        return self.batcher.submit(PlacedImage(image, Letterbox.fixed(hw, (64, 64))), OPTIONS)
 
     def steps(self, read: Any = None) -> Steps:
         def take(source: Any, reserve: Reserve) -> npt.NDArray[np.uint8]:
@@ -85,9 +85,9 @@ def test_batches_grow_to_the_largest_however_few_readers_there_are(device: Devic
     """While the first batches are on the device, all that may be in flight comes to wait for it."""
     steps, submitted = device.steps(), 0
 
-    def submit(picture: npt.NDArray[np.uint8]) -> Future[Detections]:
+    def submit(image: npt.NDArray[np.uint8]) -> Future[Detections]:
         nonlocal submitted
-        future = steps.submit(picture)
+        future = steps.submit(image)
         submitted += 1
         if submitted == 128:
             device.gate.set()
@@ -133,8 +133,8 @@ def test_frames_pass_readers_that_are_all_busy(device: Device) -> None:
 
     steps = device.steps(read)
 
-    def submit(picture: npt.NDArray[np.uint8]) -> Future[Detections]:
-        future = steps.submit(picture)
+    def submit(image: npt.NDArray[np.uint8]) -> Future[Detections]:
+        future = steps.submit(image)
         future.add_done_callback(lambda _: done.release())
         return future
 
@@ -155,8 +155,8 @@ def test_a_result_that_is_there_is_given_out_before_more_is_drawn(device: Device
     finished = threading.Event()
     steps = device.steps()
 
-    def submit(picture: npt.NDArray[np.uint8]) -> Future[Detections]:
-        future = steps.submit(picture)
+    def submit(image: npt.NDArray[np.uint8]) -> Future[Detections]:
+        future = steps.submit(image)
         future.add_done_callback(lambda _: finished.set())
         return future
 
@@ -224,8 +224,8 @@ def test_leaving_early_waits_for_what_is_on_the_device_and_drops_what_waits_for_
     futures: list[Future[Detections]] = []
     steps = device.steps()
 
-    def submit(picture: npt.NDArray[np.uint8]) -> Future[Detections]:
-        futures.append(steps.submit(picture))
+    def submit(image: npt.NDArray[np.uint8]) -> Future[Detections]:
+        futures.append(steps.submit(image))
         return futures[-1]
 
     def sources() -> Iterator[npt.NDArray[np.uint8]]:
@@ -268,8 +268,8 @@ def test_a_closed_stream_tells_its_readers(device: Device) -> None:
 
     steps = device.steps(read)
 
-    def submit(picture: npt.NDArray[np.uint8]) -> Future[Detections]:
-        told.append(picture)
+    def submit(image: npt.NDArray[np.uint8]) -> Future[Detections]:
+        told.append(image)
         raise InputError("handed over too late")
 
     def sources() -> Iterator[int]:

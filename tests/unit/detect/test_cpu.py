@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.models import info, picture_session, random_heads
+from helpers.models import image_session, info, random_heads
 from yoloship.detect.detector import Detector
 from yoloship.errors import InputError, SessionError
 
 HW = (64, 96)
 HEADS = random_heads(0, HW, mean=0.0)
-PICTURE = np.random.default_rng(5).integers(0, 256, (50, 120, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(5).integers(0, 256, (50, 120, 3), dtype=np.uint8)
 
 
 def detector(record: Any = None, script: Any = None, **arguments: Any) -> Any:
-    session = picture_session(record or info(), script or (lambda _: HEADS))
+    session = image_session(record or info(), script or (lambda _: HEADS))
     return Detector(session, **arguments), session
 
 
@@ -34,7 +34,7 @@ def test_a_session_is_closed_only_when_its_last_run_has_ended() -> None:
 
     one, session = detector(script=held)
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(one, PICTURE)
+        run = pool.submit(one, IMAGE)
         begun.wait()
         one.close()
         assert not session.closed
@@ -53,7 +53,7 @@ def test_preparing_runs_the_network_once_for_each_run_that_may_be_under_way() ->
 
 def test_the_stages_of_a_batch_are_those_of_a_call_and_give_the_same_boxes() -> None:
     one, session = detector(info(batch=None), lambda feeds: random_heads(0, HW, len(feeds["images"]), mean=0.0))
-    images = [PICTURE, PICTURE[:20]]
+    images = [IMAGE, IMAGE[:20]]
     placed = [one._pipeline.place(image, "bgr") for image in images]
     assert one._pipeline.run_timed(placed, one.options)[0] == one.detect_batch(images)
     times = one.profile(images)
@@ -66,7 +66,7 @@ def test_the_stages_of_a_batch_are_those_of_a_call_and_give_the_same_boxes() -> 
 
 def test_a_frame_to_be_filled_has_the_channels_of_the_model() -> None:
     assert detector()[0].pinned_frame((4, 6)).shape == (4, 6, 3)
-    assert Detector(picture_session(info(channels=1), lambda _: HEADS)).pinned_frame((4, 6)).shape == (4, 6, 1)
+    assert Detector(image_session(info(channels=1), lambda _: HEADS)).pinned_frame((4, 6)).shape == (4, 6, 1)
 
 
 def test_too_few_runs_at_once_are_refused() -> None:
@@ -76,7 +76,7 @@ def test_too_few_runs_at_once_are_refused() -> None:
 
 def test_a_run_that_begins_after_closing_is_refused_whatever_the_session_says() -> None:
     one, _ = detector()
-    placed = [one._pipeline.place(PICTURE, "bgr")]
+    placed = [one._pipeline.place(IMAGE, "bgr")]
     one.close()
     with pytest.raises(SessionError, match="model: the detector is closed"):
         one._pipeline.run(placed, one.options)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.models import ANCHORS, STRIDES, constant_raw, info, picture_session, random_heads
+from helpers.models import ANCHORS, STRIDES, constant_raw, image_session, info, random_heads
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import ImageError, InputError, SessionError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 HW = (64, 96)
 HEADS = random_heads(0, HW, mean=0.0)
-PICTURE = np.random.default_rng(5).integers(0, 256, (50, 120, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(5).integers(0, 256, (50, 120, 3), dtype=np.uint8)
 
 
 MADE: list[Detector] = []
@@ -45,7 +45,7 @@ def _closed_in_the_end() -> Iterator[None]:
 
 
 def detector(record: ModelInfo | None = None, script: Any = None, **arguments: Any) -> tuple[Detector, ScriptedSession]:
-    session = picture_session(record or info(), script or (lambda _: HEADS))
+    session = image_session(record or info(), script or (lambda _: HEADS))
     MADE.append(Detector(session, **arguments))
     return MADE[-1], session
 
@@ -69,7 +69,7 @@ def raw_of(*rows: tuple[float, ...]) -> npt.NDArray[np.float32]:
 
 
 def test_detections_are_what_the_plain_steps_give() -> None:
-    found = detector()[0](PICTURE)
+    found = detector()[0](IMAGE)
     candidates = heads_candidates([head[0] for head in HEADS], STRIDES, ANCHORS, 0.25)
     kept = nms_reference(
         candidates.boxes_xyxy, candidates.scores, candidates.class_ids, iou_threshold=0.45, max_detections=300
@@ -85,17 +85,17 @@ def test_detections_are_what_the_plain_steps_give() -> None:
     assert (np.diff(found.scores) <= 0).all()
 
 
-def test_the_model_is_fed_the_letterboxed_picture() -> None:
+def test_the_model_is_fed_the_letterboxed_image() -> None:
     one, session = detector()
-    one(PICTURE)
-    np.testing.assert_array_equal(session.calls[0]["images"][0], Letterbox.fixed((50, 120), HW).apply(PICTURE))
+    one(IMAGE)
+    np.testing.assert_array_equal(session.calls[0]["images"][0], Letterbox.fixed((50, 120), HW).apply(IMAGE))
 
 
 def test_the_float_form_is_fed_rgb_planes() -> None:
     raw = heads_to_raw(HEADS, STRIDES, ANCHORS)
     session = OnnxRuntimeSession.open(constant_raw(raw, HW, {"names": "['a', 'b', 'c']"}).SerializeToString())
     with Detector(session) as one, detector()[0] as other:
-        np.testing.assert_array_equal(one(PICTURE).boxes_xyxy, other(PICTURE).boxes_xyxy)
+        np.testing.assert_array_equal(one(IMAGE).boxes_xyxy, other(IMAGE).boxes_xyxy)
         assert one.info.input_form == "float"
 
 
@@ -103,12 +103,12 @@ def test_the_float_form_is_fed_rgb_planes() -> None:
     "encode",
     ["array", "path", "text", "bytes", "bytearray", "memoryview", "file", "buffer", "tensor", "pil", "view", "bgra"],
 )
-def test_a_picture_comes_in_many_shapes(encode: str, tmp_path: Path) -> None:
-    path = tmp_path / "a picture.png"
-    cv2.imwrite(str(path), PICTURE)
+def test_a_image_comes_in_many_shapes(encode: str, tmp_path: Path) -> None:
+    path = tmp_path / "an image.png"
+    cv2.imwrite(str(path), IMAGE)
     open_file = BufferedReader(FileIO(path)) if encode == "file" else None
     source: Any = {
-        "array": PICTURE,
+        "array": IMAGE,
         "path": path,
         "text": str(path),
         "bytes": path.read_bytes(),
@@ -116,22 +116,22 @@ def test_a_picture_comes_in_many_shapes(encode: str, tmp_path: Path) -> None:
         "memoryview": memoryview(path.read_bytes()),
         "file": open_file,
         "buffer": BytesIO(path.read_bytes()),
-        "tensor": Tensor(PICTURE),
+        "tensor": Tensor(IMAGE),
         "pil": Image.open(BytesIO(path.read_bytes())),
-        "view": np.asfortranarray(PICTURE),
-        "bgra": np.dstack([PICTURE, np.zeros((50, 120), np.uint8)]),
+        "view": np.asfortranarray(IMAGE),
+        "bgra": np.dstack([IMAGE, np.zeros((50, 120), np.uint8)]),
     }[encode]
     one, session = detector()
-    assert one(source) == detector()[0](PICTURE)
+    assert one(source) == detector()[0](IMAGE)
     if open_file is not None:
         open_file.close()
-    np.testing.assert_array_equal(session.calls[0]["images"][0], Letterbox.fixed((50, 120), HW).apply(PICTURE))
+    np.testing.assert_array_equal(session.calls[0]["images"][0], Letterbox.fixed((50, 120), HW).apply(IMAGE))
 
 
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (Tensor(PICTURE, TypeError("can't convert a cuda:0 tensor, use Tensor.cpu()")), "use Tensor.cpu()"),
+        (Tensor(IMAGE, TypeError("can't convert a cuda:0 tensor, use Tensor.cpu()")), "use Tensor.cpu()"),
         (StringIO("text"), "gives text, not bytes; open it with 'rb'"),
         (b"", "is empty"),
         ("https://example.org/a.jpg", "https://example.org/a.jpg: is an address, and yoloship reads files"),
@@ -149,7 +149,7 @@ def test_a_closed_detector_names_its_model() -> None:
     one.close()
     one.close()
     assert session.closed
-    for use in (lambda: one(PICTURE), lambda: one.detect_batch([PICTURE]), lambda: one.stream([PICTURE])):
+    for use in (lambda: one(IMAGE), lambda: one.detect_batch([IMAGE]), lambda: one.stream([IMAGE])):
         with pytest.raises(SessionError) as caught:
             use()
         assert str(caught.value) == "best.pt: the detector is closed"
@@ -159,23 +159,23 @@ def test_options_that_are_something_else_are_refused_where_they_are_given() -> N
     wrong: Any = {}
     with pytest.raises(InputError, match="options: wrong type: expected a DetectOptions, got dict"):
         detector(options=wrong)
-    for use in (lambda: detector()[0](PICTURE, options=wrong), lambda: detector()[0].stream([], options=wrong)):
+    for use in (lambda: detector()[0](IMAGE, options=wrong), lambda: detector()[0].stream([], options=wrong)):
         with pytest.raises(InputError, match="options: wrong type"):
             use()
 
 
-def test_the_picture_is_left_as_it_was() -> None:
-    picture = PICTURE.copy()
-    picture.flags.writeable = False
-    detector()[0](picture)
-    np.testing.assert_array_equal(picture, PICTURE)
+def test_the_image_is_left_as_it_was() -> None:
+    image = IMAGE.copy()
+    image.flags.writeable = False
+    detector()[0](image)
+    np.testing.assert_array_equal(image, IMAGE)
 
 
 def test_only_wanted_classes_are_kept_by_id_or_name() -> None:
     one, _ = detector(options=DetectOptions(classes=("beta", 2)))
-    assert set(one(PICTURE).class_ids.tolist()) == {1, 2}
-    assert set(one(PICTURE, options=DetectOptions(classes=(0,))).class_ids.tolist()) == {0}
-    assert len(one(PICTURE, options=DetectOptions(classes=()))) == 0
+    assert set(one(IMAGE).class_ids.tolist()) == {1, 2}
+    assert set(one(IMAGE, options=DetectOptions(classes=(0,))).class_ids.tolist()) == {0}
+    assert len(one(IMAGE, options=DetectOptions(classes=()))) == 0
 
 
 def test_an_unknown_class_is_refused_when_the_detector_is_made() -> None:
@@ -188,18 +188,18 @@ def test_an_unknown_class_is_refused_when_the_detector_is_made() -> None:
 def test_classes_meet_only_where_they_are_ignored() -> None:
     raw = raw_of((48, 32, 20, 20, 1, 0.9, 0, 0), (48, 32, 20, 20, 1, 0, 0.8, 0))
     one, _ = detector(info("raw"), lambda _: [raw])
-    assert one(PICTURE).class_ids.tolist() == [0, 1]
-    assert one(PICTURE, options=DetectOptions(class_agnostic=True)).class_ids.tolist() == [0]
+    assert one(IMAGE).class_ids.tolist() == [0, 1]
+    assert one(IMAGE, options=DetectOptions(class_agnostic=True)).class_ids.tolist() == [0]
 
 
 def test_no_more_than_the_most_are_kept() -> None:
     one, _ = detector(options=DetectOptions(max_detections=3))
-    assert len(one(PICTURE)) == 3
+    assert len(one(IMAGE)) == 3
 
 
-def test_boxes_are_clipped_to_the_picture() -> None:
+def test_boxes_are_clipped_to_the_image() -> None:
     raw = raw_of((48, 32, 1000, 1000, 1, 0.9, 0, 0))
-    (only,) = detector(info("raw"), lambda _: [raw])[0](PICTURE)
+    (only,) = detector(info("raw"), lambda _: [raw])[0](IMAGE)
     assert only.box_xyxy == (0, 0, 120, 50)
 
 
@@ -214,34 +214,34 @@ def test_thousands_of_candidates_are_cut_to_the_best(monkeypatch: pytest.MonkeyP
     rows = [(10.0 * i, 10, 4, 4, 1, 0.3 + 0.05 * (i % 7), 0, 0) for i in range(10)]
     one, _ = detector(info("raw"), lambda _: [raw_of(*rows)])
     scores = sorted((row[5] for row in rows), reverse=True)[:5]
-    np.testing.assert_allclose(one(PICTURE).scores, scores, rtol=1e-6)
+    np.testing.assert_allclose(one(IMAGE).scores, scores, rtol=1e-6)
 
 
-def test_a_batch_of_one_runs_pictures_one_by_one() -> None:
+def test_a_batch_of_one_runs_images_one_by_one() -> None:
     one, session = detector()
-    pictures = [PICTURE, PICTURE[:20], PICTURE[:, :7]]
-    assert one.detect_batch(pictures) == [one(picture) for picture in pictures]
+    images = [IMAGE, IMAGE[:20], IMAGE[:, :7]]
+    assert one.detect_batch(images) == [one(image) for image in images]
     assert len(session.calls) == 6
     assert one.detect_batch([]) == []
 
 
-def test_a_dynamic_batch_runs_pictures_together() -> None:
+def test_a_dynamic_batch_runs_images_together() -> None:
     def answer(feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[np.float32]]:
         return [np.repeat(head, len(feeds["images"]), axis=0) for head in HEADS]
 
     one, session = detector(info(batch=None), answer)
-    pictures = [PICTURE, PICTURE[:20], PICTURE[:, :7]]
-    found = one.detect_batch(pictures)
+    images = [IMAGE, IMAGE[:20], IMAGE[:, :7]]
+    found = one.detect_batch(images)
     assert [len(call["images"]) for call in session.calls] == [3]
-    assert found == [detector()[0](picture) for picture in pictures]
-    assert len(one.detect_batch([PICTURE] * 20)) == 20
+    assert found == [detector()[0](image) for image in images]
+    assert len(one.detect_batch([IMAGE] * 20)) == 20
     assert [len(call["images"]) for call in session.calls[1:]] == [16, 4]
 
 
 def test_a_fixed_batch_is_filled_up() -> None:
     heads = random_heads(3, HW, batch=4, mean=0.0)
     one, session = detector(info(batch=4), lambda _: heads)
-    found = one.detect_batch([PICTURE] * 6)
+    found = one.detect_batch([IMAGE] * 6)
     assert [call["images"].shape[0] for call in session.calls] == [4, 4]
     assert not session.calls[1]["images"][2:].any()
     assert found[4] == found[0]
@@ -249,7 +249,7 @@ def test_a_fixed_batch_is_filled_up() -> None:
     assert found[1] != found[0]
 
 
-def test_rect_groups_pictures_by_canvas() -> None:
+def test_rect_groups_images_by_canvas() -> None:
     def answer(feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[np.float32]]:
         batch, height, width, _ = feeds["images"].shape
         return random_heads(1, (height, width), batch)
@@ -287,7 +287,7 @@ def test_a_dynamic_graph_has_a_canvas_of_640_unless_told() -> None:
     assert detector(info(input_hw=(None, None)), imgsz=(320, 96))[0].input_hw == (320, 96)
 
 
-def test_what_is_no_picture_is_refused() -> None:
+def test_what_is_no_image_is_refused() -> None:
     one, session = detector()
     for nonsense in (None, 7, [1, 2], np.zeros((3, 3, 3, 3), np.uint8), np.zeros((4, 4, 3)), b"", "none.jpg"):
         with pytest.raises(ImageError):
@@ -297,17 +297,17 @@ def test_what_is_no_picture_is_refused() -> None:
 
 def test_an_answer_for_another_batch_is_refused() -> None:
     with pytest.raises(SessionError, match="another batch: expected 1, got 2"):
-        detector(script=lambda _: random_heads(0, HW, batch=2))[0](PICTURE)
+        detector(script=lambda _: random_heads(0, HW, batch=2))[0](IMAGE)
 
 
 def test_closing_the_detector_closes_its_session() -> None:
     one, session = detector()
     with one:
-        one(PICTURE)
+        one(IMAGE)
     assert session.closed
     one.close()
     with pytest.raises(SessionError, match="closed"):
-        one(PICTURE)
+        one(IMAGE)
 
 
 def test_many_threads_share_one_detector() -> None:
@@ -316,9 +316,9 @@ def test_many_threads_share_one_detector() -> None:
         return [raw_of((48, 32, 20, 20, 1, level / 255, 0, 0))]
 
     one, _ = detector(info("raw"), answer)
-    pictures = [np.full((64, 96, 3), value, np.uint8) for value in range(70, 250)]
+    images = [np.full((64, 96, 3), value, np.uint8) for value in range(70, 250)]
     with ThreadPoolExecutor(8) as pool:
-        scores = [found.scores[0] for found in pool.map(one, pictures * 3)]
+        scores = [found.scores[0] for found in pool.map(one, images * 3)]
     np.testing.assert_allclose(scores, np.tile(np.arange(70, 250), 3) / 255, rtol=1e-6)
 
 
@@ -332,7 +332,7 @@ def canvas_of(session: ScriptedSession) -> Any:
 
 @pytest.mark.parametrize("call", ["call", "batch", "submit", "stream", "load"])
 def test_an_rgb_array_gives_the_boxes_of_the_same_image_in_bgr(call: str) -> None:
-    rgb = np.ascontiguousarray(PICTURE[:, :, ::-1])
+    rgb = np.ascontiguousarray(IMAGE[:, :, ::-1])
     one, session = detector(channels="rgb" if call == "load" else "bgr")
     found = {
         "call": lambda: one(rgb, channels="rgb"),
@@ -341,27 +341,27 @@ def test_an_rgb_array_gives_the_boxes_of_the_same_image_in_bgr(call: str) -> Non
         "stream": lambda: next(iter(one.stream([rgb], channels="rgb"))).unwrap(),
         "load": lambda: one(rgb),
     }[call]()
-    np.testing.assert_array_equal(canvas_of(session), Letterbox.fixed((50, 120), HW).apply(PICTURE))
-    assert found == detector()[0](PICTURE)
+    np.testing.assert_array_equal(canvas_of(session), Letterbox.fixed((50, 120), HW).apply(IMAGE))
+    assert found == detector()[0](IMAGE)
 
 
 def test_a_stream_hands_out_its_images_in_bgr() -> None:
-    rgb = np.ascontiguousarray(PICTURE[:, :, ::-1])
+    rgb = np.ascontiguousarray(IMAGE[:, :, ::-1])
     (outcome,) = detector()[0].stream([rgb], channels="rgb", keep_images=True)
-    np.testing.assert_array_equal(outcome.image, PICTURE)
+    np.testing.assert_array_equal(outcome.image, IMAGE)
 
 
 def test_files_and_pil_images_say_their_own_order(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), PICTURE)
+    cv2.imwrite(str(tmp_path / "a.png"), IMAGE)
     one, session = detector(channels="rgb")
     for source in (tmp_path / "a.png", (tmp_path / "a.png").read_bytes(), Image.open(tmp_path / "a.png")):
         one(source)
-        np.testing.assert_array_equal(canvas_of(session), Letterbox.fixed((50, 120), HW).apply(PICTURE))
+        np.testing.assert_array_equal(canvas_of(session), Letterbox.fixed((50, 120), HW).apply(IMAGE))
 
 
 def test_another_order_is_refused_by_name() -> None:
     wrong: Any = "RGB"
-    for call in (lambda: detector(channels=wrong), lambda: detector()[0](PICTURE, channels=wrong)):
+    for call in (lambda: detector(channels=wrong), lambda: detector()[0](IMAGE, channels=wrong)):
         with pytest.raises(InputError, match="channels: no such channel order: expected bgr or rgb, got 'RGB'"):
             call()
 
@@ -376,14 +376,14 @@ def test_a_keyword_changes_that_option_alone(call: str) -> None:
         "classes": ["beta", np.int64(2)],
     }
     found = {
-        "call": lambda: one(PICTURE, **given),
-        "batch": lambda: one.detect_batch([PICTURE], **given)[0],
-        "submit": lambda: one.submit(PICTURE, **given).result(),
-        "stream": lambda: next(iter(one.stream([PICTURE], **given))).unwrap(),
+        "call": lambda: one(IMAGE, **given),
+        "batch": lambda: one.detect_batch([IMAGE], **given)[0],
+        "submit": lambda: one.submit(IMAGE, **given).result(),
+        "stream": lambda: next(iter(one.stream([IMAGE], **given))).unwrap(),
     }[call]()
     assert len(found) > 0
-    assert found == one(PICTURE, options=DetectOptions(0.5, 0.25, 20, ("beta", 2), class_agnostic=True))
-    assert found != one(PICTURE)
+    assert found == one(IMAGE, options=DetectOptions(0.5, 0.25, 20, ("beta", 2), class_agnostic=True))
+    assert found != one(IMAGE)
 
 
 @pytest.mark.parametrize("name", ["score_threshold", "iou_threshold", "classes"])
@@ -393,26 +393,26 @@ def test_an_option_that_is_given_twice_is_refused(name: str) -> None:
         InputError,
         match=f"{name}: is given twice, alone and inside options; set it inside options, or leave options out",
     ):
-        detector()[0](PICTURE, options=DetectOptions(), **given)
+        detector()[0](IMAGE, options=DetectOptions(), **given)
 
 
 def test_what_a_keyword_says_is_checked() -> None:
     one = detector()[0]
     with pytest.raises(InputError, match="score_threshold: out of range"):
-        one(PICTURE, score_threshold=2)
+        one(IMAGE, score_threshold=2)
     with pytest.raises(InputError, match="zebra: no such class"):
-        one(PICTURE, classes=["zebra"])
+        one(IMAGE, classes=["zebra"])
 
 
 def test_submitted_images_come_back_as_futures_of_what_a_call_gives() -> None:
-    images = [PICTURE, PICTURE[:20], PICTURE[:, :7]]
+    images = [IMAGE, IMAGE[:20], IMAGE[:, :7]]
     with detector()[0] as one:
         futures = [one.submit(image) for image in images]
         assert [future.result() for future in futures] == [one(image) for image in images]
         with pytest.raises(ImageError):
-            one.submit(PICTURE.astype(np.float64))
+            one.submit(IMAGE.astype(np.float64))
     with pytest.raises(SessionError, match="the detector is closed"):
-        one.submit(PICTURE)
+        one.submit(IMAGE)
 
 
 @pytest.mark.timeout(10)
@@ -425,9 +425,9 @@ def test_closing_ends_the_run_that_was_submitted_and_fails_what_still_waits() ->
         return HEADS
 
     one, session = detector(script=held)
-    first = one.submit(PICTURE)
+    first = one.submit(IMAGE)
     begun.wait()
-    second = one.submit(PICTURE)
+    second = one.submit(IMAGE)
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(one.close)
         assert isinstance(second.exception(), SessionError)
@@ -448,11 +448,11 @@ def test_a_bounded_number_of_submitted_images_waits() -> None:
         return HEADS
 
     one, _ = detector(script=held)
-    futures = [one.submit(PICTURE)]
+    futures = [one.submit(IMAGE)]
     begun.wait()
-    futures += [one.submit(PICTURE) for _ in range(4)]
+    futures += [one.submit(IMAGE) for _ in range(4)]
     with ThreadPoolExecutor(1) as pool:
-        blocked = pool.submit(one.submit, PICTURE)
+        blocked = pool.submit(one.submit, IMAGE)
         with pytest.raises(TimeoutError):
             blocked.result(timeout=0.2)
         gate.set()
@@ -463,11 +463,11 @@ def test_a_bounded_number_of_submitted_images_waits() -> None:
 
 def test_submitting_in_a_forked_child_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     one, _ = detector()
-    one.submit(PICTURE).result()
+    one.submit(IMAGE).result()
     with monkeypatch.context() as patch:
         patch.setattr("os.getpid", lambda: -1)
         with pytest.raises(SessionError, match="before this process was forked"):
-            one.submit(PICTURE)
+            one.submit(IMAGE)
     one.close()
 
 
@@ -477,7 +477,7 @@ def test_a_detector_says_where_its_network_runs_and_what_its_model_is_called() -
 
 
 @pytest.mark.parametrize(
-    "images", ["photo.jpg", b"bytes", Path("photo.jpg"), BytesIO(b"bytes"), PICTURE, PICTURE[:, :, :1], None, 5]
+    "images", ["photo.jpg", b"bytes", Path("photo.jpg"), BytesIO(b"bytes"), IMAGE, IMAGE[:, :, :1], None, 5]
 )
 def test_one_image_is_not_taken_apart_as_several(images: Any) -> None:
     model, session = detector()
@@ -489,8 +489,8 @@ def test_one_image_is_not_taken_apart_as_several(images: Any) -> None:
 
 def test_an_array_of_several_images_is_taken() -> None:
     model, _ = detector()
-    assert model.detect_batch(np.stack([PICTURE, PICTURE])) == model.detect_batch([PICTURE, PICTURE])
-    assert [one.detections for one in model.stream(np.stack([PICTURE]))] == [model(PICTURE)]
+    assert model.detect_batch(np.stack([IMAGE, IMAGE])) == model.detect_batch([IMAGE, IMAGE])
+    assert [one.detections for one in model.stream(np.stack([IMAGE]))] == [model(IMAGE)]
 
 
 @pytest.mark.parametrize("batches", [[0], [-1], ["x"], [True], 5, [], [1.0]])
@@ -510,8 +510,8 @@ def test_whatever_stands_for_a_path_is_one(tmp_path: Path) -> None:
         def __fspath__(self) -> str:
             return str(tmp_path / "a.png")
 
-    cv2.imwrite(str(tmp_path / "a.png"), PICTURE)
-    assert detector()[0](Named()) == detector()[0](PICTURE)
+    cv2.imwrite(str(tmp_path / "a.png"), IMAGE)
+    assert detector()[0](Named()) == detector()[0](IMAGE)
 
 
 def test_a_file_that_was_read_already_is_not_called_empty() -> None:

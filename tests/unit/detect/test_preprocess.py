@@ -27,7 +27,7 @@ def test_an_input_of_half_precision_gets_rounded_floats() -> None:
     np.testing.assert_array_equal(halves, floats.astype(np.float16))
 
 
-def test_pictures_of_different_sizes_share_a_batch_and_spare_canvases_are_black() -> None:
+def test_images_of_different_sizes_share_a_batch_and_spare_canvases_are_black() -> None:
     images = [np.full((10, 20, 3), 200, np.uint8), np.full((30, 10, 3), 50, np.uint8)]
     boxes = [Letterbox.fixed(image.shape[:2], (32, 32)) for image in images]
     out = np.full((3, 32, 32, 3), 9, np.uint8)

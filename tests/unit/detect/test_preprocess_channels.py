@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from helpers.images import saved, smooth
-from helpers.models import info, picture_session
+from helpers.models import image_session, info
 from helpers.shared import SHARED, require
 from yoloship import load
 from yoloship.detect.detector import Detector
@@ -35,7 +35,7 @@ class Watched:
 
     def __init__(self, channels: int) -> None:
         self.fed: list[npt.NDArray[Any]] = []
-        self.detector = Detector(picture_session(info("raw", channels=channels), self._answer))
+        self.detector = Detector(image_session(info("raw", channels=channels), self._answer))
 
     def _answer(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> list[npt.NDArray[np.float32]]:
         self.fed.append(np.array(feeds["images"]))

@@ -11,7 +11,7 @@ from yoloship.model import ModelInfo, TensorSpec
 
 STATIC = TensorSpec("images", "float32", (1, 3, 640, 640))
 DYNAMIC = TensorSpec("images", "float32", ("batch", 3, "height", "width"))
-PICTURES = TensorSpec("images", "uint8", ("batch", "height", "width", 3))
+IMAGES = TensorSpec("images", "uint8", ("batch", "height", "width", 3))
 INFO = ModelInfo("detect", "yolov5", ("a",), (8, 16, 32), (), "float", "raw", (None, None), None)
 SIZES = BuildConfig(batch=Range(1, 4, 8), height=Range(320, 384, 640), width=Range(320, 640, 640))
 
@@ -26,8 +26,8 @@ def test_ranges_become_three_shapes() -> None:
     )
 
 
-def test_ranges_fit_pictures_whose_channels_come_last() -> None:
-    assert resolve_profiles((PICTURES,), SIZES, INFO) == (
+def test_ranges_fit_images_whose_channels_come_last() -> None:
+    assert resolve_profiles((IMAGES,), SIZES, INFO) == (
         InputProfile("images", (1, 320, 320, 3), (4, 384, 640, 3), (8, 640, 640, 3)),
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from helpers.models import info, picture_session, random_heads
+from helpers.models import image_session, info, random_heads
 from yoloship.detect.detector import Detector, StageTimes
 from yoloship.errors import InputError, SessionError
 from yoloship.evaluate.benchmark import BenchCase, BenchOptions, BenchResult, Spread, benchmark
@@ -17,7 +17,7 @@ from yoloship.evaluate.reports import bench_bars, bench_json, bench_table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PICTURES = [np.random.default_rng(n).integers(0, 256, (50 + n, 120, 3), dtype=np.uint8) for n in range(2)]
+IMAGES = [np.random.default_rng(n).integers(0, 256, (50 + n, 120, 3), dtype=np.uint8) for n in range(2)]
 QUICK = BenchOptions(rounds=2, runs=3, throughput_s=0.02, gap_s=0)
 
 
@@ -30,7 +30,7 @@ class Counted:
         self._script = script or (lambda feeds: random_heads(0, (64, 96), batch=len(feeds["images"])))
 
     def __call__(self) -> Detector:
-        session = picture_session(self._record, self._script)
+        session = image_session(self._record, self._script)
         self.detectors.append(Detector(session))
         return self.detectors[-1]
 
@@ -41,7 +41,7 @@ def case(opened: Callable[[], Detector], batch: int = 1, streams: int = 1) -> Be
 
 def test_every_case_is_measured_whole_in_stages_and_as_the_network_alone() -> None:
     dynamic, fixed = Counted(None), Counted(1)
-    results = benchmark([case(dynamic, 3), case(fixed, 2, streams=2)], PICTURES, QUICK)
+    results = benchmark([case(dynamic, 3), case(fixed, 2, streams=2)], IMAGES, QUICK)
     for result in results:
         assert result.total.runs == result.network.runs == 6
         assert 0 < result.total.p50 <= result.total.p90 <= result.total.p99
@@ -71,7 +71,7 @@ class Clocked:
         return StageTimes({"network": 2.0}, 2.0)
 
     @contextmanager
-    def network(self, pictures: int) -> Iterator[Callable[[], None]]:
+    def network(self, images: int) -> Iterator[Callable[[], None]]:
         def run() -> None:
             self.now += 2.0
 
@@ -88,7 +88,7 @@ def test_the_ratio_is_that_of_a_batch_to_its_network_alone(monkeypatch: pytest.M
     clocked: Any = Clocked()
     monkeypatch.setattr("yoloship.evaluate.benchmark.time.perf_counter", lambda: clocked.now)
     plan = BenchOptions(rounds=2, runs=3, throughput_s=0, gap_s=0)
-    (found,) = benchmark([BenchCase("m", "cpu", 1, 1, lambda: clocked)], PICTURES, plan)
+    (found,) = benchmark([BenchCase("m", "cpu", 1, 1, lambda: clocked)], IMAGES, plan)
     assert (found.total.p50, found.network.p50, found.ratio) == (4000, 2000, 2)
 
 
@@ -100,7 +100,7 @@ def test_the_network_alone_is_run_as_often_as_the_pipeline_runs_it() -> None:
             network()
         session: Any = opened.detectors[0].session
         assert [call["images"].shape for call in session.calls] == [shape] * runs
-        detector.profile([PICTURES[0]] * 4)
+        detector.profile([IMAGES[0]] * 4)
         assert [call["images"].shape for call in session.calls[runs:]] == [shape] * runs
 
 
@@ -110,7 +110,7 @@ def test_models_are_closed_also_where_one_fails() -> None:
 
     good, bad = Counted(), Counted(script=fails)
     with pytest.raises(SessionError, match="on purpose"):
-        benchmark([case(good), case(bad)], PICTURES, QUICK)
+        benchmark([case(good), case(bad)], IMAGES, QUICK)
     closed: list[Any] = [one.session for opened in (good, bad) for one in opened.detectors]
     assert all(session.closed for session in closed)
     assert len(closed) == 2
@@ -125,12 +125,12 @@ def test_a_failure_in_a_thread_ends_the_measurement() -> None:
         return random_heads(0, (64, 96), batch=len(feeds["images"]))
 
     with pytest.raises(SessionError, match="on purpose"):
-        benchmark([case(Counted(script=fails), streams=3)], PICTURES, BenchOptions(1, 2, 5.0, 0))
+        benchmark([case(Counted(script=fails), streams=3)], IMAGES, BenchOptions(1, 2, 5.0, 0))
 
 
 def test_nothing_to_measure_is_refused() -> None:
     with pytest.raises(InputError, match="nothing to measure"):
-        benchmark([], PICTURES)
+        benchmark([], IMAGES)
     with pytest.raises(InputError, match="nothing to measure"):
         benchmark([case(Counted())], [])
     for wrong in (

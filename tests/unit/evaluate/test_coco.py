@@ -69,7 +69,7 @@ def test_a_better_false_alarm_halves_the_precision() -> None:
     assert record.map50 == pytest.approx(0.5)
 
 
-def test_the_right_box_in_another_picture_or_of_another_class_is_no_hit() -> None:
+def test_the_right_box_in_another_image_or_of_another_class_is_no_hit() -> None:
     empty = truth([], [])
     elsewhere = mean_average_precision([found([], [], []), found([BOX], [0.9], [0])], [truth([BOX], [0]), empty], NAMES)
     assert elsewhere.map50 == 0

@@ -12,22 +12,22 @@ from yoloship.evaluate.labels import read_label, read_labels
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), np.zeros((50, 200, 3), np.uint8))
     return path
 
 
-def test_lines_become_boxes_in_source_pixels(picture: Path) -> None:
-    label = picture.with_suffix(".txt")
+def test_lines_become_boxes_in_source_pixels(image: Path) -> None:
+    label = image.with_suffix(".txt")
     label.write_text("2 0.5 0.5 0.25 1\n\n0 0.1 0.2 0.1 0.2\n")
-    truth = read_label(label, picture)
+    truth = read_label(label, image)
     np.testing.assert_allclose(truth.boxes_xyxy, [[75, 0, 125, 50], [10, 5, 30, 15]])
     assert truth.class_ids.tolist() == [2, 0]
 
 
-def test_a_picture_without_a_label_file_holds_nothing(picture: Path) -> None:
-    assert read_label(picture.with_suffix(".txt"), picture).boxes_xyxy.shape == (0, 4)
+def test_a_image_without_a_label_file_holds_nothing(image: Path) -> None:
+    assert read_label(image.with_suffix(".txt"), image).boxes_xyxy.shape == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -52,46 +52,46 @@ def test_a_picture_without_a_label_file_holds_nothing(picture: Path) -> None:
         "0 0.1 0.1 0.2 0.2 0.3 0.3",
     ],
 )
-def test_what_is_no_label_is_refused_with_its_line(picture: Path, line: str) -> None:
-    label = picture.with_suffix(".txt")
+def test_what_is_no_label_is_refused_with_its_line(image: Path, line: str) -> None:
+    label = image.with_suffix(".txt")
     label.write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
     with pytest.raises(InputError, match=r"a\.txt, line 2: is not a label: expected class cx cy w h"):
-        read_label(label, picture)
+        read_label(label, image)
 
 
-def test_bytes_that_are_no_text_are_refused(picture: Path) -> None:
-    label = picture.with_suffix(".txt")
+def test_bytes_that_are_no_text_are_refused(image: Path) -> None:
+    label = image.with_suffix(".txt")
     label.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read as text"):
-        read_label(label, picture)
+        read_label(label, image)
 
 
-def test_a_class_that_is_written_as_a_decimal_is_taken(picture: Path) -> None:
-    label = picture.with_suffix(".txt")
+def test_a_class_that_is_written_as_a_decimal_is_taken(image: Path) -> None:
+    label = image.with_suffix(".txt")
     label.write_text("3.0 0.5 0.5 0.25 1\r\n4. .5 5e-1 0.25 1\r\n")
-    assert read_label(label, picture).class_ids.tolist() == [3, 4]
+    assert read_label(label, image).class_ids.tolist() == [3, 4]
 
 
-def test_the_outline_of_a_segmentation_is_named(picture: Path) -> None:
-    label = picture.with_suffix(".txt")
+def test_the_outline_of_a_segmentation_is_named(image: Path) -> None:
+    label = image.with_suffix(".txt")
     label.write_text("0 0.1 0.1 0.2 0.2 0.3 0.1")
     with pytest.raises(InputError, match="the outline of a segmentation"):
-        read_label(label, picture)
+        read_label(label, image)
 
 
-def test_more_labels_than_any_image_has_are_refused(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_labels_than_any_image_has_are_refused(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yoloship.evaluate.labels.MAX_OBJECTS", 3)
-    label = picture.with_suffix(".txt")
+    label = image.with_suffix(".txt")
     label.write_text("0 0.5 0.5 0.1 0.1\n" * 4)
     with pytest.raises(InputError, match="has too many labels: expected at most 3"):
-        read_label(label, picture)
+        read_label(label, image)
 
 
-def test_an_image_is_not_decoded_for_its_size(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    label = picture.with_suffix(".txt")
+def test_an_image_is_not_decoded_for_its_size(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = image.with_suffix(".txt")
     label.write_text("0 0.5 0.5 1 1")
     monkeypatch.setattr("yoloship.images.reading.decode_image", None)
-    np.testing.assert_allclose(read_label(label, picture).boxes_xyxy, [[0, 0, 200, 50]])
+    np.testing.assert_allclose(read_label(label, image).boxes_xyxy, [[0, 0, 200, 50]])
 
 
 def test_the_size_is_that_of_the_upright_image(tmp_path: Path) -> None:

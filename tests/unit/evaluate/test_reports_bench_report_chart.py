@@ -21,7 +21,7 @@ def test_the_svg_is_well_formed_and_says_all_words_as_they_are() -> None:
         assert word in words
 
 
-def test_lengths_are_in_proportion_and_nothing_leaves_the_picture() -> None:
+def test_lengths_are_in_proportion_and_nothing_leaves_the_image() -> None:
     root = ET.fromstring(chart_svg("t", "s", "ms", BARS))
     rects = [
         {name: float(rect.get(name, "0")) for name in ("x", "y", "width", "height")}

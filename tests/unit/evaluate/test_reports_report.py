@@ -5,18 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from helpers.models import ANCHORS, STRIDES, info, picture_session, random_heads
+from helpers.models import ANCHORS, STRIDES, image_session, info, random_heads
 from yoloship.detect.detector import Detector
 from yoloship.evaluate.reports import plot
 from yoloship.evaluate.verification import verify
 from yoloship.tasks.decode import heads_to_raw
 
 HW = (64, 96)
-PICTURES = [np.full((64, 96, 3), level, np.uint8) for level in (10, 200)]
+IMAGES = [np.full((64, 96, 3), level, np.uint8) for level in (10, 200)]
 
 
 def scripted(shift: float = 0.0, *, form: Any = "heads", **changes: Any) -> Detector:
-    """Answers with random maps of the picture's own, logits shifted."""
+    """Answers with random maps of the image's own, logits shifted."""
 
     def answer(feeds: Any) -> Any:
         seed = int(feeds["images"][0, 0, 0, 0])
@@ -26,11 +26,11 @@ def scripted(shift: float = 0.0, *, form: Any = "heads", **changes: Any) -> Dete
         raw = heads_to_raw(heads, STRIDES, ANCHORS)
         return (raw,)
 
-    return Detector(picture_session(info(form, **changes), answer))
+    return Detector(image_session(info(form, **changes), answer))
 
 
-def test_the_report_is_json_and_a_picture() -> None:
-    found = verify(("a", scripted()), ("b", scripted(-0.3)), PICTURES)
+def test_the_report_is_json_and_a_image() -> None:
+    found = verify(("a", scripted()), ("b", scripted(-0.3)), IMAGES)
     data = json.loads(json.dumps(found.to_dict()))
     assert data["passed"] is found.passed
     assert data["agreement"]["share"] == found.agreement.share

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.models import ANCHORS, STRIDES, info, picture_session, random_heads
+from helpers.models import ANCHORS, STRIDES, image_session, info, random_heads
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
@@ -21,11 +21,11 @@ from yoloship.tasks import form_of
 from yoloship.tasks.decode import heads_to_raw
 
 HW = (64, 96)
-PICTURES = [np.full((64, 96, 3), level, np.uint8) for level in (10, 200)]
+IMAGES = [np.full((64, 96, 3), level, np.uint8) for level in (10, 200)]
 
 
 def scripted(shift: float = 0.0, *, form: Any = "heads", **changes: Any) -> Detector:
-    """Answers with random maps of the picture's own, logits shifted."""
+    """Answers with random maps of the image's own, logits shifted."""
 
     def answer(feeds: Any) -> Any:
         seed = int(feeds["images"][0, 0, 0, 0])
@@ -35,11 +35,11 @@ def scripted(shift: float = 0.0, *, form: Any = "heads", **changes: Any) -> Dete
         raw = heads_to_raw(heads, STRIDES, ANCHORS)
         return (raw,)
 
-    return Detector(picture_session(info(form, **changes), answer))
+    return Detector(image_session(info(form, **changes), answer))
 
 
 def test_a_model_agrees_with_itself() -> None:
-    found = verify(("a", scripted()), ("b", scripted()), PICTURES)
+    found = verify(("a", scripted()), ("b", scripted()), IMAGES)
     assert found.passed
     assert found.agreement.share == 1
     assert found.sides[0].detections == found.sides[1].detections > 5
@@ -49,24 +49,24 @@ def test_a_model_agrees_with_itself() -> None:
     assert sum(level.cells for level in found.levels) == 2 * 3 * (8 * 12 + 4 * 6 + 2 * 3)
 
 
-def test_cells_are_held_up_to_a_number_and_not_for_so_many_pictures_of_any_size(
+def test_cells_are_held_up_to_a_number_and_not_for_so_many_images_of_any_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one = 3 * (8 * 12 + 4 * 6 + 2 * 3)
     monkeypatch.setattr("yoloship.evaluate.verification.MAX_CELLS", one + 1)
-    found = verify(("a", scripted()), ("b", scripted()), [*PICTURES, *PICTURES])
+    found = verify(("a", scripted()), ("b", scripted()), [*IMAGES, *IMAGES])
     assert sum(level.cells for level in found.levels) == 2 * one
-    assert found.pictures == 4
+    assert found.images == 4
 
 
 def test_two_output_forms_of_one_model_agree_cell_by_cell() -> None:
-    found = verify(("a", scripted()), ("b", scripted(form="raw")), PICTURES)
+    found = verify(("a", scripted()), ("b", scripted(form="raw")), IMAGES)
     assert found.passed
     assert max(level.box_max_px for level in found.levels) < 1e-3
 
 
 def test_a_model_that_lost_its_scores_fails_and_says_by_how_much() -> None:
-    found = verify(("a", scripted()), ("b", scripted(-1.5)), PICTURES)
+    found = verify(("a", scripted()), ("b", scripted(-1.5)), IMAGES)
     assert not found.passed
     failed = {check.name for check in found.checks if not check.passed}
     assert "agreement" in failed
@@ -80,7 +80,7 @@ def test_a_model_that_lost_its_scores_fails_and_says_by_how_much() -> None:
 
 
 def test_pairs_are_counted_by_who_reaches_the_threshold() -> None:
-    found = verify(("a", scripted()), ("b", scripted()), PICTURES)
+    found = verify(("a", scripted()), ("b", scripted()), IMAGES)
     pairs = replace(found, scores=((0.9, 0.8), (0.3, 0.2), (0.1, 0.25), (0.5, 0.4)), ious=(1.0, 0.9, 0.8, 0.7))
     assert dict(facts(pairs))["pairs"] == "4: 2 reach 0.25 in both, 1 in A only, 1 in B only"
     assert dict(facts(found))["pairs"] == f"{len(found.ious)}: {len(found.ious)} reach 0.25 in both"
@@ -88,7 +88,7 @@ def test_pairs_are_counted_by_who_reaches_the_threshold() -> None:
 
 def test_tolerances_decide() -> None:
     loose = Tolerances(agreement=0, iou=0, score=1)
-    assert verify(("a", scripted()), ("b", scripted(-1.5)), PICTURES, tolerances=loose).passed
+    assert verify(("a", scripted()), ("b", scripted(-1.5)), IMAGES, tolerances=loose).passed
     with pytest.raises(InputError, match="iou: out of range: expected 0 to 1, got 2"):
         Tolerances(iou=2)
 
@@ -96,10 +96,10 @@ def test_tolerances_decide() -> None:
 def test_truth_adds_precision_and_its_loss() -> None:
     right = scripted()
     truths = []
-    for picture in PICTURES:
-        seen = right(picture, options=DetectOptions(score_threshold=0.5))
+    for image in IMAGES:
+        seen = right(image, options=DetectOptions(score_threshold=0.5))
         truths.append(Truth(seen.boxes_xyxy, seen.class_ids))
-    found = verify(("a", right), ("b", scripted(-6)), PICTURES, truths=truths)
+    found = verify(("a", right), ("b", scripted(-6)), IMAGES, truths=truths)
     first, second = (side.map50_95 for side in found.sides)
     assert first is not None
     assert second is not None
@@ -111,17 +111,17 @@ def test_truth_adds_precision_and_its_loss() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     other = scripted(class_names=("x", "y", "z"))
     with pytest.raises(InputError, match="b: the two have other classes, so they are not one model"):
-        verify(("a", scripted()), ("b", other), PICTURES)
+        verify(("a", scripted()), ("b", other), IMAGES)
     fewer = scripted(class_names=tuple(map(str, range(len(scripted().class_names) - 1))))
     with pytest.raises(InputError, match="b: the two have other classes"):
-        verify(("a", scripted()), ("b", fewer), PICTURES)
+        verify(("a", scripted()), ("b", fewer), IMAGES)
     with pytest.raises(InputError, match="no images to compare on"):
         verify(("a", scripted()), ("b", scripted()), [])
 
 
 def test_a_file_without_class_names_can_be_compared_with_one_that_has_them() -> None:
     unnamed = scripted(class_names=tuple(map(str, range(len(scripted().class_names)))))
-    assert verify(("a", scripted()), ("b", unnamed), PICTURES).passed
+    assert verify(("a", scripted()), ("b", unnamed), IMAGES).passed
 
 
 def test_cells_of_final_detections_are_unknown_and_of_other_grids_not_compared() -> None:

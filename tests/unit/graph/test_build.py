@@ -1,4 +1,4 @@
-"""The graph as a whole: names, metadata, sizes, routing, pictures."""
+"""The graph as a whole: names, metadata, sizes, routing, images."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def two_levels() -> Checkpoint:
     return checkpoint(layers, strides=(8, 16))
 
 
-def picture(batch: int = 1, hw: tuple[int, int] = HW) -> Any:
+def image(batch: int = 1, hw: tuple[int, int] = HW) -> Any:
     return np.random.default_rng(0).integers(0, 256, (batch, *hw, 3), dtype=np.uint8)
 
 
@@ -123,7 +123,7 @@ def test_a_dynamic_graph_computes_at_every_size_what_the_fixed_one_does(output_f
     loose = build_graph(two_levels(), GraphConfig(None, None, "image", output_form))
     for batch, hw in ((1, HW), (3, (96, 64)), (2, (32, 160))):
         fixed = build_graph(two_levels(), GraphConfig(hw, batch, "image", output_form))
-        for found, want in zip(run(loose, picture(batch, hw)), run(fixed, picture(batch, hw)), strict=True):
+        for found, want in zip(run(loose, image(batch, hw)), run(fixed, image(batch, hw)), strict=True):
             np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-5)
 
 
@@ -156,21 +156,21 @@ POOL = {"kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode":
 UPSAMPLE = {"scale_factor": 2.0, "mode": "nearest", "size": None, "align_corners": None}
 
 
-def test_a_cast_is_the_first_node_on_a_uint8_picture() -> None:
+def test_a_cast_is_the_first_node_on_a_uint8_image() -> None:
     graph = build_graph(two_levels(), GraphConfig(HW, input_form="image")).graph
     assert [node.op_type for node in graph.node if "images" in node.input] == ["Cast"]
     assert [node.op_type for node in graph.node[:3]] == ["Cast", "Transpose", "Conv"]
 
 
 def test_the_first_convolution_takes_in_channel_order_and_scale() -> None:
-    images = picture()
+    images = image()
     (want,) = run(build_graph(two_levels(), GraphConfig(HW)), rgb(images))
     (found,) = run(build_graph(two_levels(), GraphConfig(HW, input_form="image")), images)
     np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["pool", "groups", "two readers", "focus"])
-def test_pictures_are_normalised_by_nodes_where_no_convolution_can(name: str) -> None:
+def test_images_are_normalised_by_nodes_where_no_convolution_can(name: str) -> None:
     make = Maker(4)
     pool = {"kernel_size": 2, "stride": 2, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
     stem: list[tuple[Any, int | list[int]]]
@@ -191,7 +191,7 @@ def test_pictures_are_normalised_by_nodes_where_no_convolution_can(name: str) ->
             (make.conv(8, 8, 4, 4, padding=(0, 0)), -1),
         ]
     hand = checkpoint([*stem, (make.detect([8], [8]), [-1])])
-    images = picture()
+    images = image()
     model = build_graph(hand, GraphConfig(HW, input_form="image"))
     (want,) = run(build_graph(hand, GraphConfig(HW)), rgb(images))
     np.testing.assert_allclose(run(model, images)[0], want, rtol=1e-5, atol=1e-4)
@@ -211,7 +211,7 @@ def test_focus_is_one_convolution_equal_to_slicing_and_stacking() -> None:
     )
     model = build_graph(focus, GraphConfig(HW, output_form="heads"))
     assert model.graph.node[0].op_type == "Conv"
-    x = rgb(picture())
+    x = rgb(image())
     quarters = np.concatenate([x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2]], 1)
     weight = next(t for t in model.graph.initializer if t.name == "model.0.conv.conv.weight")
     assert onnx.numpy_helper.to_array(weight).shape == (8, 3, 6, 6)
@@ -329,7 +329,7 @@ def test_equal_best_classes_give_the_first() -> None:
     )
     detect = with_children(detect, m=module("torch.nn.modules.container.ModuleList", **{"0": flat}))
     hand = checkpoint([(make.conv(3, 8, 8, 8, padding=(0, 0)), -1), (detect, [-1])])
-    _, scores, class_ids = run(build_graph(hand, GraphConfig(HW, output_form="compact")), rgb(picture()))
+    _, scores, class_ids = run(build_graph(hand, GraphConfig(HW, output_form="compact")), rgb(image()))
     assert not class_ids.any()
     np.testing.assert_allclose(scores, (1 / (1 + np.exp(-1))) ** 2, rtol=1e-6)
 

@@ -49,7 +49,7 @@ def test_both_input_forms_of_any_number_of_channels_give_the_same_boxes(channels
     np.testing.assert_allclose(found, run(hand, floats), rtol=1e-4, atol=1e-4)
 
 
-def test_a_picture_without_a_convolution_before_it_is_only_scaled_if_its_channels_have_no_order() -> None:
+def test_a_image_without_a_convolution_before_it_is_only_scaled_if_its_channels_have_no_order() -> None:
     identity = module(f"{TORCH}linear.Identity")
     grouped = Maker(1).conv(4, 8, 8, 8, groups=4, padding=(0, 0))
     make = Maker(4)

@@ -73,7 +73,7 @@ def test_a_graph_that_we_wrote_is_described_as_its_file_is(tmp_path: Path) -> No
 
 
 def foreign(**changes: object) -> onnx.ModelProto:
-    """A matrix product over an input of no picture's shape, written by someone else."""
+    """A matrix product over an input of no image's shape, written by someone else."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
         "g",
@@ -235,7 +235,7 @@ def test_the_weights_of_every_kind_of_quantized_or_narrow_file_are_counted() -> 
         (("b", 20, "h", "w"), (None, ())),
     ],
 )
-def test_one_picture_of_any_number_of_channels_is_understood(shape: tuple[int | str, ...], found: object) -> None:
+def test_one_image_of_any_number_of_channels_is_understood(shape: tuple[int | str, ...], found: object) -> None:
     assert one_image((TensorSpec("images", "float32", shape),), (64, 96)) == found
 
 

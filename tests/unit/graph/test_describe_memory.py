@@ -10,7 +10,7 @@ from helpers.networks import float_network, half_network, network
 from yoloship.graph import graph_costs
 from yoloship.graph.describe import Activations
 
-PICTURE = 3 * 32 * 32 * 4
+IMAGE = 3 * 32 * 32 * 4
 """Bytes of one value of the input's size in float32."""
 
 
@@ -21,7 +21,7 @@ def activations(model: onnx.ModelProto) -> Activations | None:
 def test_a_chain_holds_two_neighbours_at_a_time() -> None:
     names = ["images", "a", "b", "c", "output0"]
     chain = [helper.make_node("Relu", [x], [y]) for x, y in pairwise(names)]
-    assert activations(network(chain)) == Activations(2 * PICTURE, 0)
+    assert activations(network(chain)) == Activations(2 * IMAGE, 0)
 
 
 def test_a_value_lives_until_its_last_reader() -> None:
@@ -31,10 +31,10 @@ def test_a_value_lives_until_its_last_reader() -> None:
         helper.make_node("Tanh", ["a"], ["b"]),  # early, a and b
         helper.make_node("Add", ["early", "b"], ["output0"]),
     ]
-    assert activations(network(nodes)) == Activations(3 * PICTURE, 0)
+    assert activations(network(nodes)) == Activations(3 * IMAGE, 0)
 
 
-def test_weights_do_not_count_and_a_dynamic_batch_counts_as_one_picture() -> None:
+def test_weights_do_not_count_and_a_dynamic_batch_counts_as_one_image() -> None:
     grown = 8 * 32 * 32 * 4
     for batch in (1, "batch"):
         assert activations(float_network(batch=batch)) == Activations(2 * grown, 0)
@@ -64,7 +64,7 @@ def test_a_value_that_only_a_subgraph_reads_is_alive_until_there() -> None:
         helper.make_node("If", ["yes"], ["picked"], then_branch=branch, else_branch=branch),
         helper.make_node("Add", ["picked", "b"], ["output0"]),
     ]
-    assert activations(network(nodes)) == Activations(3 * PICTURE, 2)  # nothing is known about what an If gives
+    assert activations(network(nodes)) == Activations(3 * IMAGE, 2)  # nothing is known about what an If gives
 
 
 def test_values_whose_size_cannot_be_inferred_are_counted_and_left_out() -> None:
@@ -73,4 +73,4 @@ def test_values_whose_size_cannot_be_inferred_are_counted_and_left_out() -> None
         helper.make_node("NonZero", ["a"], ["places"]),
         helper.make_node("Sigmoid", ["a"], ["output0"]),
     ]
-    assert activations(network(nodes)) == Activations(2 * PICTURE, 1)
+    assert activations(network(nodes)) == Activations(2 * IMAGE, 1)

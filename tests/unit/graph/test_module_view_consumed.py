@@ -366,7 +366,7 @@ def test_a_part_of_another_class_with_the_same_children_is_refused(place: str, p
     assert path in message
 
 
-def test_attention_across_the_pictures_of_a_batch_is_refused() -> None:
+def test_attention_across_the_images_of_a_batch_is_refused() -> None:
     hand = every_block()
     spoilt = at(hand.module, "model.3.m.tr.0.ma", lambda one: changed(one, batch_first=True))
     assert "batch_first is not supported with this value" in refusal(hand, spoilt)

@@ -1,4 +1,4 @@
-"""Reading pictures: every pixel form, every way a file can be wrong."""
+"""Reading images: every pixel form, every way a file can be wrong."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from yoloship.errors import ImageError, InputError
 from yoloship.images import ImageLimits, read_image
 from yoloship.images.reading import bytes_of_file
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 
-def smooth(height: int = 48, width: int = 64) -> Picture:
-    """A picture whose four corners differ, so that a turn or a swap shows, and that JPEG keeps nearly exact."""
+def smooth(height: int = 48, width: int = 64) -> Pixels:
+    """An image whose four corners differ, so that a turn or a swap shows, and that JPEG keeps nearly exact."""
     corners = np.array([[[250, 20, 20], [20, 250, 20]], [[20, 20, 250], [200, 200, 200]]], np.uint8)
     return np.asarray(cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def pil(picture: Picture) -> Image.Image:
-    return Image.fromarray(picture[:, :, ::-1])
+def pil(image: Pixels) -> Image.Image:
+    return Image.fromarray(image[:, :, ::-1])
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -57,20 +57,20 @@ def png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
-def test_a_lossless_picture_comes_back_exactly(kind: str) -> None:
-    picture = smooth()
-    assert np.array_equal(read_image(saved(pil(picture), kind)), picture)
+def test_a_lossless_image_comes_back_exactly(kind: str) -> None:
+    image = smooth()
+    assert np.array_equal(read_image(saved(pil(image), kind)), image)
 
 
 @pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), ("WEBP", {"quality": 95}), ("AVIF", {})])
-def test_a_lossy_picture_comes_back_nearly(kind: str, options: dict[str, object]) -> None:
-    picture = smooth()
-    read = read_image(saved(pil(picture), kind, **options))
-    assert read.shape == picture.shape
-    assert np.abs(read.astype(int) - picture).max() <= 24
+def test_a_lossy_image_comes_back_nearly(kind: str, options: dict[str, object]) -> None:
+    image = smooth()
+    read = read_image(saved(pil(image), kind, **options))
+    assert read.shape == image.shape
+    assert np.abs(read.astype(int) - image).max() <= 24
 
 
-def test_a_path_a_string_and_bytes_give_the_same_picture(tmp_path: Path) -> None:
+def test_a_path_a_string_and_bytes_give_the_same_image(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(saved(pil(smooth()), "PNG"))
     assert np.array_equal(read_image(path), read_image(str(path)))
@@ -118,24 +118,24 @@ def test_greyscale_is_repeated_over_three_channels() -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 def test_sixteen_bits_are_scaled_by_their_full_range(suffix: str) -> None:
-    picture = smooth()
-    assert np.array_equal(read_image(encoded(suffix, picture.astype(np.uint16) * 257)), picture)
+    image = smooth()
+    assert np.array_equal(read_image(encoded(suffix, image.astype(np.uint16) * 257)), image)
 
 
 def test_alpha_is_dropped_and_the_colour_beneath_it_stays() -> None:
-    picture = smooth()
-    with_alpha = np.dstack([picture, np.zeros(picture.shape[:2], np.uint8)])
-    assert np.array_equal(read_image(encoded(".png", with_alpha)), picture)
+    image = smooth()
+    with_alpha = np.dstack([image, np.zeros(image.shape[:2], np.uint8)])
+    assert np.array_equal(read_image(encoded(".png", with_alpha)), image)
 
 
 def test_a_cmyk_jpeg_keeps_its_colours() -> None:
-    picture = smooth()
-    read = read_image(saved(pil(picture).convert("CMYK"), "JPEG", quality=95))
-    assert np.abs(read.astype(int) - picture).max() <= 24
+    image = smooth()
+    read = read_image(saved(pil(image).convert("CMYK"), "JPEG", quality=95))
+    assert np.abs(read.astype(int) - image).max() <= 24
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP"])
-def test_of_several_pictures_in_a_file_the_first_counts(kind: str) -> None:
+def test_of_several_images_in_a_file_the_first_counts(kind: str) -> None:
     first, second = Image.new("RGB", (20, 10), (250, 0, 0)), Image.new("RGB", (20, 10), (0, 0, 250))
     options = {"lossless": True} if kind == "WEBP" else {}
     read = read_image(saved(first, kind, save_all=True, append_images=[second], **options))
@@ -143,7 +143,7 @@ def test_of_several_pictures_in_a_file_the_first_counts(kind: str) -> None:
     assert np.abs(read[5, 5].astype(int) - (0, 0, 250)).max() <= 8
 
 
-def test_one_pixel_is_a_picture() -> None:
+def test_one_pixel_is_a_image() -> None:
     assert read_image(encoded(".png", np.full((1, 1, 3), 77, np.uint8))).tolist() == [[[77, 77, 77]]]
 
 
@@ -175,7 +175,7 @@ def test_the_result_belongs_to_the_caller() -> None:
         (b"BM" + bytes(52), "image bytes: BMP without a usable size in its header: got 0×0"),
     ],
 )
-def test_bytes_that_are_no_usable_picture_get_one_clear_line(data: bytes, message: str) -> None:
+def test_bytes_that_are_no_usable_image_get_one_clear_line(data: bytes, message: str) -> None:
     with pytest.raises(ImageError) as caught:
         read_image(data)
     assert message in str(caught.value)
@@ -208,7 +208,7 @@ def test_a_png_with_a_wrong_checksum_is_refused() -> None:
         read_image(bytes(data))
 
 
-def test_a_large_picture_is_refused_before_it_takes_memory() -> None:
+def test_a_large_image_is_refused_before_it_takes_memory() -> None:
     from resource import RUSAGE_SELF, getrusage
 
     read_image(saved(pil(smooth()), "PNG"))
@@ -239,7 +239,7 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path / 'no.jpg'}: no such file"
 
 
-def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="is a folder, not an image"):
         read_image(tmp_path)
 

@@ -26,7 +26,7 @@ from yoloship.tasks.decode import heads_to_raw
 DEMO = Path(yoloship.__file__).with_name("demo") / "codes-yolov5n.pt"
 FAINT = DetectOptions(score_threshold=0.0005)
 """The weights of the generated checkpoints are random: nothing that they find is likely."""
-PICTURE = np.random.default_rng(5).integers(0, 256, (50, 120, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(5).integers(0, 256, (50, 120, 3), dtype=np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +62,8 @@ def test_a_checkpoint_is_told_by_its_content_not_its_name(tmp_path: Path, checkp
         assert detector.input_hw == (64, 64)
         assert detector.info.input_form == "image"
         assert detector.info.output_form == "heads"
-        assert len(detector(PICTURE))
-        assert detector(PICTURE) == other(PICTURE)
+        assert len(detector(IMAGE))
+        assert detector(IMAGE) == other(IMAGE)
 
 
 def test_the_older_container_is_told_by_its_content_too(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_the_older_container_is_told_by_its_content_too(tmp_path: Path) -> None:
     path = tmp_path / "misnamed.bin"
     path.write_bytes(older.read_bytes())
     with load(path, imgsz=64, options=FAINT) as detector, load(older.read_bytes(), imgsz=64, options=FAINT) as other:
-        assert len(detector(PICTURE))
-        assert detector(PICTURE) == other(PICTURE)
+        assert len(detector(IMAGE))
+        assert detector(IMAGE) == other(IMAGE)
 
 
 def test_a_broken_checkpoint_in_the_older_container_is_judged_as_a_checkpoint(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_broken_checkpoint_in_the_older_container_is_judged_as_a_checkpoint(tm
 
 
 @pytest.mark.parametrize(("device", "batch"), [("cpu", 1), ("cuda", 0), ("cuda:1", 0)])
-def test_a_graph_for_a_gpu_takes_any_batch_and_one_for_the_cpu_one_picture(
+def test_a_graph_for_a_gpu_takes_any_batch_and_one_for_the_cpu_one_image(
     device: str, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs: list[bytes] = []
@@ -121,17 +121,17 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_not_kept_under_the_name_o
 def test_rect_of_a_checkpoint_pads_to_the_stride_only(checkpoint: Path) -> None:
     with load(checkpoint, imgsz=128, shape_mode="rect") as detector:
         assert detector.letterbox((50, 120)).input_hw == (64, 128)
-        assert detector(PICTURE).image_hw == (50, 120)
+        assert detector(IMAGE).image_hw == (50, 120)
 
 
 def test_a_second_load_builds_nothing(checkpoint: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with load(checkpoint, imgsz=64, options=FAINT) as detector:
-        want = detector(PICTURE)
+        want = detector(IMAGE)
         assert len(want)
     assert len(list(cache.rglob("*.onnx"))) == 1
     monkeypatch.setattr("yoloship.graph.build_graph", None)
     with load(checkpoint, imgsz=64, options=FAINT) as detector:
-        assert detector(PICTURE) == want
+        assert detector(IMAGE) == want
 
 
 def test_both_tunings_give_the_same_boxes(checkpoint: Path) -> None:
@@ -139,7 +139,7 @@ def test_both_tunings_give_the_same_boxes(checkpoint: Path) -> None:
         load(checkpoint, imgsz=64, options=FAINT) as one,
         load(checkpoint, imgsz=64, options=FAINT, tuned_for="throughput") as other,
     ):
-        for outcome in other.stream([PICTURE, PICTURE[:, ::-1]]):
+        for outcome in other.stream([IMAGE, IMAGE[:, ::-1]]):
             want = one(outcome.source)
             assert len(want)
             np.testing.assert_allclose(outcome.unwrap().boxes_xyxy, want.boxes_xyxy, atol=1e-3)
@@ -178,11 +178,11 @@ def test_sizes_of_numpy_and_other_bytes_are_taken(checkpoint: Path) -> None:
 
 def test_many_threads_get_what_one_gets(checkpoint: Path) -> None:
     rng = np.random.default_rng(1)
-    pictures = [rng.integers(0, 256, (rng.integers(20, 200), 99, 3), dtype=np.uint8) for _ in range(12)]
+    images = [rng.integers(0, 256, (rng.integers(20, 200), 99, 3), dtype=np.uint8) for _ in range(12)]
     with load(checkpoint, imgsz=64, options=FAINT) as detector, ThreadPoolExecutor(6) as pool:
-        one_by_one = [detector(picture) for picture in pictures]
+        one_by_one = [detector(image) for image in images]
         assert all(map(len, one_by_one))
-        assert list(pool.map(detector, pictures * 4)) == one_by_one * 4
+        assert list(pool.map(detector, images * 4)) == one_by_one * 4
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_thresholds_given_one_by_one_are_those_of_options(checkpoint: Path) -> N
     }
     with load(checkpoint, imgsz=np.int64(64), channels="rgb", **given) as detector:
         assert detector.options == DetectOptions(0.5, 0.25, 7, (0,))
-        assert detector(PICTURE) == detector(np.ascontiguousarray(PICTURE[:, :, ::-1]), channels="bgr")
+        assert detector(IMAGE) == detector(np.ascontiguousarray(IMAGE[:, :, ::-1]), channels="bgr")
 
 
 def test_what_is_given_twice_or_in_an_unknown_order_is_refused_before_anything_is_read() -> None:

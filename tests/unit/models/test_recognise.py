@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from helpers.models import ANCHORS, NAMES, STRIDES, constant_raw, info, picture_session, random_heads
+from helpers.models import ANCHORS, NAMES, STRIDES, constant_raw, image_session, info, random_heads
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError, SessionError
@@ -54,7 +54,7 @@ def refusal(session: ScriptedSession) -> str:
 
 
 def test_a_file_of_ours_says_what_it_is_and_is_not_run() -> None:
-    session = picture_session(info(), [])
+    session = image_session(info(), [])
     assert recognise(session, "x.onnx") == info()
     assert session.calls == ()
 
@@ -237,7 +237,7 @@ def test_names_with_gaps_do_not_become_numbers() -> None:
 
 
 def test_names_that_are_given_replace_those_of_a_file_of_ours() -> None:
-    session = picture_session(info(), [])
+    session = image_session(info(), [])
     assert recognise(session, "x.onnx", class_names=("x", "y", "z")).class_names == ("x", "y", "z")
     with pytest.raises(InputError, match="needs one class name for each class: expected 3, got 2"):
         recognise(session, "x.onnx", class_names=("x", "y"))
@@ -312,13 +312,13 @@ def test_a_record_that_contradicts_its_graph_is_refused() -> None:
         (info(), info(input_form="float").to_json(), "expected one input float32(1, 3, 64, 96)"),
     ]
     for real, record, words in cases:
-        session = picture_session(real, [])
+        session = image_session(real, [])
         lying = ScriptedSession(session.inputs, session.outputs, [], metadata={METADATA_KEY: record})
         assert words in refusal(lying)
 
 
 def test_a_damaged_record_is_refused() -> None:
-    session = picture_session(info(), [])
+    session = image_session(info(), [])
     damaged = ScriptedSession(session.inputs, session.outputs, [], metadata={METADATA_KEY: "{"})
     with pytest.raises(InputError, match=r"x\.onnx: model record is not JSON"):
         recognise(damaged, "x.onnx")

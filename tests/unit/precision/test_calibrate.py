@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     pass
 
 RNG = np.random.default_rng(5)
-PICTURES = [RNG.integers(0, 256, (*HW, 3), np.uint8) for _ in range(16)]
+IMAGES = [RNG.integers(0, 256, (*HW, 3), np.uint8) for _ in range(16)]
 FAINT: dict[str, Any] = {"score_threshold": 0.001, "calibrator": "minmax"}
 """The generated network's weights are random, and its scores low."""
 
@@ -27,7 +27,7 @@ def test_images_that_teach_nothing_are_refused_or_told() -> None:
     black = [np.zeros((*HW, 3), np.uint8)] * 3
     with pytest.raises(InputError, match="calibration images: every image has a single colour"):
         in_precision(model, "int8", black, config=config)
-    result = in_precision(model, "int8", [*PICTURES[:2], PICTURES[0], black[0]], config=config)
+    result = in_precision(model, "int8", [*IMAGES[:2], IMAGES[0], black[0]], config=config)
     assert result.warnings == (
         "only 3 distinct images among 4 calibration images: ranges found on so few may not hold in use",
         "1 of 4 calibration images have a single colour and teach nothing",
@@ -47,13 +47,13 @@ def test_a_network_that_is_broken_in_float32_is_refused_by_the_place(value: floa
     model = scaled({"model.2.cv1.conv.weight": value}, ours("heads", "image"))
     config = QuantizeConfig(max_drop=1, calibrator=calibrator, other_layers="float32")
     with pytest.raises(GraphError, match=r"not finite, in float32 already: got NaN or infinity in model\.2\."):
-        in_precision(model, "int8", PICTURES[:2], config=config)
+        in_precision(model, "int8", IMAGES[:2], config=config)
 
 
 def test_an_activation_that_overflows_on_one_image_alone_is_refused_by_every_calibrator() -> None:
     model = ours("heads", "image")
     names = values_to_watch(layers(model), "inputs")
-    feeds = [{"images": PICTURES[0][None]}]
+    feeds = [{"images": IMAGES[0][None]}]
     wild = scaled({"model.0.conv.weight": np.float32(3e38)}, model)
     for calibrator in get_args(Calibrator):
         with pytest.raises(GraphError, match="an activation"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.graphs import HUGE, HW, kept_layers, ours, scaled
-from helpers.models import info, picture_session
+from helpers.models import image_session, info
 from yoloship.detect.detector import Detector
 from yoloship.detect.preprocess import feed_of
 from yoloship.errors import GraphError, InputError
@@ -38,7 +38,7 @@ def test_a_network_that_is_broken_in_float32_is_refused() -> None:
         convert_and_try(broken, "float16", FEEDS)
 
 
-def test_int8_without_pictures_and_unknown_precisions_are_refused() -> None:
+def test_int8_without_images_and_unknown_precisions_are_refused() -> None:
     with pytest.raises(InputError, match="int8 needs images to calibrate with"):
         in_precision(ours(), "int8")
     with pytest.raises(InputError, match="expected float32, float16, bfloat16, int8, float8, got 'int4'"):
@@ -55,7 +55,7 @@ def test_a_feed_is_what_the_detector_itself_feeds(form: str) -> None:
         return (np.zeros((1, 189, 8), np.float32),)
 
     record = info("raw", input_form=form)
-    session = picture_session(record, answer)
+    session = image_session(record, answer)
     if form == "float":
         from yoloship.model import METADATA_KEY, TensorSpec
         from yoloship.runtime.scripted import ScriptedSession
@@ -63,7 +63,7 @@ def test_a_feed_is_what_the_detector_itself_feeds(form: str) -> None:
         spec = TensorSpec("images", "float32", (1, 3, 64, 96))
         session = ScriptedSession([spec], session.outputs, answer, metadata={METADATA_KEY: record.to_json()})  # type: ignore[arg-type]
     detector = Detector(session)
-    picture = np.random.default_rng(1).integers(0, 256, (50, 40, 3), np.uint8)
-    detector(picture)
-    (feed,) = feed_of(detector, picture).values()
+    image = np.random.default_rng(1).integers(0, 256, (50, 40, 3), np.uint8)
+    detector(image)
+    (feed,) = feed_of(detector, image).values()
     np.testing.assert_array_equal(feed, seen[-1])

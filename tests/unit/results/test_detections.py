@@ -261,7 +261,7 @@ def test_supervision_is_asked_for_by_name_when_it_is_missing(monkeypatch: pytest
         found().to_supervision()
 
 
-def test_drawing_on_another_picture_is_refused() -> None:
+def test_drawing_on_another_image_is_refused() -> None:
     with pytest.raises(InputError, match=r"another size: expected height and width \(30, 40\), got \(40, 30\)"):
         found().draw(np.zeros((40, 30, 3), np.uint8))
 

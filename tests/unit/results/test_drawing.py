@@ -14,39 +14,39 @@ from yoloship.errors import InputError
 from yoloship.results.detections import Detections
 from yoloship.results.drawing import _visual_order, class_color, draw_boxes, text_color
 
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 
 
-def plain(height: int, width: int, value: int = 128) -> Picture:
+def plain(height: int, width: int, value: int = 128) -> Image:
     return np.full((height, width, 3), value, np.uint8)
 
 
-def drawn(picture: Picture, boxes: list[list[float]], labels: list[str], class_ids: list[int] | None = None) -> Picture:
+def drawn(image: Image, boxes: list[list[float]], labels: list[str], class_ids: list[int] | None = None) -> Image:
     ids = np.array(class_ids or [0] * len(boxes), np.int32)
-    return draw_boxes(picture, np.array(boxes, np.float32).reshape(-1, 4), ids, labels)
+    return draw_boxes(image, np.array(boxes, np.float32).reshape(-1, 4), ids, labels)
 
 
-def changed(before: Picture, after: Picture) -> npt.NDArray[np.bool_]:
+def changed(before: Image, after: Image) -> npt.NDArray[np.bool_]:
     return np.asarray((before != after).any(axis=2))
 
 
-def test_the_picture_itself_is_not_written_to() -> None:
-    picture = plain(100, 100)
-    result = drawn(picture, [[10, 40, 60, 90]], ["cat 0.9"])
-    assert (picture == 128).all()
-    assert changed(picture, result).any()
+def test_the_image_itself_is_not_written_to() -> None:
+    image = plain(100, 100)
+    result = drawn(image, [[10, 40, 60, 90]], ["cat 0.9"])
+    assert (image == 128).all()
+    assert changed(image, result).any()
 
 
 def test_without_boxes_the_copy_is_equal_and_separate() -> None:
-    picture = plain(20, 30)
-    result = drawn(picture, [], [])
-    assert np.array_equal(result, picture)
-    assert not np.shares_memory(result, picture)
+    image = plain(20, 30)
+    result = drawn(image, [], [])
+    assert np.array_equal(result, image)
+    assert not np.shares_memory(result, image)
 
 
 def test_a_box_is_drawn_where_it_is() -> None:
-    picture = plain(400, 400)
-    marks = changed(picture, drawn(picture, [[100, 150, 300, 350]], [""]))
+    image = plain(400, 400)
+    marks = changed(image, drawn(image, [[100, 150, 300, 350]], [""]))
     rows, columns = np.nonzero(marks)
     assert (abs(columns.min() - 100), abs(columns.max() - 300)) <= (3, 3)
     assert (abs(rows.min() - 150), abs(rows.max() - 350)) <= (3, 3)
@@ -54,16 +54,16 @@ def test_a_box_is_drawn_where_it_is() -> None:
 
 
 def test_an_empty_label_gives_a_box_without_a_tag() -> None:
-    picture = plain(200, 200)
-    assert not changed(picture, drawn(picture, [[50, 80, 150, 150]], [""]))[:70].any()
-    assert changed(picture, drawn(picture, [[50, 80, 150, 150]], ["dog"]))[:76].any()
+    image = plain(200, 200)
+    assert not changed(image, drawn(image, [[50, 80, 150, 150]], [""]))[:70].any()
+    assert changed(image, drawn(image, [[50, 80, 150, 150]], ["dog"]))[:76].any()
 
 
 @pytest.mark.parametrize("side", [320, 640, 1280, 2560])
-def test_lines_and_letters_grow_with_the_picture(side: int) -> None:
-    picture = plain(side, side)
+def test_lines_and_letters_grow_with_the_image(side: int) -> None:
+    image = plain(side, side)
     box = [side * 0.3, side * 0.4, side * 0.8, side * 0.9]
-    marks = changed(picture, drawn(picture, [box], ["person 0.93"]))
+    marks = changed(image, drawn(image, [box], ["person 0.93"]))
     line_px = int(marks[int(side * 0.65), : int(side * 0.5)].sum())
     assert line_px == pytest.approx(1 + side / 480, abs=3.5)
     tag_px = int(marks[: int(side * 0.39), int(side * 0.32)].sum())
@@ -72,10 +72,10 @@ def test_lines_and_letters_grow_with_the_picture(side: int) -> None:
 
 @pytest.mark.parametrize("background", [0, 64, 128, 192, 255])
 def test_every_class_shows_on_dark_and_light(background: int) -> None:
-    picture = plain(640, 640, background)
+    image = plain(640, 640, background)
     for class_id in range(20):
-        result = drawn(picture, [[100, 100, 500, 500]], [""], [class_id])
-        contrast = np.abs(result[changed(picture, result)].astype(int) - background).max()
+        result = drawn(image, [[100, 100, 500, 500]], [""], [class_id])
+        contrast = np.abs(result[changed(image, result)].astype(int) - background).max()
         assert contrast >= 90
 
 
@@ -102,27 +102,27 @@ def test_a_class_keeps_its_colour_and_neighbours_differ() -> None:
 @pytest.mark.parametrize(
     "box", [[0, 0, 30, 30], [370, 0, 399, 30], [0, 270, 30, 299], [370, 270, 399, 299], [0, 0, 399, 299]]
 )
-def test_labels_at_the_edges_stay_inside_the_picture(box: list[float]) -> None:
-    picture = plain(300, 400)
+def test_labels_at_the_edges_stay_inside_the_image(box: list[float]) -> None:
+    image = plain(300, 400)
     label = "a longer label 0.99"
-    at_edge = drawn(picture, [box], [label])
-    in_middle = drawn(picture, [[180, 150, 180 + box[2] - box[0], 180]], [label])
+    at_edge = drawn(image, [box], [label])
+    in_middle = drawn(image, [[180, 150, 180 + box[2] - box[0], 180]], [label])
     assert letters(at_edge) == pytest.approx(letters(in_middle), rel=0.25)
 
 
-def letters(picture: Picture) -> int:
+def letters(image: Image) -> int:
     """Black or white pixels, which only text has here."""
-    return int(((picture < 40).all(axis=2) | (picture > 215).all(axis=2)).sum())
+    return int(((image < 40).all(axis=2) | (image > 215).all(axis=2)).sum())
 
 
 @pytest.mark.parametrize(
     "name", ["person", "Fußgänger", "žluťoučký kůň", "машина", "Ωμέγα", "汽车", "自転車", "사람", "سيارة", "אדם"]
 )
 def test_letters_beyond_ascii_are_drawn_and_not_replaced(name: str) -> None:
-    picture = plain(1200, 1200)
+    image = plain(1200, 1200)
     box: list[list[float]] = [[50, 100, 550, 190]]
-    assert letters(drawn(picture, box, [name])) > 20
-    assert not np.array_equal(drawn(picture, box, [name]), drawn(picture, box, ["?" * len(name)]))
+    assert letters(drawn(image, box, [name])) > 20
+    assert not np.array_equal(drawn(image, box, [name]), drawn(image, box, ["?" * len(name)]))
 
 
 @pytest.mark.parametrize(
@@ -138,31 +138,31 @@ def test_right_to_left_letters_are_laid_out_for_the_eye(written: str, shown: str
     assert _visual_order(written) == shown
 
 
-def test_a_label_wider_than_the_picture_is_cut_with_an_ellipsis() -> None:
-    picture = plain(120, 160)
-    result = drawn(picture, [[20, 60, 140, 110]], ["endless " * 40])
-    tag = changed(picture, result)[:58]
+def test_a_label_wider_than_the_image_is_cut_with_an_ellipsis() -> None:
+    image = plain(120, 160)
+    result = drawn(image, [[20, 60, 140, 110]], ["endless " * 40])
+    tag = changed(image, result)[:58]
     assert tag.any()
-    assert np.array_equal(result, drawn(picture, [[20, 60, 140, 110]], ["endless " * 41]))
+    assert np.array_equal(result, drawn(image, [[20, 60, 140, 110]], ["endless " * 41]))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (3, 3), (9, 9), (16, 20)])
-def test_tiny_pictures_are_drawn_on_without_failing(size: tuple[int, int]) -> None:
+def test_tiny_images_are_drawn_on_without_failing(size: tuple[int, int]) -> None:
     height, width = size
     assert drawn(plain(height, width), [[0, 0, width, height]], ["person 0.93"]).shape == (height, width, 3)
 
 
 def test_labels_of_neighbours_do_not_hide_each_other() -> None:
-    picture = plain(600, 600)
+    image = plain(600, 600)
     boxes = [[200.0 + 3 * i, 300, 400, 500] for i in range(3)]
-    together = letters(drawn(picture, boxes, ["person"] * 3))
-    alone = letters(drawn(picture, boxes[:1], ["person"]))
+    together = letters(drawn(image, boxes, ["person"] * 3))
+    alone = letters(drawn(image, boxes[:1], ["person"]))
     assert together >= 2.8 * alone
 
 
 def test_the_best_box_lies_on_top() -> None:
-    picture = plain(400, 400)
-    both = drawn(picture, [[100, 100, 300, 300], [100, 100, 300, 300]], ["", ""], [0, 1])
+    image = plain(400, 400)
+    both = drawn(image, [[100, 100, 300, 300], [100, 100, 300, 300]], ["", ""], [0, 1])
     assert tuple(both[200, 100]) == class_color(0)
 
 
@@ -172,9 +172,9 @@ def test_odd_letters_in_a_name_do_no_harm(label: str) -> None:
 
 
 def test_boxes_that_are_not_finite_are_left_out() -> None:
-    picture = plain(60, 60)
+    image = plain(60, 60)
     boxes = [[float("nan"), 0, 10, 10], [0, 0, float("inf"), 10]]
-    assert np.array_equal(drawn(picture, boxes, ["a", "b"]), picture)
+    assert np.array_equal(drawn(image, boxes, ["a", "b"]), image)
 
 
 def test_numbers_that_differ_are_refused() -> None:
@@ -183,11 +183,11 @@ def test_numbers_that_differ_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "picture", [np.zeros((5, 0), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((0, 5, 3), np.uint8)]
+    "image", [np.zeros((5, 0), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((0, 5, 3), np.uint8)]
 )
-def test_a_picture_of_another_form_is_refused(picture: Picture) -> None:
+def test_a_image_of_another_form_is_refused(image: Image) -> None:
     with pytest.raises(InputError, match="draw_boxes: wrong image"):
-        draw_boxes(picture, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), [])
+        draw_boxes(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), [])
 
 
 @settings(max_examples=60, deadline=None)
@@ -203,9 +203,9 @@ def test_a_picture_of_another_form_is_refused(picture: Picture) -> None:
     ),
 )
 def test_any_boxes_and_any_texts_can_be_drawn(size: tuple[int, int], rows: list[tuple[list[float], int, str]]) -> None:
-    picture = plain(*size)
-    result = drawn(picture, [row[0] for row in rows], [row[2] for row in rows], [row[1] for row in rows])
-    assert result.shape == picture.shape
+    image = plain(*size)
+    result = drawn(image, [row[0] for row in rows], [row[2] for row in rows], [row[1] for row in rows])
+    assert result.shape == image.shape
 
 
 def test_boxes_are_drawn_without_labels_or_without_scores() -> None:

@@ -1,4 +1,4 @@
-"""Names of annotated pictures, and writing them."""
+"""Names of annotated images, and writing them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yoloship.images import read_image
 from yoloship.results.detections import Detections
 from yoloship.sinks import AnnotatedImages, annotated_names, fresh_folder, made_folder, write_image
 
-PICTURE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
 
 
 def names(*inputs: str) -> list[str]:
@@ -78,23 +78,23 @@ def test_annotated_images_make_their_folder_for_the_first_of_them(tmp_path: Path
     annotated = AnnotatedImages(["a.png", "b.png"], None, tmp_path / "runs", overwrite=False)
     assert list(tmp_path.iterdir()) == []
     found = Detections.empty((20, 30))
-    assert annotated.draw(1, found, PICTURE) == tmp_path / "runs" / "detect" / "b.png"
-    assert annotated.draw(0, found, PICTURE) == tmp_path / "runs" / "detect" / "a.png"
-    assert np.array_equal(read_image(tmp_path / "runs" / "detect" / "a.png"), PICTURE)
+    assert annotated.draw(1, found, IMAGE) == tmp_path / "runs" / "detect" / "b.png"
+    assert annotated.draw(0, found, IMAGE) == tmp_path / "runs" / "detect" / "a.png"
+    assert np.array_equal(read_image(tmp_path / "runs" / "detect" / "a.png"), IMAGE)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".TIF"])
-def test_a_lossless_picture_is_written_exactly(tmp_path: Path, suffix: str) -> None:
+def test_a_lossless_image_is_written_exactly(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"照片{suffix}"
-    write_image(PICTURE, path, overwrite=False)
-    assert np.array_equal(read_image(path), PICTURE)
+    write_image(IMAGE, path, overwrite=False)
+    assert np.array_equal(read_image(path), IMAGE)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".webp"])
-def test_a_lossy_picture_is_written_in_its_format(tmp_path: Path, suffix: str) -> None:
+def test_a_lossy_image_is_written_in_its_format(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    write_image(PICTURE, path, overwrite=False)
-    assert read_image(path).shape == PICTURE.shape
+    write_image(IMAGE, path, overwrite=False)
+    assert read_image(path).shape == IMAGE.shape
 
 
 def test_a_full_disk_leaves_nothing_behind_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,12 +103,12 @@ def test_a_full_disk_leaves_nothing_behind_and_says_what_to_do(tmp_path: Path, m
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError) as caught:
-        write_image(PICTURE, tmp_path / "a.png", overwrite=False)
+        write_image(IMAGE, tmp_path / "a.png", overwrite=False)
     assert str(caught.value) == f"{tmp_path / 'a.png'}: cannot be written: No space left on device; free some space"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_that_its_format_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_a_image_that_its_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be encoded"):
         write_image(np.zeros((1, 70_000, 3), np.uint8), tmp_path / "a.jpg", overwrite=False)
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ def found(*class_ids: int, names: tuple[str, ...] = ("cat", "dog")) -> Detection
     )
 
 
-def test_one_picture_has_a_row_for_each_object() -> None:
+def test_one_image_has_a_row_for_each_object() -> None:
     assert detections_table(found(0, 1), "a.jpg") == (
         "a.jpg  64×48\n"
         "class  score   x1   y1    x2    y2\n"
@@ -27,7 +27,7 @@ def test_one_picture_has_a_row_for_each_object() -> None:
     )
 
 
-def test_a_picture_without_objects_says_so() -> None:
+def test_a_image_without_objects_says_so() -> None:
     assert detections_table(found(), "a.jpg") == "a.jpg  64×48: nothing found\n"
 
 
@@ -39,7 +39,7 @@ def images_table(entries: list[Entry], *, limit: int | None, names_width: int = 
     return shown
 
 
-def test_many_pictures_have_a_row_each_and_a_sum() -> None:
+def test_many_images_have_a_row_each_and_a_sum() -> None:
     entries = [
         Entry("a.jpg", found(0, 0, 1)),
         Entry("no.jpg", None, ImageError("no such file")),

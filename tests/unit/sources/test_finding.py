@@ -26,11 +26,11 @@ def names(paths: Sequence[Path]) -> list[str]:
     return [path.name for path in paths]
 
 
-def test_a_folder_stands_for_its_own_pictures_sorted(folder: Path) -> None:
+def test_a_folder_stands_for_its_own_images_sorted(folder: Path) -> None:
     assert names(find_images([folder]).paths) == ["a.PNG", "b.jpg", "d.tif"]
 
 
-def test_a_pattern_stands_for_the_pictures_that_it_matches_sorted(folder: Path) -> None:
+def test_a_pattern_stands_for_the_images_that_it_matches_sorted(folder: Path) -> None:
     assert names(find_images([f"{folder}/*"]).paths) == ["a.PNG", "b.jpg", "d.tif"]
     assert names(find_images([f"{folder}/**/*"]).paths) == ["a.PNG", "b.jpg", "f.webp", "e.jpg", "d.tif"]
     assert names(find_images([f"{folder}/*.jpg"]).paths) == ["b.jpg"]
@@ -60,7 +60,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(folder: Path) -> No
     assert find_images([odd]).paths == (odd,)
 
 
-def test_a_folder_without_pictures_is_refused(folder: Path) -> None:
+def test_a_folder_without_images_is_refused(folder: Path) -> None:
     with pytest.raises(InputError) as caught:
         find_images([folder / "empty"])
     assert str(caught.value) == (
@@ -68,7 +68,7 @@ def test_a_folder_without_pictures_is_refused(folder: Path) -> None:
     )
 
 
-def test_a_folder_with_pictures_only_below_it_says_how_to_reach_them(tmp_path: Path) -> None:
+def test_a_folder_with_images_only_below_it_says_how_to_reach_them(tmp_path: Path) -> None:
     (tmp_path / "day1").mkdir()
     (tmp_path / "day1" / "a.jpg").touch()
     with pytest.raises(InputError) as caught:

@@ -97,7 +97,7 @@ def test_numbers_that_are_none_are_no_candidates() -> None:
     assert len(heads_candidates(heads, STRIDES, ANCHORS, 0.25)) == 0
 
 
-def test_every_picture_of_a_batch_is_decoded() -> None:
+def test_every_image_of_a_batch_is_decoded() -> None:
     heads = random_heads(3, HW, batch=3, mean=0.0)
     found = decode(heads, info(), HW, 0.5)
     assert len(found) == 3

@@ -10,7 +10,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-// One source picture, and where it lies on the model's canvas. Mirrors FRAME_DTYPE in frames.py, byte for byte.
+// One source image, and where it lies on the model's canvas. Mirrors FRAME_DTYPE in frames.py, byte for byte.
 struct Frame {
     const u8* data;      // packed pixels, or the luma plane of NV12
     const u8* chroma;    // the interleaved chroma plane of NV12, otherwise null
@@ -20,7 +20,7 @@ struct Frame {
     int chroma_pitch;
     int height;          // of the source, in pixels
     int width;
-    int resized_height;  // of the scaled picture, in model pixels
+    int resized_height;  // of the scaled image, in model pixels
     int resized_width;
     int top;             // padding before it, in model pixels
     int left;

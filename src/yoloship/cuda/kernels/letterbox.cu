@@ -1,6 +1,6 @@
 // From source pixels to the model's input, in one pass: scale, pad, normalise, lay out.
 //
-// A canvas of H × W holds the picture, scaled to h' × w', with its corner at (top, left); all else is grey.
+// A canvas of H × W holds the image, scaled to h' × w', with its corner at (top, left); all else is grey.
 // With s = source / resized for one axis, the centre of resized pixel d lies at
 //
 //     p(d) = (d + ½)·s − ½                                  in float64, then rounded to float32,

@@ -291,7 +291,7 @@ __device__ __forceinline__ void suppress(const u32* matrix, int width, int n, in
     }
 }
 
-// Source pixel from model pixel, x_source = (x − left) / (w' / w) in float64, clipped to the picture, in float32; for
+// Source pixel from model pixel, x_source = (x − left) / (w' / w) in float64, clipped to the image, in float32; for
 // rows where `side` (of x₁, y₁, x₂, y₂) is odd.
 __device__ __forceinline__ float to_source(const Frame& frame, float canvas, int side)
 {

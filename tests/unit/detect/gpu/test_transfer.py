@@ -11,7 +11,7 @@ SQUARE = (640, 640)
 USUAL, FULL_HD, UHD = (Letterbox.fixed(hw, SQUARE) for hw in ((1080, 810), (1080, 1920), (2160, 3840)))
 
 
-def test_shrinkage_is_source_pixels_for_each_pixel_of_the_scaled_picture() -> None:
+def test_shrinkage_is_source_pixels_for_each_pixel_of_the_scaled_image() -> None:
     np.testing.assert_allclose([shrinkage(box) for box in (USUAL, FULL_HD, UHD)], [2.85, 9, 36], rtol=0.01)
 
 

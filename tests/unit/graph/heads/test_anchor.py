@@ -58,7 +58,7 @@ def detector(
     dtype: str = "float32",
     shape: tuple[int, ...] | None = None,
 ) -> Checkpoint:
-    """Three maps of one convolution each, straight from the picture, and a head with these buffers."""
+    """Three maps of one convolution each, straight from the image, and a head with these buffers."""
     make = Maker(2)
     levels = [make.conv(3, 8, stride, stride, padding=(0, 0)) for stride in strides]
     head = make.detect([8] * 3, strides)

@@ -23,8 +23,8 @@ both = pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def run(model: onnx.ModelProto, seed: int = 1) -> list[np.ndarray]:
     with OnnxRuntimeSession.open(graph_bytes(model)) as session:
         shape = [extent if isinstance(extent, int) else 1 for extent in session.inputs[0].shape]
-        picture = np.random.default_rng(seed).random(shape, np.float32)
-        return list(session.run({session.inputs[0].name: picture}))
+        image = np.random.default_rng(seed).random(shape, np.float32)
+        return list(session.run({session.inputs[0].name: image}))
 
 
 def scaled(model: onnx.ModelProto, factors: dict[str, float]) -> onnx.ModelProto:

@@ -118,12 +118,12 @@ def test_the_quantized_graph_runs_and_answers_much_the_same(
 def test_means_make_biases_undo_the_mean_error_of_the_weights(ranges: Mapping[str, float]) -> None:
     first = layers(ours())[0]
     level = 127 * float(np.float16(0.7 / 127))  # scales are what float16 holds, so this is a code without an error
-    picture = np.full((1, 3, *HW), level, np.float32)
+    image = np.full((1, 3, *HW), level, np.float32)
     means = {first.activation: np.full(3, level)}
     others = [layer.name for layer in layers(ours()) if layer != first]
 
     def inside(model: onnx.ModelProto) -> Any:
-        return run(ending_at(model, [first.output]), [{"images": picture}])[0][0][..., 4:-4, 4:-4]
+        return run(ending_at(model, [first.output]), [{"images": image}])[0][0][..., 4:-4, 4:-4]
 
     plain = quantize(ours(), {**ranges, first.activation: level}, keep=others)
     mended = quantize(ours(), {**ranges, first.activation: level}, keep=others, means=means)

@@ -30,7 +30,7 @@ CHECKPOINT = checkpoint(
 )
 NMS = NmsConfig(score_threshold=0.1, iou_threshold=0.4, max_detections=40)
 OPTIONS = DetectOptions(score_threshold=0.1, iou_threshold=0.4, max_detections=40)
-PICTURES = [np.random.default_rng(seed).integers(0, 256, (60, 90, 3), np.uint8) for seed in range(4)]
+IMAGES = [np.random.default_rng(seed).integers(0, 256, (60, 90, 3), np.uint8) for seed in range(4)]
 
 
 def raw(input_hw: tuple[int, int] | None = (64, 96), batch: int | None = 1) -> onnx.ModelProto:
@@ -39,7 +39,7 @@ def raw(input_hw: tuple[int, int] | None = (64, 96), batch: int | None = 1) -> o
 
 def detections(model: onnx.ModelProto, options: DetectOptions | None = None) -> list[Detections]:
     with Detector(OnnxRuntimeSession.open(graph_bytes(model)), imgsz=(64, 96)) as detector:
-        return detector.detect_batch(PICTURES, options=options or detector.options)
+        return detector.detect_batch(IMAGES, options=options or detector.options)
 
 
 @pytest.mark.parametrize("batch", [1, None])
