@@ -53,8 +53,7 @@ class Letterbox:
         Raises:
             InputError: a side is below 1.
         """
-        resized_hw = _resized(image_hw, input_hw)
-        return cls._padded(image_hw, resized_hw, input_hw[0] - resized_hw[0], input_hw[1] - resized_hw[1])
+        return cls._placed(image_hw, input_hw, None)
 
     @classmethod
     def rect(cls, image_hw: tuple[int, int], limit_hw: tuple[int, int], stride: int) -> Letterbox:
@@ -70,13 +69,22 @@ class Letterbox:
         """
         if stride < 1 or limit_hw[0] % stride or limit_hw[1] % stride:
             raise InputError("the size is not a multiple of the stride", expected=f"n × {stride}", got=str(limit_hw))
-        resized_hw = _resized(image_hw, limit_hw)
-        return cls._padded(image_hw, resized_hw, -resized_hw[0] % stride, -resized_hw[1] % stride)
+        return cls._placed(image_hw, limit_hw, stride)
 
     @classmethod
-    def _padded(cls, image_hw: tuple[int, int], resized_hw: tuple[int, int], pad_h: int, pad_w: int) -> Letterbox:
+    def _placed(cls, image_hw: tuple[int, int], limit_hw: tuple[int, int], stride: int | None) -> Letterbox:
+        """Fit an image into the limit, and pad it to the limit itself, or to the next multiples of a stride."""
+        (height, width), (limit_h, limit_w) = image_hw, limit_hw
+        if min(height, width, limit_h, limit_w) < 1:
+            raise InputError(
+                "an image or a canvas without area", expected="sides of 1 or more", got=f"{image_hw} on {limit_hw}"
+            )
+        ratio = min(limit_h / height, limit_w / width)
+        rows, columns = max(1, round(height * ratio)), max(1, round(width * ratio))
+        pad_h = limit_h - rows if stride is None else -rows % stride
+        pad_w = limit_w - columns if stride is None else -columns % stride
         left, top = round(pad_w / 2 - 0.1), round(pad_h / 2 - 0.1)
-        return cls(image_hw, resized_hw, left, top, pad_w - left, pad_h - top)
+        return cls(image_hw, (rows, columns), left, top, pad_w - left, pad_h - top)
 
     @property
     def input_hw(self) -> tuple[int, int]:
@@ -114,11 +122,16 @@ class Letterbox:
             InputError: the image or the canvas has another size or type.
         """
         channels = image.shape[2] if image.ndim == 3 else 3
-        _check(image, self.image_hw, channels, "image")
         if out is None:
             out = np.empty((*self.input_hw, channels), np.uint8)
-        else:
-            _check(out, self.input_hw, channels, "out")
+        for subject, array, hw in (("image", image, self.image_hw), ("out", out, self.input_hw)):
+            if array.dtype != np.uint8 or array.shape != (*hw, channels):
+                raise InputError(
+                    "wrong array",
+                    subject=subject,
+                    expected=f"uint8{(*hw, channels)}",
+                    got=f"{array.dtype}{array.shape}",
+                )
         (height, width), (rows, columns) = self.input_hw, self.resized_hw
         out[: self.top] = PADDING_VALUE
         out[height - self.bottom :] = PADDING_VALUE
@@ -127,35 +140,13 @@ class Letterbox:
         inner = out[self.top : self.top + rows, self.left : self.left + columns]
         if self.resized_hw == self.image_hw:
             np.copyto(inner, image)
-        else:
-            _resize(image, inner)
+            return out
+        import cv2
+
+        if channels == 3:
+            cv2.resize(image, (columns, rows), dst=inner, interpolation=cv2.INTER_LINEAR)
+            return out
+        for channel in range(channels):
+            plane = np.ascontiguousarray(image[:, :, channel])
+            inner[:, :, channel] = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_LINEAR)
         return out
-
-
-def _resized(image_hw: tuple[int, int], limit_hw: tuple[int, int]) -> tuple[int, int]:
-    (height, width), (limit_h, limit_w) = image_hw, limit_hw
-    if min(height, width, limit_h, limit_w) < 1:
-        raise InputError(
-            "an image or a canvas without area", expected="sides of 1 or more", got=f"{image_hw} on {limit_hw}"
-        )
-    ratio = min(limit_h / height, limit_w / width)
-    return max(1, round(height * ratio)), max(1, round(width * ratio))
-
-
-def _resize(image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
-    """Scale an image into a part of a canvas of as many channels."""
-    import cv2
-
-    rows, columns, channels = out.shape
-    if channels == 3:
-        cv2.resize(image, (columns, rows), dst=out, interpolation=cv2.INTER_LINEAR)
-        return
-    for channel in range(channels):
-        plane = np.ascontiguousarray(image[:, :, channel])
-        out[:, :, channel] = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_LINEAR)
-
-
-def _check(array: npt.NDArray[np.generic], hw: tuple[int, int], channels: int, subject: str) -> None:
-    shape = (*hw, channels)
-    if array.dtype != np.uint8 or array.shape != shape:
-        raise InputError("wrong array", subject=subject, expected=f"uint8{shape}", got=f"{array.dtype}{array.shape}")

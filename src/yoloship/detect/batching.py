@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from yoloship.detect.stream import Drawn, ImageBudget, Outcome, read_within
+from yoloship.detect.stream import ImageBudget, Outcome, drawn_from, read_within
 from yoloship.errors import InputError, SessionError, YoloshipError
 
 if TYPE_CHECKING:
@@ -252,7 +252,8 @@ def in_batches(
         One `Outcome` for each source.
     """
     pool = ThreadPoolExecutor(readers, thread_name_prefix="yoloship")
-    memory, stopped, drawn = budget or ImageBudget(), threading.Event(), Drawn(sources)
+    memory, stopped, failures = budget or ImageBudget(), threading.Event(), list[Exception]()
+    drawn = drawn_from(sources, failures)
     pending: deque[_Ticket] = deque()
 
     def work(ticket: _Ticket) -> None:
@@ -279,16 +280,19 @@ def in_batches(
     try:
         while True:
             consumer = threading.get_ident()
-            while len(pending) < in_flight + readers and not (pending and pending[0].is_done()) and drawn.advance():
-                begin(_Ticket(drawn.index, drawn.source))
+            while len(pending) < in_flight + readers and not (pending and pending[0].is_done()):
+                item = next(drawn, None)
+                if item is None:
+                    break
+                begin(_Ticket(*item))
             if not pending:
                 break
             outcome = pending[0].outcome()
             pending.popleft()
             yield outcome
             memory.leave(outcome.index)
-        if drawn.failure is not None:
-            raise drawn.failure
+        for failure in failures:
+            raise failure
     finally:
         stopped.set()
         memory.close()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class CpuPipeline(Pipeline):
         InputError: `parallel_runs` is below 1.
     """
 
+    session: Session
+
     def __init__(
         self,
         session: Session,
@@ -61,18 +63,12 @@ class CpuPipeline(Pipeline):
         if parallel_runs < 1:
             raise InputError("too few runs", subject="parallel_runs", expected="1 or more", got=str(parallel_runs))
         fixed = model.info.batch
-        super().__init__(model, max_batch=fixed or max_batch, parallel_runs=parallel_runs)
-        self._session = session
+        super().__init__(model, session, max_batch=fixed or max_batch, parallel_runs=parallel_runs)
         self._device = device
         self._spare: deque[Image] = deque(maxlen=4)
         self._lock = threading.Lock()
         self._runs = 0
         self._closed = False
-
-    @property
-    def session(self) -> Session:
-        """What runs the network."""
-        return self._session
 
     @property
     def device(self) -> str:
@@ -114,26 +110,47 @@ class CpuPipeline(Pipeline):
         Raises:
             SessionError: the runtime failed, or answers in another form than the model's record says.
         """
-        with self._under_way(), self._fed(images) as feeds:
-            outputs = self._session.run(feeds)
-        return self._finished(self._decoded(outputs, images, options), images, options)
+        return self.run_timed(images, options)[0]
 
     def run_timed(
         self, images: Sequence[PlacedImage], options: DetectOptions
     ) -> tuple[list[Detections], dict[str, float]]:
         """Do what `run` does, and give the milliseconds of each stage, and of all of it, ``total``."""
-        marks = [time.perf_counter()]
-        with self._under_way(), self._fed(images) as feeds:
-            marks.append(time.perf_counter())
-            outputs = self._session.run(feeds)
-            marks.append(time.perf_counter())
-        candidates = self._decoded(outputs, images, options)
-        marks.append(time.perf_counter())
-        found = self._finished(candidates, images, options)
-        marks.append(time.perf_counter())
-        stages = ("letterbox", "network", "decode", "suppress")
-        times = {stage: (end - start) * 1e3 for stage, start, end in zip(stages, marks, marks[1:], strict=False)}
-        return found, {**times, "total": (marks[-1] - marks[0]) * 1e3}
+        info, spec, input_hw = self.model.info, self.session.inputs[0], images[0].letterbox.input_hw
+        batch = info.batch or len(images)
+        shape = (batch, *input_hw, info.channels)
+        started = time.perf_counter()
+        with self._under_way():
+            try:  # the memory of a run that is over, if it was of the same size
+                canvases = self._spare.pop()
+            except IndexError:
+                canvases = np.empty(shape, np.uint8)
+            if canvases.shape != shape:
+                canvases = np.empty(shape, np.uint8)
+            letterbox_batch([image.pixels for image in images], [image.letterbox for image in images], canvases)
+            feeds = {spec.name: to_input(canvases, spec.dtype)}
+            letterboxed = time.perf_counter()
+            outputs = self.session.run(feeds)
+            self._spare.append(canvases)
+        answered = time.perf_counter()
+        arrays = self.form.select(outputs, self.session.outputs, info)
+        candidates = self.form.decode(arrays, info, input_hw, options.score_threshold)
+        if len(candidates) != batch:
+            raise SessionError("the model answers for another batch", expected=str(batch), got=str(len(candidates)))
+        decoded = time.perf_counter()
+        wanted = options.class_ids(info.class_names)
+        results = [
+            self.task.finish(found, image.letterbox, options, wanted, info.class_names)
+            for found, image in zip(candidates, images, strict=False)  # a fixed batch is filled up
+        ]
+        ended = time.perf_counter()
+        return results, {
+            "letterbox": (letterboxed - started) * 1e3,
+            "network": (answered - letterboxed) * 1e3,
+            "decode": (decoded - answered) * 1e3,
+            "suppress": (ended - decoded) * 1e3,
+            "total": (ended - started) * 1e3,
+        }
 
     def stream(self, sources: Iterable[object], steps: DetectSteps, *, keep_images: bool) -> Iterator[Outcome]:
         """Detect on any number of images, each in a run of its own, by the threads that read them.
@@ -143,7 +160,12 @@ class CpuPipeline(Pipeline):
             steps: What becomes of each.
             keep_images: Whether each `Outcome` carries its image.
         """
-        return in_order(sources, steps.read, steps.detect, parallel_runs=self.parallel_runs, keep_images=keep_images)
+
+        def detect(image: Image) -> Detections:
+            placed = PlacedImage(image, self.model.letterbox(image.shape[:2]))
+            return self.run((placed,), steps.options)[0]
+
+        return in_order(sources, steps.read, detect, parallel_runs=self.parallel_runs, keep_images=keep_images)
 
     def prepare(self, batches: Sequence[int], options: DetectOptions) -> None:
         """Run grey images as often as runs may be under way at once: the first run lays memory out.
@@ -164,72 +186,34 @@ class CpuPipeline(Pipeline):
     @contextmanager
     def network(self, batch: int) -> Iterator[Callable[[], None]]:
         """A function that runs only the network, for so many grey images of the model's own canvas."""
-        info, spec = self.model.info, self._session.inputs[0]
+        info, spec = self.model.info, self.session.inputs[0]
         canvases = np.full((info.batch or batch, *self.model.input_hw, info.channels), _PADDING, np.uint8)
         feeds = {spec.name: to_input(canvases, spec.dtype)}
 
         def run() -> None:
             with self._under_way():
-                self._session.run(feeds)
+                self.session.run(feeds)
 
         yield run
 
     def close(self) -> None:
         """Refuse new runs, and close the session once no run is under way. Closing twice is not an error."""
         self._closed = True
-        self._change_runs(0)
-
-    def _change_runs(self, by: int) -> None:
-        """Count runs; the last one to end after `close` closes the session, and so does `close` if there is none."""
-        with self._lock:
-            self._runs += by
-            if self._closed and self._runs == 0:
-                self._session.close()
-                self._spare.clear()
+        with suppress(SessionError), self._under_way():
+            pass
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:
-        """Count a run."""
-        self._change_runs(1)
+        """Count a run; the last one to end after `close` closes the session, and so does `close` if there is none."""
+        with self._lock:
+            self._runs += 1
         try:
             if self._closed:
                 raise SessionError("the detector is closed", subject=self.model.model_name)
             yield
         finally:
-            self._change_runs(-1)
-
-    @contextmanager
-    def _fed(self, images: Sequence[PlacedImage]) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
-        """The network's input; its memory serves a later run of the same size."""
-        info, spec = self.model.info, self._session.inputs[0]
-        shape = (info.batch or len(images), *images[0].letterbox.input_hw, info.channels)
-        try:
-            canvases = self._spare.pop()
-        except IndexError:
-            canvases = np.empty(shape, np.uint8)
-        if canvases.shape != shape:
-            canvases = np.empty(shape, np.uint8)
-        letterbox_batch([image.pixels for image in images], [image.letterbox for image in images], canvases)
-        yield {spec.name: to_input(canvases, spec.dtype)}
-        self._spare.append(canvases)
-
-    def _decoded(
-        self, outputs: tuple[npt.NDArray[np.generic], ...], images: Sequence[PlacedImage], options: DetectOptions
-    ) -> list[Any]:
-        info = self.model.info
-        arrays = self.form.select(outputs, self._session.outputs, info)
-        found = self.form.decode(arrays, info, images[0].letterbox.input_hw, options.score_threshold)
-        batch = info.batch or len(images)
-        if len(found) != batch:
-            raise SessionError("the model answers for another batch", expected=str(batch), got=str(len(found)))
-        return found
-
-    def _finished(
-        self, candidates: Sequence[Any], images: Sequence[PlacedImage], options: DetectOptions
-    ) -> list[Detections]:
-        names = self.model.info.class_names
-        wanted = options.class_ids(names)
-        return [
-            self.task.finish(found, image.letterbox, options, wanted, names)
-            for found, image in zip(candidates, images, strict=False)  # a fixed batch is filled up
-        ]
+            with self._lock:
+                self._runs -= 1
+                if self._closed and self._runs == 0:
+                    self.session.close()
+                    self._spare.clear()

@@ -83,10 +83,6 @@ class Defaults:
         DetectOptions.checked(self.options)
         checked_order(self.channels)
 
-    def options_for(self, info: ModelInfo) -> DetectOptions:
-        """What to keep of a model's answers."""
-        return replace(self.options or DetectOptions.of(info.nms), **self.changes)
-
 
 class Detector(Closing):
     """Finds objects in images. It owns what runs its model: use it as a context manager, or close it.
@@ -143,7 +139,8 @@ class Detector(Closing):
         self._pipeline = pipeline
         self._model = pipeline.model
         self._known: dict[DetectOptions, DetectOptions] = {}
-        self._options = self._accepted(defaults.options_for(pipeline.model.info))
+        options = defaults.options or DetectOptions.of(pipeline.model.info.nms)
+        self._options = self._accepted(replace(options, **defaults.changes))
         self._channels = defaults.channels
         self._batcher: Batcher | None = None
         self._lock = threading.Lock()
@@ -232,8 +229,8 @@ class Detector(Closing):
             SessionError: the runtime failed, or the detector is closed.
             CudaError: the GPU failed or is out of memory.
         """
-        chosen = self._chosen(options, score_threshold, iou_threshold, classes)
-        return self._pipeline.run((self._pipeline.place(image, self._order(channels)),), chosen)[0]
+        chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
+        return self._pipeline.run((self._pipeline.place(image, order),), chosen)[0]
 
     def detect_batch(
         self,
@@ -264,7 +261,7 @@ class Detector(Closing):
         Raises:
             YoloshipError: as `__call__`.
         """
-        chosen, order = self._chosen(options, score_threshold, iou_threshold, classes), self._order(channels)
+        chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
         placed = [self._pipeline.place(image, order) for image in several_images(images, self.info.channels)]
         results: dict[int, Detections] = {}
         for rows in self._runs(placed):
@@ -304,8 +301,8 @@ class Detector(Closing):
                 have.
             SessionError: the detector is closed.
         """
-        chosen = self._chosen(options, score_threshold, iou_threshold, classes)
-        return self._submit(image, self._order(channels), options=chosen)
+        chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
+        return self._submit(image, order, options=chosen)
 
     def stream(  # noqa: PLR0913 - all but the sources have defaults
         self,
@@ -341,10 +338,9 @@ class Detector(Closing):
             InputError: an option names a class that the model does not have.
             SessionError: the detector is closed.
         """
-        chosen, order = self._chosen(options, score_threshold, iou_threshold, classes), self._order(channels)
-        read = partial(as_image, count=self.info.channels, channels=order)
-        detect, submit = partial(self, options=chosen, channels="bgr"), partial(self._submit, options=chosen)
-        steps = DetectSteps(order, read, detect, submit)
+        chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
+        read = partial(as_image, count=self._model.info.channels, channels=order)
+        steps = DetectSteps(order, read, chosen, partial(self._submit, options=chosen))
         several_images(sources, self.info.channels)
         return self._pipeline.stream(sources, steps, keep_images=keep_images)
 
@@ -360,7 +356,7 @@ class Detector(Closing):
             SessionError: the network is refused, or the detector is closed.
             CudaError: the GPU failed or is out of memory.
         """
-        chosen = self._chosen()
+        chosen, _ = self._chosen()
         sizes = self._pipeline.batches if batches is None else _whole_numbers(batches, "batches")
         self._pipeline.prepare(sizes, chosen)
 
@@ -391,8 +387,8 @@ class Detector(Closing):
             InputError: there are none.
             YoloshipError: as `__call__`.
         """
-        chosen = self._chosen()
-        placed = [self._pipeline.place(image, self._channels) for image in several_images(images, self.info.channels)]
+        chosen, order = self._chosen()
+        placed = [self._pipeline.place(image, order) for image in several_images(images, self.info.channels)]
         if not placed:
             raise InputError("no images to time", expected="at least one")
         stages_ms: dict[str, float] = {}
@@ -464,7 +460,8 @@ class Detector(Closing):
         """The threads behind `submit`: started when first needed, and not once the detector is closed."""
         self._pipeline.check_process()
         with self._lock:
-            self._refuse_closed()
+            if self._closed:
+                raise self._closed_error()
             if self._batcher is None:
                 from yoloship.detect.batching import Batcher
 
@@ -478,9 +475,8 @@ class Detector(Closing):
                 )
             return self._batcher
 
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise SessionError("the detector is closed", subject=self.model_name)
+    def _closed_error(self) -> SessionError:
+        return SessionError("the detector is closed", subject=self.model_name)
 
     def _chosen(
         self,
@@ -488,18 +484,18 @@ class Detector(Closing):
         score_threshold: float | None = None,
         iou_threshold: float | None = None,
         classes: Sequence[int | str] | None = None,
-    ) -> DetectOptions:
-        """What a call keeps; refused once the detector is closed."""
-        self._refuse_closed()
+        channels: ChannelOrder | None = None,
+    ) -> tuple[DetectOptions, ChannelOrder]:
+        """What a call keeps, and the order of its arrays' colours; refused once the detector is closed."""
+        if self._closed:
+            raise self._closed_error()
+        order = self._channels if channels is None else checked_order(channels)
         if score_threshold is None and iou_threshold is None and classes is None:
-            return self._options if options is None else self._accepted(options)
+            return self._options if options is None else self._accepted(options), order
         changes = DetectOptions.changes(
             options, score_threshold=score_threshold, iou_threshold=iou_threshold, classes=classes
         )
-        return self._accepted(replace(self._options, **changes))
-
-    def _order(self, channels: ChannelOrder | None) -> ChannelOrder:
-        return self._channels if channels is None else checked_order(channels)
+        return self._accepted(replace(self._options, **changes)), order
 
     def _accepted(self, options: Any) -> DetectOptions:
         """Options that the model can serve; a few that passed are remembered."""
@@ -508,9 +504,10 @@ class Detector(Closing):
         known = self._known.get(chosen)
         if known is not None:
             return known
-        if self.info.nms is not None:
-            chosen.check_against(self.info.nms, self.model_name)
-        chosen.class_ids(self.class_names)  # refuses a class that the model does not have
+        info = self._model.info
+        if info.nms is not None:
+            chosen.check_against(info.nms, self.model_name)
+        chosen.class_ids(info.class_names)  # refuses a class that the model does not have
         if len(self._known) >= _KNOWN_OPTIONS:
             self._known.clear()
         self._known[chosen] = chosen

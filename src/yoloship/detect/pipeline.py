@@ -131,13 +131,13 @@ class DetectSteps:
     Attributes:
         channels: The order of the colours of arrays among the sources.
         read: From a source to an image in the host's memory, BGR if it has colours; see `in_order`.
-        detect: From what `read` gave to its detections, here and now.
+        options: What to keep of each.
         submit: Hands an image with its order of channels over, to be run with whatever waits.
     """
 
     channels: ChannelOrder
     read: Callable[[object, Reserve], Image]
-    detect: Callable[[object], Detections]
+    options: DetectOptions
     submit: Callable[[object, ChannelOrder], Future[Detections]]
 
 
@@ -146,21 +146,22 @@ class Pipeline(Closing):
 
     Args:
         model: How images meet the model.
+        session: What runs the network.
         max_batch: Images of the largest run.
         parallel_runs: Runs that may be under way at once.
     """
 
-    def __init__(self, model: ModelInput, *, max_batch: int, parallel_runs: int) -> None:
+    session: Session | DeviceSession
+
+    def __init__(
+        self, model: ModelInput, session: Session | DeviceSession, *, max_batch: int, parallel_runs: int
+    ) -> None:
         self.model = model
+        self.session = session
         self.task: Task[Any, Detections] = task_of(model.info, model.model_name)
         self.form: Form[Any] = self.task.form(model.info.output_form, model.model_name)
         self.max_batch = max_batch
         self.parallel_runs = parallel_runs
-
-    @property
-    @abstractmethod
-    def session(self) -> Session | DeviceSession:
-        """What runs the network."""
 
     @property
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.reading import stoppable
@@ -67,16 +68,23 @@ class ImageBudget:
             InputError: the budget was closed meanwhile.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._fits(index, wanted_bytes))
+            self._changed.wait_for(
+                lambda: (
+                    self._closed
+                    or index == next(iter(self._held))  # the oldest
+                    or sum(self._held.values()) + wanted_bytes <= self._limit_bytes
+                )
+            )
             if self._closed:
                 raise InputError("the stream was closed")
             self._held[index] += wanted_bytes
 
     def settle(self, index: int, held_bytes: int) -> None:
-        """Set what an image uses from now on, once it has been decoded."""
+        """Set what an image uses from now on, once it has been decoded; nothing if it never reserved anything."""
         with self._changed:
-            self._held[index] = held_bytes
-            self._changed.notify_all()
+            if self._held.get(index):
+                self._held[index] = held_bytes
+                self._changed.notify_all()
 
     def leave(self, index: int) -> None:
         """End an image. Ending it twice is not an error."""
@@ -89,10 +97,6 @@ class ImageBudget:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-
-    def _fits(self, index: int, wanted_bytes: int) -> bool:
-        oldest = next(iter(self._held))
-        return index == oldest or sum(self._held.values()) + wanted_bytes <= self._limit_bytes
 
 
 _AHEAD: Final = 2
@@ -179,21 +183,22 @@ def in_order(
 
     pending: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="yoloship")
-    drawn = Drawn(sources)
+    failures: list[Exception] = []
+    drawn = drawn_from(sources, failures)
     consumer = threading.get_ident()
     try:
         while True:
             consumer = threading.get_ident()
-            while len(pending) < workers * (1 + _AHEAD) and drawn.advance():
-                memory.enter(drawn.index)
-                pending.append(pool.submit(work, drawn.index, drawn.source))
+            while len(pending) < workers * (1 + _AHEAD) and (item := next(drawn, None)) is not None:
+                memory.enter(item[0])
+                pending.append(pool.submit(work, *item))
             if not pending:
                 break
             outcome = pending.popleft().result()
             yield outcome
             memory.leave(outcome.index)
-        if drawn.failure is not None:
-            raise drawn.failure
+        for failure in failures:
+            raise failure
     finally:
         stopped.set()
         memory.close()
@@ -204,40 +209,15 @@ def in_order(
 
 def read_within(memory: ImageBudget, index: int, read: Callable[[object, Reserve], Image], source: object) -> Image:
     """Read an image; afterwards it counts as what it is, no longer as what decoding it took."""
-    reserved = False
-
-    def reserve(wanted_bytes: int) -> None:
-        nonlocal reserved
-        reserved = True
-        memory.reserve(index, wanted_bytes)
-
     with stoppable(lambda: memory.is_closed):
-        image = read(source, reserve)
-    if reserved:
-        memory.settle(index, image.nbytes)
+        image = read(source, partial(memory.reserve, index))
+    memory.settle(index, getattr(image, "nbytes", 0))  # one that lies on a device has reserved nothing
     return image
 
 
-class Drawn:
-    """Draws from an iterable, and keeps the exception that ends it until the results before it are out."""
-
-    def __init__(self, sources: Iterable[object]) -> None:
-        self._iterator = iter(sources)
-        self._ended = False
-        self.index = -1
-        self.source: object = None
-        self.failure: Exception | None = None
-
-    def advance(self) -> bool:
-        """Whether there is one more; it is then in `source`."""
-        if self._ended:
-            return False
-        try:
-            self.source = next(self._iterator)
-        except StopIteration:
-            self._ended = True
-        except Exception as error:
-            self._ended, self.failure = True, error
-        else:
-            self.index += 1
-        return not self._ended
+def drawn_from(sources: Iterable[object], failures: list[Exception]) -> Iterator[tuple[int, object]]:
+    """Each source with its index; the exception that ends them is kept until the results before it are out."""
+    try:
+        yield from enumerate(sources)
+    except Exception as error:
+        failures.append(error)

@@ -223,7 +223,15 @@ def raw_candidates(raw: Floats, score_threshold: float) -> Candidates:
     Returns:
         Candidates in model pixels, xyxy.
     """
-    return _pick(raw[raw[:, 4] > np.float32(score_threshold)], score_threshold)
+    raw = raw[raw[:, 4] > np.float32(score_threshold)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        class_scores = raw[:, OBJECT_COLUMNS:] * raw[:, 4:5]
+        class_ids = class_scores.argmax(axis=1)
+        scores = class_scores[np.arange(len(raw)), class_ids]
+        half = raw[:, 2:4] * np.float32(0.5)
+        boxes = np.concatenate([raw[:, :2] - half, raw[:, :2] + half], axis=1)
+    found = Candidates(boxes, scores, class_ids.astype(np.int32))
+    return found.take(scores > np.float32(score_threshold))
 
 
 def heads_candidates(
@@ -240,7 +248,10 @@ def heads_candidates(
     Returns:
         What `raw_candidates` gives for the same image.
     """
-    limit = np.float32(_logit_floor(score_threshold))
+    # A logit that every cell above the threshold exceeds; cells that exceed it are looked at closely.
+    limit = np.float32(-math.inf)
+    if 0 < score_threshold < 0.9999:
+        limit = np.float32(math.log(score_threshold / (1 - score_threshold)) - _LOGIT_SLACK)
     logits, grids, scales = [], [], []
     for head, stride, sizes in zip(heads, strides, anchors, strict=True):
         _, height, width = head.shape
@@ -268,18 +279,6 @@ def sigmoid(logits: Floats) -> Floats:
     return out
 
 
-def _pick(raw: Floats, score_threshold: float) -> Candidates:
-    """Best class and corners of rows whose objectness passed."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        class_scores = raw[:, OBJECT_COLUMNS:] * raw[:, 4:5]
-        class_ids = class_scores.argmax(axis=1)
-        scores = class_scores[np.arange(len(raw)), class_ids]
-        half = raw[:, 2:4] * np.float32(0.5)
-        boxes = np.concatenate([raw[:, :2] - half, raw[:, :2] + half], axis=1)
-    found = Candidates(boxes, scores, class_ids.astype(np.int32))
-    return found.take(scores > np.float32(score_threshold))
-
-
 def above(found: Candidates, classes: int, score_threshold: float) -> Candidates:
     """The candidates above the threshold.
 
@@ -290,13 +289,6 @@ def above(found: Candidates, classes: int, score_threshold: float) -> Candidates
     if len(found) and not 0 <= found.class_ids.min() <= found.class_ids.max() < classes:
         raise SessionError("a class id outside the model's classes", subject="class_ids", expected=f"below {classes}")
     return found
-
-
-def _logit_floor(score_threshold: float) -> float:
-    """A logit that every cell above the threshold exceeds; cells that exceed it are looked at closely."""
-    if not 0 < score_threshold < 0.9999:
-        return -math.inf
-    return math.log(score_threshold / (1 - score_threshold)) - _LOGIT_SLACK
 
 
 def expect(outputs: Sequence[npt.NDArray[np.generic]], count: int) -> Sequence[npt.NDArray[np.generic]]:

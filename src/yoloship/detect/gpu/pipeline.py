@@ -64,6 +64,8 @@ class CudaPipeline(Pipeline):
         owned: Closed with the pipeline, after its session; not if the constructor fails.
     """
 
+    session: DeviceSession
+
     def __init__(
         self,
         session: DeviceSession,
@@ -74,11 +76,10 @@ class CudaPipeline(Pipeline):
         owned: ExitStack | None = None,
     ) -> None:
         info = model.info
-        self._session = session
         self._owned = owned or ExitStack()
         self._tuning = tuning or CudaTuning()
         self._smallest, largest = batch_range(session, info.batch, self._tuning.max_batch)
-        super().__init__(model, max_batch=largest, parallel_runs=self._tuning.slots)
+        super().__init__(model, session, max_batch=largest, parallel_runs=self._tuning.slots)
         self._batches = run_sizes(info.batch, largest)
         self._pinned_memory = PinnedMemory()
         self._transfers: dict[tuple[int, int], TransferPlan] = {}
@@ -88,11 +89,6 @@ class CudaPipeline(Pipeline):
         self._preparing = threading.Lock()
 
     @property
-    def session(self) -> DeviceSession:
-        """What runs the network."""
-        return self._session
-
-    @property
     def batches(self) -> tuple[int, ...]:
         """Images that a run of what was submitted may have, ascending from 1."""
         return self._batches
@@ -100,7 +96,7 @@ class CudaPipeline(Pipeline):
     @property
     def device(self) -> str:
         """Where the network runs: ``cuda:N``."""
-        return str(self._session.device)
+        return str(self.session.device)
 
     def place(self, image: object, channels: ChannelOrder) -> Frame:
         """Read an image, and settle where it lies on the canvas and how it gets to the GPU.
@@ -230,7 +226,7 @@ class CudaPipeline(Pipeline):
 
     def device_bytes(self) -> int:
         """Bytes of the GPU's memory in use, other processes' included."""
-        free, total = self._session.device.memory()
+        free, total = self.session.device.memory()
         return total - free
 
     def pinned_frame(self, image_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -240,14 +236,14 @@ class CudaPipeline(Pipeline):
             CudaError: that much cannot be pinned.
         """
         height, width = image_hw
-        with PinnedBuffer(self._session.device, 3 * height * width) as buffer:
+        with PinnedBuffer(self.session.device, 3 * height * width) as buffer:
             return buffer.array(np.uint8, (height, width, 3))
 
     def close(self) -> None:
         """Finish what is under way, refuse the rest, and give everything back. Closing twice is not an error."""
         self._pool.close()
         self._intake.close()
-        self._session.close()
+        self.session.close()
         self._owned.close()
 
     @contextmanager
