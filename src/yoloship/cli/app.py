@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
 from types import MappingProxyType
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 import click
 
 from yoloship._version import __version__
-from yoloship.cli.command import help_option, paragraph
+from yoloship.cli.command import help_option, paragraph, printing_option
 from yoloship.cli.options import OPTION_OF
-from yoloship.cli.output import ReaderGone, print_err, print_err_text, print_out
+from yoloship.cli.output import ReaderGone, print_err, print_err_text
 from yoloship.errors import YoloshipError, visible
 
 if TYPE_CHECKING:
@@ -99,19 +99,13 @@ def _reopen_descriptors() -> None:
     A stdout that was closed refuses what is written, however it is named; a stderr takes it and forgets it.
     """
     for number, mode in ((0, os.O_RDWR), (1, os.O_RDONLY), (2, os.O_RDWR)):
-        if not _is_open(number):
-            opened = os.open(os.devnull, mode)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
+        with suppress(OSError):  # it is open
+            os.fstat(number)
+            continue
+        opened = os.open(os.devnull, mode)
+        if opened != number:
+            os.dup2(opened, number)
+            os.close(opened)
 
 
 def _terminate(number: int, _: FrameType | None) -> NoReturn:
@@ -160,23 +154,16 @@ class Program(click.Group):
         """The names in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import the module of a command."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a command; for a name that is none, say which one was probably meant."""
         if cmd_name not in COMMANDS:
-            return None
+            if ctx.resilient_parsing or cmd_name.startswith("-"):
+                return None
+            close = get_close_matches(cmd_name, COMMANDS, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"The commands are {', '.join(COMMANDS)}."
+            raise click.UsageError(f"No such command {cmd_name!r}. {hint}", ctx)
         name = ALIASES.get(cmd_name, cmd_name)
         return cast("click.Command", getattr(import_module(f"yoloship.cli.{name}"), name))
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or name the one that was probably meant."""
-        name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
-            close = get_close_matches(name, COMMANDS, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"The commands are {', '.join(COMMANDS)}."
-            raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
@@ -202,14 +189,7 @@ def program() -> Program:
                 count=True,
                 help="Show on stderr what is loaded, built and removed; -vv shows each use of the cache too.",
             ),
-            click.Option(
-                ["--version"],
-                is_flag=True,
-                is_eager=True,
-                expose_value=False,
-                callback=_version,
-                help="Show the version and exit.",
-            ),
+            printing_option("--version", text=lambda _: f"{NAME} {__version__}", help="Show the version and exit."),
         ],
         add_help_option=False,
         no_args_is_help=False,
@@ -225,12 +205,6 @@ def _root(ctx: click.Context, verbose: int) -> None:
     if ctx.invoked_subcommand is None:
         print_err_text(ctx.get_help())
         ctx.exit(2)
-
-
-def _version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:  # noqa: ARG001 - click's signature
-    if wanted:
-        print_out(f"{NAME} {__version__}")
-        ctx.exit()
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ def detect(model: str, conf: float, overwrite: bool) -> None: ...
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,11 +49,19 @@ COUNT = WholeNumber(min=1)
 
 
 class Argument(click.Argument):
-    """An argument that has a help text."""
+    """An argument that has a help text: a file, in every command.
 
-    def __init__(self, *declarations: Any, explanation: str, **attributes: Any) -> None:
-        super().__init__(*declarations, **attributes)
-        self.explanation = explanation
+    Args:
+        declarations: The parameter's name in the function.
+        help: What it is.
+        many: Whether there may be several; the function gets a tuple then.
+        attributes: Whatever `click.Argument` takes: ``metavar``; ``required``, without which the function gets None
+            for a missing one.
+    """
+
+    def __init__(self, declarations: Any, *, help: str, many: bool = False, **attributes: Any) -> None:  # noqa: A002
+        super().__init__(declarations, nargs=-1 if many else 1, **{"required": True, "type": SOURCE, **attributes})
+        self.explanation = help
 
 
 class Command(click.Command):
@@ -97,32 +106,8 @@ def command(
     )
 
 
-def argument(
-    name: str,
-    *,
-    metavar: str,
-    help: str,  # noqa: A002 - click's word
-    many: bool = False,
-    required: bool = True,
-) -> Decorator:
-    """An argument.
-
-    Args:
-        name: The parameter's name in the function.
-        metavar: How the help names it.
-        help: What it is: files, in every command.
-        many: Whether there may be several; the function gets a tuple then.
-        required: Whether it must be given; if not, the function gets None for a missing one.
-    """
-    return click.argument(
-        name,
-        cls=Argument,
-        metavar=metavar,
-        explanation=help,
-        nargs=-1 if many else 1,
-        required=required,
-        type=SOURCE,
-    )
+argument = partial(click.argument, cls=Argument)
+"""An argument; see `Argument`."""
 
 
 def option(*names: str, help: str, **attributes: Any) -> Decorator:  # noqa: A002 - click's word
@@ -136,27 +121,22 @@ def option(*names: str, help: str, **attributes: Any) -> Decorator:  # noqa: A00
     return click.option(*names, help=help, show_default=True, **attributes)
 
 
-def flag(*names: str, help: str) -> Decorator:  # noqa: A002 - click's word
-    """An option without a value: False unless it is given."""
-    return click.option(*names, help=help, is_flag=True)
+flag = partial(option, is_flag=True)
+"""An option without a value: False unless it is given."""
 
 
-def help_option() -> click.Option:
-    """``--help``, written as everything else is."""
-    return click.Option(
-        ["-h", "--help"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_show_help,
-        help="Show this message and exit.",
-    )
+def printing_option(*names: str, text: Callable[[click.Context], str], help: str) -> click.Option:  # noqa: A002
+    """An option that prints a text and ends the program, whatever else was given."""
+
+    def show(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+        if wanted and not ctx.resilient_parsing:
+            print_text(f"{text(ctx)}\n")
+            ctx.exit()
+
+    return click.Option([*names], is_flag=True, is_eager=True, expose_value=False, callback=show, help=help)
 
 
-def _show_help(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        print_text(f"{ctx.get_help()}\n")
-        ctx.exit()
+help_option = partial(printing_option, "-h", "--help", text=click.Context.get_help, help="Show this message and exit.")
 
 
 def paragraph(heading: str, *lines: str) -> str:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship._util.outputs import Outputs
-    from yoloship.cli.command import Decorator
     from yoloship.detect.stream import Outcome
     from yoloship.model import NmsConfig
     from yoloship.runtime.session import RuntimePrecision
@@ -63,6 +62,10 @@ class DetectRun:
         targets: What else to write.
         overwrite: Whether files that exist may be replaced.
         quiet: Whether to print errors and warnings only, and no progress.
+
+    Attributes:
+        failures: How many images failed.
+        needs_images: Whether outcomes must carry their image.
     """
 
     def __init__(
@@ -82,11 +85,8 @@ class DetectRun:
         self._incomplete = self._read = self._seen = 0
         self._stdout_error: Exception | None = None
         self._last: Path | None = None
-
-    @property
-    def needs_images(self) -> bool:
-        """Whether outcomes must carry their image."""
-        return self._annotated is not None or any(target.kind.needs_images for target in self._targets)
+        self._is_single = source.count == 1
+        self.needs_images = annotated is not None or any(target.kind.needs_images for target in targets)
 
     def images(self) -> Iterator[Any]:
         """The images for the detector; their names are kept until their results come."""
@@ -105,7 +105,7 @@ class DetectRun:
         try:
             with ExitStack() as stack:
                 opened += [(target, stack.enter_context(self._open(target))) for target in self._targets]
-                table = stack.enter_context(self._table()) if self._shows_table() else None
+                table = stack.enter_context(self._table()) if self._prints and not self._is_single else None
                 stack.enter_context(closing(outcomes))  # type: ignore[type-var]  # it is a generator
                 for outcome in with_progress(outcomes, "detecting", self._source.count, quiet=self._quiet):
                     entry = self._entry(outcome)
@@ -147,10 +147,6 @@ class DetectRun:
         if self._stdout_error is not None:
             raise self._stdout_error
 
-    @property
-    def _is_single(self) -> bool:
-        return self._source.count == 1
-
     def _show(self, text: str) -> None:
         """Write on stdout. If that takes nothing, the run goes on as long as it writes something else."""
         if self._stdout_error is not None:
@@ -168,9 +164,6 @@ class DetectRun:
             assert sink is not None
             return sink
         return target.kind.open(target.path, overwrite=self._overwrite, inputs=self._source.files)
-
-    def _shows_table(self) -> bool:
-        return self._prints and not self._is_single
 
     def _table(self) -> ImagesTable:
         files = self._source.files
@@ -211,15 +204,12 @@ class DetectRun:
         print_err(f"error: {entry.error}")
 
 
-def sink_option(name: str, kind: type[Sink]) -> Decorator:
-    """The option by which a sink is asked for; its value comes as the parameter ``sink_NAME``."""
-    return option(*kind.option, _parameter(name), type=FILE, metavar=kind.metavar, help=kind.help)
-
-
 def sink_options(function: Any) -> Any:
-    """Add an option for each sink of ours."""
+    """Add an option for each sink of ours; its value comes as the parameter ``sink_NAME``."""
     for name in reversed(list(SINKS.own)):
-        function = sink_option(name, SINKS.load(name))(function)
+        kind = SINKS.load(name)
+        add = option(*kind.option, _parameter(name), type=FILE, metavar=kind.metavar, help=kind.help)
+        function = add(function)
     return function
 
 
@@ -408,10 +398,11 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.models.releases import resolve
     from yoloship.tasks import refuse_other_results
 
-    asked: dict[str, Any] = {"score_threshold": conf, "iou_threshold": iou, "max_detections": max_det}
-    asked = {name: value for name, value in asked.items() if value is not None}
     detector = load(
         resolve(model),
+        score_threshold=conf,
+        iou_threshold=iou,
+        max_detections=max_det,
         imgsz=imgsz,
         shape_mode="rect" if rect else "square",
         device=device,
@@ -422,11 +413,10 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
         runtime_precision=runtime_precision,
     )
     with images, detector:
-        kept = replace(detector.options, **asked)
-        if agnostic_nms:
-            kept = replace(kept, class_agnostic=True)
+        changes: dict[str, Any] = {"class_agnostic": True} if agnostic_nms else {}
         if classes:
-            kept = replace(kept, classes=class_words(classes, detector.class_names))
+            changes["classes"] = class_words(classes, detector.class_names)
+        kept = replace(detector.options, **changes) if changes else None
         refuse_other_results(detector.info, model, "written by this command")
         refuse_files(detector.info.channels, model)
         if detector.session.reason and not quiet:

@@ -139,8 +139,13 @@ def outputs_for(
         return companions(model)
 
     def more(output: Place) -> Iterator[Path]:
+        has_links = output.status is not None and output.status.st_nlink > 1
+        real = os.path.realpath(output.path)
         for path in paths:
-            if could_belong(output, path):  # opening a model again costs time at every start
+            # Opening a model again costs time at every start. An output can belong to one if it is below its folder, or
+            # could be there under another name.
+            folders = (os.path.realpath(path.parent), os.path.dirname(os.path.realpath(path)))  # noqa: PTH120
+            if has_links or any(real.startswith(os.path.join(folder, "")) for folder in folders):  # noqa: PTH118
                 yield from belonging(path)
         if labels is not None:
             yield from labels.rglob("*.txt")
@@ -148,15 +153,6 @@ def outputs_for(
     return Outputs(
         [*paths, *images, *noted_inputs()], overwrite=overwrite, more_inputs=more, is_checkpoint=is_checkpoint
     )
-
-
-def could_belong(output: Place, model: Path) -> bool:
-    """Whether a file that exists is below the folder of a model, or could be there under another name."""
-    if output.status is not None and output.status.st_nlink > 1:
-        return True
-    folders = (os.path.realpath(model.parent), os.path.dirname(os.path.realpath(model)))  # noqa: PTH120 - never raises
-    real = os.path.realpath(output.path)
-    return any(real.startswith(os.path.join(folder, "")) for folder in folders)  # noqa: PTH118 - as above
 
 
 def is_dash(path: Path | None) -> bool:

@@ -225,35 +225,20 @@ class Skipped:
         return f"skipped in {self.source}: {self.kinds_text()}"
 
 
-class SkippedCounter:
-    """Counts what is left out of one source."""
+def skipped_kind(entry: Entry) -> str | None:
+    """As what an entry that is not an image is counted; None if it is not worth a word."""
+    if entry.kind != "file":
+        return entry.kind
+    if entry.name.startswith("."):
+        return None
+    suffix = os.path.splitext(entry.name)[1].lower()
+    return suffix if suffix.isprintable() and 1 < len(suffix) <= MAX_SUFFIX_CHARS else "other file"
 
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._counts: Counter[str] = Counter()
 
-    @property
-    def total(self) -> int:
-        """How many entries were counted."""
-        return self._counts.total()
-
-    def add(self, entry: Entry) -> None:
-        """Count an entry that is not an image."""
-        if entry.kind != "file":
-            self.add_kind(entry.kind)
-        elif not entry.name.startswith("."):
-            suffix = os.path.splitext(entry.name)[1].lower()
-            known = suffix.isprintable() and 1 < len(suffix) <= MAX_SUFFIX_CHARS
-            self.add_kind(suffix if known else "other file")
-
-    def add_kind(self, kind: str) -> None:
-        """Count one of a kind."""
-        self._counts[kind] += 1
-
-    def result(self) -> Skipped:
-        """What was counted: first what the user can do something about, then the most frequent."""
-        order = sorted(self._counts.items(), key=lambda item: (not _advice(item[0]), -item[1], item[0]))
-        return Skipped(self._source, tuple(order))
+def skipped_in(source: str | Path, counts: Counter[str]) -> Skipped:
+    """What was counted: first what the user can do something about, then the most frequent."""
+    order = sorted(counts.items(), key=lambda item: (not _advice(item[0]), -item[1], item[0]))
+    return Skipped(str(source), tuple(order))
 
 
 def unreadable_suffixes() -> frozenset[str]:
@@ -318,16 +303,16 @@ def find_images(sources: Sequence[str | Path], *, recursive: bool = False) -> Fo
         refuse_address(source, error=InputError)
         if not str(source):
             raise InputError("the name of an image or a folder is empty", hint="give '.' for the current folder")
-        counter = SkippedCounter(str(source))
-        for identity, path in _expand(source, counter, recursive=recursive):
+        counts: Counter[str] = Counter()
+        for identity, path in _expand(source, counts, recursive=recursive):
             paths.setdefault(identity, path)
             if len(paths) > MAX_IMAGES:
                 raise InputError(
                     "too many images for one run", subject=str(source), expected=f"at most {MAX_IMAGES:,}",
                     hint="name the folders below it one at a time",
                 )  # fmt: skip
-        if counter.total:
-            skipped.append(counter.result())
+        if counts:
+            skipped.append(skipped_in(source, counts))
     return FoundImages(tuple(map(Path, paths.values())), tuple(skipped))
 
 
@@ -347,30 +332,30 @@ def _by_value(digits: re.Match[str]) -> str:
 _DIGITS: Final = re.compile("[0-9]+")
 
 
-def _expand(source: str | Path, counter: SkippedCounter, *, recursive: bool) -> Iterable[tuple[str, str | Path]]:
+def _expand(source: str | Path, counts: Counter[str], *, recursive: bool) -> Iterable[tuple[str, str | Path]]:
     """The identity and the path of each image that a source stands for."""
     path = Path(source)
     try:
         if path.is_dir():
-            return _in_folder(path, counter, recursive=recursive)
+            return _in_folder(path, counts, recursive=recursive)
         if os.path.lexists(path) or not has_magic(str(source)):
-            return [(_identity(path), path)]
-    except (OSError, ValueError):  # a name that the system cannot even look up: reading it gives the clear line
+            return [(os.path.realpath(path), path)]
+    except (OSError, ValueError):  # a loop of links, or a name that the system does not take: reading it says so
         return [(str(path), path)]
-    images = _chosen(glob_entries(str(source)), counter)
+    images = _chosen(glob_entries(str(source)), counts)
     if not images:
         raise InputError(
             "matches no images",
             subject=str(source),
-            got=counter.result().kinds_text() or None,
+            got=skipped_in(source, counts).kinds_text() or None,
             hint="quote the pattern, and check its folder",
         )
     return images
 
 
-def _in_folder(folder: Path, counter: SkippedCounter, *, recursive: bool) -> list[tuple[str, str]]:
+def _in_folder(folder: Path, counts: Counter[str], *, recursive: bool) -> list[tuple[str, str]]:
     try:
-        images = _chosen(walk_folder(folder) if recursive else list_folder(folder), counter)
+        images = _chosen(walk_folder(folder) if recursive else list_folder(folder), counts)
     except OSError as error:
         raise InputError(f"cannot be listed: {error.strerror or error}", subject=str(folder)) from error
     if not images:
@@ -378,33 +363,27 @@ def _in_folder(folder: Path, counter: SkippedCounter, *, recursive: bool) -> lis
             "folder without images",
             subject=str(folder),
             expected="files such as .jpg, .png or .webp",
-            got=counter.result().kinds_text() or "an empty folder",
+            got=skipped_in(folder, counts).kinds_text() or "an empty folder",
         )
     return images
 
 
-def _chosen(entries: Iterable[Entry], counter: SkippedCounter) -> list[tuple[str, str]]:
+def _chosen(entries: Iterable[Entry], counts: Counter[str]) -> list[tuple[str, str]]:
     """The images among some entries, sorted; the rest is counted."""
     images = []
     unreadable = unreadable_suffixes()
     for entry in entries:
         suffix = os.path.splitext(entry.name)[1].lower()
         if suffix not in IMAGE_SUFFIXES or entry.kind != "file":
-            counter.add(entry)
+            if (kind := skipped_kind(entry)) is not None:
+                counts[kind] += 1
         elif entry.name.startswith("."):
-            counter.add_kind(HIDDEN_IMAGE)
+            counts[HIDDEN_IMAGE] += 1
         elif suffix in unreadable:
-            counter.add_kind(suffix)
+            counts[suffix] += 1
         else:
             images.append((entry.identity, entry.path))
     return sorted(images, key=lambda image: natural_key(image[1]))
-
-
-def _identity(path: Path) -> str:
-    try:
-        return os.path.realpath(path)
-    except (OSError, ValueError):  # a loop of links, or a name that the system does not take
-        return str(path)
 
 
 class ImageFiles(Source):

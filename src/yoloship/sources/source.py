@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
+
+from yoloship._util.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     import numpy as np
     import numpy.typing as npt
@@ -31,7 +32,7 @@ class Frame:
     image: Path | bytes | npt.NDArray[np.uint8]
 
 
-class Source(ABC):
+class Source(Closing):
     """Gives frames in order; a context manager, which closes it.
 
     A source is one class in one file, and one line in `yoloship.sources.SOURCES` or an entry point of the group
@@ -82,13 +83,5 @@ class Source(ABC):
         """What the user should know before the run, a line each, such as files that were left out."""
         return ()
 
-    def close(self) -> None:  # noqa: B027 - most have nothing to give back
+    def close(self) -> None:  # most have nothing to give back
         """Give back what is open. Closing twice is not an error."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
