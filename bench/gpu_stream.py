@@ -22,13 +22,14 @@ def main(model: str, image: str) -> None:
     detector.prepare()
     print(f"prepare: {time.perf_counter() - started:.1f} s")
     sizes: collections.Counter[int] = collections.Counter()
-    run = detector._run
+    pipeline = detector._pipeline
+    run = pipeline.run
 
     def counted(frames: Any, options: Any) -> Any:
         sizes[len(frames)] += 1
         return run(frames, options)
 
-    detector._run = counted
+    pipeline.run = counted
     pixels = cv2.imread(image)
     resident = torch.from_numpy(pixels).cuda()
     for name, sources in (("arrays", [pixels] * 3000), ("resident", [resident] * 3000), ("files", [image] * 600)):
