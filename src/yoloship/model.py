@@ -239,15 +239,21 @@ class ModelInfo:
         read = FieldReader.parse(text, _FORM, subject=subject)
         added_later = {"channels": 3, **read.data}
         read = replace(read, data=added_later)
+        expected = "levels of (width, height) pairs, finite and not negative"
+        levels = read.items("anchors", MAX_LEVELS, _is_level, expected)
+        expected = "[height, width] in pixels, null where dynamic"
+        sides = read.items("input_hw", 2, lambda side: side is None or _is_side(side), expected)
+        if len(sides) != 2:
+            raise read.wrong("input_hw", expected)
         return cls(
             task=read.matching("task", WORD, WORD_TEXT),
             family=read.matching("family", WORD, WORD_TEXT),
             class_names=read.items("class_names", MAX_CLASSES, _is_text, f"at most {MAX_CLASSES} strings"),
             strides=read.items("strides", MAX_LEVELS, _is_side, f"at most {MAX_LEVELS} positive integers"),
-            anchors=_anchors(read),
+            anchors=tuple(tuple((float(width), float(height)) for width, height in level) for level in levels),
             input_form=read.choice("input_form", get_args(InputForm)),
             output_form=read.matching("output_form", WORD, WORD_TEXT),
-            input_hw=_input_hw(read),
+            input_hw=sides,
             batch=read.optional("batch", lambda key: read.integer(key, 1, MAX_SIDE)),
             precision=read.choice("precision", get_args(Precision)),
             checkpoint_sha256=read.optional("checkpoint_sha256", read.sha256),
@@ -277,20 +283,6 @@ def size_multiple(strides: Iterable[int]) -> int:
         strides: Of the levels, in pixels.
     """
     return max(32, *strides)
-
-
-def _anchors(read: FieldReader) -> Anchors:
-    expected = "levels of (width, height) pairs, finite and not negative"
-    levels = read.items("anchors", MAX_LEVELS, _is_level, expected)
-    return tuple(tuple((float(width), float(height)) for width, height in level) for level in levels)
-
-
-def _input_hw(read: FieldReader) -> tuple[int | None, int | None]:
-    expected = "[height, width] in pixels, null where dynamic"
-    sides = read.items("input_hw", 2, lambda side: side is None or _is_side(side), expected)
-    if len(sides) != 2:
-        raise read.wrong("input_hw", expected)
-    return sides[0], sides[1]
 
 
 def _nms(read: FieldReader, key: str) -> NmsConfig:

@@ -182,16 +182,18 @@ def write_entry(kind: CacheKind, path: Path, data: bytes) -> bool:
     return True
 
 
-def cached(kind: CacheKind, key: str, suffix: str, limit_bytes: int, build: Callable[[], bytes]) -> bytes:
-    """The bytes of this key, from the cache or built now.
+def cached(
+    kind: CacheKind, made_from: tuple[object, ...], suffix: str, limit_bytes: int, build: Callable[[], bytes]
+) -> bytes:
+    """The bytes that are made from these, from the cache or built now.
 
-    A file's name holds the key and the SHA-256 of its own bytes: one that was cut short or changed does not match its
-    name, and is built again. The bytes are handed out, not the file: they are those that were checked, and another
-    process may let the file go at any time.
+    A file's name holds a digest of all that decides, and the SHA-256 of its own bytes. One that was cut short or
+    changed does not match its name, and is built again. The bytes are handed out, not the file: they are those that
+    were checked, and another process may let the file go at any time.
 
     Args:
         kind: Which kind of entry.
-        key: From `cache_key`.
+        made_from: All that decides what the entry is; their `repr` says it.
         suffix: The suffix of the file's name, with its dot.
         limit_bytes: A longer file is not read.
         build: Makes the bytes.
@@ -199,6 +201,7 @@ def cached(kind: CacheKind, key: str, suffix: str, limit_bytes: int, build: Call
     folder = trusted_folder(kind)
     if folder is None:
         return build()
+    key = _digest(repr(made_from).encode())
     try:
         paths = sorted(folder.glob(f"{key}-*{suffix}"))
     except OSError:  # not readable
@@ -214,11 +217,6 @@ def cached(kind: CacheKind, key: str, suffix: str, limit_bytes: int, build: Call
     data = build()
     write_entry(kind, folder / f"{key}-{_digest(data)}{suffix}", data)
     return data
-
-
-def cache_key(made_from: tuple[object, ...]) -> str:
-    """The key of all that decides what an entry is: 32 hexadecimal digits."""
-    return _digest(repr(made_from).encode())
 
 
 def _digest(data: bytes) -> str:

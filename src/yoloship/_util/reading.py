@@ -24,6 +24,7 @@ from yoloship.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from io import BytesIO
     from pathlib import Path
 
     from yoloship.errors import YoloshipError
@@ -203,7 +204,7 @@ def read_file_or_pipe(
         return read_up_to(file, status.st_size)
 
 
-def read_up_to(file: FileIO, count: int) -> bytes:
+def read_up_to(file: FileIO | BytesIO, count: int) -> bytes:
     """The next bytes of an open file, fewer if it ends before; in pieces, so that a false length costs nothing."""
     parts: list[bytes] = []
     while count > 0 and (part := file.read(min(count, CHUNK_BYTES))):
@@ -212,7 +213,7 @@ def read_up_to(file: FileIO, count: int) -> bytes:
     return b"".join(parts)
 
 
-def file_sha256(file: FileIO, head: bytes = b"") -> str:
+def file_sha256(file: FileIO | BytesIO, head: bytes = b"") -> str:
     """The SHA-256 of an open file from where it stands to its end, in lower-case hex.
 
     Args:

@@ -37,34 +37,32 @@ class Table(Mapping[str, str], Generic[T]):
         group: The group of entry points by which installed packages add to it, such as ``yoloship.sinks``.
         kind: What one entry is, for messages: "task".
         own: The entries of this project. No package can replace one of them.
+
+    Attributes:
+        own: Those alone, for whom looking for others takes too long.
     """
 
     def __init__(self, group: str, kind: str, own: Mapping[str, str]) -> None:
         self.group = group
         self._kind = kind
-        self._own = MappingProxyType(dict(own))
-
-    @property
-    def own(self) -> Mapping[str, str]:
-        """The entries of this project alone, for whom looking for others takes too long."""
-        return self._own
+        self.own: Mapping[str, str] = MappingProxyType(dict(own))
 
     def others(self) -> list[str]:
         """The names that installed packages add."""
         return list(self._others())
 
     def __getitem__(self, name: str) -> str:
-        return self._own[name] if name in self._own else self._others()[name].value
+        return self.own[name] if name in self.own else self._others()[name].value
 
     def __contains__(self, name: object) -> bool:
-        return name in self._own or name in self._others()
+        return name in self.own or name in self._others()
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._own
+        yield from self.own
         yield from self._others()
 
     def __len__(self) -> int:
-        return len(self._own) + len(self._others())
+        return len(self.own) + len(self._others())
 
     def load(self, name: str) -> type[T]:
         """Import the class of an entry.
@@ -73,12 +71,12 @@ class Table(Mapping[str, str], Generic[T]):
             InputError: there is no such entry.
             DependencyError: an installed package adds it, and its class cannot be imported.
         """
-        if name in self._own:
-            module, _, attribute = self._own[name].partition(":")
+        if name in self.own:
+            module, _, attribute = self.own[name].partition(":")
             return cast("type[T]", getattr(import_module(module), attribute))
         others = self._others()
         if name not in others:
-            names = [*self._own, *others]
+            names = [*self.own, *others]
             close = get_close_matches(name, names, n=1)
             raise InputError(
                 f"is not a known {self._kind}",
@@ -103,7 +101,7 @@ class Table(Mapping[str, str], Generic[T]):
                     subject=point.name,
                     hint="uninstall one of them",
                 )
-        return {name: point for name, point in found.items() if name not in self._own}
+        return {name: point for name, point in found.items() if name not in self.own}
 
     def _imported(self, name: str, point: EntryPoint) -> type[T]:
         package = "a package" if point.dist is None else point.dist.name

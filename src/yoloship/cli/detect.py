@@ -395,11 +395,10 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     from yoloship.detect.preprocess import refuse_files
     from yoloship.models.loading import load
-    from yoloship.models.releases import resolve
     from yoloship.tasks import refuse_other_results
 
     detector = load(
-        resolve(model),
+        model,
         score_threshold=conf,
         iou_threshold=iou,
         max_detections=max_det,

@@ -7,11 +7,11 @@ be used costs time and no error.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from numbers import Integral
@@ -20,7 +20,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from yoloship._util.cache import cache_key, cached
+from yoloship._util.cache import cached
 from yoloship._util.reading import file_sha256, open_regular, read_bounded, read_up_to
 from yoloship._version import __version__
 from yoloship.detect.cpu import CpuPipeline
@@ -37,6 +37,8 @@ from yoloship.runtime.session import RunOptions, RuntimePrecision, TunedFor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from io import FileIO
 
     from yoloship.detect.gpu.transfer import CudaTuning
     from yoloship.images import ChannelOrder
@@ -60,31 +62,25 @@ def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> b
         build: Makes the file's bytes.
     """
     try:
-        key = cache_key((*made_from, __version__, _onnx_version(), *_code()))
+        made_from = (*made_from, __version__, *_code())
     except OSError:  # our own modules cannot be listed
         return build()
-    return cached("graphs", key, ".onnx", MAX_GRAPH_BYTES, build)
+    return cached("graphs", made_from, ".onnx", MAX_GRAPH_BYTES, build)
 
 
-def _onnx_version() -> bytes:
-    """What the library that writes the graphs says of its version; it is not imported, nor its metadata searched."""
+def _code() -> Iterator[object]:
+    """What builds graphs: the version of the library that writes them, and our own modules by name, size and time.
+
+    A checkout changes more often than our version. All modules count, so that none that has a part in building can be
+    forgotten. None is read, since a start waits for it; an editor, a checkout and an installation all set the time. The
+    library is not imported either, nor its metadata searched: it says its version in a file.
+    """
     from importlib.util import find_spec
 
-    spec = find_spec("onnx")
-    if spec is None or spec.origin is None:
-        return b""
-    try:
-        return read_bounded(Path(spec.origin).with_name("version.py"), _MAX_VERSION_BYTES, error=OutputError)
-    except (InputError, OutputError):
-        return b""
-
-
-def _code() -> Iterator[tuple[str, int, int]]:
-    """Our own modules by name, size and time of change: in a checkout they change more often than the version.
-
-    All of them count, so that none that has a part in building can be forgotten. Nothing is read, since a start waits
-    for it; an editor, a checkout and an installation all set the time.
-    """
+    if (spec := find_spec("onnx")) is not None and spec.origin is not None:
+        with suppress(InputError, OutputError):
+            file = Path(spec.origin).with_name("version.py")
+            yield read_bounded(file, _MAX_VERSION_BYTES, error=OutputError)
     package = os.fspath(Path(__file__).parents[1])
     folders = [package]
     while folders:
@@ -174,7 +170,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     )
     defaults = Defaults(options, changes, channels)
     replace(options or DetectOptions(), **changes)  # refuses them before a model is read, or even fetched
-    ordinal = _ordinal(device)
+    ordinal = None if device is None or device == "cpu" else _ordinal(device)
     given: Any
     allowed: Any
     for subject, given, allowed in (
@@ -195,8 +191,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             raise InputError("wrong type", subject=subject, expected=expected, got=repr(given)[:60])
     input_hw = None if imgsz is None else _input_hw(imgsz)
     started = time.perf_counter()
-    file, model_name = _find(model)
-    kind, sha256 = _look_at(file, model_name)
+    file, model_name, kind, sha256 = _identified(model)
     if kind == "engine":
         if device == "cpu":
             raise InputError("a TensorRT engine runs on a GPU", subject=model_name, expected="cuda", got="cpu")
@@ -252,10 +247,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     return detector
 
 
-def _ordinal(device: str | None) -> int | None:
-    """The number of a GPU; None for the CPU."""
-    if device is None or device == "cpu":
-        return None
+def _ordinal(device: str) -> int:
+    """The number of a GPU."""
     from yoloship.cuda.device import parse_device
 
     try:
@@ -280,33 +273,27 @@ def _is_side(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, Integral) and 1 <= int(value) <= _MAX_SIDE
 
 
-def _find(model: str | Path | bytes) -> tuple[Path | bytes, str]:
-    """The file or the bytes, and what to call them in messages."""
+def _identified(model: str | Path | bytes) -> tuple[Path | bytes, str, Kind, str]:
+    """The file or the bytes, what messages call it, what it is, and a checkpoint's SHA-256, from opening it once."""
+    source: AbstractContextManager[BytesIO | FileIO]
     if isinstance(model, bytes | bytearray | memoryview):
-        return bytes(model), "model in memory"
-    if not isinstance(model, str | PathLike):
+        file: Path | bytes = bytes(model)
+        name, source = "model in memory", BytesIO(model)
+    elif isinstance(model, str | PathLike):
+        file = releases.resolve(model)
+        name, source = str(file), open_regular(file, error=SessionError, wanted="a model")
+    else:
         raise InputError(
             "is not a model",
             subject="model",
             expected="a file's name, its bytes, or the name of a release",
             got=type(model).__name__,
         )
-    path = releases.resolve(model)
-    return path, str(path)
-
-
-def _look_at(file: Path | bytes, subject: str) -> tuple[Kind, str]:
-    """What a file is, and the SHA-256 of a checkpoint (empty for anything else), from opening it once."""
-    if isinstance(file, bytes):
-        return _kind(file, subject), hashlib.sha256(file).hexdigest()
-    with open_regular(file, error=SessionError, wanted="a model") as opened:
-        part = read_up_to(opened, HEAD_BYTES)
-        kind = _kind(part, subject)
-        return kind, file_sha256(opened, part) if kind == "checkpoint" else ""
-
-
-def _kind(head: bytes, subject: str) -> Kind:
-    return refuse_others(head, MODEL_KINDS | {"unknown"}, "model", subject=subject, error=SessionError)
+    with source as opened:
+        start = read_up_to(opened, HEAD_BYTES)
+        kind = refuse_others(start, MODEL_KINDS | {"unknown"}, "model", subject=name, error=SessionError)
+        sha256 = file_sha256(opened, start) if kind == "checkpoint" else ""
+    return file, name, kind, sha256
 
 
 def _graph(

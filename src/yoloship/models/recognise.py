@@ -409,7 +409,10 @@ def _check_record(session: Session, info: ModelInfo, subject: str) -> None:
     shape = (batch, height, width, channels) if info.input_form == "image" else (batch, channels, height, width)
     dtypes = ("uint8",) if info.input_form == "image" else ("float32", "float16")
     spec = session.inputs[0] if len(session.inputs) == 1 else None
-    if spec is None or spec.dtype not in dtypes or not _same_shape(spec.shape, shape):
+    want, have = (
+        [None if isinstance(axis, str) else axis for axis in axes] for axes in (shape, spec.shape if spec else ())
+    )
+    if spec is None or spec.dtype not in dtypes or have != want:
         raise SessionError(
             "the model's record contradicts its graph",
             subject=subject,
@@ -418,10 +421,3 @@ def _check_record(session: Session, info: ModelInfo, subject: str) -> None:
             hint="export it again with yoloship",
         )
     task.check(session.outputs, info, subject)
-
-
-def _same_shape(have: tuple[int | str, ...], want: tuple[int | str, ...]) -> bool:
-    return len(have) == len(want) and all(
-        isinstance(a, str) == isinstance(b, str) and (isinstance(a, str) or a == b)
-        for a, b in zip(have, want, strict=True)
-    )

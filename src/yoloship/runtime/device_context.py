@@ -289,7 +289,7 @@ class HostSession(Session):
         self._session = session
         self._owned = owned
         self._shapes = shapes
-        self._streams = streams
+        self.concurrent_runs = streams
         self._slots = threading.BoundedSemaphore(streams)
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
@@ -299,11 +299,6 @@ class HostSession(Session):
     def name(self) -> str:
         """What runs it, for people: ``onnxruntime 1.31.1 (cuda:0)``."""
         return self._session.name
-
-    @property
-    def concurrent_runs(self) -> int:
-        """How many runs may be in flight at once."""
-        return self._streams
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
         """Run once; many threads may at the same time. `Session.run` says what is taken and given.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship._util.cache import cache_key, cached
+from yoloship._util.cache import cached
 from yoloship._util.cores import quota_cores
 from yoloship._util.reading import read_bounded
 from yoloship._util.text import shortened
@@ -132,8 +132,8 @@ class OpenVinoSession(Session):
         )
         streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # One more than there are streams waits in the queue, so that no stream waits for a thread of ours.
-        self._concurrent_runs = min(streams + 1, _MAX_RUNS) if settings.tuned_for == "throughput" else 1
-        self._requests: _Requests | None = _Requests(compiled, self._concurrent_runs)
+        self.concurrent_runs = min(streams + 1, _MAX_RUNS) if settings.tuned_for == "throughput" else 1
+        self._requests: _Requests | None = _Requests(compiled, self.concurrent_runs)
         self._precision = settings.precision or "float32"
         self._version = version
         self._subject = subject
@@ -230,11 +230,6 @@ class OpenVinoSession(Session):
         """What float32 layers compute in."""
         return self._precision
 
-    @property
-    def concurrent_runs(self) -> int:
-        """Runs under way at once that keep the processor busy; more than these wait for their turn."""
-        return self._concurrent_runs
-
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
         """Run once; many threads may at the same time. `Session.run` says what is taken and given.
 
@@ -245,7 +240,7 @@ class OpenVinoSession(Session):
         requests = self._requests
         if requests is None:
             raise SessionError("the session is closed", subject=self._subject)
-        check_feeds(self._inputs, feeds)
+        check_feeds(self.inputs, feeds)
         given = dict(feeds)
         try:
             with requests.one() as request:
@@ -316,7 +311,7 @@ class _Compilation:
 
     def from_cache(self, data: bytes) -> Any:
         """Take the compiled model out of the cache, or compile it and keep it."""
-        key = cache_key((hashlib.sha256(data).hexdigest(), *self._made_from))
+        made_from = (hashlib.sha256(data).hexdigest(), *self._made_from)
         made: list[Any] = []
 
         def build() -> bytes:
@@ -325,7 +320,7 @@ class _Compilation:
             made[0].export_model(exported)
             return exported.getvalue()
 
-        kept = cached("compiled", key, ".blob", _MAX_COMPILED_BYTES, build)
+        kept = cached("compiled", made_from, ".blob", _MAX_COMPILED_BYTES, build)
         if made:
             return made[0]
         try:

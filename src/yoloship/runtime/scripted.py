@@ -86,7 +86,7 @@ class ScriptedSession(Session):
         """
         if self._closed:
             raise SessionError("the session is closed", subject=self._name)
-        check_feeds(self._inputs, feeds)
+        check_feeds(self.inputs, feeds)
         with self._lock:
             self._calls.append(MappingProxyType({name: array.copy() for name, array in feeds.items()}))
             if self._answer is None and not self._answers:
@@ -152,13 +152,13 @@ class ScriptedDeviceSession(DeviceSession):
         self._life.enter()
         with ExitStack() as resources:
             resources.callback(self._life.leave)
-            shapes = check_shapes(self._inputs, input_shapes)
+            shapes = check_shapes(self.inputs, input_shapes)
             choose_profile(self._profiles, shapes)
             answer = self._first_answer(shapes)
-            inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self._inputs]
+            inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self.inputs]
             outputs = [
                 place_tensor(spec, array.shape, stream, resources)
-                for spec, array in zip(self._outputs, answer, strict=True)
+                for spec, array in zip(self.outputs, answer, strict=True)
             ]
 
             def queue() -> None:
@@ -174,12 +174,12 @@ class ScriptedDeviceSession(DeviceSession):
             return StreamContext(stream, inputs, outputs, queue, resources, warm_ups=0, recordable=lambda: False)
 
     def _first_answer(self, shapes: Shapes) -> DeviceArrays:
-        answer = self._script({spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in self._inputs})
-        if len(answer) != len(self._outputs):
+        answer = self._script({spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in self.inputs})
+        if len(answer) != len(self.outputs):
             raise SessionError(
                 "the script gave another number of arrays than there are outputs",
                 subject=self.name,
-                expected=str(len(self._outputs)),
+                expected=str(len(self.outputs)),
                 got=str(len(answer)),
             )
         return answer

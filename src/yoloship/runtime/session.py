@@ -150,36 +150,24 @@ class _Loaded(Closing):
         metadata: Key and value texts that belong to the model; copied.
 
     Attributes:
+        inputs: In the order of the file; names on dynamic axes.
+        outputs: In the order of the file; names on dynamic axes.
+        metadata: Key and value texts that belong to the model; untrusted.
         reason: Why this runtime was taken, if the choice was left to yoloship; else empty.
     """
 
     def __init__(
         self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], metadata: Mapping[str, str]
     ) -> None:
-        self._inputs = tuple(inputs)
-        self._outputs = tuple(outputs)
-        self._metadata = MappingProxyType(dict(metadata))
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.metadata: Mapping[str, str] = MappingProxyType(dict(metadata))
         self.reason = ""
 
     @property
     @abstractmethod
     def name(self) -> str:
         """What runs it, for people: ``onnxruntime 1.32 (CPU)``."""
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file; names on dynamic axes."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """In the order of the file; names on dynamic axes."""
-        return self._outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """Key and value texts that belong to the model; untrusted."""
-        return self._metadata
 
     @property
     def precision(self) -> Precision | None:
@@ -196,12 +184,12 @@ class Session(_Loaded):
         inputs: In the order of the file.
         outputs: In the order of the file.
         metadata: Key and value texts that belong to the model; copied.
+
+    Attributes:
+        concurrent_runs: How many runs at once make the most of the processor: 1 if one run uses all cores.
     """
 
-    @property
-    def concurrent_runs(self) -> int:
-        """How many runs at once make the most of the processor: 1 if one run uses all cores."""
-        return 1
+    concurrent_runs: int = 1
 
     @abstractmethod
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:

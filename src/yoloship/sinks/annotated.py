@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yoloship._util.outputs import name_key
-from yoloship._util.writing import shortened, write_bytes, write_error
+from yoloship._util.writing import replacing, shortened, write_error
 from yoloship.errors import OutputError
 from yoloship.sinks.sink import Sink
 
@@ -208,7 +208,8 @@ def write_image(image: npt.NDArray[np.uint8], path: Path, *, overwrite: bool) ->
         raise OutputError(f"cannot be encoded: {error.err or error}", subject=str(path)) from error
     if not encoded:
         raise OutputError("cannot be encoded in this format", subject=str(path), got=f"{image.shape}")
-    write_bytes(path, data.tobytes(), overwrite=overwrite)
+    with replacing(path, overwrite=overwrite) as file:
+        file.write(data.tobytes())
 
 
 def _no_folder(error: OSError | ValueError, folder: Path) -> OutputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from yoloship.errors import InputError, SessionError
@@ -49,7 +50,7 @@ class OnnxRuntimeSession(Session):
         self._failures = failures
         self._subject = subject
         self._limit_s = limit_s
-        self._concurrent_runs = concurrent_runs
+        self.concurrent_runs = concurrent_runs
 
     @classmethod
     def open(
@@ -89,8 +90,7 @@ class OnnxRuntimeSession(Session):
         if intra_op_threads is not None:
             options.intra_op_num_threads = intra_op_threads
 
-        def make() -> Any:
-            return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        make = partial(onnxruntime.InferenceSession, source, options, providers=["CPUExecutionProvider"])
 
         def stop() -> None:
             if hasattr(options, "set_load_cancellation_flag"):  # since 1.22; before, its thread ends by itself
@@ -111,11 +111,6 @@ class OnnxRuntimeSession(Session):
 
         return f"onnxruntime {onnxruntime.__version__} (CPU)"
 
-    @property
-    def concurrent_runs(self) -> int:
-        """How many runs at once make the most of the processor: 1 if one run uses all cores."""
-        return self._concurrent_runs
-
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
         """Run once; many threads may at the same time. `Session.run` says what is taken and given.
 
@@ -126,7 +121,7 @@ class OnnxRuntimeSession(Session):
         session = self._session
         if session is None:
             raise SessionError("the session is closed", subject=self._subject)
-        check_feeds(self._inputs, feeds)
+        check_feeds(self.inputs, feeds)
         try:
             if self._limit_s is None:
                 return tuple(session.run(None, dict(feeds)))

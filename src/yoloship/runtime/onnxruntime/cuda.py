@@ -248,7 +248,7 @@ class OnnxRuntimeCudaSession(DeviceSession):
         self._life.enter()
         with ExitStack() as resources:
             resources.callback(self._life.leave)
-            shapes = check_shapes(self._inputs, input_shapes)
+            shapes = check_shapes(self.inputs, input_shapes)
             with self.making:
                 return self._make(shapes, stream, resources)
 
@@ -257,11 +257,11 @@ class OnnxRuntimeCudaSession(DeviceSession):
             chosen = self._options.for_runtime(self._device, stream)
             bound = _BoundRun(_open_session(self._source, self._subject, self._device, chosen), self._subject, stream)
         resources.callback(bound.close)
-        inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self._inputs]
+        inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self.inputs]
         bound.bind_inputs(inputs)
         with _quiet():  # the first runs try algorithms, and each that the device lacks would be an error in red
-            found = bound.output_shapes(self._outputs)
-            outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self._outputs]
+            found = bound.output_shapes(self.outputs)
+            outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self.outputs]
             bound.bind_outputs(outputs)
             return _TurnTakingContext(
                 stream,
