@@ -9,6 +9,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from yoloship.detect.stream import ImageBudget, Outcome, drawn_from, read_within
@@ -39,6 +40,12 @@ class _Request:
     image: PlacedImage
     options: DetectOptions
     future: Future[Detections]
+    room: threading.Semaphore | None
+
+    def make_room(self) -> None:
+        """Let somebody else wait in its place."""
+        if self.room is not None:
+            self.room.release()
 
     @property
     def kind(self) -> Hashable:
@@ -66,8 +73,11 @@ class Batcher:
         self._model_name = model_name
         self._waiting: deque[_Request] = deque()
         self._room = threading.Semaphore(waiting)
-        self._changed = threading.Condition(threading.Lock())
-        self._closed = False
+        self._lock = threading.Lock()
+        # A call for each image that came, and a last one that is passed on from thread to thread. It takes no lock of
+        # ours, so that the garbage collector may call too, whatever the thread that it runs in is about to do.
+        self._calls: SimpleQueue[None] = SimpleQueue()
+        self._closed = self._abandoned = False
         self._pid = os.getpid()
         self._threads = [
             threading.Thread(target=self._work, name=f"yoloship-run-{number}", daemon=True) for number in range(threads)
@@ -78,32 +88,39 @@ class Batcher:
     def submit(self, image: PlacedImage, options: DetectOptions) -> Future[Detections]:
         """Hand an image over; it must not change until the future is done.
 
+        It blocks while there is no room, unless it is called by a thread of this batcher: that one has to make room.
+
         Raises:
             SessionError: the batcher is closed, or this is a forked child, where its threads do not run.
         """
         if os.getpid() != self._pid:
             raise forked(self._model_name)
-        request = _Request(image, options, Future())
-        self._room.acquire()
-        with self._changed:
+        takes_room = self._room.acquire(blocking=threading.current_thread() not in self._threads)
+        request = _Request(image, options, Future(), self._room if takes_room else None)
+        with self._lock:
             if self._closed:
-                self._room.release()
+                request.make_room()
                 raise self._is_closed()
             self._waiting.append(request)
-            self._changed.notify()
+        self._calls.put(None)
         return request.future
+
+    def abandon(self) -> None:
+        """Run what waits, and then end the threads, without waiting for them: nobody will hand anything over."""
+        self._abandoned = True
+        self._calls.put(None)
 
     def close(self) -> None:
         """Finish what is under way, fail what still waits, and end the threads. Closing twice is not an error."""
         if os.getpid() != self._pid:
             return
-        with self._changed:
+        with self._lock:
             self._closed = True
             left = list(self._waiting)
             self._waiting.clear()
-            self._changed.notify_all()
+        self._calls.put(None)
         for request in left:
-            self._room.release()
+            request.make_room()
             if request.future.set_running_or_notify_cancel():
                 request.future.set_exception(self._is_closed())
         for thread in self._threads:
@@ -116,8 +133,8 @@ class Batcher:
     def _work(self) -> None:
         while requests := self._next():
             running = [request for request in requests if request.future.set_running_or_notify_cancel()]
-            for _ in requests:
-                self._room.release()
+            for request in requests:
+                request.make_room()
             if not running:
                 continue
             try:
@@ -133,17 +150,21 @@ class Batcher:
             del requests, running  # images of the last batch must not live until the next
 
     def _next(self) -> list[_Request]:
-        """The oldest request and those of its kind right behind it; empty if the batcher is closed."""
-        with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-            alike = 0
-            while (
-                alike < min(len(self._waiting), self._sizes[-1]) and self._waiting[alike].kind == self._waiting[0].kind
-            ):
-                alike += 1
-            count = max((size for size in self._sizes if size <= alike), default=0)
-            return [self._waiting.popleft() for _ in range(count)]
+        """The oldest request and those of its kind right behind it; empty if no more will come."""
+        while True:
+            self._calls.get()
+            with self._lock:
+                alike = 0
+                most = min(len(self._waiting), self._sizes[-1])
+                while alike < most and self._waiting[alike].kind == self._waiting[0].kind:
+                    alike += 1
+                count = max((size for size in self._sizes if size <= alike), default=0)
+                requests = [self._waiting.popleft() for _ in range(count)]
+                is_over = (self._closed or self._abandoned) and not requests
+            if is_over:
+                self._calls.put(None)
+            if is_over or requests:
+                return requests
 
 
 def forked(model_name: str) -> SessionError:

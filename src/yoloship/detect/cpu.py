@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -69,6 +70,7 @@ class CpuPipeline(Pipeline):
         self._lock = threading.Lock()
         self._runs = 0
         self._closed = False
+        self._pid = os.getpid()
 
     @property
     def device(self) -> str:
@@ -197,7 +199,12 @@ class CpuPipeline(Pipeline):
         yield run
 
     def close(self) -> None:
-        """Refuse new runs, and close the session once no run is under way. Closing twice is not an error."""
+        """Refuse new runs, and close the session once no run is under way. Closing twice is not an error.
+
+        In a forked child it leaves the session alone: without the threads behind it, that may wait for ever.
+        """
+        if os.getpid() != self._pid:
+            return
         self._closed = True
         with suppress(SessionError), self._under_way():
             pass
@@ -205,6 +212,10 @@ class CpuPipeline(Pipeline):
     @contextmanager
     def _under_way(self) -> Iterator[None]:
         """Count a run; the last one to end after `close` closes the session, and so does `close` if there is none."""
+        if os.getpid() != self._pid:
+            from yoloship.detect.batching import forked
+
+            raise forked(self.model.model_name)
         with self._lock:
             self._runs += 1
         try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from yoloship._util.closing import Closing
 from yoloship.detect.cpu import CpuPipeline
@@ -431,6 +432,16 @@ class Detector(Closing):
             batcher.close()
         self._pipeline.close()
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied, pickled or sent to another process: what runs the model cannot be.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "a detector cannot be copied or pickled", subject=self.model_name, hint="load the model in each process"
+        )
+
     def __repr__(self) -> str:
         height, width = self.input_hw
         return f"Detector({len(self.class_names)} classes, {height}×{width} {self.shape_mode}, {self.session.name})"
@@ -473,6 +484,7 @@ class Detector(Closing):
                     waiting=_WAITING * pipeline.parallel_runs * sizes[-1],
                     model_name=self.model_name,
                 )
+                weakref.finalize(self, self._batcher.abandon).atexit = False  # its threads keep the model otherwise
             return self._batcher
 
     def _closed_error(self) -> SessionError:

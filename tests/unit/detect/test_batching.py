@@ -14,6 +14,7 @@ from yoloship.results.detections import Detections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import Future
 
 pytestmark = pytest.mark.timeout(60)  # of what hangs if it fails; nothing here depends on how fast it goes
 
@@ -141,3 +142,38 @@ def test_too_many_wait_outside_and_closing_lets_them_go() -> None:
             future.result()
     with pytest.raises(SessionError, match="the detector is closed"):
         batcher.submit(frame(4), OPTIONS)
+
+
+def test_a_callback_may_hand_over_more_than_there_is_room_for() -> None:
+    """The thread that runs it is the one that makes room: it would wait for itself for ever."""
+    gate = Gate()
+    gate.open.set()
+    batcher = Batcher(gate, threads=1, sizes=(1,), waiting=2, model_name="m")
+    more: list[Future[Detections]] = []
+    done = threading.Event()
+
+    def hand_over(_: object) -> None:
+        more.extend(batcher.submit(frame(number), OPTIONS) for number in range(5))
+        done.set()
+
+    batcher.submit(frame(0), OPTIONS).add_done_callback(hand_over)
+    assert done.wait()
+    assert [future.result().image_hw[0] for future in more] == [1, 2, 3, 4, 5]
+    for _ in range(2):  # what had no room gives none back
+        assert batcher._room.acquire(blocking=False)
+    assert not batcher._room.acquire(blocking=False)
+    batcher._room.release(2)
+    batcher.close()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_one_that_is_abandoned_runs_what_waits_and_ends_its_threads(threads: int) -> None:
+    gate = Gate()
+    batcher = Batcher(gate, threads=threads, sizes=(1,), waiting=100, model_name="m")
+    futures = [batcher.submit(frame(number), OPTIONS) for number in range(10)]
+    batcher.abandon()
+    gate.open.set()
+    assert [future.result().image_hw[0] for future in futures] == list(range(1, 11))
+    for thread in batcher._threads:
+        thread.join()
+        assert not thread.is_alive()

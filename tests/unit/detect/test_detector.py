@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import copy
+import gc
+import os
+import pickle
+import signal
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader, BytesIO, FileIO, StringIO
 from pathlib import Path
@@ -22,7 +28,7 @@ from yoloship.tasks.decode import heads_candidates, heads_to_raw
 from yoloship.tasks.nms import nms_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -517,3 +523,56 @@ def test_whatever_stands_for_a_path_is_one(tmp_path: Path) -> None:
 def test_a_file_that_was_read_already_is_not_called_empty() -> None:
     with pytest.raises(ImageError, match=r"open file: gives no bytes; if it was read already, go back with seek\(0\)"):
         detector()[0](BytesIO())
+
+
+@pytest.mark.timeout(60)
+def test_a_detector_that_is_dropped_finishes_what_was_submitted_and_lets_go_of_its_model() -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(_: object) -> Any:
+        began.set()
+        go_on.wait()
+        return HEADS
+
+    model, session = detector(script=slow)
+    MADE.clear()
+    futures = [model.submit(IMAGE) for _ in range(3)]
+    assert began.wait()
+    workers = list(model._batches()._threads)
+    session_alive = weakref.ref(session)
+    del model, session
+    gc.collect()
+    go_on.set()
+    assert len({len(future.result()) for future in futures}) == 1
+    for worker in workers:
+        worker.join()
+        assert not worker.is_alive()
+    gc.collect()
+    assert session_alive() is None
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_detector_says_that_it_cannot_be_copied(duplicate: Callable[[Detector], object]) -> None:
+    with pytest.raises(InputError, match="model: a detector cannot be copied or pickled; load the model"):
+        duplicate(detector()[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_is_refused_and_may_close() -> None:
+    """Without the threads behind the session, a run there may wait for ever, and so may closing it."""
+    model, session = detector()
+    session.close = lambda: os._exit(9)  # type: ignore[method-assign]
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        code = 1
+        try:
+            model(IMAGE)
+        except SessionError as error:
+            code = 0 if "was made before this process was forked" in str(error) else 2
+        model.close()
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    del session.close
+    assert len(model(IMAGE)) > 0
