@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from yoloship.graph.module_view import ModuleView
 
 
-def emit_twice(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def emit_twice(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Write ``acme.layers.Twice``, whose forward is ``self.second(self.first(x))``."""
-    return emit(builder, part.child("second"), (emit(builder, part.child("first"), (x,)),))
+    return emit(builder, module.child("second"), (emit(builder, module.child("first"), (x,)),))
 
 
 class Acme(Yolov5):

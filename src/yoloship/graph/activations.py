@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     Activation: TypeAlias = Callable[[Builder, ModuleView, Wire], Wire]
 
 
-def acon(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def acon(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Write ACON-C."""
-    beta = builder.constant(f"{part.place}.beta", part.array("beta", 1, x.channels, 1, 1))
-    return _gated(builder, part, x, beta)
+    beta = builder.constant(f"{module.place}.beta", module.array("beta", 1, x.channels, 1, 1))
+    return _gated(builder, module, x, beta)
 
 
-def meta_acon(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def meta_acon(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Write meta-ACON."""
-    means = builder.node("GlobalAveragePool", f"{part.place}.means", (x,), (x.shape[0], x.channels, 1, 1))
+    means = builder.node("GlobalAveragePool", f"{module.place}.means", (x,), (x.shape[0], x.channels, 1, 1))
     for name in ("fc1", "fc2"):
-        means = emit_convolution(builder, part.child(name), read_conv(part.child(name)), means)
+        means = emit_convolution(builder, module.child(name), read_conv(module.child(name)), means)
     if means.channels != x.channels:
-        raise part.error("its switch has another number of channels", expected=str(x.channels), got=means.channels)
-    return _gated(builder, part, x, builder.node("Sigmoid", f"{part.place}.switch", (means,), means.shape))
+        raise module.error("its switch has another number of channels", expected=str(x.channels), got=means.channels)
+    return _gated(builder, module, x, builder.node("Sigmoid", f"{module.place}.switch", (means,), means.shape))
 
 
-def _gated(builder: Builder, part: ModuleView, x: Wire, beta: Wire) -> Wire:
-    place = part.place
-    first, second = (part.array(name, 1, x.channels, 1, 1) for name in ("p1", "p2"))
+def _gated(builder: Builder, module: ModuleView, x: Wire, beta: Wire) -> Wire:
+    place = module.place
+    first, second = (module.array(name, 1, x.channels, 1, 1) for name in ("p1", "p2"))
     slope = builder.constant(f"{place}.slope", first - second)
     scaled = builder.node("Mul", f"{place}.scaled", (x, slope), x.shape)
     gate = builder.node("Mul", f"{place}.beta.scaled", (scaled, beta), x.shape)
@@ -53,34 +53,34 @@ def _gated(builder: Builder, part: ModuleView, x: Wire, beta: Wire) -> Wire:
     return builder.node("Add", place, (gated, rest), x.shape)
 
 
-def activate(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def activate(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Write an activation.
 
     Raises:
         GraphError: it is not one that can be written.
     """
-    found = find(part)
+    found = find(module)
     if found is None:
         hint = "nothing was guessed"
-        if part.torch_name is None:
-            name = part.module.class_path[:80]
+        if module.torch_name is None:
+            name = module.class_path[:80]
             hint += f"; if it is a known one under another name, say so with --alias {name}=utils.activations.NAME"
-        raise part.error("is not an activation that this version can write", hint=hint)
-    return written(found, builder, part, x)
+        raise module.error("is not an activation that this version can write", hint=hint)
+    return written(found, builder, module, x)
 
 
-def written(activation: Activation, builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def written(activation: Activation, builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Write an activation. One of torch that works in place changes the value for its later users as well."""
-    y = activation(builder, part, x)
-    if part.torch_name in TORCH and part.optional_value("inplace"):  # torch asks for its truth: 1 counts as well
+    y = activation(builder, module, x)
+    if module.torch_name in TORCH and module.optional_value("inplace"):  # torch asks for its truth: 1 counts as well
         builder.overwrite(x, y)
     return y
 
 
-def find(part: ModuleView) -> Activation | None:
+def find(module: ModuleView) -> Activation | None:
     """The writer of this activation, None if it is not one that can be written."""
-    path, name = part.module.class_path, part.module.class_name
-    if part.torch_name is not None:
+    path, name = module.class_path, module.class_name
+    if module.torch_name is not None:
         return TORCH.get(name)
     if path == f"utils.activations.{name}" or path.endswith(f".utils.activations.{name}"):
         return YOLO.get(name)
@@ -89,67 +89,67 @@ def find(part: ModuleView) -> Activation | None:
     return None
 
 
-def _silu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    gate = builder.node("Sigmoid", f"{part.place}.sigmoid", (x,), x.shape)
-    return builder.node("Mul", part.place, (x, gate), x.shape)
+def _silu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    gate = builder.node("Sigmoid", f"{module.place}.sigmoid", (x,), x.shape)
+    return builder.node("Mul", module.place, (x, gate), x.shape)
 
 
-def _mish(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _mish(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """x·tanh(softplus(x)); ONNX has it as one operator only from opset 18."""
-    soft = builder.node("Softplus", f"{part.place}.softplus", (x,), x.shape)
-    gate = builder.node("Tanh", f"{part.place}.tanh", (soft,), x.shape)
-    return builder.node("Mul", part.place, (x, gate), x.shape)
+    soft = builder.node("Softplus", f"{module.place}.softplus", (x,), x.shape)
+    gate = builder.node("Tanh", f"{module.place}.tanh", (soft,), x.shape)
+    return builder.node("Mul", module.place, (x, gate), x.shape)
 
 
-def _leaky_relu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    return builder.node("LeakyRelu", part.place, (x,), x.shape, alpha=part.number("negative_slope"))
+def _leaky_relu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    return builder.node("LeakyRelu", module.place, (x,), x.shape, alpha=module.number("negative_slope"))
 
 
-def _elu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    return builder.node("Elu", part.place, (x,), x.shape, alpha=part.number("alpha"))
+def _elu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    return builder.node("Elu", module.place, (x,), x.shape, alpha=module.number("alpha"))
 
 
-def _celu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    return builder.node("Celu", part.place, (x,), x.shape, alpha=part.number("alpha"))
+def _celu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    return builder.node("Celu", module.place, (x,), x.shape, alpha=module.number("alpha"))
 
 
-def _selu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _selu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Klambauer et al., Self-Normalizing Neural Networks, 2017, with its two constants."""
-    return builder.node("Selu", part.place, (x,), x.shape, alpha=_SELU_ALPHA, gamma=_SELU_SCALE)
+    return builder.node("Selu", module.place, (x,), x.shape, alpha=_SELU_ALPHA, gamma=_SELU_SCALE)
 
 
-def _rrelu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _rrelu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """In evaluation the slope is the middle of the range that training draws it from."""
-    slope = (part.number("lower") + part.number("upper")) / 2
-    return builder.node("LeakyRelu", part.place, (x,), x.shape, alpha=slope)
+    slope = (module.number("lower") + module.number("upper")) / 2
+    return builder.node("LeakyRelu", module.place, (x,), x.shape, alpha=slope)
 
 
-def _clip(builder: Builder, part: ModuleView, x: Wire, low: float, high: float) -> Wire:
-    bounds = [builder.constant(f"{part.place}.{name}", np.float64(v)) for name, v in (("min", low), ("max", high))]
-    return builder.node("Clip", part.place, (x, *bounds), x.shape)
+def _clip(builder: Builder, module: ModuleView, x: Wire, low: float, high: float) -> Wire:
+    bounds = [builder.constant(f"{module.place}.{name}", np.float64(v)) for name, v in (("min", low), ("max", high))]
+    return builder.node("Clip", module.place, (x, *bounds), x.shape)
 
 
-def _relu6(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _relu6(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """A Hardtanh whose bounds are 0 and 6, and are attributes that somebody may have set."""
-    return _hardtanh(builder, part, x) if part.has("max_val") else _clip(builder, part, x, 0.0, 6.0)
+    return _hardtanh(builder, module, x) if module.has("max_val") else _clip(builder, module, x, 0.0, 6.0)
 
 
-def _hardtanh(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    low, high = part.number("min_val"), part.number("max_val")
+def _hardtanh(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    low, high = module.number("min_val"), module.number("max_val")
     if low > high:
-        raise part.error("bounds are the wrong way round", got=f"{low:g} to {high:g}")
-    return _clip(builder, part, x, low, high)
+        raise module.error("bounds are the wrong way round", got=f"{low:g} to {high:g}")
+    return _clip(builder, module, x, low, high)
 
 
-def _gelu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _gelu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Hendrycks and Gimpel, Gaussian Error Linear Units, 2016: x·Φ(x), or its form with tanh."""
-    place = part.place
-    part.require("approximate", "none", "tanh", None)  # torch before 1.12 has no attribute
+    place = module.place
+    module.require("approximate", "none", "tanh", None)  # torch before 1.12 has no attribute
 
     def constant(name: str, value: float) -> Wire:
         return builder.constant(f"{place}.{name}", np.float64(value))
 
-    if part.optional_value("approximate") == "tanh":
+    if module.optional_value("approximate") == "tanh":
         square = builder.node("Mul", f"{place}.square", (x, x), x.shape)
         cubic = builder.node("Mul", f"{place}.cubic", (square, constant("third", _GELU_CUBIC)), x.shape)
         inner = builder.node("Add", f"{place}.inner", (cubic, constant("one", 1.0)), x.shape)
@@ -164,11 +164,11 @@ def _gelu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     return builder.node("Mul", place, (half, gate), x.shape)
 
 
-def _softplus(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _softplus(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """log(1 + exp(beta·x)) / beta; x itself if beta·x is above the threshold."""
-    place, beta, threshold = part.place, part.number("beta"), part.number("threshold")
+    place, beta, threshold = module.place, module.number("beta"), module.number("threshold")
     if beta == 0:
-        raise part.error("bad 'beta'", expected="a number other than 0", got=beta)
+        raise module.error("bad 'beta'", expected="a number other than 0", got=beta)
     scaled = x
     if beta != 1:
         scaled = builder.node(
@@ -186,51 +186,51 @@ def _softplus(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     return builder.node("Where", place, (above, x, soft), x.shape)
 
 
-def _prelu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    slope = part.array("weight", None)
+def _prelu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    slope = module.array("weight", None)
     if slope.size not in {1, x.channels}:
-        raise part.error("takes another number of channels", expected=str(slope.size), got=x.channels)
-    weight = builder.constant(f"{part.place}.weight", slope.reshape(-1, 1, 1))
-    return builder.node("PRelu", part.place, (x, weight), x.shape)
+        raise module.error("takes another number of channels", expected=str(slope.size), got=x.channels)
+    weight = builder.constant(f"{module.place}.weight", slope.reshape(-1, 1, 1))
+    return builder.node("PRelu", module.place, (x, weight), x.shape)
 
 
-def _frelu(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _frelu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """max(x, BN(depthwise(x))): Ma, Zhang and Sun, Funnel Activation for Visual Recognition, 2020, section 3."""
-    condition = emit_conv_norm(builder, part.child("conv"), part.child("bn"), x)
+    condition = emit_conv_norm(builder, module.child("conv"), module.child("bn"), x)
     if condition.shape != x.shape:
-        raise part.error("its condition has another shape", expected=str(x.shape), got=condition.shape)
-    return builder.node("Max", part.place, (x, condition), x.shape)
+        raise module.error("its condition has another shape", expected=str(x.shape), got=condition.shape)
+    return builder.node("Max", module.place, (x, condition), x.shape)
 
 
 def _simple(op: str) -> Activation:
-    def emit(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-        return builder.node(op, part.place, (x,), x.shape)
+    def emit(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+        return builder.node(op, module.place, (x,), x.shape)
 
     return emit
 
 
-def _hardsigmoid(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    return builder.node("HardSigmoid", part.place, (x,), x.shape, alpha=1 / 6, beta=0.5)
+def _hardsigmoid(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    return builder.node("HardSigmoid", module.place, (x,), x.shape, alpha=1 / 6, beta=0.5)
 
 
-def _identity(builder: Builder, part: ModuleView, x: Wire) -> Wire:  # noqa: ARG001 - the signature of all
+def _identity(builder: Builder, module: ModuleView, x: Wire) -> Wire:  # noqa: ARG001 - the signature of all
     return x
 
 
-def _h_sigmoid(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _h_sigmoid(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """relu6(x + 3) / 6: Howard et al., Searching for MobileNetV3, 2019, section 5.2."""
-    inner = part.child("relu")
+    inner = module.child("relu")
     if inner.torch_name != "ReLU6":
         raise inner.error("is not supported in this place", expected="torch.nn.ReLU6")
     inner.require("min_val", 0.0, 0, None)
     inner.require("max_val", 6.0, 6, None)
-    return _hardsigmoid(builder, part, x)
+    return _hardsigmoid(builder, module, x)
 
 
-def _h_swish(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _h_swish(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """The value times its h_sigmoid."""
-    gate = activate(builder, part.child("sigmoid"), x)
-    return builder.node("Mul", part.place, (x, gate), x.shape)
+    gate = activate(builder, module.child("sigmoid"), x)
+    return builder.node("Mul", module.place, (x, gate), x.shape)
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805

@@ -47,115 +47,117 @@ if TYPE_CHECKING:
 def _chain(*names: str) -> Block:
     """A writer of children that follow one another."""
 
-    def block(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+    def block(builder: Builder, module: ModuleView, x: Wire) -> Wire:
         for name in names:
-            x = emit(builder, part.child(name), (x,))
+            x = emit(builder, module.child(name), (x,))
         return x
 
     return block
 
 
-def _shuffle(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _shuffle(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Ma et al., ShuffleNet V2, 2018, figure 3 c and d: two branches side by side, then their channels interleaved."""
-    if part.integer("stride", 1) == 1:
-        first, second = _halves(builder, part, x)
+    if module.integer("stride", 1) == 1:
+        first, second = _halves(builder, module, x)
     else:
-        first, second = emit(builder, part.child("branch1"), (x,)), x
-    second = emit(builder, part.child("branch2"), (second,))
+        first, second = emit(builder, module.child("branch1"), (x,)), x
+    second = emit(builder, module.child("branch2"), (second,))
     channels = first.channels + second.channels
     if first.hw != second.hw or channels % 2:
-        raise part.error("its branches do not fit each other", got=f"{first.shape} and {second.shape}")
+        raise module.error("its branches do not fit each other", got=f"{first.shape} and {second.shape}")
     shape = (x.shape[0], channels, *first.hw)
-    both = builder.node("Concat", f"{part.place}.concat", (first, second), shape, axis=1)
-    order = builder.constant(f"{part.place}.order", np.arange(channels).reshape(2, -1).T.ravel(), "int64")
-    return builder.node("Gather", part.place, (both, order), shape, axis=1)
+    both = builder.node("Concat", f"{module.place}.concat", (first, second), shape, axis=1)
+    order = builder.constant(f"{module.place}.order", np.arange(channels).reshape(2, -1).T.ravel(), "int64")
+    return builder.node("Gather", module.place, (both, order), shape, axis=1)
 
 
-def _halves(builder: Builder, part: ModuleView, x: Wire) -> tuple[Wire, Wire]:
+def _halves(builder: Builder, module: ModuleView, x: Wire) -> tuple[Wire, Wire]:
     """The first and the second half of the channels; of an odd number the first has one more."""
     first = -(-x.channels // 2)
     sizes = (first, x.channels - first)
     if min(sizes) < 1:
-        raise part.error("has too few channels to halve", got=x.channels)
-    split = builder.constant(f"{part.place}.halves.sizes", np.array(sizes), "int64")
+        raise module.error("has too few channels to halve", got=x.channels)
+    split = builder.constant(f"{module.place}.halves.sizes", np.array(sizes), "int64")
     shapes = [(x.shape[0], size, *x.hw) for size in sizes]
-    one, other = builder.nodes("Split", f"{part.place}.halves", (x, split), shapes, axis=1)
-    return one, other
+    first_half, second_half = builder.nodes("Split", f"{module.place}.halves", (x, split), shapes, axis=1)
+    return first_half, second_half
 
 
-def _depthwise_separable(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _depthwise_separable(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Howard et al., MobileNets, 2017, figure 3: two convolutions, each with batch-norm and ReLU."""
     for number in ("1", "2"):
-        y = emit_conv_norm(builder, part.child(f"conv{number}"), part.optional_child(f"bn{number}"), x)
-        x = builder.node("Relu", f"{part.place}.relu{number}", (y,), y.shape)
+        y = emit_conv_norm(builder, module.child(f"conv{number}"), module.optional_child(f"bn{number}"), x)
+        x = builder.node("Relu", f"{module.place}.relu{number}", (y,), y.shape)
     return x
 
 
-def _inverted_residual(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _inverted_residual(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Howard et al., Searching for MobileNetV3, 2019, figure 4."""
-    y = emit(builder, part.child("conv"), (x,))
-    if not part.flag("identity"):
+    y = emit(builder, module.child("conv"), (x,))
+    if not module.flag("identity"):
         return y
     if y.shape != x.shape:
-        raise part.error("adds values of two shapes", expected=str(x.shape), got=y.shape)
-    return builder.node("Add", f"{part.place}.add", (x, y), x.shape)
+        raise module.error("adds values of two shapes", expected=str(x.shape), got=y.shape)
+    return builder.node("Add", f"{module.place}.add", (x, y), x.shape)
 
 
-def _squeeze(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _squeeze(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Hu et al., Squeeze-and-Excitation Networks, 2017: each channel times a factor that all the means give."""
-    gate = emit(builder, part.child("avg_pool"), (x,))
-    for layer in part.child("fc").parts():
+    gate = emit(builder, module.child("avg_pool"), (x,))
+    for layer in module.child("fc").submodules():
         if is_linear(layer):
             gate = emit_linear(builder, layer, *read_linear(layer, gate.channels), gate)
         else:
             gate = emit(builder, layer, (gate,))
-    return _scaled(builder, part, x, gate)
+    return _scaled(builder, module, x, gate)
 
 
 def _squeeze_by(*names: str) -> Block:
     """The same with its layers as children of these names."""
     inner = _chain(*names)
 
-    def block(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-        return _scaled(builder, part, x, inner(builder, part, x))
+    def block(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+        return _scaled(builder, module, x, inner(builder, module, x))
 
     return block
 
 
-def _scaled(builder: Builder, part: ModuleView, x: Wire, gate: Wire) -> Wire:
+def _scaled(builder: Builder, module: ModuleView, x: Wire, gate: Wire) -> Wire:
     if gate.shape != (x.shape[0], x.channels, 1, 1):
-        raise part.error("gives another number of factors than channels", expected=str(x.channels), got=gate.shape)
-    return builder.node("Mul", part.place, (x, gate), x.shape)
+        raise module.error("gives another number of factors than channels", expected=str(x.channels), got=gate.shape)
+    return builder.node("Mul", module.place, (x, gate), x.shape)
 
 
-def _re_parametrised(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _re_parametrised(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Ding et al., RepVGG, 2021, figure 2: branches that are added for training, or the one that they became."""
-    merged = part.optional_child("rbr_reparam")
+    merged = module.optional_child("rbr_reparam")
     if merged is not None:
         y = emit(builder, merged, (x,))
     else:
         names = ("rbr_dense", "rbr_1x1", "rbr_identity")
-        branches = [emit(builder, branch, (x,)) for name in names if (branch := part.optional_child(name)) is not None]
+        branches = [
+            emit(builder, branch, (x,)) for name in names if (branch := module.optional_child(name)) is not None
+        ]
         if not branches or any(branch.shape != branches[0].shape for branch in branches):
-            raise part.error("its branches do not fit each other", got=[branch.shape for branch in branches])
+            raise module.error("its branches do not fit each other", got=[branch.shape for branch in branches])
         y = branches[0]
         for index, further in enumerate(branches[1:], start=1):
-            y = builder.node("Add", f"{part.place}.add.{index}", (y, further), y.shape)
-    if part.optional_child("se") is not None:
-        y = emit(builder, part.child("se"), (y,))
-    name = "nonlinearity" if part.optional_child("nonlinearity") is not None else "act"
-    return emit(builder, part.child(name), (y,))
+            y = builder.node("Add", f"{module.place}.add.{index}", (y, further), y.shape)
+    if module.optional_child("se") is not None:
+        y = emit(builder, module.child("se"), (y,))
+    name = "nonlinearity" if module.optional_child("nonlinearity") is not None else "act"
+    return emit(builder, module.child(name), (y,))
 
 
-def _conv_hardswish(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    y = emit_conv_norm(builder, part.child("conv"), part.optional_child("bn"), x)
-    return emit(builder, part.child("hardswish"), (y,))
+def _conv_hardswish(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    y = emit_conv_norm(builder, module.child("conv"), module.optional_child("bn"), x)
+    return emit(builder, module.child("hardswish"), (y,))
 
 
-def _lc_block(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _lc_block(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Cui et al., PP-LCNet, 2021, figure 2: depthwise, squeeze and excitation if it has it, pointwise."""
-    names = ("dw_conv", "se", "pw_conv") if part.flag("use_se") else ("dw_conv", "pw_conv")
-    return _chain(*names)(builder, part, x)
+    names = ("dw_conv", "se", "pw_conv") if module.flag("use_se") else ("dw_conv", "pw_conv")
+    return _chain(*names)(builder, module, x)
 
 
 LIGHT: Mapping[str, Block] = MappingProxyType(
@@ -196,71 +198,73 @@ class BlockTable:
     blocks: Mapping[str, Block]
     joins: Mapping[str, Join]
 
-    def owns(self, part: ModuleView) -> bool:
+    def owns(self, module: ModuleView) -> bool:
         """Whether a module is one of the family's, by its class path."""
-        return self.path.fullmatch(part.module.class_path) is not None
+        return self.path.fullmatch(module.class_path) is not None
 
-    def find(self, part: ModuleView) -> Block | None:
+    def find(self, module: ModuleView) -> Block | None:
         """The writer of a module that takes one value; None if the family has none."""
-        return self.blocks.get(part.module.class_name) if self.owns(part) else None
+        return self.blocks.get(module.class_name) if self.owns(module) else None
 
 
-def emit(builder: Builder, part: ModuleView, inputs: Sequence[Wire]) -> Wire:
+def emit(builder: Builder, module: ModuleView, inputs: Sequence[Wire]) -> Wire:
     """Write any module.
 
     Args:
         builder: Takes the nodes.
-        part: The module.
+        module: The module.
         inputs: What it is called with: one value, or several for what joins.
 
     Raises:
         GraphError: the class is unknown, or this one of its kind cannot be written.
     """
-    builder.visit(part)
-    table, name = builder.blocks, part.module.class_name
+    builder.visit(module)
+    table, name = builder.blocks, module.class_name
     assert table is not None, "a builder that writes modules has a table of blocks"
-    if name in table.joins and table.owns(part):
-        return table.joins[name](builder, part, inputs)
-    block = table.find(part)
-    if block is None and part.torch_name is not None:
+    if name in table.joins and table.owns(module):
+        return table.joins[name](builder, module, inputs)
+    block = table.find(module)
+    if block is None and module.torch_name is not None:
         block = CONTAINERS.get(name) or LAYERS.get(name)
     if block is None:
-        block = activations.find(part)
+        block = activations.find(module)
     if block is None:
-        raise _unknown(part, table)
+        raise _unknown(module, table)
     if len(inputs) != 1:
-        raise part.error("takes one input", got=len(inputs))
-    return activations.written(block, builder, part, inputs[0])
+        raise module.error("takes one input", got=len(inputs))
+    return activations.written(block, builder, module, inputs[0])
 
 
-def _unknown(part: ModuleView, table: BlockTable) -> GraphError:
+def _unknown(module: ModuleView, table: BlockTable) -> GraphError:
     hint = "nothing was guessed"
-    if part.torch_name is None:
-        name = part.module.class_path[:80]
+    if module.torch_name is None:
+        name = module.class_path[:80]
         hint += f"; if it is an official block under another name, say so with --alias {name}={table.official}.NAME"
-    return part.error("is not a block that this version can write", hint=hint)
+    return module.error("is not a block that this version can write", hint=hint)
 
 
-def add(builder: Builder, part: ModuleView, first: Wire, second: Wire, name: str | None = None) -> Wire:
+def add(builder: Builder, module: ModuleView, first: Wire, second: Wire, name: str | None = None) -> Wire:
     """Write a sum of two values of one shape."""
     if first.shape != second.shape:
-        raise part.error("adds values of two shapes", expected=str(first.shape), got=second.shape)
-    return builder.node("Add", name or part.place, (first, second), first.shape)
+        raise module.error("adds values of two shapes", expected=str(first.shape), got=second.shape)
+    return builder.node("Add", name or module.place, (first, second), first.shape)
 
 
-def concat(builder: Builder, part: ModuleView, values: Sequence[Wire], name: str | None = None) -> Wire:
+def concat(builder: Builder, module: ModuleView, values: Sequence[Wire], name: str | None = None) -> Wire:
     """Write a concatenation along the channels."""
     first = values[0]
     for value in values:
         if value.hw != first.hw:
-            raise part.error("joins maps of two sizes", expected=str(first.hw), got=value.hw)
+            raise module.error("joins maps of two sizes", expected=str(first.hw), got=value.hw)
     channels = sum(value.channels for value in values)
-    return builder.node("Concat", name or f"{part.place}.concat", values, (first.shape[0], channels, *first.hw), axis=1)
+    return builder.node(
+        "Concat", name or f"{module.place}.concat", values, (first.shape[0], channels, *first.hw), axis=1
+    )
 
 
-def _sequential(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _sequential(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """One after the other; a batch-norm after a convolution falls into it."""
-    children = part.parts()
+    children = module.submodules()
     folds = False
     for child, after in zip(children, (*children[1:], None), strict=False):
         if folds:  # this is the batch-norm that the convolution before it took in
@@ -273,27 +277,27 @@ def _sequential(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     return x
 
 
-def _conv(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _conv(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Convolution, batch-norm (gone where the model was fused), activation."""
-    y = emit_conv_norm(builder, part.child("conv"), part.optional_child("bn"), x)
-    return activations.activate(builder, part.child("act"), y)
+    y = emit_conv_norm(builder, module.child("conv"), module.optional_child("bn"), x)
+    return activations.activate(builder, module.child("act"), y)
 
 
-def _shortcut(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _shortcut(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """cv1, cv2 and, where `add` says so, what went in."""
-    y = emit(builder, part.child("cv2"), (emit(builder, part.child("cv1"), (x,)),))
-    return add(builder, part, x, y, f"{part.place}.add") if part.flag("add") else y
+    y = emit(builder, module.child("cv2"), (emit(builder, module.child("cv1"), (x,)),))
+    return add(builder, module, x, y, f"{module.place}.add") if module.flag("add") else y
 
 
-def _csp(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _csp(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Wang et al., CSPNet, 2019, as BottleneckCSP: batch-norm and activation after the two ways have joined.
 
     The batch-norm falls apart into the two convolutions before it.
     """
-    deep = emit(builder, part.child("m"), (emit(builder, part.child("cv1"), (x,)),))
-    ways = ((part.child("cv3"), deep), (part.child("cv2"), x))
+    deep = emit(builder, module.child("m"), (emit(builder, module.child("cv1"), (x,)),))
+    ways = ((module.child("cv3"), deep), (module.child("cv2"), x))
     convolutions = [read_conv(conv) for conv, _ in ways]
-    norm = part.child("bn")
+    norm = module.child("bn")
     left = not is_norm(norm) or not has_statistics(norm)
     if not left:
         scale, shift = read_norm(norm, sum(c.out_channels for c in convolutions))
@@ -303,44 +307,44 @@ def _csp(builder: Builder, part: ModuleView, x: Wire) -> Wire:
             for convolution, start, end in zip(convolutions, rows, rows[1:], strict=False)
         ]
     values = [emit_convolution(builder, conv, c, value) for (conv, value), c in zip(ways, convolutions, strict=True)]
-    y = concat(builder, part, values)
+    y = concat(builder, module, values)
     y = emit_norm(builder, norm, y) if left else y
-    return emit(builder, part.child("cv4"), (activations.activate(builder, part.child("act"), y),))
+    return emit(builder, module.child("cv4"), (activations.activate(builder, module.child("act"), y),))
 
 
-def _c3(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _c3(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """CSP with three convolutions; its variants (C3TR, C3Ghost, C3SPP, C3x) differ in what `m` holds."""
-    deep = emit(builder, part.child("m"), (emit(builder, part.child("cv1"), (x,)),))
-    side = emit(builder, part.child("cv2"), (x,))
-    return emit(builder, part.child("cv3"), (concat(builder, part, (deep, side)),))
+    deep = emit(builder, module.child("m"), (emit(builder, module.child("cv1"), (x,)),))
+    side = emit(builder, module.child("cv2"), (x,))
+    return emit(builder, module.child("cv3"), (concat(builder, module, (deep, side)),))
 
 
-def _spp(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _spp(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """He et al., Spatial Pyramid Pooling, 2014: pools of several sizes side by side."""
-    x = emit(builder, part.child("cv1"), (x,))
-    pools = [emit(builder, pool, (x,)) for pool in part.child("m").parts()]
-    return emit(builder, part.child("cv2"), (concat(builder, part, (x, *pools)),))
+    x = emit(builder, module.child("cv1"), (x,))
+    pools = [emit(builder, pool, (x,)) for pool in module.child("m").submodules()]
+    return emit(builder, module.child("cv2"), (concat(builder, module, (x, *pools)),))
 
 
-def _sppf(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _sppf(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """The same by one pool three times in a row."""
-    values = [emit(builder, part.child("cv1"), (x,))]
-    pool = part.child("m")
+    values = [emit(builder, module.child("cv1"), (x,))]
+    pool = module.child("m")
     if pool.torch_name != "MaxPool2d":
         raise pool.error("is not supported in this place", expected="torch.nn.MaxPool2d")
     for index in range(3):
         values.append(max_pool(builder, pool, values[-1], f"{pool.place}.{index}"))
-    return emit(builder, part.child("cv2"), (concat(builder, part, values),))
+    return emit(builder, module.child("cv2"), (concat(builder, module, values),))
 
 
-def _focus(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _focus(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Four interleaved quarters of the image, stacked, then a convolution: one with a larger kernel does both."""
-    inner = part.child("conv")
+    inner = module.child("conv")
     conv = inner.child("conv")
     if builder.blocks is None or builder.blocks.find(inner) is not _conv:
         raise inner.error("is not supported in this place", expected="models.common.Conv")
     if any(extent % 2 for extent in x.hw):
-        raise part.error("takes maps of even height and width", got=x.hw)
+        raise module.error("takes maps of even height and width", got=x.hw)
     convolution, left = folded(conv, inner.optional_child("bn"))
     if not takes_space_to_depth(convolution):
         raise conv.error("is not supported in this place", expected="no groups, no dilation")
@@ -349,72 +353,72 @@ def _focus(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     return activations.activate(builder, inner.child("act"), y)
 
 
-def _contract(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _contract(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Cells of gain x gain pixels into channels, which is ONNX's SpaceToDepth."""
-    gain, (height, width) = part.integer("gain", 1), x.hw
+    gain, (height, width) = module.integer("gain", 1), x.hw
     if height % gain or width % gain:
-        raise part.error(f"takes maps whose sides are multiples of {gain}", got=x.hw)
+        raise module.error(f"takes maps whose sides are multiples of {gain}", got=x.hw)
     shape = (x.shape[0], x.channels * gain**2, height // gain, width // gain)
-    return builder.node("SpaceToDepth", part.place, (x,), shape, blocksize=gain)
+    return builder.node("SpaceToDepth", module.place, (x,), shape, blocksize=gain)
 
 
-def _expand(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _expand(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """The inverse, ONNX's DepthToSpace in its DCR order."""
-    gain, (height, width) = part.integer("gain", 1), x.hw
+    gain, (height, width) = module.integer("gain", 1), x.hw
     if x.channels % gain**2:
-        raise part.error(f"takes channels in multiples of {gain**2}", got=x.channels)
+        raise module.error(f"takes channels in multiples of {gain**2}", got=x.channels)
     shape = (x.shape[0], x.channels // gain**2, height * gain, width * gain)
-    return builder.node("DepthToSpace", part.place, (x,), shape, blocksize=gain, mode="DCR")
+    return builder.node("DepthToSpace", module.place, (x,), shape, blocksize=gain, mode="DCR")
 
 
-def _ghost_conv(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _ghost_conv(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Han et al., GhostNet, 2020: half of the channels are cheap functions of the other half."""
-    primary = emit(builder, part.child("cv1"), (x,))
-    return concat(builder, part, (primary, emit(builder, part.child("cv2"), (primary,))))
+    primary = emit(builder, module.child("cv1"), (x,))
+    return concat(builder, module, (primary, emit(builder, module.child("cv2"), (primary,))))
 
 
-def _ghost_bottleneck(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    y = emit(builder, part.child("conv"), (x,))
-    return add(builder, part, y, emit(builder, part.child("shortcut"), (x,)), f"{part.place}.add")
+def _ghost_bottleneck(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    y = emit(builder, module.child("conv"), (x,))
+    return add(builder, module, y, emit(builder, module.child("shortcut"), (x,)), f"{module.place}.add")
 
 
-def _transformer(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    if part.optional_child("conv") is not None:
-        x = emit(builder, part.child("conv"), (x,))
-    return transformer(builder, part, x)
+def _transformer(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    if module.optional_child("conv") is not None:
+        x = emit(builder, module.child("conv"), (x,))
+    return transformer(builder, module, x)
 
 
-def _weighted_sum(builder: Builder, part: ModuleView, inputs: Sequence[Wire]) -> Wire:
+def _weighted_sum(builder: Builder, module: ModuleView, inputs: Sequence[Wire]) -> Wire:
     """x0 + a·x1."""
     if len(inputs) != 2:
-        raise part.error("takes two inputs", got=len(inputs))
+        raise module.error("takes two inputs", got=len(inputs))
     first, second = inputs
-    weight = part.number("a")
+    weight = module.number("a")
     if weight != 1:
-        factor = builder.constant(f"{part.place}.a", np.float64(weight))
-        second = builder.node("Mul", f"{part.place}.mul", (second, factor), second.shape)
-    return add(builder, part, first, second)
+        factor = builder.constant(f"{module.place}.a", np.float64(weight))
+        second = builder.node("Mul", f"{module.place}.mul", (second, factor), second.shape)
+    return add(builder, module, first, second)
 
 
-def _concat(builder: Builder, part: ModuleView, inputs: Sequence[Wire]) -> Wire:
-    part.require("d", 1)
-    return concat(builder, part, inputs, part.place)
+def _concat(builder: Builder, module: ModuleView, inputs: Sequence[Wire]) -> Wire:
+    module.require("d", 1)
+    return concat(builder, module, inputs, module.place)
 
 
-def _sum(builder: Builder, part: ModuleView, inputs: Sequence[Wire]) -> Wire:
+def _sum(builder: Builder, module: ModuleView, inputs: Sequence[Wire]) -> Wire:
     """x0 + Σ 2σ(w_i)·x_i, or the plain sum: Tan et al., EfficientDet, 2019, section 3.3, in this family's form."""
-    steps = part.optional_value("iter")  # the `range` that its forward goes through
+    steps = module.optional_value("iter")  # the `range` that its forward goes through
     if isinstance(steps, Opaque) and steps.arguments != (0, len(inputs) - 1, 1):
-        raise part.error("adds another number of inputs", expected=str(len(inputs) - 1), got=steps.arguments)
+        raise module.error("adds another number of inputs", expected=str(len(inputs) - 1), got=steps.arguments)
     weights = np.ones(len(inputs) - 1)
-    if part.flag("weight"):
-        weights = 2 / (1 + np.exp(-part.array("w", len(inputs) - 1)))
+    if module.flag("weight"):
+        weights = 2 / (1 + np.exp(-module.array("w", len(inputs) - 1)))
     total = inputs[0]
     for index, (weight, value) in enumerate(zip(weights, inputs[1:], strict=True), start=1):
-        if part.flag("weight"):
-            factor = builder.constant(f"{part.place}.w.{index}", weight)
-            value = builder.node("Mul", f"{part.place}.mul.{index}", (value, factor), value.shape)  # noqa: PLW2901
-        total = add(builder, part, total, value, f"{part.place}.add.{index}")
+        if module.flag("weight"):
+            factor = builder.constant(f"{module.place}.w.{index}", weight)
+            value = builder.node("Mul", f"{module.place}.mul.{index}", (value, factor), value.shape)  # noqa: PLW2901
+        total = add(builder, module, total, value, f"{module.place}.add.{index}")
     return total
 
 

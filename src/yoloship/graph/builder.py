@@ -224,15 +224,15 @@ class Builder:
         self._bytes = 0
         self._visits = 0
 
-    def visit(self, part: ModuleView) -> None:
+    def visit(self, module: ModuleView) -> None:
         """Count a module that is being written.
 
         Raises:
             GraphError: too many, or too deep.
         """
         self._visits += 1
-        if self._visits > MAX_NODES or part.place.count(".") > MAX_DEPTH:
-            raise part.error("too many modules", expected=f"at most {MAX_NODES}, {MAX_DEPTH} deep")
+        if self._visits > MAX_NODES or module.place.count(".") > MAX_DEPTH:
+            raise module.error("too many modules", expected=f"at most {MAX_NODES}, {MAX_DEPTH} deep")
 
     def input(self, spec: TensorSpec, shape: tuple[Axis, ...]) -> Wire:
         """Declare a graph input.

@@ -60,34 +60,34 @@ class Convolution:
         return int(self.weight.shape[0])
 
 
-def read_convolution(part: ModuleView) -> Convolution:
+def read_convolution(module: ModuleView) -> Convolution:
     """Read a torch.nn Conv2d. Its shape is that of its weight; `in_channels` and the like go stale when pruned."""
-    part.require("padding_mode", "zeros")
-    weight = part.array("weight", None, None, None, None)
-    groups = part.integer("groups", 1, 1 << 20)
+    module.require("padding_mode", "zeros")
+    weight = module.array("weight", None, None, None, None)
+    groups = module.integer("groups", 1, 1 << 20)
     if weight.shape[0] % groups:
-        raise part.error("groups do not divide the output channels", got=f"{weight.shape[0]} in {groups} groups")
-    stride, dilation = part.pair("stride", 1), part.pair("dilation", 1)
+        raise module.error("groups do not divide the output channels", got=f"{weight.shape[0]} in {groups} groups")
+    stride, dilation = module.pair("stride", 1), module.pair("dilation", 1)
     return Convolution(
         weight,
-        part.optional_array("bias", weight.shape[0]),
+        module.optional_array("bias", weight.shape[0]),
         stride,
-        _read_pads(part, weight.shape[2:], stride, dilation),
+        _read_pads(module, weight.shape[2:], stride, dilation),
         dilation,
         groups,
     )
 
 
-def _read_pads(part: ModuleView, kernel: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int]) -> Pads:
+def _read_pads(module: ModuleView, kernel: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int]) -> Pads:
     """A number, a pair, or one of torch's two words."""
-    padding = part.value("padding")
+    padding = module.value("padding")
     if padding == "valid":
         return (0, 0, 0, 0)
     if padding != "same":
-        vertical, horizontal = part.pair("padding")
+        vertical, horizontal = module.pair("padding")
         return (vertical, horizontal, vertical, horizontal)
     if stride != (1, 1):  # torch refuses it as well
-        raise part.error("has padding 'same' with a stride", expected="a stride of 1", got=stride)
+        raise module.error("has padding 'same' with a stride", expected="a stride of 1", got=stride)
     top, left = (step * (extent - 1) // 2 for step, extent in zip(dilation, kernel, strict=True))
     bottom, right = (
         step * (extent - 1) - (step * (extent - 1) // 2) for step, extent in zip(dilation, kernel, strict=True)
@@ -95,20 +95,20 @@ def _read_pads(part: ModuleView, kernel: tuple[int, ...], stride: tuple[int, int
     return (top, left, bottom, right)
 
 
-def read_norm(part: ModuleView, channels: int) -> tuple[Array, Array]:
+def read_norm(module: ModuleView, channels: int) -> tuple[Array, Array]:
     """Read a torch.nn BatchNorm2d as y = scale·x + shift.
 
     Returns:
         scale and shift, each (channels,) float64.
     """
-    mean = part.array("running_mean", channels)
-    variance = part.array("running_var", channels)
-    spread = variance + part.number("eps")
+    mean = module.array("running_mean", channels)
+    variance = module.array("running_var", channels)
+    spread = variance + module.number("eps")
     if (spread <= 0).any():
-        raise part.error("running_var is negative", hint="the training has diverged")
+        raise module.error("running_var is negative", hint="the training has diverged")
     scale = 1.0 / np.sqrt(spread)
-    gamma = part.optional_array("weight", channels)
-    beta = part.optional_array("bias", channels)
+    gamma = module.optional_array("weight", channels)
+    beta = module.optional_array("bias", channels)
     if gamma is not None:
         scale *= gamma
     shift = -mean * scale
@@ -121,9 +121,9 @@ def scaled(convolution: Convolution, scale: Array, shift: Array) -> Convolution:
     return replace(convolution, weight=convolution.weight * scale[:, None, None, None], bias=bias)
 
 
-def is_norm(part: ModuleView) -> bool:
+def is_norm(module: ModuleView) -> bool:
     """Whether this is torch's batch-norm and nothing that merely bears the name ``bn``."""
-    return part.torch_name in {"BatchNorm2d", "SyncBatchNorm"}
+    return module.torch_name in {"BatchNorm2d", "SyncBatchNorm"}
 
 
 def has_statistics(norm: ModuleView) -> bool:
@@ -176,25 +176,25 @@ def after_space_to_depth(convolution: Convolution) -> Convolution:
     return replace(convolution, weight=weight, stride=(2 * sy, 2 * sx), pads=pads)
 
 
-def emit_convolution(builder: Builder, part: ModuleView, convolution: Convolution, x: Wire) -> Wire:
-    """Write a Conv node named after `part`; an image's normalisation goes into the weights."""
+def emit_convolution(builder: Builder, module: ModuleView, convolution: Convolution, x: Wire) -> Wire:
+    """Write a Conv node named after `module`; an image's normalisation goes into the weights."""
     weight, groups = convolution.weight, convolution.groups
     if len(x.shape) != 4 or x.channels != weight.shape[1] * groups:
         got = f"{x.channels}" if len(x.shape) == 4 else f"a value of shape {x.shape}"
-        raise part.error("takes another number of channels", expected=f"{weight.shape[1] * groups}", got=got)
+        raise module.error("takes another number of channels", expected=f"{weight.shape[1] * groups}", got=got)
     if x.pending is not None and groups == 1:
         weight = weight[:, list(x.pending.channels)] * x.pending.scale
         inputs = [x]
     else:
         inputs = [builder.settle(x)]
-    hw = slide(part, x, weight.shape[2:], convolution)
-    inputs.append(builder.constant(f"{part.place}.weight", weight))
+    hw = slide(module, x, weight.shape[2:], convolution)
+    inputs.append(builder.constant(f"{module.place}.weight", weight))
     if convolution.bias is not None:
-        inputs.append(builder.constant(f"{part.place}.bias", convolution.bias))
+        inputs.append(builder.constant(f"{module.place}.bias", convolution.bias))
     shape = (x.shape[0], convolution.out_channels, *hw)
     return builder.unsettled(
         "Conv",
-        part.place,
+        module.place,
         inputs,
         (shape,),
         kernel_shape=weight.shape[2:],
@@ -205,34 +205,34 @@ def emit_convolution(builder: Builder, part: ModuleView, convolution: Convolutio
     )[0]
 
 
-def slide(part: ModuleView, x: Wire, kernel: tuple[int, ...], window: Window) -> tuple[int, int]:
+def slide(module: ModuleView, x: Wire, kernel: tuple[int, ...], window: Window) -> tuple[int, int]:
     """Height and width of what a window yields as it slides over a value: the floor form of torch's documentation."""
     sizes = []
     for axis in range(2):
         reach = window.dilation[axis] * (kernel[axis] - 1) + 1
         room = x.hw[axis] + window.pads[axis] + window.pads[axis + 2] - reach
         if room < 0:
-            raise part.error("window is larger than its input", expected=f"at least {reach}", got=x.hw[axis])
+            raise module.error("window is larger than its input", expected=f"at least {reach}", got=x.hw[axis])
         sizes.append(room // window.stride[axis] + 1)
     return sizes[0], sizes[1]
 
 
-def is_linear(part: ModuleView) -> bool:
+def is_linear(module: ModuleView) -> bool:
     """Whether this is torch's own linear layer."""
-    return part.torch_name in {"Linear", "NonDynamicallyQuantizableLinear"}
+    return module.torch_name in {"Linear", "NonDynamicallyQuantizableLinear"}
 
 
-def read_linear(part: ModuleView, inputs: int, outputs: int | None = None) -> tuple[Array, Array | None]:
+def read_linear(module: ModuleView, inputs: int, outputs: int | None = None) -> tuple[Array, Array | None]:
     """Weight (out, in) and bias (out,) of a torch.nn Linear."""
-    if not is_linear(part):
-        raise part.error("is not supported in this place", expected="torch.nn.Linear")
-    weight = part.array("weight", outputs, inputs)
-    return weight, part.optional_array("bias", weight.shape[0])
+    if not is_linear(module):
+        raise module.error("is not supported in this place", expected="torch.nn.Linear")
+    weight = module.array("weight", outputs, inputs)
+    return weight, module.optional_array("bias", weight.shape[0])
 
 
-def emit_linear(builder: Builder, part: ModuleView, weight: Array, bias: Array | None, x: Wire) -> Wire:
-    """Write weight·x + bias for each pixel, under the name of `part`."""
-    return emit_convolution(builder, part, Convolution(weight[:, :, None, None], bias), x)
+def emit_linear(builder: Builder, module: ModuleView, weight: Array, bias: Array | None, x: Wire) -> Wire:
+    """Write weight·x + bias for each pixel, under the name of `module`."""
+    return emit_convolution(builder, module, Convolution(weight[:, :, None, None], bias), x)
 
 
 def emit_conv_norm(builder: Builder, conv: ModuleView, norm: ModuleView | None, x: Wire) -> Wire:
@@ -242,67 +242,67 @@ def emit_conv_norm(builder: Builder, conv: ModuleView, norm: ModuleView | None, 
     return y if left is None else emit_norm(builder, left, y)
 
 
-def emit_norm(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def emit_norm(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Write a normalising layer of torch.nn.
 
     Raises:
         GraphError: it is another layer.
     """
-    if part.torch_name == "GroupNorm":
-        return _group_norm(builder, part, x)
-    if not is_norm(part):
-        raise part.error("is not supported in this place", expected="torch.nn.BatchNorm2d or GroupNorm")
-    if not has_statistics(part):
-        return _batch_statistics(builder, part, x)
-    scale, shift = read_norm(part, x.channels)
-    factor = builder.constant(f"{part.place}.scale", scale.reshape(-1, 1, 1))
-    scaled = builder.node("Mul", f"{part.place}.mul", (x, factor), x.shape)
+    if module.torch_name == "GroupNorm":
+        return _group_norm(builder, module, x)
+    if not is_norm(module):
+        raise module.error("is not supported in this place", expected="torch.nn.BatchNorm2d or GroupNorm")
+    if not has_statistics(module):
+        return _batch_statistics(builder, module, x)
+    scale, shift = read_norm(module, x.channels)
+    factor = builder.constant(f"{module.place}.scale", scale.reshape(-1, 1, 1))
+    scaled = builder.node("Mul", f"{module.place}.mul", (x, factor), x.shape)
     return builder.node(
-        "Add", part.place, (scaled, builder.constant(f"{part.place}.shift", shift.reshape(-1, 1, 1))), x.shape
+        "Add", module.place, (scaled, builder.constant(f"{module.place}.shift", shift.reshape(-1, 1, 1))), x.shape
     )
 
 
-def _batch_statistics(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _batch_statistics(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Batch-norm that kept no running statistics: mean and variance of the whole batch, in evaluation too."""
     if not isinstance(x.shape[0], int):
-        raise part.error(
+        raise module.error(
             "takes its statistics from the whole batch, so an image's result would depend on the others in its run",
             expected="a fixed batch", got="a dynamic one", hint="export it with --batch 1",
         )  # fmt: skip
-    return _affine(builder, part, _standardised(builder, part, x, part.place, ((0, 2, 3),)))
+    return _affine(builder, module, _standardised(builder, module, x, module.place, ((0, 2, 3),)))
 
 
-def _group_norm(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _group_norm(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Wu and He, Group Normalization, 2018: the channels of a group share mean and variance, for each image alone."""
-    groups, place = part.integer("num_groups", 1, 1 << 20), part.place
+    groups, place = module.integer("num_groups", 1, 1 << 20), module.place
     if x.channels % groups:
-        raise part.error("groups do not divide the channels", got=f"{x.channels} in {groups} groups")
+        raise module.error("groups do not divide the channels", got=f"{x.channels} in {groups} groups")
     height, width = x.hw
     each = x.channels // groups
     flat = builder.constant(f"{place}.groups.shape", np.array([0, groups, each, -1]), "int64")
     grouped_shape = (x.shape[0], groups, each, height * width)
     grouped = builder.node("Reshape", f"{place}.groups", (x, flat), grouped_shape)
-    normal = _standardised(builder, part, grouped, f"{place}.normal", ((3,), (2,)))
+    normal = _standardised(builder, module, grouped, f"{place}.normal", ((3,), (2,)))
     if builder.dynamic_hw:
         back = builder.node("Shape", f"{place}.shape", (x,), (4,), "int64")
     else:
         back = builder.constant(f"{place}.shape", np.array([0, x.channels, height, width]), "int64")
-    return _affine(builder, part, builder.node("Reshape", place, (normal, back), x.shape))
+    return _affine(builder, module, builder.node("Reshape", place, (normal, back), x.shape))
 
 
-def _standardised(builder: Builder, part: ModuleView, x: Wire, name: str, steps: tuple[tuple[int, ...], ...]) -> Wire:
+def _standardised(builder: Builder, module: ModuleView, x: Wire, name: str, steps: tuple[tuple[int, ...], ...]) -> Wire:
     """(x - mean) / sqrt(variance + eps), both over these axes.
 
     Means of equal parts are taken one after the other, because sums in float32 lose digits as they grow: over 1.6
     million values of mean 20 and deviation 3 in one step, and by ONNX's InstanceNormalization as well, the result is
     off by 1.4e-4 (ONNX Runtime 1.32).
     """
-    place = part.place
+    place = module.place
     mean = _mean(builder, x, f"{place}.mean", steps)
     centred = builder.node("Sub", f"{place}.centred", (x, mean), x.shape)
     squared = builder.node("Mul", f"{place}.squared", (centred, centred), x.shape)
     variance = _mean(builder, squared, f"{place}.variance", steps)
-    eps = builder.constant(f"{place}.eps", np.float64(_eps(part)))
+    eps = builder.constant(f"{place}.eps", np.float64(_eps(module)))
     spread = builder.node("Add", f"{place}.spread", (variance, eps), variance.shape)
     deviation = builder.node("Sqrt", f"{place}.deviation", (spread,), spread.shape)
     return builder.node("Div", name, (centred, deviation), x.shape)
@@ -315,18 +315,18 @@ def _mean(builder: Builder, x: Wire, name: str, steps: tuple[tuple[int, ...], ..
     return x
 
 
-def _affine(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _affine(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Weight and bias of each channel, if the layer has them."""
     for op, name in (("Mul", "weight"), ("Add", "bias")):
-        values = part.optional_array(name, x.channels)
+        values = module.optional_array(name, x.channels)
         if values is not None:
-            constant = builder.constant(f"{part.place}.{name}", values.reshape(-1, 1, 1))
-            x = builder.node(op, f"{part.place}.{name}", (x, constant), x.shape)
+            constant = builder.constant(f"{module.place}.{name}", values.reshape(-1, 1, 1))
+            x = builder.node(op, f"{module.place}.{name}", (x, constant), x.shape)
     return x
 
 
-def _eps(part: ModuleView) -> float:
-    eps = part.number("eps")
+def _eps(module: ModuleView) -> float:
+    eps = module.number("eps")
     if eps < 0:
-        raise part.error("bad 'eps'", expected="a number that is not negative", got=eps)
+        raise module.error("bad 'eps'", expected="a number that is not negative", got=eps)
     return eps

@@ -39,15 +39,15 @@ class Pool:
     dilation: tuple[int, int] = (1, 1)
 
 
-def max_pool(builder: Builder, part: ModuleView, x: Wire, name: str | None = None) -> Wire:
+def max_pool(builder: Builder, module: ModuleView, x: Wire, name: str | None = None) -> Wire:
     """Write a MaxPool2d; `name` is needed if the same module is used more than once."""
-    part.require("ceil_mode", False)
-    part.require("return_indices", False)
-    pool = _read_pool(part, part.pair("dilation", 1))
-    shape = (x.shape[0], x.channels, *slide(part, x, pool.kernel, pool))
+    module.require("ceil_mode", False)
+    module.require("return_indices", False)
+    pool = _read_pool(module, module.pair("dilation", 1))
+    shape = (x.shape[0], x.channels, *slide(module, x, pool.kernel, pool))
     return builder.node(
         "MaxPool",
-        name or part.place,
+        name or module.place,
         (x,),
         shape,
         kernel_shape=pool.kernel,
@@ -57,64 +57,64 @@ def max_pool(builder: Builder, part: ModuleView, x: Wire, name: str | None = Non
     )
 
 
-def _average_pool(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    part.require("ceil_mode", False)
-    part.require("divisor_override", None)
-    pool = _read_pool(part, (1, 1))
-    shape = (x.shape[0], x.channels, *slide(part, x, pool.kernel, pool))
+def _average_pool(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    module.require("ceil_mode", False)
+    module.require("divisor_override", None)
+    pool = _read_pool(module, (1, 1))
+    shape = (x.shape[0], x.channels, *slide(module, x, pool.kernel, pool))
     return builder.node(
         "AveragePool",
-        part.place,
+        module.place,
         (x,),
         shape,
         kernel_shape=pool.kernel,
         strides=pool.stride,
         pads=pool.pads,
-        count_include_pad=int(part.flag("count_include_pad")),
+        count_include_pad=int(module.flag("count_include_pad")),
     )
 
 
-def _read_pool(part: ModuleView, dilation: tuple[int, int]) -> Pool:
-    kernel = part.pair("kernel_size", 1)
-    stride = part.pair("stride", 1) if part.has("stride") else kernel
-    padding = part.pair("padding")
+def _read_pool(module: ModuleView, dilation: tuple[int, int]) -> Pool:
+    kernel = module.pair("kernel_size", 1)
+    stride = module.pair("stride", 1) if module.has("stride") else kernel
+    padding = module.pair("padding")
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
-        raise part.error("padding is more than half the window", got=f"{padding} of {kernel}")
+        raise module.error("padding is more than half the window", got=f"{padding} of {kernel}")
     return Pool(kernel, stride, padding * 2, dilation)
 
 
-def _global_average_pool(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    part.require("output_size", 1, (1, 1), [1, 1])
-    return builder.node("GlobalAveragePool", part.place, (x,), (x.shape[0], x.channels, 1, 1))
+def _global_average_pool(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    module.require("output_size", 1, (1, 1), [1, 1])
+    return builder.node("GlobalAveragePool", module.place, (x,), (x.shape[0], x.channels, 1, 1))
 
 
-def _convolution(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    return emit_convolution(builder, part, read_convolution(part), x)
+def _convolution(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    return emit_convolution(builder, module, read_convolution(module), x)
 
 
-def transposed_convolution(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def transposed_convolution(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Write a ConvTranspose2d; its weight is (in, out / groups, kh, kw) in torch and in ONNX."""
-    part.require("padding_mode", "zeros")
-    groups = part.integer("groups", 1, 1 << 20)
-    weight = part.array("weight", None, None, None, None)
+    module.require("padding_mode", "zeros")
+    groups = module.integer("groups", 1, 1 << 20)
+    weight = module.array("weight", None, None, None, None)
     if x.channels != weight.shape[0] or x.channels % groups:
-        raise part.error("takes another number of channels", expected=str(weight.shape[0]), got=x.channels)
+        raise module.error("takes another number of channels", expected=str(weight.shape[0]), got=x.channels)
     out = weight.shape[1] * groups
-    stride, padding, dilation = part.pair("stride", 1), part.pair("padding"), part.pair("dilation", 1)
-    extra = part.pair("output_padding")
+    stride, padding, dilation = module.pair("stride", 1), module.pair("padding"), module.pair("dilation", 1)
+    extra = module.pair("output_padding")
     sizes = [
         (x.hw[a] - 1) * stride[a] - 2 * padding[a] + dilation[a] * (weight.shape[2 + a] - 1) + extra[a] + 1
         for a in range(2)
     ]
     if min(sizes) < 1:
-        raise part.error("leaves nothing of its input", got=f"{sizes[0]}x{sizes[1]}")
-    inputs = [x, builder.constant(f"{part.place}.weight", weight)]
-    bias = part.optional_array("bias", out)
+        raise module.error("leaves nothing of its input", got=f"{sizes[0]}x{sizes[1]}")
+    inputs = [x, builder.constant(f"{module.place}.weight", weight)]
+    bias = module.optional_array("bias", out)
     if bias is not None:
-        inputs.append(builder.constant(f"{part.place}.bias", bias))
+        inputs.append(builder.constant(f"{module.place}.bias", bias))
     return builder.node(
         "ConvTranspose",
-        part.place,
+        module.place,
         inputs,
         (x.shape[0], out, *sizes),
         kernel_shape=weight.shape[2:],
@@ -126,38 +126,38 @@ def transposed_convolution(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     )
 
 
-def _upsample(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _upsample(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Nearest neighbour or bilinear, by constant scales: a size would be fixed for ever.
 
     By whole factors, torch's two ways to find the nearest neighbour agree.
     """
-    part.require("mode", "nearest", "nearest-exact", "bilinear")
-    part.require("size", None)
+    module.require("mode", "nearest", "nearest-exact", "bilinear")
+    module.require("size", None)
     factors = []
-    value = part.value("scale_factor")
+    value = module.value("scale_factor")
     for factor in value if isinstance(value, tuple | list) else (value, value):
         if isinstance(factor, bool) or not isinstance(factor, int | float) or factor not in range(1, 65):
-            raise part.error("bad 'scale_factor'", expected="whole numbers from 1 to 64", got=value)
+            raise module.error("bad 'scale_factor'", expected="whole numbers from 1 to 64", got=value)
         factors.append(int(factor))
     if len(factors) != 2:
-        raise part.error("bad 'scale_factor'", expected="one or two numbers", got=value)
-    scales = builder.constant(f"{part.place}.scales", np.array([1, 1, *factors]))
+        raise module.error("bad 'scale_factor'", expected="one or two numbers", got=value)
+    scales = builder.constant(f"{module.place}.scales", np.array([1, 1, *factors]))
     shape = (x.shape[0], x.channels, x.hw[0] * factors[0], x.hw[1] * factors[1])
-    if part.value("mode") == "bilinear":
-        part.require("align_corners", None, False, True)
-        positions = "align_corners" if part.value("align_corners") is True else "half_pixel"
+    if module.value("mode") == "bilinear":
+        module.require("align_corners", None, False, True)
+        positions = "align_corners" if module.value("align_corners") is True else "half_pixel"
         return builder.node(
             "Resize",
-            part.place,
+            module.place,
             (x, OMITTED, scales),
             shape,
             mode="linear",
             coordinate_transformation_mode=positions,
         )
-    part.require("align_corners", None, False)
+    module.require("align_corners", None, False)
     return builder.node(
         "Resize",
-        part.place,
+        module.place,
         (x, OMITTED, scales),
         shape,
         mode="nearest",
@@ -166,21 +166,21 @@ def _upsample(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     )
 
 
-def _zero_pad(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _zero_pad(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """The smallest normal float32 stands for zero.
 
     ONNX Runtime (1.20.1; no longer 1.32) moves padding by zero into a MaxPool that follows, which pads with minus
     infinity: YOLOv3-tiny then gives boxes that are off at the right and lower border. No sum can tell the two apart.
     """
-    part.require("value", 0.0, 0)
-    left, right, top, bottom = part.integers("padding", 4)
-    pads = builder.constant(f"{part.place}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]), "int64")
-    value = builder.constant(f"{part.place}.value", np.float64(np.finfo(np.float32).tiny))
+    module.require("value", 0.0, 0)
+    left, right, top, bottom = module.integers("padding", 4)
+    pads = builder.constant(f"{module.place}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]), "int64")
+    value = builder.constant(f"{module.place}.value", np.float64(np.finfo(np.float32).tiny))
     shape = (x.shape[0], x.channels, x.hw[0] + top + bottom, x.hw[1] + left + right)
-    return builder.node("Pad", part.place, (x, pads, value), shape, mode="constant")
+    return builder.node("Pad", module.place, (x, pads, value), shape, mode="constant")
 
 
-def _nothing(builder: Builder, part: ModuleView, x: Wire) -> Wire:  # noqa: ARG001 - the signature of all
+def _nothing(builder: Builder, module: ModuleView, x: Wire) -> Wire:  # noqa: ARG001 - the signature of all
     return x
 
 
@@ -209,33 +209,33 @@ LAYERS: Mapping[str, Layer] = MappingProxyType(
 _LAYER_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.common\.TransformerLayer")
 
 
-def transformer(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def transformer(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     """Write a TransformerBlock after its own convolution: position embedding, then each of its layers."""
     channels = x.channels
-    embedding = part.child("linear")
+    embedding = module.child("linear")
     weight, bias = read_linear(embedding, channels)
     tokens = emit_linear(builder, embedding, weight + np.eye(channels), bias, x)
-    for layer in part.child("tr").parts():
+    for layer in module.child("tr").submodules():
         builder.visit(layer)
-        if _LAYER_PATH.fullmatch(layer.module.class_path) is None:
+        if _LAYER_PATH.fullmatch(layer.class_path) is None:
             raise layer.error("is not supported in this place", expected="models.common.TransformerLayer")
         tokens = _layer(builder, layer, tokens)
     return tokens
 
 
-def _layer(builder: Builder, part: ModuleView, x: Wire) -> Wire:
-    attended = _attention(builder, part, x)
-    x = builder.node("Add", f"{part.place}.add", (attended, x), x.shape)
-    first, first_bias = read_linear(part.child("fc1"), x.channels)
-    second, second_bias = read_linear(part.child("fc2"), first.shape[0], x.channels)
+def _layer(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    attended = _attention(builder, module, x)
+    x = builder.node("Add", f"{module.place}.add", (attended, x), x.shape)
+    first, first_bias = read_linear(module.child("fc1"), x.channels)
+    second, second_bias = read_linear(module.child("fc2"), first.shape[0], x.channels)
     bias = _through(second, first_bias, second_bias)
-    forward = emit_linear(builder, part.child("fc2"), second @ first, bias, x)
-    return builder.node("Add", part.place, (forward, x), x.shape)
+    forward = emit_linear(builder, module.child("fc2"), second @ first, bias, x)
+    return builder.node("Add", module.place, (forward, x), x.shape)
 
 
-def _attention(builder: Builder, part: ModuleView, x: Wire) -> Wire:
+def _attention(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     channels, (height, width) = x.channels, x.hw
-    attention = part.child("ma")
+    attention = module.child("ma")
     if attention.torch_name != "MultiheadAttention":
         raise attention.error("is not supported in this place", expected="torch.nn.MultiheadAttention")
     attention.require("bias_k", None)
@@ -252,12 +252,12 @@ def _attention(builder: Builder, part: ModuleView, x: Wire) -> Wire:
     split: list[Wire] = []
     for index, name in enumerate("qkv"):
         rows = slice(index * channels, (index + 1) * channels)
-        inner, inner_bias = read_linear(part.child(name), channels, channels)
+        inner, inner_bias = read_linear(module.child(name), channels, channels)
         bias = _through(joined[rows], inner_bias, None if joined_bias is None else joined_bias[rows])
         factor = 1 / math.sqrt(size) if name == "q" else 1.0
         weight = factor * (joined[rows] @ inner)
         bias = None if bias is None else factor * bias
-        flat = emit_linear(builder, part.child(name), weight, bias, x)
+        flat = emit_linear(builder, module.child(name), weight, bias, x)
         shape = builder.constant(f"{place}.{name}.shape", np.array([0, heads, size, -1]), "int64")
         split.append(builder.node("Reshape", f"{place}.{name}", (flat, shape), (x.shape[0], heads, size, pixels)))
     query, key, value = split

@@ -81,7 +81,7 @@ def check_consumed(root: ModuleView, aliases: Mapping[str, str] = MappingProxyTy
     """Refuse a tree that holds more than what was written.
 
     Args:
-        root: The model. All its writers are done, and worked on parts that descend from this one.
+        root: The model. All its writers are done, and worked on views that descend from this one.
         aliases: Class paths of the file that the modules do not bear any more, each with the one that they bear.
 
     Raises:
@@ -90,84 +90,84 @@ def check_consumed(root: ModuleView, aliases: Mapping[str, str] = MappingProxyTy
     seen: set[int] = set()
     waiting = [root]
     while waiting:
-        part = waiting.pop()
-        if id(part.module) in seen:
+        view = waiting.pop()
+        if id(view.module) in seen:
             continue
-        seen.add(id(part.module))
-        _check_calls(part, aliases)
-        _check_tensors(part)
-        _check_attributes(part, is_model=part is root)
-        waiting.extend(reversed(_checked_children(part)))
+        seen.add(id(view.module))
+        _check_calls(view, aliases)
+        _check_tensors(view)
+        _check_attributes(view, is_model=view is root)
+        waiting.extend(reversed(_checked_children(view)))
 
 
-def _checked_children(part: ModuleView) -> list[ModuleView]:
+def _checked_children(view: ModuleView) -> list[ModuleView]:
     """The children that were written, each of which is to be checked in turn."""
     written: list[ModuleView] = []
-    for name, child in part.module.children.items():
+    for name, child in view.module.children.items():
         if child is None:
             continue
-        if part.record.has(part.module, "child", name):
-            written.append(part.child(name))
+        if view.consumed.has(view.module, "child", name):
+            written.append(view.child(name))
         elif not _is_inert(child):
-            raise _left_over(part, f"child {name!r} ({_kind_of(child)})")
+            raise _left_over(view, f"child {name!r} ({_kind_of(child)})")
     return written
 
 
-def _check_tensors(part: ModuleView) -> None:
-    for kind, table in (("parameter", part.module.parameters), ("buffer", part.module.buffers)):
+def _check_tensors(view: ModuleView) -> None:
+    for kind, table in (("parameter", view.module.parameters), ("buffer", view.module.buffers)):
         for name, tensor in table.items():
             if tensor is None or (kind == "buffer" and name in UNUSED_IN_EVALUATION):
                 continue
-            if not part.record.has(part.module, "tensor", name):
-                raise _left_over(part, f"{kind} {name!r} ({_kind_of(tensor)})")
+            if not view.consumed.has(view.module, "tensor", name):
+                raise _left_over(view, f"{kind} {name!r} ({_kind_of(tensor)})")
 
 
-def _check_attributes(part: ModuleView, *, is_model: bool) -> None:
-    module = part.module
+def _check_attributes(view: ModuleView, *, is_model: bool) -> None:
+    module = view.module
     passing = UNUSED_IN_EVALUATION | (_OF_THE_MODEL if is_model else frozenset())
     for name, value in module.attributes.items():
         if name in module.children or name in module.parameters or name in module.buffers:
-            raise part.error(
+            raise view.error(
                 f"attribute {name!r} hides a part of the same name",
                 hint="save the model again after it was loaded in its training environment",
             )
         if name in passing or name in _CALLS:  # those are checked apart
             continue
-        if part.record.has(module, "attribute", name):
+        if view.consumed.has(module, "attribute", name):
             continue
         if isinstance(value, np.ndarray) and value.dtype.kind in "fc":
-            raise _left_over(part, f"attribute {name!r} (an array {value.shape})")
+            raise _left_over(view, f"attribute {name!r} (an array {value.shape})")
         if what := _computes(value, _MAX_DEPTH, code=not is_model):
-            raise _left_over(part, f"attribute {name!r} ({what})")
+            raise _left_over(view, f"attribute {name!r} ({what})")
 
 
-def _check_calls(part: ModuleView, aliases: Mapping[str, str]) -> None:
+def _check_calls(view: ModuleView, aliases: Mapping[str, str]) -> None:
     """Refuse a module whose class no longer says what it computes."""
-    attributes: Mapping[str, Value] = part.module.attributes
+    attributes: Mapping[str, Value] = view.module.attributes
     for name in _HOOKS:
         if attributes.get(name):
-            raise part.error(
+            raise view.error(
                 f"has a hook in {name!r}, which may change what it computes",
                 hint="remove the hook in the training environment and save the model again",
             )
     for name in _CALLS:
-        if attributes.get(name) is not None and not _is_fused_forward(part, name, aliases):
-            raise part.error(
+        if attributes.get(name) is not None and not _is_fused_forward(view, name, aliases):
+            raise view.error(
                 f"its method {name!r} was replaced, so its class does not say what it computes",
                 hint="save the model without the replacement",
             )
 
 
-def _is_fused_forward(part: ModuleView, name: str, aliases: Mapping[str, str]) -> bool:
+def _is_fused_forward(view: ModuleView, name: str, aliases: Mapping[str, str]) -> bool:
     """Whether this is the official forward of a convolution after `fuse`; its batch-norm must be gone then."""
-    value = part.module.attributes[name]
+    value = view.module.attributes[name]
     if name != "forward" or not isinstance(value, Opaque) or value.class_path not in _METHOD:
         return False
     if len(value.arguments) != 2 or not all(isinstance(argument, str) for argument in value.arguments):
         return False
     owner, method = str(value.arguments[0]), value.arguments[1]
-    children = part.module.children
-    is_own = aliases.get(owner, owner) == part.module.class_path
+    children = view.module.children
+    is_own = aliases.get(owner, owner) == view.module.class_path
     return is_own and method in _FUSED and children.get("bn") is None and "conv" in children
 
 
@@ -220,9 +220,9 @@ def _is_code(value: Opaque) -> bool:
     return path.startswith(_CODE) and not (path.startswith("torch.nn.modules.") and not value.arguments)
 
 
-def _left_over(part: ModuleView, what: str) -> GraphError:
-    name = part.module.class_name
-    return part.error(
+def _left_over(view: ModuleView, what: str) -> GraphError:
+    name = view.module.class_name
+    return view.error(
         f"{what} is not part of an official {name[:60]}, and would be left out",
         hint="this is a changed block, which only its own training code can compute; nothing was guessed",
     )
@@ -233,21 +233,21 @@ class ModuleView:
     """A module, and where it stands in the model.
 
     Attributes:
-        module: The inert record.
+        module: The module, as data.
         place: Dotted, from the model's root: ``model.9.cv2``.
         source: The checkpoint's name.
-        record: Notes what is asked for; all parts of one tree share it. See `yoloship.graph.module_view`.
+        consumed: Notes the names that writers ask for. All views of one tree share it.
     """
 
     module: Module
     place: str
     source: str
-    record: Consumed = field(default_factory=Consumed, repr=False, compare=False)
+    consumed: Consumed = field(default_factory=Consumed, repr=False, compare=False)
 
     def error(
         self, problem: str, *, expected: str | None = None, got: object = None, hint: str | None = None
     ) -> GraphError:
-        """A refusal that names this part."""
+        """The error for something in this module; it names the module."""
         return GraphError(
             problem,
             subject=f"{self.source}: {self.place or 'the model'} ({shortened(self.module.class_path, 120)})",
@@ -255,6 +255,16 @@ class ModuleView:
             got=None if got is None else shortened(str(got)),
             hint=hint,
         )
+
+    @property
+    def class_path(self) -> str:
+        """The path of the module's class: ``models.common.Conv``."""
+        return self.module.class_path
+
+    @property
+    def class_name(self) -> str:
+        """The last name of the class path: ``Conv``."""
+        return self.module.class_name
 
     @property
     def torch_name(self) -> str | None:
@@ -265,29 +275,29 @@ class ModuleView:
 
     def optional_child(self, name: str) -> ModuleView | None:
         """The submodule of that name, None if there is none."""
-        self.record.note(self.module, "child", name)
+        self.consumed.note(self.module, "child", name)
         child = self.module.children.get(name)
         if child is None:
             return None
         if not isinstance(child, Module):
             raise self.error(f"child {name!r} is not a module", got=type(child).__name__)
-        return ModuleView(child, f"{self.place}.{name}" if self.place else name, self.source, self.record)
+        return ModuleView(child, f"{self.place}.{name}" if self.place else name, self.source, self.consumed)
 
     def child(self, name: str) -> ModuleView:
         """The submodule of that name."""
-        part = self.optional_child(name)
-        if part is None:
+        child = self.optional_child(name)
+        if child is None:
             raise self.error(f"has no submodule {name!r}")
-        return part
+        return child
 
-    def parts(self) -> tuple[ModuleView, ...]:
+    def submodules(self) -> tuple[ModuleView, ...]:
         """All submodules of one of torch's plain containers, in their order."""
         if self.torch_name not in _CONTAINERS:
             raise self.error("is not supported in this place", expected="torch.nn.Sequential or ModuleList")
         return tuple(self.child(name) for name in self.module.children)
 
     def last(self) -> ModuleView:
-        """The last submodule, this part itself if it has none."""
+        """The last submodule, this module itself if it has none."""
         names = [name for name, child in self.module.children.items() if child is not None]
         return self.child(names[-1]) if names else self
 
@@ -301,7 +311,7 @@ class ModuleView:
 
     def optional_value(self, name: str) -> Value:
         """An attribute whatever its type, None if there is none."""
-        self.record.note(self.module, "attribute", name)
+        self.consumed.note(self.module, "attribute", name)
         return self.module.attributes.get(name)
 
     def has(self, name: str) -> bool:
@@ -359,7 +369,7 @@ class ModuleView:
 
     def optional_tensor(self, name: str) -> Tensor | None:
         """A parameter or buffer, None if there is none."""
-        self.record.note(self.module, "tensor", name)
+        self.consumed.note(self.module, "tensor", name)
         tensor = self.module.parameters.get(name)
         if tensor is None:
             tensor = self.module.buffers.get(name)

@@ -67,29 +67,29 @@ class Family(ABC):
         Raises:
             GraphError: there are none.
         """
-        layers = root.child("model").parts()
+        layers = root.child("model").submodules()
         if not layers:
             raise root.error("has no layers")
         return layers
 
-    def read_head(self, part: ModuleView) -> Head:
+    def read_head(self, layer: ModuleView) -> Head:
         """Read the last layer.
 
         Raises:
             GraphError: it is another head, named as what it is as far as that shows, or cannot be.
         """
-        if not self.has_head(part.module):
-            other = other_head(part.module)
+        if not self.has_head(layer.module):
+            other = other_head(layer.module)
             if other is not None:
-                raise part.error(other.problem, hint=other.hint)
+                raise layer.error(other.problem, hint=other.hint)
             official = self.blocks.head_package
-            raise part.error(
+            raise layer.error(
                 "is not a head that this version can write",
                 expected=" or ".join(f"{official}.{head}" for head in self.heads),
                 hint="if it is the official head under another name, say so with "
-                f"--alias {part.module.class_path[:80]}={official}.{next(iter(self.heads))}",
+                f"--alias {layer.class_path[:80]}={official}.{next(iter(self.heads))}",
             )
-        return self._head_class(part.module.class_name).read(part)
+        return self._head_class(layer.class_name).read(layer)
 
     def write(self, builder: Builder, layers: Sequence[ModuleView], image: Wire) -> tuple[Wire, ...]:
         """Write all layers before the head.

@@ -71,19 +71,19 @@ class AnchorHead(Head):
     anchors: Array
 
     @classmethod
-    def read(cls, part: ModuleView) -> Self:
+    def read(cls, layer: ModuleView) -> Self:
         """Read a Detect module; one that predicts more for each box is refused as what it is."""
-        other = other_head(part.module)
+        other = other_head(layer.module)
         if other is not None:
-            raise part.error(other.problem, hint=other.hint)
-        classes = part.integer("nc", 1, MAX_CLASSES)
-        levels = part.integer("nl", 1, MAX_LEVELS)
-        each = part.integer("na", 1, 64)
-        part.require("no", cls.row_columns(classes))
-        strides = read_strides(part, levels)
+            raise layer.error(other.problem, hint=other.hint)
+        classes = layer.integer("nc", 1, MAX_CLASSES)
+        levels = layer.integer("nl", 1, MAX_LEVELS)
+        anchors_per_level = layer.integer("na", 1, 64)
+        layer.require("no", cls.row_columns(classes))
+        strides = read_strides(layer, levels)
         for stale in ("grid", "anchor_grid"):  # lists of tensors that are computed again when a size changes
-            part.optional_value(stale)
-        return cls(part, classes, strides, read_anchors(part, strides, each))
+            layer.optional_value(stale)
+        return cls(layer, classes, strides, read_anchors(layer, strides, anchors_per_level))
 
     @classmethod
     def shape_text(cls, classes: int) -> str:
@@ -125,12 +125,12 @@ class AnchorHead(Head):
         columns = cls.row_columns(classes)
         spec = TensorSpec(decoded.name, "float32", (batch, axis, columns))
         rows = builder.input(spec, (batch, count, columns))
-        xy, wh, objectness, each = split(builder, f"{place}.split", rows, (2, 2, 1, classes), axis=2)
+        xy, wh, objectness, class_scores = split(builder, f"{place}.split", rows, (2, 2, 1, classes), axis=2)
         half = builder.node("Mul", f"{place}.half", (wh, builder.constant(f"{place}.half.factor", 0.5)), wh.shape)
         low = builder.node("Sub", f"{place}.low", (xy, half), xy.shape)
         high = builder.node("Add", f"{place}.high", (xy, half), xy.shape)
         boxes = builder.node("Concat", f"{place}.boxes_xyxy", (low, high), (batch, count, 4), axis=2)
-        scores = builder.node("Mul", f"{place}.class_scores", (each, objectness), each.shape)
+        scores = builder.node("Mul", f"{place}.class_scores", (class_scores, objectness), class_scores.shape)
         row = (batch, count)
         best = builder.node("ReduceMax", f"{place}.scores", (scores,), row, axes=(2,), keepdims=0)
         index = builder.node("ArgMax", f"{place}.argmax", (scores,), row, "int64", axis=2, keepdims=0)
@@ -152,21 +152,21 @@ def emit_maps(
     Returns:
         Of each level, in the head's order, (B, A·(5+C), h, w).
     """
-    part = head.part
-    convolutions = part.optional_child("m")
+    module = head.module
+    convolutions = module.optional_child("m")
     if len(inputs) != len(head.strides):
-        raise part.error("takes another number of levels", expected=str(len(head.strides)), got=len(inputs))
+        raise module.error("takes another number of levels", expected=str(len(head.strides)), got=len(inputs))
     if convolutions is None:  # the first release has them as layers of their own before the head
         maps = tuple(inputs)
     else:
-        convs = convolutions.parts()
+        convs = convolutions.submodules()
         if len(convs) != len(inputs):
-            raise part.error("has another number of convolutions", expected=str(len(inputs)), got=len(convs))
+            raise module.error("has another number of convolutions", expected=str(len(inputs)), got=len(convs))
         maps = tuple(emit_convolution(builder, conv, read_conv(conv), x) for conv, x in zip(convs, inputs, strict=True))
     for level, (stride, wire) in enumerate(zip(head.strides, maps, strict=True)):
         want = (head.anchors.shape[1] * head.numbers, input_hw[0] // stride, input_hw[1] // stride)
         if wire.shape[1:] != want:
-            raise part.error(f"map of level {level} has another shape", expected=str(want), got=wire.shape[1:])
+            raise module.error(f"map of level {level} has another shape", expected=str(want), got=wire.shape[1:])
     return maps
 
 
@@ -192,7 +192,7 @@ def _emit_raw(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Seq
     """(B, N, 5 + C): level by level in the head's order; within one anchors, then rows, then columns."""
     batch, numbers, parts = batch_axis(config), head.numbers, []
     for level, wire in enumerate(maps):
-        place = f"{head.part.place}.{level}"
+        place = f"{head.module.place}.{level}"
         cells = head_cells(builder, head, wire, place)
         shape = (batch, cells.shape[1], cells.shape[3], numbers)
         cells = builder.node("Transpose", f"{place}.transpose", (cells,), shape, perm=(0, 1, 3, 2))
@@ -203,7 +203,7 @@ def _emit_raw(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Seq
         wh = extents(builder, head, level, wh, 4.0, axis=3)
         box = builder.node("Concat", f"{place}.concat", (xy, wh, rest), shape, axis=3)
         parts.append(flat_rows(builder, place, box))
-    output = join(builder, f"{head.part.place}.concat", parts)
+    output = join(builder, f"{head.module.place}.concat", parts)
     builder.output(output, TensorSpec("output0", "float32", (batch, row_axis(builder, output), numbers)))
 
 
@@ -217,7 +217,7 @@ def _emit_candidates(
     batch = batch_axis(config)
     boxes, scores, classes = [], [], []
     for level, wire in enumerate(maps):
-        place = f"{head.part.place}.{level}"
+        place = f"{head.module.place}.{level}"
         cells = head_cells(builder, head, wire, place)
         xywh, objectness, logits = split(builder, f"{place}.split", cells, (4, 1, head.classes), axis=2)
         xywh = builder.node("Sigmoid", f"{place}.box.sigmoid", (xywh,), xywh.shape)
@@ -240,7 +240,7 @@ def _emit_candidates(
         index = builder.node("ArgMax", f"{place}.class.argmax", (logits,), one, "int64", axis=2, keepdims=1)
         index = builder.node("Cast", f"{place}.class.cast", (index,), one, "int32", to=INT32)
         classes.append(flat_rows(builder, f"{place}.class", index, last=False))
-    place = head.part.place
+    place = head.module.place
     return (
         join(builder, f"{place}.boxes_xyxy", boxes),
         join(builder, f"{place}.scores", scores),
@@ -250,9 +250,9 @@ def _emit_candidates(
 
 def head_cells(builder: Builder, head: AnchorHead, wire: Wire, place: str) -> Wire:
     """(B, A·(5+C), h, w) to (B, A, 5+C, h·w)."""
-    each, (height, width) = head.anchors.shape[1], wire.hw
-    target = np.array([0, each, head.numbers, -1 if builder.dynamic_hw else height * width])
-    shape = (wire.shape[0], each, head.numbers, height * width)
+    anchors, (height, width) = head.anchors.shape[1], wire.hw
+    target = np.array([0, anchors, head.numbers, -1 if builder.dynamic_hw else height * width])
+    shape = (wire.shape[0], anchors, head.numbers, height * width)
     return builder.node(
         "Reshape", f"{place}.cells", (wire, builder.constant(f"{place}.cells.shape", target, "int64")), shape
     )
@@ -260,7 +260,7 @@ def head_cells(builder: Builder, head: AnchorHead, wire: Wire, place: str) -> Wi
 
 def centres(builder: Builder, head: AnchorHead, level: int, wire: Wire, xy: Wire, *, axis: int) -> Wire:
     """σ(t) to pixels: 2·stride·σ + (grid − 0.5)·stride, the coordinates along `axis`, the cells along the other."""
-    place, stride = f"{head.part.place}.{level}", head.strides[level]
+    place, stride = f"{head.module.place}.{level}", head.strides[level]
     offset = _dynamic_offset(builder, place, wire, stride, axis) if builder.dynamic_hw else None
     if offset is None:
         rows, columns = np.divmod(np.arange(wire.hw[0] * wire.hw[1]), wire.hw[1])
@@ -302,7 +302,7 @@ def _dynamic_offset(builder: Builder, place: str, wire: Wire, stride: int, axis:
 
 def extents(builder: Builder, head: AnchorHead, level: int, wh: Wire, factor: float, *, axis: int) -> Wire:
     """σ(t) to factor·σ²·anchor: 4 for width and height, 2 for half of them; the two along `axis`."""
-    place, anchors = f"{head.part.place}.{level}", factor * head.anchors[level]
+    place, anchors = f"{head.module.place}.{level}", factor * head.anchors[level]
     constant = builder.constant(
         f"{place}.anchors", anchors[None, :, None, :] if axis == 3 else anchors[None, :, :, None]
     )
@@ -323,13 +323,13 @@ _TOLERANCE: Final = 0.01
 """Relative. bfloat16 rounds by 0.004 at most; a mistaken stride is off by a factor of two or more."""
 
 
-def read_anchors(part: ModuleView, strides: Sequence[int], each: int) -> Array:
+def read_anchors(layer: ModuleView, strides: Sequence[int], anchors_per_level: int) -> Array:
     """Read the anchors of a Detect module.
 
     Args:
-        part: The module.
+        layer: The Detect module.
         strides: Of its levels, in its own order, in pixels.
-        each: Anchors of a level.
+        anchors_per_level: How many anchors each level has.
 
     Returns:
         (levels, anchors, 2) width and height in model pixels; the levels in the module's own order.
@@ -338,13 +338,13 @@ def read_anchors(part: ModuleView, strides: Sequence[int], each: int) -> Array:
         GraphError: they are of no size, not finite, or contradict themselves.
     """
     levels, steps = len(strides), np.array(strides, np.float64)[:, None, None]
-    anchors = part.array("anchors", levels, each, 2)
+    anchors = layer.array("anchors", levels, anchors_per_level, 2)
     anchors_px: Array = anchors * steps
-    pixels = part.optional_array("anchor_grid", levels, 1, each, 1, 1, 2)
+    pixels = layer.optional_array("anchor_grid", levels, 1, anchors_per_level, 1, 1, 2)
     if pixels is not None:
-        pixels = pixels.reshape(levels, each, 2)
+        pixels = pixels.reshape(levels, anchors_per_level, 2)
         if not _agree(pixels, anchors_px) and not _agree(pixels, anchors * steps[::-1]):
-            raise part.error(
+            raise layer.error(
                 "'anchors' and 'anchor_grid' contradict each other in a way that no release explains",
                 expected=f"{_level(anchors_px)} pixels in 'anchor_grid'",
                 got=_level(pixels),
@@ -352,7 +352,7 @@ def read_anchors(part: ModuleView, strides: Sequence[int], each: int) -> Array:
             )
         anchors_px = pixels
     if (anchors_px <= 0).any() and not _is_placeholder(anchors_px):
-        raise part.error(
+        raise layer.error(
             "has anchors of no size, which can only give boxes of no size",
             expected="widths and heights above 0 pixels",
             got=_level(anchors_px[(anchors_px <= 0).any(axis=(1, 2))]),

@@ -44,7 +44,7 @@ class Head(ABC):
         suppressed: The form that has suppression inside; None if it writes none.
 
     Attributes:
-        part: The module.
+        module: The module.
         classes: How many.
         strides: Model pixels per cell of each level, in the module's own order.
     """
@@ -54,13 +54,13 @@ class Head(ABC):
     fastest: ClassVar[str]
     suppressed: ClassVar[str | None] = None
 
-    part: ModuleView
+    module: ModuleView
     classes: int
     strides: tuple[int, ...]
 
     @classmethod
     @abstractmethod
-    def read(cls, part: ModuleView) -> Self:
+    def read(cls, layer: ModuleView) -> Self:
         """Read the module.
 
         Raises:
@@ -136,24 +136,24 @@ class Head(ABC):
         return replace(config, output_form=name, nms=config.nms or (NmsConfig() if name == self.suppressed else None))
 
 
-def read_strides(part: ModuleView, levels: int) -> tuple[int, ...]:
+def read_strides(layer: ModuleView, levels: int) -> tuple[int, ...]:
     """Model pixels per cell of each level: a tensor among the attributes, a buffer, or a plain list.
 
     Raises:
         GraphError: they are not whole numbers, one for each level.
     """
-    value = part.optional_value("stride")
+    value = layer.optional_value("stride")
     if value is None:
-        value = part.optional_tensor("stride")
+        value = layer.optional_tensor("stride")
     if isinstance(value, Tensor):
-        value = part.checked("stride", value).float64().ravel().tolist()
+        value = layer.checked("stride", value).float64().ravel().tolist()
     if isinstance(value, np.ndarray):
         value = value.ravel().tolist()
     if not isinstance(value, list | tuple) or len(value) != levels:
-        raise part.error("bad 'stride'", expected=f"{levels} whole numbers of pixels", got=value)
+        raise layer.error("bad 'stride'", expected=f"{levels} whole numbers of pixels", got=value)
     strides = tuple(int(one) for one in value if isinstance(one, int | float) and one in range(1, MAX_STRIDE + 1))
     if len(strides) != levels:
-        raise part.error("bad 'stride'", expected=f"{levels} whole numbers of pixels", got=value)
+        raise layer.error("bad 'stride'", expected=f"{levels} whole numbers of pixels", got=value)
     return strides
 
 
@@ -164,11 +164,11 @@ def split(builder: Builder, name: str, wire: Wire, sizes: tuple[int, ...], *, ax
     return builder.nodes("Split", name, (wire, lengths), shapes, wire.dtype, axis=axis)
 
 
-def join(builder: Builder, name: str, parts: Sequence[Wire]) -> Wire:
+def join(builder: Builder, name: str, levels: Sequence[Wire]) -> Wire:
     """Write a Concat of the levels' rows, (B, N_l, …) to (B, N, …)."""
-    first = parts[0]
-    shape = (first.shape[0], sum(part.fixed(1) for part in parts), *first.shape[2:])
-    return builder.node("Concat", name, parts, shape, first.dtype, axis=1)
+    first = levels[0]
+    shape = (first.shape[0], sum(rows.fixed(1) for rows in levels), *first.shape[2:])
+    return builder.node("Concat", name, levels, shape, first.dtype, axis=1)
 
 
 def row_axis(builder: Builder, wire: Wire) -> Axis:
