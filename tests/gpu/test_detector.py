@@ -677,7 +677,8 @@ def _refusal(call: Any) -> str:
 
 def _in_child(detector: Detector, answers: Any) -> None:
     image = make_images(1)[0]
-    answers.send([_refusal(lambda: detector(image)), _refusal(lambda: detector.submit(image))])
+    calls = (lambda: detector(image), lambda: detector.submit(image), lambda: detector.stream([image]))
+    answers.send([_refusal(call) for call in calls])
     os._exit(0)
 
 

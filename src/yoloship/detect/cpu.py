@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -205,26 +205,29 @@ class CpuPipeline(Pipeline):
         """
         if os.getpid() != self._pid:
             return
-        self._closed = True
-        with suppress(SessionError), self._under_way():
-            pass
+        with self._lock:
+            self._closed = True
+            self._end_if_unused()
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:
-        """Count a run; the last one to end after `close` closes the session, and so does `close` if there is none."""
+        """Count a run; if the pipeline was closed meanwhile, the last one to end closes the session."""
         if os.getpid() != self._pid:
             from yoloship.detect.batching import forked
 
             raise forked(self.model.model_name)
         with self._lock:
-            self._runs += 1
-        try:
             if self._closed:
                 raise SessionError("the detector is closed", subject=self.model.model_name)
+            self._runs += 1
+        try:
             yield
         finally:
             with self._lock:
                 self._runs -= 1
-                if self._closed and self._runs == 0:
-                    self.session.close()
-                    self._spare.clear()
+                self._end_if_unused()
+
+    def _end_if_unused(self) -> None:
+        if self._closed and self._runs == 0:
+            self.session.close()
+            self._spare.clear()

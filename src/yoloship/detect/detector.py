@@ -343,6 +343,7 @@ class Detector(Closing):
         read = partial(as_image, count=self._model.info.channels, channels=order)
         steps = DetectSteps(order, read, chosen, partial(self._submit, options=chosen))
         several_images(sources, self.info.channels)
+        self._pipeline.check_process()
         return self._pipeline.stream(sources, steps, keep_images=keep_images)
 
     def prepare(self, batches: Sequence[int] | None = None) -> None:
@@ -464,7 +465,8 @@ class Detector(Closing):
         except BaseException:
             handed.release()
             raise
-        future.add_done_callback(lambda _: handed.release())
+        if handed is not placed:  # a callback stays with its future, and so does all that it knows
+            future.add_done_callback(lambda _: handed.release())
         return future
 
     def _batches(self) -> Batcher:

@@ -196,8 +196,9 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         if device == "cpu":
             raise InputError("a TensorRT engine runs on a GPU", subject=model_name, expected="cuda", got="cpu")
         ordinal = ordinal or 0
-    runs_as: Kind = "engine" if kind == "engine" else "onnx"
-    choose_runtime(runtime, runs_as, "cpu" if ordinal is None else "cuda", runtime_precision, model_name=model_name)
+    if kind != "engine" or runtime or runtime_precision:  # an engine lacks a GPU first, and only then TensorRT
+        runs_as: Kind = "engine" if kind == "engine" else "onnx"
+        choose_runtime(runtime, runs_as, "cpu" if ordinal is None else "cuda", runtime_precision, model_name=model_name)
     graph, limit_s = file, None
     if kind == "checkpoint":
         canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)

@@ -422,6 +422,18 @@ def test_submitted_images_come_back_as_futures_of_what_a_call_gives() -> None:
 
 
 @pytest.mark.timeout(10)
+def test_a_future_whose_result_is_there_does_not_keep_the_image() -> None:
+    one, _ = detector()
+    image = IMAGE.copy()
+    kept = weakref.ref(image)
+    future = one.submit(image)
+    del image
+    assert len(future.result()) > 0
+    one.submit(IMAGE).result()  # the one thread has let go of the image before it takes another
+    assert kept() is None
+
+
+@pytest.mark.timeout(10)
 def test_closing_ends_the_run_that_was_submitted_and_fails_what_still_waits() -> None:
     begun, gate = threading.Event(), threading.Event()
 

@@ -7,11 +7,15 @@ import pytest
 import yoloship
 from yoloship.cuda.device import Device
 from yoloship.errors import CudaError, SessionError
+from yoloship.runtime.tensorrt import TensorRT
 
 
+@pytest.mark.parametrize("is_installed", [True, False])
 def test_an_engine_without_a_gpu_says_what_it_needs_and_what_a_cpu_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(TensorRT, "is_installed", classmethod(lambda _: is_installed))
+
     def absent(_: int = 0) -> Device:
         raise CudaError("no NVIDIA driver", subject="CUDA", code=35, hint="install it")
 
