@@ -1,4 +1,4 @@
-"""``yoloship demo``: the whole road on a model and an image of our own."""
+"""``yoloship demo``: every step from a checkpoint to boxes, on a model and an image of our own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
     from yoloship._util.text import OnProgress
-    from yoloship.demo.run import Journey
+    from yoloship.demo.run import DemoResult
     from yoloship.demo.scene import DatasetFormat
 
 DEFAULT_FOLDER = Path("yoloship-demo")
@@ -66,35 +66,35 @@ def demo(
     if count is not None or label_format is not None:
         raise click.UsageError("--count and --format need --dataset")
 
-    from yoloship.demo.run import DEFAULT_SEED, travel
+    from yoloship.demo.run import DEFAULT_SEED, run_demo
 
-    journey = travel(
+    result = run_demo(
         output or DEFAULT_FOLDER, DEFAULT_SEED if seed is None else seed, _on_progress(), overwrite=overwrite
     )
-    print_text(_report(journey))
-    if not journey.good:
+    print_text(_report(result))
+    if not result.good:
         raise click.exceptions.Exit(1)
 
 
-def _report(journey: Journey) -> str:
+def _report(result: DemoResult) -> str:
     """What was found, where each file is, and how long each step took."""
     from yoloship.errors import visible
     from yoloship.sinks.tables import columns
 
     rows: list[tuple[str, ...]] = [("class", "score", "x1", "y1", "x2", "y2", "says")]
-    for detection, text in zip(journey.found, journey.texts, strict=True):
+    for detection, text in zip(result.found, result.texts, strict=True):
         corners = (f"{value:.1f}" for value in detection.box_xyxy)
         rows.append((detection.class_name, f"{detection.score:.3f}", *corners, visible(text or "")))
     steps = [
         ("step", "ms", "file", "result"),
-        *((step.what, f"{1000 * step.seconds:.0f}", str(step.path or ""), step.result) for step in journey.steps),
+        *((step.what, f"{1000 * step.seconds:.0f}", str(step.path or ""), step.result) for step in result.steps),
     ]
-    verdict = f"found {journey.matched} of {journey.codes} codes"
-    if journey.extra:
+    verdict = f"found {result.matched} of {result.codes} codes"
+    if result.extra:
         verdict += (
-            f", and {counted(journey.extra, 'box', 'boxes')} that {'is' if journey.extra == 1 else 'are'} not a code"
+            f", and {counted(result.extra, 'box', 'boxes')} that {'is' if result.extra == 1 else 'are'} not a code"
         )
-    image = next((step.path for step in journey.steps if step.path and step.path.name == "found.jpg"), "")
+    image = next((step.path for step in result.steps if step.path and step.path.name == "found.jpg"), "")
     return f"{columns(rows, right=range(1, 6))}\n{columns(steps, right=(1,))}\n{verdict}; look at {image}\n"
 
 

@@ -41,7 +41,7 @@ def read_qr_codes(image: npt.NDArray[np.uint8], found: Detections) -> list[str |
         found: What was found in it.
 
     Returns:
-        For each detection its text; None where it is of another class, or cannot be decoded.
+        For each detection its text; None if it is of another class, or cannot be decoded.
     """
     reader = cv2.QRCodeDetector()
     texts: list[str | None] = []
@@ -78,12 +78,12 @@ FILES: Final = (
     f"{MODEL_NAME}.engine",
     f"{MODEL_NAME}.engine.json",
 )
-"""What it leaves, the engine where one can be built."""
+"""The files that it writes. The engine is written only if it can be built."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the road.
+    """One step of the demonstration.
 
     Attributes:
         what: In a few words.
@@ -99,12 +99,12 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Journey:
-    """What the road led to.
+class DemoResult:
+    """What the demonstration found, and how it got there.
 
     Attributes:
         found: The detections.
-        texts: For each detection what its QR code says, where it is one and was decoded.
+        texts: For each detection, what its QR code says. None if it is not a QR code, or could not be decoded.
         codes: How many codes the scene has.
         matched: How many of them were found, of the right class and at an IoU of 0.5 or more.
         steps: In order.
@@ -132,19 +132,19 @@ def checkpoint_bytes() -> bytes:
     return (files("yoloship.demo") / f"{MODEL_NAME}.pt").read_bytes()
 
 
-def travel(
+def run_demo(
     folder: Path, seed: int = DEFAULT_SEED, on_progress: OnProgress | None = None, *, overwrite: bool = False
-) -> Journey:
+) -> DemoResult:
     """Make a scene and take the bundled checkpoint all the way to boxes in it, with no network.
 
     Args:
-        folder: Takes all `FILES`; made where it does not exist. Files of an earlier demonstration are replaced.
-        seed: Of the scene.
+        folder: Takes all `FILES`; made if it does not exist. Files of an earlier demonstration are replaced.
+        seed: Number of the scene.
         on_progress: Called as each step begins.
         overwrite: Whether files of those names may be replaced even if there was no earlier demonstration.
 
     Raises:
-        InputError: no seed.
+        InputError: the seed is out of range.
         OutputError: the folder cannot be written, or a file exists that no demonstration left.
     """
     from yoloship._util.outputs import Outputs
@@ -159,43 +159,43 @@ def travel(
     was_here = (folder / f"{MODEL_NAME}.onnx").is_file()
     Outputs((), overwrite=overwrite or was_here, is_checkpoint=is_checkpoint).claim_inside(folder, FILES)
     made_folder(folder)
-    diary = _Diary(on_progress)
-    with diary.step("make a scene") as entry:
+    log = _Log(on_progress)
+    with log.step("make a scene") as entry:
         scene = make_scene(seed, SCENE_HW)
         entry.path = folder / "scene.png"
         write_image(scene.image, entry.path, overwrite=True)
         entry.result = f"seed {seed}, {len(scene.class_ids)} codes"
-    with diary.step("read the checkpoint") as entry:
+    with log.step("read the checkpoint") as entry:
         data = checkpoint_bytes()
         checkpoint = read_checkpoint(data)
         parameters = checkpoint.module.parameter_count()
         entry.result = f"{len(data) / 1e6:.1f} MB, {parameters / 1e6:.1f} M parameters; nothing in it was executed"
-    with diary.step("write the ONNX file") as entry:
+    with log.step("write the ONNX file") as entry:
         onnx = entry.path = folder / f"{MODEL_NAME}.onnx"
         graph = graph_bytes(build_graph(checkpoint, GraphConfig()))
         write_bytes(onnx, graph)
         entry.result = f"{len(graph) / 1e6:.1f} MB"
-    with diary.step("open it in ONNX Runtime") as entry:
+    with log.step("open it in ONNX Runtime") as entry:
         detector = load(onnx)
-    with detector, diary.step("find the codes") as entry:
+    with detector, log.step("find the codes") as entry:
         found = detector(folder / "scene.png")
         matched = matches(scene, found)
         entry.result = f"{matched} of {len(scene.class_ids)}"
-    with diary.step("read the QR codes") as entry:
+    with log.step("read the QR codes") as entry:
         texts = read_qr_codes(scene.image, found)
         qr_codes = sum(detection.class_name == "qr_code" for detection in found)
         entry.result = f"{len(texts) - texts.count(None)} of {qr_codes}, each from its box alone"
-    with diary.step("draw the boxes") as entry:
+    with log.step("draw the boxes") as entry:
         entry.path = folder / "found.jpg"
         labels = [_label(detection, text) for detection, text in zip(found, texts, strict=True)]
         drawn = draw_boxes(scene.image, found.boxes_xyxy, found.class_ids, labels)
         write_image(drawn, entry.path, overwrite=True)
-    with diary.step("write the results") as entry:
+    with log.step("write the results") as entry:
         entry.path = folder / "found.json"
         write_bytes(entry.path, _json_bytes(found, texts))
-    with diary.step("build a TensorRT engine") as entry:
+    with log.step("build a TensorRT engine") as entry:
         entry.path, entry.result = _engine(onnx)
-    return Journey(found, tuple(texts), len(scene.class_ids), matched, tuple(diary.steps))
+    return DemoResult(found, tuple(texts), len(scene.class_ids), matched, tuple(log.steps))
 
 
 def matches(scene: Scene, found: Detections) -> int:
@@ -216,8 +216,8 @@ def _label(detection: Detection, text: str | None) -> str:
     return f"{label}: {text}" if text else label
 
 
-class _Diary:
-    """The steps that were taken."""
+class _Log:
+    """The steps so far, with their times."""
 
     def __init__(self, on_progress: OnProgress | None) -> None:
         self._on_progress = on_progress
@@ -240,7 +240,7 @@ class _Entry:
 
 
 def _engine(onnx: Path) -> tuple[Path | None, str]:
-    """Build an engine beside the ONNX file where a TensorRT is installed: its path, and a line about it."""
+    """Build an engine beside the ONNX file if a TensorRT is installed: its path, and a line about it."""
     from yoloship.engine import installed_flavours, open_flavour, write_engine
     from yoloship.models.building import build
 

@@ -1,8 +1,9 @@
 """From a model's file to a `Detector`: `load`.
 
-A file's name holds the key (what it was made from and how) and the SHA-256 of its own bytes: one that was cut short or
-changed does not match its name, and is built again. Nothing here is needed for a right result, so a folder that cannot
-be used costs time and no error.
+The graph that is written from a checkpoint is kept in the cache. The name of a cached file holds a key (what the graph
+was made from, and how) and the SHA-256 of the file's bytes, so a file that was cut short or changed does not match its
+name, and is built again. A result never depends on the cache: a folder that cannot be used costs time and is not an
+error.
 """
 
 from __future__ import annotations
@@ -131,21 +132,23 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         device: ``cpu``, ``cuda`` or ``cuda:N``. None takes the CPU, and for an engine the first GPU.
         options: What to keep of the answers. None takes what is fixed inside a graph that suppresses, else the defaults
             of `DetectOptions`.
-        score_threshold: That option alone; in [0, 1].
-        iou_threshold: That option alone; in [0, 1].
-        classes: That option alone: class ids or names to keep.
-        max_detections: That option alone; 1 or more.
+        score_threshold: Drop boxes whose score is not above this, in [0, 1]. This and the next three are a short way to
+            set one of the `options`; None leaves it as it is there.
+        iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1].
+        classes: Keep only these classes, by id or name.
+        max_detections: Keep at most this many boxes per image.
         channels: The order of the colours of arrays, unless a call says otherwise: ``bgr``, as OpenCV has it, or
-            ``rgb``. Files, PIL's and nvImageCodec's images state their own, which counts.
-        class_names: One for each class, in place of the names in the file, which are not read then.
-        aliases: Class paths of a fork, each with the official one that it is the same as; for checkpoints.
+            ``rgb``. Files, Pillow images and images of nvImageCodec state their own order, which is then used.
+        class_names: One for each class, in place of the names in the file.
+        aliases: For checkpoints: class paths of a fork, each with the official one that it is the same as.
         tuned_for: ``latency`` or ``throughput``, which differ on the CPU only; see `TunedFor`.
         runtime: What runs the network: ``onnxruntime``, ``openvino``, ``tensorrt``, or what another package adds.
             ``auto`` takes the first that can do what is asked; the log and `Session.reason` say why. None takes ONNX
             Runtime, and for an engine TensorRT.
         runtime_precision: What the runtime computes float32 layers in: ``float32``, or ``bfloat16`` if the runtime and
-            the processor can; the boxes are then slightly other ones. None takes float32. For an engine it is fixed.
-        cuda_tuning: How a GPU is shared out; not for the CPU. For a model that does not take colour images,
+            the processor can; the boxes then differ slightly. None takes float32. An engine has its own, so it
+            takes None only.
+        cuda_tuning: How the GPU is used; not for the CPU. For a model that does not take colour images,
             `transfer` and `on_full_memory` have no effect, and are refused.
 
     Returns:
@@ -155,7 +158,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         InputError: an argument is outside its range, or contradicts the model.
         CheckpointError: the checkpoint cannot be read safely.
         GraphError: its architecture cannot become a graph.
-        SessionError: the runtime refuses the model, or the file is none.
+        SessionError: the runtime refuses the model, or the file is not a model.
         DownloadError: a named release cannot be fetched.
         CudaError: no NVIDIA driver, no such GPU, or out of its memory.
         DependencyError: what a GPU or an engine needs is not installed.

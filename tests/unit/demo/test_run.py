@@ -1,4 +1,4 @@
-"""The demonstration's road: what counts as found, what the QR codes say, and engines that cannot be built."""
+"""The demonstration: what counts as found, what the QR codes say, and engines that cannot be built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from yoloship import engine
-from yoloship.demo import run as road
+from yoloship.demo import run as demo
 from yoloship.demo.run import read_qr_codes
 from yoloship.demo.scene import CLASS_NAMES, Scene, make_scene
 from yoloship.errors import DependencyError, EngineError
@@ -24,11 +24,11 @@ def truth_of(scene: Scene, shift_px: float = 0.0, classes: tuple[int, ...] = ())
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    return make_scene(road.DEFAULT_SEED, road.SCENE_HW)
+    return make_scene(demo.DEFAULT_SEED, demo.SCENE_HW)
 
 
-def journey(found: Detections, codes: int, matched: int) -> road.Journey:
-    return road.Journey(found, (None,) * len(found), codes, matched, ())
+def result(found: Detections, codes: int, matched: int) -> demo.DemoResult:
+    return demo.DemoResult(found, (None,) * len(found), codes, matched, ())
 
 
 def test_the_default_scene_has_several_codes_of_each_class(scene: Scene) -> None:
@@ -37,7 +37,7 @@ def test_the_default_scene_has_several_codes_of_each_class(scene: Scene) -> None
 
 def test_every_code_counts_once(scene: Scene) -> None:
     found = truth_of(scene)
-    assert road.matches(scene, found) == 7
+    assert demo.matches(scene, found) == 7
     twice = Detections(
         np.concatenate([found.boxes_xyxy, found.boxes_xyxy]),
         np.concatenate([found.scores, found.scores]),
@@ -45,23 +45,23 @@ def test_every_code_counts_once(scene: Scene) -> None:
         CLASS_NAMES,
         found.image_hw,
     )
-    assert road.matches(scene, twice) == 7
-    assert journey(twice, 7, 7).extra == 7
-    assert not journey(twice, 7, 7).good
+    assert demo.matches(scene, twice) == 7
+    assert result(twice, 7, 7).extra == 7
+    assert not result(twice, 7, 7).good
 
 
 def test_a_box_elsewhere_or_of_another_class_does_not_count(scene: Scene) -> None:
-    assert road.matches(scene, truth_of(scene, shift_px=400)) == 0
-    assert road.matches(scene, truth_of(scene, classes=(0,) * 7)) == int((scene.class_ids == 0).sum())
+    assert demo.matches(scene, truth_of(scene, shift_px=400)) == 0
+    assert demo.matches(scene, truth_of(scene, classes=(0,) * 7)) == int((scene.class_ids == 0).sum())
 
 
 def test_it_worked_when_nearly_all_codes_were_found_and_hardly_anything_else(scene: Scene) -> None:
     found = truth_of(scene)
-    assert journey(found, 7, 7).good
-    assert journey(found, 8, 7).good
-    assert not journey(found, 10, 7).good
-    assert not journey(found, 5, 5).good
-    assert journey(Detections.empty((640, 640), CLASS_NAMES), 0, 0).good
+    assert result(found, 7, 7).good
+    assert result(found, 8, 7).good
+    assert not result(found, 10, 7).good
+    assert not result(found, 5, 5).good
+    assert result(Detections.empty((640, 640), CLASS_NAMES), 0, 0).good
 
 
 def test_qr_codes_are_read_from_their_boxes_and_other_classes_left_alone(scene: Scene) -> None:
@@ -87,7 +87,7 @@ def test_an_engine_that_cannot_be_had_is_a_line_and_no_failure(tmp_path: Path, m
 
     monkeypatch.setattr(engine, "open_flavour", absent)
     monkeypatch.setattr(engine, "installed_flavours", tuple)
-    went = road.travel(tmp_path / "out")
+    went = demo.run_demo(tmp_path / "out")
     last = went.steps[-1]
     assert went.good
     assert last.path is None
@@ -100,4 +100,4 @@ def test_an_engine_that_fails_to_build_says_why(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(engine, "open_flavour", broken)
     monkeypatch.setattr(engine, "installed_flavours", lambda: ("tensorrt",))
-    assert road.travel(tmp_path / "out").steps[-1].result == "not built: tensorrt: no GPU was found"
+    assert demo.run_demo(tmp_path / "out").steps[-1].result == "not built: tensorrt: no GPU was found"
