@@ -14,8 +14,8 @@ from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import YoloshipError
 from yoloship.model import NmsConfig, TensorSpec
-from yoloship.models.recognise import recognise
 from yoloship.runtime.scripted import ScriptedSession
+from yoloship.tasks.recognise import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -293,7 +293,7 @@ def _in_brackets(text: str) -> list[str] | None:
     inside = re.match(r"\[[^\]]*\]|\{[^}]*\}", text)
     if inside is None:
         return None
-    from yoloship.models.recognise import parse_names
+    from yoloship.tasks.recognise import parse_names
 
     quoted = parse_names(inside[0])
     if quoted is not None:

@@ -18,7 +18,7 @@ from yoloship.detect.pipeline import DetectSteps, ModelInput
 from yoloship.detect.preprocess import as_image, several_images
 from yoloship.errors import InputError, SessionError
 from yoloship.images.normalise import checked_order
-from yoloship.models.recognise import recognise
+from yoloship.tasks.recognise import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -298,8 +298,8 @@ def check_against_reference(model: str | Path, reference: Path) -> ReferenceChec
 def _checkpoint(path: Path, right: Reference) -> ReferenceCheck:
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
-    from yoloship.models.recognise import recognise
     from yoloship.runtime import RunOptions, open_session
+    from yoloship.tasks.recognise import recognise
 
     hw = (right.images.shape[2], right.images.shape[3])
     config = GraphConfig(input_hw=hw, batch=1, input_form="float")

@@ -1,1 +1,1 @@
-"""From a file to a model that runs: loading, building, recognising, fetching."""
+"""From a file to a model that runs: loading, vetting, building, fetching."""

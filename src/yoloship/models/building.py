@@ -27,9 +27,9 @@ from yoloship.engine import (
 )
 from yoloship.errors import GraphError, InputError, OutputError, SessionError, YoloshipError
 from yoloship.kinds import kind_of
-from yoloship.models.recognise import UnreadableNamesError
 from yoloship.models.vetting import vetted
 from yoloship.tasks.decode import STANDARD_FORM
+from yoloship.tasks.recognise import UnreadableNamesError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -325,8 +325,8 @@ def _recognised(
     from yoloship.graph import graph_bytes
     from yoloship.graph.body import body_precision
     from yoloship.graph.passes.half import emulate, is_half
-    from yoloship.models.recognise import recognise
     from yoloship.runtime import RunOptions, open_session
+    from yoloship.tasks.recognise import recognise
 
     # ONNX Runtime has no bfloat16 on a CPU
     runnable = path or graph_bytes(emulate(model) if is_half(model) else model)

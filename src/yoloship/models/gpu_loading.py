@@ -13,9 +13,9 @@ from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.kinds import kind_of
-from yoloship.models.recognise import recognise
 from yoloship.runtime import open_on_device
 from yoloship.runtime.session import RunOptions
+from yoloship.tasks.recognise import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -32,9 +32,9 @@ from yoloship.errors import InputError, OutputError, SessionError, visible
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
 from yoloship.model import FASTEST
 from yoloship.models import releases
-from yoloship.models.recognise import recognise
 from yoloship.runtime import choose_runtime, open_session
 from yoloship.runtime.session import RunOptions, RuntimePrecision, TunedFor
+from yoloship.tasks.recognise import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

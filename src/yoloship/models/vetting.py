@@ -11,8 +11,8 @@ from yoloship._util.reading import read_bounded
 from yoloship.bounds import UnsizedError, check_bounds, read_outline, refuse_unbounded, takes_bytes
 from yoloship.errors import SessionError, YoloshipError
 from yoloship.kinds import kind_of
-from yoloship.models.recognise import DEFAULT_SIDE, MAX_CHANNELS, MAX_INPUT, OTHER_SIDE, PROBE_SIDE
-from yoloship.models.rows import unknown_form_error
+from yoloship.tasks.recognise import DEFAULT_SIDE, MAX_CHANNELS, MAX_INPUT, OTHER_SIDE, PROBE_SIDE
+from yoloship.tasks.rows import unknown_form_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

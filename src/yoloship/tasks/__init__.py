@@ -1,4 +1,4 @@
-"""The tasks of a model, one file each, and where to add one: `TASKS`."""
+"""The tasks of a model, one file each, and where to add one: `TASKS`. `recognise` finds out which a model has."""
 
 from __future__ import annotations
 

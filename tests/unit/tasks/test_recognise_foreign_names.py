@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yoloship.models.recognise import MAX_CHARS, parse_names
+from yoloship.tasks.recognise import MAX_CHARS, parse_names
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from helpers.models import ANCHORS, NAMES, STRIDES, random_heads
 from yoloship.errors import SessionError
 from yoloship.model import TensorSpec
-from yoloship.models.recognise import recognise
 from yoloship.runtime.scripted import ScriptedSession
 from yoloship.tasks.decode import heads_to_raw
+from yoloship.tasks.recognise import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,11 +10,11 @@ from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
-from yoloship.models.recognise import recognise
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.scripted import ScriptedSession
 from yoloship.tasks import form_of
 from yoloship.tasks.decode import heads_to_raw
+from yoloship.tasks.recognise import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,10 +14,10 @@ import numpy as np
 
 from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo, checked_class_names, size_multiple
-from yoloship.models.rows import check_objectness, examine, find_levels, fits_rows, unknown_form_error
 from yoloship.tasks import task_of
 from yoloship.tasks.decode import OBJECT_COLUMNS, anchor_free_error
 from yoloship.tasks.detect import Detect, RawForm
+from yoloship.tasks.rows import check_objectness, examine, find_levels, fits_rows, unknown_form_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.model import TensorSpec
-    from yoloship.models.rows import Level
     from yoloship.runtime import Session
+    from yoloship.tasks.rows import Level
 
     Floats = npt.NDArray[np.floating[Any]]
 
