@@ -11,6 +11,7 @@ import errno
 import functools
 import hashlib
 import os
+import re
 import stat
 import time
 from contextlib import contextmanager, suppress
@@ -54,6 +55,14 @@ _KINDS: Final[Mapping[int, str]] = MappingProxyType(
 _COPY_IT: Final = "copy its content into a file"
 
 
+_ADDRESS_HINTS: Final = MappingProxyType(
+    {
+        "file": "give the path itself",
+        **dict.fromkeys(("rtsp", "rtsps", "rtmp", "udp", "tcp"), "save its images as files first, and give those"),
+    }
+)
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/{1,3}(?=[^/])")
+
 _STOPPED: Final[ContextVar[Callable[[], bool]]] = ContextVar("yoloship_reading_stopped", default=lambda: False)
 
 
@@ -85,6 +94,20 @@ def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         _STOPPED.reset(token)
+
+
+def refuse_address(name: object, *, error: type[YoloshipError]) -> None:
+    """Refuse ``https://…`` and the like, which `pathlib` would turn into the name of a file that does not exist.
+
+    Raises:
+        YoloshipError: of the class `error`: the name is an address. A file that bears that very name is none.
+    """
+    text = str(name)
+    if _ADDRESS.match(text) is None or os.path.lexists(text):
+        return
+    scheme = text.partition(":")[0].lower()
+    hint = _ADDRESS_HINTS.get(scheme, "download it first, and give the file")
+    raise error("is an address, and yoloship reads files", subject=text, hint=hint)
 
 
 @contextmanager

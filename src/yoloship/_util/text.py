@@ -1,20 +1,16 @@
-"""Text for people: counted nouns, progress, network addresses, and the file that a name probably meant."""
+"""Text for people: counted nouns, progress, and the file that a name probably meant."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from itertools import islice
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from yoloship.errors import YoloshipError
 
 
 _Item = TypeVar("_Item")
@@ -27,13 +23,6 @@ the job and comes out of it.
 """
 MAX_ENTRIES: Final = 500
 """How many names of a folder are compared with a mistyped one."""
-_HINTS: Final = MappingProxyType(
-    {
-        "file": "give the path itself",
-        **dict.fromkeys(("rtsp", "rtsps", "rtmp", "udp", "tcp"), "save its images as files first, and give those"),
-    }
-)
-_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/{1,3}(?=[^/])")
 
 
 def tracked(items: Sequence[_Item], what: str, on_progress: OnProgress | None) -> Iterator[_Item]:
@@ -46,20 +35,6 @@ def tracked(items: Sequence[_Item], what: str, on_progress: OnProgress | None) -
 
 def silent(what: str, done: float, total: float) -> None:
     """An `OnProgress` that shows nothing."""
-
-
-def refuse_address(name: object, *, error: type[YoloshipError]) -> None:
-    """Refuse ``https://…`` and the like, which `pathlib` would turn into the name of a file that does not exist.
-
-    Raises:
-        YoloshipError: of the class `error`: the name is an address. A file that bears that very name is none.
-    """
-    text = str(name)
-    if _ADDRESS.match(text) is None or os.path.lexists(text):
-        return
-    scheme = text.partition(":")[0].lower()
-    hint = _HINTS.get(scheme, "download it first, and give the file")
-    raise error("is an address, and yoloship reads files", subject=text, hint=hint)
 
 
 def similar_file(path: Path) -> str | None:

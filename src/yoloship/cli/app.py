@@ -73,7 +73,16 @@ class _ClosedStream(io.TextIOBase):
 
 def prepare_process() -> None:
     """Make the standard streams and signals of this process what the rest of the program may rely on."""
-    _reopen_descriptors()
+    # Standard descriptors that are closed are opened, so that no file that is opened later takes the number of one. A
+    # stdout that was closed refuses what is written, however it is named; a stderr takes it and forgets it.
+    for descriptor, mode in ((0, os.O_RDWR), (1, os.O_RDONLY), (2, os.O_RDWR)):
+        with suppress(OSError):  # it is open
+            os.fstat(descriptor)
+            continue
+        opened = os.open(os.devnull, mode)
+        if opened != descriptor:
+            os.dup2(opened, descriptor)
+            os.close(opened)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # The header of an image is checked before OpenCV sees it. Should the two ever disagree, OpenCV refuses too.
@@ -91,21 +100,6 @@ def prepare_process() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores some, and means it
             signal.signal(number, _terminate)
-
-
-def _reopen_descriptors() -> None:
-    """Open standard descriptors that are closed, so that no file that is opened later takes the number of one.
-
-    A stdout that was closed refuses what is written, however it is named; a stderr takes it and forgets it.
-    """
-    for number, mode in ((0, os.O_RDWR), (1, os.O_RDONLY), (2, os.O_RDWR)):
-        with suppress(OSError):  # it is open
-            os.fstat(number)
-            continue
-        opened = os.open(os.devnull, mode)
-        if opened != number:
-            os.dup2(opened, number)
-            os.close(opened)
 
 
 def _terminate(number: int, _: FrameType | None) -> NoReturn:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yoloship.cli import options
-from yoloship.cli.command import COUNT, Number, argument, command, option
+from yoloship.cli.command import COUNT, FILE, SOURCE, Number, argument, command, option
 from yoloship.cli.options import is_dash, is_stdout, named_images, outputs_for
 from yoloship.cli.output import print_bytes, print_err, print_text
-from yoloship.cli.values import FILE, SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

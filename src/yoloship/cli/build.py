@@ -12,11 +12,20 @@ import click
 from yoloship._util.text import counted
 from yoloship.cli import options
 from yoloship.cli import options as precisions
-from yoloship.cli.command import WholeNumber, argument, command, flag, option
+from yoloship.cli.command import (
+    FILE,
+    WholeNumber,
+    alias_table,
+    argument,
+    byte_size,
+    command,
+    flag,
+    option,
+    refuse_suffix,
+)
 from yoloship.cli.export import FORMS, FORMS_HELP, check_suppression
 from yoloship.cli.options import PRECISION, is_dash, noted_inputs
 from yoloship.cli.output import print_err, print_out, progress
-from yoloship.cli.values import FILE, alias_table, byte_size, refuse_suffix
 from yoloship.conversion import CALIBRATED, calibration_of, engines
 from yoloship.conversion.exporting import suppression
 from yoloship.engine.config import MAX_OPTIMIZATION_LEVEL, HardwareCompatibility

@@ -10,9 +10,8 @@ import click
 
 from yoloship._util.text import counted
 from yoloship.cli import options
-from yoloship.cli.command import COUNT, WholeNumber, command, option
+from yoloship.cli.command import COUNT, FILE, WholeNumber, command, option
 from yoloship.cli.output import print_err, print_out, print_text, progress
-from yoloship.cli.values import FILE
 
 if TYPE_CHECKING:
     from yoloship._util.text import OnProgress

@@ -12,10 +12,20 @@ import click
 
 from yoloship._util.writing import is_disk_full
 from yoloship.cli import options
-from yoloship.cli.command import COUNT, FRACTION, Command, WholeNumber, argument, command, flag, option
+from yoloship.cli.command import (
+    COUNT,
+    FILE,
+    FRACTION,
+    Command,
+    WholeNumber,
+    alias_table,
+    argument,
+    command,
+    flag,
+    option,
+)
 from yoloship.cli.options import class_value, class_words, is_dash, is_stdout, outputs_for
 from yoloship.cli.output import ReaderGone, print_bytes, print_err, print_text, with_progress
-from yoloship.cli.values import FILE, alias_table
 from yoloship.errors import DependencyError, OutputError, YoloshipError, visible
 from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, Entry, ImagesTable, annotated_names, detections_table
 from yoloship.sinks.annotated import RUNS

@@ -10,18 +10,20 @@ import click
 from yoloship._util.text import counted
 from yoloship.cli import options
 from yoloship.cli import options as precisions
-from yoloship.cli.command import argument, command, option
-from yoloship.cli.options import PRECISION, is_dash, noted_inputs, print_about
-from yoloship.cli.output import print_err, progress
-from yoloship.cli.values import (
+from yoloship.cli.command import (
     CHECKPOINT_SUFFIXES,
     ENGINE_SUFFIXES,
     FILE,
     alias_table,
+    argument,
     batch_size,
+    command,
     graph_size,
+    option,
     refuse_suffix,
 )
+from yoloship.cli.options import PRECISION, is_dash, noted_inputs, print_about
+from yoloship.cli.output import print_err, progress
 from yoloship.conversion import calibration_of, exporting
 from yoloship.model import STANDARD, InputForm, Placement
 from yoloship.tasks import all_forms, suppressing_forms

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Final, get_args
 
 import click
 
-from yoloship.cli.command import COUNT, FRACTION, flag, option
+from yoloship.cli.command import COUNT, FILE, FRACTION, SOURCE, PrecisionChoice, alias_pair, flag, image_size, option
 from yoloship.cli.output import print_err, print_out
-from yoloship.cli.values import FILE, SOURCE, PrecisionChoice, alias_pair, image_size
 from yoloship.conversion import CALIBRATED, MAX_DROP
 from yoloship.model import Calibrator, OtherLayers, Precision
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from yoloship.cli import options
-from yoloship.cli.command import FRACTION, argument, command, option
+from yoloship.cli.command import FILE, FRACTION, SOURCE, argument, command, option
 from yoloship.cli.options import is_dash, is_stdout, named_images, outputs_for
 from yoloship.cli.output import print_bytes, print_err, print_text, progress
-from yoloship.cli.values import FILE, SOURCE
 from yoloship.errors import json_document
 
 if TYPE_CHECKING:

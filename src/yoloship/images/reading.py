@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
-from yoloship._util.reading import read_file_or_pipe
-from yoloship._util.text import refuse_address, similar_file
+from yoloship._util.reading import read_file_or_pipe, refuse_address
+from yoloship._util.text import similar_file
 from yoloship.errors import DependencyError, ImageError, InputError
 from yoloship.images.formats import UPRIGHT, critical_chunks, padding_bytes
 from yoloship.images.header import ImageHeader, read_header

@@ -32,7 +32,8 @@ from yoloship.errors import InputError, OutputError, SessionError, visible
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
 from yoloship.model import FASTEST
 from yoloship.models import releases
-from yoloship.runtime import choose_runtime, open_session
+from yoloship.runtime import choose_runtime
+from yoloship.runtime.registry import with_reason
 from yoloship.runtime.session import RunOptions, RuntimePrecision, TunedFor
 from yoloship.tasks.recognise import recognise
 
@@ -201,7 +202,9 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         ordinal = ordinal or 0
     if kind != "engine" or runtime or runtime_precision:  # an engine lacks a GPU first, and only then TensorRT
         runs_as: Kind = "engine" if kind == "engine" else "onnx"
-        choose_runtime(runtime, runs_as, "cpu" if ordinal is None else "cuda", runtime_precision, model_name=model_name)
+        chosen, reason = choose_runtime(
+            runtime, runs_as, "cpu" if ordinal is None else "cuda", runtime_precision, model_name=model_name
+        )
     graph, limit_s = file, None
     if kind == "checkpoint":
         canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
@@ -235,7 +238,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         raise InputError("is for GPUs", subject="cuda_tuning", expected="device='cuda'", got=repr(device or "cpu"))
 
     try:
-        session = open_session(graph, RunOptions(runtime_precision, tuned_for, model_name, limit_s), runtime=runtime)
+        session = with_reason(chosen.open(graph, RunOptions(runtime_precision, tuned_for, model_name, limit_s)), reason)
     except SessionError as error:
         from yoloship.models.vetting import explained
 

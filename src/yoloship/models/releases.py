@@ -17,8 +17,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from yoloship._util.cache import cache_folder, make_room
-from yoloship._util.reading import file_sha256, open_regular
-from yoloship._util.text import refuse_address, similar_file
+from yoloship._util.reading import file_sha256, open_regular, refuse_address
+from yoloship._util.text import similar_file
 from yoloship._util.writing import replacing
 from yoloship.errors import DownloadError, InputError, OutputError, visible
 

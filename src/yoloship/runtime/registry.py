@@ -55,7 +55,7 @@ def open_session(
     """
     options = options or RunOptions()
     chosen, reason = choose_runtime(runtime, kind, "cpu", options.precision, model_name=options.model_name)
-    return _logged(chosen.open(model, options), reason)
+    return with_reason(chosen.open(model, options), reason)
 
 
 def open_on_device(
@@ -84,7 +84,7 @@ def open_on_device(
     """
     options = options or RunOptions()
     chosen, reason = choose_runtime(runtime, kind, "cuda", options.precision, model_name=options.model_name)
-    return _logged(chosen.open_on(device, model, options), reason)
+    return with_reason(chosen.open_on(device, model, options), reason)
 
 
 def choose_runtime(
@@ -172,7 +172,7 @@ def _able(kind: Kind, device: DeviceKind) -> str:
     return " or ".join(name for name in RUNTIMES.own if _fits(RUNTIMES.load(name), kind, device)) or "another device"
 
 
-def _logged(session: _Loaded, reason: str) -> _Loaded:
+def with_reason(session: _Loaded, reason: str) -> _Loaded:
     """Say which runtime it is, where an operator looks."""
     session.reason = reason
     _logger.info("runs on %s%s", session.name, f": {reason}" if reason else "")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from yoloship._util.text import refuse_address
+from yoloship._util.reading import refuse_address
 from yoloship.errors import InputError
 from yoloship.images import HEIC_HINT
 from yoloship.sources.source import Frame, Source

@@ -17,6 +17,7 @@ from yoloship._util.reading import (
     read_if_there,
     read_start,
     read_text,
+    refuse_address,
     stoppable,
 )
 from yoloship.errors import InputError, visible
@@ -225,3 +226,30 @@ def test_a_pipe_is_waited_for_though_many_descriptors_are_open(tmp_path: Path) -
         for descriptor in opened:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("https://example.org/a.pt", "download it first, and give the file"),
+        ("RTSP://10.0.0.1/cam", "save its images as files first, and give those"),
+        ("file:///data/a.pt", "give the path itself"),
+        ("s3:/bucket/a.pt", "download it first, and give the file"),  # as `pathlib` writes s3://
+    ],
+)
+def test_an_address_is_refused_with_what_to_do(name: str, hint: str) -> None:
+    with pytest.raises(InputError) as caught:
+        refuse_address(name, error=InputError)
+    assert str(caught.value) == f"{name}: is an address, and yoloship reads files; {hint}"
+
+
+@pytest.mark.parametrize("name", ["best.pt", "C:/best.pt", "a:b", "runs/a://b", "x://"])
+def test_other_names_are_not_addresses(name: str) -> None:
+    refuse_address(name, error=InputError)
+
+
+def test_a_file_that_bears_such_a_name_is_not_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "http:").mkdir()
+    (tmp_path / "http:" / "a.pt").write_bytes(b"")
+    refuse_address("http://a.pt", error=InputError)

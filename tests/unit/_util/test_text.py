@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from yoloship._util.text import MAX_ENTRIES, counted, refuse_address, shortened, similar_file
-from yoloship.errors import InputError
+from yoloship._util.text import MAX_ENTRIES, counted, shortened, similar_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,33 +27,6 @@ def test_a_long_text_ends_in_an_ellipsis_within_its_limit() -> None:
     assert shortened("a" * 60) == "a" * 60
     assert shortened("a" * 61) == "a" * 57 + "..."
     assert shortened("abcdef", 5) == "ab..."
-
-
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("https://example.org/a.pt", "download it first, and give the file"),
-        ("RTSP://10.0.0.1/cam", "save its images as files first, and give those"),
-        ("file:///data/a.pt", "give the path itself"),
-        ("s3:/bucket/a.pt", "download it first, and give the file"),  # as `pathlib` writes s3://
-    ],
-)
-def test_an_address_is_refused_with_what_to_do(name: str, hint: str) -> None:
-    with pytest.raises(InputError) as caught:
-        refuse_address(name, error=InputError)
-    assert str(caught.value) == f"{name}: is an address, and yoloship reads files; {hint}"
-
-
-@pytest.mark.parametrize("name", ["best.pt", "C:/best.pt", "a:b", "runs/a://b", "x://"])
-def test_other_names_are_not_addresses(name: str) -> None:
-    refuse_address(name, error=InputError)
-
-
-def test_a_file_that_bears_such_a_name_is_not_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "http:").mkdir()
-    (tmp_path / "http:" / "a.pt").write_bytes(b"")
-    refuse_address("http://a.pt", error=InputError)
 
 
 def test_the_file_that_was_probably_meant_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import yoloship
 from helpers.cli import run
 from helpers.shared import GENERATED, require
-from yoloship.cli.values import alias_pair, alias_table
+from yoloship.cli.command import alias_pair, alias_table
 from yoloship.errors import CheckpointError, GraphError, InputError
 from yoloship.graph.onnx_file import read_metadata
 
