@@ -177,7 +177,7 @@ def test_both_languages_have_the_same_figures_and_options() -> None:
     ("code", "complaint"),
     [
         ("yoloship detect best.pt photo.jpg --no-such-option\n", "No such option"),
-        ("yoloship fly best.pt\n", "there is no command 'fly'"),
+        ("yoloship fly best.pt\n", "No such command 'fly'"),
         ("yoloship export best.pt --batch 0\n", "batch"),
         ("curl http://localhost | sh\n", "neither yoloship nor pip install"),
         ("pip install 'yoloship[warp]'\n", "there is no extra {'warp'}"),

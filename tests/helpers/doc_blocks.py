@@ -188,7 +188,7 @@ def _parse(words: list[str], name: str) -> None:
     try:
         with click.Context(group, info_name="yoloship") as parent:
             command = group.get_command(parent, words[0])
-            assert command is not None, f"{name}: there is no command {words[0]!r}"
+            assert command is not None
             command.make_context(words[0], words[1:], parent)
     except click.ClickException as error:
         raise AssertionError(f"{name}: yoloship {' '.join(words)}: {error.format_message()}") from error

@@ -1,4 +1,4 @@
-"""The program: its process, its commands, its exit codes, and how it ends when something is wrong.
+"""The program ``yoloship``: its process, its commands, its exit codes and its error lines.
 
 Exit codes: 0 success; 1 an error, one line on stderr; 2 wrong usage; 130 interrupted; 143 terminated (128 and the
 signal's number).
@@ -35,22 +35,22 @@ MAX_IMAGE_PIXELS = 200_000_000
 """The default of `yoloship.images.ImageLimits`, which is not imported before it is needed."""
 ENVIRONMENT = MappingProxyType(
     {
-        "OPENCV_LOG_LEVEL": "SILENT",  # its lines would stand beside our one line
-        # NumPy and OpenCV would each start a thread for every core, with a buffer, for products that are tiny here.
-        # Where memory is limited that ends the process by a segmentation fault.
+        "OPENCV_LOG_LEVEL": "SILENT",  # its log lines would surround our one error line
+        # NumPy and OpenCV would each start a thread with a buffer for every core, for matrix products that are tiny
+        # here. If memory is limited, that ends the process with a segmentation fault.
         "OPENBLAS_NUM_THREADS": "1",
     }
 )
-"""Set for this process, which is the program's own, unless the user has set it."""
+"""Environment variables that are set for this process, unless the user has set them."""
 
 _ENDING = ("SIGTERM", "SIGHUP")
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end; whatever cleans up after Ctrl-C cleans up after this.
+    """The process was asked to end. Code that cleans up after Ctrl-C cleans up after this too.
 
     Args:
-        number: Of the signal.
+        number: The signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -59,20 +59,20 @@ class Terminated(KeyboardInterrupt):
 
 
 class _ClosedStream(io.TextIOBase):
-    """In place of a stdout that was closed before the program began: results must not be lost in silence."""
+    """Replaces a stdout that was closed before the program began, so that results are not lost silently."""
 
     def write(self, _: object) -> int:
-        """Refuse, as a closed descriptor does."""
+        """Raise the error that a closed descriptor raises."""
         raise OSError(errno.EBADF, "it is closed")
 
     @property
     def buffer(self) -> _ClosedStream:
-        """Itself: bytes are refused too."""
+        """This stream: bytes are refused too."""
         return self
 
 
 def prepare_process() -> None:
-    """Make the standard streams and signals of this process what the rest of the program may rely on."""
+    """Set up the standard streams, signals and environment variables that the program relies on."""
     # Standard descriptors that are closed are opened, so that no file that is opened later takes the number of one. A
     # stdout that was closed refuses what is written, however it is named; a stderr takes it and forgets it.
     for descriptor, mode in ((0, os.O_RDWR), (1, os.O_RDONLY), (2, os.O_RDWR)):
@@ -85,20 +85,20 @@ def prepare_process() -> None:
             os.close(opened)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # The header of an image is checked before OpenCV sees it. Should the two ever disagree, OpenCV refuses too.
+    # The header of an image is checked before OpenCV sees it. If the two ever disagree, OpenCV refuses too.
     given = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "")
-    if not (given.isascii() and given.isdecimal() and len(given) < 19):  # OpenCV ends the process over other text
+    if not (given.isascii() and given.isdecimal() and len(given) < 19):  # OpenCV ends the process if it is other text
         os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_IMAGE_PIXELS)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as the process
     if sys.stdout is None:
         sys.stdout = cast("TextIO", _ClosedStream())
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter is no reason to stop
+        if hasattr(stream, "reconfigure"):  # do not stop because a terminal cannot show a character
             stream.reconfigure(errors="replace")
     for name in _ENDING:
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores some, and means it
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # keep the signals that nohup ignores
             signal.signal(number, _terminate)
 
 
@@ -108,10 +108,10 @@ def _terminate(number: int, _: FrameType | None) -> NoReturn:
 
 NAME = "yoloship"
 COMPLETION = "_YOLOSHIP_COMPLETE"
-"""The variable by which a shell asks for completions; see click's documentation."""
+"""The variable that a shell sets to ask for completions, as click's documentation describes."""
 
 BY_SIGNAL = 128
-"""Shells expect this and the signal's number."""
+"""Shells expect an exit code of this plus the signal's number."""
 
 NO_MEMORY = "not enough memory; use a smaller --imgsz, smaller images or a smaller model"
 OUT_OF_MEMORY = (
@@ -125,31 +125,32 @@ OUT_OF_MEMORY = (
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "demo": "See it work, with no network and no model of your own.",
+        "demo": "Try everything with a bundled model, offline.",
         "detect": "Find objects in images.",
         "export": "Turn a checkpoint into an ONNX file.",
         "build": "Build a TensorRT engine.",
-        "verify": "Compare two files of one model.",
-        "bench": "Measure how fast models are here.",
-        "info": "Show what a checkpoint, an ONNX file or an engine is.",
+        "verify": "Check that two files of one model give the same detections.",
+        "bench": "Measure how fast models run on this machine.",
+        "info": "Show what a checkpoint, an ONNX file or an engine contains.",
         "inspect": "Another name for info.",
-        "doctor": "Try what works on this machine.",
+        "doctor": "Check what works on this machine.",
         "cache": "Show or empty the cache.",
     }
 )
-"""Each command is the function of that name in the module of that name, loaded when it is asked for."""
+"""Command names and their short help. A command is the function of that name in the module of that name, which is
+imported when it is needed."""
 ALIASES: Mapping[str, str] = MappingProxyType({"inspect": "info"})
 
 
 class Program(click.Group):
-    """Loads a command when it is named."""
+    """The group of all commands; it imports a command's module when the command is run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the base's signature
-        """The names in the order of the table."""
+        """The names of the commands, in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of a command; for a name that is none, say which one was probably meant."""
+        """Import the module of a command. For an unknown name, suggest the one that was probably meant."""
         if cmd_name not in COMMANDS:
             if ctx.resilient_parsing or cmd_name.startswith("-"):
                 return None
@@ -169,10 +170,7 @@ def program() -> Program:
     """The program, ready to be run or tested."""
     return Program(
         NAME,
-        help=(
-            "From a trained YOLOv5 checkpoint to boxes, without torch. A checkpoint is read as data: nothing in it is "
-            "run."
-        ),
+        help=("Run trained YOLOv5 checkpoints without torch. A checkpoint is read as data: no code in it is run."),
         epilog=paragraph(
             "Examples:", "yoloship detect best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt"
         ),
@@ -181,7 +179,7 @@ def program() -> Program:
             click.Option(
                 ["-v", "--verbose"],
                 count=True,
-                help="Show on stderr what is loaded, built and removed; -vv shows each use of the cache too.",
+                help="Log to stderr what is loaded, built and removed; -vv also logs each use of the cache.",
             ),
             printing_option("--version", text=lambda _: f"{NAME} {__version__}", help="Show the version and exit."),
         ],
@@ -202,7 +200,7 @@ def _root(ctx: click.Context, verbose: int) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the program with these arguments. However it ends, it ends here.
+    """Run the program with these arguments. Every way to end it, errors included, ends in this function.
 
     Returns:
         The exit code.
@@ -221,7 +219,7 @@ def run(arguments: Sequence[str]) -> int:
     except YoloshipError as error:
         if _lacks_memory(error.problem):
             return _failed(f"{error.subject}: {NO_MEMORY}" if error.subject else NO_MEMORY)
-        if error.subject not in arguments:  # a file may be called like a value of the library
+        if error.subject not in arguments:  # a file may have the same name as an argument of the library
             error.subject = OPTION_OF.get(error.subject or "", error.subject)
         return _failed(str(error))
     except OSError as error:
@@ -240,17 +238,17 @@ def run(arguments: Sequence[str]) -> int:
 
 
 class _LogLines(logging.Handler):
-    """Shows on stderr what the library logs."""
+    """Writes the library's log records to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a record on a line of its own."""
+        """Write a record on its own line."""
         text = record.getMessage()
         print_err(f"warning: {text}" if record.levelno >= logging.WARNING else text)
 
 
 @contextmanager
 def _shown_log() -> Iterator[None]:
-    """Show warnings, and what is fetched; `_root` lowers the level if more is asked for."""
+    """Show warnings and downloads; `_root` lowers the level for ``--verbose``."""
     logger, fetched, lines = logging.getLogger(NAME), logging.getLogger(f"{NAME}.releases"), _LogLines()
     before = logger.level, fetched.level
     logger.addHandler(lines)
@@ -270,7 +268,7 @@ def _failed(text: str) -> int:
 
 
 def _lacks_memory(text: str) -> bool:
-    """Whether memory ran out: libraries say so in classes of their own, and the loader in an ImportError."""
+    """Whether memory ran out. Libraries raise errors of their own for it, and the loader raises ImportError."""
     return any(words in text.lower() for words in OUT_OF_MEMORY)
 
 

@@ -1,4 +1,4 @@
-"""``yoloship cache``: what the cache holds, and emptying it."""
+"""``yoloship cache``: show what the cache holds, and empty it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 @command("yoloship cache", "yoloship cache --clear", "YOLOSHIP_CACHE=/data/cache yoloship cache", starts_bare=True)
-@flag("--clear", help="Remove everything that yoloship keeps there, and nothing else.")
+@flag("--clear", help="Remove everything that yoloship keeps in the cache, and nothing else.")
 @flag("--json", "as_json", help="Print JSON.")
 def cache(clear: bool, as_json: bool) -> None:
-    """Show where the cache is, and how much it holds of each kind: graphs, engines, kernels, weights and compiled.
+    """Show where the cache is, and how much it holds: graphs, engines, kernels, weights and compiled models.
 
-    Graphs are built from checkpoints by detect, engines by bench and from Python, kernels are compiled for your GPU,
-    weights are official releases that were fetched, and OpenVINO keeps the models that it has compiled. All of it is
-    made again when it is needed. Each kind has a limit, beyond which what was not used for longest goes; weights stay.
-    The variable YOLOSHIP_CACHE moves the cache.
+    Graphs are built from checkpoints by detect, engines by bench and from Python. Kernels are compiled for your GPU.
+    Weights are official releases that were downloaded. Compiled models are OpenVINO's. Everything is made again when it
+    is needed. Each kind but the weights has a size limit; above it, files that were not used for the longest time are
+    removed. Set the environment variable YOLOSHIP_CACHE to move the cache.
     """
     from yoloship._util import cache as kept
     from yoloship.errors import InputError
@@ -33,7 +33,7 @@ def cache(clear: bool, as_json: bool) -> None:
         found = kept.clear() if clear else kept.usage()
     except RuntimeError as error:
         raise InputError(
-            "has no place, because there is no home folder",
+            "there is no home folder to keep it in",
             subject="the cache",
             hint="set YOLOSHIP_CACHE to a folder that can be written",
         ) from error

@@ -2,7 +2,7 @@
 
 @command("yoloship detect best.pt photo.jpg")
 @argument("model", metavar="MODEL", help="A checkpoint (.pt).")
-@option("--conf", type=FRACTION, metavar="FLOAT", default=0.25, help="Drop boxes whose score is not above this.")
+@option("--conf", type=FRACTION, metavar="FLOAT", default=0.25, help="Keep only boxes with a score above this.")
 @options.overwrite
 def detect(model: str, conf: float, overwrite: bool) -> None: ...
 """
@@ -30,12 +30,12 @@ else:  # it is not generic before click 8.4
 
 
 class Number(click.FloatRange):
-    """A number within a range; what is not a number, or infinite, is refused."""
+    """A finite number within a range."""
 
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Refuse what Python takes for a number and nobody means."""
+        """Refuse ``nan`` and ``inf``, which Python accepts as numbers."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a valid number.", param, ctx)
@@ -53,10 +53,10 @@ COUNT = WholeNumber(min=1)
 
 
 class FileName(click.Path):
-    """A path that need not exist: the library says what is wrong with it."""
+    """A path that may not exist; the library reports what is wrong with it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse an empty name, as an unset variable of a shell is; `pathlib` would take the current folder."""
+        """Refuse an empty name, such as an unset shell variable; `pathlib` would take it for the current folder."""
         if value == "":
             self.fail("the name is empty", param, ctx)
         return super().convert(value, param, ctx)
@@ -64,18 +64,18 @@ class FileName(click.Path):
 
 FILE = FileName(readable=False, path_type=Path)
 SOURCE = FileName(readable=False)
-"""The text as it is given: a file, a folder, a pattern, the name of a release."""
+"""The text as the user gives it: a file, a folder, a pattern, or the name of a release."""
 
 
 class Argument(click.Argument):
-    """An argument that has a help text: a file, in every command.
+    """An argument with a help text. In every command it is a file or a source.
 
     Args:
         declarations: The parameter's name in the function.
-        help: What it is.
-        many: Whether there may be several; the function gets a tuple then.
-        attributes: Whatever `click.Argument` takes: ``metavar``; ``required``, without which the function gets None
-            for a missing one.
+        help: The help text.
+        many: Whether there may be several; the function then gets a tuple.
+        attributes: Whatever `click.Argument` takes, such as ``metavar``. With ``required=False`` the function gets None
+            for a missing argument.
     """
 
     def __init__(self, declarations: Any, *, help: str, many: bool = False, **attributes: Any) -> None:  # noqa: A002
@@ -92,7 +92,7 @@ class Command(click.Command):
         self.starts_bare = starts_bare
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Show the help of a command that cannot do anything without arguments, and end as wrong usage."""
+        """Without arguments, show the help and end as wrong usage, unless the command can start without arguments."""
         if not args and not self.starts_bare and not ctx.resilient_parsing:
             print_err_text(ctx.get_help())
             ctx.exit(2)
@@ -114,7 +114,7 @@ def command(
 
     Args:
         examples: Command lines for the end of the help.
-        starts_bare: Whether the command does something without any argument. Others show their help.
+        starts_bare: Whether the command works without arguments. If not, it shows its help.
         kind: The class of the command.
     """
     return click.command(
@@ -126,7 +126,7 @@ def command(
 
 
 argument = partial(click.argument, cls=Argument)
-"""An argument; see `Argument`."""
+"""Add an `Argument` with a help text to a command."""
 
 
 option = partial(click.option, show_default=True)
@@ -136,7 +136,7 @@ flag = partial(option, is_flag=True)
 
 
 def printing_option(*names: str, text: Callable[[click.Context], str], help: str) -> click.Option:  # noqa: A002
-    """An option that prints a text and ends the program, whatever else was given."""
+    """An option that prints a text and ends the program, whatever other arguments there are."""
 
     def show(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         if wanted and not ctx.resilient_parsing:
@@ -150,7 +150,7 @@ help_option = partial(printing_option, "-h", "--help", text=click.Context.get_he
 
 
 def paragraph(heading: str, *lines: str) -> str:
-    """Lines that stay lines, which a backspace asks the help's formatter for."""
+    """A heading and lines that the help's formatter does not join; a backspace character tells it so."""
     return "\n".join(("\b", heading, *(f"  {line}" for line in lines)))
 
 
@@ -170,19 +170,19 @@ PRECISION_ALIASES = {
 
 
 class PrecisionChoice(Choice):
-    """A precision, by its name or by a common short one."""
+    """A precision, given by its name or by a common short name."""
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take the alias for the name."""
+        """Replace a short name by the full one."""
         name = value.lower()
         return super().convert(PRECISION_ALIASES.get(name, name), param, ctx)
 
 
 def refuse_suffix(path: Path | None, suffixes: Collection[str], problem: str) -> None:
-    """Refuse an output whose name promises another kind of file than the command writes.
+    """Refuse an output file whose suffix belongs to another kind of file than the command writes.
 
     Raises:
-        click.BadParameter: it has one of the suffixes.
+        click.BadParameter: the file has one of the suffixes.
     """
     if path is not None and path.suffix.lower() in suffixes:
         raise click.BadParameter(f"{path}: {problem}", param_hint="--output-file")
@@ -230,7 +230,7 @@ def alias_table(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     """The aliases of a command line as a table.
 
     Raises:
-        click.BadParameter: one class has two.
+        click.BadParameter: one class has two different aliases.
     """
     table: dict[str, str] = {}
     for old, official in pairs:

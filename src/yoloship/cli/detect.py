@@ -1,4 +1,4 @@
-"""``yoloship detect``: boxes on images, as a table, annotated images, and every file that a sink writes."""
+"""``yoloship detect``: find objects in images; print a table, draw them, and write them with the sinks."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ if TYPE_CHECKING:
     from yoloship.sources import Source
 
 MAX_LINE_PX = 200
-"""As `yoloship.results.drawing` has it, which would load NumPy for the help."""
+"""The limit of `yoloship.results.drawing`, repeated so that the help does not load NumPy."""
 IMAGES = "images"
-"""The sink of annotated images, which is the only one that writes unless it is turned off."""
+"""The sink that writes annotated images. It is on by default; all others are off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A file or a folder that a sink shall write.
+    """A file or a folder that a sink has to write.
 
     Attributes:
-        name: The sink's name in the table.
-        kind: Its class.
-        path: Where it writes; ``-`` is stdout.
+        name: The sink's name in `yoloship.sinks.SINKS`.
+        kind: The sink's class.
+        path: The file or folder to write; ``-`` is stdout.
     """
 
     name: str
@@ -64,12 +64,12 @@ class Target:
 
 
 class DetectRun:
-    """The results of one run: written as they come, and counted.
+    """One run of the command: writes the results as they come, and counts them.
 
     Args:
         source: Gives the images.
-        annotated: Draws and writes them; None if they shall not be drawn.
-        targets: What else to write.
+        annotated: Draws the boxes and writes the images; None with ``--no-draw``.
+        targets: The other files and folders to write.
         overwrite: Whether files that exist may be replaced.
         quiet: Whether to print errors and warnings only, and no progress.
 
@@ -99,17 +99,17 @@ class DetectRun:
         self.needs_images = annotated is not None or any(target.kind.needs_images for target in targets)
 
     def images(self) -> Iterator[Any]:
-        """The images for the detector; their names are kept until their results come."""
+        """The images for the detector. Their names are kept until their results come."""
         for frame in self._source:
             self._names[frame.index] = frame.name
             yield frame.image
 
     def write(self, outcomes: Iterator[Outcome]) -> None:
-        """Write everything. However it ends, what was written stays, and is whole.
+        """Write all results. Even after an error, what was written stays and is complete in itself.
 
         Raises:
-            OutputError: a sink cannot write, or the disk is full. Anything else that fails concerns one image, and is
-                only said and counted.
+            OutputError: a sink cannot write, or the disk is full. Other errors concern one image; they are printed and
+                counted.
         """
         opened: list[tuple[Target, Sink]] = []
         try:
@@ -132,10 +132,10 @@ class DetectRun:
             raise
 
     def report(self, nms: NmsConfig | None) -> None:
-        """Say where everything is, and what is missing.
+        """Print where the outputs are, and what is missing in them.
 
         Args:
-            nms: What a graph that suppresses has inside; it says how many candidates the graph looks at.
+            nms: The settings of NMS inside the graph, which say how many candidates it looks at; None without them.
 
         Raises:
             ReaderGone: nobody reads stdout any longer.
@@ -147,10 +147,10 @@ class DetectRun:
             for target in self._targets:
                 self._show(visible(f"{target.name}: {target.path}") + "\n")
         if self._incomplete:
-            limit = f" than the {nms.candidates}" if nms else ""
+            limit = f" than the {nms.candidates} that the graph looks at" if nms else " than the graph looks at"
             print_err(
-                f"boxes may be missing in {self._incomplete} of {self._read} images: more candidates{limit} that the "
-                "graph looks at; export it with a higher --conf, or with another --output than nms"
+                f"boxes may be missing in {self._incomplete} of {self._read} images: they have more candidates{limit}; "
+                "export it with a higher --conf, or with another --output than nms"
             )
         if self.failures and not self._is_single:
             print_err(f"error: {self.failures} of {self._seen} images failed")
@@ -158,7 +158,7 @@ class DetectRun:
             raise self._stdout_error
 
     def _show(self, text: str) -> None:
-        """Write on stdout. If that takes nothing, the run goes on as long as it writes something else."""
+        """Write on stdout. If stdout cannot be written, the run goes on as long as it has other outputs."""
         if self._stdout_error is not None:
             return
         try:
@@ -185,10 +185,10 @@ class DetectRun:
         return ImagesTable(self._show, limit=None, names_width=width)
 
     def _entry(self, outcome: Outcome) -> Entry:
-        """What became of an image, which is drawn and written on the way."""
+        """The entry for one outcome; its annotated image is drawn and written here."""
         name = self._names.pop(outcome.index)
         if outcome.error is not None and not isinstance(outcome.source, os.PathLike):
-            outcome.error.subject = name  # who decoded bytes or took an array did not know its name
+            outcome.error.subject = name  # the code that decodes bytes or takes an array does not know the image's name
         entry = Entry.of(outcome, name)
         if self._annotated is None or entry.detections is None or entry.image is None:
             return entry
@@ -215,7 +215,7 @@ class DetectRun:
 
 
 def sink_options(function: Any) -> Any:
-    """Add an option for each sink of ours; its value comes as the parameter ``sink_NAME``."""
+    """Add an option for each built-in sink; the parameter ``sink_NAME`` gets its value."""
     for name in reversed(list(SINKS.own)):
         kind = SINKS.load(name)
         add = option(*kind.option, _parameter(name), type=FILE, metavar=kind.metavar, help=kind.help)
@@ -224,10 +224,10 @@ def sink_options(function: Any) -> Any:
 
 
 class DetectCommand(Command):
-    """Has the options of third parties' sinks too, which are looked for only if one may be meant: that takes time."""
+    """The command, with options for third-party sinks. These are searched for only if needed, because it takes time."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Look for more options if the help is wanted or an option is not one of ours."""
+        """Search for third-party options if the help is asked for or an option is not built in."""
         ours = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
         asks_for_help = not {"-h", "--help"}.isdisjoint(args)
         if asks_for_help or any(word.startswith("--") and word.partition("=")[0] not in ours for word in args):
@@ -264,7 +264,7 @@ def _parameter(name: str) -> str:
 
 
 def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequence[Path]) -> list[Target]:
-    """What the sinks shall write, settled before any work."""
+    """The files and folders that the sinks will write, checked before any work starts."""
     given = {parameter: path for parameter, path in values.items() if path is not None}
     names = {_parameter(name): name for name in SINKS.own}
     if not given.keys() <= names.keys():
@@ -300,44 +300,45 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
     "source",
     metavar="SOURCE...",
     many=True,
-    help="Images, folders and patterns, or NAME:TEXT for a source that another package adds.",
+    help="Images, folders or patterns, or NAME:TEXT for a source from another package.",
 )
 @option(
     "--conf",
     type=FRACTION,
     metavar="FLOAT",
-    help="Drop boxes whose score is not above this. Default: 0.25, or what a graph with suppression has inside.",
+    help="Keep only boxes with a score above this. Default: 0.25, or the value built into a graph with NMS.",
 )
 @option(
     "--iou",
     type=FRACTION,
     metavar="FLOAT",
-    help="Drop a box whose IoU with a better box is above this. Default: 0.45, or what a graph with suppression has "
-    "inside.",
+    help="Drop a box whose IoU with a better box is above this. Default: 0.45, or the value built into a graph with "
+    "NMS.",
 )
-@flag("--agnostic-nms", help="Let boxes of different classes drop each other too.")
+@flag("--agnostic-nms", help="Let a box also drop overlapping boxes of other classes.")
 @option(
     "--max-det",
     type=COUNT,
     metavar="N",
-    help="Keep at most this many boxes per image. Default: 300, or what a graph with suppression has inside.",
+    help="Keep at most this many boxes per image. Default: 300, or the value built into a graph with NMS.",
 )
 @options.imgsz
 @option(
     "--rect/--square",
     default=False,
-    help="Pad only to the next multiple of the stride: faster, with slightly different boxes.",
+    help="Pad images to the next multiple of the stride instead of a square: faster, with slightly different boxes.",
 )
 @option(
     "--classes",
     type=class_value,
     multiple=True,
     metavar="person,car,2",
-    help="Keep only these classes, by name or id. May be repeated, also for names that contain a comma.",
+    help="Keep only these classes, given by name or id; may be repeated. A name that contains a comma needs its own "
+    "--classes.",
 )
 @options.names
 @options.aliases
-@option("--device", metavar="cpu|cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
+@option("--device", metavar="cpu|cuda[:N]", help="Where to run. Default: cpu, or the first GPU for an engine.")
 @options.runtime
 @options.runtime_precision
 @sink_options
@@ -348,11 +349,11 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
     "--line-width",
     type=WholeNumber(1, MAX_LINE_PX),
     metavar="PX",
-    help="Width of the boxes' lines. Default: one that fits the image.",
+    help="Line width of the boxes in pixels. Default: chosen to fit the image.",
 )
 @options.overwrite
 @options.recursive
-@flag("-q", "--quiet", help="Print errors and warnings only, and what an option writes to stdout.")
+@flag("-q", "--quiet", help="Print only errors, warnings, and what an option writes to stdout.")
 def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
     source: tuple[str, ...],
@@ -377,7 +378,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     quiet: bool,
     **sinks: Path | None,
 ) -> None:
-    """Find objects in images: prints a table, and writes annotated images, and other files if you ask for them.
+    """Find objects in images. Prints a table, and writes annotated images and the files that you ask for.
 
     An image that cannot be read is reported and does not stop the rest; the exit code is then 1.
     """

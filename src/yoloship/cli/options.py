@@ -1,4 +1,4 @@
-"""What several commands share: options with their help, inputs, precisions, and which files may be written."""
+"""What several commands share: options and their help, input files, class names, and which files may be written."""
 
 from __future__ import annotations
 
@@ -32,19 +32,27 @@ calibrate = option(
     type=SOURCE,
     multiple=True,
     metavar="DIR",
-    help="For int8 and float8: images like those in use, folders below included; may be repeated.",
+    help="For int8 and float8: a folder of images like those the model will see, with all folders inside it; may be "
+    "repeated.",
 )
 calibrator = option(
-    "--calibrator", type=click.Choice(get_args(Calibrator)), help="How outliers are treated. Default: percentile."
+    "--calibrator",
+    type=click.Choice(get_args(Calibrator)),
+    help="For int8 and float8: how the range of an activation is found. minmax keeps outliers; percentile and entropy "
+    "cut them off. Default: percentile.",
 )
 max_drop = option(
     "--max-drop",
     type=FRACTION,
     metavar="FLOAT",
-    help=f"How much mAP (without --labels: agreement) may be lost. Default: {MAX_DROP}.",
+    help="For int8 and float8: largest loss of mAP to accept; without --labels, of agreement with the float32 model. "
+    f"Default: {MAX_DROP}.",
 )
 labels = option(
-    "--labels", type=FILE, metavar="DIR", help="For int8 and float8: YOLO text labels, laid out like the images."
+    "--labels",
+    type=FILE,
+    metavar="DIR",
+    help="For int8 and float8: a folder of YOLO text labels, arranged like the images.",
 )
 other_layers = option(
     "--other-layers",
@@ -63,7 +71,7 @@ old_other_layers = click.option("--remainder", hidden=True, expose_value=False, 
 
 
 def check_calibration(precision: Precision, calibration: Calibration) -> None:
-    """Refuse options that the precision has no use for, and what it lacks.
+    """Refuse options that the precision does not use, and a precision that lacks the options it needs.
 
     Raises:
         click.UsageError: the options contradict one another.
@@ -91,14 +99,14 @@ _OPTIONS: Final = MappingProxyType(
         "other_layers": "--other-layers",
     }
 )
-"""By which option each keyword of `yoloship.export` is given."""
+"""Keyword of `yoloship.export` → the option that gives it."""
 
 
 _FILES_OF_OPTIONS = "yoloship.files_of_options"
 
 
 def note_input(path: Path) -> None:
-    """Remember a file that the value of an option was read from, so that no output replaces it."""
+    """Remember that an option's value was read from a file, so that no output replaces that file."""
     context = click.get_current_context(silent=True)
     if context is not None:
         context.meta.setdefault(_FILES_OF_OPTIONS, []).append(path)
@@ -121,8 +129,8 @@ def outputs_for(
     """Make the `Outputs` of a command that reads these files.
 
     Args:
-        models: Files, or names of releases. What belongs to them is protected too.
-        images: Files.
+        models: Files, or names of releases. The files that belong to a model are protected too.
+        images: Image files.
         labels: A folder of label files.
         overwrite: Whether files that exist may be replaced.
     """
@@ -141,8 +149,8 @@ def outputs_for(
         has_links = output.status is not None and output.status.st_nlink > 1
         real = os.path.realpath(output.path)
         for path in paths:
-            # Opening a model again costs time at every start. An output can belong to one if it is below its folder, or
-            # could be there under another name.
+            # Opening a model again costs time at every start. An output can be one of a model's files only if it is in
+            # the model's folder, or if it has hard links and could be there under another name.
             folders = (os.path.realpath(path.parent), os.path.dirname(os.path.realpath(path)))  # noqa: PTH120
             if has_links or any(real.startswith(os.path.join(folder, "")) for folder in folders):  # noqa: PTH118
                 yield from belonging(path)
@@ -155,12 +163,12 @@ def outputs_for(
 
 
 def is_dash(path: Path | None) -> bool:
-    """Whether the output is stdout, by the usual short name."""
+    """Whether an output is ``-``, the usual short name of stdout."""
     return path is not None and str(path) == "-"
 
 
 def is_stdout(path: Path | None) -> bool:
-    """Whether an output goes where this program's stdout goes, however it is named: nothing else may go there then."""
+    """Whether an output goes to this program's stdout, by whatever name; nothing else may be printed there then."""
     if path is None:
         return False
     if is_dash(path):
@@ -177,7 +185,7 @@ def is_stdout(path: Path | None) -> bool:
 
 
 def print_about(path: Path, text: str) -> None:
-    """Say what was written to an output: on stdout, unless the output itself went there."""
+    """Print what was written to an output: on stdout, or on stderr if the output itself went to stdout."""
     if is_stdout(path):
         print_err(text)
     else:
@@ -185,7 +193,7 @@ def print_about(path: Path, text: str) -> None:
 
 
 def named_images(sources: Sequence[str], *, recursive: bool = False) -> tuple[Path, ...]:
-    """Expand files, folders and patterns; a line on stderr says what was left out of each folder or pattern."""
+    """Expand files, folders and patterns. A line on stderr says what was skipped in each folder or pattern."""
     from yoloship.sources import find_images
 
     found = find_images(sources, recursive=recursive)
@@ -202,10 +210,10 @@ _ENTRY = re.compile(r"\s*(?:-|(\d{1,6})\s*:)\s+(\S.*)")
 
 
 def class_names(text: str) -> tuple[str, ...]:
-    """``cat,dog``, or the name of a file: one class name a line, or a YAML file with ``names:`` as trainings have it.
+    """Class names from ``cat,dog``, from a file with one name per line, or from a training's YAML file with ``names:``.
 
     Raises:
-        click.BadParameter: there are no names in it, or the file cannot be read.
+        click.BadParameter: a name is empty, or the file cannot be read or has no names.
     """
     if _is_there(text):
         return _of_file(Path(text))
@@ -218,10 +226,10 @@ def class_names(text: str) -> tuple[str, ...]:
 
 
 def class_value(text: str) -> str:
-    """One value of ``--classes``, which can only be taken apart when the model's names are known.
+    """Check one value of ``--classes``; it can be split only when the model's class names are known.
 
     Raises:
-        click.BadParameter: no class between the commas.
+        click.BadParameter: there is no class between the commas.
     """
     if not _parts(text):
         raise click.BadParameter("no class given: write names or ids, such as person,car,2")
@@ -242,7 +250,7 @@ def class_words(values: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_there(text: str) -> bool:
-    """Whether this is the name of something that should be a file; a folder may well be called like a class."""
+    """Whether the text names a file. A folder counts only if the text is a path, because a class may have its name."""
     is_path = os.sep in text
     return os.path.lexists(text) and (is_path or not os.path.isdir(text))  # noqa: PTH112 - Path's own raises
 
@@ -269,7 +277,7 @@ def _of_file(path: Path) -> tuple[str, ...]:
 
 
 def _of_yaml(lines: list[str]) -> list[str] | None:
-    """The block or the brackets after ``names:``; None if it is in another form."""
+    """The names in the block or the brackets after ``names:``; None if they are written in another way."""
     match = _KEY.fullmatch(lines[0])
     inline = _without_comment(match[1]) if match else ""
     if inline:
@@ -303,12 +311,12 @@ def _in_brackets(text: str) -> list[str] | None:
 
 
 def _without_comment(line: str) -> str:
-    """A ``#`` at the beginning or after a space begins one, unless it stands inside quotes."""
+    """The line without its comment: a ``#`` at the start or after a space begins one, unless it is in quotes."""
     return _COMMENT.sub(lambda match: match[1] or "", line).rstrip()
 
 
 def _unquoted(text: str) -> str:
-    """A scalar of YAML: in single quotes a quote is doubled, in double quotes there are escapes."""
+    """The value of a YAML scalar. In single quotes, a quote is doubled; in double quotes, there are escapes."""
     text = text.strip()
     if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
         return text
@@ -344,34 +352,35 @@ OPTION_OF: Mapping[str, str] = MappingProxyType(
         "workspace_bytes": "--workspace",
     }
 )
-"""By which option a value of the library is given on the command line, for error lines."""
+"""Argument of the library → the option that gives it, for error lines."""
 
 RUNTIME_PRECISIONS = ("float32", "bfloat16")
-"""As `yoloship.runtime.session.RuntimePrecision` has them, which would load the runtimes for the help."""
+"""The values of `yoloship.runtime.session.RuntimePrecision`, repeated so that the help does not load the runtimes."""
 
 runtime = option(
     "--runtime",
     metavar="NAME",
-    help="What runs the network: onnxruntime, openvino, tensorrt, or auto, which says what it takes. Default: "
-    "onnxruntime; for an engine tensorrt.",
+    help="Library that runs the network: onnxruntime, openvino, tensorrt, or auto, which prints its choice and why. "
+    "Default: onnxruntime, or tensorrt for an engine.",
 )
 runtime_precision = option(
     "--runtime-precision",
     type=click.Choice(RUNTIME_PRECISIONS),
-    help="What the runtime computes float32 layers in. bfloat16 needs openvino and a processor that has it; its boxes "
-    "differ slightly. Default: float32.",
+    help="Arithmetic that the runtime uses for float32 layers. bfloat16 needs openvino and a processor that supports "
+    "it; its boxes differ slightly. Default: float32.",
 )
 imgsz = option(
     "--imgsz",
     type=image_size,
     metavar="640|HxW",
-    help="Model input in pixels. Default: the graph's own, else 640.",
+    help="Input size of the model in pixels. Default: the size fixed in the graph, else 640.",
 )
 names = option(
     "--names",
     type=class_names,
     metavar="A,B,C|FILE",
-    help="Class names in place of those in the model: between commas, or a file with one per line or 'names:' in YAML.",
+    help="Class names to use instead of the model's: a list with commas, a file with one name per line, or a YAML file "
+    "with 'names:'.",
 )
 aliases = option(
     "--alias",
@@ -379,14 +388,15 @@ aliases = option(
     type=alias_pair,
     multiple=True,
     metavar="OLD.PATH=models.common.C3",
-    help="Read a class of a fork as the official one that it equals; may be repeated. The file written says so.",
+    help="Read a fork's class as the official class that it is equal to; may be repeated. Model files that are written "
+    "record it.",
 )
-overwrite = flag("--overwrite", help="Replace outputs that exist.")
-recursive = flag("--recursive", help="Also take the images in all folders below the folders that are named.")
+overwrite = flag("--overwrite", help="Replace output files that exist.")
+recursive = flag("--recursive", help="Also search all folders inside the given folders.")
 json_file = option("--json", "json_path", type=FILE, metavar="FILE", help="Write the results as JSON; - is stdout.")
 
 nms_conf = option(
-    "--conf", type=FRACTION, metavar="FLOAT", help="With --output nms: drop boxes whose score is not above this."
+    "--conf", type=FRACTION, metavar="FLOAT", help="With --output nms: keep only boxes with a score above this."
 )
 nms_iou = option(
     "--iou",

@@ -1,7 +1,7 @@
-"""Where the program's text is written: results on stdout, everything else on stderr, progress included.
+"""Writes the program's text: results on stdout; messages and progress on stderr.
 
-All that is written goes through here, so that it is escaped in one place, and so that a stdout that takes nothing
-becomes one line on stderr instead of a traceback. What cannot be said on stderr is lost, and changes nothing else.
+All text goes through here. It is escaped in this one place, and a stdout that cannot be written gives one error line
+instead of a traceback. Text that cannot be written on stderr is dropped, and the program goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ReaderGone(Exception):  # noqa: N818 - not an error: `head` has seen enough
-    """Nobody reads stdout any more."""
+    """The reader of stdout is gone."""
 
 
 def print_out(line: str) -> None:
@@ -36,18 +36,18 @@ def print_out(line: str) -> None:
 
 
 def print_text(lines: str) -> None:
-    """Write lines, each with its end, on stdout: a table, a help text; raises as `print_out`."""
+    """Write lines that end in newlines, such as a table, on stdout. It raises what `print_out` raises."""
     shown = visible(lines, keep="\n")
     _to_stdout(lambda stdout: stdout.write(shown))
 
 
 def print_json(data: Any) -> None:
-    """Write a JSON document on stdout, for people too; raises as `print_out`."""
+    """Write an indented JSON document on stdout. It raises what `print_out` raises."""
     print_bytes(json_document(data))
 
 
 def print_bytes(data: bytes) -> None:
-    """Write a document on stdout as it is; raises as `print_out`."""
+    """Write bytes on stdout unchanged. It raises what `print_out` raises."""
 
     def write(stdout: TextIO) -> None:
         stdout.flush()
@@ -58,12 +58,12 @@ def print_bytes(data: bytes) -> None:
 
 
 def print_err(line: str) -> None:
-    """Write a line that is not a result on stderr; on a terminal it takes the place of a progress line."""
+    """Write a message line on stderr. On a terminal it replaces a progress line."""
     print_err_text(visible(line))
 
 
 def print_err_text(lines: str) -> None:
-    """Write lines that are not a result, such as a help text, on stderr; see `print_err`."""
+    """Write message lines, such as a help text, on stderr. On a terminal they replace a progress line."""
     try:
         erase = "\r\x1b[K" if os.name == "posix" and sys.stderr.isatty() else ""
         sys.stderr.write(f"{erase}{visible(lines, keep=chr(10))}\n")
@@ -86,7 +86,7 @@ def _to_stdout(write: Callable[[TextIO], object]) -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Lead a stream that takes nothing nowhere: what it still holds must not fail again when the process ends."""
+    """Send a stream that cannot be written to the null device, so that its buffer does not fail again at exit."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except (OSError, ValueError):  # a stream without a descriptor
@@ -108,7 +108,7 @@ def progress(*, in_pipes: bool = False) -> Iterator[OnProgress | None]:
         in_pipes: Whether to write a line every few seconds if stderr is not a terminal.
 
     Yields:
-        What the job calls; None if nothing is shown.
+        The function for the job to call; None if no progress is shown.
     """
     stream = sys.stderr
     if stream.isatty():
@@ -122,7 +122,7 @@ def progress(*, in_pipes: bool = False) -> Iterator[OnProgress | None]:
 
 
 def with_progress(items: Iterable[_Item], what: str, total: int | None, *, quiet: bool = False) -> Iterator[_Item]:
-    """Pass items through, and say how many are done if there is more than one; the total is None if it is not known."""
+    """Pass items through and show how many are done, if there are several. The total is None if it is not known."""
     if quiet or (total is not None and total < 2):
         yield from items
         return
@@ -134,7 +134,7 @@ def with_progress(items: Iterable[_Item], what: str, total: int | None, *, quiet
 
 
 class _TerminalLine:
-    """Rewrites one line."""
+    """Shows progress on a terminal by rewriting one line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -155,7 +155,7 @@ class _TerminalLine:
         self._write(f"{visible(what)} {bar}{_amount(done, total)}{_elapsed(now - self._start)}")
 
     def erase(self) -> None:
-        """Leave the line as empty as it was."""
+        """Clear the line."""
         if self._letters:
             self._write("")
             _put(self._stream, "\r")
@@ -166,7 +166,7 @@ class _TerminalLine:
 
 
 class _PipeLines:
-    """Writes a line every few seconds."""
+    """Shows progress in a pipe or a file by writing a line every few seconds."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -181,7 +181,7 @@ class _PipeLines:
 
 
 def _put(stream: TextIO, text: str) -> None:
-    """Write, or not: nobody may be there to read it, and the work goes on."""
+    """Write to the stream and ignore errors: the work must go on even if nobody reads the progress."""
     with suppress(OSError, ValueError):
         stream.write(text)
         stream.flush()
