@@ -70,7 +70,7 @@ def activate(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def written(activation: Activation, builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Write an activation. One of torch that works in place changes the value for its later users as well."""
+    """Write an activation. If torch computes it in place, its later users get the changed value as well."""
     y = activation(builder, module, x)
     if module.torch_name in TORCH and module.optional_value("inplace"):  # torch asks for its truth: 1 counts as well
         builder.overwrite(x, y)
@@ -78,7 +78,7 @@ def written(activation: Activation, builder: Builder, module: ModuleView, x: Wir
 
 
 def find(module: ModuleView) -> Activation | None:
-    """The writer of this activation, None if it is not one that can be written."""
+    """The function that writes this activation; None if it cannot be written."""
     path, name = module.class_path, module.class_name
     if module.torch_name is not None:
         return TORCH.get(name)
@@ -95,7 +95,7 @@ def _silu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _mish(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """x·tanh(softplus(x)); ONNX has it as one operator only from opset 18."""
+    """x·tanh(softplus(x)). ONNX has one operator for it only since opset 18."""
     soft = builder.node("Softplus", f"{module.place}.softplus", (x,), x.shape)
     gate = builder.node("Tanh", f"{module.place}.tanh", (soft,), x.shape)
     return builder.node("Mul", module.place, (x, gate), x.shape)
@@ -119,7 +119,7 @@ def _selu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _rrelu(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """In evaluation the slope is the middle of the range that training draws it from."""
+    """In evaluation, the slope is the middle of the range from which training draws it."""
     slope = (module.number("lower") + module.number("upper")) / 2
     return builder.node("LeakyRelu", module.place, (x,), x.shape, alpha=slope)
 
@@ -130,7 +130,7 @@ def _clip(builder: Builder, module: ModuleView, x: Wire, low: float, high: float
 
 
 def _relu6(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """A Hardtanh whose bounds are 0 and 6, and are attributes that somebody may have set."""
+    """A Hardtanh with the bounds 0 and 6. They are attributes, so somebody may have changed them."""
     return _hardtanh(builder, module, x) if module.has("max_val") else _clip(builder, module, x, 0.0, 6.0)
 
 

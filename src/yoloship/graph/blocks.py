@@ -1,7 +1,7 @@
-"""The blocks that YOLO networks and their light forks consist of, and `emit`, which finds the writer for any module.
+"""The blocks of YOLO networks and of their light forks, and `emit`, which finds the writer of any module.
 
-What a block computes follows from the papers that it comes from and from the reference outputs in the tests. A class
-whose meaning changed between releases (MixConv2d: with and without a shortcut) is refused rather than guessed.
+What a block computes is known from its paper and from the reference outputs in the tests. A class whose meaning changed
+between releases (MixConv2d: with and without a shortcut) is refused, because a guess could be wrong.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _shuffle(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _halves(builder: Builder, module: ModuleView, x: Wire) -> tuple[Wire, Wire]:
-    """The first and the second half of the channels; of an odd number the first has one more."""
+    """The first and the second half of the channels. If their number is odd, the first half has one more."""
     first = -(-x.channels // 2)
     sizes = (first, x.channels - first)
     if min(sizes) < 1:
@@ -102,7 +102,7 @@ def _inverted_residual(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _squeeze(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Hu et al., Squeeze-and-Excitation Networks, 2017: each channel times a factor that all the means give."""
+    """Hu et al., Squeeze-and-Excitation Networks, 2017: each channel times a factor computed from all the means."""
     gate = emit(builder, module.child("avg_pool"), (x,))
     for layer in module.child("fc").submodules():
         if is_linear(layer):
@@ -113,7 +113,7 @@ def _squeeze(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _squeeze_by(*names: str) -> Block:
-    """The same with its layers as children of these names."""
+    """Squeeze-and-excitation whose layers are children of these names."""
     inner = _chain(*names)
 
     def block(builder: Builder, module: ModuleView, x: Wire) -> Wire:
@@ -129,7 +129,7 @@ def _scaled(builder: Builder, module: ModuleView, x: Wire, gate: Wire) -> Wire:
 
 
 def _re_parametrised(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Ding et al., RepVGG, 2021, figure 2: branches that are added for training, or the one that they became."""
+    """Ding et al., RepVGG, 2021, figure 2: the branches of training, or the one convolution that replaces them."""
     merged = module.optional_child("rbr_reparam")
     if merged is not None:
         y = emit(builder, merged, (x,))
@@ -155,7 +155,7 @@ def _conv_hardswish(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _lc_block(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Cui et al., PP-LCNet, 2021, figure 2: depthwise, squeeze and excitation if it has it, pointwise."""
+    """Cui et al., PP-LCNet, 2021, figure 2: depthwise, squeeze-and-excitation if the block has it, pointwise."""
     names = ("dw_conv", "se", "pw_conv") if module.flag("use_se") else ("dw_conv", "pw_conv")
     return _chain(*names)(builder, module, x)
 
@@ -182,14 +182,15 @@ LIGHT: Mapping[str, Block] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class BlockTable:
-    """What writes the modules of one family.
+    """The writers of one family's modules.
 
     Attributes:
-        path: Class paths of the family's modules; a module elsewhere of the same name may compute something else.
-        official: The package that they stand in, for messages.
-        head_package: The package that its heads stand in, for messages.
-        blocks: By class name, writers that take and give one value.
-        joins: By class name, writers that take several values.
+        path: Matches the class paths of the family's modules. A module of the same name in another package may compute
+            something else.
+        official: The package of these modules, for messages.
+        head_package: The package of the family's heads, for messages.
+        blocks: Writers of modules with one input and one output, by class name.
+        joins: Writers of modules with several inputs, by class name.
     """
 
     path: re.Pattern[str]
@@ -203,7 +204,7 @@ class BlockTable:
         return self.path.fullmatch(module.class_path) is not None
 
     def find(self, module: ModuleView) -> Block | None:
-        """The writer of a module that takes one value; None if the family has none."""
+        """The writer of a module with one input; None if the family has none."""
         return self.blocks.get(module.class_name) if self.owns(module) else None
 
 
@@ -213,10 +214,10 @@ def emit(builder: Builder, module: ModuleView, inputs: Sequence[Wire]) -> Wire:
     Args:
         builder: Takes the nodes.
         module: The module.
-        inputs: What it is called with: one value, or several for what joins.
+        inputs: Its inputs: one value, or several if the module joins them.
 
     Raises:
-        GraphError: the class is unknown, or this one of its kind cannot be written.
+        GraphError: the class is unknown, or this module of a known class cannot be written.
     """
     builder.visit(module)
     table, name = builder.blocks, module.class_name
@@ -263,7 +264,7 @@ def concat(builder: Builder, module: ModuleView, values: Sequence[Wire], name: s
 
 
 def _sequential(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """One after the other; a batch-norm after a convolution falls into it."""
+    """One child after the other. A batch-norm after a convolution is folded into the convolution."""
     children = module.submodules()
     folds = False
     for child, after in zip(children, (*children[1:], None), strict=False):
@@ -278,21 +279,21 @@ def _sequential(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _conv(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Convolution, batch-norm (gone where the model was fused), activation."""
+    """Convolution, batch-norm (absent if the model was fused), activation."""
     y = emit_conv_norm(builder, module.child("conv"), module.optional_child("bn"), x)
     return activations.activate(builder, module.child("act"), y)
 
 
 def _shortcut(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """cv1, cv2 and, where `add` says so, what went in."""
+    """cv1, then cv2, and the input added if `add` is true."""
     y = emit(builder, module.child("cv2"), (emit(builder, module.child("cv1"), (x,)),))
     return add(builder, module, x, y, f"{module.place}.add") if module.flag("add") else y
 
 
 def _csp(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Wang et al., CSPNet, 2019, as BottleneckCSP: batch-norm and activation after the two ways have joined.
+    """Wang et al., CSPNet, 2019, as BottleneckCSP: batch-norm and activation follow the concatenation of two branches.
 
-    The batch-norm falls apart into the two convolutions before it.
+    The batch-norm is folded into the two convolutions before it, a share into each.
     """
     deep = emit(builder, module.child("m"), (emit(builder, module.child("cv1"), (x,)),))
     ways = ((module.child("cv3"), deep), (module.child("cv2"), x))
@@ -327,7 +328,7 @@ def _spp(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _sppf(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """The same by one pool three times in a row."""
+    """Spatial pyramid pooling by one pool that runs three times in a row."""
     values = [emit(builder, module.child("cv1"), (x,))]
     pool = module.child("m")
     if pool.torch_name != "MaxPool2d":
@@ -338,7 +339,7 @@ def _sppf(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _focus(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Four interleaved quarters of the image, stacked, then a convolution: one with a larger kernel does both."""
+    """Four interleaved quarters of the image, stacked, then a convolution. One larger convolution computes both."""
     inner = module.child("conv")
     conv = inner.child("conv")
     if builder.blocks is None or builder.blocks.find(inner) is not _conv:
@@ -354,7 +355,7 @@ def _focus(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _contract(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Cells of gain x gain pixels into channels, which is ONNX's SpaceToDepth."""
+    """Move cells of gain x gain pixels into channels: ONNX's SpaceToDepth."""
     gain, (height, width) = module.integer("gain", 1), x.hw
     if height % gain or width % gain:
         raise module.error(f"takes maps whose sides are multiples of {gain}", got=x.hw)
@@ -363,7 +364,7 @@ def _contract(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _expand(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """The inverse, ONNX's DepthToSpace in its DCR order."""
+    """Move channels into cells of gain x gain pixels: ONNX's DepthToSpace in DCR order."""
     gain, (height, width) = module.integer("gain", 1), x.hw
     if x.channels % gain**2:
         raise module.error(f"takes channels in multiples of {gain**2}", got=x.channels)
@@ -372,7 +373,7 @@ def _expand(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _ghost_conv(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Han et al., GhostNet, 2020: half of the channels are cheap functions of the other half."""
+    """Han et al., GhostNet, 2020: a cheap convolution computes half of the channels from the other half."""
     primary = emit(builder, module.child("cv1"), (x,))
     return concat(builder, module, (primary, emit(builder, module.child("cv2"), (primary,))))
 

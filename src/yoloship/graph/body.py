@@ -1,8 +1,8 @@
-"""The body of a network, found by search, and what each of its layers computes in.
+"""The body of a network, found by search, and the element type in which each of its layers computes.
 
-The body is every operator before the last convolutions and matrix products, and these themselves. What comes behind
-them, where a detection head is decoded, is not part of it: it holds pixel coordinates, and numbers of eleven bits would
-move boxes.
+The body is the last convolutions and matrix products, and every operator before them. The operators after them decode
+the detection head. They are not part of the body, because they hold pixel coordinates, and a number with eleven bits of
+precision would move boxes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
-"""Operators with weights: where the arithmetic is."""
+"""Operators with weights. Nearly all of the arithmetic is in them."""
 
 _SMALL = 1024
 """Elements up to which a stored tensor may be a shape, which inference needs."""
@@ -57,7 +57,7 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
     light.graph.output.extend(model.graph.output)
     try:
         light = shape_inference.infer_shapes(light)
-    except (shape_inference.InferenceError, RuntimeError, ValueError):  # then less is known
+    except (shape_inference.InferenceError, RuntimeError, ValueError):  # fewer types are known then
         light.graph.value_info.extend(model.graph.value_info)
     for value in (*light.graph.input, *light.graph.value_info, *light.graph.output):
         types.setdefault(value.name, value.type.tensor_type.elem_type)
@@ -74,8 +74,8 @@ def body(model: onnx.ModelProto, types: Mapping[str, int]) -> tuple[int, ...]:
 
     Args:
         model: Nodes topologically sorted, as the format wants them.
-        types: See `element_types`; only float32 values, and their codes in a quantized graph, count as
-            ways through the network.
+        types: As `element_types` gives them. Only float32 values, and their codes in a quantized graph, count as the
+            network's signal.
     """
     wanted: set[str] = set()
     found = []
@@ -88,7 +88,7 @@ def body(model: onnx.ModelProto, types: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def last_heavy(model: onnx.ModelProto, types: Mapping[str, int]) -> frozenset[int]:
-    """Places of the convolutions and products that no other comes after: a detector's head, one a level."""
+    """Places of the convolutions and products that no other follows: a detector's head, one for each level."""
     before: set[str] = set()
     last = []
     for place in range(len(model.graph.node) - 1, -1, -1):
@@ -102,7 +102,7 @@ def last_heavy(model: onnx.ModelProto, types: Mapping[str, int]) -> frozenset[in
 
 
 def _ways_in(node: onnx.NodeProto, types: Mapping[str, int]) -> Iterator[str]:
-    """Values that carry the network's signal into a node: those of float32, and the codes that become such."""
+    """Values that carry the network's signal into a node: float32 values, and codes that are dequantized to float32."""
     if node.op_type == "DequantizeLinear":
         yield node.input[0]
     else:
@@ -110,7 +110,7 @@ def _ways_in(node: onnx.NodeProto, types: Mapping[str, int]) -> Iterator[str]:
 
 
 def inputs_of(node: onnx.NodeProto) -> Iterator[str]:
-    """Names that a node takes, those that its subgraphs take from around them included."""
+    """Names of a node's inputs, and of the outer values that its subgraphs use."""
     yield from node.input
     for attribute in node.attribute:
         for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
@@ -120,14 +120,14 @@ def inputs_of(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def implicit_inputs(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names that subgraphs of a graph's nodes use, whether or not they are their own."""
+    """Names that the subgraphs of a graph's nodes use. Names that a subgraph defines itself are included."""
     for node in graph.node:
         if has_subgraph(node):
             yield from inputs_of(node)
 
 
 def inline_constants(graph: onnx.GraphProto) -> None:
-    """Make stored tensors of Constant nodes, as some exporters write weights; in place."""
+    """Turn Constant nodes into stored tensors, in place. Some exporters write weights as Constant nodes."""
     from onnx import TensorProto
 
     nodes = []
@@ -166,10 +166,10 @@ class LayerPrecision:
 
 
 def layer_precisions(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
-    """Weighted layers in the graph's order, with what they compute in.
+    """Weighted layers in the graph's order, each with the element type in which it computes.
 
     Args:
-        model: Its types are inferred if it does not state them; not changed.
+        model: Its types are inferred if it does not state them. It is not changed.
     """
     types = element_types(model)
     makers = {name: node for node in model.graph.node for name in node.output}
@@ -183,10 +183,10 @@ def layer_precisions(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
 
 
 def body_precision(model: onnx.ModelProto) -> Precision:
-    """What most of the weighted layers compute in; float32 if there are none.
+    """The element type in which most of the weighted layers compute; float32 if there are none.
 
     Args:
-        model: See `layer_precisions`.
+        model: Its types are inferred if it does not state them. It is not changed.
     """
     counts = Counter(_PRECISIONS.get(layer.precision, "float32") for layer in layer_precisions(model))
     return counts.most_common(1)[0][0] if counts else "float32"

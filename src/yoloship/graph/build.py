@@ -55,7 +55,7 @@ def build_graph(checkpoint: Checkpoint, config: GraphConfig) -> onnx.ModelProto:
 def write_graph(checkpoint: Checkpoint, config: GraphConfig, file: IO[bytes], *, folder: Path | None = None) -> int:
     """Write the ONNX graph of a trained network to a file: the bytes of `build_graph`, with less memory.
 
-    The weights of a large float32 network go through a temporary file, so that only one layer's are in memory at once.
+    The weights of a large float32 network go through a temporary file, so only one layer's are in memory at a time.
 
     Args:
         checkpoint: As read.
@@ -91,7 +91,7 @@ def trace(checkpoint: Checkpoint, config: GraphConfig, constants: Constants | No
     config = head.settled(config)
     multiple = size_multiple(head.strides)
     config.check_multiple(multiple)
-    # Sides that differ, and are not multiples of twice the multiple, so that a mix-up or a mismatch cannot hide.
+    # The sides differ, and neither is a multiple of twice the multiple. So swapped axes or a mismatch cannot go unseen.
     probe_hw = config.input_hw or (3 * multiple, 5 * multiple)
     builder = Builder(dynamic_hw=config.input_hw is None, constants=constants, blocks=network.family.blocks)
     image = emit_input(builder, config, probe_hw, input_channels(network.root, network.layers))
@@ -101,7 +101,7 @@ def trace(checkpoint: Checkpoint, config: GraphConfig, constants: Constants | No
 
 
 def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
-    """What `build_graph` with the same arguments embeds.
+    """The model record that `build_graph` embeds for the same arguments.
 
     Raises:
         GraphError: the checkpoint's network is of no family known here, or its head cannot be read.
@@ -128,9 +128,9 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
 
 
 def _metadata(checkpoint: Checkpoint, info: ModelInfo) -> dict[str, str]:
-    """Ours, and what Ultralytics' tools look for: names by id, the largest stride, task, size, batch.
+    """Our own entries, and those that Ultralytics' tools look for: names by id, largest stride, task, size, batch.
 
-    A class of a fork that the user said is an official one is noted as well, because the file alone does not show it.
+    If the user declared a fork's class equal to an official one, an entry says so, because the graph does not show it.
     """
     height, width = info.input_hw
     entries = {
@@ -150,7 +150,7 @@ def _metadata(checkpoint: Checkpoint, info: ModelInfo) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Network:
-    """A checkpoint's network, its family and head known."""
+    """A checkpoint's network with its family and its head."""
 
     family: Family
     root: ModuleView
@@ -159,7 +159,7 @@ class _Network:
 
 
 def _network(checkpoint: Checkpoint) -> _Network:
-    """Read what a network is, before any of it is written.
+    """Find the family and the head of a network, before any of it is written.
 
     Raises:
         GraphError: it is of no family known here, or its head cannot be read.

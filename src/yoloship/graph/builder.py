@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 Attribute: TypeAlias = "int | float | str | tuple[int, ...]"
 Array = npt.NDArray[np.generic]
 MAX_NODES = 50_000
-"""A network of a release has a few hundred; a tree whose modules share children could ask for any number."""
+"""A network of a release has a few hundred. A hostile tree whose modules share children could ask for any number."""
 MAX_DEPTH = 64
 MAX_CONSTANT_BYTES = (1 << 31) - (1 << 20)
-"""A protobuf message ends at 2 GiB."""
+"""A protobuf message cannot be longer than 2 GiB."""
 MAX_VALUE_ELEMENTS = 1 << 33
-"""The most elements of one value in between; only a network that cannot run has more."""
+"""The most elements of one intermediate value. Only a network that cannot run has more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
     """What an image still needs before it is the network's input: channels in another order, values to be scaled.
 
-    The first convolution takes both into its weights (`layers.emit_conv`); anything else makes `Builder` write nodes.
+    The first convolution takes both into its weights. For any other operator, `Builder` writes nodes that do it.
 
     Attributes:
-        channels: At place j stands the network's channel that the image's channel j is.
+        channels: Entry j is the network's channel for channel j of the image.
         scale: The factor from the image's values to the network's.
     """
 
@@ -52,9 +52,10 @@ class Wire:
 
     Attributes:
         name: Unique in its graph.
-        shape: Extents. Where height and width are dynamic, those of the probe size: good for checks, not for constants.
+        shape: Extents. If height and width are dynamic, they are those of the probe size: use them in checks, never in
+            constants.
         dtype: Element type.
-        pending: What is left to be done to an image.
+        pending: The normalisation that an image still needs; None for other values.
     """
 
     name: str
@@ -80,7 +81,7 @@ class Wire:
 
 
 OMITTED = Wire("", ())
-"""Stands for an optional input that is left out."""
+"""Stands for an omitted optional input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Node:
     Attributes:
         op: ONNX operator name.
         name: Where it comes from: ``model.9.cv2.conv``.
-        inputs: Names of wires and constants; empty for one left out.
+        inputs: Names of wires and constants; an empty name for an omitted input.
         outputs: Names of wires.
         attributes: As ONNX has them.
     """
@@ -111,8 +112,8 @@ class Graph:
         inputs: In order.
         outputs: In order.
         nodes: Topologically sorted.
-        constants: Arrays by name; not to be written to.
-        wires: Everything known about values in between, by name; empty if height and width are dynamic.
+        constants: Arrays by name. Do not write to them.
+        wires: Everything known about intermediate values, by name; empty if height and width are dynamic.
     """
 
     name: str
@@ -124,13 +125,13 @@ class Graph:
 
 
 class Constants(Protocol):
-    """Arrays by name, in the order in which they came."""
+    """Arrays by name, in the order in which they were added."""
 
     def add(self, name: str, values: Array) -> None:
-        """Keep an array under a new name; the caller gives it away."""
+        """Keep an array under a new name. The caller must not change it afterwards."""
 
     def mapping(self) -> Mapping[str, Array]:
-        """All of them, by name; not to be written to."""
+        """All arrays by name. Do not write to them."""
 
 
 class InMemory:
@@ -149,7 +150,7 @@ class InMemory:
 
 
 class ShapesOnly(InMemory):
-    """Keeps shapes and element types: arrays of zeros that all lie in one element. For who only counts."""
+    """Keeps only shapes and element types: arrays of zeros that share one element. Used to count operations."""
 
     def add(self, name: str, values: Array) -> None:
         """See `Constants`."""
@@ -157,10 +158,10 @@ class ShapesOnly(InMemory):
 
 
 class InFile(Mapping[str, Array]):
-    """Keeps the arrays' bytes in a file, one after the other, and reads each back when it is asked for.
+    """Keeps the arrays' bytes in a file, one after the other, and reads an array back when somebody asks for it.
 
     Args:
-        file: Open for writing and reading, empty. The caller closes it, after the last array was asked for.
+        file: Empty, open for writing and reading. The caller closes it after the last array has been read.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -193,7 +194,7 @@ class InFile(Mapping[str, Array]):
 
 
 def raw_bytes(values: Array) -> memoryview:
-    """The bytes of an array in C order; not a copy if they are in that order already."""
+    """The bytes of an array in C order, without a copy if the array is in that order already."""
     flat = np.ascontiguousarray(values).reshape(-1)
     return flat.view(np.uint8).data
 
@@ -202,9 +203,9 @@ class Builder:
     """Collects nodes and constants.
 
     Args:
-        dynamic_hw: Whether height and width are open; then wires carry a probe size, and no constant may hold it.
-        constants: Where they are kept; in memory by default.
-        blocks: What writes the modules of the network's family; None if no module is to be written.
+        dynamic_hw: Whether height and width are open. If so, wires carry a probe size, and no constant may hold it.
+        constants: Where constants are kept; in memory by default.
+        blocks: Writes the modules of the network's family; None if no module will be written.
     """
 
     def __init__(
@@ -258,7 +259,7 @@ class Builder:
 
         Args:
             op: ONNX operator name.
-            name: Where it comes from; a number is added where it is taken.
+            name: Where it comes from. A number is added if the name is taken.
             inputs: In order; images are normalised first.
             shape: The shape of the output.
             dtype: The element type of the output.
@@ -275,7 +276,7 @@ class Builder:
         dtype: DType | tuple[DType, ...] = "float32",
         **attributes: Attribute,
     ) -> tuple[Wire, ...]:
-        """Write an operator with an output for each shape, of one element type or of one each; see `node`."""
+        """Write an operator with one output for each shape; see `node`. `dtype` is one for all outputs, or one each."""
         settled = [self.settle(wire) for wire in inputs]
         return self.unsettled(op, name, settled, shapes, dtype, **attributes)
 
@@ -288,7 +289,7 @@ class Builder:
         dtype: DType | tuple[DType, ...] = "float32",
         **attributes: Attribute,
     ) -> tuple[Wire, ...]:
-        """Write an operator that takes images as they are; see `nodes`."""
+        """Write an operator that takes images without normalising them first; see `nodes`."""
         if len(self._nodes) >= MAX_NODES:
             raise GraphError("too many operators", subject=name, expected=f"at most {MAX_NODES}")
         for shape in shapes:
@@ -308,7 +309,7 @@ class Builder:
         return wires
 
     def overwrite(self, wire: Wire, result: Wire) -> None:
-        """Note that a layer of the training code works in place: whoever takes the wire from now on gets the result."""
+        """Note that a layer of the training code works in place: later users of the wire get the result."""
         if wire.pending is None and wire.name != result.name:
             self._overwritten[wire.name] = result
 
@@ -338,7 +339,7 @@ class Builder:
         return Wire(name, values.shape, dtype)
 
     def settle(self, wire: Wire) -> Wire:
-        """Normalise an image by nodes, where no convolution could take that into its weights."""
+        """Normalise an image by nodes, for operators that cannot take the normalisation into their weights."""
         pending = wire.pending
         if pending is None:
             return wire
@@ -383,7 +384,7 @@ class Builder:
         )
 
     def _unique(self, name: str) -> str:
-        """The name, with a number where it is taken."""
+        """The name, with a number if it is taken."""
         unique = name
         while unique in self._names:
             self._taken[name] = self._taken.get(name, 1) + 1

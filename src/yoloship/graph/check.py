@@ -1,11 +1,11 @@
-"""What an ONNX file holds, and whether it is sound, found before any runtime sees it: `read_onnx`.
+"""What an ONNX file holds, and whether it is sound, checked before any runtime opens it: `read_onnx`.
 
-Parsers answer zero bytes, a web page and a truncated file with success, an empty graph, or a sentence about protobuf.
-Here each gets its own line. Weights kept in other files are looked for, and never outside the model's own folder.
+Given an empty file, a web page or a truncated file, parsers report success, an empty graph, or an error about protobuf.
+Here each of these gets a clear message. Weights in other files are looked for in the model's own folder only.
 
 TensorRT's parser ends the whole process on some unsound graphs (measured with TensorRT-RTX 1.7.1.116: a node without
-outputs). ONNX's own check of a whole model is stricter than the field's files: it refuses outputs without a stated
-shape, which every runtime takes. So its checks of nodes and tensors are used one by one, and names are followed here.
+outputs). ONNX's own check of a whole model refuses files that are in common use: outputs without a stated shape, which
+every runtime accepts. So its checks of single nodes and tensors are used, and names are followed by our own code.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 
 def check_sound(model: onnx.ModelProto, subject: str) -> None:
-    """Refuse a graph that does not hold together.
+    """Refuse a graph that contradicts itself.
 
     Args:
-        model: Parsed; weights in other files need not be there.
+        model: The parsed model. Weights in other files need not exist.
         subject: The file, for messages.
 
     Raises:
@@ -79,7 +79,7 @@ def _check_graph(graph: onnx.GraphProto, context: Any, outer: frozenset[str], su
         branches = [inner for attribute in node.attribute for inner in _branches(attribute)]
         for inner in branches:
             _check_graph(inner, context, frozenset(known), subject, depth + 1)
-        if not branches:  # ONNX's check of a node does not know what its branches may see
+        if not branches:  # ONNX's check of a node does not know which outer values its branches may use
             _check_node(node, context, place)
         known.update(name for name in node.output if name)
     if lost := [value.name for value in graph.output if value.name not in known]:
@@ -124,7 +124,7 @@ class OnnxFile:
     Attributes:
         path: The file.
         model: As parsed, its nodes in an order in which they can run. It is shared: copy it before changing it.
-        sha256: Of its bytes, lower-case hex; files beside it not included.
+        sha256: SHA-256 of its bytes, lower-case hex. Files beside it do not count.
         producer: Who wrote it.
         opset: The version of the standard operators.
         ir_version: Version of the format.
@@ -136,7 +136,7 @@ class OnnxFile:
         unsigned_quantizers: Names of Q/DQ nodes whose zero point is uint8.
         external_files: Files beside it that hold weights; they exist and are long enough.
         metadata: Its own keys and texts; untrusted.
-        info: Our model record out of the metadata; None in a foreign file.
+        info: Our model record from the metadata; None if another program wrote the file.
     """
 
     path: Path
@@ -282,7 +282,7 @@ def _quantizes_unsigned(node: onnx.NodeProto, unsigned: set[str]) -> bool:
 
 
 def _stored(graphs: Sequence[onnx.GraphProto]) -> list[onnx.TensorProto]:
-    """Every tensor that a model stores, or whose data it says to be elsewhere."""
+    """Every tensor that a model stores, in the file itself or in another one."""
     stored = [tensor for graph in graphs for tensor in graph.initializer]
     return stored + [
         entry.t for graph in graphs for node in graph.node for entry in node.attribute if entry.HasField("t")
@@ -335,7 +335,7 @@ def checked_external_files(path: Path, stored: list[onnx.TensorProto]) -> tuple[
 
 
 def _check_beside(path: Path, file: Path, subject: str) -> None:
-    """Refuse data that is missing, or that links lead out of the folder of the model or of what the model links to."""
+    """Refuse data that is missing, or that a link leads to outside the folder of the model or of the model's target."""
     try:
         real = file.resolve(strict=True)
         folders = {path.parent.resolve(), path.resolve().parent}

@@ -1,8 +1,8 @@
-"""What graph is asked for, `GraphConfig`, and how images come in.
+"""The choices for a graph, `GraphConfig`, and the graph's image input.
 
-No attribute says for sure how many channels the input has. The first convolution that the image reaches does: its
-weight has one slice for each channel. What the walk assumes is checked when the graph is written, because each
-convolution checks its input.
+No attribute says reliably how many channels the input has. The first convolution that the image reaches does: its
+weight has one slice for each channel. A wrong guess is found when the graph is written, because each convolution checks
+its input.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MAX_DEPTH: Final = 16
 _USUAL: Final = 3
 _STACKS: Final = frozenset({"Contract", "Expand", "Concat", "Sum", "ADD"})
-"""Blocks after which the number of channels is another one, or that take more than one value."""
+"""Blocks that change the number of channels, or that take more than one value."""
 _FOCUS_GAIN: Final = 4
 """Focus stacks four quarters of the image before its convolution."""
 
@@ -46,7 +46,7 @@ def input_channels(root: ModuleView, layers: Sequence[ModuleView]) -> int:
 
 
 def _taken(module: Module, depth: int) -> int | None:
-    """Channels that the first convolution in a module takes: None if there is none, 0 if it cannot be known."""
+    """Input channels of the first convolution in a module: None if there is none, 0 if they cannot be known."""
     if depth == 0 or module.class_name in _STACKS:
         return 0
     if module.class_path.startswith("torch.nn.modules.conv."):
@@ -62,7 +62,7 @@ def _taken(module: Module, depth: int) -> int | None:
 
 
 def _declared(model: Module) -> int:
-    """What the model's own description of its architecture says, else the usual number."""
+    """The number of channels in the model's own description of its architecture; without one, the usual number."""
     described = model.attributes.get("yaml")
     channels = described.get("ch") if isinstance(described, dict) else None
     if not is_int(channels, 1, MAX_CHANNELS):
@@ -71,20 +71,21 @@ def _declared(model: Module) -> int:
 
 
 FloatPrecision: TypeAlias = Literal["float32", "float16", "bfloat16"]
-"""What a checkpoint alone is enough for; int8 and float8 need images as well."""
+"""Precisions for which a checkpoint is enough; int8 and float8 need images as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphConfig:
-    """The choices a graph leaves open; each is independent of the others.
+    """The choices for a graph. Each is independent of the others.
 
     Attributes:
         input_hw: (height, width) in model pixels, fixed in the graph; None leaves both open.
-        batch: Images a run; None leaves it open.
+        batch: Images in each run; None leaves it open.
         input_form: See `yoloship.model.InputForm`.
         output_form: The name of a form that the network's head writes, or `STANDARD` or `FASTEST`.
-        precision: What the network's body computes in; inputs, outputs and the head's decoding stay float32.
-        nms: Thresholds for an output form with suppression inside, and for no other; None takes the defaults there.
+        precision: Element type in which the network's body computes. Inputs, outputs and the head's decoding stay
+            float32.
+        nms: Thresholds for an output form with suppression inside; None takes the defaults. Other forms take None only.
 
     Raises:
         InputError: a value outside its range.
@@ -135,7 +136,7 @@ class GraphConfig:
 
 
 def nearest_sizes(input_hw: Sequence[int], multiple: int) -> tuple[tuple[int, int], ...]:
-    """The next (height, width) in multiples below and above, without those of no extent; pixels, no doubles."""
+    """The nearest valid sizes (height, width) below and above, in pixels, without zeros and duplicates."""
     below = tuple(side // multiple * multiple for side in input_hw)
     above = tuple(-(-side // multiple) * multiple for side in input_hw)
     sizes = ((below[0], below[1]), (above[0], above[1]))
@@ -148,7 +149,7 @@ def _refused(name: str, expected: str, got: object) -> InputError:
 
 INPUT = "images"
 COLOURS = 3
-"""Channels of a colour image; no other number has an order that could be mixed up."""
+"""Channels of a colour image. Only these have an order that can be confused (RGB or BGR)."""
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 """Names of the dynamic axes."""
 
@@ -158,8 +159,8 @@ def emit_input(builder: Builder, config: GraphConfig, probe_hw: tuple[int, int],
 
     Args:
         builder: Takes the nodes.
-        config: Which form, which sizes.
-        probe_hw: Stands for the size if that is dynamic.
+        config: Says the form and the sizes.
+        probe_hw: (height, width) used in place of dynamic ones.
         channels: The channels of the network's input.
     """
     batch: Axis = BATCH if config.batch is None else config.batch
@@ -171,11 +172,11 @@ def emit_input(builder: Builder, config: GraphConfig, probe_hw: tuple[int, int],
 
 
 def image_input(builder: Builder, image: Wire) -> Wire:
-    """(B, H, W, C) uint8 to (B, C, H, W) float32, still 0..255 and BGR (if C is 3): the next convolution does the rest.
+    """(B, H, W, C) uint8 to (B, C, H, W) float32, still 0..255 and BGR (if C is 3); the next convolution changes both.
 
     The Cast comes first because TensorRT RTX takes uint8 in no other operator. ONNX Runtime would like the Transpose
     first, on a quarter of the bytes: 0.6 ms instead of 1.0 ms at 640x640 (1.32, one thread of an AMD Zen 3, minimum of
-    60 runs), 1% of a yolov5n; one file for every runtime is worth that.
+    60 runs). That is 1% of a yolov5n's time, a fair price for one file that every runtime takes.
     """
     batch, height, width, _ = image.shape
     channels = image.fixed(3)

@@ -1,6 +1,6 @@
-"""Convolutions, linear and normalising layers, with what stands around them folded in.
+"""Convolutions, linear and normalising layers, with their neighbours folded into them where that is possible.
 
-All folding is float64; `Builder.constant` rounds once, to float32, at the end.
+All folding is done in float64. `Builder.constant` rounds once, to float32, at the end.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 Pads: TypeAlias = tuple[int, int, int, int]
-"""Rows and columns that are added at the top, left, bottom and right, as ONNX has them."""
+"""Rows and columns added at the top, left, bottom and right, in ONNX's order."""
 
 
 class Window(Protocol):
-    """How something slides over a value: (vertical, horizontal) steps, and what is added around the value."""
+    """How a window slides over a value: (vertical, horizontal) steps, and the padding around the value."""
 
     @property
     def stride(self) -> tuple[int, int]: ...  # noqa: D102 - named in the class
@@ -36,15 +36,15 @@ class Window(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """What a 2-D convolution is.
+    """A 2-D convolution.
 
     Attributes:
         weight: (out, in / groups, kh, kw).
         bias: (out,) or None.
-        stride: (vertical, horizontal), as is the dilation.
+        stride: (vertical, horizontal).
         pads: Zeros around the value.
-        dilation: The dilation of the kernel.
-        groups: That channels fall into.
+        dilation: (vertical, horizontal), of the kernel.
+        groups: The number of groups of channels.
     """
 
     weight: Array
@@ -56,12 +56,12 @@ class Convolution:
 
     @property
     def out_channels(self) -> int:
-        """First extent of the weight."""
+        """Output channels: the first extent of the weight."""
         return int(self.weight.shape[0])
 
 
 def read_convolution(module: ModuleView) -> Convolution:
-    """Read a torch.nn Conv2d. Its shape is that of its weight; `in_channels` and the like go stale when pruned."""
+    """Read a torch.nn Conv2d. Its weight says its shape, because pruning leaves `in_channels` and the like stale."""
     module.require("padding_mode", "zeros")
     weight = module.array("weight", None, None, None, None)
     groups = module.integer("groups", 1, 1 << 20)
@@ -79,7 +79,7 @@ def read_convolution(module: ModuleView) -> Convolution:
 
 
 def _read_pads(module: ModuleView, kernel: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int]) -> Pads:
-    """A number, a pair, or one of torch's two words."""
+    """Padding as torch gives it: a number, a pair, or one of two words."""
     padding = module.value("padding")
     if padding == "valid":
         return (0, 0, 0, 0)
@@ -122,12 +122,12 @@ def scaled(convolution: Convolution, scale: Array, shift: Array) -> Convolution:
 
 
 def is_norm(module: ModuleView) -> bool:
-    """Whether this is torch's batch-norm and nothing that merely bears the name ``bn``."""
+    """Whether this is torch's own batch-norm. The name ``bn`` alone does not prove it."""
     return module.torch_name in {"BatchNorm2d", "SyncBatchNorm"}
 
 
 def has_statistics(norm: ModuleView) -> bool:
-    """Whether a batch-norm kept running statistics; without them torch takes those of the batch, in evaluation too."""
+    """Whether a batch-norm has running statistics. Without them torch uses the batch's own, also in evaluation."""
     return any(norm.optional_tensor(name) is not None for name in ("running_mean", "running_var"))
 
 
@@ -135,7 +135,7 @@ def read_conv(conv: ModuleView) -> Convolution:
     """Read what must be a torch.nn Conv2d.
 
     Raises:
-        GraphError: it is another layer, perhaps one that only bears the name.
+        GraphError: it is another layer, perhaps one with the same name.
     """
     if conv.torch_name != "Conv2d":
         raise conv.error("is not supported in this place", expected="torch.nn.Conv2d")
@@ -143,13 +143,13 @@ def read_conv(conv: ModuleView) -> Convolution:
 
 
 def folded(conv: ModuleView, norm: ModuleView | None) -> tuple[Convolution, ModuleView | None]:
-    """Read a Conv2d and what normalises it, with the norm folded into the convolution if that can be done.
+    """Read a Conv2d and its norm, and fold the norm into the convolution if that can be done.
 
     Returns:
-        The convolution, and the norm if it remains to be written after it (see `yoloship.graph.convolution`).
+        The convolution, and the norm if it could not be folded and must be written after it.
     """
     convolution = read_conv(conv)
-    if norm is not None and norm.torch_name == "Identity":  # what torch's own fusing leaves
+    if norm is not None and norm.torch_name == "Identity":  # torch's own fusing leaves it behind
         return convolution, None
     if norm is None or not is_norm(norm) or not has_statistics(norm):
         return convolution, norm
@@ -157,16 +157,16 @@ def folded(conv: ModuleView, norm: ModuleView | None) -> tuple[Convolution, Modu
 
 
 def takes_space_to_depth(convolution: Convolution) -> bool:
-    """Whether `after_space_to_depth` can be done."""
+    """Whether `after_space_to_depth` accepts this convolution."""
     return convolution.dilation == (1, 1) and convolution.groups == 1 and convolution.weight.shape[1] % 4 == 0
 
 
 def after_space_to_depth(convolution: Convolution) -> Convolution:
-    """One convolution on the image that equals this one on its four interleaved quarters.
+    """The convolution on a whole image that equals this one on the image's four interleaved quarters.
 
-    The quarters are the pixels at (even, even), (odd, even), (even, odd), (odd, odd) rows and columns, their channels
-    one after the other, as YOLOv5's Focus stacks them. Tap (i, j) of quarter (dy, dx) is tap (2i + dy, 2j + dx) of a
-    kernel twice as large with twice the stride and padding.
+    The quarters are the pixels at (even, even), (odd, even), (even, odd), (odd, odd) rows and columns. Their channels
+    follow one another, as YOLOv5's Focus stacks them. Tap (i, j) of quarter (dy, dx) becomes tap (2i + dy, 2j + dx) of
+    a kernel twice as large, with twice the stride and padding.
     """
     out, stacked, kh, kw = convolution.weight.shape
     quarters = convolution.weight.reshape(out, 2, 2, stacked // 4, kh, kw)  # dx, dy
@@ -177,7 +177,7 @@ def after_space_to_depth(convolution: Convolution) -> Convolution:
 
 
 def emit_convolution(builder: Builder, module: ModuleView, convolution: Convolution, x: Wire) -> Wire:
-    """Write a Conv node named after `module`; an image's normalisation goes into the weights."""
+    """Write a Conv node named after `module`. The normalisation of an image goes into the weights."""
     weight, groups = convolution.weight, convolution.groups
     if len(x.shape) != 4 or x.channels != weight.shape[1] * groups:
         got = f"{x.channels}" if len(x.shape) == 4 else f"a value of shape {x.shape}"
@@ -206,7 +206,7 @@ def emit_convolution(builder: Builder, module: ModuleView, convolution: Convolut
 
 
 def slide(module: ModuleView, x: Wire, kernel: tuple[int, ...], window: Window) -> tuple[int, int]:
-    """Height and width of what a window yields as it slides over a value: the floor form of torch's documentation."""
+    """Height and width of a sliding window's output: the floor form in torch's documentation."""
     sizes = []
     for axis in range(2):
         reach = window.dilation[axis] * (kernel[axis] - 1) + 1
@@ -236,7 +236,7 @@ def emit_linear(builder: Builder, module: ModuleView, weight: Array, bias: Array
 
 
 def emit_conv_norm(builder: Builder, conv: ModuleView, norm: ModuleView | None, x: Wire) -> Wire:
-    """Write a Conv2d and the norm after it, if there is one; as one node if the norm is a plain batch-norm."""
+    """Write a Conv2d and its norm, if it has one. Both become one node if the norm is a plain batch-norm."""
     convolution, left = folded(conv, norm)
     y = emit_convolution(builder, conv, convolution, x)
     return y if left is None else emit_norm(builder, left, y)
@@ -263,7 +263,7 @@ def emit_norm(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _batch_statistics(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Batch-norm that kept no running statistics: mean and variance of the whole batch, in evaluation too."""
+    """Batch-norm without running statistics: it uses mean and variance of the whole batch, also in evaluation."""
     if not isinstance(x.shape[0], int):
         raise module.error(
             "takes its statistics from the whole batch, so an image's result would depend on the others in its run",
@@ -273,7 +273,7 @@ def _batch_statistics(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _group_norm(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Wu and He, Group Normalization, 2018: the channels of a group share mean and variance, for each image alone."""
+    """Wu and He, Group Normalization, 2018: the channels of a group share mean and variance, image by image."""
     groups, place = module.integer("num_groups", 1, 1 << 20), module.place
     if x.channels % groups:
         raise module.error("groups do not divide the channels", got=f"{x.channels} in {groups} groups")
@@ -291,11 +291,11 @@ def _group_norm(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _standardised(builder: Builder, module: ModuleView, x: Wire, name: str, steps: tuple[tuple[int, ...], ...]) -> Wire:
-    """(x - mean) / sqrt(variance + eps), both over these axes.
+    """(x - mean) / sqrt(variance + eps), with mean and variance over these axes.
 
-    Means of equal parts are taken one after the other, because sums in float32 lose digits as they grow: over 1.6
-    million values of mean 20 and deviation 3 in one step, and by ONNX's InstanceNormalization as well, the result is
-    off by 1.4e-4 (ONNX Runtime 1.32).
+    The mean is taken in several steps over equal parts, because sums in float32 lose digits as they grow. In one step
+    over 1.6 million values of mean 20 and deviation 3, the result is off by 1.4e-4, and so is that of ONNX's
+    InstanceNormalization (ONNX Runtime 1.32).
     """
     place = module.place
     mean = _mean(builder, x, f"{place}.mean", steps)

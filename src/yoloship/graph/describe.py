@@ -1,10 +1,10 @@
-"""What a graph costs: shapes, arithmetic, memory (`graph_costs`).
+"""What a graph costs: shapes, arithmetic and memory (`graph_costs`).
 
-A multiply-add counts as two operations, as the field's tables do.
+A multiply-add counts as two operations, as in published tables.
 
-Memory is an estimate that needs no runtime. Nodes run in the file's order, and a value lives from the node that makes
-it to the last one that reads it. Runtimes fuse operators, reuse a dead input's memory for the output and keep scratch
-memory of their own, so what they take is more or less than that.
+The memory is an estimate, made without a runtime. It assumes that nodes run in the file's order, and that a value lives
+from the node that makes it to the last node that reads it. Real runtimes fuse operators, reuse the memory of dead
+inputs and keep scratch memory of their own, so they take more or less than that.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BYTES: Final[Mapping[int, int]] = MappingProxyType(
 )
 """Bytes of an element, by onnx.TensorProto's number of its type. Source: onnx.proto, TensorProto.DataType."""
 _WEIGHTED = COUNTED | {"BatchNormalization", "PRelu"}
-"""Operators whose constant inputs are weights; those of others are shapes, grids and scales."""
+"""Operators whose constant inputs are weights. The constant inputs of other operators are shapes, grids and scales."""
 _INTEGER_FORMS = MappingProxyType(
     {
         "QLinearConv": ("Conv", 3),
@@ -49,7 +49,7 @@ _INTEGER_FORMS = MappingProxyType(
         "MatMulInteger": ("MatMul", 1),
     }
 )
-"""Operators that compute what others do, in integers, and which of their inputs holds the weights."""
+"""Integer forms of weighted operators, and which of their inputs holds the weights."""
 _INTEGER_WEIGHTS = MappingProxyType(
     {
         "QLinearConv": (0, 3, 8),
@@ -59,9 +59,9 @@ _INTEGER_WEIGHTS = MappingProxyType(
         "MatMulInteger": (0, 1),
     }
 )
-"""The inputs that are data or weights, of operators that take scales and zero points beside them."""
+"""For operators that also take scales and zero points: which inputs are data or weights."""
 _PASSING = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape"})
-"""Operators that hand the elements of their first input on."""
+"""Operators that pass on the elements of their first input."""
 
 
 class Value(NamedTuple):
@@ -86,7 +86,7 @@ def one_image(
         dynamic_hw: (height, width) in pixels, used if they are open.
 
     Returns:
-        (height, width) and the whole shape; None and nothing if the graph does not take one image.
+        (height, width) and the whole shape; None and an empty shape if the graph does not take one image.
     """
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         return None, ()
@@ -108,12 +108,12 @@ def infer_values(model: onnx.ModelProto, name: str, shape: Sequence[int]) -> dic
     """Shapes of all values with the input fixed.
 
     Args:
-        model: Whoever made it; not changed.
-        name: Its one input.
-        shape: What goes in there.
+        model: A graph of any exporter. It is not changed.
+        name: Its only input.
+        shape: The shape of that input.
 
     Returns:
-        By name; a value whose shape cannot be known is left out. None if the graph has other inputs, too.
+        Values by name, without those whose shape cannot be known. None if the graph has other inputs, too.
     """
     stored = {tensor.name for tensor in model.graph.initializer}
     if any(value.name != name and value.name not in stored for value in model.graph.input):
@@ -123,14 +123,14 @@ def infer_values(model: onnx.ModelProto, name: str, shape: Sequence[int]) -> dic
 
 
 def checkpoint_flops(checkpoint: Checkpoint, input_hw: tuple[int, int] = (640, 640)) -> int:
-    """Operations for one image, head left undecoded.
+    """Operations for one image, without the decoding of the head.
 
     Args:
         checkpoint: A detector.
         input_hw: (height, width) in model pixels.
 
     Raises:
-        GraphError: see `build_graph`.
+        GraphError: the network has a block that cannot be written, or the size does not fit.
     """
     graph = trace(checkpoint, GraphConfig(input_hw=input_hw, output_form=FASTEST), ShapesOnly())
     shapes = {name: wire.shape for name, wire in graph.wires.items()}
@@ -148,8 +148,8 @@ def _node_flops(op: str, inputs: Sequence[Sequence[int]], output: Sequence[int])
 
     Args:
         op: ONNX operator name.
-        inputs: Shapes of the first two, data and weights.
-        output: Shape of the first.
+        inputs: Shapes of the first two inputs, data and weights.
+        output: Shape of the first output.
 
     Returns:
         0 for operators that are not counted.
@@ -168,11 +168,11 @@ def _node_flops(op: str, inputs: Sequence[Sequence[int]], output: Sequence[int])
 
 
 class Activations(NamedTuple):
-    """What a graph's activations take.
+    """The memory of a graph's activations.
 
     Attributes:
-        peak_bytes: Most at one time; weights are not counted, input and outputs are.
-        unsized: Values that are left out of it because their size is not known.
+        peak_bytes: The most at one time. Input and outputs count, weights do not.
+        unsized: How many values are missing from that figure because their size is not known.
     """
 
     peak_bytes: int
@@ -180,11 +180,11 @@ class Activations(NamedTuple):
 
 
 def peak_activations(model: onnx.ModelProto, values: Mapping[str, Value]) -> Activations:
-    """Find how much is alive at once.
+    """Find how much memory is in use at one time.
 
     Args:
-        model: Whoever made it; not changed.
-        values: See `yoloship.graph.describe.infer_values`.
+        model: A graph of any exporter. It is not changed.
+        values: As `infer_values` gives them.
     """
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer}
@@ -223,7 +223,7 @@ class GraphCosts:
         parameter_count: Elements of its weights.
         flops: Operations for one image, multiply-add as two; None if shapes are not known.
         flops_hw: (height, width) in pixels that `flops` holds for; None if `flops` is.
-        activations: What they take while one image of that size runs; None if shapes are not known.
+        activations: The memory of the activations while one image of that size runs; None if shapes are not known.
     """
 
     parameter_count: int
@@ -233,7 +233,7 @@ class GraphCosts:
 
 
 def graph_costs(model: onnx.ModelProto, *, dynamic_hw: tuple[int, int] = (640, 640), subject: str) -> GraphCosts:
-    """Count what a graph costs; nothing is run.
+    """Count what a graph costs, without running it.
 
     Args:
         model: As `parse_onnx` gives it.
@@ -279,7 +279,7 @@ def count_flops(nodes: Iterable[onnx.NodeProto], values: Mapping[str, Value]) ->
 
 
 def _stored(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
-    """Constant tensors by the name they are used by: initializers, and what Constant nodes hold."""
+    """Constant tensors, each with the name under which nodes use it: initializers and the tensors of Constant nodes."""
     for tensor in graph.initializer:
         yield tensor.name, tensor
     for node in graph.node:
@@ -288,10 +288,10 @@ def _stored(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
 
 
 def _weights(graph: onnx.GraphProto, stored: Collection[str]) -> set[str]:
-    """Names of the stored tensors that layers compute with, whatever stands in between.
+    """Names of the stored tensors that layers use as weights, also through operators in between.
 
-    A quantized file dequantizes its weights on the way to a layer, a half precision one may cast them. Their scales
-    and zero points are not weights.
+    A quantized file dequantizes its weights before a layer, and a file in half precision may cast them. Scales and zero
+    points are not weights.
     """
     made_by = {output: node for node in graph.node for output in node.output}
     found: set[str] = set()

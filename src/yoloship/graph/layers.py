@@ -1,7 +1,7 @@
-"""Layers of torch.nn that stand on their own, and the transformer block that C3TR holds.
+"""Single layers of torch.nn, and the transformer block inside C3TR.
 
-Every linear layer works on each pixel alone, so it is written as a 1x1 convolution; chains of them without anything in
-between (q, k, v before the attention's own projection; fc1 before fc2; p + linear(p)) are multiplied out in float64.
+A linear layer works on each pixel alone, so it is written as a 1x1 convolution. Linear layers that follow one another
+directly (q, k, v before the attention's own projection; fc1 before fc2; p + linear(p)) are multiplied out in float64.
 Vaswani et al., Attention Is All You Need, 2017, section 3.2, without layer norms, as the checkpoints' modules show.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A pooling window: (vertical, horizontal) extents and steps, and what is added around the value."""
+    """A pooling window: (vertical, horizontal) extents and steps, and the padding around the value."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -40,7 +40,7 @@ class Pool:
 
 
 def max_pool(builder: Builder, module: ModuleView, x: Wire, name: str | None = None) -> Wire:
-    """Write a MaxPool2d; `name` is needed if the same module is used more than once."""
+    """Write a MaxPool2d. It needs a `name` if the same module is used more than once."""
     module.require("ceil_mode", False)
     module.require("return_indices", False)
     pool = _read_pool(module, module.pair("dilation", 1))
@@ -127,9 +127,9 @@ def transposed_convolution(builder: Builder, module: ModuleView, x: Wire) -> Wir
 
 
 def _upsample(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Nearest neighbour or bilinear, by constant scales: a size would be fixed for ever.
+    """Nearest neighbour or bilinear, by constant scales, because a constant size would fix the size of the graph.
 
-    By whole factors, torch's two ways to find the nearest neighbour agree.
+    For whole factors, torch's two rules for the nearest neighbour agree.
     """
     module.require("mode", "nearest", "nearest-exact", "bilinear")
     module.require("size", None)
@@ -167,10 +167,10 @@ def _upsample(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _zero_pad(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """The smallest normal float32 stands for zero.
+    """Pad with the smallest normal float32 instead of zero.
 
-    ONNX Runtime (1.20.1; no longer 1.32) moves padding by zero into a MaxPool that follows, which pads with minus
-    infinity: YOLOv3-tiny then gives boxes that are off at the right and lower border. No sum can tell the two apart.
+    ONNX Runtime 1.20.1 (but not 1.32) moves zero padding into a MaxPool that follows, which pads with minus infinity.
+    YOLOv3-tiny then gives wrong boxes at the right and lower border. In a sum, the tiny value is the same as zero.
     """
     module.require("value", 0.0, 0)
     left, right, top, bottom = module.integers("padding", 4)
@@ -210,7 +210,7 @@ _LAYER_PATH = re.compile(r"(?:[A-Za-z_]\w*\.)*models\.common\.TransformerLayer")
 
 
 def transformer(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    """Write a TransformerBlock after its own convolution: position embedding, then each of its layers."""
+    """Write a TransformerBlock without its convolution: the position embedding, then each of its layers."""
     channels = x.channels
     embedding = module.child("linear")
     weight, bias = read_linear(embedding, channels)
@@ -241,7 +241,7 @@ def _attention(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     attention.require("bias_k", None)
     attention.require("bias_v", None)
     attention.require("add_zero_attn", False)
-    attention.require("batch_first", False, None)  # with it, torch would attend across the images of a batch
+    attention.require("batch_first", False, None)  # if true, torch attends across the images of a batch
     heads = attention.integer("num_heads", 1)
     if channels % heads:
         raise attention.error("heads do not divide the channels", got=f"{channels} in {heads} heads")
@@ -282,7 +282,7 @@ def _attention(builder: Builder, module: ModuleView, x: Wire) -> Wire:
 
 
 def _through(weight: Array, inner: Array | None, outer: Array | None) -> Array | None:
-    """The bias of two linear layers in a row, `weight` that of the second."""
+    """The bias of two linear layers in a row; `weight` belongs to the second one."""
     if inner is None:
         return outer
     passed: Array = weight @ inner

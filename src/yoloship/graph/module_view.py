@@ -1,12 +1,12 @@
-"""One module of a checkpoint, read with suspicion; what was used of it, and what is left over.
+"""One module of an untrusted checkpoint, read with checks, and a list of what nobody has read.
 
-A fork often adds a layer to an official block and keeps the block's name. Whoever writes the block knows nothing of
-the addition, and without this check the graph would be exported without it. `ModuleView` notes every child, tensor and
-attribute that a writer asks for, and `check_consumed` walks the whole tree once at the end: whatever holds numbers or
-computes something, and was not asked for, is refused.
+A fork often adds a layer to an official block and keeps the block's name. The writer of the block does not know the
+addition, so without a check the graph would lack it. `ModuleView` notes every child, tensor and attribute that a writer
+asks for. At the end `check_consumed` walks the whole tree, and refuses everything that holds numbers or computes
+something and that no writer asked for.
 
-The tree comes from a file that anybody may have written. Every access checks the type and the range, and whatever is
-wrong becomes a `GraphError` that names the module's class path and its place.
+Anybody may have written the file. Every access checks the type and the range. Anything wrong becomes a `GraphError`
+that names the module's class path and its place.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 Kind = Literal["child", "tensor", "attribute"]
 
 UNUSED_IN_EVALUATION: Final = frozenset({"num_batches_tracked", "total_ops", "total_params"})
-"""Tensors that no evaluation reads: a counter of batch-norm, and two that the profiler thop leaves behind."""
+"""Tensors that evaluation does not read: a counter of batch-norm, and two that the profiler thop leaves behind."""
 _OF_THE_MODEL: Final = frozenset({"stride", "class_weights", "criterion", "compute_loss"})
 """Attributes of the whole model that only training reads."""
 _INERT: Final = frozenset(
     {"Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"}
 )
-"""Layers of torch.nn that do nothing in evaluation, wherever they stand; neither do those that compute a loss."""
+"""Layers of torch.nn that do nothing in evaluation. Layers that compute a loss do nothing either."""
 _CALLS: Final = ("forward", "_call_impl", "_slow_call", "_conv_forward", "_forward_once", "forward_once")
-"""Methods that compute; as an attribute of one module, each replaces the method of its class."""
+"""Methods that compute. If a module has an attribute of such a name, it replaces the method of the class."""
 _HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks")
 _FUSED: Final = frozenset({"forward_fuse", "fuseforward"})
-"""What the official `fuse` makes the forward of a convolution whose batch-norm it has folded and deleted."""
+"""The forward method that the official `fuse` gives a convolution after it has folded and deleted the batch-norm."""
 _METHOD: Final = frozenset({"builtins.getattr", "__builtin__.getattr"})
 _CODE: Final = ("models.", "utils.", "yolov5.", "ultralytics.", "torch.nn.", "torchvision.")
 """Packages whose functions and objects may compute, if a module keeps one as an attribute."""
@@ -53,19 +53,19 @@ _MAX_DEPTH: Final = 32
 MAX_ELEMENTS = 1 << 28
 """The most elements of one tensor: 1 GiB as float32, ten times the largest of any release."""
 MAX_EXTENT = 4096
-"""The most that a kernel, a stride or a padding may be: far above any network's, low enough that sums stay small."""
+"""The largest kernel, stride or padding: far above any network's, and low enough that sums stay small."""
 _CONTAINERS = frozenset({"Sequential", "ModuleList"})
 
 
 class Consumed:
-    """Names that writers asked for, by module; a module that stands in two places is one module."""
+    """Names that writers asked for, by module. A module that occurs at two places is one module."""
 
     def __init__(self) -> None:
         self._names: dict[int, set[tuple[Kind, str]]] = {}
-        self._kept: list[Module] = []  # so that no other object gets the id of one of them
+        self._kept: list[Module] = []  # keeps the modules alive, so that no other object gets one of their ids
 
     def note(self, module: Module, kind: Kind, name: str) -> None:
-        """A writer asked for this."""
+        """Note that a writer asked for this."""
         names = self._names.get(id(module))
         if names is None:
             names = self._names[id(module)] = set()
@@ -78,14 +78,14 @@ class Consumed:
 
 
 def check_consumed(root: ModuleView, aliases: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Refuse a tree that holds more than what was written.
+    """Refuse a tree that holds more than the writers have read.
 
     Args:
         root: The model. All its writers are done, and worked on views that descend from this one.
-        aliases: Class paths of the file that the modules do not bear any more, each with the one that they bear.
+        aliases: Class paths of the file that were replaced, each with the path that the modules have now.
 
     Raises:
-        GraphError: a child, a tensor, a hook or a replaced method would have been left out; it is named.
+        GraphError: a child, a tensor, a hook or a replaced method would be missing in the graph; it is named.
     """
     seen: set[int] = set()
     waiting = [root]
@@ -101,7 +101,7 @@ def check_consumed(root: ModuleView, aliases: Mapping[str, str] = MappingProxyTy
 
 
 def _checked_children(view: ModuleView) -> list[ModuleView]:
-    """The children that were written, each of which is to be checked in turn."""
+    """The children that were written. The caller checks each of them in turn."""
     written: list[ModuleView] = []
     for name, child in view.module.children.items():
         if child is None:
@@ -131,7 +131,7 @@ def _check_attributes(view: ModuleView, *, is_model: bool) -> None:
                 f"attribute {name!r} hides a part of the same name",
                 hint="save the model again after it was loaded in its training environment",
             )
-        if name in passing or name in _CALLS:  # those are checked apart
+        if name in passing or name in _CALLS:  # `_check_calls` checks the latter
             continue
         if view.consumed.has(module, "attribute", name):
             continue
@@ -159,7 +159,7 @@ def _check_calls(view: ModuleView, aliases: Mapping[str, str]) -> None:
 
 
 def _is_fused_forward(view: ModuleView, name: str, aliases: Mapping[str, str]) -> bool:
-    """Whether this is the official forward of a convolution after `fuse`; its batch-norm must be gone then."""
+    """Whether this is the official forward of a convolution after `fuse`, which has no batch-norm any more."""
     value = view.module.attributes[name]
     if name != "forward" or not isinstance(value, Opaque) or value.class_path not in _METHOD:
         return False
@@ -187,7 +187,7 @@ def _kind_of(value: object) -> str:
 
 
 def _computes(value: Value, depth: int, *, code: bool) -> str | None:
-    """What an attribute holds that could take part in a computation; None for plain data.
+    """A description of anything in an attribute that could compute; None for plain data.
 
     Args:
         value: The attribute, or a part of it.
@@ -230,7 +230,7 @@ def _left_over(view: ModuleView, what: str) -> GraphError:
 
 @dataclass(frozen=True, slots=True)
 class ModuleView:
-    """A module, and where it stands in the model.
+    """A module and its place in the model.
 
     Attributes:
         module: The module, as data.
@@ -291,7 +291,7 @@ class ModuleView:
         return child
 
     def submodules(self) -> tuple[ModuleView, ...]:
-        """All submodules of one of torch's plain containers, in their order."""
+        """All submodules of a plain container of torch, in order."""
         if self.torch_name not in _CONTAINERS:
             raise self.error("is not supported in this place", expected="torch.nn.Sequential or ModuleList")
         return tuple(self.child(name) for name in self.module.children)
@@ -304,18 +304,18 @@ class ModuleView:
     # Plain attributes.
 
     def value(self, name: str) -> Value:
-        """An attribute whatever its type."""
+        """An attribute of any type."""
         if name not in self.module.attributes:
             raise self.error(f"has no attribute {name!r}")
         return self.optional_value(name)
 
     def optional_value(self, name: str) -> Value:
-        """An attribute whatever its type, None if there is none."""
+        """An attribute of any type; None if there is none."""
         self.consumed.note(self.module, "attribute", name)
         return self.module.attributes.get(name)
 
     def has(self, name: str) -> bool:
-        """Whether there is such an attribute, None not counted."""
+        """Whether there is such an attribute and it is not None."""
         return self.optional_value(name) is not None
 
     def integer(self, name: str, low: int = 0, high: int = MAX_EXTENT) -> int:
@@ -340,7 +340,7 @@ class ModuleView:
         return float(value)
 
     def integers(self, name: str, count: int, low: int = 0) -> tuple[int, ...]:
-        """An attribute of `count` integers; a single one stands for all, as in torch."""
+        """An attribute of `count` integers. A single integer stands for all of them, as in torch."""
         value = self.value(name)
         if is_int(value, low, MAX_EXTENT):
             return (value,) * count
@@ -351,14 +351,14 @@ class ModuleView:
         raise self.error(f"bad {name!r}", expected=f"{count} integers from {low} to {MAX_EXTENT}", got=value)
 
     def pair(self, name: str, low: int = 0) -> tuple[int, int]:
-        """(vertical, horizontal), as torch's layers have them."""
+        """An attribute of two integers, (vertical, horizontal)."""
         first, second = self.integers(name, 2, low)
         return first, second
 
     def require(self, name: str, *allowed: Value) -> None:
-        """Refuse any value of an attribute that this builder does not know how to write.
+        """Refuse an attribute unless it has one of the values that can be written.
 
-        One that is missing is refused as well, unless None is allowed.
+        A missing attribute is refused as well, unless None is allowed.
         """
         value = self.optional_value(name)
         if not any(type(value) is type(choice) and value == choice for choice in allowed):
@@ -378,7 +378,7 @@ class ModuleView:
         return self.checked(name, tensor)
 
     def checked(self, name: str, tensor: object) -> Tensor:
-        """A tensor of a size that may be taken into memory."""
+        """The tensor, if it is one and is small enough to be read into memory."""
         if not isinstance(tensor, Tensor):
             raise self.error(f"{name!r} is not a tensor", got=type(tensor).__name__)
         if math.prod(tensor.shape) > MAX_ELEMENTS:
@@ -390,7 +390,7 @@ class ModuleView:
 
         Args:
             name: The name of the parameter or buffer.
-            shape: What it must have; None for any extent of at least one.
+            shape: The shape that it must have; None for any extent of at least one.
         """
         tensor = self.optional_tensor(name)
         if tensor is None:
@@ -407,7 +407,7 @@ class ModuleView:
         return array
 
     def array(self, name: str, *shape: int | None) -> npt.NDArray[np.float64]:
-        """A parameter or buffer that must be there; see `optional_array`."""
+        """A parameter or buffer as a float64 array that the caller owns. It must exist; see `optional_array`."""
         array = self.optional_array(name, *shape)
         if array is None:
             raise self.error(f"has no tensor {name!r}")
@@ -417,5 +417,5 @@ class ModuleView:
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # an int beyond the floats
+    except OverflowError:  # an int that is too large for a float
         return False

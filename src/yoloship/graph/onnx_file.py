@@ -1,9 +1,9 @@
-"""ONNX files: a model's bytes out, untrusted bytes in, and the element types that NumPy does not have.
+"""ONNX files: writing a model as bytes, parsing untrusted bytes, and the element types that NumPy lacks.
 
-Nodes are sorted when a file is read. ONNX asks for sorted nodes, but converters to float16 append their casts at the
-end, and ONNX Runtime and TensorRT sort such graphs without a word.
+Nodes are sorted when a file is read. The format requires sorted nodes, but converters to float16 append their casts at
+the end, and ONNX Runtime and TensorRT sort such graphs silently.
 
-Numbers are rounded to the nearest, ties to even, as the ONNX operators Cast and QuantizeLinear do it.
+Numbers are rounded to nearest, ties to even, like the ONNX operators Cast and QuantizeLinear.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 FLOAT8_MAX: Final = 448.0
 """Largest finite value of E4M3FN (Micikevicius et al., FP8 Formats for Deep Learning, 2022, table 1)."""
 MAX_ONNX_BYTES = (1 << 31) - 1
-"""A protobuf message can be no longer."""
+"""The longest protobuf message."""
 MAX_METADATA_ENTRIES = 10_000
 MAX_PARSED_NODES = 100_000
-"""Looking at each takes 15 µs. The largest official detectors have 1,500."""
+"""Each node takes 15 µs to look at. The largest official detectors have 1,500."""
 MAX_NESTING = 16
 """How deep graphs in nodes in graphs may go."""
 MAX_PRODUCER_CHARS = 200
@@ -49,10 +49,10 @@ _EXPORT_HINT = "give a file that 'yoloship export' or another exporter wrote"
 
 
 def sort_nodes(graph: onnx.GraphProto, subject: str) -> None:
-    """Sort a graph's nodes in place, if they need it. Those that are in order keep their places.
+    """Sort a graph's nodes in place. Nodes that are in order already keep their places.
 
     Args:
-        graph: As parsed. Values that nothing in it makes count as known: they come from outside, or are missing.
+        graph: The parsed graph. Values that no node in it makes count as known: they come from outside, or are missing.
         subject: The file, for messages.
 
     Raises:
@@ -93,7 +93,7 @@ def sort_nodes(graph: onnx.GraphProto, subject: str) -> None:
 
 
 def _needed(node: onnx.NodeProto) -> set[str]:
-    """Names of the values that a node takes, those that its branches take from around them included."""
+    """Names of the values that a node or its branches take from the graph around it."""
     names = {name for name in node.input if name}
     for attribute in node.attribute:
         for branch in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
@@ -105,16 +105,16 @@ def _needed(node: onnx.NodeProto) -> set[str]:
 
 
 def stored_values(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
-    """The elements, bfloat16 widened to float32.
+    """The elements of a stored tensor; bfloat16 is widened to float32.
 
     Args:
-        tensor: With its data inside; not one whose data lies in another file.
+        tensor: A tensor with its data inside the model file.
 
     Returns:
         An array of the tensor's shape; it may be a read-only view of its bytes.
 
     Raises:
-        GraphError: there are more or fewer elements than its shape says, or none of its type can be read.
+        GraphError: there are more or fewer elements than its shape says, or its element type cannot be read.
     """
     from onnx import numpy_helper
 
@@ -135,7 +135,7 @@ def stored_values(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
 
 
 def bfloat16_bits(values: Floats) -> npt.NDArray[np.uint16]:
-    """The upper halves, rounded. Values are finite; one that rounds beyond the largest becomes infinite."""
+    """The upper 16 bits of finite float32 values, rounded. A value that rounds beyond the largest becomes infinite."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     even = (bits >> np.uint32(16)) & np.uint32(1)
     halves: npt.NDArray[np.uint16] = ((bits + np.uint32(0x7FFF) + even) >> np.uint32(16)).astype(np.uint16)
@@ -143,7 +143,7 @@ def bfloat16_bits(values: Floats) -> npt.NDArray[np.uint16]:
 
 
 def float8_bits(values: Floats) -> npt.NDArray[np.uint8]:
-    """E4M3FN codes; what is beyond the largest finite value becomes that."""
+    """E4M3FN codes. Values beyond the largest finite one become the largest."""
     magnitude = np.abs(values.astype(np.float64))
     upper = np.clip(np.searchsorted(_POSITIVE, magnitude), 0, len(_POSITIVE) - 1)
     lower = np.maximum(upper - 1, 0)
@@ -154,7 +154,7 @@ def float8_bits(values: Floats) -> npt.NDArray[np.uint8]:
 
 
 def float8_values(codes: npt.NDArray[np.uint8]) -> Floats:
-    """What codes without NaN stand for."""
+    """The values of E4M3FN codes other than NaN."""
     sign = np.where(codes & 0x80, -1.0, 1.0)
     values: Floats = (sign * _POSITIVE[codes & 0x7F]).astype(np.float32)
     return values
@@ -171,7 +171,7 @@ _POSITIVE: Final = _positive()
 
 
 def graph_bytes(model: onnx.ModelProto) -> bytes:
-    """The file's bytes; the same for the same model."""
+    """The bytes of a model's file. The same model always gives the same bytes."""
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -185,18 +185,18 @@ def read_file(path: Path) -> bytes:
 
 
 def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
-    """Parse untrusted bytes; weights in other files are not looked at.
+    """Parse untrusted bytes. Weights in other files are not read.
 
     Args:
         data: The whole file.
         subject: Its name, for messages.
 
     Returns:
-        A model with nodes, outputs and an operator set, its nodes in an order in which they can run; nothing else about
-        it is known to be right.
+        A model with nodes, outputs and an operator set. Its nodes are in an order in which they can run. Nothing else
+        about it has been checked.
 
     Raises:
-        GraphError: the bytes are something else, or damaged.
+        GraphError: the bytes are not an ONNX model, or are damaged.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it comes with onnx, untyped
     from onnx import ModelProto
@@ -240,7 +240,7 @@ def parse_onnx(data: bytes, subject: str) -> onnx.ModelProto:
 
 
 def _refuse_shared_names(graph: onnx.GraphProto, subject: str) -> None:
-    """Refuse values that bear one name: each runtime takes another of them."""
+    """Refuse two values of the same name, because each runtime would use a different one."""
     seen = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     for name in (name for node in graph.node for name in node.output if name):
         if name in seen:
@@ -251,7 +251,7 @@ def _refuse_shared_names(graph: onnx.GraphProto, subject: str) -> None:
 
 
 def _texts(model: onnx.ModelProto) -> Iterator[object]:
-    """Every text that a reader of models here may look at."""
+    """Every text in a model that this package reads."""
     yield from (model.producer_name, model.producer_version)
     yield from (entry.domain for entry in model.opset_import)
     for prop in model.metadata_props:
@@ -271,7 +271,7 @@ def _texts(model: onnx.ModelProto) -> Iterator[object]:
 
 
 def all_graphs(graph: onnx.GraphProto, depth: int = 0) -> Iterator[onnx.GraphProto]:
-    """A graph and those that its nodes hold."""
+    """A graph and the graphs inside its nodes."""
     yield graph
     if depth >= MAX_NESTING:
         return
@@ -289,12 +289,12 @@ def opset(model: onnx.ModelProto) -> int:
 
 
 def producer(model: onnx.ModelProto) -> str:
-    """Who wrote it, with version; may be empty."""
+    """The program that wrote the model, with its version; may be empty."""
     return f"{model.producer_name[:MAX_PRODUCER_CHARS]} {model.producer_version[:MAX_PRODUCER_CHARS]}".strip()
 
 
 def read_metadata(model: onnx.ModelProto) -> dict[str, str]:
-    """Keys and texts embedded in a model; the first of equal keys counts. Untrusted."""
+    """Untrusted keys and texts embedded in a model. If a key occurs twice, the first text counts."""
     entries: dict[str, str] = {}
     for entry in model.metadata_props[:MAX_METADATA_ENTRIES]:
         entries.setdefault(entry.key, entry.value)
@@ -302,10 +302,10 @@ def read_metadata(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def read_model_info(metadata: Mapping[str, str], subject: str) -> ModelInfo | None:
-    """Our record out of a model's metadata, None if there is none.
+    """Our model record from a model's metadata; None if there is none.
 
     Raises:
-        GraphError: there is one, and it is damaged.
+        GraphError: the record is damaged.
     """
     text = metadata.get(METADATA_KEY)
     if text is None:
@@ -319,7 +319,7 @@ def read_model_info(metadata: Mapping[str, str], subject: str) -> ModelInfo | No
 
 
 def dtype_name(code: int) -> str:
-    """An element type of onnx.TensorProto by its usual name; one that has none as `type99`."""
+    """The usual name of an onnx.TensorProto element type; ``type99`` for a number without a name."""
     import onnx
 
     try:
@@ -331,10 +331,10 @@ def dtype_name(code: int) -> str:
 
 
 def tensor_spec(value: onnx.ValueInfoProto, subject: str) -> TensorSpec:
-    """An input or output as the pipeline knows them; axes without a name are called by their place.
+    """An input or output as a `TensorSpec`. Axes without a name are named by their position.
 
     Raises:
-        GraphError: its element type is none that a session could take.
+        GraphError: no session can take its element type.
     """
     from yoloship.model import DTYPES
 
@@ -369,7 +369,7 @@ def element_count(tensor: onnx.TensorProto, subject: str) -> int:
 
 
 def stays_inside(location: str) -> bool:
-    """Whether a relative path stays below the folder it starts in, by the rules of POSIX and of Windows."""
+    """Whether a relative path stays below its starting folder, by the rules of POSIX and of Windows."""
     paths = (PurePosixPath(location), PureWindowsPath(location))
     return bool(location) and not any(
         path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths

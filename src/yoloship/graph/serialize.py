@@ -1,9 +1,9 @@
-"""From the graph's records to ONNX: the one place that writes the format.
+"""Writes a `Graph` as ONNX. This is the only place that writes the format.
 
-Opset 17, IR version 8: the oldest that has every operator used here (HardSwish since 14, Shape with a start since 15),
-so that TensorRT 8.6 to 11 and RTX, ONNX Runtime since 1.12, OpenVINO and OpenCV read it. From opset 18 on the reduce
-operators take their axes as an input, which older parsers do not know. A graph in bfloat16 or float8 is raised to a
-later one where that precision is written (`precision`, `quantize`).
+Graphs have opset 17 and IR version 8. Opset 17 has every operator used here (HardSwish since 14, Shape with a start
+since 15), and TensorRT 8.6 to 11 and RTX, ONNX Runtime since 1.12, OpenVINO and OpenCV read it. From opset 18 on, the
+reduce operators take their axes as an input, which older parsers do not know. Conversion to bfloat16 or float8 raises
+the opset (`passes.half`, `passes.quantize`).
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def to_onnx(graph: Graph, metadata: Mapping[str, str]) -> onnx.ModelProto:
 
 
 def write_onnx(graph: Graph, metadata: Mapping[str, str], file: IO[bytes]) -> int:
-    """Write a graph to a file, one constant after the other, so that they never stand in memory together.
+    """Write a graph to a file, one constant after the other, so that the constants are never in memory together.
 
     The bytes are those of `to_onnx`, serialized. The message of the model holds that of the graph, which holds one for
-    each constant, and each begins with its length; so all lengths are added up first (Protocol Buffers, Encoding).
+    each constant. Every message begins with its length, so all lengths are added up first (Protocol Buffers, Encoding).
 
     Args:
         graph: What to write.
@@ -73,7 +73,7 @@ def write_onnx(graph: Graph, metadata: Mapping[str, str], file: IO[bytes]) -> in
 
     Raises:
         GraphError: a text cannot be written.
-        OSError: of the file.
+        OSError: the file cannot be written.
     """
     frame = _frame(graph, metadata)
     nodes, values = frame.nodes.SerializeToString(), frame.values.SerializeToString()
@@ -94,7 +94,7 @@ def write_onnx(graph: Graph, metadata: Mapping[str, str], file: IO[bytes]) -> in
 
 
 class _Frame(NamedTuple):
-    """A model without its constants, in the four parts that stand before and behind what is large."""
+    """A model without its constants: the four pieces before and after the large ones."""
 
     head: onnx.ModelProto
     nodes: onnx.GraphProto
@@ -129,7 +129,7 @@ def _frame(graph: Graph, metadata: Mapping[str, str]) -> _Frame:
 
 
 def _tensor_start(name: str, array: npt.NDArray[np.generic]) -> bytes:
-    """What stands before the bytes of a constant."""
+    """The bytes of a constant's message before its data."""
     from onnx import TensorProto, helper
 
     kind = helper.np_dtype_to_tensor_dtype(array.dtype)
@@ -144,7 +144,7 @@ def _field(number: int, length: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the highest bit says that more follow."""
+    """Seven bits in each byte, lowest first. The highest bit says that more bytes follow."""
     found = bytearray()
     while value > 0x7F:
         found.append(value & 0x7F | 0x80)

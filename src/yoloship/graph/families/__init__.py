@@ -1,4 +1,4 @@
-"""The families of networks that a checkpoint can hold, one file each, and where to add one: `FAMILIES`."""
+"""The families of networks that a checkpoint can hold. Each has a file, and a line in the table `FAMILIES`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ FAMILIES: Final[Table[Family]] = Table(
 _TITLES: Final[Mapping[str, str]] = MappingProxyType(
     {"detect": "detection", "segment": "segmentation", "classify": "classification"}
 )
-"""Of tasks whose names are not what people call their models."""
+"""Names of models for messages, for tasks whose own name does not serve."""
 
 
 def family_of(checkpoint: Checkpoint) -> Family:
     """The family that a checkpoint's network belongs to.
 
     Raises:
-        GraphError: none; what the network is instead, as far as that shows.
+        GraphError: it belongs to no known family. The message says what the network is instead, if that can be seen.
     """
     families = [FAMILIES.load(name)() for name in FAMILIES]
     tasks = {task for family in families for task in family.tasks().values()}

@@ -1,4 +1,4 @@
-"""What a family of networks is to the graph's writer: `Family`."""
+"""`Family`, the base class of all families of networks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Family(ABC):
-    """Networks of one make: what their modules are called, and how they are connected. It holds no state.
+    """Networks of one design: what their modules are called, and how they are connected. It holds no state.
 
     Attributes:
-        name: As a model's record has it.
-        title: As people write it.
+        name: The name in a model's record.
+        title: The name as people write it.
         models: Class paths of its networks, for messages.
-        blocks: What writes each of its modules.
-        heads: By the class name of a network's last layer, what reads and writes it, as ``module:Class``.
+        blocks: The writers of its modules.
+        heads: The `Head` class for each class name of a last layer, as ``module:Class``.
     """
 
     name: ClassVar[str]
@@ -46,7 +46,7 @@ class Family(ABC):
 
     @abstractmethod
     def is_head(self, module: Module) -> bool:
-        """Whether a layer of a class that `heads` names is really this family's: by its class path."""
+        """Whether a layer whose class name is in `heads` really belongs to this family, by its class path."""
 
     def has_head(self, module: Module) -> bool:
         """Whether the last layer of a network is one of its heads."""
@@ -57,7 +57,7 @@ class Family(ABC):
         return {name: self._head_class(name).task for name in self.heads}
 
     def head_for(self, task: str) -> type[Head] | None:
-        """What writes the heads of a task; None if the family has none."""
+        """The class that writes the head of a task; None if the family has none."""
         classes = (self._head_class(name) for name in self.heads)
         return next((head for head in classes if head.task == task), None)
 
@@ -76,7 +76,7 @@ class Family(ABC):
         """Read the last layer.
 
         Raises:
-            GraphError: it is another head, named as what it is as far as that shows, or cannot be.
+            GraphError: it is another head (the message says which, if that can be seen), or its values are impossible.
         """
         if not self.has_head(layer.module):
             other = other_head(layer.module)
@@ -100,10 +100,10 @@ class Family(ABC):
             image: The input.
 
         Returns:
-            What the head takes.
+            The inputs of the head.
 
         Raises:
-            GraphError: a layer that cannot be written, or takes what is not there.
+            GraphError: a layer cannot be written, or takes the output of a layer that is not before it.
         """
         values: list[Wire] = []
         for layer in layers[:-1]:
@@ -116,7 +116,7 @@ class Family(ABC):
 
 
 def _inputs(layer: ModuleView, values: Sequence[Wire], image: Wire) -> tuple[Wire, ...]:
-    """What a layer takes, by its attribute `f`: −1 is the layer before, others count from the first or the last."""
+    """The inputs of a layer, by its attribute `f`. −1 is the layer before; others count from the first or the last."""
     given = layer.value("f")
     sources = given if isinstance(given, list | tuple) else [given]
     wires = []

@@ -1,4 +1,4 @@
-"""YOLOv5, all releases, and the forks that keep its modules' names."""
+"""YOLOv5: all releases, and forks that keep the names of its modules."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from yoloship.checkpoint import Module
 
 _PACKAGES: Final = r"(?:[A-Za-z_]\w*\.)*"
-"""People import the training repository from folders of their own."""
+"""People import the training repository under other folder names."""
 _MODEL: Final = re.compile(rf"{_PACKAGES}models\.yolo\.(?:Model|DetectionModel)")
 _HEAD: Final = re.compile(rf"{_PACKAGES}models\.yolo\.\w+")
 
 
 class Yolov5(Family):
-    """Layers in a row, each with the numbers of the layers that it takes; a head with anchors."""
+    """Networks that are a list of layers, each with the numbers of its input layers, and a head with anchors."""
 
     name = "yolov5"
     title = "YOLOv5"
@@ -40,5 +40,5 @@ class Yolov5(Family):
         return _MODEL.fullmatch(module.class_path) is not None
 
     def is_head(self, module: Module) -> bool:
-        """Whether it stands where the training repository has its heads."""
+        """Whether its class is in the module where the training repository has its heads."""
         return _HEAD.fullmatch(module.class_path) is not None

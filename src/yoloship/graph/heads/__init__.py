@@ -1,1 +1,1 @@
-"""The heads of networks: what each says about itself, and how its output forms are written."""
+"""The heads of networks: reading each kind of head, and writing its output forms."""

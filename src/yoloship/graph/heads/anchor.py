@@ -52,12 +52,12 @@ if TYPE_CHECKING:
 
 _RAW, _HEADS, _COMPACT, _NMS = "raw", "heads", "compact", "nms"
 _OBJECT_COLUMNS: Final = 5
-"""Of a row before its class scores: four of place and size, and the objectness."""
+"""Columns of a row before its class scores: four for position and size, and the objectness."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnchorHead(Head):
-    """What a Detect module of YOLOv5 says about itself.
+    """The head with anchors of YOLOv5: its Detect module.
 
     Attributes:
         anchors: (levels, anchors, 2) width and height in model pixels, in the module's own order.
@@ -72,7 +72,7 @@ class AnchorHead(Head):
 
     @classmethod
     def read(cls, layer: ModuleView) -> Self:
-        """Read a Detect module; one that predicts more for each box is refused as what it is."""
+        """Read a Detect module. A head that predicts more for each box is refused by its own name."""
         other = other_head(layer.module)
         if other is not None:
             raise layer.error(other.problem, hint=other.hint)
@@ -87,26 +87,26 @@ class AnchorHead(Head):
 
     @classmethod
     def shape_text(cls, classes: int) -> str:
-        """Rows of all cells."""
+        """The shape of the raw form: one row for each anchor of each cell."""
         return f"(B, N, {cls.row_columns(classes)})"
 
     @classmethod
     def row_columns(cls, classes: int) -> int:
-        """Four of place and size, the objectness, the classes."""
+        """Columns of a row: four for position and size, the objectness, the classes."""
         return _OBJECT_COLUMNS + classes
 
     @property
     def anchors_finest_first(self) -> Anchors:
-        """As `ModelInfo` has them."""
+        """The anchors, finest level first, as in `ModelInfo`."""
         return tuple(tuple((float(w), float(h)) for w, h in self.anchors[level]) for level in self.finest_first)
 
     @property
     def numbers(self) -> int:
-        """How many it predicts for each box."""
+        """How many numbers it predicts for each box."""
         return self.row_columns(self.classes)
 
     def emit(self, builder: Builder, config: GraphConfig, inputs: Sequence[Wire], input_hw: tuple[int, int]) -> None:
-        """Write the head's convolutions, then the form that was asked for."""
+        """Write the head's convolutions, then the chosen output form."""
         maps = emit_maps(builder, self, inputs, input_hw)
         if config.output_form == _HEADS:
             _emit_heads(builder, config, self, maps)
@@ -119,7 +119,7 @@ class AnchorHead(Head):
     def emit_candidates(
         cls, builder: Builder, decoded: TensorSpec, batch: Axis, classes: int, place: str
     ) -> tuple[Wire, Wire, Wire]:
-        """Arithmetic and order are those of `yoloship.tasks.decode.raw_candidates`."""
+        """Write what picks candidates, with the arithmetic and order of `yoloship.tasks.decode.raw_candidates`."""
         axis = decoded.shape[1] if len(decoded.shape) == 3 else BOXES
         count = axis if isinstance(axis, int) else PROBE_ROWS
         columns = cls.row_columns(classes)
@@ -146,17 +146,17 @@ def emit_maps(
     Args:
         builder: Takes the nodes.
         head: The head.
-        inputs: Of each level, in the head's order.
-        input_hw: Model pixels, to check the strides against.
+        inputs: One map for each level, in the head's order.
+        input_hw: (height, width) in model pixels, to check the strides against.
 
     Returns:
-        Of each level, in the head's order, (B, A·(5+C), h, w).
+        One map (B, A·(5+C), h, w) for each level, in the head's order.
     """
     module = head.module
     convolutions = module.optional_child("m")
     if len(inputs) != len(head.strides):
         raise module.error("takes another number of levels", expected=str(len(head.strides)), got=len(inputs))
-    if convolutions is None:  # the first release has them as layers of their own before the head
+    if convolutions is None:  # in the first release they are layers before the head
         maps = tuple(inputs)
     else:
         convs = convolutions.submodules()
@@ -171,7 +171,7 @@ def emit_maps(
 
 
 def _emit_heads(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Sequence[Wire]) -> None:
-    """The undecoded maps as they are, finest first."""
+    """Write the undecoded maps as outputs, finest level first."""
     for number, level in enumerate(head.finest_first):
         wire, stride = maps[level], head.strides[level]
         hw: tuple[Axis, ...] = (f"{HEIGHT}/{stride}", f"{WIDTH}/{stride}") if builder.dynamic_hw else wire.hw
@@ -179,7 +179,7 @@ def _emit_heads(builder: Builder, config: GraphConfig, head: AnchorHead, maps: S
 
 
 def _emit_selected(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Sequence[Wire]) -> None:
-    """The best class of every cell, and suppression behind it if the form has that."""
+    """Write the best class of every cell, and suppression after it if the form has it."""
     boxes, scores, class_ids = _emit_candidates(builder, config, head, maps)
     if config.nms is not None:
         emit_suppression(builder, config.nms, batch_axis(config), (boxes, scores, class_ids))
@@ -189,7 +189,7 @@ def _emit_selected(builder: Builder, config: GraphConfig, head: AnchorHead, maps
 
 
 def _emit_raw(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Sequence[Wire]) -> None:
-    """(B, N, 5 + C): level by level in the head's order; within one anchors, then rows, then columns."""
+    """Write (B, N, 5 + C): level by level in the head's order; within a level by anchor, then row, then column."""
     batch, numbers, parts = batch_axis(config), head.numbers, []
     for level, wire in enumerate(maps):
         place = f"{head.module.place}.{level}"
@@ -210,9 +210,9 @@ def _emit_raw(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Seq
 def _emit_candidates(
     builder: Builder, config: GraphConfig, head: AnchorHead, maps: Sequence[Wire]
 ) -> tuple[Wire, Wire, Wire]:
-    """Boxes (B, N, 4), scores (B, N) and class ids (B, N), rows as in the raw form.
+    """Boxes (B, N, 4), scores (B, N) and class ids (B, N), with the rows of the raw form.
 
-    The best class is that of the largest logit, the first of equal ones; only its sigmoid is taken.
+    The best class is the one with the largest logit; of equal ones, the first. Only its sigmoid is computed.
     """
     batch = batch_axis(config)
     boxes, scores, classes = [], [], []
@@ -259,7 +259,7 @@ def head_cells(builder: Builder, head: AnchorHead, wire: Wire, place: str) -> Wi
 
 
 def centres(builder: Builder, head: AnchorHead, level: int, wire: Wire, xy: Wire, *, axis: int) -> Wire:
-    """σ(t) to pixels: 2·stride·σ + (grid − 0.5)·stride, the coordinates along `axis`, the cells along the other."""
+    """σ(t) to pixels: 2·stride·σ + (grid − 0.5)·stride. Coordinates are along `axis`, cells along the other axis."""
     place, stride = f"{head.module.place}.{level}", head.strides[level]
     offset = _dynamic_offset(builder, place, wire, stride, axis) if builder.dynamic_hw else None
     if offset is None:
@@ -272,7 +272,7 @@ def centres(builder: Builder, head: AnchorHead, level: int, wire: Wire, xy: Wire
 
 
 def _dynamic_offset(builder: Builder, place: str, wire: Wire, stride: int, axis: int) -> Wire:
-    """(grid − 0.5)·stride by the map's size at run time; the shape is that of the constant in `centres`."""
+    """(grid − 0.5)·stride, computed from the map's size at run time. It has the shape of the constant in `centres`."""
     height, width = wire.hw
     scalar = builder.constant(f"{place}.grid.zero", np.int64(0), "int64")
     step = builder.constant(f"{place}.grid.one", np.int64(1), "int64")
@@ -301,7 +301,7 @@ def _dynamic_offset(builder: Builder, place: str, wire: Wire, stride: int, axis:
 
 
 def extents(builder: Builder, head: AnchorHead, level: int, wh: Wire, factor: float, *, axis: int) -> Wire:
-    """σ(t) to factor·σ²·anchor: 4 for width and height, 2 for half of them; the two along `axis`."""
+    """σ(t) to factor·σ²·anchor, width and height along `axis`. A factor of 4 gives the sizes, 2 gives half of them."""
     place, anchors = f"{head.module.place}.{level}", factor * head.anchors[level]
     constant = builder.constant(
         f"{place}.anchors", anchors[None, :, None, :] if axis == 3 else anchors[None, :, :, None]
@@ -320,7 +320,7 @@ def flat_rows(builder: Builder, place: str, wire: Wire, *, last: bool = True) ->
 
 
 _TOLERANCE: Final = 0.01
-"""Relative. bfloat16 rounds by 0.004 at most; a mistaken stride is off by a factor of two or more."""
+"""The largest relative difference. bfloat16 rounds by 0.004 at most; a wrong stride is off by a factor of 2 or more."""
 
 
 def read_anchors(layer: ModuleView, strides: Sequence[int], anchors_per_level: int) -> Array:
@@ -328,14 +328,14 @@ def read_anchors(layer: ModuleView, strides: Sequence[int], anchors_per_level: i
 
     Args:
         layer: The Detect module.
-        strides: Of its levels, in its own order, in pixels.
+        strides: The strides of its levels in pixels, in the module's own order.
         anchors_per_level: How many anchors each level has.
 
     Returns:
-        (levels, anchors, 2) width and height in model pixels; the levels in the module's own order.
+        (levels, anchors, 2) width and height in model pixels, with the levels in the module's own order.
 
     Raises:
-        GraphError: they are of no size, not finite, or contradict themselves.
+        GraphError: they have no size, are not finite, or contradict each other.
     """
     levels, steps = len(strides), np.array(strides, np.float64)[:, None, None]
     anchors = layer.array("anchors", levels, anchors_per_level, 2)
@@ -366,9 +366,9 @@ def _agree(first: Array, second: Array) -> bool:
 
 
 def _is_placeholder(anchors_px: Array) -> bool:
-    """Whether these are the numbers 0, 1, 2, … that the official code fills in for anchors that are still to be fitted.
+    """Whether these are 0, 1, 2, …, the numbers that the official code uses for anchors that are not fitted yet.
 
-    Only an architecture that gives a count in place of anchors has them, and every release computes with them.
+    Only an architecture that gives a count in place of anchors has them. Every release computes with them.
     """
     numbers = np.arange(anchors_px[0].size).reshape(anchors_px[0].shape)
     return bool((anchors_px == numbers).all())

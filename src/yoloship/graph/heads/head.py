@@ -1,4 +1,4 @@
-"""What a head is to the graph's writer, `Head`, and the operators that several of them need."""
+"""`Head`, the base class of all heads, and operators that several heads need."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ MAX_STRIDE: Final = 4096
 BOXES: Final = "boxes"
 """The name of the dynamic axis over all boxes."""
 PROBE_ROWS: Final = 4096
-"""Stands for the number of rows of a finished graph if that is open; no constant holds it."""
+"""The number of rows that is assumed if a finished graph leaves it open. No constant holds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head(ABC):
-    """What the last layer of a network says about itself.
+    """The last layer of a network, and the writer of its output forms.
 
     Class attributes:
-        task: What a model with this head answers.
-        forms: Names of the output forms that it writes, as the task has them; the first is the field's standard.
-        fastest: The form that a detector of ours takes, if nobody asks for another.
-        suppressed: The form that has suppression inside; None if it writes none.
+        task: The task of a model with this head.
+        forms: Names of the output forms that it writes, as in the task. The first is the usual one.
+        fastest: The form that our own detector uses by default.
+        suppressed: The form with suppression inside; None if there is none.
 
     Attributes:
         module: The module.
-        classes: How many.
+        classes: How many classes it has.
         strides: Model pixels per cell of each level, in the module's own order.
     """
 
@@ -64,21 +64,21 @@ class Head(ABC):
         """Read the module.
 
         Raises:
-            GraphError: it contradicts itself, or is of another kind than this class writes.
+            GraphError: it contradicts itself, or is not the kind of head that this class writes.
         """
 
     @abstractmethod
     def emit(self, builder: Builder, config: GraphConfig, inputs: Sequence[Wire], input_hw: tuple[int, int]) -> None:
-        """Write the head, in the output form that was asked for, and declare the graph's outputs.
+        """Write the head in the chosen output form, and declare the graph's outputs.
 
         Args:
             builder: Takes the nodes.
             config: As `settled` gave it.
-            inputs: Of each level, in the head's order.
-            input_hw: Model pixels, to check the strides against.
+            inputs: One map for each level, in the head's order.
+            input_hw: (height, width) in model pixels, to check the strides against.
 
         Raises:
-            GraphError: a part of it that cannot be written, or does not fit its inputs.
+            GraphError: a layer of the head cannot be written, or does not fit its inputs.
         """
 
     @classmethod
@@ -90,15 +90,15 @@ class Head(ABC):
     def emit_candidates(
         cls, builder: Builder, decoded: TensorSpec, batch: Axis, classes: int, place: str
     ) -> tuple[Wire, Wire, Wire]:
-        """Write what picks candidates from the standard form, so that suppression can follow a finished graph.
+        """Write the operators that pick candidates from the standard form, so suppression can follow a finished graph.
 
-        Only heads that have a form with suppression inside need it.
+        Only heads with a form that has suppression inside need it.
 
         Args:
-            builder: Takes the nodes. Rows are open if its height and width are.
-            decoded: The first output of the standard form, float32; it becomes the input.
+            builder: Takes the nodes. The number of rows is open if its height and width are.
+            decoded: The first output of the standard form, float32. It becomes the input.
             batch: The batch axis.
-            classes: How many the model has.
+            classes: How many classes the model has.
             place: The beginning of the nodes' names.
 
         Returns:
@@ -108,16 +108,16 @@ class Head(ABC):
 
     @property
     def finest_first(self) -> tuple[int, ...]:
-        """The levels' places, finest first. The first release of YOLOv5 has the coarsest first."""
+        """Indices of the levels, finest first. In the first release of YOLOv5 the coarsest level comes first."""
         return tuple(sorted(range(len(self.strides)), key=self.strides.__getitem__))
 
     @property
     def anchors_finest_first(self) -> Anchors:
-        """As `ModelInfo` has them; empty for a head without anchors."""
+        """The anchors, finest level first, as in `ModelInfo`; empty for a head without anchors."""
         return ()
 
     def settled(self, config: GraphConfig) -> GraphConfig:
-        """The configuration with a form of this head, by its own name, and with thresholds if the form needs them.
+        """The configuration with the real name of a form of this head, and with thresholds if the form needs them.
 
         Raises:
             GraphError: the head has no such form, or thresholds were given for one that does not suppress.

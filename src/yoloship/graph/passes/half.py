@@ -1,21 +1,21 @@
-"""Half precision written into a graph, ours or anybody's, and emulated on a machine that has none.
+"""Converts a graph of any exporter to half precision, and emulates half precision on a CPU.
 
-The network's body computes in float16 or bfloat16. Inputs and outputs stay what they were, and so does the decoding of
-the head. TensorRT 10, 11 and RTX take such a graph as it is (strongly typed); ONNX Runtime runs float16 by casting.
+The network's body computes in float16 or bfloat16. Inputs, outputs and the decoding of the head do not change. TensorRT
+10, 11 and RTX take such a graph as it is (strongly typed). ONNX Runtime runs float16 by casting.
 
-A graph that is quantized already keeps its codes, and its other layers become narrow: scales and biases too, so that no
-cast stands between a pair and its convolution, which TensorRT fuses.
+A quantized graph keeps its codes, and its other layers become half precision. This includes scales and biases, so that
+there is no cast between a Q/DQ pair and its convolution, which TensorRT fuses.
 
-Some layers stay float32: one whose weights do not fit into float16 (the file says which ones), every operator that sums
-or exponentiates over many values or is not known here, and a pair whose scale would lose its digits among float16's
-subnormals. How large activations get is not written in a graph: `keep` takes the layers whose activations overflow,
-which a run finds.
+Some layers stay float32: a layer whose weights do not fit into float16 (the file names these), an operator that sums or
+exponentiates over many values or is not known here, and a pair whose scale would lose digits among the subnormals of
+float16. A graph does not say how large its activations get. A run finds the layers whose activations overflow, and
+`keep` takes their names.
 
-`emulate` shows on a CPU what half precision computes. ONNX Runtime has no kernels for bfloat16 there, and runs float16
-by casting: its optimiser then drops the casts between two operators, so that neither rounding nor overflow shows
-(measured on 1.32: a product of 90,000 in float16 comes out finite). So every value that a graph keeps in half precision
-is computed in float32 and then rounded by a pair of casts of its own, which the optimiser leaves alone. Kernels that
-fuse operators round less often than that.
+`emulate` shows on a CPU what half precision computes. There, ONNX Runtime has no kernels for bfloat16, and it runs
+float16 by casting. Its optimiser then drops the casts between two operators, so neither rounding nor overflow shows
+(measured on 1.32: a product of 90,000 in float16 comes out finite). So every value in half precision is computed in
+float32 and then rounded by its own pair of casts, which the optimiser leaves alone. Kernels that fuse operators round
+less often.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ HalfPrecision: TypeAlias = Literal["float16", "bfloat16"]
 KEPT_KEY: Final = "yoloship.float32_layers"
 """Metadata key: a JSON list of the body's layers that stayed float32 because half precision would not hold them."""
 OTHER_LAYERS_KEY: Final = "yoloship.other_layers"
-"""Metadata key: what the layers of a quantized graph that are not quantized compute in, if that is not float32."""
+"""Metadata key: the element type of the other layers of a quantized graph, if it is not float32."""
 FLOAT16_MAX: Final = 65504.0
 FLOAT16_LEAST: Final = 2.0**-14
-"""The smallest that keeps all eleven digits."""
+"""The smallest float16 that keeps all eleven binary digits."""
 BFLOAT16_OPSET: Final = 22
-"""The first whose convolutions take bfloat16 (ONNX operators, Conv)."""
+"""The first opset whose convolutions take bfloat16 (ONNX operators, Conv)."""
 _MIN_OPSET: Final = 13
 _QUANTIZED_OPSET: Final = 19
-"""The first whose QuantizeLinear and DequantizeLinear take float16."""
+"""The first opset whose QuantizeLinear and DequantizeLinear take float16."""
 _ELEMENT: Final = {"float16": FLOAT16, "bfloat16": BFLOAT16}
 
 _NARROW: Final = frozenset({
@@ -62,9 +62,10 @@ _NARROW: Final = frozenset({
     "MaxPool", "Min", "Mul", "PRelu", "Pad", "QuantizeLinear", "Relu", "Reshape", "Resize", "Selu", "Sigmoid",
     "Slice", "SpaceToDepth", "Split", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
-"""What may compute in half precision. Not here: sums over many values (averages, norms, softmax), exponentials."""
+"""Operators that may compute in half precision. Sums over many values (averages, norms, softmax) and exponentials may
+not."""
 _ALWAYS_FLOAT: Final = {"Resize": frozenset({1, 2})}
-"""Inputs that the standard wants, or runtimes read, as float32: a Resize's region and scales."""
+"""Inputs that must stay float32, by the standard or because of runtimes: a Resize's region and scales."""
 _HALF = frozenset({FLOAT16, BFLOAT16})
 
 
@@ -74,17 +75,18 @@ def convert_precision(
     """Write a graph's body in half precision.
 
     Args:
-        model: float32, or quantized with float32 between the codes; weights inside the file. Not changed.
-        precision: What the body should compute in, what is quantized excepted.
+        model: A float32 graph, or a quantized one with float32 between the codes. Its weights are inside the file. It
+            is not changed.
+        precision: Element type in which the body should compute. Quantized layers keep their codes.
         keep: Names of nodes that stay float32.
 
     Returns:
-        A new model: inputs, outputs and what comes after the last convolutions as before. bfloat16 raises the operator
-        set to 22, the first that has it in convolutions; float16 in a quantized graph to 19.
+        A new model. Inputs, outputs and the operators after the last convolutions are as before. bfloat16 raises the
+        operator set to 22, the first with bfloat16 convolutions. float16 in a quantized graph raises it to 19.
 
     Raises:
-        GraphError: the graph has no body of float32, computes in half precision already, holds weights outside the
-            file, or is too old; a name in `keep` is not a node; bfloat16 in a quantized graph.
+        GraphError: the graph has no float32 body, computes in half precision already, keeps weights outside the file,
+            or is too old; a name in `keep` is not a node; bfloat16 was asked for in a quantized graph.
     """
     from onnx import ModelProto
 
@@ -112,14 +114,14 @@ def convert_precision(
 
 
 def quantized_precision(model: onnx.ModelProto) -> Precision | None:
-    """What a graph's codes are; None if it has none."""
+    """The element type of a graph's codes; None if it is not quantized."""
     if all(node.op_type != "DequantizeLinear" for node in model.graph.node):
         return None
     return "float8" if any(tensor.data_type == FLOAT8 for tensor in model.graph.initializer) else "int8"
 
 
 def note_precision(model: onnx.ModelProto, precision: Precision, entries: Mapping[str, str]) -> None:
-    """Note in a model's metadata what became of it: in our own record if there is one, and in further entries."""
+    """Note a model's new precision in its metadata: in our own record if there is one, and in further entries."""
     from onnx import helper
 
     texts = {entry.key: entry.value for entry in model.metadata_props} | dict(entries)
@@ -149,10 +151,10 @@ class _Rewriter:
         self._taken = self._names()
 
     def rewrite(self) -> list[str]:
-        """Do it.
+        """Convert the body of the graph.
 
         Returns:
-            Names of the body's layers that could have been narrow but for their weights or the caller's wish.
+            Names of the body's layers that stay float32 because of their weights or because the caller wants it.
         """
         kept: list[str] = []
         need_float = {value.name for value in self._graph.output} | set(implicit_inputs(self._graph))
@@ -206,7 +208,7 @@ class _Rewriter:
             self._cast(narrow, name, FLOAT)
 
     def _narrow_input(self, name: str) -> str:
-        """The narrow form of a float32 value, made if it is not there yet."""
+        """The name of a float32 value in half precision; the cast is written if there is none yet."""
         if name not in self._narrow:
             self._narrow[name] = self._fresh(name)
             if name in self._stored:
@@ -230,7 +232,7 @@ class _Rewriter:
         return TensorProto(name=name, dims=tensor.dims, data_type=self._element, raw_data=bits.astype("<u2").tobytes())
 
     def _holds(self, node: onnx.NodeProto) -> bool:
-        """Whether the stored numbers that a node takes fit into float16; bfloat16 reaches as far as float32."""
+        """Whether the stored numbers of a node fit into the new type. bfloat16 has the range of float32."""
         if self._precision == "bfloat16":
             return True
         always = _ALWAYS_FLOAT.get(node.op_type, frozenset())
@@ -246,14 +248,14 @@ class _Rewriter:
         return True
 
     def _tidy(self) -> None:
-        """Drop float32 weights that nothing takes any more, and types of values that are gone."""
+        """Drop float32 weights that no node takes any more, and types of values that no longer exist."""
         used = {name for node in self._graph.node for name in node.input} | set(implicit_inputs(self._graph))
         used |= {value.name for value in self._graph.output}
         stored = [tensor for tensor in self._graph.initializer if tensor.name in used]
         del self._graph.initializer[:]
         self._graph.initializer.extend(stored)
         gone = self._stored.keys() - used
-        inputs = [value for value in self._graph.input if value.name not in gone]  # old files list weights there too
+        inputs = [value for value in self._graph.input if value.name not in gone]  # old files list weights as inputs
         del self._graph.input[:]
         self._graph.input.extend(inputs)
         del self._graph.value_info[:]
@@ -289,10 +291,10 @@ def _check(model: onnx.ModelProto, keep: Collection[str]) -> None:
 
 
 def at_opset(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
-    """The model at an operator set of at least that version; the model itself if it is at one already.
+    """The model with at least this version of the operator set; the same object if it has it already.
 
     Raises:
-        GraphError: an operator has no form there.
+        GraphError: an operator cannot be converted.
     """
     from onnx import version_converter
 
@@ -302,7 +304,7 @@ def at_opset(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
         return model
     try:
         raised = version_converter.convert_version(model, wanted)
-    except (RuntimeError, ValueError) as error:  # ConvertError, and what its C++ side may throw
+    except (RuntimeError, ValueError) as error:  # ConvertError, and exceptions of its C++ code
         raise GraphError(
             f"cannot be brought to operator set {wanted}",
             subject=model.graph.name[:60] or "graph",
@@ -314,16 +316,16 @@ def at_opset(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
 
 
 def is_half(model: onnx.ModelProto) -> bool:
-    """Whether a graph keeps weights in half precision."""
+    """Whether a graph stores weights in half precision."""
     stored = [*model.graph.initializer, *(entry.t for node in model.graph.node for entry in node.attribute)]
     return any(tensor.data_type in _HALF for tensor in stored)
 
 
 def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A float32 graph that gives what a graph in half precision gives.
+    """A float32 graph with the results of a graph in half precision.
 
     Args:
-        model: As `yoloship.graph.passes.half` writes it. Not changed.
+        model: As `convert_precision` writes it. It is not changed.
 
     Returns:
         A new model. Values keep their names; inputs and outputs of half precision become float32.
@@ -380,11 +382,11 @@ def overflows(emulated: onnx.ModelProto, infinite: Collection[str]) -> frozenset
 
     Args:
         emulated: As `emulate` gives it.
-        infinite: Names of the values that held anything that is not finite, of those of `half_values`.
+        infinite: Those names of `half_values` whose values were not all finite.
 
     Returns:
-        Names of nodes: those that give such a value and take none; and where a value of float32 was too large when it
-        was cast, those that take it.
+        Names of the nodes that give such a value but take none. If a float32 value was too large for its cast, also
+        the nodes that take it.
     """
     exact = {f"{name}.exact": name for name in infinite}
     found: set[str] = set()

@@ -1,9 +1,9 @@
 """INT8 and FP8 written into a graph: pairs of QuantizeLinear and DequantizeLinear around convolutions.
 
-The form is the one that TensorRT 10, 11 and RTX take: signed and symmetric (zero points 0), a scale for each activation
-and one for each output channel of weights, biases in float32, the head's last convolutions left alone. Weights are
-stored quantized. What lies between the pairs is float32; a runtime fuses them into integer kernels, or computes what
-they mean.
+The form is the one that TensorRT 10, 11 and RTX take: signed and symmetric codes (zero points 0), one scale for each
+activation and one for each output channel of weights, and biases in float32. The head's last convolutions are not
+quantized. Weights are stored as codes. Between the pairs the graph is float32. A runtime fuses the pairs into integer
+kernels, or computes them literally.
 
 Source: ONNX operators QuantizeLinear and DequantizeLinear; NVIDIA TensorRT
 documentation, "Working with Quantized Types": quantize the inputs of weighted operators.
@@ -38,10 +38,10 @@ INT8_MAX: Final = 127
 FLOAT16_SCALE_LEAST: Final = 2.0**-20
 """Smaller scales stay float32: among float16's subnormals, 2⁻²⁴ apart, rounding up would cost codes."""
 FLOAT8_OPSET: Final = 19
-"""The first that has E4M3FN in QuantizeLinear."""
+"""The first opset with E4M3FN in QuantizeLinear."""
 _PER_CHANNEL_OPSET: Final = 13
 _SUFFIXES: Final = ("", ".codes", ".scale", ".zero")
-"""The ends of the names of the values that a pair brings with it."""
+"""Endings of the names of the values that a pair adds."""
 _BROKEN: Final = "the training has diverged, or the file is damaged"
 _MODULE = re.compile(r"model\.\d+")
 
@@ -52,10 +52,10 @@ class Layer:
 
     Attributes:
         name: The name of its node.
-        module: Which it belongs to: ``model.4``; its own name in graphs that do not say.
-        activation: The value it takes.
-        weight: Its stored weight.
-        output: The value it gives.
+        module: The module that it belongs to: ``model.4``; its own name if the graph does not say.
+        activation: The name of its input.
+        weight: The name of its stored weight.
+        output: The name of its output.
     """
 
     name: str
@@ -66,10 +66,10 @@ class Layer:
 
 
 def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
-    """Convolutions that can be quantized, in the graph's order: all with stored float32 weights but the last ones.
+    """Convolutions that can be quantized, in the graph's order: all with stored float32 weights, except the last ones.
 
     Raises:
-        GraphError: there is none, or the graph is quantized already.
+        GraphError: no convolution can be quantized, or the graph is quantized already.
     """
     if any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in model.graph.node):
         raise GraphError("is quantized already", subject=model.graph.name[:60], expected="a float32 graph")
@@ -91,7 +91,7 @@ def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
 
 
 def values_to_watch(found: Collection[Layer], placement: Placement) -> tuple[str, ...]:
-    """The activations whose ranges `quantize` needs."""
+    """Names of the activations whose ranges `quantize` needs."""
     names = {layer.activation: None for layer in found}
     if placement == "inputs_and_outputs":
         names.update({layer.output: None for layer in found})
@@ -110,19 +110,20 @@ def quantize(
     """Write a graph's convolutions in INT8 or FP8.
 
     Args:
-        model: float32; weights inside the file. Not changed.
+        model: A float32 graph with its weights inside the file. It is not changed.
         ranges: The magnitude that each activation reaches; see `yoloship.precision.calibrate`.
-        precision: What convolutions should compute in.
+        precision: Type of the codes.
         placement: Where the pairs go.
-        means: The mean of each channel of each layer's activation, (channels,); with them biases make up for what
-            rounding the weights does on average (Nagel et al., Data-Free Quantization, 2019, section 4.2).
+        means: For each layer's activation, the mean of each channel, (channels,). With them, biases correct the mean
+            error of the rounded weights (Nagel et al., Data-Free Quantization, 2019, section 4.2).
         keep: Names of layers that stay float32.
 
     Returns:
         A new model with the same inputs and outputs. FP8 raises the operator set to 19.
 
     Raises:
-        GraphError: nothing can be quantized, a range is missing, or an argument is none of its choices.
+        GraphError: nothing can be quantized, a range is missing or not finite, or a layer to keep does not exist.
+        InputError: `precision` or `placement` has an unknown value.
     """
     from onnx import ModelProto
 
@@ -132,11 +133,11 @@ def quantize(
     ):
         if value not in choices:
             raise InputError("no such choice", subject=name, expected=" or ".join(choices), got=repr(value))
-    every = layers(model)
+    all_layers = layers(model)
     kept = set(keep)
-    if unknown := sorted(kept - {layer.name for layer in every}):
+    if unknown := sorted(kept - {layer.name for layer in all_layers}):
         raise GraphError("has no such layer to keep", subject=model.graph.name[:60], got=", ".join(unknown)[:80])
-    chosen = {layer.output: layer for layer in every if layer.name not in kept}
+    chosen = {layer.output: layer for layer in all_layers if layer.name not in kept}
     if missing := [name for name in values_to_watch(chosen.values(), placement) if name not in ranges]:
         raise GraphError("an activation has not been calibrated", subject=missing[0][:80])
     if wild := next((name for name, reach in ranges.items() if not np.isfinite(reach)), None):
@@ -196,7 +197,7 @@ class _Writer:
         del self._graph.value_info[:]
 
     def _activation(self, name: str) -> str:
-        """A value after a pair; one for all that take it."""
+        """The name of a value after its pair. All nodes that take the value share one pair."""
         if name not in self._pairs:
             self._pairs[name] = self._fresh(f"{name}.{self._precision}")
             self._pair(name, self._pairs[name], name)
@@ -209,7 +210,7 @@ class _Writer:
         self._node("DequantizeLinear", f"{target}.dequantize", [f"{target}.codes", *names], target)
 
     def _weight(self, tensor: onnx.TensorProto) -> str:
-        """A weight stored in codes, with a scale for each output channel."""
+        """Store a weight as codes, with a scale for each output channel; the name of the dequantized weight."""
         if tensor.name not in self._pairs:
             target = self._fresh(f"{tensor.name}.{self._precision}")
             values = stored_values(tensor).astype(np.float32)
@@ -230,7 +231,7 @@ class _Writer:
         return self._pairs[tensor.name]
 
     def _correct_bias(self, node: onnx.NodeProto, layer: Layer) -> None:
-        """Take the mean of the weights' rounding errors out of the bias."""
+        """Subtract the mean effect of the weights' rounding errors from the bias."""
         bias = node.input[2] if len(node.input) > 2 else ""
         if layer.activation not in self._means or (bias and bias not in self._stored):
             return
@@ -245,18 +246,18 @@ class _Writer:
         node.input.append(name)
 
     def _fresh(self, name: str) -> str:
-        """A name that no value has, nor any of those that are made from it; runtimes take the last of equal ones."""
+        """A name that is free, also with the endings of a pair; of two equal names, runtimes take the last."""
         while any(f"{name}{suffix}" in self._taken for suffix in _SUFFIXES):
             name += "_"
         self._taken.update(f"{name}{suffix}" for suffix in _SUFFIXES)
         return name
 
     def _scale(self, magnitude: float) -> float:
-        """The magnitude over the largest code, rounded up to what float16 holds too.
+        """The magnitude divided by the largest code, rounded up to a value that float16 holds exactly.
 
-        So the codes are the same whether other layers compute in float16 or in float32.
+        So the codes are the same for other layers in float16 and in float32.
 
-        Never 0, and never so small that dividing by it overflows: what is all zeros stays that with any scale.
+        It is never 0, and never so small that dividing by it overflows. All zeros stay zeros with any scale.
         """
         scale = float(magnitude) / (INT8_MAX if self._precision == "int8" else FLOAT8_MAX)
         if not FLOAT16_SCALE_LEAST <= scale <= FLOAT16_MAX:
@@ -265,7 +266,7 @@ class _Writer:
         return float(half if half >= scale else np.nextafter(half, np.float16(np.inf)))
 
     def _rounded(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """What codes stand for, in steps of the scale."""
+        """Values rounded to the codes, in steps of the scale."""
         if self._precision == "float8":
             return float8_values(float8_bits(values))
         rounded: npt.NDArray[np.float32] = np.clip(np.rint(values), -INT8_MAX, INT8_MAX)

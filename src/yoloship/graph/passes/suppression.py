@@ -1,20 +1,20 @@
-"""Non-maximum suppression inside the graph, written with it or behind a finished one.
+"""Non-maximum suppression inside the graph: in a graph that we write, or appended to a finished one.
 
-ONNX's NonMaxSuppression parses in TensorRT-RTX and then does not build; plugins and NonZero are refused. So: the best K
-candidates (TopK), their K×K clashes (IoU above the threshold, the same class), and the greedy choice as a fixed point.
-A candidate is kept when no kept one before it clashes with it; k ↦ ¬(clashes · k), begun with all of them, reaches the
-one fixed point after as many steps as the longest chain of clashes. Each step is one product with a 0/1 matrix, exact
-in float32 (sums of at most 3840).
+TensorRT-RTX parses ONNX's NonMaxSuppression but does not build it, and it refuses plugins and NonZero. So the graph
+takes the best K candidates (TopK), computes a K×K matrix of clashes (IoU above the threshold, same class), and finds
+the greedy choice as a fixed point. A candidate is kept if no kept candidate before it clashes with it. The map
+k ↦ ¬(clashes · k), started with all candidates, reaches the only fixed point after as many steps as the longest chain
+of clashes. Each step is one product with a 0/1 matrix, which is exact in float32 (sums are at most 3840).
 
-The map turns inclusions around, so that after an even number of steps the set holds the greedy choice and perhaps more:
-where the iterations do not suffice, boxes too many are given and none is lost, and suppressing the output once more
-gives exactly the greedy choice. `exact` says for each image whether that is needed, and whether it would not help:
-candidates beyond the K best, which nobody has looked at, may be missing.
+The map reverses inclusions. So after an even number of steps the set contains the greedy choice and perhaps more. If
+the iterations do not suffice, the output has extra boxes and misses none, and suppressing it once more gives exactly
+the greedy choice. `exact` says for each image whether that is needed. It also says if that would not help, because
+candidates beyond the K best, which the graph ignores, may be missing.
 
-Arithmetic is that of `yoloship.tasks.nms.nms_reference`, operation by operation. One thing is left to the runtime:
-which of equal scores TopK puts first. ONNX wants the lower index; TensorRT does not promise it.
+The arithmetic is that of `yoloship.tasks.nms.nms_reference`, operation by operation. One thing depends on the runtime:
+which of two equal scores TopK puts first. ONNX requires the lower index, but TensorRT does not promise it.
 
-Behind a finished graph, the head of its family says how candidates are picked from its decoded output.
+For a finished graph, the head of its family says how candidates are picked from the decoded output.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ if TYPE_CHECKING:
 PLACE = "nms"
 _LARGEST = float(np.finfo(np.float32).max)
 _DROPPED = -1.0
-"""Score of a candidate that is none; real ones are not negative."""
+"""Score of an empty candidate. Real scores are not negative."""
 _PLACE: Final = "candidates"
 
 
 def emit_suppression(builder: Builder, nms: NmsConfig, batch: Axis, candidates: tuple[Wire, Wire, Wire]) -> None:
     """Write the operators and declare the outputs.
 
-    Outputs, M being `nms.max_detections`, rows best first, those past the count zero with class id −1:
+    With M = `nms.max_detections`, the outputs have the best rows first. Rows past the count are zero, with class id −1:
 
     - ``boxes_xyxy`` (B, M, 4) float32, model pixels;
     - ``scores`` (B, M) float32;
     - ``class_ids`` (B, M) int32;
     - ``count`` (B,) int32;
-    - ``exact`` (B,) int32: 1 if the iteration came to rest and no candidate beyond the K best could matter; 0 if
-      it did not come to rest, so that suppressing once more gives the exact result; −1 if there are candidates
-      beyond, and fewer boxes are kept than may be, so that some may be missing.
+    - ``exact`` (B,) int32: 1 if the iteration converged and no candidate beyond the K best could matter. 0 if it did
+      not converge, so suppressing once more gives the exact result. −1 if there are candidates beyond the K best and
+      fewer than M boxes were kept, so boxes may be missing.
 
     Args:
         builder: Takes the nodes.
@@ -74,7 +74,7 @@ def emit_suppression(builder: Builder, nms: NmsConfig, batch: Axis, candidates: 
     above = writer.op("Greater", "above", (scores, threshold), scores.shape, "bool")
     usable = writer.op("Where", "usable_scores", (above, scores, writer.scalar("dropped", _DROPPED)), scores.shape)
     limit = nms.candidates if builder.dynamic_hw else min(nms.candidates, scores.fixed(1))
-    if builder.dynamic_hw:  # a small canvas may have fewer cells than TopK must give
+    if builder.dynamic_hw:  # a small input may have fewer cells than TopK must give
         usable = writer.pad("padded_scores", usable, 1, limit, _DROPPED)
         boxes = writer.pad("padded_boxes", boxes, 1, limit, 0.0)
         class_ids = writer.pad("padded_class_ids", class_ids, 1, limit, 0)
@@ -90,7 +90,7 @@ def emit_suppression(builder: Builder, nms: NmsConfig, batch: Axis, candidates: 
 
 
 def _alive(writer: _Writer, boxes: Wire, scores: Wire, threshold: Wire, limit: int) -> Wire:
-    """(B, 1, K) bool: above the threshold, all coordinates finite. |NaN| ≤ x is false, so NaN goes as well."""
+    """(B, 1, K) bool: above the threshold and all coordinates finite. |NaN| ≤ x is false, so NaN is dropped too."""
     batch = writer.batch
     passes = writer.op("Greater", "passes", (scores, threshold), scores.shape, "bool")
     size = writer.op("Abs", "magnitude", (boxes,), boxes.shape)
@@ -104,7 +104,7 @@ def _alive(writer: _Writer, boxes: Wire, scores: Wire, threshold: Wire, limit: i
 
 
 def _clashes(writer: _Writer, nms: NmsConfig, boxes: Wire, class_ids: Wire, limit: int) -> Wire:
-    """(B, K, K) float32: 1 if row j, earlier and so better, takes column i away if it is kept itself."""
+    """(B, K, K) float32: 1 if candidate j, which comes before i and so is better, removes i if j itself is kept."""
     batch, square = writer.batch, (writer.batch, limit, limit)
     sides = writer.split("sides", boxes, 4)
     rows = [writer.reshaped(f"side{k}.row", side, (0, limit, 1), (batch, limit, 1)) for k, side in enumerate(sides)]
@@ -140,9 +140,9 @@ def _clashes(writer: _Writer, nms: NmsConfig, boxes: Wire, class_ids: Wire, limi
 
 
 def _fixed_point(writer: _Writer, nms: NmsConfig, alive: Wire, clashes: Wire) -> tuple[Wire, Wire]:
-    """Kept (B, 1, K) float32 of 0 and 1, and whether the last step changed nothing: (B, 1) float32 of 0 and 1.
+    """Which candidates are kept, (B, 1, K), and whether the last step changed nothing, (B, 1): float32 of 0 and 1.
 
-    A dead candidate gets a limit that no sum is below, so that each step is a product and one comparison.
+    A candidate that is not alive gets a limit that no sum is below, so each step is one product and one comparison.
     """
     shape = alive.shape
     half, never = writer.scalar("half", 0.5), writer.scalar("never", -1.0)
@@ -162,7 +162,7 @@ def _fixed_point(writer: _Writer, nms: NmsConfig, alive: Wire, clashes: Wire) ->
 
 
 def _emit_kept(writer: _Writer, nms: NmsConfig, kept: Wire, best: tuple[Wire, Wire, Wire], limit: int) -> None:
-    """The kept ones moved to the front, padded to the number of rows promised."""
+    """Write the outputs: the kept candidates moved to the front and padded to M rows."""
     rows = min(nms.max_detections, limit)
     shape = (writer.batch, rows)
     flat = writer.reshaped("kept.flat", kept, (0, limit), (writer.batch, limit))
@@ -187,13 +187,13 @@ def _emit_kept(writer: _Writer, nms: NmsConfig, kept: Wire, best: tuple[Wire, Wi
     writer.output("count", writer.total("count", number), ())
 
 
-def _emit_exact(writer: _Writer, nms: NmsConfig, rests: Wire, kept: Wire, above: Wire, limit: int) -> None:
-    """At rest, and either every candidate was looked at or as many are kept as may be given.
+def _emit_exact(writer: _Writer, nms: NmsConfig, converged: Wire, kept: Wire, above: Wire, limit: int) -> None:
+    """Write `exact`. An image is complete if every candidate was considered, or if as many were kept as fit.
 
-    With both as numbers: (rest + 1) · enough − 1.
+    With both conditions as numbers, `exact` is (converged + 1) · complete − 1.
     """
     column = (writer.batch, 1)
-    rest = writer.op("Cast", "rest.number", (rests,), column, to=FLOAT)
+    settled = writer.op("Cast", "rest.number", (converged,), column, to=FLOAT)
     found = writer.total("found", writer.op("Cast", "above.number", (above,), above.shape, to=FLOAT), keep=True)
     seen = writer.op("Less", "found.all", (found, writer.scalar("room", limit + 0.5)), column, "bool")
     flat = writer.reshaped("kept.row", kept, (0, limit), (writer.batch, limit))
@@ -201,16 +201,18 @@ def _emit_exact(writer: _Writer, nms: NmsConfig, rests: Wire, kept: Wire, above:
         "Greater", "full", (writer.total("kept.sum", flat, keep=True), writer.scalar("most", nms.max_detections - 0.5)),
         column, "bool",
     )  # fmt: skip
-    enough = writer.op("Cast", "enough", (writer.op("Or", "seen_or_full", (seen, full), column, "bool"),), column, to=1)
+    complete = writer.op(
+        "Cast", "enough", (writer.op("Or", "seen_or_full", (seen, full), column, "bool"),), column, to=1
+    )
     one = writer.scalar("one", 1.0)
-    either = writer.op("Add", "exact.rest", (rest, one), column)
-    exact = writer.op("Sub", "exact.state", (writer.op("Mul", "exact.both", (either, enough), column), one), column)
+    either = writer.op("Add", "exact.rest", (settled, one), column)
+    exact = writer.op("Sub", "exact.state", (writer.op("Mul", "exact.both", (either, complete), column), one), column)
     number = writer.op("Cast", "exact.number", (exact,), column, "int32", to=INT32)
     writer.output("exact", writer.reshaped("exact.flat", number, (-1,), (writer.batch,)), ())
 
 
 class _Writer:
-    """The builder, with the names of this part and the operators that take their shape as an input."""
+    """The builder, with a prefix for names, and with operators that take their shape as an input."""
 
     def __init__(self, builder: Builder, batch: Axis) -> None:
         self._builder = builder
@@ -237,14 +239,14 @@ class _Writer:
         return self._builder.constant(f"{PLACE}.{name}", values, dtype)
 
     def top(self, name: str, wire: Wire, count: int) -> tuple[Wire, Wire]:
-        """The largest of each row and their places, (B, count)."""
+        """The largest values of each row and their indices, (B, count)."""
         k = self.constant(f"{name}.k", np.array([count]), "int64")
         shape = (self.batch, count)
         values, places = self._builder.nodes("TopK", f"{PLACE}.{name}", (wire, k), (shape, shape), ("float32", "int64"))
         return values, places
 
     def gather(self, name: str, wire: Wire, places: Wire, count: int) -> Wire:
-        """Rows (B, count, …) of (B, N, …) by places (B, count), each image for itself."""
+        """Rows (B, count, …) of (B, N, …) by indices (B, count), image by image."""
         index = self.unsqueeze(f"{name}.index", places, 2, (self.batch, count, 1))
         shape = (self.batch, count, *wire.shape[2:])
         return self.op("GatherND", name, (wire, index), shape, wire.dtype, batch_dims=1)
@@ -265,7 +267,7 @@ class _Writer:
         )
 
     def pad(self, name: str, wire: Wire, axis: int, count: int, value: float) -> Wire:
-        """Further entries behind an axis."""
+        """Append `count` entries of one value along an axis."""
         rank = len(wire.shape)
         pads = np.zeros(2 * rank)
         pads[rank + axis] = count
@@ -286,10 +288,11 @@ class _Writer:
 
 
 def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) -> onnx.ModelProto:
-    """Put suppression behind a graph whose output is decoded.
+    """Append suppression to a graph whose output is decoded.
 
     Args:
-        model: One output is of the standard form of its family, float32 or float16; others are dropped. Not changed.
+        model: One of its outputs has the standard form of its family, in float32 or float16; the others are dropped.
+            The model is not changed.
         info: The model's record.
         nms: Thresholds and limits.
 
@@ -297,7 +300,7 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
         A new model whose output form has suppression inside, with our record.
 
     Raises:
-        GraphError: it is of another form, or has values of the names that the outputs bear.
+        GraphError: its output has another form, or it has values with the names of the new outputs.
     """
     from onnx import ModelProto, helper
 
@@ -341,7 +344,7 @@ def _head_of(info: ModelInfo, subject: str) -> type[Head]:
     """The head that writes such a model.
 
     Raises:
-        GraphError: none is known here, or none that suppression can follow.
+        GraphError: the family is not known here, or suppression cannot follow its output.
     """
     from yoloship.graph.families import FAMILIES
 
@@ -358,7 +361,7 @@ def _head_of(info: ModelInfo, subject: str) -> type[Head]:
 
 
 def _tail(decoded: TensorSpec, info: ModelInfo, nms: NmsConfig, head: type[Head]) -> Graph:
-    """From the decoded output to final detections, as a graph of its own whose input bears the output's name."""
+    """A graph from the decoded output to final detections. Its input has the name of that output."""
     batch = decoded.shape[0] if info.batch is None else info.batch
     is_open = len(decoded.shape) != 3 or any(isinstance(axis, str) for axis in decoded.shape[1:])
     builder = Builder(dynamic_hw=is_open)
