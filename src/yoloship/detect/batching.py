@@ -290,7 +290,8 @@ def in_batches(
         if keep_images:
             ticket.image = image
         else:
-            ticket.detecting.add_done_callback(lambda _: memory.leave(ticket.index))
+            index = ticket.index  # a callback that knew the ticket would keep it, and its source, in a cycle
+            ticket.detecting.add_done_callback(lambda _: memory.leave(index))
 
     def begin(ticket: _Ticket) -> None:
         pending.append(ticket)

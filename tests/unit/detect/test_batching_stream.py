@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
@@ -301,3 +303,23 @@ def test_an_image_leaves_the_budget_when_its_result_is_there_and_one_that_failed
     assert 1 not in budget._held
     assert [outcome.index for outcome in outcomes] == [2]
     assert not budget._held
+
+
+def test_a_source_goes_with_its_outcome_and_does_not_wait_for_the_garbage_collector(device: Device) -> None:
+    kept: list[Any] = []
+
+    def sources() -> Iterator[Any]:
+        for number in range(3):
+            one = image(number)
+            kept.append(weakref.ref(one))
+            yield one
+            del one
+        device.gate.set()  # all are handed over, so that each waits for its result
+
+    gc.disable()
+    try:
+        assert sum(outcome.error is None for outcome in stream(sources(), device.steps())) == 3
+        device.batcher.close()  # its threads hold nothing any more
+        assert [reference() for reference in kept] == [None, None, None]
+    finally:
+        gc.enable()

@@ -19,6 +19,7 @@ All modes give the model the same numbers, bit for bit.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from yoloship.errors import InputError
@@ -155,8 +156,10 @@ class CudaTuning:
 
     def __post_init__(self) -> None:
         for name, most in (("slots", 64), ("max_batch", 1024), ("plans", 1024)):
-            if not 1 <= getattr(self, name) <= most:
-                raise InputError("out of range", subject=name, expected=f"1 to {most}", got=str(getattr(self, name)))
+            value: object = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= value <= most:
+                raise InputError("out of range", subject=name, expected=f"1 to {most}", got=repr(value)[:60])
+            object.__setattr__(self, name, int(value))
         if self.on_full_memory not in get_args(OnFullMemory):
             raise InputError(
                 "no such choice", subject="on_full_memory", expected="raise or halve", got=str(self.on_full_memory)

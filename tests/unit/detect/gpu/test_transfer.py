@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from yoloship.detect.gpu.transfer import RowPick, TransferPolicy, shrinkage
+from yoloship.detect.gpu.transfer import CudaTuning, RowPick, TransferPolicy, shrinkage
 from yoloship.errors import InputError
 from yoloship.letterbox import Letterbox
 
@@ -45,3 +45,14 @@ def test_the_rows_that_count_are_those_that_bilinear_interpolation_weighs() -> N
 def test_values_outside_their_range_are_refused(arguments: dict[str, object], subject: str) -> None:
     with pytest.raises(InputError, match=subject):
         TransferPolicy(**arguments)  # type: ignore[arg-type]  # one each
+
+
+@pytest.mark.parametrize("name", ["slots", "max_batch", "plans"])
+@pytest.mark.parametrize("value", [0, 1025, 2.5, "4", True, None])
+def test_a_gpu_is_shared_out_in_whole_numbers(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"{name}: out of range: expected 1 to "):
+        CudaTuning(**{name: value})  # type: ignore[arg-type]  # one each
+
+
+def test_whole_numbers_of_numpy_are_taken_as_python_s() -> None:
+    assert type(CudaTuning(slots=np.int64(2)).slots) is int  # type: ignore[arg-type]  # what a caller may have
