@@ -73,11 +73,6 @@ def refuse_other_results(info: ModelInfo, subject: str, doing: str) -> None:
         )
 
 
-def gpu_forms(info: ModelInfo, subject: str) -> tuple[str, ...]:
-    """Names of the output forms in which such a model can be decoded on a GPU; the arguments are those of `task_of`."""
-    return tuple(form.name for form in task_of(info, subject).forms if form.on_gpu(info))
-
-
 def suppressing_forms() -> tuple[str, ...]:
     """Names of the output forms that have suppression inside, so that thresholds can be given for them."""
     return tuple(name for name, form in all_forms().items() if form.suppresses)

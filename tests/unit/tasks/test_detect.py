@@ -13,7 +13,7 @@ from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError, SessionError, YoloshipError
 from yoloship.letterbox import Letterbox
 from yoloship.model import NmsConfig, TensorSpec
-from yoloship.tasks import form_of, gpu_forms, task_of
+from yoloship.tasks import form_of, task_of
 from yoloship.tasks.decode import Candidates
 from yoloship.tasks.detect import Detect
 
@@ -60,8 +60,9 @@ def test_a_family_whose_head_has_anchors_has_rows_with_an_objectness() -> None:
 
 
 def test_only_forms_that_a_kernel_reads_are_decoded_on_a_gpu() -> None:
-    assert gpu_forms(info(), "m") == ("raw", "heads")
-    assert gpu_forms(replace(info("raw"), anchors=()), "m") == ("raw",)
+    forms = task_of(info(), "m").forms
+    assert [form.name for form in forms if form.on_gpu(info())] == ["raw", "heads"]
+    assert [form.name for form in forms if form.on_gpu(replace(info("raw"), anchors=()))] == ["raw"]
 
 
 def test_suppression_keeps_the_wanted_classes_and_the_result_lies_in_the_image() -> None:

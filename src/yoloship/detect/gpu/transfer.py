@@ -157,7 +157,7 @@ class CudaTuning:
     def __post_init__(self) -> None:
         for name, most in (("slots", 64), ("max_batch", 1024), ("plans", 1024)):
             value: object = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= value <= most:
+            if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= most:
                 raise InputError("out of range", subject=name, expected=f"1 to {most}", got=repr(value)[:60])
             object.__setattr__(self, name, int(value))
         if self.on_full_memory not in get_args(OnFullMemory):

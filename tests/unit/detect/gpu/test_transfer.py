@@ -55,4 +55,4 @@ def test_a_gpu_is_shared_out_in_whole_numbers(name: str, value: object) -> None:
 
 
 def test_whole_numbers_of_numpy_are_taken_as_python_s() -> None:
-    assert type(CudaTuning(slots=np.int64(2)).slots) is int  # type: ignore[arg-type]  # what a caller may have
+    assert type(CudaTuning(slots=np.int64(2)).slots) is int
