@@ -83,27 +83,14 @@ def decode_image(data: bytes, header: ImageHeader, subject: str) -> Image:
             expected=f"{width}×{height}",
             got="×".join(str(extent) for extent in image.shape[1::-1]),
         )
-    return image if turned else upright(image, header.orientation)
-
-
-def upright(image: Image, orientation: int) -> Image:
-    """Turn stored pixels upright.
-
-    Args:
-        image: (height, width, 3) uint8; read only.
-        orientation: 1 to 8 as Exif numbers it.
-
-    Returns:
-        A new array, or `image` itself if it is upright.
-    """
-    if orientation == UPRIGHT:
+    if turned or header.orientation == UPRIGHT:
         return image
     import cv2
 
     # OpenCV's own turns, several times as fast as copying a NumPy view of them.
-    turned = cv2.transpose(image) if orientation >= 5 else image.copy()
-    axis = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
-    return cast("Image", turned if axis is None else cv2.flip(turned, axis, dst=turned))
+    upright = cv2.transpose(image) if header.orientation >= 5 else image.copy()
+    axis = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(header.orientation)
+    return cast("Image", upright if axis is None else cv2.flip(upright, axis, dst=upright))
 
 
 def _by_opencv(data: bytes, subject: str) -> Image:

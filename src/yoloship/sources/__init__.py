@@ -32,21 +32,19 @@ def open_source(texts: Sequence[str], *, recursive: bool = False) -> Source:
         InputError: nothing can be read there, or sources of different kinds are mixed.
         DependencyError: a third party's source cannot be loaded.
     """
-    chosen = [_choose(text) for text in texts]
+    chosen = []
+    for text in texts:
+        name, colon, rest = str(text).partition(":")
+        if not (colon and _is_name(name) and not _exists(text) and name in SOURCES):
+            ours = (ours for ours in SOURCES.own if SOURCES.load(ours).accepts(text))
+            name, rest = next(ours, next(iter(SOURCES.own))), text
+        chosen.append((name, rest))
     names = list(dict.fromkeys(name for name, _ in chosen))
     if len(names) > 1:
         raise InputError(
             "sources of different kinds do not go into one run", subject=", ".join(names), hint="give one kind"
         )
     return SOURCES.load(names[0]).open([rest for _, rest in chosen], recursive=recursive)
-
-
-def _choose(text: str) -> tuple[str, str]:
-    """The name of a source, and what it is given."""
-    name, colon, rest = str(text).partition(":")
-    if colon and _is_name(name) and not _exists(text) and name in SOURCES:
-        return name, rest
-    return next((ours for ours in SOURCES.own if SOURCES.load(ours).accepts(text)), next(iter(SOURCES.own))), text
 
 
 def _is_name(text: str) -> bool:

@@ -171,23 +171,6 @@ def anchor_free_error(subject: str, got: str) -> SessionError:
     )
 
 
-def check_heads(outputs: Sequence[npt.NDArray[np.generic]], info: ModelInfo, input_hw: tuple[int, int]) -> list[Floats]:
-    """The undecoded maps, checked against the model and the canvas.
-
-    Raises:
-        SessionError: their number, type or shape differs.
-    """
-    heads = []
-    for level, (head, stride, anchors) in enumerate(
-        zip(expect(outputs, len(info.strides)), info.strides, info.anchors, strict=True)
-    ):
-        shape = (len(anchors) * (OBJECT_COLUMNS + len(info.class_names)), input_hw[0] // stride, input_hw[1] // stride)
-        if head.shape[1:] != shape or len(head) != len(outputs[0]):
-            raise wrong_output(f"head{level}", f"(B, {', '.join(map(str, shape))})", head)
-        heads.append(as_float32(head, f"head{level}"))
-    return heads
-
-
 def heads_to_raw(heads: Sequence[Floats], strides: Sequence[int], anchors: Anchors) -> Floats:
     """Decode every cell of every level: the reference of all faster decoders.
 

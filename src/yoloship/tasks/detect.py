@@ -16,7 +16,6 @@ from yoloship.tasks.decode import (
     anchor_free_error,
     as_float32,
     check_boxes,
-    check_heads,
     device_dtype,
     expect,
     heads_candidates,
@@ -161,7 +160,13 @@ class HeadsForm(_Form):
         self, outputs: Arrays, info: ModelInfo, input_hw: tuple[int, int], score_threshold: float
     ) -> list[Candidates]:
         """The candidates of every image; only cells whose objectness can pass are decoded."""
-        heads = check_heads(outputs, info, input_hw)
+        columns, heads = OBJECT_COLUMNS + len(info.class_names), []
+        levels = zip(expect(outputs, len(info.strides)), info.strides, info.anchors, strict=True)
+        for level, (head, stride, anchors) in enumerate(levels):
+            shape = (len(anchors) * columns, input_hw[0] // stride, input_hw[1] // stride)
+            if head.shape[1:] != shape or len(head) != len(outputs[0]):
+                raise wrong_output(f"head{level}", f"(B, {', '.join(map(str, shape))})", head)
+            heads.append(as_float32(head, f"head{level}"))
         return [
             heads_candidates([head[row] for head in heads], info.strides, info.anchors, score_threshold)
             for row in range(len(heads[0]))

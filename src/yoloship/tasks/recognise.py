@@ -396,12 +396,7 @@ def recognise(
     if record is None:
         return recognise_foreign(session, subject, canvas_hw, class_names)
     info = ModelInfo.from_json(record, subject=subject)
-    _check_record(session, info, subject)
-    return info if class_names is None else info.with_class_names(class_names, subject=subject)
-
-
-def _check_record(session: Session, info: ModelInfo, subject: str) -> None:
-    """Refuse a record that contradicts the graph beside it."""
+    # Refuse a record that contradicts the graph beside it.
     task = task_of(info, subject)
     batch: int | str = "batch" if info.batch is None else info.batch
     height, width = (name if side is None else side for name, side in zip("hw", info.input_hw, strict=True))
@@ -421,3 +416,4 @@ def _check_record(session: Session, info: ModelInfo, subject: str) -> None:
             hint="export it again with yoloship",
         )
     task.check(session.outputs, info, subject)
+    return info if class_names is None else info.with_class_names(class_names, subject=subject)
