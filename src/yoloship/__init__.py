@@ -5,9 +5,9 @@
 >>> for detection in detector("photo.jpg"):
 ...     print(detection.class_name, detection.score, detection.box_xyxy)
 
-Only the names in `yoloship.__all__` are stable. The modules inside are not: they may change with any release. The one
-exception is what a package of a third party extends: `yoloship.sinks.Sink` and `yoloship.sinks.TextSink`,
-`yoloship.sources.Source` and `yoloship.sources.Frame`, and the other bases that the documentation names.
+Only the names in `yoloship.__all__` are stable. The modules inside may change with any release. The only exceptions are
+the base classes for other packages to extend: `yoloship.sinks.Sink` and `yoloship.sinks.TextSink`,
+`yoloship.sources.Source` and `yoloship.sources.Frame`, and the others that the documentation names.
 """
 
 import logging as _logging
@@ -85,7 +85,7 @@ _logging.getLogger("yoloship").addHandler(_logging.NullHandler())  # silent unle
 
 
 def __getattr__(name: str) -> object:
-    """Import a room when one of its names is asked for: ``import yoloship`` costs the standard library alone."""
+    """Import a subpackage when one of its names is used; ``import yoloship`` imports only the standard library."""
     place = _PLACES.get(name)
     if place is None:
         raise AttributeError(f"module 'yoloship' has no attribute {name!r}")

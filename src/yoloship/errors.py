@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree by what the caller can do next, and how text from files is made safe to show.
+"""The errors, grouped by what the caller can do next, and `visible`, which makes text from files safe to show.
 
 YoloshipError            everything below; ``except YoloshipError`` catches whatever yoloship raises on purpose
 ├── InputError           what was asked for: a missing file, a bad argument, options that contradict one another
@@ -12,15 +12,15 @@ YoloshipError            everything below; ``except YoloshipError`` catches what
 ├── DependencyError      an optional package that the request needs, and that is not installed
 └── CudaError            a CUDA call that failed, with its code and name
 
-A file that does not exist and an argument out of range are an `InputError` whichever function they are given to; the
-other classes say what is wrong with something that is there.
+In every function, a file that does not exist and an argument that is out of range raise `InputError`. The other classes
+say what is wrong with something that exists.
 
-Each message is one line: to which object, what, what was expected and found, and the next step. The same facts are
-attributes, so that a program need not parse the sentence.
+Each message is one line: the object, the problem, what was expected, what was found, and the next step. The same facts
+are attributes, so that a program does not have to parse the message.
 
-Class names, metadata and file names are untrusted. They may hold escape sequences, control characters (C0, C1, DEL),
-marks that turn the direction of text, letters of no width, and lone surrogates, which are not text at all. There are
-two places where this matters: where errors become text, and where output is written. Both use `visible`.
+Class names, metadata and file names are untrusted. They may contain escape sequences, control characters (C0, C1, DEL),
+marks that change the direction of text, characters without width, and lone surrogates, which are not valid text. Two
+places have to make such text safe: error messages, and everything that is printed. Both use `visible`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import unicodedata
 from typing import Final
 
 _SHOWN: Final = frozenset({"Zs"})
-"""Spaces of other widths, which `str.isprintable` refuses and which Japanese file names have."""
+"""Spaces of other widths. Japanese file names contain them, but `str.isprintable` is False for them."""
 
 _SUSPECT: Final = re.compile(r"[^ -~]")
 _UNSAFE_IN_JSON: Final = re.compile(
@@ -44,7 +44,7 @@ def visible(text: str, *, keep: str = "") -> str:
 
     Args:
         text: Anything.
-        keep: Control characters that are meant, such as a newline.
+        keep: Control characters to leave as they are, such as a newline.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -62,14 +62,14 @@ def visible_json(document: str) -> str:
     r"""A JSON document with every control character, direction mark and lone surrogate as ``\uXXXX``.
 
     Args:
-        document: As `json.dumps` writes it; what is escaped here can stand in its strings only.
+        document: As `json.dumps` writes it. The characters that are escaped here can only be inside its strings.
     """
     return _UNSAFE_IN_JSON.sub(lambda match: "".join(f"\\u{unit:04x}" for unit in _utf16(match[0])), document)
 
 
 def json_document(data: object, indent: int | None = 2) -> bytes:
     """A JSON document in UTF-8 that is safe to show, with a newline at its end."""
-    import json  # not needed for errors, which import this module
+    import json  # imported here, because errors do not need it
 
     return f"{visible_json(json.dumps(data, indent=indent, ensure_ascii=False))}\n".encode()
 
@@ -87,11 +87,11 @@ def _utf16(letter: str) -> tuple[int, ...]:
 
 
 class YoloshipError(Exception):
-    """Base of all errors raised on purpose.
+    """Base class of all errors that yoloship raises on purpose.
 
     Args:
         problem: What went wrong, without the object's name in front.
-        subject: The object it happened to: a path, a node, a tensor, an option.
+        subject: The object that the error is about: a path, a node, a tensor, an option.
         expected: What would have been right.
         got: What was there instead.
         hint: The next step for the user.
@@ -127,7 +127,7 @@ class YoloshipError(Exception):
 
 
 def _name(subject: str) -> str:
-    """A subject letter by letter, since it may be the name of a file; in quotes if it could not be seen otherwise."""
+    """A subject unchanged, because it may be a file's name; in quotes if it would not be visible without them."""
     return visible(subject) if subject.strip() == subject else f"'{visible(subject)}'"
 
 
@@ -148,7 +148,7 @@ class SessionError(YoloshipError):
 
 
 class InputError(YoloshipError):
-    """What the caller gave is wrong: a missing file, a bad argument, or options that contradict one another."""
+    """A wrong request: a missing file, a bad argument, or options that contradict one another."""
 
 
 class ImageError(InputError):
@@ -172,9 +172,9 @@ class CudaError(YoloshipError):
 
     Args:
         code: The numeric error code that the driver or the runtime returned.
-        name: Its symbolic name, ``CUDA_ERROR_OUT_OF_MEMORY`` for one.
+        name: The error's symbolic name, such as ``CUDA_ERROR_OUT_OF_MEMORY``.
         problem: What went wrong, without the object's name in front.
-        subject: The call or the object.
+        subject: The call or the object that the error is about.
         expected: What would have been right.
         got: What was there instead.
         hint: The next step for the user.

@@ -1,11 +1,11 @@
-"""What a file is, by its content alone: neither its name nor what lies beside it counts.
+"""Finds out what a file is from its content; its name does not count.
 
-Every room that opens a model or an image asks here, so that all of them agree, and what they say about a wrong file
-comes from one table.
+All code that opens a model or an image uses this module, so that a file's kind and the error for a wrong file are the
+same everywhere.
 
 Sources of the byte patterns: zip, gzip, bzip2, XZ, Zstandard, RAR, 7-Zip, tar, PDF, HDF5, NumPy and the image and
-video formats: their specifications' signatures. safetensors: its README. TensorRT: see `engine.plan`. ONNX: onnx.proto,
-the fields of ModelProto. torch's older container: see `checkpoint.legacy_container`.
+video formats: the signatures in their specifications. safetensors: its README. TensorRT: `engine.plan` names it. ONNX:
+onnx.proto, the fields of ModelProto. torch's older container: `checkpoint.legacy_container` names it.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from yoloship.errors import YoloshipError
 
 HEAD_BYTES: Final = 512
-"""How much of a file's beginning decides; `tar` has its mark at byte 257."""
+"""Bytes at the start of a file that are enough to tell its kind; a tar archive has its mark at byte 257."""
 
 ZIP_MAGIC: Final = b"PK\x03\x04"
 TORCH_LEGACY_MAGIC: Final = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
-"""The integer that torch's older container begins with, in a pickle of its own."""
+"""The integer in the first pickle of torch's older container."""
 RTX_MAGIC: Final = b"vtrt"
 TENSORRT_MAGIC: Final = b"ftrt"
 LEAN_MAGIC: Final = b"ptrt"
 ENGINE_MAGICS: Final = (TENSORRT_MAGIC, RTX_MAGIC, LEAN_MAGIC)
 """Plans of TensorRT, of TensorRT-RTX, and of TensorRT's lean and safe runtimes."""
 MAX_PREFIX_BYTES: Final = 1 << 20
-"""Of the JSON that some exporters put in front of a plan, behind its length as a little-endian int32."""
+"""Largest size of the JSON that some exporters put before a plan; its length precedes it as a little-endian int32."""
 
 Kind: TypeAlias = Literal[
     "checkpoint", "onnx", "engine",
@@ -59,10 +59,10 @@ MODEL_KINDS: Final[frozenset[Kind]] = frozenset({"checkpoint", "onnx", "engine"}
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What is said about a kind.
+    """The words for a kind in messages.
 
     Attributes:
-        is_a: Goes on after "is".
+        is_a: Continues a sentence after "is".
         hint: What the user can do to get a model or an image out of it.
     """
 
@@ -143,14 +143,14 @@ _NEXT_STEPS: Final[Mapping[tuple[Kind, Wanted], str]] = MappingProxyType(
 
 
 def kind_of(source: Path | bytes | memoryview, *, error: type[YoloshipError] = InputError) -> Kind:
-    """Say what a file is.
+    """Find out what kind of file something is.
 
     Args:
-        source: A file; or its bytes, of which the first `HEAD_BYTES` suffice.
+        source: A file, or its bytes; the first `HEAD_BYTES` are enough.
         error: The class of the error to raise.
 
     Returns:
-        Its kind; ``checkpoint`` for every zip archive that is not one of NumPy's, since only its reader can tell more.
+        Its kind; ``checkpoint`` for every zip archive except NumPy's, because only the checkpoint reader can tell more.
 
     Raises:
         YoloshipError: of the class `error`: the file cannot be read, or is not a regular file.
@@ -170,7 +170,7 @@ def kind_of(source: Path | bytes | memoryview, *, error: type[YoloshipError] = I
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file may be what somebody trained; False too if it cannot be read."""
+    """Whether a file may be a trained checkpoint; False if it cannot be read."""
     try:
         return kind_of(path) in {"checkpoint", "pickle"}
     except InputError:
@@ -180,14 +180,14 @@ def is_checkpoint(path: Path) -> bool:
 def wrong_kind(
     kind: Kind, wanted: Wanted, *, subject: str, error: type[YoloshipError], start: bytes = b""
 ) -> YoloshipError:
-    """The error for a file that is something else than was wanted.
+    """The error for a file of the wrong kind.
 
     Args:
-        kind: What it is.
-        wanted: What it should have been.
-        subject: The file, for the message.
+        kind: The file's kind.
+        wanted: The kind that it should have.
+        subject: The file's name, for the message.
         error: The class of the error.
-        start: Its first bytes; shown if it is of no kind that has a name.
+        start: The file's first bytes; shown if its kind is unknown.
 
     Returns:
         The error, to be raised by the caller.
@@ -210,10 +210,10 @@ def wrong_kind(
 def refuse_others(
     source: Path | bytes, allowed: frozenset[Kind], wanted: Wanted, *, subject: str, error: type[YoloshipError]
 ) -> Kind:
-    """The kind of a file that has to be one of some kinds.
+    """The kind of a file, which must be one of the allowed kinds.
 
     Raises:
-        YoloshipError: of the class `error`: it is of another kind, or cannot be read.
+        YoloshipError: of the class `error`: the file is of another kind, or cannot be read.
     """
     start = source if isinstance(source, bytes) else read_start(source, HEAD_BYTES, error=error, wanted="a model")
     kind = kind_of(start)
@@ -223,7 +223,10 @@ def refuse_others(
 
 
 def _is_engine(head: bytes) -> bool:
-    """A plan, or the JSON of some exporters with its length in front; as text, that length would be far too large."""
+    """Whether it is a plan, or begins with the length and the JSON that some exporters put before a plan.
+
+    In a text file, the first four bytes would be far too large a length.
+    """
     if head.startswith(ENGINE_MAGICS):
         return True
     return head[4:5] == b"{" and 2 <= struct.unpack_from("<I", head)[0] <= MAX_PREFIX_BYTES
@@ -241,7 +244,7 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _has_brand(brands: frozenset[bytes], head: bytes) -> bool:
-    """An ISO media file of one of these brands, be it the main one or a compatible one."""
+    """Whether it is an ISO media file with one of these brands, as its main or as a compatible brand."""
     if head[4:8] != b"ftyp":
         return False
     end = min(int.from_bytes(head[:4], "big"), len(head))
@@ -288,7 +291,8 @@ _PATTERNS: Final[tuple[tuple[Kind, bytes | Callable[[bytes], bool]], ...]] = (
     ("tar", rb".{257}ustar"),
     ("pdf", rb"%PDF-"),
 )
-"""In this order: what is said first wins. Bytes are a pattern of how such a file begins."""
+"""The kinds in the order in which they are tried; the first that fits wins. Bytes are a pattern for the file's start.
+"""
 
 
 def _text_kind(head: bytes) -> Kind | None:

@@ -1,4 +1,4 @@
-"""Where an image lies on the model's canvas: the only place that knows this geometry."""
+"""The letterbox: where an image lies on the model's canvas. No other module computes this geometry."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 PADDING_VALUE: Final = 114
-"""Grey of the canvas around the image, as YOLOv5 is trained with."""
+"""Grey value of the canvas around the image; YOLOv5 is trained with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """An image scaled to fit, and padded on all sides; make one with `fixed` or `rect`.
+    """How an image is scaled to fit a canvas and padded on all sides; make one with `fixed` or `rect`.
 
     Attributes:
         image_hw: (height, width) of the source image in pixels.
@@ -31,8 +31,9 @@ class Letterbox:
         right: Padding on the right, in model pixels.
         bottom: Padding below, in model pixels.
 
-    With r = min(H/h, W/w) and dw half of the padding across, left = round(dw - 0.1) and right = round(dw + 0.1), the
-    same for top and bottom. Undoing it uses the padding and the gain of each axis that were really used.
+    With r = min(H/h, W/w) and dw half of the horizontal padding, left = round(dw - 0.1) and right = round(dw + 0.1).
+    The top and the bottom are computed in the same way. `to_image` uses the rounded padding and the actual scale of
+    each axis.
     """
 
     image_hw: tuple[int, int]
@@ -44,7 +45,7 @@ class Letterbox:
 
     @classmethod
     def fixed(cls, image_hw: tuple[int, int], input_hw: tuple[int, int]) -> Letterbox:
-        """On a canvas of a fixed size, square or not.
+        """Place an image on a canvas of a fixed size, which may be square or not.
 
         Args:
             image_hw: (height, width) of the image.
@@ -57,15 +58,15 @@ class Letterbox:
 
     @classmethod
     def rect(cls, image_hw: tuple[int, int], limit_hw: tuple[int, int], stride: int) -> Letterbox:
-        """On the smallest canvas whose sides are multiples of the stride.
+        """Place an image on the smallest canvas whose sides are multiples of the stride.
 
         Args:
             image_hw: (height, width) of the image.
             limit_hw: (height, width) that the scaled image fits in, multiples of the stride.
-            stride: The model's largest, in model pixels.
+            stride: The model's largest stride, in model pixels.
 
         Raises:
-            InputError: a side is below 1, or a limit is no multiple of the stride.
+            InputError: a side is below 1, or a limit is not a multiple of the stride.
         """
         if stride < 1 or limit_hw[0] % stride or limit_hw[1] % stride:
             raise InputError("the size is not a multiple of the stride", expected=f"n × {stride}", got=str(limit_hw))
@@ -77,7 +78,7 @@ class Letterbox:
         (height, width), (limit_h, limit_w) = image_hw, limit_hw
         if min(height, width, limit_h, limit_w) < 1:
             raise InputError(
-                "an image or a canvas without area", expected="sides of 1 or more", got=f"{image_hw} on {limit_hw}"
+                "the image or the canvas has no pixels", expected="sides of 1 or more", got=f"{image_hw} on {limit_hw}"
             )
         ratio = min(limit_h / height, limit_w / width)
         rows, columns = max(1, round(height * ratio)), max(1, round(width * ratio))
@@ -92,13 +93,14 @@ class Letterbox:
         return self.resized_hw[0] + self.top + self.bottom, self.resized_hw[1] + self.left + self.right
 
     def to_image(self, boxes_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
-        """Boxes on the canvas as boxes of the image: takes the padding and the scaling back. Nothing is clipped.
+        """Convert boxes on the canvas to boxes on the image. Boxes are not clipped.
 
         Args:
             boxes_xyxy: (..., 4) float32 or float64, model pixels.
 
         Returns:
-            The same shape and dtype, source pixels; the caller owns it. What float32 cannot hold becomes infinite.
+            Boxes in source pixels, in a new array of the same shape and dtype. Values too large for the dtype become
+            infinite.
         """
         x_gain = self.resized_hw[1] / self.image_hw[1]
         y_gain = self.resized_hw[0] / self.image_hw[0]
@@ -113,10 +115,10 @@ class Letterbox:
 
         Args:
             image: (height, width, C) uint8 of the size in `image_hw`; read only.
-            out: (H, W, C) uint8 of the size in `input_hw`, C-contiguous, written over; None makes one.
+            out: (H, W, C) uint8 of the size in `input_hw`, C-contiguous; it is overwritten. None makes a new array.
 
         Returns:
-            The canvas: `out` where given, else an array that the caller owns.
+            The canvas: `out` if it is given, else a new array.
 
         Raises:
             InputError: the image or the canvas has another size or type.

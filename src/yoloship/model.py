@@ -1,7 +1,7 @@
-"""What a model is, as the files that hold it say: `TensorSpec`, `ModelInfo` and their JSON forms.
+"""The description of a model: `TensorSpec`, `ModelInfo` and their JSON forms.
 
-It travels inside the ONNX file (metadata key ``yoloship.model``) and in the engine's sidecar. Whoever reads it back
-reads untrusted text, so `ModelInfo.from_json` checks every field.
+An ONNX file contains it as metadata with the key ``yoloship.model``, and an engine's sidecar file contains it too. Such
+files are untrusted, so `ModelInfo.from_json` checks every field.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class TensorSpec:
     """One input or output of a model.
 
     Attributes:
-        name: As the model's file has it.
+        name: The tensor's name in the model's file.
         dtype: Element type.
-        shape: Extents, outermost first; a string names a dynamic one, so two axes of one name are equal.
+        shape: Extents, outermost first. A string names a dynamic axis; axes with the same name have equal extents.
     """
 
     name: str
@@ -65,7 +65,7 @@ class TensorSpec:
 
     @property
     def shape_text(self) -> str:
-        """The shape for people: ``(batch, 3, 640, 640)``."""
+        """The shape as text: ``(batch, 3, 640, 640)``."""
         return f"({', '.join(map(str, self.shape))})"
 
     def __str__(self) -> str:
@@ -73,42 +73,42 @@ class TensorSpec:
 
 
 Task: TypeAlias = str
-"""A name in `yoloship.tasks.TASKS`. Whether it is known there is asked by whoever runs the model."""
+"""A name in `yoloship.tasks.TASKS`. Only code that runs the model checks that the name is known."""
 InputForm: TypeAlias = Literal["float", "image"]
 """``float``: (B, C, H, W) float32 in [0, 1]. ``image``: (B, H, W, C) uint8, letterboxed. Three channels are RGB in the
 first form and BGR in the second."""
 STANDARD: Final = "standard"
-"""Asks for the output form of the field's own exports, whatever the head calls it."""
+"""Asks for the standard output form of the model's head, which other exporters write too."""
 FASTEST: Final = "fastest"
-"""Asks for the output form that a detector of ours decodes fastest."""
+"""Asks for the output form that `yoloship.Detector` decodes fastest."""
 OutputForm: TypeAlias = str
-"""The name of an output form; the forms of a task say what comes out, see `yoloship.tasks.task.Form`."""
+"""The name of an output form; `yoloship.tasks.task.Form` describes what a form contains."""
 Precision: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "float8"]
 Calibrator: TypeAlias = Literal["percentile", "entropy", "minmax"]
 """How INT8 and FP8 find the range of an activation. ``minmax``: the largest value seen. ``percentile``: all but one
-value in 100,000. ``entropy``: the range whose 128 steps lose least information (Migacz, 8-bit Inference with TensorRT,
-GTC 2017)."""
+value in 100,000. ``entropy``: the range whose 128 steps lose the least information (Migacz, 8-bit Inference with
+TensorRT, GTC 2017)."""
 Placement: TypeAlias = Literal["inputs", "inputs_and_outputs"]
-"""Where INT8 and FP8 quantize. ``inputs``: before each convolution, as NVIDIA advises; activations that follow one
-another stay in float between. ``inputs_and_outputs``: behind each as well, which is what ONNX Runtime needs to compute
-in integers, and costs accuracy."""
+"""Where INT8 and FP8 quantize. ``inputs``: before each convolution, as NVIDIA advises; between consecutive activations,
+values stay in float. ``inputs_and_outputs``: also after each convolution. ONNX Runtime needs this to compute in
+integers; it costs accuracy."""
 OtherLayers: TypeAlias = Literal["float16", "float32"]
-"""What the layers of a quantized graph that are not quantized compute in.
+"""The precision of the layers in a quantized graph that are not quantized.
 
-bfloat16 is not one of them: a scale would keep 8 of its 24 digits."""
+bfloat16 is not possible, because it would keep only 8 of the 24 binary digits of a scale."""
 Anchors: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
-"""Levels, finest first → anchors of a level → (width, height) in model pixels."""
+"""Levels, finest first; in each level, its anchors; for each anchor, (width, height) in model pixels."""
 
 WORD: Final = re.compile("[a-z0-9][a-z0-9_-]{0,39}")
 """What the name of a task, a family or an output form looks like."""
 WORD_TEXT: Final = "a word of small letters, digits, - and _"
 _SURROGATES = re.compile("[\ud800-\udfff]")
-"""What stands for bytes that are not UTF-8; no file format has a place for them."""
+"""Characters that Python uses for bytes that are not UTF-8; no file format can store them."""
 
 METADATA_KEY = "yoloship.model"
 """The key of the JSON form in an ONNX file's metadata."""
 ALIASES_KEY = "yoloship.aliases"
-"""The key of a JSON object: class paths of the checkpoint, each with the official one that it was read as."""
+"""The metadata key of a JSON object: class paths in the checkpoint → the official class paths they were read as."""
 
 SCHEMA = 1
 MAX_JSON_CHARS = 4_000_000
@@ -118,21 +118,22 @@ MAX_SIDE = 65_536
 MAX_CHANNELS = 1024
 
 MAX_SUPPRESSED = 3840
-"""Candidates that suppression inside a graph can look at: TensorRT's TopK takes no more."""
+"""Most candidates that NMS inside a graph can look at; TensorRT's TopK has this limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class NmsConfig:
-    """Suppression inside a graph: what is baked into it.
+    """Settings of NMS that are fixed inside a graph.
 
     Attributes:
         score_threshold: In [0, 1]; candidates at or below it are dropped.
-        iou_threshold: In [0, 1]; a box goes when its IoU with a better one is above it.
+        iou_threshold: In [0, 1]; a box is dropped if its IoU with a better box is above it.
         max_detections: Rows of the output, 1 to `MAX_SUPPRESSED`.
         candidates: How many of the best candidates are looked at, at least `max_detections` and at most
-            `MAX_SUPPRESSED`; memory and time grow with its square.
-        iterations: Steps of the fixed-point iteration, even, 2 to 1000: as many as the longest chain of boxes that
-            suppress one another. With fewer, boxes that should have gone stay; none is lost.
+            `MAX_SUPPRESSED`. Memory and time grow with its square.
+        iterations: Steps of the fixed-point iteration; even, 2 to 1000. It should be at least the length of the longest
+            chain of boxes that suppress one another. With fewer steps, some boxes are kept that should be dropped; no
+            box is lost.
         class_agnostic: Whether boxes of different classes suppress each other.
 
     Raises:
@@ -165,23 +166,23 @@ class NmsConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a detector must know about a model, whatever file holds it.
+    """What a detector must know about a model, whatever file contains it.
 
     Attributes:
-        task: What it answers: a name in `yoloship.tasks.TASKS`.
-        family: Whose network it is: a name in `yoloship.graph.families.FAMILIES`.
-        class_names: By class id.
-        strides: Model pixels per cell of each level, finest first; in a foreign file in the order of its rows.
-        anchors: Model pixels; empty if the head has none, or if a foreign graph does not say them.
-        input_form: How images go in.
-        output_form: What comes out.
-        input_hw: (height, width) in model pixels; None for an axis that is dynamic.
+        task: What the model predicts: a name in `yoloship.tasks.TASKS`.
+        family: The network's architecture: a name in `yoloship.graph.families.FAMILIES`.
+        class_names: Class names by class id.
+        strides: Model pixels per cell of each level, finest first; in a foreign file, in the order of its rows.
+        anchors: Anchor sizes in model pixels; empty if the head has none, or if a foreign graph does not contain them.
+        input_form: The form of the input.
+        output_form: The form of the output.
+        input_hw: (height, width) of the input in model pixels; None for a dynamic axis.
         batch: Images per run; None if it is dynamic.
         precision: The arithmetic of the network's body.
-        checkpoint_sha256: Of the checkpoint's bytes, lower-case hex; None if it is not known.
-        producer: Who wrote the file, with version.
-        nms: What is baked into a graph that has suppression inside; None in all others.
-        channels: Of the input: 3 for colour images, 1 for grey ones.
+        checkpoint_sha256: SHA-256 of the checkpoint's bytes, lower-case hex; None if it is not known.
+        producer: The program that wrote the file, with its version.
+        nms: The settings of NMS inside the graph; None if the graph has no NMS.
+        channels: Channels of the input: 3 for colour images, 1 for grey images.
         decoded_output: Name of the output that holds the decoded rows; None for the first output.
     """
 
@@ -203,23 +204,23 @@ class ModelInfo:
 
     @property
     def size_multiple(self) -> int:
-        """See the function of that name."""
+        """The input's height and width are multiples of this, in pixels."""
         return size_multiple(self.strides)
 
     def with_class_names(self, class_names: Sequence[str], *, subject: str) -> ModelInfo:
         """The same model with other class names.
 
         Args:
-            class_names: One for each class, by class id.
+            class_names: One name for each class, by class id.
             subject: The model's name, for messages.
 
         Raises:
-            InputError: they are not usable names, or there are more or fewer of them than classes.
+            InputError: a name is not usable, or the number of names is not the number of classes.
         """
         return replace(self, class_names=checked_class_names(class_names, len(self.class_names), subject=subject))
 
     def to_json(self) -> str:
-        """One line of JSON, keys sorted, so that equal records give equal bytes."""
+        """One line of JSON with sorted keys, so that equal descriptions give equal bytes."""
         data = {"schema": SCHEMA, **asdict(self)}
         if self.decoded_output is None:  # earlier versions do not know this field
             del data["decoded_output"]
@@ -227,14 +228,14 @@ class ModelInfo:
 
     @classmethod
     def from_json(cls, text: str, *, subject: str = METADATA_KEY) -> ModelInfo:
-        """Read a record back from untrusted text.
+        """Read a description from untrusted text.
 
         Args:
             text: JSON as `to_json` writes it.
             subject: The file it came from, for messages.
 
         Raises:
-            InputError: the text is not such a record; the wrong field is named.
+            InputError: the text is not a valid description; the message names the wrong field.
         """
         read = FieldReader.parse(text, _FORM, subject=subject)
         added_later = {"channels": 3, **read.data}
@@ -275,12 +276,12 @@ _FORM: Final = JsonForm(
 
 
 def size_multiple(strides: Iterable[int]) -> int:
-    """What the input's height and width are multiples of, in pixels.
+    """The number of pixels that the input's height and width must be multiples of.
 
-    At least 32, whatever the levels: a network that ends at stride 16 still goes down to 32 inside.
+    It is at least 32, because a network whose largest output stride is 16 still reduces images by 32 inside.
 
     Args:
-        strides: Of the levels, in pixels.
+        strides: The strides of the levels, in pixels.
     """
     return max(32, *strides)
 
@@ -309,15 +310,15 @@ def _is_level(value: object) -> bool:
 
 
 def checked_class_names(class_names: Sequence[str], classes: int | None, *, subject: str) -> tuple[str, ...]:
-    """Class names that somebody gives in place of those in a file.
+    """Check class names that a caller gives to replace those in a file.
 
     Args:
-        class_names: By class id.
-        classes: How many the model has; None if that is not known yet.
+        class_names: Class names by class id.
+        classes: How many classes the model has; None if that is not known yet.
         subject: The model's name, for messages.
 
     Raises:
-        InputError: a name is not text or is empty, or there are more or fewer names than classes.
+        InputError: a name is not text or is empty, or the number of names is not the number of classes.
     """
     names = () if isinstance(class_names, str) else tuple(class_names)
     if not 1 <= len(names) <= MAX_CLASSES or not all(_is_name(name) for name in names):

@@ -96,7 +96,7 @@ def test_wrong_arrays_and_sizes_are_refused() -> None:
         box.apply(random_image(20, 10))
     with pytest.raises(InputError, match="out: wrong array"):
         box.apply(random_image(10, 20), out=np.zeros((64, 65, 3), np.uint8))
-    with pytest.raises(InputError, match="without area"):
+    with pytest.raises(InputError, match="has no pixels"):
         Letterbox.fixed((0, 20), (64, 64))
     with pytest.raises(InputError, match="not a multiple of the stride: expected n × 32"):
         Letterbox.rect((10, 20), (650, 640), 32)

@@ -1,4 +1,4 @@
-"""``yoloship bench``: how fast models are here, side by side, stage by stage, against their networks alone."""
+"""``yoloship bench``: measure models on this machine, side by side and stage by stage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PLOT_SUFFIXES = (".svg", ".png")
 
 MAX_IMAGE_BYTES = 4 << 30
-"""Bytes of all decoded images, which a benchmark holds at once."""
+"""Largest total size of the decoded images, because a benchmark holds all of them at once."""
 
 
 @command(
@@ -35,30 +35,30 @@ MAX_IMAGE_BYTES = 4 << 30
     type=SOURCE,
     multiple=True,
     metavar="SOURCE",
-    help="Images, folders or patterns; may be repeated. As many as the largest batch takes are measured. Default: one "
+    help="Images, folders or patterns; may be repeated. Only as many as the largest batch takes are used. Default: one "
     "random image.",
 )
-@option("--batch", metavar="1,32", default="1", help="Images handed over together.")
-@option("--streams", metavar="1,4", default="1", help="Threads that do so at once, for throughput.")
-@option("--device", metavar="cpu,cuda[:N]", help="Default: the CPU; for an engine the first GPU.")
+@option("--batch", metavar="1,32", default="1", help="Batch sizes to measure.")
+@option("--streams", metavar="1,4", default="1", help="Numbers of threads to measure throughput with.")
+@option("--device", metavar="cpu,cuda[:N]", help="Where to run. Default: cpu, or the first GPU for an engine.")
 @option(
     "--runtime",
     metavar="NAME[:PRECISION],…",
-    help="What runs the network: onnxruntime, openvino, openvino:bfloat16, tensorrt, which builds an engine first. "
-    "Default: onnxruntime; for an engine tensorrt.",
+    help="Libraries that run the network: onnxruntime, openvino, openvino:bfloat16, or tensorrt, which builds an "
+    "engine first. Default: onnxruntime, or tensorrt for an engine.",
 )
 @options.imgsz
-@option("--rounds", type=COUNT, metavar="N", default=5, help="Rounds in which every case takes a turn.")
-@option("--runs", type=COUNT, metavar="N", default=5, help="Measured runs per turn.")
+@option("--rounds", type=COUNT, metavar="N", default=5, help="Rounds; each round measures every case once.")
+@option("--runs", type=COUNT, metavar="N", default=5, help="Measured runs of a case per round.")
 @option(
     "--seconds",
     type=Number(min=0),
     metavar="FLOAT",
     default=1.0,
-    help="Seconds of each throughput measurement; 0 skips it.",
+    help="Seconds per throughput measurement; 0 skips it.",
 )
 @options.json_file
-@option("--plot", type=FILE, metavar="FILE", help="Draw them: .svg or .png.")
+@option("--plot", type=FILE, metavar="FILE", help="Draw the results as .svg or .png.")
 @options.overwrite
 @options.recursive
 def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -77,10 +77,10 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     overwrite: bool,
     recursive: bool,
 ) -> None:
-    """Measure models on this machine, any number side by side.
+    """Measure how fast models run on this machine, side by side.
 
-    For each model it measures a batch from images in memory to detections, each stage of that, the network alone in the
-    same run, and how many images a second several threads get through. Files are read and decoded before it measures.
+    For each model it measures the time of a batch from images in memory to detections, the time of each stage, the time
+    of the network alone, and the images per second of several threads. Reading and decoding files is not measured.
     """
     batches, threads = _numbers(batch, "--batch"), _numbers(streams, "--streams")
     if threads != (1,) and not seconds:
@@ -102,7 +102,9 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     runtimes = (None,) if runtime is None else tuple(map(BenchRuntime.parse, _words(runtime, "--runtime")))
     cases = bench_cases(models, devices, runtimes, batches, threads, imgsz)
     if len(places) > (used := max(batches)):
-        print_err(f"note: of {len(places)} images the first {used} are measured, as many as the largest batch takes")
+        print_err(
+            f"note: only the first {used} of {len(places)} images are measured, as many as the largest batch takes"
+        )
     images = _read_images(places[:used])
     plan = BenchOptions(rounds=rounds, runs=runs, throughput_s=seconds)
     results = benchmark(cases, images, plan, lambda what, _done, _total: print_err(what))
@@ -156,5 +158,5 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
 def _words(text: str, option: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not words:
-        raise click.BadParameter("nothing between the commas", param_hint=option)
+        raise click.BadParameter("there is nothing between the commas", param_hint=option)
     return words

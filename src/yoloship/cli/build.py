@@ -53,27 +53,29 @@ BUILDERS = ("tensorrt", "rtx")
     "yoloship build best.pt --target 8.9 --check",
 )
 @argument("model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, or a release name such as yolov5s.")
-@option("-o", "--output-file", type=FILE, metavar="FILE", help="Default: the model's name with .engine.")
+@option(
+    "-o", "--output-file", type=FILE, metavar="FILE", help="Engine to write. Default: the model's name with .engine."
+)
 @option("--imgsz", metavar="640|HxW|MIN:OPT:MAX", help="Input size in pixels; a range makes it dynamic.")
 @option("--batch", metavar="N|MIN:OPT:MAX", help="Images per run; a range makes it dynamic.")
 @option(
     "--input",
     "input_form",
     type=click.Choice(get_args(InputForm)),
-    help="From a checkpoint: float (B,3,H,W) RGB 0..1, or image (B,H,W,3) uint8 BGR.",
+    help="Input of a checkpoint's graph. float: (B,3,H,W) RGB in 0..1 (default). image: (B,H,W,3) uint8 BGR.",
 )
 @option(
     "--output",
     "output_form",
     type=click.Choice(tuple(FORMS)),
-    help=f"{FORMS_HELP} An ONNX file can only be given {' or '.join(suppressing_forms())}. Default: the field's "
-    "standard.",
+    help=f"{FORMS_HELP} For an ONNX file only {' or '.join(suppressing_forms())} can be given. Default: the standard "
+    "form of the model's task.",
 )
 @option(
     "--precision",
     type=PRECISION,
-    help="What the network's body computes in, if its graph is float32. fp32, fp16, half, bf16 and fp8 are understood "
-    "too. Default: float32.",
+    help="Arithmetic of the network's body; other than float32 needs a float32 graph. fp32, fp16, half, bf16 and fp8 "
+    "are accepted too. Default: float32.",
 )
 @precisions.calibrate
 @precisions.calibrator
@@ -84,7 +86,7 @@ BUILDERS = ("tensorrt", "rtx")
 @options.nms_conf
 @options.nms_iou
 @options.nms_max_det
-@option("--flavour", type=click.Choice(BUILDERS), help="Which TensorRT. Default: what is installed.")
+@option("--flavour", type=click.Choice(BUILDERS), help="Which TensorRT builds it. Default: the one installed.")
 @option(
     "--target",
     "targets",
@@ -92,24 +94,32 @@ BUILDERS = ("tensorrt", "rtx")
     metavar="SM",
     help="GPU to build for: portable, current, 7.5, 8.6, 8.9, 12.0; may be repeated.",
 )
-@option("--workspace", type=byte_size, metavar="SIZE", help="Scratch memory that a layer may use, such as 2GB.")
+@option("--workspace", type=byte_size, metavar="SIZE", help="Most scratch memory for a layer, such as 2GB.")
 @option(
     "--hardware-compatibility",
     type=click.Choice(get_args(HardwareCompatibility)),
     default="none",
-    help="Other GPUs that it should also run on (TensorRT).",
+    help="Other GPUs that the engine must also run on (only --flavour tensorrt).",
 )
-@flag("--version-compatible", help="Later TensorRT versions load it too (TensorRT).")
+@flag("--version-compatible", help="Let later TensorRT versions load the engine (only --flavour tensorrt).")
 @option(
     "--optimization-level",
     type=WholeNumber(0, MAX_OPTIMIZATION_LEVEL),
     metavar="0-5",
-    help="0 builds fastest, 5 runs fastest (TensorRT).",
+    help="0 builds fastest, 5 runs fastest (only --flavour tensorrt).",
 )
-@option("--timing-cache", type=FILE, metavar="FILE", help="Keeps timings from build to build (TensorRT).")
+@option(
+    "--timing-cache",
+    type=FILE,
+    metavar="FILE",
+    help="Keep layer timings in this file for the next build (only --flavour tensorrt).",
+)
 @options.names
 @options.aliases
-@flag("--check", help="Say within a second whether the build would work, without building; exit code 1 if not.")
+@flag(
+    "--check",
+    help="Check in about a second whether the build would work, and build nothing. The exit code is 1 if not.",
+)
 @options.overwrite
 def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
@@ -139,11 +149,11 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     check: bool,
     overwrite: bool,
 ) -> None:
-    """Build a TensorRT engine: a plain plan for any TensorRT program, and beside it FILE.json that describes it."""
+    """Build a TensorRT engine: a plan file that any TensorRT program can load, and FILE.json, which describes it."""
     from yoloship.engine import BuildConfig, parse_target
 
     if is_dash(output_file):
-        raise click.UsageError("-o: an engine needs a file name, because its sidecar stands beside it")
+        raise click.UsageError("-o: an engine needs a file name, because FILE.json is written beside it")
     refuse_suffix(output_file, MODEL_SUFFIXES, f"build writes engines; 'yoloship export {model}' writes ONNX files")
     wanted: Precision = precision or "float32"
     placement: Placement | None = "inputs" if wanted in CALIBRATED else None
@@ -184,7 +194,9 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
             request, calibration, model=model, overwrite=overwrite, on_progress=on_progress, say=print_err
         )
     if built.info is None:
-        print_err("detect does not know its form; other TensorRT programs can run it")
+        print_err(
+            "detect cannot run this engine, because its output has an unknown form; other TensorRT programs can run it"
+        )
     size = f"{built.size_bytes / 1e6:.1f} MB"
     print_out(
         f"{built.path}: {size}, {built.precision}, {built.runs_on}, "
@@ -218,7 +230,7 @@ def _say_whether_it_would_go(request: BuildRequest, calibration: Calibration, *,
 
 
 def _batch(text: str | None) -> Sequence[int] | None:
-    """``4`` or ``1:4:16``: the smallest, the usual and the largest batch."""
+    """Read ``4``, or ``1:4:16`` for the smallest, the usual and the largest batch."""
     from yoloship.engine import Range
 
     if not text:
@@ -228,7 +240,7 @@ def _batch(text: str | None) -> Sequence[int] | None:
 
 
 def _sizes(text: str | None) -> tuple[int, int] | Sequence[tuple[int, int]] | None:
-    """``640``, ``384x640`` or three of those with colons between: the smallest, the usual and the largest size."""
+    """Read ``640``, ``384x640``, or three sizes with colons between them: the smallest, the usual and the largest."""
     if text is None:
         return None
     parts = [re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", part.strip()) for part in text.split(":")]
@@ -241,15 +253,15 @@ def _sizes(text: str | None) -> tuple[int, int] | Sequence[tuple[int, int]] | No
 def _refuse_for_onnx(
     model: str, input_form: InputForm | None, output_form: OutputForm | None, aliases: Sequence[tuple[str, str]]
 ) -> None:
-    """Refuse options that an ONNX file has no use for.
+    """Refuse options that have no effect on an ONNX file.
 
     Raises:
-        click.UsageError: there is one.
+        click.UsageError: such an option is given.
     """
     if not os.path.lexists(model) or kind_of(Path(model)) in {"checkpoint", "engine"}:
         return
     if input_form is not None or output_form not in {None, *suppressing_forms()}:
         forms = " or ".join(suppressing_forms())
-        raise click.UsageError(f"an ONNX file has its own input and output; it can only be given --output {forms}")
+        raise click.UsageError(f"the input and output of an ONNX file are fixed; only --output {forms} can be given")
     if aliases:
-        raise click.UsageError("--alias is for checkpoints: an ONNX file has no classes to be read")
+        raise click.UsageError("--alias is for checkpoints: an ONNX file contains no Python classes")

@@ -1,4 +1,4 @@
-"""The house form of a command: `@command`, then one `@argument`, `@option` or `@flag` a line, and what values may be.
+"""The decorators of a command (`@command`, then one `@argument`, `@option` or `@flag` per line), and value types.
 
 @command("yoloship detect best.pt photo.jpg")
 @argument("model", metavar="MODEL", help="A checkpoint (.pt).")
@@ -130,7 +130,7 @@ argument = partial(click.argument, cls=Argument)
 
 
 option = partial(click.option, show_default=True)
-"""An option, as `click.option` takes it; its help names the effect, and the default if that is not a plain value."""
+"""An option, as `click.option` makes it. Its help names the effect, and the default if that is not a plain value."""
 flag = partial(option, is_flag=True)
 """An option without a value: False unless it is given."""
 

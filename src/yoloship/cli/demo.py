@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = Path("yoloship-demo")
 FORMATS = ("coco", "yolo")
-"""Those of `yoloship.demo.scene`, which is slow to import."""
+"""The formats of `yoloship.demo.scene`, repeated because that module is slow to import."""
 
 
 @command(
@@ -34,10 +34,10 @@ FORMATS = ("coco", "yolo")
     "--output",
     type=FILE,
     metavar="FOLDER",
-    help="Where the files go; those of an earlier demo are replaced. Default: yoloship-demo.",
+    help="Folder for the files; those of an earlier demo are replaced. Default: yoloship-demo.",
 )
-@option("--seed", type=WholeNumber(min=0), metavar="N", help="Another scene.")
-@option("--dataset", type=FILE, metavar="FOLDER", help="Instead write labelled scenes, from --seed (default 0) on.")
+@option("--seed", type=WholeNumber(min=0), metavar="N", help="Number of the scene to draw.")
+@option("--dataset", type=FILE, metavar="FOLDER", help="Write a dataset of labelled scenes here instead.")
 @option("--count", type=COUNT, metavar="N", help="With --dataset: the number of scenes. Default: 100.")
 @option(
     "--format",
@@ -76,7 +76,7 @@ def demo(
 
 
 def _report(result: DemoResult) -> str:
-    """What was found, where each file is, and how long each step took."""
+    """Tables of what was found, how long each step took, and where its file is."""
     from yoloship.errors import visible
     from yoloship.sinks.tables import columns
 
@@ -98,7 +98,7 @@ def _report(result: DemoResult) -> str:
 
 
 def _on_progress() -> OnProgress | None:
-    """Prints each step on stderr if that is a terminal."""
+    """A function that prints each step on stderr; None if stderr is not a terminal."""
     if not sys.stderr.isatty():
         return None
     return lambda step, _done, _total: print_err(f"{step} …")

@@ -1,4 +1,4 @@
-"""``yoloship doctor``: what works on this machine, and what would make the rest work."""
+"""``yoloship doctor``: check what works on this machine, and say how to make the rest work."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     "capabilities",
     multiple=True,
     metavar="NAME",
-    help="Try only this: detect, export, int8, build, tensorrt, cuda, …; may be repeated.",
+    help="Check only this: detect, export, int8, build, tensorrt, cuda, …; may be repeated.",
 )
 @flag("--json", "as_json", help="Print JSON.")
 def doctor(capabilities: tuple[str, ...], as_json: bool) -> None:
-    """Try what yoloship can do here. Exit code 0: what was asked for works; without --for that is detect and export."""
+    """Check what works on this machine, by trying it.
+
+    The exit code is 0 if everything that --for names works; without --for, if detect and export work.
+    """
     from yoloship.doctor import CAPABILITIES, examine
     from yoloship.sinks import facts_table
 
@@ -66,7 +69,7 @@ def _machine_rows(machine: Machine) -> Iterator[tuple[str, str]]:
             f"{device.cuda_version[0]}.{device.cuda_version[1]}",
         )
     if not machine.devices:
-        yield "gpu", "none that NVIDIA's driver shows"
+        yield "gpu", "none found by NVIDIA's driver"
     yield "driver", machine.driver or "none"
 
 

@@ -46,7 +46,9 @@ FORMS_HELP = " ".join(f"{name}: {form.description}." for name, form in FORMS.ite
     "yoloship export best.pt --imgsz dynamic --batch dynamic",
 )
 @argument("model", metavar="MODEL", help="A checkpoint, or a release name such as yolov5s.")
-@option("-o", "--output-file", type=FILE, metavar="FILE", help="Default: the checkpoint's name with .onnx.")
+@option(
+    "-o", "--output-file", type=FILE, metavar="FILE", help="File to write. Default: the checkpoint's name with .onnx."
+)
 @option("--imgsz", type=graph_size, metavar="640|HxW|dynamic", default="640", help="Input size in pixels.")
 @option("--batch", type=batch_size, metavar="N|dynamic", default="1", help="Images per run.")
 @option(
@@ -54,13 +56,13 @@ FORMS_HELP = " ".join(f"{name}: {form.description}." for name, form in FORMS.ite
     "input_form",
     type=click.Choice(get_args(InputForm)),
     default="float",
-    help="float: (B,3,H,W) RGB 0..1, the field's standard. image: (B,H,W,3) uint8 BGR.",
+    help="Input of the graph. float: (B,3,H,W) RGB in 0..1, the usual form. image: (B,H,W,3) uint8 BGR.",
 )
 @option(
     "--output",
     "output_form",
     type=click.Choice(tuple(FORMS)),
-    help=f"{FORMS_HELP} Default: the field's standard.",
+    help=f"{FORMS_HELP} Default: the standard form of the model's task.",
 )
 @options.nms_conf
 @options.nms_iou
@@ -69,15 +71,16 @@ FORMS_HELP = " ".join(f"{name}: {form.description}." for name, form in FORMS.ite
     "--precision",
     type=PRECISION,
     default="float32",
-    help="What the network's body computes in; its ends and the decoding stay float32. fp32, fp16, half, bf16 and fp8 "
-    "are understood too.",
+    help="Arithmetic of the network's body; input, output and decoding stay float32. fp32, fp16, half, bf16 and fp8 "
+    "are accepted too.",
 )
 @precisions.calibrate
 @precisions.calibrator
 @option(
     "--placement",
     type=click.Choice(get_args(Placement)),
-    help="inputs: the default, as NVIDIA advises. inputs_and_outputs: behind convolutions too.",
+    help="Where int8 and float8 quantize. inputs: before each convolution, as NVIDIA advises (default). "
+    "inputs_and_outputs: also after it, for ONNX Runtime on a CPU.",
 )
 @precisions.max_drop
 @precisions.labels
@@ -107,7 +110,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     aliases: tuple[tuple[str, str], ...],
     overwrite: bool,
 ) -> None:
-    """Write an ONNX file that any runtime takes, with the class names inside."""
+    """Write an ONNX file that any runtime can load, with the class names inside."""
     refuse_suffix(output_file, ENGINE_SUFFIXES, f"export writes ONNX files; 'yoloship build {model}' writes engines")
     refuse_suffix(output_file, CHECKPOINT_SUFFIXES, "export writes ONNX files, not checkpoints")
     target = Path("/dev/stdout") if is_dash(output_file) else output_file

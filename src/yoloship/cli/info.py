@@ -1,4 +1,4 @@
-"""``yoloship info``, also called ``inspect``: what a file is, for people and for programs."""
+"""``yoloship info``, also called ``inspect``: show what a model file contains, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def require_netron() -> Any:
 
 
 def view(netron: Any, path: Path) -> None:
-    """Open a graph in the browser and serve it, from this machine to itself, until Ctrl-C."""
+    """Serve a graph on this machine only and open it in the browser, until Ctrl-C."""
     host, port = netron.start(str(path))
     print_err(f"Netron shows {path} at http://{host}:{port}; Ctrl-C ends it")
     netron.wait()
 
 
 GFLOPS_SIDE: Final = 640
-"""The field quotes arithmetic at this input size."""
+"""GFLOPs are given at this input size, as is usual for YOLO models."""
 
 MAX_VALUE_CHARS: Final = 200
 MAX_KEY_CHARS: Final = 60
 MAX_METADATA_ROWS: Final = 100
-"""The table pads every row to its widest key, so all three are bounded."""
+"""Limits of the metadata that is shown; the table pads every row to its widest key."""
 KEYS_OF_THE_RECORD: Final = frozenset({"names", "stride", "task", "imgsz", "batch"})
-"""What other tools read in a file of ours; our own record says it too."""
+"""Metadata that we write for other tools; it repeats what our own metadata says."""
 _FINISHED: Final = ("epoch", -1)
-"""What a training writes into a checkpoint when it is done with it."""
+"""The entry that a training writes into a checkpoint when it is finished."""
 
 
 def checkpoint_facts(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds, and what its graph would cost."""
+    """What a checkpoint contains, and how much its graph would compute."""
     from yoloship.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(path)
@@ -82,7 +82,7 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
 
 
 def checkpoint_rows(data: Mapping[str, Any]) -> Rows:
-    """The same in words."""
+    """The rows of the table for a checkpoint, from `checkpoint_facts`."""
     yield "file", _file(data)
     yield "kind", f"YOLOv5 checkpoint, {data['task']}; weights of '{data['weights of']}'"
     yield "sha256", data["sha256"]
@@ -101,7 +101,7 @@ def checkpoint_rows(data: Mapping[str, Any]) -> Rows:
 
 
 def onnx_facts(path: Path) -> dict[str, Any]:
-    """What an ONNX file holds, and what one image costs."""
+    """What an ONNX file contains, and how much it computes for one image."""
     from yoloship.graph import graph_costs, read_onnx
     from yoloship.graph.body import layer_precisions
 
@@ -134,7 +134,7 @@ def onnx_facts(path: Path) -> dict[str, Any]:
 
 
 def _aliases(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Classes of a fork that were read as official ones; a note that cannot be read is none."""
+    """Classes of a fork that were read as official ones; empty if the metadata is missing or cannot be read."""
     from yoloship.model import ALIASES_KEY
 
     try:
@@ -147,7 +147,7 @@ def _aliases(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def onnx_rows(data: Mapping[str, Any]) -> Rows:
-    """The same in words."""
+    """The rows of the table for an ONNX file, from `onnx_facts`."""
     model, metadata = data["model"], data["metadata"]
     written = f", written by {data['producer']}" if data["producer"] else ""
     yield "file", _file(data)
@@ -178,7 +178,7 @@ def onnx_rows(data: Mapping[str, Any]) -> Rows:
 
 
 def model_rows(model: Mapping[str, Any]) -> Rows:
-    """What our own record says, whatever file holds it."""
+    """The rows of the table for a `ModelInfo`, whatever file contains it."""
     yield "task", f"{model['task']} ({model['family']})"
     yield "classes", _classes(model["class_names"])
     yield "strides", ", ".join(map(str, model["strides"]))
@@ -187,7 +187,7 @@ def model_rows(model: Mapping[str, Any]) -> Rows:
 
 
 def _arithmetic(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What its graph would cost; a checkpoint that cannot become one still has all the other facts."""
+    """How much the graph of a checkpoint computes, or why the checkpoint cannot be exported."""
     from yoloship.errors import GraphError, InputError
     from yoloship.graph import checkpoint_flops
     from yoloship.model import size_multiple
@@ -211,7 +211,7 @@ def _gflops(data: Mapping[str, Any]) -> str:
 
 
 def _not_read(keys: Mapping[str, Sequence[str]]) -> str:
-    """What the file holds beside the network and nobody reads: its keys, with the unknown classes below each."""
+    """The entries of a checkpoint that are not read: their keys, with the unknown classes in each."""
     shown = [f"{_short(key)} ({', '.join(names)})" if names else _short(key) for key, names in keys.items()]
     if len(shown) > MAX_METADATA_ROWS:
         shown[MAX_METADATA_ROWS:] = [f"{len(shown) - MAX_METADATA_ROWS} more"]
@@ -248,10 +248,10 @@ MAX_LAYER_ROWS = 400
 @flag("--json", "as_json", help="Print JSON, with each layer of an ONNX file or an engine.")
 @flag("--netron", help="Also open the graph of an ONNX file in Netron, until Ctrl-C.")
 def info(file: str, as_json: bool, netron: bool) -> None:
-    """Show what a model file is: task, classes, inputs, outputs, parameters, arithmetic, precisions, metadata.
+    """Show what a model file contains: task, classes, inputs, outputs, parameters, arithmetic, precisions, metadata.
 
-    'inspect' is another name for this command. For an ONNX file it also estimates the memory that activations take at
-    once. For an engine it shows sidecar, header, tensors and profiles, and its layers if a GPU can load it.
+    'inspect' is another name for this command. For an ONNX file it also estimates the memory that activations need. For
+    an engine it shows the sidecar file, header, tensors and profiles, and the layers if a GPU can load it.
     """
     from yoloship.errors import InputError
     from yoloship.kinds import MODEL_KINDS, refuse_others
@@ -271,7 +271,7 @@ def info(file: str, as_json: bool, netron: bool) -> None:
     elif kind == "checkpoint":
         data = checkpoint_facts(path)
         rows = checkpoint_rows(data)
-    else:  # content of no known kind goes to the ONNX reader too, which says what is wrong with it
+    else:  # a file of unknown kind goes to the ONNX reader too, which reports what is wrong with it
         data = onnx_facts(path)
         rows = onnx_rows(data)
     if as_json:

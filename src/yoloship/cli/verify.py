@@ -1,4 +1,4 @@
-"""``yoloship verify``: whether two artefacts of one model give the same answers."""
+"""``yoloship verify``: check that two files of one model give the same detections."""
 
 from __future__ import annotations
 
@@ -29,54 +29,59 @@ MAX_MAP_DROP = 0.01
     "yoloship verify best.pt --images photos/ --runtime openvino --runtime-precision bfloat16",
     "yoloship verify best.pt reference.npz",
 )
-@argument("a", metavar="A", help="The model that is taken as right: .pt, .onnx, a release name.")
+@argument("a", metavar="A", help="The reference: a checkpoint (.pt), an ONNX file or a release name.")
 @argument(
     "b",
     metavar="[B]",
     required=False,
-    help="The model to be judged; or a reference.npz of the training environment. With --runtime or "
-    "--runtime-precision it may be left out: A is then compared with itself in that runtime.",
+    help="The model to check, or a reference.npz from the training environment. With --runtime or --runtime-precision "
+    "it may be left out; A is then compared with itself in that runtime.",
 )
 @option(
     "--images",
     type=SOURCE,
     multiple=True,
     metavar="SOURCE",
-    help="Images, folders or patterns; may be repeated. Not for a reference.npz, which holds its own.",
+    help="Images, folders or patterns; may be repeated. Not for a reference.npz, which contains images.",
 )
-@option("--labels", type=FILE, metavar="DIR", help="YOLO text labels, laid out like the images: mAP is compared too.")
+@option(
+    "--labels",
+    type=FILE,
+    metavar="DIR",
+    help="Folder of YOLO text labels, arranged like the images, to compare mAP too.",
+)
 @option(
     "--conf",
     type=FRACTION,
     metavar="FLOAT",
-    help="Score from which detections count. Default: the graph's own, else 0.25.",
+    help="Compare detections with a score above this. Default: the value built into a graph with NMS, else 0.25.",
 )
 @options.imgsz
 @option(
     "--runtime",
     metavar="NAME",
-    help="What runs B: onnxruntime, openvino, tensorrt or auto. A is run by the default. Default: onnxruntime, which "
-    "emulates half precision; for an engine tensorrt.",
+    help="Library that runs B: onnxruntime, openvino, tensorrt or auto. A always uses the default: onnxruntime, which "
+    "emulates half precision, or tensorrt for an engine.",
 )
 @option(
     "--runtime-precision",
     type=click.Choice(options.RUNTIME_PRECISIONS),
-    help="What the runtime of B computes float32 layers in. Default: float32.",
+    help="Arithmetic that the runtime of B uses for float32 layers. Default: float32.",
 )
 @option(
     "--min-agreement",
     type=FRACTION,
     metavar="FLOAT",
     default=0.99,
-    help="Smallest share of detections that both must find.",
+    help="Smallest share of detections that both models must find.",
 )
-@option("--min-iou", type=FRACTION, metavar="FLOAT", default=0.97, help="Smallest mean overlap of what both find.")
+@option("--min-iou", type=FRACTION, metavar="FLOAT", default=0.97, help="Smallest mean IoU of boxes that both find.")
 @option(
     "--max-score-difference",
     type=FRACTION,
     metavar="FLOAT",
     default=0.02,
-    help="Largest mean difference between the scores of what both find.",
+    help="Largest mean difference between the scores of boxes that both find.",
 )
 @option(
     "--max-map-drop",
@@ -84,8 +89,8 @@ MAX_MAP_DROP = 0.01
     metavar="FLOAT",
     help=f"With --labels: largest loss of mAP (IoU 0.5 to 0.95). Default: {MAX_MAP_DROP}.",
 )
-@option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report; - is stdout.")
-@option("--plot", type=FILE, metavar="FILE.png", help="Draw scores and overlaps.")
+@option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report as JSON; - is stdout.")
+@option("--plot", type=FILE, metavar="FILE.png", help="Plot the scores and the IoU of both models.")
 @options.overwrite
 @options.recursive
 def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -108,11 +113,11 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Compare two files of one model on images. The exit code is 1 if they differ by more than is allowed.
 
-    If B is a NumPy archive with the arrays images and output that the model's training environment computed, the
-    graph that export writes of A is compared with them row by row. docs/verify.md shows how to make it.
+    B can also be a NumPy archive with the arrays images and output from the model's training environment. Then the
+    graph that export writes for A is compared with them row by row. docs/verify.md shows how to make the archive.
 
-    Half precision in an ONNX file is emulated, because ONNX Runtime computes it in float32 on a CPU; the time that is
-    shown for it then means nothing.
+    Half precision in an ONNX file is emulated, because ONNX Runtime computes it in float32 on a CPU. The time shown for
+    such a file is meaningless.
     """
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.coco import require_evaluator
@@ -129,9 +134,11 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         b = a
     if _is_reference(b):
         if images or labels is not None or plot is not None:
-            raise click.UsageError("--images, --labels and --plot do not go with a reference, which holds its images")
+            raise click.UsageError(
+                "--images, --labels and --plot cannot be used with a reference.npz, which contains its images"
+            )
         if runtime is not None or runtime_precision is not None:
-            raise click.UsageError("--runtime and --runtime-precision do not go with a reference")
+            raise click.UsageError("--runtime and --runtime-precision cannot be used with a reference.npz")
         _against_reference(a, b, json_file, overwrite=overwrite)
         return
     if not images:
@@ -183,7 +190,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         print_err(
             f"error: {judged} differs from {a} by more than is allowed: {failed}"
             if any(side.detections for side in found.sides)
-            else f"error: neither {a} nor {judged} detects anything from a score of {found.score_threshold:g} on "
+            else f"error: neither {a} nor {judged} detects anything with a score above {found.score_threshold:g} "
             "(--conf), so nothing was compared"
         )
         raise click.exceptions.Exit(1)
@@ -195,7 +202,7 @@ def _is_reference(name: str) -> bool:
 
     try:
         return kind_of(Path(name)) == "npz"
-    except YoloshipError:  # whoever opens it says why it cannot be read
+    except YoloshipError:  # the code that opens it reports why it cannot be read
         return name.endswith(".npz")
 
 
@@ -218,7 +225,7 @@ def _against_reference(a: str, b: str, json_file: Path | None, *, overwrite: boo
         print_text(facts_table(reference_facts(found), shutil.get_terminal_size((100, 24)).columns))
     if not found.passed:
         print_err(
-            f"error: {a} does not compute what {b} holds: {found.differing} of {found.rows} rows differ, "
-            f"row {found.worst.row} of image {found.worst.image} most"
+            f"error: {a} does not give the output in {b}: {found.differing} of {found.rows} rows differ, "
+            f"row {found.worst.row} of image {found.worst.image} the most"
         )
         raise click.exceptions.Exit(1)

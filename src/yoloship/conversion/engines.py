@@ -179,12 +179,12 @@ def request_of(  # noqa: PLR0913 - what `build` takes
     from_checkpoint = kind == "checkpoint"
     if not from_checkpoint and (input_form is not None or output_form not in {None, *suppressing_forms()}):
         raise InputError(
-            "an ONNX file has its own input and output; it can only be given the output "
+            "the input and output of an ONNX file are fixed; the output can only be changed to "
             + " or ".join(suppressing_forms()),
             subject=str(source),
         )
     if not from_checkpoint and aliases:
-        raise InputError("aliases are for checkpoints; an ONNX file has no classes to be read", subject=str(source))
+        raise InputError("aliases are for checkpoints; an ONNX file contains no Python classes", subject=str(source))
     batches, sizes = _range(batch, "batch"), _size_ranges(imgsz)
     settings = config or BuildConfig()
     if settings.batch or settings.height or settings.width:

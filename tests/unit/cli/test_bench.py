@@ -117,4 +117,4 @@ def test_images_that_no_batch_takes_are_not_read_and_that_is_told(model: Path, t
     ran = run("bench", model, "--source", folder, "--batch", "1,2", "--json", "-", *QUICK)
     assert ran.code == 0, ran
     assert json.loads(ran.out)["images_hw"] == [[50, 80], [51, 80]]
-    assert "note: of 3 images the first 2 are measured, as many as the largest batch takes" in ran.err
+    assert "note: only the first 2 of 3 images are measured, as many as the largest batch takes" in ran.err

@@ -88,7 +88,7 @@ def test_an_onnx_file_can_be_inspected(small: Path) -> None:
 def test_an_onnx_file_keeps_its_own_forms(small: Path, options: list[str]) -> None:
     ran = run("build", small, *options)
     assert ran.code == 2
-    assert "an ONNX file has its own input and output" in " ".join(ran.err.split())
+    assert "the input and output of an ONNX file are fixed" in " ".join(ran.err.split())
 
 
 def test_a_name_of_an_onnx_file_is_refused_with_a_pointer_to_export(tmp_path: Path) -> None:

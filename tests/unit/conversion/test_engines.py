@@ -94,7 +94,7 @@ def test_calibration_is_kept(requests: Requests) -> None:
         ({"precision": "half"}, "precision: there is no such precision"),
         ({"precision": "int8"}, "calibrate: int8 needs images like those in use"),
         ({"calibrate": "photos"}, "calibrate: has no effect"),
-        ({"model": "best.onnx", "input_form": "image"}, "best.onnx: an ONNX file has its own input and output"),
+        ({"model": "best.onnx", "input_form": "image"}, "best.onnx: the input and output of an ONNX file are fixed"),
         ({"model": "best.onnx", "aliases": {"a.B": "models.common.C3"}}, "aliases are for checkpoints"),
         ({"config": BuildConfig(batch=Range(1, 1, 1))}, "config: gives ranges, which are taken from batch and imgsz"),
     ],
