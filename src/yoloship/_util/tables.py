@@ -37,14 +37,16 @@ class Table(Mapping[str, str], Generic[T]):
         group: The group of entry points by which installed packages add to it, such as ``yoloship.sinks``.
         kind: What one entry is, for messages: "task".
         own: The entries of this project. No package can replace one of them.
+        base: The class that an entry of another package must be a subclass of, as ``module:Class``.
 
     Attributes:
         own: Those alone, for whom looking for others takes too long.
     """
 
-    def __init__(self, group: str, kind: str, own: Mapping[str, str]) -> None:
+    def __init__(self, group: str, kind: str, own: Mapping[str, str], *, base: str = "builtins:object") -> None:
         self.group = group
         self._kind = kind
+        self._base = base
         self.own: Mapping[str, str] = MappingProxyType(dict(own))
 
     def others(self) -> list[str]:
@@ -87,36 +89,42 @@ class Table(Mapping[str, str], Generic[T]):
         return self._imported(name, others[name])
 
     def _others(self) -> dict[str, EntryPoint]:
-        """Entries of installed packages, without those that bear a name of ours.
-
-        Raises:
-            DependencyError: two packages add different classes under one name.
-        """
-        found: dict[str, EntryPoint] = {}
-        for point in _points(self.group, tuple(sys.path)):
-            first = found.setdefault(point.name, point)
-            if first.value != point.value:
-                raise DependencyError(
-                    f"two installed packages add a {self._kind} of this name: {first.value} and {point.value}",
-                    subject=point.name,
-                    hint="uninstall one of them",
-                )
-        return {name: point for name, point in found.items() if name not in self.own}
+        """Entries of installed packages, without those that bear a name of ours; of two of one name the first."""
+        points = reversed(_points(self.group, tuple(sys.path)))
+        return {point.name: point for point in points if point.name not in self.own}
 
     def _imported(self, name: str, point: EntryPoint) -> type[T]:
-        package = "a package" if point.dist is None else point.dist.name
+        from inspect import get_annotations
+
+        for other in _points(self.group, tuple(sys.path)):
+            if other.name == name and other.value != point.value:
+                raise DependencyError(
+                    f"two installed packages add a {self._kind} of this name: {point.value} and {other.value}",
+                    subject=name,
+                    hint="uninstall one of them",
+                )
         try:
             found = point.load()
-        except (ImportError, AttributeError) as error:
-            raise DependencyError(
-                f"the {self._kind} that {package} adds cannot be imported: {error}",
-                subject=name,
-                expected=point.value,
-                hint="install a version of it that fits, or uninstall it",
-            ) from error
+        except Exception as error:  # it runs another project's module
+            said = error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+            raise self._unfit(point, f"cannot be imported: {said}") from error
         if not isinstance(found, type):
-            raise DependencyError(
-                f"the {self._kind} that {package} adds is not a class", subject=name, got=point.value,
-                hint="install a version of it that fits, or uninstall it",
-            )  # fmt: skip
-        return cast("type[T]", found)
+            raise self._unfit(point, "is not a class")
+        module, _, attribute = self._base.partition(":")
+        base: type[T] = getattr(import_module(module), attribute)
+        if not issubclass(found, base):
+            raise self._unfit(point, f"is not a subclass of {base.__module__}.{base.__qualname__}")
+        lacks = [one for one in get_annotations(base) if not hasattr(found, one)]
+        lacks += sorted(getattr(found, "__abstractmethods__", ()))
+        if lacks:
+            raise self._unfit(point, f"does not define {', '.join(lacks)}")
+        return found
+
+    def _unfit(self, point: EntryPoint, problem: str) -> DependencyError:
+        package = "a package" if point.dist is None else point.dist.name
+        return DependencyError(
+            f"the {self._kind} that {package} adds {problem}",
+            subject=point.name,
+            expected=point.value,
+            hint="install a version of it that fits, or uninstall it",
+        )

@@ -254,8 +254,13 @@ def _third_party_options(taken: set[str]) -> list[click.Parameter]:
         if not taken.isdisjoint(kind.option):
             print_err(f"warning: the sink {name!r} is left out: its option {'/'.join(kind.option)} is taken")
             continue
+        try:
+            offered = click.Option([*kind.option, _parameter(name)], type=FILE, metavar=kind.metavar, help=kind.help)
+        except (TypeError, ValueError) as error:
+            print_err(f"warning: the sink {name!r} is left out: its option is not valid: {error}")
+            continue
         taken |= set(kind.option)
-        found.append(click.Option([*kind.option, _parameter(name)], type=FILE, metavar=kind.metavar, help=kind.help))
+        found.append(offered)
     return found
 
 

@@ -27,6 +27,7 @@ RUNTIMES: Table[Runtime] = Table(
         "openvino": "yoloship.runtime.openvino:OpenVino",
         "tensorrt": "yoloship.runtime.tensorrt:TensorRT",
     },
+    base="yoloship.runtime.session:Runtime",
 )
 """Each runtime's name with its class; ``auto`` takes the first of ours that can do what is asked."""
 

@@ -19,6 +19,7 @@ SINKS: Table[Sink] = Table(
         "json": "yoloship.sinks.json_file:JsonFile",
         "csv": "yoloship.sinks.csv_file:CsvFile",
     },
+    base="yoloship.sinks.sink:Sink",
 )
 """Each sink's name with its class, in the order of the help."""
 

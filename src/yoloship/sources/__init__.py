@@ -16,7 +16,12 @@ from yoloship.sources.source import Frame, Source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SOURCES: Table[Source] = Table("yoloship.sources", "source", {"images": "yoloship.sources.finding:ImageFiles"})
+SOURCES: Table[Source] = Table(
+    "yoloship.sources",
+    "source",
+    {"images": "yoloship.sources.finding:ImageFiles"},
+    base="yoloship.sources.source:Source",
+)
 """Each source's name with its class; of ours, the first that accepts a text takes it."""
 
 

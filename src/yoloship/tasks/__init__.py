@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.tables import Table
-from yoloship.errors import InputError, SessionError
+from yoloship.errors import DependencyError, InputError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,7 @@ TASKS: Final[Table[Task[Any, Any]]] = Table(
     {
         "detect": "yoloship.tasks.detect:Detect",
     },
+    base="yoloship.tasks.task:Task",
 )
 """By `ModelInfo.task`. An installed package adds one by an entry point of the group ``yoloship.tasks``."""
 
@@ -79,9 +81,10 @@ def suppressing_forms() -> tuple[str, ...]:
 
 
 def all_forms() -> Mapping[str, Form[Any]]:
-    """Every output form of every task, by name; of two tasks' forms of one name the first."""
+    """Every output form of every task that can be loaded, by name; of two tasks' forms of one name the first."""
     forms: dict[str, Form[Any]] = {}
     for name in TASKS:
-        for form in TASKS.load(name)().forms:
-            forms.setdefault(form.name, form)
+        with suppress(DependencyError):  # another package's task, which only models of that task need
+            for form in TASKS.load(name)().forms:
+                forms.setdefault(form.name, form)
     return forms

@@ -77,3 +77,32 @@ def test_an_entry_that_cannot_be_used_names_its_package(
     )
     with pytest.raises(DependencyError, match=words):
         table().load("mine")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("raise RuntimeError('at import')", "cannot be imported: RuntimeError: at import"),
+        ("class Mine: pass", r"is not a subclass of yoloship\.sinks\.sink\.Sink"),
+        (
+            "from yoloship.sinks import Sink\nclass Mine(Sink): option = ('--mine',)",
+            "does not define help, close, open, write: expected acme_mine:Mine",
+        ),
+    ],
+)
+def test_a_class_that_does_not_fit_is_refused_when_it_is_loaded_and_not_when_it_is_used(
+    source: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    install(monkeypatch, tmp_path / "a", GROUP, {"mine": "acme_mine:Mine"}, modules={"acme_mine": source})
+    sinks: Table[object] = Table(GROUP, "thing", OURS, base="yoloship.sinks.sink:Sink")
+    with pytest.raises(DependencyError, match=f"mine: the thing that acme adds {words}"):
+        sinks.load("mine")
+
+
+def test_two_packages_of_one_name_trouble_nobody_who_does_not_use_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for package in ("acme", "best"):
+        install(monkeypatch, tmp_path / package, GROUP, {"mine": f"{package}_mine:Mine"}, package=package)
+    assert table().others() == ["mine"]
+    assert "other" not in table()

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from helpers.models import info
+from helpers.plugins import install
 from yoloship.errors import SessionError
 from yoloship.model import TensorSpec
+from yoloship.tasks import all_forms
 from yoloship.tasks.detect import Detect
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPECS = (TensorSpec("a", "float32", (1,)), TensorSpec("b", "float32", (1,)))
 
@@ -27,3 +34,12 @@ def test_a_session_that_gives_another_number_of_outputs_is_refused() -> None:
     outputs = [np.zeros(1, np.float32)]
     with pytest.raises(SessionError, match="wrong number of outputs: expected 2, got 1"):
         form.select(outputs, SPECS, info())
+
+
+def test_a_task_of_another_package_that_cannot_be_loaded_takes_no_form_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    forms = list(all_forms())
+    modules = {"acme_task": "raise RuntimeError('at import')"}
+    install(monkeypatch, tmp_path / "a", "yoloship.tasks", {"mine": "acme_task:Mine"}, modules=modules)
+    assert list(all_forms()) == forms

@@ -22,6 +22,7 @@ FAMILIES: Final[Table[Family]] = Table(
     {
         "yolov5": "yoloship.graph.families.yolov5:Yolov5",
     },
+    base="yoloship.graph.families.family:Family",
 )
 """By `ModelInfo.family`. An installed package adds one by an entry point of the group ``yoloship.families``."""
 
@@ -32,12 +33,19 @@ _TITLES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def family_of(checkpoint: Checkpoint) -> Family:
-    """The family that a checkpoint's network belongs to.
+    """The family that a checkpoint's network belongs to: one of ours, or if none of them owns it another package's.
 
     Raises:
-        GraphError: it belongs to no known family. The message says what the network is instead, if that can be seen.
+        GraphError: it belongs to no known family, or to several of other packages. The message says what the network
+            is instead, if that can be seen.
+        DependencyError: another package's family cannot be loaded.
     """
-    families = [FAMILIES.load(name)() for name in FAMILIES]
+    ours = [FAMILIES.load(name)() for name in FAMILIES.own]
+    for family in ours:
+        if checkpoint.task in family.tasks().values() and family.owns(checkpoint.module):
+            return family
+    others = {name: FAMILIES.load(name)() for name in FAMILIES.others()}
+    families = [*ours, *others.values()]
     tasks = {task for family in families for task in family.tasks().values()}
     if checkpoint.task not in tasks:
         raise GraphError(
@@ -46,9 +54,14 @@ def family_of(checkpoint: Checkpoint) -> Family:
             hint=f"it writes {' and '.join(sorted(_TITLES.get(task, task) for task in tasks))} models; "
             "export this one with the project that trained it",
         )
-    for family in families:
-        if family.owns(checkpoint.module):
-            return family
+    owners = [name for name, family in others.items() if family.owns(checkpoint.module)]
+    if len(owners) > 1:
+        raise GraphError(
+            "belongs to several families that installed packages add", subject=checkpoint.name, got=", ".join(owners),
+            hint="uninstall all but one of those packages",
+        )  # fmt: skip
+    if owners:
+        return others[owners[0]]
     root = ModuleView(checkpoint.module, "", checkpoint.name)
     head = root.child("model").last() if "model" in checkpoint.module.children else root
     near = next((family for family in families if family.has_head(head.module)), None)
