@@ -432,3 +432,53 @@ def test_a_quantized_graph_is_computed_as_it_says_and_not_by_kernels_that_give_o
             {key: node.get_rt_info()[key].astype(str) for key in ("layerType", "runtimePrecision")} for node in nodes
         ]
         assert [fact["runtimePrecision"] for fact in facts if fact["layerType"] == "Convolution"] == ["f32"]
+
+
+def outputs_of(session: OpenVinoSession, factor: float) -> npt.NDArray[Any]:
+    return session.run({session.inputs[0].name: X * np.float32(factor)})[0]
+
+
+@pytest.mark.parametrize("view", [False, True], ids=["array", "view"])
+def test_an_output_that_is_kept_stays_as_it_is_whatever_runs_afterwards(view: bool) -> None:
+    with OpenVinoSession.open(small()) as session:
+        kept = outputs_of(session, 1)
+        if view:
+            kept = kept[1:]
+        expected = kept.copy()
+        for factor in (2, 3, 4):
+            outputs_of(session, factor)
+        np.testing.assert_array_equal(kept, expected)
+    np.testing.assert_array_equal(kept, expected)  # and after the session is closed
+
+
+def test_outputs_are_not_copied_and_their_memory_is_used_again_once_they_are_gone() -> None:
+    with OpenVinoSession.open(small()) as session:
+        places = {outputs_of(session, factor).ctypes.data for factor in (1, 2, 3)}
+        assert len(places) == 1
+        kept = outputs_of(session, 4)
+        assert outputs_of(session, 5).ctypes.data != kept.ctypes.data
+
+
+def test_what_a_caller_writes_into_an_output_does_not_reach_later_runs() -> None:
+    with OpenVinoSession.open(small()) as session:
+        expected = outputs_of(session, 1).copy()
+        found = outputs_of(session, 1)
+        found[...] = 77
+        del found
+        np.testing.assert_array_equal(outputs_of(session, 1), expected)
+
+
+def test_outputs_that_are_dropped_in_any_thread_are_never_written_by_two_runs_at_once() -> None:
+    with OpenVinoSession.open(small(), tuned_for="throughput") as session:
+
+        def check(factor: int) -> None:
+            kept = [outputs_of(session, factor) for _ in range(3)]
+            assert len({array.ctypes.data for array in kept}) == 3
+            for array in kept:
+                np.testing.assert_array_equal(array, kept[0])
+
+        before = [outputs_of(session, factor).copy() for factor in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(check, [1, 2, 3] * 20))
+        for factor, expected in enumerate(before):
+            np.testing.assert_array_equal(outputs_of(session, factor), expected)
