@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import mmap
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,11 @@ from yoloship.checkpoint.rebuild import StorageTable
 from yoloship.checkpoint.records import Checkpoint, Opaque
 from yoloship.checkpoint.traits import read_class_names, read_strides, read_task
 from yoloship.checkpoint.wrappers import MODELS, ForeignNames, choose
-from yoloship.errors import CheckpointError
+from yoloship.errors import CheckpointError, InputError
 from yoloship.kinds import HEAD_BYTES, ZIP_MAGIC, kind_of, wrong_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from io import FileIO
 
     from yoloship.checkpoint.limits import Limits
@@ -106,8 +107,18 @@ def read_checkpoint(source: Path | str | bytes, *, aliases: Mapping[str, str] | 
 
     Raises:
         CheckpointError: whatever else the bytes are, or an alias that the model has no module for.
+        InputError: there is no such file, or the aliases are not texts.
     """
+    given: object = aliases
+    if given is not None and not (isinstance(given, Mapping) and all(map(_is_pair, given.items()))):
+        raise InputError(
+            "wrong type", subject="aliases", expected="a mapping from class paths to class paths", got=repr(given)[:60]
+        )
     return read_with_limits(source, LIMITS, aliases=aliases)
+
+
+def _is_pair(alias: tuple[object, object]) -> bool:
+    return all(isinstance(path, str) for path in alias)
 
 
 def read_with_limits(

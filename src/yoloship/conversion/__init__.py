@@ -5,21 +5,22 @@ INT8 and FP8 need images like those in use, and a bound on what may be lost: `Ca
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from yoloship.errors import InputError
-from yoloship.model import Precision
+from yoloship.model import Calibrator, OtherLayers, Placement, Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from yoloship._util.text import OnProgress
     from yoloship.evaluate.coco import Truth
     from yoloship.graph.onnx_file import Model
-    from yoloship.model import Calibrator, OtherLayers, Placement
     from yoloship.precision.lowering import Lowered
 
 Name: TypeAlias = str | PathLike[str]
@@ -127,11 +128,30 @@ def calibration_of(
     max_drop: float | None,
     other_layers: OtherLayers | None,
 ) -> Calibration:
-    """The keywords of `export` as one record."""
+    """The keywords of `export` as one record.
+
+    Raises:
+        InputError: one is of the wrong type, is not one of its choices, or is out of range.
+    """
+    given: Any
+    for subject, given, kind in (
+        ("calibrator", calibrator, Calibrator),
+        ("placement", placement, Placement),
+        ("other_layers", other_layers, OtherLayers),
+    ):
+        if given is not None and given not in get_args(kind):
+            expected = " or ".join(get_args(kind))
+            raise InputError("no such choice", subject=subject, expected=expected, got=repr(given)[:60])
+    given = max_drop
+    if given is not None and (isinstance(given, bool) or not isinstance(given, Real) or not 0 <= float(given) <= 1):
+        raise InputError("out of range", subject="max_drop", expected="a number from 0 to 1", got=repr(given)[:60])
+    given = images
+    if not isinstance(given, str | PathLike | Iterable):
+        raise wrong_type("calibrate", given, "files, folders and patterns")
     places = (images,) if isinstance(images, str | PathLike) else tuple(images)
     return Calibration(
         tuple(name_of(place, "calibrate") for place in places),
-        None if labels is None else Path(labels),
+        None if labels is None else Path(name_of(labels, "labels")),
         calibrator,
         placement,
         max_drop,
@@ -174,6 +194,32 @@ def lowered(
     for warning in result.warnings:
         say(f"warning: {warning}")
     return result
+
+
+def check_types(class_names: object, aliases: object, protected: object) -> None:
+    """Refuse arguments of other types than they should have; a text would be taken apart into its letters.
+
+    Args:
+        class_names: One for each class; None for those in the model.
+        aliases: From class paths to class paths; None for none.
+        protected: Files that must not be replaced.
+
+    Raises:
+        InputError: one is of another type.
+    """
+    are_pairs = isinstance(aliases, Mapping) and all(isinstance(text, str) for pair in aliases.items() for text in pair)
+    for subject, given, is_right, expected in (
+        ("class_names", class_names, isinstance(class_names, Iterable), "a sequence of names"),
+        ("aliases", aliases, are_pairs, "a mapping from class paths to class paths"),
+        ("protected", protected, isinstance(protected, Iterable), "a sequence of files"),
+    ):
+        if given is not None and (isinstance(given, str | bytes) or not is_right):
+            raise wrong_type(subject, given, expected)
+
+
+def wrong_type(subject: str, given: object, expected: str) -> InputError:
+    """The error for an argument of another type than it should have."""
+    return InputError("wrong type", subject=subject, expected=expected, got=repr(given)[:60])
 
 
 def name_of(value: object, subject: str) -> str:

@@ -8,7 +8,7 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yoloship.conversion import CALIBRATED, MAX_DROP, calibration_of, lowered, name_of
+from yoloship.conversion import CALIBRATED, MAX_DROP, calibration_of, check_types, lowered, name_of
 from yoloship.conversion.exporting import file_beside, is_count, outputs_of, sides_of, suppression
 from yoloship.errors import InputError
 from yoloship.kinds import kind_of, wrong_kind
@@ -134,6 +134,7 @@ def build(  # noqa: PLR0913 - all but the model have defaults
         DependencyError: no TensorRT is installed, or what quantization needs is not.
     """
     say = on_note or _logger.warning
+    check_types(class_names, aliases, protected)
     placement: Placement | None = "inputs" if precision in CALIBRATED else None
     calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
     calibration.check(precision)
@@ -186,6 +187,8 @@ def request_of(  # noqa: PLR0913 - what `build` takes
     if not from_checkpoint and aliases:
         raise InputError("aliases are for checkpoints; an ONNX file contains no Python classes", subject=str(source))
     batches, sizes = _range(batch, "batch"), _size_ranges(imgsz)
+    if not isinstance(config, BuildConfig | None):
+        raise InputError("wrong type", subject="config", expected="a BuildConfig", got=type(config).__name__)
     settings = config or BuildConfig()
     if settings.batch or settings.height or settings.width:
         raise InputError("gives ranges, which are taken from batch and imgsz", subject="config", hint="leave them out")

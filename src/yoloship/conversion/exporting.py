@@ -10,7 +10,7 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
-from yoloship.conversion import calibration_of, lowered, name_of
+from yoloship.conversion import calibration_of, check_types, lowered, name_of
 from yoloship.errors import CheckpointError, InputError
 from yoloship.kinds import is_checkpoint, refuse_others
 from yoloship.model import FASTEST, STANDARD, InputForm, NmsConfig, OutputForm, Precision
@@ -124,6 +124,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
         DependencyError: what quantization needs is not installed.
     """
     say = on_note or _logger.warning
+    check_types(class_names, aliases, protected)
     calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
     calibration.check(precision)
     nms = suppression(output_form, score_threshold, iou_threshold, max_detections)

@@ -57,7 +57,7 @@ def split(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         count: How many there are.
 
     Returns:
-        Their places, in config.
+        Their places, in order.
     """
     held_back = range(3, count, 4) if count >= HELD_BACK_FROM else range(count)
     rest = [place for place in range(count) if place not in held_back] if count >= HELD_BACK_FROM else range(count)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Model: TypeAlias = onnx.ModelProto
     Feeds: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
     Run: TypeAlias = Callable[[onnx.ModelProto, Sequence[Feeds]], list[tuple[npt.NDArray[np.generic], ...]]]
-    """Runs a model over feeds; for each the outputs, in config."""
+    """Runs a model over feeds; for each the outputs, in order."""
     Measure: TypeAlias = Callable[[onnx.ModelProto], float]
     """How much worse than in float32 a model is, 0 for not at all."""
 

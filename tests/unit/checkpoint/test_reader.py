@@ -269,3 +269,9 @@ def test_many_threads_may_touch_one_checkpoint(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         sums = list(pool.map(lambda _: float(weight.numpy().sum()), range(64)))
     assert sums == [276.0] * 64
+
+
+@pytest.mark.parametrize("aliases", ["a=b", [("a", "b")], {1: 2}, {"a": None}])
+def test_aliases_of_another_type_are_refused_before_the_file_is_read(aliases: object) -> None:
+    with pytest.raises(InputError, match="aliases: wrong type: expected a mapping from class paths to class paths"):
+        read_checkpoint(b"", aliases=aliases)  # type: ignore[arg-type]  # what a caller may give
