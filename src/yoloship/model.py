@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeGuard, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeGuard, cast, get_args
 
 from yoloship._util.fields import MAX_TEXT_CHARS, FieldReader, JsonForm, is_int, is_number
 from yoloship.errors import InputError
@@ -240,21 +240,23 @@ class ModelInfo:
         read = FieldReader.parse(text, _FORM, subject=subject)
         added_later = {"channels": 3, **read.data}
         read = replace(read, data=added_later)
-        expected = "levels of (width, height) pairs, finite and not negative"
-        levels = read.items("anchors", MAX_LEVELS, _is_level, expected)
-        expected = "[height, width] in pixels, null where dynamic"
-        sides = read.items("input_hw", 2, lambda side: side is None or _is_side(side), expected)
-        if len(sides) != 2:
-            raise read.wrong("input_hw", expected)
+        levels_text = "levels of (width, height) pairs, finite and not negative"
+        sides_text = "[height, width] in pixels, null where dynamic"
         return cls(
             task=read.matching("task", WORD, WORD_TEXT),
             family=read.matching("family", WORD, WORD_TEXT),
             class_names=read.items("class_names", MAX_CLASSES, _is_text, f"at most {MAX_CLASSES} strings"),
             strides=read.items("strides", MAX_LEVELS, _is_side, f"at most {MAX_LEVELS} positive integers"),
-            anchors=tuple(tuple((float(width), float(height)) for width, height in level) for level in levels),
+            anchors=tuple(
+                tuple((float(width), float(height)) for width, height in level)
+                for level in read.items("anchors", MAX_LEVELS, _is_level, levels_text)
+            ),
             input_form=read.choice("input_form", get_args(InputForm)),
             output_form=read.matching("output_form", WORD, WORD_TEXT),
-            input_hw=sides,
+            input_hw=cast(
+                "tuple[int | None, int | None]",
+                read.items("input_hw", 2, lambda side: side is None or _is_side(side), sides_text, least=2),
+            ),
             batch=read.optional("batch", lambda key: read.integer(key, 1, MAX_SIDE)),
             precision=read.choice("precision", get_args(Precision)),
             checkpoint_sha256=read.optional("checkpoint_sha256", read.sha256),

@@ -172,7 +172,12 @@ class FieldReader:
         return None if self.data.get(key) is None else read(key)
 
     def items(
-        self, key: str, most: int, fits: Callable[[Any], bool] | None = None, expected: str | None = None
+        self,
+        key: str,
+        most: int,
+        fits: Callable[[Any], bool] | None = None,
+        expected: str | None = None,
+        least: int = 0,
     ) -> tuple[Any, ...]:
         """A list.
 
@@ -181,9 +186,14 @@ class FieldReader:
             most: How many entries it may have.
             fits: Whether an entry is right; None if the caller checks them.
             expected: What the list should be, for the message.
+            least: How many entries it must have.
         """
         value = self.data.get(key)
-        if not isinstance(value, list) or len(value) > most or not (fits is None or all(map(fits, value))):
+        if (
+            not isinstance(value, list)
+            or not least <= len(value) <= most
+            or not (fits is None or all(map(fits, value)))
+        ):
             raise self.wrong(key, expected or f"a list of at most {most}")
         return tuple(value)
 
