@@ -1,12 +1,12 @@
 """The allow-table: every name that a model may consist of, what we make of it, and why it is safe.
 
-A name in the stream is a string to us. It is looked up here and nowhere else: nothing is imported, no attribute is
-fetched, nothing outside this package's own constructors is called. A name that is not in the table is *foreign*: what
-is made from it is inert, and is refused if the model's own tree reaches it (`yoloship.checkpoint.freeze`).
+A name in the stream is only a string. It is looked up in this table and nowhere else: nothing is imported, no attribute
+is fetched, and only our own constructors are called. A name that is not in the table is *foreign*. An object made from
+it is inert, and is refused if the model's own tree reaches it (`yoloship.checkpoint.freeze`).
 
-Names that only an attack brings are refused as soon as they are mentioned. Safety does not rest on that list: an attack
-that it does not know yields a string and nothing else. The list exists because a file that names ``os.system`` was made
-to harm whoever loads it with another program, and its owner should hear that.
+Names that only an attack contains are refused as soon as the stream mentions them. Safety does not depend on that list:
+an attack that is not in it yields a string and nothing else. The list exists because a file that names ``os.system``
+was made to harm whoever loads it with another program, and its owner should know that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _ANYWHERE = _words(
     "os posix nt subprocess sys importlib runpy pickle cPickle marshal shelve ctypes _ctypes cffi socket "
     "_socket shutil webbrowser pty popen2 _posixsubprocess _winapi winreg _winreg _thread builtins"
 )
-"""Modules that no part of a class path may be: ``pathlib.os.system`` reaches the same function as ``os.system``."""
+"""Modules that may not occur anywhere in a class path: ``pathlib.os.system`` reaches the same function as
+``os.system``."""
 
 _ROOTS = _words(
     "_pickle codeop codecs platform pdb bdb cProfile timeit doctest pydoc imp zipimport pkgutil pip setuptools "
@@ -42,7 +43,7 @@ _ROOTS = _words(
     "unittest signal gc io _io bz2 gzip lzma zipfile tarfile sqlite3 dbm mmap fileinput linecache tokenize getpass "
     "cloudpickle joblib dill jsonpickle yaml faulthandler atexit sched"
 )
-"""Top-level modules that have nothing to do in a checkpoint, except for the names in `_HARMLESS`."""
+"""Top-level modules that have no place in a checkpoint, except for the names in `_HARMLESS`."""
 
 _PREFIXES = (
     "code.interact", "code.Interactive", "code.compile_command", "commands.get", "trace.Trace", "profile.run",
@@ -54,14 +55,14 @@ _PREFIXES = (
     "torch.ops.", "torch.classes.", "torch.testing.", "torch.multiprocessing.", "torch._inductor.", "torch._C._jit",
     "numpy.testing.", "numpy.f2py.", "numpy.distutils.", "numpy.ctypeslib.", "pandas.io.",
 )  # fmt: skip
-"""Beginnings of names that run, load or fetch, in modules that hold harmless names as well."""
+"""Beginnings of names that run, load or fetch something, in modules that also hold harmless names."""
 
 _FUNCTIONS = _words(
     "system popen Popen eval exec execfile check_output check_call getoutput getstatusoutput runstring run_module "
     "run_path _load_from_bytes import_module load_module load_library attrgetter methodcaller unsafe_load "
     "read_pickle urlopen urlretrieve download_url_to_file load_state_dict_from_url attempt_load"
 )
-"""Last parts of a name that say what it does, whatever module it is said to come from."""
+"""Last parts of a name that are dangerous in any module."""
 
 _EXACT = _words("torch.load torch.save torch.compile numpy.load numpy.save numpy.fromfile numpy.loadtxt")
 
@@ -71,14 +72,14 @@ _BUILTIN_NAMES = _words(
     "property staticmethod classmethod NotImplemented Ellipsis NoneType ellipsis print sum min max abs len round "
     "sorted zip enumerate reversed any all repr hash id callable isinstance issubclass basestring xrange"
 )
-"""Builtin names that harmless objects mention; what calls, opens, compiles or fetches is not among them."""
+"""Builtin names that harmless objects mention. None of them calls, opens, compiles or fetches anything."""
 
 _HARMLESS = (
     "dill._dill._", "cloudpickle.cloudpickle._", "cloudpickle.cloudpickle_fast._", "io.BytesIO", "_io.BytesIO",
     "io.StringIO", "_io.StringIO", "http.HTTPStatus", "platform.uname_result", "torch.serialization._get_layout",
 )  # fmt: skip
-"""Plain data of modules that hold dangerous functions as well, buffers in memory, and how dill and cloudpickle spell
-classes and functions of a script. They stay names like all others.
+"""Plain data of modules that also hold dangerous functions, buffers in memory, and the names that dill and cloudpickle
+use for classes and functions of a script. Like all others, they remain names.
 """
 
 IMPORTERS: Mapping[str, int] = MappingProxyType(
@@ -88,7 +89,7 @@ IMPORTERS: Mapping[str, int] = MappingProxyType(
 
 
 def is_attack(class_path: str) -> bool:
-    """Whether a dotted name is one that only an attack brings."""
+    """Whether a dotted name is one that only an attack contains."""
     parts = class_path.split(".")
     root, last = parts[0], parts[-1]
     if root in _BUILTINS:
@@ -112,25 +113,25 @@ def is_special(part: str) -> bool:
 
 
 class Entry(NamedTuple):
-    """One admitted name: the constructor of ours that answers a call of it, and why it is admitted."""
+    """One admitted name: our own constructor that answers a call of it, and why the name is admitted."""
 
     make: Make | None
     reason: str
 
 
 class Rule(NamedTuple):
-    """All names below one package: they become inert drafts, whatever they are called."""
+    """All names below one package. Any such name becomes an inert draft."""
 
     prefix: str
     reason: str
 
 
 def _make_dict(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    """``OrderedDict()``, or of a list of pairs; ours keep their order anyway."""
+    """``OrderedDict()`` or ``OrderedDict(pairs)``. It becomes a dict, which keeps its order anyway."""
     made: dict[object, object] = {}
     for pair in _items(context, class_path, arguments):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise context.refuse(f"{class_path!r} of something else than pairs")
+            raise context.refuse(f"{class_path!r} of something other than pairs")
         made[context.as_key(pair[0])] = pair[1]
     return made
 
@@ -157,7 +158,7 @@ def _items(context: Context, class_path: str, arguments: tuple[object, ...]) -> 
         return ()
     items = arguments[0]
     if len(arguments) > 1 or not isinstance(items, list | tuple):
-        raise context.refuse(f"{class_path!r} of something else than a list")
+        raise context.refuse(f"{class_path!r} of something other than a list")
     context.charge(len(items))
     return items
 
@@ -171,33 +172,33 @@ def _make_bytes(context: Context, class_path: str, arguments: tuple[object, ...]
                 return text.encode("latin-1")
             except UnicodeEncodeError:
                 raise context.refuse("text that is not Latin-1 where bytes belong") from None
-    raise context.refuse(f"{class_path!r} of something else than Latin-1 text")
+    raise context.refuse(f"{class_path!r} of something other than Latin-1 text")
 
 
 def _make_empty_bytes(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    """``bytes()``: how protocol 2 writes no bytes; ``bytearray(b"…")``."""
+    """``bytes()``, as protocol 2 writes empty bytes, or ``bytearray(b"…")``."""
     match arguments:
         case ():
             return b""
         case (bytes(data),):
             return data
-    raise context.refuse(f"{class_path!r} of something else than bytes")
+    raise context.refuse(f"{class_path!r} of something other than bytes")
 
 
 def _make_attribute(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
     """``getattr(module, "forward_fuse")``: a bound method that was saved with its module.
 
-    Nothing is fetched. What stays is the names; the object is left out, because it usually is the very module that
-    holds this attribute.
+    Nothing is fetched. Only the names are kept. The object is left out, because it usually is the module that holds
+    this attribute.
     """
     match arguments:
         case (Draft() | Global() as owner, str(name)) if not is_special(name):
             return Draft(class_path, (owner.class_path, name))
-    raise context.refuse(f"{class_path!r} of something else than a module and a name")
+    raise context.refuse(f"{class_path!r} of something other than a module and a name")
 
 
 def _make_object(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    """``_reconstructor(class, object, None)``: how protocols 0 and 1 write what later ones do by NEWOBJ."""
+    """``_reconstructor(class, object, None)``: an instance as protocols 0 and 1 write it; later ones use NEWOBJ."""
     match arguments:
         case (Global() as kind, Global(class_path="builtins.object" | "__builtin__.object"), None) if (
             kind.instantiable or kind.make is _opaque
@@ -205,7 +206,7 @@ def _make_object(context: Context, class_path: str, arguments: tuple[object, ...
             return Draft(kind.class_path, foreign=kind.foreign)
         case (Global(instantiable=True) as kind, Global(), _):
             return Draft(kind.class_path, foreign=kind.foreign, odd="derives from a class of plain data")
-    raise context.refuse(f"{class_path!r} of something else than an inert class")
+    raise context.refuse(f"{class_path!r} of something other than an inert class")
 
 
 def _make_new(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
@@ -215,21 +216,21 @@ def _make_new(context: Context, class_path: str, arguments: tuple[object, ...]) 
             return Draft(kind.class_path, tuple(rest), foreign=kind.foreign)
         case (Global(make=make) as kind, *rest) if make is not None and make is not _make_new:
             return make(context, kind.class_path, tuple(rest))
-    raise context.refuse(f"{class_path!r} of something else than an inert class")
+    raise context.refuse(f"{class_path!r} of something other than an inert class")
 
 
 def _make_type(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    """``_load_type("set")`` as dill writes it: one of a closed set of builtin types, by the name that pickle has."""
+    """``_load_type("set")`` as dill writes it: one of a closed set of builtin types, under its name in pickle."""
     match arguments:
         case (str(name),) if name in _DILL_TYPES:
             return find(f"builtins.{name}")
         case (str(name),) if name.isidentifier():
             return Global(f"{class_path}.{name}", instantiable=True, foreign=True)
-    raise context.refuse(f"{class_path!r} of something else than the name of a type")
+    raise context.refuse(f"{class_path!r} of something other than the name of a type")
 
 
 def _make_import(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    """How dill and cloudpickle spell modules and their attributes: a name as text, watched like every other name."""
+    """Modules and their attributes as dill and cloudpickle write them: a name as text, checked like any other name."""
     position = IMPORTERS[class_path]
     name = arguments[position] if len(arguments) > position else None
     if not isinstance(name, str) or len(name) > context.limits.name_chars:
@@ -240,7 +241,7 @@ def _make_import(context: Context, class_path: str, arguments: tuple[object, ...
 
 
 def _guarded(make: Make) -> Make:
-    """The same constructor, which makes nothing of a foreign object but another one."""
+    """The same constructor, but a call with a foreign argument gives a foreign draft."""
 
     def made(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
         if any(map(is_foreign, arguments)):
@@ -341,16 +342,16 @@ RULES: tuple[Rule, ...] = (
 )
 """Packages whose classes become inert drafts.
 
-A rule is as safe as an entry, because a name under it is never resolved: a draft is a string beside its state, the
-only thing that can be done with it is to instantiate and fill it. So the name of an unknown block can reach the graph
-builder, which says where in the network it stands.
+A rule is as safe as an entry, because a name under it is never resolved. A draft is a string with a state. It can only
+be instantiated and filled. So the name of an unknown block reaches the graph builder, which says where in the network
+the block is.
 """
 
 _RULE_PREFIXES = tuple(rule.prefix for rule in RULES)
 
 
 def find(class_path: str) -> Global | None:
-    """The inert stand-in for a name, or None if it is not a name, or one that only an attack brings."""
+    """The inert stand-in for a name; None if it is not a name, or is a name that only an attack contains."""
     entry = ALLOWED.get(class_path)
     if entry is not None:
         return Global(class_path, entry.make)

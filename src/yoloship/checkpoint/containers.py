@@ -1,11 +1,11 @@
-"""The two containers that torch writes: a zip file since 1.6, a row of pickles before.
+"""The two containers that torch writes: a zip file since 1.6, a sequence of pickles before.
 
-The zip format has a reader of our own, because what it refuses matters: members that overlap or occur twice, a local
-header that contradicts the directory, encryption, sizes that the file cannot hold. No member is read before it is asked
-for.
+We have our own reader for zip files, because it must refuse members that overlap or occur twice, a local header that
+contradicts the directory, encryption, and sizes that the file cannot hold. A member is read only when somebody asks for
+it.
 
-The row of pickles is a magic number, the protocol version, facts of the system, the object, and the list of storage
-keys. Each storage follows as its number of elements (int64) and its bytes.
+The sequence of pickles is a magic number, the protocol version, facts about the system, the object, and the list of
+storage keys. Each storage follows as its number of elements (int64) and its bytes.
 
 Sources: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3.7 (local header), 4.3.12 (directory), 4.3.14 to 4.3.16 (end records)
 and 4.5.3 (zip64); files that torch 2.13 writes with its old format switched on, such as
@@ -63,7 +63,7 @@ class ZipContainer:
         limits: Bounds on the directory and on compressed members.
 
     Raises:
-        CheckpointError: it is not a zip, or one that cannot be read safely.
+        CheckpointError: it is not a zip file, or cannot be read safely.
     """
 
     def __init__(self, data: bytes | mmap, subject: str, limits: Limits) -> None:
@@ -80,7 +80,7 @@ class ZipContainer:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that all members hold, compressed ones inflated."""
+        """The total size of all members, after inflating compressed ones."""
         return sum(piece.nbytes for piece in self._pieces.values())
 
     def get(self, name: str) -> Piece | None:
@@ -91,7 +91,7 @@ class ZipContainer:
         return CheckpointError(problem, subject=self._subject, hint=hint)
 
     def _find_directory(self) -> tuple[int, int, int]:
-        """Its first byte, the byte behind it, and how many members it lists."""
+        """The position of the directory, the position after it, and how many members it lists."""
         size = len(self._data)
         tail_start = max(0, size - _END.size - _MAX_COMMENT)
         tail = self._data[tail_start:size]
@@ -156,10 +156,10 @@ class ZipContainer:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
-            return raw.decode("cp437")  # every byte means something there
+            return raw.decode("cp437")  # in this encoding every byte is a character
 
     def _zip64(self, extra: bytes, nbytes: int, packed: int, header: int) -> tuple[int, int, int]:
-        """Replace the fields that are full by the 64-bit ones of the extra field, which come in this order."""
+        """Replace fields that hold the largest value by the 64-bit ones of the extra field, which are in this order."""
         values = [nbytes, packed, header]
         if _FULL32 not in values:
             return nbytes, packed, header
@@ -232,16 +232,16 @@ def read_legacy(data: bytes | mmap, subject: str, limits: Limits, storages: Stor
     """Read the object of a legacy file and give each of its storages its bytes.
 
     Args:
-        data: The mapped file, or its bytes; begins with a pickle of `TORCH_LEGACY_MAGIC`.
-        subject: For messages.
+        data: The mapped file, or its bytes. It begins with a pickle of `TORCH_LEGACY_MAGIC`.
+        subject: The file's name, for messages.
         limits: Bounds on each pickle.
-        storages: Gathers the storages that the object mentions; filled and completed here.
+        storages: Collects the storages that the object mentions. This function gives them their bytes.
 
     Returns:
-        What the object's pickle gives.
+        The object.
 
     Raises:
-        CheckpointError: see `yoloship.checkpoint.read_checkpoint`.
+        CheckpointError: the file is damaged, asks for too much, or was written on a big-endian machine.
     """
     size = len(data)
     position = 0

@@ -1,7 +1,7 @@
-"""What the machine works on while it runs: names that stand for globals, and objects that are not finished yet.
+"""The values of the machine while it runs: names that stand for globals, and objects that are not finished yet.
 
-All of it is inert. A draft becomes a record (`yoloship.checkpoint.freeze`) once the whole stream has been read, because
-a pickle may fill an object long after others have begun to refer to it.
+All of them are inert. A draft becomes a record (`yoloship.checkpoint.freeze`) after the whole stream has been read,
+because a pickle may fill an object long after other objects refer to it.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 class Context(Protocol):
-    """What a constructor may ask of the machine."""
+    """The part of the machine that constructors may use."""
 
     @property
     def limits(self) -> Limits:
-        """The bounds in force."""
+        """The limits that apply."""
 
     def refuse(self, problem: str) -> CheckpointError:
-        """An error that says where in the stream."""
+        """An error that names the position in the stream."""
 
     def charge(self, items: int) -> None:
-        """Account for a copy before it is made.
+        """Count a copy before it is made.
 
         Raises:
             CheckpointError: too much has been copied already.
         """
 
     def as_key(self, key: object) -> object:
-        """What stands for a dictionary key or set member: the value itself if it is plain, else an `OddKey`.
+        """The stand-in for a dictionary key or set member: the value itself if it is plain, else an `OddKey`.
 
         Raises:
-            CheckpointError: it is too large, or there are too many.
+            CheckpointError: the key is too large, or there are too many keys.
         """
 
 
@@ -47,8 +47,8 @@ class Global:
     """A name in the stream that stands for a class or a function. It is never resolved.
 
     Attributes:
-        class_path: As the file has it.
-        make: Our own constructor for what calling it would give. None if a call gives nothing but an inert `Draft`.
+        class_path: The dotted name in the file.
+        make: Our own constructor that answers a call of this name. None if a call gives an inert `Draft`.
         instantiable: Whether NEWOBJ gives an inert `Draft`.
         foreign: Whether the name is outside the allow-table and its rules.
     """
@@ -73,11 +73,11 @@ class Draft:
     """An object of a class that means nothing to us yet: its class path, arguments and state.
 
     Attributes:
-        class_path: As the file has it.
-        arguments: What it was made from.
-        state: What its BUILD instruction gave it.
+        class_path: The dotted name in the file.
+        arguments: The arguments that it was made from.
+        state: The state from its BUILD instruction.
         foreign: Whether its class is outside the allow-table and its rules.
-        odd: Why it is not simply an instance with a state, if so: nobody can say what such an object is.
+        odd: Why it is more than an instance with a state, so that nobody can say what it is; None otherwise.
     """
 
     __slots__ = ("arguments", "class_path", "foreign", "odd", "state")
@@ -93,9 +93,9 @@ class Draft:
 
 
 class OddKey:
-    """A dictionary key or set member that is not plain: a tuple, an enumeration's member, a tensor.
+    """A dictionary key or set member that is not plain: a tuple, a member of an enumeration, a tensor.
 
-    Its hash is its identity, so that no file can make keys collide.
+    Its hash is its identity, so a file cannot make keys collide.
     """
 
     __slots__ = ("value",)
@@ -110,7 +110,7 @@ def is_foreign(value: object) -> bool:
 
 
 class DTypeDraft:
-    """A NumPy dtype: its code (``f8``) at once, its byte order when its state comes."""
+    """A NumPy dtype. Its code (``f8``) is known at once, its byte order comes with its state."""
 
     __slots__ = ("code", "order")
 

@@ -1,11 +1,11 @@
-"""From what the machine built to records: frozen, free of cycles, of bounded depth and size, and of known names only.
+"""Turns the machine's drafts into records: frozen, without cycles, with bounded depth and size, and with known names.
 
 A pickle can make a list that holds itself, or thirty levels of pairs that share their halves and unfold to a thousand
-million values. Both cost nothing to build, and would hang whoever walks them. So each object is frozen once, and the
-height and the unfolded size of what lies below it are kept with it.
+million values. Both are cheap to build, but any program that walks them hangs. So each object is frozen once, and the
+height and the unfolded size of its content are kept with it.
 
-What counts is what the frozen tree reaches, not the order in which a pickle made it: an object may be made under a key
-that nobody reads and be referred to from the model, or the reverse.
+Only the objects that the frozen tree reaches count. The order in which the pickle made them does not matter: an object
+may be made under a key that nobody reads and also be part of the model, or the reverse.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _Place: TypeAlias = "tuple[_Place | None, object]"
-"""Where a value stands: the place of what holds it, and its key there. Spelt out only where an error needs it."""
+"""The place of a value: the place of its container, and its key there. It becomes text only if an error needs it."""
 
 _Kind = TypeVar("_Kind", Tensor, Module)
 
@@ -38,18 +38,18 @@ _TRAINING_HOOKS = frozenset(
         "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called",
     }
 )  # fmt: skip
-"""Tables of hooks that a run never asks, and tables that only say how hooks of others are called."""
+"""Tables of hooks that a run never calls, and tables that only say how other hooks are called."""
 _METHODS = frozenset({"forward", "_call_impl", "_wrapped_call_impl", "_slow_forward", "_conv_forward", "_forward_impl"})
 _FUSED = frozenset({"forward", "forward_fuse", "fuseforward"})
-"""Methods that may stand as `forward`: a fused layer leaves out the norm that it no longer has."""
+"""Methods that may replace `forward`: a fused layer leaves out the norm that it no longer has."""
 _SCALARS = frozenset({type(None), bool, int, float})
 _CHARS_A_VALUE = 64
 _LEAST_BYTES = 4
-"""Bytes of an element once a graph holds it, as float32."""
+"""Bytes of an element in a graph, which holds float32."""
 
 
 class _Done(NamedTuple):
-    """A finished value, and what lies in it, shared parts counted at each place."""
+    """A frozen value, and the counts of its content. Shared values count at each place."""
 
     value: Value
     values: int = 1
@@ -60,7 +60,7 @@ class _Done(NamedTuple):
 
 
 class Finisher:
-    """Turns drafts into records; one for a file, because objects may be shared between its parts.
+    """Turns drafts into records. Each file has one, because its parts may share objects.
 
     Args:
         subject: The file's name, for messages.
@@ -81,12 +81,12 @@ class Finisher:
         """The module that a draft stands for.
 
         Args:
-            draft: What the machine made. Whoever calls keeps it alive as long as this object.
-            key: Where it stands in the file, for messages.
+            draft: Made by the machine. The caller keeps it alive as long as this object.
+            key: Its key in the file, for messages.
 
         Raises:
-            CheckpointError: it is not a module, holds itself, is too deep or too large, or reaches an object whose
-                class is outside the allow-table and that is not a module.
+            CheckpointError: it is not a module, contains itself, is too deep or too large, or reaches an object that
+                is not a module and whose class is outside the allow-table.
         """
         value = self._freeze(draft, (None, key), 0).value
         if not isinstance(value, Module):
@@ -97,8 +97,8 @@ class Finisher:
         """A value of the file's top level if it is plain data; None if it is not, or is too deep or too large.
 
         Args:
-            value: What the machine made; kept alive by the caller, as above.
-            key: Where it stands.
+            value: Made by the machine. The caller keeps it alive as long as this object.
+            key: Its key in the file, for messages.
         """
         try:
             done = self._freeze(value, (None, key), 0)
@@ -239,7 +239,7 @@ class Finisher:
         return class_path if alias is None else alias
 
     def _refuse_hidden(self, module: Module, class_path: str, place: _Place) -> None:
-        """Refuse attributes that stand in for something else: a tensor or a child of the same name, or a method."""
+        """Refuse attributes that hide something else: a tensor or a child of the same name, or a method."""
         seen: set[str] = set()
         for table in (module.attributes, module.parameters, module.buffers, module.children):
             if twice := seen.intersection(table):
@@ -254,7 +254,7 @@ class Finisher:
     def _table(
         self, state: dict[object, object], name: str, kind: type[_Kind], parts: list[_Done], at: tuple[_Place, int]
     ) -> Mapping[str, _Kind | None]:
-        """One of a module's tables; what it holds is added to `parts`."""
+        """One of a module's tables. Its values are added to `parts`."""
         place, depth = at
         entries = state.get(name)
         if entries is None:
@@ -275,7 +275,7 @@ class Finisher:
 
 
 def _is_own_method(value: Value, class_path: str) -> bool:
-    """Whether this is a bound method of the module's own class that computes the same."""
+    """Whether this is a bound method of the module's own class that computes the same as `forward`."""
     if not isinstance(value, Opaque) or not value.class_path.endswith(".getattr") or len(value.arguments) != 2:
         return False
     owner, name = value.arguments

@@ -1,7 +1,7 @@
 """How much a checkpoint may ask for before it is refused.
 
-Every figure is far above what the largest real file needs (an unstripped training state of the largest model: some
-300 000 opcodes, 1 MB of pickle, 2 000 modules) and low enough that a refusal costs little memory and a few seconds.
+Every limit is far above the needs of the largest real file (an unstripped training state of the largest model: about
+300 000 opcodes, 1 MB of pickle, 2 000 modules). It is low enough that a refusal costs little memory and a few seconds.
 """
 
 from __future__ import annotations
@@ -18,34 +18,35 @@ class Limits:
     Attributes:
         file_bytes: The whole file.
         pickle_bytes: Length of one pickle stream.
-        opcodes: Instructions in it; with `string_bytes` this bounds the memory that objects take.
+        opcodes: Instructions in one pickle stream. Together with `string_bytes` this limits the memory of objects.
         string_bytes: One text or byte string.
         text_bytes: All strings together.
-        integer_bytes: One integer; real ones fit in 16.
+        integer_bytes: One integer. Real ones fit in 16 bytes.
         line_bytes: One line argument of a text opcode.
-        name_chars: A module and class name, a storage key.
+        name_chars: A module and class name, or a storage key.
         globals: Different names of classes and functions.
         key_chars: A dictionary key.
-        copied_items: Elements and bytes copied by constructors, which may be asked to copy one object many times.
-        plain_keys: Dictionary keys and set members other than strings: their hashes can be made to collide.
-        nesting: Levels of containers within containers in what is handed out.
-        modules: Modules in the tree, a shared one counted at each place.
-        values: Values in all attributes and metadata, a shared one counted at each place.
+        copied_items: Elements and bytes that constructors copy. A file may ask them to copy one object many times.
+        plain_keys: Dictionary keys and set members other than strings, because their hashes can be made to collide.
+        nesting: Levels of containers within containers in the result.
+        modules: Modules in the tree. A shared module counts at each place.
+        values: Values in all attributes and metadata. A shared value counts at each place.
         dimensions: Axes of a tensor.
         tensor_elements: Elements of a tensor that its storage really holds.
         expanded_elements: Elements of a tensor that repeats its storage (stride 0).
         members: Files in a zip container.
         directory_bytes: The zip's directory.
-        inflated_bytes: What all compressed members of a zip claim to hold, together, beyond `inflated_factor` times
-            the file.
-        inflated_factor: See `inflated_bytes`. Weights hardly compress; those of a pruned network do.
-        class_names: Classes.
-        class_name_chars: All class names together, a text that several share counted for each.
-        steps: Values that are looked at while records are made, those of refused parts included.
-        spread_bytes: What the model's tensors may take in memory beyond `spread_factor` times the file, or twice what
-            its members hold; a tensor that repeats or shares its storage counts in full, and at each place where the
-            model has it.
-        spread_factor: See `spread_bytes`. A float16 checkpoint takes twice its size as float32.
+        inflated_bytes: The inflated size that all compressed members of a zip claim together may exceed
+            `inflated_factor` times the file by this much.
+        inflated_factor: A multiple of the file's size; see `inflated_bytes`. Weights hardly compress, but those of a
+            pruned network do.
+        class_names: Number of classes.
+        class_name_chars: All class names together. A text that several classes share counts for each of them.
+        steps: Values that are looked at while records are made, also those in refused parts.
+        spread_bytes: The model's tensors may take this much memory beyond `spread_factor` times the file, or beyond
+            twice the size of its members. A tensor that repeats or shares its storage counts in full, at each place.
+        spread_factor: A multiple of the file's size; see `spread_bytes`. A float16 checkpoint takes twice its size as
+            float32.
     """
 
     file_bytes: int = 8 << 30
@@ -90,12 +91,12 @@ LIMITS = Limits()
 
 
 class Budget:
-    """What one file may cost, in bytes and in work.
+    """How much reading one file may cost, in bytes and in work.
 
     Args:
-        limits: The bounds in force.
+        limits: The limits that apply.
         file_bytes: Size of the file.
-        held_bytes: What it holds, compressed members inflated.
+        held_bytes: Size of its content, after inflating compressed members.
         subject: Its name, for messages.
     """
 
@@ -107,17 +108,17 @@ class Budget:
         self._values = limits.values
 
     def work(self, steps: int) -> None:
-        """Account for values before they are looked at.
+        """Count values before they are looked at.
 
         Raises:
-            CheckpointError: they are too many, together with those before them.
+            CheckpointError: the total is above the limit.
         """
         self._steps -= steps
         if self._steps < 0:
             raise CheckpointError(f"takes more than {self.limits.steps} steps to read", subject=self._subject)
 
     def takes(self, values: int) -> bool:
-        """Whether that many values of metadata may be kept beside those before them; if so, they count."""
+        """Whether this many more values of metadata may be kept. If so, they are counted."""
         if values > self._values:
             return False
         self._values -= values

@@ -1,8 +1,8 @@
 """The opcode interpreter: runs a pickle stream without importing or calling anything that the stream names.
 
-Each instruction has one method. An opcode without one (out-of-band buffers, whatever a later protocol adds) is
-refused. Whatever the bytes, `Machine.run` returns inert values or raises CheckpointError. Here stand the loop and
-the instructions that mention names; those for plain values are in `plain_machine`.
+Each instruction has one method. An opcode without a method (out-of-band buffers, additions of later protocols) is
+refused. For any bytes, `Machine.run` returns inert values or raises CheckpointError. This module has the loop and the
+instructions that mention names. Instructions for plain values are in `plain_machine`.
 
 Source of the instruction set: the opcode table in the documentation of CPython's ``pickletools``, protocols 0 to 5.
 """
@@ -39,9 +39,10 @@ class Machine(PlainMachine):
     Args:
         data: The file, or the pickle alone.
         start: Where the stream begins.
-        limits: What it may ask for.
+        limits: How much it may ask for.
         subject: The file's name, for messages.
-        find_storage: Answers a persistent id; it gets this machine and the id. None if the stream may have none.
+        find_storage: Gets this machine and a persistent id, and gives the storage. None if the stream may have no
+            persistent ids.
     """
 
     def __init__(
@@ -52,13 +53,13 @@ class Machine(PlainMachine):
         self._globals: dict[str, Global] = {}
 
     def run(self) -> object:
-        """Interpret the stream up to its STOP; `position` is then the first byte behind it.
+        """Interpret the stream up to its STOP. Then `position` is the first byte after it.
 
         Returns:
-            Plain values, drafts and tensors, possibly with cycles among them.
+            Plain values, drafts and tensors, possibly with cycles.
 
         Raises:
-            CheckpointError: the stream is damaged, asks for too much, or names what is not in the allow-table.
+            CheckpointError: the stream is damaged, asks for too much, or has a name that only an attack contains.
         """
         data, end = self.data, self.end
         for _ in range(self.limits.opcodes):
@@ -109,7 +110,7 @@ class Machine(PlainMachine):
         self._stack.append(self._global(module, name))
 
     def _call(self, function: object, arguments: object) -> object:
-        """What calling a name would have given, made by our own constructor; an inert draft if we have none."""
+        """The result of calling a name, made by our own constructor; an inert draft if there is no constructor."""
         if isinstance(function, Draft) and function.foreign:
             function = Global(function.class_path, foreign=True)
         if type(function) is not Global:
@@ -121,7 +122,7 @@ class Machine(PlainMachine):
         return function.make(self, function.class_path, arguments)
 
     def _instantiate(self, kind: object, arguments: object) -> object:
-        """An instance: a draft of an inert class, else what the table makes of it."""
+        """An instance: a draft for an inert class; for other classes, the result of the table's constructor."""
         match kind:
             case Global(instantiable=True) | Draft(foreign=True) if type(arguments) is tuple:  # dill spells out classes
                 return Draft(kind.class_path, arguments, foreign=kind.foreign)

@@ -1,4 +1,4 @@
-"""The instructions that make plain values, and their arguments, read under limits."""
+"""The instructions that make plain values, and reading their arguments within limits."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _BINFLOAT = struct.Struct(">d")
 
 
 class Stream:
-    """A position in the bytes, and an account of what has been taken from them.
+    """A position in the bytes, and a count of how much has been read from them.
 
     Args:
         data: The file, or the pickle alone.
         start: Where the stream begins.
-        limits: What it may ask for.
+        limits: How much it may ask for.
         subject: The file's name, for messages.
 
     Attributes:
         position: The next byte.
-        at: Where the present instruction stands, for messages.
+        at: The position of the current instruction, for messages.
     """
 
     def __init__(self, data: bytes | mmap, start: int, limits: Limits, subject: str) -> None:
@@ -43,7 +43,7 @@ class Stream:
         self._string_bytes = 0
 
     def refuse(self, problem: str) -> CheckpointError:
-        """An error that says where in the stream."""
+        """An error that names the position in the stream."""
         return CheckpointError(f"{problem} at byte {self.at}", subject=self.subject, hint="nothing was executed")
 
     def cut_short(self) -> CheckpointError:
@@ -60,7 +60,7 @@ class Stream:
         """The next bytes.
 
         Raises:
-            CheckpointError: there are not so many.
+            CheckpointError: there are fewer bytes left.
         """
         start = self.position
         stop = start + count
@@ -79,7 +79,7 @@ class Stream:
 
     def number(self, count: int) -> int:
         """The next bytes as an unsigned integer."""
-        start = self.position  # spelt out rather than taken: half of all instructions come here
+        start = self.position  # does not call `take`, because half of all instructions come here
         stop = start + count
         if stop > self.end:
             raise self.cut_short()
@@ -106,7 +106,7 @@ class Stream:
         return self.decode(self.string(count))
 
     def decode(self, data: bytes) -> str:
-        """UTF-8 text; lone surrogates, which file names of another machine may hold, become U+FFFD."""
+        """UTF-8 text. Lone surrogates, which file names of another machine may hold, become U+FFFD."""
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
@@ -131,7 +131,7 @@ class Stream:
         return self.data[start:stop]
 
     def escaped(self, line: bytes) -> str:
-        """The text of a line of protocol 0, which writes what Latin-1 does not have as escapes of Unicode."""
+        """The text of a line of protocol 0, which writes characters outside Latin-1 as Unicode escapes."""
         try:
             text = line.decode("raw-unicode-escape")
         except UnicodeDecodeError:
@@ -159,7 +159,7 @@ class PlainMachine(Stream):
     Args:
         data: The file, or the pickle alone.
         start: Where the stream begins.
-        limits: What it may ask for.
+        limits: How much it may ask for.
         subject: The file's name, for messages.
     """
 
@@ -171,23 +171,23 @@ class PlainMachine(Stream):
         self._copied = 0
         self._plain_keys = 0
 
-    # What constructors ask for.
+    # Used by constructors.
 
     def charge(self, items: int) -> None:
-        """Account for a copy before it is made."""
+        """Count a copy before it is made."""
         self._copied += items
         if self._copied > self.limits.copied_items:
             raise self.refuse(f"pickle that copies more than {self.limits.copied_items} items")
 
     def as_key(self, key: object) -> object:
-        """What stands for a dictionary key or set member: the value itself if it is plain, else an `OddKey`."""
+        """The stand-in for a dictionary key or set member: the value itself if it is plain, else an `OddKey`."""
         if isinstance(key, str | bytes) and len(key) > self.limits.key_chars:
             raise self.refuse(f"dictionary key of more than {self.limits.key_chars} characters")
         if type(key) is str:
             return key
         if type(key) not in _PLAIN_KEYS:
             return OddKey(key)
-        # Beyond 64 bits integers repeat their hash, and a table of such keys would take quadratic time.
+        # Integers of more than 64 bits can share a hash, and a table of such keys would take quadratic time.
         if isinstance(key, int) and not -(1 << 63) <= key < 1 << 64:
             raise self.refuse("dictionary key of more than 64 bits")
         self._plain_keys += 1

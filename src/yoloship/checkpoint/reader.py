@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 class Source:
     """A file's bytes.
 
-    The file is mapped, and stays so until the last record or array that refers to it has gone: a checkpoint costs
-    address space, and memory only for what is read. While it is mapped, Windows does not let the file be deleted, and
-    a program that shortens the file in place takes its readers down with it; writing a new file and renaming it, as
-    this project does, is safe. The mapping is read only, so threads and forked processes may share it.
+    The file is mapped until the last record or array that refers to it is gone. So a checkpoint costs address space,
+    and memory only for the parts that are read. While the file is mapped, Windows does not let it be deleted, and a
+    program that shortens it in place crashes its readers. Writing a new file and renaming it, as this project does, is
+    safe. The mapping is read-only, so threads and forked processes may share it.
 
     Attributes:
         name: For messages: the file's name, or ``checkpoint`` for bytes.
@@ -54,7 +54,7 @@ class Source:
     def sha256(self) -> str:
         """The SHA-256 of the bytes, in lower-case hex.
 
-        Files are read by chunks rather than over the mapping, so that hashing takes no memory that counts as ours.
+        Files are read in chunks, not through the mapping, so that hashing does not add to the memory of this process.
         """
         if self._file is None:
             return hashlib.sha256(self.data).hexdigest()
@@ -64,10 +64,10 @@ class Source:
 
 @contextmanager
 def open_source(source: str | Path | bytes, limits: Limits) -> Iterator[Source]:
-    """Map a file, or take bytes as they are. The file is closed afterwards, the mapping is not.
+    """Map a file, or take bytes as they are. Afterwards the file is closed, but the mapping is not.
 
     Raises:
-        CheckpointError: the file is not there, is too large, or cannot be read.
+        CheckpointError: the file does not exist, is too large, or cannot be read.
     """
     if isinstance(source, bytes):
         yield Source("checkpoint", source, None)
@@ -83,7 +83,7 @@ def _mapped(file: FileIO) -> bytes | mmap.mmap:
     try:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        if error.errno != errno.ENODEV:  # some network file systems map nothing
+        if error.errno != errno.ENODEV:  # some network file systems cannot map files
             raise
         file.seek(0)
         return file.readall()
@@ -96,17 +96,17 @@ def read_checkpoint(source: Path | str | bytes, *, aliases: Mapping[str, str] | 
     """Read a trained YOLOv5 checkpoint as data: nothing in it is imported, called or run.
 
     Args:
-        source: A file's path, or the file's bytes. A file is mapped and read as its tensors are asked for; it stays
-            mapped as long as the checkpoint, one of its records or one of their arrays lives.
-        aliases: Class paths of a fork, each with the official one that it is the same as: the model's modules bear
-            the official one then.
+        source: A file's path, or the file's bytes. A file is mapped, and a tensor is read when you ask for it. The file
+            stays mapped as long as the checkpoint, one of its records or one of their arrays exists.
+        aliases: Class paths of a fork, each with the official class path that it equals. The model's modules then have
+            the official one.
 
     Returns:
         The model and what the file says about it. Both of torch's containers are read: the zip file of torch 1.6 and
         later, and the older one.
 
     Raises:
-        CheckpointError: whatever else the bytes are, or an alias that the model has no module for.
+        CheckpointError: the bytes are not such a checkpoint, or the model has no module for an alias.
         InputError: there is no such file, or the aliases are not texts.
     """
     given: object = aliases
@@ -124,7 +124,7 @@ def _is_pair(alias: tuple[object, object]) -> bool:
 def read_with_limits(
     source: Path | str | bytes, limits: Limits, *, aliases: Mapping[str, str] | None = None
 ) -> Checkpoint:
-    """`read_checkpoint` under other limits than the usual ones."""
+    """`read_checkpoint` with limits of the caller's."""
     with open_source(source, limits) as opened:
         content, held_bytes = _read_content(opened, limits)
         budget = Budget(limits, len(opened.data), held_bytes, opened.name)
@@ -146,16 +146,16 @@ def read_with_limits(
             metadata=metadata,
             aliases=MappingProxyType(finisher.used_aliases),
             ignored=ignored,
-            sha256=opened.sha256(),  # last: what is refused need not be hashed
+            sha256=opened.sha256(),  # last, so that a refused file is not hashed
         )
 
 
 def _others(chosen: Chosen, finisher: Finisher) -> tuple[Mapping[str, Value], Mapping[str, tuple[str, ...]]]:
-    """What stands beside the network: the plain data of it, and the keys that are left out."""
+    """The file's content beside the network: plain data, and the keys that are left out."""
     metadata: dict[str, Value] = {}
     ignored: dict[str, tuple[str, ...]] = {}
     foreign = ForeignNames()
-    foreign.of(chosen.draft)  # its names are the model's own
+    foreign.of(chosen.draft)  # so that names in the model are not reported again
     for key, entry in chosen.others.items():
         if not isinstance(key, str) or key == chosen.key or (entry is None and key in _NOT_METADATA):
             continue
@@ -184,7 +184,7 @@ def _check_aliases(aliases: Mapping[str, str], finisher: Finisher, module: Modul
 
 
 def _read_content(opened: Source, limits: Limits) -> tuple[object, int]:
-    """What the pickle gives, and how many bytes the file holds once it is unpacked."""
+    """The object in the pickle, and the file's size in bytes after unpacking."""
     head = bytes(opened.data[:HEAD_BYTES])
     kind = kind_of(head)
     if kind != "checkpoint":
@@ -223,6 +223,6 @@ def _read_zip(opened: Source, limits: Limits) -> tuple[object, int]:
 
 
 def _names_value(finisher: Finisher, value: object) -> Value:
-    """Class names as plain data. Names that cannot be read are not the same as none."""
+    """Class names as plain data. Unreadable names differ from missing ones."""
     plain = finisher.plain(value, "names")
     return Opaque("names") if plain is None and value is not None else plain

@@ -1,8 +1,8 @@
 """Tensors and NumPy arrays inside a pickle, rebuilt by our own code from checked arguments.
 
-Sources: the state tuples that NumPy 1.26 and 2.x write, seen in pickles of both (a dtype's state is version, byte
-order, subarray, names, fields, item size, alignment and flags; an array's is version, shape, dtype, Fortran order and
-data); the arguments that torch.save of torch 1.5 to 2.13 writes for these names, seen in its files.
+Sources: the state tuples in pickles of NumPy 1.26 and 2.x (a dtype's state is version, byte order, subarray, names,
+fields, item size, alignment and flags; an array's is version, shape, dtype, Fortran order and data), and the arguments
+in files that torch.save of torch 1.5 to 2.13 wrote.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from yoloship.model import DType
 
 CODES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "?"})
-"""Element types that are plain numbers. Objects and structures stay opaque: they have no use here."""
+"""Element types that are plain numbers. Objects and structures stay opaque, because they have no use here."""
 _TEXT = re.compile(r"[US][1-9][0-9]{0,4}")
-"""Element types that are texts of a fixed length: U of four bytes a character, S of bytes."""
+"""Element types that are texts of a fixed length: U has four bytes for each character, S has one."""
 _TEXT_COST = 16
-"""What a text counts at least, however short: it is an object of its own."""
+"""The least that a text counts, because even a short one is an object."""
 TORCH_DTYPES: Mapping[str, DType] = MappingProxyType(
     {
         "torch.float32": "float32",
@@ -50,11 +50,12 @@ TORCH_DTYPES: Mapping[str, DType] = MappingProxyType(
 
 
 class StorageTable:
-    """Answers persistent ids: ``("storage", class, key, location, length)``, in legacy files with a view behind it.
+    """Answers persistent ids: ``("storage", class, key, location, length)``, in legacy files followed by a view.
 
     Args:
         subject: The file's name, for messages.
-        locate: Finds a storage's bytes by its key, None if there are none; None if the container tells later.
+        locate: Gives a storage's bytes by its key, or None if there are none. Give None in place of the function if the
+            container has the bytes after the pickle.
     """
 
     def __init__(self, subject: str, locate: Callable[[str], Piece | None] | None) -> None:
@@ -65,11 +66,11 @@ class StorageTable:
     def find(self, context: Context, persistent_id: object) -> LazyStorage | Global | Draft:
         """The storage of a persistent id; the class of ``("module", class, file, source)``.
 
-        A storage whose elements are of a type unknown here becomes an inert draft. The legacy format writes the class
-        where it first mentions a class of a module; the source text beside it is nothing but a string here.
+        A storage with an unknown element type becomes an inert draft. The legacy format writes the class when it first
+        mentions a class of a module. The source text beside it is only a string.
 
         Raises:
-            CheckpointError: the id is none of torch's, or the file has no such storage or a shorter one.
+            CheckpointError: torch does not write such an id, or the file has no such storage or a shorter one.
         """
         match persistent_id:
             case ("module", Global() as kind, _, _):
@@ -84,7 +85,7 @@ class StorageTable:
         if not isinstance(kind, Global) or type(key) is not str or len(key) > context.limits.name_chars:
             raise context.refuse("persistent id without a storage class and a key")
         dtype = STORAGE_DTYPES.get(kind.class_path)
-        if dtype is None and self._locate is None:  # where the next storage begins depends on this one's size
+        if dtype is None and self._locate is None:  # the next storage begins where this one ends
             raise context.refuse(f"storage of {kind.class_path!r}, which is not read here,")
         if dtype is None:
             return Draft(kind.class_path, foreign=True)
@@ -117,7 +118,7 @@ class StorageTable:
         return self._storages.get(key)
 
     def give(self, key: str, piece: Piece) -> None:
-        """Say where a storage's bytes are."""
+        """Give a storage its bytes."""
         self._storages[key].piece = piece
 
     def missing(self) -> str | None:
@@ -126,7 +127,7 @@ class StorageTable:
 
 
 def make_dtype(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    """``numpy.dtype(code, align, copy)``; a code that is neither a number nor a text stays opaque."""
+    """``numpy.dtype(code, align, copy)``. An element type other than numbers and texts stays opaque."""
     if not arguments or not isinstance(arguments[0], str) or len(arguments[0]) > context.limits.name_chars:
         raise context.refuse(f"{class_path!r} without an element type")
     code = arguments[0].lstrip("<=|")
@@ -154,7 +155,7 @@ def make_scalar(context: Context, class_path: str, arguments: tuple[object, ...]
 
 
 def make_array(_context: Context, _class_path: str, _arguments: tuple[object, ...]) -> object:
-    """``_reconstruct(ndarray, shape, code)``: empty until its state comes."""
+    """``_reconstruct(ndarray, shape, code)``: an array that is empty until its state comes."""
     return ArrayDraft()
 
 
@@ -164,7 +165,7 @@ def build_array(context: Context, draft: ArrayDraft, state: object) -> None:
         raise context.refuse("NumPy array with an unknown state")
     _, shape, dtype, fortran, data = state
     if isinstance(dtype, Draft):
-        return  # an array of objects or strings: stays opaque
+        return  # an array of objects or strings stays opaque
     if not isinstance(dtype, DTypeDraft) or not isinstance(shape, tuple):
         raise context.refuse("NumPy array without a shape or an element type")
     if _TEXT.fullmatch(dtype.code):
@@ -185,7 +186,7 @@ def make_from_buffer(context: Context, _: str, arguments: tuple[object, ...]) ->
 
 
 def _data(context: Context, data: object) -> bytes:
-    """The bytes of an array; Python 2 wrote them as a text of Latin-1 characters."""
+    """The bytes of an array. Python 2 wrote them as a text of Latin-1 characters."""
     if isinstance(data, str):
         context.charge(len(data))
         try:
@@ -198,7 +199,7 @@ def _data(context: Context, data: object) -> bytes:
 
 
 def _texts(context: Context, dtype: DTypeDraft, count: object, data: bytes) -> list[str | bytes]:
-    """Texts of a fixed length, the zeros behind each taken off; what is not a character becomes U+FFFD."""
+    """Texts of a fixed length, without the zeros at their ends. An invalid character becomes U+FFFD."""
     wide = dtype.code[0] == "U"
     size = int(dtype.code[1:]) * (4 if wide else 1)
     if type(count) is not int or count * size != len(data):
@@ -218,7 +219,7 @@ def _array(
     if len(extents) != len(shape) or len(shape) > context.limits.dimensions:
         raise context.refuse("NumPy array with an impossible shape")
     number = np.dtype("?" if dtype.code in ("?", "b1") else dtype.order + dtype.code)
-    # Extents other than 0 are counted too: NumPy refuses (0, 2**40, 2**40) by an error of its own.
+    # The other extents count too, even if one is 0: NumPy raises an error of its own for (0, 2**40, 2**40).
     if math.prod(extents) * number.itemsize != len(data) or math.prod(filter(None, extents)) > 1 << 40:
         raise context.refuse(
             f"NumPy array of shape {extents} and {number.itemsize} bytes an element has {len(data)} bytes of data"
@@ -240,13 +241,13 @@ def make_tensor(context: Context, class_path: str, arguments: tuple[object, ...]
 
 
 def make_tensor_v3(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    """``_rebuild_tensor_v3``: an untyped storage, and the element type behind the hooks."""
+    """``_rebuild_tensor_v3``: an untyped storage, and the element type after the hooks."""
     if not 7 <= len(arguments) <= 8 or not isinstance(arguments[0], LazyStorage):
         raise context.refuse(f"{class_path!r} without a storage and an element type")
     if not isinstance(arguments[6], Global):
         raise context.refuse(f"{class_path!r} without an element type")
     dtype = TORCH_DTYPES.get(arguments[6].class_path)
-    if dtype is None:  # complex numbers, and whatever torch will have; no network here holds one
+    if dtype is None:  # complex numbers and future types, which no network here has
         return Draft(class_path, arguments, foreign=True)
     return _tensor(context, arguments[0].retyped(dtype), arguments[1:4], requires_grad=arguments[4] is True)
 
@@ -259,7 +260,7 @@ def make_parameter(context: Context, class_path: str, arguments: tuple[object, .
 
 
 def make_of_type(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    """``_rebuild_from_type_v2(function, type, arguments, state)``: what the function gives; the rest is dropped."""
+    """``_rebuild_from_type_v2(function, type, arguments, state)``: the function's result, without type and state."""
     if len(arguments) < 3 or not isinstance(arguments[0], Global) or not isinstance(arguments[2], tuple):
         raise context.refuse(f"{class_path!r} without a function and its arguments")
     make = _BY_TYPE.get(arguments[0].class_path)
@@ -287,7 +288,7 @@ def make_size(context: Context, class_path: str, arguments: tuple[object, ...]) 
 
 
 def make_opaque(_: Context, class_path: str, arguments: tuple[object, ...]) -> object:
-    """An object of no use here: kept as its class path and arguments."""
+    """An object of no use here, kept as its class path and arguments."""
     return Draft(class_path, arguments)
 
 
@@ -300,7 +301,7 @@ def _tensor(context: Context, storage: LazyStorage, layout: tuple[object, ...], 
     if type(offset) is not int or offset < 0:
         raise context.refuse("tensor whose offset is not a position in its storage")
     count = math.prod(shape)
-    # Where an extent is 0 the others are still bounded: NumPy multiplies them.
+    # The other extents are limited even if one is 0, because NumPy multiplies them.
     if count > context.limits.tensor_elements or math.prod(filter(None, shape)) > context.limits.tensor_elements:
         raise context.refuse(f"tensor of {_short(shape)} elements is over the limit")
     reach = sum((extent - 1) * step for extent, step in zip(shape, strides, strict=True)) if count else -1
@@ -321,7 +322,7 @@ def _extents(context: Context, value: object, what: str) -> tuple[int, ...]:
         raise context.refuse(f"tensor whose {what} is not a list of at most {context.limits.dimensions} integers")
     for extent in value:
         if type(extent) is not int or not 0 <= extent <= 1 << 40:
-            raise context.refuse(f"tensor whose {what} holds something else than an integer from 0 to 2^40")
+            raise context.refuse(f"tensor whose {what} holds something other than an integer from 0 to 2^40")
     return tuple(value)
 
 

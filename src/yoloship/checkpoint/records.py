@@ -1,4 +1,4 @@
-"""What a checkpoint holds, as inert data: storages, tensors, modules, and the tree they form.
+"""The content of a checkpoint as inert data: storages, tensors, modules, and the tree of modules.
 
 Nothing here is a class of torch or of the training repository, and nothing here can run one. A class path such as
 ``models.common.C3`` is a string that the graph builder looks up in its own table.
@@ -41,7 +41,7 @@ STORAGE_DTYPES: Mapping[str, DType] = MappingProxyType(
         "torch.UntypedStorage": "uint8",
     }
 )
-"""The storage classes that torch.save names, and their element types. An untyped one counts bytes."""
+"""The storage classes that torch.save names, and their element types. The length of an untyped storage is in bytes."""
 
 NUMPY_DTYPES: Mapping[DType, np.dtype[np.generic]] = MappingProxyType(
     {
@@ -57,12 +57,12 @@ NUMPY_DTYPES: Mapping[DType, np.dtype[np.generic]] = MappingProxyType(
         "float64": np.dtype("<f8"),
     }
 )
-"""How NumPy sees each element type in the file, which is little-endian; bfloat16 as bit patterns."""
+"""NumPy's type for each element type in the file, which is little-endian. bfloat16 is read as bit patterns."""
 
 
 _DONT_NEED = getattr(mmap, "MADV_DONTNEED", None)
 _LEAST_RELEASED = 1 << 16
-"""Bytes below which it is not worth a call of the system."""
+"""Releasing fewer bytes than this is not worth a system call."""
 
 
 class Piece(Protocol):
@@ -70,7 +70,7 @@ class Piece(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """How many there are, uncompressed."""
+        """Number of bytes, uncompressed."""
 
     def read(self) -> memoryview:
         """The bytes, read only.
@@ -80,11 +80,11 @@ class Piece(Protocol):
         """
 
     def release(self) -> None:
-        """Let go of the memory that the bytes take, as far as they can be had again at no cost."""
+        """Free the memory of the bytes, if they can be read again at no cost."""
 
 
 class PlainPiece:
-    """Bytes that stand in the file as they are: a view of the mapping, no copy.
+    """Uncompressed bytes of the file: a view of the mapping, not a copy.
 
     Args:
         buffer: The mapped file, or its bytes.
@@ -118,9 +118,9 @@ class PlainPiece:
         return view
 
     def release(self) -> None:
-        """Give the mapped pages back to the system, which reads them again when they are asked for.
+        """Give the mapped pages back to the system, which reads them again when they are needed.
 
-        Without this a program that goes through the weights once would in the end hold the whole file.
+        Without this, a program that goes through all weights once would hold the whole file in memory at the end.
         """
         if isinstance(self._buffer, mmap.mmap) and _DONT_NEED is not None and self._nbytes >= _LEAST_RELEASED:
             start = self._start - self._start % mmap.PAGESIZE
@@ -128,7 +128,7 @@ class PlainPiece:
 
 
 class DeflatedPiece:
-    """Compressed bytes; inflated at the first read, never beyond the size that the directory claims."""
+    """Compressed bytes. They are inflated at the first read, and never beyond the size that the directory claims."""
 
     __slots__ = ("_compressed", "_crc", "_inflated", "_nbytes", "_subject")
 
@@ -165,7 +165,7 @@ class DeflatedPiece:
         return memoryview(self._inflated)
 
     def release(self) -> None:
-        """Nothing: to inflate again costs time, and many tensors may lie in one piece."""
+        """Do nothing, because inflating again takes time, and one piece may hold many tensors."""
 
 
 def check_crc(view: memoryview, crc: int, subject: str) -> None:
@@ -186,10 +186,10 @@ def check_crc(view: memoryview, crc: int, subject: str) -> None:
 
 
 class LazyStorage:
-    """One storage of the file. Satisfies `yoloship.checkpoint.records.Storage`.
+    """One storage of the file; a `Storage`.
 
-    It holds a reference to the mapping (through its piece); arrays that `elements` returns hold one too, so the file
-    stays mapped until the last of them has gone, and nobody has to close anything.
+    It holds a reference to the mapping, through its piece. So do the arrays that `elements` returns. The file stays
+    mapped until the last of them is gone, and nobody has to close anything.
     """
 
     __slots__ = ("dtype", "length", "piece", "subject")
@@ -204,7 +204,7 @@ class LazyStorage:
         """(length,) read-only view of the file, bfloat16 as uint16 bit patterns.
 
         Raises:
-            CheckpointError: the bytes are not there, or are damaged.
+            CheckpointError: the bytes are missing or damaged.
         """
         if self.length == 0:
             return np.empty(0, NUMPY_DTYPES[self.dtype])
@@ -215,12 +215,12 @@ class LazyStorage:
         return array
 
     def release(self) -> None:
-        """See `Piece.release`."""
+        """Free the memory of the bytes; see `Piece.release`."""
         if self.piece is not None:
             self.piece.release()
 
     def retyped(self, dtype: DType) -> LazyStorage:
-        """The same bytes as elements of another type; what does not fill an element is left out."""
+        """The same bytes as elements of another type, without bytes at the end that do not fill an element."""
         nbytes = self.length * NUMPY_DTYPES[self.dtype].itemsize
         return LazyStorage(dtype, nbytes // NUMPY_DTYPES[dtype].itemsize, self.piece, subject=self.subject)
 
@@ -229,11 +229,11 @@ Value: TypeAlias = (
     "bool | int | float | str | bytes | npt.NDArray[np.generic] | Tensor | Opaque | tuple[Value, ...] | list[Value] "
     "| dict[Value, Value] | frozenset[Value] | Module | None"
 )
-"""Whatever an attribute or a metadata field can be once it has been read."""
+"""All that an attribute or a metadata field can be after it was read."""
 
 
 class Storage(Protocol):
-    """Where a tensor's bytes are; they are read when asked for, not before."""
+    """The place of a tensor's bytes. They are read only when somebody asks for them."""
 
     @property
     def dtype(self) -> DType:
@@ -241,28 +241,28 @@ class Storage(Protocol):
 
     @property
     def length(self) -> int:
-        """In elements."""
+        """Number of elements."""
 
     def elements(self) -> npt.NDArray[np.generic]:
-        """(length,) read-only array over the bytes; bfloat16 comes as uint16 bit patterns.
+        """(length,) read-only array over the bytes, bfloat16 as uint16 bit patterns.
 
         Raises:
-            CheckpointError: the bytes are not there, or are damaged.
+            CheckpointError: the bytes are missing or damaged.
         """
 
     def release(self) -> None:
-        """Say that the bytes are not needed for now; arrays that `elements` gave stay valid."""
+        """Say that the bytes are not needed for now. Arrays from `elements` stay valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A strided view of a storage. Bounds were checked against the storage when it was read.
+    """A strided view of a storage. It was checked to lie inside the storage when it was read.
 
     Attributes:
         storage: Possibly shared with other tensors.
-        offset: First element, in elements.
+        offset: Position of the first element, in elements.
         shape: Extents, outermost first.
-        strides: In elements.
+        strides: Strides in elements.
         requires_grad: Whether the file says that it was trained.
     """
 
@@ -283,10 +283,10 @@ class Tensor:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def numpy(self) -> npt.NDArray[np.generic]:
-        """The elements in their own type, bfloat16 widened to float32. Read only; may be a view of the file.
+        """The elements in their own type, bfloat16 widened to float32. The array is read-only and may view the file.
 
         Raises:
-            CheckpointError: the storage's bytes are not there, or are damaged.
+            CheckpointError: the storage's bytes are missing or damaged.
         """
         elements = self.storage.elements()
         view = np.lib.stride_tricks.as_strided(
@@ -304,7 +304,7 @@ class Tensor:
 
     def float64(self) -> npt.NDArray[np.float64]:
         """The elements as a contiguous float64 copy that the caller owns."""
-        with np.errstate(invalid="ignore"):  # a signalling NaN is for whoever uses the numbers to find
+        with np.errstate(invalid="ignore"):  # users of the numbers check for NaN
             copy = np.array(self.numpy(), dtype=np.float64, order="C", copy=True)
         self.storage.release()
         return copy
@@ -312,7 +312,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A harmless object of no use here (a device, a dtype, a path): its class path, and what it was made from."""
+    """A harmless object of no use here (a device, a dtype, a path): its class path and its arguments."""
 
     class_path: str
     arguments: tuple[Value, ...] = ()
@@ -323,11 +323,12 @@ class Module:
     """One module of the saved network.
 
     Attributes:
-        class_path: As the file has it: ``models.common.C3``, ``torch.nn.modules.conv.Conv2d``.
-        attributes: Plain ones: ``stride``, ``groups``, ``f``, ``i``, ``nc``, …
-        parameters: By name; None if the module has registered none (a convolution without bias).
-        buffers: By name: running statistics, anchors.
-        children: Submodules by name, in their order.
+        class_path: The class in the file: ``models.common.C3``, ``torch.nn.modules.conv.Conv2d``.
+        attributes: Plain attributes by name: ``stride``, ``groups``, ``f``, ``i``, ``nc``, …
+        parameters: Parameters by name; None for one that is registered but empty (the bias of a convolution without
+            bias).
+        buffers: Buffers by name: running statistics, anchors.
+        children: Submodules by name, in order.
     """
 
     class_path: str
@@ -342,14 +343,14 @@ class Module:
         return self.class_path.rpartition(".")[2]
 
     def walk(self, place: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all below it, depth first, each with its dotted place (``model.9.cv2.conv``)."""
+        """This module and all modules below it, depth first, each with its dotted place (``model.9.cv2.conv``)."""
         yield place, self
         for name, child in self.children.items():
             if child is not None:
                 yield from child.walk(f"{place}.{name}" if place else name)
 
     def parameter_count(self) -> int:
-        """Elements in all parameters below; a parameter shared by two modules counts once."""
+        """Number of elements in all parameters. A parameter that two modules share counts once."""
         seen: set[tuple[int, int]] = set()
         total = 0
         for _, module in self.walk():
@@ -362,21 +363,21 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A trained model as its file holds it.
+    """A trained model, as read from its file.
 
     Attributes:
         name: The file's name, for messages.
-        sha256: Of the file's bytes, lower-case hex.
-        module: The whole model, out of whatever was wrapped around it: ``ema`` if the file has one, else ``model``.
-        source_key: Which of the two it was.
-        task: By the class of the model, or of its last layer in older releases.
-        class_names: By class id; empty if `class_names_problem` says why.
-        strides: Model pixels per cell of each of the head's levels, finest first.
-        metadata: Everything else of the file's top level that is plain data: epoch, date, options.
+        sha256: SHA-256 of the file's bytes, lower-case hex.
+        module: The whole model, without wrappers: ``ema`` if the file has one, else ``model``.
+        source_key: The key in the file under which the model was: ``ema`` or ``model``.
+        task: The task, known from the class of the model, or of its last layer in older releases.
+        class_names: Class names by class id; empty if `class_names_problem` is set.
+        strides: Model pixels per cell of each level of the head, finest first.
+        metadata: All other plain data at the file's top level: epoch, date, options.
         class_names_problem: Why the file's own class names cannot be used; None if they can.
         aliases: Class paths that the caller said are others, as far as the model has them.
-        ignored: Keys of the file's top level that nobody reads, each with the class names below it that are not in
-            the allow-table.
+        ignored: Keys at the file's top level that are not read, each with the class names in its content that are not
+            in the allow-table.
     """
 
     name: str
@@ -392,10 +393,10 @@ class Checkpoint:
     ignored: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def names_for(self, classes: int) -> tuple[str, ...]:
-        """The class names, for a model of that many classes.
+        """The class names, for a model with this many classes.
 
         Raises:
-            CheckpointError: the file's own cannot be used, or they are too many or too few.
+            CheckpointError: the file's class names cannot be used, or there are too many or too few.
         """
         problem = self.class_names_problem
         if problem is None and len(self.class_names) != classes:
@@ -412,10 +413,10 @@ class Checkpoint:
         """The same checkpoint with these class names in place of the file's own.
 
         Args:
-            class_names: By class id. Whether they are as many as the network's classes is for `names_for`.
+            class_names: Class names by class id. `names_for` checks that their number fits the network.
 
         Raises:
-            InputError: they are not usable names.
+            InputError: a name cannot be used.
         """
         names = checked_class_names(class_names, None, subject=self.name)
         return replace(self, class_names=names, class_names_problem=None)

@@ -1,10 +1,10 @@
 """What a module tree says about itself: its task, its head, its class names, its strides.
 
-A checkpoint whose names cannot be used is still a good network. So nothing here raises for what a file says; the
-reason travels with the checkpoint, and becomes an error if somebody needs the names and gives no others.
+A checkpoint whose class names cannot be used is still a good network. So reading class names raises nothing. The
+checkpoint keeps the reason, which becomes an error if somebody needs the names and gives no others.
 
-Only class paths and a few numbers of the head are looked at. The facts are those that the projects' documentation and
-published checkpoints show.
+Only class paths and a few numbers of the head are read. What they mean is known from the documentation of the projects
+and from published checkpoints.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _SPACE = re.compile(r"\s*")
 _KEY = re.compile(rf"({_QUOTED}|\d{{1,9}})\s*:", re.DOTALL)
 _NAME = re.compile(rf"({_QUOTED}|{_BARE})", re.DOTALL)
-"""Parts of a text, each matched where the last one ended, so that no text makes them try again and again."""
+"""Parts of a text. Each is matched where the last one ended, so that no text causes backtracking."""
 _ITS_OWN_EXPORT: Final = "export it with the project that trained it"
 _ULTRALYTICS: Final = "of Ultralytics' package (YOLOv8 and later), which this version does not write yet"
 _FACE_NUMBERS, _ANGLES = 10, 180
-"""Two coordinates of five landmarks; one score for each degree of an oriented box."""
+"""Extra numbers for each box: two coordinates of five landmarks, or one score for each degree of an oriented box."""
 _TASKS: Final[Mapping[str, Task]] = MappingProxyType(
     {
         **dict.fromkeys(("SegmentationModel", "Segment"), "segment"),
@@ -49,15 +49,15 @@ _TASKS: Final[Mapping[str, Task]] = MappingProxyType(
         **dict.fromkeys(("DetectionModel", "Model", "Detect"), "detect"),
     }
 )
-"""By class name of a model or of its last layer; the earlier entry counts if both are known."""
+"""The task by the class name of a model or of its last layer. If both are known, the earlier entry counts."""
 _WITHOUT_LEVELS: Final = frozenset({"classify"})
-"""Tasks whose networks end in one map, so that their heads have no strides."""
+"""Tasks whose networks end in one map. Their heads have no strides."""
 _INSTALLED: Final[Table[Any]] = Table("yoloship.families", "family", {})
-"""Families that installed packages add; ours keep to the names above. See `yoloship.graph.families`."""
+"""The entry points of families in installed packages. Our own families have the names above."""
 
 
 class ClassNames(NamedTuple):
-    """Names by class id, or why there are none."""
+    """Class names by class id, or the reason why there are none."""
 
     names: tuple[str, ...] = ()
     problem: str | None = None
@@ -68,11 +68,11 @@ class _UnusableError(Exception):
 
 
 def read_names(value: Value, classes: int | None, limits: Limits) -> ClassNames:
-    """Take class names out of whatever a file has for them.
+    """Read class names in any form that files have.
 
     Args:
-        value: A list, a tuple or an array of names; a table by id, the ids being numbers or texts of digits; a table
-            from name to id; one of these written out as text; names separated by commas or lines. None if the file
+        value: A list, a tuple or an array of names; a table from id to name, with numbers or texts of digits as ids; a
+            table from name to id; one of these written as text; names separated by commas or lines. None if the file
             has no names: classes are then numbered.
         classes: How many classes the network has; None if it does not say.
         limits: Bounds on their number and length.
@@ -117,7 +117,7 @@ def _listed(value: Value, classes: int | None) -> list[str]:
 
 
 def _by_id(pairs: Iterable[tuple[Value, Value]]) -> list[str]:
-    """A table by id, or one from name to id."""
+    """The names in a table from id to name, or from name to id."""
     pairs = list(pairs)
     if pairs and all(isinstance(name, str) and _id(name) is None and type(id_) is int for name, id_ in pairs):
         pairs = [(id_, name) for name, id_ in pairs]
@@ -142,7 +142,7 @@ def _id(key: Value) -> int | None:
 
 
 def _name(name: Value) -> str:
-    if isinstance(name, bool | int | float):  # YAML reads `no` and `1` so
+    if isinstance(name, bool | int | float):  # YAML reads the names `no` and `1` as these
         return str(name)
     if isinstance(name, bytes):
         name = name.decode("utf-8", "replace")
@@ -152,7 +152,7 @@ def _name(name: Value) -> str:
 
 
 def _from_text(text: str, classes: int | None) -> list[str]:
-    """Names in one text: what ``str`` or YAML wrote, or names between commas or in lines."""
+    """Names in one text: written by ``str`` or YAML, or separated by commas or lines."""
     text = text.strip()
     if text[:1] in _BRACKETS and text.endswith(_BRACKETS[text[:1]]):
         return _from_literal(text[1:-1])
@@ -171,7 +171,7 @@ def _from_text(text: str, classes: int | None) -> list[str]:
 
 
 def _from_literal(text: str) -> list[str]:
-    """What ``str`` of a list or a table wrote."""
+    """Names in the text that ``str`` of a list or a table gives."""
     text = text.rstrip(", \r\n\t")
     pairs: list[tuple[str | None, str]] = []
     at = _after_space(text, 0)
@@ -238,10 +238,10 @@ _BY_NAME: Mapping[str, OtherHead] = MappingProxyType(
 
 
 def other_head(module: Module) -> OtherHead | None:
-    """What a last layer is if its name or its numbers show another head; None if nothing shows it.
+    """The other kind of head that a last layer is, by its name or its numbers; None if nothing shows another kind.
 
     Args:
-        module: The last layer of a model, or the model itself if it has no layers in a row.
+        module: The last layer of a model, or the model itself if it has no list of layers.
     """
     name, path = module.class_name, module.class_path
     if path.startswith("ultralytics.nn."):
@@ -261,7 +261,7 @@ def other_head(module: Module) -> OtherHead | None:
 
 
 def _by_numbers(module: Module) -> OtherHead | None:
-    """A Detect that predicts more for each box than its place, its size and its classes."""
+    """Find a Detect module that predicts more for each box than its position, its size and its classes."""
     classes, numbers = module.attributes.get("nc"), module.attributes.get("no")
     if type(classes) is not int or type(numbers) is not int or classes < 1:
         return None
@@ -280,7 +280,7 @@ def _by_numbers(module: Module) -> OtherHead | None:
 
 
 def read_head(module: Module) -> Module:
-    """The last layer of a model: its head; the model itself if it has no layers in a row."""
+    """The head of a model: its last layer, or the model itself if it has no list of layers."""
     layers = module.children.get("model")
     if layers is None or not layers.children:
         return module
@@ -288,10 +288,10 @@ def read_head(module: Module) -> Module:
 
 
 def read_task(module: Module, subject: str) -> Task:
-    """By the class of the last layer, or of the model.
+    """The task of a model, by the class of its last layer or of the model.
 
     Raises:
-        CheckpointError: neither is known here, nor to a family that an installed package adds.
+        CheckpointError: neither class is known here, nor in a family that an installed package adds.
     """
     classes = {module.class_name, read_head(module).class_name}
     task = next((task for name, task in _TASKS.items() if name in classes), None) or _added_task(classes)
@@ -311,7 +311,7 @@ def read_task(module: Module, subject: str) -> Task:
 
 
 def _added_task(classes: set[str]) -> Task | None:
-    """The task of a head that a family of an installed package knows; looked for only if nobody here knows it."""
+    """The task of a head in a family that an installed package adds. Called only if the head is not known here."""
     for name in _INSTALLED:
         tasks: Mapping[str, Task] = _INSTALLED.load(name)().tasks()
         found = next((task for head, task in tasks.items() if head in classes), None)
@@ -321,7 +321,7 @@ def _added_task(classes: set[str]) -> Task | None:
 
 
 def read_class_names(module: Module, around: Sequence[Value], limits: Limits) -> ClassNames:
-    """The model's class names; those that stood around it if it has none; numbered ones if nobody has any.
+    """The model's class names. If it has none, those of its wrappers or of the file; else the classes are numbered.
 
     Args:
         module: The whole model.
@@ -338,7 +338,7 @@ def read_strides(module: Module, task: Task, subject: str) -> tuple[int, ...]:
     """Model pixels per cell of each level, finest first; () for tasks without levels.
 
     Raises:
-        CheckpointError: there are none, or they are not whole numbers of pixels.
+        CheckpointError: strides are missing, or are not whole numbers of pixels.
     """
     if task in _WITHOUT_LEVELS:
         return ()

@@ -1,14 +1,13 @@
-"""The network among a file's contents, out of what surrounds it: wrappers, training state, reparametrized weights.
+"""Finds the network in a file: without wrappers and training state, and with reparametrized weights computed.
 
-Training and hub code put a network into others that pass its answers on unchanged: for several GPUs, for an average of
-the weights, for pre- and post-processing. Each is known by its class, and taken off only if it holds nothing else that
-could change an answer.
+Training and hub code wrap a network in other modules that do not change its answers: for several GPUs, for an average
+of the weights, for pre- and post-processing. A wrapper is known by its class. It is removed only if it holds nothing
+else that could change an answer.
 
-For a reparametrized weight torch keeps the parts (``weight_orig`` and ``weight_mask``, ``weight_g`` and ``weight_v``,
-…) and a hook that computes ``weight`` before the layer runs, or a child ``parametrizations`` that does. Here the
-weight is computed as the hook would, when its numbers are asked for. It stands in the module as an ordinary parameter,
-and the parts are taken out. Any other hook changes what its module computes in a way that the file does not show, and
-is refused.
+For a reparametrized weight, torch keeps the parts (``weight_orig`` and ``weight_mask``, ``weight_g`` and ``weight_v``,
+…) and a hook, or a child ``parametrizations``, that computes ``weight`` before the layer runs. Here the same formula
+computes the weight when its numbers are needed. The module then has it as an ordinary parameter, without the parts. Any
+other hook changes its module's result in a way that the file does not show, and is refused.
 
 Sources: the formulas in the documentation of ``torch.nn.utils.prune``, ``torch.nn.utils.weight_norm`` (Salimans and
 Kingma 2016, equation 2) and ``torch.nn.utils.spectral_norm`` (Miyato et al. 2018, equation 8, whose u and v are the
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 
 MAX_NAMES = 20
-"""Class names listed of one key."""
+"""The most class names that are listed for one key."""
 FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _PRUNE = "torch.nn.utils.prune."
 _WEIGHT_NORM = frozenset({"torch.nn.utils.weight_norm.WeightNorm", "torch.nn.utils.parametrizations._WeightNorm"})
@@ -65,35 +64,35 @@ _MAX_WRAPPERS = 8
 _AVERAGE = re.compile(r"(?:[A-Za-z_]\w*\.)*(ModelEMA|ModelEma)")
 """Objects that are not modules and keep the averaged network as their attribute `ema`."""
 _CHANGES = (*FORWARD_HOOKS, "forward", "_call_impl", "_wrapped_call_impl", "_slow_forward")
-"""What changes the computation of a wrapper that has it."""
+"""Attributes that change the computation of a wrapper."""
 
 
 class ForeignNames:
-    """Finds the names outside the allow-table that values reach. Each object is looked at once in its life."""
+    """Finds names outside the allow-table in values. Each object is looked at only once."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
 
     def of(self, value: object) -> tuple[str, ...]:
-        """The names below a value, in the order of their finding, as far as no earlier call has been there.
+        """The foreign names in a value, in the order in which they are found, without those in earlier values.
 
         Args:
-            value: What the machine made; the caller keeps it alive as long as this object.
+            value: Made by the machine. The caller keeps it alive as long as this object.
         """
         names: dict[str, None] = {}
         waiting = [value]
         while waiting:
-            one = waiting.pop()
-            if isinstance(one, Global | Draft) and one.foreign and len(names) < MAX_NAMES:
-                names[one.class_path] = None
-            if id(one) not in self._seen and (parts := self._parts(one)):  # looking into it again would cost its length
-                self._seen.add(id(one))
+            item = waiting.pop()
+            if isinstance(item, Global | Draft) and item.foreign and len(names) < MAX_NAMES:
+                names[item.class_path] = None
+            if id(item) not in self._seen and (parts := self._parts(item)):
+                self._seen.add(id(item))
                 waiting.extend(parts)
         return tuple(names)
 
     @staticmethod
     def _parts(value: object) -> Collection[object]:
-        """What a value holds."""
+        """The values inside a value."""
         if isinstance(value, dict):
             return [*value.values(), *(key for key in value if isinstance(key, OddKey))]
         if isinstance(value, list | tuple | set | frozenset):
@@ -104,12 +103,12 @@ class ForeignNames:
 
 
 class NotUnderstoodError(Exception):
-    """What a module does to its weights, if it is none of the known things."""
+    """A module changes its weights in an unknown way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A storage whose elements are computed when asked for, and not kept. Satisfies `records.Storage`."""
+    """A `records.Storage` whose elements are computed whenever somebody asks for them, and not kept."""
 
     dtype: DType
     length: int
@@ -117,13 +116,13 @@ class Computed:
 
     def elements(self) -> npt.NDArray[np.generic]:
         """(length,) read-only array."""
-        with np.errstate(all="ignore"):  # a weight without length becomes NaN, which is for the reader to find
+        with np.errstate(all="ignore"):  # a weight of length 0 becomes NaN; users of the numbers check for it
             values = np.ascontiguousarray(self.compute()).reshape(-1)
         values.flags.writeable = False
         return values
 
     def release(self) -> None:
-        """Nothing is kept."""
+        """Do nothing, because nothing is kept."""
 
 
 def explained(module: Module) -> Module:
@@ -179,7 +178,7 @@ class _Parts:
         )
 
     def apply(self, hook: Opaque) -> None:
-        """Compute what a hook would."""
+        """Compute the weight of a hook."""
         state = hook.arguments[-1] if hook.arguments and isinstance(hook.arguments[-1], dict) else {}
         name = state.get("_tensor_name" if hook.class_path.startswith(_PRUNE) else "name")
         if not isinstance(name, str):
@@ -197,7 +196,7 @@ class _Parts:
         self.parameters[name] = computed
 
     def apply_list(self, name: str, chain: Module | None) -> None:
-        """Compute what a parametrization would."""
+        """Compute the weight of a parametrization."""
         steps = [] if chain is None else list(chain.children.values())
         step = steps[0] if len(steps) == 1 else None
         if chain is None or step is None or chain.class_path != _LIST:
@@ -238,7 +237,7 @@ def _tensor(shape: tuple[int, ...], dtype: DType, compute: Callable[[], npt.NDAr
 
 
 def _masked(original: Tensor, mask: Tensor) -> Tensor:
-    """Element by element, in the type that torch would give; a mask is 0 or 1, so the product is exact."""
+    """The masked weight in the type that torch would give. A mask is 0 or 1, so the product is exact."""
     if original.shape != mask.shape:
         raise NotUnderstoodError("has a pruning mask of another shape than what it masks")
     dtype: DType = "float64" if original.dtype == "float64" else "float32"
@@ -291,8 +290,8 @@ class _Wrapper(NamedTuple):
 
     Attributes:
         path: What its class path must match.
-        child: Name of the child; None for the only one, whatever its name.
-        buffers: What it may have of its own.
+        child: Name of the child; None for the only child, with any name.
+        buffers: Buffers that the wrapper itself may have.
     """
 
     path: re.Pattern[str]
@@ -317,10 +316,10 @@ class Chosen(NamedTuple):
     """The network of a file.
 
     Attributes:
-        key: Where it stood: ``ema`` or ``model``.
+        key: Its key in the file: ``ema`` or ``model``.
         draft: The network itself.
         others: The file's whole table; empty if the file is the network alone.
-        names: Class names that stood around it, nearest first.
+        names: Class names of its wrappers and of the file, nearest first.
     """
 
     key: str
@@ -333,11 +332,11 @@ def choose(content: object, subject: str) -> Chosen:
     """Find the network of a file.
 
     Args:
-        content: What the pickle gives.
+        content: The object in the pickle.
         subject: The file's name, for messages.
 
     Raises:
-        CheckpointError: there is none, several share the work, or what stands around it is not understood.
+        CheckpointError: there is no network, there are several (an ensemble), or a wrapper is not known.
     """
     if isinstance(content, Draft):
         return _unwrapped("model", content, {}, subject)
@@ -375,19 +374,19 @@ def choose(content: object, subject: str) -> Chosen:
 
 
 def _has_weights(value: object) -> bool:
-    return isinstance(value, dict) and any(isinstance(one, Tensor | Draft) for one in value.values())
+    return isinstance(value, dict) and any(isinstance(item, Tensor | Draft) for item in value.values())
 
 
 def _elsewhere(content: Mapping[object, object]) -> str | None:
-    """Keys under which a module stands that is not where it is looked for, as Python writes them."""
-    seen: set[int] = set()  # one table may stand under any number of keys
+    """Keys that lead to a module in an unusual place, as Python code; None if there is none."""
+    seen: set[int] = set()  # one table may be under any number of keys
     for key, value in content.items():
         inner = value.items() if isinstance(value, dict) and id(value) not in seen else ()
         seen.add(id(value))
-        for keys, found in (((key,), value), *(((key, below), one) for below, one in inner)):
-            state = found.state if isinstance(found, Draft) else None
-            if isinstance(state, dict) and _modules(state) and all(isinstance(one, str) for one in keys):
-                return "".join(f"[{str(one)[:40]!r}]" for one in keys)
+        for keys, candidate in (((key,), value), *(((key, below), item) for below, item in inner)):
+            state = candidate.state if isinstance(candidate, Draft) else None
+            if isinstance(state, dict) and _modules(state) and all(isinstance(part, str) for part in keys):
+                return "".join(f"[{str(part)[:40]!r}]" for part in keys)
     return None
 
 
@@ -419,7 +418,7 @@ def _modules(state: Mapping[object, object]) -> Mapping[object, object]:
 
 
 def _wrapped(draft: Draft, state: Mapping[object, object], subject: str) -> Draft | None:
-    """What is inside a wrapper; None if this is not one."""
+    """The module inside a wrapper; None if this is not a wrapper."""
     wrapper = next((one for one in _WRAPPERS if one.path.fullmatch(draft.class_path)), None)
     if wrapper is None:
         return None

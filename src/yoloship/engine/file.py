@@ -296,7 +296,7 @@ def _sidecar_bytes(record: EngineRecord, path: Path) -> bytes:
             "a name in the model is not valid text", subject=str(path), got=ascii(error.object[error.start])
         ) from error
     if EngineRecord.from_json(text, subject=str(sidecar_path(path))) != record:
-        raise EngineError("its sidecar would say something else than it should", subject=str(path))
+        raise EngineError("its sidecar would say something other than it should", subject=str(path))
     return data
 
 

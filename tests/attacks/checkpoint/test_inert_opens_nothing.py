@@ -125,7 +125,7 @@ def test_a_table_that_is_filled_after_the_model_was_made_is_read_as_it_ends() ->
 @pytest.mark.timeout(60)
 def test_a_constructor_that_calls_itself_is_refused() -> None:
     new = forge.named("copyreg.__newobj__")
-    with pytest.raises(CheckpointError, match=r"'copyreg\.__newobj__' of something else than an inert class"):
+    with pytest.raises(CheckpointError, match=r"'copyreg\.__newobj__' of something other than an inert class"):
         read_checkpoint(forge.zip_bytes(forge.checkpoint(x=new + b"q\x010h\x01(" + b"h\x01" * 5000 + b"tR")))
 
 

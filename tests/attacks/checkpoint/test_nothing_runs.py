@@ -103,7 +103,7 @@ TRICKS: dict[str, tuple[bytes, str]] = {
     "a new object": (b"cposix\nsystem\n" + forge.row(forge.text("id")) + b"\x81", "global 'posix.system'"),
     "an attribute of a module": (
         forge.call("builtins.getattr", forge.named("builtins.object"), forge.text("__subclasses__")) + b")R",
-        "'builtins.getattr' of something else than a module and a name",
+        "'builtins.getattr' of something other than a module and a name",
     ),
     "an attribute of a draft, called": (
         forge.call("__builtin__.getattr", MODEL, forge.text("forward_fuse")) + b")R",
@@ -111,15 +111,15 @@ TRICKS: dict[str, tuple[bytes, str]] = {
     ),
     "an attribute of plain data": (
         forge.call("__builtin__.getattr", forge.text("x"), forge.text("format")),
-        "'__builtin__.getattr' of something else than a module and a name",
+        "'__builtin__.getattr' of something other than a module and a name",
     ),
     "a reconstructor of something else": (
         forge.call("copyreg._reconstructor", forge.named("builtins.list"), forge.named("builtins.object"), forge.NONE),
-        "'copyreg._reconstructor' of something else than an inert class",
+        "'copyreg._reconstructor' of something other than an inert class",
     ),
     "a codec of another name": (
         forge.call("_codecs.encode", forge.text("x"), forge.text("zip")),
-        "'_codecs.encode' of something else than Latin-1 text",
+        "'_codecs.encode' of something other than Latin-1 text",
     ),
     "nested torch.load": (
         forge.call("torch.storage._load_from_bytes", forge.raw_bytes(b"x")),

@@ -1,4 +1,4 @@
-"""Images made to cost memory or time, or to be decoded as something else than was checked."""
+"""Images made to cost memory or time, or to be decoded as something other than was checked."""
 
 from __future__ import annotations
 

@@ -157,9 +157,9 @@ BAD_LAYOUTS = {
     "negative offset": (layout(ONE, ONE, forge.integer(-1)), "tensor whose offset is not a position in its storage"),
     "huge offset": (layout(ONE, ONE, forge.integer(1 << 70)), "reaches outside its storage"),
     "true offset": (layout(ONE, ONE, forge.TRUE), "tensor whose offset is not a position in its storage"),
-    "negative stride": (layout(forge.integers((2,)), forge.integers((-1,))), "whose stride holds something else than"),
-    "negative size": (layout(forge.integers((-2,)), ONE), "whose size holds something else than"),
-    "huge size": (layout(forge.integers((1 << 62,)), forge.integers((0,))), "whose size holds something else than"),
+    "negative stride": (layout(forge.integers((2,)), forge.integers((-1,))), "whose stride holds something other than"),
+    "negative size": (layout(forge.integers((-2,)), ONE), "whose size holds something other than"),
+    "huge size": (layout(forge.integers((1 << 62,)), forge.integers((0,))), "whose size holds something other than"),
     "terabytes": (layout(forge.integers((1 << 20, 1 << 20)), forge.integers((0, 0))), "elements is over the limit"),
     "terabytes beside nothing": (
         layout(forge.integers((0, 1 << 20, 1 << 20)), forge.integers((0, 0, 0))),
@@ -172,7 +172,7 @@ BAD_LAYOUTS = {
         "whose size is not a list of at most 16 integers",
     ),
     "text size": (layout(forge.text("x"), ONE), "whose size is not a list of at most 16 integers"),
-    "number in size": (layout(forge.row(forge.number(1)), ONE), "whose size holds something else than"),
+    "number in size": (layout(forge.row(forge.number(1)), ONE), "whose size holds something other than"),
     "no storage": (
         forge.call("torch._utils._rebuild_tensor_v2", forge.NONE, forge.NONE, forge.NONE, forge.NONE),
         "without a storage, an offset, a size and a stride",
@@ -406,13 +406,13 @@ def test_containers_of_the_table_become_plain_ones() -> None:
 
 
 BAD_CALLS = {
-    "pairs": (forge.call("collections.OrderedDict", forge.listed(forge.NONE)), "of something else than pairs"),
-    "items": (forge.call("builtins.list", forge.text("x")), "'builtins.list' of something else than a list"),
-    "bytes": (forge.call("builtins.bytes", forge.integer(1 << 40)), "'builtins.bytes' of something else than bytes"),
+    "pairs": (forge.call("collections.OrderedDict", forge.listed(forge.NONE)), "of something other than pairs"),
+    "items": (forge.call("builtins.list", forge.text("x")), "'builtins.list' of something other than a list"),
+    "bytes": (forge.call("builtins.bytes", forge.integer(1 << 40)), "'builtins.bytes' of something other than bytes"),
     "wide": (forge.call("_codecs.encode", forge.text("€"), forge.text("latin1")), "text that is not Latin-1"),
     "size": (forge.call("torch.Size", forge.NONE), "'torch.Size' without extents"),
     "buffer": (forge.call("numpy._core.numeric._frombuffer"), "NumPy array without its four arguments"),
-    "method": (forge.call("builtins.getattr", forge.NONE, forge.NONE), "something else than a module and a name"),
+    "method": (forge.call("builtins.getattr", forge.NONE, forge.NONE), "something other than a module and a name"),
 }
 
 
