@@ -1,4 +1,4 @@
-"""TensorRT engines: built, kept with what they are, and checked before they are loaded."""
+"""TensorRT engines: building them, keeping them with a description, and checking them before they are loaded."""
 
 from __future__ import annotations
 

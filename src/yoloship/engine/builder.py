@@ -1,7 +1,7 @@
-"""From an ONNX file to a TensorRT plan, with its progress, and stopped when asked.
+"""Builds a TensorRT plan from an ONNX file, reports progress, and stops when asked.
 
-TensorRT takes many things in silence: files that are not models, options without effect, shapes that cannot be. Each
-is refused here with a line that says what and why.
+TensorRT silently accepts files that are not models, options without effect and impossible shapes. Each of these is
+refused here, with a message that says what is wrong and why.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class _Phase:
 
 
 class Tracker:
-    """Keeps the tree of phases, reports the share of the whole build that is done, and knows why a build should stop.
+    """Keeps the tree of phases, reports how much of the build is done, and keeps the reason to stop a build.
 
-    The share never goes back. It is reported on TensorRT's thread, for every step.
+    The reported share never falls. It is reported on TensorRT's thread, for every step.
 
-    TensorRT swallows what a callback raises, KeyboardInterrupt among it. So nothing leaves a callback: what went wrong
-    is kept here and raised when the build has returned.
+    TensorRT swallows exceptions of a callback, also KeyboardInterrupt. So a callback raises nothing. The exception is
+    kept here, and raised after the build has returned.
     """
 
     def __init__(self, on_progress: OnProgress | None, title: str = "TensorRT") -> None:
@@ -74,27 +74,27 @@ class Tracker:
 
     @property
     def elapsed_s(self) -> float:
-        """Since the build began."""
+        """Seconds since the build began."""
         return time.monotonic() - self._started_s
 
     def stop(self, reason: BaseException) -> None:
-        """Let the build end at its next step; the first reason counts."""
+        """Let the build end at its next step. If this is called more than once, the first reason counts."""
         if self._stopped_by is None:
             self._stopped_by = reason
 
     def raise_if_stopped(self) -> None:
-        """Raise what stopped the build, if anything did."""
+        """Raise the exception that stopped the build, if there is one."""
         if self._stopped_by is not None:
             raise self._stopped_by
 
     def start(self, phase: str, parent: str | None, total: int) -> None:
-        """A phase begins."""
+        """Note that a phase begins."""
         with self._lock:
             self._phases[phase] = _Phase(phase, parent, max(total, 1))
         self._report(phase)
 
     def step(self, phase: str, step: int) -> bool:
-        """A step of a phase is finished. Returns whether to go on."""
+        """Note that a step of a phase is finished. Returns whether the build should go on."""
         with self._lock:
             if (entry := self._phases.get(phase)) is not None:
                 entry.done = min(max(entry.done, step + 1), entry.total)
@@ -102,7 +102,7 @@ class Tracker:
         return self._stopped_by is None
 
     def end(self, phase: str) -> None:
-        """A phase is over."""
+        """Note that a phase is over."""
         with self._lock:
             if (entry := self._phases.get(phase)) is not None:
                 entry.done = entry.total
@@ -138,7 +138,7 @@ class Tracker:
 
 
 def monitor(flavour: Flavour, tracker: Tracker) -> Any:
-    """A TensorRT progress monitor that tells a tracker."""
+    """A TensorRT progress monitor that reports to a tracker."""
     module = flavour.module
 
     class Monitor(module.IProgressMonitor):  # type: ignore[misc,name-defined]  # the base exists only once a flavour is imported
@@ -159,10 +159,10 @@ def monitor(flavour: Flavour, tracker: Tracker) -> Any:
 
 @contextmanager
 def interruptible(tracker: Tracker) -> Iterator[None]:
-    """Turn Ctrl-C, and a request to end, into a request to stop, for as long as the build runs.
+    """Turn Ctrl-C and a termination signal into a request to stop, as long as the build runs.
 
-    What a signal's handler raises while TensorRT calls back would be lost, and the process would go on as if nobody had
-    asked. So handlers are called as before, and what they raise ends the build. Only the main thread gets signals.
+    TensorRT would swallow the exception of a signal handler, and the process would go on as if there had been no
+    signal. So the handlers are called as before, and their exception ends the build. Only the main thread gets signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -186,21 +186,22 @@ def interruptible(tracker: Tracker) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """A plan, and what is known about it at that moment.
+    """A plan, and everything that is known about it after the build.
 
     Attributes:
-        plan: The serialized engine, as trtexec, Triton and any TensorRT program load it.
-        flavour: What built it.
+        plan: The serialized engine. trtexec, Triton and any other TensorRT program can load it.
+        flavour: The flavour of TensorRT that built it.
         version: The version of that flavour.
-        compute_capability: That of the GPU it was built on, ``sm89`` for example; None without a GPU.
-        inputs: As the network has them; names on dynamic axes.
-        outputs: As the network has them.
+        compute_capability: The compute capability of the GPU on which it was built, such as ``sm89``; None without a
+            GPU.
+        inputs: The network's inputs, with names on dynamic axes.
+        outputs: The network's outputs, with names on dynamic axes.
         profiles: Allowed shapes of dynamic inputs.
-        dtypes: Element types of all tensors in the network that was compiled.
-        onnx_sha256: Of the ONNX file's bytes, lower-case hex; data beside it not included.
-        config: How it was built.
-        warnings: What TensorRT warned about.
-        elapsed_s: Parsing and building.
+        dtypes: Element types of all tensors in the compiled network.
+        onnx_sha256: SHA-256 of the ONNX file's bytes, lower-case hex. Data beside the file does not count.
+        config: The configuration of the build.
+        warnings: Warnings of TensorRT.
+        elapsed_s: Seconds for parsing and building.
     """
 
     plan: bytes
@@ -229,19 +230,19 @@ def build_engine(
     """Build a plan.
 
     Args:
-        onnx: The graph; weights kept outside it are looked for beside it. TensorRT's parser can end the process on
-            damaged graphs: check untrusted files before, as `yoloship.models.building.build` does.
-        config: How to build; None takes TensorRT's defaults.
-        flavour: Which TensorRT; None takes the first that is installed and builds.
-        info: What is known about the model: sizes are checked against its strides, and the graph's element types
+        onnx: The graph. Weights outside it are looked for beside it. TensorRT's parser can end the process on damaged
+            graphs, so check untrusted files first, as `yoloship.models.building.build` does.
+        config: The configuration of the build; None takes TensorRT's defaults.
+        flavour: The TensorRT to use; None takes the first one that is installed and can build.
+        info: What is known about the model. Sizes are checked against its strides, and the graph's element types
             against the precision that it claims.
-        on_progress: Called for each step, on TensorRT's thread. What it raises cancels the build and is raised from
-            here. So is Ctrl-C.
-        onnx_sha256: Of the file as it was checked; None takes it as it is now.
+        on_progress: Called for each step, on TensorRT's thread. An exception that it raises cancels the build and is
+            raised again from here. Ctrl-C does the same.
+        onnx_sha256: SHA-256 of the file when it was checked; None takes the file as it is now.
 
     Raises:
         DependencyError: no TensorRT is installed.
-        EngineError: TensorRT cannot take the file, an option is lacking or ignored, or the build failed.
+        EngineError: TensorRT cannot take the file, an option is missing or ignored, or the build failed.
     """
     config = config or BuildConfig()
     flavour = flavour or open_flavour()
@@ -252,7 +253,7 @@ def build_engine(
     with listening(flavour) as (logger, messages):
         builder = flavour.module.Builder(logger)
         network = parse_network(flavour, builder, logger, onnx, messages)
-        if _digest(onnx) != onnx_sha256:  # TensorRT reads the file itself: what it read must be what was checked
+        if _digest(onnx) != onnx_sha256:  # TensorRT reads the file itself, and must have read what was checked
             raise EngineError(
                 "was changed while it was read", subject=str(onnx), hint="build it again once it is complete"
             )
@@ -287,7 +288,7 @@ def build_engine(
 
 
 def _digest(onnx: Path) -> str:
-    """Refuse what is not a file, or is empty, before a parser answers that it is fine."""
+    """The file's SHA-256. Refuses what is not a file or is empty, because TensorRT's parser accepts it."""
     with open_regular(onnx, error=EngineError, wanted="an ONNX model") as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise wrong_kind("empty", "onnx", subject=str(onnx), error=EngineError)

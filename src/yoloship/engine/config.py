@@ -1,10 +1,10 @@
-"""How an engine is to be built: a frozen record, checked before TensorRT is touched, and its optimization profiles.
+"""The configuration of an engine's build, `BuildConfig`, checked before TensorRT is used, and optimization profiles.
 
-Precision is not part of it. Networks are strongly typed, so the arithmetic is written in the ONNX graph, and that is
-the only form which TensorRT 10, TensorRT 11 and TensorRT-RTX all take.
+Precision is not part of it. Networks are strongly typed, so the ONNX graph says the precision of each operator. This is
+the only form that TensorRT 10, TensorRT 11 and TensorRT-RTX all take.
 
-TensorRT takes a profile whose minimum is above its optimum without a word, and a build without any profile fails with
-a sentence that does not name the input. So profiles are settled here, before TensorRT is asked.
+TensorRT silently accepts a profile whose minimum is above its optimum. A build without any profile fails with a message
+that does not name the input. So profiles are checked here, before TensorRT gets them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 
 Target: TypeAlias = Literal["portable", "current", "sm75", "sm80", "sm86", "sm89", "sm120", "sm121"]
-"""``portable``: any GPU that the flavour serves. ``current``: this machine's. The others: compute capabilities."""
+"""``portable``: any GPU that the flavour supports. ``current``: the GPU of this machine. Others: compute
+capabilities."""
 TARGETS: tuple[Target, ...] = get_args(Target)
 
 NOT_FOR_RTX: frozenset[str] = frozenset({"sm90", "sm100", "sm103"})
-"""Data centre GPUs, which TensorRT-RTX does not serve: 9.0 was measured, the others are from NVIDIA's documentation."""
+"""Data centre GPUs, which TensorRT-RTX does not support: 9.0 was measured, others are from NVIDIA's documentation."""
 
 HardwareCompatibility: TypeAlias = Literal["none", "ampere_plus", "same_compute_capability"]
 MAX_OPTIMIZATION_LEVEL = 5
@@ -36,17 +37,17 @@ MIN_WORKSPACE_BYTES = 1 << 20
 MAX_WORKSPACE_BYTES = 1 << 40
 AxisRole: TypeAlias = Literal["batch", "height", "width"]
 _MAX_CHANNELS = 16
-"""The most channels of an image; longer axes are heights and widths."""
+"""The most channels of an image. A longer axis is a height or a width."""
 _OPTIONS = {"batch": "--batch", "height": "--imgsz", "width": "--imgsz"}
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What a dynamic axis may be at run time.
+    """The extents that a dynamic axis may have at run time.
 
     Attributes:
         minimum: Smallest extent.
-        optimum: The one to tune for.
+        optimum: The extent to tune for.
         maximum: Largest extent.
     """
 
@@ -64,7 +65,7 @@ class Range:
 
         Args:
             text: One integer, or minimum, optimum and maximum with colons between.
-            option: What it is for, for messages.
+            option: The option that it belongs to, for messages.
 
         Raises:
             InputError: it is neither.
@@ -89,7 +90,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class InputProfile:
-    """The shapes that one input may take, if naming batch, height and width does not say enough.
+    """The shapes that one input may have, for inputs that batch, height and width do not describe.
 
     Attributes:
         name: The input.
@@ -177,21 +178,21 @@ class BuildConfig:
             raise _bad("targets", "targets or hardware_compatibility, not both", ", ".join(self.targets))
 
     def to_dict(self) -> dict[str, object]:
-        """Plain data for JSON. The timing cache's path is left out: it names a machine and changes no result."""
+        """Plain data for JSON, without the path of the timing cache, which does not change the result."""
         data = asdict(self)
         del data["timing_cache"]
         return data
 
     def to_json(self) -> str:
-        """One line, keys sorted: equal configurations give equal text."""
+        """JSON on one line with sorted keys, so that equal configurations give equal text."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
 
 def parse_target(text: str) -> Target:
-    """Read a target as people write it: ``8.9``, ``89``, ``sm89`` and ``SM_89`` are one.
+    """Read a target as people write it: ``8.9``, ``89``, ``sm89`` and ``SM_89`` are the same.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a target.
     """
     word = text.strip().lower().replace(".", "").replace("_", "")
     if word.isdigit():
@@ -215,15 +216,15 @@ def resolve_profiles(
     """Decide the shapes of every dynamic input.
 
     Args:
-        inputs: The network's, with names for dynamic axes.
+        inputs: The network's inputs, with names for dynamic axes.
         config: Ranges for batch, height and width, or whole shapes by input.
         info: What is known about the model: sizes must be multiples of its largest stride.
 
     Returns:
-        One profile for each dynamic input, in their order; none for a static network.
+        One profile for each dynamic input, in order; empty for a static network.
 
     Raises:
-        InputError: a dynamic axis has no range, a fixed one has another, or a size does not fit the strides.
+        InputError: a dynamic axis has no range, a range contradicts a fixed axis, or a size does not fit the strides.
     """
     given = {profile.name: profile for profile in config.input_profiles}
     if unknown := sorted(given.keys() - {spec.name for spec in inputs}):
@@ -253,7 +254,7 @@ def resolve_profiles(
 
 
 def _roles(spec: TensorSpec, info: ModelInfo | None) -> tuple[AxisRole | None, ...]:
-    """What each axis is: an image is (B, C, H, W), or (B, H, W, C) if it comes as bytes."""
+    """The role of each axis: an image is (B, C, H, W), or (B, H, W, C) if its values are bytes."""
     if len(spec.shape) != 4:
         return ("batch", *([None] * (len(spec.shape) - 1))) if spec.shape else ()
     first, last = (isinstance(extent, int) and extent <= _MAX_CHANNELS for extent in (spec.shape[1], spec.shape[3]))

@@ -1,20 +1,20 @@
-"""An engine on disk: a plain plan, its sidecar, and the cache of engines built before.
+"""Engine files: the plan, its sidecar, and the cache of engines.
 
-Plan and sidecar are each written whole or not at all, and a lock lets only one process at a time give a pair its
-names. If that process ends between the two, it leaves a plan and a sidecar that do not belong together; the plan's
-hash shows it.
+Plan and sidecar are each written completely or not at all. A lock lets only one process at a time write a pair of
+files. If that process ends between the two, the plan and the sidecar do not belong together. The plan's hash shows
+this.
 
-The key of a cached engine is the content (ONNX, configuration, flavour, version, GPU or targets). It is never a file's
-name, and never the plan's own hash, because two builds with a dynamic profile give different bytes (measured). One
-process builds, and others that want the same engine wait for it. If a file system knows no locks, two processes build
-the same engine and the later one replaces the earlier as a whole.
+The key of a cached engine is made from the content (ONNX, configuration, flavour, version, GPU or targets). It does not
+use a file name. It does not use the plan's hash either, because two builds with a dynamic profile give different bytes
+(measured). One process builds, and others that want the same engine wait for it. If the file system has no locks, two
+processes build the same engine, and the later one replaces the whole file.
 
 Source of the header: measured on plans of TensorRT-RTX 1.7.1.116. Bytes 0-3 are ``vtrt``, a little-endian uint64 at
-0x10 is the file's length, and bytes 0x18-0x1b are the version's four numbers. Plans of TensorRT 10 begin with ``ftrt``
-(seen in programs that read them; none could be built here), so nothing more is asked of those.
+0x10 is the file's length, and bytes 0x18-0x1b are the version's four numbers. Plans of TensorRT 10 begin with ``ftrt``.
+This is known from programs that read them. None could be built here, so nothing else is read from those.
 
-Source of the form with a prefix: the field's reports of it. A little-endian int32 is a length, so many bytes of JSON
-in UTF-8 follow, then the plan.
+Source of the form with a prefix: public descriptions. The file begins with a length as little-endian int32, then has
+this many bytes of JSON in UTF-8, then the plan.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ _ANCHOR_NAME = re.compile(r"yolov5(?:[nsmlx]6?)?(?:-(?:seg|cls))?(?:\.pt|\.yaml)
 
 PlanForm: TypeAlias = Literal["rtx", "tensorrt", "unknown"]
 MAX_PLAN_BYTES: Final = 1 << 32
-"""The longest file of an engine; the largest detectors have 1.5 GB of weights."""
+"""The longest engine file. The largest detectors have 1.5 GB of weights."""
 PREFIX_FORM: Final = "raw"
-"""What the engines of that exporter give, as a record of ours says it: every cell decoded."""
+"""The output form of engines with a prefix: every cell decoded."""
 _START_BYTES: Final = 4 + MAX_PREFIX_BYTES + HEADER_BYTES
-"""Enough for a JSON prefix and the plan's header behind it."""
+"""Enough for a JSON prefix and the plan's header after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanHeader:
-    """What the first bytes of a plan say.
+    """The header of a plan.
 
     Attributes:
-        form: Whose magic number it begins with.
-        version: ``1.7.1.116``; None if the form does not tell.
+        form: The flavour whose magic number it begins with.
+        version: The version, such as ``1.7.1.116``; None if this form does not say it.
     """
 
     form: PlanForm
@@ -89,7 +89,7 @@ def read_header(plan: memoryview, *, subject: str, plan_bytes: int | None = None
         plan_bytes: Length of the whole plan; None if `plan` is all of it.
 
     Raises:
-        EngineError: it is too short, or truncated, or something follows it.
+        EngineError: it is too short or truncated, or other bytes follow it.
     """
     whole_bytes = len(plan) if plan_bytes is None else plan_bytes
     if whole_bytes < HEADER_BYTES:
@@ -122,10 +122,10 @@ def split_prefix(data: memoryview, *, subject: str) -> tuple[dict[str, Any] | No
         subject: The file, for messages.
 
     Returns:
-        The JSON object and the plan behind it; None and everything if there is no such prefix.
+        The JSON object, and the plan after it. Without a prefix, None and all of the data.
 
     Raises:
-        EngineError: it begins like a prefix whose JSON cannot be read.
+        EngineError: there is a prefix, but its JSON cannot be read.
     """
     if len(data) < 5 or bytes(data[:4]) in ENGINE_MAGICS or data[4] != ord("{"):
         return None, data
@@ -148,14 +148,14 @@ def split_prefix(data: memoryview, *, subject: str) -> tuple[dict[str, Any] | No
 
 
 def prefix_info(metadata: dict[str, Any], *, subject: str) -> ModelInfo:
-    """What a JSON prefix says about the model.
+    """The model record from a JSON prefix.
 
     Args:
-        metadata: As `split_prefix` returned it; untrusted.
+        metadata: The untrusted JSON object from `split_prefix`.
         subject: The file, for messages.
 
     Raises:
-        EngineError: a field is missing or cannot be.
+        EngineError: a field is missing or has an impossible value.
     """
     defaults = {"task": "detect", "stride": 32, "batch": 1, "imgsz": [640, 640]}
     read = FieldReader({**defaults, **metadata}, "JSON prefix", subject, EngineError)
@@ -178,10 +178,10 @@ def prefix_info(metadata: dict[str, Any], *, subject: str) -> ModelInfo:
 
 
 def _family(description: object) -> str:
-    """Whose head an engine has, by its description.
+    """The family of an engine's model, by its description.
 
-    YOLOv5's anchors belong to models named ``yolov5n`` to ``yolov5x6``, and to engines that carry no description. A
-    name that ends in ``u``, such as ``YOLOv5su``, is the anchor-free retraining, whose output has another form.
+    Models named ``yolov5n`` to ``yolov5x6``, and engines without a description, have YOLOv5's head with anchors. A name
+    that ends in ``u``, such as ``YOLOv5su``, is a model trained again without anchors, whose output has another form.
 
     Source: descriptions in published files: ``Ultralytics NAME model trained on DATA``, ``Ultralytics NAME model
     untrained``, and without the first word.
@@ -221,15 +221,15 @@ def _size_hw(read: FieldReader) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class EngineFile:
-    """An engine that was read and found whole.
+    """An engine file that was read and checked.
 
     Attributes:
-        path: Where it is.
-        plan: The serialized engine, without any prefix; read only.
-        header: What its first bytes say.
-        record: What the sidecar says; None if there is none.
-        info: What the pipeline must know, from the sidecar or a JSON prefix; None if neither says.
-        has_prefix: Whether metadata stood in front of the plan.
+        path: The file.
+        plan: The serialized engine, without any prefix; read-only.
+        header: The header of the plan.
+        record: The content of the sidecar; None if there is none.
+        info: The model record, from the sidecar or a JSON prefix; None if neither has one.
+        has_prefix: Whether there was metadata before the plan.
     """
 
     path: Path
@@ -257,19 +257,19 @@ def write_engine(
     """Write a plan and its sidecar.
 
     Args:
-        path: The plan's name; the sidecar's follows from it.
-        built: What was built.
-        source_name: File name of what it was built from, for the command that rebuilds it.
-        model: What the pipeline must know; None for a graph of unknown make.
-        recipe: How its graph came about, for the same command; None guesses it from the name and the model.
-        overwrite: Whether files of those names may be replaced.
+        path: Name of the plan. The sidecar's name is made from it.
+        built: The engine.
+        source_name: Name of the file from which it was built, for the command that builds it again.
+        model: The model record; None for a graph of an unknown exporter.
+        recipe: How its graph was made, for the same command. None guesses it from the name and the model.
+        overwrite: Whether existing files may be replaced.
 
     Returns:
-        What the sidecar says.
+        The content of the sidecar.
 
     Raises:
-        EngineError: the sidecar could not be read back, because something in it is beyond the limits of a sidecar.
-        OutputError: a name is taken, or cannot be written.
+        EngineError: a value is beyond the limits of a sidecar, so the sidecar could not be read back.
+        OutputError: a file exists already, or cannot be written.
     """
     digest = hashlib.sha256(built.plan).hexdigest()
     recipe = recipe or Recipe.guessed(source_name, model)
@@ -281,13 +281,13 @@ def write_engine(
         replacing(path, overwrite=overwrite) as plan,
     ):
         sidecar.write(data)
-        sidecar.flush()  # a full disk shows here, while neither has its name
+        sidecar.flush()  # a full disk is noticed here, before either file has its name
         plan.write(built.plan)
     return record
 
 
 def _sidecar_bytes(record: EngineRecord, path: Path) -> bytes:
-    """The sidecar's text, read back before it is written: its reader has limits that its writer must keep."""
+    """The sidecar's bytes. They are read back before they are written, because the reader has limits."""
     text = record.to_json()
     try:
         data = text.encode("utf-8")
@@ -301,13 +301,13 @@ def _sidecar_bytes(record: EngineRecord, path: Path) -> bytes:
 
 
 def read_engine(path: Path) -> EngineFile:
-    """Read an engine and hold its header, its sidecar and its bytes against each other. No TensorRT is needed.
+    """Read an engine, and check that its header, its sidecar and its bytes agree. This needs no TensorRT.
 
     Args:
-        path: The engine; its sidecar is looked for beside it.
+        path: The engine. Its sidecar is looked for beside it.
 
     Raises:
-        EngineError: it is not an engine, truncated or extended, or the sidecar is damaged or belongs to another plan.
+        EngineError: it is not an engine, is truncated or too long, or its sidecar is damaged or is another plan's.
     """
     subject = str(path)
     record = _read_sidecar(path)
@@ -318,7 +318,7 @@ def read_engine(path: Path) -> EngineFile:
             raise wrong_kind("empty", "engine", subject=subject, error=EngineError)
         metadata, beginning = split_prefix(start, subject=subject)
         plan_bytes = size_bytes - (len(start) - len(beginning))
-        header = read_header(beginning, subject=subject, plan_bytes=plan_bytes)  # a wrong length costs no reading
+        header = read_header(beginning, subject=subject, plan_bytes=plan_bytes)  # before reading the whole plan
         if record is not None:
             _check_length(record, plan_bytes, subject)
         elif header.form == "unknown":
@@ -334,16 +334,17 @@ def read_engine(path: Path) -> EngineFile:
 
 
 def open_engine_file(path: Path, *, installation: Installation | None = None) -> EngineFile:
-    """Read an engine that should be run, and refuse one that does not fit what is installed here.
+    """Read an engine to run it, and refuse it if it does not fit the TensorRT and the GPU of this machine.
 
-    Nothing is deserialised: TensorRT answers a stale plan with null and a line in its log.
+    The check does not deserialise the engine, because TensorRT's answer to a stale plan is only null and a log line.
 
     Args:
-        path: The engine; its sidecar is looked for beside it.
-        installation: What is installed; None looks.
+        path: The engine. Its sidecar is looked for beside it.
+        installation: The TensorRT and the GPU here; None finds them.
 
     Raises:
-        EngineError: see `read_engine`; or flavour, version or GPU differ, and the command that rebuilds it is named.
+        EngineError: the file is damaged (see `read_engine`), or flavour, version or GPU differ. The message then has
+            the command that builds the engine again.
     """
     engine = read_engine(path)
     check_fit(
@@ -362,7 +363,7 @@ def _read_sidecar(path: Path) -> EngineRecord | None:
 
 
 def _rest(file: FileIO, beginning: memoryview, plan_bytes: int) -> memoryview:
-    """The whole plan, of which the beginning was read; it is held once, since it may have gigabytes."""
+    """The whole plan, after its beginning was read. It is in memory only once, because it may have gigabytes."""
     plan = memoryview(bytearray(plan_bytes))
     at = min(len(beginning), plan_bytes)
     plan[:at] = beginning[:at]
@@ -417,14 +418,14 @@ def _check_belongs(record: EngineRecord, plan: memoryview, header: PlanHeader, s
 
 @dataclass(frozen=True, slots=True)
 class EngineKey:
-    """All that decides what an engine is.
+    """Everything on which an engine depends.
 
     Attributes:
-        onnx_sha256: Of the graph's bytes.
-        config: How to build.
-        flavour: Which TensorRT, by name.
+        onnx_sha256: SHA-256 of the graph's bytes.
+        config: The configuration of the build.
+        flavour: Name of the flavour of TensorRT.
         version: The version of that flavour.
-        device: Compute capability of the GPU it is tuned on; None if the flavour builds without one.
+        device: Compute capability of the GPU for which it is tuned; None if the flavour builds without a GPU.
     """
 
     onnx_sha256: str
@@ -435,13 +436,13 @@ class EngineKey:
 
     @classmethod
     def of(cls, onnx_sha256: str, config: BuildConfig, flavour: Flavour, device_sm: str | None) -> EngineKey:
-        """The key of an engine to be built now; the GPU counts only if the plan depends on it."""
+        """The key of an engine that would be built now. The GPU counts only if the plan depends on it."""
         tuned = flavour.name != "rtx" or config.targets == ("current",)
         return cls(onnx_sha256, config, flavour.name, flavour.version, device_sm if tuned else None)
 
     @property
     def digest(self) -> str:
-        """Lower-case hex; equal keys give equal ones."""
+        """A hash of the key in lower-case hex."""
         parts = [self.onnx_sha256, self.config.to_json(), self.flavour, self.version, self.device]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -457,12 +458,12 @@ def cached_engine(
     """Take an engine from the cache, or build it and keep it there.
 
     Args:
-        folder: The cache's folder; it is made if it is missing.
-        key: What is wanted.
-        build: Makes the engine; called at most once, by one process at a time.
+        folder: Folder of the cache. It is made if it is missing.
+        key: The key of the engine.
+        build: Builds the engine. It is called at most once, and by one process at a time.
         source_name: File name of the model, for the command that builds the engine again.
-        on_progress: Called some times a second with the seconds that another process has been waited for. What it
-            raises ends the waiting and comes out of here.
+        on_progress: Called several times a second while another process builds, with the seconds waited so far. An
+            exception that it raises ends the waiting and is raised again from here.
 
     Returns:
         The engine, read back and checked.
@@ -487,7 +488,7 @@ def cached_engine(
         return found
     _logger.debug("engines: %s is not in the cache, and is built", path.name)
     with locked(folder / f"{key.digest}.lock", on_progress=on_progress):
-        if (found := _usable(path)) is not None:  # somebody built it while we waited
+        if (found := _usable(path)) is not None:  # another process built it while this one waited
             return found
         built, model = build()
         make_room("engines", folder, len(built.plan))
@@ -498,13 +499,13 @@ def cached_engine(
 
 
 def _usable(path: Path) -> EngineFile | None:
-    """The engine of that name if it is whole and nobody else can have written it; any other is built again."""
+    """The engine of that name, if it is complete and no other user can have written it; None if it must be built."""
     if not is_trusted(path) or not is_trusted(sidecar_path(path)):
         return None
     try:
         found = read_engine(path)
     except (EngineError, InputError):
         return None
-    with suppress(OSError):  # a cache that can only be read
-        path.touch()  # the least recently used go first
+    with suppress(OSError):  # the cache may be read-only
+        path.touch()  # the least recently used entries are removed first
     return found

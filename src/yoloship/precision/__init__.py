@@ -1,1 +1,1 @@
-"""Bringing a graph to a precision, and proving what it costs."""
+"""Converting a graph to another precision, and measuring the loss."""

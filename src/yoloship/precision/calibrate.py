@@ -1,7 +1,7 @@
-"""The ranges of a network's activations, from images, and what those images are worth.
+"""Measures the ranges of a network's activations on images, and checks whether the images suffice.
 
-ONNX Runtime's calibrators do the counting. Feeds are drawn one at a time and forgotten, so a folder of any size fits
-into memory. Which images, and that they are prepared exactly as in use, is the caller's part.
+ONNX Runtime's calibrators measure. Feeds are made one at a time and then dropped, so a folder of any size fits into
+memory. The caller chooses the images and must prepare them exactly as in use.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ if TYPE_CHECKING:
 _ENTROPY_BINS: Final = 512
 _PERCENTILE: Final = 99.999
 FEW_IMAGES: Final = 50
-"""Fewer distinct images than this leave ranges to chance. NVIDIA's guides name 500 for ImageNet classifiers; of the
-demo model's scenes, 24 were enough (docs/precision.md)."""
+"""With fewer distinct images than this, ranges depend on chance. NVIDIA's guides recommend 500 for ImageNet
+classifiers. For the demo model, 24 scenes were enough (docs/precision.md)."""
 
 
 def calibrate(
     model: onnx.ModelProto, names: Collection[str], feeds: Iterable[Feeds], calibrator: Calibrator
 ) -> Mapping[str, float]:
-    """Find how large activations get.
+    """Measure how large activations get.
 
     Args:
-        model: float32; it is run on the CPU by ONNX Runtime. Not changed.
+        model: A float32 graph. ONNX Runtime runs it on the CPU. It is not changed.
         names: The float32 values to watch.
-        feeds: An array for each input by name, for each run; drawn from once.
+        feeds: For each run, an array for each input by name. They are iterated over once.
         calibrator: How outliers are treated.
 
     Returns:
-        For each name the magnitude that the quantized range should reach to, above 0 and finite if anything but
-        zeros was seen.
+        For each name, the magnitude that the quantized range should reach. It is finite, and above 0 if any value was
+        not zero.
 
     Raises:
         GraphError: there are no feeds, or an activation is not finite.
@@ -65,10 +65,10 @@ def calibrate(
     """
     with (
         tempfile.TemporaryDirectory(prefix="yoloship-") as folder,
-        redirect_stdout(StringIO()),  # the tools print
+        redirect_stdout(StringIO()),  # ONNX Runtime's tools print to stdout
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, of the numbers that are refused below
+        warnings.simplefilter("ignore", RuntimeWarning)  # NumPy warns about numbers that are refused below
         path = Path(folder) / "model.onnx"
         path.write_bytes(graph_bytes(model))
         watcher = _watcher(path, set(names), calibrator)
@@ -86,7 +86,7 @@ def calibrate(
 
 
 def _collect(watcher: Any, feed: Feeds) -> None:
-    """Histograms of what is not finite, or hardly so, fail with a sentence that does not say of what."""
+    """Collect one feed. If a value is not finite, the calibrator's own error does not say which; this one does."""
     try:
         watcher.collect_data(_OneFeed(feed))
     except ValueError as error:
@@ -140,7 +140,7 @@ def _watcher(path: Path, names: set[str], calibrator: Calibrator) -> Any:
 
 
 class _OneFeed:
-    """A calibration data reader that has one thing to read."""
+    """A calibration data reader with a single feed."""
 
     def __init__(self, feed: Feeds) -> None:
         self._left: list[Feeds] = [feed]
@@ -151,11 +151,11 @@ class _OneFeed:
 
 @dataclass(frozen=True, slots=True)
 class ImageSurvey:
-    """What a look at all images showed.
+    """The result of looking at all calibration images.
 
     Attributes:
-        images: How many there are.
-        copies: How many have exactly the pixels of an earlier one.
+        images: Number of images.
+        copies: How many have exactly the pixels of an earlier image.
         plain: How many have a single colour, such as black frames.
     """
 
@@ -164,7 +164,7 @@ class ImageSurvey:
     plain: int
 
     def warnings(self) -> Iterator[str]:
-        """Sentences for the user; none if all is well."""
+        """Warnings for the user, a sentence each."""
         distinct = self.images - self.copies
         if distinct < FEW_IMAGES:
             count = "1 calibration image" if self.images == 1 else f"{self.images} calibration images"
@@ -184,7 +184,7 @@ def survey(sources: Sequence[Source], on_progress: OnProgress | None = None) -> 
     """Look at all images once, before anything is calibrated.
 
     Args:
-        sources: Images as `Detector.__call__` takes them; one at a time is held.
+        sources: Images as `Detector.__call__` takes them. Only one at a time is in memory.
         on_progress: Called before each step.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Any precision for any graph: `in_precision` joins conversion, calibration and the trial that each needs."""
+"""`in_precision` converts any graph to any precision: conversion, calibration and a trial run."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 
 _OPEN_HW: Final = (640, 640)
-"""(height, width) to count for, if the graph leaves them open; shares hardly depend on it."""
+"""(height, width) for counting operations, if the graph leaves them open. Shares hardly depend on it."""
 MAX_NAMED: Final = 6
-"""Modules that are named in the line of output."""
+"""The most modules that the line of output names."""
 USEFUL_SHARE: Final = 0.5
-"""The least share of the arithmetic; a graph with less of it in codes is hardly faster than one without codes."""
+"""The least share of the arithmetic in codes. A graph with less is hardly faster than one without codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class QuantizedShare:
     """How many of a network's weighted layers compute in codes.
 
     Attributes:
-        quantized: Convolutions and matrix products whose data and weights are both quantized.
-        layers: All convolutions and matrix products.
-        arithmetic: The share of operations in the quantized ones, in [0, 1]; None if shapes are not known.
+        quantized: Number of convolutions and matrix products whose data and weights are both quantized.
+        layers: Number of all convolutions and matrix products.
+        arithmetic: The share of operations in quantized layers, in [0, 1]; None if shapes are not known.
     """
 
     quantized: int
@@ -67,7 +67,7 @@ def quantized_share(model: onnx.ModelProto) -> QuantizedShare:
     """Count the layers that compute in codes.
 
     Args:
-        model: A graph, quantized or not. Not changed.
+        model: A graph, quantized or not. It is not changed.
     """
     decoded = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.output}
     heavy = [node for node in model.graph.node if is_heavy(node) and len(node.input) > 1 and node.output]
@@ -86,13 +86,13 @@ def _values(model: onnx.ModelProto) -> Mapping[str, Value]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lowered:
-    """A graph that was brought to a precision, and tried.
+    """A graph that was converted to another precision, and tried.
 
     Attributes:
         model: The graph.
-        words: What became of it, for a line of output.
-        warnings: What the user must know about the result, a sentence each.
-        not_on_cpu: Why the ONNX Runtime that is installed cannot run the graph on a CPU; None if it can.
+        words: A summary of the result, for a line of output.
+        warnings: Warnings for the user about the result, a sentence each.
+        not_on_cpu: Why the installed ONNX Runtime cannot run the graph on a CPU; None if it can.
     """
 
     model: Model
@@ -110,24 +110,24 @@ def in_precision(
     truths: Sequence[Truth] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Lowered:
-    """Bring a float32 graph to a precision, and try it.
+    """Convert a float32 graph to another precision, and try it.
 
     Args:
-        model: A float32 detector that the pipeline can use. Not changed.
-        precision: What its body should compute in.
-        sources: Images like those in use. INT8 and FP8 are calibrated with them and need them; half precision is
-            tried on the first few, and without any on noise.
-        config: For INT8 and FP8: how. Its precision must be `precision`.
-        truths: What is in each image: then INT8's and FP8's budget is of mAP.
+        model: A float32 detector that the pipeline can use. It is not changed.
+        precision: Element type in which its body should compute.
+        sources: Images like those in use. INT8 and FP8 need them for calibration. Half precision is tried on the first
+            few of them, or on noise if there are none.
+        config: Settings for INT8 and FP8. Its precision must be `precision`.
+        truths: The objects in each image. If they are given, the budget of INT8 and FP8 is a loss of mAP.
         on_progress: Called before each step.
 
     Returns:
-        The graph, what became of it in a few words, and what the user must know.
+        The graph, a summary, and warnings for the user.
 
     Raises:
         InputError: INT8 or FP8 without images, or with images of a single colour; truths that do not fit them.
         ImageError: an image cannot be read.
-        GraphError: it cannot be brought there, or not within the budget.
+        GraphError: the graph cannot be converted, or not within the budget.
         SessionError: it is not a detector that the pipeline knows.
     """
     if precision not in get_args(Precision):
@@ -181,7 +181,7 @@ def _quantized(
 
 
 def _run_here(model: Model, feeds: Sequence[Feeds]) -> str | None:
-    """Run the graph as it will be written, not an emulation of it.
+    """Run the converted graph itself, not an emulation of it.
 
     Returns:
         Why the runtime refuses it; None if it runs.
@@ -203,13 +203,13 @@ def _run_here(model: Model, feeds: Sequence[Feeds]) -> str | None:
 
 
 def _truth_warnings(truths: Sequence[Truth] | None) -> Iterator[str]:
-    """A folder of labels that misses most images measures little, and says so."""
+    """Warn if most images have no label, because the measurement then means little."""
     if truths is not None and (empty := sum(not len(truth.class_ids) for truth in truths)) * 2 > len(truths):
         yield f"{empty} of {len(truths)} images have no label, and count as images without objects"
 
 
 def _words(found: Search, config: QuantizeConfig, truths: Sequence[Truth] | None) -> str:
-    """What became of it, for a line of output."""
+    """A summary of the result, for a line of output."""
     others = f" with {config.between}" if config.between != "float32" else ""
     if not found.is_measured:
         nothing = "nothing was detected on the images" if truths is None else "float32 finds no labelled object"

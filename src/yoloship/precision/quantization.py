@@ -1,7 +1,7 @@
-"""From a float32 graph and a folder of images to INT8 or FP8 that still detects, within a budget.
+"""Quantizes a float32 graph to INT8 or FP8 with a folder of images, and keeps the loss within a budget.
 
-If labels are known, the budget is of mAP. Without them it is of `agreement_over_ious` with the float32 graph, which
-falls with boxes that are lost and with boxes that fit less tightly.
+With labels, the budget is a loss of mAP. Without labels it is a loss of agreement with the float32 graph
+(`agreement_over_ious`), which falls if boxes are lost or fit less tightly.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ if TYPE_CHECKING:
 
 
 HELD_BACK_FROM: Final = 16
-"""With at least this many images every fourth is held back from calibration, and the budget is measured on those; of
-fewer none can be spared, and all serve both."""
+"""With at least this many images, every fourth is not used for calibration, and the budget is measured on those. With
+fewer, all images are used for both."""
 MEASURE_IMAGES: Final = 64
-"""On at most this many: each costs a run for each step of a search."""
+"""The most images on which the budget is measured, because each is run in every step of the search."""
 RANKING_IMAGES: Final = 4
-"""Enough to tell which modules are sensitive; each costs a run for each module."""
+"""The number of images for ranking modules. It is enough to rank them, and each image is run once for each module."""
 
 
 def split(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which images calibrate, and which measure.
+    """Choose the images for calibration, and the images for measuring.
 
     Args:
-        count: How many there are.
+        count: Number of images.
 
     Returns:
-        Their places, in order.
+        The indices of both groups, in order.
     """
     held_back = range(3, count, 4) if count >= HELD_BACK_FROM else range(count)
     rest = [place for place in range(count) if place not in held_back] if count >= HELD_BACK_FROM else range(count)
@@ -65,13 +65,13 @@ def split(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def spread(things: Sequence[int], count: int) -> list[int]:
-    """At most so many, evenly from all."""
+    """At most `count` of the things, spread evenly over all."""
     places = np.unique(np.linspace(0, len(things) - 1, count).round().astype(int)).tolist()
     return [things[place] for place in places]
 
 
 def opener(imgsz: tuple[int, int] | None) -> Open:
-    """Opens graphs as detectors on the CPU, with this size if they leave it open."""
+    """A function that opens graphs as detectors on the CPU, with this size if they leave it open."""
 
     def opened(model: Model) -> Detector:
         session = open_session(graph_bytes(model))
@@ -88,13 +88,13 @@ class Disagreement:
     """How far detections on some images lie from those of a float32 model: 1 − `agreement_over_ious`.
 
     Args:
-        right: The float32 model; it is run here, and not later.
+        right: The float32 model. It is run here, and not later.
         sources: Images.
         config: Its score threshold says which detections count.
         opened: Opens a graph.
 
     Raises:
-        ImageError: an image cannot be read; or nothing is detected on any, and the budget wants it to be.
+        ImageError: an image cannot be read, or nothing is detected on any image although there is a budget to measure.
     """
 
     def __init__(self, right: Detector, sources: Sequence[Source], config: QuantizeConfig, opened: Open) -> None:
@@ -114,7 +114,7 @@ class Disagreement:
             )
 
     def __call__(self, model: Model) -> float:
-        """What agreement of a graph's detections with float32's lacks to 1."""
+        """1 minus the agreement of a graph's detections with those of float32."""
         with self._opened(model) as changed:
             return 1 - agreement_over_ious(
                 self._want, _found(changed, self._sources, self._options), self._score_threshold
@@ -122,20 +122,20 @@ class Disagreement:
 
 
 class PrecisionLoss:
-    """How much mAP over IoU 0.5 to 0.95 is lost against a float32 model; below 0 if it is gained.
+    """The loss of mAP over IoU 0.5 to 0.95 against a float32 model; negative if mAP rises.
 
     Args:
-        right: The float32 model; it is run here, and not later.
+        right: The float32 model. It is run here, and not later.
         sources: Images.
-        truths: What is in each.
-        config: Its budget, which must be less than what float32 has to lose.
+        truths: The objects in each image.
+        config: Its budget must be less than the mAP of float32.
         opened: Opens a graph.
 
     Raises:
         ImageError: an image cannot be read.
-        InputError: no image has any object, a class id has no name, or float32 finds so little of what the labels
-            name that any graph would be within the budget.
-        DependencyError: what computes mAP is not installed.
+        InputError: no image has any object, a class id has no name, or float32 finds so few of the labelled objects
+            that any graph would be within the budget.
+        DependencyError: the package that computes mAP is not installed.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class PrecisionLoss:
             )
 
     def __call__(self, model: Model) -> float:
-        """What a graph's mAP lacks to float32's."""
+        """The mAP of float32 minus that of a graph."""
         with self._opened(model) as changed:
             return self._want - self._measure(changed)
 
@@ -179,16 +179,15 @@ class QuantizeConfig:
     """How a graph should be quantized.
 
     Attributes:
-        precision: What convolutions compute in.
+        precision: Type of the codes in which convolutions compute.
         calibrator: How the ranges of activations are found.
         placement: Where quantization goes; see `yoloship.model.Placement`.
-        max_drop: In [0, 1]: how much worse than float32 it may see, by whichever measure is taken; 1 quantizes
-            everything.
-        score_threshold: The least score of the detections that should agree.
+        max_drop: The budget: how much worse than float32 the result may be, in [0, 1]. 1 quantizes everything.
+        score_threshold: The least score of detections that should agree.
         imgsz: (height, width) in model pixels if the graph leaves them open.
-        other_layers: What is computed in between the codes, and in layers that are kept; None takes float16 with the
-            placement ``inputs``, because TensorRT runs what a graph says is float32 in float32, and float32 with
-            ``inputs_and_outputs``, which is for ONNX Runtime: that has no float16 kernels on a CPU.
+        other_layers: Precision between the codes and in layers that are not quantized. None takes float16 with the
+            placement ``inputs``, because TensorRT keeps float32 layers in float32. With ``inputs_and_outputs``, which
+            is for ONNX Runtime, None takes float32, because ONNX Runtime has no float16 kernels on a CPU.
 
     Raises:
         InputError: a value outside its range; float16 with ``inputs_and_outputs``.
@@ -204,7 +203,7 @@ class QuantizeConfig:
 
     @property
     def between(self) -> OtherLayers:
-        """What the other layers compute in, decided."""
+        """The precision of the other layers, with None resolved."""
         return self.other_layers or ("float16" if self.placement == "inputs" else "float32")
 
     def __post_init__(self) -> None:
@@ -233,27 +232,28 @@ def quantize_with_images(
     measure: Measure | None = None,
     on_progress: OnProgress | None = None,
 ) -> Search:
-    """Calibrate, quantize, and keep unquantized what loses most, until the budget holds.
+    """Calibrate and quantize, and leave the modules unquantized that lose most, until the budget holds.
 
     Args:
-        model: A float32 detector that the pipeline can use: ours, or one of the standard form. Not changed.
-        sources: Images like those in use; they go through the pipeline's own pre-processing. Some are held back
-            from calibration, and the budget is measured on those, see `yoloship.precision.quantization.split`.
-        config: How.
-        truths: What is in each image: then the budget is of mAP.
-        measure: How much worse a graph is, in place of the two measures of this module. It gets graphs whose half
-            precision is emulated.
+        model: A float32 detector that the pipeline can use: ours, or one with the standard output. It is not changed.
+        sources: Images like those in use. They go through the pipeline's own pre-processing. Some are not used for
+            calibration, and the budget is measured on those; see `split`.
+        config: Settings.
+        truths: The objects in each image. If they are given, the budget is a loss of mAP.
+        measure: Measures how much worse a graph is, in place of the two measures of this module. It gets graphs whose
+            half precision is emulated.
         on_progress: Called before each step.
 
     Returns:
-        The quantized graph, and what the search found.
+        The quantized graph and the result of the search.
 
     Raises:
         InputError: there are no images, or truths that do not fit them.
-        ImageError: an image cannot be read, or nothing is seen on any.
+        ImageError: an image cannot be read, or nothing is detected on any.
         GraphError: the graph cannot be quantized, or not within the budget.
         SessionError: it is not a detector that the pipeline knows.
-        DependencyError: ONNX Runtime lacks its quantization tools; there are truths, and what computes mAP is missing.
+        DependencyError: ONNX Runtime lacks its quantization tools, or truths are given and the package that computes
+            mAP is missing.
     """
     if not sources:
         raise InputError("no images to calibrate with", expected="at least one")
@@ -288,7 +288,7 @@ def _with_float16_layers(
     config: QuantizeConfig,
     on_progress: OnProgress | None,
 ) -> Search:
-    """A search over graphs that are float16 between their codes, but for the layers that overflow there."""
+    """A search over graphs that are float16 between their codes, except in layers that overflow."""
     _, overflowing = convert_and_try(quantizer.model, "float16", feeds)
 
     def narrowed(model: Model) -> Model:
@@ -309,7 +309,7 @@ def _with_float16_layers(
 
 
 def _check_finite(model: Model, means: Mapping[str, npt.NDArray[np.float64]], feeds: Sequence[Feeds]) -> None:
-    """Refuse a network that is broken before anything is done to it; calibrators pass over numbers that are none."""
+    """Refuse a network that gives NaN or infinity in float32 already, because calibrators ignore such values."""
     wild = next((name for name, values in means.items() if not np.isfinite(values).all()), None)
     if wild is None and all(finite(outputs) for outputs in run_model(model, feeds)):
         return

@@ -1,11 +1,11 @@
-"""Running a converted graph before it is believed: what overflows in it, and which modules lose most in few bits.
+"""Runs converted graphs, to find the layers that overflow and the modules that lose most when they are quantized.
 
-`convert_and_try` runs a half precision graph as it would compute and keeps in float32 the layers that overflow.
+`convert_and_try` runs a half precision graph as it would compute, and keeps in float32 the layers that overflow.
 
-`search` finds how many modules must stay unquantized. It takes two measures. The cheap one ranks: each module is
-quantized alone, and the error at the network's last convolutions is compared with their size. The dear one decides: the
-caller's own figure (agreement of detections, or mAP) for a graph whose worst modules stay float32. Their number is
-found by bisection, so that a network of thirty modules takes five or six of these evaluations.
+`search` finds how many modules must stay unquantized, with two measures. The cheap one ranks the modules: each is
+quantized alone, and the error at the network's last convolutions is compared with the signal. The expensive one
+decides: it is the caller's own figure (agreement of detections, or mAP) for a graph whose worst modules stay float32.
+Bisection finds their number, so a network of thirty modules takes five or six of these evaluations.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     Model: TypeAlias = onnx.ModelProto
     Feeds: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
     Run: TypeAlias = Callable[[onnx.ModelProto, Sequence[Feeds]], list[tuple[npt.NDArray[np.generic], ...]]]
-    """Runs a model over feeds; for each the outputs, in order."""
+    """Runs a model over feeds, and gives the outputs of each feed, in order."""
     Measure: TypeAlias = Callable[[onnx.ModelProto], float]
-    """How much worse than in float32 a model is, 0 for not at all."""
+    """Says how much worse a model is than in float32; 0 if it is as good."""
 
 
 _MAX_ROUNDS: Final = 16
-"""Each round keeps the layers in which values first overflow; layers behind them may follow."""
+"""Each round keeps the first layers that overflow. Layers after them may overflow in the next round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """What quantizing one module alone does.
+    """The error from quantizing one module alone.
 
     Attributes:
-        module: Its name.
+        module: The name of the module.
         layers: Names of its convolutions.
-        error: Energy of the error at the last convolutions over that of the signal.
+        error: Energy of the error at the last convolutions, divided by the energy of the signal.
     """
 
     module: str
@@ -63,16 +63,16 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
         model: The quantized graph.
         kept: Modules that stay float32, the most sensitive first.
         drop: How much worse the graph is, by the caller's measure.
         full_drop: How much worse it is with everything quantized.
-        evaluations: How often that was measured.
-        ranking: All modules, the most sensitive first; empty if nothing had to be kept.
-        is_measured: Whether there was anything to measure the drop on.
+        evaluations: How often the caller's measure was used.
+        ranking: All modules, the most sensitive first; empty if no module had to stay float32.
+        is_measured: Whether the drop could be measured.
     """
 
     model: onnx.ModelProto
@@ -86,14 +86,14 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Quantizer:
-    """How a graph is quantized, whichever layers stay float32.
+    """Quantizes a graph except for some layers.
 
     Attributes:
-        model: float32.
+        model: The float32 graph.
         ranges: The magnitude that each quantized value reaches, by name.
-        precision: What convolutions compute in.
-        placement: Where quantization goes.
-        means: The mean of each channel of the values that convolutions take.
+        precision: Type of the codes.
+        placement: Where the pairs go.
+        means: The mean of each channel, for the inputs of convolutions, by name.
     """
 
     model: onnx.ModelProto
@@ -103,7 +103,7 @@ class Quantizer:
     means: Mapping[str, npt.NDArray[np.float64]]
 
     def keeping(self, kept: Sequence[str]) -> onnx.ModelProto:
-        """The quantized graph but for these layers."""
+        """The quantized graph, with these layers in float32."""
         return quantize(self.model, self.ranges, self.precision, placement=self.placement, means=self.means, keep=kept)
 
 
@@ -118,11 +118,11 @@ def search(
     """Quantize as many modules as a budget allows.
 
     Args:
-        quantizer: How.
-        feeds: A few, for the ranking.
+        quantizer: Quantizes the graph.
+        feeds: A few feeds, for the ranking.
         run: Runs a model.
-        measure: How much worse a model is.
-        max_drop: The budget, in the measure's own unit.
+        measure: Says how much worse a model is.
+        max_drop: The budget, in the unit of the measure.
         on_progress: Called before each step.
 
     Raises:
@@ -163,7 +163,7 @@ def search(
 def rank(
     quantizer: Quantizer, feeds: Sequence[Feeds], run: Run, on_progress: OnProgress | None = None
 ) -> tuple[Sensitivity, ...]:
-    """Quantize each module alone and see what that does at the network's last convolutions.
+    """Quantize each module alone, and compare the outputs of the network's last convolutions.
 
     Returns:
         The modules, the most sensitive first.
@@ -215,7 +215,7 @@ def ending_at(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
 def _relative_error(
     have: Sequence[tuple[npt.NDArray[np.generic], ...]], want: Sequence[tuple[npt.NDArray[np.generic], ...]]
 ) -> float:
-    """Mean over outputs, which have sizes of their own, of the error's energy over the signal's."""
+    """The energy of the error divided by that of the signal, as a mean over the outputs, which differ in size."""
     errors = []
     for place in range(len(want[0])):
         pairs = [(_wide(a[place]), _wide(b[place])) for a, b in zip(have, want, strict=True)]
@@ -239,7 +239,7 @@ def channel_means(model: Model, names: Sequence[str], feeds: Sequence[Feeds]) ->
     """The mean of each channel, (channels,), of these (B, C, H, W) float32 values over some runs."""
     sums = {name: np.zeros(()) for name in names}
     with open_session(graph_bytes(ending_at(model, names))) as session:
-        for feed in feeds:  # one at a time: all these values are held
+        for feed in feeds:  # one at a time, because all these values are in memory
             for name, value in zip(names, session.run(feed), strict=True):
                 sums[name] = sums[name] + value.mean(axis=(0, 2, 3), dtype=np.float64)
     return {name: total / len(feeds) for name, total in sums.items()}
@@ -249,15 +249,15 @@ def convert_and_try(model: Model, precision: HalfPrecision, feeds: Sequence[Feed
     """Convert a graph, run it as half precision would compute, and keep in float32 the layers that overflow.
 
     Args:
-        model: float32. Not changed.
-        precision: What its body should compute in.
-        feeds: What to try it on.
+        model: A float32 graph. It is not changed.
+        precision: Element type in which its body should compute.
+        feeds: The feeds to try it on.
 
     Returns:
         The graph, and the names of the layers that had to stay float32 because of their activations.
 
     Raises:
-        GraphError: it cannot be converted; or it is not finite in float32 already; or stays so.
+        GraphError: the graph cannot be converted, is not finite in float32 already, or overflows in any case.
         SessionError: ONNX Runtime cannot run it.
     """
     kept: tuple[str, ...] = ()
@@ -285,7 +285,7 @@ def convert_and_try(model: Model, precision: HalfPrecision, feeds: Sequence[Feed
 
 def _overflowing(emulated: Model, values: Sequence[str], feeds: Sequence[Feeds]) -> frozenset[str]:
     infinite: set[str] = set()
-    for feed in feeds:  # one at a time: every value of the network is held
+    for feed in feeds:  # one at a time, because every value of the network is in memory
         (outputs,) = run_model(ending_at(emulated, values), [feed])
         infinite.update(name for name, output in zip(values, outputs, strict=True) if not np.isfinite(output).all())
     return overflows(emulated, infinite)
