@@ -217,7 +217,7 @@ def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.gene
 
     Args:
         detector: Whose geometry and input form count.
-        source: As `Detector.__call__` takes it.
+        source: As `Detector.__call__` takes it; the colours of an array are BGR.
 
     Returns:
         The array for the model's input by its name; if the graph wants more images a run, the same one again.

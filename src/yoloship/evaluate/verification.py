@@ -385,10 +385,10 @@ class _Run:
         outputs = self._session.run(feed)
         self.run_s.append(time.perf_counter() - start)
         start = time.perf_counter()
-        self.found.append(detector(image, options=self._options))
+        self.found.append(detector(image, options=self._options, channels="bgr"))  # as `verify` has read it
         self.total_s.append(time.perf_counter() - start)
         if self._all_options is not None:
-            self.everything.append(detector(image, options=self._all_options))
+            self.everything.append(detector(image, options=self._all_options, channels="bgr"))
         if len(self.cells) < LEVEL_IMAGES and self._cells_held < MAX_CELLS:
             (array,) = feed.values()
             self.input_hws.append(array.shape[1:3] if detector.info.input_form == "image" else array.shape[2:4])

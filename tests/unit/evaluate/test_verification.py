@@ -49,6 +49,13 @@ def test_a_model_agrees_with_itself() -> None:
     assert sum(level.cells for level in found.levels) == 2 * 3 * (8 * 12 + 4 * 6 + 2 * 3)
 
 
+def test_both_see_the_same_colours_whatever_order_they_take_arrays_in() -> None:
+    image = np.zeros((*HW, 3), np.uint8)
+    image[..., 0], image[..., 2] = 3, 40  # the answer follows the first channel
+    rgb = Detector(scripted().session, channels="rgb")  # type: ignore[arg-type]  # a session that takes arrays
+    assert verify(("a", scripted()), ("b", rgb), [image]).agreement.share == 1
+
+
 def test_cells_are_held_up_to_a_number_and_not_for_so_many_images_of_any_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
