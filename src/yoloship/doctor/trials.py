@@ -94,6 +94,9 @@ def opencv() -> dict[str, Any]:
 
 def quantize() -> dict[str, Any]:
     """Import ONNX Runtime's quantizer, with all that it needs."""
+    from yoloship.runtime.onnxruntime.common import import_onnxruntime
+
+    import_onnxruntime()
     quantization: Any = importlib.import_module("onnxruntime.quantization")
     _expect(hasattr(quantization, "quantize_static"), True)
     return {"onnxruntime": _version("onnxruntime")}

@@ -72,7 +72,8 @@ def import_openvino() -> ModuleType:
         sys.modules[name] = None  # type: ignore[assignment]  # how Python says that a module cannot be imported
     try:
         import openvino
-    except ImportError as error:
+        from openvino import Core  # noqa: F401 - a folder of that name in the working directory has none
+    except (ImportError, OSError) as error:  # a library that it needs is not there
         raise DependencyError(
             "is not installed, or cannot be imported",
             subject="openvino",

@@ -71,3 +71,14 @@ def test_without_openvino_it_is_said_how_to_install_it(monkeypatch: pytest.Monke
     monkeypatch.setattr(OpenVino, "is_installed", classmethod(lambda _: False))
     with pytest.raises(DependencyError, match=r"pip install 'yoloship\[openvino\]'"):
         trials.TRIALS["openvino"]()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only the wheels for Linux write it")
+def test_no_trial_leaves_the_device_id_of_a_runtime_in_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CI", raising=False)  # the runtime looks at it, and writes nothing then
+    for name in ("onnxruntime", "quantize"):
+        assert run_trial(name).works
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]

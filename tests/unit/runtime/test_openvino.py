@@ -19,7 +19,7 @@ from helpers.models import model, scale_and_shift
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.runtime import openvino as ours
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
-from yoloship.runtime.openvino import OpenVinoSession
+from yoloship.runtime.openvino import OpenVinoSession, import_openvino
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 
@@ -161,6 +161,23 @@ def test_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DependencyError, match=r"openvino: is not installed.*pip install 'yoloship\[openvino\]'"):
         OpenVinoSession.open(small())
     assert "openvino_telemetry" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("raise OSError('libtbb.so.12: no such file')", "got libtbb.so.12: no such file"),
+        ("", "cannot import name 'Core'"),
+    ],
+)
+def test_one_that_is_installed_by_half_is_an_error_of_one_line(
+    source: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("openvino.py").write_text(source)
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DependencyError, match=f"openvino: is not installed, or cannot be imported: .*{words}"):
+        import_openvino()
 
 
 def test_the_compiled_model_is_kept_and_taken_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
