@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 DEMO = Path(yoloship.__file__).parent / "demo" / "codes-yolov5n.pt"
 CHECKPOINTS = [*listed(TRAINED, "*.pt"), DEMO]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8", "float8")
-INPUT_HW = (256, 320)
-ROWS = 3 * sum((256 // stride) * (320 // stride) for stride in (8, 16, 32))
+INPUT_HW = (96, 128)
+ROWS = 3 * sum((INPUT_HW[0] // stride) * (INPUT_HW[1] // stride) for stride in (8, 16, 32))
 DYNAMIC = Range(1, 2, 4)
 NMS = NmsConfig(max_detections=100, candidates=128, iterations=4)
 """Fewer steps than by default, because each costs time to build; test_build_command.py builds the default."""

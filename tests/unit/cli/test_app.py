@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from helpers.cli import run
 from helpers.models import finds_a_cat
 from helpers.networks import float_network
+from yoloship.cli import app
 from yoloship.cli.app import Terminated
 from yoloship.cli.info import info
 from yoloship.cli.output import print_err
@@ -121,15 +123,7 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 
 
 @posix
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "--version", "--help", "info small.onnx", "inspect small.onnx --json", "doctor --for export", "cache",
-        "detect two.onnx a.png --no-draw", "detect two.onnx a.png a.png b.png --no-draw",
-        "detect two.onnx a.png --no-draw --json -",
-        "bench two.onnx --rounds 1 --runs 1 --seconds 0",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("arguments", ["info small.onnx", "detect two.onnx a.png --no-draw --json -"])
 def test_a_stdout_that_takes_nothing_is_one_line(detector: Path, arguments: str) -> None:
     closed = shell(f"$Y {arguments} >&-")
     assert (closed.returncode, closed.stderr.splitlines()[-1]) == (1, "error: stdout: cannot be written: it is closed")
@@ -139,6 +133,35 @@ def test_a_stdout_that_takes_nothing_is_one_line(detector: Path, arguments: str)
         assert full.returncode == 1
         assert full.stderr.splitlines()[-1] == "error: stdout: cannot be written: No space left on device"
         assert "Traceback" not in full.stderr
+
+
+@posix
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--version", "--help", "info small.onnx", "inspect small.onnx --json", "doctor --for export", "cache",
+        "detect two.onnx a.png --no-draw", "detect two.onnx a.png a.png b.png --no-draw",
+        "detect two.onnx a.png --no-draw --json -",
+        "bench two.onnx --rounds 1 --runs 1 --seconds 0",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("reason", ["it is closed", "No space left on device"])
+def test_no_command_takes_it_for_written(
+    detector: Path, arguments: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, with the stdout that `main` would have found."""
+    if reason == "it is closed":
+        stdout: Any = app._ClosedStream()
+    else:
+        if not Path("/dev/full").exists():
+            pytest.skip("this system has no /dev/full")
+        stdout = open("/dev/full", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - closed below
+    monkeypatch.setattr(sys, "stdout", stdout)
+    code = app.run(arguments.split())
+    with suppress(OSError):  # what was not written is still in its buffer
+        stdout.close()
+    monkeypatch.undo()
+    assert (code, capsys.readouterr().err.splitlines()[-1]) == (1, f"error: stdout: cannot be written: {reason}")
 
 
 @posix
