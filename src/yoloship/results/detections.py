@@ -147,19 +147,18 @@ class Detections(Result):
 
     def __post_init__(self) -> None:
         count = len(self.scores)
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        height, width = self.image_hw
+        object.__setattr__(self, "image_hw", (int(height), int(width)))
         for name, dtype, shape in (
             ("boxes_xyxy", _FLOAT32, (count, 4)),
             ("scores", _FLOAT32, (count,)),
             ("class_ids", _INT32, (count,)),
         ):
             array = getattr(self, name)
-            if array.dtype != dtype or array.shape != shape:
-                raise InputError(
-                    "wrong array",
-                    subject=f"Detections.{name}",
-                    expected=f"{dtype}{shape}",
-                    got=f"{array.dtype}{array.shape}",
-                )
+            if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
+                got = f"{array.dtype}{array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+                raise InputError("wrong array", subject=f"Detections.{name}", expected=f"{dtype}{shape}", got=got)
             view = array.view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
@@ -224,7 +223,11 @@ class Detections(Result):
                 "nothing to merge", subject="Detections.merge", expected="at least one", hint="or use Detections.empty"
             )
         first = results[0]
-        for part in results[1:]:
+        for part in results:
+            if not isinstance(part, Detections):
+                raise InputError(
+                    "wrong type", subject="Detections.merge", expected="several Detections", got=type(part).__name__
+                )
             if part.image_hw != first.image_hw:
                 raise InputError(
                     "the results are of images of different sizes",
@@ -272,7 +275,7 @@ class Detections(Result):
 
     def __getitem__(self, index: Any) -> Detection | Detections:
         """Select objects: an integer gives a `Detection`; a slice, a mask or a list of integers `Detections`."""
-        if not hasattr(index, "__index__") or np.ndim(index):
+        if not hasattr(index, "__index__") or np.ndim(index) or np.asarray(index).dtype == bool:
             return self._picked(index)
         x1, y1, x2, y2 = self.boxes_xyxy[index].tolist()
         class_id = int(self.class_ids[index])
@@ -284,16 +287,17 @@ class Detections(Result):
         return type(self), fields
 
     def _picked(self, rows: Any) -> Detections:
-        rows = rows if isinstance(rows, slice) else np.asarray(rows)
-        if isinstance(rows, np.ndarray) and (rows.ndim != 1 or (rows.size and rows.dtype.kind not in "bui")):
-            raise InputError(
-                "cannot be indexed like that",
-                subject="Detections",
-                expected="a number, a slice, a mask of as many booleans as objects, or a list of numbers",
-                got=f"{rows.dtype}{rows.shape}",
-            )
-        if isinstance(rows, np.ndarray) and not rows.size:
-            rows = rows.astype(np.intp)
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            if not rows.size and rows.dtype == float:  # an empty list
+                rows = rows.astype(np.intp)
+            if rows.ndim != 1 or rows.dtype.kind not in "bui" or (rows.dtype == bool and len(rows) != len(self)):
+                raise InputError(
+                    "cannot be indexed like that",
+                    subject="Detections",
+                    expected="a number, a slice, a mask of as many booleans as objects, or a list of numbers",
+                    got=f"{rows.dtype}{rows.shape}",
+                )
         return Detections(
             self.boxes_xyxy[rows],
             self.scores[rows],
@@ -463,6 +467,8 @@ def class_ids_of(classes: Iterable[int | str], names: tuple[str, ...]) -> list[i
     Raises:
         InputError: a name that the model does not have, or an id outside its classes.
     """
+    if isinstance(classes, str):
+        raise InputError("wrong type", subject="classes", expected="several ids or names", got=repr(classes)[:60])
     ids: list[int] = []
     for wanted in classes:
         if isinstance(wanted, str) and wanted in names:

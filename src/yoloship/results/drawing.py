@@ -59,7 +59,7 @@ def draw_boxes(
         InputError: the image is not of that form, the line width is out of range, or the numbers of boxes, ids and
             labels differ.
     """
-    if line_width_px is not None and not 1 <= line_width_px <= MAX_LINE_PX:
+    if line_width_px is not None and (isinstance(line_width_px, bool) or not 1 <= line_width_px <= MAX_LINE_PX):
         raise InputError(
             "out of range", subject="line width", expected=f"1 to {MAX_LINE_PX} pixels", got=str(line_width_px)
         )

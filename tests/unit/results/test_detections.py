@@ -277,3 +277,32 @@ def test_they_are_a_result_as_every_task_gives() -> None:
 
     with pytest.raises(TypeError, match="abstract"):
         Half()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [np.ones(2, bool), np.ones(4, bool), np.zeros(0, bool), [True], True, np.array(True), np.zeros((0, 2), int)],
+)
+def test_a_mask_has_one_boolean_for_each_object(index: Any) -> None:
+    with pytest.raises(InputError, match=r"cannot be indexed like that: expected .* a mask of as many booleans"):
+        found()[index]
+    assert len(found()[[]]) == len(found()[np.zeros(3, bool)]) == len(Detections.empty((1, 1))[np.zeros(0, bool)]) == 0
+
+
+def test_one_name_is_not_taken_for_its_letters() -> None:
+    with pytest.raises(InputError, match="classes: wrong type: expected several ids or names, got 'person'"):
+        found().filter(classes="person")
+
+
+@pytest.mark.parametrize("parts", [["x"], [found(), None], found()])
+def test_only_results_are_merged(parts: Any) -> None:
+    with pytest.raises(InputError, match="merge: wrong type: expected several Detections"):
+        Detections.merge(parts)
+
+
+def test_a_result_made_of_other_sequences_equals_one_made_of_tuples() -> None:
+    one = found()
+    other = Detections(one.boxes_xyxy, one.scores, one.class_ids, list(NAMES), np.array([30, 40]))  # type: ignore[arg-type]
+    assert other == one
+    with pytest.raises(InputError, match=r"Detections.scores: wrong array: expected float32\(1,\), got list"):
+        Detections(one.boxes_xyxy[:1], [0.5], one.class_ids[:1], NAMES, (30, 40))  # type: ignore[arg-type]
