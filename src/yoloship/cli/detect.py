@@ -100,8 +100,8 @@ class DetectRun:
 
     def images(self) -> Iterator[Any]:
         """The images for the detector. Their names are kept until their results come."""
-        for frame in self._source:
-            self._names[frame.index] = frame.name
+        for place, frame in enumerate(self._source):  # as outcomes are counted, whatever a source says
+            self._names[place] = frame.name
             yield frame.image
 
     def write(self, outcomes: Iterator[Outcome]) -> None:

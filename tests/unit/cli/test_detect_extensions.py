@@ -240,6 +240,15 @@ def test_a_frame_may_be_the_bytes_of_a_file_and_an_error_names_the_frame(
     assert ran.err == f"error: {bad['error']}\nerror: 1 of 2 images failed\n"
 
 
+def test_a_source_that_miscounts_its_frames_gives_no_result_another_ones_name(
+    installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Frame(7, name, np.full((*HW, 3), 90, np.uint8)) for name in ("first", "second")]
+    monkeypatch.setattr(SOURCES.load("noise"), "__iter__", lambda source: iter(frames))
+    assert run("detect", "cat.onnx", "noise:2", "--no-draw", "--json", "found.json").code == 0
+    assert [entry["image"] for entry in json.loads(Path("found.json").read_bytes())] == ["first", "second"]
+
+
 def test_a_file_with_a_colon_in_its_name_is_that_file(installed: None) -> None:
     Path("noise:3").write_bytes(Path("a.png").read_bytes())
     ran = run("detect", "cat.onnx", "noise:3", "--no-draw", "--json", "-")
