@@ -140,8 +140,10 @@ class HeadsForm(_Form):
     description = "undecoded maps, fastest"
 
     def on_gpu(self, info: ModelInfo) -> bool:
-        """The maps of an anchor head can be decoded there."""
-        return bool(info.anchors)
+        """The maps of an anchor head can be decoded there, if the kernel's table has room for its anchors."""
+        from yoloship.cuda.postprocess import MAX_ANCHORS, MAX_LEVELS
+
+        return 0 < len(info.anchors) <= MAX_LEVELS and all(len(level) <= MAX_ANCHORS for level in info.anchors)
 
     def count(self, info: ModelInfo) -> int:
         """One for each level."""

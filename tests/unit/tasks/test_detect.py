@@ -63,6 +63,8 @@ def test_only_forms_that_a_kernel_reads_are_decoded_on_a_gpu() -> None:
     forms = task_of(info(), "m").forms
     assert [form.name for form in forms if form.on_gpu(info())] == ["raw", "heads"]
     assert [form.name for form in forms if form.on_gpu(replace(info("raw"), anchors=()))] == ["raw"]
+    many = replace(info(), anchors=(((8.0, 8.0),) * 9, *info().anchors[1:]))
+    assert [form.name for form in forms if form.on_gpu(many)] == ["raw"]  # the kernel's table has room for 8 a level
 
 
 def test_suppression_keeps_the_wanted_classes_and_the_result_lies_in_the_image() -> None:
