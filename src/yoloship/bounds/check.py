@@ -1,8 +1,8 @@
-"""Refusing a foreign graph that asks for more memory or time than a detector needs: `check_bounds`.
+"""Refuses a foreign graph that asks for more memory or time than a detector needs: `check_bounds`.
 
-A file of a few hundred bytes can ask a runtime for any amount of memory, or compute for years, and a runtime that is at
-work hears no Ctrl-C. So the size of every value is found here first, by arithmetic on shapes. Control flow and
-functions, whose work cannot be found that way, are refused.
+A file of a few hundred bytes can make a runtime take any amount of memory, or compute for years, and a running runtime
+ignores Ctrl-C. So the size of every value is computed first, from the shapes. Control flow and functions are refused,
+because their work cannot be computed that way.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from yoloship.bounds.outline import Inputs, Outline, Outputs
 
 MAX_NODES: Final = 10_000
-"""The largest official detectors have 1,500. The runtime's optimiser takes a time that grows with the square."""
+"""The largest official detectors have 1,500. The time of the runtime's optimiser grows with the square."""
 MAX_LINKS: Final = 200_000
 """Inputs and outputs of all nodes, and stored tensors."""
 MAX_METADATA_CHARS: Final = 1 << 24
 _FREE_BYTES: Final = 1 << 27
 _USUAL_INPUT_BYTES: Final = 4 * 3 * 1280 * 1280
 _BYTES_PER_INPUT_BYTE: Final = 64
-"""YOLOv5x needs 20 bytes of activations for a byte of its input, and the others less."""
+"""YOLOv5x needs 20 bytes of activations for each byte of its input. Smaller models need less."""
 _BYTES_PER_LARGE_INPUT_BYTE: Final = 16
-"""For each byte that an input has more than a usual one."""
+"""For each byte by which an input is larger than usual."""
 _CONSTANT_BYTES_PER_INPUT_BYTE: Final = 2
-"""For what is computed from constants alone, such as grids: YOLOv5 needs an eighth of a byte for each."""
+"""For values computed from constants alone, such as grids. YOLOv5 needs an eighth of a byte for each byte of input."""
 _BYTES_PER_WEIGHT_BYTE: Final = 8
-"""Quantized weights become four times as large, and twice as many while that is done."""
+"""Quantized weights become four times as large, and are in memory twice during the conversion."""
 _FREE_WORK: Final = 5 * 10**10
 _WORK_PER_PIXEL: Final = 2_000_000
-"""For each pixel of an image. YOLOv5x6 does 512,000 operations for a pixel of its input."""
+"""For each pixel of an image. YOLOv5x6 does 512,000 operations for each pixel of its input."""
 _WORK_PER_ELEMENT: Final = 32
-"""Time of an element that is read or written, in operations of a convolution."""
+"""The time to read or write an element, in operations of a convolution."""
 _HINT: Final = "foreign files run only if their memory and time are known before; export the plain detector"
 _KERNEL_OPS: Final = frozenset({"AveragePool", "MaxPool"})
 _WORK_PER_POOLED: Final = 16
-"""Time of an element below a pooling kernel, in operations of a convolution: no runtime has a fast way for large ones.
+"""The time for one element in a pooling kernel, in operations of a convolution. No runtime pools large kernels fast.
 Measured: 1.1 ns with ONNX Runtime 1.32 on two cores, while a convolution did 60 operations in that time."""
 
 
@@ -52,7 +52,7 @@ class UnsizedError(SessionError):
 
 
 def refuse_unbounded(model: Outline, subject: str) -> None:
-    """Refuse what makes the work of a graph unbounded, whatever runs it.
+    """Refuse a graph whose work has no bound in any runtime.
 
     Args:
         model: An outline, or an `onnx.ModelProto`.
@@ -93,14 +93,14 @@ def check_bounds(model: Outline, subject: str, shapes: Iterable[tuple[int, ...]]
     Args:
         model: An outline, or an `onnx.ModelProto`.
         subject: The file, for messages.
-        shapes: Shapes of its one input that it should run with.
+        shapes: Shapes of its only input with which it should run.
 
     Returns:
         Operations of the largest run.
 
     Raises:
-        UnsizedError: it uses operators that are not known here, or values whose size depends on what an image shows.
-        SessionError: it is unbounded, or asks for too much.
+        UnsizedError: it uses operators that are not known here, or values whose size depends on the image's content.
+        SessionError: its work has no bound, or is too much.
     """
     refuse_unbounded(model, subject)
     for node in model.graph.node:
@@ -114,7 +114,7 @@ def _unsized(subject: str, problem: str, got: str | None = None) -> UnsizedError
 
 
 class _Bookkeeping:
-    """Adds up what the nodes of a graph cost while their shapes are followed."""
+    """Adds up the memory and the arithmetic of a graph's nodes while their shapes are followed."""
 
     def __init__(self, model: Outline, subject: str, shape: tuple[int, ...]) -> None:
         self._subject = subject
@@ -140,10 +140,11 @@ class _Bookkeeping:
         """Go through the graph.
 
         Returns:
-            Operations.
+            The number of operations.
 
         Raises:
-            SessionError: see `check_bounds`.
+            UnsizedError: a size cannot be known.
+            SessionError: the graph needs too much memory or arithmetic.
         """
         uses, extents = self._uses(), self._follower.extents
         node, done = None, 0
@@ -155,7 +156,7 @@ class _Bookkeeping:
                 for name in node.input:
                     if name:
                         uses[name] -= 1
-                        if uses[name] == 0 and not extents[name].constant:  # a runtime keeps what it computes once
+                        if uses[name] == 0 and not extents[name].constant:  # a runtime keeps constants
                             self._live_bytes -= extents[name].nbytes
         except Unknown as error:
             if node is None:
@@ -206,7 +207,7 @@ def _shown(count: int, unit: int) -> str:
 
 
 def _arithmetic(node: Outline, inputs: Inputs, outputs: Outputs) -> int:
-    """Operations, a multiply-add as two."""
+    """Operations of a node. A multiply-add counts as two."""
     kind = node.op_type
     if not outputs or not inputs or inputs[0] is None:
         return 0

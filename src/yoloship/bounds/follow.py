@@ -1,7 +1,7 @@
-"""Following shapes through a graph, from its input to its outputs, without running anything.
+"""Follows shapes through a graph, from its input to its outputs, without running anything.
 
-Operators that are not in the table are not run in foreign detectors: their memory and time are not known. A rule may
-say more than an operator gives, never less.
+A foreign graph with an operator that is not in the table is not run, because its memory and time are not known. A rule
+may overestimate the output of an operator, but never underestimate it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _STANDARD: Final = frozenset({"", "ai.onnx"})
 _MOVES: Final = frozenset(
     {"Cast", "Concat", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 )
-"""Operators that leave the values as they are, or add others beside them."""
+"""Operators that do not change values, or that add other values beside them."""
 _LEAST_DIVISOR: Final = 50.0
 """The deviations of image sets are about 57 in units of 0..255, and 0.2 in units of 0..1."""
 _LARGEST_FACTOR: Final = 1 / _LEAST_DIVISOR
@@ -53,10 +53,10 @@ _LARGEST_SHIFT: Final = 2.0
 
 
 def _elementwise(_: Attributes, inputs: Inputs) -> Outputs:
-    there = [extent for extent in inputs if extent is not None]
-    if not there:
+    given = [extent for extent in inputs if extent is not None]
+    if not given:
         raise Unknown
-    return [Extent(broadcast(*there), there[-1].code, all_exact(*there))]  # the last one of Where is a value
+    return [Extent(broadcast(*given), given[-1].code, all_exact(*given))]  # the last one of Where is a value
 
 
 def _paired(attributes: Attributes, inputs: Inputs) -> Outputs:
@@ -66,7 +66,7 @@ def _paired(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def _divided(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Integers only by what is known, and neither 0 nor -1: the lowest integer by -1 ends the process with a signal."""
+    """An integer divisor must be known, and be neither 0 nor -1: the lowest integer divided by -1 ends the process."""
     if first(inputs).code not in FLOATS | {11}:
         divisor = first(inputs, 1).values
         if divisor is None or np.isin(divisor, (0, -1)).any():
@@ -136,14 +136,14 @@ def _quantized_matmul(_: Attributes, inputs: Inputs) -> Outputs:
     return [_product(first(inputs), first(inputs, 3))]
 
 
-def _product(one: Extent, other: Extent) -> Extent:
-    left = one.shape if len(one.shape) > 1 else (1, *one.shape)
-    right = other.shape if len(other.shape) > 1 else (*other.shape, 1)
+def _product(a: Extent, b: Extent) -> Extent:
+    left = a.shape if len(a.shape) > 1 else (1, *a.shape)
+    right = b.shape if len(b.shape) > 1 else (*b.shape, 1)
     if len(left) < 2 or len(right) < 2:
         raise Unknown
     batch = broadcast(Extent(left[:-2]), Extent(right[:-2]))
-    shape = (*batch, *left[-2 : -1 if len(one.shape) > 1 else -2], *right[-1 : None if len(other.shape) > 1 else -1])
-    return Extent(shape, one.code if one.code in FLOATS else FLOAT, all_exact(one, other))
+    shape = (*batch, *left[-2 : -1 if len(a.shape) > 1 else -2], *right[-1 : None if len(b.shape) > 1 else -1])
+    return Extent(shape, a.code if a.code in FLOATS else FLOAT, all_exact(a, b))
 
 
 def _gemm(attributes: Attributes, inputs: Inputs) -> Outputs:
@@ -223,11 +223,11 @@ RULES: Final[Mapping[str, Callable[[Attributes, Inputs], Outputs]]] = MappingPro
         "Unsqueeze": layout.unsqueeze,
     }
 )
-"""By operator; those of other domains with the domain in front."""
+"""The rule of each operator. Operators of other domains have the domain before the name."""
 
 
 class Follower:
-    """What is known about the values of a graph while its nodes are gone through.
+    """Knowledge about the values of a graph, collected node by node.
 
     Args:
         model: An outline, or an `onnx.ModelProto`.
@@ -247,10 +247,10 @@ class Follower:
                 self.extents[value.name] = Extent(inputs[value.name], value.type.tensor_type.elem_type)
 
     def in_order(self) -> Iterator[Outline]:
-        """The nodes in an order in which they can run, as far as there is one.
+        """The nodes in an order in which they can run, without nodes that can never run.
 
         Raises:
-            Unknown: two values bear one name.
+            Unknown: two values have the same name.
         """
         nodes, given = self.graph.node, set(self.extents)
         made = [name for node in nodes for name in node.output if name]
@@ -272,10 +272,10 @@ class Follower:
                     ready.append(taker)
 
     def inputs_of(self, node: Outline) -> Inputs:
-        """What is known about the inputs of a node; None for those that are left out.
+        """What is known about the inputs of a node; None for an omitted input.
 
         Raises:
-            Unknown: nothing is known about one of them.
+            Unknown: nothing is known about an input.
         """
         try:
             return [self.extents[name] if name else None for name in node.input]
@@ -283,10 +283,10 @@ class Follower:
             raise Unknown from error
 
     def follow(self, node: Outline) -> Outputs:
-        """Find out about the outputs of a node whose inputs are known, and remember it.
+        """Compute what can be known about the outputs of a node, and store it.
 
         Raises:
-            Unknown: that cannot be found out.
+            Unknown: their size cannot be known.
         """
         inputs, attributes = self.inputs_of(node), attributes_of(node)
         rule = RULES.get(operator(node))
@@ -311,7 +311,7 @@ class Follower:
 
 
 def exact_shapes(model: Outline, inputs: dict[str, tuple[int, ...]]) -> dict[str, Extent]:
-    """Values of a graph whose shapes are known exactly, by name; others are left out.
+    """Values of a graph whose shapes are known exactly, by name.
 
     Args:
         model: An outline, or an `onnx.ModelProto`.
@@ -328,12 +328,12 @@ def exact_shapes(model: Outline, inputs: dict[str, tuple[int, ...]]) -> dict[str
 
 
 def operator(node: Outline) -> str:
-    """An operator's name, with its domain in front unless that is the standard."""
+    """An operator's name, with its domain before it if that is not the standard one."""
     return str(node.op_type) if node.domain in _STANDARD else f"{node.domain}::{node.op_type}"
 
 
 def attributes_of(node: Outline) -> dict[str, Any]:
-    """A node's attributes by name, and under ``outputs`` how many outputs it has."""
+    """A node's attributes by name, and its number of outputs under ``outputs``."""
     found: dict[str, Any] = {"outputs": len(node.output)}
     for entry in node.attribute:
         if entry.HasField("t"):
@@ -356,7 +356,7 @@ def _with_contents(extent: Extent, contents: Any) -> Extent:
 
 
 def takes_bytes(model: Outline) -> bool:
-    """Whether the first arithmetic on a floating-point input is one that only makes sense for values of 0..255.
+    """Whether the first arithmetic on a floating-point input makes sense only for values of 0..255.
 
     Args:
         model: A graph whose size was checked.
@@ -397,7 +397,7 @@ def _scales_bytes(node: Outline, reached: set[str], constants: Mapping[str, Arra
 
 
 def _constants(model: Outline) -> dict[str, Array]:
-    """Small stored tensors, and what Constant nodes give."""
+    """Small stored tensors, and the values of Constant nodes."""
     tensors = [(tensor.name, tensor) for tensor in model.graph.initializer]
     found: dict[str, Array] = {}
     for node in model.graph.node:

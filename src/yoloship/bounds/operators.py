@@ -1,4 +1,4 @@
-"""The shape that each kind of operator gives, at most."""
+"""The largest output shape of each kind of operator."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 def without(data: Extent, axes: list[int], *, keep: bool, code: int) -> Extent:
-    """Without these axes, or with one of 1 in their place."""
+    """The value without these axes, or with an axis of 1 in their place."""
     gone = {place_of(axis, len(data.shape)) for axis in axes}
     sides = [1 if place in gone else side for place, side in enumerate(data.shape) if keep or place not in gone]
     return Extent(tuple(sides), code, data.exact)
 
 
 def reshape(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """The element count stays; `0` keeps an axis, `-1` takes the rest."""
+    """Reshape: the number of elements stays. `0` keeps an axis, `-1` stands for all remaining elements."""
     data = first(inputs)
     wanted = list(attributes["shape"]) if "shape" in attributes else shape_values(inputs, 1)
     sides = [
@@ -53,7 +53,7 @@ def reshape(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def flatten(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Two axes."""
+    """Flatten: two axes."""
     data = first(inputs)
     axis = attributes.get("axis", 1)
     axis += len(data.shape) if axis < 0 else 0
@@ -61,7 +61,7 @@ def flatten(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def squeeze(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Fewer axes."""
+    """Squeeze: without axes of 1."""
     data, axes = first(inputs), axes_of(attributes, inputs, 1)
     if axes is None:
         if not data.exact:
@@ -71,7 +71,7 @@ def squeeze(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def unsqueeze(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """More axes of one."""
+    """Unsqueeze: with more axes of 1."""
     data, axes = first(inputs), axes_of(attributes, inputs, 1) or []
     rank = len(data.shape) + len(axes)
     new, old = {place_of(axis, rank) for axis in axes}, iter(data.shape)
@@ -81,7 +81,7 @@ def unsqueeze(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def transpose(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Axes in another order."""
+    """Transpose: the axes in another order."""
     data = first(inputs)
     order = list(attributes.get("perm") or range(len(data.shape))[::-1])
     if sorted(order) != list(range(len(data.shape))):
@@ -90,7 +90,7 @@ def transpose(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def concatenated(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Side by side."""
+    """Concat: the sum of the extents along one axis."""
     parts = [part for part in inputs if part is not None]
     if not parts or any(len(part.shape) != len(parts[0].shape) for part in parts):
         raise Unknown
@@ -101,7 +101,7 @@ def concatenated(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def split(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Parts of it."""
+    """Split: several pieces along one axis."""
     data = first(inputs)
     axis, count = place_of(attributes.get("axis", 0), len(data.shape)), attributes["outputs"]
     if "split" in attributes or len(inputs) > 1:
@@ -117,7 +117,7 @@ def split(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def sliced(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """A part; all of it if the part is not known."""
+    """Slice: a piece of the value, or all of it if the piece is not known."""
     data = first(inputs)
     sides, exact = list(data.shape), data.exact
     try:
@@ -127,19 +127,19 @@ def sliced(attributes: Attributes, inputs: Inputs) -> Outputs:
         steps = shape_values(inputs, 4) if len(inputs) > 4 and inputs[4] is not None else [1] * len(starts)
         for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
             place = place_of(axis, len(sides))
-            # Going backwards, a start before the first one is the first one, other than in Python.
+            # With a negative step, a start before the first element means the first element, unlike in Python.
             begin = max(start, -sides[place]) if step < 0 else start
             stop = None if step < 0 and end < -sides[place] else end
             sides[place] = len(range(*slice(begin, stop, step).indices(sides[place])))
-    except (Unknown, ValueError):  # it never gives more than there is
+    except (Unknown, ValueError):  # a slice is never larger than its input
         sides, exact = list(data.shape), False
-    if not data.exact:  # a start from the end may leave more of fewer
+    if not data.exact:  # a start counted from the end may keep more of a smaller extent
         sides = list(data.shape)
     return [Extent(tuple(sides), data.code, exact)]
 
 
 def gather(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Rows by number."""
+    """Gather: rows by index."""
     data, indices = first(inputs), first(inputs, 1)
     axis = place_of(attributes.get("axis", 0), len(data.shape))
     shape = (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
@@ -147,12 +147,12 @@ def gather(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def gather_elements(_: Attributes, inputs: Inputs) -> Outputs:
-    """As many as there are numbers."""
+    """GatherElements: one element for each index."""
     return [Extent(first(inputs, 1).shape, first(inputs).code, first(inputs, 1).exact)]
 
 
 def gather_nd(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Rows by several numbers."""
+    """GatherND: rows by several indices."""
     data, indices = first(inputs), first(inputs, 1)
     used = attributes.get("batch_dims", 0) + (indices.shape[-1] if indices.shape else 0)
     if not indices.exact:
@@ -161,7 +161,7 @@ def gather_nd(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def expand(_: Attributes, inputs: Inputs) -> Outputs:
-    """As large as it is told."""
+    """Expand: the shape in its second input."""
     data, wanted = first(inputs), shape_values(inputs, 1)
     if min(wanted, default=0) < 0:
         raise Unknown
@@ -169,7 +169,7 @@ def expand(_: Attributes, inputs: Inputs) -> Outputs:
 
 
 def tile(_: Attributes, inputs: Inputs) -> Outputs:
-    """As often as it is told."""
+    """Tile: the extents times the repeats."""
     data, repeats = first(inputs), shape_values(inputs, 1)
     if len(repeats) != len(data.shape) or min(repeats, default=0) < 0:
         raise Unknown
@@ -178,7 +178,7 @@ def tile(_: Attributes, inputs: Inputs) -> Outputs:
 
 
 def pad(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """With margins."""
+    """Pad: with margins."""
     data = first(inputs)
     pads = list(attributes["pads"]) if "pads" in attributes else shape_values(inputs, 1)
     axes = shape_values(inputs, 3) if len(inputs) > 3 and inputs[3] is not None else list(range(len(data.shape)))
@@ -191,7 +191,7 @@ def pad(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def depth_to_space(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Channels into blocks."""
+    """DepthToSpace: channels become blocks of pixels."""
     data, block = first(inputs), attributes.get("blocksize", 0)
     if len(data.shape) != 4 or block < 1:
         raise Unknown
@@ -201,7 +201,7 @@ def depth_to_space(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def space_to_depth(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Blocks into channels."""
+    """SpaceToDepth: blocks of pixels become channels."""
     data, block = first(inputs), attributes.get("blocksize", 0)
     if len(data.shape) != 4 or block < 1:
         raise Unknown
@@ -211,21 +211,21 @@ def space_to_depth(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def shape_of(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """Known, if the extents are exact."""
+    """Shape: its contents are known if the extents are exact."""
     data = first(inputs)
     sides = np.array(data.shape, np.int64)[attributes.get("start", 0) : attributes.get("end")]
     return [Extent(sides.shape, INT64, values=sides if data.exact else None)]
 
 
 def size_of(_: Attributes, inputs: Inputs) -> Outputs:
-    """Known, if the extents are exact."""
+    """Size: its content is known if the extents are exact."""
     data = first(inputs)
     fits = data.exact and data.elements < 1 << 62
     return [Extent((), INT64, values=np.array(data.elements, np.int64) if fits else None)]
 
 
 def constant(attributes: Attributes, _: Inputs) -> Outputs:
-    """What is stored."""
+    """Constant: the stored value."""
     if "value" in attributes:
         return [stored(attributes["value"])]
     for name, code, dtype in (
@@ -238,7 +238,7 @@ def constant(attributes: Attributes, _: Inputs) -> Outputs:
 
 
 def constant_of_shape(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """As large as it is told."""
+    """ConstantOfShape: the shape in its input."""
     wanted = shape_values(inputs, 0)
     if min(wanted, default=0) < 0:
         raise Unknown
@@ -249,7 +249,7 @@ def constant_of_shape(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def ranged(_: Attributes, inputs: Inputs) -> Outputs:
-    """As many as start, limit and step say."""
+    """Range: as many elements as start, limit and step give."""
     parts = [first(inputs, place) for place in range(3)]
     values = [part.values for part in parts]
     if any(value is None or value.size != 1 for value in values):
@@ -264,13 +264,13 @@ def ranged(_: Attributes, inputs: Inputs) -> Outputs:
 
 
 def non_zero(_: Attributes, inputs: Inputs) -> Outputs:
-    """At most every place."""
+    """NonZero: at most the indices of all elements."""
     data = first(inputs)
     return [Extent((max(1, len(data.shape)), data.elements), INT64, exact=False)]
 
 
 def top_k(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """As many as it is told; at most all of them."""
+    """TopK: as many as its second input says, and at most all."""
     data = first(inputs)
     axis = place_of(attributes.get("axis", -1), len(data.shape))
     sides, exact = list(data.shape), False
@@ -281,7 +281,7 @@ def top_k(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def one_hot(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """One more axis, as deep as it is told."""
+    """OneHot: one more axis, with the depth in its second input."""
     (depth,) = shape_values(inputs, 1)
     indices = first(inputs)
     axis = attributes.get("axis", -1)
@@ -291,7 +291,7 @@ def one_hot(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def convolved(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """The shape that Conv and its quantized forms give."""
+    """The output shape of Conv and its quantized forms."""
     data = first(inputs)
     weights = weights_of(inputs)
     if len(data.shape) < 3 or len(weights.shape) != len(data.shape):
@@ -301,7 +301,7 @@ def convolved(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def transposed_convolved(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """The shape that ConvTranspose gives."""
+    """The output shape of ConvTranspose."""
     data, weights = first(inputs), first(inputs, 1)
     if len(data.shape) < 3 or len(weights.shape) != len(data.shape):
         raise Unknown
@@ -322,7 +322,7 @@ def transposed_convolved(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def pooled(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """The shape that pooling gives: one cell for each channel if there is no kernel."""
+    """The output shape of pooling. Without a kernel, each channel has one cell."""
     data = first(inputs)
     kernel = attributes.get("kernel_shape")
     if len(data.shape) < 3 or (kernel is not None and len(kernel) != len(data.shape) - 2):
@@ -333,7 +333,7 @@ def pooled(attributes: Attributes, inputs: Inputs) -> Outputs:
 
 
 def resized(attributes: Attributes, inputs: Inputs) -> Outputs:
-    """The shape that Resize and Upsample give, by scales or sizes that are known."""
+    """The output shape of Resize and Upsample, if the scales or sizes are known."""
     data = first(inputs)
     rank = len(data.shape)
     axes = [axis % rank for axis in attributes.get("axes", range(rank))] if rank else []
@@ -362,7 +362,7 @@ def weights_of(inputs: Inputs) -> Extent:
 
 
 def _last(inputs: Inputs, place: int) -> Sequence[float] | None:
-    """Contents of an optional input; an empty one counts as left out."""
+    """Contents of an optional input; None if it is omitted or empty."""
     extent = inputs[place] if place < len(inputs) else None
     if extent is None or extent.elements == 0:
         return None
@@ -379,7 +379,7 @@ def _per_axis(attributes: Attributes, name: str, rank: int) -> list[int]:
 
 
 def _windows(sides: Sequence[int], attributes: Attributes, kernel: Sequence[int]) -> list[int]:
-    """Places of a window on each axis; at most a window a cell where the runtime chooses the padding."""
+    """Positions of a window along each axis. If the runtime chooses the padding, at most one position for each cell."""
     rank = len(sides)
     strides, dilations = _per_axis(attributes, "strides", rank), _per_axis(attributes, "dilations", rank)
     pads = list(attributes.get("pads") or [0] * 2 * rank)

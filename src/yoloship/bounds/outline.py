@@ -1,8 +1,8 @@
-"""A foreign ONNX file's outline, and what is known about its values before it runs.
+"""The outline of a foreign ONNX file, and what is known about its values before it runs.
 
-The onnx package takes a tenth of a second to import, which would be felt at each start of `detect`. Protobuf itself
-reads the format from a description of the few fields that count, by the same rules as every other reader: what it is
-not told of is skipped. The names of the fields are those of onnx.proto, so an `onnx.ModelProto` is an outline, too.
+The onnx package takes a tenth of a second to import, which users would notice at each start of `detect`. So protobuf
+reads the format from a description of the few fields that are needed. It skips all other fields, like every protobuf
+reader. The fields have the names of onnx.proto, so an `onnx.ModelProto` can be used as an outline, too.
 
 Source of the field numbers and types: onnx.proto of the ONNX repository (IR version 3 and later; they never change).
 """
@@ -70,10 +70,10 @@ _FIELDS: Final[tuple[tuple[str, tuple[tuple[str, int, int | str, bool], ...]], .
     ("TensorShapeProto", (("dim", 1, "DimensionProto", True),)),
     ("DimensionProto", (("dim_value", 1, _INT64, False), ("dim_param", 2, _STRING, False))),
 )  # fmt: skip
-"""Message by message: name, number, type and whether it repeats."""
+"""The fields of each message: name, number, type and whether it repeats."""
 _PACKED: Final = frozenset({"float_data", "int32_data", "int64_data", "double_data", "uint64_data"})
 MAX_KNOWN: Final = 1024
-"""Elements up to which contents are followed: shapes, sizes and scales have a few."""
+"""The most elements of a value whose contents are followed. Shapes, sizes and scales have only a few."""
 MAX_EXTENT: Final = 1 << 40
 MAX_RANK: Final = 16
 _WHOLE: Final = 1 << 31
@@ -84,7 +84,7 @@ FLOATS: Final = frozenset({1, 10, 11, 16})
 _BITS: Final[Mapping[int, int]] = MappingProxyType(
     {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 32, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 32}
 )
-"""Bits of an element; 32 for those of half precision, which a CPU computes in float32."""
+"""Bits of an element. Half precision counts as 32, because a CPU computes it in float32."""
 _NUMPY: Final[Mapping[int, str]] = MappingProxyType(
     {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 12: "<u4",
      13: "<u8"}
@@ -159,7 +159,7 @@ def _message_class() -> Any:
 
 
 class Unknown(Exception):  # noqa: N818 - not an error of a user, it never leaves this room
-    """The size of what an operator gives depends on what the image shows, or on contents that are not known."""
+    """The size of an operator's output depends on the image's content, or on contents that are not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,17 +182,17 @@ class Extent:
 
     @property
     def elements(self) -> int:
-        """How many, at most."""
+        """The largest number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """How many bytes they take, at most."""
+        """The largest size in bytes."""
         return (self.elements * _BITS.get(self.code, 64) + 7) // 8
 
 
 def stored(tensor: Outline) -> Extent:
-    """A stored tensor.
+    """The extent of a stored tensor.
 
     Raises:
         Unknown: its shape is impossible.
@@ -204,7 +204,7 @@ def stored(tensor: Outline) -> Extent:
 
 
 def stored_bytes(tensor: Outline) -> int:
-    """How many bytes of a stored tensor the file really holds; what it claims may be more."""
+    """How many bytes of a stored tensor the file really holds. It may claim more."""
     held = len(tensor.raw_data) + 4 * (len(tensor.float_data) + len(tensor.int32_data))
     return held + 8 * (len(tensor.int64_data) + len(tensor.double_data) + len(tensor.uint64_data))
 
@@ -232,9 +232,9 @@ def as_type(code: int) -> str | None:
 
 
 def evaluate(op: str, attributes: Mapping[str, Any], inputs: list[Array]) -> Array | None:
-    """The contents that an operator gives for known contents; None if that is not computed here.
+    """The output of an operator for known contents; None if this operator is not computed here.
 
-    Only operators by which exporters compute shapes are: all of their results are small.
+    Only the operators with which exporters compute shapes are computed. All of their results are small.
     """
     function = _FUNCTIONS.get(op)
     if function is None:
@@ -330,16 +330,16 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
         "Where": _plain(np.where),
     }
 )
-"""Functions of small arrays; none of them can give more elements than a broadcast of its inputs."""
+"""Functions of small arrays. None of them can give more elements than a broadcast of its inputs."""
 
 
 Inputs: TypeAlias = list[Extent | None]
-"""None for one that is left out."""
+"""The inputs of a node; None for an omitted one."""
 Outputs: TypeAlias = list[Extent]
 
 
 def first(inputs: Inputs, place: int = 0) -> Extent:
-    """An input that has to be there."""
+    """A required input."""
     found = inputs[place] if place < len(inputs) else None
     if found is None:
         raise Unknown
@@ -355,7 +355,7 @@ def shape_values(inputs: Inputs, place: int) -> list[int]:
 
 
 def axes_of(attributes: Attributes, inputs: Inputs, place: int) -> list[int] | None:
-    """Axes, from an attribute or an input; None if there are none."""
+    """Axes from an attribute or an input; None if neither has them."""
     if "axes" in attributes:
         return list(attributes["axes"])
     return shape_values(inputs, place) if place < len(inputs) and inputs[place] is not None else None

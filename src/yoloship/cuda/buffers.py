@@ -1,4 +1,4 @@
-"""Memory that kernels and copies can reach: on the device, and pinned on the host."""
+"""Memory that kernels and copies can use: on the device, and pinned on the host."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class DeviceBuffer(Resource):
-    """A block of the device's memory; not initialised.
+    """A block of the device's memory, not initialised.
 
     Args:
-        device: Where it lies.
+        device: The device.
         size_bytes: 1 or more.
 
     Raises:
-        CudaError: out of memory; the message says how much was asked and how much is free.
+        CudaError: out of memory. The message says how much was requested and how much is free.
     """
 
     __slots__ = ()
@@ -63,10 +63,10 @@ class DeviceBuffer(Resource):
 
 
 class PinnedBuffer(Resource):
-    """Host memory that the device copies from and to at full speed, and can read itself; not initialised.
+    """Host memory that the device copies from and to at full speed, and can also read itself. It is not initialised.
 
     Args:
-        device: Whose context pins it; all devices can use it.
+        device: The device whose context pins it. All devices can use it.
         size_bytes: 1 or more.
 
     Raises:
@@ -83,7 +83,7 @@ class PinnedBuffer(Resource):
         return _PinnedBlock(self.device, self._size_bytes)
 
     def _release(self, handle: Any) -> None:
-        """The memory goes with the last array that looks at it."""
+        """Do nothing: the memory is freed with the last array that views it."""
 
     @property
     def pointer(self) -> int:
@@ -96,7 +96,7 @@ class PinnedBuffer(Resource):
         return self._size_bytes
 
     def array(self, dtype: npt.DTypeLike, shape: tuple[int, ...], offset_bytes: int = 0) -> npt.NDArray[Any]:
-        """Look at a part of the memory as an array; it stays valid, as memory, even after `close`.
+        """View a part of the memory as an array. The array's memory stays valid even after `close`.
 
         Args:
             dtype: The element type.
@@ -120,7 +120,7 @@ class PinnedBuffer(Resource):
 
 
 class _PinnedBlock:
-    """The memory itself, which NumPy views keep alive. Freed when nobody looks at it any more."""
+    """The memory itself. NumPy views keep it alive, and it is freed with the last of them."""
 
     __slots__ = ("__array_interface__", "__weakref__", "address")
 
@@ -134,11 +134,11 @@ class _PinnedBlock:
         self.__array_interface__ = {
             "shape": (size_bytes,), "typestr": "|u1", "data": (self.address, False), "version": 3,
         }  # fmt: skip
-        weakref.finalize(self, _unpin, device, self.address).atexit = False  # the process's end frees it anyway
+        weakref.finalize(self, _unpin, device, self.address).atexit = False  # the end of the process frees it anyway
 
 
 class PinnedMemory:
-    """Tells pinned host memory from ordinary memory, whoever pinned it."""
+    """Distinguishes pinned host memory from ordinary memory, also if another library pinned it."""
 
     __slots__ = ("_host", "_kind", "_ok", "_pointer", "_query")
 
@@ -152,10 +152,10 @@ class PinnedMemory:
         self._ok = bindings.CUresult.CUDA_SUCCESS
 
     def addresses(self, array: npt.NDArray[np.generic]) -> tuple[int, int] | None:
-        """Where the host and where the device see an array's memory; None if it is not pinned.
+        """The addresses of an array's memory for the host and for the device; None if it is not pinned.
 
         Args:
-            array: On the host, C-contiguous.
+            array: A C-contiguous array on the host.
         """
         ours = pinned_address(array)
         if ours is not None:
@@ -169,7 +169,7 @@ class PinnedMemory:
 
 
 def pinned_address(array: npt.NDArray[np.generic]) -> int | None:
-    """Where an array in memory of a `PinnedBuffer` begins, on the host and on the device; None for other arrays."""
+    """The address of an array in a `PinnedBuffer`, the same for host and device; None for other arrays."""
     base: object = array.base
     whole: npt.NDArray[np.generic] = array
     while isinstance(base, np.ndarray):
@@ -201,11 +201,11 @@ def _unpin(device: Device, address: int) -> None:
 def upload(stream: Stream, target: int, source: npt.NDArray[np.generic]) -> None:
     """Queue a copy from the host to the device.
 
-    From pinned memory it runs while the caller goes on, and the array must not change until the stream has passed it;
-    from other memory the driver stages it, and the array is free when this returns.
+    A copy from pinned memory runs while the caller goes on. The array must not change until the stream has done it.
+    Other memory is first copied by the driver, and the array may change when this returns.
 
     Args:
-        stream: The copy's place among other work.
+        stream: The stream of the copy.
         target: Address on the device.
         source: C-contiguous, any dtype.
 
@@ -219,11 +219,11 @@ def upload(stream: Stream, target: int, source: npt.NDArray[np.generic]) -> None
 
 
 def download(stream: Stream, target: npt.NDArray[np.generic], source: int) -> None:
-    """Queue a copy from the device to the host; the array holds it once the stream has passed it.
+    """Queue a copy from the device to the host. The array has the data after the stream has done the copy.
 
     Args:
-        stream: The copy's place among other work.
-        target: C-contiguous and writeable; pinned, or else the caller waits in the driver.
+        stream: The stream of the copy.
+        target: C-contiguous and writeable. If it is not pinned, the caller waits in the driver.
         source: Address on the device.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The kernels: listed, compiled by NVRTC, kept on disk, and loaded on a device."""
+"""The kernels: a list of them, compiling them with NVRTC, keeping them on disk, and loading them on a device."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class KernelSpec:
 
     Attributes:
         source: The file's name in `kernels/`.
-        entry: The name of the function, with C linkage.
-        parameters: In order.
+        entry: The name of the function, which has C linkage.
+        parameters: Types of its parameters, in order.
     """
 
     source: str
@@ -59,11 +59,11 @@ class KernelSpec:
     def pack(self, arguments: tuple[Argument, ...]) -> tuple[Packed, ...]:
         """Arguments as the exact C types of the parameters.
 
-        The driver copies bytes and checks nothing: a Python float passed for a float32 would arrive as other bits. So
-        this is the one way in.
+        The driver copies bytes and checks nothing. A Python float passed for a float32 would arrive as other bits. So
+        every launch uses this function.
 
         Raises:
-            InputError: too few or too many, of the wrong type, or outside the type's range.
+            InputError: there are too few or too many arguments, or one has the wrong type or is out of its range.
         """
         if len(arguments) != len(self.parameters):
             raise InputError(
@@ -82,13 +82,13 @@ class Launchable(Protocol):
     """A kernel that is ready to run: loaded on a device, or emulated by a test."""
 
     def launch(self, stream: Stream, grid: Extent, block: Extent, *arguments: Argument) -> None:
-        """Queue it.
+        """Queue the kernel.
 
         Args:
-            stream: Its place among other work.
+            stream: The stream on which it runs.
             grid: Blocks along x, y, z.
-            block: Threads of each along x, y, z.
-            arguments: As the `KernelSpec` says.
+            block: Threads of each block along x, y, z.
+            arguments: The arguments in the order of the `KernelSpec`.
 
         Raises:
             InputError: the arguments do not fit the parameters.
@@ -107,7 +107,7 @@ KERNELS: Final = (
     KernelSpec("decode.cu", "decode_raw_f16", _RAW),
     KernelSpec("nms.cu", "nms", (*_CANDIDATES, "float32", "int32", "int32", *("pointer",) * 4)),
 )
-"""All of them; a test compares the parameters with the source files."""
+"""All kernels. A test compares the parameters with the source files."""
 
 SOURCES: Final = tuple(dict.fromkeys(spec.source for spec in KERNELS))
 
@@ -138,7 +138,7 @@ class Compiled:
 
     Attributes:
         code: The bytes.
-        form: `cubin` is machine code for one architecture; `ptx` is what the driver compiles when it loads it.
+        form: `cubin` is machine code for one architecture; `ptx` is code that the driver compiles when it loads it.
         architecture: 90 for compute capability 9.0.
     """
 
@@ -152,10 +152,11 @@ def compile_kernels(source: str, compute_capability: tuple[int, int], cache_dir:
 
     Args:
         source: The file's name in `kernels/`.
-        compute_capability: That of the GPU that will run it. If NVRTC does not know it yet, PTX for the newest that it
-            knows is made instead.
-        cache_dir: Where compiled code is kept, under a name made of everything that it depends on; None keeps nothing.
-            A folder that cannot be written to, or that others can write to, is not an error and not used.
+        compute_capability: The compute capability of the GPU that will run it. If NVRTC does not know it yet, the
+            result is PTX for the newest one that it knows.
+        cache_dir: Folder for compiled code, with names made from everything that the code depends on. None keeps
+            nothing. A folder that cannot be written to, or that other users can write to, is not used. This is not an
+            error.
 
     Raises:
         CudaError: the source does not compile (the message has the first error of the log), or the GPU is too old.
@@ -165,7 +166,7 @@ def compile_kernels(source: str, compute_capability: tuple[int, int], cache_dir:
 
 
 def compile_text(name: str, text: str, compute_capability: tuple[int, int], cache_dir: Path | None) -> Compiled:
-    """Compile a kernel source that is at hand; see `compile_kernels`."""
+    """Compile the text of a kernel file; see `compile_kernels`."""
     nvrtc = _nvrtc()
     wanted = compute_capability[0] * 10 + compute_capability[1]
     if wanted < MIN_ARCHITECTURE:
@@ -251,7 +252,7 @@ def _nvrtc() -> Any:
         raise missing("cuda-bindings") from error
     try:
         nvrtc.nvrtcVersion()
-    except RuntimeError as error:  # the bindings' word for a library that is not there
+    except RuntimeError as error:  # the bindings raise this if the library is missing
         raise missing("NVRTC (nvidia-cuda-nvrtc)") from error
     return nvrtc
 
@@ -266,7 +267,7 @@ def _check(result: tuple[Any, ...], function: str) -> tuple[Any, ...]:
 
 
 def _read_cached(path: Path) -> bytes | None:
-    """The code of a cache file, or None if it is absent, damaged, or may be somebody else's."""
+    """The code of a cache file; None if it is missing or damaged, or if another user may have written it."""
     data = read_entry(path, _MAX_CODE_BYTES)
     if data is None:
         return None
@@ -295,7 +296,7 @@ class Module(Resource):
         """One of its entry points.
 
         Raises:
-            CudaError: it has none of that name.
+            CudaError: there is no entry point of that name.
         """
         with self.device.current():
             function = call("cuModuleGetFunction", self.handle, spec.entry.encode(), subject=spec.entry)
@@ -303,7 +304,7 @@ class Module(Resource):
 
 
 class Kernel:
-    """A function on the device; lives as long as its module."""
+    """A function on the device. It can be used as long as its module is open."""
 
     __slots__ = ("_function", "_module", "spec")
 
@@ -313,7 +314,7 @@ class Kernel:
         self.spec = spec
 
     def launch(self, stream: Stream, grid: Extent, block: Extent, *arguments: Argument) -> None:
-        """Queue it; see `Launchable`."""
+        """Queue the kernel; see `Launchable`."""
         packed = self.spec.pack(arguments)
         addresses = (ctypes.c_void_p * len(packed))(*map(ctypes.addressof, packed))
         self._module.handle  # noqa: B018 - refuses a closed module
@@ -325,14 +326,14 @@ class Kernel:
 
 
 class KernelSet(Closing, Mapping[str, Launchable]):
-    """All kernels, compiled for a device and loaded on it, by the name of their entry point. A context manager.
+    """All kernels by the name of their entry point, compiled for a device and loaded on it. A context manager.
 
     Args:
-        device: Where they run.
-        cache_dir: Where compiled code is kept; None keeps nothing, so that each start compiles (about a second).
+        device: The device on which they run.
+        cache_dir: Folder for compiled code. None keeps nothing, so that each start compiles (about a second).
 
     Raises:
-        CudaError: the driver is older than the compiler, or the GPU too old, or a kernel does not compile or load.
+        CudaError: the driver is older than the compiler, the GPU is too old, or a kernel does not compile or load.
         DependencyError: `cuda-bindings` or NVRTC is not installed.
     """
 
@@ -362,7 +363,7 @@ class KernelSet(Closing, Mapping[str, Launchable]):
         return len(self._kernels)
 
     def close(self) -> None:
-        """Unload them. Closing it twice is not an error."""
+        """Unload the kernels. Closing twice is not an error."""
         for module in self._modules:
             module.close()
 

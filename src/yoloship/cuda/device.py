@@ -1,9 +1,9 @@
-"""The CUDA driver: its calls and errors, the GPUs that it shows, and what is opened on one (`Device`, `Resource`).
+"""The CUDA driver: its calls and errors, the GPUs that it shows, and resources that are opened on one.
 
-`probe` asks the driver's library through ctypes, so neither CUDA's packages nor TensorRT need be installed. TensorRT
-without a driver answers with null objects, and touching one of those ends the process (measured with
-``tensorrt_lean``); the library says in microseconds, and safely, whether there is a GPU. Everything else goes through
-`cuda.bindings`, by `call`.
+`probe` asks the driver's library through ctypes, so neither CUDA's packages nor TensorRT have to be installed. Without
+a driver, TensorRT returns null objects, and using one of them ends the process (measured with ``tensorrt_lean``). The
+driver's library says safely, and in microseconds, whether there is a GPU. Everything else goes through `cuda.bindings`,
+by `call`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def driver() -> Any:
 
 
 def missing(package: str) -> DependencyError:
-    """The error for a package of the extra `cuda` that is not there."""
+    """The error for a missing package of the extra `cuda`."""
     return DependencyError("is not installed", subject=package, hint="pip install 'yoloship[cuda]'")
 
 
@@ -77,12 +77,12 @@ def call(function: str, *arguments: object, subject: str | None = None) -> Any:
     """Call the driver.
 
     Args:
-        function: Its name, ``cuMemAlloc`` for example.
-        arguments: As the bindings take them.
-        subject: The object it is done to, for the message; None takes the function's name.
+        function: Name of the function, such as ``cuMemAlloc``.
+        arguments: Its arguments, as the bindings take them.
+        subject: The object that it works on, for the message; None takes the function's name.
 
     Returns:
-        What it gives beside the status: nothing, one value, or a tuple.
+        The results beside the status: None, one value, or a tuple.
 
     Raises:
         CudaError: the driver is missing or too old, or the call failed.
@@ -93,7 +93,7 @@ def call(function: str, *arguments: object, subject: str | None = None) -> Any:
         raise _too_old(function)
     try:
         status, *values = function_of(*arguments)
-    except RuntimeError as error:  # the bindings' words for a library that is missing, or lacks the function
+    except RuntimeError as error:  # the bindings raise this if the library or the function is missing
         raise (_too_old(function) if function in str(error) else _no_driver()) from error
     if int(status) != 0:
         raise failure(int(status), status.name, function, subject)
@@ -138,9 +138,9 @@ class GpuInfo:
 
     Attributes:
         ordinal: Its number among the visible ones, as CUDA counts them.
-        name: ``NVIDIA H200`` for example.
+        name: Its name, such as ``NVIDIA H200``.
         compute_capability: (major, minor).
-        memory_bytes: Its memory in all.
+        memory_bytes: Its total memory.
         cuda_version: The highest CUDA version that the driver supports, (major, minor).
     """
 
@@ -152,16 +152,16 @@ class GpuInfo:
 
     @property
     def sm(self) -> str:
-        """The compute capability as targets are written: ``sm89``."""
+        """The compute capability in the form of a target: ``sm89``."""
         return sm_name(self.compute_capability)
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What can be said about CUDA here without creating a context.
+    """What can be found out about CUDA on this machine without creating a context.
 
     Attributes:
-        gpus: Those that can be opened.
+        gpus: The GPUs that can be opened.
         problem: Why there are none; None if there is one.
     """
 
@@ -239,12 +239,12 @@ def _error_name(library: ctypes.CDLL, code: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a device's user holds at a moment.
+    """The open resources of a device.
 
     Attributes:
-        counts: Live resources of each kind; kinds that there are none of are left out.
-        device_bytes: In device buffers.
-        pinned_bytes: In pinned buffers.
+        counts: The number of open resources of each kind, without kinds that have none.
+        device_bytes: Bytes in device buffers.
+        pinned_bytes: Bytes in pinned buffers.
     """
 
     counts: dict[str, int]
@@ -253,18 +253,18 @@ class Usage:
 
 
 class Device(Closing):
-    """One GPU's primary context, which torch and CuPy use too. Close it when done; a context manager.
+    """One GPU's primary context, which torch and CuPy use too. A context manager.
 
-    What was opened on it keeps the context until it is closed itself: closing the device first is not an error. All
-    methods may be called from many threads.
+    The context lives until the device and everything that was opened on it are closed. Closing the device first is not
+    an error. All methods may be called from many threads.
 
     Attributes:
-        info: What the driver says about it; the other attributes repeat it.
+        info: The driver's information about it. The other attributes repeat it.
         ordinal: Number of the device among the visible ones.
-        name: As the driver calls it.
+        name: The driver's name for it.
         compute_capability: (major, minor).
         driver_version: CUDA version that the driver supports, as (major, minor).
-        total_bytes: Its memory in all.
+        total_bytes: Its total memory.
     """
 
     __slots__ = (
@@ -273,7 +273,7 @@ class Device(Closing):
     )  # fmt: skip
 
     def __init__(self, ordinal: int) -> None:
-        driver()  # without the bindings nothing can be done with a GPU, whatever the driver shows
+        driver()  # without the bindings a GPU cannot be used, even if the driver shows one
         found = probe()
         if found.problem is not None:
             raise found.problem
@@ -304,7 +304,7 @@ class Device(Closing):
         """Open a GPU.
 
         Raises:
-            CudaError: no driver, one that is too old, no such device, or the context cannot be made.
+            CudaError: the driver is missing or too old, there is no such device, or the context cannot be made.
             DependencyError: the package `cuda-bindings` is not installed.
         """
         return cls(ordinal)
@@ -314,15 +314,15 @@ class Device(Closing):
 
     @property
     def in_this_process(self) -> bool:
-        """False in a child forked after the device was opened: there nothing of it may be used, or given back."""
+        """False in a child that was forked after the device was opened. A child must neither use nor free anything."""
         return os.getpid() == self._pid
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the context current in this thread for a while, and what was current before it afterwards.
+        """Make the context current in this thread inside the block. Afterwards the previous context is current again.
 
         Raises:
-            CudaError: the process was forked, or the device is closed and nothing holds it any more.
+            CudaError: the process was forked, or the device and all its resources are closed.
         """
         if not self.in_this_process:
             raise CudaError(
@@ -341,7 +341,7 @@ class Device(Closing):
             call("cuCtxPopCurrent")
 
     def memory(self) -> tuple[int, int]:
-        """Free and total bytes of the device's memory, other processes' use included."""
+        """Free and total bytes of the device's memory. Memory of other processes is not free."""
         with self.current():
             free, total = call("cuMemGetInfo")
         return int(free), int(total)
@@ -358,7 +358,7 @@ class Device(Closing):
             call("cuCtxSynchronize", subject=str(self))
 
     def hold(self, kind: ResourceKind, size_bytes: int = 0) -> None:
-        """Count a resource that is about to be opened; `drop` takes it back.
+        """Count a resource that is about to be opened. `drop` ends the count.
 
         Raises:
             CudaError: the device is closed.
@@ -377,7 +377,7 @@ class Device(Closing):
         self._release_if_unused()
 
     def close(self) -> None:
-        """Refuse new resources, and give the context back once the last one is closed; a second call does nothing."""
+        """Refuse new resources, and release the context when the last one is closed. A second call does nothing."""
         with self._lock:
             self._closed = True
         self._release_if_unused()
@@ -407,9 +407,9 @@ def parse_device(text: str) -> int:
 
 
 class Resource(Closing):
-    """Base of all that is opened on a device. A context manager; closing it twice is not an error.
+    """Base of everything that is opened on a device. A context manager. Closing it twice is not an error.
 
-    Subclasses open the handle in `_acquire` and give it back in `_release`; both run with the device's context current.
+    Subclasses open the handle in `_acquire` and release it in `_release`. Both run with the device's context current.
     """
 
     __slots__ = ("_handle", "_kind", "_lock", "_size_bytes", "device")
@@ -434,11 +434,11 @@ class Resource(Closing):
 
     @abstractmethod
     def _release(self, handle: Any) -> None:
-        """Give the handle back."""
+        """Release the handle."""
 
     @property
     def handle(self) -> Any:
-        """The driver's handle, as the bindings have it.
+        """The driver's handle, in the type of the bindings.
 
         Raises:
             CudaError: it is closed.
@@ -451,11 +451,11 @@ class Resource(Closing):
 
     @property
     def is_closed(self) -> bool:
-        """Whether the handle was given back."""
+        """Whether the handle was released."""
         return self._handle is None
 
     def close(self) -> None:
-        """Give the handle back. In a forked child it is only forgotten: it belongs to the parent."""
+        """Release the handle. In a forked child it is only forgotten, because it belongs to the parent."""
         with self._lock:
             handle, self._handle = self._handle, None
         if handle is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _ON_CUDA: Final = 2
-"""kDLCUDA; managed and pinned memory have other numbers, and are taken through other doors."""
+"""kDLCUDA. Managed and pinned memory have other numbers, and are not taken here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class ForeignArray:
     """An array in device memory.
 
     Attributes:
-        pointer: Its first element's address.
+        pointer: Address of its first element.
         shape: Extents, outermost first.
         strides_bytes: Steps along each axis.
         dtype: A NumPy type string without the byte order: `u1`, `f4`.
@@ -39,17 +39,17 @@ class ForeignArray:
 class ForeignFrame(Closing):
     """An image that another library holds on the device, ready for work on one of our streams. A context manager.
 
-    What its owner queued before is waited for by the stream, not by the caller. The owner's memory is kept alive until
-    `close`, which belongs after the stream has passed the work that reads it.
+    The stream, not the caller, waits for the work that the owner queued before. The owner's memory is kept alive until
+    `close`. Call it after the stream has done the work that reads the image.
 
     Args:
         array: Any object with `__dlpack__` or `__cuda_array_interface__`: a torch tensor, a CuPy array.
-        stream: Where it will be read.
+        stream: The stream that will read it.
 
     Attributes:
         pointer: Address of its first pixel.
         image_hw: (height, width) in pixels.
-        pitch_bytes: From one row to the next.
+        pitch_bytes: Distance from one row to the next.
 
     Raises:
         InputError: it is not a (height, width, 3) uint8 array on this device with adjacent pixels in a row.
@@ -76,7 +76,7 @@ class ForeignFrame(Closing):
         self.pointer = view.pointer
 
     def close(self) -> None:
-        """Let go of the owner's memory. Closing it twice is not an error."""
+        """Release the owner's memory. Closing it twice is not an error."""
         self._capsule = None  # an unconsumed capsule's own destructor calls the owner's deleter
         self._owner = None
 
@@ -84,16 +84,16 @@ class ForeignFrame(Closing):
 class HandedFrame(ForeignFrame):
     """A frame that one thread hands to another.
 
-    A library orders its work by the stream that is current in the thread that asks for the array. So the array is asked
-    for here, in the thread that hands it over, and a mark tells the other thread's stream what to wait for. Close it
-    once the stream has passed the work that reads it.
+    A library orders its work by the stream that is current in the thread that requests the array. So the array is
+    requested here, in the thread that hands it over, and an event tells the other thread's stream when the frame is
+    ready. Close it after the stream has done the work that reads it.
 
     Args:
-        array: As for `ForeignFrame`.
-        stream: Only marked; any stream of the device that waits for nothing else.
+        array: Any object with `__dlpack__` or `__cuda_array_interface__`, as for `ForeignFrame`.
+        stream: The event is recorded on it. It may be any stream of the device without other work.
 
     Raises:
-        InputError: as `ForeignFrame`.
+        InputError: it is not a (height, width, 3) uint8 array on this device with adjacent pixels in a row.
     """
 
     __slots__ = ("_ready",)
@@ -108,11 +108,11 @@ class HandedFrame(ForeignFrame):
             raise
 
     def wait_on(self, stream: Stream) -> None:
-        """Let later work on a stream wait until the frame has been written."""
+        """Make later work on a stream wait until the frame has been written."""
         stream.wait(self._ready)
 
     def close(self) -> None:
-        """Let go of the owner's memory, and of the mark. Closing it twice is not an error."""
+        """Release the owner's memory and the event. Closing it twice is not an error."""
         super().close()
         self._ready.close()
 
@@ -135,7 +135,7 @@ class _DLTensor(ctypes.Structure):
 
 
 def _read_capsule(capsule: object) -> ForeignArray:
-    """What a DLPack capsule describes. It is not consumed: its destructor gives the memory back."""
+    """The array in a DLPack capsule. The capsule is not consumed, so its destructor releases the memory."""
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
     tensor = _DLTensor.from_address(get_pointer(capsule, b"dltensor"))
@@ -151,7 +151,7 @@ def _read_capsule(capsule: object) -> ForeignArray:
 
 
 def _read_interface(interface: dict[str, Any], stream: Stream) -> ForeignArray:
-    """What `__cuda_array_interface__` (version 2 or 3) describes; if it names a stream, that is waited for."""
+    """The array in a `__cuda_array_interface__` (version 2 or 3). If it names a stream, our stream waits for it."""
     shape = tuple(int(extent) for extent in interface["shape"])
     dtype = str(interface["typestr"])[1:]
     if interface.get("mask") is not None:

@@ -1,7 +1,7 @@
 """The letterbox on the GPU: any number of frames, of any sizes and formats, in one launch.
 
-It gives, bit for bit, what `yoloship.letterbox` gives with OpenCV. No call here allocates or waits, so all of them can
-be recorded in a `Graph`. A recording holds addresses: other frames are letterboxed by rewriting the frame table.
+The result is bit for bit that of `yoloship.letterbox` with OpenCV. No function here allocates or waits, so all of them
+can be recorded in a `Graph`. A graph holds addresses. To letterbox other frames with it, rewrite the frame table.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _SUFFIXES: Final[tuple[tuple[CanvasForm, str, int], ...]] = (
     ("uint8_bgr_hwc", "u8", 1),
 )
 _MAX_BATCH: Final = 65_535
-"""Blocks along z in a grid."""
+"""The most blocks along z in a grid."""
 _FETCH_BLOCKS: Final = 128
 _FETCH_THREADS: Final = 256
 
@@ -64,16 +64,17 @@ class FrameDescriptor:
     """One image in memory that the device can read, and its place on the model's canvas.
 
     Attributes:
-        data: Address of its first pixel; of the luma plane for NV12.
+        data: Address of its first pixel; for NV12, of the luma plane.
         pitch_bytes: Distance from one row to the next.
         image_hw: (height, width) in pixels.
-        resized_hw: Size of the scaled image, in model pixels. Geometry is `yoloship.letterbox`'s to decide.
+        resized_hw: (height, width) of the scaled image in model pixels, computed by `yoloship.letterbox`.
         top_left: (top, left) padding in model pixels.
-        pixel_format: `bgr` or `rgb` are packed bytes, 3 a pixel; `nv12` is luma, with a chroma plane of half the size.
-        chroma: Address of the chroma plane of NV12; 0 for others.
-        chroma_pitch_bytes: Distance from one of its rows to the next.
-        source: Address in pinned memory that `launch_fetch` copies packed pixels from to `data`, both multiples
-            of 16; 0 if they lie at `data` already.
+        pixel_format: `bgr` or `rgb` has 3 packed bytes for each pixel. `nv12` has a luma plane, and a chroma plane of
+            half the size.
+        chroma: Address of the chroma plane of NV12; 0 for other formats.
+        chroma_pitch_bytes: Distance from one row of the chroma plane to the next.
+        source: Address in pinned memory from which `launch_fetch` copies packed pixels to `data`. Both are multiples
+            of 16. 0 if the pixels are at `data` already.
 
     Raises:
         InputError: a value is outside its range, or contradicts another.
@@ -119,13 +120,13 @@ class FrameDescriptor:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """Where a batch of letterboxed images goes.
+    """The memory for a batch of letterboxed images.
 
     Attributes:
         pointer: Device address of the whole batch, contiguous.
         batch: How many images.
         canvas_hw: (height, width) of each in model pixels.
-        form: Planes red, green, blue of value / 255, or bytes blue, green, red as OpenCV has them.
+        form: Planes red, green, blue of value / 255, or bytes blue, green, red in OpenCV's order.
         padding_value: Grey around the images, 0 to 255.
 
     Raises:
@@ -160,18 +161,18 @@ class Canvas:
 def pack_frames(
     frames: Sequence[FrameDescriptor], canvas_hw: tuple[int, int], out: npt.NDArray[np.void] | None = None
 ) -> npt.NDArray[np.void]:
-    """The table that kernels read, ready to be copied to the device.
+    """The table that the kernels read, ready to be copied to the device.
 
     Args:
         frames: One for each image of the batch.
         canvas_hw: (height, width) of the model's input in model pixels.
-        out: (n,) of `FRAME_DTYPE`, in pinned memory for example, written over; None makes an array.
+        out: (n,) of `FRAME_DTYPE`, for example in pinned memory. It is overwritten. None makes an array.
 
     Returns:
         `out`, or an array that the caller owns.
 
     Raises:
-        InputError: there are no frames, one does not lie on the canvas, or `out` has another shape.
+        InputError: there are no frames, a frame is not inside the canvas, or `out` has another shape.
     """
     if not frames:
         raise _wrong("frame", "frames", "1 or more", 0)
@@ -184,7 +185,7 @@ def pack_frames(
             raise _wrong(
                 "frame", f"frames[{number}]", f"within the canvas {canvas_hw}", (frame.resized_hw, frame.top_left)
             )
-        # The scale is 1 / (resized / source), not source / resized: OpenCV divides twice, and the last bit counts.
+        # The scale is 1 / (resized / source), not source / resized: OpenCV divides twice, and every bit must match.
         table[number] = (
             frame.data, frame.chroma, 1.0 / (rows / height), 1.0 / (columns / width),
             frame.pitch_bytes, frame.chroma_pitch_bytes, height, width, rows, columns, top, left,
@@ -194,13 +195,13 @@ def pack_frames(
 
 
 def launch_fetch(kernels: Mapping[str, Launchable], stream: Stream, frame_table: int, batch: int) -> None:
-    """Queue copying the pixels of those frames whose descriptor has a source to where the letterbox reads them.
+    """Queue a copy of the pixels of all frames that have a source, to the place where the letterbox reads them.
 
     Args:
         kernels: A `KernelSet`.
-        stream: Its place among other work.
-        frame_table: Device address of what `pack_frames` made.
-        batch: Frames in it.
+        stream: The stream on which it runs.
+        frame_table: Device address of a table from `pack_frames`.
+        batch: Number of frames in the table.
 
     Raises:
         CudaError: the launch failed.
@@ -213,9 +214,9 @@ def launch_letterbox(kernels: Mapping[str, Launchable], stream: Stream, frame_ta
 
     Args:
         kernels: A `KernelSet`.
-        stream: Its place among other work.
-        frame_table: Device address of what `pack_frames` made, for `canvas.batch` images.
-        canvas: Where it goes; every byte of it is written.
+        stream: The stream on which it runs.
+        frame_table: Device address of a table from `pack_frames` with `canvas.batch` frames.
+        canvas: The memory for the result. Every byte of it is written.
 
     Raises:
         CudaError: the launch failed.

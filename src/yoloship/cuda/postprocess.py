@@ -1,11 +1,12 @@
 """From the network's output to detections on the GPU: decode, sort, suppress, back to source pixels.
 
-Two launches for a whole batch, no allocation and no wait, so both can be recorded in a `Graph`. The boxes are those of
-`tasks.decode` and `tasks.nms`: the same float32 operations in the same order, but for the last bit of exp().
+A whole batch takes two launches, without allocating or waiting, so both can be recorded in a `Graph`. The boxes are
+those of `tasks.decode` and `tasks.nms`: the same float32 operations in the same order, except for the last bit of
+exp().
 
-At most 1024 candidates of an image (the best ones, exactly) take part in suppression, and at most `max_detections`
-come out; `result_dtype` counts those that were left aside: `lost` did not fit the workspace (which ones is left to
-chance), `passed_over` were not among the best 1024.
+Exactly the best 1024 candidates of an image take part in suppression, and at most `max_detections` are kept. The result
+counts the others. `lost` candidates did not fit into the workspace, and chance decides which ones. `passed_over`
+candidates were not among the best 1024.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ LEVEL_DTYPE: Final = np.dtype(
 
 
 class DecodeInput(Protocol):
-    """What a decoding kernel reads. Which one a model needs, its output form knows: `Form.device_output`."""
+    """The input of a decoding kernel. `Form.device_output` gives the right one for an output form."""
 
     @property
     def kernel(self) -> str:
@@ -60,7 +61,7 @@ class DecodeInput(Protocol):
 
     @property
     def arguments(self) -> tuple[int, ...]:
-        """What the kernel takes before the filter and the workspace, the number of candidates being the last."""
+        """The kernel's arguments before the filter and the workspace. The last one is the number of candidates."""
 
     @property
     def cells(self) -> int:
@@ -78,8 +79,8 @@ class HeadLevel:
     Attributes:
         pointer: Device address of (B, A·(5 + C), h, w).
         grid_hw: (h, w) in cells.
-        stride: Model pixels for one cell.
-        anchors: (width, height) in model pixels.
+        stride: Model pixels per cell.
+        anchors: (width, height) of each anchor in model pixels.
     """
 
     pointer: int
@@ -93,8 +94,8 @@ class Heads:
     """Undecoded maps of a batch, as `decode_heads` reads them.
 
     Attributes:
-        table: Device address of what `pack_levels` made of `levels`.
-        levels: Finest first.
+        table: Device address of the table that `pack_levels` made from `levels`.
+        levels: The levels, finest first.
         dtype: The element type of the maps.
     """
 
@@ -124,7 +125,7 @@ class Raw:
 
     Attributes:
         pointer: Device address of (B, N, 5 + C): cx, cy, w, h in model pixels, objectness and class scores.
-        cells: N.
+        cells: The number of rows N.
         dtype: The element type of the values.
     """
 
@@ -139,7 +140,7 @@ class Raw:
 
     @property
     def arguments(self) -> tuple[int, ...]:
-        """The rows, and how many there are."""
+        """The address of the rows, and their number."""
         return self.pointer, self.cells
 
 
@@ -148,9 +149,9 @@ class ScoreFilter:
     """Which candidates count.
 
     Attributes:
-        classes: How many the model has.
-        score_threshold: In [0, 1]; candidates at or below it are dropped.
-        allowed: Device address of what `pack_classes` made; 0 allows all classes.
+        classes: How many classes the model has.
+        score_threshold: In [0, 1]. Candidates at or below it are dropped.
+        allowed: Device address of a mask from `pack_classes`; 0 allows all classes.
 
     Raises:
         InputError: a value is outside its range.
@@ -169,11 +170,11 @@ class ScoreFilter:
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """Which of the candidates to keep.
+    """Which candidates are kept.
 
     Attributes:
-        iou_threshold: In [0, 1]; a box goes when its IoU with a better one is above it.
-        max_detections: 1 to 1024 an image.
+        iou_threshold: In [0, 1]. A box is dropped if its IoU with a better one is above it.
+        max_detections: The most boxes for each image, 1 to 1024.
         class_agnostic: Whether boxes of different classes suppress each other.
 
     Raises:
@@ -193,12 +194,12 @@ class Suppression:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Where the steps of a batch hand over; one run at a time.
+    """Memory between the steps of a batch. It serves one run at a time.
 
     Attributes:
         pointer: Device address of `workspace_bytes(batch, capacity)` bytes, a multiple of 256.
-        batch: Images.
-        capacity: Candidates of an image that fit; as many as the output has cells, and none is ever lost.
+        batch: Number of images.
+        capacity: Number of candidates of an image that fit. If it is the number of cells, no candidate is ever lost.
     """
 
     pointer: int
@@ -214,7 +215,7 @@ class Workspace:
             raise _wrong("pointer", "a multiple of 256", self.pointer)
 
     def part(self, name: str) -> int:
-        """The device address of a part, as `workspace_parts` names it."""
+        """The device address of the part with this name in `workspace_parts`."""
         return self.pointer + workspace_parts(self.batch, self.capacity)[name][0]
 
 
@@ -222,7 +223,7 @@ def pack_levels(levels: Sequence[HeadLevel]) -> npt.NDArray[np.void]:
     """The table that `decode_heads` reads, ready to be copied to the device.
 
     Raises:
-        InputError: there are no levels, or more than 8, or one has no cells, or no anchors, or more than 8.
+        InputError: there are no levels or more than 8, or a level has no cells, no anchors, or more than 8 anchors.
     """
     if not 1 <= len(levels) <= MAX_LEVELS:
         raise _wrong("levels", f"1 to {MAX_LEVELS}", len(levels))
@@ -243,7 +244,7 @@ def pack_classes(allowed: Iterable[int], classes: int) -> npt.NDArray[np.uint32]
     """The bit mask of allowed classes, ready to be copied to the device.
 
     Raises:
-        InputError: a class id that the model does not have.
+        InputError: the model does not have one of the class ids.
     """
     mask = np.zeros(-(-classes // 32), np.uint32)
     for class_id in allowed:
@@ -273,12 +274,12 @@ def workspace_parts(batch: int, capacity: int) -> dict[str, tuple[int, int]]:
 
 
 def workspace_bytes(batch: int, capacity: int) -> int:
-    """How large a workspace must be."""
+    """The size of a workspace in bytes."""
     return workspace_parts(batch, capacity)["end"][0]
 
 
 def result_dtype(max_detections: int) -> np.dtype[np.void]:
-    """One image's result, as the last kernel writes it."""
+    """The structure of one image's result, as the last kernel writes it."""
     return np.dtype(
         [
             ("kept", "<i4"),
@@ -294,7 +295,7 @@ def result_dtype(max_detections: int) -> np.dtype[np.void]:
 
 
 def clear(stream: Stream, workspace: Workspace) -> None:
-    """Queue making a new workspace ready for `launch_decode`."""
+    """Queue clearing a new workspace, which makes it ready for `launch_decode`."""
     for name in ("counts", "tickets"):
         fill_words(stream, workspace.part(name), 0, workspace.batch)
 
@@ -306,14 +307,14 @@ def launch_decode(
     score_filter: ScoreFilter,
     workspace: Workspace,
 ) -> None:
-    """Queue decoding and filtering of a batch into a workspace that is clear: new and cleared, or left by `launch_nms`.
+    """Queue decoding and filtering of a batch into a clear workspace. `clear` and `launch_nms` leave it clear.
 
     Args:
         kernels: A `KernelSet`.
-        stream: Its place among other work.
-        output: What the network wrote.
+        stream: The stream on which it runs.
+        output: The output of the network.
         score_filter: Which candidates count.
-        workspace: Written over.
+        workspace: Overwritten with the candidates.
 
     Raises:
         CudaError: the launch failed.
@@ -339,11 +340,11 @@ def launch_nms(
 
     Args:
         kernels: A `KernelSet`.
-        stream: Its place among other work.
-        workspace: As `launch_decode` left it.
-        suppression: Which to keep.
+        stream: The stream on which it runs.
+        workspace: The workspace with the candidates from `launch_decode`.
+        suppression: Which candidates are kept.
         frame_table: Device address of the table that the letterbox used.
-        results: Device address of (batch,) `result_dtype(suppression.max_detections)`; every byte is written.
+        results: Device address of (batch,) `result_dtype(suppression.max_detections)`. Every byte of it is written.
 
     Raises:
         CudaError: the launch failed.

@@ -1,4 +1,4 @@
-"""Queues of work on the GPU, the events that mark points in them, and work recorded once and replayed."""
+"""Streams of work on the GPU, events that mark points in them, and graphs: work recorded once and replayed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 _RECORDING: Final = threading.Lock()
-"""Held by the one thread that records, because garbage collection is switched off for the whole process."""
+"""Held by the thread that records a graph, because garbage collection is switched off for the whole process."""
 
 
 class Stream(Resource):
     """A queue of work on the device, which never waits for the default stream.
 
     Args:
-        device: Where it runs.
+        device: The device on which it runs.
     """
 
     __slots__ = ()
@@ -49,7 +49,7 @@ class Stream(Resource):
 
     @property
     def address(self) -> int:
-        """The stream as an integer: what `execute_async_v3` and DLPack take."""
+        """The stream's address as an integer, as `execute_async_v3` and DLPack take it."""
         return int(self.handle)
 
     def sync(self) -> None:
@@ -62,7 +62,7 @@ class Stream(Resource):
             call("cuStreamSynchronize", self.handle, subject="stream")
 
     def is_idle(self) -> bool:
-        """Whether all work queued so far is done; does not wait.
+        """Whether all work queued so far is done. It does not wait.
 
         Raises:
             CudaError: the work failed, or the device is lost.
@@ -76,7 +76,7 @@ class Stream(Resource):
             return True
 
     def is_recording(self) -> bool:
-        """Whether what is queued now goes into a `Graph` instead of running."""
+        """Whether work that is queued now goes into a `Graph` instead of running."""
         with self.device.current():
             return int(call("cuStreamIsCapturing", self.handle, subject="stream")) != 0
 
@@ -86,26 +86,26 @@ class Stream(Resource):
             call("cuEventRecord", event.handle, self.handle, subject="stream")
 
     def record_in_graph(self, event: Event) -> None:
-        """Mark this point of a graph that is being recorded on this stream: each launch of it sets the mark anew."""
+        """Mark this point of a graph that is being recorded on this stream. Each launch of the graph sets the mark."""
         with self.device.current():
             external = int(driver().CUevent_record_flags.CU_EVENT_RECORD_EXTERNAL)
             call("cuEventRecordWithFlags", event.handle, self.handle, external, subject="stream")
 
     def wait(self, event: Event) -> None:
-        """Let later work on this stream wait for the mark; the caller does not wait."""
+        """Make later work on this stream wait for the mark. The caller does not wait."""
         with self.device.current():
             call("cuStreamWaitEvent", self.handle, event.handle, 0, subject="stream")
 
 
 class BorrowedStream(Stream):
-    """Somebody else's stream, who must keep it alive; closing it here leaves it as it is.
+    """A stream of another library, which must keep it alive. Closing it here does not change it.
 
     Args:
-        device: Where it runs.
+        device: The device on which it runs.
         stream: An object with `__cuda_stream__`, a torch stream (`cuda_stream`), a CuPy stream (`ptr`), or its address.
 
     Raises:
-        InputError: it is none of these.
+        InputError: the object is not a stream.
     """
 
     __slots__ = ("_address",)
@@ -118,15 +118,15 @@ class BorrowedStream(Stream):
         return driver().CUstream(self._address)
 
     def _release(self, handle: Any) -> None:
-        """It stays with its owner."""
+        """Do nothing, because the owner closes it."""
 
 
 class Event(Resource):
-    """A mark in a stream that others can wait for.
+    """A mark in a stream that other streams and threads can wait for.
 
     Args:
-        device: Where it is used.
-        timing: Whether `elapsed_ms` can be asked of it.
+        device: The device on which it is used.
+        timing: Whether `elapsed_ms` can use it.
     """
 
     __slots__ = ("_flags",)
@@ -148,21 +148,21 @@ class Event(Resource):
             call("cuEventSynchronize", self.handle, subject="event")
 
     def elapsed_ms(self, since: Event) -> float:
-        """Milliseconds between two marks, both reached already."""
+        """Milliseconds between two marks. Both must have been reached already."""
         with self.device.current():
             return float(call("cuEventElapsedTime", since.handle, self.handle, subject="event"))
 
 
 class Graph(Resource):
-    """What a function queued on a stream, as one unit. It holds addresses, not buffers: those must outlive it.
+    """Work on a stream, recorded as one unit. It holds addresses, not buffers, so the buffers must outlive it.
 
     Args:
-        stream: Recorded on; idle, and not the default stream.
-        work: Queues kernels and copies on that stream. It is called once, runs nothing, and must neither allocate nor
-            wait. If it raises, the recording is dropped and the error goes on.
+        stream: The stream for recording. It is idle, and is not the default stream.
+        work: Queues kernels and copies on that stream. It is called once, and nothing runs yet. It must neither
+            allocate nor wait. If it raises, the recording is dropped and the error is raised again.
 
     Raises:
-        CudaError: something queued cannot be recorded.
+        CudaError: a queued operation cannot be recorded.
     """
 
     __slots__ = ("_stream", "_work")
@@ -191,7 +191,7 @@ class Graph(Resource):
         try:
             recorded = call("cuStreamEndCapture", self._stream.handle, subject="graph")
         except CudaError:
-            return  # the recording was invalid already, which is what the caller is about to hear
+            return  # the recording was invalid already, and the caller gets that error
         if recorded is not None and int(recorded):
             call("cuGraphDestroy", recorded, subject="graph")
 
@@ -199,7 +199,7 @@ class Graph(Resource):
         call("cuGraphExecDestroy", handle, subject="graph")
 
     def launch(self, stream: Stream) -> None:
-        """Queue all of it.
+        """Queue all of the recorded work.
 
         Raises:
             CudaError: the launch failed.
@@ -209,16 +209,16 @@ class Graph(Resource):
 
 
 class StreamCalls:
-    """The few calls on a stream that every frame needs, inside ``with calls:``, which makes its context current.
+    """The few calls on a stream that every frame needs, inside ``with calls:``, which makes the context current.
 
-    The GPU waits while the host makes these calls. The general ones (`buffers.upload`, `Graph.launch`, `Stream.sync`)
-    make the context current and look their function up each time, which takes three to five microseconds a call. Here
-    the context is made current once for all calls of a frame, and nothing is looked up or allocated on the way.
+    The GPU waits while the host makes these calls. The general functions (`buffers.upload`, `Graph.launch`,
+    `Stream.sync`) make the context current and look up their driver function each time, which takes three to five
+    microseconds. Here the context is made current once for all calls of a frame, and nothing is looked up or allocated.
 
-    One thread at a time may use it. It owns nothing, and it cannot be used once the stream is closed.
+    One thread at a time may use it. It owns nothing, and cannot be used after the stream is closed.
 
     Args:
-        stream: Where everything is queued.
+        stream: The stream of all calls.
     """
 
     __slots__ = ("_context", "_copy", "_launch", "_ok", "_pid", "_pop", "_push", "_stream", "_wait", "stream")
@@ -252,7 +252,7 @@ class StreamCalls:
         self._pop()
 
     def upload(self, target: int, source: int, size_bytes: int) -> None:
-        """Queue a copy from pinned memory, which must not change until the stream has passed it.
+        """Queue a copy from pinned memory, which must not change until the stream has done it.
 
         Args:
             target: Address on the device.
@@ -277,7 +277,7 @@ class StreamCalls:
             raise failure(int(status), status.name, "cuGraphLaunch", "graph")
 
     def wait(self) -> None:
-        """Wait until all work queued so far is done; other Python threads go on meanwhile.
+        """Wait until all work queued so far is done. Other Python threads run meanwhile.
 
         Raises:
             CudaError: the work failed, or the device is lost.
@@ -309,9 +309,9 @@ def stream_address(stream: object) -> int:
 
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """Collect no cyclic garbage meanwhile, because what a library frees on the device would spoil a recording.
+    """Switch off the garbage collector inside the block, because freeing device memory would spoil a recording.
 
-    Seen with a dead session of ONNX Runtime, whose handle for cuDNN went in the middle of another one's recording.
+    This was seen with an unused session of ONNX Runtime, whose cuDNN handle was freed during another recording.
     """
     with _RECORDING:
         was_enabled = gc.isenabled()
