@@ -231,7 +231,7 @@ class CompactForm(_Form):
 
     def cells(self, outputs: Arrays, info: ModelInfo) -> Cells:  # noqa: ARG002 - one signature
         """Box and score of every cell."""
-        return np.asarray(outputs[0][0], np.float32), np.asarray(outputs[1][0], np.float32)
+        return np.array(outputs[0][0], np.float32), np.array(outputs[1][0], np.float32)
 
 
 class SuppressedForm(_Form):

@@ -163,8 +163,8 @@ class Form(ABC, Generic[AnswerT]):
             info: The model.
 
         Returns:
-            Boxes (N, 4) float32 in model pixels, xyxy, and scores (N,) float32, in the order of the standard form. None
-            if the form does not have them all.
+            Boxes (N, 4) float32 in model pixels, xyxy, and scores (N,) float32, in the order of the standard form; the
+            caller owns them. None if the form does not have them all.
         """
         return None
 

@@ -76,3 +76,11 @@ def test_suppression_keeps_the_wanted_classes_and_the_result_lies_in_the_image()
     np.testing.assert_allclose(both.boxes_xyxy, [[0, 0, 10, 10], [20, 5, 48, 15]])
     second = Detect().finish(found, letterbox, DetectOptions(), np.array([1], np.int32), ("a", "b"))
     assert second.scores.tolist() == pytest.approx([0.7])
+
+
+def test_cells_that_are_kept_do_not_keep_the_runtime_s_outputs() -> None:
+    record = info("compact")
+    outputs = [np.zeros((1, 6, 4), np.float32), np.zeros((1, 6), np.float32), np.zeros((1, 6), np.int32)]
+    cells = form_of(record, "m").cells(outputs, record)
+    assert cells is not None
+    assert not any(np.shares_memory(kept, output) for kept in cells for output in outputs)
