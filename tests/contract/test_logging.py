@@ -156,12 +156,12 @@ def test_the_command_line_shows_a_cache_that_is_not_trusted(tmp_path: Path) -> N
 
 def test_the_command_line_shows_what_is_fetched_and_under_which_licence(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(url: str, by_hand: str) -> Iterator[bytes]:
-        raise DownloadError("cannot be fetched: no network", subject=url, hint=by_hand)
+        raise DownloadError("cannot be downloaded: no network", subject=url, hint=by_hand)
 
     monkeypatch.setattr("yoloship.models.releases._chunks", offline)
     ran = run("detect", "yolov5n", "a.png", "--no-draw")
     assert ran.code == 1
     notice, error = ran.err.splitlines()
-    assert notice.startswith("yolov5n: fetching https://")
+    assert notice.startswith("yolov5n: downloading https://")
     assert "licence AGPL-3.0" in notice
     assert error.startswith("error: ")

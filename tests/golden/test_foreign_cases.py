@@ -31,7 +31,7 @@ def test_right_files_work(name: str, strides: tuple[int, ...], hw: tuple[int, in
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("xyxy", "corners"), ("yolox", "as YOLOX exports have")],
+    [("xyxy", "corners"), ("yolox", "as in YOLOX exports")],
 )
 def test_other_forms_are_refused_by_name(name: str, words: str) -> None:
     with pytest.raises(SessionError, match=words):

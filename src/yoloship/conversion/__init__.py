@@ -1,6 +1,6 @@
-"""From a checkpoint to an ONNX file, `export`, and to a TensorRT engine, `build`; here is what both share.
+"""Converts models: `export` writes ONNX files, `build` writes TensorRT engines. This module has what both share.
 
-INT8 and FP8 need images like those in use, and a bound on what may be lost: `Calibration`.
+INT8 and FP8 need images like those the model will see, and a limit on the accuracy to lose: `Calibration`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Name: TypeAlias = str | PathLike[str]
 MAX_DROP: Final = 0.005
 """How much worse than float32 a quantized graph may be: in mAP with labels, else in agreement."""
 CALIBRATED: Final = frozenset({"int8", "float8"})
-"""The precisions that need images like those in use."""
+"""The precisions that need images for calibration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What INT8 and FP8 are calibrated with, and how far they may be from float32.
+    """How INT8 and FP8 are calibrated, and how far they may be from float32.
 
     Attributes:
-        images: Files, folders (with the folders below) and patterns.
-        labels: A folder of YOLO text labels, laid out like the images; with it the budget is of mAP.
-        calibrator: How outliers are treated; None takes ``percentile``.
-        placement: Where quantization goes; None takes ``inputs``. See `yoloship.model.Placement`.
+        images: Files, folders (with all folders inside them) and patterns.
+        labels: A folder of YOLO text labels, arranged like the images; with it, `max_drop` is a loss of mAP.
+        calibrator: How the range of an activation is found; None takes ``percentile``.
+        placement: Where the graph is quantized, as `yoloship.model.Placement` describes; None takes ``inputs``.
         max_drop: How much worse than float32 the graph may be; None takes `MAX_DROP`.
         other_layers: Precision of the layers that are not quantized; None takes float16, or float32 with the placement
             ``inputs_and_outputs``.
@@ -65,10 +65,10 @@ class Calibration:
         return {name: value for name, value in values.items() if value is not None}
 
     def check(self, precision: Precision) -> None:
-        """Refuse what the precision has no use for, and what it lacks.
+        """Refuse values that have no effect at this precision, and missing images.
 
         Raises:
-            InputError: images are missing, or something is given that has no effect.
+            InputError: images are missing, or a value has no effect.
         """
         if precision not in get_args(Precision):
             raise InputError(
@@ -88,13 +88,13 @@ class Calibration:
             raise InputError("there is no such folder", subject=str(self.labels))
 
     def find(self, say: Callable[[str], None]) -> tuple[Sequence[Path], Sequence[Truth] | None]:
-        """Look for everything that calibration needs, before the work.
+        """Find everything that calibration needs, before the work starts.
 
         Args:
-            say: Called with what was left out of a folder.
+            say: Called with a line about the files of a folder that were skipped.
 
         Returns:
-            The images, and what their labels say: None without labels.
+            The images, and the contents of their labels; None without labels.
 
         Raises:
             DependencyError: a package is missing.
@@ -128,10 +128,10 @@ def calibration_of(
     max_drop: float | None,
     other_layers: OtherLayers | None,
 ) -> Calibration:
-    """The keywords of `export` as one record.
+    """Make a `Calibration` of the keywords of `export`.
 
     Raises:
-        InputError: one is of the wrong type, is not one of its choices, or is out of range.
+        InputError: a keyword has the wrong type, is not one of its choices, or is out of range.
     """
     given: Any
     for subject, given, kind in (
@@ -168,12 +168,12 @@ def lowered(
     on_progress: OnProgress | None,
     say: Callable[[str], None],
 ) -> Lowered:
-    """Bring a float32 graph to a precision, and say how far that is; see `in_precision`.
+    """Convert a float32 graph to a precision with `in_precision`, and measure how far the result is from float32.
 
     Args:
-        model: The graph. Not changed.
-        precision: What its body shall compute in.
-        calibration: How INT8 and FP8 are reached.
+        model: The graph. It is not changed.
+        precision: The arithmetic of its body.
+        calibration: How INT8 and FP8 are calibrated.
         found: What `Calibration.find` gave.
         on_progress: Called with the progress.
         say: Called with each warning.
@@ -223,10 +223,10 @@ def wrong_type(subject: str, given: object, expected: str) -> InputError:
 
 
 def name_of(value: object, subject: str) -> str:
-    """The name of a file or a release that a caller gave.
+    """Check the name of a file or a release that a caller gives.
 
     Raises:
-        InputError: it is something else.
+        InputError: the value is not a name.
     """
     if not isinstance(value, str | PathLike):
         raise InputError("is not a file's name", subject=subject, got=type(value).__name__)

@@ -44,10 +44,11 @@ class Built:
     """A TensorRT engine that was written.
 
     Attributes:
-        path: The plan; what it holds is described beside it, in a file of the same name with ``.json``.
+        path: The plan. A file of the same name with ``.json`` describes it.
         size_bytes: Size of the plan.
-        info: What the model is; None if `yoloship.load` does not know its form, and only other programs can run it.
-        precision: What the network's body computes in; for an unknown form, the element types of its weights.
+        info: The model's description; None if `yoloship.load` does not know the form of its output, so that only other
+            programs can run it.
+        precision: The arithmetic of the network's body; for an unknown form, the element types of its weights.
         runs_on: The GPUs that it runs on, in words.
         built_by: Which TensorRT built it.
         elapsed_s: How long TensorRT took, in seconds.
@@ -90,7 +91,7 @@ def build(  # noqa: PLR0913 - all but the model have defaults
     on_progress: OnProgress | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Built:
-    """Build a TensorRT engine: a plain plan for any TensorRT program, and beside it a JSON file that describes it.
+    """Build a TensorRT engine: a plan file that any TensorRT program can load, and a JSON file that describes it.
 
     Args:
         model: A checkpoint (.pt), an ONNX file, or the name of an official release such as ``yolov5s``.
@@ -102,36 +103,39 @@ def build(  # noqa: PLR0913 - all but the model have defaults
             checkpoint, and what an ONNX file says.
         input_form: For a checkpoint: ``float`` (default) or ``image``; see `export`.
         output_form: For a checkpoint: see `export`. An ONNX file can be given one with suppression inside, ``nms``.
-        score_threshold: For the output form ``nms``: drop boxes whose score is not above this. Default: 0.25.
+        score_threshold: For the output form ``nms``: keep only boxes with a score above this. Default: 0.25.
         iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: 0.45.
         max_detections: For ``nms``: keep at most this many boxes per image. Default: 300.
-        precision: What the network's body is brought to; float32 leaves the graph as it is.
-        calibrate: For int8 and float8: images like those in use; files, folders (with the folders below), patterns.
-        labels: For int8 and float8: a folder of YOLO text labels, laid out like the images.
-        max_drop: For int8 and float8: how much mAP (without labels: agreement) may be lost. Default: 0.005.
-        calibrator: For int8 and float8: how outliers are treated. Default: ``percentile``.
+        precision: The arithmetic of the network's body; float32 leaves the graph unchanged.
+        calibrate: For int8 and float8: images like those the model will see; files, folders (with all folders inside
+            them) or patterns.
+        labels: For int8 and float8: a folder of YOLO text labels, arranged like the images.
+        max_drop: For int8 and float8: the largest loss of mAP to accept, or of agreement without labels. Default:
+            0.005.
+        calibrator: For int8 and float8: how the range of an activation is found. Default: ``percentile``.
         other_layers: For int8 and float8: precision of the layers that are not quantized. Default: float16.
         flavour: ``tensorrt`` or ``rtx``; None takes the one that is installed.
-        config: What TensorRT itself is told: targets, workspace, compatibility, optimization level, timing cache. Its
-            batch, height and width are taken from `batch` and `imgsz`.
-        class_names: One for each class, in place of the names in the model.
-        aliases: For checkpoints: class paths of a fork, each with the official one that it is the same as.
-        overwrite: Whether files of those names may be replaced. An input or a checkpoint never is.
-        protected: Further files that must not be replaced.
-        on_progress: Called with the progress of calibration and of the build; what it raises cancels the build.
-        on_note: Called with each warning and note, a sentence; None logs them.
+        config: Settings of TensorRT: targets, workspace, compatibility, optimization level, timing cache. It must not
+            contain ranges, because batch, height and width come from `batch` and `imgsz`.
+        class_names: One name for each class, to use instead of the names in the model.
+        aliases: For checkpoints: class paths of a fork, each with the official class path that it is equal to.
+        overwrite: Whether files of those names may be replaced. An input or a checkpoint is never replaced.
+        protected: Other files that must not be replaced.
+        on_progress: Called with the progress of calibration and of the build. An exception that it raises cancels the
+            build.
+        on_note: Called with each warning or note, a sentence; None logs them.
 
     Returns:
-        What was built.
+        The engine that was built.
 
     Raises:
         InputError: an argument is wrong or contradicts another, or a file does not exist.
         CheckpointError: the checkpoint cannot be read safely.
         GraphError: it cannot become the graph that was asked for, or TensorRT does not take the ONNX file faithfully.
-        EngineError: TensorRT cannot build it, or not as asked.
+        EngineError: TensorRT cannot build the engine, or not as requested.
         OutputError: a file exists and may not be overwritten, or cannot be written.
         DownloadError: a named release cannot be fetched.
-        DependencyError: no TensorRT is installed, or what quantization needs is not.
+        DependencyError: TensorRT is not installed, or a package that quantization needs.
     """
     say = on_note or _logger.warning
     check_types(class_names, aliases, protected)
@@ -163,7 +167,7 @@ def request_of(  # noqa: PLR0913 - what `build` takes
     aliases: Mapping[str, str] | None,
     say: Callable[[str], None],
 ) -> BuildRequest:
-    """Settle what `build` will do, without doing it; its arguments are explained there.
+    """Check the arguments of `build` and make a request of them, without building anything.
 
     Raises:
         InputError: an argument is wrong or contradicts the model, or the file does not exist.
@@ -213,10 +217,10 @@ def request_of(  # noqa: PLR0913 - what `build` takes
 def claim_engine(
     request: BuildRequest, calibration: Calibration, protected: Iterable[Path] = (), *, overwrite: bool
 ) -> None:
-    """Settle which files a build will write, before the work.
+    """Check the files that a build will write, before the work starts.
 
     Raises:
-        OutputError: a name is taken, an input, or cannot be written.
+        OutputError: a file exists and may not be replaced, is an input, or cannot be written.
     """
     from yoloship.engine import sidecar_path
 
@@ -236,7 +240,7 @@ def carry_out(
     on_progress: OnProgress | None,
     say: Callable[[str], None],
 ) -> Built:
-    """Do what `request_of` settled; `build` explains the arguments."""
+    """Build the engine of a request; `build` explains the other arguments."""
     from yoloship.cuda.device import find_gpu
     from yoloship.engine import check_build, open_flavour, runs_on, write_engine
     from yoloship.models.build_check import check_source
@@ -246,7 +250,7 @@ def carry_out(
     check_build(flavour, request.config, request.precision, find_gpu())
     details, behind_onnx = "", request.nms is not None and request.graph is None
     found = calibration.find(say)
-    if request.precision in CALIBRATED:  # what would fail after minutes of calibration fails now
+    if request.precision in CALIBRATED:  # errors that would come after minutes of calibration come now
         check_source(request)
 
     def refine(whole: Model) -> Model:
@@ -291,7 +295,7 @@ def carry_out(
 
 
 def recipe_of(request: BuildRequest, calibration: Calibration) -> Recipe:
-    """Say how an engine came about, with defaults spelt out: a later release may have others."""
+    """Describe how an engine was made. Defaults are written out, because a later release may have others."""
     from yoloship.engine import Recipe, place_name
     from yoloship.engine.sidecar import MAX_WORDS
 
@@ -310,7 +314,7 @@ def recipe_of(request: BuildRequest, calibration: Calibration) -> Recipe:
 
 
 def _said(model: Name, source: Path) -> str:
-    """What a sidecar calls the source: its file name, or the release that it is."""
+    """The name of the source in a sidecar: its file name, or the name of the release."""
     return source.name if source == Path(model) else fspath(model)
 
 
@@ -343,7 +347,7 @@ def _range(extents: Any, subject: str) -> Range | None:
 
 
 def _graph(batches: Range | None, sizes: tuple[Range, Range] | None) -> GraphConfig:
-    """The graph that a checkpoint becomes: what has a range is dynamic, all else is fixed."""
+    """The graph of a checkpoint: an axis with a range is dynamic, all other axes are fixed."""
     from yoloship.graph import GraphConfig
 
     fixed_size = sizes is None or all(size.is_single for size in sizes)
@@ -357,7 +361,7 @@ def _graph(batches: Range | None, sizes: tuple[Range, Range] | None) -> GraphCon
 def _with_ranges(
     config: BuildConfig, batches: Range | None, sizes: tuple[Range, Range] | None, *, keep_single: bool
 ) -> BuildConfig:
-    """Ranges for the profile; the graph of a checkpoint holds a single extent already."""
+    """The configuration with ranges for the profile; the graph of a checkpoint already contains single extents."""
     if batches is not None and (keep_single or not batches.is_single):
         config = replace(config, batch=batches)
     if sizes is not None and (keep_single or not all(size.is_single for size in sizes)):

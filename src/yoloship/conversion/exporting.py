@@ -30,7 +30,7 @@ Sides: TypeAlias = int | tuple[int, int]
 """A side, or (height, width), in model pixels."""
 
 CHECKPOINTS: Final[frozenset[Kind]] = frozenset({"checkpoint", "pickle", "unknown"})
-"""What the reader of checkpoints looks into; its messages say more about a damaged one than the first bytes do."""
+"""Kinds of files that the checkpoint reader examines; its messages about a damaged file say more than the kind."""
 
 _logger = logging.getLogger("yoloship.conversion")
 
@@ -42,9 +42,9 @@ class Exported:
     Attributes:
         path: The file.
         size_bytes: Its size.
-        class_names: The names inside it, by class id.
-        precision: What the network's body computes in.
-        details: How that precision was reached and what it costs, in words; empty for float32.
+        class_names: The class names in it, by class id.
+        precision: The arithmetic of the network's body.
+        details: How that precision was reached and what it costs, as text; empty for float32.
     """
 
     path: Path
@@ -79,49 +79,51 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     on_progress: OnProgress | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Exported:
-    """Write the ONNX file of a checkpoint, with the class names and all that `load` must know inside.
+    """Write the ONNX file of a checkpoint. The file contains the class names and everything that `load` must know.
 
-    The file appears under its name when it is whole, and not at all if anything fails.
+    The file appears under its name only when it is complete.
 
     Args:
         model: A checkpoint (.pt), or the name of an official release such as ``yolov5s``.
         output: The file to write. None takes the checkpoint's name with ``.onnx``, for a release in the current
             folder.
-        imgsz: Input side, or (height, width), in pixels: multiples of the model's stride. ``dynamic`` leaves it open.
-        batch: Images per run; ``dynamic`` leaves it open.
-        input_form: ``float``: (B, 3, H, W) float32 RGB in 0..1, the field's standard. ``image``: (B, H, W, 3) uint8
-            BGR.
-        output_form: The default is the field's own. A detector has ``raw``: (B, N, 5 + classes), its default;
-            ``heads``: the undecoded maps, fastest; ``compact``: boxes, scores, class ids; ``nms``: final detections.
-        score_threshold: For the output form ``nms``: drop boxes whose score is not above this. Default: 0.25.
+        imgsz: Input side, or (height, width), in pixels: multiples of the model's stride. ``dynamic`` allows any size.
+        batch: Images per run; ``dynamic`` allows any number.
+        input_form: ``float``: (B, 3, H, W) float32 RGB in 0..1, the usual form. ``image``: (B, H, W, 3) uint8 BGR.
+        output_form: The default is the standard form of the model's task. A detector has ``raw``: (B, N, 5 + classes),
+            its default; ``heads``: the undecoded maps, fastest; ``compact``: boxes, scores, class ids; ``nms``: final
+            detections.
+        score_threshold: For the output form ``nms``: keep only boxes with a score above this. Default: 0.25.
         iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: 0.45.
         max_detections: For ``nms``: keep at most this many boxes per image. Default: 300.
-        precision: What the network's body computes in; its ends and the decoding stay float32.
-        calibrate: For int8 and float8: images like those in use; files, folders (with the folders below), patterns.
-        labels: For int8 and float8: a folder of YOLO text labels, laid out like the images.
-        max_drop: For int8 and float8: how much mAP (without labels: agreement) may be lost. Default: 0.005.
-        calibrator: For int8 and float8: how outliers are treated. Default: ``percentile``.
-        placement: For int8 and float8: ``inputs``, the default, or ``inputs_and_outputs``; see
-            `yoloship.model.Placement`.
+        precision: The arithmetic of the network's body; input, output and decoding stay float32.
+        calibrate: For int8 and float8: images like those the model will see; files, folders (with all folders inside
+            them) or patterns.
+        labels: For int8 and float8: a folder of YOLO text labels, arranged like the images.
+        max_drop: For int8 and float8: the largest loss of mAP to accept, or of agreement without labels. Default:
+            0.005.
+        calibrator: For int8 and float8: how the range of an activation is found. Default: ``percentile``.
+        placement: For int8 and float8: where the graph is quantized. ``inputs``, the default: before each convolution.
+            ``inputs_and_outputs``: also after it, for ONNX Runtime on a CPU.
         other_layers: For int8 and float8: precision of the layers that are not quantized. Default: float16, or float32
             with the placement ``inputs_and_outputs``.
-        class_names: One for each class, in place of the names in the checkpoint.
-        aliases: Class paths of a fork, each with the official one that it is the same as.
-        overwrite: Whether a file of that name may be replaced. An input or a checkpoint never is.
-        protected: Further files that must not be replaced.
+        class_names: One name for each class, to use instead of the names in the checkpoint.
+        aliases: Class paths of a fork, each with the official class path that it is equal to.
+        overwrite: Whether a file of that name may be replaced. An input or a checkpoint is never replaced.
+        protected: Other files that must not be replaced.
         on_progress: Called with the progress of calibration.
-        on_note: Called with each warning and note, a sentence; None logs them.
+        on_note: Called with each warning or note, a sentence; None logs them.
 
     Returns:
-        What was written.
+        The file that was written.
 
     Raises:
         InputError: an argument is wrong or contradicts another, or a file does not exist.
         CheckpointError: the checkpoint cannot be read safely.
-        GraphError: it cannot become the graph that was asked for, or not within the budget.
+        GraphError: the checkpoint cannot become the requested graph, or not within `max_drop`.
         OutputError: the file exists and may not be overwritten, or cannot be written.
         DownloadError: a named release cannot be fetched.
-        DependencyError: what quantization needs is not installed.
+        DependencyError: a package that quantization needs is not installed.
     """
     say = on_note or _logger.warning
     check_types(class_names, aliases, protected)
@@ -161,7 +163,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
         )
         data, details = graph_bytes(result.model), result.words
         if result.not_on_cpu is not None:
-            say(f"note: it does not run on a CPU here: {result.not_on_cpu}")
+            say(f"note: it does not run on this CPU: {result.not_on_cpu}")
     place = find_place(target)
     with replacing(target, overwrite=overwrite) as file:
         folder = None if place.is_stream else place.path.parent
@@ -173,10 +175,10 @@ def export(  # noqa: PLR0913 - all but the model have defaults
 def suppression(
     output_form: OutputForm, score_threshold: float | None, iou_threshold: float | None, max_detections: int | None
 ) -> NmsConfig | None:
-    """Thresholds for a graph that suppresses; None for the other output forms.
+    """The NMS settings for an output form with NMS inside; None for the other output forms.
 
     Raises:
-        InputError: a threshold is given and the graph does not suppress, or it is out of range; no task has the form.
+        InputError: a threshold is given for a form without NMS, or is out of range, or no task has the form.
     """
     forms = all_forms()
     if output_form not in {STANDARD, FASTEST, *forms}:
@@ -192,7 +194,7 @@ def suppression(
     if output_form not in suppressing_forms():
         if given:
             raise InputError(
-                "has no effect without suppression in the graph",
+                "has no effect, because there is no NMS in the graph",
                 subject=", ".join(given),
                 expected=f"output_form={' or '.join(map(repr, suppressing_forms()))}",
                 got=repr(output_form),
@@ -204,7 +206,7 @@ def suppression(
 
 
 def outputs_of(source: Path, calibration: Calibration, protected: Iterable[Path], *, overwrite: bool) -> Outputs:
-    """What a conversion may write: nothing that it reads, and no checkpoint."""
+    """The outputs of a conversion. They cannot replace its inputs or a checkpoint."""
     from yoloship._util.outputs import Outputs
     from yoloship.models.vetting import companions
     from yoloship.sources.finding import find_images
@@ -220,15 +222,15 @@ def outputs_of(source: Path, calibration: Calibration, protected: Iterable[Path]
 
 
 def file_beside(model: Name, source: Path, suffix: str) -> Path:
-    """Next to the user's own file; for a release, whose file lies in the cache, in the current folder."""
+    """The default output: beside the user's file; in the current folder for a release, whose file is in the cache."""
     return source.with_suffix(suffix) if source == Path(model) else Path(f"{fspath(model)}{suffix}")
 
 
 def sides_of(imgsz: object) -> tuple[int, int]:
-    """Height and width from what a caller gave.
+    """Height and width from the `imgsz` of a caller.
 
     Raises:
-        InputError: it is neither a side nor two.
+        InputError: it is neither one side nor two.
     """
     sides = tuple(imgsz) if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
     if len(sides) != 2 or not all(is_count(side) for side in sides):
@@ -245,5 +247,5 @@ def _count(batch: object) -> int:
 
 
 def is_count(value: Any) -> bool:
-    """Whether it is a whole number above 0, of Python or of NumPy."""
+    """Whether a value is a whole number above 0, as a Python or a NumPy integer."""
     return not isinstance(value, bool) and isinstance(value, Integral) and int(value) > 0

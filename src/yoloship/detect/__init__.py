@@ -1,1 +1,1 @@
-"""From images to results: letterbox, run, decode, suppress."""
+"""Turns images into results: letterbox, network, decoding, NMS."""

@@ -1,4 +1,4 @@
-"""Images that wait together, run together: `Batcher` for calls, `in_batches` for streams."""
+"""Runs images that wait at the same time as one batch: `Batcher` for calls, `in_batches` for streams."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 _SIZES: Final = (1, 4, 16, 64, 256)
-"""Images a run, beside the largest."""
+"""Images per run that are always possible, besides the largest number."""
 
 _logger = logging.getLogger("yoloship.detect")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Request:
-    """One image that somebody waits for."""
+    """One submitted image."""
 
     image: PlacedImage
     options: DetectOptions
@@ -49,22 +49,22 @@ class _Request:
 
     @property
     def kind(self) -> Hashable:
-        """Requests of one kind can be run together."""
+        """Requests with the same kind can run together."""
         return self.image.letterbox.input_hw, self.options
 
 
 class Batcher:
-    """Threads that take whatever waits, up to a batch of one canvas and one set of options, and run it.
+    """Threads that run the waiting images in batches; images of a batch have the same canvas size and options.
 
-    Nobody waits for a batch to fill: a lone image runs at once, and batches grow when the device is busy. They come
-    in a few sizes only, since the network must be made ready for each.
+    A batch is not delayed until it is full: a single image runs at once, and batches grow when the device is busy. Only
+    a few batch sizes are used, because the network must be prepared for each.
 
     Args:
-        run: From images to detections.
-        threads: Runs under way at once.
-        sizes: Images that a run may have, ascending from 1.
-        waiting: Images that may wait; `submit` blocks beyond.
-        model_name: For messages.
+        run: Turns images into detections.
+        threads: Runs at the same time.
+        sizes: Numbers of images that a run may have, ascending from 1.
+        waiting: Images that may wait; with more, `submit` blocks.
+        model_name: The model's name, for messages.
     """
 
     def __init__(self, run: Run, *, threads: int, sizes: tuple[int, ...], waiting: int, model_name: str) -> None:
@@ -86,7 +86,7 @@ class Batcher:
             thread.start()
 
     def submit(self, image: PlacedImage, options: DetectOptions) -> Future[Detections]:
-        """Hand an image over; it must not change until the future is done.
+        """Queue an image; it must not change until the future is done.
 
         It blocks while there is no room, unless it is called by a thread of this batcher: that one has to make room.
 
@@ -111,7 +111,7 @@ class Batcher:
         self._calls.put(None)
 
     def close(self) -> None:
-        """Finish what is under way, fail what still waits, and end the threads. Closing twice is not an error."""
+        """Finish the runs that have begun, fail the requests that wait, and end the threads. It may be called twice."""
         if os.getpid() != self._pid:
             return
         with self._lock:
@@ -150,7 +150,7 @@ class Batcher:
             del requests, running  # images of the last batch must not live until the next
 
     def _next(self) -> list[_Request]:
-        """The oldest request and those of its kind right behind it; empty if no more will come."""
+        """The oldest request and those of its kind directly after it; empty if no more will come."""
         while True:
             self._calls.get()
             with self._lock:
@@ -180,9 +180,9 @@ def batch_range(session: DeviceSession, fixed: int | None, max_batch: int) -> tu
     """Images of the smallest and the largest run.
 
     Args:
-        session: Its profiles say what a dynamic batch may be.
+        session: The session; its profiles limit a dynamic batch.
         fixed: The graph's own batch; None if it is dynamic.
-        max_batch: The largest that is wanted.
+        max_batch: The largest batch to use.
     """
     if fixed is not None:
         return fixed, fixed
@@ -194,10 +194,10 @@ def batch_range(session: DeviceSession, fixed: int | None, max_batch: int) -> tu
 
 
 def run_sizes(fixed: int | None, largest: int) -> tuple[int, ...]:
-    """Images that a run of a `Batcher` may have: few numbers, since the network is made ready for each.
+    """The batch sizes of a `Batcher`; there are only a few, because the network must be prepared for each.
 
     Args:
-        fixed: The graph's own batch, which is filled up if there are fewer images; None if it is dynamic.
+        fixed: The graph's own batch, which is padded if there are fewer images; None if it is dynamic.
         largest: Images of the largest run.
     """
     if fixed is not None:
@@ -207,12 +207,12 @@ def run_sizes(fixed: int | None, largest: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What becomes of a source.
+    """How `in_batches` processes a source.
 
     Attributes:
         is_read: Whether a source is an image already, so that no reader is needed.
-        read: From a source to an image; see `in_order`.
-        submit: Hands an image to the device, which takes whatever waits together as a batch.
+        read: Reads a source as an image, as for `in_order`.
+        submit: Queues an image for the device, which runs the waiting images as a batch.
     """
 
     is_read: Callable[[object], bool]
@@ -221,7 +221,7 @@ class Steps:
 
 
 class _Ticket:
-    """One source on its way."""
+    """The state of one source of a stream."""
 
     def __init__(self, index: int, source: object) -> None:
         self.index = index
@@ -236,7 +236,7 @@ class _Ticket:
         return self.reading.done() and (self.detecting is None or self.detecting.done())
 
     def outcome(self) -> Outcome:
-        """Wait for what becomes of it."""
+        """Wait for the outcome."""
         self.reading.result()
         found, error = None, self.error
         if self.detecting is not None:
@@ -256,18 +256,18 @@ def in_batches(
     keep_images: bool,
     budget: ImageBudget | None = None,
 ) -> Iterator[Outcome]:
-    """Read in worker threads, hand over to the device at once, and yield in the order of the sources.
+    """Read in worker threads, queue each image for the device at once, and yield outcomes in the order of the sources.
 
-    The device is kept in work by as many images as its batches hold, however few threads read. An image that is read
-    already takes no reader. Errors are treated as by `in_order`.
+    Even with few readers, enough images are queued to fill the device's batches. A source that is already an image does
+    not need a reader. Errors are handled as in `in_order`.
 
     Args:
-        sources: Drawn from in the consumer's thread. Results that are there are yielded before more is drawn.
-        steps: What becomes of each.
-        in_flight: Images that may wait for the device or be on it; each reader may hold one more.
+        sources: Read in the consumer's thread. Finished results are yielded before the next source is read.
+        steps: How each source is processed.
+        in_flight: Images that may wait for the device or be on it; each reader may have one more.
         readers: Images that are read at once.
-        keep_images: Whether an `Outcome` carries its image.
-        budget: The memory of all images that are read here, from decoding on until their results are there.
+        keep_images: Whether an `Outcome` contains its image.
+        budget: The memory of all images that are read here, from decoding until their results are finished.
 
     Yields:
         One `Outcome` for each source.
@@ -322,11 +322,11 @@ def in_batches(
         pool.shutdown(wait=may_wait, cancel_futures=True)
         under_way = [ticket.detecting for ticket in pending if ticket.detecting and not ticket.detecting.cancel()]
         if may_wait:
-            wait(under_way)  # the caller may use its arrays for something else from now on
+            wait(under_way)  # afterwards the caller may change its arrays
 
 
 def _at_once(work: Callable[[_Ticket], None], ticket: _Ticket) -> Future[None]:
-    """What `pool.submit` gives, for work that is done here and now; an exception comes out in the ticket's turn."""
+    """Do the work now. Like `pool.submit`, return a future, so that an exception is raised in the ticket's turn."""
     done: Future[None] = Future()
     try:
         work(ticket)

@@ -1,4 +1,4 @@
-"""The pipeline whose every step around the network is done by the CPU: `CpuPipeline`."""
+"""The pipeline that does everything except the network on the CPU: `CpuPipeline`."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     Image = npt.NDArray[np.uint8]
 
 MAX_BATCH: Final = 16
-"""Images of a run if the graph's batch is dynamic: bounds the memory, and on a CPU larger batches are not faster."""
+"""Largest batch if the graph's batch is dynamic. It limits the memory; larger batches are not faster on a CPU."""
 _PADDING: Final = 114
 
 
 class CpuPipeline(Pipeline):
-    """Letterbox, decoding and suppression in NumPy and OpenCV, around any `Session`.
+    """Letterbox, decoding and NMS in NumPy and OpenCV, around any `Session`.
 
     Args:
-        session: What runs the network; closed with the pipeline.
-        model: How images meet it.
-        parallel_runs: Runs of the session that are kept under way at once; None takes as many as the session wants.
+        session: The session that runs the network; closed with the pipeline.
+        model: The model and the size of its input.
+        parallel_runs: Runs of the session at the same time; None takes as many as the session recommends.
         max_batch: Images of the largest run, if the graph's batch is dynamic.
         device: Where the network runs.
 
@@ -79,14 +79,14 @@ class CpuPipeline(Pipeline):
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """Images that a run of what was submitted may have: on a CPU one, unless the graph wants more."""
+        """Batch sizes of submitted images: on a CPU only 1, unless the graph's batch is fixed to more."""
         from yoloship.detect.batching import run_sizes
 
         fixed = self.model.info.batch
         return run_sizes(fixed, fixed or (1 if self._device == "cpu" else self.max_batch))
 
     def place(self, image: object, channels: ChannelOrder) -> PlacedImage:
-        """Read an image, and settle where it lies on the canvas.
+        """Read an image, and compute its place on the canvas.
 
         Args:
             image: As `Detector.__call__` takes it.
@@ -110,20 +110,20 @@ class CpuPipeline(Pipeline):
             One result for each image, in their order.
 
         Raises:
-            SessionError: the runtime failed, or answers in another form than the model's record says.
+            SessionError: the runtime failed, or the output does not have the form that the model's description says.
         """
         return self.run_timed(images, options)[0]
 
     def run_timed(
         self, images: Sequence[PlacedImage], options: DetectOptions
     ) -> tuple[list[Detections], dict[str, float]]:
-        """Do what `run` does, and give the milliseconds of each stage, and of all of it, ``total``."""
+        """Do what `run` does, and return the milliseconds of each stage and of the whole, ``total``."""
         info, spec, input_hw = self.model.info, self.session.inputs[0], images[0].letterbox.input_hw
         batch = info.batch or len(images)
         shape = (batch, *input_hw, info.channels)
         started = time.perf_counter()
         with self._under_way():
-            try:  # the memory of a run that is over, if it was of the same size
+            try:  # reuse the memory of a finished run of the same size
                 canvases = self._spare.pop()
             except IndexError:
                 canvases = np.empty(shape, np.uint8)
@@ -138,12 +138,14 @@ class CpuPipeline(Pipeline):
         arrays = self.form.select(outputs, self.session.outputs, info)
         candidates = self.form.decode(arrays, info, input_hw, options.score_threshold)
         if len(candidates) != batch:
-            raise SessionError("the model answers for another batch", expected=str(batch), got=str(len(candidates)))
+            raise SessionError(
+                "the model's output has another batch size", expected=str(batch), got=str(len(candidates))
+            )
         decoded = time.perf_counter()
         wanted = options.class_ids(info.class_names)
         results = [
             self.task.finish(found, image.letterbox, options, wanted, info.class_names)
-            for found, image in zip(candidates, images, strict=False)  # a fixed batch is filled up
+            for found, image in zip(candidates, images, strict=False)  # a fixed batch is padded
         ]
         ended = time.perf_counter()
         return results, {
@@ -155,7 +157,7 @@ class CpuPipeline(Pipeline):
         }
 
     def stream(self, sources: Iterable[object], steps: DetectSteps, *, keep_images: bool) -> Iterator[Outcome]:
-        """Detect on any number of images, each in a run of its own, by the threads that read them.
+        """Detect on any number of images. Each image is a separate run, in the thread that read it.
 
         Args:
             sources: As `Detector.stream` takes them.
@@ -170,11 +172,11 @@ class CpuPipeline(Pipeline):
         return in_order(sources, steps.read, detect, parallel_runs=self.parallel_runs, keep_images=keep_images)
 
     def prepare(self, batches: Sequence[int], options: DetectOptions) -> None:
-        """Run grey images as often as runs may be under way at once: the first run lays memory out.
+        """Run grey images, because the first run allocates memory; as many as can run at the same time.
 
         Args:
-            batches: Images of the runs to make ready for, on the model's own canvas.
-            options: What they will keep.
+            batches: Batch sizes to prepare for, on the model's own canvas.
+            options: The options of those runs.
         """
         from concurrent.futures import ThreadPoolExecutor
 
@@ -187,7 +189,7 @@ class CpuPipeline(Pipeline):
 
     @contextmanager
     def network(self, batch: int) -> Iterator[Callable[[], None]]:
-        """A function that runs only the network, for so many grey images of the model's own canvas."""
+        """A function that runs only the network, on this number of grey images of the model's own canvas size."""
         info, spec = self.model.info, self.session.inputs[0]
         canvases = np.full((info.batch or batch, *self.model.input_hw, info.channels), _PADDING, np.uint8)
         feeds = {spec.name: to_input(canvases, spec.dtype)}

@@ -1,4 +1,4 @@
-"""A model that takes images and gives detections: `Detector`."""
+"""The detector, which finds objects in images: `Detector`."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ if TYPE_CHECKING:
 
 
 _WAITING = 4
-"""Batches that may wait in `submit` for each run that may be under way."""
+"""Batches that may wait in `submit`, for each run that is possible at the same time."""
 _KNOWN_OPTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Where the time went, on the way from images in memory to detections.
+    """The time of each stage from images in memory to detections.
 
     Attributes:
         stages_ms: Milliseconds of each stage, in order. On the CPU: letterbox, network, decode, suppress. On a GPU:
             stage (describing frames and copying them to pinned memory, on the host), upload (until the last byte has
             arrived; it overlaps with stage), letterbox, network, postprocess, read (making `Detections`, on the host).
-        total_ms: Milliseconds of the whole, by the host's clock.
+        total_ms: Milliseconds of all stages together, by the host's clock.
     """
 
     stages_ms: dict[str, float]
@@ -65,12 +65,12 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a detector does unless a call says otherwise.
+    """Options of a detector that a call can override.
 
     Attributes:
-        options: What to keep; None takes what fits the model.
-        changes: Single options in place of those.
-        channels: The order of the colours of arrays.
+        options: Which detections to keep; None takes the defaults for the model.
+        changes: Values that replace single options.
+        channels: The colour order of arrays.
 
     Raises:
         InputError: the order is neither ``bgr`` nor ``rgb``.
@@ -86,23 +86,23 @@ class Defaults:
 
 
 class Detector(Closing):
-    """Finds objects in images. It owns what runs its model: use it as a context manager, or close it.
+    """Finds objects in images. Use it as a context manager or close it, because it owns the runtime of its model.
 
-    It is the same class on a CPU and on an NVIDIA GPU; `yoloship.load` makes either. Many threads may call it at once.
+    The class is the same on a CPU and on an NVIDIA GPU; `yoloship.load` makes both. Many threads may call it at once.
 
     Args:
         session: Runs the network; closed with the detector. The CPU does everything else.
-        info: What the model is; None reads it from the session.
-        options: What to keep, unless a call says otherwise.
+        info: The model's description; None reads it from the session.
+        options: Which detections to keep, unless a call gives other options.
         imgsz: (height, width) of the canvas, in `rect` mode its limit; None takes the graph's own size, else 640×640.
-        shape_mode: How an image meets the canvas.
-        channels: The order of the colours of arrays, unless a call says otherwise.
-        parallel_runs: How many runs of the session are kept under way at once; None takes as many as it wants.
-        model_name: For messages.
+        shape_mode: How images are padded, ``square`` or ``rect``.
+        channels: The colour order of arrays, unless a call gives another.
+        parallel_runs: Runs of the session at the same time; None takes as many as the session recommends.
+        model_name: The model's name, for messages.
 
     Raises:
-        InputError: the size or the mode contradicts the graph, or an option the classes.
-        SessionError: the model is of no form known here.
+        InputError: the size or the mode does not fit the graph, or an option does not fit the classes.
+        SessionError: the model has an unknown form.
     """
 
     def __init__(  # noqa: PLR0913 - all but the session have defaults
@@ -123,11 +123,11 @@ class Detector(Closing):
 
     @classmethod
     def over(cls, pipeline: Pipeline, defaults: Defaults | None = None) -> Self:
-        """Make a detector of a pipeline, which it owns from then on.
+        """Make a detector that owns a pipeline.
 
         Args:
-            pipeline: Runs the model. If this raises, it is still the caller's.
-            defaults: What to do unless a call says otherwise.
+            pipeline: Runs the model. If this method raises, the caller still owns it.
+            defaults: Options that a call can override.
 
         Raises:
             InputError: an option contradicts the model.
@@ -149,7 +149,7 @@ class Detector(Closing):
 
     @property
     def info(self) -> ModelInfo:
-        """What the model is."""
+        """The model's description."""
         return self._model.info
 
     @property
@@ -159,7 +159,7 @@ class Detector(Closing):
 
     @property
     def model_name(self) -> str:
-        """What the model is called in messages: its file's name."""
+        """The model's name in messages: the name of its file."""
         return self._model.model_name
 
     @property
@@ -169,12 +169,12 @@ class Detector(Closing):
 
     @property
     def options(self) -> DetectOptions:
-        """What is kept unless a call says otherwise."""
+        """Which detections are kept, unless a call gives other options."""
         return self._options
 
     @property
     def shape_mode(self) -> ShapeMode:
-        """How an image meets the canvas."""
+        """How images are padded: ``square`` or ``rect``."""
         return self._model.shape_mode
 
     @property
@@ -189,7 +189,7 @@ class Detector(Closing):
 
     @property
     def session(self) -> Session | DeviceSession:
-        """What runs the network."""
+        """The session that runs the network."""
         return self._pipeline.session
 
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
@@ -280,9 +280,9 @@ class Detector(Closing):
         classes: Sequence[int | str] | None = None,
         channels: ChannelOrder | None = None,
     ) -> Future[Detections]:
-        """Hand an image over and go on; what waits together may run together.
+        """Queue an image and return at once; images that wait at the same time may run as one batch.
 
-        It blocks while many images wait already.
+        It blocks while many images are waiting already.
 
         Args:
             image: As `__call__` takes it; an array must not change until the result is there.
@@ -294,7 +294,7 @@ class Detector(Closing):
                 state their own, which counts.
 
         Returns:
-            A future of what `__call__` returns, or raises when the model runs.
+            A future with what `__call__` returns, or raises while the model runs.
 
         Raises:
             ImageError: the image cannot be read.
@@ -318,19 +318,19 @@ class Detector(Closing):
     ) -> Iterator[Outcome]:
         """Find the objects of any number of images, reading ahead while the model runs.
 
-        A bounded number of images is held at once, however many there are. An image that fails takes its place in the
-        order as an error and does not stop the rest. Leave early by closing the generator (a `break` and dropping it
-        does): what is under way ends, nothing new begins.
+        Only a limited number of images is in memory at once, however many there are. An image that fails gives an
+        outcome with an error, in its place, and does not stop the others. To stop early, close the generator; a
+        `break` that drops it does so too. Images that have begun are finished, and no new ones begin.
 
         Args:
-            sources: As `__call__` takes them; a lazy iterable is drawn from as the results are consumed.
+            sources: As `__call__` takes them; an iterator is read as the results are consumed.
             options: In place of the detector's own.
             score_threshold: In place of that option alone; in [0, 1].
             iou_threshold: In place of that option alone; in [0, 1].
             classes: In place of that option alone: class ids or names to keep. None keeps those of the detector.
             channels: The order of an array's colours; None takes the detector's. Files, PIL's and nvImageCodec's images
                 state their own, which counts.
-            keep_images: Whether each `Outcome` carries its image, for drawing.
+            keep_images: Whether each `Outcome` contains its image, for drawing.
 
         Yields:
             One `Outcome` for each source, in their order.
@@ -347,11 +347,10 @@ class Detector(Closing):
         return self._pipeline.stream(sources, steps, keep_images=keep_images)
 
     def prepare(self, batches: Sequence[int] | None = None) -> None:
-        """Make everything ready now that the first images would wait for.
+        """Prepare now what the first images would otherwise wait for.
 
         Args:
-            batches: Images of the runs to make ready for, on the detector's own canvas; None takes those that `submit`
-                makes.
+            batches: Batch sizes to prepare for, on the detector's own canvas; None takes the batch sizes of `submit`.
 
         Raises:
             InputError: a batch is below 1, or the network does not take it.
@@ -363,7 +362,7 @@ class Detector(Closing):
         self._pipeline.prepare(sizes, chosen)
 
     def pinned_frame(self, image_hw: tuple[int, int]) -> Image:
-        """Memory from which an image gets to the network fastest: fill it, detect on it, fill it again.
+        """Memory for an image that reaches the network fastest. Fill it, detect on it, and fill it again.
 
         Args:
             image_hw: (height, width) in pixels.
@@ -374,13 +373,13 @@ class Detector(Closing):
 
         Raises:
             InputError: it is not a size.
-            CudaError: that much cannot be pinned.
+            CudaError: this amount of memory cannot be pinned.
         """
         height, width = _whole_numbers(image_hw, "image_hw", count=2)
         return self._pipeline.pinned_frame((height, width))
 
     def profile(self, images: Sequence[Source]) -> StageTimes:
-        """Do what `detect_batch` does, a little slower, and say where the time went.
+        """Do what `detect_batch` does, a little slower, and measure the time of each stage.
 
         Args:
             images: As `__call__` takes them.
@@ -407,10 +406,10 @@ class Detector(Closing):
         """The network alone, to measure against.
 
         Args:
-            images: How many go through it, in as few runs as `detect_batch` needs for images of one size.
+            images: Number of images, in as few runs as `detect_batch` needs for images of one size.
 
         Yields:
-            A function that runs it on anything, and waits for it.
+            A function that runs the network on arbitrary input and waits for it.
         """
         size = min(images, self.max_batch)
         with self._pipeline.network(size) as once:
@@ -426,7 +425,7 @@ class Detector(Closing):
         return self._pipeline.device_bytes()
 
     def close(self) -> None:
-        """Finish what is under way, refuse the rest, and give everything back. Closing twice is not an error."""
+        """Finish the runs that have begun, refuse new ones, and release everything. It may be called twice."""
         with self._lock:
             self._closed, batcher = True, self._batcher
         if batcher is not None:
@@ -448,7 +447,7 @@ class Detector(Closing):
         return f"Detector({len(self.class_names)} classes, {height}×{width} {self.shape_mode}, {self.session.name})"
 
     def _runs(self, placed: Sequence[PlacedImage]) -> Iterator[list[int]]:
-        """Which images go through the network together: those of one canvas size, as many as a run takes."""
+        """Indices of the images in each run: images of one canvas size, as many as a run takes."""
         groups: dict[tuple[int, int], list[int]] = {}
         for row, image in enumerate(placed):
             groups.setdefault(image.letterbox.input_hw, []).append(row)
@@ -457,7 +456,7 @@ class Detector(Closing):
             yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
     def _submit(self, image: object, channels: ChannelOrder, *, options: DetectOptions) -> Future[Detections]:
-        """Let another thread run it."""
+        """Queue an image for the threads of `submit`."""
         placed, batcher = self._pipeline.place(image, channels), self._batches()
         handed = self._pipeline.hand_over(placed)
         try:
@@ -470,7 +469,7 @@ class Detector(Closing):
         return future
 
     def _batches(self) -> Batcher:
-        """The threads behind `submit`: started when first needed, and not once the detector is closed."""
+        """The threads of `submit`; started when first needed, unless the detector is closed."""
         self._pipeline.check_process()
         with self._lock:
             if self._closed:
@@ -500,7 +499,7 @@ class Detector(Closing):
         classes: Sequence[int | str] | None = None,
         channels: ChannelOrder | None = None,
     ) -> tuple[DetectOptions, ChannelOrder]:
-        """What a call keeps, and the order of its arrays' colours; refused once the detector is closed."""
+        """The options and the colour order of a call; it raises if the detector is closed."""
         if self._closed:
             raise self._closed_error()
         order = self._channels if channels is None else checked_order(channels)
@@ -512,7 +511,7 @@ class Detector(Closing):
         return self._accepted(replace(self._options, **changes)), order
 
     def _accepted(self, options: Any) -> DetectOptions:
-        """Options that the model can serve; a few that passed are remembered."""
+        """Check options against the model. A few that passed are remembered."""
         chosen = DetectOptions.checked(options)
         assert chosen is not None
         known = self._known.get(chosen)
@@ -529,10 +528,10 @@ class Detector(Closing):
 
 
 def _whole_numbers(values: Any, subject: str, count: int | None = None) -> tuple[int, ...]:
-    """Numbers of 1 or more, as many as `count` says.
+    """Check whole numbers of 1 or more, whose number is `count`.
 
     Raises:
-        InputError: they are something else.
+        InputError: the values are something else.
     """
     numbers: tuple[Any, ...] = tuple(values) if isinstance(values, Iterable) else ()
     are_right = all(not isinstance(one, bool) and isinstance(one, Integral) and int(one) >= 1 for one in numbers)

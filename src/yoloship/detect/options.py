@@ -1,4 +1,4 @@
-"""What to keep of a model's answers: `DetectOptions`."""
+"""Which detections to keep: `DetectOptions`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DetectOptions:
 
     Attributes:
         score_threshold: In [0, 1]; candidates at or below it are dropped.
-        iou_threshold: In [0, 1]; a box goes if its IoU with a better one is above it.
+        iou_threshold: In [0, 1]; a box is dropped if its IoU with a better box is above it.
         max_detections: Keep at most this many for each image.
         classes: Class ids or names to keep; None keeps all.
         class_agnostic: Whether boxes of different classes suppress each other.
@@ -41,7 +41,7 @@ class DetectOptions:
         for name in ("score_threshold", "iou_threshold"):
             value: Any = getattr(self, name)
             is_number: bool = isinstance(value, Real) and not isinstance(value, bool)
-            if not (is_number and 0 <= value <= 1):  # NaN is neither
+            if not (is_number and 0 <= value <= 1):  # NaN fails too
                 raise InputError("out of range", subject=name, expected="a number from 0 to 1", got=repr(value))
             object.__setattr__(self, name, float(value))
         count: object = self.max_detections
@@ -53,10 +53,10 @@ class DetectOptions:
 
     @staticmethod
     def checked(options: DetectOptions | None) -> DetectOptions | None:
-        """The options that a caller gave.
+        """Check the options of a caller.
 
         Raises:
-            InputError: they are something else.
+            InputError: they are not a `DetectOptions`.
         """
         if options is None or isinstance(options, DetectOptions):
             return options
@@ -70,11 +70,11 @@ class DetectOptions:
 
     @staticmethod
     def changes(options: object, **given: Any) -> dict[str, Any]:
-        """The options that were given one by one.
+        """The options that are given one by one.
 
         Args:
-            options: What was given as a whole.
-            **given: What was given for each option; None was not given.
+            options: The options that are given as a whole, or None.
+            **given: A value for each option; None if it is not given.
 
         Raises:
             InputError: an option is given in both ways.
@@ -89,7 +89,7 @@ class DetectOptions:
 
     @classmethod
     def of(cls, nms: NmsConfig | None) -> DetectOptions:
-        """Default options: those that are fixed inside the graph if it suppresses, else the library's."""
+        """Default options: the settings of NMS inside the graph, or the library's defaults without it."""
         if nms is None:
             return cls()
         return cls(nms.score_threshold, nms.iou_threshold, nms.max_detections, None, nms.class_agnostic)
@@ -115,14 +115,14 @@ class DetectOptions:
         return np.array(class_ids_of(self.classes, names), np.int32)
 
     def check_against(self, nms: NmsConfig, subject: str) -> None:
-        """Refuse what a graph with suppression inside cannot give any more.
+        """Refuse options that a graph with NMS inside cannot satisfy.
 
         Args:
-            nms: What is baked into it.
+            nms: The settings of NMS in the graph.
             subject: The model's name, for messages.
 
         Raises:
-            InputError: a threshold or a limit asks for boxes that it has dropped, or for another suppression.
+            InputError: an option asks for boxes that the graph has dropped, or for other NMS settings.
         """
         least, most = f"{nms.score_threshold:g}", str(nms.max_detections)
         for name, option, holds, problem, expected in (
@@ -158,7 +158,7 @@ class DetectOptions:
 
 
 def _classes(classes: object) -> tuple[int | str, ...]:
-    """Ids as plain integers, and names."""
+    """Check ids and names, and make ids plain integers."""
     items: list[Any] = (
         list(classes) if isinstance(classes, Iterable) and not isinstance(classes, str | bytes) else [None]
     )

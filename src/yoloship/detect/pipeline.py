@@ -1,4 +1,4 @@
-"""The seam between a `Detector` and what runs its model: `Pipeline`, which the CPU and a GPU fill in."""
+"""`Pipeline`, the interface between a `Detector` and the code that runs its model on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     Image = npt.NDArray[np.uint8]
 
 ShapeMode: TypeAlias = Literal["square", "rect"]
-"""``square``: every image lies on one canvas of a fixed size. ``rect``: the canvas ends at the next multiple of the
-stride, which is faster and gives slightly other numbers. It needs a graph of dynamic height and width."""
+"""``square``: every image is padded to a canvas of a fixed size. ``rect``: it is padded to the next multiple of the
+stride, which is faster and gives slightly different numbers; this needs a graph with dynamic height and width."""
 
 DEFAULT_SIDE: Final = 640
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """How images meet a model.
+    """A model and the size of its input.
 
     Attributes:
-        info: What the model is.
+        info: The model's description.
         input_hw: (height, width) of the canvas in model pixels; in `rect` mode its limit.
-        shape_mode: How an image meets the canvas.
-        model_name: For messages.
+        shape_mode: How images are padded.
+        model_name: The model's name, for messages.
     """
 
     info: ModelInfo
@@ -58,16 +58,16 @@ class ModelInput:
     def checked(
         cls, info: ModelInfo, imgsz: tuple[int, int] | None, shape_mode: ShapeMode, model_name: str
     ) -> ModelInput:
-        """Settle the canvas size.
+        """Choose the canvas size and check it.
 
         Args:
-            info: What the model is.
-            imgsz: (height, width) that is asked for; None takes the graph's own size, else 640×640.
-            shape_mode: How an image meets the canvas.
-            model_name: For messages.
+            info: The model's description.
+            imgsz: The requested (height, width); None takes the graph's own size, else 640×640.
+            shape_mode: How images are padded.
+            model_name: The model's name, for messages.
 
         Raises:
-            InputError: the size or the mode contradicts the graph.
+            InputError: the size or the mode does not fit the graph.
         """
         if shape_mode not in get_args(ShapeMode):
             raise InputError(
@@ -114,25 +114,25 @@ class PlacedImage:
 
     Attributes:
         pixels: (height, width, channels) uint8, C-contiguous, read only.
-        letterbox: Where it lies.
+        letterbox: Its place on the canvas.
     """
 
     pixels: Any
     letterbox: Letterbox
 
     def release(self) -> None:
-        """Let go of what `Pipeline.hand_over` took."""
+        """Release what `Pipeline.hand_over` holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetectSteps:
-    """What becomes of a source of a stream.
+    """How a stream processes a source.
 
     Attributes:
-        channels: The order of the colours of arrays among the sources.
-        read: From a source to an image in the host's memory, BGR if it has colours; see `in_order`.
-        options: What to keep of each.
-        submit: Hands an image with its order of channels over, to be run with whatever waits.
+        channels: The colour order of arrays among the sources.
+        read: Reads a source as an image in the host's memory, BGR if it has colours, as for `in_order`.
+        options: Which detections to keep.
+        submit: Queues an image and its colour order, to run with other waiting images.
     """
 
     channels: ChannelOrder
@@ -145,10 +145,10 @@ class Pipeline(Closing):
     """Runs one model, from images to detections. It owns its session. Many threads may use it at once.
 
     Args:
-        model: How images meet the model.
-        session: What runs the network.
+        model: The model and the size of its input.
+        session: The session that runs the network.
         max_batch: Images of the largest run.
-        parallel_runs: Runs that may be under way at once.
+        parallel_runs: Runs that are possible at the same time.
     """
 
     session: Session | DeviceSession
@@ -166,7 +166,7 @@ class Pipeline(Closing):
     @property
     @abstractmethod
     def batches(self) -> tuple[int, ...]:
-        """Images that a run of what was submitted may have, ascending from 1."""
+        """Batch sizes of submitted images, ascending from 1."""
 
     @property
     def device(self) -> str:
@@ -175,7 +175,7 @@ class Pipeline(Closing):
 
     @abstractmethod
     def place(self, image: object, channels: ChannelOrder) -> PlacedImage:
-        """Read an image, and settle where it lies on the canvas.
+        """Read an image, and compute its place on the canvas.
 
         Args:
             image: As `Detector.__call__` takes it.
@@ -202,7 +202,7 @@ class Pipeline(Closing):
     def run_timed(
         self, images: Sequence[PlacedImage], options: DetectOptions
     ) -> tuple[list[Detections], dict[str, float]]:
-        """Do what `run` does, a little slower, and give the milliseconds of each stage, and of all of it, ``total``."""
+        """Do what `run` does, a little slower, and return the milliseconds of each stage and of all, ``total``."""
 
     @abstractmethod
     def stream(self, sources: Iterable[object], steps: DetectSteps, *, keep_images: bool) -> Iterator[Outcome]:
@@ -210,22 +210,22 @@ class Pipeline(Closing):
 
         Args:
             sources: As `Detector.stream` takes them.
-            steps: What becomes of each.
-            keep_images: Whether each `Outcome` carries its image.
+            steps: How each source is processed.
+            keep_images: Whether each `Outcome` contains its image.
         """
 
     @abstractmethod
     def prepare(self, batches: Sequence[int], options: DetectOptions) -> None:
-        """Make ready, for every run that may be under way at once, what its first image would wait for.
+        """Prepare what the first images would wait for, for as many runs as are possible at the same time.
 
         Args:
-            batches: Images of the runs to make ready for, on the model's own canvas.
-            options: What they will keep.
+            batches: Batch sizes to prepare for, on the model's own canvas.
+            options: The options of those runs.
         """
 
     @abstractmethod
     def network(self, batch: int) -> AbstractContextManager[Callable[[], None]]:
-        """A function that runs only the network, for so many images of the model's own canvas, and waits for it."""
+        """A function that runs only the network, on this many images of the model's canvas size, and waits for it."""
 
     def hand_over(self, image: PlacedImage) -> PlacedImage:
         """Make an image ready to be run by another thread, which releases it afterwards."""
@@ -243,5 +243,5 @@ class Pipeline(Closing):
         return None
 
     def pinned_frame(self, image_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
-        """(height, width, channels) uint8 memory, not initialised, from which an image gets to the network fastest."""
+        """(height, width, channels) uint8 memory, not initialised, for an image that reaches the network fastest."""
         return np.empty((*image_hw, self.model.info.channels), np.uint8)

@@ -1,4 +1,4 @@
-"""From what a caller hands over to what a model's input takes."""
+"""Turns the images of a caller into the input of a model."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 FILE_CHANNELS: Final = frozenset({1, 3})
-"""Channels of a model that image files can feed: colour, and grey made of it."""
+"""Channels of models that can take image files: 3 for colour, 1 for grey, which is computed from colour."""
 
 
 def as_image(
     source: object, reserve: Reserve | None = None, *, count: int = 3, channels: ChannelOrder = "bgr"
 ) -> npt.NDArray[np.uint8]:
-    """Read whatever a caller may hand over as an image.
+    """Read anything that a caller may give as an image.
 
     Args:
-        source: A file's name, its bytes, an open file, a PIL image, or an array or what can become one.
-        reserve: Called before a file is decoded, with the bytes that this takes. It may wait, or raise.
+        source: A file's name, its bytes, an open file, a PIL image, an array, or an object that converts to an array.
+        reserve: Called before a file is decoded, with the bytes that decoding needs. It may wait, or raise.
         count: Channels that the model takes. For 1, colour images stay in colour here, so that they can be drawn on.
         channels: The order of an array's colours; files and other libraries' images state their own.
 
@@ -65,7 +65,7 @@ def as_image(
 
 
 def several_images(images: Iterable[object], count: int) -> Iterable[object]:
-    """What a caller gave for several images, if it is not a single one: its letters or rows would be taken for images.
+    """Check that a caller gave several images. The characters or rows of a single one would be taken for images.
 
     Args:
         images: Images, each as `as_image` takes it.
@@ -104,7 +104,7 @@ def refuse_files(count: int, subject: str) -> None:
 
 
 def is_plain(image: Any) -> bool:
-    """Whether it is the one form that goes on as it is."""
+    """Whether an image already has the form that needs no conversion."""
     return (
         type(image) is np.ndarray
         and image.dtype == np.uint8
@@ -116,7 +116,7 @@ def is_plain(image: Any) -> bool:
 
 
 def is_on_device(image: object) -> bool:
-    """Whether it is another library's array in device memory."""
+    """Whether an object is another library's array in device memory."""
     if isinstance(image, np.ndarray | str | bytes):
         return False
     place = getattr(image, "__dlpack_device__", None)
@@ -148,9 +148,9 @@ def letterbox_batch(
     """Put images of any sizes on canvases of one size.
 
     Args:
-        images: (h, w, C) uint8 each, or (h, w, 3) BGR if C is 1: those become grey; read only.
-        letterboxes: Where each lies; all have the canvas size (H, W).
-        out: (B, H, W, C) uint8, B at least the number of images, written over; spare canvases become black.
+        images: Each (h, w, C) uint8; if C is 1, also (h, w, 3) BGR, which becomes grey. Read only.
+        letterboxes: The place of each image; all have the canvas size (H, W).
+        out: (B, H, W, C) uint8, B at least the number of images; it is overwritten. Spare canvases become black.
 
     Returns:
         `out`.
@@ -164,17 +164,17 @@ def letterbox_batch(
 def with_channels(image: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.uint8]:
     """Make a colour image grey for a model of one channel.
 
-    Grey is 0.299 red + 0.587 green + 0.114 blue as OpenCV rounds it (ITU-R BT.601), of whatever comes in, so that a
-    file and the array that it decodes to give the same detections. Trainings read files with `cv2.imread(…,
-    cv2.IMREAD_GRAYSCALE)`, which leaves the sum to the library of the format: PNG differs by at most one level, JPEG
-    takes its stored luma (three photographs: up to 9 of 255 levels apart, 0.03 on average at most).
+    Grey is 0.299 red + 0.587 green + 0.114 blue, rounded as OpenCV does (ITU-R BT.601). It is the same for files and
+    arrays, so that a file and its decoded array give the same detections. Trainings read files with `cv2.imread(…,
+    cv2.IMREAD_GRAYSCALE)`, which uses the library of the file format: PNG differs by at most one level; JPEG uses its
+    stored luma (in three photographs up to 9 of 255 levels apart, on average at most 0.03).
 
     Args:
         image: (h, w, C) uint8, or (h, w, 3) BGR if C is 1; read only.
         channels: C.
 
     Returns:
-        (h, w, C): `image` itself if it has so many channels.
+        (h, w, C): `image` itself if it has C channels.
     """
     if image.shape[2] == channels or channels != 1:
         return image
@@ -188,8 +188,8 @@ def to_input(canvases: npt.NDArray[np.uint8], dtype: DType) -> npt.NDArray[Any]:
 
     Args:
         canvases: (B, H, W, C) uint8, BGR if C is 3, C-contiguous; read only.
-        dtype: Of the input: ``uint8`` takes them as they are; ``float32`` and ``float16`` want (B, C, H, W) in [0, 1],
-            RGB if C is 3.
+        dtype: The input's type. ``uint8`` takes the canvases unchanged; ``float32`` and ``float16`` take (B, C, H, W)
+            in [0, 1], RGB if C is 3.
 
     Returns:
         `canvases` itself for ``uint8``; else a new C-contiguous array.
@@ -200,9 +200,9 @@ def to_input(canvases: npt.NDArray[np.uint8], dtype: DType) -> npt.NDArray[Any]:
 
 
 def to_float(canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Planes over 255: (B, C, H, W) float32 from (B, H, W, C) uint8, each sample rounded to float32.
+    """Divide by 255 and make planes: (B, C, H, W) float32 from (B, H, W, C) uint8, each sample rounded to float32.
 
-    Three channels change their order from BGR to RGB, other numbers keep theirs.
+    Three channels change their order from BGR to RGB; any other number of channels keeps its order.
     """
     batch, height, width, channels = canvases.shape
     out = np.empty((batch, channels, height, width), np.float32)
@@ -216,11 +216,11 @@ def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.gene
     """Prepare an image exactly as `detector(source)` would.
 
     Args:
-        detector: Whose geometry and input form count.
+        detector: The detector, whose geometry and input form are used.
         source: As `Detector.__call__` takes it; the colours of an array are BGR.
 
     Returns:
-        The array for the model's input by its name; if the graph wants more images a run, the same one again.
+        The array for the model's input, by its name. If the graph's batch is larger than 1, the image is repeated.
 
     Raises:
         ImageError: the image cannot be read.
@@ -235,10 +235,10 @@ def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.gene
 
 
 def host_session(detector: Detector) -> Session:
-    """What runs a detector's network, if it takes arrays in the host's memory.
+    """The session that runs a detector's network, if it takes arrays in the host's memory.
 
     Raises:
-        InputError: everything between an image and its boxes happens on a GPU.
+        InputError: all steps from an image to its boxes run on a GPU.
     """
     session = detector.session
     if not hasattr(session, "run"):

@@ -1,4 +1,4 @@
-"""Many images through one detector: results in order, a bounded look-ahead, errors in their place."""
+"""Runs many images through one detector: results in order, limited reading ahead, errors as outcomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Image = npt.NDArray[np.uint8]
     Reserve = Callable[[int], None]
-    """Called by a reader with the bytes that it is about to use; it waits until they may be used."""
+    """Called by a reader with the bytes that it is about to use; it waits until there is room for them."""
 
 
 DEFAULT_BUDGET_BYTES: Final = 1 << 30
@@ -30,10 +30,10 @@ DEFAULT_BUDGET_BYTES: Final = 1 << 30
 
 
 class ImageBudget:
-    """Bounds the memory of the images that are in flight, whatever their sizes and however many workers there are.
+    """Limits the memory of the images in flight, whatever their sizes and the number of workers.
 
-    The oldest image that is in flight is never held up. It therefore always finishes, and all others wait at most for
-    the ones before them: no order of requests can block a stream. The memory in use is at most the limit and one image.
+    The oldest image in flight never waits, so it always finishes, and every other image waits at most for those before
+    it. Therefore no order of requests can block a stream. The memory in use is at most the limit plus one image.
 
     Args:
         limit_bytes: Images other than the oldest wait until they fit below this.
@@ -53,7 +53,7 @@ class ImageBudget:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nobody waits for the images any longer."""
+        """Whether the stream was closed."""
         return self._closed
 
     def enter(self, index: int) -> None:
@@ -62,10 +62,10 @@ class ImageBudget:
             self._held[index] = 0
 
     def reserve(self, index: int, wanted_bytes: int) -> None:
-        """Wait until an image may use this many bytes more, and count them.
+        """Wait until an image may use this many more bytes, and count them.
 
         Raises:
-            InputError: the budget was closed meanwhile.
+            InputError: the budget was closed while waiting.
         """
         with self._changed:
             self._changed.wait_for(
@@ -80,36 +80,36 @@ class ImageBudget:
             self._held[index] += wanted_bytes
 
     def settle(self, index: int, held_bytes: int) -> None:
-        """Set what an image uses from now on, once it has been decoded; nothing if it never reserved anything."""
+        """Set the bytes that an image uses after it was decoded. It has no effect if the image reserved nothing."""
         with self._changed:
             if self._held.get(index):
                 self._held[index] = held_bytes
                 self._changed.notify_all()
 
     def leave(self, index: int) -> None:
-        """End an image. Ending it twice is not an error."""
+        """End an image. It may be called twice."""
         with self._changed:
             self._held.pop(index, None)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wake up all that wait, with an error."""
+        """Wake all waiting readers with an error."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
 _AHEAD: Final = 2
-"""Images waiting or finished for each worker, beside the one it works on: enough to ride out a slow one."""
+"""Waiting or finished images per worker, besides the one it works on; enough to bridge a slow image."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What became of one source: detections, or the error that it met.
+    """The outcome of one source: its detections or its error.
 
     Attributes:
-        index: Its place among the sources, from 0.
-        source: As it was given.
+        index: The source's place among the sources, from 0.
+        source: The source as the caller gave it.
         detections: None if there is an error.
         error: None if there are detections.
         image: (height, width, 3) uint8 BGR, read only; None unless it was asked for and could be read.
@@ -125,7 +125,7 @@ class Outcome:
         """The detections.
 
         Raises:
-            YoloshipError: the error that the source met.
+            YoloshipError: the error of this source.
         """
         if self.error is not None:
             raise self.error
@@ -144,16 +144,18 @@ def in_order(
 ) -> Iterator[Outcome]:
     """Read and detect in worker threads, and yield in the order of the sources.
 
-    One worker more than runs under way, so that an image is read while the model is busy. An error of ours becomes an
-    `Outcome`; any other exception, and one of the iterable itself, is raised here after the results that precede it.
+    There is one more worker than parallel runs, so that an image is read while the model is busy. A `YoloshipError`
+    becomes an `Outcome`. Any other exception, also one of the iterable itself, is raised here after the results before
+    it.
 
     Args:
-        sources: Drawn from in the consumer's thread, only as far ahead as the workers need.
-        read: From a source to an image. It reserves the bytes that it needs before it uses them; an image that it
-            only passes on, because the caller holds it already, needs none.
-        detect: From an image to detections.
-        parallel_runs: Calls of `detect` under way at once.
-        keep_images: Whether an `Outcome` carries its image. It counts against the budget until the next is asked for.
+        sources: Read in the consumer's thread, only as far ahead as the workers need.
+        read: Reads a source as an image. It reserves the bytes that it needs before it uses them. An image that the
+            caller already holds needs none.
+        detect: Turns an image into detections.
+        parallel_runs: Calls of `detect` at the same time.
+        keep_images: Whether an `Outcome` contains its image. It counts against the budget until the next outcome is
+            requested.
         budget: The memory of all images that are read ahead, decoded, detected on or kept.
 
     Yields:
@@ -208,15 +210,15 @@ def in_order(
 
 
 def read_within(memory: ImageBudget, index: int, read: Callable[[object, Reserve], Image], source: object) -> Image:
-    """Read an image; afterwards it counts as what it is, no longer as what decoding it took."""
+    """Read an image. Afterwards its own size counts in the budget, not the memory that decoding needed."""
     with stoppable(lambda: memory.is_closed):
         image = read(source, partial(memory.reserve, index))
-    memory.settle(index, getattr(image, "nbytes", 0))  # one that lies on a device has reserved nothing
+    memory.settle(index, getattr(image, "nbytes", 0))  # an image on a device has reserved nothing
     return image
 
 
 def drawn_from(sources: Iterable[object], failures: list[Exception]) -> Iterator[tuple[int, object]]:
-    """Each source with its index; the exception that ends them is kept until the results before it are out."""
+    """Each source with its index. An exception of the iterable is kept until the results before it are yielded."""
     try:
         yield from enumerate(sources)
     except Exception as error:

@@ -1,1 +1,1 @@
-"""From a file to a model that runs: loading, vetting, building, fetching."""
+"""Turns a file into a model that runs: loads, checks, builds and downloads models."""

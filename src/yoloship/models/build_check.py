@@ -1,4 +1,4 @@
-"""Whether a build would go, found in about a second and without building: `check_request`."""
+"""Checks in about a second, without building, whether a build would work: `check_request`."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 
 _PLAN_SHARE: Final = 1.5
-"""A plan's size by that of its ONNX file, at most, in what was built here."""
+"""Largest size of a plan relative to its ONNX file, as measured with our models."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """An engine that was ordered.
+    """A request to build an engine.
 
     Attributes:
         source: A checkpoint or an ONNX file.
-        output: The engine's name.
-        config: How to build.
-        graph: Which graph a checkpoint shall become; None for an ONNX file.
-        precision: What the network's body shall be brought to; float32 leaves it as it is.
-        nms: Suppression to put behind an ONNX file; None for none.
-        flavour: Which TensorRT; None takes the first that is installed and builds.
-        names: Class names in place of those in the source; None keeps those.
-        aliases: Class paths of a fork, each with the official one that it is the same as.
+        output: The file to write.
+        config: Settings of TensorRT.
+        graph: Settings of the graph of a checkpoint; None for an ONNX file.
+        precision: The arithmetic of the network's body; float32 leaves the graph unchanged.
+        nms: NMS to append to an ONNX file; None appends nothing.
+        flavour: Which TensorRT builds it; None takes the first that is installed and can build.
+        names: Class names to use instead of those in the source; None keeps those.
+        aliases: Class paths of a fork, each with the official class path that it is equal to.
     """
 
     source: Path
@@ -59,8 +59,8 @@ class Finding:
     """One thing that a build needs.
 
     Attributes:
-        name: What it is.
-        passed: Whether it is there.
+        name: What the build needs.
+        passed: Whether the check passed.
         words: What was found, or what is wrong.
     """
 
@@ -70,9 +70,9 @@ class Finding:
 
 
 def check_request(request: BuildRequest) -> tuple[Finding, ...]:
-    """Look at all that a build needs, one thing after another; nothing is built or written.
+    """Check everything that a build needs, in order; nothing is built or written.
 
-    INT8 and FP8 are not calibrated: whether they hold their budget shows only when they are.
+    INT8 and FP8 are not calibrated, so this does not check whether they stay within their largest drop.
     """
     size_bytes = 0
 
@@ -89,13 +89,13 @@ def check_request(request: BuildRequest) -> tuple[Finding, ...]:
 
 
 def check_source(request: BuildRequest) -> tuple[str, int]:
-    """Make the graph as a build does, short of runs that take long, and hold the ordered shapes and targets against it.
+    """Make the graph as a build does, without the slow steps, and check the requested shapes and targets against it.
 
     Returns:
-        What it is, in words, and its size in bytes.
+        A description of the graph, and its size in bytes.
 
     Raises:
-        YoloshipError: a build would fail with the same error, after calibration if there is one.
+        YoloshipError: a build would fail with the same error, perhaps only after calibration.
     """
     with build_source(
         request.source,
@@ -108,11 +108,11 @@ def check_source(request: BuildRequest) -> tuple[str, int]:
 
 
 def look(name: str, find: Callable[[], str]) -> Finding:
-    """What is found, or the error that was raised on the way.
+    """Run one check.
 
     Args:
-        name: What it is.
-        find: Says what was found, or raises.
+        name: What is checked.
+        find: Returns what was found, or raises the error.
     """
     try:
         return Finding(name, True, find())
@@ -140,7 +140,7 @@ def _refinement(request: BuildRequest) -> Callable[[Model], Model] | None:
 
 
 def _lowered(model: Model, precision: Precision) -> Model:
-    """As a build does it, short of runs that take long."""
+    """The graph in a precision as a build makes it, without the slow steps."""
     from yoloship.graph.passes.half import convert_precision
     from yoloship.graph.passes.quantize import layers
 

@@ -1,7 +1,7 @@
-"""From a checkpoint or an ONNX file to a TensorRT engine: where the graph's side and the engine's side meet.
+"""Builds TensorRT engines from checkpoints and ONNX files.
 
-The engine room knows nothing of checkpoints, and the graph room nothing of TensorRT. Here one hands a file to the
-other, with what is known about the model.
+The package `engine` does not know checkpoints, and `graph` does not know TensorRT. This module connects them: it passes
+an ONNX file and the description of its model from one to the other.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class BuildSource:
     """An ONNX file that is ready to be built, and what is known about it.
 
     Attributes:
-        file: The file, parsed; TensorRT forgets the names of its outputs' dynamic axes.
-        name: What messages call it: the file that the user gave, even if the ONNX file was made from it on the way.
-        info: What the pipeline must know; None for a graph of a form that it cannot use.
+        file: The parsed file. It is kept because TensorRT loses the names of the outputs' dynamic axes.
+        name: The file's name for messages: the file that the user gave, even if the ONNX file was made from it.
+        info: The model's description; None if the graph has a form that a detector cannot use.
     """
 
     file: OnnxFile
@@ -65,21 +65,22 @@ def build_source(
     class_names: Sequence[str] | None = None,
     aliases: Mapping[str, str] | None = None,
 ) -> Iterator[BuildSource]:
-    """Make a model ready for TensorRT: a checkpoint becomes a graph, an ONNX file is checked.
+    """Make a model ready for TensorRT: make the graph of a checkpoint, or check an ONNX file.
 
     Args:
         path: A checkpoint or an ONNX file.
-        graph: Which graph a checkpoint shall become; None takes `GraphConfig`'s defaults. Not for ONNX files.
-        refine: Brings the graph to another precision, for one; it gets a graph with its weights inside.
-        class_names: One for each class, in place of the names in the file.
-        aliases: Class paths of a fork, each with the official one that it is the same as. Not for ONNX files.
+        graph: Settings of the graph of a checkpoint; None takes `GraphConfig`'s defaults. Not for ONNX files.
+        refine: Changes the graph, for example to another precision; the graph that it gets contains its weights.
+        class_names: One name for each class, to use instead of the names in the file.
+        aliases: Class paths of a fork, each with the official class path that it is equal to. Not for ONNX files.
 
     Yields:
-        An ONNX file, for as long as the context lasts.
+        The ONNX file; it exists as long as the context lasts.
 
     Raises:
         CheckpointError: the checkpoint cannot be read safely.
-        GraphError: it cannot become the graph wanted, or the ONNX file is none that TensorRT takes faithfully.
+        GraphError: the checkpoint cannot become the requested graph, or TensorRT would not compute the ONNX file
+            correctly.
     """
     from yoloship.graph import OnnxFile, graph_bytes, read_onnx
 
@@ -93,7 +94,7 @@ def build_source(
             model = refine(model)
     data = graph_bytes(model)
     with _temporary_file("model.onnx", data) as onnx, _naming(str(path), str(onnx)):
-        if from_checkpoint:  # we have just written it, so there is nothing to find out about it
+        if from_checkpoint:  # we have just written it, so its description is known
             file = OnnxFile.of(model, data, onnx)
             yield BuildSource(file, str(path), file.info)
         else:
@@ -125,11 +126,12 @@ def _no_temporary(place: str, error: OSError) -> OutputError:
 
 @contextmanager
 def _naming(name: str, *others: str) -> Iterator[None]:
-    """Let errors speak of the file that the user gave.
+    """Make errors name the file that the user gave.
 
     Args:
-        name: That file.
-        others: What it is called inside: a temporary file, which is gone when the error is read, or a graph's name.
+        name: That file's name.
+        others: Internal names to replace: a temporary file, which is deleted before the user reads the error, or a
+            graph's name.
     """
     try:
         yield
@@ -148,7 +150,7 @@ def _naming(name: str, *others: str) -> Iterator[None]:
 def build_prepared(
     source: BuildSource, config: BuildConfig | None, flavour: Flavour, on_progress: OnProgress | None = None
 ) -> BuiltEngine:
-    """Build an engine from what `build_source` gave; see `build`."""
+    """Build an engine from what `build_source` yielded; `build` explains the arguments."""
     if config is not None:
         check_targets(config.targets, frozenset(source.file.parameters), subject=source.name)
     onnx = source.file.path
@@ -174,19 +176,20 @@ def build(
 
     Args:
         path: A checkpoint or an ONNX file.
-        config: How to build.
-        graph: Which graph a checkpoint shall become.
-        flavour: Which TensorRT; None takes the first that is installed and builds.
-        on_progress: Called for each step; what it raises cancels the build.
+        config: Settings of TensorRT.
+        graph: Settings of the graph of a checkpoint.
+        flavour: Which TensorRT builds it; None takes the first that is installed and can build.
+        on_progress: Called for each step. An exception that it raises cancels the build.
 
     Returns:
-        The engine, and what the pipeline must know about it: None for an ONNX graph of a form that it cannot use.
+        The engine and the model's description, which is None if the graph has a form that a detector cannot use.
 
     Raises:
         CheckpointError: the checkpoint cannot be read safely.
-        GraphError: it cannot become the graph wanted, or the ONNX file is none that TensorRT takes faithfully.
-        EngineError: TensorRT cannot build it, or not as ordered.
-        DependencyError: no TensorRT is installed.
+        GraphError: the checkpoint cannot become the requested graph, or TensorRT would not compute the ONNX file
+            correctly.
+        EngineError: TensorRT cannot build the engine, or not as requested.
+        DependencyError: TensorRT is not installed.
     """
     flavour = flavour or open_flavour()
     check_build(flavour, config or BuildConfig(), graph.precision if graph else "float32", find_gpu())
@@ -202,18 +205,18 @@ def engine_for(
     flavour: Flavour | None = None,
     on_progress: OnProgress | None = None,
 ) -> EngineFile:
-    """The engine of a model from the user's cache; built first where it is not there.
+    """The engine of a model from the user's cache; it is built if it is not there.
 
     Args:
         path: A checkpoint or an ONNX file.
-        config: How to build.
-        graph: Which graph a checkpoint shall become.
-        flavour: Which TensorRT; None takes the first that is installed and builds.
-        on_progress: Called for each step of a build, and while another process that builds the same engine is waited
-            for.
+        config: Settings of TensorRT.
+        graph: Settings of the graph of a checkpoint.
+        flavour: Which TensorRT builds it; None takes the first that is installed and can build.
+        on_progress: Called for each step of a build, and while waiting for another process that builds the same
+            engine.
 
     Raises:
-        YoloshipError: as `build`, and as `cached_engine`.
+        YoloshipError: what `build` and `cached_engine` raise.
     """
     flavour, config = flavour or open_flavour(), config or BuildConfig()
     device = find_gpu()
@@ -248,16 +251,16 @@ def _whole_model(path: Path) -> Model:
     file = read_onnx(path)
     if file.external_files:
         raise GraphError(
-            "keeps its weights in other files, and its graph cannot be changed that way",
+            "keeps its weights in other files, so its graph cannot be changed",
             subject=str(path),
             hint="save it with its weights inside",
         )
-    vetted(path, str(path), None)  # what changes a graph may run it, to calibrate or to judge it
+    vetted(path, str(path), None)  # code that changes a graph may run it, to calibrate or to compare it
     return file.model
 
 
 def _foreign_source(file: OnnxFile, name: str, class_names: Sequence[str] | None) -> BuildSource:
-    """A file that somebody else wrote, checked for what TensorRT would get wrong."""
+    """A file from another exporter, checked for operators that TensorRT would compute incorrectly."""
     from yoloship.graph.check import refuse_for_tensorrt
 
     refuse_for_tensorrt(file)
@@ -280,33 +283,33 @@ def _with_names(spec: TensorSpec, named: TensorSpec | None) -> TensorSpec:
 
 
 def suppressing(model: Model, nms: NmsConfig, *, subject: str, class_names: Sequence[str] | None = None) -> Model:
-    """Put suppression behind a detector's graph, whoever wrote it.
+    """Append NMS to a detector's graph, whoever wrote the graph.
 
     Args:
-        model: Of its family's standard form, weights inside. Not changed.
+        model: A graph whose output has its family's standard form, with its weights inside. It is not changed.
         nms: Thresholds and limits.
-        subject: The file, for messages.
-        class_names: One for each class, in place of the names in the file.
+        subject: The file's name, for messages.
+        class_names: One name for each class, to use instead of the names in the file.
 
     Returns:
-        A graph with suppression inside; the model itself if it suppresses already, in the way wanted.
+        A graph with NMS inside; the model itself if it already has NMS with these settings.
 
     Raises:
-        GraphError: it is of another form, or suppresses in another way.
+        GraphError: the output has another form, or the graph has NMS with other settings.
     """
     from yoloship.graph.onnx_file import read_metadata, read_model_info
     from yoloship.graph.passes.suppression import append_suppression
 
     info = read_model_info(read_metadata(model), subject) or _recognised(model, subject, class_names=class_names)
     if info is None:
-        raise GraphError("has no output that suppression can follow", subject=subject, expected=STANDARD_FORM)
+        raise GraphError("has no output that NMS can be appended to", subject=subject, expected=STANDARD_FORM)
     if info.nms is None:
         return append_suppression(model, info, nms)
     for name in ("score_threshold", "iou_threshold", "max_detections"):
         have, want = getattr(info.nms, name), getattr(nms, name)
         if have != want:
             raise GraphError(
-                f"suppresses already, with another {name}", subject=subject, expected=str(want), got=str(have)
+                f"already contains NMS with another {name}", subject=subject, expected=str(want), got=str(have)
             )
     return model
 
@@ -314,13 +317,13 @@ def suppressing(model: Model, nms: NmsConfig, *, subject: str, class_names: Sequ
 def _recognised(
     model: Model, subject: str, path: Path | None = None, *, class_names: Sequence[str] | None = None
 ) -> ModelInfo | None:
-    """What the pipeline makes of a foreign graph, by running it once on the CPU; None where it cannot use it.
+    """The description of a foreign graph, found by running it once on the CPU; None if a detector cannot use it.
 
     Args:
         model: The graph.
-        subject: The file, for messages.
-        path: Of the file, where weights lie beside it.
-        class_names: One for each class, in place of the names in the file.
+        subject: The file's name, for messages.
+        path: The file, if its weights are in other files beside it.
+        class_names: One name for each class, to use instead of the names in the file.
     """
     from yoloship.graph import graph_bytes
     from yoloship.graph.body import body_precision
@@ -332,7 +335,7 @@ def _recognised(
     runnable = path or graph_bytes(emulate(model) if is_half(model) else model)
     try:
         checked = vetted(runnable, subject, None)
-    except UnsizedError:  # of another kind than a detector: TensorRT may build it, and it is not run here
+    except UnsizedError:  # it is not a detector: TensorRT may build it, but it is not run here
         return None
     try:
         with open_session(checked.source, RunOptions(model_name=subject, limit_s=checked.limit_s)) as session:
@@ -340,7 +343,9 @@ def _recognised(
             return replace(
                 recognise(session, subject, class_names),
                 precision=body_precision(model),
-                batch=batch if isinstance(batch, int) else None,  # as declared, for an engine is built with profiles
+                batch=batch
+                if isinstance(batch, int)
+                else None,  # as declared, because an engine is built with profiles
                 input_hw=(height if isinstance(height, int) else None, width if isinstance(width, int) else None),
             )
     except UnreadableNamesError:

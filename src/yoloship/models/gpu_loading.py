@@ -1,4 +1,4 @@
-"""From a model's file to a detector on an NVIDIA GPU: `load_on_gpu`."""
+"""Loads models on an NVIDIA GPU: `load_on_gpu`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 KERNEL_CHANNELS: Final = 3
-"""Of the images that the letterbox on the GPU takes; for others the CPU prepares the input."""
+"""Channels of the images that the letterbox on the GPU takes; for others the CPU prepares the input."""
 
 
 def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
@@ -49,25 +49,25 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     Args:
         model: An ONNX file, its bytes, or an engine.
         ordinal: Number of the GPU.
-        defaults: What the detector does unless a call says otherwise.
+        defaults: Options of the detector that a call can override.
         imgsz: (height, width) of the canvas; None takes the graph's own.
-        shape_mode: How an image meets the canvas.
-        tuning: How the device is shared out.
-        model_name: For messages.
-        class_names: In place of those in the file.
-        runtime: What runs the network; None takes the default for the kind of file.
-        precision: What float32 layers are computed in; None takes the runtime's default.
+        shape_mode: How images are padded, ``square`` or ``rect``.
+        tuning: How the detector uses the GPU.
+        model_name: The model's name, for messages.
+        class_names: Class names to use instead of those in the file.
+        runtime: The runtime's name; None takes the default for the kind of file.
+        precision: The arithmetic of float32 layers; None takes the runtime's default.
 
     Returns:
         A detector. If the model does not take colour images, only the network runs on the GPU, and the CPU does the
         rest.
 
     Raises:
-        CudaError: no driver, no such device, or out of its memory.
-        DependencyError: a package of the extra `cuda` is not installed, or the runtime that the model needs.
+        CudaError: there is no driver or no such device, or its memory is full.
+        DependencyError: a package of the extra `cuda` or the runtime that the model needs is not installed.
         EngineError: the engine is damaged, or does not fit what is installed here.
         InputError: an argument contradicts the model.
-        SessionError: the runtime refuses the model; an engine, and no GPU can be used.
+        SessionError: the runtime refuses the model, or the model is an engine and no GPU can be used.
     """
     from yoloship.cuda.compiler import KernelSet
     from yoloship.detect.gpu.pipeline import CudaPipeline
@@ -96,16 +96,16 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
 def load_network_on_gpu(
     model: Path | bytes, ordinal: int, *, imgsz: tuple[int, int] | None, model_name: str
 ) -> Detector:
-    """The CPU's pipeline around a network on a GPU, so that its outputs can be looked at on the host.
+    """A CPU pipeline around a network on a GPU, so that the network's outputs can be read on the host.
 
     Args:
         model: An ONNX file, its bytes, or an engine.
         ordinal: Number of the GPU.
         imgsz: (height, width) of the canvas; None takes the graph's own.
-        model_name: For messages.
+        model_name: The model's name, for messages.
 
     Raises:
-        YoloshipError: as `load_on_gpu`.
+        YoloshipError: what `load_on_gpu` raises.
     """
     with ExitStack() as stack:
         session = stack.enter_context(
@@ -126,7 +126,7 @@ def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -
             raise SessionError(
                 f"an engine runs on an NVIDIA GPU, and none can be used here ({error.subject}: {error.problem})",
                 subject=subject,
-                hint="see 'yoloship doctor --for cuda'; on a CPU take the ONNX file it was built from",
+                hint="run 'yoloship doctor --for cuda'; on a CPU use the ONNX file that it was built from",
             ) from error
         raise
 
@@ -134,7 +134,7 @@ def _device(stack: ExitStack, model: Path | bytes, ordinal: int, subject: str) -
 def _with_the_rest_on_the_cpu(
     stack: ExitStack, session: DeviceSession, model: ModelInput, defaults: Defaults, tuning: CudaTuning
 ) -> Detector:
-    """A detector around a network on the GPU, which owns from now on what the stack holds."""
+    """A detector around a network on the GPU, with all other steps on the CPU. It takes over what the stack owns."""
     for name in ("transfer", "on_full_memory"):
         if getattr(tuning, name) != getattr(CudaTuning(), name):
             raise InputError(

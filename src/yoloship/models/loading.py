@@ -48,19 +48,18 @@ if TYPE_CHECKING:
 
 
 MAX_GRAPH_BYTES: Final = 2 << 30
-"""What protobuf can hold."""
+"""The largest size of a protobuf message."""
 _MAX_VERSION_BYTES: Final = 1 << 16
 
 
 def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> bytes:
-    """The graph of this key, from the cache or built now.
+    """A graph from the cache; it is built if it is not there.
 
-    The bytes are handed out, not the file: they are those that were checked, and another process may let the file go
-    at any time.
+    It returns the bytes that were checked, not the file, because another process may remove the file at any time.
 
     Args:
-        made_from: All that decides the result: the checkpoint's SHA-256 and the configuration. The code that builds
-            is added.
+        made_from: Everything that determines the result: the checkpoint's SHA-256 and the configuration. The code that
+            builds the graph is added to it.
         build: Makes the file's bytes.
     """
     try:
@@ -119,36 +118,38 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     runtime_precision: RuntimePrecision | None = None,
     cuda_tuning: CudaTuning | None = None,
 ) -> Detector:
-    """Make a detector of a model.
+    """Load a model as a detector.
 
-    A checkpoint is read as data and turned into a graph in memory; the graph is kept in the user's cache folder, by
-    what the checkpoint holds and not by its name. The kind of file is detected from its content, not from its name.
+    A checkpoint is read as data and turned into a graph. The graph is cached in the user's cache folder under the
+    checkpoint's content, not its name. The kind of file is detected from its content, not from its name.
 
     Args:
         model: A checkpoint (.pt) or an ONNX file, its bytes, a TensorRT engine, or the name of an official release such
             as ``yolov5s``.
         imgsz: Canvas side, or (height, width), in model pixels: multiples of the model's stride. None takes the
             graph's own, else 640.
-        shape_mode: ``square`` or ``rect``; see `ShapeMode`.
+        shape_mode: ``square`` pads every image to the whole canvas. ``rect`` pads it to the next multiple of the
+            stride, which is faster and gives slightly different numbers; it needs a graph with dynamic height and
+            width.
         device: ``cpu``, ``cuda`` or ``cuda:N``. None takes the CPU, and for an engine the first GPU.
-        options: What to keep of the answers. None takes what is fixed inside a graph that suppresses, else the defaults
-            of `DetectOptions`.
-        score_threshold: Drop boxes whose score is not above this, in [0, 1]. This and the next three are a short way to
+        options: Which detections to keep. None takes the settings of NMS inside the graph, or the defaults of
+            `DetectOptions` if there is no NMS inside.
+        score_threshold: Keep only boxes with a score above this, in [0, 1]. This and the next three are a short way to
             set one of the `options`; None leaves it as it is there.
         iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1].
         classes: Keep only these classes, by id or name.
         max_detections: Keep at most this many boxes per image.
-        channels: The order of the colours of arrays, unless a call says otherwise: ``bgr``, as OpenCV has it, or
-            ``rgb``. Files, Pillow images and images of nvImageCodec state their own order, which is then used.
-        class_names: One for each class, in place of the names in the file.
-        aliases: For checkpoints: class paths of a fork, each with the official one that it is the same as.
-        tuned_for: ``latency`` or ``throughput``, which differ on the CPU only; see `TunedFor`.
-        runtime: What runs the network: ``onnxruntime``, ``openvino``, ``tensorrt``, or what another package adds.
-            ``auto`` takes the first that can do what is asked; the log and `Session.reason` say why. None takes ONNX
-            Runtime, and for an engine TensorRT.
-        runtime_precision: What the runtime computes float32 layers in: ``float32``, or ``bfloat16`` if the runtime and
-            the processor can; the boxes then differ slightly. None takes float32. An engine has its own, so it
-            takes None only.
+        channels: The colour order of arrays, unless a call gives another: ``bgr``, as OpenCV uses, or ``rgb``. Files,
+            Pillow images and images of nvImageCodec state their own order, which is then used.
+        class_names: One name for each class, to use instead of the names in the file.
+        aliases: For checkpoints: class paths of a fork, each with the official class path that it is equal to.
+        tuned_for: ``latency`` for one image at a time or ``throughput`` for many; they differ only on the CPU.
+        runtime: The library that runs the network: ``onnxruntime``, ``openvino``, ``tensorrt``, or one that another
+            package adds. ``auto`` takes the first that can do what is asked; the log and `Session.reason` say why. None
+            takes ONNX Runtime, or TensorRT for an engine.
+        runtime_precision: The arithmetic that the runtime uses for float32 layers: ``float32``, or ``bfloat16`` if the
+            runtime and the processor support it; the boxes then differ slightly. None takes float32. The precision of
+            an engine is fixed, so it takes only None.
         cuda_tuning: How the GPU is used; not for the CPU. For a model that does not take colour images,
             `transfer` and `on_full_memory` have no effect, and are refused.
 
@@ -161,8 +162,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         GraphError: its architecture cannot become a graph.
         SessionError: the runtime refuses the model, or the file is not a model.
         DownloadError: a named release cannot be fetched.
-        CudaError: no NVIDIA driver, no such GPU, or out of its memory.
-        DependencyError: what a GPU or an engine needs is not installed.
+        CudaError: there is no NVIDIA driver or no such GPU, or its memory is full.
+        DependencyError: a package that a GPU or an engine needs is not installed.
         EngineError: the engine is damaged, or does not fit what is installed here.
     """
     changes = DetectOptions.changes(
@@ -173,7 +174,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         max_detections=max_detections,
     )
     defaults = Defaults(options, changes, channels)
-    replace(options or DetectOptions(), **changes)  # refuses them before a model is read, or even fetched
+    replace(options or DetectOptions(), **changes)  # refuses wrong values before the model is read or downloaded
     ordinal = None if device is None or device == "cpu" else _ordinal(device)
     given: Any
     allowed: Any
@@ -319,7 +320,7 @@ def _graph(
 
         config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form=FASTEST)
         checkpoint = read_checkpoint(file, aliases=aliases)
-        if checkpoint.sha256 != sha256:  # it would be kept under the name of another one
+        if checkpoint.sha256 != sha256:  # its graph would be cached under the SHA-256 of another file
             raise SessionError("was changed while it was read", subject=checkpoint.name, hint="try again")
         if class_names is not None:
             checkpoint = checkpoint.with_class_names(class_names)

@@ -1,8 +1,8 @@
-"""The official release weights by name: fetched once, checked against a pinned SHA-256, kept in a cache.
+"""Official release weights by name: downloaded once, checked against a pinned SHA-256, and kept in the cache.
 
-Only names whose checksum could be confirmed by at least two independent public records are offered; for the others the
-error says where the file is and how to use it. The digests of v7.0's ``yolov5n``, ``yolov5s`` and ``yolov5m`` stand,
-with their sizes, in manifests of several unrelated public repositories that agree with each other.
+Only releases whose checksum is confirmed by at least two independent public sources are downloaded. For the others, the
+error says where the file is and how to use it. The sizes and digests of v7.0's ``yolov5n``, ``yolov5s`` and ``yolov5m``
+are in manifests of several unrelated public repositories, which agree with each other.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Release:
     """One official checkpoint.
 
     Attributes:
-        name: What the user types.
-        file_name: Under `SOURCE`.
-        size_bytes: Of the file.
-        sha256: Of the file, lower-case hex.
+        name: The name that the user types.
+        file_name: The file's name below `SOURCE`.
+        size_bytes: The file's size.
+        sha256: The file's SHA-256, lower-case hex.
     """
 
     name: str
@@ -78,7 +78,7 @@ RELEASES: Mapping[str, Release] = MappingProxyType(
 )
 
 UNPINNED = frozenset({"yolov5l", "yolov5x", "yolov5n6", "yolov5s6", "yolov5m6", "yolov5l6", "yolov5x6"})
-"""Official names whose checksum could not be confirmed; they are refused with the way to fetch them by hand."""
+"""Official names whose checksum could not be confirmed; the error explains how to download them by hand."""
 
 
 def resolve(
@@ -88,20 +88,20 @@ def resolve(
     source: str = SOURCE,
     say: Callable[[str], None] | None = None,
 ) -> Path:
-    """Turn a model argument into a path, fetching release weights where it is one of their names.
+    """Turn a model argument into a path; for the name of a release, download its weights.
 
     Args:
-        model: A path, or a name such as ``yolov5s``. A file of that very name wins.
-        cache: Where fetched weights are kept; by default ``weights`` in the cache folder.
-        source: Where the files are, without the last slash.
-        say: Called with one line if something is fetched; None writes it to the log.
+        model: A path, or a name such as ``yolov5s``. If a file of that name exists, it is taken.
+        cache: Folder for downloaded weights; None takes ``weights`` in the cache folder.
+        source: Address of the files, without a slash at the end.
+        say: Called with one line before a download; None writes the line to the log.
 
     Returns:
         A path: the argument itself, or the verified file in the cache.
 
     Raises:
         InputError: there is no such file, or the name is an address on the network.
-        DownloadError: no network, another file than promised, or a name without a pinned checksum.
+        DownloadError: there is no network, the file has another checksum, or the name has no pinned checksum.
         OutputError: the cache cannot be written.
     """
     name = str(model)
@@ -113,7 +113,7 @@ def resolve(
         raise InputError("no such file", subject=name or "''", hint=_meant(name, path))
     if name in UNPINNED:
         raise DownloadError(
-            "has no pinned checksum here, so it is not fetched",
+            "is not downloaded, because its checksum is not known",
             subject=name,
             expected=f"one of {', '.join(RELEASES)}",
             hint=f"download it by hand from {SOURCE}/{name}.pt and pass the path",
@@ -126,17 +126,17 @@ def resolve(
 
 
 def _meant(name: str, path: Path) -> str | None:
-    """What a missing file was probably meant to be."""
+    """A hint at what the name of a missing file was probably meant to be."""
     if re.fullmatch(r"yolo\w*", name):
-        return f"the releases that are fetched by name are {', '.join(RELEASES)}"
+        return f"the releases that can be downloaded by name are {', '.join(RELEASES)}"
     if path.suffix == ".pt" and path.stem in RELEASES and path.name == str(path):
-        return f"give {path.stem!r}, without .pt, and the official weights are fetched"
+        return f"give {path.stem!r}, without .pt, to download the official weights"
     similar = similar_file(path)
     return f"did you mean {similar!r}?" if similar else None
 
 
 def _is_whole(path: Path, release: Release) -> bool:
-    """Whether the cached file is the promised one; a damaged or replaced one is fetched again."""
+    """Whether the cached file has the right checksum; if not, it is downloaded again."""
     try:
         with open_regular(path, error=DownloadError, limit_bytes=release.size_bytes) as file:
             return file_sha256(file) == release.sha256
@@ -148,7 +148,8 @@ def _fetch(release: Release, path: Path, source: str, say: Callable[[str], None]
     url = f"{source}/{release.file_name}"
     by_hand = f"download it by hand from {SOURCE}/{release.file_name} and pass the path"
     say(
-        f"{release.name}: fetching {url} ({release.size_bytes / 1e6:.1f} MB, licence {LICENCE}) to {visible(str(path))}"
+        f"{release.name}: downloading {url} ({release.size_bytes / 1e6:.1f} MB, licence {LICENCE}) "
+        f"to {visible(str(path))}"
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,12 +165,12 @@ def _fetch(release: Release, path: Path, source: str, say: Callable[[str], None]
         for chunk in _chunks(url, by_hand):
             received += len(chunk)
             digest.update(chunk)
-            if received > release.size_bytes:  # whatever follows, it is another file
+            if received > release.size_bytes:  # it is the wrong file, whatever follows
                 break
             file.write(chunk)
         if received != release.size_bytes or digest.hexdigest() != release.sha256:
             raise DownloadError(
-                "is not the file that was promised; nothing was kept",
+                "is not the official file; nothing was kept",
                 subject=url,
                 expected=f"{release.size_bytes} bytes with SHA-256 {release.sha256}",
                 got="more bytes" if received > release.size_bytes else f"{received} with {digest.hexdigest()}",
@@ -178,7 +179,7 @@ def _fetch(release: Release, path: Path, source: str, say: Callable[[str], None]
 
 
 def _chunks(url: str, by_hand: str) -> Iterator[bytes]:
-    """The body of an answer; whatever the network does becomes a DownloadError."""
+    """The body of an HTTP response; every network error becomes a DownloadError."""
     import http.client
     import urllib.error
     import urllib.request
@@ -192,4 +193,4 @@ def _chunks(url: str, by_hand: str) -> Iterator[bytes]:
         raise DownloadError(f"the server answered {error.code} {error.reason}", subject=url, hint=by_hand) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        raise DownloadError(f"cannot be fetched: {reason}", subject=url, hint=by_hand) from error
+        raise DownloadError(f"cannot be downloaded: {reason}", subject=url, hint=by_hand) from error

@@ -1,4 +1,4 @@
-"""Looking at a foreign ONNX file before any runtime opens it, and explaining why one refuses it."""
+"""Checks a foreign ONNX file before a runtime opens it, and explains why a runtime refuses a file."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 _NO_KERNEL: Final = "Could not find an implementation"
-"""What ONNX Runtime says of an operator that it has for other element types only (1.20 to 1.32)."""
+"""ONNX Runtime's message about an operator that it has only for other element types (1.20 to 1.32)."""
 
 
 def explained(error: SessionError, model: Path | bytes, subject: str) -> SessionError:
-    """The refusal of a model with its reason, if that is its element type; else as it was.
+    """A better error if a runtime refused a model because of its element type; else the same error.
 
     Args:
-        error: What the runtime said.
-        model: The file or its bytes; looked at only if the runtime lacked a kernel.
+        error: The runtime's error.
+        model: The file or its bytes; read only if the runtime had no kernel for it.
         subject: The file's name, for the message.
     """
     if _NO_KERNEL not in error.problem:
@@ -45,7 +45,7 @@ def explained(error: SessionError, model: Path | bytes, subject: str) -> Session
 
 
 def refusal(model: Model, subject: str) -> SessionError | None:
-    """Why ONNX Runtime has no kernels for a model on a CPU, found by its element types; None if they do not say.
+    """Why ONNX Runtime has no CPU kernels for a model, found from its element types; None if they are not the reason.
 
     Args:
         model: The graph.
@@ -70,10 +70,10 @@ def companions(model: Path) -> tuple[Path, ...]:
     """The sidecar of an engine, or the files that hold the weights of an ONNX model.
 
     Args:
-        model: A model's file; whatever cannot be read has no companions.
+        model: A model's file. A file that cannot be read has no companions.
 
     Returns:
-        Their paths, whether they exist or not.
+        Paths, which may not exist.
     """
     try:
         kind = kind_of(model)
@@ -85,27 +85,27 @@ def companions(model: Path) -> tuple[Path, ...]:
             from yoloship.graph.check import external_files
 
             return external_files(model)
-    except YoloshipError:  # whoever opens it says what is wrong with it
+    except YoloshipError:  # the code that opens it reports what is wrong with it
         pass
     return ()
 
 
 MAX_ONNX_BYTES: Final = (1 << 31) - 1
-"""A protobuf message can be no longer."""
+"""The largest size of a protobuf message."""
 MAX_BATCH: Final = 16
 """Images that a detector gives to one run."""
 _FREE_S: Final = 60.0
 _SLOWEST_PER_S: Final = 5e8
-"""Operations a second of a slow machine that has other work."""
+"""Operations per second of a slow and busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vetted:
-    """A file that may be opened.
+    """A file that was checked and may be opened.
 
     Attributes:
-        source: Its bytes as they were looked at; the file itself if weights lie beside it.
-        limit_s: Seconds after which a run must have ended.
+        source: The bytes that were checked; the file itself if its weights are in other files.
+        limit_s: Time limit of a run in seconds.
     """
 
     source: Path | bytes
@@ -113,17 +113,17 @@ class Vetted:
 
 
 def vetted(file: Path | bytes, subject: str, canvas_hw: tuple[int, int] | None) -> Vetted:
-    """Refuse an ONNX file that could take any amount of memory or time.
+    """Refuse an ONNX file that could need unlimited memory or time.
 
     Args:
         file: The file, or its bytes.
-        subject: Its name, for messages.
-        canvas_hw: (height, width) that a model of dynamic size shall run at; None takes 640.
+        subject: The file's name, for messages.
+        canvas_hw: (height, width) to run a model of dynamic size at; None takes 640.
 
     Raises:
         UnsizedError: its memory and time cannot be known before it runs.
-        SessionError: it is not an ONNX file, takes no image or images of 0..255, or asks for too much.
-        GraphError: weights lie beside it, and are missing or lie outside its folder.
+        SessionError: it is not an ONNX file, does not take images or takes images of 0..255, or needs too much.
+        GraphError: its weights are in other files, which are missing or outside its folder.
     """
     data = (
         file
@@ -152,7 +152,7 @@ def vetted(file: Path | bytes, subject: str, canvas_hw: tuple[int, int] | None) 
 
 
 def _shapes(model: Outline, subject: str, canvas_hw: tuple[int, int] | None) -> Iterator[tuple[int, ...]]:
-    """The input shapes that will be run: the canvas, full batches, and small images that show what is dynamic."""
+    """The input shapes that will be run: the canvas, full batches, and small images to find dynamic axes."""
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
     axes = [

@@ -1,4 +1,4 @@
-"""What kind of model a session holds: from our own record, or by running a foreign one once on a grey image."""
+"""Finds out which model a session runs: from our metadata, or by running a foreign model once on a grey image."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ _DICT: Final = re.compile(rf"\s*['\"]?(\d{{1,6}})['\"]?\s*:\s*({_STRING})\s*(?:,
 def parse_names(text: str) -> tuple[str, ...] | None:
     """Class names from ``{0: 'person', 1: 'bicycle'}`` or ``['person', 'bicycle']``, as Python or as JSON.
 
-    Other forms in which they are unambiguous are those that a checkpoint may have as well: a tuple, a table from name
-    to id, names without quotes. Texts are matched item by item, so nesting and size cannot hurt; nothing is evaluated
-    but a string.
+    The other forms that checkpoints may have are accepted if they are unambiguous: a tuple, a table from name to id,
+    names without quotes. The text is matched item by item, so deep nesting and large size do no harm. Only string
+    literals are evaluated.
 
     Args:
         text: The metadata's value.
 
     Returns:
-        Names by class id. None if the text does not hold such names, or if ids are missing or repeated.
+        Names by class id; None if the text does not contain such names, or if ids are missing or repeated.
     """
     text = text.strip()
     if len(text) > MAX_CHARS or len(text) < 2 or (text[0], text[-1]) not in {("{", "}"), ("[", "]"), ("(", ")")}:
@@ -65,7 +65,7 @@ def _as_in_checkpoints(text: str) -> tuple[str, ...] | None:
 
 
 def _quoted(text: str) -> tuple[str, ...] | None:
-    """The forms that exports have, whose names are quoted and may hold any character."""
+    """Read the forms that exporters write; the names are in quotes and may contain any character."""
     inside, pattern = text[1:-1].strip(), _DICT if text[0] == "{" else _LIST
     names: dict[int, str] = {}
     at = 0
@@ -97,20 +97,20 @@ def _string(literal: str) -> str | None:
 
 DEFAULT_SIDE: Final = 640
 MAX_INPUT: Final = 1 << 26
-"""Numbers in one feed, 256 MiB. A larger input must not be allocated to find out what it is."""
+"""Most numbers in one input, 256 MiB. A larger input is not allocated just to find out what the model is."""
 _PROBE_CELLS: Final = 4
-"""Side, in cells of the coarsest level, of the image that shows whether dynamic sizes really are dynamic."""
+"""Side of the test image that shows whether a dynamic size really is dynamic, in cells of the coarsest level."""
 PROBE_SIDE: Final = 128
 """Its usual length in pixels."""
 OTHER_SIDE: Final = 256
-"""A side that models of all usual strides take."""
+"""A side that is a multiple of all usual strides."""
 MAX_CHANNELS: Final = 16
 _FLOATS: Final = frozenset({"float32", "float16"})
 _TASKS: Final = frozenset({"", Detect.name})
 
 
 class UnreadableNamesError(SessionError):
-    """Class names in a file's metadata that cannot be told apart by class id."""
+    """The class names in a file's metadata cannot be read, or their ids are not complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,9 @@ class _Decoded:
     """A decoded output that was found.
 
     Attributes:
-        name: None if it is the first output.
-        classes: How many columns follow the objectness.
-        levels: In the order of the rows.
+        name: The output's name; None for the first output.
+        classes: Number of columns after the objectness.
+        levels: The levels, in the order of the rows.
     """
 
     name: str | None
@@ -131,16 +131,16 @@ class _Decoded:
 def recognise_foreign(
     session: Session, subject: str, canvas_hw: tuple[int, int] | None, class_names: Sequence[str] | None
 ) -> ModelInfo:
-    """Find out what a detector must know about a model without our record.
+    """Find out what a detector must know about a model without our metadata.
 
     Args:
-        session: Open.
+        session: An open session of the model.
         subject: The file's name, for messages.
-        canvas_hw: (height, width) that the model shall run at; None takes its own, else 640.
-        class_names: In place of those in its metadata.
+        canvas_hw: (height, width) to run the model at; None takes its own size, else 640.
+        class_names: Class names to use instead of those in its metadata.
 
     Raises:
-        SessionError: the model is of no form known here, or its boxes are broken.
+        SessionError: the model has an unknown form, or its boxes are wrong.
     """
     spec = _input(session, subject)
     _check_task(session, subject)
@@ -192,7 +192,7 @@ def _input(session: Session, subject: str) -> TensorSpec:
 
 
 def _channels(spec: TensorSpec) -> int:
-    """How many the images have; 0 if that is not known, or more than images have."""
+    """Channels of the input images; 0 if the number is not known or is too large for images."""
     channels = spec.shape[1]
     return channels if isinstance(channels, int) and channels <= MAX_CHANNELS else 0
 
@@ -206,7 +206,7 @@ def _check_task(session: Session, subject: str) -> None:
 
 
 def _refuse_anchor_free(session: Session, spec: TensorSpec, subject: str) -> None:
-    """Refuse by the declared shapes, before anything runs."""
+    """Refuse a model without anchors by its declared shapes, before it runs."""
     if not any(len(output.shape) == 3 and output.dtype in _FLOATS for output in session.outputs):
         raise unknown_form_error(subject, f"outputs {'; '.join(map(str, session.outputs)) or 'none'}")
     rows, columns = session.outputs[0].shape[1:] if len(session.outputs[0].shape) == 3 else ("", "")
@@ -232,7 +232,7 @@ def _first_run(
     canvas_hw: tuple[int, int] | None,
     subject: str,
 ) -> tuple[npt.NDArray[Any], ...]:
-    """The outputs for a grey image. A size that is only declared dynamic is explained."""
+    """The outputs for a grey image. The error explains a size that is declared dynamic but is fixed in the graph."""
     batch = spec.shape[0] if isinstance(spec.shape[0], int) else 1
     try:
         return _run(session, spec, batch, probe_hw)
@@ -279,7 +279,7 @@ def _run(session: Session, spec: TensorSpec, batch: int, input_hw: tuple[int, in
 def _truly_dynamic(
     session: Session, spec: TensorSpec, probe_hw: tuple[int, int], decoded: _Decoded
 ) -> tuple[bool, bool]:
-    """Whether a declared batch and size are not baked into constants of the graph: found by trying others."""
+    """Whether the batch and the size are really dynamic and not fixed by constants; found by trying other values."""
     batch, height, width = (spec.shape[axis] for axis in (0, 2, 3))
     side = _PROBE_CELLS * size_multiple(level.stride for level in decoded.levels)
     other_hw = (
@@ -296,7 +296,7 @@ def _truly_dynamic(
 def _same_form(session: Session, spec: TensorSpec, decoded: _Decoded, batch: int, input_hw: tuple[int, int]) -> bool:
     try:
         outputs = _run(session, spec, batch, input_hw)
-    except InputError:  # an engine takes the sizes of its profiles only, and says so itself
+    except InputError:  # an engine takes only the sizes of its profiles, and its error says so
         return True
     except SessionError:
         return False
@@ -332,7 +332,7 @@ def _find_decoded(
     names: tuple[str, ...] | None,
     subject: str,
 ) -> _Decoded:
-    """The output that is decoded, the longest of several; if there is none, why the most likely one is not."""
+    """Find the decoded output. If there is none, the error explains why the most likely output is not decoded."""
     problems: list[SessionError] = []
     found: list[_Decoded] = []
     for place, (output, raw) in enumerate(zip(session.outputs, outputs, strict=True)):
@@ -346,7 +346,7 @@ def _find_decoded(
     if found:
         return _whole(found, subject)
     if any(raw.ndim == 3 and raw.shape[2] == 4 for raw in outputs) and len(outputs) > 1:
-        raise unknown_form_error(subject, "boxes and scores in outputs of their own, as DeepStream exports have")
+        raise unknown_form_error(subject, "boxes and scores in separate outputs, as in DeepStream exports")
     if problems:
         raise problems[0]
     shapes = ", ".join(f"{raw.dtype}{raw.shape}" for raw in outputs)
@@ -354,17 +354,17 @@ def _find_decoded(
 
 
 def _whole(found: Sequence[_Decoded], subject: str) -> _Decoded:
-    """The output that holds all levels.
+    """The output that contains all levels.
 
     Raises:
-        SessionError: none does, so that objects of some level would be lost.
+        SessionError: no output contains all levels, so objects of some levels would be lost.
     """
     best = max(found, key=lambda decoded: decoded.levels[-1].rows.stop)
     strides = {level.stride for level in best.levels}
     if any(level.stride not in strides for decoded in found for level in decoded.levels):
         raise unknown_form_error(
             subject,
-            "levels in outputs of their own: strides "
+            "levels in separate outputs: strides "
             + " and ".join(", ".join(str(level.stride) for level in decoded.levels) for decoded in found[:8]),
             "export it again with one output that joins them",
         )
@@ -380,17 +380,18 @@ def recognise(
 ) -> ModelInfo:
     """Find out what a detector must know about a model.
 
-    A file of ours carries it. A foreign one is run once on a grey image: its numbers show what it is.
+    A file that yoloship wrote contains a description. A foreign file is run once on a grey image, and its output shows
+    what it is.
 
     Args:
-        session: Open.
+        session: An open session of the model.
         subject: The file's name, for messages.
-        class_names: In place of those in the file, which are not read then.
-        canvas_hw: (height, width) that a model of dynamic size shall run at; None takes 640.
+        class_names: Class names to use; those in the file are then not read.
+        canvas_hw: (height, width) to run a model of dynamic size at; None takes 640.
 
     Raises:
-        InputError: the file's own record is damaged, or `class_names` does not fit its classes.
-        SessionError: the model is of no form known here, or its boxes are broken.
+        InputError: the description in the file is damaged, or `class_names` does not fit its classes.
+        SessionError: the model has an unknown form, or its boxes are wrong.
     """
     record = session.metadata.get(METADATA_KEY)
     if record is None:

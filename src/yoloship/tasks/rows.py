@@ -1,8 +1,8 @@
-"""The rows of a decoded output: on which grids they lie, or what else they seem to be.
+"""Examines the rows of a decoded output: finds their grids, or says what other form the output seems to have.
 
-A decoded YOLOv5 row has its centre at xy = (2σ(t) − 0.5 + grid)·stride, so whatever the network says, it lies at most
-one cell from the middle of its own cell. In a correct file this holds for every row; in other forms (corners,
-normalised boxes, offsets that are not decoded) it holds for hardly any.
+A decoded YOLOv5 row has its centre at xy = (2σ(t) − 0.5 + grid)·stride, so the centre is at most one cell from the
+middle of its own cell, whatever the network computes. In a correct file this is true for every row. In other forms
+(corners, normalised boxes, offsets that are not decoded) it is true for hardly any row.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ _REACH_CELLS: Final = 1.0
 """How far a centre may lie from the middle of its cell, in cells."""
 _SLACK_CELLS: Final = 0.05
 _HALF_STEP: Final = 2.0**-10
-"""Spacing of float16 beside 1: a decode in half precision rounds a coordinate by up to half of that share."""
+"""Spacing of float16 near 1. Decoding in half precision rounds a coordinate by up to half of this fraction of it."""
 _GRID_SHARE: Final = 0.99
-"""Of a level's rows that must lie within reach. It is 1 in correct files, and a little less in quantized ones."""
+"""Share of a level's rows that must lie within reach. It is 1 in correct files, and a little less after quantization.
+"""
 
 
 class Level(NamedTuple):
@@ -42,7 +43,7 @@ class Level(NamedTuple):
 
     Attributes:
         stride: Model pixels per cell.
-        rows: Where they stand in the output.
+        rows: The range of its rows in the output.
     """
 
     stride: int
@@ -76,14 +77,14 @@ def fits_rows(rows: int, input_hw: tuple[int, int], *, max_anchors: int = MAX_AN
 
 
 def seems(raw: Floats, input_hw: tuple[int, int]) -> str | None:
-    """What the boxes of an output seem to be that `find_levels` does not accept.
+    """What the boxes of an output that `find_levels` does not accept seem to be.
 
     Args:
         raw: (N, 5 + C) of one image; read only.
         input_hw: (height, width) of the canvas in model pixels.
 
     Returns:
-        Words for a message; None if they look like nothing known.
+        Words for a message; None if the boxes look like no known form.
     """
     boxes = raw[:, :4].astype(np.float64)
     for words, to_centres in _OTHER_FORMS:
@@ -91,7 +92,7 @@ def seems(raw: Floats, input_hw: tuple[int, int]) -> str | None:
             return words
     small = np.abs(boxes[:, :2]).max(initial=0) < min(input_hw) / 8
     if small and fits_rows(len(boxes), input_hw, max_anchors=1):
-        return "offsets within a cell that are not decoded, as YOLOX exports have"
+        return "offsets within a cell that are not decoded, as in YOLOX exports"
     return None
 
 
@@ -111,7 +112,7 @@ def _cells(stride: int, input_hw: tuple[int, int]) -> int:
 def _levels(
     boxes: Floats, input_hw: tuple[int, int], strides: tuple[int, ...], anchors: int, found: tuple[Level, ...]
 ) -> tuple[Level, ...] | None:
-    """Continue a division of the rows into levels of the strides that are left."""
+    """Divide the remaining rows into levels with the remaining strides."""
     start = found[-1].rows.stop if found else 0
     if start == len(boxes):
         return found
@@ -175,17 +176,17 @@ _EXTRA_COLUMNS: Final = (
     (32, "32 mask coefficients (segmentation)"),
     (51, "17 keypoints"),
 )
-"""What the field appends to the columns of a row."""
+"""Columns that other kinds of YOLO models append to a row."""
 
 
 def unknown_form_error(subject: str, got: str, hint: str | None = None) -> SessionError:
-    """The error for a model of a form that is not known here."""
+    """The error for a model whose form is not known."""
     return SessionError(
-        "is not a detection model of a form known here",
+        "is not a detection model of a known form",
         subject=subject,
         expected=f"{STANDARD_FORM}, or a file from 'yoloship export'",
         got=got,
-        hint=hint or "export it again from its .pt: 'yoloship export' writes the plain form, without suppression",
+        hint=hint or "export it again from its .pt: 'yoloship export' writes the standard form, without NMS",
     )
 
 
@@ -193,7 +194,7 @@ def examine(raw: Floats, input_hw: tuple[int, int], names: tuple[str, ...] | Non
     """The levels of a decoded output.
 
     Raises:
-        SessionError: it is of another form; the message names it.
+        SessionError: the output has another form; the message names it.
     """
     shape = f"(B, {raw.shape[1]}, {raw.shape[2]})"
     transposed = raw.shape[1] < raw.shape[2] and fits_rows(raw.shape[2], input_hw, max_anchors=1)
@@ -231,17 +232,17 @@ def _extra(columns: int) -> str:
 
 
 def _check_numbers(raw: Floats, levels: tuple[Level, ...], subject: str) -> None:
-    """Refuse scores that are not, and a level whose boxes have no size."""
+    """Refuse numbers that are not scores, and a level whose boxes have no size."""
     scores = raw[..., 4:]
     if not (np.isfinite(scores).all() and scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3):
         raise unknown_form_error(subject, "scores outside 0 to 1")
     if (scores[..., 0] == 1).all():
-        raise unknown_form_error(subject, "an objectness of 1 everywhere, as YOLOv6 exports have")
+        raise unknown_form_error(subject, "an objectness of 1 everywhere, as in YOLOv6 exports")
     if _is_multiplied(scores):
         raise unknown_form_error(
             subject,
-            "class scores below the objectness in every row, as if they were multiplied with it already",
-            "export it again without that multiplication: detection multiplies them, and would do it twice",
+            "class scores below the objectness in every row, as if they were already multiplied by it",
+            "export it again without that multiplication, because detection multiplies them again",
         )
     for level in levels:
         if (np.abs(raw[:, level.rows, 2:4]) < _ZERO_PX).all():
@@ -254,28 +255,28 @@ def _check_numbers(raw: Floats, levels: tuple[Level, ...], subject: str) -> None
 
 
 def _is_multiplied(scores: Floats) -> bool:
-    """Whether the class scores (B, N, 1 + C) hold the objectness already.
+    """Whether the class scores in (B, N, 1 + C) are already multiplied by the objectness.
 
-    A grey image shows no object, so objectness is near 0 and hardly a class score lies below it: in 7 trained models
-    none, in 45 random ones up to 59 % of the rows. Of products all do, except for those that are rounded to 0.
+    A grey image shows no object, so the objectness is near 0 and hardly any class score is below it: no row in 7
+    trained models, up to 59 % of the rows in 45 random models. Products are below it in every row, unless they are
+    rounded to 0.
     """
     objectness, best = scores[..., 0], scores[..., 1:].max(axis=-1)
     return bool((best > objectness).mean() <= 1 - _SHARE and (best < objectness).mean() >= _LEAST_SHARE)
 
 
 def check_objectness(raw: Floats, subject: str) -> None:
-    """Refuse an output that nobody has named the classes of, if its columns seem to be class scores alone.
+    """Refuse an output without class names if its columns seem to be class scores without an objectness.
 
-    Class scores are learnt from objects only, each of one class, so the best of C is seldom far below 1 / C. In seven
-    trained models its median over a grey image is between 0.18 and 1. Products with the objectness are near 0 there.
+    Class scores are trained on objects only, each of one class, so the best of C scores is seldom far below 1 / C. In
+    seven trained models its median over a grey image is between 0.18 and 1. If the scores contain the objectness, it is
+    near 0.
 
     Raises:
-        SessionError: they seem to be such products.
+        SessionError: the scores seem to contain the objectness.
     """
     best = raw[..., OBJECT_COLUMNS:].max(axis=-1)
-    if (
-        0 < np.median(best) < _UNLIKELY / (raw.shape[2] - OBJECT_COLUMNS)
-    ):  # zeros are what a network without weights gives
+    if 0 < np.median(best) < _UNLIKELY / (raw.shape[2] - OBJECT_COLUMNS):  # a network without weights gives zeros
         raise unknown_form_error(
             subject,
             f"scores near 0 in every column on a grey image: (B, {raw.shape[1]}, {raw.shape[2]}) seems to be "

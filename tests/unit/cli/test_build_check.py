@@ -99,7 +99,7 @@ def test_a_check_of_an_onnx_file_looks_at_its_shapes_and_types(tmp_path: Path) -
     ran = run("build", path, "--check", "--batch", "1:2:4")
     assert ran.code == 1
     assert "batch is fixed in the graph: expected 1, got 1:2:4" in lines(ran.out)["model"][1]
-    assert "no output that suppression can follow" in run("build", path, "--check", "--output", "nms").out
+    assert "no output that NMS can be appended to" in run("build", path, "--check", "--output", "nms").out
     assert "has no float32 convolution" not in run("build", path, "--check", "--precision", "float16").out
     path.write_text("<html></html>")
     assert "web page" in lines(run("build", path, "--check").out)["model"][1]

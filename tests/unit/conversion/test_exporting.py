@@ -59,7 +59,7 @@ def test_keywords_decide_what_is_written(best: Path) -> None:
         ({"precision": "fp4"}, "precision: there is no such precision: expected float32, float16"),
         ({"precision": "int8"}, "calibrate: int8 needs images like those in use; name a folder"),
         ({"max_drop": 0.1}, "max_drop: has no effect: it is for the precisions int8 and float8: got float32"),
-        ({"score_threshold": 0.1}, "score_threshold: has no effect without suppression in the graph"),
+        ({"score_threshold": 0.1}, "score_threshold: has no effect, because there is no NMS in the graph"),
         ({"output_form": "nms", "iou_threshold": 2}, "iou_threshold: .* expected a number from 0 to 1, got 2"),
         ({"precision": "int8", "calibrate": "photos", "labels": "nowhere"}, "nowhere: there is no such folder"),
         ({"model": 7}, "model: is not a file's name: got int"),
@@ -111,7 +111,7 @@ def test_notes_are_logged_unless_somebody_takes_them(best: Path, caplog: pytest.
     notes: list[str] = []
     with caplog.at_level(logging.INFO, "yoloship"):
         yoloship.export(best, "a.onnx", imgsz=64, precision="bfloat16", on_note=notes.append)
-        assert any(note.startswith("note: it does not run on a CPU here: ") for note in notes)
+        assert any(note.startswith("note: it does not run on this CPU: ") for note in notes)
         assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
         yoloship.export(best, "b.onnx", imgsz=64, precision="bfloat16")
     warned = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]

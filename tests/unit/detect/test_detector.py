@@ -302,7 +302,7 @@ def test_what_is_no_image_is_refused() -> None:
 
 
 def test_an_answer_for_another_batch_is_refused() -> None:
-    with pytest.raises(SessionError, match="another batch: expected 1, got 2"):
+    with pytest.raises(SessionError, match="another batch size: expected 1, got 2"):
         detector(script=lambda _: random_heads(0, HW, batch=2))[0](IMAGE)
 
 

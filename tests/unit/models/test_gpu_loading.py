@@ -26,5 +26,5 @@ def test_an_engine_without_a_gpu_says_what_it_needs_and_what_a_cpu_takes(
         yoloship.load(engine)
     assert str(caught.value) == (
         f"{engine}: an engine runs on an NVIDIA GPU, and none can be used here (CUDA: no NVIDIA driver); "
-        "see 'yoloship doctor --for cuda'; on a CPU take the ONNX file it was built from"
+        "run 'yoloship doctor --for cuda'; on a CPU use the ONNX file that it was built from"
     )

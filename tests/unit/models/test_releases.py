@@ -70,7 +70,7 @@ def test_a_name_is_fetched_once_and_then_comes_from_the_cache(server: Server, tm
     assert path.name.endswith("-yolov5n.pt")
     assert resolve("yolov5n", cache=tmp_path / "new" / "cache", source=server.url, say=said.append) == path
     assert server.requests == ["/yolov5n.pt"]
-    assert said == [f"yolov5n: fetching {server.url}/yolov5n.pt (0.0 MB, licence AGPL-3.0) to {path}"]
+    assert said == [f"yolov5n: downloading {server.url}/yolov5n.pt (0.0 MB, licence AGPL-3.0) to {path}"]
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(server: Server, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_another_file_than_promised_is_refused_and_not_kept(
     with pytest.raises(DownloadError) as caught:
         resolve("yolov5n", cache=tmp_path, source=server.url)
     text = str(caught.value)
-    assert "is not the file that was promised; nothing was kept" in text
+    assert "is not the official file; nothing was kept" in text
     assert got in text
     assert "download it by hand from https://github.com/ultralytics/yolov5/releases/download/v7.0/yolov5n.pt" in text
     assert list(tmp_path.iterdir()) == []
@@ -114,7 +114,7 @@ def test_another_file_than_promised_is_refused_and_not_kept(
 
 def test_an_answer_that_breaks_off_is_one_clear_line(server: Server, tmp_path: Path) -> None:
     server.claimed_length, server.body = len(CONTENT), CONTENT[: len(CONTENT) // 2]
-    with pytest.raises(DownloadError, match="is not the file that was promised; nothing was kept"):
+    with pytest.raises(DownloadError, match="is not the official file; nothing was kept"):
         resolve("yolov5n", cache=tmp_path, source=server.url)
     assert list(tmp_path.iterdir()) == []
 
@@ -130,7 +130,7 @@ def test_no_network_says_where_to_find_the_file(server: Server, tmp_path: Path) 
     server.stop()
     with pytest.raises(DownloadError) as caught:
         resolve("yolov5n", cache=tmp_path, source=server.url)
-    assert "cannot be fetched: [Errno 111] Connection refused; download it by hand from" in str(caught.value)
+    assert "cannot be downloaded: [Errno 111] Connection refused; download it by hand from" in str(caught.value)
     assert str(caught.value).endswith("/yolov5n.pt and pass the path")
     assert list(tmp_path.iterdir()) == []
 
@@ -145,7 +145,7 @@ def test_a_cache_that_cannot_be_made_is_one_clear_line(server: Server, tmp_path:
 def test_a_name_without_a_pinned_checksum_is_not_fetched(name: str, tmp_path: Path) -> None:
     with pytest.raises(DownloadError) as caught:
         resolve(name, cache=tmp_path)
-    assert "has no pinned checksum here, so it is not fetched: expected one of yolov5n, yolov5s, yolov5m" in str(
+    assert "is not downloaded, because its checksum is not known: expected one of yolov5n, yolov5s, yolov5m" in str(
         caught.value
     )
     assert f"/releases/download/v7.0/{name}.pt and pass the path" in str(caught.value)
@@ -168,9 +168,9 @@ def test_anything_else_is_a_path(path: str, tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("yolov5s.pt", "yolov5s.pt: no such file; give 'yolov5s', without .pt, and the official weights are fetched"),
+        ("yolov5s.pt", "yolov5s.pt: no such file; give 'yolov5s', without .pt, to download the official weights"),
         ("a/yolov5s.pt", "a/yolov5s.pt: no such file"),
-        ("yolov8n", "yolov8n: no such file; the releases that are fetched by name are yolov5n, yolov5s, yolov5m"),
+        ("yolov8n", "yolov8n: no such file; the releases that can be downloaded by name are yolov5n, yolov5s, yolov5m"),
         ("bset.pt", "bset.pt: no such file; did you mean 'best.pt'?"),
         ("", "'': no such file"),
         (

@@ -172,8 +172,8 @@ def test_deepstream_outputs_are_named(names: str) -> None:
         lambda _: parts,
         metadata=metadata,
     )
-    assert "boxes and scores in outputs of their own, as DeepStream" in refusal(session)
-    assert refusal(session).endswith("'yoloship export' writes the plain form, without suppression")
+    assert "boxes and scores in separate outputs, as in DeepStream" in refusal(session)
+    assert refusal(session).endswith("'yoloship export' writes the standard form, without NMS")
 
 
 def corners(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -203,7 +203,7 @@ def test_levels_in_outputs_of_their_own_are_refused_rather_than_lost() -> None:
     rows = grid_rows(STRIDES, HW)
     bounds = np.cumsum([3 * (64 // stride) * (96 // stride) for stride in STRIDES])[:-1]
     text = refusal(several(*np.split(rows, bounds, axis=1)))
-    assert "levels in outputs of their own: strides 8 and 16 and 32" in text
+    assert "levels in separate outputs: strides 8 and 16 and 32" in text
     assert "one output that joins them" in text
 
 

@@ -413,7 +413,10 @@ def _outputs(context: DeviceContext, model: DeviceModel) -> list[DeviceTensor]:
     for tensor in tensors:
         if tensor.shape[:1] != (batch,):
             raise SessionError(
-                "the model answers for another batch", subject=tensor.name, expected=str(batch), got=str(tensor.shape)
+                "the model's output has another batch size",
+                subject=tensor.name,
+                expected=str(batch),
+                got=str(tensor.shape),
             )
     return tensors
 

@@ -48,5 +48,5 @@ def test_the_outputs_are_those_that_the_form_reads_in_its_order() -> None:
 
 
 def test_a_network_that_answers_for_another_batch_is_refused() -> None:
-    with pytest.raises(SessionError, match="head1: the model answers for another batch: expected 2, got "):
+    with pytest.raises(SessionError, match="head1: the model's output has another batch size: expected 2, got "):
         _outputs(context(2, 2, 1, 2), model())

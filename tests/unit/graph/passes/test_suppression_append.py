@@ -70,7 +70,7 @@ def test_a_graph_that_suppresses_already_is_left_alone_or_refused() -> None:
     assert suppressing(whole, NMS, subject="best.onnx") is whole
     with pytest.raises(GraphError) as caught:
         suppressing(whole, NmsConfig(score_threshold=0.1), subject="best.onnx")
-    assert str(caught.value) == ("best.onnx: suppresses already, with another iou_threshold: expected 0.45, got 0.4")
+    assert str(caught.value) == ("best.onnx: already contains NMS with another iou_threshold: expected 0.45, got 0.4")
 
 
 @pytest.mark.parametrize("form", ["heads", "compact"])
@@ -83,7 +83,7 @@ def test_another_form_is_refused(form: str) -> None:
 def test_a_graph_that_is_no_detector_is_refused() -> None:
     from helpers.networks import float_network
 
-    with pytest.raises(GraphError, match=r"small\.onnx: has no output that suppression can follow"):
+    with pytest.raises(GraphError, match=r"small\.onnx: has no output that NMS can be appended to"):
         suppressing(float_network(), NMS, subject="small.onnx")
 
 
