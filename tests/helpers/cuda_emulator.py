@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SHIM = Path(__file__).parent / "emulator.hpp"
 _DRIVER = _SHIM.with_name("stand_in_driver.cpp")
 _FLAGS = (
-    "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-unknown-pragmas",
+    "-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-Wno-unknown-pragmas",
     "-U_FORTIFY_SOURCE",  # which takes a jump between two stacks for an error
 )  # fmt: skip
 _BARRIER = re.compile(r"__sync|_sync\(")
@@ -36,7 +36,7 @@ _BARRIER = re.compile(r"__sync|_sync\(")
 
 def emulator_library() -> ctypes.CDLL:
     """The kernels compiled for this CPU, once for all processes; skip where there is no C++ compiler."""
-    return ctypes.CDLL(os.fspath(_built("emulator.so", "")))
+    return ctypes.CDLL(os.fspath(_built() / "emulator.so"))
 
 
 def stand_in_driver() -> Path:
@@ -44,29 +44,37 @@ def stand_in_driver() -> Path:
 
     Give its folder to a process as `LD_LIBRARY_PATH`, and `cuda.bindings` finds a "GPU" that runs our kernels only.
     """
-    return _built("libcuda.so.1", _DRIVER.read_text())
+    return _built() / "libcuda.so.1"
 
 
-def _built(name: str, extra: str) -> Path:
+def _built() -> Path:
+    """The folder of both libraries: the same code, compiled once, under two names."""
     compiler = shutil.which("g++")
     if compiler is None:
         message = "the emulator needs g++"
         if IN_CI:
             pytest.fail(f"{message}; CI must have it")
         pytest.skip(message)
-    text = "\n".join([_SHIM.read_text(), *map(source_text, (HEADER, *SOURCES)), *map(_entry, KERNELS), extra])
+    text = "\n".join(
+        [_SHIM.read_text(), *map(source_text, (HEADER, *SOURCES)), *map(_entry, KERNELS), _DRIVER.read_text()]
+    )
     text = text.replace(f'#include "{HEADER}"', "").replace("#pragma once", "")
 
     def build(folder: Path) -> None:
         source = folder / "kernels.cpp"
         source.write_text(text)
-        command = [compiler, *_FLAGS, f"-Wl,-soname,{name}", os.fspath(source), "-o", os.fspath(folder / name), "-ldl"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        compiled = os.fspath(folder / "kernels.o")
+        commands = [[compiler, *_FLAGS, "-c", os.fspath(source), "-o", compiled]]
+        for name in ("emulator.so", "libcuda.so.1"):  # a process that loads the first must not see a driver in it
+            link = [compiler, "-shared", compiled, f"-Wl,-soname,{name}", "-o", os.fspath(folder / name), "-ldl"]
+            commands.append(link)
+        for command in commands:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
 
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
     key = hashlib.sha256("\n".join([text, version, *_FLAGS]).encode()).hexdigest()[:16]
-    return kept(name, key, build) / name
+    return kept("emulator", key, build)
 
 
 class EmulatedKernel:
