@@ -81,12 +81,21 @@ def test_a_box_without_a_readable_code_says_nothing() -> None:
     assert read_qr_codes(blank, found) == [None, None, None]
 
 
-def test_an_engine_that_cannot_be_had_is_a_line_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def flavours(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """For patching what the room of engines gives: whoever takes names from it on import has done so by then."""
+    from yoloship.conversion import engines  # noqa: F401
+    from yoloship.models import build_check, building  # noqa: F401
+
+    return monkeypatch
+
+
+def test_an_engine_that_cannot_be_had_is_a_line_and_no_failure(tmp_path: Path, flavours: pytest.MonkeyPatch) -> None:
     def absent() -> engine.Flavour:
         raise DependencyError("no TensorRT is installed", hint="install one with: pip install 'yoloship[rtx]'")
 
-    monkeypatch.setattr(engine, "open_flavour", absent)
-    monkeypatch.setattr(engine, "installed_flavours", tuple)
+    flavours.setattr(engine, "open_flavour", absent)
+    flavours.setattr(engine, "installed_flavours", tuple)
     went = demo.run_demo(tmp_path / "out")
     last = went.steps[-1]
     assert went.good
@@ -94,10 +103,10 @@ def test_an_engine_that_cannot_be_had_is_a_line_and_no_failure(tmp_path: Path, m
     assert last.result == "left out: no TensorRT is installed; install one with: pip install 'yoloship[rtx]'"
 
 
-def test_an_engine_that_fails_to_build_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_fails_to_build_says_why(tmp_path: Path, flavours: pytest.MonkeyPatch) -> None:
     def broken() -> engine.Flavour:
         raise EngineError("no GPU was found", subject="tensorrt")
 
-    monkeypatch.setattr(engine, "open_flavour", broken)
-    monkeypatch.setattr(engine, "installed_flavours", lambda: ("tensorrt",))
+    flavours.setattr(engine, "open_flavour", broken)
+    flavours.setattr(engine, "installed_flavours", lambda: ("tensorrt",))
     assert demo.run_demo(tmp_path / "out").steps[-1].result == "not built: tensorrt: no GPU was found"
