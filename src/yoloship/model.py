@@ -84,6 +84,7 @@ FASTEST: Final = "fastest"
 OutputForm: TypeAlias = str
 """The name of an output form; `yoloship.tasks.task.Form` describes what a form contains."""
 Precision: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "float8"]
+"""What the body of a network computes in. Its inputs, its outputs and decoding stay float32."""
 Calibrator: TypeAlias = Literal["percentile", "entropy", "minmax"]
 """How INT8 and FP8 find the range of an activation. ``minmax``: the largest value seen. ``percentile``: all but one
 value in 100,000. ``entropy``: the range whose 128 steps lose the least information (Migacz, 8-bit Inference with

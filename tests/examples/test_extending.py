@@ -19,6 +19,7 @@ from helpers.plugins import install
 from yoloship.demo.scene import make_scene
 from yoloship.errors import GraphError, InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo
+from yoloship.runtime import RunOptions, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +115,8 @@ def test_the_runtime_finds_the_same_boxes_as_the_default(installed: Callable[[st
             np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
         with pytest.raises(InputError, match="OpenCV cannot be told to compute in bfloat16"):
             yoloship.load(CODES, runtime="opencv", runtime_precision="bfloat16")
+    with pytest.raises(SessionError, match=r"^best\.onnx: is not an ONNX file, or is damaged$"):
+        open_session(b"\x08\x08:y\n", RunOptions(model_name="best.onnx"), runtime="opencv")
 
 
 def acme_checkpoint() -> bytes:

@@ -48,8 +48,12 @@ class OpenCvSession(Session):
     def __init__(self, data: bytes, model_name: str) -> None:
         import cv2
         import onnx
+        from google.protobuf.message import DecodeError
 
-        graph = onnx.load_from_string(data)
+        try:
+            graph = onnx.load_from_string(data)
+        except DecodeError as error:
+            raise SessionError("is not an ONNX file, or is damaged", subject=model_name) from error
         super().__init__(
             [_spec(value) for value in graph.graph.input],
             [_spec(value) for value in graph.graph.output],

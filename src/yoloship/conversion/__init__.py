@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from yoloship.precision.lowering import Lowered
 
 Name: TypeAlias = str | PathLike[str]
+"""A path."""
 
 MAX_DROP: Final = 0.005
 """How much worse than float32 a quantized graph may be: in mAP with labels, else in agreement."""

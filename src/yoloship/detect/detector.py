@@ -213,12 +213,13 @@ class Detector(Closing):
                 PIL image, or an array, a CPU tensor of torch, or whatever else has `__array__`: (height, width, 3)
                 uint8 BGR, or another form that `yoloship.images.as_bgr` takes. On a GPU also an array on the detector's
                 device with `__dlpack__` or `__cuda_array_interface__`, such as a torch tensor. Read only.
-            options: In place of the detector's own.
-            score_threshold: In place of that option alone; in [0, 1].
-            iou_threshold: In place of that option alone; in [0, 1].
-            classes: In place of that option alone: class ids or names to keep. None keeps those of the detector.
-            channels: The order of an array's colours; None takes the detector's. Files, PIL's and nvImageCodec's images
-                state their own, which counts.
+            options: What to keep of the answers; None takes the options of the detector.
+            score_threshold: Drop boxes whose score is not above this, in [0, 1]; None takes it from the options.
+            iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1]; None takes it
+                from the options.
+            classes: Keep only these classes, by id or name; None takes them from the options.
+            channels: The order of an array's colours; None takes the detector's. Files, Pillow images
+                and images of nvImageCodec state their own order, which is then used.
 
         Returns:
             Boxes in source pixels, clipped to the image, best first.
@@ -248,19 +249,20 @@ class Detector(Closing):
         All of them are held in memory at once: for more than a few use `stream`.
 
         Args:
-            images: As `__call__` takes them.
-            options: In place of the detector's own.
-            score_threshold: In place of that option alone; in [0, 1].
-            iou_threshold: In place of that option alone; in [0, 1].
-            classes: In place of that option alone: class ids or names to keep. None keeps those of the detector.
-            channels: The order of an array's colours; None takes the detector's. Files, PIL's and nvImageCodec's images
-                state their own, which counts.
+            images: Paths, bytes of image files, open files, Pillow images or arrays, all that a call takes.
+            options: What to keep of the answers; None takes the options of the detector.
+            score_threshold: Drop boxes whose score is not above this, in [0, 1]; None takes it from the options.
+            iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1]; None takes it
+                from the options.
+            classes: Keep only these classes, by id or name; None takes them from the options.
+            channels: The order of an array's colours; None takes the detector's. Files, Pillow images
+                and images of nvImageCodec state their own order, which is then used.
 
         Returns:
             One result for each image, in their order.
 
         Raises:
-            YoloshipError: as `__call__`.
+            YoloshipError: an image, an option or a run failed, with the class of error that a call raises.
         """
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
         placed = [self._pipeline.place(image, order) for image in several_images(images, self.info.channels)]
@@ -285,16 +287,18 @@ class Detector(Closing):
         It blocks while many images are waiting already.
 
         Args:
-            image: As `__call__` takes it; an array must not change until the result is there.
-            options: In place of the detector's own.
-            score_threshold: In place of that option alone; in [0, 1].
-            iou_threshold: In place of that option alone; in [0, 1].
-            classes: In place of that option alone: class ids or names to keep. None keeps those of the detector.
-            channels: The order of an array's colours; None takes the detector's. Files, PIL's and nvImageCodec's images
-                state their own, which counts.
+            image: A path, bytes of an image file, an open file, a Pillow image or an array, all that a call takes. An
+                array must not change until the result is there.
+            options: What to keep of the answers; None takes the options of the detector.
+            score_threshold: Drop boxes whose score is not above this, in [0, 1]; None takes it from the options.
+            iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1]; None takes it
+                from the options.
+            classes: Keep only these classes, by id or name; None takes them from the options.
+            channels: The order of an array's colours; None takes the detector's. Files, Pillow images
+                and images of nvImageCodec state their own order, which is then used.
 
         Returns:
-            A future with what `__call__` returns, or raises while the model runs.
+            A future of the detections. It raises what failed while the model ran.
 
         Raises:
             ImageError: the image cannot be read.
@@ -323,13 +327,15 @@ class Detector(Closing):
         `break` that drops it does so too. Images that have begun are finished, and no new ones begin.
 
         Args:
-            sources: As `__call__` takes them; an iterator is read as the results are consumed.
-            options: In place of the detector's own.
-            score_threshold: In place of that option alone; in [0, 1].
-            iou_threshold: In place of that option alone; in [0, 1].
-            classes: In place of that option alone: class ids or names to keep. None keeps those of the detector.
-            channels: The order of an array's colours; None takes the detector's. Files, PIL's and nvImageCodec's images
-                state their own, which counts.
+            sources: Paths, bytes of image files, open files, Pillow images or arrays, all that a call takes. An
+                iterator is read as the results are consumed.
+            options: What to keep of the answers; None takes the options of the detector.
+            score_threshold: Drop boxes whose score is not above this, in [0, 1]; None takes it from the options.
+            iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1]; None takes it
+                from the options.
+            classes: Keep only these classes, by id or name; None takes them from the options.
+            channels: The order of an array's colours; None takes the detector's. Files, Pillow images
+                and images of nvImageCodec state their own order, which is then used.
             keep_images: Whether each `Outcome` contains its image, for drawing.
 
         Yields:
@@ -382,11 +388,11 @@ class Detector(Closing):
         """Do what `detect_batch` does, a little slower, and measure the time of each stage.
 
         Args:
-            images: As `__call__` takes them.
+            images: Paths, bytes of image files, open files, Pillow images or arrays, all that a call takes.
 
         Raises:
             InputError: there are none.
-            YoloshipError: as `__call__`.
+            YoloshipError: an image, an option or a run failed, with the class of error that a call raises.
         """
         chosen, order = self._chosen()
         placed = [self._pipeline.place(image, order) for image in several_images(images, self.info.channels)]
