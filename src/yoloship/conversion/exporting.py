@@ -181,7 +181,7 @@ def suppression(
         InputError: a threshold is given for a form without NMS, or is out of range, or no task has the form.
     """
     forms = all_forms()
-    if output_form not in {STANDARD, FASTEST, *forms}:
+    if output_form not in [STANDARD, FASTEST, *forms]:
         raise InputError(
             "is not an output form", subject="output_form", expected=", ".join(forms), got=repr(output_form)[:60]
         )

@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from yoloship._util.text import shortened
-from yoloship.errors import DependencyError, EngineError
+from yoloship.errors import DependencyError, EngineError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -134,9 +134,10 @@ def open_flavour(name: FlavourName | None = None, *, to_build: bool = True) -> F
     Raises:
         DependencyError: it is not installed, or its import fails; the command that installs it is named.
         EngineError: it cannot build, and building was asked for.
+        InputError: there is no such flavour.
     """
     if name is not None and name not in FLAVOUR_NAMES:
-        raise EngineError(
+        raise InputError(
             "no such flavour of TensorRT", subject="flavour", expected=f"one of {', '.join(FLAVOUR_NAMES)}", got=name
         )
     chosen = name or _first_usable(to_build=to_build)

@@ -78,6 +78,7 @@ def test_keywords_decide_what_is_written(best: Path) -> None:
         ({"precision": "int8", "calibrate": "p", "other_layers": 8}, "other_layers: no such choice: .* got 8"),
         ({"precision": "int8", "calibrate": "p", "max_drop": "a"}, "max_drop: out of range: .* got 'a'"),
         ({"output_form": "boxes"}, "boxes"),
+        ({"output_form": ["nms"]}, "output_form: is not an output form"),
     ],
 )
 def test_a_wrong_argument_is_an_input_error_and_nothing_is_written(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from yoloship.engine import Flavour, flavours, installed_flavours, open_flavour
-from yoloship.errors import DependencyError, EngineError
+from yoloship.errors import DependencyError, EngineError, InputError
 
 
 def fake_module(name: str, **members: Any) -> ModuleType:
@@ -95,7 +95,7 @@ def test_a_broken_installation_is_told_from_a_missing_one(only: Any, monkeypatch
 
 
 def test_an_unknown_flavour_is_refused() -> None:
-    with pytest.raises(EngineError, match="no such flavour of TensorRT: expected one of tensorrt, rtx, lean, got trt"):
+    with pytest.raises(InputError, match="no such flavour of TensorRT: expected one of tensorrt, rtx, lean, got trt"):
         open_flavour("trt")  # type: ignore[arg-type]
 
 
