@@ -289,8 +289,8 @@ class _GrowingFile:
     def finish(self, closing: bytes, *, keep: bool) -> bool:  # noqa: ARG002 - it is in the file already
         try:
             with writing_errors(self._path):
-                os.fsync(self._file.fileno())
-                self._file.close()
+                with self._file:
+                    os.fsync(self._file.fileno())
                 publish(self._part, self._path, self._place, overwrite=self._overwrite)
         except OutputError as error:
             if not keep or not self._part.exists():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +66,24 @@ def test_a_run_that_fails_keeps_what_there_is_and_replaces_nothing_with_nothing(
         fail()
     assert path.read_bytes() == left
     assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_a_file_that_cannot_be_finished_is_closed_and_its_results_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = Lines.open(tmp_path / "x.txt")
+    file = sink._target._file  # type: ignore[attr-defined]  # of a file, not of a stream
+    sink.write(Entry("a", None))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="the results are in"):
+        sink.close()
+    (part,) = tmp_path.iterdir()
+    assert part.read_bytes() == b"(a)"
+    assert file.closed
 
 
 def test_a_name_that_is_taken_is_refused_at_the_beginning(tmp_path: Path) -> None:
