@@ -1,4 +1,4 @@
-"""Fields of a JSON object out of an untrusted file, each checked as it is read: `FieldReader`."""
+"""Reads the fields of a JSON object from an untrusted file, and checks each of them: `FieldReader`."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def shown(value: object, limit: int = MAX_SHOWN_CHARS) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JsonForm:
-    """A kind of JSON object that files of ours hold.
+    """A kind of JSON object in our own files.
 
     Attributes:
-        what: What it is, for messages: ``sidecar``.
+        what: Its name for messages: ``sidecar``.
         error: The class of the errors to raise.
         schema: The number in its field ``schema``.
         names: All its fields.
@@ -63,11 +63,11 @@ class JsonForm:
 
 @dataclass(frozen=True, slots=True)
 class FieldReader:
-    """Takes fields out of a decoded JSON object and refuses the first one that is wrong, by its name.
+    """Reads fields of a decoded JSON object, and refuses the first wrong one by its name.
 
     Attributes:
-        data: The object; untrusted. Fields that may be missing get their default before: ``{"batch": 1, **data}``.
-        what: What the object is, for messages: ``sidecar``.
+        data: The untrusted object. Give a default to a field that may be missing like this: ``{"batch": 1, **data}``.
+        what: The object's name for messages: ``sidecar``.
         subject: The file that it came from, for messages.
         error: The class of the errors to raise.
     """
@@ -83,7 +83,7 @@ class FieldReader:
 
         Args:
             text: The JSON.
-            form: What it should be.
+            form: The form that it should have.
             subject: The file that it came from, for messages.
 
         Raises:
@@ -112,7 +112,7 @@ class FieldReader:
         return cls(data, what, subject, error)
 
     def wrong(self, key: str, expected: str) -> YoloshipError:
-        """The error for a field that is not what it should be."""
+        """The error for a field with a wrong value."""
         got = shown(self.data.get(key))
         return self.error(f"{self.what}: bad {key!r}", subject=self.subject, expected=expected, got=got)
 
@@ -168,7 +168,7 @@ class FieldReader:
         raise self.wrong(key, f"one of {', '.join(allowed)}")
 
     def optional(self, key: str, read: Callable[[str], _Value]) -> _Value | None:
-        """What `read` gives for the field; None if the field is missing or null."""
+        """The result of `read` for the field; None if the field is missing or null."""
         return None if self.data.get(key) is None else read(key)
 
     def items(
@@ -184,7 +184,7 @@ class FieldReader:
         Args:
             key: The field.
             most: How many entries it may have.
-            fits: Whether an entry is right; None if the caller checks them.
+            fits: Whether an entry is valid; None if the caller checks the entries.
             expected: What the list should be, for the message.
             least: How many entries it must have.
         """
@@ -198,14 +198,14 @@ class FieldReader:
         return tuple(value)
 
     def nested(self, key: str, names: Collection[str]) -> FieldReader:
-        """An object with exactly these fields, to be read in turn."""
+        """A reader for an object with exactly these fields."""
         value = self.data.get(key)
         if not isinstance(value, dict) or value.keys() != set(names):
             raise self.wrong(key, f"an object with {', '.join(sorted(names))}")
         return FieldReader(value, self.what, f"{self.subject}: {key}", self.error)
 
     def checked(self, key: str, make: Callable[[], _Value]) -> _Value:
-        """What `make` makes of a field; an error of its own is raised as one about the field."""
+        """The result of `make`. An error that it raises becomes an error about the field."""
         try:
             return make()
         except YoloshipError as error:

@@ -1,7 +1,7 @@
-"""Tables of what can be added to: each name with the place of its class, which is imported when somebody asks for it.
+"""Tables of extension points: names, each with the place of a class that is imported when somebody asks for it.
 
-A room that can be extended has one `Table`. Its own entries stand in the source, one line each. A third party adds one
-by an entry point of the table's group in the metadata of its own package.
+A package of yoloship that can be extended has one `Table`. Its own entries are in the source, one line each. A third
+party adds one by an entry point of the table's group, in the metadata of its own package.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Table(Mapping[str, str], Generic[T]):
         base: The class that an entry of another package must be a subclass of, as ``module:Class``.
 
     Attributes:
-        own: Those alone, for whom looking for others takes too long.
+        own: The entries of this project alone, for callers that have no time to look for others.
     """
 
     def __init__(self, group: str, kind: str, own: Mapping[str, str], *, base: str = "builtins:object") -> None:
@@ -89,7 +89,7 @@ class Table(Mapping[str, str], Generic[T]):
         return self._imported(name, others[name])
 
     def _others(self) -> dict[str, EntryPoint]:
-        """Entries of installed packages, without those that bear a name of ours; of two of one name the first."""
+        """Entries of installed packages, without those that have a name of ours. Of two with one name, the first."""
         points = reversed(_points(self.group, tuple(sys.path)))
         return {point.name: point for point in points if point.name not in self.own}
 

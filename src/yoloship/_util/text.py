@@ -38,8 +38,8 @@ def silent(what: str, done: float, total: float) -> None:
 
 
 def similar_file(path: Path) -> str | None:
-    """The file beside a missing one whose name is most like its own; None if none is."""
-    if path.is_symlink():  # it is there; what it leads to is missing
+    """The file beside a missing one with the most similar name; None if no name is similar."""
+    if path.is_symlink():  # the link exists, but its target is missing
         return None
     try:
         with os.scandir(path.parent) as entries:

@@ -1,11 +1,11 @@
-"""Writing a file whole or not at all, one process at a time, wherever its name leads.
+"""Writes a file completely or not at all, one process at a time. Links and streams are followed.
 
-A regular file is written under a short random name beside its final place and takes its name when it is whole. A name
-that is a link keeps being one: what it leads to is replaced. A pipe, a terminal, ``/dev/null`` and what a shell names
-``/dev/fd/N`` are streams: they are written to, and nothing is ever renamed onto them.
+A regular file is written under a short random name beside its final place, and renamed when it is complete. If the name
+is a link, the link stays and its target is replaced. A pipe, a terminal, ``/dev/null`` and the ``/dev/fd/N`` of a shell
+are streams. They are written to, and nothing is ever renamed onto them.
 
-The lock ends with its holder, even one that was killed, so it never goes stale. If a file system knows no locks,
-everybody gets in.
+A lock ends with the process that holds it, even if that was killed, so it never goes stale. If a file system has no
+locks, no process waits for another.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ _LOCK_POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a name really leads.
+    """The place to which a name really leads.
 
     Attributes:
-        path: Behind all links; it need not exist.
-        status: The status of what is there; None if nothing is.
+        path: The path after following all links. It need not exist.
+        status: The status of the file there; None if there is none.
         descriptor: The number of an open descriptor of this process that the name stands for, as ``/dev/stdout`` does.
         is_foreign: Whether the name stands for an open descriptor of another process.
     """
@@ -81,7 +81,7 @@ class Place:
 
     @property
     def is_stream(self) -> bool:
-        """Whether it is written to as it is, because it cannot be replaced."""
+        """Whether it is written to directly, because it cannot be replaced."""
         if self.descriptor is not None or self.is_foreign:
             return True
         return self.status is not None and (stat.S_ISFIFO(self.status.st_mode) or stat.S_ISCHR(self.status.st_mode))
@@ -114,11 +114,11 @@ def find_place(path: Path) -> Place:
 
 @contextmanager
 def replacing(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
-    """Open what should become the file of that name; it becomes that on success, and is gone on any failure.
+    """Open a temporary file that becomes the file of that name on success, and is removed on any failure.
 
     Args:
         path: The final name. Its folder must exist.
-        overwrite: Whether a file that bears the name already may be replaced. Streams are written to in any case.
+        overwrite: Whether an existing file of that name may be replaced. Streams are written to in any case.
 
     Yields:
         A binary file, open for writing.
@@ -147,7 +147,7 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(path: Path, data: bytes, *, overwrite: bool = True) -> None:
-    """Write a whole file; see `replacing` for what is promised and raised."""
+    """Write a file completely or not at all, with the promises and errors of `replacing`."""
     with replacing(path, overwrite=overwrite) as file:
         file.write(data)
 
@@ -158,13 +158,13 @@ def name_taken(path: Path) -> OutputError:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error of writing will meet every other file there, too."""
+    """Whether an error of writing will also occur for every other file there."""
     cause = error.__cause__ if isinstance(error, OutputError) else error
     return isinstance(cause, OSError) and (cause.errno in _FULL or cause.errno == errno.EROFS)
 
 
 def write_error(error: OSError | ValueError, path: Path) -> OutputError:
-    """What the system says about a file that cannot be written, with the next step; the caller chains it."""
+    """The error for a file that cannot be written: the system's reason and the next step. The caller chains it."""
     number = error.errno if isinstance(error, OSError) else None
     hint = "free some space" if number in _FULL else _HINTS.get(number, "check the folder and its permissions")
     said = error.strerror if isinstance(error, OSError) else "not a valid file name"
@@ -173,7 +173,7 @@ def write_error(error: OSError | ValueError, path: Path) -> OutputError:
 
 @contextmanager
 def writing_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` of the block into an `OutputError` about that file."""
+    """Turn an `OSError` inside the block into an `OutputError` about this file."""
     try:
         yield
     except OSError as error:
@@ -181,19 +181,19 @@ def writing_errors(path: Path) -> Iterator[None]:
 
 
 def part_name() -> str:
-    """A short name for a file that is not whole yet, which `remove_stale` knows again."""
+    """A short name for an incomplete file, which `remove_stale` recognises."""
     return f".{os.urandom(6).hex()}.part"
 
 
 def create_part(path: Path, replaced: os.stat_result | None) -> int:
-    """Create and lock a file that is not whole yet.
+    """Create and lock an incomplete file.
 
     Args:
         path: Its name, which must be new.
-        replaced: The status of the file whose place it will take, for its permissions.
+        replaced: The status of the file that it will replace, for its permissions.
 
     Returns:
-        An open descriptor, which holds the lock that tells other processes that somebody writes.
+        An open descriptor. It holds the lock, which tells other processes that somebody writes.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
@@ -213,7 +213,7 @@ def publish(part: Path, path: Path, place: Place, *, overwrite: bool) -> None:
     """Give a finished part its name.
 
     Raises:
-        OutputError: somebody took the name meanwhile, or put something there that may not be replaced.
+        OutputError: meanwhile another process took the name, or put something there that may not be replaced.
     """
     if overwrite:
         with suppress(FileNotFoundError):  # nothing may be there either, behind all links as they were followed before
@@ -250,7 +250,7 @@ def open_stream(place: Place) -> IO[bytes]:
 
 
 def remove_stale(folder: Path) -> int:
-    """Remove parts that killed processes left in a folder; parts that somebody still writes are locked, and stay.
+    """Remove parts that killed processes left in a folder. Parts that are still being written are locked, and stay.
 
     Returns:
         How many were removed; 0 if the folder cannot be listed, or the system has no locks.
@@ -266,7 +266,7 @@ def remove_stale(folder: Path) -> int:
 
 
 def shortened(stem: str, suffix: str, limit_bytes: int = MAX_NAME_BYTES) -> str:
-    """``stem + suffix``, with the end of the stem left out if the file system could not take the whole name."""
+    """``stem + suffix``, with a shorter stem if the whole name is too long for the file system."""
     room = limit_bytes - len(os.fsencode(suffix))
     while len(os.fsencode(stem)) > room and stem:
         stem = stem[:-1]
@@ -291,7 +291,7 @@ def _follow(path: Path) -> tuple[str, re.Match[str] | None]:
 
 
 def _stream_descriptor(path: Path) -> int:
-    """A descriptor for writing to a pipe or a device; a pipe gets a while to find a reader."""
+    """A descriptor for writing to a pipe or a device. It waits a while for a pipe to have a reader."""
     flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_NONBLOCK", 0)
     started_s = time.monotonic()
     while True:
@@ -340,19 +340,19 @@ else:
 
 
 def lock_path(path: Path) -> Path:
-    """The lock of whoever writes a file: hidden beside it, under a name that is short however long the file's is."""
+    """The lock file for writing a file: hidden beside it, with a short name even if the file's name is long."""
     return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}.lock")
 
 
 @contextmanager
 def locked(path: Path, *, subject: str | None = None, on_progress: OnProgress | None = None) -> Iterator[None]:
-    """Hold the lock of that name; wait for whoever holds it.
+    """Hold a lock, after waiting for the process that holds it now.
 
     Args:
-        path: The lock file: made, and removed when the lock is given back.
+        path: The lock file. It is made, and removed when the lock is released.
         subject: What is locked, for messages; None takes the lock file.
-        on_progress: Called some times a second with the seconds that another holder has been waited for. What it
-            raises ends the waiting and comes out of here.
+        on_progress: Called several times a second during waiting, with the seconds waited so far. An exception that it
+            raises ends the waiting and is raised again from here.
 
     Raises:
         OutputError: the file cannot be made.
@@ -404,7 +404,7 @@ if sys.platform == "win32":
         except PermissionError:
             return False
         except OSError:
-            return True  # no locks on this file system: see above
+            return True  # this file system has no locks
         return True
 
     def _unlock(file: IO[bytes]) -> None:
@@ -421,7 +421,7 @@ else:
         except BlockingIOError:
             return False
         except OSError:
-            return True  # no locks on this file system: see above
+            return True  # this file system has no locks
         return True
 
     def _unlock(file: IO[bytes]) -> None:

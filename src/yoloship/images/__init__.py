@@ -1,11 +1,11 @@
 """Images from files, bytes and other libraries' objects, as (height, width, 3) uint8 BGR arrays.
 
-What does not fit that form exactly is brought to it the way the training code's own loader does, so that boxes agree:
+Other images are converted in the same way as by the training code's own loader, so that boxes agree:
 
 - the Exif orientation is applied, and the rotation that AVIF and HEIC files state;
 - greyscale is repeated over three channels; 16-bit samples are scaled by their full range to 8;
-- an alpha channel is dropped, not composited: the colours beneath are what training saw;
-- of an animation or a file of several images the first counts, of a HEIC file the main one;
+- an alpha channel is dropped, not composited, because training used the colours beneath it;
+- of an animation or a file with several images, the first one is used; of a HEIC file, the main one;
 - CMYK and YCCK are converted without colour profiles, as libjpeg and libtiff do.
 """
 

@@ -1,9 +1,9 @@
-"""What the headers of JPEG, PNG, TIFF and JPEG 2000 files state, and what all formats share: `Layout`, Exif, ISO boxes.
+"""Reads the headers of JPEG, PNG, TIFF and JPEG 2000 files, and what all formats share: `Layout`, Exif, ISO boxes.
 
-A file of some hundred bytes can ask for millions of parts, and a decoder keeps some hundred bytes for each. So every
-chunk of a PNG file counts, and every header of a JPEG 2000 codestream is looked at, those of single tiles included.
-Markers of a JPEG file are found as libjpeg finds them, so that both read the same file: what stands between two
-segments is skipped, and fill bytes before a marker do not count.
+A file of a few hundred bytes can ask for millions of parts, and a decoder takes a few hundred bytes for each. So every
+chunk of a PNG file counts, and every header of a JPEG 2000 codestream is read, also those of single tiles. Markers of a
+JPEG file are found in the same way as by libjpeg, so that both read the same file: bytes between two segments are
+skipped, and fill bytes before a marker do not count.
 
 Sources: Exif 2.32 (CIPA DC-008), section 4.6.4, tag 274, in the first directory of a TIFF 6.0 file, and section 4.7.2
 for APP1. Boxes: ISO/IEC 14496-12, section 4.2. PNG: W3C PNG, third edition, sections 5.3, 11.2.1 and 11.3.2; RFC 1951
@@ -38,7 +38,7 @@ def exif_orientation(data: bytes | memoryview) -> int:
         data: The Exif data, without the ``Exif`` identifier that JPEG puts before it.
 
     Returns:
-        1 to 8 as Exif numbers them; 1, which is upright, if there is none or it cannot be read.
+        1 to 8 as Exif numbers them. 1 (upright) if there is no orientation, or if it cannot be read.
     """
     try:
         order = {b"II": "<", b"MM": ">"}[bytes(data[:2])]
@@ -61,11 +61,11 @@ class Layout:
 
     Attributes:
         width: In stored pixels, before any rotation.
-        height: Likewise.
+        height: In stored pixels, before any rotation.
         orientation: How the stored pixels become upright, 1 to 8 as Exif numbers it.
-        held_pixels: The most that a decoder holds at once, if that may be more than width × height.
-        pixel_bytes: What decoding takes for each pixel, if that is more than the format usually takes.
-        problem: Why the file must not be decoded; empty if nothing speaks against it.
+        held_pixels: The most pixels that a decoder holds at once, if this may be more than width × height.
+        pixel_bytes: Bytes that decoding takes for each pixel, if this is more than usual for the format.
+        problem: Why the file must not be decoded; empty if it may be.
     """
 
     width: int
@@ -77,17 +77,17 @@ class Layout:
 
 
 class LayoutError(ValueError):
-    """A header that is damaged, or that states what no decoder should be asked to do; the text says what."""
+    """A header is damaged, or asks for something that a decoder should not do. The text says what."""
 
 
 MAX_BOXES: Final = 65_536
 
 
 def boxes(view: memoryview, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Each box between two places: its kind, and the beginning and end of its content.
+    """Each box between two positions: its kind, and the beginning and end of its content.
 
     Raises:
-        LayoutError: a box reaches beyond what holds it, or there are too many.
+        LayoutError: a box reaches beyond its container, or there are too many boxes.
     """
     at = start
     for _ in range(MAX_BOXES):
@@ -108,7 +108,7 @@ def boxes(view: memoryview, start: int, end: int) -> Iterator[tuple[bytes, int, 
 # PNG
 
 MAX_CHUNKS: Final = 200_000
-"""Encoders that write chunks of 8 kilobytes reach 1.6 gigabytes with these."""
+"""With this many chunks of 8 kilobytes, an encoder can write 1.6 gigabytes."""
 MAX_DEFLATE_RATIO: Final = 1032
 _CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _CHANNELS: Final = MappingProxyType({0: 1, 2: 3, 3: 1, 4: 2, 6: 4})
@@ -141,10 +141,10 @@ def read_png(view: memoryview) -> Layout:
 
 
 def critical_chunks(data: bytes) -> bytes:
-    """A checked PNG with nothing in it but its pixels.
+    """A checked PNG with only its pixels.
 
-    libpng reports damaged colour profiles and text on the process's stderr, without a file name, though nothing of it
-    is used here; animation chunks would have further images decoded.
+    libpng reports damaged colour profiles and text on the process's stderr without a file name, although they are not
+    used here. With animation chunks, it would decode further images.
     """
     view = memoryview(data)
     kept = [view[body - 8 : end + 4] for kind, body, end in _png_chunks(view) if kind in _CRITICAL]
@@ -300,7 +300,7 @@ def _jpeg2000_codestream(view: memoryview) -> Layout:
 
 
 def _check_parts(size: _Size, layers: int, own_precincts: int, coding: bytes) -> None:
-    """Judge levels, code blocks and precincts, as COD and COC both end with them."""
+    """Check levels, code blocks and precincts, which are at the end of both COD and COC."""
     levels, block_w, block_h = coding[0], (coding[1] & 15) + 2, (coding[2] & 15) + 2
     if levels > MAX_DECOMPOSITIONS:
         raise LayoutError(f"has {levels} levels")
@@ -408,7 +408,7 @@ def read_jpeg(view: memoryview) -> Layout:
 
 
 def padding_bytes(view: memoryview) -> int:
-    """How many zeros stand before the end marker of a JPEG; 0 if none is found within `MAX_JPEG_SEGMENTS`."""
+    """The number of zeros before the end marker of a JPEG; 0 if there is no end marker in `MAX_JPEG_SEGMENTS`."""
     try:  # `read_jpeg` looks no further than the first scan if that holds the whole image
         end = next((start for marker, start, _, _ in _jpeg_segments(view) if marker == _JPEG_END), 0)
     except LayoutError:
@@ -453,7 +453,7 @@ def _sized(frame: _Frame | None, orientation: int | None, scans: int, problem: s
 
 
 def _end_after(view: memoryview, at: int) -> int:
-    """Where the last end marker stands behind a place; -1 without one. It is nearly always in the file's last bytes."""
+    """The position of the last end marker after `at`; -1 if there is none. It is nearly always in the last bytes."""
     for start in (max(at, len(view) - _TAIL_BYTES), at):
         if (found := bytes(view[start:]).rfind(b"\xff\xd9")) >= 0:
             return start + found
@@ -461,9 +461,9 @@ def _end_after(view: memoryview, at: int) -> int:
 
 
 def _jpeg_segments(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """Each marker with its place, and the beginning and the end of the segment behind it, its length left out.
+    """Each marker with its position, and the beginning and the end of its segment without the length field.
 
-    The compressed data of a scan goes from the end of its segment to the next marker.
+    The compressed data of a scan is between the end of its segment and the next marker.
     """
     at = 2
     for _ in range(MAX_JPEG_SEGMENTS):

@@ -1,8 +1,8 @@
-"""AVIF and HEIC files: which item is the image, how large it is, and how it is turned.
+"""AVIF and HEIC files: which item is the image, how large it is, and how it is rotated.
 
 A file states its size three times: in the item's properties, in the video codec's own header, and in the track of an
-animation. The largest of them decides what a decoder may have to hold. The first is the image's size, and whoever
-decodes it checks that it got just that.
+animation. The largest of them limits the memory of a decoder. The first one is the image's size, and the size of the
+decoded image is compared with it.
 
 Sources: AV1 bitstream specification, sections 5.3 (OBU header), 5.5 (sequence header); ITU-T H.265, sections 7.3.1.1
 (emulation prevention), 7.3.2.2 (sequence parameter set), 7.3.3 (profile, tier and level); ISO/IEC 14496-15, section
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 _HEADER_BYTES: Final = 4096
-"""A sequence header takes some ten bytes; what stands before it is as short."""
+"""A sequence header takes about ten bytes, and the data before it is as short."""
 _MAX_UNITS: Final = 64
 _SEQUENCE_HEADER: Final = 1
 _SEQUENCE_PARAMETER_SET: Final = 33
 _NONE: Final = (0, 0)
 MAX_ITEMS: Final = 16_384
-"""Tiles of 512×512 that make an image of 200 megapixels are 763."""
+"""An image of 200 megapixels has 763 tiles of 512×512."""
 _EXIF_ORIENTATION: Final = MappingProxyType(
     {
         (0, None): 1, (1, None): 8, (2, None): 3, (3, None): 6,
@@ -45,7 +45,7 @@ _TRACK: Final = (b"trak", b"mdia", b"minf", b"stbl")
 
 
 def av1_size(view: memoryview) -> tuple[int, int]:
-    """(width, height) in the first sequence header of some AV1 data; (0, 0) if it has none, which no decoder takes."""
+    """(width, height) in the first sequence header of AV1 data; (0, 0) without one, which no decoder accepts."""
     data, at = bytes(view[:_HEADER_BYTES]), 0
     for _ in range(_MAX_UNITS):
         if at >= len(data):
@@ -80,7 +80,7 @@ def hevc_size(view: memoryview) -> tuple[int, int]:
 
 
 class _Bits:
-    """Reads numbers of any count of bits."""
+    """Reads numbers with any number of bits."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data[:512], "big")
@@ -157,7 +157,7 @@ def _hevc_sequence(bits: _Bits) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _Meta:
-    """What a meta box says of its items."""
+    """The items in a meta box."""
 
     primary: int = -1
     kinds: dict[int, bytes] = field(default_factory=dict)
@@ -167,10 +167,10 @@ class _Meta:
 
 
 def read_heif(view: memoryview) -> Layout:
-    """Read the size and the orientation of the image that the file is about.
+    """Read the size and the orientation of the file's main image.
 
     Raises:
-        LayoutError: the boxes are damaged, or a property comes twice or cannot be applied.
+        LayoutError: the boxes are damaged, or a property occurs twice or cannot be applied.
     """
     meta = _Meta()
     sizes: list[tuple[int, int]] = []
@@ -179,34 +179,34 @@ def read_heif(view: memoryview) -> Layout:
             meta = _read_meta(view, body + 4, end)
         elif kind == b"moov":
             sizes += _track_sizes(view, body, end)
-    mine: dict[bytes, int] = {}
+    main_item: dict[bytes, int] = {}
     for index in meta.owned.get(meta.primary, ()):
         kind, body, _ = meta.properties[index - 1]
-        if kind in mine and kind in {b"ispe", b"irot", b"imir", b"clap"}:
+        if kind in main_item and kind in {b"ispe", b"irot", b"imir", b"clap"}:
             raise LayoutError("states a property twice")
-        mine[kind] = body
-    width, height = struct.unpack_from(">II", view, mine[b"ispe"] + 4)
+        main_item[kind] = body
+    width, height = struct.unpack_from(">II", view, main_item[b"ispe"] + 4)
     if any(size != (width, height) for size in sizes):
         raise LayoutError("states two sizes")
     sizes += _all_sizes(view, meta)
-    layout = _cropped(view, mine, width, height)
+    layout = _cropped(view, main_item, width, height)
     held = max(w * h for w, h in sizes)
-    return Layout(*layout, _orientation(view, mine), held_pixels=held)
+    return Layout(*layout, _orientation(view, main_item), held_pixels=held)
 
 
-def _orientation(view: memoryview, mine: dict[bytes, int]) -> int:
-    turns = view[mine[b"irot"]] & 3 if b"irot" in mine else 0
-    axis = view[mine[b"imir"]] & 1 if b"imir" in mine else None
-    order = list(mine)
-    if axis is not None and b"irot" in mine and order.index(b"imir") < order.index(b"irot"):
+def _orientation(view: memoryview, main_item: dict[bytes, int]) -> int:
+    turns = view[main_item[b"irot"]] & 3 if b"irot" in main_item else 0
+    axis = view[main_item[b"imir"]] & 1 if b"imir" in main_item else None
+    order = list(main_item)
+    if axis is not None and b"irot" in main_item and order.index(b"imir") < order.index(b"irot"):
         turns = -turns % 4  # a mirror before a turn is the opposite turn before the mirror
     return _EXIF_ORIENTATION[turns, axis]
 
 
-def _cropped(view: memoryview, mine: dict[bytes, int], width: int, height: int) -> tuple[int, int]:
-    if b"clap" not in mine:
+def _cropped(view: memoryview, main_item: dict[bytes, int], width: int, height: int) -> tuple[int, int]:
+    if b"clap" not in main_item:
         return width, height
-    wide, wide_by, high, high_by = struct.unpack_from(">IIII", view, mine[b"clap"])
+    wide, wide_by, high, high_by = struct.unpack_from(">IIII", view, main_item[b"clap"])
     if not wide_by or not high_by or wide % wide_by or high % high_by:
         raise LayoutError("has a crop that does not end at pixels")
     if wide // wide_by > width or high // high_by > height:
@@ -215,9 +215,9 @@ def _cropped(view: memoryview, mine: dict[bytes, int], width: int, height: int) 
 
 
 def _all_sizes(view: memoryview, meta: _Meta) -> Iterator[tuple[int, int]]:
-    """Every size that is stated for an item, and every size that a codec will find.
+    """Every size that an item states, and every size that a codec will find.
 
-    OpenCV scales an AV1 image to whatever its item states, in silence. The two have to be the same.
+    OpenCV silently scales an AV1 image to the size that its item states. So the two sizes have to be the same.
     """
     for kind, body, end in meta.properties:
         if kind == b"ispe":
@@ -292,13 +292,13 @@ def _item_kinds(view: memoryview, body: int, end: int) -> Iterator[tuple[int, by
 
 
 def _item_places(view: memoryview, body: int) -> Iterator[tuple[int, int, int]]:
-    """Each item with the way its data is kept and where its first part begins."""
+    """Each item with the kind of storage of its data, and the position of its first piece."""
     version = view[body]
     offset_bytes, length_bytes = view[body + 4] >> 4, view[body + 4] & 15
     base_bytes, index_bytes = view[body + 5] >> 4, view[body + 5] & 15 if version else 0
     (count,) = struct.unpack_from(">I" if version == 2 else ">H", view, body + 6)
     at = body + (10 if version == 2 else 8)
-    _few(count)
+    _check_count(count)
     for _ in range(count):
         item, at = _number(view, at, 4 if version == 2 else 2)
         method = 0
@@ -306,7 +306,7 @@ def _item_places(view: memoryview, body: int) -> Iterator[tuple[int, int, int]]:
             method, at = _number(view, at, 2)
         base, at = _number(view, at + 2, base_bytes)
         parts, at = _number(view, at, 2)
-        _few(parts)
+        _check_count(parts)
         if parts:
             first, _ = _number(view, at + index_bytes, offset_bytes)
             yield item, method & 15, base + first
@@ -316,7 +316,7 @@ def _item_places(view: memoryview, body: int) -> Iterator[tuple[int, int, int]]:
 def _read_associations(view: memoryview, body: int, meta: _Meta) -> None:
     wide_item, wide_index = view[body] > 0, view[body + 3] & 1
     (count,) = struct.unpack_from(">I", view, body + 4)
-    _few(count)
+    _check_count(count)
     at = body + 8
     for _ in range(count):
         item, at = _number(view, at, 4 if wide_item else 2)
@@ -331,13 +331,13 @@ def _read_associations(view: memoryview, body: int, meta: _Meta) -> None:
         meta.owned[item] = [index for index in indices if index]
 
 
-def _few(count: int) -> None:
+def _check_count(count: int) -> None:
     if count > MAX_ITEMS:
         raise LayoutError(f"has more than {MAX_ITEMS} items")
 
 
 def _number(view: memoryview, at: int, length: int) -> tuple[int, int]:
-    """A number of so many bytes, and what follows it."""
+    """A number of `length` bytes, and the position after it."""
     if at + length > len(view):
         raise LayoutError("is damaged or cut short")
     return int.from_bytes(view[at : at + length], "big"), at + length

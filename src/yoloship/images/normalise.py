@@ -1,4 +1,4 @@
-"""Arrays and other libraries' images brought to (height, width, 3) uint8 BGR."""
+"""Converts arrays and images of other libraries to (height, width, 3) uint8 BGR."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ torchvision give frames."""
 
 EXPECTED: Final = "(height, width, 3) uint8 BGR, or a greyscale, BGRA or PIL image"
 _SAMPLE_FORMATS: Final = {"I_RGB": "rgb", "I_RGBA": "rgb", "I_BGR": "bgr", "I_Y": "rgb", "I_YA": "rgb"}
-"""Of nvImageCodec's images: interleaved samples whose order is known; of grey ones the order does not matter."""
+"""Sample formats of nvImageCodec: interleaved samples with a known order. For grey images the order does not matter."""
 
 
 def checked_order(channels: object) -> ChannelOrder:
@@ -150,7 +150,7 @@ def _is_pil(image: object) -> bool:
 
 
 def _as_array(image: object, subject: str) -> npt.NDArray[np.generic]:
-    """What another library holds, as an array: anything that NumPy can convert, such as a tensor."""
+    """An object of another library as an array: anything that NumPy can convert, such as a tensor."""
     if isinstance(image, np.ndarray):
         return np.asarray(image)  # not a subclass: np.repeat of a np.matrix writes beyond its memory
     if not hasattr(image, "__array__") and not hasattr(image, "__array_interface__"):
@@ -164,7 +164,7 @@ def _as_array(image: object, subject: str) -> npt.NDArray[np.generic]:
 
 
 def _from_pil(image: object, subject: str) -> npt.NDArray[np.generic]:
-    """A PIL image as (height, width, 3) BGR; PIL is imported only for objects from there."""
+    """A PIL image as (height, width, 3) BGR. PIL is imported only if the object comes from it."""
     from PIL import Image, ImageOps
 
     assert isinstance(image, Image.Image)
@@ -180,7 +180,7 @@ def _from_pil(image: object, subject: str) -> npt.NDArray[np.generic]:
 
 
 def _whole_grey(values: npt.NDArray[np.generic], mode: str, subject: str) -> npt.NDArray[np.uint8]:
-    """A PIL image of 32 bits per sample; its own conversion would cut values off at 255, and fractions to 0."""
+    """A PIL image with 32 bits per sample. PIL's own conversion would clip values at 255, and turn fractions into 0."""
     grey = values.astype(np.uint8)
     if not np.array_equal(grey, values):
         raise ImageError(

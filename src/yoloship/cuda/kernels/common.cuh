@@ -1,7 +1,7 @@
 // What all kernels share: the frame descriptor, and half precision without a toolkit header.
 //
-// Everything is compiled with --fmad=false: a product and the sum after it stay two roundings, so float32 arithmetic
-// gives the bits that NumPy gives. The host-side tests compile the same files as plain C++, with a grid made of loops.
+// Everything is compiled with --fmad=false. A product and the sum after it are rounded separately, so float32 arithmetic
+// gives the same bits as NumPy. The tests on the host compile the same files as plain C++, with loops for the grid.
 
 #pragma once
 
@@ -10,7 +10,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-// One source image, and where it lies on the model's canvas. Mirrors FRAME_DTYPE in frames.py, byte for byte.
+// One source image and its place on the model's canvas. Mirrors FRAME_DTYPE in letterbox.py, byte for byte.
 struct Frame {
     const u8* data;      // packed pixels, or the luma plane of NV12
     const u8* chroma;    // the interleaved chroma plane of NV12, otherwise null
@@ -26,7 +26,7 @@ struct Frame {
     int left;
     int format;          // FORMAT_*
     int reserved;
-    const u8* source;    // in pinned host memory, where fetch.cu copies `data` from beforehand; otherwise null
+    const u8* source;    // pixels in pinned host memory, which fetch.cu copies to `data` first; otherwise null
 };
 static_assert(sizeof(Frame) == 80, "Frame and FRAME_DTYPE have drifted apart");
 

@@ -9,14 +9,15 @@
 //
 // Decoded rows (raw): (B, N, 5 + C) holds cx, cy, w, h, o and the class scores already.
 //
-// A candidate counts where o and score both exceed the threshold, its best class is allowed, and its corners
-// (cx ∓ ½w, cy ∓ ½h) are finite. NaN exceeds nothing, and one NaN among the class scores discards the candidate, as it
-// does in NumPy's argmax. Candidates land in no particular order: their index (level, anchor, row, column) goes with
-// them, and nms.cu sorts. Those past the capacity are counted, not written.
+// A candidate counts if o and score both exceed the threshold, its best class is allowed, and its corners
+// (cx ∓ ½w, cy ∓ ½h) are finite. NaN exceeds nothing. One NaN among the class scores discards the candidate, as NumPy's
+// argmax does. Candidates are written in no particular order. Their index (level, anchor, row, column) is written with
+// them, and nms.cu sorts them. Candidates beyond the capacity are counted but not written.
 //
-// Nearly all cells end at their objectness, read by one thread each. The few that pass are collected for the block, and
-// LANES threads share the classes of each: one thread alone would wait for memory many times over. Code is kept short, for
-// the reason that nms.cu tells.
+// Nearly all cells are dropped by their objectness, which one thread reads for each cell. The few that pass are
+// collected for the block, and LANES threads share the classes of each, because a single thread would wait for memory
+// many times. Code is kept short, because a kernel that runs once between two networks finds its instructions in no
+// cache.
 
 #include "common.cuh"
 
@@ -29,7 +30,7 @@ struct Level {
     int width;
     int first;         // index of its first candidate
     int anchors;
-    float stride;      // model pixels for one cell
+    float stride;      // model pixels per cell
     int reserved;
     float sizes[MAX_ANCHORS][2];  // anchor width, height in model pixels
 };
@@ -37,7 +38,7 @@ static_assert(sizeof(Level) == 96, "Level and LEVEL_DTYPE have drifted apart");
 
 __device__ __forceinline__ float sigmoid(float t) { return 1.0f / (1.0f + expf(-t)); }
 
-// Where the values of one candidate lie: value v at first[v·step], in the order cx, cy, w, h, o, classes.
+// The values of one candidate: value v is at first[v·step], in the order cx, cy, w, h, o, classes.
 template <typename Value>
 struct Values { const Value* first; size_t step; };
 
@@ -123,7 +124,7 @@ struct RawOutput {
 
 struct Best { float score; int class_id; };
 
-// Of two classes the better one, of equal ones the first; NaN beats all, and is dropped by whoever compares.
+// The better of two classes; of equal ones, the first. NaN beats all others, and a later comparison drops it.
 __device__ __forceinline__ Best better(const Best& a, const Best& b)
 {
     if (a.score != a.score) return a;
@@ -132,7 +133,7 @@ __device__ __forceinline__ Best better(const Best& a, const Best& b)
     return a.class_id <= b.class_id ? a : b;
 }
 
-// The best of the classes `lane`, `lane + LANES`, …; TOGETHER of them are fetched before the first is looked at.
+// The best of the classes `lane`, `lane + LANES`, … TOGETHER of them are fetched before the first is compared.
 template <bool LOGITS, typename Value>
 __device__ __forceinline__ Best best_of(const Values<Value>& values, int lane, int classes, float objectness)
 {
@@ -190,7 +191,7 @@ __device__ __forceinline__ void keep(
     out.indices[at] = index;
 }
 
-// One block's cells of one image; launched with BLOCK threads.
+// One block's cells of one image. It is launched with BLOCK threads.
 template <typename Output>
 __device__ __forceinline__ void decode(
     const Output& output, int cells, float threshold, const u32* allowed, const CandidateBuffers& out)
@@ -219,7 +220,7 @@ __device__ __forceinline__ void decode(
     const int lane_of_warp = thread & 31;
     const int lane = thread % LANES;
     const int leader = lane_of_warp - lane;
-    // A warp goes round as often as its first group has work; a group without any repeats the last survivor in vain.
+    // A warp loops as often as its first group has work. A group without work repeats the last survivor, without effect.
 #pragma unroll 1
     for (int first = thread / 32 * GROUPS_OF_WARP; first < count; first += BLOCK / LANES) {
         const int at = first + leader / LANES;
@@ -259,7 +260,7 @@ __device__ __forceinline__ void decode_heads(
         reinterpret_cast<u32*>(table)[word] = reinterpret_cast<const u32*>(levels)[word];
     }
     const HeadsOutput<Value> output = {table, level_count, classes, (int)blockIdx.y};
-    decode(output, cells, threshold, allowed, out);  // whose first barrier makes the table whole
+    decode(output, cells, threshold, allowed, out);  // its first barrier completes the table
 }
 
 template <typename Value>

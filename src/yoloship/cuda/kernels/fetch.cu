@@ -1,14 +1,15 @@
 // Frames from pinned host memory to the device, by loads over the bus.
 //
-// What the host's cores have just written lies in their caches, and a copy engine gets it from there at less than half of
-// the bus's speed; loads of all multiprocessors at once, 16 bytes each and neighbouring ones by neighbouring threads, get
-// it faster (measured, bench/results/). The last load of a frame may take up to 15 bytes behind it, from the same 16.
+// Data that the host's cores have just written is in their caches. A copy engine reads it from there at less than half
+// of the bus's speed. Loads of all multiprocessors at once, 16 bytes each, with neighbouring threads reading neighbouring
+// bytes, are faster (measured, bench/results/). The last load of a frame may read up to 15 bytes after its end, in the
+// same block of 16.
 
 #include "common.cuh"
 
-enum { TOGETHER_UNITS = 4 };  // loads that a thread has under way
+enum { TOGETHER_UNITS = 4 };  // loads that a thread has in flight
 
-// A grid of any number of blocks × images. Frames that lie where they are read already have no source.
+// A grid of any number of blocks × images. Frames without a source are in place already.
 extern "C" __global__ void fetch_frames(const Frame* frames)
 {
     const Frame& frame = frames[blockIdx.y];

@@ -1,13 +1,13 @@
 // From source pixels to the model's input, in one pass: scale, pad, normalise, lay out.
 //
-// A canvas of H × W holds the image, scaled to h' × w', with its corner at (top, left); all else is grey.
-// With s = source / resized for one axis, the centre of resized pixel d lies at
+// A canvas of H × W holds the image, scaled to h' × w', with its corner at (top, left). The rest is grey.
+// With s = source / resized for one axis, the centre of resized pixel d is at
 //
 //     p(d) = (d + ½)·s − ½                                  in float64, then rounded to float32,
 //     i = ⌊p⌋,  t = p − i,  weights  round(2048·(1 − t)), round(2048·t)         (11-bit fixed point).
 //
-// Across, t = 0 where i or i + 1 falls outside; down, only the indices are clamped, not t. With A and B the two rows,
-// each weighted across (sums of 19 bits), and u, v the weights down, a channel is
+// Horizontally, t = 0 if i or i + 1 is outside the image. Vertically, only the indices are clamped, not t. If A and B are
+// the two rows, each weighted horizontally (sums of 19 bits), and u, v the vertical weights, a channel is
 //
 //     ( ((u·(A >> 4)) >> 16) + ((v·(B >> 4)) >> 16) + 2 ) >> 2.
 //
@@ -18,7 +18,7 @@
 
 struct Pixel { int blue, green, red; };
 
-// Two source indices of one axis with their weights, which add up to 2048 give or take one.
+// Two source indices of one axis with their weights, which add up to 2048 ± 1.
 struct Tap { int first, second, first_weight, second_weight; };
 
 __device__ __forceinline__ Tap tap_at(int position, double scale, int extent, bool across)
@@ -52,7 +52,7 @@ __device__ __forceinline__ Pixel from_nv12(int luma, int u, int v)
     return pixel;
 }
 
-// Not inlined: it would stand there once for each pixel that a thread reads, and packed frames do not need it.
+// Not inlined, because there would be a copy for each pixel that a thread reads, and packed frames do not need it.
 __device__ __noinline__ Pixel nv12_at(const u8* luma, const u8* chroma, int pitch, int chroma_pitch, int y, int x)
 {
     const u8* pair = chroma + (size_t)(y >> 1) * chroma_pitch + (x & ~1);
@@ -93,7 +93,7 @@ __device__ __forceinline__ Pixel bilinear(const Frame& frame, const Tap& down, c
     return pixel;
 }
 
-// Where results go. Float forms are planes red, green, blue of value / 255; the byte form is pixels blue, green, red.
+// The output. Float forms are planes red, green, blue of value / 255. The byte form is pixels blue, green, red.
 __device__ __forceinline__ void put(float* out, int image, int y, int x, int height, int width, const Pixel& pixel)
 {
     const size_t plane = (size_t)height * width;
@@ -120,7 +120,7 @@ __device__ __forceinline__ void put(u8* out, int image, int y, int x, int height
     at[2] = (u8)pixel.red;
 }
 
-// Block of 32 × 8 threads; each thread owns one column and ROWS rows, 8 apart, so the tap across is computed once.
+// A block has 32 × 8 threads. Each thread has one column and ROWS rows, 8 apart, and computes the horizontal tap once.
 enum { ROWS = 4 };
 
 template <typename Out>

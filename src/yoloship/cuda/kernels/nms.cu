@@ -4,24 +4,24 @@
 //
 //     key = bits(score)·2³² + (2³² − 1 − index),
 //
-// that order is simply "larger key first" (a positive float32 sorts as its bits do), and no two keys are equal, so the
-// result never depends on the order in which atomics wrote the candidates.
+// this order is "larger key first" (positive float32 numbers sort like their bits). No two keys are equal, so the result
+// never depends on the order in which atomics wrote the candidates.
 //
-// Suppression: candidate j goes when a kept i before it, of the same class unless classes are ignored, has IoU(i, j)
-// above the limit. IoU in float32, in the order of operations that tasks/nms.py writes out (no fused operations):
+// Suppression: candidate j is dropped if a kept candidate i before it has IoU(i, j) above the limit, and the same class
+// unless classes are ignored. IoU in float32, in the order of operations of tasks/nms.py (no fused operations):
 //
 //     overlap = max(min(x2,u2) − max(x1,u1), 0)·max(min(y2,v2) − max(y1,v1), 0)
 //     union   = area(i) + area(j) − overlap,  area = max(x2 − x1, 0)·max(y2 − y1, 0)
-//     IoU     = overlap / union where union > 0, else 0      (NaN, from overflow, exceeds nothing)
+//     IoU     = overlap / union if union > 0, else 0         (NaN, from overflow, exceeds nothing)
 //
-// At most MAX_SELECTED candidates are compared: the best ones, exactly. How many were left out is reported.
+// Exactly the best MAX_SELECTED candidates are compared. The number of the others is reported.
 //
-// Code is kept short, and loops are not unrolled where it can be helped: a kernel that runs once between two networks
-// finds its instructions in no cache, and waits for each piece of them.
+// Code is kept short, and loops are not unrolled if possible, because a kernel that runs once between two networks finds
+// its instructions in no cache and waits for each piece of them.
 //
-// Who works: up to SOLO candidates, block 0 of an image does it all in shared memory and the others leave at once. With
-// more, all SHARES blocks select and sort alike, each compares its share of the pairs, and the last to finish
-// suppresses. Nobody waits for another block, so it matters not how many run at once.
+// Work of the blocks: with up to SOLO candidates, block 0 of an image does everything in shared memory, and the others
+// return at once. With more, all SHARES blocks select and sort the same candidates, each compares its share of the
+// pairs, and the last one to finish suppresses. No block waits for another, so any number may run at once.
 
 #include "common.cuh"
 
@@ -33,7 +33,7 @@ __device__ __forceinline__ u64 key_of(float score, int index)
     return ((u64)__float_as_uint(score) << 32) | (u64)(0xffffffffu - (u32)index);
 }
 
-// The candidates of one image, as decode.cu left them.
+// The candidates of one image, written by decode.cu.
 struct Candidates {
     const float4* boxes;
     const float* scores;
@@ -52,14 +52,14 @@ struct Sorted {
     int indices[MAX_SELECTED];
 };
 
-// Keys while sorting, afterwards what the suppression needs.
+// Keys during sorting; afterwards the data for suppression.
 union Scratch {
     struct { u64 keys[MAX_SELECTED]; int slots[MAX_SELECTED]; } sorting;
     struct { u32 matrix[SOLO * SOLO_WORDS]; int kept[MAX_SELECTED]; } suppressing;
 };
 
-// The key of rank MAX_SELECTED among more than so many, found from its top byte down: `prefix` is the part known so far,
-// and `wanted` its rank among the keys that share the prefix.
+// The key of rank MAX_SELECTED among more than MAX_SELECTED keys, found byte by byte from the top. `prefix` is the known
+// part, and `wanted` its rank among the keys with this prefix.
 __device__ __forceinline__ u64 cutoff_of(const Candidates& candidates)
 {
     __shared__ u32 histogram[BINS];
@@ -98,7 +98,8 @@ __device__ __forceinline__ u64 cutoff_of(const Candidates& candidates)
     return prefix;
 }
 
-// Bitonic: runs that rise and fall are merged into longer ones, until one run falls. `size` is a power of two.
+// Bitonic sort: rising and falling runs are merged into longer ones, until one falling run is left. `size` is a power of
+// two.
 __device__ __forceinline__ void sort_keys(u64* keys, int* slots, int size)
 {
 #pragma unroll 1
@@ -125,7 +126,7 @@ __device__ __forceinline__ void sort_keys(u64* keys, int* slots, int size)
     }
 }
 
-// Fill `sorted`; how many there are. All of a candidate is fetched at once, and goes to its place after the sorting.
+// Fills `sorted` and returns its length. All values of a candidate are fetched at once, and moved after sorting.
 __device__ __forceinline__ int select_best(const Candidates& candidates, Scratch& scratch, Sorted& sorted)
 {
     __shared__ u32 filled;
@@ -197,8 +198,8 @@ __device__ __forceinline__ float iou(const float4& a, const float4& b)
     return united > 0.0f ? overlap / united : 0.0f;
 }
 
-// Bit j of row i says that i, if kept, suppresses j > i. One of `warps` warps makes its share of the rows, a word of 32
-// columns at a time; words left of the diagonal are not written, and not read.
+// Bit j of row i says that i, if kept, suppresses j > i. One of `warps` warps computes its share of the rows, a word of
+// 32 columns at a time. Words left of the diagonal are neither written nor read.
 __device__ __forceinline__ void compare(
     const Sorted& sorted, int n, float iou_threshold, bool class_agnostic, int warp, int warps, u32* matrix, int width)
 {
@@ -220,7 +221,7 @@ __device__ __forceinline__ void compare(
     }
 }
 
-// Lane r gives row r of 32 × 32 bits, and gets column r.
+// Lane r passes row r of 32 × 32 bits, and gets column r.
 __device__ __forceinline__ u32 transposed(u32 bits)
 {
     const int lane = threadIdx.x & 31;
@@ -235,17 +236,18 @@ __device__ __forceinline__ u32 transposed(u32 bits)
     return bits;
 }
 
-// What a block keeps while it walks down the order.
+// The state of a block while it goes through the sorted candidates.
 struct Walk {
     u32 removed[WORDS];  // bit j of word w: candidate 32·w + j is gone
-    u32 chosen;          // of the word at hand
+    u32 chosen;          // kept candidates of the current word
     int count;           // kept so far
 };
 
-// Walk down the order, a word of candidates at a time. Within a word, candidate b stays where no kept a before it
-// suppresses it. That is solved for all 32 at once, by one warp: start with all that are left, and ask again with each
-// answer until it does not change. The first k are right after k rounds, so it ends, and few suppress each other in long
-// chains, so it ends soon. Then all warps mark what the kept ones suppress further on.
+// Goes through the sorted candidates, a word of 32 at a time. Within a word, candidate b is kept if no kept candidate
+// before it suppresses it. One warp solves this for all 32 at once: it starts with all remaining candidates, and
+// repeats with each answer until the answer does not change. After k rounds the first k candidates are right, so it
+// ends. Long chains of suppression are rare, so it ends soon. Then all warps mark the later candidates that the kept
+// ones suppress.
 __device__ __forceinline__ void suppress(const u32* matrix, int width, int n, int limit, Walk& walk, int* kept)
 {
     const int thread = threadIdx.x;
@@ -291,8 +293,8 @@ __device__ __forceinline__ void suppress(const u32* matrix, int width, int n, in
     }
 }
 
-// Source pixel from model pixel, x_source = (x − left) / (w' / w) in float64, clipped to the image, in float32; for
-// rows where `side` (of x₁, y₁, x₂, y₂) is odd.
+// From model pixel to source pixel: x_source = (x − left) / (w' / w) in float64, clipped to the image, as float32. If
+// `side` (0 to 3 for x₁, y₁, x₂, y₂) is odd, the same for y with top and height.
 __device__ __forceinline__ float to_source(const Frame& frame, float canvas, int side)
 {
     const bool is_row = (side & 1) != 0;
@@ -304,7 +306,7 @@ __device__ __forceinline__ float to_source(const Frame& frame, float canvas, int
 
 // Mirrors the layout of result_dtype in postprocess.py: per image 4 ints (kept, candidates, past the capacity, past
 // MAX_SELECTED), then boxes, scores, class ids, indices, each for max_detections. Neighbouring threads write
-// neighbouring words: the results may lie in the host's memory.
+// neighbouring words, because the results may be in the host's memory.
 __device__ __forceinline__ void write_result(
     const Sorted& sorted, const int* kept, int kept_count, const Frame& frame, int max_detections, int* result)
 {
@@ -331,8 +333,8 @@ __device__ __forceinline__ void write_result(
     }
 }
 
-// A grid of SHARES × images, THREADS threads each. `counts` and `tickets` are 0 again afterwards, ready for the next
-// batch; the candidates stay.
+// A grid of SHARES × images, THREADS threads each. Afterwards `counts` and `tickets` are 0, ready for the next batch. The
+// candidates are not cleared.
 extern "C" __global__ void nms(
     const float4* boxes, const float* scores, const int* class_ids, const int* indices, u32* counts, int capacity,
     float iou_threshold, int class_agnostic, int max_detections, u32* matrices, u32* tickets, const Frame* frames,
@@ -346,14 +348,14 @@ extern "C" __global__ void nms(
     const int image = blockIdx.y;
     const int share = blockIdx.x;
     const int thread = threadIdx.x;
-    // Block 0 may have set it to 0 by the time that another block of a solo image starts: that one then leaves as well.
+    // Block 0 may have set it to 0 before another block of a solo image starts. That block then returns as well.
     const u32 found = counts[image];
     const size_t base = (size_t)image * capacity;
     const Candidates candidates = {
         boxes + base, scores + base, class_ids + base, indices + base, found < (u32)capacity ? (int)found : capacity};
     const bool is_solo = candidates.count <= SOLO;
     if (is_solo && share != 0) return;
-    if (thread < (int)(sizeof(Frame) / 4)) {  // now, so that nobody waits for it at the end
+    if (thread < (int)(sizeof(Frame) / 4)) {  // loaded early, so that no thread waits for it at the end
         reinterpret_cast<u32*>(&frame)[thread] = reinterpret_cast<const u32*>(frames + image)[thread];
     }
 
@@ -363,7 +365,7 @@ extern "C" __global__ void nms(
     const int warp = is_solo ? thread / 32 : (share * THREADS + thread) / 32;
     const int warps = is_solo ? THREADS / 32 : SHARES * (THREADS / 32);
     compare(sorted, n, iou_threshold, class_agnostic != 0, warp, warps, matrix, width);
-    if (!is_solo) __threadfence();  // its words are seen by all before its ticket is
+    if (!is_solo) __threadfence();  // all blocks see its words before they see its ticket
     __syncthreads();
     if (!is_solo) {
         if (thread == 0) ticket = atomicAdd(&tickets[image], 1u);
