@@ -189,13 +189,13 @@ class DetectRun:
         name = self._names.pop(outcome.index)
         if outcome.error is not None and not isinstance(outcome.source, os.PathLike):
             outcome.error.subject = name  # the code that decodes bytes or takes an array does not know the image's name
-        entry = Entry.of(outcome, name)
-        if self._annotated is None or entry.detections is None or entry.image is None:
-            return entry
-        try:
-            return replace(entry, annotated=self._annotated.draw(entry.index, entry.detections, entry.image))
-        except YoloshipError as error:
-            return replace(entry, error=error)
+        error, annotated = outcome.error, None
+        if self._annotated is not None and outcome.detections is not None and outcome.image is not None:
+            try:
+                annotated = self._annotated.draw(outcome.index, outcome.detections, outcome.image)
+            except YoloshipError as failure:
+                error = failure
+        return Entry(name, outcome.detections, error, annotated, outcome.index, outcome.image)
 
     def _take(self, entry: Entry) -> None:
         self._seen += 1

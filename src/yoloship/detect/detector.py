@@ -82,7 +82,8 @@ class Defaults:
 
     def __post_init__(self) -> None:
         DetectOptions.checked(self.options)
-        checked_order(self.channels)
+        if self.channels != "bgr":
+            checked_order(self.channels)
 
 
 class Detector(Closing):

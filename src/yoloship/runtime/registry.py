@@ -23,7 +23,7 @@ RUNTIMES: Table[Runtime] = Table(
     "yoloship.runtimes",
     "runtime",
     {
-        "onnxruntime": "yoloship.runtime.onnxruntime:OnnxRuntime",
+        "onnxruntime": "yoloship.runtime.onnxruntime.cpu:OnnxRuntime",
         "openvino": "yoloship.runtime.openvino:OpenVino",
         "tensorrt": "yoloship.runtime.tensorrt:TensorRT",
     },

@@ -390,9 +390,12 @@ class ImageFiles(Source):
     """Image files, one frame each."""
 
     help = "Image files, folders and patterns."
+    files: Sequence[Path] = ()
+    notes: Sequence[str] = ()
 
     def __init__(self, found: FoundImages) -> None:
-        self._found = found
+        self.files = found.paths
+        self.notes = tuple(map(str, found.skipped))
 
     @classmethod
     def accepts(cls, text: str) -> bool:
@@ -406,15 +409,5 @@ class ImageFiles(Source):
         return cls(find_images(texts, recursive=recursive))
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, path in enumerate(self._found.paths):
+        for index, path in enumerate(self.files):
             yield Frame(index, str(path), path)
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """The files, in order."""
-        return self._found.paths
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What was left out of each folder and pattern."""
-        return tuple(map(str, self._found.skipped))

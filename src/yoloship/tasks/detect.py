@@ -308,6 +308,8 @@ class Detect(Task[Candidates, Detections]):
         If the graph has suppressed already this changes nothing, or completes it: a graph that ran out of iterations
         gives boxes too many, and suppressing them once more gives the exact result.
         """
+        if not len(answer):
+            return answer
         if class_ids is not None:
             answer = answer.take(np.isin(answer.class_ids, class_ids))
         if len(answer) > MAX_CANDIDATES:

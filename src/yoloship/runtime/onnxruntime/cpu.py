@@ -1,10 +1,11 @@
-"""ONNX Runtime on the CPU, the default session."""
+"""ONNX Runtime as an entry of the table of runtimes, and its session on the CPU, which is the default."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from yoloship._util.cores import limited_cores, usable_cores
 from yoloship.errors import InputError, SessionError
 from yoloship.runtime.onnxruntime.common import (
     failures,
@@ -15,7 +16,7 @@ from yoloship.runtime.onnxruntime.common import (
     tensor_spec,
     watched,
 )
-from yoloship.runtime.session import Session, check_feeds
+from yoloship.runtime.session import Runtime, Session, check_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,48 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from typing_extensions import Self
+
+    from yoloship.cuda.device import Device
+    from yoloship.runtime.session import DeviceSession, RunOptions
+
+MAX_RUNS: Final = 16
+"""Runs at once of a session tuned for throughput; each holds its own activations, about 30 MB for a yolov5n at 640."""
+
+
+class OnnxRuntime(Runtime):
+    """ONNX Runtime: the default for graphs. It computes what the graph says, and float32 in float32."""
+
+    title = "ONNX Runtime"
+    packages = ("onnxruntime",)
+    install = "pip install onnxruntime"
+    opens = frozenset({"onnx", "unknown"})  # content of no known kind may be ONNX of an unusual form
+    devices = frozenset({"cpu", "cuda"})
+    precisions = frozenset({"float32"})
+
+    @classmethod
+    def open(cls, model: Path | bytes, options: RunOptions) -> Session:
+        """Load a model on the CPU; see `OnnxRuntimeSession.open` for what it raises."""
+        runs, threads = (1, limited_cores()) if options.tuned_for == "latency" else _shared_out(usable_cores())
+        return OnnxRuntimeSession.open(
+            model,
+            intra_op_threads=threads,
+            concurrent_runs=runs,
+            subject=options.model_name,
+            limit_s=options.limit_s,
+        )
+
+    @classmethod
+    def open_on(cls, device: Device, model: Path | bytes, options: RunOptions) -> DeviceSession:
+        """Load a model on an NVIDIA GPU; see `OnnxRuntimeCudaSession.open` for what it raises."""
+        from yoloship.runtime.onnxruntime.cuda import OnnxRuntimeCudaSession
+
+        return OnnxRuntimeCudaSession.open(model, device, subject=options.model_name)
+
+
+def _shared_out(cores: int) -> tuple[int, int]:
+    """Runs at once, and threads for each."""
+    runs = min(cores, MAX_RUNS)
+    return runs, cores // runs
 
 
 class OnnxRuntimeSession(Session):
