@@ -57,8 +57,8 @@ labels = option(
 other_layers = option(
     "--other-layers",
     type=click.Choice(get_args(OtherLayers)),
-    help="Precision of the layers that int8 and float8 do not quantize. Default: float16; float32 with --placement "
-    "inputs_and_outputs.",
+    help="Precision of the layers that int8 and float8 do not quantize. Default: float16, and float32 for ONNX files "
+    "whose placement is inputs_and_outputs.",
 )
 
 

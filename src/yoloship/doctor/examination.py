@@ -264,6 +264,7 @@ _ALL = (
         needs_gpu=True,
     ),
     _Wanted("eval", "mAP on labelled images", "pycocotools", ("evaluate",), False, "pip install 'yoloship[eval]'"),
+    _Wanted("heic", "HEIC images", "pillow-heif", ("heic",), False, "pip install 'yoloship[heic]'"),
     _Wanted("pil", "Pillow images as input", "Pillow", ("pillow",), False, "pip install 'yoloship[pil]'"),
     _Wanted(
         "supervision",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import io
 import json
 import sys
 import tempfile
@@ -159,6 +160,18 @@ def pillow() -> dict[str, Any]:
     return {"pillow": _version("pillow")}
 
 
+def heic() -> dict[str, Any]:
+    """Write a HEIC image and read it as `detect` does, if this pillow-heif can write one."""
+    from yoloship.images import read_image
+
+    pillow_heif: Any = importlib.import_module("pillow_heif")
+    written = io.BytesIO()
+    if pillow_heif.libheif_info()["HEIF"]:
+        pillow_heif.encode("RGB", (64, 48), bytes([200]) * (64 * 48 * 3), written)
+        _expect(read_image(written.getvalue()).shape, (48, 64, 3))
+    return {"pillow-heif": _version("pillow-heif")}
+
+
 def supervision() -> dict[str, Any]:
     """Import supervision."""
     importlib.import_module("supervision")
@@ -187,6 +200,7 @@ TRIALS: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
             run_lean,
             cuda,
             pillow,
+            heic,
             supervision,
             evaluate,
         )

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from yoloship.doctor import run_trial, trials
-from yoloship.doctor.examination import MARK
+from yoloship.doctor.examination import CAPABILITIES, MARK
 from yoloship.errors import DependencyError
 from yoloship.runtime.openvino import OpenVino
 
@@ -53,6 +54,18 @@ def test_a_file_in_the_working_directory_that_is_named_like_a_library_is_not_run
     (tmp_path / "onnx.py").write_text("raise SystemExit('the wrong one')", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert run_trial("export").works
+
+
+def test_each_extra_of_the_package_is_a_capability() -> None:
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8")
+    table = text.split("[project.optional-dependencies]\n")[1].split("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = \[", table, re.MULTILINE)) - {"dev", "docs"}
+    assert extras - {"rtx", "cuda12"} <= set(CAPABILITIES)  # of those two, `build` and `cuda` speak
+
+
+def test_an_image_of_an_iphone_is_written_and_read() -> None:
+    pytest.importorskip("pillow_heif")
+    assert "pillow-heif" in trials.heic()
 
 
 @pytest.mark.parametrize("name", ["export", "onnxruntime", "opencv", "quantize"])
