@@ -289,8 +289,10 @@ class _GrowingFile:
     def finish(self, closing: bytes, *, keep: bool) -> bool:  # noqa: ARG002 - it is in the file already
         try:
             with writing_errors(self._path):
-                with self._file:
+                try:
                     os.fsync(self._file.fileno())
+                finally:
+                    self._file.close()
                 publish(self._part, self._path, self._place, overwrite=self._overwrite)
         except OutputError as error:
             if not keep or not self._part.exists():
