@@ -92,10 +92,18 @@ class Command(click.Command):
         self.starts_bare = starts_bare
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Without arguments, show the help and end as wrong usage, unless the command can start without arguments."""
+        """Without arguments, show the help and end as wrong usage, unless the command can start without arguments.
+
+        An option that may not be repeated is refused if it is: the last of its values would count otherwise.
+        """
         if not args and not self.starts_bare and not ctx.resilient_parsing:
             print_err_text(ctx.get_help())
             ctx.exit(2)
+        given = [one for one in self.make_parser(ctx).parse_args(list(args))[2] if isinstance(one, click.Option)]
+        for one in given:
+            takes_one = not one.multiple and (not one.is_flag or one.secondary_opts)
+            if takes_one and given.count(one) > 1:
+                raise click.UsageError(f"{'/'.join(one.opts + one.secondary_opts)} is given twice", ctx)
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -349,3 +349,24 @@ def test_a_limit_that_opencv_cannot_read_does_not_end_the_process(given: str | N
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == f"{taken}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--csv", "a.csv", "--csv=b.csv"], "--csv"),
+        (["--conf", "0.3", "--conf", "0.3"], "--conf"),
+        (["--draw", "--no-draw"], "--draw/--no-draw"),
+        (["-o", "a", "--output", "b"], "-o/--output"),
+    ],
+)
+def test_an_option_that_counts_once_cannot_be_given_twice(words: list[str], name: str) -> None:
+    """The last value would count, and a file that was asked for would not be written."""
+    ran = run("detect", "best.pt", "a.jpg", *words)
+    assert (ran.code, ran.err.splitlines()[-1]) == (2, f"Error: {name} is given twice")
+
+
+def test_what_may_be_repeated_still_may(tmp_path: Path) -> None:
+    ran = run("detect", str(tmp_path / "no.pt"), "a.jpg", "-q", "-q", "--classes", "a", "--classes", "b")
+    assert ran.code == 1
+    assert "twice" not in ran.err
