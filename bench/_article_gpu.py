@@ -1,7 +1,7 @@
-"""The usual way around a GPU network, as articles and forum answers show it, written out for comparison.
+"""The usual code around a GPU network, as in articles and forum answers, written out for comparison.
 
-A letterbox in float64 on the host, ordinary memory up and the whole decoded output down, a filter in NumPy, suppression
-as loops in Python, boxes as integers.
+It letterboxes in float64 on the host, uploads from ordinary memory, downloads the whole decoded output, filters in
+NumPy, suppresses in Python loops, and gives integer boxes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The usual ways to run the field's standard ONNX, written out for comparison; correct boxes are not their strength.
+"""The usual ways to run a standard ONNX file, written out for comparison. Their boxes are not always correct.
 
-Both take (1, 3, H, W) float32 RGB in [0, 1] and give (1, N, 5 + C). Neither needs torch, so they are cheaper than what
-they stand for: the figures with torch are in the design notes.
+Both take (1, 3, H, W) float32 RGB in [0, 1] and give (1, N, 5 + C). Neither needs torch, so they are cheaper than the
+code that they imitate. `_real_peers.py` measures that code itself.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def official_like(session: Session, image: Image, side: int = 640) -> npt.NDArra
 
 
 def article_like(session: Session, image: Image, side: int = 640) -> list[tuple[list[int], float, int]]:
-    """An image in a square of grey, divided in float64, BGR left as it is; a loop over rows; integer boxes."""
+    """An image in a grey square, divided in float64, still in BGR order; then a loop over rows, and integer boxes."""
     height, width = image.shape[:2]
     ratio = min(side / height, side / width)
     columns, rows = int(width * ratio), int(height * ratio)

@@ -1,10 +1,10 @@
-"""The official code and Ultralytics themselves, where they are installed; only their public functions are called.
+"""The official code and Ultralytics themselves, if they are installed. Only their public functions are called.
 
     pip install torch yolov5 ultralytics
 
 `official` is the loop of the official repository's detection script over its published packaging ``yolov5`` 7.0:
-letterbox, tensor, backend, suppression, boxes to the image. `ultralytics` is ``YOLO(…).predict``; it takes no YOLOv5
-export as it is (the output of the newer family has no objectness), so it gets the same network with its last step
+letterbox, tensor, backend, suppression, boxes to the image. `ultralytics` is ``YOLO(…).predict``. It cannot take a
+YOLOv5 export, because the output of the newer family has no objectness. So it gets the same network with its last step
 rewritten: scores already multiplied, axes exchanged. Both run the network in ONNX Runtime, as ours does.
 """
 
@@ -28,7 +28,7 @@ PACKAGES = ("torch", "yolov5", "ultralytics")
 
 
 def official(standard_onnx: Path, side: int = 640) -> Callable[[Image], object] | None:
-    """From a BGR image to (n, 6) boxes in its pixels; None where the packages are absent."""
+    """A function from a BGR image to (n, 6) boxes in its pixels; None if the packages are not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -39,7 +39,7 @@ def official(standard_onnx: Path, side: int = 640) -> Callable[[Image], object] 
             from yolov5.utils.general import non_max_suppression, scale_boxes
     except ImportError:
         return None
-    # The packaging asks a model hub first, whatever the path; there may be no network.
+    # The package asks a model hub first, even for a local path, and there may be no network.
     common.attempt_download_from_hub = downloads.attempt_download_from_hub = lambda *_, **__: None
     logging.getLogger("yolov5").setLevel(logging.ERROR)
     backend = common.DetectMultiBackend(str(standard_onnx), device=torch.device("cpu"))
@@ -56,7 +56,7 @@ def official(standard_onnx: Path, side: int = 640) -> Callable[[Image], object] 
 
 
 def ultralytics(standard_onnx: Path, side: int = 640) -> Callable[[Image], object] | None:
-    """From a BGR image to its `Boxes`; None where the package is absent."""
+    """A function from a BGR image to its `Boxes`; None if the package is not installed."""
     try:
         from ultralytics import YOLO
     except ImportError:
@@ -95,7 +95,7 @@ def _without_objectness(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """One image in a process of its own: ``python _real_peers.py official|ultralytics standard.onnx photo.jpg``."""
+    """Detect on one image in this process: ``python _real_peers.py official|ultralytics standard.onnx photo.jpg``."""
     import sys
     from pathlib import Path
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 GAP_S = 0.15
-"""Between two cases: worker threads of the last one spin for a while and would take cores from the next."""
+"""The pause between two cases, because worker threads of the last one spin for a while and take cores from the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Timing:
 
 
 def interleaved(cases: Mapping[str, Callable[[], object]], rounds: int, gap_s: float = GAP_S) -> dict[str, Timing]:
-    """Time every case once a round, so that a slow moment of the machine meets all of them alike.
+    """Time every case once in each round, so that a slow moment of the machine affects all of them.
 
-    Each case first waits for the gap and runs once unmeasured, which brings its data back into the caches.
+    Each case first waits for the gap, and runs once without being measured, which fills the caches with its data.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds):
@@ -57,7 +57,7 @@ def table(timings: Mapping[str, Timing], base: str) -> str:
     for name, timing in timings.items():
         low, high = timing.quartiles
         ratio = statistics.median(
-            mine / theirs for mine, theirs in zip(timing.seconds, timings[base].seconds, strict=True)
+            ours / theirs for ours, theirs in zip(timing.seconds, timings[base].seconds, strict=True)
         )
         lines.append(f"{name:34s} {timing.median * 1e3:9.2f} {low * 1e3:7.2f}–{high * 1e3:7.2f} {ratio:6.3f}")
     return "\n".join(lines)

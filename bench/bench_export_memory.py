@@ -26,7 +26,7 @@ CLASSES, ANCHORS = 80, 3
 STRIDES = (8, 16, 32)
 WIDTHS = (32, 64, 128, 256, 512, 1024)
 DEPTHS = (0, 1, 2, 8, 8, 3)
-"""3x3 convolutions behind each that halves the size, as pairs that narrow and widen again."""
+"""3x3 convolutions after each one that halves the size, as pairs that narrow and widen again."""
 KINDS = {"float16": "torch.HalfStorage", "float32": "torch.FloatStorage"}
 
 
@@ -66,7 +66,7 @@ class Network:
         return forge.module("torch.nn.modules.conv.Conv2d", attributes, parameters)
 
     def layer(self, inputs: int, outputs: int, k: int, s: int = 1) -> None:
-        """Convolution, batch-norm, SiLU, after the layer before."""
+        """Append a convolution, a batch-norm and SiLU."""
         norm = forge.module(
             "torch.nn.modules.batchnorm.BatchNorm2d",
             {"eps": forge.number(1e-3)},
@@ -83,7 +83,7 @@ class Network:
         self.layers[str(index)] = forge.module("models.common.Conv", attributes, modules=parts)
 
     def pickle(self) -> bytes:
-        """The whole checkpoint, its layers as they are now and a head on the last three sizes."""
+        """The whole checkpoint: the layers so far, and a head on the last three sizes."""
         convs = {
             str(i): self.convolution(WIDTHS[3 + i], ANCHORS * (5 + CLASSES), 1, 1, bias=True)
             for i in range(len(STRIDES))
@@ -135,7 +135,7 @@ def write_checkpoint(path: Path, dtype: str) -> int:
 
 
 def write_elsewhere(path: Path, dtype: str) -> int:
-    """`write_checkpoint` in a process of its own: a child's peak begins with what its parent takes when it starts."""
+    """`write_checkpoint` in another process, because the peak of a child begins with the memory of its parent."""
     command = [sys.executable, __file__, "--write", str(path), "--dtype", dtype]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

@@ -54,7 +54,7 @@ def main() -> None:
         load(arguments.model, tuned_for="throughput", shape_mode="rect") as rect,
     ):
         paths = _photos(arguments.photos, arguments.count, Path(folder))
-        ways: dict[str, Callable[[], object]] = {
+        cases: dict[str, Callable[[], object]] = {
             "official-like loop": lambda: [official_like(standard, cv2.imread(str(path))) for path in paths],
             "plain loop, tuned for latency": lambda: [one(path) for path in paths],
             "plain loop, tuned for throughput": lambda: [many(path) for path in paths],
@@ -66,18 +66,18 @@ def main() -> None:
         onnx.write_bytes(standard_bytes)
         for name, peer in (("official code, torch", official(onnx)), ("Ultralytics", ultralytics(onnx))):
             if peer is not None:
-                ways[name] = lambda run=peer: [run(cv2.imread(str(path))) for path in paths]  # type: ignore[misc]
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
+                cases[name] = lambda run=peer: [run(cv2.imread(str(path))) for path in paths]  # type: ignore[misc]
+        seconds: dict[str, list[float]] = {name: [] for name in cases}
         for _ in range(arguments.rounds):
-            for name, way in ways.items():
+            for name, case in cases.items():
                 time.sleep(0.5)
                 start = time.perf_counter()
-                way()
+                case()
                 seconds[name].append(time.perf_counter() - start)
         print(conditions("onnxruntime", "opencv-python-headless", "numpy", "yoloship", *PEER_PACKAGES))
         print(f"{arguments.model.name}, {len(paths)} JPEGs, {arguments.rounds} rounds; target: {TARGETS}\n")
         bases = ("official-like loop", "plain loop, tuned for latency", "plain loop, tuned for throughput")
-        print(f"{'way':34s} {'per second':>10s}   ratio to: official-like, plain latency, plain throughput")
+        print(f"{'case':34s} {'per second':>10s}   ratio to: official-like, plain latency, plain throughput")
         for name, values in seconds.items():
             ratios = [_ratio(seconds[base], values) for base in bases]
             print(
@@ -89,9 +89,9 @@ def main() -> None:
             print(f"stream tuned for {name}: {_same(plain, streamed)} of {len(paths)} images with the same detections")
 
 
-def _ratio(theirs: Sequence[float], mine: Sequence[float]) -> float:
-    """How many times as fast, as the median of each round's own ratio."""
-    return statistics.median(a / b for a, b in zip(theirs, mine, strict=True))
+def _ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
+    """How many times as fast: the median of the ratios of all rounds."""
+    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
 
 
 def _drain(outcomes: object) -> int:

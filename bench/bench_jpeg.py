@@ -120,7 +120,7 @@ def row(name: str, data: bytes, rounds: int) -> None:
 
 
 def peak(way: str, data: bytes) -> str:
-    """What decoding adds to the largest memory that a process of its own has had."""
+    """How much decoding adds to the peak memory of a new process."""
     path = Path("/dev/shm/bench.jpg") if Path("/dev/shm").is_dir() else Path("bench.jpg")
     path.write_bytes(data)
     try:
@@ -131,7 +131,7 @@ def peak(way: str, data: bytes) -> str:
 
 
 def identity(count: int = 300) -> None:
-    """Files of odd sizes and damaged ones: where `read_image` gives pixels, they are OpenCV's."""
+    """Files of odd sizes and damaged files: if `read_image` gives pixels, they are the same as OpenCV's."""
     rng = np.random.default_rng(1)
     compared = differing = refused = 0
     for number in range(count):

@@ -2,8 +2,8 @@
 
     python bench/bench_openvino.py best.pt photo.jpg [photo.jpg …] --json out.json [--count 120] [--rounds 15]
 
-All cases take turns in one run, so the ratios hold even if the machine is not quiet. Where the `onnx` package is not
-installed, give graphs that were exported elsewhere instead of the checkpoint:
+All cases take turns in one run, so the ratios hold even if the machine is not quiet. If the `onnx` package is not
+installed, give graphs that were exported on another machine instead of the checkpoint:
 
     yoloship export best.pt -o square.onnx --input image --output heads --imgsz 640
     yoloship export best.pt -o rect.onnx --input image --output heads --imgsz dynamic
@@ -145,9 +145,9 @@ def _drain(outcomes: Iterable[Any]) -> None:
         outcome.unwrap()
 
 
-def _ratio(mine: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of each round's own ratio."""
-    return round(statistics.median(a / b for a, b in zip(mine, theirs, strict=True)), 3)
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the ratios of all rounds."""
+    return round(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 3)
 
 
 def _agreement(right: Sequence[Detections], other: Sequence[Detections]) -> Mapping[str, object]:

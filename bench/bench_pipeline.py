@@ -2,8 +2,8 @@
 
     python bench/bench_pipeline.py best.pt photo.jpg [--rounds 40] [--json FILE]
 
-Everything is interleaved in one process, with an idle gap before each case. Peak memory is that of a process of its own
-for each way. The official code and Ultralytics join the run where they are installed (`_real_peers.py` says how).
+Everything is interleaved in one process, with an idle gap before each case. Peak memory is measured in a new process
+for each case. The official code and Ultralytics join the run if they are installed (see `_real_peers.py`).
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def main() -> None:
     print(f"{arguments.model.name}, {arguments.photo.name} {width}×{height}, {arguments.rounds} rounds")
     print(f"rect canvas {rect.letterbox(image.shape[:2]).input_hw}, found {square(image)!r}\n")
     print(table(timings, base))
-    peaks = {way: _peak_mb(arguments, way) for way in ("imports and a bare run", "ours, square")}
-    print("\npeak memory of a process, one image: " + ", ".join(f"{way} {mb:.0f} MB" for way, mb in peaks.items()))
+    peaks = {case: _peak_mb(arguments, case) for case in ("imports and a bare run", "ours, square")}
+    print("\npeak memory of a process, one image: " + ", ".join(f"{case} {mb:.0f} MB" for case, mb in peaks.items()))
     print(f"targets: {TARGETS}, memory at most {MEMORY_TARGET_MB} MB")
     if arguments.json:
         record = {
@@ -103,19 +103,19 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _peak_mb(arguments: argparse.Namespace, way: str) -> float:
-    command = [sys.executable, __file__, str(arguments.model), str(arguments.photo), "--peak-of", way]
+def _peak_mb(arguments: argparse.Namespace, case: str) -> float:
+    command = [sys.executable, __file__, str(arguments.model), str(arguments.photo), "--peak-of", case]
     for _ in range(2):  # the first run fills the cache of graphs
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout)
 
 
-def _one_image(model: Path, photo: Path, way: str) -> None:
-    """Do it once in this process, and print the peak."""
+def _one_image(model: Path, photo: Path, case: str) -> None:
+    """Detect on one image in this process, and print the peak memory."""
     import yoloship
 
     with yoloship.load(model) as detector:
-        if way == "ours, square":
+        if case == "ours, square":
             detector(photo)
         else:
             import numpy as np
@@ -125,7 +125,7 @@ def _one_image(model: Path, photo: Path, way: str) -> None:
 
 
 def _own_peak_mb() -> float:
-    """Of this process since it began; `ru_maxrss` would count the parent's memory at the fork too."""
+    """The peak memory of this process in MB. `ru_maxrss` would include the parent's memory at the fork."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Whole processes, start to end: detection on one image and export, beside the least that any program must do.
+"""Whole processes from start to end: detection on one image and export, beside the least that any program must do.
 
     python bench/bench_processes.py best.pt photo.jpg [--rounds 15] [--peer NAME=COMMAND …]
 
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def run(command: list[str]) -> tuple[float, int]:
-    """Seconds and peak KiB of one process; its output is dropped, its failure ends the benchmark."""
+    """Seconds and peak KiB of one process. Its output is dropped. If it fails, the benchmark ends."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None

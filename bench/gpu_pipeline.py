@@ -244,7 +244,7 @@ def latency(run: Run, detector: Detector) -> dict[str, Any]:
 
 
 def all_modes(run: Run, detector: Detector, image: Any, pinned: Any) -> dict[str, Any]:
-    """Every way up for one frame, whatever the policy would choose."""
+    """Every kind of upload for one frame, not only the one that the policy would choose."""
     box = detector.letterbox(image.shape[:2])
     options = detector.options
 
@@ -266,7 +266,7 @@ def all_modes(run: Run, detector: Detector, image: Any, pinned: Any) -> dict[str
 
 
 def on_device(image: Any) -> Any:
-    """The image as a torch tensor on the GPU; None where torch cannot do that."""
+    """The image as a torch tensor on the GPU; None if torch cannot do that."""
     try:
         import torch
     except ImportError:

@@ -16,7 +16,7 @@ def main() -> None:
     """The same frame in both orders of channels gives the same boxes."""
     [path] = demo_images(1)
     bgr = cv2.imread(str(path))
-    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # stands for what your decoder gives
+    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # in place of a frame from your decoder
 
     with yoloship.load(demo_model()) as detector:
         expected = detector(bgr)

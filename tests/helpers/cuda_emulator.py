@@ -40,7 +40,7 @@ def emulator_library() -> ctypes.CDLL:
 
 
 def stand_in_driver() -> Path:
-    """The same with a stand-in for the CUDA driver around it: a `libcuda.so.1` in a folder of its own.
+    """The emulated kernels inside a stand-in for the CUDA driver: a `libcuda.so.1` in a folder of its own.
 
     Give its folder to a process as `LD_LIBRARY_PATH`, and `cuda.bindings` finds a "GPU" that runs our kernels only.
     """

@@ -1,4 +1,4 @@
-"""The steps of the GPU pipeline, one call each, on whatever plays the device; and the CPU's answer beside them."""
+"""The steps of the GPU pipeline, one call each, on a GPU or a stand-in, and the CPU's result for comparison."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def kept(kind: str, key: str, make: Callable[[Path], None]) -> Path:
 
     Args:
         kind: What it holds. Folders of the same kind under another key are removed when a new one is made.
-        key: Changes with whatever decides the contents.
+        key: Changes with everything that decides the contents.
         make: Fills an empty folder.
 
     Returns:

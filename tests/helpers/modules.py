@@ -72,7 +72,7 @@ def changed(original: Module, **attributes: Any) -> Module:
 
 
 def with_children(original: Module, **children: Module | None) -> Module:
-    """The same module with other children; None takes one away."""
+    """The same module with other children; None removes one."""
     merged = {k: v for k, v in {**original.children, **children}.items() if v is not None}
     return Module(
         original.class_path, original.attributes, original.parameters, original.buffers, MappingProxyType(merged)

@@ -26,7 +26,7 @@ def install(
     Args:
         monkeypatch: Undoes it.
         folder: Empty, or not there yet.
-        group: Of the entry points.
+        group: Group of the entry points.
         entries: Name and ``module:Class`` of each.
         package: The distribution's name.
         modules: Name and source of each top-level module.

@@ -53,7 +53,7 @@ def truths(scenes: Sequence[LabelledImage]) -> list[Truth]:
 
 
 def _version() -> str:
-    """Changes with whatever could change a scene: how they are painted, and with what."""
+    """A key that changes with everything that could change a scene."""
     digest = hashlib.sha256(f"{cv2.__version__} {np.__version__}".encode())
     for path in sorted(MODEL.parent.glob("*.py")):
         if path.name.startswith("_") or path.name in {"scene.py", "codes.py"}:

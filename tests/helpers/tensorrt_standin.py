@@ -173,7 +173,7 @@ class ICudaEngine:
         return False
 
     def fails(self, runs: int) -> bool:
-        """Not TensorRT's: whether the run of that number shall fail."""
+        """Only in the stand-in: whether the run of that number should fail."""
         after = self._about["fails_after"]
         return after is not None and runs > after
 
@@ -270,7 +270,7 @@ def plan(
     fails_after: int | None = None,
     compiled: bool = False,
 ) -> bytes:
-    """Not TensorRT's: a "plan" that holds a graph, the shapes it may take, and what shall go wrong."""
+    """Only in the stand-in: a "plan" with a graph, the shapes that it may take, and the failures to simulate."""
     about = json.dumps(
         {"profiles": list(profiles), "faults": list(faults), "fails_after": fails_after, "compiled": compiled}
     ).encode()

@@ -77,7 +77,7 @@ def main(folder: Path) -> None:
 
     for warm in (forge.checkpoint(), forge.end(forge.call("posix.system", forge.text("id")))):
         for container in (forge.zip_bytes, forge.legacy_bytes):
-            examine(container(warm))  # whatever is imported inside functions is imported now
+            examine(container(warm))  # imports inside functions happen now
     for codec in CODECS:
         "".encode(codec)
     watch = Watch()

@@ -10,7 +10,7 @@ instructions; the result is read, every tensor in it is touched, and the graph b
 - no error but CheckpointError and GraphError, whose message is one printable line;
 - the address space of the process is limited, and no case may take longer than its time.
 
-Exit code 0 if all held. A case that did not is written to --keep, where `--replay FILE` tries it again.
+Exit code 0 if all cases passed. A case that failed is written to --keep, and `--replay FILE` tries it again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ADDRESS_SPACE_BYTES = 3 << 30
 CASE_CPU_S = 60
 MAX_TENSOR_BYTES = 4 << 20
 EXPORT_SHARE = 0.25
-"""Of the cases that are read and come from a whole network: building a graph takes ten times as long as reading."""
+"""The share of readable cases for which a graph is built too, because that takes ten times as long as reading."""
 
 
 @dataclass
@@ -82,7 +82,7 @@ def examine(data: bytes, *, export: bool) -> str:
 
     Raises:
         AssertionError: a record holds what it may not, or a message is not one line.
-        Exception: whatever should never have been raised.
+        Exception: an error that should never be raised.
     """
     from yoloship.checkpoint import read_checkpoint
     from yoloship.errors import CheckpointError, GraphError

@@ -49,7 +49,7 @@ def _cached_cut(pickle: bytes) -> tuple[int, ...]:
 
 
 def forged_seeds() -> list[Seed]:
-    """Of this project's own making: sound ones, and every attack."""
+    """Checkpoints made by this project: sound ones, and every attack."""
     from helpers import forge
     from helpers.hostile import PLACES, SPELLINGS, UNKNOWN
 

@@ -22,7 +22,7 @@ def batch_of(
         labels: (N, 5) float32 of each: class, x1, y1, x2, y2 in 0..1.
         rng: Decides.
         strength: Share of images that are changed at all; 0 for none.
-        rows: Of the targets, padded with zeros; more are dropped.
+        rows: Rows for targets, padded with zeros. Further targets are dropped.
 
     Returns:
         (B, 3, H, W) float32 RGB in 0..1, and (rows, 7) float32 as `detection_loss` takes them.

@@ -52,7 +52,7 @@ class ScenePool:
         capacity: Scenes kept.
         side: Of a scene, in pixels.
         workers: Processes; they must start before CUDA does, so make the pool first and `attach` the device later.
-        first_seed: Of the first scene.
+        first_seed: Seed of the first scene.
         last_seed: Where to stop; None for never.
     """
 

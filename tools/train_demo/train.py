@@ -159,7 +159,7 @@ class Run:
         images = images.contiguous(memory_format=torch.channels_last)
         try:
             losses = self._descend(images, targets, anchors)
-        except Exception as error:  # whatever the compiler raises; without it there is nothing to fall back to
+        except Exception as error:  # the compiler may raise anything
             if self.network is self.model:
                 raise
             print(f"torch.compile failed, going on without: {type(error).__name__}: {str(error)[:300]}", flush=True)
