@@ -357,7 +357,7 @@ def test_a_limit_that_opencv_cannot_read_does_not_end_the_process(given: str | N
         (["--csv", "a.csv", "--csv=b.csv"], "--csv"),
         (["--conf", "0.3", "--conf", "0.3"], "--conf"),
         (["--draw", "--no-draw"], "--draw/--no-draw"),
-        (["-o", "a", "--output", "b"], "-o/--output"),
+        (["-o", "a", "--output-dir", "b"], "-o/--output-dir"),
     ],
 )
 def test_an_option_that_counts_once_cannot_be_given_twice(words: list[str], name: str) -> None:
