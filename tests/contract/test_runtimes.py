@@ -179,5 +179,5 @@ def test_a_package_adds_a_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         np.testing.assert_array_equal(session.run({"x": X})[0], X * 2)
     with pytest.raises(InputError, match="Doubling does not run on an NVIDIA GPU"):
         choose_runtime("doubling", "onnx", "cuda")
-    with pytest.raises(InputError, match="Doubling cannot be told to compute in bfloat16"):
+    with pytest.raises(InputError, match="Doubling cannot compute in bfloat16"):
         choose_runtime("doubling", "onnx", "cpu", "bfloat16")

@@ -113,7 +113,7 @@ def test_the_runtime_finds_the_same_boxes_as_the_default(installed: Callable[[st
             np.testing.assert_array_equal(found.class_ids, expected.class_ids)
             np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=0.01)
             np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
-        with pytest.raises(InputError, match="OpenCV cannot be told to compute in bfloat16"):
+        with pytest.raises(InputError, match="OpenCV cannot compute in bfloat16"):
             yoloship.load(CODES, runtime="opencv", runtime_precision="bfloat16")
     with pytest.raises(SessionError, match=r"^best\.onnx: is not an ONNX file, or is damaged$"):
         open_session(b"\x08\x08:y\n", RunOptions(model_name="best.onnx"), runtime="opencv")

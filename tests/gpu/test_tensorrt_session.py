@@ -116,7 +116,7 @@ def test_a_stale_or_foreign_engine_is_refused_before_it_is_loaded(device: Device
 def test_code_for_the_host_is_run_only_when_that_is_asked_for(device: Device, tmp_path: Path) -> None:
     config = BuildConfig(version_compatible=True)
     path = standin.write_plan(tmp_path / "a.engine", small(), [{"images": SIDES}], config=config)
-    with pytest.raises(EngineError, match="is version compatible, so it holds code for the host; if you"):
+    with pytest.raises(EngineError, match="is version compatible, so it contains code that runs on the host; if you"):
         TensorRTSession.open(path, device, flavour=standin.flavour())
     TensorRTSession.open(path, device, flavour=standin.flavour(), allow_host_code=True).close()
     TensorRTSession.open(path, device, flavour=replace(standin.flavour(), name="lean")).close()

@@ -1,4 +1,4 @@
-"""What a model answers about an image: `Result` is what all answers have, `Detections` those of a detector."""
+"""Results of models for one image: `Result` is the base class, `Detections` the result of a detector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Result(ABC):
-    """What a model answers about one image, whatever its task. Sinks and drawing rely on no more than this.
+    """Base class of a model's result for one image, whatever its task. Sinks and drawing use only these members.
 
     Attributes:
         task: The task of the model.
@@ -31,7 +31,7 @@ class Result(ABC):
 
     @abstractmethod
     def draw(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Draw the answer on a copy of the image.
+        """Draw the result on a copy of the image.
 
         Args:
             image: (height, width, 3) uint8 BGR or (height, width) grey, of the size in `image_hw`; not written to.

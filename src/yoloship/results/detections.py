@@ -1,4 +1,4 @@
-"""What a detector found in one image: `Detections`, and the overlap of boxes."""
+"""The objects that a detector found in one image, `Detections`, and the IoU of boxes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def pair_ious(first_xyxy: npt.NDArray[Float], second_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
     """Intersection over union of boxes, pair by pair.
 
-    A box whose right or bottom edge is not beyond its left or top one has no area, so its IoU with any box is 0. The
-    arithmetic is that of the arrays' type, in the order written here, so that a twin elsewhere (in a graph, in CUDA)
-    can repeat it to the bit. Coordinates near 1e19 overflow float32; such an IoU is NaN.
+    A box has no area if its right edge is not right of its left edge or its bottom edge is not below its top edge; its
+    IoU with any box is then 0. The arithmetic has the arrays' type and the order written here, so that the code in
+    graphs and in CUDA gives the same bits. Coordinates near 1e19 overflow float32; such an IoU is NaN.
 
     Args:
         first_xyxy: (4, …) float32 or float64: left, top, right and bottom edges in any unit; read only.
@@ -65,7 +65,7 @@ def box_ious(first_xyxy: npt.NDArray[Float], second_xyxy: npt.NDArray[Float]) ->
 
 
 _FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)
-"""Made once: comparing with the types themselves would make them anew for every result."""
+"""Created once, because comparing with the NumPy types would create them again for every result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,8 @@ class Detections(Result):
         class_ids: (n,) int32.
         class_names: The model's class names, by class id.
         image_hw: (height, width) of the source image in pixels.
-        complete: False if boxes may be missing: suppression was inside the graph, more candidates passed its
-            threshold than it looks at, and it kept fewer than it may give. See `yoloship.model.NmsConfig.candidates`.
+        complete: False if boxes may be missing: NMS was inside the graph, more candidates passed its threshold than it
+            looks at (`yoloship.model.NmsConfig.candidates`), and it kept fewer boxes than its limit.
     """
 
     task: ClassVar[Task] = "detect"
@@ -172,9 +172,9 @@ class Detections(Result):
         class_names: tuple[str, ...],
         image_hw: tuple[int, int],
     ) -> Detections:
-        """Wrap arrays that are known to be right: nothing is checked, nothing is copied, and they become read-only.
+        """Make a result of arrays that are known to be correct, without checks or copies. They become read-only.
 
-        It is for results that are made a thousand times a second and more; the constructor is for all others.
+        It is for code that makes thousands of results per second; all other code uses the constructor.
 
         Args:
             boxes_xyxy: (n, 4) float32, source pixels, clipped to the image; the result owns it.
@@ -198,24 +198,24 @@ class Detections(Result):
 
     @classmethod
     def empty(cls, image_hw: tuple[int, int], class_names: tuple[str, ...] = ()) -> Detections:
-        """The result for an image of this size in which nothing was found."""
+        """A result without objects, for an image of this size."""
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32), class_names, image_hw)
 
     @classmethod
     def merge(cls, parts: Iterable[Detections]) -> Detections:
         """Join results of one image, such as those of several crops or models, best first.
 
-        Nothing is suppressed: an object that is in two parts is in the result twice.
+        No NMS is done: an object that is in two results is in the merged result twice.
 
         Args:
             parts: At least one; all with the same image size and the same class names.
 
         Returns:
-            All objects, by descending score; those of equal scores in the order of the parts. It is complete if every
-            part is.
+            All objects by descending score; objects with equal scores are in the order of the results. The merged
+            result is complete if all results are.
 
         Raises:
-            InputError: there are no parts, or they are of images of different sizes or models of different classes.
+            InputError: there are no results, or their image sizes or class names differ.
         """
         results = list(parts)
         if not results:
@@ -282,7 +282,7 @@ class Detections(Result):
         return Detection((x1, y1, x2, y2), float(self.scores[index]), class_id, self.class_name(class_id))
 
     def __reduce__(self) -> tuple[type[Detections], tuple[Any, ...]]:
-        """Copies and unpickled results are made by the constructor, so that their arrays are read-only too."""
+        """Make copies and unpickled results with the constructor, so that their arrays are read-only too."""
         fields = (self.boxes_xyxy, self.scores, self.class_ids, self.class_names, self.image_hw, self.complete)
         return type(self), fields
 
@@ -319,7 +319,7 @@ class Detections(Result):
             and np.array_equal(self.class_ids, other.class_ids)
         )
 
-    __hash__ = None  # type: ignore[assignment]  # arrays have no hash, so equality by value leaves none either
+    __hash__ = None  # type: ignore[assignment]  # equality is by value, and arrays have no hash
 
     def __repr__(self) -> str:
         height, width = self.image_hw
@@ -404,7 +404,7 @@ class Detections(Result):
             image: (height, width, 3) uint8 BGR or (height, width) grey, of the size in `image_hw`; not written to.
             hide_labels: Whether to draw the boxes alone.
             hide_scores: Whether labels show the class only.
-            line_width_px: Width of the boxes' lines; None chooses one that fits the image.
+            line_width_px: Line width of the boxes; None chooses one that fits the image.
 
         Returns:
             (height, width, 3) uint8 BGR; the caller owns it.
@@ -422,7 +422,7 @@ class Detections(Result):
         return draw_boxes(image, self.boxes_xyxy, self.class_ids, labels, line_width_px)
 
     def crops(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        """Cut every object out of the image, in the order of the objects; see `Detection.crop` for a single one.
+        """Cut every object out of the image, in the order of the objects.
 
         Args:
             image: (height, width) or (height, width, channels), any dtype, of the size in `image_hw`; only read.
@@ -465,7 +465,7 @@ def class_ids_of(classes: Iterable[int | str], names: tuple[str, ...]) -> list[i
         names: The model's class names.
 
     Raises:
-        InputError: a name that the model does not have, or an id outside its classes.
+        InputError: a name or an id is not a class of the model.
     """
     if isinstance(classes, str):
         raise InputError("wrong type", subject="classes", expected="several ids or names", got=repr(classes)[:60])

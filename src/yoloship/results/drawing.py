@@ -1,4 +1,4 @@
-"""Boxes with labels on an image."""
+"""Draws boxes with labels on an image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_LINE_PX = 200
 MIN_TEXT_PX = 9
 USUAL_TEXT_PX = 11
 WEIGHT = 500
-"""Of the font: 400 is regular, 600 semibold."""
+"""Weight of the font: 400 is regular, 600 is semibold."""
 
 GOLDEN_ANGLE_TURNS = 0.38196601125
 """Successive class ids are this far apart on the colour wheel, so that neighbours never look alike."""
@@ -41,16 +41,16 @@ def draw_boxes(
     labels: Sequence[str],
     line_width_px: int | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Draw boxes, first ones on top, on a copy of an image.
+    """Draw boxes on a copy of an image; earlier boxes are on top of later ones.
 
     Args:
         image: (height, width, 3) uint8 BGR, or (height, width, 1) or (height, width) grey; read only.
         boxes_xyxy: (n, 4) float32 in source pixels.
-        class_ids: (n,) int32; they choose the colour.
-        labels: n texts; an empty one gives a box without a label. Latin, Greek, Cyrillic, Hebrew, Chinese, Japanese and
-            Korean letters are shown as they are written, Arabic ones unjoined; scripts that OpenCV's own font lacks
-            (Thai, Devanagari, …) come as question marks.
-        line_width_px: Of the boxes, 1 to `MAX_LINE_PX`; None takes one that fits the image.
+        class_ids: (n,) int32; they determine the colours.
+        labels: n texts; an empty text gives a box without a label. Latin, Greek, Cyrillic, Hebrew, Chinese, Japanese
+            and Korean letters are shown correctly, Arabic letters are not joined. Scripts that OpenCV's own font lacks
+            (Thai, Devanagari, …) become question marks.
+        line_width_px: Line width of the boxes, 1 to `MAX_LINE_PX`; None chooses one that fits the image.
 
     Returns:
         (height, width, 3) uint8 BGR; the caller owns it.
@@ -83,7 +83,9 @@ def draw_boxes(
     rows = []
     for box, class_id, label in zip(boxes_xyxy.tolist(), class_ids.tolist(), labels, strict=True):
         if (corners := pen.corners(box)) is not None:
-            tag = pen.place(corners, text) if (text := _shown(label)) else None  # the best choose their place
+            tag = (
+                pen.place(corners, text) if (text := _shown(label)) else None
+            )  # the best boxes choose their place first
             rows.append((corners, class_color(class_id), tag))
     for corners, color, _ in reversed(rows):  # and are drawn last, on top
         pen.outline(corners, color)
@@ -94,7 +96,7 @@ def draw_boxes(
 
 
 def class_color(class_id: int) -> Color:
-    """The colour of a class: the same in every image and every run, and unlike its neighbours'."""
+    """The colour of a class. It is the same in every image and run, and differs from those of neighbouring ids."""
     hue = (0.02 + class_id * GOLDEN_ANGLE_TURNS) % 1.0
     lightness = (0.50, 0.62, 0.42)[class_id % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.90)
@@ -102,7 +104,7 @@ def class_color(class_id: int) -> Color:
 
 
 def text_color(background: Color) -> Color:
-    """Black or white, whichever has the higher contrast on a background (WCAG 2.2, relative luminance)."""
+    """Black or white: the one with the higher contrast on a background (WCAG 2.2, relative luminance)."""
     blue, green, red = ((c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4) for c in background)
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
@@ -110,7 +112,7 @@ def text_color(background: Color) -> Color:
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """A label with its place: left, top, right, bottom in pixels, the last two exclusive."""
+    """A label with its place: left, top, right and bottom in pixels; right and bottom are exclusive."""
 
     text: str
     size_px: int
@@ -125,7 +127,7 @@ class _Tag:
 
 
 class _Pen:
-    """Draws on one canvas with lines and letters that fit its size."""
+    """Draws on one image with lines and letters that fit its size."""
 
     def __init__(self, canvas: npt.NDArray[np.uint8], line_width_px: int | None) -> None:
         import cv2
@@ -140,7 +142,7 @@ class _Pen:
         self._tags: list[_Tag] = []
 
     def outline(self, box: Corners, color: Color) -> None:
-        """A rectangle with a thin dark edge, so that it shows on light and dark alike."""
+        """Draw a rectangle with a thin dark edge, so that it is visible on light and dark backgrounds."""
         left, top, right, bottom = box
         if self._line_px > 1:
             blue, green, red = color
@@ -149,15 +151,15 @@ class _Pen:
         self._cv2.rectangle(self._canvas, (left, top), (right, bottom), color, self._line_px)
 
     def place(self, box: Corners, text: str) -> _Tag | None:
-        """Choose a label's size and place, away from those that were placed before it.
+        """Choose the size and place of a label, away from labels that were placed before.
 
-        A label of a small box gets smaller letters; one that is wider than the image is cut with an ellipsis; if
-        not even that fits, there is none.
+        The label of a small box gets smaller letters. A label that is wider than the image is shortened with an
+        ellipsis; if even that does not fit, there is no label.
         """
         left, top, right, bottom = box
         size = self._text_px
         width = self._text_width(text, size)
-        if width > right - left:  # letters of a small object need not be larger than it, down to two thirds
+        if width > right - left:  # a small object gets smaller letters, down to two thirds
             size = max(MIN_TEXT_PX, round(size * max(2 / 3, (right - left) / width)))
         pad = max(2, size // 4)
         fitted = self._fitted(text, size, self._width - 2 * pad)
@@ -188,7 +190,7 @@ class _Pen:
         return best
 
     def label(self, tag: _Tag, color: Color) -> None:
-        """A filled tag with its text, in black or white."""
+        """Draw a filled label with its text in black or white."""
         left, top, right, bottom = tag.place
         self._cv2.rectangle(self._canvas, (left, top), (right - 1, bottom - 1), color, -1)
         baseline = (left + tag.pad_px, top + tag.pad_px + round(tag.size_px * 0.82))
@@ -205,7 +207,7 @@ class _Pen:
         return x1, y1, x2, y2
 
     def _fitted(self, text: str, size: int, room_px: int) -> tuple[str, int] | None:
-        """The text, or as much of it as fits with an ellipsis, and its width."""
+        """The text, or its beginning with an ellipsis if it does not fit, and its width."""
         width = self._text_width(text, size)
         if width <= room_px:
             return text, width
@@ -226,7 +228,7 @@ class _Pen:
 
 
 def _shown(label: str) -> str:
-    """A label as it is drawn: on one line, without control characters, not endless, in the order of the eye."""
+    """A label ready to draw: one line, limited in length, without control characters, in visual order."""
     letters = [
         " " if letter.isspace() else letter for letter in label[:200] if letter.isspace() or letter.isprintable()
     ]
@@ -235,7 +237,7 @@ def _shown(label: str) -> str:
 
 
 def _visual_order(text: str) -> str:
-    """Runs of right-to-left letters reversed, since the font is laid out from left to right.
+    """Reverse runs of right-to-left letters, because the font is laid out from left to right.
 
     This is what the bidirectional algorithm (UAX #9) gives for words between left-to-right text; Arabic letters stay
     in their isolated forms.

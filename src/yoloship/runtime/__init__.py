@@ -1,4 +1,4 @@
-"""What runs a model: sessions of several runtimes, which `RUNTIMES` names."""
+"""Runs models: a session for each runtime, and `RUNTIMES`, the table of the runtimes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in flight on a GPU, whatever the runtime, and a host's view of them."""
+"""Runs on a GPU, for every runtime, and a session that takes and gives arrays in the host's memory."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class Lifetime:
-    """A reference count: releases a resource once it is closed and its last user is done.
+    """A reference count: releases a resource when it is closed and its last user is done.
 
     Args:
         release: Called once, by the thread that ends the last use after `close`, or by `close` itself.
-        subject: What is used, for the message.
+        subject: The resource's name, for messages.
     """
 
     def __init__(self, release: Callable[[], None], subject: str) -> None:
@@ -79,9 +79,9 @@ def no_memory(asked_bytes: int | None, device: Device, subject: str) -> CudaErro
     """The error for a runtime that ran out of device memory.
 
     Args:
-        asked_bytes: What it asked for; None if it does not say.
-        device: Asked for its free memory.
-        subject: The model.
+        asked_bytes: The bytes that it requested; None if it does not say.
+        device: The device, which reports its free memory.
+        subject: The model's name.
     """
     try:
         free_bytes, total_bytes = device.memory()
@@ -102,12 +102,12 @@ Key = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 class ContextCache(Closing):
-    """A context, with its recorded graph, for each shape met lately. One thread at a time may use it.
+    """Contexts, with their recorded graphs, for the shapes used most recently. Only one thread at a time may use it.
 
     Args:
-        session: Makes the contexts; it outlives the cache.
-        stream: They are bound to it.
-        capacity: How many to keep, 1 or more; each has device memory of its own.
+        session: Makes the contexts; it must outlive the cache.
+        stream: The stream of the contexts.
+        capacity: Number of contexts to keep, 1 or more; each has its own device memory.
     """
 
     def __init__(self, session: DeviceSession, stream: Stream, capacity: int = 4) -> None:
@@ -123,8 +123,8 @@ class ContextCache(Closing):
         """The context for these shapes; the cache owns it, and may close it when another is asked for.
 
         Raises:
-            CudaError: see `DeviceSession.context`; so for the others.
-            InputError: a shape does not fit.
+            CudaError: out of device memory, or the device failed.
+            InputError: a shape does not fit the model.
             SessionError: the runtime refuses, or the session is closed.
         """
         key = tuple(sorted((name, tuple(shape)) for name, shape in input_shapes.items()))
@@ -132,7 +132,7 @@ class ContextCache(Closing):
         if found is not None:
             self._contexts.move_to_end(key)
             return found
-        while len(self._contexts) >= self._capacity:  # before the new one, so that its memory is free by then
+        while len(self._contexts) >= self._capacity:  # close it first, so that its memory is free for the new one
             self._contexts.popitem(last=False)[1].close()
         made = self._session.context(input_shapes, self._stream)
         self._contexts[key] = made
@@ -149,13 +149,13 @@ _ALIGNMENT_BYTES = 256
 
 
 def place_tensor(spec: TensorSpec, shape: tuple[int, ...], stream: Stream, resources: ExitStack) -> DeviceTensor:
-    """Give a tensor a buffer of its own, filled with zeros: a warm-up must not meet indices out of nowhere.
+    """Allocate a tensor's buffer, filled with zeros, because a warm-up must not use random numbers as indices.
 
     Args:
-        spec: Its name and dtype.
-        shape: Its extents.
-        stream: Where the zeros are written.
-        resources: Takes the buffer.
+        spec: The tensor's name and dtype.
+        shape: The tensor's extents.
+        stream: The stream that writes the zeros.
+        resources: The stack that owns the buffer.
 
     Raises:
         CudaError: out of memory.
@@ -171,13 +171,13 @@ class StreamContext(DeviceContext):
     """A `DeviceContext` around any function that queues a run. Its constructor warms up, then tries to record a run.
 
     Args:
-        stream: Where it queues.
-        inputs: Placed.
-        outputs: Placed.
+        stream: The stream of the runs.
+        inputs: The inputs on the device.
+        outputs: The outputs on the device.
         queue: Queues one run on the stream; the device's context is current when it is called.
-        resources: Closed with the context, in reverse order; emptied when the constructor returns, and not before.
-        warm_ups: Runs before recording; 1 or more, since memory is allocated and kernels are loaded in the first.
-        recordable: Asked after warming up whether to try; whether it works is found out by doing it.
+        resources: Closed with the context, in reverse order. The context takes them over when the constructor returns.
+        warm_ups: Runs before recording; 1 or more, because the first allocates memory and loads kernels.
+        recordable: Called after warming up; says whether to try recording, which may still fail.
 
     Raises:
         CudaError: the device failed.
@@ -221,7 +221,7 @@ class StreamContext(DeviceContext):
         return resources.enter_context(graph)
 
     def _run_after_failure(self) -> None:
-        """A runtime may meet the error of the recording once more, as the last one of its thread; not twice."""
+        """Run after a failed recording. A runtime may report the recording's error once more, but not twice."""
         with suppress(SessionError):
             self._run()
         self._stream.sync()
@@ -247,7 +247,7 @@ class StreamContext(DeviceContext):
                 self._graph.launch(self._stream)
 
     def rehearse(self) -> None:
-        """Run once in this thread, and wait, so that nothing is left to be made in a recording.
+        """Run once in this thread and wait, so that a recording does not have to create anything.
 
         Raises:
             CudaError: the device failed, or the process was forked.
@@ -262,7 +262,7 @@ class StreamContext(DeviceContext):
             raise SessionError("the context is closed", subject=", ".join(self._inputs))
 
     def close(self) -> None:
-        """Wait for the stream, then give everything back. Closing twice is not an error."""
+        """Wait for the stream, then release everything. It may be called twice."""
         with self._lock:
             resources, self._resources = self._resources, None
         if resources is None:
@@ -273,13 +273,13 @@ class StreamContext(DeviceContext):
 
 
 class HostSession(Session):
-    """A model on the GPU for callers that know nothing of one; `DeviceSession.as_host_session` makes it.
+    """A session on a GPU that takes and gives arrays in the host's memory; `DeviceSession.as_host_session` makes it.
 
     Args:
-        session: What runs the model.
-        owned: Ended with the host session, after its last run; None ends nothing.
-        streams: Runs that may be in flight at once, each on a stream of its own; more callers wait.
-        shapes: Input shapes that each stream keeps ready.
+        session: The session that runs the model.
+        owned: Closed with the host session, after its last run; None closes nothing.
+        streams: Runs at the same time, each on its own stream; other callers wait.
+        shapes: Number of input shapes that each stream keeps ready.
     """
 
     def __init__(
@@ -297,7 +297,7 @@ class HostSession(Session):
 
     @property
     def name(self) -> str:
-        """What runs it, for people: ``onnxruntime 1.31.1 (cuda:0)``."""
+        """The runtime and its device, as text: ``onnxruntime 1.31.1 (cuda:0)``."""
         return self._session.name
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
@@ -339,7 +339,7 @@ class HostSession(Session):
                 stack.callback(self._idle.pop().close)
 
     def close(self) -> None:
-        """Give everything back once no run is under way. Closing twice is not an error."""
+        """Release everything when no run is active. It may be called twice."""
         self._life.close()
 
 

@@ -1,7 +1,7 @@
-"""OpenVINO on the CPU: a session whose precision is named, never chosen by the library.
+"""OpenVINO on the CPU. The caller chooses the precision, not the library.
 
-By itself OpenVINO computes in bfloat16 if the processor can, and in float32 if it cannot, so that the same file gives
-other boxes on another machine. Here the precision is always set, and read back from the compiled model.
+By default OpenVINO computes in bfloat16 if the processor supports it and in float32 otherwise, so the same file gives
+different boxes on different machines. This session always sets the precision and reads it back from the compiled model.
 """
 
 from __future__ import annotations
@@ -49,19 +49,20 @@ _DTYPES: Final[Mapping[str, DType]] = MappingProxyType(
     }
 )  # fmt: skip
 _NEWEST_OPSET: Final = 26
-"""Graphs up to this version were read here with OpenVINO 2026.4; later ones may mean something else."""
+"""Newest opset that was tested, with OpenVINO 2026.4; operators of later opsets may mean something else."""
 _MAX_ONNX_BYTES: Final = (1 << 31) - 1
 _MAX_COMPILED_BYTES: Final = 1 << 31
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _MAX_RUNS: Final = 16
-"""Runs at once; each holds its own activations."""
+"""Largest number of runs at the same time; each has its own activations."""
 
 
 def import_openvino() -> ModuleType:
-    """OpenVINO, without the report to its maker that each import of it would send.
+    """Import OpenVINO without the telemetry that its import would send.
 
     Measured with 2026.4.1: the import writes an identifier into ``~/intel`` and sends an event to an analytics service,
-    unless the user has opted out or the package `openvino_telemetry` cannot be imported. So it cannot be, meanwhile.
+    unless the user has opted out or the package `openvino_telemetry` cannot be imported. Therefore that package is
+    blocked during the import.
 
     Raises:
         DependencyError: it is not installed, or cannot be imported.
@@ -69,7 +70,7 @@ def import_openvino() -> ModuleType:
     name = "openvino_telemetry"
     hide = name not in sys.modules
     if hide:
-        sys.modules[name] = None  # type: ignore[assignment]  # how Python says that a module cannot be imported
+        sys.modules[name] = None  # type: ignore[assignment]  # this makes Python refuse to import the module
     try:
         import openvino
         from openvino import Core  # noqa: F401 - a folder of that name in the working directory has none
@@ -92,13 +93,13 @@ class OpenVino(Runtime):
     title = "OpenVINO"
     packages = ("openvino",)
     install = "pip install 'yoloship[openvino]'"
-    opens = frozenset({"onnx", "unknown"})  # content of no known kind may be ONNX of an unusual form
+    opens = frozenset({"onnx", "unknown"})  # a file of unknown kind may be an unusual ONNX file
     devices = frozenset({"cpu"})
     precisions = frozenset({"float32", "bfloat16"})
 
     @classmethod
     def check(cls, precision: RuntimePrecision | None) -> None:
-        """Refuse what cannot work on this machine.
+        """Refuse a precision that cannot work on this machine.
 
         Raises:
             DependencyError: OpenVINO is not installed.
@@ -132,7 +133,7 @@ class OpenVinoSession(Session):
             {entry.key: entry.value for entry in outline.metadata_props},
         )
         streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        # One more than there are streams waits in the queue, so that no stream waits for a thread of ours.
+        # There is one more request than streams, so that no stream waits for one of our threads.
         self.concurrent_runs = min(streams + 1, _MAX_RUNS) if settings.tuned_for == "throughput" else 1
         self._requests: _Requests | None = _Requests(compiled, self.concurrent_runs)
         self._precision = settings.precision or "float32"
@@ -154,25 +155,25 @@ class OpenVinoSession(Session):
         """Load an ONNX model; the compiled model is kept in the user's cache.
 
         Args:
-            model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
-            precision: What float32 layers compute in.
+            model: A file, or its bytes. Weights in other files (external data) are found only for a file.
+            precision: The arithmetic of float32 layers.
             tuned_for: ``latency``: one run uses all cores. ``throughput``: several runs at once share them.
-            threads: Threads in all; None takes the cores that this process may use.
-            subject: What messages call a model that is given as bytes.
-            limit_s: Seconds that opening it and each run may take, after which they are ended; for files that nobody
-                vouches for. None does not watch them.
+            threads: Threads in total; None takes the cores that this process may use.
+            subject: The name of a model that is given as bytes, for messages.
+            limit_s: Time limit in seconds for opening the model and for each run, for untrusted files. None sets no
+                limit.
 
         Raises:
             DependencyError: OpenVINO is not installed.
-            InputError: the file is missing, the number of threads is not positive, or the processor has no arithmetic
-                of this precision.
-            SessionError: the file is empty, not ONNX, damaged, or asks for what OpenVINO does not have.
+            InputError: the file is missing, the number of threads is not positive, or the processor does not support
+                the precision.
+            SessionError: the file is empty, not ONNX, damaged, or uses an operator that OpenVINO does not have.
         """
         if threads is not None and threads < 1:
             raise InputError("too few threads", subject="threads", expected="1 or more", got=str(threads))
         if precision not in _TYPES:
             raise InputError(
-                "OpenVINO cannot be told to compute in it",
+                "OpenVINO cannot compute in this precision",
                 subject="runtime_precision",
                 expected=" or ".join(_TYPES),
                 got=str(precision),
@@ -194,14 +195,14 @@ class OpenVinoSession(Session):
         }
         threads = threads or quota_cores()
         if threads is not None:
-            # OpenVINO heeds the affinity, but knows of no quota: its pinned threads would take the first of all cores,
-            # as would those of every other container.
+            # OpenVINO respects the affinity, but not a quota: its pinned threads would use the first cores of the
+            # machine, as would those of every other container.
             asked |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         if any(node.op_type == "DequantizeLinear" for node in outline.graph.node):
-            # Its own int8 kernels give other boxes than the graph says: of a calibrated yolov5n one in five was lost.
+            # Its int8 kernels do not compute what the graph says: a calibrated yolov5n lost one box in five.
             asked["LP_TRANSFORMS_MODE"] = False
         compilation = _Compilation(openvino, core, asked, subject)
-        beside = _has_weights_beside(outline)  # the cache's key would not tell when those change
+        beside = _has_weights_beside(outline)  # the cache's key does not change when those files change
 
         def make() -> Any:
             return compilation.from_source(source) if beside else compilation.from_cache(data)
@@ -213,7 +214,7 @@ class OpenVinoSession(Session):
         found = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if found != _TYPES[precision]:
             raise SessionError(
-                "OpenVINO computes in another precision than it was told",
+                "OpenVINO does not compute in the precision that was set",
                 subject=subject,
                 expected=_TYPES[precision],
                 got=found,
@@ -223,16 +224,16 @@ class OpenVinoSession(Session):
 
     @property
     def name(self) -> str:
-        """``openvino 2026.4.1 (CPU, bfloat16)``."""
+        """The runtime and its precision, as text: ``openvino 2026.4.1 (CPU, bfloat16)``."""
         return f"openvino {self._version} ({_DEVICE}, {self._precision})"
 
     @property
     def precision(self) -> RuntimePrecision:
-        """What float32 layers compute in."""
+        """The arithmetic of float32 layers."""
         return self._precision
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
-        """Run once; many threads may at the same time. `Session.run` says what is taken and given.
+        """Run once; many threads may call it at the same time. `Session.run` explains the arguments.
 
         The outputs are not copied: they lie in OpenVINO's own memory, which is used again once all of them are gone.
         Until then they also keep the model's memory, even if the session is closed.
@@ -257,7 +258,7 @@ class OpenVinoSession(Session):
             raise SessionError(f"the runtime failed: {plain_text(str(error))}", subject=self._subject) from error
 
     def close(self) -> None:
-        """Give the model's memory back once no run is under way. Closing twice is not an error."""
+        """Release the model when no run is active. It may be called twice."""
         self._requests = None
 
 
@@ -310,7 +311,7 @@ class _LentMemory:
 
 
 class _Compilation:
-    """How a model is compiled: everything that decides the result, and the key of it in the cache."""
+    """How a model is compiled: everything that determines the result, and its key in the cache."""
 
     def __init__(self, openvino: ModuleType, core: Any, asked: Mapping[str, Any], subject: str) -> None:
         self._openvino = openvino
@@ -328,11 +329,11 @@ class _Compilation:
         return self._core.compile_model(model, _DEVICE, self._asked)
 
     def _keep_channel_order(self, model: Any) -> None:
-        """Write the axis of each Gather over channels as a negative number, which means the same.
+        """Write the axis of each Gather over channels as the equivalent negative number.
 
-        OpenVINO moves such a Gather into the weights of the convolutions behind it, and uses the order where it should
-        use its inverse: every network with a channel shuffle of this form gave wrong boxes (measured with 2026.4.1).
-        It does so for axis 1 only.
+        OpenVINO moves such a Gather into the weights of the convolutions after it, but uses the channel order instead
+        of its inverse: every network with a channel shuffle of this form gave wrong boxes (measured with 2026.4.1).
+        This happens only for axis 1.
         """
         for node in model.get_ops():
             if node.get_type_name() != "Gather" or node.input_value(0).get_partial_shape().rank.is_dynamic:
@@ -344,7 +345,7 @@ class _Compilation:
                 node.input(2).replace_source_output(negative.output(0))
 
     def from_cache(self, data: bytes) -> Any:
-        """Take the compiled model out of the cache, or compile it and keep it."""
+        """Load the compiled model from the cache, or compile it and cache it."""
         made_from = (hashlib.sha256(data).hexdigest(), *self._made_from)
         made: list[Any] = []
 
@@ -364,7 +365,7 @@ class _Compilation:
 
 
 def _own_state() -> tuple[int, int]:
-    """Size and time of change of this module: it decides what is compiled, and changes more often than the version."""
+    """Size and modification time of this module, which affects what is compiled and can change without the version."""
     try:
         status = Path(__file__).stat()
     except OSError:  # it was imported from an archive
@@ -375,15 +376,15 @@ def _own_state() -> tuple[int, int]:
 def check_precision(precision: RuntimePrecision, core: Any) -> None:
     """Refuse bfloat16 if this processor would only emulate it.
 
-    Measured with 2026.4.1 on a yolov5n: where the processor has AVX-512 but no bfloat16, a run takes 3.4 times as long
-    as in float32; with AVX2 alone the model is not compiled at all.
+    Measured with 2026.4.1 on a yolov5n: if the processor has AVX-512 but no bfloat16, a run takes 3.4 times as long as
+    in float32; with only AVX2 the model is not compiled at all.
 
     Args:
-        precision: What was asked for.
-        core: OpenVINO's, which lists what it can do here.
+        precision: The requested precision.
+        core: OpenVINO's core, which lists what it supports on this machine.
 
     Raises:
-        InputError: it is refused.
+        InputError: the processor would emulate bfloat16.
     """
     if precision != "bfloat16":
         return
@@ -415,7 +416,7 @@ def _infer(request: Any, feeds: dict[str, npt.NDArray[np.generic]]) -> tuple[npt
 
 
 def _check_opset(outline: Outline, subject: str) -> None:
-    """OpenVINO takes a version that it does not know for the newest one that it does, and says nothing."""
+    """Refuse an opset that OpenVINO does not know; it would silently read it as the newest opset that it knows."""
     for entry in outline.opset_import:
         if entry.domain in {"", "ai.onnx"} and entry.version > _NEWEST_OPSET:
             raise SessionError(
@@ -433,7 +434,7 @@ def _has_weights_beside(outline: Outline) -> bool:
 
 
 def _axis_names(outline: Outline) -> dict[str, tuple[str, ...]]:
-    """The names that the file gives to the axes of its inputs and outputs; empty for an axis without a name."""
+    """Names of the axes of the file's inputs and outputs; empty for an axis without a name."""
     return {
         value.name: tuple(axis.dim_param for axis in value.type.tensor_type.shape.dim)
         for value in (*outline.graph.input, *outline.graph.output)
@@ -441,7 +442,7 @@ def _axis_names(outline: Outline) -> dict[str, tuple[str, ...]]:
 
 
 def _tensor_spec(port: Any, names: Mapping[str, tuple[str, ...]], subject: str) -> TensorSpec:
-    """An input or output of a compiled model; OpenVINO keeps no names of axes, so they are the file's."""
+    """An input or output of a compiled model. OpenVINO does not keep the names of axes, so they come from the file."""
     known = port.get_names()
     name = next((name for name in names if name in known), port.any_name)
     kind = port.element_type.to_string()
@@ -469,7 +470,7 @@ def _load_error(text: str, subject: str) -> SessionError:
     plain = plain_text(text)
     if "Unable to read the model" in text or "Error during import of ONNX model" in text:
         return SessionError(
-            "is not an ONNX model, or is damaged or truncated", subject=subject, hint="copy or export it again"
+            "is not a valid ONNX file: it is damaged or truncated", subject=subject, hint="copy or export it again"
         )
     if (beside := re.search(r"externally stored data in file \(([^,)]+)", text)) is not None:
         return SessionError(
@@ -485,7 +486,7 @@ def _load_error(text: str, subject: str) -> SessionError:
 
 
 def plain_text(text: str) -> str:
-    """OpenVINO's own sentence, without the places in its sources that each layer of it puts before."""
+    """OpenVINO's message, without the source locations that each of its layers adds."""
     lines = [re.sub(r"Check '.*' failed at \S+?:\d+:?", "", line).strip() for line in text.splitlines()]
     kept = [line for line in lines if line and not line.startswith("Exception from ")]
     plain = " ".join(" ".join(kept or lines).split())

@@ -1,4 +1,4 @@
-"""What can run a model, by name: `RUNTIMES`. A new runtime is one file and one line here.
+"""The table of the runtimes, `RUNTIMES`, and the choice of one. A new runtime is one file and one line here.
 
 Packages of third parties add runtimes by entry points of the group ``yoloship.runtimes``.
 """
@@ -29,7 +29,7 @@ RUNTIMES: Table[Runtime] = Table(
     },
     base="yoloship.runtime.session:Runtime",
 )
-"""Each runtime's name with its class; ``auto`` takes the first of ours that can do what is asked."""
+"""Name of a runtime → its class; ``auto`` takes the first built-in runtime that can do what is asked."""
 
 AUTO: Final = "auto"
 _WHERE: Final = {"cpu": "a CPU", "cuda": "an NVIDIA GPU"}
@@ -96,18 +96,18 @@ def choose_runtime(
     *,
     model_name: str | None = None,
 ) -> tuple[type[Runtime], str]:
-    """Settle what runs a file, and refuse what it cannot do, before it is opened.
+    """Choose the runtime for a file, and refuse one that cannot do what is asked, before the file is opened.
 
     Args:
-        asked: A name of `RUNTIMES`; ``auto`` takes the first of ours that can do what is asked; None takes the default:
-            TensorRT for an engine, ONNX Runtime for a graph.
-        kind: What the file is.
-        device: Where it shall run.
-        precision: What float32 layers shall be computed in; None leaves it to the runtime's default.
-        model_name: For messages.
+        asked: A name of `RUNTIMES`. ``auto`` takes the first built-in runtime that can do what is asked. None takes the
+            default: TensorRT for an engine, ONNX Runtime for a graph.
+        kind: The kind of file.
+        device: Where to run it.
+        precision: The arithmetic of float32 layers; None takes the runtime's default.
+        model_name: The model's name, for messages.
 
     Returns:
-        The runtime, and for ``auto`` why it was taken; else an empty text.
+        The runtime, and the reason for the choice if `asked` is ``auto``, else an empty text.
 
     Raises:
         DependencyError: the runtime is not installed, or a third party's cannot be loaded.
@@ -156,7 +156,7 @@ def _refusal(
     if precision is not None and precision not in runtime.precisions:
         able = " or ".join(sorted(runtime.precisions))
         return InputError(
-            f"{runtime.title} cannot be told to compute in {precision}",
+            f"{runtime.title} cannot compute in {precision}",
             subject="runtime_precision",
             expected=able or "none: it was chosen when the engine was built",
             hint=None if kind == "engine" else "name another runtime: 'openvino' computes in bfloat16",
@@ -169,12 +169,12 @@ def _refusal(
 
 
 def _able(kind: Kind, device: DeviceKind) -> str:
-    """The names of those that run such files there."""
+    """Names of the runtimes that run such files on such a device."""
     return " or ".join(name for name in RUNTIMES.own if _fits(RUNTIMES.load(name), kind, device)) or "another device"
 
 
 def with_reason(session: _Loaded, reason: str) -> _Loaded:
-    """Say which runtime it is, where an operator looks."""
+    """Log which runtime was opened, and why."""
     session.reason = reason
     _logger.info("runs on %s%s", session.name, f": {reason}" if reason else "")
     return session

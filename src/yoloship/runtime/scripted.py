@@ -1,4 +1,4 @@
-"""Sessions without a model: a script or a function answers for it."""
+"""Sessions for tests, without a model: a script or a function gives the outputs."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ Script: TypeAlias = "Callable[[Feeds], Arrays] | Sequence[Arrays]"
 
 
 class ScriptedSession(Session):
-    """The public fake of a `Session`, for tests of whatever stands on one.
+    """A fake `Session`, for tests of code that uses one.
 
-    Feeds are checked as a real runtime would check them. Outputs are handed out as the script gives them, so that a
-    test can also play a runtime that misbehaves.
+    Feeds are checked as a real runtime checks them. Outputs are returned as the script gives them, so that a test can
+    also imitate a runtime that misbehaves.
 
     Args:
-        inputs: What it claims to take.
-        outputs: What it claims to give.
+        inputs: The inputs that it claims to have.
+        outputs: The outputs that it claims to have.
         script: A function from feeds to one array for each output, or such tuples in the order of the calls.
-        metadata: Key and value texts, as a model's file would hold them.
-        name: What runs it, for people.
+        metadata: Key and value texts, as in a model's file.
+        name: The session's name, as text.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ScriptedSession(Session):
 
     @property
     def name(self) -> str:
-        """What runs it, for people."""
+        """The session's name, as text."""
         return self._name
 
     @property
@@ -78,7 +78,7 @@ class ScriptedSession(Session):
         return self._closed
 
     def run(self, feeds: Feeds) -> tuple[npt.NDArray[np.generic], ...]:
-        """Answer as the script says; see `Session.run`.
+        """Give the outputs of the script. `Session.run` explains the arguments.
 
         Raises:
             InputError: a feed is missing, unknown, or of the wrong shape or dtype.
@@ -107,15 +107,15 @@ DeviceScript: TypeAlias = "Callable[[Mapping[str, npt.NDArray[Any]]], Arrays]"
 
 
 class ScriptedDeviceSession(DeviceSession):
-    """The public fake of a `DeviceSession`, for tests of whatever stands on one.
+    """A fake `DeviceSession`, for tests of code that uses one.
 
-    Each run waits for the stream, asks the script, and queues the upload of its answer, so contexts of it are never
+    Each run waits for the stream, calls the script, and queues the upload of its outputs, so its contexts are never
     capturable.
 
     Args:
-        device: Where the tensors lie.
-        inputs: What it claims to take.
-        outputs: What it claims to give.
+        device: The device of the tensors.
+        inputs: The inputs that it claims to have.
+        outputs: The outputs that it claims to have.
         script: From feeds by name to one array for each output; it is also called once for each new context, with
             zeros, to learn the shapes of the outputs.
         metadata: Key and value texts, as a model's file would hold them.

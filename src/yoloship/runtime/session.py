@@ -1,7 +1,7 @@
-"""What every runtime looks like to the detector: `Session`, `DeviceSession` on a GPU, and `Runtime`, which opens them.
+"""The base classes of all runtimes: `Session`, `DeviceSession` on a GPU, and `Runtime`, which opens them.
 
-A device session is a loaded model whose weights lie on one GPU; threads share it. `session.context(shapes, stream)` is
-slow, so the context is kept: work on the stream writes `context.inputs[…].pointer`, `context.enqueue()` queues the
+A device session is a loaded model whose weights are on one GPU; threads share it. `session.context(shapes, stream)` is
+slow, so keep the context: work on the stream writes `context.inputs[…].pointer`, `context.enqueue()` queues the
 network, and later work on the stream reads `context.outputs[…].pointer`.
 """
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 TunedFor: TypeAlias = Literal["latency", "throughput"]
 """``latency``: one run uses all cores, for one image at a time. ``throughput``: several runs at once share the cores,
-which for many images is faster. Both mean the same on a GPU, where a lone image runs at once, and images that wait run
+which is faster for many images. On a GPU both are the same: a single image runs at once, and waiting images run
 together."""
 RuntimePrecision: TypeAlias = Literal["float32", "bfloat16"]
-"""What the float32 layers of a graph can be computed in."""
+"""The arithmetic that a runtime can use for the float32 layers of a graph."""
 DeviceKind: TypeAlias = Literal["cpu", "cuda"]
 
 
@@ -47,11 +47,10 @@ class RunOptions:
     """How a model is to be run.
 
     Attributes:
-        precision: What float32 layers are computed in; None takes float32, or what an engine was built for.
-        tuned_for: What counts more; see `TunedFor`.
-        model_name: What messages call the model; None takes the file's name.
-        limit_s: Seconds that opening it and each run may take, after which they are ended; for files that nobody
-            vouches for. None does not watch them.
+        precision: The arithmetic of float32 layers; None takes float32, or what an engine was built for.
+        tuned_for: ``latency`` for one image at a time, or ``throughput`` for many.
+        model_name: The model's name, for messages; None takes the file's name.
+        limit_s: Time limit in seconds for opening the model and for each run, for untrusted files. None sets no limit.
     """
 
     precision: RuntimePrecision | None = None
@@ -61,19 +60,19 @@ class RunOptions:
 
 
 class Runtime(ABC):
-    """Base of the entries of `yoloship.runtime.RUNTIMES`: what can run models, and whether it can here.
+    """Base class of the entries of `yoloship.runtime.RUNTIMES`: a library that runs models.
 
-    A subclass sets the attributes, and overrides `open`, `open_on`, or both, as `devices` says. Its module is imported
-    to be asked; the library behind it is imported when a model is opened. A third party adds a class by an entry point
-    of the group ``yoloship.runtimes``.
+    A subclass sets the attributes, and overrides `open`, `open_on`, or both, according to `devices`. Importing its
+    module must not import the library, which is imported when a model is opened. Other packages add a class by an entry
+    point of the group ``yoloship.runtimes``.
 
     Attributes:
-        title: Its name, for people.
-        packages: Python packages; any one of them makes it work.
+        title: The runtime's name in messages.
+        packages: Python packages; any one of them is enough.
         install: The command that installs it.
         opens: Kinds of files that it runs.
-        devices: Where it runs them.
-        precisions: What it can be told to compute float32 layers in; empty if the file alone decides.
+        devices: Devices that it runs them on.
+        precisions: Arithmetic that it can use for float32 layers; empty if only the file decides.
     """
 
     title: ClassVar[str]
@@ -85,15 +84,15 @@ class Runtime(ABC):
 
     @classmethod
     def is_installed(cls) -> bool:
-        """Whether one of its packages is there; nothing is imported."""
+        """Whether one of its packages is installed; nothing is imported."""
         return any(find_spec(package) is not None for package in cls.packages)
 
     @classmethod
     def check(cls, precision: RuntimePrecision | None) -> None:  # noqa: ARG003 - what overrides need
-        """Refuse what cannot work on this machine.
+        """Raise an error if the runtime cannot work on this machine.
 
         Args:
-            precision: What was asked for; one of `precisions`, or None.
+            precision: The requested precision; one of `precisions`, or None.
 
         Raises:
             DependencyError: it is not installed.
@@ -167,11 +166,11 @@ class _Loaded(Closing):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What runs it, for people: ``onnxruntime 1.32 (CPU)``."""
+        """The runtime and its device, as text: ``onnxruntime 1.32 (CPU)``."""
 
     @property
     def precision(self) -> Precision | None:
-        """What float32 layers are computed in, if the runtime was told; None if it does what the graph says."""
+        """The arithmetic of float32 layers, if the runtime chooses it; None if the graph alone determines it."""
         return None
 
 
@@ -181,12 +180,12 @@ class Session(_Loaded):
     `run` may be called from many threads at once.
 
     Args:
-        inputs: In the order of the file.
-        outputs: In the order of the file.
+        inputs: The model's inputs, in the order of the file.
+        outputs: The model's outputs, in the order of the file.
         metadata: Key and value texts that belong to the model; copied.
 
     Attributes:
-        concurrent_runs: How many runs at once make the most of the processor: 1 if one run uses all cores.
+        concurrent_runs: Number of runs at the same time that use the processor best: 1 if one run uses all cores.
     """
 
     concurrent_runs: int = 1
@@ -217,13 +216,13 @@ ITEM_BYTES: Final[Mapping[DType, int]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class DeviceTensor:
-    """One input or output of a run, where it lies; row-major and dense.
+    """One input or output of a run on the device; row-major and dense.
 
     Attributes:
-        name: As the model has it.
+        name: The tensor's name in the model.
         dtype: Element type.
         shape: Extents, outermost first.
-        pointer: Its address on the device, a multiple of 256; it stays the same until its context is closed.
+        pointer: Its address on the device, a multiple of 256. It does not change until its context is closed.
     """
 
     name: str
@@ -233,19 +232,20 @@ class DeviceTensor:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of its elements."""
+        """Size of the tensor in bytes."""
         return ITEM_BYTES[self.dtype] * math.prod(self.shape)
 
 
 class DeviceContext(Closing):
-    """One run in flight: device buffers for one set of input shapes, bound to one stream. It owns the buffers.
+    """Device buffers for runs with one set of input shapes, on one stream. It owns the buffers.
 
-    One thread at a time may use it; what it queued may still run when it is used again, since a stream keeps its order.
+    Only one thread at a time may use it. It may be used again while its queued work still runs, because a stream keeps
+    the order of its work.
 
     Args:
-        stream: Where it queues its work; the caller keeps it open longer than the context.
-        inputs: Placed on the device.
-        outputs: Placed on the device.
+        stream: The stream of its work; the caller keeps it open longer than the context.
+        inputs: The inputs on the device.
+        outputs: The outputs on the device.
     """
 
     def __init__(self, stream: Stream, inputs: Iterable[DeviceTensor], outputs: Iterable[DeviceTensor]) -> None:
@@ -255,17 +255,17 @@ class DeviceContext(Closing):
 
     @property
     def stream(self) -> Stream:
-        """Where it queues its work; the caller keeps it open longer than the context."""
+        """The stream of its work; the caller keeps it open longer than the context."""
         return self._stream
 
     @property
     def inputs(self) -> Mapping[str, DeviceTensor]:
-        """By name: written by the caller's work on the stream before `enqueue`. Not initialised."""
+        """Inputs by name. The caller's work on the stream writes them before `enqueue`; they are not initialised."""
         return self._inputs
 
     @property
     def outputs(self) -> Mapping[str, DeviceTensor]:
-        """By name: valid for work on the stream after `enqueue`, until the next one."""
+        """Outputs by name. They are valid for work on the stream after `enqueue`, until the next `enqueue`."""
         return self._outputs
 
     @property
@@ -273,12 +273,12 @@ class DeviceContext(Closing):
     def capturable(self) -> bool:
         """Whether `enqueue` may be called while a `yoloship.cuda.stream.Graph` of this stream is being recorded.
 
-        On the thread that made the context all warming up is done; another one calls `rehearse` before it records.
+        The thread that made the context has warmed it up; another thread calls `rehearse` before it records.
         """
 
     @abstractmethod
     def enqueue(self) -> None:
-        """Queue one run on the stream; nothing is waited for if `capturable` is true.
+        """Queue one run on the stream; it does not wait for anything if `capturable` is true.
 
         It replays a CUDA graph of its own if that is possible and nothing is being recorded.
 
@@ -289,27 +289,27 @@ class DeviceContext(Closing):
 
     @abstractmethod
     def rehearse(self) -> None:
-        """Run once in this thread, and wait: what a runtime keeps for each thread must not be made in a recording.
+        """Run once in this thread and wait: a recording must not create what a runtime creates for each thread.
 
         Raises:
-            CudaError: as `enqueue`.
-            SessionError: as `enqueue`.
+            CudaError: the device failed, or the process was forked.
+            SessionError: the runtime failed, or the context is closed.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Wait for the stream, then give the buffers back. Closing twice is not an error."""
+        """Wait for the stream, then release the buffers. It may be called twice."""
 
 
 class DeviceSession(_Loaded):
     """A loaded model on one GPU, whose weights it owns. Many threads may use it at once.
 
     Args:
-        device: Where it runs; whoever opened the device closes it.
-        inputs: In the order of the file.
-        outputs: In the order of the file.
+        device: The device that it runs on; the code that opened the device closes it.
+        inputs: The model's inputs, in the order of the file.
+        outputs: The model's outputs, in the order of the file.
         metadata: Key and value texts that belong to the model; copied.
-        profiles: The shapes of dynamic inputs that each profile allows; empty if any shape will do.
+        profiles: The shapes of dynamic inputs that each profile allows; empty if any shape is allowed.
     """
 
     def __init__(
@@ -326,29 +326,29 @@ class DeviceSession(_Loaded):
 
     @property
     def device(self) -> Device:
-        """Where it runs; whoever opened the device closes it."""
+        """The device that it runs on; the code that opened the device closes it."""
         return self._device
 
     @property
     def profiles(self) -> tuple[tuple[InputProfile, ...], ...]:
-        """The shapes of dynamic inputs that each profile allows; empty if any shape will do."""
+        """The shapes of dynamic inputs that each profile allows; empty if any shape is allowed."""
         return self._profiles
 
     @property
     def making(self) -> AbstractContextManager[object]:
-        """Held while contexts are made, run for the first time by a thread, recorded, or closed.
+        """A lock for making, recording and closing contexts, and for the first run of a thread.
 
-        `context` and the contexts themselves hold it if they must. Whoever makes more than that at once, such as a
-        recording around a context, holds it for the whole of it. One thread may hold it several times over. Runs that
-        are ready go on meanwhile. By default it holds nothing, because the runtime's own locks suffice.
+        `context` and the contexts take it if necessary. Code that does several of these things together, such as a
+        recording around a context, takes it for the whole time. One thread may take it repeatedly. Prepared runs do not
+        need it. By default it does nothing, because the runtime's own locks are enough.
         """
         return nullcontext()
 
     @abstractmethod
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> DeviceContext:
-        """Make ready to run inputs of these shapes on a stream.
+        """Prepare runs with inputs of these shapes on a stream.
 
-        Slow (allocates, warms up, waits for the stream), so contexts are kept. Each has memory of its own.
+        This is slow (it allocates, warms up and waits for the stream), so keep contexts. Each has its own memory.
 
         Args:
             input_shapes: The shape of every input, by name.
@@ -362,18 +362,18 @@ class DeviceSession(_Loaded):
 
     @abstractmethod
     def close(self) -> None:
-        """Refuse new contexts; weights go when the last context is closed. Closing twice is not an error."""
+        """Refuse new contexts. The weights are released when the last context is closed. It may be called twice."""
 
     def as_host_session(
         self, owned: AbstractContextManager[object] | None = None, *, streams: int = 2, shapes: int = 4
     ) -> Session:
-        """This model for callers that know nothing of a GPU: host arrays in, host arrays out.
+        """A session for this model that takes and gives arrays in the host's memory.
 
         Args:
-            owned: Ended when the host session is closed and its last run is over, such as this session itself, or an
-                `ExitStack` of it and its device. None ends nothing: this session stays with its owner.
-            streams: Runs that may be in flight at once, each on a stream of its own; more callers wait.
-            shapes: Input shapes that each stream keeps ready.
+            owned: Closed when the host session is closed and its last run is finished: this session, or an `ExitStack`
+                with it and its device. None closes nothing; the caller still owns this session.
+            streams: Runs at the same time, each on its own stream; other callers wait.
+            shapes: Number of input shapes that each stream keeps ready.
         """
         from yoloship.runtime.device_context import HostSession
 
@@ -452,7 +452,7 @@ def check_shapes(specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ..
 
 
 def choose_profile(profiles: Sequence[Sequence[InputProfile]], shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """The profile whose optimum is nearest to the shapes, of those that allow them; 0 if there are no profiles.
+    """Of the profiles that allow these shapes, the one whose optimum is nearest; 0 if the engine has no profiles.
 
     Args:
         profiles: Ranges of the dynamic inputs, for each profile.
@@ -481,7 +481,7 @@ def _distance(entry: InputProfile, shapes: Mapping[str, tuple[int, ...]]) -> flo
 
 
 def _outside(profiles: Sequence[Sequence[InputProfile]], shapes: Mapping[str, tuple[int, ...]]) -> InputError:
-    """About the first input that no profile allows; if each has one that does, about the first input of all."""
+    """The error for the first input that no profile allows; if there is none, for the first input."""
     entries = [entry for profile in profiles for entry in profile]
     names = [name for name in shapes if any(entry.name == name for entry in entries)]
     wrong = [name for name in names if not any(_allows(entry, shapes) for entry in entries if entry.name == name)]

@@ -1,7 +1,7 @@
-"""TensorRT, any flavour: one engine for all threads, an execution context for each run in flight.
+"""TensorRT in all flavours: one engine for all threads, and an execution context for each run in flight.
 
-Nothing here locks to the first image's size: each shape has a context of its own, with its own recorded CUDA graph,
-and the execution context behind one that was closed serves the next shape.
+Each input shape has its own context with its own recorded CUDA graph, so the size of the first image does not limit the
+next. When a context is closed, its execution context is used for the next shape.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ _LOST: Final[Mapping[str, tuple[int, str]]] = MappingProxyType(
         "unspecified launch failure": (719, "CUDA_ERROR_LAUNCH_FAILED"),
     }
 )
-"""The CUDA runtime's words, which is all that TensorRT's log has, and their codes (driver_types.h)."""
+"""Error texts of the CUDA runtime and their codes (driver_types.h); TensorRT's log contains only the texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineTensors:
-    """The edge of an engine.
+    """The inputs, outputs and profiles of an engine.
 
     Attributes:
-        inputs: Names on dynamic axes.
-        outputs: Names on dynamic axes.
+        inputs: The inputs; dynamic axes have names.
+        outputs: The outputs; dynamic axes have names.
         profiles: Ranges of the dynamic inputs for each profile; empty for a static engine.
     """
 
@@ -73,14 +73,14 @@ def read_tensors(flavour: Flavour, engine: Any, record: EngineRecord | None, sub
     """Ask an engine for its tensors.
 
     Args:
-        flavour: Whose engine it is.
+        flavour: The TensorRT that the engine was built for.
         engine: An ICudaEngine.
-        record: From the sidecar, which knows the names of dynamic axes; None invents them.
-        subject: The file, for messages.
+        record: The content of the sidecar, which has the names of dynamic axes; None makes up names.
+        subject: The file's name, for messages.
 
     Raises:
-        EngineError: a tensor lies on the host, is not row-major, or has elements that we have no word for; or the
-            sidecar names other tensors.
+        EngineError: a tensor is in host memory, is not row-major, or has an unknown element type; or the sidecar names
+            other tensors.
     """
     known = {spec.name: spec for spec in (*record.inputs, *record.outputs)} if record else {}
     inputs: list[TensorSpec] = []
@@ -137,11 +137,11 @@ def engine_fault(
     """The error for a call that TensorRT answered with null or false.
 
     Args:
-        doing: ``could not make an execution context``, for one.
-        messages: Heard during the call.
-        device: Asked for its free memory, where that was the reason.
-        subject: The file.
-        asked_bytes: What the call asks for at least, where TensorRT's log does not say.
+        doing: What failed, such as ``could not make an execution context``.
+        messages: TensorRT's messages during the call.
+        device: The device, which reports its free memory if that was the reason.
+        subject: The file's name.
+        asked_bytes: The least that the call requests, used if TensorRT's log does not say it.
     """
     texts = " ".join(text for _, text in messages.heard)
     for words, (code, name) in _LOST.items():
@@ -156,7 +156,7 @@ def engine_fault(
 
 
 _IDLE_EXECUTIONS: Final = 2
-"""Execution contexts kept for the next shape; each holds the memory of its activations."""
+"""Execution contexts to keep for the next shape; each has the memory of its activations."""
 
 
 class TensorRT(Runtime):
@@ -182,7 +182,7 @@ class TensorRT(Runtime):
 
 
 class TensorRTSession(DeviceSession):
-    """A `DeviceSession` by TensorRT; make one with `open`."""
+    """A `DeviceSession` that runs TensorRT engines; make one with `open`."""
 
     def __init__(self, flavour: Flavour, file: EngineFile, device: Device, *, allow_host_code: bool) -> None:
         self._flavour = flavour
@@ -206,13 +206,13 @@ class TensorRTSession(DeviceSession):
     def open(
         cls, path: Path, device: Device, *, flavour: Flavour | None = None, allow_host_code: bool = False
     ) -> TensorRTSession:
-        """Load an engine, once its sidecar has been held against what is installed here.
+        """Load an engine, after comparing its sidecar with the installed TensorRT and the device.
 
         Args:
-            path: The engine; its sidecar is looked for beside it.
-            device: Where it runs; open longer than the session.
+            path: The engine; its sidecar must be beside it.
+            device: The device that it runs on; it must stay open longer than the session.
             flavour: Which TensorRT; None takes the one that fits.
-            allow_host_code: Whether code for the host that a version-compatible plan may hold can be executed.
+            allow_host_code: Whether to allow a version-compatible plan, which contains code that runs on the host.
 
         Raises:
             CudaError: out of device memory, or the device failed.
@@ -225,7 +225,7 @@ class TensorRTSession(DeviceSession):
         name = check_fit(file.record, file.header, installation, subject=str(path), engine_name=path.name)
         if file.record is not None and file.record.config.version_compatible and name != "lean" and not allow_host_code:
             raise EngineError(
-                "is version compatible, so it holds code for the host",
+                "is version compatible, so it contains code that runs on the host",
                 subject=str(path),
                 hint="if you trust the file, open it with allow_host_code=True, or run it with tensorrt_lean",
             )
@@ -234,11 +234,11 @@ class TensorRTSession(DeviceSession):
 
     @property
     def name(self) -> str:
-        """``tensorrt 10.13.0 (cuda:0)``."""
+        """The runtime and its device, as text: ``tensorrt 10.13.0 (cuda:0)``."""
         return f"{self._flavour.title} ({self._device})"
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
-        """Make ready to run inputs of these shapes on a stream; `DeviceSession.context` says what is taken.
+        """Prepare runs with inputs of these shapes on a stream. `DeviceSession.context` explains the arguments.
 
         Raises:
             CudaError: out of device memory, or the device failed.
@@ -282,7 +282,8 @@ class TensorRTSession(DeviceSession):
         strategies = getattr(self._flavour.module, "DynamicShapesKernelSpecializationStrategy", None)
         if strategies is None:
             return self._engine.create_execution_context()
-        # TensorRT-RTX would compile for a new shape behind our back, and a recorded run would keep the slow kernels.
+        # TensorRT-RTX would compile kernels for a new shape in the background, and a recorded run would keep the slow
+        # ones.
         config = self._engine.create_runtime_config()
         config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         return self._engine.create_execution_context(config)
@@ -306,12 +307,12 @@ class TensorRTSession(DeviceSession):
             self._runtime = None
 
     def close(self) -> None:
-        """Refuse new contexts; the engine goes when the last context is closed. Closing twice is not an error."""
+        """Refuse new contexts. The engine is released when the last context is closed. It may be called twice."""
         self._life.close()
 
 
 class _Execution:
-    """An execution context of TensorRT at work for one of ours."""
+    """An execution context of TensorRT in use by one of our contexts."""
 
     def __init__(self, execution: Any, flavour: Flavour, stream: Stream, subject: str) -> None:
         self.execution = execution
@@ -321,7 +322,7 @@ class _Execution:
         self._subject = subject
 
     def set_shapes(self, profile: int, shapes: Shapes, outputs: tuple[TensorSpec, ...]) -> Shapes:
-        """Choose the profile and the shapes; the outputs' follow."""
+        """Set the profile and the input shapes, and return the shapes of the outputs."""
         execution = self.execution
         with listening(self._flavour) as (_, messages):
             if execution.active_optimization_profile != profile:
@@ -348,7 +349,7 @@ class _Execution:
         return found
 
     def set_addresses(self, tensors: list[DeviceTensor]) -> None:
-        """Say where the tensors lie."""
+        """Set the addresses of the tensors."""
         with listening(self._flavour) as (_, messages):
             for tensor in tensors:
                 if not self.execution.set_tensor_address(tensor.name, tensor.pointer):
@@ -357,7 +358,7 @@ class _Execution:
                     )
 
     def is_recordable(self) -> bool:
-        """Whether TensorRT says that it can be; flavours that cannot be asked always can."""
+        """Whether TensorRT says that a run can be recorded; flavours that cannot say it are taken as recordable."""
         ask = getattr(self.execution, "is_stream_capturable", None)
         return ask is None or bool(ask(self._stream.address))
 
@@ -373,11 +374,11 @@ class _Execution:
                 return
             self.sound = False
             if not self._stream.is_recording():
-                self._stream.is_idle()  # says so where the device is lost
+                self._stream.is_idle()  # raises if the device is lost
             raise engine_fault("failed", messages, self._stream.device, self._subject)
 
 
 def _keep_for_ever(*objects: object) -> None:
-    """In a forked child: their destructors would call CUDA, which hangs there."""
+    """Keep objects for ever in a forked child, because their destructors would call CUDA, which hangs there."""
     for kept in objects:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))

@@ -1,6 +1,6 @@
-"""Where results go. `SINKS` names what `yoloship detect` can write; a new sink is one file and one line here.
+"""Sinks of results: `SINKS` is the table of what `yoloship detect` can write. A new sink is one file and one line here.
 
-Packages of third parties add sinks by entry points of the group ``yoloship.sinks``.
+Other packages add sinks by entry points of the group ``yoloship.sinks``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SINKS: Table[Sink] = Table(
     },
     base="yoloship.sinks.sink:Sink",
 )
-"""Each sink's name with its class, in the order of the help."""
+"""Name of a sink → its class, in the order of the help."""
 
 __all__ = [
     "SINKS",

@@ -1,4 +1,4 @@
-"""Images with their boxes drawn on them, one file for each input."""
+"""The sink that draws boxes on images and writes one file for each input."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""Formats that are written as they came, in lower case; all others become JPEG."""
+"""Suffixes of formats that are written as they came, in lower case; all other formats become JPEG."""
 
 JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True, slots=True)
 class DrawStyle:
-    """How annotated images look; see `Detections.draw`."""
+    """How annotated images look: the arguments of `Detections.draw`."""
 
     hide_labels: bool = False
     hide_scores: bool = False
@@ -44,19 +44,19 @@ RUNS = Path("runs")
 
 
 class AnnotatedImages(Sink):
-    """Draws detections on their images, and writes those into one folder, which is made for the first of them.
+    """Draws detections on their images and writes the images into a folder, which is made for the first image.
 
     Args:
-        names: The file name of each annotated image, by the index of its input; None numbers them.
-        folder: Where they go; None makes a new folder in `runs`, of a name that nobody has.
-        runs: Where new folders are made.
-        style: How they look.
+        names: The file name of each annotated image, by the index of its input; None numbers the files.
+        folder: The folder for the images; None makes a new folder in `runs`, with an unused name.
+        runs: The folder in which new folders are made.
+        style: How the images look.
         overwrite: Whether files of those names may be replaced.
     """
 
     option = ("-o", "--output-dir")
     metavar = "DIR"
-    help = "For annotated images. Default: a new folder runs/detect-N."
+    help = "Folder for annotated images. Default: a new folder runs/detect-N."
     target = "folder"
     needs_images = True
 
@@ -75,16 +75,16 @@ class AnnotatedImages(Sink):
 
     @classmethod
     def open(cls, path: Path, *, overwrite: bool = False, inputs: Sequence[Path] | None = None) -> Self:
-        """Write into a folder, which is made if it does not exist; see `Sink.open`."""
+        """Write into a folder, which is made if it does not exist. `Sink.open` explains the arguments."""
         return cls(None if inputs is None else annotated_names(inputs), path, overwrite=overwrite)
 
     @classmethod
     def file_names(cls, inputs: Sequence[Path]) -> Sequence[str]:
-        """Name the annotated image of each input; see `annotated_names`."""
+        """The file name of each annotated image, from `annotated_names`."""
         return annotated_names(inputs)
 
     def write(self, entry: Entry) -> None:
-        """Draw an image and write it; one that failed, or that is not there, is left out.
+        """Draw an image and write it. An image that failed, or that is not there, is skipped.
 
         Raises:
             OutputError: it cannot be encoded or written.
@@ -94,7 +94,7 @@ class AnnotatedImages(Sink):
         self.count += 1
 
     def close(self) -> None:
-        """Finish: every file is whole already."""
+        """Finish; every file is complete already."""
         self.is_finished = True
 
     def draw(self, index: int, found: Detections, image: npt.NDArray[np.uint8]) -> Path:
@@ -125,15 +125,14 @@ class AnnotatedImages(Sink):
 def annotated_names(inputs: Sequence[Path]) -> tuple[str, ...]:
     """Choose the file name of each annotated image.
 
-    An input whose name can be kept keeps it, whatever else there is: the format can be written, and no earlier input
-    has the same name. All others get the next free name: ``.jpg`` in place of a suffix that cannot be written, and
-    ``-2``, ``-3``, … behind the stem.
+    An input keeps its name if its format can be written and no earlier input has the same name. All others get the next
+    free name: ``.jpg`` replaces a suffix that cannot be written, and ``-2``, ``-3``, … are added to the stem.
 
     Args:
-        inputs: In order.
+        inputs: The inputs in order.
 
     Returns:
-        As many names, all different, even if case and the composition of accents do not count.
+        A name for each input. All names differ, even on file systems that ignore case or normalise accents.
     """
     names: dict[int, str] = {}
     used: set[str] = set()

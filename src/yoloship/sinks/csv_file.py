@@ -1,12 +1,12 @@
 r"""Results as a CSV table with one row for each detection.
 
-Every row is a detection: an image in which nothing was found has no row, nor has an image that failed. Use JSON if you
-need to tell them apart. The format is RFC 4180 in UTF-8: commas, lines that end with CR LF, texts in double quotes.
+An image without detections has no row, and neither has an image that failed. Use JSON if you need to tell them apart.
+The format is RFC 4180 in UTF-8: commas, lines that end with CR LF, texts in double quotes.
 
-Spreadsheets run a cell that begins with ``=``, ``+``, ``-`` or ``@`` as a formula, and file names and class names come
-from strangers. So a path that begins like that is written with ``./`` in front, which is the same file, and a class
-name with an apostrophe in front, which spreadsheets take as "this is text". Characters that could steer a terminal,
-line breaks among them, are written as escapes such as ``\x1b``, so that a row is always one line.
+Spreadsheets run a cell that begins with ``=``, ``+``, ``-`` or ``@`` as a formula, and file names and class names are
+untrusted. So a path that begins with one of these is written with ``./`` before it, which is the same file, and a class
+name with an apostrophe before it, which marks text in spreadsheets. Characters that could control a terminal, including
+line breaks, are written as escapes such as ``\x1b``, so that a row is always one line.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("image", "class_id", "class_name", "score", "x1", "y1", "x2", "y2")
 FORMULA: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-"""What a formula begins with; some spreadsheets take the wide forms for the same."""
+"""Characters that begin a formula; some spreadsheets accept their wide forms too."""
 
 
 class CsvFile(TextSink):
     """A CSV file: image, class id and name, score in [0, 1], and the corners of the box in source pixels."""
 
     option = ("--csv",)
-    help = "Write the detections as CSV, one row each; images without any have no row. - is stdout."
+    help = "Write the detections as CSV, one row each; an image without detections has no row. - is stdout."
     suffix = ".csv"
     opening = ",".join(COLUMNS).encode() + b"\r\n"
 
@@ -49,6 +49,6 @@ class CsvFile(TextSink):
 
 
 def _as_text(text: str, guard: str) -> str:
-    """A text that is safe on a terminal, and that no spreadsheet runs."""
+    """A text that is safe on a terminal and that spreadsheets do not run as a formula."""
     shown = visible(text)
     return guard + shown if shown.lstrip().startswith(FORMULA) else shown

@@ -1,4 +1,4 @@
-"""Results as one JSON list with a record for each image, on one line each; see `yoloship.sinks.sink`."""
+"""Results as a JSON list with one object for each image, one per line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class JsonFile(TextSink):
-    """A JSON list; its records are those of `json_record`."""
+    """A JSON list of the objects that `json_record` makes."""
 
     option = ("--json",)
     help = "Write the results as JSON; - is stdout."
@@ -31,26 +31,26 @@ class JsonFile(TextSink):
 
 
 def json_bytes(results: Iterable[tuple[str, Detections]]) -> bytes:
-    """Make the JSON document for some images that are in memory; `JsonFile` writes any number.
+    """Make the JSON document for a few images; `JsonFile` writes any number of them.
 
     Args:
-        results: The path as the user gave it, and what was found there.
+        results: For each image, its path as the user gave it, and its detections.
 
     Returns:
-        UTF-8: a list of records, see `json_record`, one on each line.
+        UTF-8: a list of the objects that `json_record` makes, one per line.
     """
     lines = (json_record(Entry(image, found)) for image, found in results)
     return JsonFile.opening + JsonFile.separator.join(lines) + JsonFile.closing
 
 
 def json_record(entry: Entry) -> bytes:
-    """Make the JSON of one image, on one line without its end.
+    """Make the JSON object of one image, on one line without a newline.
 
     Returns:
         UTF-8: ``{"image", "width", "height", "detections": [{"class_id", "class_name", "score", "box_xyxy"}]}``, and
-        ``annotated`` if it was written with its boxes, and ``error`` if something failed. An image that failed itself
-        has ``{"image", "error"}``. Scores and boxes are the float32 values in their shortest decimal form. Characters
-        that could steer a terminal are escaped.
+        ``annotated`` if an annotated image was written, and ``error`` if something failed. An image that could not be
+        read or run has ``{"image", "error"}``. Scores and boxes are the float32 values in their shortest decimal form.
+        Characters that could control a terminal are escaped.
     """
     record: dict[str, Any] = {"image": entry.name}
     if entry.detections is not None:
@@ -73,7 +73,7 @@ def _found(found: Detections) -> dict[str, Any]:
 def shortest(value: float) -> float | None:
     """The shortest decimal that reads back as the same float32: 0.9 rather than 0.8999999761581421.
 
-    JSON has no infinity and no NaN; they become null.
+    Infinity and NaN become null, because JSON does not have them.
     """
     import numpy as np
 

@@ -1,8 +1,8 @@
-"""What every sink is: it takes one image's results after the other, and is closed at the end.
+"""The base classes of all sinks. A sink takes the results of one image after the other, and is closed at the end.
 
-A `TextSink` appends to one file or stream. The file grows under another name beside its own: each record is written
-over the format's closing text, together with a new one. It takes its own name when the sink is closed, also by an
-interruption. If the process is killed, the file of the other name stays, and is valid too.
+A `TextSink` appends to one file or stream. The file grows under a temporary name: each record overwrites the format's
+closing text and adds a new one. The file gets its own name when the sink is closed, also after an interruption. If the
+process is killed, the temporary file stays, and it is valid too.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """What became of one image, for sinks.
+    """The outcome of one image, for sinks.
 
     Attributes:
-        name: What the image is called: for a file, its path as the user gave it.
-        detections: None if the image could not be read or run.
-        error: What went wrong with it, or with writing it with its boxes; None if nothing did.
-        annotated: Where the image was written with its boxes; None if it was not.
-        index: Its place among the images of the run, from 0.
+        name: The image's name: for a file, its path as the user gave it.
+        detections: The detections; None if the image could not be read or run.
+        error: The error of the image, or of writing its annotated image; None if there is none.
+        annotated: The annotated image that was written; None if none was written.
+        index: The image's place in the run, from 0.
         image: (height, width, 3) uint8 BGR, read only; None unless a sink of the run needs it.
     """
 
@@ -64,11 +64,11 @@ class Entry:
 
     @classmethod
     def of(cls, outcome: Outcome, name: str | None = None) -> Entry:
-        """Make the entry of what `Detector.stream` yields.
+        """Make an entry from an outcome of `Detector.stream`.
 
         Args:
-            outcome: One of them.
-            name: What the image is called; None takes the path that was streamed, or ``image 0`` and so on.
+            outcome: The outcome.
+            name: The image's name; None takes the path that was streamed, or ``image 0`` and so on.
         """
         if name is None:
             source = outcome.source
@@ -84,13 +84,13 @@ class Sink(ABC):
     file.
 
     Attributes:
-        option: How the command line offers it, the long name last: ``("--csv",)``.
-        metavar: What stands behind the option in the help: ``FILE``.
-        help: One sentence for the help: what it writes.
-        suffix: Of the files that it writes, with the dot; empty if it varies.
+        option: Its option on the command line, the long name last: ``("--csv",)``.
+        metavar: The name of the option's value in the help: ``FILE``.
+        help: One sentence for the help that says what it writes.
+        suffix: Suffix of the files that it writes, with the dot; empty if it varies.
         target: ``file``: all entries go to one file, which appears under its name when the sink is closed. ``folder``:
             each image has a file of its own in a folder, which appears when it is whole.
-        needs_images: Whether entries must carry their image.
+        needs_images: Whether entries must contain their image.
         count: How many entries were written.
         is_finished: Whether it was closed or aborted with its results on disk.
     """
@@ -115,28 +115,28 @@ class Sink(ABC):
             inputs: The image files of the run, for sinks that name files after them; None if they are not known.
 
         Raises:
-            OutputError: the name is taken and may not be overwritten, or cannot be written.
+            OutputError: the file exists and may not be replaced, or cannot be written.
         """
 
     @classmethod
     def to_stream(cls, send: Callable[[bytes], None]) -> Self | None:
-        """Make a sink that passes its bytes on as they come, to stdout for one; None if this kind of sink cannot.
+        """Make a sink that passes its bytes on as they come, for example to stdout; None if this kind of sink cannot.
 
         Args:
-            send: Takes bytes and passes them on at once; what it raises comes out of `write`, `close` and `abort`.
+            send: Writes bytes at once. `write`, `close` and `abort` raise what it raises.
         """
         del send
         return None
 
     @classmethod
     def file_names(cls, inputs: Sequence[Path]) -> Sequence[str]:
-        """Say which files a ``folder`` sink will write for these images, so that none is replaced by mistake."""
+        """Names of the files that a ``folder`` sink writes for these images, so that none is replaced by mistake."""
         del inputs
         return ()
 
     @abstractmethod
     def write(self, entry: Entry) -> None:
-        """Take what became of the next image.
+        """Write the outcome of the next image.
 
         Raises:
             OutputError: it cannot be written; what was written before stays.
@@ -144,14 +144,14 @@ class Sink(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Finish: what was written is complete and valid from then on. Closing twice is not an error.
+        """Finish; afterwards the output is complete and valid. It may be called twice.
 
         Raises:
             OutputError: it cannot be finished.
         """
 
     def abort(self) -> None:
-        """Finish early: what was written stays and is valid, and nothing is left behind if nothing was written."""
+        """Finish early. What was written stays and is valid; if nothing was written, no file is left."""
         self.close()
 
     def __enter__(self) -> Self:
@@ -170,9 +170,9 @@ class TextSink(Sink):
     """A sink whose format is an opening text, a record for each image, and a closing text.
 
     Attributes:
-        opening: What the file begins with.
-        separator: What stands between two records.
-        closing: What the file ends with.
+        opening: Text at the start of the file.
+        separator: Text between two records.
+        closing: Text at the end of the file.
     """
 
     opening: ClassVar[bytes] = b""
@@ -185,7 +185,7 @@ class TextSink(Sink):
 
     @classmethod
     def open(cls, path: Path, *, overwrite: bool = False, inputs: Sequence[Path] | None = None) -> Self:  # noqa: ARG003
-        """Write to a file, a named pipe or a device; see `Sink.open`."""
+        """Write to a file, a named pipe or a device. `Sink.open` explains the arguments."""
         place = find_place(path)
         if not place.is_stream:
             return cls(_GrowingFile(path, place, cls.opening, cls.closing, overwrite=overwrite))
@@ -205,12 +205,12 @@ class TextSink(Sink):
 
     @classmethod
     def to_stream(cls, send: Callable[[bytes], None]) -> Self:
-        """Pass each record on as it comes; see `Sink.to_stream`."""
+        """Pass each record to `send` as it comes."""
         return cls(_Stream(send, cls.opening))
 
     @abstractmethod
     def record(self, entry: Entry) -> bytes:
-        """Write the text of one image; empty if this format has nothing to say about it."""
+        """Make the text of one image; empty if the format has nothing to write for it."""
 
     def write(self, entry: Entry) -> None:
         """Append the record of the next image; it is on disk when this returns.
@@ -236,7 +236,7 @@ class TextSink(Sink):
         self.is_finished = self._target.finish(self.closing, keep=self.count > 0)
 
     def abort(self) -> None:
-        """Finish with what there is. If that is nothing, what was there before stays."""
+        """Finish with the records written so far. If there are none, an existing file stays unchanged."""
         if not self.count and not self._closed:
             self._closed = True
             self._target.discard(self.closing)
@@ -245,20 +245,20 @@ class TextSink(Sink):
 
 
 class _Target(Protocol):
-    """Where the text goes."""
+    """The file or the stream that gets the text."""
 
     def append(self, record: bytes, closing: bytes) -> None:
-        """Write a record, behind which the closing text may stand already."""
+        """Write a record; the closing text may be written after it already."""
 
     def finish(self, closing: bytes, *, keep: bool) -> bool:
-        """Finish, and say whether everything arrived. If that fails, keep what there is or leave nothing."""
+        """Finish, and return whether everything was written. On failure, keep the records or remove everything."""
 
     def discard(self, closing: bytes) -> None:
-        """End without any record."""
+        """End without a record."""
 
 
 class _GrowingFile:
-    """A file that is valid after every record, and has its name at the end."""
+    """A file that is valid after every record, and gets its name at the end."""
 
     def __init__(self, path: Path, place: Place, opening: bytes, closing: bytes, *, overwrite: bool) -> None:
         if place.status is not None and not overwrite:
@@ -309,7 +309,7 @@ class _GrowingFile:
 
 
 class _Stream:
-    """A stream, which gets each record as it comes, and nothing more once it failed."""
+    """A stream that gets each record as it comes, and nothing more after it failed."""
 
     def __init__(self, send: Callable[[bytes], None], opening: bytes, end: Callable[[], None] | None = None) -> None:
         self._send, self._opening, self._end = send, opening, end
@@ -341,7 +341,7 @@ class _Stream:
 
 
 def _write(file: IO[bytes], data: bytes) -> None:
-    """Write all of it: a file without a buffer may take less at once."""
+    """Write all bytes, because an unbuffered file may take fewer at once."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]

@@ -1,4 +1,4 @@
-"""Results and facts as plain text in columns: as good on a terminal as in a pipe, and free of any import's cost."""
+"""Results and facts as plain text in columns, for terminals and pipes, without slow imports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from yoloship.sinks.sink import Entry
 
 MAX_ROWS = 50
-"""A longer table helps nobody on a terminal; what a pipe or a file gets is whole."""
+"""Most rows on a terminal, where a longer table is not useful; a pipe or a file gets all rows."""
 
 SIZE_CHARS = len("65535×65535")
 
@@ -29,12 +29,12 @@ _HEADING = ("image", "size", "objects", "found")
 
 
 def detections_table(found: Detections, title: str, limit: int | None = MAX_ROWS) -> str:
-    """One row an object, best first.
+    """A table with one row for each object, best first.
 
     Args:
         found: The objects of one image.
         title: The image's name.
-        limit: The most rows; None for all.
+        limit: Largest number of rows; None shows all.
     """
     height, width = found.image_hw
     heading = f"{visible(title)}  {width}×{height}"
@@ -48,13 +48,13 @@ def detections_table(found: Detections, title: str, limit: int | None = MAX_ROWS
 
 
 class ImagesTable:
-    """A table for the terminal: one row for each image, and the sum; images that failed are left out.
+    """A table for the terminal: one row for each image, and the sum. Images that failed are skipped.
 
     Args:
-        show: Takes the text.
-        limit: The most rows, shown when it is closed, in columns as wide as they need. None shows every row as it
-            comes, which keeps none of them in memory.
-        names_width: Columns for the longest name, if the rows are shown as they come.
+        show: Prints the text.
+        limit: Largest number of rows. They are shown on closing, with columns as wide as necessary. None shows every
+            row as it comes, and keeps none in memory.
+        names_width: Width of the longest name, if rows are shown as they come.
     """
 
     def __init__(self, show: Callable[[str], None], *, limit: int | None, names_width: int = 0) -> None:
@@ -65,7 +65,7 @@ class ImagesTable:
         self._count = 0
 
     def write(self, entry: Entry) -> None:
-        """Take what became of the next image."""
+        """Add the outcome of the next image."""
         if entry.detections is None:
             return
         height, width = entry.detections.image_hw
@@ -82,7 +82,7 @@ class ImagesTable:
             self._rows.append(row)
 
     def close(self) -> None:
-        """Show what was held back, and the sum if there was an image. Closing twice is not an error."""
+        """Show the rows that were kept, and the sum if there was an image. It may be called twice."""
         if not self._count:
             return
         if self._limit is not None:
@@ -101,17 +101,19 @@ class ImagesTable:
 
 
 def facts_table(facts: Iterable[tuple[str, str]], width: int) -> str:
-    """Two columns, a name and its value; long values go on below themselves, and words stay whole.
+    """A table with two columns, a name and its value. Long values are wrapped between words.
 
     Args:
-        facts: In order.
-        width: Of the terminal, in columns.
+        facts: Names and values, in order.
+        width: Width of the terminal in columns.
     """
     rows = [(name, visible(value)) for name, value in facts]
     indent = max((len(name) for name, _ in rows), default=0) + len(GAP)
     lines = []
     for name, value in rows:
-        room = max(20, width - indent)  # what has no space in it, such as a digest, stays whole and can be copied
+        room = max(
+            20, width - indent
+        )  # a text without spaces, such as a digest, is not split, so that it can be copied
         wrapped = textwrap.wrap(value, room, break_on_hyphens=False, break_long_words=False) or [""]
         lines.append(f"{name:{indent}}{wrapped[0]}")
         lines += [" " * indent + line for line in wrapped[1:]]
@@ -119,11 +121,11 @@ def facts_table(facts: Iterable[tuple[str, str]], width: int) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
-    """Rows of equal length, aligned, one a line.
+    """Rows of equal length as aligned lines.
 
     Args:
-        rows: The first is the heading.
-        right: Which columns are aligned to the right.
+        rows: The rows; the first is the heading.
+        right: Indices of the columns that are aligned to the right.
     """
     widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
     aligned = tuple(right)

@@ -1,6 +1,6 @@
-"""Where images come from. `SOURCES` names what `yoloship detect` can read; a new source is one file and one line here.
+"""Sources of images: `SOURCES` is the table of what `yoloship detect` can read. A new source is one file and one line.
 
-Packages of third parties add sources by entry points of the group ``yoloship.sources``.
+Other packages add sources by entry points of the group ``yoloship.sources``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ SOURCES: Table[Source] = Table(
     {"images": "yoloship.sources.finding:ImageFiles"},
     base="yoloship.sources.source:Source",
 )
-"""Each source's name with its class; of ours, the first that accepts a text takes it."""
+"""Name of a source → its class; the first built-in source that accepts a text takes it."""
 
 
 def open_source(texts: Sequence[str], *, recursive: bool = False) -> Source:
     """Open what the user named on the command line.
 
     Args:
-        texts: Files, folders, patterns; or ``NAME:REST``, which gives REST to the source of that name, unless a file
-            has that very name.
-        recursive: Whether a folder also stands for what is in all folders below it.
+        texts: Files, folders and patterns; or ``NAME:TEXT``, which gives TEXT to the source of that name, unless a file
+            has exactly that name.
+        recursive: Whether a folder includes the images in all folders inside it.
 
     Raises:
         InputError: nothing can be read there, or sources of different kinds are mixed.
@@ -47,13 +47,13 @@ def open_source(texts: Sequence[str], *, recursive: bool = False) -> Source:
     names = list(dict.fromkeys(name for name, _ in chosen))
     if len(names) > 1:
         raise InputError(
-            "sources of different kinds do not go into one run", subject=", ".join(names), hint="give one kind"
+            "sources of different kinds cannot be used in one run", subject=", ".join(names), hint="give one kind"
         )
     return SOURCES.load(names[0]).open([rest for _, rest in chosen], recursive=recursive)
 
 
 def _is_name(text: str) -> bool:
-    """Whether it can name a source; a single letter is a drive of Windows."""
+    """Whether a text can be the name of a source; a single letter is a drive on Windows."""
     return len(text) > 1 and text.replace("-", "_").isidentifier()
 
 

@@ -1,4 +1,4 @@
-"""Which image files a list of files, folders and patterns stands for, and what is left out."""
+"""Finds the image files in a list of files, folders and patterns, and counts what is skipped."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Entry:
     """One name in a folder.
 
     Attributes:
-        path: As it was reached from what the user named.
+        path: The path, starting with what the user named.
         name: The last part of the path.
-        kind: What it leads to, links followed.
-        identity: The path without links: the same for all ways to one file.
+        kind: The kind of entry, after following links.
+        identity: The path without links, which is the same for all paths to one file.
     """
 
     path: str
@@ -45,7 +45,7 @@ class Entry:
 
 
 def has_magic(pattern: str) -> bool:
-    """Whether a name has characters that make it a pattern."""
+    """Whether a name contains the special characters of a pattern."""
     return glob.has_magic(pattern)
 
 
@@ -64,9 +64,9 @@ def list_folder(folder: Path | str) -> Iterator[Entry]:
 
 
 def walk_folder(folder: Path | str) -> Iterator[Entry]:
-    """Each entry of a folder and of all folders below it that are not hidden; the folders themselves are left out.
+    """Each entry of a folder and of all folders inside it that are not hidden, but not the folders themselves.
 
-    Links to folders are followed, but no folder is entered twice. A folder below that cannot be listed is an entry.
+    Links to folders are followed, but no folder is entered twice. A folder inside that cannot be listed is an entry.
 
     Raises:
         OSError: the folder itself cannot be listed.
@@ -83,8 +83,8 @@ def walk_folder(folder: Path | str) -> Iterator[Entry]:
 def glob_entries(pattern: str) -> Iterator[Entry]:
     """Each entry that a pattern matches; ``**`` stands for any number of folders.
 
-    A part of the pattern that exists by that very name stands for itself. Hidden names match only a pattern that begins
-    with a dot.
+    If a part of the pattern is the exact name of an entry, it matches only that entry. Hidden names match only a
+    pattern that begins with a dot.
     """
     path = Path(pattern)
     start = path.anchor or os.curdir
@@ -94,9 +94,9 @@ def glob_entries(pattern: str) -> Iterator[Entry]:
 
 
 def _tree(folder: str) -> Iterator[tuple[str, list[Entry] | None]]:
-    """A folder and all that are below it and not hidden, each once, with its entries; None if it cannot be listed.
+    """A folder and all folders inside it that are not hidden, each once, with its entries; None if it cannot be listed.
 
-    Folders behind links come last, so that everything is reached by its own path if it has one.
+    Folders reached through links come last, so that a folder is reached by its own path if it has one.
     """
     entered: set[str] = set()
     waiting, linked = [folder], list[str]()
@@ -119,7 +119,7 @@ def _tree(folder: str) -> Iterator[tuple[str, list[Entry] | None]]:
 
 
 def _match(prefix: str, folder: str, parts: tuple[str, ...], done: set[tuple[str, int]]) -> Iterator[Entry]:
-    """Entries below a folder that match the parts; each folder meets the same rest of the pattern only once."""
+    """Entries inside a folder that match the parts. A folder is searched only once for the same rest of the pattern."""
     state = (os.path.realpath(folder), len(parts))
     if not parts or state in done:
         return
@@ -151,7 +151,7 @@ def _matching(folder: str, part: str) -> Iterator[Entry]:
 
 
 def _readable(folder: str) -> Iterator[Entry]:
-    """The entries of a folder; none if it cannot be listed."""
+    """The entries of a folder; empty if it cannot be listed."""
     try:
         yield from list_folder(folder)
     except OSError:
@@ -198,12 +198,12 @@ _SINGULARS: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """What was left out of one folder or pattern.
+    """What was skipped in one folder or pattern.
 
     Attributes:
-        source: As the user named it.
-        counts: Kinds and how many there are of each, in the order in which they are told: a suffix such as ``.txt``,
-            ``folder``, ``broken link``, and so on.
+        source: The folder or pattern as the user gave it.
+        counts: Kinds (a suffix such as ``.txt``, ``folder``, ``broken link``, and so on) and how many there are of
+            each, in the order of the message.
     """
 
     source: str
@@ -211,7 +211,7 @@ class Skipped:
 
     @property
     def total(self) -> int:
-        """How many entries were left out."""
+        """How many entries were skipped."""
         return sum(count for _, count in self.counts)
 
     def kinds_text(self) -> str:
@@ -226,7 +226,7 @@ class Skipped:
 
 
 def skipped_kind(entry: Entry) -> str | None:
-    """As what an entry that is not an image is counted; None if it is not worth a word."""
+    """The kind under which an entry that is not an image is counted; None if it is not reported."""
     if entry.kind != "file":
         return entry.kind
     if entry.name.startswith("."):
@@ -236,13 +236,13 @@ def skipped_kind(entry: Entry) -> str | None:
 
 
 def skipped_in(source: str | Path, counts: Counter[str]) -> Skipped:
-    """What was counted: first what the user can do something about, then the most frequent."""
+    """The counts in order: first kinds that the user can do something about, then the most frequent."""
     order = sorted(counts.items(), key=lambda item: (not _advice(item[0]), -item[1], item[0]))
     return Skipped(str(source), tuple(order))
 
 
 def unreadable_suffixes() -> frozenset[str]:
-    """Of formats that need a package which is not installed."""
+    """Suffixes of image formats that need a package that is not installed."""
     return frozenset() if find_spec("pillow_heif") else _HEIC_SUFFIXES
 
 
@@ -262,19 +262,19 @@ IMAGE_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
     | {".gif", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpc", ".pgm", ".ppm", ".pbm", ".pnm"}
 )
-"""What counts as an image inside a folder or a pattern, in lower case. A file that is named itself may have any."""
+"""Suffixes of images in a folder or a pattern, in lower case. A file that is given by name may have any suffix."""
 
 MAX_IMAGES: Final = 2_000_000
-"""Of one command: the list of their names is held in memory."""
+"""Most images of one command, because the list of their names is kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundImages:
-    """The images that were found, and what was left out.
+    """The images that were found, and what was skipped.
 
     Attributes:
-        paths: In the order of the sources; within a folder or a pattern by name, ``img2`` before ``img10``.
-        skipped: For each folder or pattern in which something was left out, what that was.
+        paths: The images in the order of the sources; within a folder or a pattern by name, ``img2`` before ``img10``.
+        skipped: What was skipped, for each folder or pattern in which something was skipped.
     """
 
     paths: tuple[Path, ...]
@@ -285,13 +285,13 @@ def find_images(sources: Sequence[str | Path], *, recursive: bool = False) -> Fo
     """Expand files, folders and patterns to image files.
 
     Args:
-        sources: A file stands for itself, whatever its suffix, and even if it is missing: reading it reports that. A
-            folder stands for its images. A pattern (``cams/**/*.jpg``) stands for the images that it matches; ``**``
-            goes through all folders below. A name that exists is never taken for a pattern.
-        recursive: Whether a folder also stands for the images in all folders below it.
+        sources: Files, folders and patterns. A file is taken whatever its suffix, and even if it is missing, because
+            reading it reports the error. A folder gives its images. A pattern (``cams/**/*.jpg``) gives the images that
+            it matches; ``**`` stands for any number of folders. A name that exists is never read as a pattern.
+        recursive: Whether a folder includes the images in all folders inside it.
 
     Returns:
-        Each image once, at its first place, however many links and sources lead to it.
+        Each image once, at its first position, even if several links and sources lead to it.
 
     Raises:
         InputError: a source is empty or an address on the network, a folder or a pattern has no images, a folder cannot
@@ -309,7 +309,7 @@ def find_images(sources: Sequence[str | Path], *, recursive: bool = False) -> Fo
             if len(paths) > MAX_IMAGES:
                 raise InputError(
                     "too many images for one run", subject=str(source), expected=f"at most {MAX_IMAGES:,}",
-                    hint="name the folders below it one at a time",
+                    hint="run its folders one at a time",
                 )  # fmt: skip
         if counts:
             skipped.append(skipped_in(source, counts))
@@ -317,14 +317,14 @@ def find_images(sources: Sequence[str | Path], *, recursive: bool = False) -> Fo
 
 
 def natural_key(path: str) -> tuple[str, str]:
-    """Sorts paths folder by folder, names before their suffixes, and numbers in them by their value."""
+    """A sort key for paths: by folder, then by name before suffix, with numbers sorted by value."""
     stem, suffix = os.path.splitext(path)
     numbered = _DIGITS.sub(_by_value, stem.replace(os.sep, "\0"))
     return f"{numbered}\1{suffix}", path
 
 
 def _by_value(digits: re.Match[str]) -> str:
-    """Numbers sort like their texts if longer ones, which are larger, begin with a larger length."""
+    """A text that sorts by a number's value: its length comes first, because longer numbers are larger."""
     value = digits[0].lstrip("0")
     return f"{len(value):03}{value}"
 
@@ -333,7 +333,7 @@ _DIGITS: Final = re.compile("[0-9]+")
 
 
 def _expand(source: str | Path, counts: Counter[str], *, recursive: bool) -> Iterable[tuple[str, str | Path]]:
-    """The identity and the path of each image that a source stands for."""
+    """The identity and the path of each image of a source."""
     path = Path(source)
     try:
         if path.is_dir():
@@ -360,7 +360,7 @@ def _in_folder(folder: Path, counts: Counter[str], *, recursive: bool) -> list[t
         raise InputError(f"cannot be listed: {error.strerror or error}", subject=str(folder)) from error
     if not images:
         raise InputError(
-            "folder without images",
+            "has no images",
             subject=str(folder),
             expected="files such as .jpg, .png or .webp",
             got=skipped_in(folder, counts).kinds_text() or "an empty folder",
@@ -369,7 +369,7 @@ def _in_folder(folder: Path, counts: Counter[str], *, recursive: bool) -> list[t
 
 
 def _chosen(entries: Iterable[Entry], counts: Counter[str]) -> list[tuple[str, str]]:
-    """The images among some entries, sorted; the rest is counted."""
+    """The images among some entries, sorted; the other entries are counted."""
     images = []
     unreadable = unreadable_suffixes()
     for entry in entries:
@@ -399,13 +399,13 @@ class ImageFiles(Source):
 
     @classmethod
     def accepts(cls, text: str) -> bool:
-        """Take everything: what is not an image is reported when it is read."""
+        """Accept every text; a file that is not an image is reported when it is read."""
         del text
         return True
 
     @classmethod
     def open(cls, texts: Sequence[str], *, recursive: bool = False) -> Self:
-        """Find the files; see `find_images`."""
+        """Find the image files in files, folders and patterns."""
         return cls(find_images(texts, recursive=recursive))
 
     def __iter__(self) -> Iterator[Frame]:

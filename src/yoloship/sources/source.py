@@ -1,4 +1,4 @@
-"""What every source is: it gives the images of a run one after the other, each with its name."""
+"""The base class of all sources. A source gives the images of a run one after the other, with their names."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Frame:
     """One image of a source.
 
     Attributes:
-        index: Its place, from 0.
-        name: What results call it: for a file, its path as the user reaches it.
-        image: A file that the detector reads, the bytes of one, or (height, width, 3) uint8 BGR, read only.
+        index: The frame's place, from 0.
+        name: The frame's name in results: for a file, its path, starting with what the user gave.
+        image: A file's path, the bytes of a file, or (height, width, 3) uint8 BGR, read only.
     """
 
     index: int
@@ -33,35 +33,35 @@ class Frame:
 
 
 class Source(Closing):
-    """Gives frames in order; a context manager, which closes it.
+    """Gives frames in order. It is a context manager, which closes it.
 
     A source is one class in one file, and one line in `yoloship.sources.SOURCES` or an entry point of the group
-    ``yoloship.sources``. On the command line, a third party's source is chosen by its name: with the entry point
+    ``yoloship.sources``. On the command line, a source of another package is chosen by its name: with the entry point
     ``webcam``, ``yoloship detect best.pt webcam:0`` gives its `open` the text ``0``.
 
     Attributes:
-        help: One sentence: what it reads.
+        help: One sentence that says what it reads.
     """
 
     help: ClassVar[str]
 
     @classmethod
     def accepts(cls, text: str) -> bool:
-        """Whether a text on the command line that names no source is for this one. Nothing is opened."""
+        """Whether this source takes a text on the command line that does not name a source. Nothing is opened."""
         del text
         return False
 
     @classmethod
     @abstractmethod
     def open(cls, texts: Sequence[str], *, recursive: bool = False) -> Self:
-        """Make a source of what the user named.
+        """Open a source.
 
         Args:
-            texts: At least one, as the user wrote them.
-            recursive: Whether a folder also stands for what is in all folders below it.
+            texts: One or more texts, as the user wrote them.
+            recursive: Whether a folder includes what is in all folders inside it.
 
         Raises:
-            InputError: a text names nothing that can be read.
+            InputError: a text names something that cannot be read.
         """
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Source(Closing):
 
     @property
     def files(self) -> Sequence[Path] | None:
-        """The files that the frames are, in order, if they are one each and known before the run; else None."""
+        """The files in order, if every frame is one file and all are known before the run; else None."""
         return None
 
     @property
@@ -80,8 +80,8 @@ class Source(Closing):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What the user should know before the run, a line each, such as files that were left out."""
+        """Lines that the user should read before the run, for example about files that were skipped."""
         return ()
 
     def close(self) -> None:  # most have nothing to give back
-        """Give back what is open. Closing twice is not an error."""
+        """Release what is open. It may be called twice."""

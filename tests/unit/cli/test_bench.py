@@ -90,7 +90,7 @@ def test_what_cannot_run_is_one_clear_line(model: Path, tmp_path: Path) -> None:
     [
         ("torch", "torch: is not a known runtime: expected onnxruntime, openvino, tensorrt"),
         ("openvino:float16", "expected openvino:float32 or openvino:bfloat16"),
-        ("onnxruntime:bfloat16", "ONNX Runtime cannot be told to compute in bfloat16"),
+        ("onnxruntime:bfloat16", "ONNX Runtime cannot compute in bfloat16"),
     ],
 )
 def test_a_runtime_that_there_is_not_is_one_clear_line(model: Path, runtime: str, words: str) -> None:

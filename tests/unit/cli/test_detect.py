@@ -214,7 +214,7 @@ def test_a_image_over_the_limit_is_one_clear_line(model: Path) -> None:
 def test_a_folder_without_images_is_one_clear_line(model: Path) -> None:
     Path("in").mkdir()
     assert run("detect", model, "in").error == (
-        "in: folder without images: expected files such as .jpg, .png or .webp, got an empty folder"
+        "in: has no images: expected files such as .jpg, .png or .webp, got an empty folder"
     )
 
 

@@ -257,7 +257,7 @@ def test_a_file_with_a_colon_in_its_name_is_that_file(installed: None) -> None:
 
 def test_sources_of_two_kinds_are_refused(installed: None) -> None:
     error = run("detect", "cat.onnx", "noise:3", "a.png").error
-    assert error == "noise, images: sources of different kinds do not go into one run; give one kind"
+    assert error == "noise, images: sources of different kinds cannot be used in one run; give one kind"
 
 
 def test_a_name_with_a_colon_that_is_neither_is_a_missing_file() -> None:

@@ -70,7 +70,7 @@ def test_without_auto_nothing_is_said() -> None:
         ),
         (
             ("--runtime-precision", "bfloat16"),
-            "--runtime-precision: ONNX Runtime cannot be told to compute in bfloat16: expected float32; name another "
+            "--runtime-precision: ONNX Runtime cannot compute in bfloat16: expected float32; name another "
             "runtime: 'openvino' computes in bfloat16",
         ),
         (

@@ -128,7 +128,7 @@ def test_a_precision_that_was_not_obeyed_is_an_error(monkeypatch: pytest.MonkeyP
             return bfloat16 if name == "INFERENCE_PRECISION_HINT" else self._compiled.get_property(name)
 
     monkeypatch.setattr(ours._Compilation, "from_source", lambda *given: Disobedient(compile_(*given)))
-    with pytest.raises(SessionError, match="computes in another precision than it was told: expected f32, got bf16"):
+    with pytest.raises(SessionError, match="does not compute in the precision that was set: expected f32, got bf16"):
         OpenVinoSession.open(small())
 
 

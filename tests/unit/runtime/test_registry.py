@@ -48,7 +48,7 @@ def test_what_runs_it(
 
 def test_auto_says_why() -> None:
     assert choose_runtime(AUTO, "onnx", "cpu")[1] == "it is the first choice for float32 on a CPU"
-    because = "ONNX Runtime cannot be told to compute in bfloat16"
+    because = "ONNX Runtime cannot compute in bfloat16"
     assert choose_runtime(AUTO, "onnx", "cpu", "bfloat16")[1] == because
 
 
@@ -71,9 +71,9 @@ def test_auto_says_why() -> None:
             "best: is a graph, which TensorRT does not run: .*yoloship build",
         ),
         ("openvino", "onnx", "cuda", None, "OpenVINO does not run on an NVIDIA GPU: expected onnxruntime"),
-        (None, "onnx", "cpu", "bfloat16", "runtime_precision: ONNX Runtime cannot be told to compute in bfloat16"),
+        (None, "onnx", "cpu", "bfloat16", "runtime_precision: ONNX Runtime cannot compute in bfloat16"),
         ("tensorrt", "engine", "cuda", "float32", "expected none: it was chosen when the engine was built"),
-        (AUTO, "onnx", "cuda", "bfloat16", "ONNX Runtime cannot be told to compute in bfloat16"),
+        (AUTO, "onnx", "cuda", "bfloat16", "ONNX Runtime cannot compute in bfloat16"),
         (AUTO, "engine", "cpu", None, "no runtime can run it"),
     ],
 )

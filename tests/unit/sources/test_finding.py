@@ -64,7 +64,7 @@ def test_a_folder_without_images_is_refused(folder: Path) -> None:
     with pytest.raises(InputError) as caught:
         find_images([folder / "empty"])
     assert str(caught.value) == (
-        f"{folder / 'empty'}: folder without images: expected files such as .jpg, .png or .webp, got 1 .md"
+        f"{folder / 'empty'}: has no images: expected files such as .jpg, .png or .webp, got 1 .md"
     )
 
 

@@ -1,7 +1,7 @@
-"""Models as ONNX Runtime has them, whatever runs them there: sources, tensors, errors, and runs that end after a time.
+"""Shared by ONNX Runtime's sessions on CPU and GPU: sources, tensors, errors, and runs with a time limit.
 
-Python hears a signal between two of its own instructions only, so a main thread that is inside a runtime's C++ hears
-none. The call is made in another thread, while this one waits in a way that can be interrupted.
+Python handles a signal only between two of its own instructions, so a main thread inside a runtime's C++ code handles
+none. Therefore the call is made in another thread, while this one waits and can be interrupted.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 SLICE_S: Final = 0.1
-"""How long to wait at a time: a signal that another thread of the process receives is heard after that."""
+"""Longest wait at a time; a signal that another thread receives is handled after it."""
 GRACE_S: Final = 1.5
-"""How long the call has to end when it is asked to; a runtime looks between two operators."""
+"""How long to wait for a call to end after it is asked to; a runtime checks between two operators."""
 
 
 def watched(call: Callable[[], _Result], stop: Callable[[], None], limit_s: float, subject: str) -> _Result:
-    """Make a call that is asked to end when it takes too long or is interrupted.
+    """Make a call that is stopped if it takes too long or is interrupted.
 
     Args:
-        call: What to do; it may run on in its thread if it does not end when asked.
-        stop: Asks it to end; called from this thread.
-        limit_s: Seconds it may take.
-        subject: The model, for messages.
+        call: The function to call. If it does not end when asked, it continues in its thread.
+        stop: Asks the call to end; called from this thread.
+        limit_s: Time limit in seconds.
+        subject: The model's name, for messages.
 
     Returns:
         What the call returns; what it raises is raised here.
@@ -83,11 +83,11 @@ _TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
 
 
 def import_onnxruntime() -> ModuleType:
-    """ONNX Runtime, without the device id that it would leave in the home folder.
+    """Import ONNX Runtime without the device id that it would write into the home folder.
 
     Its Linux wheels (1.32.0) write ``~/.cache/Microsoft/DeveloperTools/.onnxruntime`` when a session is made, unless a
-    variable is set while the library is imported; calling `disable_telemetry_events` afterwards comes too late
-    (measured). The variable is taken back, so that nothing of this process changes; one that the user has set stays.
+    variable is set while the library is imported; calling `disable_telemetry_events` afterwards is too late (measured).
+    The variable is removed again after the import; a variable that the user has set stays.
     """
     if _TELEMETRY in os.environ:
         import onnxruntime
@@ -117,20 +117,20 @@ _DTYPES: Final[Mapping[str, DType]] = MappingProxyType(
     }
 )
 _RUNNABLE: Final = frozenset[Kind]({"onnx", "unknown"})
-"""Content of no known kind may be ONNX of an unusual form; the runtime's parser decides."""
+"""A file of unknown kind may be an unusual ONNX file; the runtime's parser decides."""
 _FAILURE_NAMES: Final = (
     "EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "ModelRequiresCompilation",
     "NoModel", "NoSuchFile", "NotFound", "NotImplemented", "RuntimeException",
 )  # fmt: skip
-"""What ONNX Runtime raises; each derives from Exception directly, and not every release has all of them."""
+"""Names of ONNX Runtime's exceptions. They all derive directly from Exception; not every release has all of them."""
 
 
 def open_source(model: Path | str | bytes, subject: str | None = None) -> tuple[str | bytes, str]:
-    """What the runtime is given, and what messages call it.
+    """The source for the runtime, and its name for messages.
 
     Args:
         model: A file, or its bytes.
-        subject: What messages call bytes; None says that they are in memory.
+        subject: The name of bytes, for messages; None says that the model is in memory.
 
     Raises:
         SessionError: the file is empty, or plainly not ONNX.
@@ -144,7 +144,7 @@ def open_source(model: Path | str | bytes, subject: str | None = None) -> tuple[
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """The exceptions of the ONNX Runtime that is installed."""
+    """The exception classes of the installed ONNX Runtime."""
     import_onnxruntime()
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -174,11 +174,11 @@ def tensor_spec(value: Any, subject: str) -> TensorSpec:
 
 
 def load_error(text: str, subject: str) -> SessionError:
-    """One line for the runtime's own words, which hold paths of its sources and often several lines."""
+    """A one-line error from the runtime's message, which has source paths and often several lines."""
     plain = plain_text(text)
     if "protobuf parsing failed" in text.lower() or "No graph was found" in text:
         return SessionError(
-            "is not an ONNX model, or is damaged or truncated", subject=subject, hint="copy or export it again"
+            "is not a valid ONNX file: it is damaged or truncated", subject=subject, hint="copy or export it again"
         )
     if "xternal data" in text or "xternal initializer" in text or "annot get file size" in text:
         match = re.search(r'"([^"]+)"|file or directory \[([^\]]+)\]', text)
@@ -199,7 +199,7 @@ def load_error(text: str, subject: str) -> SessionError:
 
 
 def plain_text(text: str) -> str:
-    """The runtime's sentence without its code, its C++ signature and its line breaks."""
+    """The runtime's message without its code, its C++ signature and its line breaks."""
     text = " ".join(text.split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"/?[\w/.]*/onnxruntime/core/\S+ .*?\)(?: const)? (?=[A-Z])", "", text)

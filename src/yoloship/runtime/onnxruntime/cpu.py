@@ -45,7 +45,7 @@ class OnnxRuntime(Runtime):
 
     @classmethod
     def open(cls, model: Path | bytes, options: RunOptions) -> Session:
-        """Load a model on the CPU; see `OnnxRuntimeSession.open` for what it raises."""
+        """Load a model on the CPU. `OnnxRuntimeSession.open` says what it raises."""
         runs, threads = (1, limited_cores()) if options.tuned_for == "latency" else _shared_out(usable_cores())
         return OnnxRuntimeSession.open(
             model,
@@ -57,7 +57,7 @@ class OnnxRuntime(Runtime):
 
     @classmethod
     def open_on(cls, device: Device, model: Path | bytes, options: RunOptions) -> DeviceSession:
-        """Load a model on an NVIDIA GPU; see `OnnxRuntimeCudaSession.open` for what it raises."""
+        """Load a model on an NVIDIA GPU. `OnnxRuntimeCudaSession.open` says what it raises."""
         from yoloship.runtime.onnxruntime.cuda import OnnxRuntimeCudaSession
 
         return OnnxRuntimeCudaSession.open(model, device, subject=options.model_name)
@@ -72,8 +72,8 @@ def _shared_out(cores: int) -> tuple[int, int]:
 class OnnxRuntimeSession(Session):
     """A model opened by ONNX Runtime on the CPU; make one with `open`.
 
-    Graph optimisation stays at its highest level, the runtime's default; of the other options none was faster for one
-    image, and one thread a run is what several workers that share a session want.
+    Graph optimisation stays at its highest level, the runtime's default. No other option was faster for one image, and
+    one thread per run suits several workers that share a session.
     """
 
     def __init__(
@@ -108,16 +108,16 @@ class OnnxRuntimeSession(Session):
         """Load an ONNX model.
 
         Args:
-            model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
-            intra_op_threads: Threads that one run may use; None leaves it to the runtime: one a physical core.
-            concurrent_runs: Runs at once that these threads are meant for; it limits nothing.
-            subject: What messages call a model that is given as bytes.
-            limit_s: Seconds that opening it and each run may take, after which they are ended; for files that nobody
-                vouches for. None does not watch them.
+            model: A file, or its bytes. Weights in other files (external data) are found only for a file.
+            intra_op_threads: Threads that one run may use; None leaves it to the runtime: one per physical core.
+            concurrent_runs: Number of runs at the same time that these threads are meant for; it is not a limit.
+            subject: The name of a model that is given as bytes, for messages.
+            limit_s: Time limit in seconds for opening the model and for each run, for untrusted files. None sets no
+                limit.
 
         Raises:
             InputError: the number of threads is not positive.
-            SessionError: the file is empty, not ONNX, damaged, or asks for what this runtime does not have.
+            SessionError: the file is empty, not ONNX, damaged, or uses an operator that this runtime does not have.
         """
         if intra_op_threads is not None and intra_op_threads < 1:
             raise InputError(
@@ -144,18 +144,18 @@ class OnnxRuntimeSession(Session):
         except known as error:
             raise load_error(str(error), subject) from error
         if isinstance(source, bytes):
-            session._model_bytes = None  # kept for another provider only, which is never asked for
+            session._model_bytes = None  # kept only for other providers, which are never used
         return cls(session, known, subject, limit_s, concurrent_runs)
 
     @property
     def name(self) -> str:
-        """``onnxruntime 1.32.0 (CPU)``."""
+        """The runtime and its device, as text: ``onnxruntime 1.32.0 (CPU)``."""
         onnxruntime = import_onnxruntime()
 
         return f"onnxruntime {onnxruntime.__version__} (CPU)"
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
-        """Run once; many threads may at the same time. `Session.run` says what is taken and given.
+        """Run once; many threads may call it at the same time. `Session.run` explains the arguments.
 
         Raises:
             InputError: a feed is missing, unknown, not contiguous, or of the wrong shape or dtype.
@@ -183,5 +183,5 @@ class OnnxRuntimeSession(Session):
         return watched(lambda: tuple(session.run(None, feeds, options)), stop, limit_s, self._subject)
 
     def close(self) -> None:
-        """Give the model's memory back once no run is under way. Closing twice is not an error."""
+        """Release the model when no run is active. It may be called twice."""
         self._session = None

@@ -1,12 +1,12 @@
-"""ONNX Runtime on an NVIDIA GPU: its CUDA provider, bound to our buffers, on our streams.
+"""ONNX Runtime on an NVIDIA GPU: its CUDA provider, with our buffers and our streams.
 
-The provider is told its stream when a session of ONNX Runtime is made, and what a recorded run touches must not be used
-by runs of other shapes. So every context has a session of ONNX Runtime to itself, weights included.
+The provider gets its stream when a session of ONNX Runtime is made, and runs of other shapes must not use the memory of
+a recorded run. So every context has its own session of ONNX Runtime, with its own weights.
 
 The provider and cuDNN fail if two threads set up at the same time: ``CUDNN_BACKEND_API_FAILED`` in the first
-convolution, or an error while the session is made (measured on an H100 with ONNX Runtime 1.31.1, whatever the
-convolution search). A run beside a setup is safe. So setting up, first runs and closing take turns in the whole
-process, because several sessions share the same libraries.
+convolution, or an error while the session is made (measured on an H100 with ONNX Runtime 1.31.1, for every convolution
+search). A run during a setup is safe. So only one thread of the process at a time sets up, runs for the first time or
+closes, because several sessions share the same libraries.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ _LIBRARY = re.compile(r"CU(?:BLAS|DNN|FFT) (?:failure|error)[^;]*")
 
 
 def device_fault(text: str, device: Device, subject: str) -> CudaError | None:
-    """The device's fault behind a failure of the runtime, or None if it is the runtime's own.
+    """The device error that caused a failure of the runtime; None if the runtime itself failed.
 
     Args:
-        text: The runtime's sentence.
-        device: Asked for its free memory.
+        text: The runtime's message.
+        device: The device, which reports its free memory.
         subject: The model, for the message.
     """
     found = _FAILURE.search(text)
@@ -74,7 +74,7 @@ def device_fault(text: str, device: Device, subject: str) -> CudaError | None:
 
 
 def not_installed(version: str | None = None) -> DependencyError:
-    """The error for an ONNX Runtime that has no CUDA provider, or is not there at all."""
+    """The error for an ONNX Runtime that has no CUDA provider or is not installed."""
     return DependencyError(
         "is not installed" if version is None else "is the build without CUDA",
         subject="onnxruntime" if version is None else f"onnxruntime {version}",
@@ -84,7 +84,7 @@ def not_installed(version: str | None = None) -> DependencyError:
 
 
 def provider_missing(onnxruntime: Any, device: Device) -> DependencyError:
-    """The error for a provider that is built in, but cannot be loaded: ONNX Runtime would run on the CPU in silence."""
+    """The error for a provider that cannot be loaded. Without it, ONNX Runtime would silently run on the CPU."""
     built_for = getattr(onnxruntime, "cuda_version", "") or "its version"
     missing = _missing_libraries(built_for)
     return DependencyError(
@@ -98,7 +98,7 @@ def provider_missing(onnxruntime: Any, device: Device) -> DependencyError:
 
 
 def _missing_libraries(cuda_version: str) -> list[str]:
-    """Those that the provider is linked with and the loader does not find; ONNX Runtime names them in its log only."""
+    """Libraries that the provider needs and the loader does not find; ONNX Runtime names them only in its log."""
     major = cuda_version.split(".", maxsplit=1)[0]
     if not sys.platform.startswith("linux") or not major.isdecimal():
         return []
@@ -118,9 +118,9 @@ PROVIDER: Final = "CUDAExecutionProvider"
 _MEMORY: Final = "cuda"
 """What ONNX Runtime's binding calls the memory of the provider's device."""
 _WARM_UPS: Final = 3
-"""The first run chooses algorithms, the second finds the arena as it stays, the third proves it."""
+"""The first run chooses algorithms, the second uses the final memory layout, the third confirms it."""
 _TURN: Final = threading.RLock()
-"""Held by the one thread of the process that sets the provider up or closes something of it."""
+"""The lock of the thread that sets up the provider or closes one of its objects."""
 
 ConvolutionSearch: TypeAlias = Literal["exhaustive", "heuristic", "default"]
 """How cuDNN's algorithms are chosen: by timing all (best, and slow to start), by its own guess, or always the same."""
@@ -129,17 +129,17 @@ Layout: TypeAlias = Literal["nchw", "nhwc"]
 
 @dataclass(frozen=True, slots=True)
 class CudaProviderOptions:
-    """What can be chosen about ONNX Runtime's CUDA provider. The defaults keep boxes as the CPU has them.
+    """Options of ONNX Runtime's CUDA provider. With the defaults, boxes are the same as on the CPU.
 
     Attributes:
         convolution_search: How cuDNN's algorithms are chosen; `ConvolutionSearch` names the choices.
         layout: How the provider keeps maps; ``nhwc`` suits tensor cores, and is slower for float32.
-        tf32: Whether float32 may be multiplied in 10 bits of mantissa: faster, and boxes move.
-        recorded: Whether runs are recorded into CUDA graphs where that works.
-        memory_limit_bytes: The largest size of each context's arena; None sets no limit but the device's.
+        tf32: Whether float32 may be multiplied with 10 bits of mantissa; this is faster, and boxes change slightly.
+        recorded: Whether runs are recorded into CUDA graphs if possible.
+        memory_limit_bytes: The largest size of each context's memory; None sets no limit.
 
     Raises:
-        InputError: a value is not one of these.
+        InputError: a value is not one of the choices, or is out of range.
     """
 
     convolution_search: ConvolutionSearch = "exhaustive"
@@ -163,13 +163,13 @@ class CudaProviderOptions:
             )
 
     def for_runtime(self, device: Device, stream: Stream | None) -> dict[str, str]:
-        """As ONNX Runtime names them."""
+        """The options with ONNX Runtime's names and values."""
         chosen = {
             "device_id": str(device.ordinal),
             "cudnn_conv_algo_search": self.convolution_search.upper(),
             "prefer_nhwc": str(int(self.layout == "nhwc")),
             "use_tf32": str(int(self.tf32)),
-            "arena_extend_strategy": "kSameAsRequested",  # the other one asks for twice what it had
+            "arena_extend_strategy": "kSameAsRequested",  # the other strategy doubles the memory each time
         }
         if stream is not None:
             chosen["user_compute_stream"] = str(stream.address)
@@ -179,7 +179,7 @@ class CudaProviderOptions:
 
 
 class OnnxRuntimeCudaSession(DeviceSession):
-    """A `DeviceSession` by ONNX Runtime; make one with `open`."""
+    """A `DeviceSession` that runs models with ONNX Runtime; make one with `open`."""
 
     def __init__(
         self, source: str | bytes, subject: str, device: Device, options: CudaProviderOptions, described: Any
@@ -204,13 +204,13 @@ class OnnxRuntimeCudaSession(DeviceSession):
         *,
         subject: str | None = None,
     ) -> OnnxRuntimeCudaSession:
-        """Load an ONNX model, and see that the provider really takes it.
+        """Load an ONNX model, and check that the provider really runs it.
 
         Args:
             model: A file, or its bytes. Weights beside the file (external data) are found for a file only.
             device: Where it runs; open longer than the session.
-            options: None takes the defaults.
-            subject: What messages call a model that is given as bytes.
+            options: Options of the provider; None takes the defaults.
+            subject: The name of a model that is given as bytes, for messages.
 
         Raises:
             CudaError: out of device memory, or the device failed.
@@ -222,23 +222,23 @@ class OnnxRuntimeCudaSession(DeviceSession):
         with device.current(), _TURN:
             described = _open_session(source, subject, device, options.for_runtime(device, None), optimize=False)
             session = cls(source, subject, device, options, described)
-            del described  # its destructor calls the provider, so it must run in this turn
+            del described  # its destructor calls the provider, so it must run while we hold the lock
         return session
 
     @property
     def name(self) -> str:
-        """``onnxruntime 1.31.1 (cuda:0)``."""
+        """The runtime and its device, as text: ``onnxruntime 1.31.1 (cuda:0)``."""
         onnxruntime = import_onnxruntime()
 
         return f"onnxruntime {onnxruntime.__version__} ({self._device})"
 
     @property
     def making(self) -> AbstractContextManager[object]:
-        """One thread of the process at a time: see the top of this module."""
+        """A lock that one thread of the process holds at a time: the provider fails if two threads set it up."""
         return _turn_on(self._device)
 
     def context(self, input_shapes: Mapping[str, tuple[int, ...]], stream: Stream) -> StreamContext:
-        """Make ready to run inputs of these shapes on a stream; `DeviceSession.context` says what is taken.
+        """Prepare runs with inputs of these shapes on a stream. `DeviceSession.context` explains the arguments.
 
         Raises:
             CudaError: out of device memory, or the device failed.
@@ -259,7 +259,7 @@ class OnnxRuntimeCudaSession(DeviceSession):
         resources.callback(bound.close)
         inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self.inputs]
         bound.bind_inputs(inputs)
-        with _quiet():  # the first runs try algorithms, and each that the device lacks would be an error in red
+        with _quiet():  # the first runs try algorithms, and each one that the device lacks would print an error in red
             found = bound.output_shapes(self.outputs)
             outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self.outputs]
             bound.bind_outputs(outputs)
@@ -277,15 +277,15 @@ class OnnxRuntimeCudaSession(DeviceSession):
         self._source = b""
 
     def close(self) -> None:
-        """Refuse new contexts; each has its weights until it is closed. Closing twice is not an error."""
+        """Refuse new contexts. Each context keeps its weights until it is closed. It may be called twice."""
         self._life.close()
 
 
 class _TurnTakingContext(StreamContext):
-    """A context whose first runs in other threads wait for their turn as well."""
+    """A context whose first run in another thread also takes the lock."""
 
     def rehearse(self) -> None:
-        """Run once in this thread, and wait; see `DeviceContext.rehearse`."""
+        """Run once in this thread and wait, while holding the lock."""
         with _turn_on(self.stream.device):
             super().rehearse()
 
@@ -318,14 +318,14 @@ class _BoundRun:
     def _place(self, tensor: DeviceTensor) -> tuple[str, str, int, Any, list[int], int]:
         if tensor.dtype in {"bfloat16", "float8_e4m3fn"}:
             raise SessionError(
-                "ONNX Runtime's binding takes no such element type", subject=tensor.name, got=tensor.dtype,
+                "ONNX Runtime cannot bind this element type", subject=tensor.name, got=tensor.dtype,
                 hint="export it with float32 inputs and outputs",
             )  # fmt: skip
         ordinal = self._stream.device.ordinal
         return tensor.name, _MEMORY, ordinal, np.dtype(tensor.dtype).type, list(tensor.shape), tensor.pointer
 
     def output_shapes(self, specs: tuple[TensorSpec, ...]) -> Shapes:
-        """Where the file leaves them open, from a run whose outputs the runtime places itself."""
+        """The shapes of the outputs. If the file leaves them open, a run with outputs of the runtime finds them."""
         fixed = {spec.name: tuple(axis for axis in spec.shape if isinstance(axis, int)) for spec in specs}
         if all(len(fixed[spec.name]) == len(spec.shape) for spec in specs):
             return fixed
@@ -352,7 +352,7 @@ class _BoundRun:
             raise fault or SessionError(f"the runtime failed: {text}", subject=self._subject) from error
 
     def close(self) -> None:
-        """Let the runtime go. In a forked child it is kept for ever: its destructors would call CUDA, which hangs."""
+        """Release the runtime's session. In a forked child it is kept, because its destructors would hang in CUDA."""
         if not self._stream.device.in_this_process:
             for kept in (self._session, self._binding):
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
@@ -361,14 +361,14 @@ class _BoundRun:
 
 
 def _turn_on(device: Device) -> AbstractContextManager[object]:
-    """The turn; nothing in a forked child, whose parent may have held it at the fork, and where all is refused."""
+    """The lock. In a forked child it is nothing, because the parent may hold it; every call is refused there anyway."""
     return _TURN if device.in_this_process else nullcontext()
 
 
 def _open_session(
     source: str | bytes, subject: str, device: Device, chosen: dict[str, str], *, optimize: bool = True
 ) -> Any:
-    """A session of ONNX Runtime that has the provider, and does not run on the CPU in its stead."""
+    """Open a session of ONNX Runtime with the provider; it is an error if it would run on the CPU instead."""
     try:
         onnxruntime = import_onnxruntime()
     except ImportError as error:
@@ -388,7 +388,7 @@ def _open_session(
     )
     session = _attempt(make, device, subject)
     if session is None and hasattr(onnxruntime, "preload_dlls"):
-        _preload(onnxruntime)  # CUDA's libraries as pip installs them are on no search path
+        _preload(onnxruntime)  # pip installs CUDA's libraries outside the search path
         session = _attempt(make, device, subject)
     if session is None:
         raise provider_missing(onnxruntime, device)
@@ -396,7 +396,7 @@ def _open_session(
 
 
 def _attempt(make: Callable[[], Any], device: Device, subject: str) -> Any | None:
-    """A session that has the provider, or None if its libraries are not found."""
+    """Open a session with the provider; None if its libraries are not found."""
     known = failures()
     try:
         with _quiet():
@@ -411,9 +411,9 @@ def _attempt(make: Callable[[], Any], device: Device, subject: str) -> Any | Non
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the runtime says about its providers off the terminal: it comes as an exception, or means nothing.
+    """Hide the runtime's log about its providers: errors are raised as exceptions, the rest is not useful.
 
-    It goes through the logger of the process, not of the session, and cannot be asked for its level: 2 is its own.
+    The log is the process's, not the session's, and its level cannot be read; its default is 2.
     """
     import onnxruntime
 
@@ -425,6 +425,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _preload(onnxruntime: Any) -> None:
-    """It prints what it does not find."""
+    """Load CUDA's libraries. The runtime would print the ones that it does not find, so its output is hidden."""
     with redirect_stdout(io.StringIO()), suppress(OSError, RuntimeError):
         onnxruntime.preload_dlls()
