@@ -80,7 +80,7 @@ def test_the_command_says_what_differs_and_exits_with_1(tmp_path: Path, monkeypa
     reference(tmp_path, change=nudged)
     wrong = run("verify", checkpoint, "reference.npz", "--json", "r.json")
     assert wrong.code == 1
-    assert wrong.err.endswith("1 of 3024 rows differ, row 77 of image 1 most\n")
+    assert wrong.err.endswith("1 of 3024 rows differ, row 77 of image 1 the most\n")
     assert '"passed": false' in Path("r.json").read_text()
     assert run("verify", checkpoint, "reference.npz", "--images", "x.jpg").code == 2
     exported = run("export", checkpoint, "-o", "raw.onnx", "--imgsz", "128x192")
