@@ -82,8 +82,7 @@ class Defaults:
 
     def __post_init__(self) -> None:
         DetectOptions.checked(self.options)
-        if self.channels != "bgr":
-            checked_order(self.channels)
+        checked_order(self.channels)
 
 
 class Detector(Closing):

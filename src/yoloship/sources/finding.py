@@ -391,10 +391,12 @@ class ImageFiles(Source):
 
     help = "Image files, folders and patterns."
     files: Sequence[Path] = ()
+    count: int = 0
     notes: Sequence[str] = ()
 
     def __init__(self, found: FoundImages) -> None:
         self.files = found.paths
+        self.count = len(found.paths)
         self.notes = tuple(map(str, found.skipped))
 
     @classmethod

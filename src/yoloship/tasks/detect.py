@@ -48,17 +48,20 @@ MAX_CANDIDATES: Final = 30_000
 
 
 class _Form(Form[Candidates]):
-    """An output form with a fixed number of outputs."""
+    """An output form with a fixed number of outputs.
 
-    def count(self, info: ModelInfo) -> int:
-        """How many outputs it has."""
-        raise NotImplementedError
+    Attributes:
+        count: How many outputs it has; None if it has one for each level.
+    """
+
+    count: ClassVar[int | None]
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
         """Refuse another number of outputs."""
-        if len(outputs) != self.count(info):
+        count = len(info.strides) if self.count is None else self.count
+        if len(outputs) != count:
             raise SessionError(
-                f"the model's record says {self.name!r}", subject=subject, expected=f"{self.count(info)} outputs",
+                f"the model's record says {self.name!r}", subject=subject, expected=f"{count} outputs",
                 got=str(len(outputs)), hint="export it again with yoloship",
             )  # fmt: skip
 
@@ -68,10 +71,7 @@ class RawForm(_Form):
 
     name = RAW
     description = "(B,N,5+C), the field's standard"
-
-    def count(self, info: ModelInfo) -> int:  # noqa: ARG002 - one signature
-        """One."""
-        return 1
+    count = 1
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
         """Refuse an output of other columns than the family's, and a name that no output bears."""
@@ -138,16 +138,13 @@ class HeadsForm(_Form):
 
     name = "heads"
     description = "undecoded maps, fastest"
+    count = None
 
     def on_gpu(self, info: ModelInfo) -> bool:
         """The maps of an anchor head can be decoded there, if the kernel's table has room for its anchors."""
         from yoloship.cuda.postprocess import MAX_ANCHORS, MAX_LEVELS
 
         return 0 < len(info.anchors) <= MAX_LEVELS and all(len(level) <= MAX_ANCHORS for level in info.anchors)
-
-    def count(self, info: ModelInfo) -> int:
-        """One for each level."""
-        return len(info.strides)
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
         """Refuse another number of outputs, and a record without anchors for each."""
@@ -208,10 +205,7 @@ class CompactForm(_Form):
 
     name = "compact"
     description = "boxes, scores, ids"
-
-    def count(self, info: ModelInfo) -> int:  # noqa: ARG002 - one signature
-        """Three."""
-        return 3
+    count = 3
 
     def decode(
         self,
@@ -240,10 +234,7 @@ class SuppressedForm(_Form):
     name = "nms"
     description = "final detections"
     suppresses = True
-
-    def count(self, info: ModelInfo) -> int:  # noqa: ARG002 - one signature
-        """Boxes, scores, class ids, count, and whether the result is exact."""
-        return 5
+    count = 5
 
     def decode(
         self,

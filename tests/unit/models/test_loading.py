@@ -156,7 +156,7 @@ def test_throughput_shares_the_cores_out(cores: int, runs: int, threads: int, mo
         return real(model, intra_op_threads=1, **rest)
 
     monkeypatch.setattr(OnnxRuntimeSession, "open", open_)
-    monkeypatch.setattr("yoloship.runtime.onnxruntime.usable_cores", lambda: cores)
+    monkeypatch.setattr("yoloship.runtime.onnxruntime.cpu.usable_cores", lambda: cores)
     with load(standard_onnx(), tuned_for="throughput") as detector:
         session: Any = detector.session
         assert session.concurrent_runs == runs
