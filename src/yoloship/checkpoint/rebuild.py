@@ -303,16 +303,16 @@ def _tensor(context: Context, storage: LazyStorage, layout: tuple[object, ...], 
     count = math.prod(shape)
     # The other extents are limited even if one is 0, because NumPy multiplies them.
     if count > context.limits.tensor_elements or math.prod(filter(None, shape)) > context.limits.tensor_elements:
-        raise context.refuse(f"tensor of {_short(shape)} elements is over the limit")
+        raise context.refuse(f"tensor of {_sides(shape)} elements is over the limit")
     reach = sum((extent - 1) * step for extent, step in zip(shape, strides, strict=True)) if count else -1
     if offset + reach >= storage.length:
         raise context.refuse(
-            f"tensor of size {_short(shape)}, strides {_short(strides)} and offset {offset} reaches outside its "
+            f"tensor of size {_sides(shape)}, strides {_sides(strides)} and offset {offset} reaches outside its "
             f"storage of {storage.length} elements"
         )
     if count > storage.length and count > context.limits.expanded_elements:
         raise context.refuse(
-            f"tensor of size {_short(shape)} repeats a storage of {storage.length} elements beyond the limit"
+            f"tensor of size {_sides(shape)} repeats a storage of {storage.length} elements beyond the limit"
         )
     return Tensor(storage, offset, shape, strides, requires_grad)
 
@@ -326,5 +326,5 @@ def _extents(context: Context, value: object, what: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _short(extents: tuple[int, ...]) -> str:
+def _sides(extents: tuple[int, ...]) -> str:
     return "×".join(map(str, extents)) or "()"

@@ -63,15 +63,15 @@ class ForeignFrame(Closing):
         if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
             kind, ordinal = array.__dlpack_device__()
             if int(kind) != _ON_CUDA:
-                raise _wrong("memory of a CUDA device", f"DLPack device type {int(kind)}")
+                raise _refused("memory of a CUDA device", f"DLPack device type {int(kind)}")
             if int(ordinal) != stream.device.ordinal:
-                raise _wrong(str(stream.device), f"cuda:{int(ordinal)}")
+                raise _refused(str(stream.device), f"cuda:{int(ordinal)}")
             self._capsule = array.__dlpack__(stream=stream.address)
             view = _read_capsule(self._capsule)
         elif hasattr(array, "__cuda_array_interface__"):
             view = _read_interface(array.__cuda_array_interface__, stream)
         else:
-            raise _wrong("__dlpack__ or __cuda_array_interface__", type(array).__name__)
+            raise _refused("__dlpack__ or __cuda_array_interface__", type(array).__name__)
         self.image_hw, self.pitch_bytes = _check_frame(view)
         self.pointer = view.pointer
 
@@ -155,7 +155,7 @@ def _read_interface(interface: dict[str, Any], stream: Stream) -> ForeignArray:
     shape = tuple(int(extent) for extent in interface["shape"])
     dtype = str(interface["typestr"])[1:]
     if interface.get("mask") is not None:
-        raise _wrong("an array without a mask", "a masked one")
+        raise _refused("an array without a mask", "a masked one")
     strides = interface.get("strides")
     theirs = interface.get("stream")
     if theirs is not None:
@@ -178,19 +178,19 @@ def _check_device(pointer: int, stream: Stream) -> None:
     with stream.device.current():
         ordinal = int(call("cuPointerGetAttribute", attribute, pointer, subject="__cuda_array_interface__"))
     if ordinal != stream.device.ordinal:
-        raise _wrong(str(stream.device), f"cuda:{ordinal}")
+        raise _refused(str(stream.device), f"cuda:{ordinal}")
 
 
 def _check_frame(view: ForeignArray) -> tuple[tuple[int, int], int]:
     if view.dtype != "u1":
-        raise _wrong("uint8 (u1)", view.dtype)
+        raise _refused("uint8 (u1)", view.dtype)
     if len(view.shape) != 3 or view.shape[2] != 3 or 0 in view.shape:
-        raise _wrong("(height, width, 3), none of them 0", str(view.shape))
+        raise _refused("(height, width, 3), none of them 0", str(view.shape))
     height, width, _ = view.shape
     row, pixel, channel = view.strides_bytes
     pitch = row if height > 1 else max(row, 3 * width)
     if channel != 1 or (width > 1 and pixel != 3) or pitch < 3 * width:
-        raise _wrong(
+        raise _refused(
             "adjacent channels and pixels, rows in order", f"strides {view.strides_bytes}", "make it contiguous"
         )
     return (height, width), pitch
@@ -203,5 +203,5 @@ def _contiguous(shape: tuple[int, ...], bytes_each: int) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def _wrong(expected: str, got: str, hint: str | None = None) -> InputError:
+def _refused(expected: str, got: str, hint: str | None = None) -> InputError:
     return InputError("cannot be taken as a frame", subject="GPU array", expected=expected, got=got, hint=hint)

@@ -92,30 +92,30 @@ class FrameDescriptor:
 
     def __post_init__(self) -> None:
         if self.pixel_format not in _FORMATS:
-            raise _wrong("frame", "pixel_format", "bgr, rgb or nv12", self.pixel_format)
+            raise _refused("frame", "pixel_format", "bgr, rgb or nv12", self.pixel_format)
         for name in ("image_hw", "resized_hw"):
             sides = getattr(self, name)
             if len(sides) != 2 or not all(1 <= side <= MAX_SIDE for side in sides):
-                raise _wrong("frame", name, f"two sides from 1 to {MAX_SIDE}", sides)
+                raise _refused("frame", name, f"two sides from 1 to {MAX_SIDE}", sides)
         if len(self.top_left) != 2 or not all(0 <= side <= MAX_SIDE for side in self.top_left):
-            raise _wrong("frame", "top_left", f"two paddings from 0 to {MAX_SIDE}", self.top_left)
+            raise _refused("frame", "top_left", f"two paddings from 0 to {MAX_SIDE}", self.top_left)
         height, width = self.image_hw
         is_nv12 = self.pixel_format == "nv12"
         row_bytes = width if is_nv12 else 3 * width
         if not row_bytes <= self.pitch_bytes < 2**31:
-            raise _wrong("frame", "pitch_bytes", f"{row_bytes} or more", self.pitch_bytes)
+            raise _refused("frame", "pitch_bytes", f"{row_bytes} or more", self.pitch_bytes)
         if not 0 < self.data < 2**64:
-            raise _wrong("frame", "data", "an address", self.data)
+            raise _refused("frame", "data", "an address", self.data)
         if is_nv12 and (height % 2 or width % 2):
-            raise _wrong("frame", "image_hw", "even sides for NV12", self.image_hw)
+            raise _refused("frame", "image_hw", "even sides for NV12", self.image_hw)
         if is_nv12 and not (0 < self.chroma < 2**64 and width <= self.chroma_pitch_bytes < 2**31):
-            raise _wrong(
+            raise _refused(
                 "frame", "chroma", f"an address, and a pitch of {width} or more", (self.chroma, self.chroma_pitch_bytes)
             )
         if not is_nv12 and (self.chroma or self.chroma_pitch_bytes):
-            raise _wrong("frame", "chroma", f"none for {self.pixel_format}", (self.chroma, self.chroma_pitch_bytes))
+            raise _refused("frame", "chroma", f"none for {self.pixel_format}", (self.chroma, self.chroma_pitch_bytes))
         if self.source and (is_nv12 or self.source % 16 or self.data % 16 or not 0 < self.source < 2**64):
-            raise _wrong("frame", "source", "none for nv12, else a multiple of 16, as data", (self.source, self.data))
+            raise _refused("frame", "source", "none for nv12, else a multiple of 16, as data", (self.source, self.data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +141,13 @@ class Canvas:
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= _MAX_BATCH:
-            raise _wrong("canvas", "batch", f"1 to {_MAX_BATCH}", self.batch)
+            raise _refused("canvas", "batch", f"1 to {_MAX_BATCH}", self.batch)
         if len(self.canvas_hw) != 2 or not all(1 <= side <= MAX_SIDE for side in self.canvas_hw):
-            raise _wrong("canvas", "canvas_hw", f"two sides from 1 to {MAX_SIDE}", self.canvas_hw)
+            raise _refused("canvas", "canvas_hw", f"two sides from 1 to {MAX_SIDE}", self.canvas_hw)
         if self.form not in tuple(name for name, _, _ in _SUFFIXES):
-            raise _wrong("canvas", "form", ", ".join(name for name, _, _ in _SUFFIXES), self.form)
+            raise _refused("canvas", "form", ", ".join(name for name, _, _ in _SUFFIXES), self.form)
         if not 0 <= self.padding_value <= 255:
-            raise _wrong("canvas", "padding_value", "0 to 255", self.padding_value)
+            raise _refused("canvas", "padding_value", "0 to 255", self.padding_value)
 
     @property
     def size_bytes(self) -> int:
@@ -175,14 +175,14 @@ def pack_frames(
         InputError: there are no frames, a frame is not inside the canvas, or `out` has another shape.
     """
     if not frames:
-        raise _wrong("frame", "frames", "1 or more", 0)
+        raise _refused("frame", "frames", "1 or more", 0)
     table = np.empty(len(frames), FRAME_DTYPE) if out is None else out
     if table.dtype != FRAME_DTYPE or table.shape != (len(frames),):
-        raise _wrong("frame", "out", f"{len(frames)} × FRAME_DTYPE", f"{table.dtype}{table.shape}")
+        raise _refused("frame", "out", f"{len(frames)} × FRAME_DTYPE", f"{table.dtype}{table.shape}")
     for number, frame in enumerate(frames):
         (height, width), (rows, columns), (top, left) = frame.image_hw, frame.resized_hw, frame.top_left
         if top + rows > canvas_hw[0] or left + columns > canvas_hw[1]:
-            raise _wrong(
+            raise _refused(
                 "frame", f"frames[{number}]", f"within the canvas {canvas_hw}", (frame.resized_hw, frame.top_left)
             )
         # The scale is 1 / (resized / source), not source / resized: OpenCV divides twice, and every bit must match.
@@ -229,5 +229,5 @@ def launch_letterbox(kernels: Mapping[str, Launchable], stream: Stream, frame_ta
     )
 
 
-def _wrong(what: str, subject: str, expected: str, got: object) -> InputError:
+def _refused(what: str, subject: str, expected: str, got: object) -> InputError:
     return InputError(f"wrong {what}", subject=subject, expected=expected, got=str(got))

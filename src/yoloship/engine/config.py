@@ -123,16 +123,16 @@ class BuildConfig:
     """How to build an engine. Defaults are TensorRT's own.
 
     Attributes:
-        batch: What the batch axis may be; for graphs whose batch is dynamic.
-        height: What the height may be, in model pixels; for graphs whose size is dynamic.
-        width: What the width may be, in model pixels.
-        input_profiles: Whole shapes by input, for graphs that those three do not describe.
-        workspace_bytes: Scratch memory that a layer may use; None leaves it to TensorRT.
-        targets: GPUs that the engine should run on; empty is the flavour's own habit: TensorRT-RTX builds for all that
-            it serves, TensorRT for the one in this machine.
-        hardware_compatibility: Newer GPUs that it should run on too, if the flavour builds for the one at hand.
+        batch: Range of the batch axis, for graphs with a dynamic batch.
+        height: Range of the height in model pixels, for graphs with a dynamic size.
+        width: Range of the width in model pixels, for graphs with a dynamic size.
+        input_profiles: Whole shapes by input, for graphs that these three do not describe.
+        workspace_bytes: Scratch memory that a layer may use; None lets TensorRT decide.
+        targets: GPUs on which the engine should run. If empty, TensorRT-RTX builds for all GPUs that it supports, and
+            TensorRT for the GPU of this machine.
+        hardware_compatibility: Newer GPUs on which the engine should run too, if it is built for this machine's GPU.
         version_compatible: Whether later TensorRT versions should load it too.
-        optimization_level: 0 (quick build) to 5 (quick engine).
+        optimization_level: 0 (fast build) to 5 (fast engine).
         timing_cache: A file that carries measured timings from build to build.
     """
 

@@ -369,7 +369,7 @@ def _rest(file: FileIO, beginning: memoryview, plan_bytes: int) -> memoryview:
     plan[:at] = beginning[:at]
     while at < plan_bytes and (count := file.readinto(plan[at:])):
         at += count
-    return plan[:at].toreadonly()  # shorter if the file shrank meanwhile, which its hash shows
+    return plan[:at].toreadonly()  # shorter if the file shrank meanwhile; then the hash differs
 
 
 def _check_length(record: EngineRecord, plan_bytes: int, subject: str) -> None:

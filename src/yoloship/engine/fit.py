@@ -1,8 +1,8 @@
-"""Whether an engine fits what is installed here; asked before TensorRT is.
+"""Checks whether an engine fits the TensorRT and the GPU of this machine, before TensorRT loads it.
 
-Rules for GPUs. TensorRT: the compute capability that it was built on, or a newer one if hardware compatibility allows
-it. TensorRT-RTX (NVIDIA's page on CPU-only engines; 9.0 measured as refused at load): without targets 8.6, 8.9, 12.0,
-12.1 and later; with targets those alone; FP8 from 8.9 on.
+Rules for GPUs. TensorRT: the compute capability on which it was built, or a newer one if hardware compatibility allows
+it. TensorRT-RTX (NVIDIA's page on CPU-only engines; 9.0 was measured, and loading fails): without targets 8.6, 8.9,
+12.0, 12.1 and later; with targets only those; FP8 from 8.9 on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What could run an engine on this machine.
+    """The TensorRT flavours and the GPU of this machine.
 
     Attributes:
         versions: The version of each flavour that can be imported.
@@ -40,7 +40,7 @@ class Installation:
 
 
 def find_installation() -> Installation:
-    """Ask this machine. Flavours that are installed but broken count as absent."""
+    """Find the flavours and the GPU of this machine. A flavour that is installed but broken counts as missing."""
     found = {name: _version(name) for name in installed_flavours()}
     return Installation({name: version for name, version in found.items() if version is not None}, find_gpu())
 
@@ -58,11 +58,11 @@ def check_fit(
     """Refuse an engine that cannot run here.
 
     Args:
-        record: What its sidecar says; None if there is none, and only the header can be asked.
-        header: What its first bytes say.
-        installation: What is installed.
+        record: The content of its sidecar; None if there is none. Then only the header is checked.
+        header: The header of the plan.
+        installation: The flavours and the GPU of this machine.
         subject: The file, for messages.
-        engine_name: Its name, for the command that rebuilds it.
+        engine_name: Its name, for the command that builds it again.
 
     Returns:
         The flavour that fits.
@@ -115,12 +115,12 @@ def runs_on(record: EngineRecord) -> str:
 
 
 def rebuild_command(record: EngineRecord, engine_name: str, flavour: FlavourName | None = None) -> str:
-    """The command that builds the engine of this record again, with what is installed now.
+    """The command that builds the engine of this record again, with the versions that are installed now.
 
     Args:
-        record: What the sidecar says.
+        record: The content of the sidecar.
         engine_name: The file to write.
-        flavour: Which TensorRT should build it; None takes the one that did.
+        flavour: The TensorRT that should build it; None takes the one that built it before.
     """
     words = ["yoloship", "build", record.source_name, "-o", engine_name, "--overwrite"]
     words += ["--flavour", flavour or record.flavour]
@@ -149,7 +149,7 @@ def _config_words(config: BuildConfig) -> Iterator[str]:
 
 
 def _graph_words(model: ModelInfo, *, from_checkpoint: bool) -> Iterator[str]:
-    """Suppression goes behind an ONNX file too; everything else is decided by the file itself."""
+    """Options for the graph. For an ONNX file these are only those of suppression; the file decides everything else."""
     if model.nms is not None:
         yield from ("--output", model.output_form, "--conf", str(model.nms.score_threshold))
         yield from ("--iou", str(model.nms.iou_threshold), "--max-det", str(model.nms.max_detections))
@@ -166,7 +166,7 @@ def _graph_words(model: ModelInfo, *, from_checkpoint: bool) -> Iterator[str]:
 
 
 def _names(names: tuple[str, ...]) -> str:
-    """Names between commas; a file's name, to be filled in, if one of them could not be told from two."""
+    """Names separated by commas; if a name has a comma itself, a placeholder for a file of names."""
     text = ",".join(names)
     return text if [part.strip() for part in text.split(",")] == list(names) else "NAMES.txt"
 
@@ -214,7 +214,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _device_mismatch(record: EngineRecord, found: tuple[int, int]) -> str | None:
-    """What GPU was expected, or None if the one found will do."""
+    """The GPU that was expected; None if the GPU that was found fits."""
     if record.flavour == "rtx":
         return _rtx_mismatch(record, found)
     built_on = record.compute_capability

@@ -1,4 +1,4 @@
-"""The TensorRT flavours behind one door, and what they log.
+"""The flavours of TensorRT behind one interface, and their log messages.
 
 Three modules share one API (measured, see docs/tensorrt.md): ``tensorrt`` builds and runs, ``tensorrt_rtx`` builds and
 runs for RTX-class GPUs and builds on machines without one, ``tensorrt_lean`` only runs. What a module has is asked
@@ -82,8 +82,8 @@ _IGNORED_BY_RTX: Mapping[Feature, str] = MappingProxyType(
 _ERRORS = frozenset({"INTERNAL_ERROR", "ERROR"})
 _MAX_MESSAGES = 10_000
 _HARMLESS = re.compile(r"Converting conv (?:activation|weight) scales to fp32")
-"""What TensorRT says of every INT8 and FP8 graph whose other layers are float16: the same scales, in a wider type
-(measured with TensorRT-RTX 1.7.1.116). Shown at each build, they would teach people to skip warnings."""
+"""TensorRT's message for every INT8 and FP8 graph with other layers in float16: it uses the same scales in a wider type
+(measured with TensorRT-RTX 1.7.1.116). If each build showed it, people would learn to ignore warnings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Flavour:
         return f"{MODULE_NAMES[self.name]} {self.version}"
 
     def lacks(self, feature: Feature) -> str | None:
-        """Why this flavour cannot do something, or None if it can."""
+        """Why this flavour lacks a feature; None if it has it."""
         for path in _NEEDED_ATTRIBUTES[feature]:
             if not _has(self.module, path):
                 return f"it has no {path}"
@@ -115,7 +115,7 @@ class Flavour:
         return None
 
     def features(self) -> Mapping[Feature, str | None]:
-        """Each feature with the reason why it is lacking, None if it is there."""
+        """Each feature with the reason why it is missing; None if the flavour has it."""
         return {feature: self.lacks(feature) for feature in get_args(Feature)}
 
 
@@ -128,8 +128,8 @@ def open_flavour(name: FlavourName | None = None, *, to_build: bool = True) -> F
     """Import a flavour of TensorRT.
 
     Args:
-        name: Which one; None takes the first that is installed and can do the work.
-        to_build: Whether a builder is needed, or a runtime is enough.
+        name: Name of the flavour; None takes the first one that is installed and can do the work.
+        to_build: Whether a builder is needed. If not, a runtime is enough.
 
     Raises:
         DependencyError: it is not installed, or its import fails; the command that installs it is named.
@@ -187,25 +187,25 @@ def _has(module: Any, path: str) -> bool:
 
 @dataclass(slots=True, eq=False)  # a listener is itself, whatever it has heard
 class Messages:
-    """What was said while somebody listened, oldest first: (severity, text)."""
+    """TensorRT's messages during a `listening` block, oldest first: (severity, text)."""
 
     heard: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Texts of warnings, each once; without those that concern nobody."""
+        """Texts of warnings, each once, without harmless ones."""
         texts = (tidy(text) for severity, text in self.heard if severity == "WARNING")
         return tuple(dict.fromkeys(text for text in texts if not _HARMLESS.search(text)))
 
     @property
     def first_error(self) -> str | None:
-        """The first error: those that follow are mostly its consequences."""
+        """The first error, because later errors are mostly its consequences."""
         return next((tidy(text) for severity, text in self.heard if severity in _ERRORS), None)
 
 
 @contextmanager
 def listening(flavour: Flavour) -> Iterator[tuple[Any, Messages]]:
-    """Collect what a flavour of TensorRT says.
+    """Collect the messages of a flavour of TensorRT.
 
     Yields:
         The logger to construct builders and runtimes with, and the messages heard so far.

@@ -1,4 +1,4 @@
-"""What an engine is: from its files everywhere, and from TensorRT itself if it can be loaded."""
+"""Describes an engine: from its files on any machine, and from TensorRT itself if the engine can be loaded."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MAX_LAYERS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class LoadedTensor:
-    """An input or output as the loaded engine has it.
+    """An input or output of a loaded engine.
 
     Attributes:
-        name: As the network had it.
-        is_input: Whether it goes in.
+        name: Its name in the network.
+        is_input: Whether it is an input.
         dtype: Element type.
         shape: -1 on dynamic axes.
         profiles: For an input, by profile: smallest, tuned and largest shape.
@@ -56,12 +56,12 @@ class LoadedLayer:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a loaded engine says.
+    """The description of a loaded engine.
 
     Attributes:
         tensors: Inputs and outputs.
-        layers: In TensorRT's order.
-        device_memory_bytes: That an execution context needs.
+        layers: Layers in TensorRT's order.
+        device_memory_bytes: Device memory that an execution context needs.
     """
 
     tensors: tuple[LoadedTensor, ...]
@@ -71,11 +71,11 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """All that can be said about an engine here.
+    """Everything that can be found out about an engine on this machine.
 
     Attributes:
-        file: As it was read and checked.
-        loaded: From TensorRT; None if it cannot be loaded.
+        file: The file, read and checked.
+        loaded: TensorRT's description; None if the engine cannot be loaded.
         not_loaded: Why it cannot be loaded; None if it was.
     """
 
@@ -113,11 +113,11 @@ class EngineFacts:
 
 
 def inspect_engine(path: Path, *, installation: Installation | None = None) -> EngineFacts:
-    """Say what an engine is.
+    """Describe an engine.
 
     Args:
-        path: The engine; its sidecar is looked for beside it.
-        installation: What is installed; None looks.
+        path: The engine. Its sidecar is looked for beside it.
+        installation: The flavours and the GPU of this machine; None finds them.
 
     Raises:
         EngineError: it is not an engine, damaged, or its sidecar belongs to another plan.
@@ -133,7 +133,7 @@ def inspect_engine(path: Path, *, installation: Installation | None = None) -> E
 
 
 def load_facts(flavour: Flavour, plan: memoryview, *, subject: str) -> Loaded:
-    """Load a plan and ask it; a GPU is needed, so ask `check_fit` first.
+    """Load a plan and describe it. This needs a GPU, so call `check_fit` first.
 
     Args:
         flavour: The TensorRT that built it.

@@ -1,7 +1,7 @@
-"""The network as TensorRT understood it, and the build options, each set and seen to be set, or refused.
+"""The network as TensorRT parsed it, and the build options. Each option is set and checked, or refused.
 
-"Seen" means: the flavour has the feature, its setter neither warned nor raised, and the value reads back. An option
-that the installed TensorRT ignores is an error that says so, never an engine that differs from what was ordered.
+An option counts as set if the flavour has the feature, its setter neither warned nor raised, and the value reads back.
+If the installed TensorRT ignores an option, this is an error, because the engine would differ from the request.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _LACKING: Mapping[str, frozenset[str]] = MappingProxyType(
         "bfloat16": frozenset({"sm75"}),
     }
 )
-"""Targets without the arithmetic: measured, TensorRT-RTX 1.7.1.116 fails to compile for them."""
+"""Targets that lack the arithmetic of a type: TensorRT-RTX 1.7.1.116 fails to compile for them (measured)."""
 
 _LEAST: Mapping[Precision, str] = MappingProxyType({"float8": "sm89", "bfloat16": "sm80"})
 """The first compute capability that has the arithmetic."""
@@ -65,10 +65,10 @@ _NO_DEVICE_HINT = "build on the machine that has the GPU, or with --flavour rtx,
 def parse_network(flavour: Flavour, builder: Any, logger: Any, onnx: Path, messages: Messages) -> Any:
     """Parse an ONNX file into a strongly typed network.
 
-    The parser holds no reference to its network: the caller keeps the network alive, or the process ends.
+    The parser has no reference to its network. The caller must keep the network alive, or the process crashes.
 
     Raises:
-        EngineError: it is not an ONNX model, or holds what TensorRT cannot take; the node is named.
+        EngineError: it is not an ONNX model, or has a node that TensorRT cannot take; the node is named.
     """
     module = flavour.module
     network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -139,10 +139,10 @@ def dtype_of(data_type: Any) -> str:
 
 
 def check_precision(claimed: Precision, dtypes: frozenset[str], *, subject: str) -> None:
-    """Refuse a network that does not contain the precision it is named after.
+    """Refuse a network that does not contain the precision that it claims.
 
     Raises:
-        EngineError: it has no tensor of that type; an FP32 engine would be named FP16.
+        EngineError: it has no tensor of that type, so an FP32 engine would be called FP16.
     """
     mark = _MARKS.get(claimed)
     if mark is not None and mark not in dtypes:
@@ -156,10 +156,10 @@ def check_precision(claimed: Precision, dtypes: frozenset[str], *, subject: str)
 
 
 def check_targets(targets: tuple[Target, ...], dtypes: frozenset[str], *, subject: str) -> None:
-    """Refuse targets that lack an arithmetic which the graph uses.
+    """Refuse targets that cannot compute an element type of the graph.
 
     Raises:
-        EngineError: one does; the targets that have it are named.
+        EngineError: a target cannot compute it; the targets that can are named.
     """
     for dtype, lacking in _LACKING.items():
         if dtype in dtypes and (bad := [target for target in targets if target in lacking]):
@@ -177,11 +177,11 @@ def check_precision_targets(precision: Precision, targets: Sequence[str]) -> Non
     """Refuse GPUs that lack the arithmetic of a precision, before there is a graph.
 
     Args:
-        precision: What the network's body is to compute in.
-        targets: Compute capabilities such as ``sm86``; other words say nothing.
+        precision: Element type in which the network's body should compute.
+        targets: Compute capabilities such as ``sm86``. Other words are ignored.
 
     Raises:
-        EngineError: one lacks it.
+        EngineError: a target cannot compute it.
     """
     lacking = _LACKING.get(_MARKS.get(precision, ""), frozenset())
     if bad := [target for target in targets if target in lacking]:
@@ -232,16 +232,16 @@ def _parser_error(parser: Any, messages: Messages, *, subject: str) -> EngineErr
 
 
 def check_build(flavour: Flavour, config: BuildConfig, precision: Precision, gpu: GpuInfo | None) -> None:
-    """Refuse what can be known to fail before there is a graph.
+    """Refuse a build that is known to fail, before there is a graph.
 
     Args:
-        flavour: What would build.
-        config: What was ordered.
-        precision: What the network's body is to compute in; float32 if that is not known yet.
+        flavour: The flavour that would build.
+        config: The configuration of the build.
+        precision: Element type in which the network's body should compute; float32 if it is not known yet.
         gpu: The GPU of this machine.
 
     Raises:
-        EngineError: see `check_features`; or a GPU that is built for lacks the precision's arithmetic.
+        EngineError: an option does not work (see `check_features`), or a target GPU cannot compute the precision.
     """
     check_features(flavour, config, has_device=gpu is not None)
     here = gpu is not None and (config.targets == ("current",) or flavour.name == "tensorrt")
@@ -249,15 +249,15 @@ def check_build(flavour: Flavour, config: BuildConfig, precision: Precision, gpu
 
 
 def check_features(flavour: Flavour, config: BuildConfig, *, has_device: bool) -> None:
-    """Refuse what this flavour, or this machine, cannot do.
+    """Refuse options that this flavour or this machine does not support.
 
     Args:
-        flavour: What would build.
-        config: What was ordered.
-        has_device: Whether an NVIDIA GPU is there.
+        flavour: The flavour that would build.
+        config: The configuration of the build.
+        has_device: Whether there is an NVIDIA GPU.
 
     Raises:
-        EngineError: an option is lacking or without effect, or a GPU is needed and there is none.
+        EngineError: an option is missing or without effect, or a GPU is needed and there is none.
     """
     wanted: dict[Feature, object] = {
         "workspace": config.workspace_bytes,
@@ -289,10 +289,10 @@ def apply_options(flavour: Flavour, settings: Any, config: BuildConfig, messages
     """Set every option on TensorRT's own configuration object.
 
     Args:
-        flavour: What builds.
+        flavour: The flavour that builds.
         settings: Its IBuilderConfig.
-        config: What was ordered; `check_features` has passed.
-        messages: What TensorRT says meanwhile.
+        config: The configuration of the build, accepted by `check_features`.
+        messages: TensorRT's messages during the build.
 
     Raises:
         EngineError: TensorRT warned about an option, refused it, or reads back another value.
@@ -327,7 +327,7 @@ def apply_options(flavour: Flavour, settings: Any, config: BuildConfig, messages
 
 
 def save_timing_cache(settings: Any, config: BuildConfig) -> None:
-    """Write the timings that this build measured, if a file for them was named."""
+    """Write the timings that this build measured, if the configuration names a file for them."""
     if config.timing_cache is not None:
         write_bytes(config.timing_cache, bytes(settings.get_timing_cache().serialize()))
 
@@ -349,7 +349,7 @@ def _member(enumeration: Any, name: str, flavour: Flavour) -> Any:
 
 @contextmanager
 def _effective(option: str, messages: Messages) -> Iterator[None]:
-    """Whatever TensorRT warns about while an option is set means that the option does not work."""
+    """Raise an error if TensorRT warns while an option is set, because the option then does not work."""
     before = len(messages.heard)
     try:
         with deprecations_as_errors():

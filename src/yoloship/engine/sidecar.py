@@ -1,8 +1,7 @@
-"""What an engine's sidecar says: `EngineRecord`, and the recipe that rebuilds it.
+"""The content of an engine's sidecar: `EngineRecord`, and the recipe to build the engine again.
 
-A plan can carry no metadata (TensorRT refuses an extended one), so what it is stands in a file beside it. Whoever
-reads that back reads untrusted text: every field is checked, and what is later shown on a terminal holds no control
-characters.
+A plan cannot carry metadata, because TensorRT refuses a plan with extra bytes. So a file beside it describes it. The
+text of that file is untrusted. Every field is checked, and texts for a terminal have no control characters.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _SM = re.compile(r"sm[0-9]{2,3}")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the graph of an engine came about.
+    """How the graph of an engine was made.
 
     Attributes:
         from_checkpoint: Whether the source was a checkpoint; else it was an ONNX file.
@@ -66,7 +65,7 @@ class Recipe:
 
     @classmethod
     def guessed(cls, source_name: str, model: ModelInfo | None, *, lowered: bool | None = None) -> Recipe:
-        """A recipe from what else is known, for engines that were not built by the command.
+        """A guessed recipe, for engines that were not built by the command.
 
         Args:
             source_name: What the engine was built from; only a name that ends in ``.onnx`` is an ONNX file's.
@@ -84,7 +83,7 @@ class Recipe:
         return asdict(self)
 
     def words(self) -> Iterator[str]:
-        """The options of ``yoloship build`` that say the same."""
+        """The options of ``yoloship build`` for this recipe."""
         if self.precision is not None:
             yield from ("--precision", self.precision)
         for place in self.calibrate:
@@ -123,17 +122,17 @@ class EngineRecord:
         plan_bytes: Its length.
         onnx_sha256: Of the ONNX file that it was built from.
         source_name: File name of what was given to build; for the command that builds it again.
-        recipe: How its graph came about.
-        flavour: Which TensorRT built it.
+        recipe: How its graph was made.
+        flavour: The TensorRT that built it.
         version: The version of that flavour.
-        compute_capability: That of the GPU it was built on, ``sm89`` for example; None if none was there.
-        config: How it was built.
-        inputs: Names on dynamic axes.
-        outputs: Names on dynamic axes.
+        compute_capability: The compute capability of the GPU on which it was built, such as ``sm89``; None without one.
+        config: The configuration of the build.
+        inputs: The network's inputs, with names on dynamic axes.
+        outputs: The network's outputs, with names on dynamic axes.
         profiles: Allowed shapes of dynamic inputs.
         dtypes: Element types inside the network that was compiled, sorted.
-        model: What the pipeline must know; None for a graph of unknown make.
-        producer: Who wrote it, with version.
+        model: The model record; None for a graph of an unknown exporter.
+        producer: The program that wrote it, with its version.
     """
 
     plan_sha256: str

@@ -96,7 +96,7 @@ def _check_node(node: onnx.NodeProto, context: Any, place: str) -> None:
     try:
         checker.check_node(node, context)
     except (checker.ValidationError, ValueError) as error:
-        raise GraphError("does not fit its operator", subject=place, got=_short(error)) from error
+        raise GraphError("does not fit its operator", subject=place, got=_first_line(error)) from error
 
 
 def _check_tensor(tensor: onnx.TensorProto, context: Any, subject: str) -> None:
@@ -109,11 +109,11 @@ def _check_tensor(tensor: onnx.TensorProto, context: Any, subject: str) -> None:
         checker.check_tensor(tensor, context)
     except (checker.ValidationError, ValueError) as error:
         raise GraphError(
-            "stored tensor is damaged", subject=f"{subject}: {tensor.name[:60]}", got=_short(error)
+            "stored tensor is damaged", subject=f"{subject}: {tensor.name[:60]}", got=_first_line(error)
         ) from error
 
 
-def _short(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return " ".join(str(error).split("\n")[0].split())[:160]
 
 

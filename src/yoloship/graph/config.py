@@ -39,13 +39,13 @@ def input_channels(root: ModuleView, layers: Sequence[ModuleView]) -> int:
         layers: Its layers in order.
     """
     for layer in layers:
-        found = _taken(layer.module, _MAX_DEPTH) if layer.module.attributes.get("f") in (-1, [-1]) else 0
+        found = _first_input_channels(layer.module, _MAX_DEPTH) if layer.module.attributes.get("f") in (-1, [-1]) else 0
         if found is not None:
             return found if 1 <= found <= MAX_CHANNELS else _declared(root.module)
     return _declared(root.module)
 
 
-def _taken(module: Module, depth: int) -> int | None:
+def _first_input_channels(module: Module, depth: int) -> int | None:
     """Input channels of the first convolution in a module: None if there is none, 0 if they cannot be known."""
     if depth == 0 or module.class_name in _STACKS:
         return 0
@@ -55,7 +55,7 @@ def _taken(module: Module, depth: int) -> int | None:
             return weight.shape[1] * groups
         return 0
     for child in module.children.values():
-        found = _taken(child, depth - 1) if isinstance(child, Module) else None
+        found = _first_input_channels(child, depth - 1) if isinstance(child, Module) else None
         if found is not None:
             return found // _FOCUS_GAIN if module.class_name == "Focus" else found
     return None

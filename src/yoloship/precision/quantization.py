@@ -259,12 +259,12 @@ def quantize_with_images(
         raise InputError("no images to calibrate with", expected="at least one")
     if truths is not None and len(truths) != len(sources):
         raise InputError("images and truths differ in number", got=f"{len(sources)} and {len(truths)}")
-    every = layers(model)
+    all_layers = layers(model)
     calibrating, measuring = split(len(sources))
     opened = opener(config.imgsz)
     with opened(model) as detector:
         ranked = [feed_of(detector, sources[place]) for place in spread(calibrating, RANKING_IMAGES)]
-        means = channel_means(model, values_to_watch(every, "inputs"), ranked)
+        means = channel_means(model, values_to_watch(all_layers, "inputs"), ranked)
         _check_finite(model, means, ranked)
         watched = [sources[place] for place in measuring]
         if measure is None and truths is not None:
@@ -272,7 +272,7 @@ def quantize_with_images(
         elif measure is None:
             measure = Disagreement(detector, watched, config, opened)
         feeds = _tracked_feeds(detector, [sources[place] for place in calibrating], on_progress)
-        ranges = calibrate(model, values_to_watch(every, config.placement), feeds, config.calibrator)
+        ranges = calibrate(model, values_to_watch(all_layers, config.placement), feeds, config.calibrator)
     quantizer = Quantizer(model, ranges, config.precision, config.placement, means)
     if config.between == "float32":
         found = search(quantizer, ranked, run_model, measure, config.max_drop, on_progress)

@@ -172,9 +172,9 @@ def rank(
         GraphError: nothing can be quantized.
     """
     on_progress = on_progress or silent
-    every = layers(quantizer.model)
+    all_layers = layers(quantizer.model)
     modules: dict[str, list[Layer]] = {}
-    for layer in every:
+    for layer in all_layers:
         modules.setdefault(layer.module, []).append(layer)
     ends = _last_values(quantizer.model)
     want = run(ending_at(quantizer.model, ends), feeds)
@@ -182,10 +182,10 @@ def rank(
     for step, (module, members) in enumerate(modules.items()):
         on_progress("ranking modules", step, len(modules))
         alone = {layer.name for layer in members}
-        model = quantizer.keeping([layer.name for layer in every if layer.name not in alone])
+        model = quantizer.keeping([layer.name for layer in all_layers if layer.name not in alone])
         error = _relative_error(run(ending_at(model, ends), feeds), want)
         found.append(Sensitivity(module, tuple(sorted(alone)), error))
-    return tuple(sorted(found, key=lambda one: -one.error))
+    return tuple(sorted(found, key=lambda sensitivity: -sensitivity.error))
 
 
 def _last_values(model: onnx.ModelProto) -> tuple[str, ...]:
