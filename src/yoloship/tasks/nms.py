@@ -69,9 +69,9 @@ class NearBoxes:
         self._edges = self._low[by_edge]
         rank = np.empty(len(wide), np.int64)
         rank[by_edge] = np.arange(len(wide))
-        self._lane_length = len(wide) + 1
-        self._group_start = group.astype(np.int64) * len(levels) * self._lane_length
-        self._keys = self._group_start + level * self._lane_length + rank
+        self._keys_of_a_level = len(wide) + 1
+        self._group_start = group.astype(np.int64) * len(levels) * self._keys_of_a_level
+        self._keys = self._group_start + level * self._keys_of_a_level + rank
         self._kept = np.empty(0, np.int64)
         self._kept_keys = np.empty(0, np.int64)
 
@@ -107,11 +107,11 @@ class NearBoxes:
     def _pairs(self, rows: Indices, level: int) -> Iterator[tuple[Indices, Indices]]:
         """Places among the candidates, and the kept boxes of a level that could clash with each, a piece at a time."""
         shared = self._ratio * self._size[rows]  # what they must have in common at least
-        lane = self._group_start[rows] + level * self._lane_length
+        first_key = self._group_start[rows] + level * self._keys_of_a_level
         lowest = np.nextafter(self._low[rows] + shared - self._most[level], -np.inf)
         highest = np.nextafter(self._high[rows] - shared, np.inf)
-        first = np.searchsorted(self._kept_keys, lane + np.searchsorted(self._edges, lowest))
-        last = np.searchsorted(self._kept_keys, lane + np.searchsorted(self._edges, highest))
+        first = np.searchsorted(self._kept_keys, first_key + np.searchsorted(self._edges, lowest))
+        last = np.searchsorted(self._kept_keys, first_key + np.searchsorted(self._edges, highest))
         counts = np.maximum(last - first, 0)
         ends = np.cumsum(counts)
         start = 0
