@@ -1,1 +1,1 @@
-"""Scenes of machine-readable codes, and the model that finds them."""
+"""The demo: generated scenes of machine-readable codes, and the model that finds them."""

@@ -118,7 +118,7 @@ class DemoResult:
 
     @property
     def extra(self) -> int:
-        """Detections that are no code of the scene."""
+        """Detections that are not a code of the scene."""
         return len(self.found) - self.matched
 
     @property

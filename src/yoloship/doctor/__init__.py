@@ -1,4 +1,4 @@
-"""What works on this machine: tried, with the command that would make the rest work."""
+"""Checks what works on this machine, by trying it, and finds the command that makes the rest work."""
 
 from __future__ import annotations
 

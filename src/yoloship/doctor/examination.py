@@ -57,7 +57,7 @@ PROGRAM = (
 
 
 def run_trial(name: str, *, timeout_s: float = TIMEOUT_S, program: str = PROGRAM) -> TrialResult:
-    """Try something and live to tell.
+    """Run a trial in a process of its own, so that a crash does not end this process.
 
     Args:
         name: Of a function in `yoloship.doctor.trials`.

@@ -1,4 +1,4 @@
-"""How fast models are, side by side: `benchmark`.
+"""Measures how fast models are, side by side: `benchmark`.
 
 Every round measures each case once more, a few runs at a time, so that a slow moment of the machine meets all alike.
 Before each turn comes a pause (the last case's worker threads spin for a while and would take its cores) and runs that

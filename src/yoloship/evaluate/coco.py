@@ -27,7 +27,7 @@ _FIRST_ID = 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What really is in an image.
+    """The objects that are really in an image.
 
     Attributes:
         boxes_xyxy: (n, 4) float, source pixels.
@@ -45,9 +45,9 @@ class ClassPrecision:
     """Average precision of one class.
 
     Attributes:
-        name: Of the class.
+        name: The class name.
         objects: How many the truth has.
-        ap50_95: Mean over the IoU thresholds 0.50, 0.55, …, 0.95, in [0, 1]; None where the truth has no such object.
+        ap50_95: Mean over the IoU thresholds 0.50, 0.55, …, 0.95, in [0, 1]; None if the truth has no such object.
         ap50: At IoU 0.5.
     """
 
@@ -105,7 +105,7 @@ def mean_average_precision(
     sizes = [found.image_hw for found in detections]
     dataset = coco_dataset([f"{index:06d}" for index in range(len(truths))], sizes, truths, class_names)
     if not dataset["annotations"]:
-        raise InputError("there is no object in any image, so precision has no meaning")
+        raise InputError("no image has an object, so precision cannot be computed")
     for found in detections:
         _check_ids(found.class_ids, class_names)
     coco, evaluation, evaluator = _pycocotools()

@@ -85,7 +85,7 @@ class WorstRow:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceCheck:
-    """What came out.
+    """The result of the comparison.
 
     Attributes:
         images: How many were compared.
@@ -265,8 +265,8 @@ def check_against_reference(model: str | Path, reference: Path) -> ReferenceChec
     """Compare what yoloship makes of a model with what its training environment computes.
 
     Args:
-        model: A checkpoint, of which the graph is written as `export` does, an ONNX file of the input form
-            ``float`` and the standard output form, or the name of a release.
+        model: A checkpoint, whose graph is written as `export` does, an ONNX file with the input form ``float`` and the
+            standard output form, or the name of a release.
         reference: A NumPy archive; see `read_reference`.
 
     Raises:

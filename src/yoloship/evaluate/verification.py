@@ -1,4 +1,4 @@
-"""Whether two models give the same answers: `verify`."""
+"""Checks whether two files of one model give the same detections: `verify`."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ MAX_CELLS: Final = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Tolerances:
-    """How far two artefacts may lie apart.
+    """How much two files of one model may differ.
 
     Attributes:
         agreement: Least share of detections that both see.
@@ -243,13 +243,13 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
     tolerances: Tolerances | None = None,
     on_progress: OnProgress | None = None,
 ) -> Verification:
-    """Run two artefacts over the same images and compare what they give.
+    """Run two files of one model on the same images and compare their detections.
 
     Args:
         first: A name and the model that is taken as right.
         second: The one to be judged.
         sources: Images, as `Detector.__call__` takes them; one at a time is held.
-        truths: What is in each image, for mAP; None where that is not known.
+        truths: The objects in each image, for mAP; None if they are not known.
         score_threshold: From which on detections count; None takes what a graph that suppresses has inside, else 0.25.
         tolerances: What is allowed.
         on_progress: Called before each image.
@@ -267,7 +267,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
         refuse_other_results(detector.info, name, "compared")
     if not _same_classes(first[1].class_names, second[1].class_names):
         raise InputError(
-            "the two have other classes, so they are not one model",
+            "the two models have different classes, so they cannot be compared",
             subject=second[0],
             expected=f"{len(first[1].class_names)} classes: {_listed(first[1].class_names)}",
             got=f"{len(second[1].class_names)}: {_listed(second[1].class_names)}",
@@ -305,7 +305,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
 
 
 def judge(verification: Verification, tolerances: Tolerances) -> Verification:
-    """The same with a verdict for each tolerance."""
+    """The verification with a verdict for each tolerance."""
     share = verification.agreement.share
     compared = verification.agreement.first_count + verification.agreement.second_count
     checks = [

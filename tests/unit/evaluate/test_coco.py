@@ -101,7 +101,7 @@ def test_the_record_and_cocos_forms_are_plain_data() -> None:
 def test_what_cannot_be_judged_is_refused() -> None:
     with pytest.raises(InputError, match="detections and truths differ in number: got 1 and 0"):
         mean_average_precision([found([BOX], [0.9], [0])], [], NAMES)
-    with pytest.raises(InputError, match="no object in any image"):
+    with pytest.raises(InputError, match="no image has an object"):
         mean_average_precision([found([BOX], [0.9], [0])], [truth([], [])], NAMES)
     with pytest.raises(InputError, match="class 3: has no name: expected 0 to 2"):
         mean_average_precision([found([BOX], [0.9], [0])], [truth([BOX], [3])], NAMES)

@@ -117,10 +117,10 @@ def test_truth_adds_precision_and_its_loss() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     other = scripted(class_names=("x", "y", "z"))
-    with pytest.raises(InputError, match="b: the two have other classes, so they are not one model"):
+    with pytest.raises(InputError, match="b: the two models have different classes"):
         verify(("a", scripted()), ("b", other), IMAGES)
     fewer = scripted(class_names=tuple(map(str, range(len(scripted().class_names) - 1))))
-    with pytest.raises(InputError, match="b: the two have other classes"):
+    with pytest.raises(InputError, match="b: the two models have different classes"):
         verify(("a", scripted()), ("b", fewer), IMAGES)
     with pytest.raises(InputError, match="no images to compare on"):
         verify(("a", scripted()), ("b", scripted()), [])

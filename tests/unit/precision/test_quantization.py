@@ -80,7 +80,7 @@ def test_truths_that_do_not_fit_are_refused_before_anything_is_calibrated() -> N
     unnamed = [Truth(np.array([[0, 0, 9, 9]]), np.array([999]))] * 16
     cases = (
         (truths()[:3], "images and truths differ in number: got 16 and 3"),
-        (nothing, "there is no object in any image"),
+        (nothing, "no image has an object"),
         (unnamed, "class 999: has no name"),
     )
     for wrong, words in cases:
