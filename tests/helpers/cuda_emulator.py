@@ -35,7 +35,7 @@ _BARRIER = re.compile(r"__sync|_sync\(")
 
 
 def emulator_library() -> ctypes.CDLL:
-    """The kernels compiled for this CPU, once for all processes; skip where there is no C++ compiler."""
+    """The kernels compiled for this CPU, once for all processes; skip if there is no C++ compiler."""
     return ctypes.CDLL(os.fspath(_built() / "emulator.so"))
 
 

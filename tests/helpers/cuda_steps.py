@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The detections of one image as the last kernel wrote them, best first, and what was left aside."""
+    """The detections of one image as the last kernel wrote them, best first, and the counts of dropped candidates."""
 
     boxes_xyxy: Floats
     scores: Floats
@@ -81,7 +81,7 @@ ANCHORS = (
 )
 STRIDES = (8, 16, 32)
 EXP_TOLERANCE = 2e-6
-"""How far float32 scores may differ where exp() differs in its last bits."""
+"""How far float32 scores may differ because exp() differs in its last bits."""
 
 
 def descriptor(
@@ -139,7 +139,7 @@ def run_decode(
 
 
 def candidates_of(rig: Rig, workspace: Workspace, image: int) -> dict[str, npt.NDArray[Any]]:
-    """What decoding left for one image, by index."""
+    """The candidates of one image after decoding, by index."""
     batch, capacity = workspace.batch, workspace.capacity
     count = int(rig.get(workspace.part("counts"), np.uint32, (batch,))[image])
     found: dict[str, npt.NDArray[Any]] = {}

@@ -1,4 +1,4 @@
-"""Where the shared test data is, and what to do where it is not: skip with a reason, but fail in CI."""
+"""Where the shared test data is, and what happens without it: a test skips with a reason, but fails in CI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 
 def require(path: Path) -> Path:
-    """Give `path` back; where it is absent, skip the test, or fail it in CI."""
+    """Give `path` back. If it does not exist, skip the test, or fail it in CI."""
     if path.exists():
         return path
     message = f"shared test data is absent: ../shared/{path.relative_to(SHARED).as_posix()}"
@@ -29,5 +29,5 @@ def require(path: Path) -> Path:
 
 
 def listed(folder: Path, pattern: str) -> list[Path]:
-    """Files for parametrising, sorted; where the folder is absent, the folder itself, for `require` to judge."""
+    """Files for parametrising, sorted. If the folder does not exist, the folder itself, for `require`."""
     return sorted(folder.glob(pattern)) or [folder]

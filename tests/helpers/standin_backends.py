@@ -1,4 +1,4 @@
-"""What the stand-in for TensorRT computes with: torch on a GPU, or the CPU where the driver is a stand-in too."""
+"""What the stand-in for TensorRT computes with: torch on a GPU, or the CPU if the driver is a stand-in too."""
 
 from __future__ import annotations
 
