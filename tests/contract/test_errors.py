@@ -150,7 +150,7 @@ def test_a_bad_argument_is_an_input_error_at_every_door(door: str) -> None:
 def test_a_release_with_its_suffix_is_told_its_name() -> None:
     for door in (yoloship.load, yoloship.export, yoloship.build):
         with pytest.raises(
-            InputError, match=r"yolov5s.pt: no such file; give 'yolov5s', without .pt, and the official"
+            InputError, match=r"yolov5s.pt: no such file; give 'yolov5s', without .pt, to download the official"
         ):
             door("yolov5s.pt")
 

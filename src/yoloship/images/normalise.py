@@ -76,7 +76,7 @@ def as_bgr(image: object, *, channels: ChannelOrder = "bgr", subject: str = "ima
     Raises:
         ImageError: another element type, shape or object.
     """
-    order = channels if channels == "bgr" else checked_order(channels)
+    order = checked_order(channels)
     array: npt.NDArray[np.generic]
     if type(image) is np.ndarray:
         array = image

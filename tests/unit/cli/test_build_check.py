@@ -131,7 +131,7 @@ def test_a_check_finds_taken_names_and_full_disks(
         (["--target", "current"], "target current needs an NVIDIA GPU"),
         (["--flavour", "tensorrt"], "tensorrt: is not installed; install it with: pip install"),
         (["--precision", "int8", "--calibrate", "missing"], "--calibrate missing: is not a file or folder that exists"),
-        (["--precision", "int8", "--calibrate", "EMPTY"], "empty: folder without"),
+        (["--precision", "int8", "--calibrate", "EMPTY"], "empty: has no images"),
         (["--precision", "int8", "--calibrate", "IMAGES", "--labels", "EMPTY"], "holds no labels of these images"),
         (["--batch", "4:2:8"], "--batch: bad range"),
         (["--batch", "0"], "--batch: bad range"),

@@ -164,3 +164,5 @@ def test_a_pil_image_of_32_bits_is_not_cut_off_at_255(mode: str, factor: float) 
 def test_an_order_of_another_type_is_refused_by_name(order: Any) -> None:
     with pytest.raises(InputError, match="channels: no such channel order: expected bgr or rgb"):
         checked_order(order)
+    with pytest.raises(InputError, match="channels: no such channel order: expected bgr or rgb"):
+        as_bgr(BGR, channels=order)
