@@ -53,6 +53,7 @@ _NEWEST_OPSET: Final = 26
 _MAX_ONNX_BYTES: Final = (1 << 31) - 1
 _MAX_COMPILED_BYTES: Final = 1 << 31
 _CPUINFO: Final = Path("/proc/cpuinfo")
+_FIRST_USE: Final = threading.Lock()
 _MAX_RUNS: Final = 16
 """Largest number of runs at the same time; each has its own activations."""
 
@@ -84,6 +85,10 @@ def import_openvino() -> ModuleType:
     finally:
         if hide:
             del sys.modules[name]
+    # Its tables of element types are made at their first use, and two threads that come first at once wait for each
+    # other for ever: one holds the table and wants the interpreter's lock, the other the reverse (seen with 2026.4.1).
+    with _FIRST_USE:
+        openvino.Tensor(np.zeros(1, np.uint8)).data  # noqa: B018 - reading it is what makes the table
     return openvino  # type: ignore[no-any-return]  # mypy does not read this package
 
 

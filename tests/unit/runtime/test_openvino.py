@@ -499,3 +499,29 @@ def test_outputs_that_are_dropped_in_any_thread_are_never_written_by_two_runs_at
             list(pool.map(check, [1, 2, 3] * 20))
         for factor, expected in enumerate(before):
             np.testing.assert_array_equal(outputs_of(session, factor), expected)
+
+
+def test_threads_that_use_openvino_for_the_first_time_at_once_do_not_wait_for_each_other_for_ever(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(small())
+    script = """
+import faulthandler, sys, threading, time
+from yoloship.runtime.openvino import import_openvino
+openvino = import_openvino()
+core = openvino.Core()
+compiled = core.compile_model(core.read_model(sys.argv[1]), "CPU")
+tensors = [compiled.create_infer_request().get_tensor(compiled.inputs[0]) for _ in range(8)]
+sys.setswitchinterval(1e-6)
+faulthandler.dump_traceback_later(15, exit=True)  # its thread does not need the lock
+start = time.monotonic() + 0.3
+def use(tensor):
+    while time.monotonic() < start:  # so that all of them want the interpreter's lock
+        pass
+    tensor.data
+threads = [threading.Thread(target=use, args=(tensor,)) for tensor in tensors]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "model.onnx")]
+    assert subprocess.run(command, check=False).returncode == 0
