@@ -868,6 +868,7 @@ def test_an_engine_is_compared_through_the_pipeline_of_the_cpu(
         return CannedSession(device, info(form, batch=None), answer)
 
     monkeypatch.setattr("yoloship.models.gpu_loading._open", stand_in)
+    monkeypatch.setattr("yoloship.runtime.tensorrt.TensorRT.is_installed", lambda: True)
     (tmp_path / "best.engine").write_bytes(b"vtrt" + b"\0" * 60)
     image = make_images(1)[0]
     with open_artefact(tmp_path / "best.engine") as detector:
