@@ -38,7 +38,6 @@ SHAPES: tuple[tuple[tuple[int, int] | None, int | None], ...] = ((HW, 2), (HW, N
 
 each_checkpoint = pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.stem)
 SHAPE_NAMES = ("fixed", "batch", "size", "batch+size")
-each_shape = pytest.mark.parametrize(("input_hw", "batch"), SHAPES, ids=SHAPE_NAMES)
 
 
 def shapes_for(turn: int) -> pytest.MarkDecorator:
@@ -169,8 +168,7 @@ def test_optimised_by_the_runtime_it_still_is(path: Path) -> None:
     assert_close(found, expected(path, "float"))
 
 
-@each_checkpoint
-@each_shape
+@shapes_for(turn=1)
 def test_the_checker_passes_with_full_and_strict_shape_inference(
     path: Path, input_hw: tuple[int, int] | None, batch: int | None
 ) -> None:

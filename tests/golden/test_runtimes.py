@@ -39,7 +39,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @needs_openvino
-@pytest.mark.parametrize(("name", "shape_mode"), zip(MODELS, ("square", "rect", "square"), strict=True))
+@pytest.mark.parametrize(("name", "shape_mode"), [*zip(MODELS, ("square", "rect", "square"), strict=True)])
 def test_in_float32_the_boxes_are_those_of_onnxruntime(name: str, shape_mode: Any) -> None:
     model, images = require(TRAINED / f"{name}.pt"), [require(PHOTOS / image) for image in IMAGES]
     with (
