@@ -69,25 +69,26 @@ def import_openvino() -> ModuleType:
         DependencyError: it is not installed, or cannot be imported.
     """
     name = "openvino_telemetry"
-    hide = name not in sys.modules
-    if hide:
-        sys.modules[name] = None  # type: ignore[assignment]  # this makes Python refuse to import the module
-    try:
-        import openvino
-        from openvino import Core  # noqa: F401 - a folder of that name in the working directory has none
-    except (ImportError, OSError) as error:  # a library that it needs is not there
-        raise DependencyError(
-            "is not installed, or cannot be imported",
-            subject="openvino",
-            got=plain_text(str(error)),
-            hint="pip install 'yoloship[openvino]'",
-        ) from error
-    finally:
+    with _FIRST_USE:  # two threads that come first at once would unblock that package twice
+        hide = name not in sys.modules
         if hide:
-            del sys.modules[name]
-    # Its tables of element types are made at their first use, and two threads that come first at once wait for each
-    # other for ever: one holds the table and wants the interpreter's lock, the other the reverse (seen with 2026.4.1).
-    with _FIRST_USE:
+            sys.modules[name] = None  # type: ignore[assignment]  # this makes Python refuse to import the module
+        try:
+            import openvino
+            from openvino import Core  # noqa: F401 - a folder of that name in the working directory has none
+        except (ImportError, OSError) as error:  # a library that it needs is not there
+            raise DependencyError(
+                "is not installed, or cannot be imported",
+                subject="openvino",
+                got=plain_text(str(error)),
+                hint="pip install 'yoloship[openvino]'",
+            ) from error
+        finally:
+            if hide:
+                del sys.modules[name]
+        # Its tables of element types are made at their first use, and two threads that come first at once wait for each
+        # other for ever: one holds the table and wants the interpreter's lock, the other the reverse (seen with
+        # 2026.4.1).
         openvino.Tensor(np.zeros(1, np.uint8)).data  # noqa: B018 - reading it is what makes the table
     return openvino  # type: ignore[no-any-return]  # mypy does not read this package
 
