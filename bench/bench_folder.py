@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import cv2
 import numpy as np
 from _peers import official_like
+from _photos import copies_of
 from _real_peers import PACKAGES as PEER_PACKAGES
 from _real_peers import official, ultralytics
 from _timing import conditions
@@ -53,7 +54,7 @@ def main() -> None:
         load(arguments.model, tuned_for="throughput") as many,
         load(arguments.model, tuned_for="throughput", shape_mode="rect") as rect,
     ):
-        paths = _photos(arguments.photos, arguments.count, Path(folder))
+        paths = copies_of(arguments.photos, arguments.count, Path(folder))
         cases: dict[str, Callable[[], object]] = {
             "official-like loop": lambda: [official_like(standard, cv2.imread(str(path))) for path in paths],
             "plain loop, tuned for latency": lambda: [one(path) for path in paths],
@@ -106,25 +107,6 @@ def _same(first: Sequence[Detections], second: Sequence[Detections]) -> int:
         and np.allclose(a.boxes_xyxy, b.boxes_xyxy, atol=0.01)
         for a, b in zip(first, second, strict=True)
     )
-
-
-def _photos(sources: Sequence[Path], count: int, folder: Path) -> list[Path]:
-    """Mirrored, cut and scaled copies of the sources, about a megapixel each."""
-    rng = np.random.default_rng(0)
-    images = [cv2.imread(str(source)) for source in sources]
-    paths = []
-    for index in range(count):
-        image = images[index % len(images)]
-        height, width = image.shape[:2]
-        top, left = rng.integers(0, height // 8 + 1), rng.integers(0, width // 8 + 1)
-        image = image[top:, left:]
-        image = image[:, ::-1] if rng.random() < 0.5 else image
-        scale = float(np.sqrt(0.9e6 * rng.uniform(0.8, 1.25) / (image.shape[0] * image.shape[1])))
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        path = folder / f"{index:04d}.jpg"
-        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        paths.append(path)
-    return paths
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import cv2
 import numpy as np
+from _photos import copies_of
 from _timing import conditions, interleaved
 
 import yoloship
@@ -71,7 +72,7 @@ def main() -> None:
     print(report["conditions"]["line"])
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("YOLOSHIP_CACHE", str(Path(folder) / "cache"))
-        paths = _photos(arguments.photos, arguments.count, Path(folder))
+        paths = copies_of(arguments.photos, arguments.count, Path(folder))
         for shape in ("square", "rect"):
             model = arguments.model if shape == "square" else arguments.rect_model or arguments.model
             try:
@@ -206,25 +207,6 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed as a package"
-
-
-def _photos(sources: Sequence[Path], count: int, folder: Path) -> list[Path]:
-    """Mirrored, cut and scaled copies of the sources, about a megapixel each."""
-    rng = np.random.default_rng(0)
-    images = [cv2.imread(str(source)) for source in sources]
-    paths = []
-    for index in range(count):
-        image = images[index % len(images)]
-        height, width = image.shape[:2]
-        top, left = rng.integers(0, height // 8 + 1), rng.integers(0, width // 8 + 1)
-        image = image[top:, left:]
-        image = image[:, ::-1] if rng.random() < 0.5 else image
-        scale = float(np.sqrt(0.9e6 * rng.uniform(0.8, 1.25) / (image.shape[0] * image.shape[1])))
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        path = folder / f"{index:04d}.jpg"
-        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        paths.append(path)
-    return paths
 
 
 if __name__ == "__main__":

@@ -64,14 +64,14 @@ def check(data: bytes) -> None:
 
 @QUICK
 @given(st.binary(max_size=400))
-def test_any_bytes_give_a_image_or_an_image_error(data: bytes) -> None:
+def test_any_bytes_give_an_image_or_an_image_error(data: bytes) -> None:
     read_header(data)
     check(data)
 
 
 @QUICK
 @given(st.sampled_from(SEEDS), st.binary(max_size=60))
-def test_any_bytes_after_a_known_beginning_give_a_image_or_an_image_error(seed: bytes, rest: bytes) -> None:
+def test_any_bytes_after_a_known_beginning_give_an_image_or_an_image_error(seed: bytes, rest: bytes) -> None:
     check(seed[:30] + rest)
 
 
@@ -81,7 +81,7 @@ def test_any_bytes_after_a_known_beginning_give_a_image_or_an_image_error(seed: 
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=12),
     st.floats(0.2, 1.0),
 )
-def test_a_damaged_image_gives_a_image_or_an_image_error(
+def test_a_damaged_image_gives_an_image_or_an_image_error(
     seed: bytes, changes: list[tuple[int, int]], kept: float
 ) -> None:
     data = bytearray(seed)
@@ -99,7 +99,7 @@ def test_a_damaged_image_gives_a_image_or_an_image_error(
     ),
     st.integers(0, 8),
 )
-def test_numbers_and_marks_put_into_a_header_give_a_image_or_an_image_error(
+def test_numbers_and_marks_put_into_a_header_give_an_image_or_an_image_error(
     seed: bytes, place: int, put: bytes, removed: int
 ) -> None:
     check(seed[:place] + put + seed[place + removed :])

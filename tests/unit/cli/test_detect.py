@@ -82,7 +82,7 @@ def test_every_run_without_a_folder_gets_one_of_its_own(model: Path, work: Path)
     assert files(work / "runs") == ["detect-2/a.png", "detect-3/a.png", "detect/a.png"]
 
 
-def test_a_folder_gives_a_row_a_image_and_a_sum(model: Path) -> None:
+def test_a_folder_gives_a_row_an_image_and_a_sum(model: Path) -> None:
     image("in/b.png")
     image("in/a.jpg")
     ran = run("detect", model, "in", "-o", "out")

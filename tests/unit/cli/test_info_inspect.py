@@ -37,7 +37,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
     return calls
 
 
-def test_an_onnx_file_says_what_a_image_costs(small: Path) -> None:
+def test_an_onnx_file_says_what_an_image_costs(small: Path) -> None:
     data = json.loads(run("inspect", small, "--json").out)
     assert data["figures_hw"] == [32, 32]
     assert data["gflops"] == round(2 * 8 * 3 * 9 * 32 * 32 / 1e9, 3)

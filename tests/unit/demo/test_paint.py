@@ -16,7 +16,7 @@ def test_colours_are_bgr() -> None:
     assert flat(1, 2, (1, 2, 3)).tolist() == [[[1, 2, 3], [1, 2, 3]]]
 
 
-def test_a_part_of_a_image_is_filled_where_it_lies_and_nothing_beside_it() -> None:
+def test_a_part_of_an_image_is_filled_where_it_lies_and_nothing_beside_it() -> None:
     image = flat(4, 5, (0, 0, 0))
     fill(image[1:3, 2:4], (300, 7, -1))
     assert image[1:3, 2:4].tolist() == [[[255, 7, 0]] * 2] * 2

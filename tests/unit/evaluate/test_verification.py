@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from helpers.models import ANCHORS, STRIDES, image_session, info, random_heads
+from helpers.models import STRIDES, info
+from helpers.verified import HW, IMAGES, scripted
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
@@ -18,24 +18,6 @@ from yoloship.evaluate.reports import facts
 from yoloship.evaluate.verification import Tolerances, verify
 from yoloship.model import NmsConfig
 from yoloship.tasks import form_of
-from yoloship.tasks.decode import heads_to_raw
-
-HW = (64, 96)
-IMAGES = [np.full((64, 96, 3), level, np.uint8) for level in (10, 200)]
-
-
-def scripted(shift: float = 0.0, *, form: Any = "heads", **changes: Any) -> Detector:
-    """Answers with random maps of the image's own, logits shifted."""
-
-    def answer(feeds: Any) -> Any:
-        seed = int(feeds["images"][0, 0, 0, 0])
-        heads = [head + np.float32(shift) for head in random_heads(seed, HW)]
-        if form == "heads":
-            return tuple(heads)
-        raw = heads_to_raw(heads, STRIDES, ANCHORS)
-        return (raw,)
-
-    return Detector(image_session(info(form, **changes), answer))
 
 
 def test_a_model_agrees_with_itself() -> None:

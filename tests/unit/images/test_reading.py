@@ -143,7 +143,7 @@ def test_of_several_images_in_a_file_the_first_counts(kind: str) -> None:
     assert np.abs(read[5, 5].astype(int) - (0, 0, 250)).max() <= 8
 
 
-def test_one_pixel_is_a_image() -> None:
+def test_one_pixel_is_an_image() -> None:
     assert read_image(encoded(".png", np.full((1, 1, 3), 77, np.uint8))).tolist() == [[[77, 77, 77]]]
 
 
