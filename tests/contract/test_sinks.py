@@ -288,7 +288,7 @@ def test_entries_are_made_of_what_a_stream_gives() -> None:
     error = ImageError("no such file")
     from_file = Entry.of(Outcome(3, Path("in/a.png"), FOUND, None, IMAGE))
     assert (from_file.name, from_file.index, from_file.error) == (str(Path("in/a.png")), 3, None)
-    assert from_file.detections is FOUND
+    assert from_file.result is FOUND
     assert from_file.image is IMAGE
     assert Entry.of(Outcome(4, IMAGE, None, error)).name == "image 4"
     assert Entry.of(Outcome(4, IMAGE, None, error), "camera").name == "camera"

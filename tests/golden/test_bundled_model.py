@@ -21,7 +21,7 @@ EVERYTHING = DetectOptions(score_threshold=0.001, iou_threshold=0.6)
 def found() -> list[Detections]:
     with yoloship.load(MODEL, options=EVERYTHING, tuned_for="throughput") as detector:
         outcomes = list(detector.stream(scene.image for scene in held_out_scenes()))
-    return [outcome.detections for outcome in outcomes if outcome.detections is not None]
+    return [outcome.result for outcome in outcomes if outcome.result is not None]
 
 
 def test_the_mean_average_precision_is_what_was_promised(found: list[Detections]) -> None:

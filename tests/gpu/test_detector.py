@@ -28,6 +28,7 @@ from yoloship.evaluate.verification import open_artefact
 from yoloship.letterbox import Letterbox
 from yoloship.model import ModelInfo, NmsConfig
 from yoloship.models.loading import load
+from yoloship.results.detections import Detections
 from yoloship.tasks.decode import heads_to_raw
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.compiler import KernelSet
     from yoloship.cuda.device import Device
-    from yoloship.results.detections import Detections
 
 HW = (64, 96)
 SIZES = ((50, 120), (200, 130), (64, 96), (300, 420), (7, 5), (480, 640))
@@ -518,6 +518,7 @@ def test_stages_are_timed_and_give_the_same_boxes(make: Maker) -> None:
         for _ in range(3):
             found, _ = detector._pipeline.run_timed([placed(detector, image) for image in batch], detector.options)
             for one, image in zip(found, batch, strict=True):
+                assert isinstance(one, Detections)
                 assert_same(one, cpu(image))
             times = detector.profile(batch)
         assert times.total_ms > 0

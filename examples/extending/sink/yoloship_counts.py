@@ -23,8 +23,8 @@ class Counts(TextSink):
 
     def record(self, entry: Entry) -> bytes:
         """Write the line of one image."""
-        if entry.detections is None:  # it could not be read or run, and yoloship reports it
+        if entry.result is None:  # it could not be read or run, and yoloship reports it
             return b""
-        counts = Counter(detection.class_name for detection in entry.detections)
+        counts = Counter(detection.class_name for detection in entry.result)
         found = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
         return f"{entry.name}: {found}\n".encode()

@@ -27,7 +27,7 @@ from yoloship.cli.command import (
 from yoloship.cli.options import class_value, class_words, is_dash, is_stdout, outputs_for
 from yoloship.cli.output import ReaderGone, print_bytes, print_err, print_text, with_progress
 from yoloship.errors import DependencyError, OutputError, YoloshipError, visible
-from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, Entry, ImagesTable, annotated_names, detections_table
+from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, Entry, ImagesTable, annotated_names, result_table
 from yoloship.sinks.annotated import RUNS
 from yoloship.sinks.tables import MAX_ROWS, display_width
 
@@ -190,21 +190,21 @@ class DetectRun:
         if outcome.error is not None and not isinstance(outcome.source, os.PathLike):
             outcome.error.subject = name  # the code that decodes bytes or takes an array does not know the image's name
         error, annotated = outcome.error, None
-        if self._annotated is not None and outcome.detections is not None and outcome.image is not None:
+        if self._annotated is not None and outcome.result is not None and outcome.image is not None:
             try:
-                annotated = self._annotated.draw(outcome.index, outcome.detections, outcome.image)
+                annotated = self._annotated.draw(outcome.index, outcome.result, outcome.image)
             except YoloshipError as failure:
                 error = failure
-        return Entry(name, outcome.detections, error, annotated, outcome.index, outcome.image)
+        return Entry(name, outcome.result, error, annotated, outcome.index, outcome.image)
 
     def _take(self, entry: Entry) -> None:
         self._seen += 1
-        if entry.detections is not None:
+        if entry.result is not None:
             self._read += 1
-            self._incomplete += not entry.detections.complete
+            self._incomplete += not entry.result.complete
             if self._is_single and self._prints:
                 limit = MAX_ROWS if sys.stdout.isatty() else None
-                self._show(detections_table(entry.detections, entry.name, limit))
+                self._show(result_table(entry.result, entry.name, limit))
         self._last = entry.annotated or self._last
         if entry.error is None:
             return

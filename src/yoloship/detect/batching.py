@@ -10,7 +10,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.detect.stream import ImageBudget, Outcome, drawn_from, read_within
 from yoloship.errors import InputError, SessionError, YoloshipError
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.pipeline import PlacedImage
     from yoloship.detect.stream import Image, Reserve
-    from yoloship.results.detections import Detections
     from yoloship.runtime.session import DeviceSession
 
-    Run = Callable[[Sequence[PlacedImage], DetectOptions], list[Detections]]
+    Run = Callable[[Sequence[PlacedImage], DetectOptions], list[Any]]
 
 
 _SIZES: Final = (1, 4, 16, 64, 256)
@@ -39,7 +38,7 @@ class _Request:
 
     image: PlacedImage
     options: DetectOptions
-    future: Future[Detections]
+    future: Future[Any]
     room: threading.Semaphore | None
 
     def make_room(self) -> None:
@@ -85,7 +84,7 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, image: PlacedImage, options: DetectOptions) -> Future[Detections]:
+    def submit(self, image: PlacedImage, options: DetectOptions) -> Future[Any]:
         """Queue an image; it must not change until the future is done.
 
         It blocks while there is no room, unless it is called by a thread of this batcher: that one has to make room.
@@ -217,7 +216,7 @@ class Steps:
 
     is_read: Callable[[object], bool]
     read: Callable[[object, Reserve], Image]
-    submit: Callable[[Image], Future[Detections]]
+    submit: Callable[[Image], Future[Any]]
 
 
 class _Ticket:
@@ -229,7 +228,7 @@ class _Ticket:
         self.image: Image | None = None
         self.error: YoloshipError | None = None
         self.reading: Future[None] = Future()
-        self.detecting: Future[Detections] | None = None
+        self.detecting: Future[Any] | None = None
 
     def is_done(self) -> bool:
         """Whether its outcome is known."""

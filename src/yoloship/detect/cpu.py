@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from yoloship.detect.pipeline import DetectSteps
     from yoloship.detect.stream import Outcome
     from yoloship.images import ChannelOrder
-    from yoloship.results.detections import Detections
+    from yoloship.results import Result
     from yoloship.runtime import Session
 
     Image = npt.NDArray[np.uint8]
@@ -99,7 +99,7 @@ class CpuPipeline(Pipeline):
         pixels = as_image(image, count=self.model.info.channels, channels=channels)
         return PlacedImage(pixels, self.model.letterbox(pixels.shape[:2]))
 
-    def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Detections]:
+    def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
         """Run the model once.
 
         Args:
@@ -114,9 +114,7 @@ class CpuPipeline(Pipeline):
         """
         return self.run_timed(images, options)[0]
 
-    def run_timed(
-        self, images: Sequence[PlacedImage], options: DetectOptions
-    ) -> tuple[list[Detections], dict[str, float]]:
+    def run_timed(self, images: Sequence[PlacedImage], options: DetectOptions) -> tuple[list[Result], dict[str, float]]:
         """Do what `run` does, and return the milliseconds of each stage and of the whole, ``total``."""
         info, spec, input_hw = self.model.info, self.session.inputs[0], images[0].letterbox.input_hw
         batch = info.batch or len(images)
@@ -165,7 +163,7 @@ class CpuPipeline(Pipeline):
             keep_images: Whether each `Outcome` carries its image.
         """
 
-        def detect(image: Image) -> Detections:
+        def detect(image: Image) -> Result:
             placed = PlacedImage(image, self.model.letterbox(image.shape[:2]))
             return self.run((placed,), steps.options)[0]
 

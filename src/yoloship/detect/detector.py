@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from yoloship._util.closing import Closing
 from yoloship.detect.cpu import CpuPipeline
@@ -18,6 +18,7 @@ from yoloship.detect.pipeline import DetectSteps, ModelInput
 from yoloship.detect.preprocess import as_image, several_images
 from yoloship.errors import InputError, SessionError
 from yoloship.images.normalise import checked_order
+from yoloship.results import ResultT
 from yoloship.tasks.recognise import recognise
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo
-    from yoloship.results.detections import Detections
     from yoloship.runtime import Session
     from yoloship.runtime.session import DeviceSession
 
@@ -85,7 +85,7 @@ class Defaults:
         checked_order(self.channels)
 
 
-class Detector(Closing):
+class Detector(Closing, Generic[ResultT]):
     """Finds objects in images. Use it as a context manager or close it, because it owns the runtime of its model.
 
     The class is the same on a CPU and on an NVIDIA GPU; `yoloship.load` makes both. Many threads may call it at once.
@@ -205,7 +205,7 @@ class Detector(Closing):
         iou_threshold: float | None = None,
         classes: Sequence[int | str] | None = None,
         channels: ChannelOrder | None = None,
-    ) -> Detections:
+    ) -> ResultT:
         """Find the objects of one image.
 
         Args:
@@ -232,7 +232,7 @@ class Detector(Closing):
             CudaError: the GPU failed or is out of memory.
         """
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
-        return self._pipeline.run((self._pipeline.place(image, order),), chosen)[0]
+        return cast("ResultT", self._pipeline.run((self._pipeline.place(image, order),), chosen)[0])
 
     def detect_batch(
         self,
@@ -243,7 +243,7 @@ class Detector(Closing):
         iou_threshold: float | None = None,
         classes: Sequence[int | str] | None = None,
         channels: ChannelOrder | None = None,
-    ) -> list[Detections]:
+    ) -> list[ResultT]:
         """Find the objects of several images of any sizes, in as few runs as the network takes.
 
         All of them are held in memory at once: for more than a few use `stream`.
@@ -266,7 +266,7 @@ class Detector(Closing):
         """
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
         placed = [self._pipeline.place(image, order) for image in several_images(images, self.info.channels)]
-        results: dict[int, Detections] = {}
+        results: dict[int, Any] = {}
         for rows in self._runs(placed):
             found = self._pipeline.run([placed[row] for row in rows], chosen)
             results.update(zip(rows, found, strict=True))
@@ -281,7 +281,7 @@ class Detector(Closing):
         iou_threshold: float | None = None,
         classes: Sequence[int | str] | None = None,
         channels: ChannelOrder | None = None,
-    ) -> Future[Detections]:
+    ) -> Future[ResultT]:
         """Queue an image and return at once; images that wait at the same time may run as one batch.
 
         It blocks while many images are waiting already.
@@ -319,7 +319,7 @@ class Detector(Closing):
         classes: Sequence[int | str] | None = None,
         channels: ChannelOrder | None = None,
         keep_images: bool = False,
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Outcome[ResultT]]:
         """Find the objects of any number of images, reading ahead while the model runs.
 
         Only a limited number of images is in memory at once, however many there are. An image that fails gives an
@@ -461,7 +461,7 @@ class Detector(Closing):
         for rows in groups.values():
             yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
-    def _submit(self, image: object, channels: ChannelOrder, *, options: DetectOptions) -> Future[Detections]:
+    def _submit(self, image: object, channels: ChannelOrder, *, options: DetectOptions) -> Future[Any]:
         """Queue an image for the threads of `submit`."""
         placed, batcher = self._pipeline.place(image, channels), self._batches()
         handed = self._pipeline.hand_over(placed)
@@ -472,7 +472,7 @@ class Detector(Closing):
             raise
         if handed is not placed:  # a callback stays with its future, and so does all that it knows
             future.add_done_callback(lambda _: handed.release())
-        return future
+        return cast("Future[ResultT]", future)
 
     def _batches(self) -> Batcher:
         """The threads of `submit`; started when first needed, unless the detector is closed."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from yoloship.detect.stream import Outcome, Reserve
     from yoloship.images import ChannelOrder
     from yoloship.model import ModelInfo
-    from yoloship.results.detections import Detections
+    from yoloship.results import Result
     from yoloship.runtime import Session
     from yoloship.runtime.session import DeviceSession
     from yoloship.tasks.task import Form, Task
@@ -138,7 +138,7 @@ class DetectSteps:
     channels: ChannelOrder
     read: Callable[[object, Reserve], Image]
     options: DetectOptions
-    submit: Callable[[object, ChannelOrder], Future[Detections]]
+    submit: Callable[[object, ChannelOrder], Future[Result]]
 
 
 class Pipeline(Closing):
@@ -158,7 +158,7 @@ class Pipeline(Closing):
     ) -> None:
         self.model = model
         self.session = session
-        self.task: Task[Any, Detections] = task_of(model.info, model.model_name)
+        self.task: Task[Any, Result] = task_of(model.info, model.model_name)
         self.form: Form[Any] = self.task.form(model.info.output_form, model.model_name)
         self.max_batch = max_batch
         self.parallel_runs = parallel_runs
@@ -187,7 +187,7 @@ class Pipeline(Closing):
         """
 
     @abstractmethod
-    def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Detections]:
+    def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
         """Run the model once.
 
         Args:
@@ -199,9 +199,7 @@ class Pipeline(Closing):
         """
 
     @abstractmethod
-    def run_timed(
-        self, images: Sequence[PlacedImage], options: DetectOptions
-    ) -> tuple[list[Detections], dict[str, float]]:
+    def run_timed(self, images: Sequence[PlacedImage], options: DetectOptions) -> tuple[list[Result], dict[str, float]]:
         """Do what `run` does, a little slower, and return the milliseconds of each stage and of all, ``total``."""
 
     @abstractmethod

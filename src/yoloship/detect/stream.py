@@ -6,10 +6,11 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic
 
 from yoloship._util.reading import stoppable
 from yoloship.errors import InputError, YoloshipError
+from yoloship.results import ResultT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from yoloship.results.detections import Detections
+    from yoloship.results import Result
 
     Image = npt.NDArray[np.uint8]
     Reserve = Callable[[int], None]
@@ -104,39 +105,39 @@ _AHEAD: Final = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """The outcome of one source: its detections or its error.
+class Outcome(Generic[ResultT]):
+    """The outcome of one source: its result or its error.
 
     Attributes:
         index: The source's place among the sources, from 0.
         source: The source as the caller gave it.
-        detections: None if there is an error.
-        error: None if there are detections.
+        result: None if there is an error.
+        error: None if there is a result.
         image: (height, width, 3) uint8 BGR, read only; None unless it was asked for and could be read.
     """
 
     index: int
     source: object
-    detections: Detections | None
+    result: ResultT | None
     error: YoloshipError | None
     image: Image | None = None
 
-    def unwrap(self) -> Detections:
-        """The detections.
+    def unwrap(self) -> ResultT:
+        """The result.
 
         Raises:
             YoloshipError: the error of this source.
         """
         if self.error is not None:
             raise self.error
-        assert self.detections is not None
-        return self.detections
+        assert self.result is not None
+        return self.result
 
 
 def in_order(
     sources: Iterable[object],
     read: Callable[[object, Reserve], Image],
-    detect: Callable[[Image], Detections],
+    detect: Callable[[Image], Result],
     *,
     parallel_runs: int,
     keep_images: bool,

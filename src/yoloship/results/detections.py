@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from yoloship.errors import DependencyError, InputError
 from yoloship.results import Result
+from yoloship.results.masks import Masks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -66,6 +67,10 @@ def box_ious(first_xyxy: npt.NDArray[Float], second_xyxy: npt.NDArray[Float]) ->
 
 _FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)
 """Created once, because comparing with the NumPy types would create them again for every result."""
+
+
+_EXTRAS = ("masks", "keypoints", "boxes_xywhr")
+"""Fields of `Detections` that only some tasks have, in the order of its constructor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +139,12 @@ class Detections(Result):
         image_hw: (height, width) of the source image in pixels.
         complete: False if boxes may be missing: NMS was inside the graph, more candidates passed its threshold than it
             looks at (`yoloship.model.NmsConfig.candidates`), and it kept fewer boxes than its limit.
+        masks: The shape of each object; None unless the model segments.
+        keypoints: (n, K, 3) float32: x and y in source pixels, clipped to the image, and visibility in [0, 1]; or
+            (n, K, 2) without visibility. None unless the model finds keypoints.
+        boxes_xywhr: (n, 5) float32: the centre, width and height of each rotated box in source pixels, not clipped, and
+            its angle in radians, clockwise. None unless the model gives rotated boxes.
     """
-
-    task: ClassVar[Task] = "detect"
 
     boxes_xyxy: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
@@ -144,6 +152,9 @@ class Detections(Result):
     class_names: tuple[str, ...]
     image_hw: tuple[int, int]
     complete: bool = True
+    masks: Masks | None = None
+    keypoints: npt.NDArray[np.float32] | None = None
+    boxes_xywhr: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -162,6 +173,38 @@ class Detections(Result):
             view = array.view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
+        if self.masks is not None or self.keypoints is not None or self.boxes_xywhr is not None:
+            self._check_extras()
+
+    def _check_extras(self) -> None:
+        count = len(self.scores)
+        masks, keypoints, rotated = self.masks, self.keypoints, self.boxes_xywhr
+        if masks is not None and (len(masks) != count or masks.image_hw != self.image_hw):
+            raise InputError(
+                "wrong masks", subject="Detections.masks", expected=f"{count} of {self.image_hw}",
+                got=f"{len(masks)} of {masks.image_hw}",
+            )  # fmt: skip
+        for name, array, ends in (("keypoints", keypoints, (2, 3)), ("boxes_xywhr", rotated, (5,))):
+            if array is None:
+                continue
+            axes = 3 if name == "keypoints" else 2
+            right = isinstance(array, np.ndarray) and array.dtype == _FLOAT32 and array.ndim == axes
+            if not right or len(array) != count or array.shape[-1] not in ends:
+                shape = f"({count}, K, 2 or 3)" if axes == 3 else f"({count}, 5)"
+                got = f"{array.dtype}{array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+                raise InputError("wrong array", subject=f"Detections.{name}", expected=f"float32{shape}", got=got)
+            view = array.view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    @property
+    def task(self) -> Task:
+        """The task of the model: ``segment``, ``pose`` and ``obb`` have more than boxes, ``detect`` has not."""
+        if self.masks is not None:
+            return "segment"
+        if self.keypoints is not None:
+            return "pose"
+        return "detect" if self.boxes_xywhr is None else "obb"
 
     @classmethod
     def _trusted(
@@ -194,6 +237,8 @@ class Detections(Result):
         put(made, "class_names", class_names)
         put(made, "image_hw", image_hw)
         put(made, "complete", True)
+        for name in _EXTRAS:
+            put(made, name, None)
         return made
 
     @classmethod
@@ -223,6 +268,9 @@ class Detections(Result):
                 "nothing to merge", subject="Detections.merge", expected="at least one", hint="or use Detections.empty"
             )
         first = results[0]
+        has = {tuple(getattr(part, name, None) is not None for name in _EXTRAS) for part in results}
+        if len(has) > 1:
+            raise InputError("the results are of different tasks", subject="Detections.merge")
         for part in results:
             if not isinstance(part, Detections):
                 raise InputError(
@@ -250,6 +298,15 @@ class Detections(Result):
             first.class_names,
             first.image_hw,
             all(part.complete for part in results),
+            None
+            if first.masks is None
+            else Masks.concatenate([part.masks for part in results if part.masks is not None])[order],
+            *(
+                None
+                if getattr(first, name) is None
+                else np.concatenate([getattr(part, name) for part in results])[order]
+                for name in _EXTRAS[1:]
+            ),
         )
 
     @property
@@ -284,7 +341,7 @@ class Detections(Result):
     def __reduce__(self) -> tuple[type[Detections], tuple[Any, ...]]:
         """Make copies and unpickled results with the constructor, so that their arrays are read-only too."""
         fields = (self.boxes_xyxy, self.scores, self.class_ids, self.class_names, self.image_hw, self.complete)
-        return type(self), fields
+        return type(self), (*fields, *(getattr(self, name) for name in _EXTRAS))
 
     def _picked(self, rows: Any) -> Detections:
         if not isinstance(rows, slice):
@@ -305,6 +362,7 @@ class Detections(Result):
             self.class_names,
             self.image_hw,
             self.complete,
+            *(None if extra is None else extra[rows] for extra in (getattr(self, name) for name in _EXTRAS)),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -317,6 +375,9 @@ class Detections(Result):
             and np.array_equal(self.boxes_xyxy, other.boxes_xyxy)
             and np.array_equal(self.scores, other.scores)
             and np.array_equal(self.class_ids, other.class_ids)
+            and self.masks == other.masks
+            and _same(self.keypoints, other.keypoints)
+            and _same(self.boxes_xywhr, other.boxes_xywhr)
         )
 
     __hash__ = None  # type: ignore[assignment]  # equality is by value, and arrays have no hash
@@ -359,6 +420,18 @@ class Detections(Result):
         if min_area_px > 0:
             keep &= self.area_px >= min_area_px
         return self._picked(keep)
+
+    def table(self, limit: int | None = None) -> list[tuple[str, ...]]:
+        """The result as text for a terminal: a heading, then class, score and corners of each object, best first.
+
+        Args:
+            limit: Most rows after the heading; None gives all.
+        """
+        rows: list[tuple[str, ...]] = [("class", "score", "x1", "y1", "x2", "y2")]
+        for detection in self[:limit]:
+            corners = (f"{value:.1f}" for value in detection.box_xyxy)
+            rows.append((detection.class_name, f"{detection.score:.3f}", *corners))
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON: ``width``, ``height``, ``detections``; and ``complete`` if that is false."""
@@ -444,6 +517,10 @@ class Detections(Result):
                 expected=f"height and width {self.image_hw}",
                 got=str(image.shape[:2]),
             )
+
+
+def _same(first: npt.NDArray[np.float32] | None, second: npt.NDArray[np.float32] | None) -> bool:
+    return first is second if first is None or second is None else np.array_equal(first, second)
 
 
 def _size_of(image: npt.NDArray[Any], subject: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from yoloship._util.tables import Table
 from yoloship.sinks.annotated import AnnotatedImages, DrawStyle, annotated_names, fresh_folder, made_folder, write_image
 from yoloship.sinks.json_file import JsonFile, json_bytes
 from yoloship.sinks.sink import Entry, Sink, TextSink
-from yoloship.sinks.tables import ImagesTable, detections_table, facts_table
+from yoloship.sinks.tables import ImagesTable, facts_table, result_table
 
 SINKS: Table[Sink] = Table(
     "yoloship.sinks",
@@ -33,10 +33,10 @@ __all__ = [
     "Sink",
     "TextSink",
     "annotated_names",
-    "detections_table",
     "facts_table",
     "fresh_folder",
     "json_bytes",
     "made_folder",
+    "result_table",
     "write_image",
 ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Self
 
-    from yoloship.results.detections import Detections
+    from yoloship.results import Result
     from yoloship.sinks.sink import Entry
 
 
@@ -31,7 +31,7 @@ JPEG_QUALITY = 95
 
 @dataclass(frozen=True, slots=True)
 class DrawStyle:
-    """How annotated images look: the arguments of `Detections.draw`."""
+    """How annotated images look: the arguments of `Result.draw`."""
 
     hide_labels: bool = False
     hide_scores: bool = False
@@ -44,7 +44,7 @@ RUNS = Path("runs")
 
 
 class AnnotatedImages(Sink):
-    """Draws detections on their images and writes the images into a folder, which is made for the first image.
+    """Draws results on their images and writes the images into a folder, which is made for the first image.
 
     Args:
         names: The file name of each annotated image, by the index of its input; None numbers the files.
@@ -89,15 +89,15 @@ class AnnotatedImages(Sink):
         Raises:
             OutputError: it cannot be encoded or written.
         """
-        if entry.detections is not None and entry.image is not None:
-            self.draw(entry.index, entry.detections, entry.image)
+        if entry.result is not None and entry.image is not None:
+            self.draw(entry.index, entry.result, entry.image)
         self.count += 1
 
     def close(self) -> None:
         """Finish; every file is complete already."""
         self.is_finished = True
 
-    def draw(self, index: int, found: Detections, image: npt.NDArray[np.uint8]) -> Path:
+    def draw(self, index: int, found: Result, image: npt.NDArray[np.uint8]) -> Path:
         """Draw what was found on a copy of an image, and write it.
 
         Args:

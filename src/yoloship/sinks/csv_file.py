@@ -37,12 +37,15 @@ class CsvFile(TextSink):
 
     def record(self, entry: Entry) -> bytes:
         """Write one row for each detection of the image."""
-        if not entry.detections:
+        if entry.result is None:  # the image failed
             return b""
+        from yoloship.results.detections import Detections
+
+        assert isinstance(entry.result, Detections)
         name = _as_text(entry.name, "./")
         rows = io.StringIO(newline="")
         writer = csv.writer(rows, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
-        for found in entry.detections:
+        for found in entry.result:
             corners = (shortest(value) for value in found.box_xyxy)
             writer.writerow((name, found.class_id, _as_text(found.class_name, "'"), shortest(found.score), *corners))
         return rows.getvalue().encode()

@@ -12,7 +12,7 @@ from yoloship.sinks.sink import Entry, TextSink
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from yoloship.results.detections import Detections
+    from yoloship.results import Result
 
 
 class JsonFile(TextSink):
@@ -30,11 +30,11 @@ class JsonFile(TextSink):
         return json_record(entry)
 
 
-def json_bytes(results: Iterable[tuple[str, Detections]]) -> bytes:
+def json_bytes(results: Iterable[tuple[str, Result]]) -> bytes:
     """Make the JSON document for a few images; `JsonFile` writes any number of them.
 
     Args:
-        results: For each image, its path as the user gave it, and its detections.
+        results: For each image, its path as the user gave it, and its result.
 
     Returns:
         UTF-8: a list of the objects that `json_record` makes, one per line.
@@ -53,8 +53,8 @@ def json_record(entry: Entry) -> bytes:
         Characters that could control a terminal are escaped.
     """
     record: dict[str, Any] = {"image": entry.name}
-    if entry.detections is not None:
-        record |= _found(entry.detections)
+    if entry.result is not None:
+        record |= _shortened(entry.result.to_dict())
     if entry.annotated is not None:
         record["annotated"] = str(entry.annotated)
     if entry.error is not None:
@@ -62,12 +62,13 @@ def json_record(entry: Entry) -> bytes:
     return visible_json(json.dumps(record, ensure_ascii=False)).encode()
 
 
-def _found(found: Detections) -> dict[str, Any]:
-    data = found.to_dict()
-    for detection in data["detections"]:
-        detection["score"] = shortest(detection["score"])
-        detection["box_xyxy"] = [shortest(value) for value in detection["box_xyxy"]]
-    return data
+def _shortened(data: Any) -> Any:
+    """The same plain data with every float in its shortest form."""
+    if isinstance(data, float):
+        return shortest(data)
+    if isinstance(data, dict):
+        return {key: _shortened(value) for key, value in data.items()}
+    return [_shortened(value) for value in data] if isinstance(data, list) else data
 
 
 def shortest(value: float) -> float | None:

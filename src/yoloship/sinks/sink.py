@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from yoloship._util.writing import Place
     from yoloship.detect.stream import Outcome
     from yoloship.errors import YoloshipError
-    from yoloship.results.detections import Detections
+    from yoloship.results import Result
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,7 @@ class Entry:
 
     Attributes:
         name: The image's name: for a file, its path as the user gave it.
-        detections: The detections; None if the image could not be read or run.
+        result: The model's result; None if the image could not be read or run.
         error: The error of the image, or of writing its annotated image; None if there is none.
         annotated: The annotated image that was written; None if none was written.
         index: The image's place in the run, from 0.
@@ -56,7 +56,7 @@ class Entry:
     """
 
     name: str
-    detections: Detections | None
+    result: Result | None
     error: YoloshipError | None = None
     annotated: Path | None = None
     index: int = 0
@@ -73,7 +73,7 @@ class Entry:
         if name is None:
             source = outcome.source
             name = str(fspath(source)) if isinstance(source, str | PathLike) else f"image {outcome.index}"
-        return cls(name, outcome.detections, outcome.error, None, outcome.index, outcome.image)
+        return cls(name, outcome.result, outcome.error, None, outcome.index, outcome.image)
 
 
 class Sink(ABC):

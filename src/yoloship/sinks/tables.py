@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from yoloship.results.detections import Detections
+    from yoloship.results import Result
     from yoloship.sinks.sink import Entry
 
 MAX_ROWS = 50
@@ -28,23 +28,20 @@ GAP = "  "
 _HEADING = ("image", "size", "objects", "found")
 
 
-def detections_table(found: Detections, title: str, limit: int | None = MAX_ROWS) -> str:
-    """A table with one row for each object, best first.
+def result_table(result: Result, title: str, limit: int | None = MAX_ROWS) -> str:
+    """A table with one row for each object or class, best first.
 
     Args:
-        found: The objects of one image.
+        result: The result for one image.
         title: The image's name.
         limit: Largest number of rows; None shows all.
     """
-    height, width = found.image_hw
+    height, width = result.image_hw
     heading = f"{visible(title)}  {width}×{height}"
-    if not len(found):
+    if not len(result):
         return f"{heading}: nothing found\n"
-    rows: list[tuple[str, ...]] = [("class", "score", "x1", "y1", "x2", "y2")]
-    for detection in list(found)[:limit]:
-        corners = (f"{value:.1f}" for value in detection.box_xyxy)
-        rows.append((visible(detection.class_name), f"{detection.score:.3f}", *corners))
-    return f"{heading}\n{columns(rows, right=range(1, 6))}{_more(len(found), limit)}"
+    rows = [tuple(map(visible, row)) for row in result.table(limit)]
+    return f"{heading}\n{columns(rows, right=range(1, len(rows[0])))}{_more(len(result), limit)}"
 
 
 class ImagesTable:
@@ -66,14 +63,14 @@ class ImagesTable:
 
     def write(self, entry: Entry) -> None:
         """Add the outcome of the next image."""
-        if entry.detections is None:
+        if entry.result is None:
             return
-        height, width = entry.detections.image_hw
-        counts = entry.detections.counts()
+        height, width = entry.result.image_hw
+        counts = entry.result.counts()
         for name, number in counts.items():
             self._totals[name] = self._totals.get(name, 0) + number
         self._count += 1
-        row = (visible(entry.name), f"{width}×{height}", str(len(entry.detections)), _counted(counts))
+        row = (visible(entry.name), f"{width}×{height}", str(len(entry.result)), _counted(counts))
         if self._limit is None:
             if self._count == 1:
                 self._show(_row(_HEADING, self._widths, (2,)))

@@ -47,19 +47,25 @@ class Candidates:
         scores: (n,) float32.
         class_ids: (n,) int32.
         complete: False if the graph says that it has not looked at all of them.
+        extras: (n, E) float32, what the task needs beside a box: mask coefficients, keypoints or an angle. None for
+            boxes alone.
     """
 
     boxes_xyxy: Floats
     scores: Floats
     class_ids: npt.NDArray[np.int32]
     complete: bool = True
+    extras: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def take(self, indices: npt.NDArray[np.generic]) -> Candidates:
         """The candidates at these indices, or those for which this mask is true."""
-        return Candidates(self.boxes_xyxy[indices], self.scores[indices], self.class_ids[indices], self.complete)
+        extras = None if self.extras is None else self.extras[indices]
+        return Candidates(
+            self.boxes_xyxy[indices], self.scores[indices], self.class_ids[indices], self.complete, extras
+        )
 
 
 class Rows(ABC):
@@ -77,8 +83,14 @@ class Rows(ABC):
         """Whether an output of this shape, dynamic extents being names, can be laid out like that."""
 
     @abstractmethod
-    def candidates(self, rows: Floats, score_threshold: float) -> Candidates:
-        """The candidates of one image; the arguments are those of `raw_candidates`."""
+    def candidates(self, rows: Floats, classes: int, score_threshold: float) -> Candidates:
+        """The candidates of one image.
+
+        Args:
+            rows: One image of the output, float32; read only.
+            classes: How many classes the model has. Columns may follow their scores.
+            score_threshold: In [0, 1]; candidates at or below it are dropped.
+        """
 
     @abstractmethod
     def cells(self, rows: Floats) -> Cells:
@@ -106,7 +118,7 @@ class ObjectRows(Rows):
         """Whether the last of three extents is that of a row, or open."""
         return len(shape) == 3 and (isinstance(shape[2], str) or shape[2] == OBJECT_COLUMNS + classes)
 
-    def candidates(self, rows: Floats, score_threshold: float) -> Candidates:
+    def candidates(self, rows: Floats, classes: int, score_threshold: float) -> Candidates:  # noqa: ARG002
         """Those of `raw_candidates`."""
         return raw_candidates(rows, score_threshold)
 

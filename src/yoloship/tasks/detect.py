@@ -112,7 +112,7 @@ class RawForm(_Form):
         (raw,) = expect(outputs, 1)
         if not rows.fits(raw.shape, classes):
             raise wrong_output("output", rows.shape_text(classes), raw)
-        return [rows.candidates(image, score_threshold) for image in as_float32(raw, "output")]
+        return [rows.candidates(image, classes, score_threshold) for image in as_float32(raw, "output")]
 
     def on_gpu(self, info: ModelInfo) -> bool:
         """Whether a kernel reads the family's rows."""

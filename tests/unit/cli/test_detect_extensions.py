@@ -30,7 +30,7 @@ class WordsFile(TextSink):
     suffix = ".txt"
 
     def record(self, entry):
-        found = [one.class_name for one in entry.detections or ()]
+        found = [one.class_name for one in entry.result or ()]
         return " ".join([entry.name, *found, ""]).strip().encode() + b"\\n"
 
 

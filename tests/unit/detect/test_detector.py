@@ -509,7 +509,7 @@ def test_one_image_is_not_taken_apart_as_several(images: Any) -> None:
 def test_an_array_of_several_images_is_taken() -> None:
     model, _ = detector()
     assert model.detect_batch(np.stack([IMAGE, IMAGE])) == model.detect_batch([IMAGE, IMAGE])
-    assert [one.detections for one in model.stream(np.stack([IMAGE]))] == [model(IMAGE)]
+    assert [one.result for one in model.stream(np.stack([IMAGE]))] == [model(IMAGE)]
 
 
 @pytest.mark.parametrize("batches", [[0], [-1], ["x"], [True], 5, [], [1.0]])

@@ -57,7 +57,7 @@ def test_a_image_that_fails_takes_its_place_and_does_not_stop_the_rest(parallel_
     outcomes = list(detector(parallel_runs).stream([grey(200), b"rubbish", grey(210), "none.jpg"]))
     assert [outcome.error is None for outcome in outcomes] == [True, False, True, False]
     assert isinstance(outcomes[1].error, ImageError)
-    assert outcomes[1].detections is None
+    assert outcomes[1].result is None
     assert outcomes[3].source == "none.jpg"
     with pytest.raises(ImageError):
         outcomes[1].unwrap()

@@ -11,6 +11,7 @@ import pytest
 from yoloship.errors import DependencyError, InputError
 from yoloship.results import Result
 from yoloship.results.detections import Detection, Detections, class_ids_of
+from yoloship.results.masks import Masks
 
 NAMES = ("person", "car", "7")
 
@@ -306,3 +307,80 @@ def test_a_result_made_of_other_sequences_equals_one_made_of_tuples() -> None:
     assert other == one
     with pytest.raises(InputError, match=r"Detections.scores: wrong array: expected float32\(1,\), got list"):
         Detections(one.boxes_xyxy[:1], [0.5], one.class_ids[:1], NAMES, (30, 40))  # type: ignore[arg-type]
+
+
+def with_extras(count: int = 2, seed: int = 0) -> Detections:
+    random = np.random.default_rng(seed)
+    return Detections(
+        random.random((count, 4), np.float32),
+        np.sort(random.random(count, np.float32))[::-1].copy(),
+        np.arange(count, dtype=np.int32),
+        ("a", "b", "c"),
+        (30, 40),
+        masks=Masks(random.random((count, 30, 40)) > 0.5),
+        keypoints=random.random((count, 17, 3), np.float32),
+        boxes_xywhr=random.random((count, 5), np.float32),
+    )
+
+
+def test_masks_keypoints_and_rotated_boxes_follow_their_objects() -> None:
+    found = with_extras(3)
+    assert found.masks is not None
+    assert found.keypoints is not None
+    assert found.boxes_xywhr is not None
+    for rows in (slice(1, None), [2, 0], found.scores > 0.5):
+        picked = found[rows]
+        assert picked.masks == found.masks[rows]
+        assert np.array_equal(picked.keypoints, found.keypoints[rows])  # type: ignore[arg-type]
+        assert np.array_equal(picked.boxes_xywhr, found.boxes_xywhr[rows])  # type: ignore[arg-type]
+    assert found != found[[1, 0, 2]]
+    assert copy.deepcopy(found) == pickle.loads(pickle.dumps(found)) == found
+
+
+def test_a_merged_result_has_each_objects_own_extras() -> None:
+    parts = [with_extras(2, seed=1), with_extras(3, seed=2)]
+    merged = Detections.merge(parts)
+    for row, score in enumerate(merged.scores):
+        part = next(part for part in parts if score in part.scores)
+        at = part.scores.tolist().index(score)
+        assert merged[row : row + 1] == part[at : at + 1]
+
+
+def test_results_of_different_tasks_are_not_merged() -> None:
+    plain = Detections.empty((30, 40), ("a", "b", "c"))
+    with pytest.raises(InputError, match="different tasks"):
+        Detections.merge([with_extras(), plain])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("masks", Masks(np.zeros((2, 3, 4), np.bool_)), r"expected 2 of \(30, 40\), got 2 of \(3, 4\)"),
+        ("masks", Masks(np.zeros((1, 30, 40), np.bool_)), "got 1 of"),
+        ("keypoints", np.zeros((2, 17, 3)), r"expected float32\(2, K, 2 or 3\), got float64"),
+        ("keypoints", np.zeros((2, 17, 4), np.float32), "2 or 3"),
+        ("boxes_xywhr", np.zeros((2, 4), np.float32), r"expected float32\(2, 5\)"),
+        ("boxes_xywhr", "text", "got str"),
+    ],
+)
+def test_extras_that_do_not_fit_the_objects_are_refused(name: str, value: object, message: str) -> None:
+    plain = with_extras()
+    with pytest.raises(InputError, match=message):
+        Detections(
+            plain.boxes_xyxy,
+            plain.scores,
+            plain.class_ids,
+            plain.class_names,
+            plain.image_hw,
+            **{name: value},  # type: ignore[arg-type]
+        )
+
+
+@pytest.mark.parametrize(
+    ("kept", "task"), [((), "detect"), (("masks",), "segment"), (("keypoints",), "pose"), (("boxes_xywhr",), "obb")]
+)
+def test_the_extras_tell_the_task(kept: tuple[str, ...], task: str) -> None:
+    full = with_extras()
+    extras = {name: getattr(full, name) for name in kept}
+    found = Detections(full.boxes_xyxy, full.scores, full.class_ids, full.class_names, full.image_hw, **extras)
+    assert found.task == task

@@ -32,7 +32,7 @@ class Lines(TextSink):
 def test_an_entry_is_named_after_its_file_or_numbered(source: Any, name: str) -> None:
     error = ImageError("no")
     entry = Entry.of(Outcome(7, source, None, error))
-    assert (entry.name, entry.index, entry.error, entry.detections) == (name, 7, error, None)
+    assert (entry.name, entry.index, entry.error, entry.result) == (name, 7, error, None)
     assert Entry.of(Outcome(7, source, None, error), "other").name == "other"
 
 

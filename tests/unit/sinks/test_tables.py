@@ -6,7 +6,7 @@ import numpy as np
 
 from yoloship.errors import ImageError
 from yoloship.results.detections import Detections
-from yoloship.sinks import Entry, ImagesTable, detections_table, facts_table
+from yoloship.sinks import Entry, ImagesTable, facts_table, result_table
 from yoloship.sinks.tables import MAX_ROWS, columns, display_width
 
 
@@ -19,7 +19,7 @@ def found(*class_ids: int, names: tuple[str, ...] = ("cat", "dog")) -> Detection
 
 
 def test_one_image_has_a_row_for_each_object() -> None:
-    assert detections_table(found(0, 1), "a.jpg") == (
+    assert result_table(found(0, 1), "a.jpg") == (
         "a.jpg  64×48\n"
         "class  score   x1   y1    x2    y2\n"
         "cat    0.900  1.0  2.0  30.2  40.0\n"
@@ -28,7 +28,7 @@ def test_one_image_has_a_row_for_each_object() -> None:
 
 
 def test_a_image_without_objects_says_so() -> None:
-    assert detections_table(found(), "a.jpg") == "a.jpg  64×48: nothing found\n"
+    assert result_table(found(), "a.jpg") == "a.jpg  64×48: nothing found\n"
 
 
 def images_table(entries: list[Entry], *, limit: int | None, names_width: int = 0) -> list[str]:
@@ -54,7 +54,7 @@ def test_many_images_have_a_row_each_and_a_sum() -> None:
 
 
 def test_long_tables_end_with_how_many_more_there_are() -> None:
-    many = detections_table(found(*[0] * (MAX_ROWS + 5)), "a.jpg")
+    many = result_table(found(*[0] * (MAX_ROWS + 5)), "a.jpg")
     assert many.endswith("and 5 more\n")
     assert many.count("\n") == MAX_ROWS + 3
     images = "".join(images_table([Entry("a.jpg", found(0))] * (MAX_ROWS + 7), limit=MAX_ROWS))
@@ -62,7 +62,7 @@ def test_long_tables_end_with_how_many_more_there_are() -> None:
 
 
 def test_tables_without_a_limit_show_each_row_as_it_comes() -> None:
-    assert detections_table(found(*[0] * (MAX_ROWS + 5)), "a.jpg", None).count("\n") == MAX_ROWS + 7
+    assert result_table(found(*[0] * (MAX_ROWS + 5)), "a.jpg", None).count("\n") == MAX_ROWS + 7
     shown = images_table([Entry("a.jpg", found(0))] * (MAX_ROWS + 7), limit=None, names_width=9)
     assert shown[0] == "image      size         objects  found\n"
     assert shown[1:-1] == ["a.jpg      64×48              1  1 cat\n"] * (MAX_ROWS + 7)
@@ -76,7 +76,7 @@ def test_wide_letters_keep_the_columns_aligned() -> None:
 
 
 def test_control_characters_cannot_steer_the_terminal() -> None:
-    assert "\x1b" not in detections_table(found(0, names=("\x1b[2J",)), "\x1b]0;x\a.jpg")
+    assert "\x1b" not in result_table(found(0, names=("\x1b[2J",)), "\x1b]0;x\a.jpg")
 
 
 def test_facts_wrap_below_themselves() -> None:

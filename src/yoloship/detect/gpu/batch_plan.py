@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from yoloship.detect.options import DetectOptions
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo
+    from yoloship.results import Result
     from yoloship.runtime.session import DeviceContext, DeviceSession, DeviceTensor
 
 
@@ -111,9 +112,7 @@ class HostFinish(Closing):
         for array, tensor in zip(self._arrays, self._tensors, strict=True):
             download(self._stream, array, tensor.pointer)
 
-    def read(
-        self, letterboxes: Sequence[Letterbox], input_hw: tuple[int, int], options: DetectOptions
-    ) -> list[Detections]:
+    def read(self, letterboxes: Sequence[Letterbox], input_hw: tuple[int, int], options: DetectOptions) -> list[Result]:
         """The results of the last run, which the stream has passed.
 
         Args:
@@ -315,7 +314,7 @@ class Recording:
         marks = [before, *self._timed.marks]
         return {name: end.elapsed_ms(start) for name, start, end in zip(STAGES, marks, marks[1:], strict=False)}
 
-    def read(self, letterboxes: Sequence[Letterbox], names: tuple[str, ...]) -> list[Detections]:
+    def read(self, letterboxes: Sequence[Letterbox], names: tuple[str, ...]) -> list[Result]:
         """The results of the last run, which the stream has passed.
 
         If more candidates than the kernels look at took part, and could have changed the result, suppression is done
@@ -327,7 +326,7 @@ class Recording:
         """
         if self._plan.host is not None:
             return self._plan.host.read(letterboxes, self._plan.input_hw, self._options)
-        found = []
+        found: list[Result] = []
         heads = self._heads[: len(letterboxes)].tolist()
         for row, letterbox in enumerate(letterboxes):
             kept, candidates, _, passed_over = heads[row]

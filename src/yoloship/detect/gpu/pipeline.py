@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from yoloship.detect.pipeline import DetectSteps, ModelInput, PlacedImage
     from yoloship.detect.stream import Outcome, Reserve
     from yoloship.images import ChannelOrder
-    from yoloship.results.detections import Detections
+    from yoloship.results import Result
     from yoloship.runtime.session import DeviceSession
 
 
@@ -123,7 +123,7 @@ class CudaPipeline(Pipeline):
             return Frame(pixels, plan.letterbox, plan.pageable, 0, plan.pick, channels)
         return Frame(pixels, plan.letterbox, plan.pinned, pinned[plan.pinned == "mapped"], None, channels)
 
-    def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Detections]:
+    def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
         """Run the model once.
 
         Args:
@@ -153,9 +153,7 @@ class CudaPipeline(Pipeline):
         pool.give(slot)
         return found
 
-    def run_timed(
-        self, images: Sequence[PlacedImage], options: DetectOptions
-    ) -> tuple[list[Detections], dict[str, float]]:
+    def run_timed(self, images: Sequence[PlacedImage], options: DetectOptions) -> tuple[list[Result], dict[str, float]]:
         """Do what `run` does, and give the milliseconds of each stage, and of all of it, ``total``."""
         with self._slot() as slot:
             return slot.run_timed(_frames(images), self._batch(len(images)), options)
@@ -175,7 +173,7 @@ class CudaPipeline(Pipeline):
         def read(source: object, reserve: Reserve) -> Any:
             return source if is_on_device(source) else steps.read(source, reserve)
 
-        def submit(image: object) -> Future[Detections]:
+        def submit(image: object) -> Future[Result]:
             return steps.submit(image, steps.channels if is_on_device(image) else "bgr")
 
         return in_batches(

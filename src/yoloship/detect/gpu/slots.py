@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from yoloship.detect.options import DetectOptions
-    from yoloship.results.detections import Detections
+    from yoloship.results import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Slot(Closing):
             stack.callback(self._staging.close)
             self._owned = stack.pop_all()
 
-    def run(self, frames: Sequence[Frame], batch: int, options: DetectOptions) -> list[Detections]:
+    def run(self, frames: Sequence[Frame], batch: int, options: DetectOptions) -> list[Result]:
         """Take images to detections, and wait for them.
 
         Args:
@@ -86,7 +86,7 @@ class Slot(Closing):
 
     def run_timed(
         self, frames: Sequence[Frame], batch: int, options: DetectOptions
-    ) -> tuple[list[Detections], dict[str, float]]:
+    ) -> tuple[list[Result], dict[str, float]]:
         """Do the same, a little slower, and give the milliseconds of each stage; see `Pipeline.run_timed`."""
         began = time.perf_counter()
         staging, calls = self._staging, self.calls
