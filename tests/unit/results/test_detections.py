@@ -317,7 +317,7 @@ def with_extras(count: int = 2, seed: int = 0) -> Detections:
         np.arange(count, dtype=np.int32),
         ("a", "b", "c"),
         (30, 40),
-        masks=Masks(random.random((count, 30, 40)) > 0.5),
+        masks=Masks.from_array(random.random((count, 30, 40)) > 0.5),
         keypoints=random.random((count, 17, 3), np.float32),
         boxes_xywhr=random.random((count, 5), np.float32),
     )
@@ -355,8 +355,8 @@ def test_results_of_different_tasks_are_not_merged() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("masks", Masks(np.zeros((2, 3, 4), np.bool_)), r"expected 2 of \(30, 40\), got 2 of \(3, 4\)"),
-        ("masks", Masks(np.zeros((1, 30, 40), np.bool_)), "got 1 of"),
+        ("masks", Masks.from_array(np.zeros((2, 3, 4), np.bool_)), r"expected 2 of \(30, 40\), got 2 of \(3, 4\)"),
+        ("masks", Masks.from_array(np.zeros((1, 30, 40), np.bool_)), "got 1 of"),
         ("keypoints", np.zeros((2, 17, 3)), r"expected float32\(2, K, 2 or 3\), got float64"),
         ("keypoints", np.zeros((2, 17, 4), np.float32), "2 or 3"),
         ("boxes_xywhr", np.zeros((2, 4), np.float32), r"expected float32\(2, 5\)"),
