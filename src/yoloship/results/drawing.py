@@ -30,6 +30,10 @@ USUAL_TEXT_PX = 11
 WEIGHT = 500
 """Weight of the font: 400 is regular, 600 is semibold."""
 
+SUBPIXEL_BITS = 4
+FARTHEST_PX = 1 << 20
+"""OpenCV takes coordinates as 32-bit integers, here in sixteenths of a pixel."""
+
 GOLDEN_ANGLE_TURNS = 0.38196601125
 """Successive class ids are this far apart on the colour wheel, so that neighbours never look alike."""
 
@@ -40,6 +44,7 @@ def draw_boxes(
     class_ids: npt.NDArray[np.int32],
     labels: Sequence[str],
     line_width_px: int | None = None,
+    corners_xy: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Draw boxes on a copy of an image; earlier boxes are on top of later ones.
 
@@ -51,6 +56,8 @@ def draw_boxes(
             and Korean letters are shown correctly, Arabic letters are not joined. Scripts that OpenCV's own font lacks
             (Thai, Devanagari, …) become question marks.
         line_width_px: Line width of the boxes, 1 to `MAX_LINE_PX`; None chooses one that fits the image.
+        corners_xy: (n, 4, 2) float32 in source pixels: the corners of oriented boxes, which are then drawn instead;
+            the boxes are only for the places of the labels. None draws the boxes.
 
     Returns:
         (height, width, 3) uint8 BGR; the caller owns it.
@@ -58,6 +65,47 @@ def draw_boxes(
     Raises:
         InputError: the image is not of that form, the line width is out of range, or the numbers of boxes, ids and
             labels differ.
+    """
+    canvas = as_canvas(image, "draw_boxes", line_width_px)
+    if not len(boxes_xyxy) == len(class_ids) == len(labels):
+        raise InputError(
+            "boxes, class ids and labels differ in number",
+            subject="draw_boxes",
+            got=f"{len(boxes_xyxy)}, {len(class_ids)} and {len(labels)}",
+        )
+    pen = _Pen(canvas, line_width_px)
+    rows = []
+    polygons = [None] * len(boxes_xyxy) if corners_xy is None else corners_xy
+    for box, class_id, label, polygon in zip(boxes_xyxy.tolist(), class_ids.tolist(), labels, polygons, strict=True):
+        if (corners := pen.corners(box)) is not None:
+            tag = (
+                pen.place(corners, text) if (text := _shown(label)) else None
+            )  # the best boxes choose their place first
+            rows.append((corners, class_color(class_id), tag, polygon))
+    for corners, color, _, polygon in reversed(rows):  # and are drawn last, on top
+        if polygon is None:
+            pen.outline(corners, color)
+        else:
+            pen.polygon(polygon, color)
+    for _, color, tag, _ in reversed(rows):
+        if tag is not None:
+            pen.label(tag, color)
+    return canvas
+
+
+def as_canvas(image: npt.NDArray[np.uint8], subject: str, line_width_px: int | None = None) -> npt.NDArray[np.uint8]:
+    """A copy of an image to draw on.
+
+    Args:
+        image: (height, width, 3) uint8 BGR, or (height, width, 1) or (height, width) grey; read only.
+        subject: Who draws, for messages.
+        line_width_px: The line width to draw with, to be checked; None is always right.
+
+    Returns:
+        (height, width, 3) uint8 BGR; the caller owns it.
+
+    Raises:
+        InputError: the image is not of that form, or the line width is out of range.
     """
     if line_width_px is not None and (isinstance(line_width_px, bool) or not 1 <= line_width_px <= MAX_LINE_PX):
         raise InputError(
@@ -68,31 +116,17 @@ def draw_boxes(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise InputError(
             "wrong image",
-            subject="draw_boxes",
+            subject=subject,
             expected="(height, width, 3) uint8",
             got=f"{image.shape} {image.dtype}",
         )
-    if not len(boxes_xyxy) == len(class_ids) == len(labels):
-        raise InputError(
-            "boxes, class ids and labels differ in number",
-            subject="draw_boxes",
-            got=f"{len(boxes_xyxy)}, {len(class_ids)} and {len(labels)}",
-        )
-    canvas = np.array(image, order="C")
-    pen = _Pen(canvas, line_width_px)
-    rows = []
-    for box, class_id, label in zip(boxes_xyxy.tolist(), class_ids.tolist(), labels, strict=True):
-        if (corners := pen.corners(box)) is not None:
-            tag = (
-                pen.place(corners, text) if (text := _shown(label)) else None
-            )  # the best boxes choose their place first
-            rows.append((corners, class_color(class_id), tag))
-    for corners, color, _ in reversed(rows):  # and are drawn last, on top
-        pen.outline(corners, color)
-    for _, color, tag in reversed(rows):
-        if tag is not None:
-            pen.label(tag, color)
-    return canvas
+    return np.array(image, order="C")
+
+
+def fitting_line_px(image_hw: Sequence[int]) -> int:
+    """The line width that fits an image of this size."""
+    side: float = (image_hw[0] * image_hw[1]) ** 0.5
+    return max(1, round(1 + side / 480))
 
 
 def class_color(class_id: int) -> Color:
@@ -136,7 +170,7 @@ class _Pen:
         self._canvas = canvas
         self._height, self._width = canvas.shape[:2]
         side = (self._height * self._width) ** 0.5
-        self._line_px = line_width_px or max(1, round(1 + side / 480))
+        self._line_px = line_width_px or fitting_line_px(canvas.shape)
         self._text_px = max(USUAL_TEXT_PX, round(side / 46))
         self._face = cv2.FontFace("sans")
         self._tags: list[_Tag] = []
@@ -149,6 +183,20 @@ class _Pen:
             edge = (blue // 4, green // 4, red // 4)
             self._cv2.rectangle(self._canvas, (left, top), (right, bottom), edge, self._line_px + 2)
         self._cv2.rectangle(self._canvas, (left, top), (right, bottom), color, self._line_px)
+
+    def polygon(self, corners_xy: npt.NDArray[np.float32], color: Color) -> None:
+        """Draw a closed line through the corners, with a thin dark edge; nothing if a corner is not finite."""
+        if not (np.abs(corners_xy) < FARTHEST_PX).all():
+            return
+        places = [np.rint(corners_xy * np.float32(1 << SUBPIXEL_BITS)).astype(np.int32)]
+        if self._line_px > 1:
+            blue, green, red = color
+            edge = (blue // 4, green // 4, red // 4)
+            self._lines(places, edge, self._line_px + 2)
+        self._lines(places, color, self._line_px)
+
+    def _lines(self, places: list[npt.NDArray[np.int32]], color: Color, line_px: int) -> None:
+        self._cv2.polylines(self._canvas, places, True, color, line_px, self._cv2.LINE_AA, SUBPIXEL_BITS)
 
     def place(self, box: Corners, text: str) -> _Tag | None:
         """Choose the size and place of a label, away from labels that were placed before.
