@@ -48,14 +48,12 @@ def visible(text: str, *, keep: str = "") -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-
-    def shown(match: re.Match[str]) -> str:
-        letter = match[0]
-        if letter in keep or letter.isprintable() or unicodedata.category(letter) in _SHOWN:
-            return letter
-        return _escape(letter)
-
-    return _SUSPECT.sub(shown, text)
+    unsafe = (
+        letter
+        for letter in set(_SUSPECT.findall(text)).difference(keep)
+        if not letter.isprintable() and unicodedata.category(letter) not in _SHOWN
+    )
+    return text.translate({ord(letter): _escape(letter) for letter in unsafe})
 
 
 def visible_json(document: str) -> str:

@@ -44,17 +44,28 @@ class Letterbox:
     bottom: int
 
     @classmethod
-    def fixed(cls, image_hw: tuple[int, int], input_hw: tuple[int, int]) -> Letterbox:
+    def fixed(cls, image_hw: tuple[int, int], input_hw: tuple[int, int], stride: int | None = None) -> Letterbox:
         """Place an image on a canvas of a fixed size, which may be square or not.
 
         Args:
             image_hw: (height, width) of the image.
             input_hw: (height, width) of the canvas in model pixels.
+            stride: Cut the canvas to the next multiples of this around the image, as `rect` does; None leaves it whole.
 
         Raises:
             InputError: a side is below 1.
         """
-        return cls._placed(image_hw, input_hw, None)
+        (height, width), (limit_h, limit_w) = image_hw, input_hw
+        if min(height, width, limit_h, limit_w) < 1:
+            raise InputError(
+                "the image or the canvas has no pixels", expected="sides of 1 or more", got=f"{image_hw} on {input_hw}"
+            )
+        ratio = min(limit_h / height, limit_w / width)
+        rows, columns = max(1, round(height * ratio)), max(1, round(width * ratio))
+        pad_h = limit_h - rows if stride is None else -rows % stride
+        pad_w = limit_w - columns if stride is None else -columns % stride
+        left, top = round(pad_w / 2 - 0.1), round(pad_h / 2 - 0.1)
+        return cls(image_hw, (rows, columns), left, top, pad_w - left, pad_h - top)
 
     @classmethod
     def rect(cls, image_hw: tuple[int, int], limit_hw: tuple[int, int], stride: int) -> Letterbox:
@@ -70,22 +81,7 @@ class Letterbox:
         """
         if stride < 1 or limit_hw[0] % stride or limit_hw[1] % stride:
             raise InputError("the size is not a multiple of the stride", expected=f"n × {stride}", got=str(limit_hw))
-        return cls._placed(image_hw, limit_hw, stride)
-
-    @classmethod
-    def _placed(cls, image_hw: tuple[int, int], limit_hw: tuple[int, int], stride: int | None) -> Letterbox:
-        """Fit an image into the limit, and pad it to the limit itself, or to the next multiples of a stride."""
-        (height, width), (limit_h, limit_w) = image_hw, limit_hw
-        if min(height, width, limit_h, limit_w) < 1:
-            raise InputError(
-                "the image or the canvas has no pixels", expected="sides of 1 or more", got=f"{image_hw} on {limit_hw}"
-            )
-        ratio = min(limit_h / height, limit_w / width)
-        rows, columns = max(1, round(height * ratio)), max(1, round(width * ratio))
-        pad_h = limit_h - rows if stride is None else -rows % stride
-        pad_w = limit_w - columns if stride is None else -columns % stride
-        left, top = round(pad_w / 2 - 0.1), round(pad_h / 2 - 0.1)
-        return cls(image_hw, (rows, columns), left, top, pad_w - left, pad_h - top)
+        return cls.fixed(image_hw, limit_hw, stride)
 
     @property
     def input_hw(self) -> tuple[int, int]:

@@ -9,16 +9,31 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeGuard, cast, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
-from yoloship._util.fields import MAX_TEXT_CHARS, FieldReader, JsonForm, is_int, is_number
+from yoloship._util.fields import (
+    ANY_TEXT,
+    MAX_TEXT_CHARS,
+    SHA256_HEX,
+    FieldReader,
+    Items,
+    JsonForm,
+    Number,
+    OrNull,
+    Whole,
+    is_int,
+    is_number,
+)
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
+
+    from yoloship._util.fields import Rule
 
 
 DType: TypeAlias = Literal[
@@ -239,33 +254,14 @@ class ModelInfo:
             InputError: the text is not a valid description; the message names the wrong field.
         """
         read = FieldReader.parse(text, _FORM, subject=subject)
-        added_later = {"channels": 3, **read.data}
-        read = replace(read, data=added_later)
-        levels_text = "levels of (width, height) pairs, finite and not negative"
-        sides_text = "[height, width] in pixels, null where dynamic"
-        return cls(
-            task=read.matching("task", WORD, WORD_TEXT),
-            family=read.matching("family", WORD, WORD_TEXT),
-            class_names=read.items("class_names", MAX_CLASSES, _is_text, f"at most {MAX_CLASSES} strings"),
-            strides=read.items("strides", MAX_LEVELS, _is_side, f"at most {MAX_LEVELS} positive integers"),
-            anchors=tuple(
-                tuple((float(width), float(height)) for width, height in level)
-                for level in read.items("anchors", MAX_LEVELS, _is_level, levels_text)
-            ),
-            input_form=read.choice("input_form", get_args(InputForm)),
-            output_form=read.matching("output_form", WORD, WORD_TEXT),
-            input_hw=cast(
-                "tuple[int | None, int | None]",
-                read.items("input_hw", 2, lambda side: side is None or _is_side(side), sides_text, least=2),
-            ),
-            batch=read.optional("batch", lambda key: read.integer(key, 1, MAX_SIDE)),
-            precision=read.choice("precision", get_args(Precision)),
-            checkpoint_sha256=read.optional("checkpoint_sha256", read.sha256),
-            producer=read.text("producer"),
-            nms=read.optional("nms", lambda key: _nms(read, key)),
-            channels=read.integer("channels", 1, MAX_CHANNELS),
-            decoded_output=read.text("decoded_output") if "decoded_output" in read.data else None,
+        read = replace(read, data={"channels": 3, **read.data})  # earlier versions do not write it
+        found = read.values(_RULES)
+        for key in ("class_names", "strides", "input_hw"):
+            found[key] = tuple(found[key])
+        found["anchors"] = tuple(
+            tuple((float(width), float(height)) for width, height in level) for level in found["anchors"]
         )
+        return cls(**found, nms=None if read.data.get("nms") is None else _nms(read))
 
 
 _FORM: Final = JsonForm(
@@ -276,6 +272,30 @@ _FORM: Final = JsonForm(
     MAX_JSON_CHARS,
     "export it again with this version",
 )
+_SIDE: Final = Whole(1, MAX_SIDE)
+_TEXT_EXPECTED: Final = f"a string of at most {MAX_TEXT_CHARS} characters"
+_RULES: Final[Mapping[str, tuple[Rule, str]]] = MappingProxyType(
+    {
+        "task": (WORD, WORD_TEXT),
+        "family": (WORD, WORD_TEXT),
+        "class_names": (Items(ANY_TEXT, MAX_CLASSES), f"at most {MAX_CLASSES} strings"),
+        "strides": (Items(_SIDE, MAX_LEVELS), f"at most {MAX_LEVELS} positive integers"),
+        "anchors": (
+            Items(Items(Items(Number(0.0, 1e9), 2, least=2), 64, least=1), MAX_LEVELS),
+            "levels of (width, height) pairs, finite and not negative",
+        ),
+        "input_form": (get_args(InputForm), f"one of {', '.join(get_args(InputForm))}"),
+        "output_form": (WORD, WORD_TEXT),
+        "input_hw": (Items(OrNull(_SIDE), 2, least=2), "[height, width] in pixels, null where dynamic"),
+        "batch": (OrNull(_SIDE), f"an integer from 1 to {MAX_SIDE}"),
+        "precision": (get_args(Precision), f"one of {', '.join(get_args(Precision))}"),
+        "checkpoint_sha256": (OrNull(SHA256_HEX), "64 lower-case hex digits"),
+        "producer": (ANY_TEXT, _TEXT_EXPECTED),
+        "channels": (Whole(1, MAX_CHANNELS), f"an integer from 1 to {MAX_CHANNELS}"),
+        "decoded_output": (OrNull(ANY_TEXT), _TEXT_EXPECTED),
+    }
+)
+"""Field of the JSON form → what it may hold, and how a message says it. `NmsConfig` checks the field ``nms``."""
 
 
 def size_multiple(strides: Iterable[int]) -> int:
@@ -289,27 +309,12 @@ def size_multiple(strides: Iterable[int]) -> int:
     return max(32, *strides)
 
 
-def _nms(read: FieldReader, key: str) -> NmsConfig:
-    settings = read.nested(key, [field.name for field in fields(NmsConfig)]).data
+def _nms(read: FieldReader) -> NmsConfig:
+    settings = read.nested("nms", [field.name for field in fields(NmsConfig)]).data
     try:
         return NmsConfig(**settings)
     except InputError as error:
-        raise read.wrong(key, f"{error.subject}: {error.expected}") from error
-
-
-def _is_text(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and len(value) <= MAX_TEXT_CHARS
-
-
-def _is_side(value: object) -> bool:
-    return is_int(value, 1, MAX_SIDE)
-
-
-def _is_level(value: object) -> bool:
-    if not isinstance(value, list) or not 1 <= len(value) <= 64:
-        return False
-    pairs = (pair if isinstance(pair, list) and len(pair) == 2 else (None,) for pair in value)
-    return all(is_number(side, 0, 1e9) for pair in pairs for side in pair)
+        raise read.wrong("nms", f"{error.subject}: {error.expected}") from error
 
 
 def checked_class_names(class_names: Sequence[str], classes: int | None, *, subject: str) -> tuple[str, ...]:
@@ -339,4 +344,9 @@ def checked_class_names(class_names: Sequence[str], classes: int | None, *, subj
 
 
 def _is_name(value: object) -> bool:
-    return _is_text(value) and bool(value.strip()) and not _SURROGATES.search(value)
+    return (
+        isinstance(value, str)
+        and len(value) <= MAX_TEXT_CHARS
+        and value.strip() != ""
+        and not _SURROGATES.search(value)
+    )

@@ -111,26 +111,14 @@ def trusted_folder(kind: CacheKind) -> Path | None:
 def trusted(folder: Path) -> Path | None:
     """A folder, made if it is missing; None if it cannot be used, see `trusted_folder`."""
     try:
-        problem = make_folder(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        problem = distrust(folder.stat())
     except OSError:
         return None
     if problem is not None:
         _log(folder, problem)
         return None
     return folder
-
-
-def make_folder(folder: Path) -> str | None:
-    """Make a folder of the cache if it is missing.
-
-    Returns:
-        Why it cannot be trusted; None if it can.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return _distrust(folder.stat())
 
 
 def read_entry(path: Path, limit_bytes: int) -> bytes | None:
@@ -146,7 +134,7 @@ def read_entry(path: Path, limit_bytes: int) -> bytes | None:
             data = file.read(status.st_size)  # at once: a graph may be large, and pieces would be there twice
     except (InputError, OutputError):
         return None
-    if (problem := _distrust(status)) is not None:
+    if (problem := distrust(status)) is not None:
         _log(path, problem)
         return None
     with suppress(OSError):  # a cache that can only be read
@@ -157,7 +145,7 @@ def read_entry(path: Path, limit_bytes: int) -> bytes | None:
 def is_trusted(path: Path) -> bool:
     """Whether a file is there, and nobody else could have written it; a word in the log if somebody could."""
     try:
-        problem = _distrust(path.stat())
+        problem = distrust(path.stat())
     except (OSError, ValueError):
         return False
     if problem is not None:
@@ -307,7 +295,7 @@ def _removed(entry: os.DirEntry[str]) -> int:
     return size
 
 
-def _distrust(status: os.stat_result) -> str | None:
+def distrust(status: os.stat_result) -> str | None:
     """Why somebody else may have written what this is the status of; None if nobody can have."""
     if not hasattr(os, "geteuid"):
         return None

@@ -30,16 +30,6 @@ def _allowed_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def limited_cores() -> int | None:
-    """`usable_cores` if they are fewer than the machine's, else None.
-
-    ONNX Runtime counts the machine's cores; in a container with a quota it would start more threads than may run, and
-    they would wait for each other while throttled.
-    """
-    cores = usable_cores()
-    return cores if cores < (os.cpu_count() or 1) else None
-
-
 def cgroup_quota(membership: Path, cgroups: Path) -> float | None:
     """The smallest processor quota of this process's control groups, in cores.
 

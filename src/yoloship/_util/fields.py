@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar
 
 from yoloship._util.text import shortened
 from yoloship.errors import YoloshipError
@@ -22,7 +22,62 @@ MAX_SHOWN_CHARS: Final = 60
 
 PLAIN_TEXT: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{{0,{MAX_TEXT_CHARS}}}")
 """Text without control characters, for what is shown on a terminal later."""
+ANY_TEXT: Final = re.compile(rf"(?s).{{0,{MAX_TEXT_CHARS}}}")
 SHA256_HEX: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Whole numbers from `low` to `high`; true and false are not numbers."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """Numbers from `low` to `high`; true, false and NaN are not numbers."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Lists of `least` to `most` entries that all fit one rule."""
+
+    of: Rule
+    most: int
+    least: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OrNull:
+    """What fits a rule, and null."""
+
+    rule: Rule
+
+
+Rule: TypeAlias = "re.Pattern[str] | tuple[str, ...] | Whole | Number | Items | OrNull"
+"""What a JSON value should be: text that a pattern matches as a whole, one of a few texts, a number, or a list."""
+
+
+def fits(value: object, rule: Rule) -> bool:
+    """Whether a JSON value is what a rule says."""
+    if isinstance(rule, OrNull):
+        return value is None or fits(value, rule.rule)
+    if isinstance(rule, re.Pattern):
+        return isinstance(value, str) and rule.fullmatch(value) is not None
+    if isinstance(rule, tuple):
+        return value in rule
+    if isinstance(rule, Items):
+        return (
+            isinstance(value, list)
+            and rule.least <= len(value) <= rule.most
+            and all(fits(entry, rule.of) for entry in value)
+        )
+    numbers = int if isinstance(rule, Whole) else int | float
+    return isinstance(value, numbers) and not isinstance(value, bool) and rule.low <= value <= rule.high
 
 
 def is_int(value: object, low: int, high: int) -> TypeGuard[int]:
@@ -116,12 +171,16 @@ class FieldReader:
         got = shown(self.data.get(key))
         return self.error(f"{self.what}: bad {key!r}", subject=self.subject, expected=expected, got=got)
 
-    def text(self, key: str) -> str:
-        """A string of any characters."""
-        value = self.data.get(key)
-        if not isinstance(value, str) or len(value) > MAX_TEXT_CHARS:
-            raise self.wrong(key, f"a string of at most {MAX_TEXT_CHARS} characters")
-        return value
+    def values(self, rules: Mapping[str, tuple[Rule, str]]) -> dict[str, Any]:
+        """The values of many fields at once; None for a field that is missing and may be null.
+
+        Args:
+            rules: For each field its rule, and what it should be, for the message.
+        """
+        for key, (rule, expected) in rules.items():
+            if not fits(self.data.get(key), rule):
+                raise self.wrong(key, expected)
+        return {key: self.data.get(key) for key in rules}
 
     def plain_text(self, key: str) -> str:
         """A string without control characters."""

@@ -62,7 +62,16 @@ class Outputs:
                 may not be overwritten; or its folder does not exist or cannot be written.
         """
         place = find_place(path)
-        self._refuse_input(path, place)
+        if place.status is not None:
+            identity = (place.status.st_dev, place.status.st_ino)
+            if self._identities is None:
+                self._identities = _identities(self._inputs)
+            source = self._identities.get(identity)
+            if source is None and self._more_inputs is not None:
+                source = _identities(self._more_inputs(place)).get(identity)
+            if source is not None:
+                got = None if source == path else str(source)
+                raise OutputError("would replace an input", subject=str(path), got=got, hint="give another name")
         if place.is_stream:
             if not streams:
                 raise OutputError("is not a regular file, which this output needs", subject=str(path))
@@ -102,23 +111,6 @@ class Outputs:
                 self.claim(folder / name, streams=False)
             else:
                 self._refuse_twice(folder / name, Place(folder / name, None))
-
-    def _refuse_input(self, path: Path, place: Place) -> None:
-        if place.status is None:
-            return
-        identity = (place.status.st_dev, place.status.st_ino)
-        if self._identities is None:
-            self._identities = _identities(self._inputs)
-        source = self._identities.get(identity)
-        if source is None and self._more_inputs is not None:
-            source = _identities(self._more_inputs(place)).get(identity)
-        if source is not None:
-            raise OutputError(
-                "would replace an input",
-                subject=str(path),
-                got=None if source == path else str(source),
-                hint="give another name",
-            )
 
     def _refuse_twice(self, path: Path, place: Place) -> None:
         if place.status is not None and stat.S_ISCHR(place.status.st_mode):  # a terminal or /dev/null takes anything

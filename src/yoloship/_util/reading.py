@@ -112,7 +112,12 @@ def refuse_address(name: object, *, error: type[YoloshipError]) -> None:
 
 @contextmanager
 def open_regular(
-    path: Path | str, *, error: type[YoloshipError], wanted: str = "a file", limit_bytes: int | None = None
+    path: Path | str,
+    *,
+    error: type[YoloshipError],
+    wanted: str = "a file",
+    limit_bytes: int | None = None,
+    takes_pipes: bool = False,
 ) -> Iterator[FileIO]:
     """Open a regular file for reading; whatever else the path leads to is refused at once.
 
@@ -121,6 +126,7 @@ def open_regular(
         error: The class of the error for what is in the file.
         wanted: What the file should be, for messages: ``a checkpoint``.
         limit_bytes: The longest file to accept; None accepts any.
+        takes_pipes: Whether a pipe is opened too; it has no length.
 
     Yields:
         The unbuffered file, at its beginning. An `OSError` of reading it inside the block becomes an `InputError`.
@@ -129,13 +135,33 @@ def open_regular(
         InputError: the file does not exist, is not a regular file, or cannot be read.
         YoloshipError: of the class `error`: it is too long.
     """
-    with _opened(path, error=error, wanted=wanted) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise _not_regular(status.st_mode, error, wanted, path)
-        if limit_bytes is not None and status.st_size > limit_bytes:
-            raise _too_long(limit_bytes, status.st_size, error, wanted, path)
-        yield file
+    try:
+        try:
+            descriptor = os.open(path, _FLAGS)
+        except ValueError as failure:  # a null character, or text that the file system cannot encode
+            raise OSError(errno.EINVAL, "not a valid file name") from failure
+        try:
+            file = FileIO(descriptor)
+        except OSError:  # it is a folder; Python does not close a descriptor that it did not open itself
+            os.close(descriptor)
+            raise
+        with file:
+            status = os.fstat(descriptor)
+            is_pipe = takes_pipes and stat.S_ISFIFO(status.st_mode)
+            if not stat.S_ISREG(status.st_mode) and not is_pipe:
+                raise _not_regular(status.st_mode, error, wanted, path)
+            if limit_bytes is not None and status.st_size > limit_bytes:
+                raise _too_long(limit_bytes, status.st_size, error, wanted, path)
+            yield file
+    except FileNotFoundError as failure:
+        raise _of_names(error)("no such file", subject=_named(path)) from failure
+    except OSError as failure:
+        if os.path.isdir(path):  # noqa: PTH112 - never raises; Windows cannot even open a folder
+            raise _not_regular(stat.S_IFDIR, error, wanted, path) from failure
+        if failure.errno == errno.ENXIO:  # what Linux answers for a socket, and for a device that is not there
+            with suppress(OSError):
+                raise _not_regular(os.stat(path).st_mode, error, wanted, path) from failure  # noqa: PTH116
+        raise _of_names(error)(f"cannot be read: {failure.strerror or failure}", subject=_named(path)) from failure
 
 
 def read_bounded(path: Path | str, limit_bytes: int, *, error: type[YoloshipError], wanted: str = "a file") -> bytes:
@@ -208,7 +234,7 @@ def read_file_or_pipe(
     Raises:
         YoloshipError: as `open_regular`; or nobody writes to the pipe, or its writer falls silent.
     """
-    with _opened(path, error=error, wanted=wanted) as file:
+    with open_regular(path, error=error, wanted=wanted, limit_bytes=limit_bytes, takes_pipes=True) as file:
         status = os.fstat(file.fileno())
         if stat.S_ISFIFO(status.st_mode):
             refuse = functools.partial(error, subject=_named(path))
@@ -217,10 +243,6 @@ def read_file_or_pipe(
             if len(data) > limit_bytes:
                 raise _too_long(limit_bytes, None, error, wanted, path)
             return data
-        if not stat.S_ISREG(status.st_mode):
-            raise _not_regular(status.st_mode, error, wanted, path)
-        if status.st_size > limit_bytes:
-            raise _too_long(limit_bytes, status.st_size, error, wanted, path)
         if check_start is not None:
             check_start(read_up_to(file, min(START_BYTES, status.st_size)))
             file.seek(0)  # reading the beginning again costs less than putting it in front of the rest
@@ -249,31 +271,6 @@ def file_sha256(file: FileIO | BytesIO, head: bytes = b"") -> str:
     while count := file.readinto(piece):
         digest.update(view[:count])
     return digest.hexdigest()
-
-
-@contextmanager
-def _opened(path: Path | str, *, error: type[YoloshipError], wanted: str) -> Iterator[FileIO]:
-    try:
-        try:
-            descriptor = os.open(path, _FLAGS)
-        except ValueError as failure:  # a null character, or text that the file system cannot encode
-            raise OSError(errno.EINVAL, "not a valid file name") from failure
-        try:
-            file = FileIO(descriptor)
-        except OSError:  # it is a folder; Python does not close a descriptor that it did not open itself
-            os.close(descriptor)
-            raise
-        with file:
-            yield file
-    except FileNotFoundError as failure:
-        raise _of_names(error)("no such file", subject=_named(path)) from failure
-    except OSError as failure:
-        if os.path.isdir(path):  # noqa: PTH112 - never raises; Windows cannot even open a folder
-            raise _not_regular(stat.S_IFDIR, error, wanted, path) from failure
-        if failure.errno == errno.ENXIO:  # what Linux answers for a socket, and for a device that is not there
-            with suppress(OSError):
-                raise _not_regular(os.stat(path).st_mode, error, wanted, path) from failure  # noqa: PTH116
-        raise _of_names(error)(f"cannot be read: {failure.strerror or failure}", subject=_named(path)) from failure
 
 
 def _of_names(error: type[YoloshipError]) -> type[YoloshipError]:

@@ -71,20 +71,14 @@ class Place:
         path: The path after following all links. It need not exist.
         status: The status of the file there; None if there is none.
         descriptor: The number of an open descriptor of this process that the name stands for, as ``/dev/stdout`` does.
-        is_foreign: Whether the name stands for an open descriptor of another process.
+        is_stream: Whether it is written to directly, because it cannot be replaced: a pipe, a device, or an open
+            descriptor, which may be one of another process.
     """
 
     path: Path
     status: os.stat_result | None
     descriptor: int | None = None
-    is_foreign: bool = False
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether it is written to directly, because it cannot be replaced."""
-        if self.descriptor is not None or self.is_foreign:
-            return True
-        return self.status is not None and (stat.S_ISFIFO(self.status.st_mode) or stat.S_ISCHR(self.status.st_mode))
+    is_stream: bool = False
 
 
 def find_place(path: Path) -> Place:
@@ -102,14 +96,14 @@ def find_place(path: Path) -> Place:
             status = None
     except (OSError, ValueError) as error:
         raise write_error(error, path) from error
-    descriptor = None
+    descriptor, mode = None, 0 if status is None else status.st_mode
     if match is not None:
         own = match[1] is None or int(match[1]) == os.getpid()
         descriptor = int(os.path.basename(real)) if own else None  # noqa: PTH119 - as above
-    elif status is not None and stat.S_IFMT(status.st_mode) not in _WRITABLE:
-        kind = "folder" if stat.S_ISDIR(status.st_mode) else "device" if stat.S_ISBLK(status.st_mode) else "socket"
+    elif mode and stat.S_IFMT(mode) not in _WRITABLE:
+        kind = "folder" if stat.S_ISDIR(mode) else "device" if stat.S_ISBLK(mode) else "socket"
         raise OutputError(f"is a {kind}, not a file", subject=str(path), hint="give a file name")
-    return Place(Path(real), status, descriptor, match is not None and descriptor is None)
+    return Place(Path(real), status, descriptor, match is not None or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode))
 
 
 @contextmanager

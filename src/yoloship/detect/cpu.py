@@ -165,7 +165,7 @@ class CpuPipeline(Pipeline):
 
         def detect(image: Image) -> Result:
             placed = PlacedImage(image, self.model.letterbox(image.shape[:2]))
-            return self.run((placed,), steps.options)[0]
+            return self.run_timed((placed,), steps.options)[0][0]
 
         return in_order(sources, steps.read, detect, parallel_runs=self.parallel_runs, keep_images=keep_images)
 

@@ -71,18 +71,11 @@ class Defaults:
         options: Which detections to keep; None takes the defaults for the model.
         changes: Values that replace single options.
         channels: The colour order of arrays.
-
-    Raises:
-        InputError: the order is neither ``bgr`` nor ``rgb``.
     """
 
     options: DetectOptions | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     channels: ChannelOrder = "bgr"
-
-    def __post_init__(self) -> None:
-        DetectOptions.checked(self.options)
-        checked_order(self.channels)
 
 
 class Detector(Closing, Generic[ResultT]):
@@ -117,9 +110,10 @@ class Detector(Closing, Generic[ResultT]):
         parallel_runs: int | None = None,
         model_name: str = "model",
     ) -> None:
+        defaults = Defaults(options, DetectOptions.changes(options), checked_order(channels))
         found = recognise(session, model_name, canvas_hw=imgsz) if info is None else info
         model = ModelInput.checked(found, imgsz, shape_mode, model_name)
-        self._begin(CpuPipeline(session, model, parallel_runs=parallel_runs), Defaults(options, channels=channels))
+        self._begin(CpuPipeline(session, model, parallel_runs=parallel_runs), defaults)
 
     @classmethod
     def over(cls, pipeline: Pipeline, defaults: Defaults | None = None) -> Self:
@@ -349,7 +343,6 @@ class Detector(Closing, Generic[ResultT]):
         read = partial(as_image, count=self._model.info.channels, channels=order)
         steps = DetectSteps(order, read, chosen, partial(self._submit, options=chosen))
         several_images(sources, self.info.channels)
-        self._pipeline.check_process()
         return self._pipeline.stream(sources, steps, keep_images=keep_images)
 
     def prepare(self, batches: Sequence[int] | None = None) -> None:
@@ -509,17 +502,15 @@ class Detector(Closing, Generic[ResultT]):
         if self._closed:
             raise self._closed_error()
         order = self._channels if channels is None else checked_order(channels)
-        if score_threshold is None and iou_threshold is None and classes is None:
-            return self._options if options is None else self._accepted(options), order
+        if options is None and score_threshold is None and iou_threshold is None and classes is None:
+            return self._options, order
         changes = DetectOptions.changes(
             options, score_threshold=score_threshold, iou_threshold=iou_threshold, classes=classes
         )
-        return self._accepted(replace(self._options, **changes)), order
+        return self._accepted(options or replace(self._options, **changes)), order
 
-    def _accepted(self, options: Any) -> DetectOptions:
+    def _accepted(self, chosen: DetectOptions) -> DetectOptions:
         """Check options against the model. A few that passed are remembered."""
-        chosen = DetectOptions.checked(options)
-        assert chosen is not None
         known = self._known.get(chosen)
         if known is not None:
             return known

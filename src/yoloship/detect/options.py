@@ -52,33 +52,24 @@ class DetectOptions:
             object.__setattr__(self, "classes", _classes(self.classes))
 
     @staticmethod
-    def checked(options: DetectOptions | None) -> DetectOptions | None:
-        """Check the options of a caller.
-
-        Raises:
-            InputError: they are not a `DetectOptions`.
-        """
-        if options is None or isinstance(options, DetectOptions):
-            return options
-        raise InputError(
-            "wrong type",
-            subject="options",
-            expected="a DetectOptions",
-            got=type(options).__name__,
-            hint="give DetectOptions(score_threshold=0.3) or the like",
-        )
-
-    @staticmethod
     def changes(options: object, **given: Any) -> dict[str, Any]:
-        """The options that are given one by one.
+        """The options that are given one by one, beside those that are given as a whole.
 
         Args:
             options: The options that are given as a whole, or None.
             **given: A value for each option; None if it is not given.
 
         Raises:
-            InputError: an option is given in both ways.
+            InputError: an option is given in both ways, or `options` is not a `DetectOptions`.
         """
+        if not isinstance(options, DetectOptions | None):
+            raise InputError(
+                "wrong type",
+                subject="options",
+                expected="a DetectOptions",
+                got=type(options).__name__,
+                hint="give DetectOptions(score_threshold=0.3) or the like",
+            )
         changes = {name: value for name, value in given.items() if value is not None}
         if changes and options is not None:
             raise InputError(

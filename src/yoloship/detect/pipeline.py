@@ -11,6 +11,7 @@ import numpy as np
 from yoloship._util.closing import Closing
 from yoloship.errors import InputError
 from yoloship.letterbox import Letterbox
+from yoloship.model import size_multiple
 from yoloship.tasks import task_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class ModelInput:
                     got=f"{wanted[0]}×{wanted[1]}",
                     hint="leave the size out, or export the model at that size",
                 )
-        stride = info.size_multiple
+        stride = size_multiple(info.strides)
         if any(side < stride or side % stride for side in wanted):
             raise InputError(
                 "the size is not a multiple of the model's stride",

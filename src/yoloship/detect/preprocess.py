@@ -156,7 +156,8 @@ def letterbox_batch(
         `out`.
     """
     for canvas, image, letterbox in zip(out, images, letterboxes, strict=False):
-        letterbox.apply(with_channels(image, canvas.shape[2]), out=canvas)
+        pixels = image if image.shape[2] == canvas.shape[2] else with_channels(image, canvas.shape[2])
+        letterbox.apply(pixels, out=canvas)
     out[len(images) :] = 0
     return out
 

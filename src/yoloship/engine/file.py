@@ -29,7 +29,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from yoloship._util.cache import is_trusted, make_folder, make_room
+from yoloship._util.cache import distrust, is_trusted, make_room
 from yoloship._util.fields import MAX_TEXT_CHARS, FieldReader, is_int
 from yoloship._util.reading import decoded, open_regular, read_if_there, read_up_to
 from yoloship._util.writing import lock_path, locked, replacing
@@ -474,7 +474,8 @@ def cached_engine(
     """
     path = folder / f"{key.digest}.engine"
     try:
-        problem = make_folder(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        problem = distrust(folder.stat())
     except OSError as error:
         raise EngineError(f"cache folder cannot be made: {error.strerror or error}", subject=str(folder)) from error
     if problem is not None:

@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from yoloship._util.cache import cached
-from yoloship._util.reading import file_sha256, open_regular, read_bounded, read_up_to
+from yoloship._util.reading import file_sha256, open_regular, read_up_to
 from yoloship._version import __version__
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import DEFAULT_SIDE, ModelInput, ShapeMode
-from yoloship.errors import InputError, OutputError, SessionError, visible
+from yoloship.errors import InputError, SessionError, visible
+from yoloship.images.normalise import ChannelOrder
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
 from yoloship.model import FASTEST
-from yoloship.models import releases
 from yoloship.runtime import choose_runtime
 from yoloship.runtime.registry import with_reason
 from yoloship.runtime.session import RunOptions, RuntimePrecision, TunedFor
@@ -43,13 +43,11 @@ if TYPE_CHECKING:
     from io import FileIO
 
     from yoloship.detect.gpu.transfer import CudaTuning
-    from yoloship.images import ChannelOrder
     from yoloship.kinds import Kind
 
 
 MAX_GRAPH_BYTES: Final = 2 << 30
 """The largest size of a protobuf message."""
-_MAX_VERSION_BYTES: Final = 1 << 16
 
 
 def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> bytes:
@@ -79,9 +77,8 @@ def _code() -> Iterator[object]:
     from importlib.util import find_spec
 
     if (spec := find_spec("onnx")) is not None and spec.origin is not None:
-        with suppress(InputError, OutputError):
-            file = Path(spec.origin).with_name("version.py")
-            yield read_bounded(file, _MAX_VERSION_BYTES, error=OutputError)
+        with suppress(OSError):
+            yield Path(spec.origin).with_name("version.py").read_bytes()
     package = os.fspath(Path(__file__).parents[1])
     folders = [package]
     while folders:
@@ -178,13 +175,13 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     ordinal = None if device is None or device == "cpu" else _ordinal(device)
     given: Any
     allowed: Any
-    for subject, given, allowed in (
-        ("shape_mode", shape_mode, get_args(ShapeMode)),
-        ("tuned_for", tuned_for, get_args(TunedFor)),
-        ("runtime_precision", runtime_precision, (None, *get_args(RuntimePrecision))),
+    for subject, problem, given, allowed in (
+        ("channels", "no such channel order", channels, get_args(ChannelOrder)),
+        ("shape_mode", "no such mode", shape_mode, get_args(ShapeMode)),
+        ("tuned_for", "no such choice", tuned_for, get_args(TunedFor)),
+        ("runtime_precision", "no such choice", runtime_precision, (None, *get_args(RuntimePrecision))),
     ):
         if not isinstance(given, str | None) or given not in allowed:
-            problem = "no such mode" if subject == "shape_mode" else "no such choice"
             expected = " or ".join(filter(None, allowed))
             raise InputError(problem, subject=subject, expected=expected, got=repr(given)[:60])
     for subject, given, allowed, expected in (
@@ -232,7 +229,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             runtime=runtime,
             precision=runtime_precision,
         )
-        _logger.info(_LOADED, visible(model_name), on_gpu.session.name, time.perf_counter() - started)
+        _logger.info(_LOADED, visible(model_name), on_gpu.session, time.perf_counter() - started)
         return on_gpu
 
     if cuda_tuning is not None:
@@ -251,7 +248,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     except BaseException:
         session.close()
         raise
-    _logger.info(_LOADED, visible(model_name), session.name, time.perf_counter() - started)
+    _logger.info(_LOADED, visible(model_name), session, time.perf_counter() - started)
     return detector
 
 
@@ -288,7 +285,11 @@ def _identified(model: str | Path | bytes) -> tuple[Path | bytes, str, Kind, str
         file: Path | bytes = bytes(model)
         name, source = "model in memory", BytesIO(model)
     elif isinstance(model, str | PathLike):
-        file = releases.resolve(model)
+        file = Path(model)
+        if not os.path.lexists(model):
+            from yoloship.models.releases import resolve
+
+            file = resolve(model)
         name, source = str(file), open_regular(file, error=SessionError, wanted="a model")
     else:
         raise InputError(

@@ -485,7 +485,7 @@ class Detections(Result):
         Raises:
             InputError: the image has another size or type, or the line width is out of range.
         """
-        self._check_size(image, "Detections.draw")
+        _size_of(image, "Detections.draw", self.image_hw)
         from yoloship.results.drawing import draw_boxes
 
         labels = [
@@ -506,30 +506,29 @@ class Detections(Result):
         Raises:
             InputError: the image has another size, or a box is not finite.
         """
-        self._check_size(image, "Detections.crops")
+        _size_of(image, "Detections.crops", self.image_hw)
         return [detection.crop(image) for detection in self]
-
-    def _check_size(self, image: npt.NDArray[Any], subject: str) -> None:
-        if _size_of(image, subject) != self.image_hw:
-            raise InputError(
-                "the detections are of an image of another size",
-                subject=subject,
-                expected=f"height and width {self.image_hw}",
-                got=str(image.shape[:2]),
-            )
 
 
 def _same(first: npt.NDArray[np.float32] | None, second: npt.NDArray[np.float32] | None) -> bool:
     return first is second if first is None or second is None else np.array_equal(first, second)
 
 
-def _size_of(image: npt.NDArray[Any], subject: str) -> tuple[int, int]:
+def _size_of(image: npt.NDArray[Any], subject: str, image_hw: tuple[int, int] | None = None) -> tuple[int, int]:
+    """The size of an image, which must be `image_hw` if that is given."""
     if not isinstance(image, np.ndarray) or image.ndim not in {2, 3} or 0 in image.shape:
         raise InputError(
             "is not an image",
             subject=subject,
             expected="an array (height, width) or (height, width, channels)",
             got=str(image.shape) if isinstance(image, np.ndarray) else type(image).__name__,
+        )
+    if image_hw is not None and image.shape[:2] != image_hw:
+        raise InputError(
+            "the detections are of an image of another size",
+            subject=subject,
+            expected=f"height and width {image_hw}",
+            got=str(image.shape[:2]),
         )
     return image.shape[0], image.shape[1]
 

@@ -176,5 +176,5 @@ def _able(kind: Kind, device: DeviceKind) -> str:
 def with_reason(session: _Loaded, reason: str) -> _Loaded:
     """Log which runtime was opened, and why."""
     session.reason = reason
-    _logger.info("runs on %s%s", session.name, f": {reason}" if reason else "")
+    _logger.info("runs on %s%s", session, f": {reason}" if reason else "")
     return session

@@ -168,6 +168,9 @@ class _Loaded(Closing):
     def name(self) -> str:
         """The runtime and its device, as text: ``onnxruntime 1.32 (CPU)``."""
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def precision(self) -> Precision | None:
         """The arithmetic of float32 layers, if the runtime chooses it; None if the graph alone determines it."""

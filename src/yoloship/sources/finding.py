@@ -386,6 +386,7 @@ def _chosen(entries: Iterable[Entry], counts: Counter[str]) -> list[tuple[str, s
     return sorted(images, key=lambda image: natural_key(image[1]))
 
 
+@dataclass(frozen=True, eq=False)
 class ImageFiles(Source):
     """Image files, one frame each."""
 
@@ -393,11 +394,6 @@ class ImageFiles(Source):
     files: Sequence[Path] = ()
     count: int = 0
     notes: Sequence[str] = ()
-
-    def __init__(self, found: FoundImages) -> None:
-        self.files = found.paths
-        self.count = len(found.paths)
-        self.notes = tuple(map(str, found.skipped))
 
     @classmethod
     def accepts(cls, text: str) -> bool:
@@ -408,7 +404,8 @@ class ImageFiles(Source):
     @classmethod
     def open(cls, texts: Sequence[str], *, recursive: bool = False) -> Self:
         """Find the image files in files, folders and patterns."""
-        return cls(find_images(texts, recursive=recursive))
+        found = find_images(texts, recursive=recursive)
+        return cls(found.paths, len(found.paths), tuple(map(str, found.skipped)))
 
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self.files):

@@ -43,20 +43,18 @@ def test_a_quota_rounds_up_and_never_to_none(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(cores, "_MEMBERSHIP", tmp_path / "none")
     assert cores.usable_cores() == 8
-    assert cores.limited_cores() is None
     for text, count in (("150000 100000", 2), ("10000 100000", 1), ("9900000 100000", 8)):
         membership, groups = machine(tmp_path, {"pods/one": text})
         monkeypatch.setattr(cores, "_MEMBERSHIP", membership)
         monkeypatch.setattr(cores, "_CGROUPS", groups)
         assert cores.usable_cores() == count
-        assert cores.limited_cores() == (count if count < 8 else None)
 
 
 def test_affinity_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cores, "_MEMBERSHIP", tmp_path / "none")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert cores.usable_cores() == cores.limited_cores() == 1
+    assert cores.usable_cores() == 1
 
 
 def test_a_quota_counts_only_if_it_is_less_than_the_affinity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from yoloship._util.fields import FieldReader, JsonForm, is_int, is_number, shown
+from yoloship._util.fields import (
+    ANY_TEXT,
+    FieldReader,
+    Items,
+    JsonForm,
+    Number,
+    OrNull,
+    Whole,
+    fits,
+    is_int,
+    is_number,
+    shown,
+)
 from yoloship.errors import EngineError, InputError
 
 if TYPE_CHECKING:
@@ -46,7 +58,10 @@ def test_fields_of_the_right_kind_are_returned() -> None:
     read = reader(
         name="a\nb", plain="a b", digest=HEX, count=3, share=1, flag=False, kind="b", entries=[1, 2], none=None
     )
-    assert read.text("name") == "a\nb"
+    assert read.values({"name": (ANY_TEXT, "a text"), "missing": (OrNull(ANY_TEXT), "a text")}) == {
+        "name": "a\nb",
+        "missing": None,
+    }
     assert read.plain_text("plain") == "a b"
     assert read.sha256("digest") == HEX
     assert read.integer("count", 3, 3) == 3
@@ -54,16 +69,16 @@ def test_fields_of_the_right_kind_are_returned() -> None:
     assert read.boolean("flag") is False
     assert read.choice("kind", ("a", "b")) == "b"
     assert read.items("entries", 2) == (1, 2)
-    assert read.optional("none", read.text) is None
-    assert read.optional("missing", read.text) is None
-    assert read.optional("plain", read.text) == "a b"
+    assert read.optional("none", read.plain_text) is None
+    assert read.optional("missing", read.plain_text) is None
+    assert read.optional("plain", read.plain_text) == "a b"
 
 
 @pytest.mark.parametrize(
     ("value", "take", "expected"),
     [
-        (1, lambda read: read.text("x"), "a string of at most 1000 characters"),
-        ("a" * 1001, lambda read: read.text("x"), "a string of at most 1000 characters"),
+        (1, lambda read: read.values({"x": (ANY_TEXT, "a string")}), "a string"),
+        ("a" * 1001, lambda read: read.values({"x": (ANY_TEXT, "a string")}), "a string"),
         ("a\x1b[2J", lambda read: read.plain_text("x"), "plain text of at most 1000 characters"),
         ("a", lambda read: read.matching("x", re.compile("b"), "a b"), "a b"),
         (HEX.upper(), lambda read: read.sha256("x"), "64 lower-case hex digits"),
@@ -87,6 +102,26 @@ def test_a_wrong_field_is_named_with_what_it_should_be(
     with pytest.raises(EngineError) as caught:
         take(reader(x=value))
     assert str(caught.value).startswith(f"a.json: note: bad 'x': expected {expected}, got ")
+
+
+@pytest.mark.parametrize(
+    ("rule", "fitting", "wrong"),
+    [
+        (Whole(1, 9), (1, 9), (0, 10, 1.0, True, "1", None)),
+        (Number(0, 1), (0, 0.5, 1), (-0.1, 2, False, float("nan"), "0")),
+        (("a", "b"), ("a",), ("c", None, ["a"], 1)),
+        (re.compile("a+"), ("aa",), ("ab", "", 1)),
+        (OrNull(Whole(1, 9)), (None, 1), (0, "a")),
+        (
+            Items(Items(Whole(1, 9), 2, least=1), 1),
+            ([], [[1]], [[1, 2]]),
+            ([[]], [[1, 2, 3]], [[1], [1]], [1], "a", {}),
+        ),
+    ],
+)
+def test_a_rule_says_what_fits(rule: Any, fitting: tuple[object, ...], wrong: tuple[object, ...]) -> None:
+    assert all(fits(value, rule) for value in fitting)
+    assert not any(fits(value, rule) for value in wrong)
 
 
 def test_fields_that_are_not_known_are_named() -> None:

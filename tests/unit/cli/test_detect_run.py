@@ -14,7 +14,7 @@ from yoloship.detect.stream import Outcome
 from yoloship.errors import ImageError
 from yoloship.results.detections import Detections
 from yoloship.sinks import JsonFile
-from yoloship.sources import FoundImages, ImageFiles
+from yoloship.sources import ImageFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def test_results_are_written_and_not_kept(tmp_path: Path) -> None:
         alive = sum(isinstance(thing, Detections) for thing in gc.get_objects())
 
     before = sum(isinstance(thing, Detections) for thing in gc.get_objects())
-    source = ImageFiles(FoundImages(tuple(inputs), ()))
+    source = ImageFiles(inputs, len(inputs))
     run = DetectRun(source, None, [Target("json", JsonFile, tmp_path / "found.json")], overwrite=False, quiet=True)
     assert list(run.images()) == inputs
     run.write(outcomes())

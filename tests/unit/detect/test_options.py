@@ -60,7 +60,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
 def test_something_else_than_options_is_refused_with_a_hint() -> None:
     given: Any = {"score_threshold": 0.3}
     with pytest.raises(InputError) as caught:
-        DetectOptions.checked(given)
+        DetectOptions.changes(given)
     assert str(caught.value) == (
         "options: wrong type: expected a DetectOptions, got dict; give DetectOptions(score_threshold=0.3) or the like"
     )

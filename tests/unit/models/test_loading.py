@@ -21,6 +21,7 @@ from yoloship.detect.options import DetectOptions
 from yoloship.errors import CheckpointError, CudaError, DependencyError, InputError, SessionError
 from yoloship.models.loading import cached_graph, load
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
+from yoloship.runtime.session import TunedFor
 from yoloship.tasks.decode import heads_to_raw
 
 DEMO = Path(yoloship.__file__).with_name("demo") / "codes-yolov5n.pt"
@@ -146,8 +147,17 @@ def test_both_tunings_give_the_same_boxes(checkpoint: Path) -> None:
             np.testing.assert_allclose(outcome.unwrap().scores, want.scores, atol=1e-6)
 
 
-@pytest.mark.parametrize(("cores", "runs", "threads"), [(1, 1, 1), (2, 2, 1), (16, 16, 1), (40, 16, 2), (64, 16, 4)])
-def test_throughput_shares_the_cores_out(cores: int, runs: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("tuned_for", "cores", "runs", "threads"),
+    [
+        *(("throughput", *numbers) for numbers in ((1, 1, 1), (2, 2, 1), (16, 16, 1), (40, 16, 2), (64, 16, 4))),
+        *(("latency", cores, 1, cores) for cores in (1, 2, 63)),
+        ("latency", 64, 1, None),  # the machine's: the runtime counts them itself
+    ],
+)
+def test_the_cores_are_shared_out(
+    tuned_for: TunedFor, cores: int, runs: int, threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[int | None] = []
     real = OnnxRuntimeSession.open
 
@@ -157,7 +167,8 @@ def test_throughput_shares_the_cores_out(cores: int, runs: int, threads: int, mo
 
     monkeypatch.setattr(OnnxRuntimeSession, "open", open_)
     monkeypatch.setattr("yoloship.runtime.onnxruntime.cpu.usable_cores", lambda: cores)
-    with load(standard_onnx(), tuned_for="throughput") as detector:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    with load(standard_onnx(), tuned_for=tuned_for) as detector:
         session: Any = detector.session
         assert session.concurrent_runs == runs
         assert detector._pipeline.parallel_runs == runs

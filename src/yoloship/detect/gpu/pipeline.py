@@ -166,6 +166,7 @@ class CudaPipeline(Pipeline):
             steps: What becomes of each.
             keep_images: Whether each `Outcome` carries its image.
         """
+        self.check_process()
 
         def is_read(source: object) -> bool:
             return is_on_device(source) or (isinstance(source, np.ndarray) and steps.channels == "bgr")

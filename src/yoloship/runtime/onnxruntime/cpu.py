@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship._util.cores import limited_cores, usable_cores
+from yoloship._util.cores import usable_cores
 from yoloship.errors import InputError, SessionError
 from yoloship.runtime.onnxruntime.common import (
     failures,
@@ -46,7 +47,13 @@ class OnnxRuntime(Runtime):
     @classmethod
     def open(cls, model: Path | bytes, options: RunOptions) -> Session:
         """Load a model on the CPU. `OnnxRuntimeSession.open` says what it raises."""
-        runs, threads = (1, limited_cores()) if options.tuned_for == "latency" else _shared_out(usable_cores())
+        runs, cores = 1, usable_cores()
+        # The runtime counts the machine's cores. In a container with a quota it would start more threads than may run,
+        # and they would wait for each other while throttled.
+        threads = cores if cores < (os.cpu_count() or 1) else None
+        if options.tuned_for == "throughput":
+            runs = min(cores, MAX_RUNS)
+            threads = cores // runs
         return OnnxRuntimeSession.open(
             model,
             intra_op_threads=threads,
@@ -61,12 +68,6 @@ class OnnxRuntime(Runtime):
         from yoloship.runtime.onnxruntime.cuda import OnnxRuntimeCudaSession
 
         return OnnxRuntimeCudaSession.open(model, device, subject=options.model_name)
-
-
-def _shared_out(cores: int) -> tuple[int, int]:
-    """Runs at once, and threads for each."""
-    runs = min(cores, MAX_RUNS)
-    return runs, cores // runs
 
 
 class OnnxRuntimeSession(Session):
