@@ -13,7 +13,7 @@ import pytest
 from helpers.cli import run as run_program
 from helpers.plugins import install
 from helpers.samples import sample
-from yoloship.detect.detector import Detector
+from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError, SessionError, YoloshipError
 from yoloship.evaluate.verification import verify
@@ -140,6 +140,8 @@ def test_a_task_of_an_installed_package_runs_and_what_needs_boxes_refuses_it(
     with Detector(tagging_session(), model_name="tags.onnx") as detector:
         result: Any = detector(image, score_threshold=0.5)
         assert result.scores == {"bright": 0.75}
+        with pytest.raises(InputError, match=r"is a tagging model: expected a detection model; 'yoloship predict'"):
+            Detector.over(detector._pipeline, Defaults(task="detect"))
         with pytest.raises(
             InputError,
             match=r"a: gives tags, which cannot be compared yet: expected a detection model, "

@@ -126,7 +126,12 @@ OUT_OF_MEMORY = (
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "demo": "Try everything with a bundled model, offline.",
-        "detect": "Find objects in images.",
+        "predict": "Run a model on images: find objects, outline them, or name what they show.",
+        "detect": "Predict with a detection model.",
+        "segment": "Predict with a segmentation model.",
+        "pose": "Predict with a pose model.",
+        "obb": "Predict with a model of oriented boxes.",
+        "classify": "Predict with a classification model.",
         "export": "Turn a checkpoint into an ONNX file.",
         "build": "Build a TensorRT engine.",
         "verify": "Check that two files of one model give the same detections.",
@@ -139,7 +144,9 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 )
 """Command names and their short help. A command is the function of that name in the module of that name, which is
 imported when it is needed."""
-ALIASES: Mapping[str, str] = MappingProxyType({"inspect": "info"})
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"inspect": "info", **dict.fromkeys(("detect", "segment", "pose", "obb", "classify"), "predict")}
+)
 
 
 class Program(click.Group):
@@ -172,7 +179,7 @@ def program() -> Program:
         NAME,
         help=("Run trained YOLOv5 checkpoints without torch. A checkpoint is read as data: no code in it is run."),
         epilog=paragraph(
-            "Examples:", "yoloship detect best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt"
+            "Examples:", "yoloship predict best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt"
         ),
         params=[
             help_option(),

@@ -19,6 +19,7 @@ from yoloship.detect.preprocess import as_image, several_images
 from yoloship.errors import InputError, SessionError
 from yoloship.images.normalise import checked_order
 from yoloship.results import ResultT
+from yoloship.tasks import refuse_other_task
 from yoloship.tasks.recognise import recognise
 
 if TYPE_CHECKING:
@@ -71,11 +72,13 @@ class Defaults:
         options: Which detections to keep; None takes the defaults for the model.
         changes: Values that replace single options.
         channels: The colour order of arrays.
+        task: The task that the model must have; None takes any.
     """
 
     options: DetectOptions | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     channels: ChannelOrder = "bgr"
+    task: str | None = None
 
 
 class Detector(Closing, Generic[ResultT]):
@@ -133,6 +136,8 @@ class Detector(Closing, Generic[ResultT]):
     def _begin(self, pipeline: Pipeline, defaults: Defaults) -> None:
         self._pipeline = pipeline
         self._model = pipeline.model
+        if defaults.task is not None and defaults.task != pipeline.model.info.task:
+            refuse_other_task(pipeline.task, defaults.task, pipeline.model.model_name)
         self._known: dict[DetectOptions, DetectOptions] = {}
         options = defaults.options or DetectOptions.of(pipeline.model.info.nms)
         self._options = self._accepted(replace(options, **defaults.changes))

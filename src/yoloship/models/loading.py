@@ -99,6 +99,7 @@ _logger = logging.getLogger("yoloship.models")
 def load(  # noqa: PLR0913 - all but the model have defaults
     model: str | Path | bytes,
     *,
+    task: str | None = None,
     imgsz: int | tuple[int, int] | None = None,
     shape_mode: ShapeMode = "square",
     device: str | None = None,
@@ -123,6 +124,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     Args:
         model: A checkpoint (.pt) or an ONNX file, its bytes, a TensorRT engine, or the name of an official release such
             as ``yolov5s``.
+        task: The task that the model must have: ``detect``, ``segment``, ``pose``, ``obb``, ``classify``, or one that
+            another package adds. None takes any.
         imgsz: Canvas side, or (height, width), in model pixels: multiples of the model's stride. None takes the
             graph's own, else 640.
         shape_mode: ``square`` pads every image to the whole canvas. ``rect`` pads it to the next multiple of the
@@ -170,7 +173,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         classes=classes,
         max_detections=max_detections,
     )
-    defaults = Defaults(options, changes, channels)
+    defaults = Defaults(options, changes, channels, task)
     replace(options or DetectOptions(), **changes)  # refuses wrong values before the model is read or downloaded
     ordinal = None if device is None or device == "cpu" else _ordinal(device)
     given: Any

@@ -52,11 +52,12 @@ class AnnotatedImages(Sink):
         runs: The folder in which new folders are made.
         style: How the images look.
         overwrite: Whether files of those names may be replaced.
+        stem: What new folders are called.
     """
 
     option = ("-o", "--output-dir")
     metavar = "DIR"
-    help = "Folder for annotated images. Default: a new folder runs/detect-N."
+    help = "Folder for annotated images. Default: a new folder runs/predict-N, or with the name of the task."
     target = "folder"
     needs_images = True
 
@@ -68,8 +69,9 @@ class AnnotatedImages(Sink):
         style: DrawStyle = DEFAULT_STYLE,
         *,
         overwrite: bool,
+        stem: str = "predict",
     ) -> None:
-        self._names, self._runs, self._style, self._overwrite = names, runs, style, overwrite
+        self._names, self._runs, self._style, self._overwrite, self._stem = names, runs, style, overwrite, stem
         self._wanted = folder
         self.folder: Path | None = None
 
@@ -116,7 +118,7 @@ class AnnotatedImages(Sink):
             image, hide_labels=style.hide_labels, hide_scores=style.hide_scores, line_width_px=style.line_width_px
         )
         if self.folder is None:
-            self.folder = fresh_folder(self._runs, "detect") if self._wanted is None else made_folder(self._wanted)
+            self.folder = fresh_folder(self._runs, self._stem) if self._wanted is None else made_folder(self._wanted)
         path = self.folder / (f"{index + 1:06}.jpg" if self._names is None else self._names[index])
         write_image(drawn, path, overwrite=self._overwrite)
         return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from yoloship._util.tables import Table
 from yoloship.errors import DependencyError, InputError, SessionError
@@ -49,6 +49,23 @@ def task_of(info: ModelInfo, subject: str) -> Task[Any, Any]:
 def form_of(info: ModelInfo, subject: str) -> Form[Any]:
     """The output form of a model; the arguments and errors are those of `task_of`."""
     return task_of(info, subject).form(info.output_form, subject)
+
+
+def refuse_other_task(task: Task[Any, Any], wanted: str, subject: str) -> NoReturn:
+    """Refuse a model because it has another task than the caller asked for.
+
+    Args:
+        task: The model's task.
+        wanted: The name of the task that was asked for.
+        subject: The model's name, for messages.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(
+        f"is a {task.title}", subject=subject, expected=f"a {TASKS.load(wanted).title}",
+        hint="'yoloship predict' runs models of every task (in Python, leave task out)",
+    )  # fmt: skip
 
 
 def refuse_other_results(info: ModelInfo, subject: str, doing: str) -> None:

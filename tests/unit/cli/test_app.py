@@ -75,7 +75,7 @@ def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     ("words", "meant"),
-    [("detct", "'detect'"), ("Export", "'export'"), ("zzz", "The commands are demo, detect")],
+    [("detct", "'detect'"), ("Export", "'export'"), ("zzz", "The commands are demo, predict")],
 )
 def test_an_unknown_command_names_the_one_that_was_meant(words: str, meant: str) -> None:
     ran = run(words, "x")

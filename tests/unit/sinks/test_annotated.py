@@ -78,9 +78,9 @@ def test_annotated_images_make_their_folder_for_the_first_of_them(tmp_path: Path
     annotated = AnnotatedImages(["a.png", "b.png"], None, tmp_path / "runs", overwrite=False)
     assert list(tmp_path.iterdir()) == []
     found = Detections.empty((20, 30))
-    assert annotated.draw(1, found, IMAGE) == tmp_path / "runs" / "detect" / "b.png"
-    assert annotated.draw(0, found, IMAGE) == tmp_path / "runs" / "detect" / "a.png"
-    assert np.array_equal(read_image(tmp_path / "runs" / "detect" / "a.png"), IMAGE)
+    assert annotated.draw(1, found, IMAGE) == tmp_path / "runs" / "predict" / "b.png"
+    assert annotated.draw(0, found, IMAGE) == tmp_path / "runs" / "predict" / "a.png"
+    assert np.array_equal(read_image(tmp_path / "runs" / "predict" / "a.png"), IMAGE)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".TIF"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yoloship.cli.detect import DetectRun, Target
+from yoloship.cli.predict import PredictRun, Target
 from yoloship.detect.stream import Outcome
 from yoloship.errors import ImageError
 from yoloship.results.detections import Detections
@@ -40,7 +40,7 @@ def test_results_are_written_and_not_kept(tmp_path: Path) -> None:
 
     before = sum(isinstance(thing, Detections) for thing in gc.get_objects())
     source = ImageFiles(inputs, len(inputs))
-    run = DetectRun(source, None, [Target("json", JsonFile, tmp_path / "found.json")], overwrite=False, quiet=True)
+    run = PredictRun(source, None, [Target("json", JsonFile, tmp_path / "found.json")], overwrite=False, quiet=True)
     assert list(run.images()) == inputs
     run.write(outcomes())
     assert alive - before <= 2

@@ -1,4 +1,7 @@
-"""``yoloship detect``: find objects in images; print a table, draw them, and write them with the sinks."""
+"""``yoloship predict``: run a model on images; print a table, draw its answers, and write them with the sinks.
+
+The command has a name for each task, such as ``yoloship detect``, which refuses models of other tasks.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
 MAX_LINE_PX = 200
 """The limit of `yoloship.results.drawing`, repeated so that the help does not load NumPy."""
+NAME = "predict"
 IMAGES = "images"
 """The sink that writes annotated images. It is on by default; all others are off."""
 
@@ -63,12 +67,12 @@ class Target:
     path: Path
 
 
-class DetectRun:
+class PredictRun:
     """One run of the command: writes the results as they come, and counts them.
 
     Args:
         source: Gives the images.
-        annotated: Draws the boxes and writes the images; None with ``--no-draw``.
+        annotated: Draws the results and writes the images; None with ``--no-draw``.
         targets: The other files and folders to write.
         overwrite: Whether files that exist may be replaced.
         quiet: Whether to print errors and warnings only, and no progress.
@@ -117,7 +121,7 @@ class DetectRun:
                 opened += [(target, stack.enter_context(self._open(target))) for target in self._targets]
                 table = stack.enter_context(self._table()) if self._prints and not self._is_single else None
                 stack.enter_context(closing(outcomes))  # type: ignore[type-var]  # it is a generator
-                for outcome in with_progress(outcomes, "detecting", self._source.count, quiet=self._quiet):
+                for outcome in with_progress(outcomes, "predicting", self._source.count, quiet=self._quiet):
                     entry = self._entry(outcome)
                     for _, sink in opened:
                         sink.write(entry)
@@ -223,7 +227,7 @@ def sink_options(function: Any) -> Any:
     return function
 
 
-class DetectCommand(Command):
+class PredictCommand(Command):
     """The command, with options for third-party sinks. These are searched for only if needed, because it takes time."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -238,6 +242,12 @@ class DetectCommand(Command):
         """All options, those of third parties last."""
         more: list[click.Parameter] = ctx.meta.get(_MORE, [])
         return [*super().get_params(ctx), *more]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples with the name under which the command was called."""
+        epilog, self.epilog = self.epilog, (self.epilog or "").replace(f" {NAME} ", f" {ctx.info_name} ")
+        super().format_epilog(ctx, formatter)
+        self.epilog = epilog
 
 
 _MORE = "yoloship.third_party_sinks"
@@ -291,12 +301,12 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
 
 
 @command(
-    "yoloship detect best.pt photo.jpg",
-    "yoloship detect best.onnx photos/ 'cams/**/*.jpg' -o found --json found.json",
-    "yoloship detect best.pt photo.jpg --no-draw --json - | jq '.[0].detections'",
-    "yoloship detect best.pt photos/ --no-draw --csv found.csv",
-    "yoloship detect best.pt photos/ --runtime openvino --runtime-precision bfloat16",
-    kind=DetectCommand,
+    "yoloship predict best.pt photo.jpg",
+    "yoloship predict best.onnx photos/ 'cams/**/*.jpg' -o found --json found.json",
+    "yoloship predict best.pt photo.jpg --no-draw --json - | jq '.[0].detections'",
+    "yoloship predict best.pt photos/ --no-draw --csv found.csv",
+    "yoloship predict best.pt photos/ --runtime openvino --runtime-precision bfloat16",
+    kind=PredictCommand,
 )
 @argument(
     "model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, an engine, or a release name such as yolov5s."
@@ -359,7 +369,7 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
 @options.overwrite
 @options.recursive
 @flag("-q", "--quiet", help="Print only errors, warnings, and what an option writes to stdout.")
-def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
+def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
     source: tuple[str, ...],
     conf: float | None,
@@ -383,10 +393,13 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
     quiet: bool,
     **sinks: Path | None,
 ) -> None:
-    """Find objects in images. Prints a table, and writes annotated images and the files that you ask for.
+    """Run a model on images. Prints a table, and writes annotated images and the files that you ask for.
+
+    The names detect, segment, pose, obb and classify do the same, and refuse a model of another task.
 
     An image that cannot be read is reported and does not stop the rest; the exit code is then 1.
     """
+    verb = click.get_current_context().info_name
     output_dir = sinks.pop(_parameter(IMAGES))
     if output_dir is not None and not draw:
         raise click.UsageError("-o is for annotated images, which --no-draw turns off")
@@ -406,7 +419,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
         file_names = None if images.files is None else annotated_names(inputs)
         if output_dir is not None:
             outputs.claim_inside(output_dir, file_names or ())
-        annotated = AnnotatedImages(file_names, output_dir, RUNS, style, overwrite=overwrite)
+        annotated = AnnotatedImages(file_names, output_dir, RUNS, style, overwrite=overwrite, stem=verb or NAME)
     targets = _claimed(sinks, outputs, inputs)
 
     from yoloship.detect.preprocess import refuse_files
@@ -415,6 +428,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     detector = load(
         model,
+        task=None if verb == NAME else verb,
         score_threshold=conf,
         iou_threshold=iou,
         max_detections=max_det,
@@ -436,7 +450,7 @@ def detect(  # noqa: PLR0913, PLR0917 - one parameter an option
         refuse_files(detector.info.channels, model)
         if detector.session.reason and not quiet:
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
-        run = DetectRun(images, annotated, targets, overwrite=overwrite, quiet=quiet)
+        run = PredictRun(images, annotated, targets, overwrite=overwrite, quiet=quiet)
         run.write(detector.stream(run.images(), options=kept, keep_images=run.needs_images))
     run.report(detector.info.nms)
     if run.failures:

@@ -494,7 +494,23 @@ def test_a_width_of_lines_that_cannot_be_drawn_is_wrong_usage() -> None:
 
     from yoloship.results.drawing import MAX_LINE_PX
 
-    assert import_module("yoloship.cli.detect").MAX_LINE_PX == MAX_LINE_PX
+    assert import_module("yoloship.cli.predict").MAX_LINE_PX == MAX_LINE_PX
     ran = run("detect", "a.pt", "b.jpg", "--line-width", str(MAX_LINE_PX + 1))
     assert ran.code == 2
     assert "--line-width" in ran.err
+
+
+def test_a_name_of_the_command_refuses_models_of_other_tasks(model: Path) -> None:
+    image("a.png")
+    assert run("predict", model, "a.png", "--no-draw").code == 0
+    assert run("detect", model, "a.png", "--no-draw").code == 0
+    assert not Path("runs").exists()
+    assert run("predict", model, "a.png").code == 0
+    assert Path("runs/predict/a.png").is_file()
+
+
+def test_the_examples_of_the_help_have_the_name_that_was_called() -> None:
+    assert "yoloship predict best.pt photo.jpg" in run("predict", "--help").out
+    helped = run("detect", "--help").out
+    assert "yoloship detect best.pt photo.jpg" in helped
+    assert "yoloship predict" not in helped
