@@ -37,7 +37,8 @@ def watched(call: Callable[[], _Result], stop: Callable[[], None], limit_s: floa
 
     Args:
         call: The function to call. If it does not end when asked, it continues in its thread.
-        stop: Asks the call to end; called from this thread.
+        stop: Asks the call to end; called from this thread, and again until it ends: a runtime does not hear what it is
+            asked before it has begun.
         limit_s: Time limit in seconds.
         subject: The model's name, for messages.
 
@@ -67,16 +68,21 @@ def watched(call: Callable[[], _Result], stop: Callable[[], None], limit_s: floa
             done.wait(min(left_s, SLICE_S))
             left_s -= min(time.monotonic() - began_s, 10 * SLICE_S)  # a suspended process (Ctrl-Z) does not run either
     except BaseException:
-        stop()
-        done.wait(GRACE_S)
+        _end(stop, done)
         raise
     if not done.is_set():
-        stop()
-        done.wait(GRACE_S)
+        _end(stop, done)
         raise SessionError("the run took too long and was ended", subject=subject, expected=f"at most {limit_s:.0f} s")
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _end(stop: Callable[[], None], done: threading.Event) -> None:
+    until_s = time.monotonic() + GRACE_S
+    while not done.is_set() and time.monotonic() < until_s:
+        stop()
+        done.wait(SLICE_S)
 
 
 _TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"

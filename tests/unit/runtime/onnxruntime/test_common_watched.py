@@ -76,3 +76,16 @@ def test_what_a_watched_call_raises_is_raised_by_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         watched(fails, lambda: None, 60, "x")
     assert watched(lambda: 7, lambda: None, 60, "x") == 7
+
+
+def test_a_call_that_had_not_begun_when_it_was_asked_to_end_is_asked_again() -> None:
+    asked, ended = [0], threading.Event()
+
+    def stop() -> None:
+        asked[0] += 1
+        if asked[0] == 3:
+            ended.set()
+
+    with pytest.raises(SessionError, match="the run took too long and was ended"):
+        watched(ended.wait, stop, 0.01, "x")
+    assert ended.is_set()
