@@ -39,7 +39,8 @@ if _typing.TYPE_CHECKING:
     from yoloship.detect.stream import Outcome
     from yoloship.model import ModelInfo
     from yoloship.models.loading import load
-    from yoloship.results.detections import Detection, Detections
+    from yoloship.results.detection import Detection
+    from yoloship.results.detections import Detections
 
 __all__ = [
     "CheckpointError",
@@ -70,7 +71,7 @@ __all__ = [
 _PLACES: _typing.Final = {
     "CudaTuning": "yoloship.detect.gpu.transfer",
     "DetectOptions": "yoloship.detect.options",
-    "Detection": "yoloship.results.detections",
+    "Detection": "yoloship.results.detection",
     "Detections": "yoloship.results.detections",
     "Detector": "yoloship.detect.detector",
     "ModelInfo": "yoloship.model",

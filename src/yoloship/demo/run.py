@@ -14,7 +14,7 @@ import numpy as np
 
 from yoloship.demo.scene import make_scene
 from yoloship.errors import YoloshipError, json_document
-from yoloship.results.detections import pair_ious
+from yoloship.results.boxes import pair_ious
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from yoloship._util.text import OnProgress
     from yoloship.demo.scene import Scene
-    from yoloship.results.detections import Detection, Detections
+    from yoloship.results.detection import Detection
+    from yoloship.results.detections import Detections
 
 
 QUIET_ZONE_SHARE = 0.2

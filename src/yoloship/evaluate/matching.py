@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.results.detections import box_ious
+from yoloship.results.boxes import box_ious
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,18 +1,20 @@
-"""The objects that a detector found in one image, `Detections`, and the IoU of boxes."""
+"""The objects that a model found in one image: `Detections`."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from yoloship.errors import DependencyError, InputError
 from yoloship.results import Result
+from yoloship.results.detection import Detection, size_of
 from yoloship.results.masks import Masks
+from yoloship.results.oriented import corners_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,49 +23,6 @@ if TYPE_CHECKING:
 
     from yoloship.model import Task
 
-    Float = TypeVar("Float", np.float32, np.float64)
-
-
-def pair_ious(first_xyxy: npt.NDArray[Float], second_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
-    """Intersection over union of boxes, pair by pair.
-
-    A box has no area if its right edge is not right of its left edge or its bottom edge is not below its top edge; its
-    IoU with any box is then 0. The arithmetic has the arrays' type and the order written here, so that the code in
-    graphs and in CUDA gives the same bits. Coordinates near 1e19 overflow float32; such an IoU is NaN.
-
-    Args:
-        first_xyxy: (4, …) float32 or float64: left, top, right and bottom edges in any unit; read only.
-        second_xyxy: (4, …) of the same type and unit, of a shape that broadcasts with the first; read only.
-
-    Returns:
-        The common shape without its first axis, of the same type; the caller owns it.
-    """
-    zero = first_xyxy.dtype.type(0)
-    x1, y1, x2, y2 = first_xyxy
-    u1, v1, u2, v2 = second_xyxy
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        width = np.maximum(np.minimum(x2, u2) - np.maximum(x1, u1), zero)
-        height = np.maximum(np.minimum(y2, v2) - np.maximum(y1, v1), zero)
-        overlap = width * height
-        area = np.maximum(x2 - x1, zero) * np.maximum(y2 - y1, zero)
-        other = np.maximum(u2 - u1, zero) * np.maximum(v2 - v1, zero)
-        union = area + other - overlap
-        iou: npt.NDArray[Float] = np.where(union > zero, overlap / union, zero)
-    return iou
-
-
-def box_ious(first_xyxy: npt.NDArray[Float], second_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
-    """Intersection over union of each box with each other one; see `pair_ious` for boxes without area.
-
-    Args:
-        first_xyxy: (n, 4) float32 or float64, in any unit; read only.
-        second_xyxy: (m, 4) of the same type and unit; read only.
-
-    Returns:
-        (n, m) of the same type; the caller owns it.
-    """
-    return pair_ious(first_xyxy.T[:, :, None], second_xyxy.T)
-
 
 _FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)
 """Created once, because comparing with the NumPy types would create them again for every result."""
@@ -71,60 +30,6 @@ _FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)
 
 _EXTRAS = ("masks", "keypoints", "boxes_xywhr")
 """Fields of `Detections` that only some tasks have, in the order of its constructor."""
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """One object.
-
-    Attributes:
-        box_xyxy: Left, top, right, bottom in source pixels.
-        score: In [0, 1].
-        class_id: Index into the model's class names.
-        class_name: The name at that index, or the index as text if the model has no name for it.
-    """
-
-    box_xyxy: tuple[float, float, float, float]
-    score: float
-    class_id: int
-    class_name: str
-
-    @property
-    def area_px(self) -> float:
-        """Area of the box in square source pixels."""
-        x1, y1, x2, y2 = self.box_xyxy
-        return (x2 - x1) * (y2 - y1)
-
-    def crop(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Cut the object out of its image.
-
-        Args:
-            image: (height, width) or (height, width, channels), any dtype: the image that was searched; only read.
-
-        Returns:
-            The pixels that the box touches, at least one in each direction, with the image's dtype and channels. It is
-            a copy that the caller owns.
-
-        Raises:
-            InputError: it is not an image, or the box is not finite.
-        """
-        height, width = _size_of(image, "Detection.crop")
-        x1, y1, x2, y2 = self.box_xyxy
-        if not all(map(math.isfinite, self.box_xyxy)):
-            raise InputError("the box is not finite", subject="Detection.crop", got=str(self.box_xyxy))
-        left, top = min(max(math.floor(x1), 0), width - 1), min(max(math.floor(y1), 0), height - 1)
-        right, bottom = max(min(math.ceil(x2), width), left + 1), max(min(math.ceil(y2), height), top + 1)
-        cut: npt.NDArray[Any] = image[top:bottom, left:right].copy()
-        return cut
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        return {
-            "class_id": self.class_id,
-            "class_name": self.class_name,
-            "score": self.score,
-            "box_xyxy": list(self.box_xyxy),
-        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,8 +47,10 @@ class Detections(Result):
         masks: The shape of each object; None unless the model segments.
         keypoints: (n, K, 3) float32: x and y in source pixels, clipped to the image, and visibility in [0, 1]; or
             (n, K, 2) without visibility. None unless the model finds keypoints.
-        boxes_xywhr: (n, 5) float32: the centre, width and height of each rotated box in source pixels, not clipped, and
-            its angle in radians, clockwise. None unless the model gives rotated boxes.
+        boxes_xywhr: (n, 5) float32: the centre, width and height of each oriented box in source pixels, not clipped,
+            and the angle in radians, clockwise, from the x axis to the side of that width. They are as the model's head
+            decodes them: the width is not always the longer side, and heads without DFL give any angle. `boxes_xyxy` is
+            then the smallest upright box around each. None unless the model gives oriented boxes.
     """
 
     boxes_xyxy: npt.NDArray[np.float32]
@@ -310,6 +217,15 @@ class Detections(Result):
         )
 
     @property
+    def corners_xy(self) -> npt.NDArray[np.float32] | None:
+        """(n, 4, 2) float32: the corners of each oriented box in source pixels, not clipped; the caller owns it.
+
+        The order is that of the field's tools, see `yoloship.results.oriented.corners_of`. None unless the model gives
+        oriented boxes.
+        """
+        return None if self.boxes_xywhr is None else corners_of(self.boxes_xywhr)
+
+    @property
     def area_px(self) -> npt.NDArray[np.float32]:
         """(n,) float32: the area of each box in square source pixels; the caller owns it."""
         size = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
@@ -320,9 +236,17 @@ class Detections(Result):
         return len(self.scores)
 
     def __iter__(self) -> Iterator[Detection]:
-        rows = zip(self.boxes_xyxy.tolist(), self.scores.tolist(), self.class_ids.tolist(), strict=True)
-        for (x1, y1, x2, y2), score, class_id in rows:
-            yield Detection((x1, y1, x2, y2), score, class_id, self.class_name(class_id))
+        rows = zip(
+            self.boxes_xyxy.tolist(),
+            self.scores.tolist(),
+            self.class_ids.tolist(),
+            repeat(None) if self.keypoints is None else self.keypoints.tolist(),
+            repeat(None) if self.boxes_xywhr is None else map(tuple, self.boxes_xywhr.tolist()),
+            strict=False,  # two may be endless
+        )
+        for (x1, y1, x2, y2), score, class_id, points, oriented in rows:
+            keypoints = None if points is None else tuple(map(tuple, points))
+            yield Detection((x1, y1, x2, y2), score, class_id, self.class_name(class_id), keypoints, oriented)
 
     @overload
     def __getitem__(self, index: int) -> Detection: ...
@@ -334,9 +258,8 @@ class Detections(Result):
         """Select objects: an integer gives a `Detection`; a slice, a mask or a list of integers `Detections`."""
         if not hasattr(index, "__index__") or np.ndim(index) or np.asarray(index).dtype == bool:
             return self._picked(index)
-        x1, y1, x2, y2 = self.boxes_xyxy[index].tolist()
-        class_id = int(self.class_ids[index])
-        return Detection((x1, y1, x2, y2), float(self.scores[index]), class_id, self.class_name(class_id))
+        place = range(len(self))[index]
+        return next(iter(self._picked(slice(place, place + 1))))
 
     def __reduce__(self) -> tuple[type[Detections], tuple[Any, ...]]:
         """Make copies and unpickled results with the constructor, so that their arrays are read-only too."""
@@ -447,6 +370,9 @@ class Detections(Result):
     def to_supervision(self) -> supervision.Detections:
         """Convert to a `supervision.Detections`, which owns copies of the arrays.
 
+        The corners of oriented boxes are in `data["xyxyxyxy"]`, where supervision's annotators look for them, and the
+        keypoints are in `data["keypoints"]`.
+
         Raises:
             DependencyError: the package `supervision` is not installed.
         """
@@ -456,11 +382,17 @@ class Detections(Result):
             raise DependencyError(
                 "is not installed", subject="supervision", hint="pip install 'yoloship[supervision]'"
             ) from error
+        names = [self.class_name(class_id) for class_id in self.class_ids.tolist()]
+        data: dict[str, npt.NDArray[Any]] = {"class_name": np.array(names, dtype=object)}
+        if (corners := self.corners_xy) is not None:
+            data["xyxyxyxy"] = corners
+        if self.keypoints is not None:
+            data["keypoints"] = self.keypoints.copy()
         return supervision.Detections(
             xyxy=self.boxes_xyxy.copy(),
             confidence=self.scores.copy(),
             class_id=self.class_ids.astype(int),
-            data={"class_name": np.array([self.class_name(i) for i in self.class_ids.tolist()], dtype=object)},
+            data=data,
         )
 
     def draw(
@@ -471,13 +403,13 @@ class Detections(Result):
         hide_scores: bool = False,
         line_width_px: int | None = None,
     ) -> npt.NDArray[np.uint8]:
-        """Draw boxes and labels on a copy of the image.
+        """Draw boxes, labels and keypoints on a copy of the image.
 
         Args:
             image: (height, width, 3) uint8 BGR or (height, width) grey, of the size in `image_hw`; not written to.
             hide_labels: Whether to draw the boxes alone.
             hide_scores: Whether labels show the class only.
-            line_width_px: Line width of the boxes; None chooses one that fits the image.
+            line_width_px: Line width of boxes and limbs; None chooses one that fits the image.
 
         Returns:
             (height, width, 3) uint8 BGR; the caller owns it.
@@ -485,14 +417,18 @@ class Detections(Result):
         Raises:
             InputError: the image has another size or type, or the line width is out of range.
         """
-        _size_of(image, "Detections.draw", self.image_hw)
+        size_of(image, "Detections.draw", self.image_hw)
         from yoloship.results.drawing import draw_boxes
+        from yoloship.results.skeleton import draw_keypoints
 
         labels = [
             "" if hide_labels else item.class_name if hide_scores else f"{item.class_name} {item.score:.2f}"
             for item in self
         ]
-        return draw_boxes(image, self.boxes_xyxy, self.class_ids, labels, line_width_px)
+        if self.keypoints is not None:
+            image = draw_keypoints(image, self.keypoints, line_width_px)
+        corners = None if self.boxes_xywhr is None else self.corners_xy
+        return draw_boxes(image, self.boxes_xyxy, self.class_ids, labels, line_width_px, corners)
 
     def crops(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Cut every object out of the image, in the order of the objects.
@@ -506,31 +442,12 @@ class Detections(Result):
         Raises:
             InputError: the image has another size, or a box is not finite.
         """
-        _size_of(image, "Detections.crops", self.image_hw)
+        size_of(image, "Detections.crops", self.image_hw)
         return [detection.crop(image) for detection in self]
 
 
 def _same(first: npt.NDArray[np.float32] | None, second: npt.NDArray[np.float32] | None) -> bool:
     return first is second if first is None or second is None else np.array_equal(first, second)
-
-
-def _size_of(image: npt.NDArray[Any], subject: str, image_hw: tuple[int, int] | None = None) -> tuple[int, int]:
-    """The size of an image, which must be `image_hw` if that is given."""
-    if not isinstance(image, np.ndarray) or image.ndim not in {2, 3} or 0 in image.shape:
-        raise InputError(
-            "is not an image",
-            subject=subject,
-            expected="an array (height, width) or (height, width, channels)",
-            got=str(image.shape) if isinstance(image, np.ndarray) else type(image).__name__,
-        )
-    if image_hw is not None and image.shape[:2] != image_hw:
-        raise InputError(
-            "the detections are of an image of another size",
-            subject=subject,
-            expected=f"height and width {image_hw}",
-            got=str(image.shape[:2]),
-        )
-    return image.shape[0], image.shape[1]
 
 
 def class_ids_of(classes: Iterable[int | str], names: tuple[str, ...]) -> list[int]:

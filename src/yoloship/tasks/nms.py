@@ -8,7 +8,7 @@ the others is computed. Heights take the place of widths if they tell boxes apar
 
 Both forms are greedy by descending score; of equal scores the lower index comes first. A box goes if its IoU with a
 kept one is above the threshold; boxes of different classes meet only if classes are ignored. All arithmetic is
-float32, in the order of `yoloship.results.detections.pair_ious`. What the inputs may hold:
+float32, in the order of `yoloship.results.boxes.pair_ious`. What the inputs may hold:
 
 - a candidate whose score or one of whose coordinates is NaN or infinite is never kept and suppresses nothing;
 - a box whose right or bottom edge is not beyond its left or top one has no area, so its IoU with any box is 0;
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.results.detections import box_ious, pair_ious
+from yoloship.results.boxes import box_ious, pair_ious
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,8 @@ import pytest
 
 from yoloship.errors import DependencyError, InputError
 from yoloship.results import Result
-from yoloship.results.detections import Detection, Detections, class_ids_of
+from yoloship.results.detection import Detection
+from yoloship.results.detections import Detections, class_ids_of
 from yoloship.results.masks import Masks
 
 NAMES = ("person", "car", "7")

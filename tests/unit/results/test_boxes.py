@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from yoloship.results.detections import box_ious, pair_ious
+from yoloship.results.boxes import box_ious, pair_ious
 
 
 def plain(one: Any, other: Any) -> float:
