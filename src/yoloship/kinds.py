@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import struct
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -222,16 +221,6 @@ def refuse_others(
     return kind
 
 
-def _is_engine(head: bytes) -> bool:
-    """Whether it is a plan, or begins with the length and the JSON that some exporters put before a plan.
-
-    In a text file, the first four bytes would be far too large a length.
-    """
-    if head.startswith(ENGINE_MAGICS):
-        return True
-    return head[4:5] == b"{" and 2 <= struct.unpack_from("<I", head)[0] <= MAX_PREFIX_BYTES
-
-
 def _is_npz(head: bytes) -> bool:
     if not head.startswith(ZIP_MAGIC) or len(head) < 30:
         return False
@@ -260,7 +249,10 @@ _PATTERNS: Final[tuple[tuple[Kind, bytes | Callable[[bytes], bool]], ...]] = (
     ("checkpoint", rb"\x80.{0,29}" + re.escape(TORCH_LEGACY_MAGIC)),
     ("zip", rb"PK(\x05\x06|\x07\x08)"),
     ("pickle", rb"\x80[\x02-\x05]"),
-    ("engine", _is_engine),
+    ("engine", b"|".join(ENGINE_MAGICS)),
+    # The JSON that some exporters put before a plan, behind its length: 2 to `MAX_PREFIX_BYTES`, which in a text file
+    # would be far too large.
+    ("engine", rb"(?![\0\1]\0\0\0)(..[\0-\x0f]\0|\0\0\x10\0)\{"),
     # Field 1 of a ModelProto, its format's version as a small integer, and the tag of another of its fields.
     ("onnx", rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42\x72]"),
     ("lfs-pointer", rb"version https://git-lfs"),

@@ -95,25 +95,18 @@ def cache_folder() -> Path:
     return (shared if shared.is_absolute() else Path.home() / ".cache") / "yoloship"  # as the XDG specification says
 
 
-def trusted_folder(kind: CacheKind) -> Path | None:
-    """The folder of a kind, made if it is missing.
+def trusted_folder(of: CacheKind | Path) -> Path | None:
+    """The folder of a kind of entry, or one by its path; it is made if it is missing.
 
     Returns:
-        None if there is none that can be used. That costs time, and is not an error; only a folder that others can
-        write to is worth a line in the log.
+        None if it cannot be used. That costs time, and is not an error; only a folder that others can write to is worth
+        a line in the log.
     """
     try:
-        return trusted(cache_folder() / kind)
-    except RuntimeError:  # there is no home folder
-        return None
-
-
-def trusted(folder: Path) -> Path | None:
-    """A folder, made if it is missing; None if it cannot be used, see `trusted_folder`."""
-    try:
+        folder = of if isinstance(of, Path) else cache_folder() / of
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         problem = distrust(folder.stat())
-    except OSError:
+    except (OSError, RuntimeError):  # there may be no home folder
         return None
     if problem is not None:
         _log(folder, problem)

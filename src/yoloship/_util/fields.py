@@ -154,7 +154,7 @@ class FieldReader:
             raise error(f"{what} is not JSON", subject=subject, got=str(failure)[:80]) from failure
         if not isinstance(data, dict):
             raise error(f"{what} is not a JSON object", subject=subject)
-        if not is_int(schema := data.pop("schema", None), form.schema, form.schema):
+        if not fits(schema := data.pop("schema", None), Whole(form.schema, form.schema)):
             raise error(
                 f"{what} of another schema",
                 subject=subject,

@@ -15,20 +15,17 @@ import re
 import stat
 import time
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass
 from io import FileIO
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from yoloship.errors import InputError
+from yoloship.errors import InputError, YoloshipError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from io import BytesIO
     from pathlib import Path
-
-    from yoloship.errors import YoloshipError
 
 CHUNK_BYTES: Final = 1 << 20
 START_BYTES: Final = 1 << 12
@@ -63,8 +60,6 @@ _ADDRESS_HINTS: Final = MappingProxyType(
 )
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}:/{1,3}(?=[^/])")
 
-_STOPPED: Final[ContextVar[Callable[[], bool]]] = ContextVar("yoloship_reading_stopped", default=lambda: False)
-
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -73,27 +68,15 @@ class Patience:
     Attributes:
         writer_s: For its first writer.
         silence_s: For more from a writer.
+        check_wanted: Called now and then while a pipe is silent; raises a `YoloshipError` if nobody waits any longer.
     """
 
     writer_s: float = 5.0
     silence_s: float = 60.0
+    check_wanted: Callable[[], object] | None = None
 
 
 PATIENCE: Final = Patience()
-
-
-@contextmanager
-def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
-    """Let what is read in the block, in this thread, end early: a pipe may be silent for long.
-
-    Args:
-        stopped: Asked now and then whether to end; called in the thread that reads.
-    """
-    token = _STOPPED.set(stopped)
-    try:
-        yield
-    finally:
-        _STOPPED.reset(token)
 
 
 def refuse_address(name: object, *, error: type[YoloshipError]) -> None:
@@ -304,7 +287,7 @@ class _Waiting:
     """How long a pipe has given nothing, and when that is too long."""
 
     def __init__(self, patience: Patience, refuse: Callable[[str], YoloshipError]) -> None:
-        self._writer_s, self._silence_s, self._refuse = patience.writer_s, patience.silence_s, refuse
+        self._patience, self._refuse = patience, refuse
         self._since_s = time.monotonic()
 
     def heard(self) -> None:
@@ -317,13 +300,16 @@ class _Waiting:
         Raises:
             YoloshipError: it has been too long, or who wanted to read does not want to any longer.
         """
-        if _STOPPED.get()():
-            raise self._refuse("was not read to its end, because nobody waits for it any longer")
+        if self._patience.check_wanted is not None:
+            try:
+                self._patience.check_wanted()
+            except YoloshipError as error:
+                raise self._refuse("was not read to its end, because nobody waits for it any longer") from error
         waited_s = time.monotonic() - self._since_s
-        if not has_writer and waited_s >= self._writer_s:
-            raise self._refuse(f"is a pipe, and nobody wrote to it for {self._writer_s:g} s")
-        if waited_s >= self._silence_s:
-            raise self._refuse(f"is a pipe whose writer sent nothing for {self._silence_s:g} s")
+        if not has_writer and waited_s >= self._patience.writer_s:
+            raise self._refuse(f"is a pipe, and nobody wrote to it for {self._patience.writer_s:g} s")
+        if waited_s >= self._patience.silence_s:
+            raise self._refuse(f"is a pipe whose writer sent nothing for {self._patience.silence_s:g} s")
         if has_writer:
             import select
 

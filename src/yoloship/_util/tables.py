@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from yoloship.errors import DependencyError, InputError
@@ -30,24 +30,22 @@ def _points(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
 
 
+@dataclass(frozen=True, eq=False)
 class Table(Mapping[str, str], Generic[T]):
     """Names, each with the place of its class as ``module:Class``. It cannot be changed, and imports nothing by itself.
 
-    Args:
+    Attributes:
         group: The group of entry points by which installed packages add to it, such as ``yoloship.sinks``.
         kind: What one entry is, for messages: "task".
-        own: The entries of this project. No package can replace one of them.
+        own: The entries of this project alone, for callers that have no time to look for others. No package can replace
+            one of them.
         base: The class that an entry of another package must be a subclass of, as ``module:Class``.
-
-    Attributes:
-        own: The entries of this project alone, for callers that have no time to look for others.
     """
 
-    def __init__(self, group: str, kind: str, own: Mapping[str, str], *, base: str = "builtins:object") -> None:
-        self.group = group
-        self._kind = kind
-        self._base = base
-        self.own: Mapping[str, str] = MappingProxyType(dict(own))
+    group: str
+    kind: str
+    own: Mapping[str, str]
+    base: str = "builtins:object"
 
     def others(self) -> list[str]:
         """The names that installed packages add."""
@@ -81,7 +79,7 @@ class Table(Mapping[str, str], Generic[T]):
             names = [*self.own, *others]
             close = get_close_matches(name, names, n=1)
             raise InputError(
-                f"is not a known {self._kind}",
+                f"is not a known {self.kind}",
                 subject=name[:60],
                 expected=", ".join(names),
                 hint=f"did you mean {close[0]!r}?" if close else None,
@@ -99,7 +97,7 @@ class Table(Mapping[str, str], Generic[T]):
         for other in _points(self.group, tuple(sys.path)):
             if other.name == name and other.value != point.value:
                 raise DependencyError(
-                    f"two installed packages add a {self._kind} of this name: {point.value} and {other.value}",
+                    f"two installed packages add a {self.kind} of this name: {point.value} and {other.value}",
                     subject=name,
                     hint="uninstall one of them",
                 )
@@ -110,7 +108,7 @@ class Table(Mapping[str, str], Generic[T]):
             raise self._unfit(point, f"cannot be imported: {said}") from error
         if not isinstance(found, type):
             raise self._unfit(point, "is not a class")
-        module, _, attribute = self._base.partition(":")
+        module, _, attribute = self.base.partition(":")
         base: type[T] = getattr(import_module(module), attribute)
         if not issubclass(found, base):
             raise self._unfit(point, f"is not a subclass of {base.__module__}.{base.__qualname__}")
@@ -123,7 +121,7 @@ class Table(Mapping[str, str], Generic[T]):
     def _unfit(self, point: EntryPoint, problem: str) -> DependencyError:
         package = "a package" if point.dist is None else point.dist.name
         return DependencyError(
-            f"the {self._kind} that {package} adds {problem}",
+            f"the {self.kind} that {package} adds {problem}",
             subject=point.name,
             expected=point.value,
             hint="install a version of it that fits, or uninstall it",

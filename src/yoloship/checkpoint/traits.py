@@ -52,7 +52,7 @@ _TASKS: Final[Mapping[str, Task]] = MappingProxyType(
 """The task by the class name of a model or of its last layer. If both are known, the earlier entry counts."""
 _WITHOUT_LEVELS: Final = frozenset({"classify"})
 """Tasks whose networks end in one map. Their heads have no strides."""
-_INSTALLED: Final[Table[Any]] = Table("yoloship.families", "family", {})
+_INSTALLED: Final[Table[Any]] = Table("yoloship.families", "family", MappingProxyType({}))
 """The entry points of families in installed packages. Our own families have the names above."""
 
 

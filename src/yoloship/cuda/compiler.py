@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from yoloship._util.cache import read_entry, trusted, write_entry
+from yoloship._util.cache import read_entry, trusted_folder, write_entry
 from yoloship._util.closing import Closing
 from yoloship.cuda.device import NO_DRIVER_CODE, Resource, call, missing
 from yoloship.errors import CudaError, InputError
@@ -189,7 +189,7 @@ def compile_text(name: str, text: str, compute_capability: tuple[int, int], cach
     version = ".".join(map(str, nvrtc_version()))
     facts = (text, source_text(HEADER), *OPTIONS, form, str(architecture), version)
     key = hashlib.sha256("\0".join(facts).encode()).hexdigest()
-    folder = None if cache_dir is None else trusted(cache_dir)
+    folder = None if cache_dir is None else trusted_folder(cache_dir)
     path = None if folder is None else folder / f"{name.removesuffix('.cu')}-sm{architecture}-{key[:32]}.{form}"
     code = None if path is None else _read_cached(path)
     if code is None:
@@ -339,7 +339,7 @@ class KernelSet(Closing, Mapping[str, Launchable]):
 
     def __init__(self, device: Device, cache_dir: Path | None) -> None:
         _check_versions(device)
-        folder = None if cache_dir is None else trusted(cache_dir)
+        folder = None if cache_dir is None else trusted_folder(cache_dir)
         self._modules: list[Module] = []
         kernels: dict[str, Launchable] = {}
         try:

@@ -9,10 +9,11 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.detect.stream import ImageBudget, Outcome, drawn_from, read_within
+from yoloship.detect.stream import ImageBudget, Outcome, drawn_from
 from yoloship.errors import InputError, SessionError, YoloshipError
 
 if TYPE_CHECKING:
@@ -278,7 +279,8 @@ def in_batches(
 
     def work(ticket: _Ticket) -> None:
         try:
-            image = read_within(memory, ticket.index, steps.read, ticket.source)
+            image = steps.read(ticket.source, partial(memory.reserve, ticket.index))
+            memory.settle(ticket.index, image)
             if stopped.is_set():
                 raise InputError("the stream was closed")
             ticket.detecting = steps.submit(image)

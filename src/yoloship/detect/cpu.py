@@ -69,7 +69,7 @@ class CpuPipeline(Pipeline):
         self._spare: deque[Image] = deque(maxlen=4)
         self._lock = threading.Lock()
         self._runs = 0
-        self._closed = False
+        self._closed = threading.Event()
         self._pid = os.getpid()
 
     @property
@@ -206,8 +206,10 @@ class CpuPipeline(Pipeline):
         if os.getpid() != self._pid:
             return
         with self._lock:
-            self._closed = True
-            self._end_if_unused()
+            self._closed.set()
+            if self._runs == 0:
+                self.session.close()
+                self._spare.clear()
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:
@@ -217,7 +219,7 @@ class CpuPipeline(Pipeline):
 
             raise forked(self.model.model_name)
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise SessionError("the detector is closed", subject=self.model.model_name)
             self._runs += 1
         try:
@@ -225,9 +227,5 @@ class CpuPipeline(Pipeline):
         finally:
             with self._lock:
                 self._runs -= 1
-                self._end_if_unused()
-
-    def _end_if_unused(self) -> None:
-        if self._closed and self._runs == 0:
-            self.session.close()
-            self._spare.clear()
+            if self._closed.is_set():
+                self.close()

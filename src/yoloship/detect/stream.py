@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic
 
-from yoloship._util.reading import stoppable
 from yoloship.errors import InputError, YoloshipError
 from yoloship.results import ResultT
 
@@ -80,11 +79,11 @@ class ImageBudget:
                 raise InputError("the stream was closed")
             self._held[index] += wanted_bytes
 
-    def settle(self, index: int, held_bytes: int) -> None:
-        """Set the bytes that an image uses after it was decoded. It has no effect if the image reserved nothing."""
+    def settle(self, index: int, image: object) -> None:
+        """Count an image that was decoded by its own size, in place of the bytes that it reserved, if it did."""
         with self._changed:
-            if self._held.get(index):
-                self._held[index] = held_bytes
+            if self._held.get(index):  # an image on a device has reserved nothing
+                self._held[index] = getattr(image, "nbytes", 0)
                 self._changed.notify_all()
 
     def leave(self, index: int) -> None:
@@ -172,7 +171,8 @@ def in_order(
     def work(index: int, source: object) -> Outcome:
         image = None
         try:
-            image = read_within(memory, index, read, source)
+            image = read(source, partial(memory.reserve, index))
+            memory.settle(index, image)
             with turns:
                 if stopped.is_set():
                     raise InputError("the stream was closed")
@@ -208,14 +208,6 @@ def in_order(
         # The garbage collector may close a forgotten stream in any thread, even in one that is just starting and holds
         # the lock that joining another needs: there, waiting would never end. The workers end by themselves.
         pool.shutdown(wait=threading.get_ident() == consumer, cancel_futures=True)
-
-
-def read_within(memory: ImageBudget, index: int, read: Callable[[object, Reserve], Image], source: object) -> Image:
-    """Read an image. Afterwards its own size counts in the budget, not the memory that decoding needed."""
-    with stoppable(lambda: memory.is_closed):
-        image = read(source, partial(memory.reserve, index))
-    memory.settle(index, getattr(image, "nbytes", 0))  # an image on a device has reserved nothing
-    return image
 
 
 def drawn_from(sources: Iterable[object], failures: list[Exception]) -> Iterator[tuple[int, object]]:

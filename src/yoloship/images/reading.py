@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
-from yoloship._util.reading import read_file_or_pipe, refuse_address
+from yoloship._util.reading import PATIENCE, Patience, read_file_or_pipe, refuse_address
 from yoloship._util.text import similar_file
 from yoloship.errors import DependencyError, ImageError, InputError
 from yoloship.images.formats import UPRIGHT, critical_chunks, padding_bytes
@@ -194,7 +194,7 @@ def read_image(
         source: A path, of a file or of a pipe such as ``/dev/stdin``; or the bytes of a file.
         limits: What the image may cost.
         reserve: Called with the bytes that the file takes, before it is read, and with a bound for those that its
-            decoding takes, before it is decoded. It may wait, or raise.
+            decoding takes, before it is decoded; with 0 while a pipe is silent. It may wait, or raise.
 
     Returns:
         (height, width, 3) uint8 BGR, turned upright; the caller owns it. The package's docstring says what becomes of
@@ -210,7 +210,7 @@ def read_image(
         with suppress(OSError, ValueError):  # reading it says what is wrong
             size_bytes = os.stat(source).st_size  # noqa: PTH116 - a string may be no valid path
         reserve(min(size_bytes, limits.max_file_bytes))
-    data, subject = _bytes_of(source, limits)
+    data, subject = _bytes_of(source, limits, reserve)
     header = _checked_header(data, subject, limits)
     if reserve is not None:
         reserve(header.work_bytes)
@@ -266,7 +266,9 @@ def image_size(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMI
     return _checked_header(data, subject, limits).upright_hw
 
 
-def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, str]:
+def _bytes_of(
+    source: Path | str | bytes, limits: ImageLimits, reserve: Callable[[int], None] | None = None
+) -> tuple[bytes, str]:
     if isinstance(source, bytes):
         return source, "image bytes"
     if not isinstance(source, str | os.PathLike):
@@ -282,7 +284,12 @@ def _bytes_of(source: Path | str | bytes, limits: ImageLimits) -> tuple[bytes, s
 
     try:
         data = read_file_or_pipe(
-            source, limits.max_file_bytes, error=ImageError, wanted="an image", check_start=check_start
+            source,
+            limits.max_file_bytes,
+            error=ImageError,
+            wanted="an image",
+            check_start=check_start,
+            patience=PATIENCE if reserve is None else Patience(check_wanted=functools.partial(reserve, 0)),
         )
     except ImageError as error:
         if not isinstance(error.__cause__, FileNotFoundError) or (hint := _meant(Path(source))) is None:

@@ -6,6 +6,7 @@ Packages of third parties add runtimes by entry points of the group ``yoloship.r
 from __future__ import annotations
 
 import logging
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from yoloship._util.tables import Table
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 RUNTIMES: Table[Runtime] = Table(
     "yoloship.runtimes",
     "runtime",
-    {
-        "onnxruntime": "yoloship.runtime.onnxruntime.cpu:OnnxRuntime",
-        "openvino": "yoloship.runtime.openvino:OpenVino",
-        "tensorrt": "yoloship.runtime.tensorrt:TensorRT",
-    },
+    MappingProxyType(
+        {
+            "onnxruntime": "yoloship.runtime.onnxruntime.cpu:OnnxRuntime",
+            "openvino": "yoloship.runtime.openvino:OpenVino",
+            "tensorrt": "yoloship.runtime.tensorrt:TensorRT",
+        }
+    ),
     base="yoloship.runtime.session:Runtime",
 )
 """Name of a runtime → its class; ``auto`` takes the first built-in runtime that can do what is asked."""

@@ -5,6 +5,8 @@ Other packages add sinks by entry points of the group ``yoloship.sinks``.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from yoloship._util.tables import Table
 from yoloship.sinks.annotated import AnnotatedImages, DrawStyle, annotated_names, fresh_folder, made_folder, write_image
 from yoloship.sinks.json_file import JsonFile, json_bytes
@@ -14,11 +16,13 @@ from yoloship.sinks.tables import ImagesTable, facts_table, result_table
 SINKS: Table[Sink] = Table(
     "yoloship.sinks",
     "sink",
-    {
-        "images": "yoloship.sinks.annotated:AnnotatedImages",
-        "json": "yoloship.sinks.json_file:JsonFile",
-        "csv": "yoloship.sinks.csv_file:CsvFile",
-    },
+    MappingProxyType(
+        {
+            "images": "yoloship.sinks.annotated:AnnotatedImages",
+            "json": "yoloship.sinks.json_file:JsonFile",
+            "csv": "yoloship.sinks.csv_file:CsvFile",
+        }
+    ),
     base="yoloship.sinks.sink:Sink",
 )
 """Name of a sink → its class, in the order of the help."""

@@ -6,6 +6,7 @@ Other packages add sources by entry points of the group ``yoloship.sources``.
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from yoloship._util.tables import Table
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 SOURCES: Table[Source] = Table(
     "yoloship.sources",
     "source",
-    {"images": "yoloship.sources.finding:ImageFiles"},
+    MappingProxyType({"images": "yoloship.sources.finding:ImageFiles"}),
     base="yoloship.sources.source:Source",
 )
 """Name of a source → its class; the first built-in source that accepts a text takes it."""

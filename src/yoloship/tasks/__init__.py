@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from yoloship._util.tables import Table
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 TASKS: Final[Table[Task[Any, Any]]] = Table(
     "yoloship.tasks",
     "task",
-    {
-        "detect": "yoloship.tasks.detect:Detect",
-    },
+    MappingProxyType(
+        {
+            "detect": "yoloship.tasks.detect:Detect",
+        }
+    ),
     base="yoloship.tasks.task:Task",
 )
 """By `ModelInfo.task`. An installed package adds one by an entry point of the group ``yoloship.tasks``."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
@@ -143,9 +144,11 @@ OBJECT_COLUMNS: Final = 5
 ROWS: Final[Table[Rows]] = Table(
     "yoloship.rows",
     "layout of rows",
-    {
-        "yolov5": "yoloship.tasks.decode:ObjectRows",
-    },
+    MappingProxyType(
+        {
+            "yolov5": "yoloship.tasks.decode:ObjectRows",
+        }
+    ),
 )
 """By `ModelInfo.family`. An installed package adds one by an entry point of the group ``yoloship.rows``."""
 

@@ -18,7 +18,6 @@ from yoloship._util.reading import (
     read_start,
     read_text,
     refuse_address,
-    stoppable,
 )
 from yoloship.errors import InputError, visible
 
@@ -157,9 +156,14 @@ def test_reading_a_silent_pipe_ends_when_nobody_waits_for_it(tmp_path: Path) -> 
     stopped = threading.Event()
     refusals: list[str] = []
 
+    def check_wanted() -> None:
+        if stopped.is_set():
+            raise InputError("the stream was closed")
+
     def read() -> None:
-        with pytest.raises(InputError) as caught, stoppable(stopped.is_set):
-            read_file_or_pipe(pipe, 10, error=InputError, patience=Patience(silence_s=1000))
+        patience = Patience(silence_s=1000, check_wanted=check_wanted)
+        with pytest.raises(InputError) as caught:
+            read_file_or_pipe(pipe, 10, error=InputError, patience=patience)
         refusals.append(str(caught.value))
 
     reader = threading.Thread(target=read)

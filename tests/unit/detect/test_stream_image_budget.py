@@ -132,7 +132,7 @@ def test_an_image_that_turns_out_smaller_than_its_decoding_lets_the_next_one_in(
         while not budget._changed._waiters:  # type: ignore[attr-defined]
             time.sleep(0.001)
         try:
-            budget.settle(0, 10)
+            budget.settle(0, np.empty(10, np.uint8))
             assert not budget._changed._waiters  # type: ignore[attr-defined]
             waiting.result()
         finally:

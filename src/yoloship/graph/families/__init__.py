@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 FAMILIES: Final[Table[Family]] = Table(
     "yoloship.families",
     "family",
-    {
-        "yolov5": "yoloship.graph.families.yolov5:Yolov5",
-    },
+    MappingProxyType(
+        {
+            "yolov5": "yoloship.graph.families.yolov5:Yolov5",
+        }
+    ),
     base="yoloship.graph.families.family:Family",
 )
 """By `ModelInfo.family`. An installed package adds one by an entry point of the group ``yoloship.families``."""
