@@ -88,23 +88,22 @@ class Letterbox:
         """(height, width) of the canvas in model pixels."""
         return self.resized_hw[0] + self.top + self.bottom, self.resized_hw[1] + self.left + self.right
 
-    def to_image(self, boxes_xyxy: npt.NDArray[Float]) -> npt.NDArray[Float]:
-        """Convert boxes on the canvas to boxes on the image. Boxes are not clipped.
+    def to_image(self, places: npt.NDArray[Float]) -> npt.NDArray[Float]:
+        """Convert boxes or points on the canvas to boxes or points on the image. They are not clipped.
 
         Args:
-            boxes_xyxy: (..., 4) float32 or float64, model pixels.
+            places: (..., 4) boxes, xyxy, or (..., 2) points, float32 or float64, model pixels.
 
         Returns:
-            Boxes in source pixels, in a new array of the same shape and dtype. Values too large for the dtype become
+            The same in source pixels, in a new array of the same shape and dtype. Values too large for the dtype become
             infinite.
         """
-        x_gain = self.resized_hw[1] / self.image_hw[1]
-        y_gain = self.resized_hw[0] / self.image_hw[0]
-        gain = np.array([x_gain, y_gain, x_gain, y_gain])
-        offset = np.array([self.left, self.top, self.left, self.top], float)
+        pairs = places.shape[-1] // 2
+        gain = (self.resized_hw[1] / self.image_hw[1], self.resized_hw[0] / self.image_hw[0]) * pairs
+        offset = (float(self.left), float(self.top)) * pairs
         with np.errstate(over="ignore"):
-            boxes: npt.NDArray[Float] = ((boxes_xyxy.astype(np.float64) - offset) / gain).astype(boxes_xyxy.dtype)
-        return boxes
+            moved: npt.NDArray[Float] = ((places.astype(np.float64) - offset) / gain).astype(places.dtype)
+        return moved
 
     def apply(self, image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
         """Scale an image (bilinear) onto the canvas.

@@ -90,6 +90,13 @@ def test_boxes_keep_their_type_and_the_caller_owns_them() -> None:
     assert box.to_image(corners.astype(np.float64)).dtype == np.float64
 
 
+def test_points_go_the_same_way_as_the_corners_of_boxes() -> None:
+    box = Letterbox.fixed((333, 810), (640, 320))
+    corners = np.random.default_rng(4).uniform(0, 640, (5, 3, 4))
+    np.testing.assert_array_equal(box.to_image(corners.reshape(5, 3, 2, 2)).reshape(5, 3, 4), box.to_image(corners))
+    assert box.to_image(np.empty((0, 17, 2), np.float32)).shape == (0, 17, 2)
+
+
 def test_wrong_arrays_and_sizes_are_refused() -> None:
     box = Letterbox.fixed((10, 20), (64, 64))
     with pytest.raises(InputError, match="image: wrong array: expected uint8"):

@@ -263,7 +263,7 @@ class Masks:
 
     def _to_image(self, points: npt.NDArray[np.float64]) -> Polygon:
         if self.letterbox is not None:
-            points = self.letterbox.to_image(np.tile(points, 2))[:, :2]
+            points = self.letterbox.to_image(points)
         height, width = self.image_hw
         return np.clip(points, 0, [width, height]).astype(np.float32)
 
