@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the shared test data, and TensorRT-RTX. And which tests coverage counts."""
+"""For all tests: the shared test data, TensorRT-RTX, how threads wait for work, and which tests coverage counts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from helpers import shared
 from helpers.networks import require_rtx
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from yoloship.engine import Flavour
 
 COUNTED = ("unit", "contract")
@@ -23,6 +25,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(here).parts[0] not in COUNTED:
             item.add_marker("no_cover")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _waiting_threads_sleep() -> Iterator[None]:
+    """Let idle threads of ONNX Runtime sleep: by default they spin, and take the core that another worker's test runs on."""
+    import onnxruntime
+
+    class Options(onnxruntime.SessionOptions):  # type: ignore[misc]  # onnxruntime has no types
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "SessionOptions", Options)
+        yield
 
 
 @pytest.fixture(scope="session")
