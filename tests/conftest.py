@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _waiting_threads_sleep() -> Iterator[None]:
-    """Let idle threads of ONNX Runtime sleep: by default they spin, and take the core that another worker's test runs on."""
+    """Let idle threads of ONNX Runtime sleep: by default they spin, on the core that another worker needs."""
     import onnxruntime
 
     class Options(onnxruntime.SessionOptions):  # type: ignore[misc]  # onnxruntime has no types
