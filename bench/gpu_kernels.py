@@ -36,6 +36,7 @@ from yoloship.cuda.postprocess import (
     HeadLevel,
     Heads,
     Raw,
+    Results,
     ScoreFilter,
     Suppression,
     Workspace,
@@ -230,7 +231,14 @@ def postprocess(bench: Bench, side: int, batches: tuple[int, ...], crowds: tuple
                 table: int = table,
             ) -> None:
                 launch_decode(bench.kernels, bench.stream, output, ScoreFilter(CLASSES), workspace)
-                launch_nms(bench.kernels, bench.stream, workspace, suppression, table, results)
+                launch_nms(
+                    bench.kernels,
+                    bench.stream,
+                    workspace,
+                    suppression,
+                    table,
+                    Results(results, suppression.max_detections),
+                )
 
             reset()
             bench.device_time(f"decode heads float32 and nms {label}", both)
@@ -310,7 +318,9 @@ def end_to_end(bench: Bench, side: int, passing: int, way_in: WayIn, way_out: Wa
             upload(bench.stream, source, staging)
         launch_letterbox(bench.kernels, bench.stream, source, canvas)
         launch_decode(bench.kernels, bench.stream, output, ScoreFilter(CLASSES), workspace)
-        launch_nms(bench.kernels, bench.stream, workspace, suppression, source, results)
+        launch_nms(
+            bench.kernels, bench.stream, workspace, suppression, source, Results(results, suppression.max_detections)
+        )
         if way_out == "download":
             download(bench.stream, record, results)
 

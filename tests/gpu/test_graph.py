@@ -11,6 +11,7 @@ from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_wor
 from yoloship.cuda.letterbox import FRAME_DTYPE, Canvas, launch_letterbox, pack_frames
 from yoloship.cuda.postprocess import (
     Raw,
+    Results,
     ScoreFilter,
     Suppression,
     Workspace,
@@ -46,11 +47,15 @@ def test_a_recorded_pipeline_gives_right_results_for_other_frames(
         workspace = Workspace(rig.empty(workspace_bytes(1, cells)), 1, cells)
         results = rig.empty(dtype.itemsize)
 
+        there = Results(results, suppression.max_detections)
+
         def work() -> None:
             upload(stream, table_on_device, table)
             launch_letterbox(kernels, stream, table_on_device, canvas)
             launch_decode(kernels, stream, Raw(raw_on_device, cells), ScoreFilter(classes, 0.3), workspace)
-            launch_nms(kernels, stream, workspace, suppression, table_on_device, results)
+            launch_nms(
+                kernels, stream, workspace, suppression, table_on_device, Results(results, suppression.max_detections)
+            )
             download(stream, record, results)
 
         clear(stream, workspace)

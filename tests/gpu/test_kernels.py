@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from helpers.cuda_contract import LetterboxContract, PostprocessContract
+from helpers.cuda_task_contract import KeypointsContract, RotatedContract
 
 
 class TestLetterboxOnTheDevice(LetterboxContract):
@@ -8,4 +9,12 @@ class TestLetterboxOnTheDevice(LetterboxContract):
 
 
 class TestPostprocessOnTheDevice(PostprocessContract):
+    pass
+
+
+class TestFreeHeadsOnTheDevice(RotatedContract):
+    pass
+
+
+class TestKeypointsOnTheDevice(KeypointsContract):
     pass

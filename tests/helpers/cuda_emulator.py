@@ -16,7 +16,7 @@ import pytest
 
 from helpers.kept import kept
 from helpers.shared import IN_CI
-from yoloship.cuda.compiler import HEADER, KERNELS, SOURCES, Argument, Extent, KernelSpec, source_text
+from yoloship.cuda.compiler import HEADERS, KERNELS, SOURCES, Argument, Extent, KernelSpec, source_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,9 +56,11 @@ def _built() -> Path:
             pytest.fail(f"{message}; CI must have it")
         pytest.skip(message)
     text = "\n".join(
-        [_SHIM.read_text(), *map(source_text, (HEADER, *SOURCES)), *map(_entry, KERNELS), _DRIVER.read_text()]
+        [_SHIM.read_text(), *map(source_text, (*HEADERS, *SOURCES)), *map(_entry, KERNELS), _DRIVER.read_text()]
     )
-    text = text.replace(f'#include "{HEADER}"', "").replace("#pragma once", "")
+    for header in HEADERS:
+        text = text.replace(f'#include "{header}"', "")
+    text = text.replace("#pragma once", "")
 
     def build(folder: Path) -> None:
         source = folder / "kernels.cpp"

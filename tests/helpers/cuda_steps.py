@@ -10,8 +10,8 @@ import numpy as np
 from yoloship.cuda.letterbox import Canvas, CanvasForm, FrameDescriptor, PixelFormat, launch_letterbox, pack_frames
 from yoloship.cuda.postprocess import (
     MAX_SELECTED,
-    Heads,
-    Raw,
+    DecodeInput,
+    Results,
     ScoreFilter,
     Suppression,
     Workspace,
@@ -37,12 +37,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The detections of one image as the last kernel wrote them, best first, and the counts of dropped candidates."""
+    """The detections of one image as the kernels wrote them, best first, and the counts of dropped candidates."""
 
     boxes_xyxy: Floats
     scores: Floats
     class_ids: npt.NDArray[np.int32]
     indices: npt.NDArray[np.int32]
+    extras: Floats
     candidates: int
     lost: int
     passed_over: int
@@ -51,7 +52,7 @@ class ImageResult:
 def read_result(entry: Any) -> ImageResult:
     """One entry of a downloaded array of `result_dtype`, copied."""
     kept = int(entry["kept"])
-    arrays = (entry[name][:kept].copy() for name in ("boxes_xyxy", "scores", "class_ids", "indices"))
+    arrays = (entry[name][:kept].copy() for name in ("boxes_xyxy", "scores", "class_ids", "indices", "extras"))
     return ImageResult(*arrays, *(int(entry[name]) for name in ("candidates", "lost", "passed_over")))
 
 
@@ -126,11 +127,12 @@ def in_form(canvases: npt.NDArray[np.uint8], form: CanvasForm) -> npt.NDArray[An
 
 
 def run_decode(
-    rig: Rig, output: Heads | Raw, classes: int, batch: int, threshold: float,
+    rig: Rig, output: DecodeInput, classes: int, batch: int, threshold: float,
     *, allowed: list[int] | None = None, capacity: int | None = None,
 ) -> Workspace:  # fmt: skip
     capacity = output.cells if capacity is None else capacity
-    workspace = Workspace(rig.empty(workspace_bytes(batch, capacity)), batch, capacity)
+    rotated = output.is_rotated
+    workspace = Workspace(rig.empty(workspace_bytes(batch, capacity, rotated)), batch, capacity, rotated)
     rig.zero(workspace.part("counts"), batch)
     rig.zero(workspace.part("tickets"), batch)
     mask = 0 if allowed is None else rig.put(pack_classes(allowed, classes))
@@ -148,6 +150,7 @@ def candidates_of(rig: Rig, workspace: Workspace, image: int) -> dict[str, npt.N
         ("scores", np.float32, (batch, capacity)),
         ("class_ids", np.int32, (batch, capacity)),
         ("indices", np.int32, (batch, capacity)),
+        *([("angles", np.float32, (batch, capacity))] if workspace.rotated else []),
     ):
         found[name] = rig.get(workspace.part(name), dtype, shape)[image, : min(count, capacity)]
     order = np.argsort(found["indices"])
@@ -155,14 +158,18 @@ def candidates_of(rig: Rig, workspace: Workspace, image: int) -> dict[str, npt.N
 
 
 def run_nms(rig: Rig, workspace: Workspace, boxes: list[Letterbox], suppression: Suppression) -> list[ImageResult]:
-    table = pack_frames(
-        [FrameDescriptor(1, 3 * box.image_hw[1], box.image_hw, box.resized_hw, (box.top, box.left)) for box in boxes],
-        boxes[0].input_hw,
-    )
-    dtype = result_dtype(suppression.max_detections)
-    results = rig.empty(dtype.itemsize * len(boxes))
-    launch_nms(rig.kernels, rig.stream, workspace, suppression, rig.put(table), results)
-    return [read_result(record) for record in rig.get(results, dtype, (len(boxes),))]
+    dtype = result_dtype(suppression.max_detections, int(workspace.rotated))
+    results = Results(rig.empty(dtype.itemsize * len(boxes)), suppression.max_detections, int(workspace.rotated))
+    launch_nms(rig.kernels, rig.stream, workspace, suppression, frame_table(rig, boxes), results)
+    return [read_result(record) for record in rig.get(results.pointer, dtype, (len(boxes),))]
+
+
+def frame_table(rig: Rig, boxes: list[Letterbox]) -> int:
+    """The table of the way back from the canvas, on the device."""
+    frames = [
+        FrameDescriptor(1, 3 * box.image_hw[1], box.image_hw, box.resized_hw, (box.top, box.left)) for box in boxes
+    ]
+    return rig.put(pack_frames(frames, boxes[0].input_hw))
 
 
 def reference_detections(

@@ -30,11 +30,22 @@ Argument: TypeAlias = "int | float | np.integer | np.floating"
 Packed: TypeAlias = "ctypes.c_void_p | ctypes.c_int32 | ctypes.c_float"
 Extent: TypeAlias = tuple[int, int, int]
 
-HEADER: Final = "common.cuh"
+HEADERS: Final = ("common.cuh", "candidates.cuh", "kept.cuh")
+"""Every source may include them; each includes those before it that it needs."""
 _LETTERBOX: Final[tuple[Parameter, ...]] = ("pointer", "pointer", "int32", "int32", "int32")
 _CANDIDATES: Final[tuple[Parameter, ...]] = (*("pointer",) * 5, "int32")
-_HEADS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "int32", "float32", "pointer", *_CANDIDATES)
-_RAW: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "float32", "pointer", *_CANDIDATES)
+_FILTERED: Final[tuple[Parameter, ...]] = ("int32", "float32", "pointer", *_CANDIDATES)
+_HEADS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "int32", *_FILTERED)
+_FREE: Final[tuple[Parameter, ...]] = ("pointer", *("int32",) * 4, *_FILTERED)
+_ROWS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", *_FILTERED)
+_ROTATED: Final[tuple[Parameter, ...]] = ("pointer", *("int32",) * 5, *_FILTERED, "pointer")
+_NMS: Final[tuple[Parameter, ...]] = (
+    *_CANDIDATES, "float32", "int32", "int32", *("pointer",) * 4, "int32", "pointer",
+)  # fmt: skip
+_KEYPOINTS: Final[tuple[Parameter, ...]] = (
+    "pointer", *("int32",) * 5, "pointer", "int32", "pointer", "pointer", "int32", "int32",
+)  # fmt: skip
+_MASKS: Final[tuple[Parameter, ...]] = (*("int32",) * 7, "pointer", "int32", "int32", *("pointer",) * 5)
 MIN_ARCHITECTURE: Final = 75
 OPTIONS: Final = ("--std=c++17", "--fmad=false")
 """No fused multiply-add: NMS and decoding repeat NumPy's float32 arithmetic to the bit."""
@@ -103,9 +114,23 @@ KERNELS: Final = (
     KernelSpec("letterbox.cu", "letterbox_u8", _LETTERBOX),
     KernelSpec("decode.cu", "decode_heads_f32", _HEADS),
     KernelSpec("decode.cu", "decode_heads_f16", _HEADS),
-    KernelSpec("decode.cu", "decode_raw_f32", _RAW),
-    KernelSpec("decode.cu", "decode_raw_f16", _RAW),
-    KernelSpec("nms.cu", "nms", (*_CANDIDATES, "float32", "int32", "int32", *("pointer",) * 4)),
+    KernelSpec("decode.cu", "decode_raw_f32", _ROWS),
+    KernelSpec("decode.cu", "decode_raw_f16", _ROWS),
+    KernelSpec("decode_free.cu", "decode_free_f32", _FREE),
+    KernelSpec("decode_free.cu", "decode_free_f16", _FREE),
+    KernelSpec("decode_free.cu", "decode_rotated_f32", _ROTATED),
+    KernelSpec("decode_free.cu", "decode_rotated_f16", _ROTATED),
+    KernelSpec("decode_free.cu", "decode_chosen_f32", _ROWS),
+    KernelSpec("decode_free.cu", "decode_chosen_f16", _ROWS),
+    KernelSpec("decode_free.cu", "decode_chosen_rotated_f32", (*_ROWS, "pointer")),
+    KernelSpec("decode_free.cu", "decode_chosen_rotated_f16", (*_ROWS, "pointer")),
+    KernelSpec("nms.cu", "nms", _NMS),
+    KernelSpec("nms.cu", "nms_rotated", _NMS),
+    KernelSpec("extras.cu", "gather_keypoints_f32", _KEYPOINTS),
+    KernelSpec("extras.cu", "gather_keypoints_f16", _KEYPOINTS),
+    KernelSpec("masks.cu", "mask_windows", (*("int32",) * 5, *("pointer",) * 5)),
+    KernelSpec("masks.cu", "mask_bits_f32", _MASKS),
+    KernelSpec("masks.cu", "mask_bits_f16", _MASKS),
 )
 """All kernels. A test compares the parameters with the source files."""
 
@@ -113,10 +138,10 @@ SOURCES: Final = tuple(dict.fromkeys(spec.source for spec in KERNELS))
 
 
 def source_text(name: str) -> str:
-    """A kernel file's text, or the header's.
+    """A kernel file's text, or a header's.
 
     Args:
-        name: One of `SOURCES`, or `HEADER`.
+        name: One of `SOURCES` or `HEADERS`.
     """
     return (files("yoloship.cuda") / "kernels" / name).read_text(encoding="utf-8")
 
@@ -187,7 +212,7 @@ def compile_text(name: str, text: str, compute_capability: tuple[int, int], cach
         )
     architecture = max(usable)
     version = ".".join(map(str, nvrtc_version()))
-    facts = (text, source_text(HEADER), *OPTIONS, form, str(architecture), version)
+    facts = (text, *map(source_text, HEADERS), *OPTIONS, form, str(architecture), version)
     key = hashlib.sha256("\0".join(facts).encode()).hexdigest()
     folder = None if cache_dir is None else trusted_folder(cache_dir)
     path = None if folder is None else folder / f"{name.removesuffix('.cu')}-sm{architecture}-{key[:32]}.{form}"
@@ -210,8 +235,9 @@ def nvrtc_version() -> tuple[int, int]:
 
 
 def _compile(nvrtc: Any, name: str, text: str, form: str, architecture: int) -> bytes:
-    header = source_text(HEADER).encode()
-    made = nvrtc.nvrtcCreateProgram(text.encode(), name.encode(), 1, [header], [HEADER.encode()])
+    headers = [source_text(header).encode() for header in HEADERS]
+    names = [header.encode() for header in HEADERS]
+    made = nvrtc.nvrtcCreateProgram(text.encode(), name.encode(), len(headers), headers, names)
     (program,) = _check(made, "nvrtcCreateProgram")
     try:
         target = f"--gpu-architecture={'sm' if form == 'cubin' else 'compute'}_{architecture}"

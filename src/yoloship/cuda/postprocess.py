@@ -1,8 +1,8 @@
 """From the network's output to detections on the GPU: decode, sort, suppress, back to source pixels.
 
 A whole batch takes two launches, without allocating or waiting, so both can be recorded in a `Graph`. The boxes are
-those of `tasks.decode` and `tasks.nms`: the same float32 operations in the same order, except for the last bit of
-exp().
+those of `tasks.decode` and `tasks.nms`, or of `tasks.rotated` for oriented boxes: the same float32 operations in the
+same order, except for the last bits of exp(), log(), sin() and cos().
 
 Exactly the best 1024 candidates of an image take part in suppression, and at most `max_detections` are kept. The result
 counts the others. `lost` candidates did not fit into the workspace, and chance decides which ones. `passed_over`
@@ -12,7 +12,7 @@ candidates were not among the best 1024.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -36,6 +36,8 @@ MAX_LEVELS: Final = 8
 _DECODE_THREADS: Final = 128
 _NMS_THREADS: Final = 512
 _NMS_SHARES: Final = 16
+_NO_LIMIT: Final = 4.0
+"""Above every IoU, also above one that rounding has brought over 1."""
 
 LEVEL_DTYPE: Final = np.dtype(
     [
@@ -71,13 +73,25 @@ class DecodeInput(Protocol):
     def dtype(self) -> HeadDType:
         """The element type of the values that it reads."""
 
+    @property
+    def block_cells(self) -> int:
+        """Candidates that one block of threads looks at."""
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether the boxes are oriented: (cx, cy, w, h) and an angle."""
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the network has chosen among overlapping boxes itself, so that none is suppressed."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeadLevel:
     """One undecoded map.
 
     Attributes:
-        pointer: Device address of (B, A·(5 + C), h, w).
+        pointer: Device address of (B, A·(5 + C + E), h, w).
         grid_hw: (h, w) in cells.
         stride: Model pixels per cell.
         anchors: (width, height) of each anchor in model pixels.
@@ -97,11 +111,17 @@ class Heads:
         table: Device address of the table that `pack_levels` made from `levels`.
         levels: The levels, finest first.
         dtype: The element type of the maps.
+        extras: E, the values of a candidate behind its class scores.
     """
+
+    block_cells: ClassVar[int] = _DECODE_THREADS
+    is_rotated: ClassVar[bool] = False
+    is_chosen: ClassVar[bool] = False
 
     table: int
     levels: tuple[HeadLevel, ...]
     dtype: HeadDType = "float32"
+    extras: int = 0
 
     @property
     def kernel(self) -> str:
@@ -110,8 +130,8 @@ class Heads:
 
     @property
     def arguments(self) -> tuple[int, ...]:
-        """The table, its length, and the number of candidates."""
-        return self.table, len(self.levels), self.cells
+        """The table, its length, E, and the number of candidates."""
+        return self.table, len(self.levels), self.extras, self.cells
 
     @property
     def cells(self) -> int:
@@ -124,14 +144,20 @@ class Raw:
     """The decoded output of a batch.
 
     Attributes:
-        pointer: Device address of (B, N, 5 + C): cx, cy, w, h in model pixels, objectness and class scores.
+        pointer: Device address of (B, N, 5 + C + E): cx, cy, w, h in model pixels, objectness and class scores.
         cells: The number of rows N.
         dtype: The element type of the values.
+        extras: E, the values of a row behind its class scores.
     """
+
+    block_cells: ClassVar[int] = _DECODE_THREADS
+    is_rotated: ClassVar[bool] = False
+    is_chosen: ClassVar[bool] = False
 
     pointer: int
     cells: int
     dtype: HeadDType = "float32"
+    extras: int = 0
 
     @property
     def kernel(self) -> str:
@@ -140,8 +166,8 @@ class Raw:
 
     @property
     def arguments(self) -> tuple[int, ...]:
-        """The address of the rows, and their number."""
-        return self.pointer, self.cells
+        """The address of the rows, E, and their number."""
+        return self.pointer, self.extras, self.cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +202,7 @@ class Suppression:
         iou_threshold: In [0, 1]. A box is dropped if its IoU with a better one is above it.
         max_detections: The most boxes for each image, 1 to 1024.
         class_agnostic: Whether boxes of different classes suppress each other.
+        keeps_overlaps: Whether no box is dropped because of another one, as a head without suppression wants it.
 
     Raises:
         InputError: a value is outside its range.
@@ -184,6 +211,7 @@ class Suppression:
     iou_threshold: float = 0.45
     max_detections: int = 300
     class_agnostic: bool = False
+    keeps_overlaps: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.iou_threshold <= 1:
@@ -193,18 +221,47 @@ class Suppression:
 
 
 @dataclass(frozen=True, slots=True)
+class Results:
+    """Where the results of a batch go.
+
+    Attributes:
+        pointer: Device address of (batch,) `result_dtype(max_detections, extras)`.
+        max_detections: As in the `Suppression`.
+        extras: Numbers of each detection behind its box, score and class.
+        hands_on: Whether the workspace keeps what was kept, for the kernels of keypoints and masks.
+    """
+
+    pointer: int
+    max_detections: int
+    extras: int = 0
+    hands_on: bool = False
+
+    @property
+    def words(self) -> int:
+        """Words of 4 bytes from one image to the next."""
+        return result_dtype(self.max_detections, self.extras).itemsize // 4
+
+    @property
+    def extras_word(self) -> int:
+        """Where an image's extras begin, in words."""
+        return result_dtype(self.max_detections).itemsize // 4
+
+
+@dataclass(frozen=True, slots=True)
 class Workspace:
     """Memory between the steps of a batch. It serves one run at a time.
 
     Attributes:
-        pointer: Device address of `workspace_bytes(batch, capacity)` bytes, a multiple of 256.
+        pointer: Device address of `workspace_bytes(batch, capacity, rotated)` bytes, a multiple of 256.
         batch: Number of images.
         capacity: Number of candidates of an image that fit. If it is the number of cells, no candidate is ever lost.
+        rotated: Whether it is for oriented boxes.
     """
 
     pointer: int
     batch: int
     capacity: int
+    rotated: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= 65_535:
@@ -216,7 +273,7 @@ class Workspace:
 
     def part(self, name: str) -> int:
         """The device address of the part with this name in `workspace_parts`."""
-        return self.pointer + workspace_parts(self.batch, self.capacity)[name][0]
+        return self.pointer + workspace_parts(self.batch, self.capacity, self.rotated)[name][0]
 
 
 def pack_levels(levels: Sequence[HeadLevel]) -> npt.NDArray[np.void]:
@@ -254,7 +311,12 @@ def pack_classes(allowed: Iterable[int], classes: int) -> npt.NDArray[np.uint32]
     return mask
 
 
-def workspace_parts(batch: int, capacity: int) -> dict[str, tuple[int, int]]:
+def kept_words(max_detections: int) -> int:
+    """What suppression hands on of an image, `struct Kept` of kernels/kept.cuh, in words of 4 bytes."""
+    return 4 + 4 * max_detections + -(-max_detections // 4) * 4
+
+
+def workspace_parts(batch: int, capacity: int, rotated: bool = False) -> dict[str, tuple[int, int]]:
     """Offset and size in bytes of each part of a workspace; `end` has the total as its offset."""
     sizes = {
         "counts": 4 * batch,
@@ -263,7 +325,9 @@ def workspace_parts(batch: int, capacity: int) -> dict[str, tuple[int, int]]:
         "scores": 4 * batch * capacity,
         "class_ids": 4 * batch * capacity,
         "indices": 4 * batch * capacity,
+        "angles": 4 * batch * capacity if rotated else 0,
         "matrix": batch * MAX_SELECTED * MAX_SELECTED // 8,
+        "kept": 4 * batch * kept_words(MAX_DETECTIONS),
         "end": 0,
     }
     parts, offset = {}, 0
@@ -273,13 +337,18 @@ def workspace_parts(batch: int, capacity: int) -> dict[str, tuple[int, int]]:
     return parts
 
 
-def workspace_bytes(batch: int, capacity: int) -> int:
+def workspace_bytes(batch: int, capacity: int, rotated: bool = False) -> int:
     """The size of a workspace in bytes."""
-    return workspace_parts(batch, capacity)["end"][0]
+    return workspace_parts(batch, capacity, rotated)["end"][0]
 
 
-def result_dtype(max_detections: int) -> np.dtype[np.void]:
-    """The structure of one image's result, as the last kernel writes it."""
+def result_dtype(max_detections: int, extras: int = 0) -> np.dtype[np.void]:
+    """The structure of one image's result, as the last kernels write it.
+
+    Args:
+        max_detections: The most detections.
+        extras: Numbers of each detection behind its box, score and class: keypoints, or the angle of an oriented box.
+    """
     return np.dtype(
         [
             ("kept", "<i4"),
@@ -290,6 +359,7 @@ def result_dtype(max_detections: int) -> np.dtype[np.void]:
             ("scores", "<f4", (max_detections,)),
             ("class_ids", "<i4", (max_detections,)),
             ("indices", "<i4", (max_detections,)),
+            ("extras", "<f4", (max_detections, extras)),
         ]
     )
 
@@ -320,11 +390,12 @@ def launch_decode(
         CudaError: the launch failed.
     """
     suffix = "f32" if output.dtype == "float32" else "f16"
-    grid = (-(-output.cells // _DECODE_THREADS), workspace.batch, 1)
+    grid = (-(-output.cells // output.block_cells), workspace.batch, 1)
     block = (_DECODE_THREADS, 1, 1)
     names = ("boxes", "scores", "class_ids", "indices", "counts")
     conditions = (score_filter.classes, score_filter.score_threshold, score_filter.allowed)
-    rest = (*conditions, *map(workspace.part, names), workspace.capacity)
+    angles = (workspace.part("angles"),) if output.is_rotated else ()
+    rest = (*conditions, *map(workspace.part, names), workspace.capacity, *angles)
     kernels[f"{output.kernel}_{suffix}"].launch(stream, grid, block, *output.arguments, *rest)
 
 
@@ -334,9 +405,11 @@ def launch_nms(
     workspace: Workspace,
     suppression: Suppression,
     frame_table: int,
-    results: int,
+    results: Results,
 ) -> None:
     """Queue sorting, suppression and the way back to source pixels. Afterwards the workspace is clear again.
+
+    Oriented boxes stay in model pixels: `boxes_xyxy` of the result has (cx, cy, w, h), and `extras` the angle.
 
     Args:
         kernels: A `KernelSet`.
@@ -344,17 +417,19 @@ def launch_nms(
         workspace: The workspace with the candidates from `launch_decode`.
         suppression: Which candidates are kept.
         frame_table: Device address of the table that the letterbox used.
-        results: Device address of (batch,) `result_dtype(suppression.max_detections)`. Every byte of it is written.
+        results: Where the results go. All of them except extras are written, even of places without a detection.
 
     Raises:
         CudaError: the launch failed.
     """
     part = workspace.part
     candidates = map(part, ("boxes", "scores", "class_ids", "indices", "counts"))
-    kernels["nms"].launch(
+    limit = _NO_LIMIT if suppression.keeps_overlaps else suppression.iou_threshold
+    last = part("angles") if workspace.rotated else part("kept") if results.hands_on else 0
+    kernels["nms_rotated" if workspace.rotated else "nms"].launch(
         stream, (_NMS_SHARES, workspace.batch, 1), (_NMS_THREADS, 1, 1), *candidates, workspace.capacity,
-        suppression.iou_threshold, int(suppression.class_agnostic), suppression.max_detections, part("matrix"),
-        part("tickets"), frame_table, results,
+        limit, int(suppression.class_agnostic), suppression.max_detections, part("matrix"), part("tickets"),
+        frame_table, results.pointer, results.words, last,
     )  # fmt: skip
 
 

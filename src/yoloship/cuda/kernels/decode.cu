@@ -1,13 +1,14 @@
 // From the network's output to candidate boxes, one for each cell and anchor.
 //
-// Undecoded maps (heads): level l is (B, A·(5 + C), h, w) of logits t, σ(t) = 1 / (1 + e^−t), and for anchor a at
+// Undecoded maps (heads): level l is (B, A·(5 + C + E), h, w) of logits t, σ(t) = 1 / (1 + e^−t), and for anchor a at
 // row y, column x, in float32 and in this order of operations:
 //
 //     cx = (2·σ(t₀) − ½ + x)·stride        w = (2·σ(t₂))²·anchor_w
 //     cy = (2·σ(t₁) − ½ + y)·stride        h = (2·σ(t₃))²·anchor_h
 //     objectness o = σ(t₄),   score = max over c of σ(t₅₊c)·o, the first class that reaches it.
 //
-// Decoded rows (raw): (B, N, 5 + C) holds cx, cy, w, h, o and the class scores already.
+// Decoded rows (raw): (B, N, 5 + C + E) holds cx, cy, w, h, o and the class scores already. The last E columns are read
+// by extras.cu, for the candidates that are kept.
 //
 // A candidate counts if o and score both exceed the threshold, its best class is allowed, and its corners
 // (cx ∓ ½w, cy ∓ ½h) are finite. NaN exceeds nothing. One NaN among the class scores discards the candidate, as NumPy's
@@ -19,13 +20,13 @@
 // many times. Code is kept short, because a kernel that runs once between two networks finds its instructions in no
 // cache.
 
-#include "common.cuh"
+#include "candidates.cuh"
 
-enum { MAX_ANCHORS = 8, MAX_LEVELS = 8, BLOCK = 128, LANES = 16, GROUPS_OF_WARP = 32 / LANES, TOGETHER = 5 };
+enum { MAX_ANCHORS = 8, BLOCK = 128, LANES = 16, GROUPS_OF_WARP = 32 / LANES, TOGETHER = 5 };
 
 // One undecoded map. Mirrors LEVEL_DTYPE in postprocess.py, byte for byte.
 struct Level {
-    const void* data;  // (B, anchors·(5 + classes), height, width)
+    const void* data;  // (B, anchors·columns, height, width)
     int height;        // in cells
     int width;
     int first;         // index of its first candidate
@@ -35,8 +36,6 @@ struct Level {
     float sizes[MAX_ANCHORS][2];  // anchor width, height in model pixels
 };
 static_assert(sizeof(Level) == 96, "Level and LEVEL_DTYPE have drifted apart");
-
-__device__ __forceinline__ float sigmoid(float t) { return 1.0f / (1.0f + expf(-t)); }
 
 // The values of one candidate: value v is at first[v·step], in the order cx, cy, w, h, o, classes.
 template <typename Value>
@@ -54,13 +53,12 @@ struct HeadsOutput {
     const Level* levels;  // in shared memory
     int level_count;
     int classes;
+    int columns;  // of a candidate: 5 + classes, and whatever follows
     int image;
 
     __device__ __forceinline__ Place place(int index) const
     {
-        const Level* level = levels;
-#pragma unroll 1
-        while (level + 1 < levels + level_count && index >= level[1].first) ++level;
+        const Level* level = level_of(levels, level_count, index);
         const int plane = level->height * level->width;
         const int anchor = (index - level->first) / plane;
         const Place found = {level, anchor, index - level->first - anchor * plane};
@@ -72,7 +70,7 @@ struct HeadsOutput {
         const Level& level = *place.level;
         const int plane = level.height * level.width;
         const Value* maps = static_cast<const Value*>(level.data);
-        const size_t map = (size_t)(image * level.anchors + place.anchor) * (5 + classes);
+        const size_t map = (size_t)(image * level.anchors + place.anchor) * columns;
         const Values<Value> found = {maps + map * plane + place.cell, (size_t)plane};
         return found;
     }
@@ -102,6 +100,7 @@ struct RawOutput {
 
     const Value* rows;
     int classes;
+    int columns;
 
     __device__ __forceinline__ Place place(int index) const
     {
@@ -111,7 +110,7 @@ struct RawOutput {
 
     __device__ __forceinline__ Values<Value> values(const Place& place) const
     {
-        const Values<Value> found = {rows + (size_t)place.index * (5 + classes), 1};
+        const Values<Value> found = {rows + (size_t)place.index * columns, 1};
         return found;
     }
 
@@ -121,17 +120,6 @@ struct RawOutput {
         return found;
     }
 };
-
-struct Best { float score; int class_id; };
-
-// The better of two classes; of equal ones, the first. NaN beats all others, and a later comparison drops it.
-__device__ __forceinline__ Best better(const Best& a, const Best& b)
-{
-    if (a.score != a.score) return a;
-    if (b.score != b.score) return b;
-    if (a.score != b.score) return a.score > b.score ? a : b;
-    return a.class_id <= b.class_id ? a : b;
-}
 
 // The best of the classes `lane`, `lane + LANES`, … TOGETHER of them are fetched before the first is compared.
 template <bool LOGITS, typename Value>
@@ -156,39 +144,13 @@ __device__ __forceinline__ Best best_of(const Values<Value>& values, int lane, i
     return best;
 }
 
-__device__ __forceinline__ float from_lane(float value, int lane)
-{
-    return __uint_as_float(__shfl_sync(0xffffffffu, __float_as_uint(value), lane));
-}
-
-__device__ __forceinline__ bool is_allowed(const u32* allowed, int class_id)
-{
-    return allowed == nullptr || ((allowed[class_id >> 5] >> (class_id & 31)) & 1u) != 0u;
-}
-
-struct CandidateBuffers {
-    float4* boxes;
-    float* scores;
-    int* class_ids;
-    int* indices;
-    u32* counts;  // for each image: how many passed, written or not
-    int capacity;
-};
-
 __device__ __forceinline__ void keep(
     const CandidateBuffers& out, int image, int index, const Best& best, const Box& found)
 {
     const float half_w = found.w * 0.5f;
     const float half_h = found.h * 0.5f;
     const float4 box = make_float4(found.cx - half_w, found.cy - half_h, found.cx + half_w, found.cy + half_h);
-    if (!(finite(box.x) && finite(box.y) && finite(box.z) && finite(box.w))) return;
-    const u32 slot = atomicAdd(&out.counts[image], 1u);
-    if (slot >= (u32)out.capacity) return;
-    const size_t at = (size_t)image * out.capacity + slot;
-    out.boxes[at] = box;
-    out.scores[at] = best.score;
-    out.class_ids[at] = best.class_id;
-    out.indices[at] = index;
+    keep_box(out, image, index, best, box);
 }
 
 // One block's cells of one image. It is launched with BLOCK threads.
@@ -250,55 +212,52 @@ __device__ __forceinline__ void decode(
 
 template <typename Value>
 __device__ __forceinline__ void decode_heads(
-    const Level* levels, int level_count, int cells, int classes, float threshold, const u32* allowed,
+    const Level* levels, int level_count, int extras, int cells, int classes, float threshold, const u32* allowed,
     const CandidateBuffers& out)
 {
     __shared__ Level table[MAX_LEVELS];
-    const int words = level_count * (int)(sizeof(Level) / 4);
-#pragma unroll 1
-    for (int word = threadIdx.x; word < words; word += BLOCK) {
-        reinterpret_cast<u32*>(table)[word] = reinterpret_cast<const u32*>(levels)[word];
-    }
-    const HeadsOutput<Value> output = {table, level_count, classes, (int)blockIdx.y};
+    fetch_levels(levels, level_count, table);
+    const HeadsOutput<Value> output = {table, level_count, classes, 5 + classes + extras, (int)blockIdx.y};
     decode(output, cells, threshold, allowed, out);  // its first barrier completes the table
 }
 
 template <typename Value>
 __device__ __forceinline__ void decode_raw(
-    const Value* raw, int cells, int classes, float threshold, const u32* allowed, const CandidateBuffers& out)
+    const Value* raw, int extras, int cells, int classes, float threshold, const u32* allowed, const CandidateBuffers& out)
 {
-    const RawOutput<Value> output = {raw + (size_t)blockIdx.y * cells * (5 + classes), classes};
+    const int columns = 5 + classes + extras;
+    const RawOutput<Value> output = {raw + (size_t)blockIdx.y * cells * columns, classes, columns};
     decode(output, cells, threshold, allowed, out);
 }
 
 extern "C" __global__ void decode_heads_f32(
-    const Level* levels, int level_count, int cells, int classes, float threshold, const u32* allowed,
+    const Level* levels, int level_count, int extras, int cells, int classes, float threshold, const u32* allowed,
     float4* boxes, float* scores, int* class_ids, int* indices, u32* counts, int capacity)
 {
     const CandidateBuffers out = {boxes, scores, class_ids, indices, counts, capacity};
-    decode_heads<float>(levels, level_count, cells, classes, threshold, allowed, out);
+    decode_heads<float>(levels, level_count, extras, cells, classes, threshold, allowed, out);
 }
 
 extern "C" __global__ void decode_heads_f16(
-    const Level* levels, int level_count, int cells, int classes, float threshold, const u32* allowed,
+    const Level* levels, int level_count, int extras, int cells, int classes, float threshold, const u32* allowed,
     float4* boxes, float* scores, int* class_ids, int* indices, u32* counts, int capacity)
 {
     const CandidateBuffers out = {boxes, scores, class_ids, indices, counts, capacity};
-    decode_heads<half_bits>(levels, level_count, cells, classes, threshold, allowed, out);
+    decode_heads<half_bits>(levels, level_count, extras, cells, classes, threshold, allowed, out);
 }
 
 extern "C" __global__ void decode_raw_f32(
-    const float* raw, int cells, int classes, float threshold, const u32* allowed,
+    const float* raw, int extras, int cells, int classes, float threshold, const u32* allowed,
     float4* boxes, float* scores, int* class_ids, int* indices, u32* counts, int capacity)
 {
     const CandidateBuffers out = {boxes, scores, class_ids, indices, counts, capacity};
-    decode_raw(raw, cells, classes, threshold, allowed, out);
+    decode_raw(raw, extras, cells, classes, threshold, allowed, out);
 }
 
 extern "C" __global__ void decode_raw_f16(
-    const half_bits* raw, int cells, int classes, float threshold, const u32* allowed,
+    const half_bits* raw, int extras, int cells, int classes, float threshold, const u32* allowed,
     float4* boxes, float* scores, int* class_ids, int* indices, u32* counts, int capacity)
 {
     const CandidateBuffers out = {boxes, scores, class_ids, indices, counts, capacity};
-    decode_raw(raw, cells, classes, threshold, allowed, out);
+    decode_raw(raw, extras, cells, classes, threshold, allowed, out);
 }

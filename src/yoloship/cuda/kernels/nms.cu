@@ -16,6 +16,10 @@
 //
 // Exactly the best MAX_SELECTED candidates are compared. The number of the others is reported.
 //
+// Oriented boxes (nms_rotated): candidate j is dropped if any candidate i before it, kept or not, has a probabilistic
+// IoU above the limit. The formulas and their order are those of `moments_of` and `pair_probious` in
+// results/oriented.py, except for the last bits of sin, cos, exp and log.
+//
 // Code is kept short, and loops are not unrolled if possible, because a kernel that runs once between two networks finds
 // its instructions in no cache and waits for each piece of them.
 //
@@ -23,7 +27,7 @@
 // return at once. With more, all SHARES blocks select and sort the same candidates, each compares its share of the
 // pairs, and the last one to finish suppresses. No block waits for another, so any number may run at once.
 
-#include "common.cuh"
+#include "kept.cuh"
 
 enum { MAX_SELECTED = 1024, WORDS = MAX_SELECTED / 32, THREADS = 512, BINS = 256, SHARES = 16 };
 enum { SOLO = 256, SOLO_WORDS = SOLO / 32, NO_KEY = 0 };
@@ -33,24 +37,48 @@ __device__ __forceinline__ u64 key_of(float score, int index)
     return ((u64)__float_as_uint(score) << 32) | (u64)(0xffffffffu - (u32)index);
 }
 
-// The candidates of one image, written by decode.cu.
+// The candidates of one image, written by decode.cu or decode_free.cu.
 struct Candidates {
     const float4* boxes;
     const float* scores;
     const int* class_ids;
     const int* indices;
+    const float* angles;  // of oriented boxes only
     int count;
 
     __device__ __forceinline__ u64 key(int slot) const { return key_of(scores[slot], indices[slot]); }
 };
 
-// The best of them, best first.
+// The best of them, best first. `shapes` and `extents` are boxes and scores. Of oriented boxes they are the centres with
+// the second moments along x and y, and the mixed moments.
 struct Sorted {
-    float4 boxes[MAX_SELECTED];
-    float scores[MAX_SELECTED];
+    float4 shapes[MAX_SELECTED];
+    float extents[MAX_SELECTED];
     int class_ids[MAX_SELECTED];
-    int indices[MAX_SELECTED];
+    int places[MAX_SELECTED];  // indices; of oriented boxes the slots, where the result finds their boxes again
 };
+
+template <bool ROTATED>
+__device__ __forceinline__ void load(const Candidates& candidates, int slot, Sorted& sorted, int at)
+{
+    const float4 box = candidates.boxes[slot];
+    sorted.class_ids[at] = candidates.class_ids[slot];
+    if (!ROTATED) {
+        sorted.shapes[at] = box;
+        sorted.extents[at] = candidates.scores[slot];
+        sorted.places[at] = candidates.indices[slot];
+        return;
+    }
+    const float a = box.z * box.z / 12.0f;
+    const float b = box.w * box.w / 12.0f;
+    const float cosine = cosf(candidates.angles[slot]);
+    const float sine = sinf(candidates.angles[slot]);
+    const float along_x = a * cosine * cosine + b * sine * sine;
+    const float along_y = a * sine * sine + b * cosine * cosine;
+    sorted.shapes[at] = make_float4(box.x, box.y, along_x, along_y);
+    sorted.extents[at] = (a - b) * cosine * sine;
+    sorted.places[at] = slot;
+}
 
 // Keys during sorting; afterwards the data for suppression.
 union Scratch {
@@ -127,6 +155,7 @@ __device__ __forceinline__ void sort_keys(u64* keys, int* slots, int size)
 }
 
 // Fills `sorted` and returns its length. All values of a candidate are fetched at once, and moved after sorting.
+template <bool ROTATED>
 __device__ __forceinline__ int select_best(const Candidates& candidates, Scratch& scratch, Sorted& sorted)
 {
     __shared__ u32 filled;
@@ -144,10 +173,7 @@ __device__ __forceinline__ int select_best(const Candidates& candidates, Scratch
         const int at = are_many ? (int)atomicAdd(&filled, 1u) : slot;
         keys[at] = key;
         slots[at] = at;
-        sorted.boxes[at] = candidates.boxes[slot];
-        sorted.scores[at] = candidates.scores[slot];
-        sorted.class_ids[at] = candidates.class_ids[slot];
-        sorted.indices[at] = candidates.indices[slot];
+        load<ROTATED>(candidates, slot, sorted, at);
     }
     int size = 1;
 #pragma unroll 1
@@ -157,28 +183,28 @@ __device__ __forceinline__ int select_best(const Candidates& candidates, Scratch
     __syncthreads();
     sort_keys(keys, slots, size);
 
-    float4 boxes[MAX_SELECTED / THREADS];
-    float scores[MAX_SELECTED / THREADS];
+    float4 shapes[MAX_SELECTED / THREADS];
+    float extents[MAX_SELECTED / THREADS];
     int class_ids[MAX_SELECTED / THREADS];
-    int indices[MAX_SELECTED / THREADS];
+    int places[MAX_SELECTED / THREADS];
 #pragma unroll
     for (int own = 0; own < MAX_SELECTED / THREADS; ++own) {
         const int at = own * THREADS + thread;
         if (at >= selected) continue;
-        boxes[own] = sorted.boxes[slots[at]];
-        scores[own] = sorted.scores[slots[at]];
+        shapes[own] = sorted.shapes[slots[at]];
+        extents[own] = sorted.extents[slots[at]];
         class_ids[own] = sorted.class_ids[slots[at]];
-        indices[own] = sorted.indices[slots[at]];
+        places[own] = sorted.places[slots[at]];
     }
     __syncthreads();
 #pragma unroll
     for (int own = 0; own < MAX_SELECTED / THREADS; ++own) {
         const int at = own * THREADS + thread;
         if (at >= selected) continue;
-        sorted.boxes[at] = boxes[own];
-        sorted.scores[at] = scores[own];
+        sorted.shapes[at] = shapes[own];
+        sorted.extents[at] = extents[own];
         sorted.class_ids[at] = class_ids[own];
-        sorted.indices[at] = indices[own];
+        sorted.places[at] = places[own];
     }
     __syncthreads();
     return selected;
@@ -198,22 +224,45 @@ __device__ __forceinline__ float iou(const float4& a, const float4& b)
     return united > 0.0f ? overlap / united : 0.0f;
 }
 
+__device__ __forceinline__ float probiou(const float4& one, float one_c, const float4& two, float two_c)
+{
+    const float epsilon = 1e-7f;
+    const float a = one.z + two.z;
+    const float b = one.w + two.w;
+    const float c = one_c + two_c;
+    const float determinant = a * b - c * c;
+    const float safe = determinant + epsilon;
+    const float dx = one.x - two.x;
+    const float dy = one.y - two.y;
+    const float centres = (a * dy * dy + b * dx * dx) / safe * 0.25f - c * dx * dy / safe * 0.5f;
+    const float own = fmaxf(one.z * one.w - one_c * one_c, 0.0f) * fmaxf(two.z * two.w - two_c * two_c, 0.0f);
+    const float shapes = logf(determinant / (4.0f * sqrtf(own) + epsilon) + epsilon) * 0.5f;
+    float distance = centres + shapes;
+    if (distance < epsilon) distance = epsilon;  // written out, because fmaxf would turn NaN into a number
+    if (distance > 100.0f) distance = 100.0f;
+    return 1.0f - sqrtf(1.0f - expf(-distance) + epsilon);
+}
+
 // Bit j of row i says that i, if kept, suppresses j > i. One of `warps` warps computes its share of the rows, a word of
 // 32 columns at a time. Words left of the diagonal are neither written nor read.
+template <bool ROTATED>
 __device__ __forceinline__ void compare(
     const Sorted& sorted, int n, float iou_threshold, bool class_agnostic, int warp, int warps, u32* matrix, int width)
 {
     const int lane = threadIdx.x & 31;
 #pragma unroll 1
     for (int row = warp; row < n; row += warps) {
-        const float4 box = sorted.boxes[row];
+        const float4 shape = sorted.shapes[row];
+        const float extent = sorted.extents[row];
         const int class_id = sorted.class_ids[row];
 #pragma unroll 1
         for (int word = row / 32; word * 32 < n; ++word) {
             const int column = word * 32 + lane;
             bool clash = false;
             if (column > row && column < n && (class_agnostic || sorted.class_ids[column] == class_id)) {
-                clash = iou(box, sorted.boxes[column]) > iou_threshold;
+                const float4 other = sorted.shapes[column];
+                const float shared = ROTATED ? probiou(shape, extent, other, sorted.extents[column]) : iou(shape, other);
+                clash = shared > iou_threshold;
             }
             const u32 bits = __ballot_sync(0xffffffffu, clash);
             if (lane == 0) matrix[row * width + word] = bits;
@@ -293,33 +342,61 @@ __device__ __forceinline__ void suppress(const u32* matrix, int width, int n, in
     }
 }
 
-// From model pixel to source pixel: x_source = (x − left) / (w' / w) in float64, clipped to the image, as float32. If
-// `side` (0 to 3 for x₁, y₁, x₂, y₂) is odd, the same for y with top and height.
-__device__ __forceinline__ float to_source(const Frame& frame, float canvas, int side)
+// The same for oriented boxes, whose candidates are also dropped by dropped ones: a column with any bit is gone.
+__device__ __forceinline__ void suppress_by_any(
+    const u32* matrix, int width, int n, int limit, Walk& walk, int* kept)
 {
-    const bool is_row = (side & 1) != 0;
-    const double extent = (double)(is_row ? frame.height : frame.width);
-    const double gain = (double)(is_row ? frame.resized_height : frame.resized_width) / extent;
-    const double before = (double)(is_row ? frame.top : frame.left);
-    return fminf(fmaxf((float)(((double)canvas - before) / gain), 0.0f), (float)extent);
+    const int thread = threadIdx.x;
+    const int lane = thread & 31;
+    const int warp = thread / 32;
+    if (thread < WORDS) walk.removed[thread] = 0;
+    if (thread == 0) walk.count = 0;
+    __syncthreads();
+    u32 gone = 0;
+#pragma unroll 4
+    for (int row = warp; row < n; row += THREADS / 32) {
+        if (lane * 32 < n && lane >= row / 32) gone |= matrix[row * width + lane];
+    }
+    if (gone != 0u) atomicOr(&walk.removed[lane], gone);
+    __syncthreads();
+    if (warp == 0) {
+        int count = 0;
+#pragma unroll 1
+        for (int word = 0; word * 32 < n && count < limit; ++word) {
+            const int own = word * 32 + lane;
+            const bool is_left = own < n && ((walk.removed[word] >> lane) & 1u) == 0u;
+            const u32 chosen = __ballot_sync(0xffffffffu, is_left);
+            const int at = count + __popc(chosen & ((1u << lane) - 1u));
+            if (is_left && at < limit) kept[at] = own;
+            count += __popc(chosen);
+        }
+        if (lane == 0) walk.count = count < limit ? count : limit;
+    }
+    __syncthreads();
 }
 
 // Mirrors the layout of result_dtype in postprocess.py: per image 4 ints (kept, candidates, past the capacity, past
 // MAX_SELECTED), then boxes, scores, class ids, indices, each for max_detections. Neighbouring threads write
-// neighbouring words, because the results may be in the host's memory.
+// neighbouring words, because the results may be in the host's memory. Oriented boxes stay in model pixels, as
+// (cx, cy, w, h), and their angles follow.
+template <bool ROTATED>
 __device__ __forceinline__ void write_result(
-    const Sorted& sorted, const int* kept, int kept_count, const Frame& frame, int max_detections, int* result)
+    const Candidates& candidates, const Sorted& sorted, const int* kept, int kept_count, const Frame& frame,
+    int max_detections, int* result)
 {
     float* boxes = reinterpret_cast<float*>(result);
     float* scores = boxes + 4 * (size_t)max_detections;
     int* class_ids = reinterpret_cast<int*>(scores + max_detections);
     int* indices = class_ids + max_detections;
+    float* angles = reinterpret_cast<float*>(indices + max_detections);
 #pragma unroll 1
     for (int word = threadIdx.x; word < 4 * max_detections; word += THREADS) {
         float value = 0.0f;
         if (word / 4 < kept_count) {
-            const float* box = reinterpret_cast<const float*>(&sorted.boxes[kept[word / 4]]);
-            value = to_source(frame, box[word & 3], word & 3);
+            const int from = kept[word / 4];
+            const float4* box = ROTATED ? candidates.boxes + sorted.places[from] : sorted.shapes + from;
+            value = reinterpret_cast<const float*>(box)[word & 3];
+            if (!ROTATED) value = to_source(frame, value, word & 3);
         }
         boxes[word] = value;
     }
@@ -327,18 +404,34 @@ __device__ __forceinline__ void write_result(
     for (int at = threadIdx.x; at < max_detections; at += THREADS) {
         const bool is_one = at < kept_count;
         const int from = is_one ? kept[at] : 0;
-        scores[at] = is_one ? sorted.scores[from] : 0.0f;
+        const int slot = ROTATED && is_one ? sorted.places[from] : 0;
+        scores[at] = !is_one ? 0.0f : (ROTATED ? candidates.scores[slot] : sorted.extents[from]);
         class_ids[at] = is_one ? sorted.class_ids[from] : -1;
-        indices[at] = is_one ? sorted.indices[from] : -1;
+        indices[at] = !is_one ? -1 : (ROTATED ? candidates.indices[slot] : sorted.places[from]);
+        if (ROTATED) angles[at] = is_one ? candidates.angles[slot] : 0.0f;
     }
 }
 
+struct NmsLimits {
+    float iou_threshold;
+    bool class_agnostic;
+    int max_detections;
+};
+
+struct NmsOutput {
+    u32* matrices;
+    u32* tickets;
+    const Frame* frames;
+    int* results;
+    int result_words;  // from one image to the next
+    int* kept;         // null if nothing reads it
+};
+
 // A grid of SHARES × images, THREADS threads each. Afterwards `counts` and `tickets` are 0, ready for the next batch. The
 // candidates are not cleared.
-extern "C" __global__ void nms(
-    const float4* boxes, const float* scores, const int* class_ids, const int* indices, u32* counts, int capacity,
-    float iou_threshold, int class_agnostic, int max_detections, u32* matrices, u32* tickets, const Frame* frames,
-    int* results)
+template <bool ROTATED>
+__device__ __forceinline__ void suppress_all(
+    Candidates candidates, u32* counts, int capacity, const NmsLimits& limits, const NmsOutput& out)
 {
     __shared__ Sorted sorted;
     __shared__ Scratch scratch;
@@ -351,38 +444,77 @@ extern "C" __global__ void nms(
     // Block 0 may have set it to 0 before another block of a solo image starts. That block then returns as well.
     const u32 found = counts[image];
     const size_t base = (size_t)image * capacity;
-    const Candidates candidates = {
-        boxes + base, scores + base, class_ids + base, indices + base, found < (u32)capacity ? (int)found : capacity};
+    candidates.boxes += base;
+    candidates.scores += base;
+    candidates.class_ids += base;
+    candidates.indices += base;
+    if (ROTATED) candidates.angles += base;
+    candidates.count = found < (u32)capacity ? (int)found : capacity;
     const bool is_solo = candidates.count <= SOLO;
     if (is_solo && share != 0) return;
     if (thread < (int)(sizeof(Frame) / 4)) {  // loaded early, so that no thread waits for it at the end
-        reinterpret_cast<u32*>(&frame)[thread] = reinterpret_cast<const u32*>(frames + image)[thread];
+        reinterpret_cast<u32*>(&frame)[thread] = reinterpret_cast<const u32*>(out.frames + image)[thread];
     }
 
-    const int n = select_best(candidates, scratch, sorted);
-    u32* matrix = is_solo ? scratch.suppressing.matrix : matrices + (size_t)image * MAX_SELECTED * WORDS;
+    const int n = select_best<ROTATED>(candidates, scratch, sorted);
+    u32* matrix = is_solo ? scratch.suppressing.matrix : out.matrices + (size_t)image * MAX_SELECTED * WORDS;
     const int width = is_solo ? (int)SOLO_WORDS : (int)WORDS;
     const int warp = is_solo ? thread / 32 : (share * THREADS + thread) / 32;
     const int warps = is_solo ? THREADS / 32 : SHARES * (THREADS / 32);
-    compare(sorted, n, iou_threshold, class_agnostic != 0, warp, warps, matrix, width);
+    compare<ROTATED>(sorted, n, limits.iou_threshold, limits.class_agnostic, warp, warps, matrix, width);
     if (!is_solo) __threadfence();  // all blocks see its words before they see its ticket
     __syncthreads();
     if (!is_solo) {
-        if (thread == 0) ticket = atomicAdd(&tickets[image], 1u);
+        if (thread == 0) ticket = atomicAdd(&out.tickets[image], 1u);
         __syncthreads();
         if (ticket != SHARES - 1) return;
         __threadfence();
     }
 
-    suppress(matrix, width, n, max_detections, walk, scratch.suppressing.kept);
-    int* result = results + (size_t)image * (4 + 7 * (size_t)max_detections);
+    const int most = limits.max_detections;
+    int* kept = scratch.suppressing.kept;
+    if (ROTATED) {
+        suppress_by_any(matrix, width, n, most, walk, kept);
+    } else {
+        suppress(matrix, width, n, most, walk, kept);
+    }
+    int* result = out.results + (size_t)image * out.result_words;
     if (thread == 0) {
         counts[image] = 0;
-        tickets[image] = 0;
+        out.tickets[image] = 0;
         result[0] = walk.count;
         result[1] = (int)found;
         result[2] = (int)found - candidates.count;
         result[3] = candidates.count - n;
     }
-    write_result(sorted, scratch.suppressing.kept, walk.count, frame, max_detections, result + 4);
+    write_result<ROTATED>(candidates, sorted, kept, walk.count, frame, most, result + 4);
+    if (ROTATED || out.kept == nullptr) return;
+    const Kept handed = kept_of(out.kept, image, most);
+    if (thread == 0) *handed.count = walk.count;
+    for (int at = thread; at < walk.count; at += THREADS) {
+        handed.boxes[at] = sorted.shapes[kept[at]];
+        handed.indices[at] = sorted.places[kept[at]];
+    }
+}
+
+extern "C" __global__ void nms(
+    const float4* boxes, const float* scores, const int* class_ids, const int* indices, u32* counts, int capacity,
+    float iou_threshold, int class_agnostic, int max_detections, u32* matrices, u32* tickets, const Frame* frames,
+    int* results, int result_words, int* kept)
+{
+    const Candidates candidates = {boxes, scores, class_ids, indices, nullptr, 0};
+    const NmsLimits limits = {iou_threshold, class_agnostic != 0, max_detections};
+    const NmsOutput out = {matrices, tickets, frames, results, result_words, kept};
+    suppress_all<false>(candidates, counts, capacity, limits, out);
+}
+
+extern "C" __global__ void nms_rotated(
+    const float4* boxes, const float* scores, const int* class_ids, const int* indices, u32* counts, int capacity,
+    float iou_threshold, int class_agnostic, int max_detections, u32* matrices, u32* tickets, const Frame* frames,
+    int* results, int result_words, const float* angles)
+{
+    const Candidates candidates = {boxes, scores, class_ids, indices, angles, 0};
+    const NmsLimits limits = {iou_threshold, class_agnostic != 0, max_detections};
+    const NmsOutput out = {matrices, tickets, frames, results, result_words, nullptr};
+    suppress_all<true>(candidates, counts, capacity, limits, out);
 }

@@ -23,6 +23,7 @@ from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, upload
 from yoloship.cuda.letterbox import Canvas, CanvasForm, launch_fetch, launch_letterbox
 from yoloship.cuda.postprocess import (
     MAX_DETECTIONS,
+    Results,
     ScoreFilter,
     Suppression,
     Workspace,
@@ -369,9 +370,8 @@ class Recording:
                 plan.host.queue()
             else:
                 launch_decode(plan.model.kernels, stream, plan.output, self._filter, plan.workspace)
-                launch_nms(
-                    plan.model.kernels, stream, plan.workspace, self._suppression, self._tables.results, self._results
-                )
+                results = Results(self._results, self._suppression.max_detections)
+                launch_nms(plan.model.kernels, stream, plan.workspace, self._suppression, self._tables.results, results)
             if events:
                 stream.record_in_graph(events[3])
 
