@@ -132,6 +132,7 @@ MAX_CLASSES = 100_000
 MAX_LEVELS = 16
 MAX_SIDE = 65_536
 MAX_CHANNELS = 1024
+MAX_EXTRAS = 4096
 
 MAX_SUPPRESSED = 3840
 """Most candidates that NMS inside a graph can look at; TensorRT's TopK has this limit."""
@@ -200,6 +201,8 @@ class ModelInfo:
         nms: The settings of NMS inside the graph; None if the graph has no NMS.
         channels: Channels of the input: 3 for colour images, 1 for grey images.
         decoded_output: Name of the output that holds the decoded rows; None for the first output.
+        extra_columns: How many numbers each box has behind its class scores: mask coefficients, keypoints or an angle.
+        mask_rule: How masks are made, a name in `yoloship.tasks.prototypes.MASK_RULES`; None for models without masks.
     """
 
     task: Task
@@ -217,6 +220,8 @@ class ModelInfo:
     nms: NmsConfig | None = None
     channels: int = 3
     decoded_output: str | None = None
+    extra_columns: int = 0
+    mask_rule: str | None = None
 
     @property
     def size_multiple(self) -> int:
@@ -238,8 +243,9 @@ class ModelInfo:
     def to_json(self) -> str:
         """One line of JSON with sorted keys, so that equal descriptions give equal bytes."""
         data = {"schema": SCHEMA, **asdict(self)}
-        if self.decoded_output is None:  # earlier versions do not know this field
-            del data["decoded_output"]
+        for name in ("decoded_output", "extra_columns", "mask_rule"):  # earlier versions do not know these fields
+            if not data[name]:
+                del data[name]
         return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
@@ -254,7 +260,7 @@ class ModelInfo:
             InputError: the text is not a valid description; the message names the wrong field.
         """
         read = FieldReader.parse(text, _FORM, subject=subject)
-        read = replace(read, data={"channels": 3, **read.data})  # earlier versions do not write it
+        read = replace(read, data={"channels": 3, "extra_columns": 0, **read.data})  # not written by earlier versions
         found = read.values(_RULES)
         for key in ("class_names", "strides", "input_hw"):
             found[key] = tuple(found[key])
@@ -293,6 +299,8 @@ _RULES: Final[Mapping[str, tuple[Rule, str]]] = MappingProxyType(
         "producer": (ANY_TEXT, _TEXT_EXPECTED),
         "channels": (Whole(1, MAX_CHANNELS), f"an integer from 1 to {MAX_CHANNELS}"),
         "decoded_output": (OrNull(ANY_TEXT), _TEXT_EXPECTED),
+        "extra_columns": (Whole(0, MAX_EXTRAS), f"an integer from 0 to {MAX_EXTRAS}"),
+        "mask_rule": (OrNull(ANY_TEXT), _TEXT_EXPECTED),
     }
 )
 """Field of the JSON form → what it may hold, and how a message says it. `NmsConfig` checks the field ``nms``."""

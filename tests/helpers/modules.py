@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from yoloship.checkpoint import Checkpoint, Module, Tensor
+from yoloship.checkpoint.records import Opaque
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,6 +139,29 @@ class Maker:
             m=module("torch.nn.modules.container.ModuleList", **convs),
         )
 
+    def segment(
+        self, inputs: Sequence[int], strides: Sequence[int], classes: int = len(NAMES), masks: int = 4
+    ) -> Module:
+        """YOLOv5's segmentation head with so many prototypes."""
+        numbers = 5 + classes + masks
+        detect = self.detect(inputs, strides, classes)
+        convs = {str(i): self.conv2d(c, 3 * numbers, bias=True) for i, c in enumerate(inputs)}
+        upsample = {"size": None, "scale_factor": 2.0, "mode": "nearest", "align_corners": None}
+        proto = module(
+            "models.common.Proto",
+            cv1=self.conv(inputs[0], 6, 3),
+            upsample=module("torch.nn.modules.upsampling.Upsample", upsample),
+            cv2=self.conv(6, 6, 3),
+            cv3=self.conv(6, masks),
+        )
+        forward = Opaque("__builtin__.getattr", ("models.yolo.Detect", "forward"))
+        attributes = {**detect.attributes, "no": numbers, "nm": masks, "npr": 6, "detect": forward}
+        return replace(
+            with_children(detect, m=module("torch.nn.modules.container.ModuleList", **convs), proto=proto),
+            class_path="models.yolo.Segment",
+            attributes=MappingProxyType(attributes),
+        )
+
 
 def activation(name: str, **attributes: Any) -> Module:
     return module(f"torch.nn.modules.activation.{name}", attributes)
@@ -147,13 +171,20 @@ def sequential(*parts: Module) -> Module:
     return module("torch.nn.modules.container.Sequential", **{str(i): part for i, part in enumerate(parts)})
 
 
+_MODELS = MappingProxyType({"detect": "models.yolo.DetectionModel", "segment": "models.yolo.SegmentationModel"})
+
+
 def checkpoint(
-    layers: Sequence[tuple[Module, int | list[int]]], *, strides: tuple[int, ...] = (8,), names: tuple[str, ...] = NAMES
+    layers: Sequence[tuple[Module, int | list[int]]],
+    *,
+    strides: tuple[int, ...] = (8,),
+    names: tuple[str, ...] = NAMES,
+    task: str = "detect",
 ) -> Checkpoint:
-    """A detector whose layers, the head among them, take from where they say."""
+    """A model whose layers, the head among them, take from where they say; a detector if no other task is given."""
     numbered = [changed(part, i=i, f=source) for i, (part, source) in enumerate(layers)]
-    root = module("models.yolo.DetectionModel", model=sequential(*numbered))
-    return Checkpoint("hand.pt", "0" * 64, root, "model", "detect", names, strides, MappingProxyType({}))
+    root = module(_MODELS[task], model=sequential(*numbered))
+    return Checkpoint("hand.pt", "0" * 64, root, "model", task, names, strides, MappingProxyType({}))
 
 
 def around(block: Module, channels: int, out_channels: int, *, seed: int = 3, stride: int = 1) -> Checkpoint:

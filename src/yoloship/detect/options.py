@@ -26,6 +26,8 @@ class DetectOptions:
         max_detections: Keep at most this many for each image.
         classes: Class ids or names to keep; None keeps all.
         class_agnostic: Whether boxes of different classes suppress each other.
+        retina_masks: Whether masks are computed at the resolution of the source image: finer edges, and more time. By
+            default they have the resolution of the network's input, as in the official tools.
 
     Raises:
         InputError: a value is outside its range.
@@ -36,6 +38,7 @@ class DetectOptions:
     max_detections: int = 300
     classes: tuple[int | str, ...] | None = None
     class_agnostic: bool = False
+    retina_masks: bool = False
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "iou_threshold"):

@@ -444,6 +444,7 @@ BLOCKS: Mapping[str, Block] = MappingProxyType(
         "Focus": _focus,
         "Contract": _contract,
         "Expand": _expand,
+        "Proto": _chain("cv1", "upsample", "cv2", "cv3"),
         "GhostConv": _ghost_conv,
         "GhostBottleneck": _ghost_bottleneck,
         "TransformerBlock": _transformer,

@@ -124,6 +124,8 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
         producer=f"yoloship {__version__}",
         nms=config.nms,
         channels=input_channels(network.root, network.layers),
+        extra_columns=head.extra_columns,
+        mask_rule=head.mask_rule(checkpoint.metadata),
     )
 
 

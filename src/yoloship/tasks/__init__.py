@@ -21,6 +21,7 @@ TASKS: Final[Table[Task[Any, Any]]] = Table(
     MappingProxyType(
         {
             "detect": "yoloship.tasks.detect:Detect",
+            "segment": "yoloship.tasks.segment:Segment",
         }
     ),
     base="yoloship.tasks.task:Task",

@@ -94,8 +94,8 @@ class Rows(ABC):
         """
 
     @abstractmethod
-    def cells(self, rows: Floats) -> Cells:
-        """Box, xyxy, and score of every row of one image, before any threshold."""
+    def cells(self, rows: Floats, classes: int) -> Cells:
+        """Box, xyxy, and score of every row of one image, before any threshold; the arguments are as above."""
 
     def device_output(self, tensor: DeviceTensor, classes: int) -> DecodeInput:
         """What the decoding kernels read of a decoded output on a GPU; asked only if `on_gpu` is true.
@@ -119,15 +119,15 @@ class ObjectRows(Rows):
         """Whether the last of three extents is that of a row, or open."""
         return len(shape) == 3 and (isinstance(shape[2], str) or shape[2] == OBJECT_COLUMNS + classes)
 
-    def candidates(self, rows: Floats, classes: int, score_threshold: float) -> Candidates:  # noqa: ARG002
+    def candidates(self, rows: Floats, classes: int, score_threshold: float) -> Candidates:
         """Those of `raw_candidates`."""
-        return raw_candidates(rows, score_threshold)
+        return raw_candidates(rows, score_threshold, rows.shape[1] - OBJECT_COLUMNS - classes)
 
-    def cells(self, rows: Floats) -> Cells:
+    def cells(self, rows: Floats, classes: int) -> Cells:
         """Box and score of every row."""
         half = rows[:, 2:4] * np.float32(0.5)
         boxes = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1)
-        return boxes, rows[:, 4] * rows[:, OBJECT_COLUMNS:].max(axis=1)
+        return boxes, rows[:, 4] * rows[:, OBJECT_COLUMNS : OBJECT_COLUMNS + classes].max(axis=1)
 
     def device_output(self, tensor: DeviceTensor, classes: int) -> Raw:
         """The rows, for the kernel that picks from them."""
@@ -186,62 +186,72 @@ def anchor_free_error(subject: str, got: str) -> SessionError:
     )
 
 
-def heads_to_raw(heads: Sequence[Floats], strides: Sequence[int], anchors: Anchors) -> Floats:
+def heads_to_raw(heads: Sequence[Floats], strides: Sequence[int], anchors: Anchors, extra_columns: int = 0) -> Floats:
     """Decode every cell of every level: the reference of all faster decoders.
 
     Args:
-        heads: For each level, finest first: (B, A·(5+C), h, w) float32 logits; read only.
+        heads: For each level, finest first: (B, A·(5+C+E), h, w) float32 logits; read only.
         strides: Model pixels per cell.
         anchors: (width, height) in model pixels.
+        extra_columns: E, how many numbers follow the class scores; they stay as they are.
 
     Returns:
-        (B, N, 5 + C) float32: cx, cy, w, h in model pixels, objectness and class scores in [0, 1], in the order
+        (B, N, 5 + C + E) float32: cx, cy, w, h in model pixels, objectness and class scores in [0, 1], in the order
         level, anchor, row, column; the caller owns it.
     """
     levels = []
     for head, stride, sizes in zip(heads, strides, anchors, strict=True):
         batch, channels, height, width = head.shape
-        cells = sigmoid(head).reshape(batch, len(sizes), channels // len(sizes), height, width).transpose(0, 1, 3, 4, 2)
+        logits = head.reshape(batch, len(sizes), channels // len(sizes), height, width).transpose(0, 1, 3, 4, 2)
+        cells = sigmoid(logits)
         rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
         grid = np.stack([columns, rows], axis=-1).astype(np.float32)
         raw = cells.copy()
         raw[..., 0:2] = (cells[..., 0:2] * np.float32(2) - np.float32(0.5) + grid) * np.float32(stride)
         raw[..., 2:4] = (cells[..., 2:4] * np.float32(2)) ** 2 * np.array(sizes, np.float32)[:, None, None]
+        if extra_columns:
+            raw[..., -extra_columns:] = logits[..., -extra_columns:]
         levels.append(raw.reshape(batch, -1, channels // len(sizes)))
     return np.concatenate(levels, axis=1)
 
 
-def raw_candidates(raw: Floats, score_threshold: float) -> Candidates:
+def raw_candidates(raw: Floats, score_threshold: float, extra_columns: int = 0) -> Candidates:
     """Pick the candidates of one image from a decoded output.
 
     Args:
-        raw: (N, 5 + C) float32: cx, cy, w, h in model pixels, objectness and class scores in [0, 1]; read only.
+        raw: (N, 5 + C + E) float32: cx, cy, w, h in model pixels, objectness and class scores in [0, 1], and what
+            follows them; read only.
         score_threshold: In [0, 1]; candidates at or below it are dropped.
+        extra_columns: E, how many columns follow the class scores. Times the objectness, they become the extras of a
+            candidate: the official suppression multiplies mask coefficients too, which the reference masks show.
 
     Returns:
         Candidates in model pixels, xyxy.
     """
     raw = raw[raw[:, 4] > np.float32(score_threshold)]
+    end = raw.shape[1] - extra_columns
     with np.errstate(over="ignore", invalid="ignore"):
-        class_scores = raw[:, OBJECT_COLUMNS:] * raw[:, 4:5]
+        class_scores = raw[:, OBJECT_COLUMNS:end] * raw[:, 4:5]
         class_ids = class_scores.argmax(axis=1)
         scores = class_scores[np.arange(len(raw)), class_ids]
         half = raw[:, 2:4] * np.float32(0.5)
         boxes = np.concatenate([raw[:, :2] - half, raw[:, :2] + half], axis=1)
-    found = Candidates(boxes, scores, class_ids.astype(np.int32))
+        extras = raw[:, end:] * raw[:, 4:5] if extra_columns else None
+    found = Candidates(boxes, scores, class_ids.astype(np.int32), extras=extras)
     return found.take(scores > np.float32(score_threshold))
 
 
 def heads_candidates(
-    heads: Sequence[Floats], strides: Sequence[int], anchors: Anchors, score_threshold: float
+    heads: Sequence[Floats], strides: Sequence[int], anchors: Anchors, score_threshold: float, extra_columns: int = 0
 ) -> Candidates:
     """Pick the candidates of one image from the undecoded maps, looking at the objectness first.
 
     Args:
-        heads: For each level, finest first: (A·(5+C), h, w) float32 logits; read only.
+        heads: For each level, finest first: (A·(5+C+E), h, w) float32 logits; read only.
         strides: Model pixels per cell.
         anchors: (width, height) in model pixels.
         score_threshold: In [0, 1]; candidates at or below it are dropped.
+        extra_columns: E, how many numbers follow the class scores; they become the extras of a candidate.
 
     Returns:
         What `raw_candidates` gives for the same image.
@@ -260,12 +270,15 @@ def heads_candidates(
         row, column = np.divmod(cell, width)
         grids.append(np.stack([column, row], axis=1))
         scales.append(np.concatenate([np.full((len(cell), 1), stride), np.array(sizes)[anchor]], axis=1))
-    raw = sigmoid(np.concatenate(logits))
+    values = np.concatenate(logits)
+    end = values.shape[1] - extra_columns
+    raw = sigmoid(values)
+    raw[:, end:] = values[:, end:]
     grid = np.concatenate(grids).astype(np.float32)
     scale = np.concatenate(scales).astype(np.float32)
     raw[:, 0:2] = (raw[:, 0:2] * np.float32(2) - np.float32(0.5) + grid) * scale[:, :1]
     raw[:, 2:4] = (raw[:, 2:4] * np.float32(2)) ** 2 * scale[:, 1:]
-    return raw_candidates(raw, score_threshold)
+    return raw_candidates(raw, score_threshold, extra_columns)
 
 
 def sigmoid(logits: Floats) -> Floats:

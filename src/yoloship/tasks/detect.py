@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     Arrays = Sequence[npt.NDArray[np.generic]]
 
+EXTRAS: Final = "extras"
+"""Name of the output with what follows the class scores, of forms that part them."""
 RAW: Final = "raw"
 """The form that the field's exports have."""
 MAX_CANDIDATES: Final = 30_000
@@ -52,13 +54,16 @@ class _Form(Form[Candidates]):
 
     Attributes:
         count: How many outputs it has; None if it has one for each level.
+        parts_extras: Whether what follows the class scores has an output of its own.
     """
 
     count: ClassVar[int | None]
+    parts_extras: ClassVar[bool] = False
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
         """Refuse another number of outputs."""
         count = len(info.strides) if self.count is None else self.count
+        count += self.parts_extras and info.extra_columns > 0
         if len(outputs) != count:
             raise SessionError(
                 f"the model's record says {self.name!r}", subject=subject, expected=f"{count} outputs",
@@ -82,16 +87,16 @@ class RawForm(_Form):
                 "the model's record names an output that it does not have", subject=subject,
                 expected=info.decoded_output[:60], got=", ".join(spec.name for spec in outputs)[:120],
             )  # fmt: skip
-        rows, classes = rows_of(info, subject), len(info.class_names)
+        rows, classes, columns = rows_of(info, subject), len(info.class_names), _columns(info)
         (place,) = self.places(outputs, info)
         spec = outputs[place]
         if len(spec.shape) == 3 and spec.shape[1] == OBJECT_COLUMNS - 1 + classes and isinstance(rows, ObjectRows):
             raise anchor_free_error(subject, f"({', '.join(map(str, spec.shape))})")
-        if not rows.fits(spec.shape, classes):
+        if not rows.fits(spec.shape, columns):
             raise SessionError(
                 "the model's record contradicts its output",
                 subject=subject,
-                expected=f"{rows.shape_text(classes)} for {classes} classes",
+                expected=f"{rows.shape_text(columns)} for {classes} classes",
                 got=str(spec),
                 hint="export it again with yoloship",
             )
@@ -108,10 +113,10 @@ class RawForm(_Form):
         score_threshold: float,
     ) -> list[Candidates]:
         """The candidates of every image."""
-        rows, classes = rows_of(info, "model"), len(info.class_names)
+        rows, classes, columns = rows_of(info, "model"), len(info.class_names), _columns(info)
         (raw,) = expect(outputs, 1)
-        if not rows.fits(raw.shape, classes):
-            raise wrong_output("output", rows.shape_text(classes), raw)
+        if not rows.fits(raw.shape, columns):
+            raise wrong_output("output", rows.shape_text(columns), raw)
         return [rows.candidates(image, classes, score_threshold) for image in as_float32(raw, "output")]
 
     def on_gpu(self, info: ModelInfo) -> bool:
@@ -130,7 +135,7 @@ class RawForm(_Form):
 
     def cells(self, outputs: Arrays, info: ModelInfo) -> Cells:
         """Box and score of every row."""
-        return rows_of(info, "model").cells(np.asarray(outputs[0][0], np.float32))
+        return rows_of(info, "model").cells(np.asarray(outputs[0][0], np.float32), len(info.class_names))
 
 
 class HeadsForm(_Form):
@@ -159,7 +164,7 @@ class HeadsForm(_Form):
         self, outputs: Arrays, info: ModelInfo, input_hw: tuple[int, int], score_threshold: float
     ) -> list[Candidates]:
         """The candidates of every image; only cells whose objectness can pass are decoded."""
-        columns, heads = OBJECT_COLUMNS + len(info.class_names), []
+        columns, heads = OBJECT_COLUMNS + len(info.class_names) + info.extra_columns, []
         levels = zip(expect(outputs, len(info.strides)), info.strides, info.anchors, strict=True)
         for level, (head, stride, anchors) in enumerate(levels):
             shape = (len(anchors) * columns, input_hw[0] // stride, input_hw[1] // stride)
@@ -167,7 +172,9 @@ class HeadsForm(_Form):
                 raise wrong_output(f"head{level}", f"(B, {', '.join(map(str, shape))})", head)
             heads.append(as_float32(head, f"head{level}"))
         return [
-            heads_candidates([head[row] for head in heads], info.strides, info.anchors, score_threshold)
+            heads_candidates(
+                [head[row] for head in heads], info.strides, info.anchors, score_threshold, info.extra_columns
+            )
             for row in range(len(heads[0]))
         ]
 
@@ -197,7 +204,8 @@ class HeadsForm(_Form):
     def cells(self, outputs: Arrays, info: ModelInfo) -> Cells:
         """Box and score of every cell."""
         heads = [np.asarray(head, np.float32)[:1] for head in outputs]
-        return ObjectRows().cells(heads_to_raw(heads, info.strides, info.anchors)[0])
+        raw = heads_to_raw(heads, info.strides, info.anchors, info.extra_columns)[0]
+        return ObjectRows().cells(raw, len(info.class_names))
 
 
 class CompactForm(_Form):
@@ -205,7 +213,8 @@ class CompactForm(_Form):
 
     name = "compact"
     description = "boxes, scores, ids"
-    count = 3
+    count: ClassVar[int] = 3
+    parts_extras = True
 
     def decode(
         self,
@@ -215,13 +224,14 @@ class CompactForm(_Form):
         score_threshold: float,
     ) -> list[Candidates]:
         """The candidates of every image."""
-        boxes, scores, class_ids = expect(outputs, 3)
+        boxes, scores, class_ids, *others = expect(outputs, self.count + (info.extra_columns > 0))
         check_boxes(boxes, scores, class_ids, "N")
+        extras = _extras(others, scores, info)
         if class_ids.dtype.kind not in "iu":
             raise wrong_output("class_ids", "integers", class_ids)
-        rows = zip(as_float32(boxes, "boxes_xyxy"), as_float32(scores, "scores"), class_ids, strict=True)
+        rows = zip(as_float32(boxes, "boxes_xyxy"), as_float32(scores, "scores"), class_ids, extras, strict=True)
         classes = len(info.class_names)
-        return [above(Candidates(b, s, c.astype(np.int32)), classes, score_threshold) for b, s, c in rows]
+        return [above(Candidates(b, s, c.astype(np.int32), extras=e), classes, score_threshold) for b, s, c, e in rows]
 
     def cells(self, outputs: Arrays, info: ModelInfo) -> Cells:  # noqa: ARG002 - one signature
         """Box and score of every cell."""
@@ -234,7 +244,8 @@ class SuppressedForm(_Form):
     name = "nms"
     description = "final detections"
     suppresses = True
-    count = 5
+    count: ClassVar[int] = 5
+    parts_extras = True
 
     def decode(
         self,
@@ -248,8 +259,9 @@ class SuppressedForm(_Form):
         Candidates that it has not looked at score no more than those it kept, so they are missed only if all of these
         are above the threshold.
         """
-        boxes, scores, class_ids, counts, exact = expect(outputs, 5)
+        boxes, scores, class_ids, counts, exact, *others = expect(outputs, self.count + (info.extra_columns > 0))
         check_boxes(boxes, scores, class_ids, "M")
+        extras = _extras(others, scores, info)
         for name, array in (("class_ids", class_ids), ("count", counts), ("exact", exact)):
             if array.dtype.kind not in "iu":
                 raise wrong_output(name, "integers", array)
@@ -260,16 +272,36 @@ class SuppressedForm(_Form):
         limit = np.float32(score_threshold)
         rows = zip(
             as_float32(boxes, "boxes_xyxy"), as_float32(scores, "scores"), class_ids, counts.tolist(), exact.tolist(),
-            strict=True,
+            extras, strict=True,
         )  # fmt: skip
         return [
             above(
-                Candidates(b[:n], s[:n], c[:n].astype(np.int32), complete=state >= 0 or bool((s[:n] <= limit).any())),
+                Candidates(
+                    b[:n], s[:n], c[:n].astype(np.int32), state >= 0 or bool((s[:n] <= limit).any()),
+                    None if e is None else e[:n],
+                ),
                 len(info.class_names),
                 score_threshold,
             )
-            for b, s, c, n, state in rows
-        ]
+            for b, s, c, n, state, e in rows
+        ]  # fmt: skip
+
+
+def _columns(info: ModelInfo) -> int:
+    """How many columns follow the box, or the box and the objectness, in a decoded row."""
+    return len(info.class_names) + info.extra_columns
+
+
+def _extras(
+    outputs: Arrays, scores: npt.NDArray[np.generic], info: ModelInfo
+) -> Sequence[npt.NDArray[np.float32] | None]:
+    """For each image the further columns of its rows, (n, E) float32; None if the model has none."""
+    if not info.extra_columns:
+        return [None] * len(scores)
+    shape = (*scores.shape, info.extra_columns)
+    if outputs[0].shape != shape:
+        raise wrong_output(EXTRAS, str(shape), outputs[0])
+    return as_float32(outputs[0], EXTRAS)  # type: ignore[return-value]  # an array of arrays
 
 
 class Detect(Task[Candidates, Detections]):

@@ -50,6 +50,10 @@ class Limits(Protocol):
     def class_agnostic(self) -> bool:
         """Whether boxes of different classes suppress each other."""
 
+    @property
+    def retina_masks(self) -> bool:
+        """Whether masks are made at the resolution of the source image, not of the network's input."""
+
 
 class Form(ABC, Generic[AnswerT]):
     """One output form: which outputs a graph has, and how they are read. It holds no state.

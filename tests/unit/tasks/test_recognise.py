@@ -277,7 +277,7 @@ def test_a_record_that_contradicts_its_graph_is_refused() -> None:
     cases = [
         (info(input_hw=(64, 64)), info().to_json(), "expected one input uint8(1, 64, 96, 3)"),
         (info(), info("raw").to_json(), "the model's record says 'raw': expected 1 outputs, got 3"),
-        (info(), info(task="segment").to_json(), "a model for the task 'segment'"),
+        (info(), info(task="depth").to_json(), "a model for the task 'depth'"),
         (info(), info("raw", class_names=()).to_json(), "names no classes"),
         (info(), info(input_form="float").to_json(), "expected one input float32(1, 3, 64, 96)"),
     ]

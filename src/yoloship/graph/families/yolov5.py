@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _PACKAGES: Final = r"(?:[A-Za-z_]\w*\.)*"
 """People import the training repository under other folder names."""
-_MODEL: Final = re.compile(rf"{_PACKAGES}models\.yolo\.(?:Model|DetectionModel)")
+_MODEL: Final = re.compile(rf"{_PACKAGES}models\.yolo\.(?:Model|DetectionModel|SegmentationModel)")
 _HEAD: Final = re.compile(rf"{_PACKAGES}models\.yolo\.\w+")
 
 
@@ -25,7 +25,7 @@ class Yolov5(Family):
 
     name = "yolov5"
     title = "YOLOv5"
-    models = ("models.yolo.Model", "models.yolo.DetectionModel")
+    models = ("models.yolo.Model", "models.yolo.SegmentationModel", "models.yolo.DetectionModel")
     blocks = BlockTable(
         path=re.compile(rf"{_PACKAGES}models\.(?:common|experimental)\.\w+"),
         official="models.common",
@@ -33,10 +33,12 @@ class Yolov5(Family):
         blocks=BLOCKS,
         joins=JOINS,
     )
-    heads: ClassVar[Mapping[str, str]] = MappingProxyType({"Detect": "yoloship.graph.heads.anchor:AnchorHead"})
+    heads: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"Detect": "yoloship.graph.heads.anchor:AnchorHead", "Segment": "yoloship.graph.heads.segment:AnchorSegment"}
+    )
 
     def owns(self, module: Module) -> bool:
-        """Whether it is a detection model of the training repository."""
+        """Whether it is a detection or segmentation model of the training repository."""
         return _MODEL.fullmatch(module.class_path) is not None
 
     def is_head(self, module: Module) -> bool:

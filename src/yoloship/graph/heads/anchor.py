@@ -76,14 +76,19 @@ class AnchorHead(Head):
         other = other_head(layer.module)
         if other is not None:
             raise layer.error(other.problem, hint=other.hint)
+        return cls(layer, *cls.read_levels(layer, 0))
+
+    @classmethod
+    def read_levels(cls, layer: ModuleView, extras: int) -> tuple[int, tuple[int, ...], Array]:
+        """The number of classes, the strides and the anchors of a module that predicts `extras` more for each box."""
         classes = layer.integer("nc", 1, MAX_CLASSES)
         levels = layer.integer("nl", 1, MAX_LEVELS)
         anchors_per_level = layer.integer("na", 1, 64)
-        layer.require("no", cls.row_columns(classes))
+        layer.require("no", cls.row_columns(classes) + extras)
         strides = read_strides(layer, levels)
         for stale in ("grid", "anchor_grid"):  # lists of tensors that are computed again when a size changes
             layer.optional_value(stale)
-        return cls(layer, classes, strides, read_anchors(layer, strides, anchors_per_level))
+        return classes, strides, read_anchors(layer, strides, anchors_per_level)
 
     @classmethod
     def shape_text(cls, classes: int) -> str:
@@ -103,7 +108,7 @@ class AnchorHead(Head):
     @property
     def numbers(self) -> int:
         """How many numbers it predicts for each box."""
-        return self.row_columns(self.classes)
+        return self.row_columns(self.classes) + self.extra_columns
 
     def emit(self, builder: Builder, config: GraphConfig, inputs: Sequence[Wire], input_hw: tuple[int, int]) -> None:
         """Write the head's convolutions, then the chosen output form."""
@@ -180,12 +185,14 @@ def _emit_heads(builder: Builder, config: GraphConfig, head: AnchorHead, maps: S
 
 def _emit_selected(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Sequence[Wire]) -> None:
     """Write the best class of every cell, and suppression after it if the form has it."""
-    boxes, scores, class_ids = _emit_candidates(builder, config, head, maps)
+    boxes, scores, class_ids, extras = _emit_candidates(builder, config, head, maps)
     if config.nms is not None:
-        emit_suppression(builder, config.nms, batch_axis(config), (boxes, scores, class_ids))
+        emit_suppression(builder, config.nms, batch_axis(config), (boxes, scores, class_ids), extras)
         return
-    for name, wire, tail in (("boxes_xyxy", boxes, (4,)), ("scores", scores, ()), ("class_ids", class_ids, ())):
-        builder.output(wire, TensorSpec(name, wire.dtype, (batch_axis(config), row_axis(builder, wire), *tail)))
+    for name, wire in (("boxes_xyxy", boxes), ("scores", scores), ("class_ids", class_ids), ("extras", extras)):
+        if wire is not None:
+            shape = (batch_axis(config), row_axis(builder, wire), *wire.shape[2:])
+            builder.output(wire, TensorSpec(name, wire.dtype, shape))
 
 
 def _emit_raw(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Sequence[Wire]) -> None:
@@ -196,12 +203,15 @@ def _emit_raw(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Seq
         cells = head_cells(builder, head, wire, place)
         shape = (batch, cells.shape[1], cells.shape[3], numbers)
         cells = builder.node("Transpose", f"{place}.transpose", (cells,), shape, perm=(0, 1, 3, 2))
-        cells = builder.node("Sigmoid", f"{place}.sigmoid", (cells,), shape)
-        sizes = (2, 2, numbers - 4)
-        xy, wh, rest = split(builder, f"{place}.split", cells, sizes, axis=3)
+        extras: list[Wire] = []
+        if head.extra_columns:
+            sizes = (numbers - head.extra_columns, head.extra_columns)
+            cells, *extras = split(builder, f"{place}.extras", cells, sizes, axis=3)
+        cells = builder.node("Sigmoid", f"{place}.sigmoid", (cells,), cells.shape)
+        xy, wh, rest = split(builder, f"{place}.split", cells, (2, 2, cells.fixed(3) - 4), axis=3)
         xy = centres(builder, head, level, wire, xy, axis=3)
         wh = extents(builder, head, level, wh, 4.0, axis=3)
-        box = builder.node("Concat", f"{place}.concat", (xy, wh, rest), shape, axis=3)
+        box = builder.node("Concat", f"{place}.concat", (xy, wh, rest, *extras), shape, axis=3)
         parts.append(flat_rows(builder, place, box))
     output = join(builder, f"{head.module.place}.concat", parts)
     builder.output(output, TensorSpec("output0", "float32", (batch, row_axis(builder, output), numbers)))
@@ -209,17 +219,18 @@ def _emit_raw(builder: Builder, config: GraphConfig, head: AnchorHead, maps: Seq
 
 def _emit_candidates(
     builder: Builder, config: GraphConfig, head: AnchorHead, maps: Sequence[Wire]
-) -> tuple[Wire, Wire, Wire]:
-    """Boxes (B, N, 4), scores (B, N) and class ids (B, N), with the rows of the raw form.
+) -> tuple[Wire, Wire, Wire, Wire | None]:
+    """Boxes (B, N, 4), scores (B, N), class ids (B, N) and extras (B, N, E), with the rows of the raw form.
 
     The best class is the one with the largest logit; of equal ones, the first. Only its sigmoid is computed.
     """
     batch = batch_axis(config)
-    boxes, scores, classes = [], [], []
+    boxes, scores, classes, extras = [], [], [], []
     for level, wire in enumerate(maps):
         place = f"{head.module.place}.{level}"
         cells = head_cells(builder, head, wire, place)
-        xywh, objectness, logits = split(builder, f"{place}.split", cells, (4, 1, head.classes), axis=2)
+        sizes = (4, 1, head.classes, head.extra_columns) if head.extra_columns else (4, 1, head.classes)
+        xywh, objectness, logits, *others = split(builder, f"{place}.split", cells, sizes, axis=2)
         xywh = builder.node("Sigmoid", f"{place}.box.sigmoid", (xywh,), xywh.shape)
         xy, wh = split(builder, f"{place}.box.split", xywh, (2, 2), axis=2)
         centre = centres(builder, head, level, wire, xy, axis=2)
@@ -235,6 +246,11 @@ def _emit_candidates(
         best = builder.node("ReduceMax", f"{place}.class.max", (logits,), one, axes=(2,), keepdims=1)
         best = builder.node("Sigmoid", f"{place}.class.sigmoid", (best,), one)
         objectness = builder.node("Sigmoid", f"{place}.objectness.sigmoid", (objectness,), one)
+        for part in others:  # times the objectness, as in `raw_candidates`
+            weighed = builder.node("Mul", f"{place}.extras.weighed", (part, objectness), part.shape)
+            shape = (batch, part.shape[1], part.shape[3], head.extra_columns)
+            weighed = builder.node("Transpose", f"{place}.extras.transpose", (weighed,), shape, perm=(0, 1, 3, 2))
+            extras.append(flat_rows(builder, f"{place}.extras", weighed))
         score = builder.node("Mul", f"{place}.score", (best, objectness), one)
         scores.append(flat_rows(builder, f"{place}.score", score, last=False))
         index = builder.node("ArgMax", f"{place}.class.argmax", (logits,), one, "int64", axis=2, keepdims=1)
@@ -245,6 +261,7 @@ def _emit_candidates(
         join(builder, f"{place}.boxes_xyxy", boxes),
         join(builder, f"{place}.scores", scores),
         join(builder, f"{place}.class_ids", classes),
+        join(builder, f"{place}.extras", extras) if extras else None,
     )
 
 

@@ -14,10 +14,11 @@ from yoloship.graph.config import BATCH
 from yoloship.model import FASTEST, STANDARD, NmsConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from typing_extensions import Self
 
+    from yoloship.checkpoint.records import Value
     from yoloship.graph.builder import Builder, Wire
     from yoloship.graph.config import GraphConfig
     from yoloship.graph.module_view import ModuleView
@@ -110,6 +111,19 @@ class Head(ABC):
     def finest_first(self) -> tuple[int, ...]:
         """Indices of the levels, finest first. In the first release of YOLOv5 the coarsest level comes first."""
         return tuple(sorted(range(len(self.strides)), key=self.strides.__getitem__))
+
+    @property
+    def extra_columns(self) -> int:
+        """How many numbers follow a row's class scores: mask coefficients, keypoints or an angle."""
+        return 0
+
+    def mask_rule(self, metadata: Mapping[str, Value]) -> str | None:  # noqa: ARG002 - for heads with masks
+        """How the tool that wrote the checkpoint makes masks, a name in `yoloship.tasks.prototypes.MASK_RULES`.
+
+        Args:
+            metadata: The plain data beside the network in the checkpoint, such as ``version``.
+        """
+        return None
 
     @property
     def anchors_finest_first(self) -> Anchors:

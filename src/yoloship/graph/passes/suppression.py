@@ -49,7 +49,9 @@ _DROPPED = -1.0
 _PLACE: Final = "candidates"
 
 
-def emit_suppression(builder: Builder, nms: NmsConfig, batch: Axis, candidates: tuple[Wire, Wire, Wire]) -> None:
+def emit_suppression(
+    builder: Builder, nms: NmsConfig, batch: Axis, candidates: tuple[Wire, Wire, Wire], extras: Wire | None = None
+) -> None:
     """Write the operators and declare the outputs.
 
     With M = `nms.max_detections`, the outputs have the best rows first. Rows past the count are zero, with class id −1:
@@ -61,12 +63,14 @@ def emit_suppression(builder: Builder, nms: NmsConfig, batch: Axis, candidates: 
     - ``exact`` (B,) int32: 1 if the iteration converged and no candidate beyond the K best could matter. 0 if it did
       not converge, so suppressing once more gives the exact result. −1 if there are candidates beyond the K best and
       fewer than M boxes were kept, so boxes may be missing.
+    - ``extras`` (B, M, E) float32: what each kept candidate has beside; only if there is something.
 
     Args:
         builder: Takes the nodes.
         nms: Thresholds and limits.
         batch: The batch axis.
         candidates: Boxes (B, N, 4) float32 in model pixels, scores (B, N) float32, class ids (B, N) int32.
+        extras: (B, N, E) float32: mask coefficients or the like.
     """
     writer = _Writer(builder, batch)
     boxes, scores, class_ids = candidates
@@ -78,6 +82,7 @@ def emit_suppression(builder: Builder, nms: NmsConfig, batch: Axis, candidates: 
         usable = writer.pad("padded_scores", usable, 1, limit, _DROPPED)
         boxes = writer.pad("padded_boxes", boxes, 1, limit, 0.0)
         class_ids = writer.pad("padded_class_ids", class_ids, 1, limit, 0)
+        extras = None if extras is None else writer.pad("padded_extras", extras, 1, limit, 0.0)
 
     best_scores, places = writer.top("best", usable, limit)
     best_boxes = writer.gather("best_boxes", boxes, places, limit)
@@ -85,8 +90,10 @@ def emit_suppression(builder: Builder, nms: NmsConfig, batch: Axis, candidates: 
     alive = _alive(writer, best_boxes, best_scores, threshold, limit)
     clashes = _clashes(writer, nms, best_boxes, best_classes, limit)
     kept, rests = _fixed_point(writer, nms, alive, clashes)
-    _emit_kept(writer, nms, kept, (best_boxes, best_scores, best_classes), limit)
+    front = _emit_kept(writer, nms, kept, (best_boxes, best_scores, best_classes), limit)
     _emit_exact(writer, nms, rests, kept, above, limit)
+    if extras is not None:
+        _emit_extras(writer, nms, writer.gather("best_extras", extras, places, limit), front)
 
 
 def _alive(writer: _Writer, boxes: Wire, scores: Wire, threshold: Wire, limit: int) -> Wire:
@@ -161,8 +168,14 @@ def _fixed_point(writer: _Writer, nms: NmsConfig, alive: Wire, clashes: Wire) ->
     return kept, rests
 
 
-def _emit_kept(writer: _Writer, nms: NmsConfig, kept: Wire, best: tuple[Wire, Wire, Wire], limit: int) -> None:
-    """Write the outputs: the kept candidates moved to the front and padded to M rows."""
+def _emit_kept(
+    writer: _Writer, nms: NmsConfig, kept: Wire, best: tuple[Wire, Wire, Wire], limit: int
+) -> tuple[Wire, Wire]:
+    """Write the outputs: the kept candidates moved to the front and padded to M rows.
+
+    Returns:
+        The indices of the front rows, and which of them were kept, both (B, min(M, K)).
+    """
     rows = min(nms.max_detections, limit)
     shape = (writer.batch, rows)
     flat = writer.reshaped("kept.flat", kept, (0, limit), (writer.batch, limit))
@@ -185,6 +198,19 @@ def _emit_kept(writer: _Writer, nms: NmsConfig, kept: Wire, best: tuple[Wire, Wi
     writer.output("scores", scores, (nms.max_detections,))
     writer.output("class_ids", class_ids, (nms.max_detections,))
     writer.output("count", writer.total("count", number), ())
+    return places, valid
+
+
+def _emit_extras(writer: _Writer, nms: NmsConfig, best: Wire, front: tuple[Wire, Wire]) -> None:
+    """Write the further columns of the kept candidates, (B, K, E), in the order of the other outputs."""
+    places, valid = front
+    rows = places.fixed(1)
+    column = writer.unsqueeze("extras.valid", valid, 2, (*valid.shape, 1))
+    extras = writer.gather("front_extras", best, places, rows)
+    extras = writer.op("Where", "final_extras", (column, extras, writer.scalar("zero", 0.0)), extras.shape)
+    if missing := nms.max_detections - rows:
+        extras = writer.pad("all_extras", extras, 1, missing, 0.0)
+    writer.output("extras", extras, (nms.max_detections, extras.fixed(2)))
 
 
 def _emit_exact(writer: _Writer, nms: NmsConfig, converged: Wire, kept: Wire, above: Wire, limit: int) -> None:

@@ -1,0 +1,150 @@
+"""Heads with masks: every output form holds the same coefficients, and prototypes that do not fit are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from helpers.modules import Maker, changed, checkpoint, module, tensor, with_children
+from yoloship.checkpoint.records import Opaque
+from yoloship.errors import GraphError
+from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
+from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
+from yoloship.tasks import form_of
+
+if TYPE_CHECKING:
+    from yoloship.checkpoint import Checkpoint, Module
+    from yoloship.tasks.segment import Segments
+
+HW = (64, 96)
+
+
+def anchors(head: Module | None = None) -> Checkpoint:
+    """Three levels, each one convolution after the one before, and YOLOv5's head with four prototypes."""
+    make = Maker(7)
+    layers: list[tuple[Module, int | list[int]]] = [
+        (make.conv(3, 8, 8, 8, padding=(0, 0)), -1),
+        (make.conv(8, 8, 3, 2), -1),
+        (make.conv(8, 8, 3, 2), -1),
+        (make.segment([8, 8, 8], [8, 16, 32]) if head is None else head, [0, 1, 2]),
+    ]
+    return checkpoint(layers, strides=(8, 16, 32), task="segment")
+
+
+SAMPLES = MappingProxyType({("yolov5", "segment"): anchors})
+"""By family and task, for the suites in tests/contract."""
+
+each_sample = pytest.mark.parametrize("sample", SAMPLES.values(), ids=["-".join(name) for name in SAMPLES])
+
+
+def run(sample: Checkpoint, form: str, input_hw: tuple[int, int] | None = HW) -> tuple[list[Any], list[Segments]]:
+    config = GraphConfig(input_hw, 2, output_form=form)
+    info = model_info(sample, config)
+    with OnnxRuntimeSession.open(graph_bytes(build_graph(sample, config))) as session:
+        outputs = list(session.run({"images": np.random.default_rng(5).random((2, 3, *HW), np.float32)}))
+        chosen = form_of(info, "m").select(outputs, session.outputs, info)
+        return outputs, form_of(info, "m").decode(chosen, info, HW, 0.3)
+
+
+@each_sample
+@pytest.mark.parametrize("input_hw", [HW, None])
+def test_all_forms_have_the_candidates_coefficients_and_prototypes_of_the_standard_form(
+    sample: Any, input_hw: tuple[int, int] | None
+) -> None:
+    network = sample()
+    _, reference = run(network, "raw")
+    for form in ("raw", "heads", "compact"):
+        for found, want in zip(run(network, form, input_hw)[1], reference, strict=True):
+            assert len(want.candidates) > 5
+            np.testing.assert_allclose(found.prototypes, want.prototypes, atol=1e-5)
+            assert found.candidates.class_ids.tolist() == want.candidates.class_ids.tolist()
+            for name in ("boxes_xyxy", "scores", "extras"):
+                have, expected = getattr(found.candidates, name), getattr(want.candidates, name)
+                np.testing.assert_allclose(have, expected, atol=1e-3, rtol=1e-4)
+
+
+@each_sample
+@pytest.mark.parametrize("input_hw", [HW, None])
+def test_what_a_graph_keeps_has_its_own_coefficients(sample: Any, input_hw: tuple[int, int] | None) -> None:
+    network = sample()
+    for kept, found in zip(run(network, "nms", input_hw)[1], run(network, "raw")[1], strict=True):
+        assert 0 < len(kept.candidates) < len(found.candidates)
+        assert kept.candidates.extras is not None
+        assert found.candidates.extras is not None
+        for box, extras in zip(kept.candidates.boxes_xyxy, kept.candidates.extras, strict=True):
+            row = np.abs(found.candidates.boxes_xyxy - box).max(axis=1).argmin()
+            np.testing.assert_allclose(extras, found.candidates.extras[row], atol=1e-3)
+
+
+@each_sample
+def test_the_standard_form_has_the_names_of_the_fields_exports(sample: Any) -> None:
+    model = build_graph(sample(), GraphConfig(None, None))
+    shapes = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in model.graph.output
+    }
+    assert list(shapes) == ["output0", "output1"]
+    assert shapes["output1"] == ["batch", 4, "height/4", "width/4"]
+
+
+@each_sample
+def test_the_record_says_how_many_coefficients_there_are_and_how_masks_are_made(sample: Any) -> None:
+    info = model_info(sample(), GraphConfig(HW))
+    assert (info.task, info.extra_columns, info.mask_rule) == ("segment", 4, "yolov5")
+
+
+def refusal(head: Module) -> str:
+    with pytest.raises(GraphError) as caught:
+        build_graph(anchors(head), GraphConfig(HW))
+    return str(caught.value)
+
+
+def head() -> Module:
+    return Maker(7).segment([8, 8, 8], [8, 16, 32])
+
+
+def proto(**children: Module) -> Module:
+    given = head()
+    old: Any = given.children["proto"]
+    return with_children(given, proto=with_children(old, **children))
+
+
+def test_another_number_of_prototypes_is_refused() -> None:
+    assert "has another number of prototypes: expected 4, got 5" in refusal(proto(cv3=Maker().conv(6, 5)))
+
+
+def test_prototypes_that_are_not_cells_of_the_canvas_are_refused() -> None:
+    shrinking = Maker().conv(6, 6, 2, padding=(0, 0))
+    assert "its prototypes are not whole cells of the canvas: got (15, 23)" in refusal(proto(cv2=shrinking))
+
+
+def test_a_head_without_prototypes_is_refused() -> None:
+    assert "has no submodule 'proto'" in refusal(with_children(head(), proto=None))
+
+
+def test_a_replaced_forward_is_refused() -> None:
+    other = Opaque("__builtin__.getattr", ("posix", "system"))
+    assert "its method 'detect' was replaced: expected Detect.forward" in refusal(changed(head(), detect=other))
+
+
+def test_coefficients_that_contradict_the_width_of_a_row_are_refused() -> None:
+    assert "no is not supported with this value: expected 13, got 12" in refusal(changed(head(), nm=5))
+
+
+@pytest.mark.parametrize("count", [0, -1, 1 << 20, "4", None])
+def test_an_impossible_number_of_coefficients_is_refused(count: Any) -> None:
+    assert "'nm'" in refusal(changed(head(), nm=count))
+
+
+def test_a_further_branch_would_be_left_out_and_is_refused() -> None:
+    extra = with_children(head(), angle=module("torch.nn.modules.container.ModuleList", **{"0": Maker().conv2d(8, 3)}))
+    assert "child 'angle'" in refusal(extra)
+
+
+def test_buffers_of_another_shape_are_refused() -> None:
+    wrong = replace(head(), buffers=MappingProxyType({"anchors": tensor(np.ones((2, 3, 2)))}))
+    assert "anchors" in refusal(wrong)
