@@ -30,9 +30,6 @@ from yoloship.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import numpy as np
-    import numpy.typing as npt
-
     from yoloship._util.fields import Rule
 
 
@@ -60,23 +57,6 @@ class TensorSpec:
     name: str
     dtype: DType
     shape: tuple[Axis, ...]
-
-    def check(self, array: npt.NDArray[np.generic]) -> None:
-        """Refuse an array that this input cannot take.
-
-        Args:
-            array: Any shape and dtype; read only.
-
-        Raises:
-            InputError: the dtype, the rank or a fixed extent differs.
-        """
-        if array.dtype.name != self.dtype:
-            raise InputError("wrong element type", subject=self.name, expected=self.dtype, got=array.dtype.name)
-        fits = len(array.shape) == len(self.shape) and all(
-            isinstance(want, str) or want == have for want, have in zip(self.shape, array.shape, strict=True)
-        )
-        if not fits:
-            raise InputError("wrong shape", subject=self.name, expected=self.shape_text, got=str(tuple(array.shape)))
 
     @property
     def shape_text(self) -> str:

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from helpers.doc_blocks import Block, check_names
-from yoloship.cli.app import program
+from yoloship.cli.app import PROGRAM
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench" / "results").glob("*.md")])
@@ -83,7 +83,7 @@ def test_each_command_line_in_a_document_is_one_that_the_program_takes(document:
     for sign in ("|", ">", "&&"):
         if sign in words:
             words = words[: words.index(sign)]
-    root = program()
+    root = PROGRAM
     context = click.Context(root, info_name="yoloship")
     assert words[1] in root.list_commands(context), document
     command = root.get_command(context, words[1])

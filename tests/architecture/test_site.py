@@ -15,7 +15,7 @@ import click
 import pytest
 
 from helpers.shared import IN_CI
-from yoloship.cli.app import ALIASES, program
+from yoloship.cli.app import ALIASES, PROGRAM
 
 if IN_CI:
     import_module("mkdocs")
@@ -55,7 +55,7 @@ def test_the_site_builds_without_a_warning_and_its_pages_load_nothing_from_elsew
 
 def test_the_command_reference_has_every_argument_option_and_example(hooks: Any) -> None:
     reference = hooks.command_reference()
-    root = program()
+    root = PROGRAM
     context = click.Context(root, info_name="yoloship")
     for name in root.list_commands(context):
         if name in ALIASES:

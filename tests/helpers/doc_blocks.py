@@ -32,7 +32,7 @@ import yoloship
 from helpers.cli import run
 from helpers.networks import has_rtx_wheel
 from helpers.shared import IN_CI
-from yoloship.cli.app import program
+from yoloship.cli.app import PROGRAM
 from yoloship.cuda.device import probe
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _check_shell(block: Block) -> None:
 
 def _parse(words: list[str], name: str) -> None:
     """Let the real parser read a command, without running it."""
-    group = program()
+    group = PROGRAM
     try:
         with click.Context(group, info_name="yoloship") as parent:
             command = group.get_command(parent, words[0])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 from mkdocs.structure.files import File, InclusionLevel
 
-from yoloship.cli.app import ALIASES, program
+from yoloship.cli.app import ALIASES, PROGRAM
 from yoloship.cli.command import Argument
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def relinked(markdown: str, page: str) -> str:
 
 def command_reference() -> str:
     """Every command with its arguments, options and examples, as Markdown."""
-    root = program()
+    root = PROGRAM
     context = click.Context(root, info_name="yoloship")
     names = [name for name in root.list_commands(context) if name not in ALIASES]
     return "\n".join(_section(name, root, context) for name in names)

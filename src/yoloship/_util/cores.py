@@ -14,20 +14,18 @@ _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
 def usable_cores() -> int:
     """The least of the machine's cores, the process's affinity, and its cgroup's processor quota, rounded up."""
-    cores = _allowed_cores()
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = cgroup_quota(_MEMBERSHIP, _CGROUPS)
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
 def quota_cores() -> int | None:
     """`usable_cores` if a quota makes them fewer than the process's affinity allows, else None."""
-    cores = usable_cores()
-    return cores if cores < _allowed_cores() else None
-
-
-def _allowed_cores() -> int:
+    quota = cgroup_quota(_MEMBERSHIP, _CGROUPS)
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return None if quota is None or quota > cores - 1 else max(1, math.ceil(quota))
 
 
 def cgroup_quota(membership: Path, cgroups: Path) -> float | None:

@@ -88,12 +88,23 @@ def find_place(path: Path) -> Place:
         OutputError: nothing can be written there: it is a folder, a block device or a socket, a loop of links, or not a
             valid name.
     """
+    real, match, status = os.fspath(path), None, None
     try:
-        real, match = _follow(path)
-        try:
-            status = os.stat(real)  # noqa: PTH116 - it may not be normalised
-        except FileNotFoundError:
-            status = None
+        for _ in range(MAX_LINKS):
+            folder, name = os.path.split(real)
+            if _NUMBER.fullmatch(name) and (match := _DESCRIPTORS.fullmatch(os.path.realpath(folder))):
+                break
+            try:
+                link = os.readlink(real)  # noqa: PTH115 - it may not be normalised
+            except OSError as error:
+                if error.errno not in {errno.EINVAL, errno.ENOENT}:
+                    raise
+                break  # not a link, or nothing
+            real = os.path.join(folder, link)  # noqa: PTH118 - as above
+        else:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        with suppress(FileNotFoundError):
+            status = os.stat(real)  # noqa: PTH116 - as above
     except (OSError, ValueError) as error:
         raise write_error(error, path) from error
     descriptor, mode = None, 0 if status is None else status.st_mode
@@ -122,14 +133,14 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
             or not writable, or the disk is full.
     """
     place = find_place(path)
-    if place.is_stream:
-        with writing_errors(path), open_stream(place) as file:
-            yield file
-        return
-    if not overwrite and place.status is not None:
+    if not place.is_stream and not overwrite and place.status is not None:
         raise name_taken(path)
     sibling = place.path.with_name(part_name())
-    with writing_errors(path):
+    try:
+        if place.is_stream:
+            with open_stream(place) as file:
+                yield file
+            return
         try:
             with os.fdopen(create_part(sibling, place.status), "wb") as file:
                 yield file
@@ -138,6 +149,8 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
             publish(sibling, path, place, overwrite=overwrite)
         finally:
             sibling.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(error, path) from error
 
 
 def write_bytes(path: Path, data: bytes, *, overwrite: bool = True) -> None:
@@ -265,23 +278,6 @@ def shortened(stem: str, suffix: str, limit_bytes: int = MAX_NAME_BYTES) -> str:
     while len(os.fsencode(stem)) > room and stem:
         stem = stem[:-1]
     return stem + suffix
-
-
-def _follow(path: Path) -> tuple[str, re.Match[str] | None]:
-    """What a name leads to, and the match of a folder of open descriptors where it ends in one."""
-    current = os.fspath(path)
-    for _ in range(MAX_LINKS):
-        folder, name = os.path.split(current)
-        if _NUMBER.fullmatch(name) and (match := _DESCRIPTORS.fullmatch(os.path.realpath(folder))):
-            return current, match
-        try:
-            link = os.readlink(current)  # noqa: PTH115 - it may not be normalised
-        except OSError as error:
-            if error.errno in {errno.EINVAL, errno.ENOENT}:  # not a link, or nothing
-                return current, None
-            raise
-        current = os.path.join(folder, link)  # noqa: PTH118 - as above
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
 def _stream_descriptor(path: Path) -> int:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO, cast
 
 import click
 
@@ -173,30 +173,6 @@ class Program(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def program() -> Program:
-    """The program, ready to be run or tested."""
-    return Program(
-        NAME,
-        help=("Run trained YOLOv5 checkpoints without torch. A checkpoint is read as data: no code in it is run."),
-        epilog=paragraph(
-            "Examples:", "yoloship predict best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt"
-        ),
-        params=[
-            help_option(),
-            click.Option(
-                ["-v", "--verbose"],
-                count=True,
-                help="Log to stderr what is loaded, built and removed; -vv also logs each use of the cache.",
-            ),
-            printing_option("--version", text=lambda _: f"{NAME} {__version__}", help="Show the version and exit."),
-        ],
-        add_help_option=False,
-        no_args_is_help=False,
-        invoke_without_command=True,
-        callback=_root,
-    )
-
-
 @click.pass_context
 def _root(ctx: click.Context, verbose: int) -> None:
     if verbose:
@@ -206,16 +182,38 @@ def _root(ctx: click.Context, verbose: int) -> None:
         ctx.exit(2)
 
 
+PROGRAM: Final = Program(
+    NAME,
+    help=("Run trained YOLOv5 checkpoints without torch. A checkpoint is read as data: no code in it is run."),
+    epilog=paragraph(
+        "Examples:", "yoloship predict best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt"
+    ),
+    params=[
+        help_option(),
+        click.Option(
+            ["-v", "--verbose"],
+            count=True,
+            help="Log to stderr what is loaded, built and removed; -vv also logs each use of the cache.",
+        ),
+        printing_option("--version", text=lambda _: f"{NAME} {__version__}", help="Show the version and exit."),
+    ],
+    add_help_option=False,
+    no_args_is_help=False,
+    invoke_without_command=True,
+    callback=_root,
+)
+"""The program, ready to be run or tested."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the program with these arguments. Every way to end it, errors included, ends in this function.
 
     Returns:
         The exit code.
     """
-    root = program()
     try:
-        with _shown_log(), root.make_context(NAME, list(arguments)) as context:
-            root.invoke(context)
+        with _shown_log(), PROGRAM.make_context(NAME, list(arguments)) as context:
+            PROGRAM.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.UsageError as error:
@@ -296,5 +294,5 @@ def main() -> NoReturn:
     if instruction := os.environ.get(COMPLETION):
         from click.shell_completion import shell_complete
 
-        raise SystemExit(shell_complete(program(), {}, NAME, COMPLETION, instruction))
+        raise SystemExit(shell_complete(PROGRAM, {}, NAME, COMPLETION, instruction))
     raise SystemExit(run(sys.argv[1:]))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from yoloship.errors import OutputError, json_document, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import TextIO
 
     from yoloship._util.text import OnProgress
@@ -35,10 +35,26 @@ def print_out(line: str) -> None:
     print_text(f"{visible(line)}\n")
 
 
-def print_text(lines: str) -> None:
-    """Write lines that end in newlines, such as a table, on stdout. It raises what `print_out` raises."""
-    shown = visible(lines, keep="\n")
-    _to_stdout(lambda stdout: stdout.write(shown))
+def print_text(lines: str | bytes) -> None:
+    """Write lines that end in newlines, such as a table, on stdout. Bytes are written unchanged.
+
+    It raises what `print_out` raises.
+    """
+    stdout = sys.stdout
+    try:
+        if isinstance(lines, bytes):
+            stdout.flush()
+            stdout.buffer.write(lines)
+            stdout.buffer.flush()
+        else:
+            stdout.write(visible(lines, keep="\n"))
+        stdout.flush()
+    except BrokenPipeError as error:
+        _discard(stdout)
+        raise ReaderGone from error
+    except OSError as error:
+        _discard(stdout)
+        raise OutputError(f"cannot be written: {error.strerror or error}", subject="stdout") from error
 
 
 def print_json(data: Any) -> None:
@@ -48,13 +64,7 @@ def print_json(data: Any) -> None:
 
 def print_bytes(data: bytes) -> None:
     """Write bytes on stdout unchanged. It raises what `print_out` raises."""
-
-    def write(stdout: TextIO) -> None:
-        stdout.flush()
-        stdout.buffer.write(data)
-        stdout.buffer.flush()
-
-    _to_stdout(write)
+    print_text(data)
 
 
 def print_err(line: str) -> None:
@@ -70,19 +80,6 @@ def print_err_text(lines: str) -> None:
         sys.stderr.flush()
     except OSError:
         _discard(sys.stderr)
-
-
-def _to_stdout(write: Callable[[TextIO], object]) -> None:
-    stdout = sys.stdout
-    try:
-        write(stdout)
-        stdout.flush()
-    except BrokenPipeError as error:
-        _discard(stdout)
-        raise ReaderGone from error
-    except OSError as error:
-        _discard(stdout)
-        raise OutputError(f"cannot be written: {error.strerror or error}", subject="stdout") from error
 
 
 def _discard(stream: TextIO) -> None:
@@ -121,11 +118,8 @@ def progress(*, in_pipes: bool = False) -> Iterator[OnProgress | None]:
         yield _PipeLines(stream) if in_pipes else None
 
 
-def with_progress(items: Iterable[_Item], what: str, total: int | None, *, quiet: bool = False) -> Iterator[_Item]:
-    """Pass items through and show how many are done, if there are several. The total is None if it is not known."""
-    if quiet or (total is not None and total < 2):
-        yield from items
-        return
+def with_progress(items: Iterable[_Item], what: str, total: int | None) -> Iterator[_Item]:
+    """Pass items through and show how many are done. The total is None if it is not known."""
     with progress(in_pipes=True) as show:
         for done, item in enumerate(items, 1):
             yield item

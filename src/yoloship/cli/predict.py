@@ -121,13 +121,11 @@ class PredictRun:
                 opened += [(target, stack.enter_context(self._open(target))) for target in self._targets]
                 table = stack.enter_context(self._table()) if self._prints and not self._is_single else None
                 stack.enter_context(closing(outcomes))  # type: ignore[type-var]  # it is a generator
-                for outcome in with_progress(outcomes, "predicting", self._source.count, quiet=self._quiet):
-                    entry = self._entry(outcome)
-                    for _, sink in opened:
-                        sink.write(entry)
-                    if table is not None:
-                        table.write(entry)
-                    self._take(entry)
+                takers = [sink for _, sink in opened] + ([] if table is None else [table])
+                if not self._quiet and not self._is_single:
+                    outcomes = with_progress(outcomes, "predicting", self._source.count)
+                for outcome in outcomes:
+                    self._hand_out(outcome, takers)
         except BaseException:
             for target, sink in opened:
                 if sink.count and sink.is_finished and not is_dash(target.path):
@@ -188,8 +186,12 @@ class PredictRun:
         width = max(display_width(visible(str(path))) for path in files)
         return ImagesTable(self._show, limit=None, names_width=width)
 
-    def _entry(self, outcome: Outcome) -> Entry:
-        """The entry for one outcome; its annotated image is drawn and written here."""
+    def _hand_out(self, outcome: Outcome, takers: Sequence[Sink | ImagesTable]) -> None:
+        """Draw one outcome, give it to whatever takes entries, and count it.
+
+        Raises:
+            OutputError: a sink cannot write, or the disk is full.
+        """
         name = self._names.pop(outcome.index)
         if outcome.error is not None and not isinstance(outcome.source, os.PathLike):
             outcome.error.subject = name  # the code that decodes bytes or takes an array does not know the image's name
@@ -199,9 +201,9 @@ class PredictRun:
                 annotated = self._annotated.draw(outcome.index, outcome.result, outcome.image)
             except YoloshipError as failure:
                 error = failure
-        return Entry(name, outcome.result, error, annotated, outcome.index, outcome.image)
-
-    def _take(self, entry: Entry) -> None:
+        entry = Entry(name, outcome.result, error, annotated, outcome.index, outcome.image)
+        for taker in takers:
+            taker.write(entry)
         self._seen += 1
         if entry.result is not None:
             self._read += 1

@@ -13,7 +13,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.detect.stream import ImageBudget, Outcome, drawn_from
+from yoloship.detect.stream import ImageBudget, Outcome
 from yoloship.errors import InputError, SessionError, YoloshipError
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def in_batches(
     """
     pool = ThreadPoolExecutor(readers, thread_name_prefix="yoloship")
     memory, stopped, failures = budget or ImageBudget(), threading.Event(), list[Exception]()
-    drawn = drawn_from(sources, failures)
+    drawn = memory.draw(sources, failures)
     pending: deque[_Ticket] = deque()
 
     def work(ticket: _Ticket) -> None:
@@ -296,7 +296,6 @@ def in_batches(
 
     def begin(ticket: _Ticket) -> None:
         pending.append(ticket)
-        memory.enter(ticket.index)
         ticket.reading = _at_once(work, ticket) if steps.is_read(ticket.source) else pool.submit(work, ticket)
 
     consumer = threading.get_ident()

@@ -56,10 +56,20 @@ class ImageBudget:
         """Whether the stream was closed."""
         return self._closed
 
-    def enter(self, index: int) -> None:
-        """Begin an image. Indices must be entered in ascending order."""
-        with self._changed:
-            self._held[index] = 0
+    def draw(self, sources: Iterable[object], failures: list[Exception]) -> Iterator[tuple[int, object]]:
+        """Begin the image of each source, and give the source with its index.
+
+        Args:
+            sources: Read as the results are drawn.
+            failures: Gets an exception of the iterable, to be raised after the results before it.
+        """
+        try:
+            for index, source in enumerate(sources):
+                with self._changed:
+                    self._held[index] = 0
+                yield index, source
+        except Exception as error:
+            failures.append(error)
 
     def reserve(self, index: int, wanted_bytes: int) -> None:
         """Wait until an image may use this many more bytes, and count them.
@@ -187,13 +197,12 @@ def in_order(
     pending: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="yoloship")
     failures: list[Exception] = []
-    drawn = drawn_from(sources, failures)
+    drawn = memory.draw(sources, failures)
     consumer = threading.get_ident()
     try:
         while True:
             consumer = threading.get_ident()
             while len(pending) < workers * (1 + _AHEAD) and (item := next(drawn, None)) is not None:
-                memory.enter(item[0])
                 pending.append(pool.submit(work, *item))
             if not pending:
                 break
@@ -208,11 +217,3 @@ def in_order(
         # The garbage collector may close a forgotten stream in any thread, even in one that is just starting and holds
         # the lock that joining another needs: there, waiting would never end. The workers end by themselves.
         pool.shutdown(wait=threading.get_ident() == consumer, cancel_futures=True)
-
-
-def drawn_from(sources: Iterable[object], failures: list[Exception]) -> Iterator[tuple[int, object]]:
-    """Each source with its index. An exception of the iterable is kept until the results before it are yielded."""
-    try:
-        yield from enumerate(sources)
-    except Exception as error:
-        failures.append(error)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from numbers import Integral
 from operator import attrgetter
@@ -209,7 +210,12 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     graph, limit_s = file, None
     if kind == "checkpoint":
         canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
-        graph = _graph(file, sha256, canvas_hw, 1 if ordinal is None else None, class_names, aliases)
+        batch = 1 if ordinal is None else None
+        names = None if class_names is None else tuple(class_names)
+        graph = cached_graph(
+            (sha256, canvas_hw, batch, "image", FASTEST, names, tuple(sorted((aliases or {}).items()))),
+            partial(_written, file, sha256, canvas_hw, batch, names, aliases),
+        )
     elif aliases:
         raise InputError("is for checkpoints", subject="aliases", expected="none", got=f"{len(aliases)} of them")
     elif kind != "engine":
@@ -308,7 +314,7 @@ def _identified(model: str | Path | bytes) -> tuple[Path | bytes, str, Kind, str
     return file, name, kind, sha256
 
 
-def _graph(
+def _written(
     file: Path | bytes,
     sha256: str,
     input_hw: tuple[int, int] | None,
@@ -316,22 +322,16 @@ def _graph(
     class_names: Sequence[str] | None,
     aliases: Mapping[str, str] | None,
 ) -> bytes:
-    """The ONNX graph of a checkpoint, from the cache or built now."""
+    """Write the ONNX graph of a checkpoint."""
+    from yoloship.checkpoint import read_checkpoint
+    from yoloship.graph import GraphConfig, write_graph
 
-    def build() -> bytes:
-        from yoloship.checkpoint import read_checkpoint
-        from yoloship.graph import GraphConfig, write_graph
-
-        config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form=FASTEST)
-        checkpoint = read_checkpoint(file, aliases=aliases)
-        if checkpoint.sha256 != sha256:  # its graph would be cached under the SHA-256 of another file
-            raise SessionError("was changed while it was read", subject=checkpoint.name, hint="try again")
-        if class_names is not None:
-            checkpoint = checkpoint.with_class_names(class_names)
-        written = BytesIO()
-        write_graph(checkpoint, config, written)  # takes less memory than a model that is serialized afterwards
-        return written.getvalue()
-
-    names = None if class_names is None else tuple(class_names)
-    given = (names, tuple(sorted((aliases or {}).items())))
-    return cached_graph((sha256, input_hw, batch, "image", FASTEST, *given), build)
+    config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form=FASTEST)
+    checkpoint = read_checkpoint(file, aliases=aliases)
+    if checkpoint.sha256 != sha256:  # its graph would be cached under the SHA-256 of another file
+        raise SessionError("was changed while it was read", subject=checkpoint.name, hint="try again")
+    if class_names is not None:
+        checkpoint = checkpoint.with_class_names(class_names)
+    written = BytesIO()
+    write_graph(checkpoint, config, written)  # takes less memory than a model that is serialized afterwards
+    return written.getvalue()

@@ -404,7 +404,12 @@ def check_feeds(specs: tuple[TensorSpec, ...], feeds: Mapping[str, npt.NDArray[n
     extents: dict[str, int] = {}
     for spec in specs:
         array = feeds[spec.name]
-        spec.check(array)
+        if array.dtype.name != spec.dtype:
+            raise InputError("wrong element type", subject=spec.name, expected=spec.dtype, got=array.dtype.name)
+        if len(array.shape) != len(spec.shape) or not all(
+            isinstance(want, str) or want == have for want, have in zip(spec.shape, array.shape, strict=True)
+        ):
+            raise InputError("wrong shape", subject=spec.name, expected=spec.shape_text, got=str(tuple(array.shape)))
         if not array.flags.c_contiguous:
             raise InputError("array is not C-contiguous", subject=spec.name, hint="pass numpy.ascontiguousarray of it")
         for axis, extent in zip(spec.shape, array.shape, strict=True):

@@ -53,7 +53,7 @@ class _Form(Form[Candidates]):
     """An output form with a fixed number of outputs.
 
     Attributes:
-        count: How many outputs it has; None if it has one for each level.
+        count: How many outputs it has; None if it has one for each level of an anchor head.
         parts_extras: Whether what follows the class scores has an output of its own.
     """
 
@@ -61,7 +61,12 @@ class _Form(Form[Candidates]):
     parts_extras: ClassVar[bool] = False
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
-        """Refuse another number of outputs."""
+        """Refuse another number of outputs, and a record without anchors for each undecoded level."""
+        if self.count is None and len(info.anchors) != len(info.strides):
+            raise InputError(
+                "model record: bad 'anchors'", subject=subject, expected=f"one set a level ({len(info.strides)})",
+                got=f"{len(info.anchors)} sets",
+            )  # fmt: skip
         count = len(info.strides) if self.count is None else self.count
         count += self.parts_extras and info.extra_columns > 0
         if len(outputs) != count:
@@ -150,15 +155,6 @@ class HeadsForm(_Form):
         from yoloship.cuda.postprocess import MAX_ANCHORS, MAX_LEVELS
 
         return 0 < len(info.anchors) <= MAX_LEVELS and all(len(level) <= MAX_ANCHORS for level in info.anchors)
-
-    def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
-        """Refuse another number of outputs, and a record without anchors for each."""
-        if len(info.anchors) != len(info.strides):
-            raise InputError(
-                "model record: bad 'anchors'", subject=subject, expected=f"one set a level ({len(info.strides)})",
-                got=f"{len(info.anchors)} sets",
-            )  # fmt: skip
-        super().check(outputs, info, subject)
 
     def decode(
         self, outputs: Arrays, info: ModelInfo, input_hw: tuple[int, int], score_threshold: float

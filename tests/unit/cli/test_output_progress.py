@@ -61,7 +61,7 @@ def test_a_short_job_says_nothing_in_a_pipe(clock: Clock) -> None:
     assert pipe.getvalue() == ""
 
 
-def test_long_work_on_items_is_told_in_a_pipe_unless_it_shall_be_quiet(clock: Clock) -> None:
+def test_long_work_on_items_is_told_in_a_pipe(clock: Clock) -> None:
     def slow(count: int) -> Iterator[int]:
         for item in range(count):
             clock.now += 4
@@ -70,9 +70,6 @@ def test_long_work_on_items_is_told_in_a_pipe_unless_it_shall_be_quiet(clock: Cl
     with into(io.StringIO()) as pipe:
         assert list(with_progress(slow(5), "detecting", 5)) == list(range(5))
     assert pipe.getvalue().splitlines() == ["detecting 2/5 0:08", "detecting 4/5 0:16"]
-    with into(io.StringIO()) as pipe:
-        list(with_progress(slow(5), "detecting", 5, quiet=True))
-    assert pipe.getvalue() == ""
 
 
 def test_nothing_is_shown_in_a_pipe_where_nobody_asked_for_it() -> None:

@@ -73,8 +73,7 @@ def test_images_that_the_caller_holds_already_cost_nothing() -> None:
 
 def test_the_oldest_image_is_never_held_up_by_later_ones() -> None:
     budget = ImageBudget(10)
-    budget.enter(0)
-    budget.enter(1)
+    assert list(budget.draw("ab", [])) == [(0, "a"), (1, "b")]
     budget.reserve(1, 10)
     budget.reserve(0, 1000)
     assert budget.held_bytes == 1010
@@ -82,8 +81,7 @@ def test_the_oldest_image_is_never_held_up_by_later_ones() -> None:
 
 def test_a_later_image_waits_until_an_earlier_one_has_left() -> None:
     budget = ImageBudget(10)
-    for index in range(2):
-        budget.enter(index)
+    assert list(budget.draw("ab", [])) == [(0, "a"), (1, "b")]
     budget.reserve(0, 10)
     entered = threading.Event()
 
@@ -101,8 +99,7 @@ def test_a_later_image_waits_until_an_earlier_one_has_left() -> None:
 
 def test_closing_a_budget_wakes_up_whoever_waits() -> None:
     budget = ImageBudget(10)
-    for index in range(2):
-        budget.enter(index)
+    assert list(budget.draw("ab", [])) == [(0, "a"), (1, "b")]
     budget.reserve(0, 10)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(budget.reserve, 1, 5)
@@ -124,8 +121,7 @@ def test_a_stream_that_is_left_early_ends_though_images_wait_for_memory() -> Non
 
 def test_an_image_that_turns_out_smaller_than_its_decoding_lets_the_next_one_in() -> None:
     budget = ImageBudget(100)
-    budget.enter(0)
-    budget.enter(1)
+    assert list(budget.draw("ab", [])) == [(0, "a"), (1, "b")]
     budget.reserve(0, 90)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(budget.reserve, 1, 50)
