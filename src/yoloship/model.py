@@ -72,6 +72,9 @@ Task: TypeAlias = str
 InputForm: TypeAlias = Literal["float", "image"]
 """``float``: (B, C, H, W) float32 in [0, 1]. ``image``: (B, H, W, C) uint8, letterboxed. Three channels are RGB in the
 first form and BGR in the second."""
+HeadChoice: TypeAlias = Literal["one2many", "one2one"]
+"""Which of its two heads a network with both answers with. ``one2many``: several boxes for an object, which suppression
+must thin out. ``one2one``: one box for an object, without suppression."""
 STANDARD: Final = "standard"
 """Asks for the standard output form of the model's head, which other exporters write too."""
 FASTEST: Final = "fastest"
@@ -183,6 +186,7 @@ class ModelInfo:
         decoded_output: Name of the output that holds the decoded rows; None for the first output.
         extra_columns: How many numbers each box has behind its class scores: mask coefficients, keypoints or an angle.
         mask_rule: How masks are made, a name in `yoloship.tasks.prototypes.MASK_RULES`; None for models without masks.
+        head: The head that answers, of a network that has or had two; None for any other network.
     """
 
     task: Task
@@ -202,6 +206,7 @@ class ModelInfo:
     decoded_output: str | None = None
     extra_columns: int = 0
     mask_rule: str | None = None
+    head: HeadChoice | None = None
 
     @property
     def size_multiple(self) -> int:
@@ -223,7 +228,12 @@ class ModelInfo:
     def to_json(self) -> str:
         """One line of JSON with sorted keys, so that equal descriptions give equal bytes."""
         data = {"schema": SCHEMA, **asdict(self)}
-        for name in ("decoded_output", "extra_columns", "mask_rule"):  # earlier versions do not know these fields
+        for name in (
+            "decoded_output",
+            "extra_columns",
+            "mask_rule",
+            "head",
+        ):  # earlier versions do not know these fields
             if not data[name]:
                 del data[name]
         return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -281,6 +291,7 @@ _RULES: Final[Mapping[str, tuple[Rule, str]]] = MappingProxyType(
         "decoded_output": (OrNull(ANY_TEXT), _TEXT_EXPECTED),
         "extra_columns": (Whole(0, MAX_EXTRAS), f"an integer from 0 to {MAX_EXTRAS}"),
         "mask_rule": (OrNull(ANY_TEXT), _TEXT_EXPECTED),
+        "head": (OrNull(get_args(HeadChoice)), f"one of {', '.join(get_args(HeadChoice))}"),
     }
 )
 """Field of the JSON form → what it may hold, and how a message says it. `NmsConfig` checks the field ``nms``."""

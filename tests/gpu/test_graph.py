@@ -53,9 +53,7 @@ def test_a_recorded_pipeline_gives_right_results_for_other_frames(
             upload(stream, table_on_device, table)
             launch_letterbox(kernels, stream, table_on_device, canvas)
             launch_decode(kernels, stream, Raw(raw_on_device, cells), ScoreFilter(classes, 0.3), workspace)
-            launch_nms(
-                kernels, stream, workspace, suppression, table_on_device, Results(results, suppression.max_detections)
-            )
+            launch_nms(kernels, stream, workspace, suppression, table_on_device, there)
             download(stream, record, results)
 
         clear(stream, workspace)

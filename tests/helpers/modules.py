@@ -193,3 +193,70 @@ def around(block: Module, channels: int, out_channels: int, *, seed: int = 3, st
     head = make.detect([out_channels], [8 * stride])
     stem = make.conv(3, channels, 8, 8, padding=(0, 0))
     return checkpoint([(stem, -1), (block, -1), (head, [-1])], strides=(8 * stride,))
+
+
+class Anchorless(Maker):
+    """Makes modules of the anchor-free networks, under the class paths of version 8.1 and later."""
+
+    def conv(
+        self, inputs: int, outputs: int, k: int = 1, s: int = 1, *, act: Module | None = None, **changes: Any
+    ) -> Module:
+        made = super().conv(inputs, outputs, k, s, act=act, **changes)
+        return module("ultralytics.nn.modules.conv.Conv", **{k: v for k, v in made.children.items() if v is not None})
+
+    def branch(self, inputs: Sequence[int], outputs: int) -> Module:
+        """A head's branch: for each level a convolution and a plain one."""
+        levels = [sequential(self.conv(c, c, 3), self.conv2d(c, outputs, bias=True)) for c in inputs]
+        return module(
+            "torch.nn.modules.container.ModuleList", **{str(level): part for level, part in enumerate(levels)}
+        )
+
+    def detect_head(
+        self,
+        inputs: Sequence[int],
+        strides: Sequence[int],
+        *,
+        classes: int = len(NAMES),
+        reg_max: int = 16,
+        name: str = "Detect",
+        two: bool = False,
+    ) -> Module:
+        dfl = module("torch.nn.modules.linear.Identity")
+        if reg_max > 1:
+            weight = np.arange(reg_max, dtype=np.float32).reshape(1, reg_max, 1, 1)
+            conv = module("torch.nn.modules.conv.Conv2d", {}, {"weight": weight, "bias": None})
+            dfl = module("ultralytics.nn.modules.block.DFL", {"c1": reg_max}, conv=conv)
+        attributes = {
+            "nc": classes, "no": classes + 4 * reg_max, "nl": len(strides), "reg_max": reg_max,
+            "stride": tensor(np.array(strides)), "anchors": tensor(np.zeros((2, 1))), "strides": tensor(np.zeros(1)),
+        }  # fmt: skip
+        children = {
+            f"{prefix}{branch}": self.branch(inputs, columns)
+            for prefix in ("", "one2one_")[: 1 + two]
+            for branch, columns in (("cv2", 4 * reg_max), ("cv3", classes))
+        }
+        return module(f"ultralytics.nn.modules.head.{name}", attributes, dfl=dfl, **children)
+
+
+def anchorless_checkpoint(
+    layers: Sequence[tuple[Module, int | list[int]]],
+    *,
+    strides: tuple[int, ...] = (8,),
+    names: tuple[str, ...] = NAMES,
+    version: str | None = "8.4.190",
+    task: str = "detect",
+) -> Checkpoint:
+    """A network of the family without anchors whose layers, the head among them, take from where they say."""
+    numbered = [changed(part, i=i, f=source) for i, (part, source) in enumerate(layers)]
+    model = {"detect": "Detection", "segment": "Segmentation", "pose": "Pose", "obb": "OBB"}[task]
+    root = module(f"ultralytics.nn.tasks.{model}Model", model=sequential(*numbered))
+    metadata = MappingProxyType({} if version is None else {"version": version})
+    return Checkpoint("hand.pt", "0" * 64, root, "model", task, names, strides, metadata)
+
+
+def anchorless_around(block: Module, channels: int, out_channels: int, *, stride: int = 1, k: int = 8) -> Checkpoint:
+    """A detector without anchors at stride k·`stride` whose only block between stem and head is this one."""
+    make = Anchorless(3)
+    head = make.detect_head([out_channels], [k * stride])
+    stem = make.conv(3, channels, k, k, padding=(0, 0))
+    return anchorless_checkpoint([(stem, -1), (block, -1), (head, [-1])], strides=(k * stride,))

@@ -39,14 +39,17 @@ _KEY = re.compile(rf"({_QUOTED}|\d{{1,9}})\s*:", re.DOTALL)
 _NAME = re.compile(rf"({_QUOTED}|{_BARE})", re.DOTALL)
 """Parts of a text. Each is matched where the last one ended, so that no text causes backtracking."""
 _ITS_OWN_EXPORT: Final = "export it with the project that trained it"
-_ULTRALYTICS: Final = "of Ultralytics' package (YOLOv8 and later), which this version does not write yet"
+_FIXED: Final = "export it to ONNX with the project that trained it, with its classes set"
+_ULTRALYTICS: Final = "of Ultralytics' package (YOLOv8 and later), which this version does not write"
 _FACE_NUMBERS, _ANGLES = 10, 180
 """Extra numbers for each box: two coordinates of five landmarks, or one score for each degree of an oriented box."""
 _TASKS: Final[Mapping[str, Task]] = MappingProxyType(
     {
-        **dict.fromkeys(("SegmentationModel", "Segment"), "segment"),
+        **dict.fromkeys(("SegmentationModel", "Segment", "Segment26"), "segment"),
+        **dict.fromkeys(("PoseModel", "Pose", "Pose26"), "pose"),
+        **dict.fromkeys(("OBBModel", "OBB", "OBB26"), "obb"),
         **dict.fromkeys(("ClassificationModel", "Classify"), "classify"),
-        **dict.fromkeys(("DetectionModel", "Model", "Detect"), "detect"),
+        **dict.fromkeys(("DetectionModel", "YOLOv10DetectionModel", "Model", "Detect", "v10Detect"), "detect"),
     }
 )
 """The task by the class name of a model or of its last layer. If both are known, the earlier entry counts."""
@@ -231,10 +234,20 @@ _BY_NAME: Mapping[str, OtherHead] = MappingProxyType(
         **dict.fromkeys(("OBB", "OBB26", "Rotated_Detect"), OtherHead("is a head for oriented boxes", _ITS_OWN_EXPORT)),
         **dict.fromkeys(("Pose", "Pose26", "Keypoint"), OtherHead("is a head for keypoints", _ITS_OWN_EXPORT)),
         "RTDETRDecoder": OtherHead("is an RT-DETR decoder", _ITS_OWN_EXPORT),
-        "v10Detect": OtherHead("is a YOLOv10 head without anchors", _ITS_OWN_EXPORT),
+        **dict.fromkeys(("WorldDetect", "WorldModel"), OtherHead("is a YOLO-World head", _FIXED)),
+        **dict.fromkeys(
+            ("YOLOEDetect", "YOLOESegment", "YOLOESegment26", "LRPCHead", "YOLOEModel", "YOLOESegModel"),
+            OtherHead("is a YOLOE head", _FIXED),
+        ),
+        **dict.fromkeys(
+            ("SemanticSegment", "SemanticSegmentationModel"),
+            OtherHead("is a head for semantic segmentation", _ITS_OWN_EXPORT),
+        ),
+        **dict.fromkeys(("Depth", "DepthModel"), OtherHead("is a head for depth", _ITS_OWN_EXPORT)),
+        "RTDETRDetectionModel": OtherHead("is an RT-DETR model", _ITS_OWN_EXPORT),
     }
 )
-"""By class name of the last layer."""
+"""By class name of the last layer or of the model."""
 
 
 def other_head(module: Module) -> OtherHead | None:
@@ -247,7 +260,7 @@ def other_head(module: Module) -> OtherHead | None:
     if path.startswith("ultralytics.nn."):
         known = _BY_NAME.get(name)
         kind = known.problem if known is not None else f"is a {name[:60]!r}"
-        return OtherHead(f"{kind} {_ULTRALYTICS}", _ITS_OWN_EXPORT)
+        return OtherHead(f"{kind} {_ULTRALYTICS}", _ITS_OWN_EXPORT if known is None else known.hint)
     if path.startswith(("torchvision.", "timm.")):
         package = path.partition(".")[0]
         return OtherHead(f"is a model of {package}, which this version does not write yet", _ITS_OWN_EXPORT)

@@ -88,7 +88,7 @@ def trace(checkpoint: Checkpoint, config: GraphConfig, constants: Constants | No
     """
     network = _network(checkpoint)
     head = network.head
-    config = head.settled(config)
+    config = head.settled(config, checkpoint.metadata)
     multiple = size_multiple(head.strides)
     config.check_multiple(multiple)
     # The sides differ, and neither is a multiple of twice the multiple. So swapped axes or a mismatch cannot go unseen.
@@ -108,7 +108,7 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
     """
     network = _network(checkpoint)
     head = network.head
-    config = head.settled(config)
+    config = head.settled(config, checkpoint.metadata)
     return ModelInfo(
         task=head.task,
         family=network.family.name,
@@ -126,6 +126,7 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
         channels=input_channels(network.root, network.layers),
         extra_columns=head.extra_columns,
         mask_rule=head.mask_rule(checkpoint.metadata),
+        head=config.head,
     )
 
 

@@ -14,7 +14,18 @@ from yoloship._util.fields import is_int
 from yoloship.checkpoint.records import Module, Tensor
 from yoloship.errors import InputError
 from yoloship.graph.builder import Normalisation
-from yoloship.model import MAX_CHANNELS, MAX_SIDE, STANDARD, WORD, Axis, InputForm, NmsConfig, OutputForm, TensorSpec
+from yoloship.model import (
+    MAX_CHANNELS,
+    MAX_SIDE,
+    STANDARD,
+    WORD,
+    Axis,
+    HeadChoice,
+    InputForm,
+    NmsConfig,
+    OutputForm,
+    TensorSpec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +97,8 @@ class GraphConfig:
         precision: Element type in which the network's body computes. Inputs, outputs and the head's decoding stay
             float32.
         nms: Thresholds for an output form with suppression inside; None takes the defaults. Other forms take None only.
+        head: Which head answers, of a network with two. None takes the one that the output form needs, or else the one
+            that the version that wrote the checkpoint uses by default. For other networks only None is possible.
 
     Raises:
         InputError: a value outside its range.
@@ -97,6 +110,7 @@ class GraphConfig:
     output_form: OutputForm = STANDARD
     precision: FloatPrecision = "float32"
     nms: NmsConfig | None = None
+    head: HeadChoice | None = None
 
     def __post_init__(self) -> None:
         if self.input_hw is not None and (
@@ -115,6 +129,8 @@ class GraphConfig:
             raise _refused("precision", f"one of {', '.join(get_args(FloatPrecision))}", self.precision)
         if self.nms is not None and not isinstance(self.nms, NmsConfig):
             raise _refused("nms", "None or an NmsConfig", self.nms)
+        if self.head is not None and self.head not in get_args(HeadChoice):
+            raise _refused("head", f"None, {' or '.join(get_args(HeadChoice))}", self.head)
 
     def check_multiple(self, multiple: int) -> None:
         """Refuse a fixed size that the network's downsampling does not divide.

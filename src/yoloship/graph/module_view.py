@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from yoloship.checkpoint.records import Value
 
 
-Kind = Literal["child", "tensor", "attribute"]
+Kind = Literal["child", "tensor", "attribute", "left out"]
 
 UNUSED_IN_EVALUATION: Final = frozenset({"num_batches_tracked", "total_ops", "total_params"})
 """Tensors that evaluation does not read: a counter of batch-norm, and two that the profiler thop leaves behind."""
-_OF_THE_MODEL: Final = frozenset({"stride", "class_weights", "criterion", "compute_loss"})
-"""Attributes of the whole model that only training reads."""
+_OF_THE_MODEL: Final = frozenset({"stride", "class_weights", "criterion", "compute_loss", "transforms"})
+"""Attributes of the whole model that only training reads, and how a classification model's images are prepared."""
 _INERT: Final = frozenset(
     {"Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"}
 )
@@ -104,7 +104,7 @@ def _checked_children(view: ModuleView) -> list[ModuleView]:
     """The children that were written. The caller checks each of them in turn."""
     written: list[ModuleView] = []
     for name, child in view.module.children.items():
-        if child is None:
+        if child is None or view.consumed.has(view.module, "left out", name):
             continue
         if view.consumed.has(view.module, "child", name):
             written.append(view.child(name))
@@ -295,6 +295,14 @@ class ModuleView:
         if self.torch_name not in _CONTAINERS:
             raise self.error("is not supported in this place", expected="torch.nn.Sequential or ModuleList")
         return tuple(self.child(name) for name in self.module.children)
+
+    def leave_out(self, *names: str) -> None:
+        """Leave submodules out of the graph on purpose, with all that they hold, if the module has them.
+
+        Only for what has no part in the chosen answer: the other of two heads, and branches that only a loss reads.
+        """
+        for name in names:
+            self.consumed.note(self.module, "left out", name)
 
     def last(self) -> ModuleView:
         """The last submodule, this module itself if it has none."""

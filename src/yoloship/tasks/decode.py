@@ -50,6 +50,7 @@ class Candidates:
         complete: False if the graph says that it has not looked at all of them.
         extras: (n, E) float32, what the task needs beside a box: mask coefficients, keypoints or an angle. None for
             boxes alone.
+        final: Whether a head without suppression gave them: best first, one box for an object.
     """
 
     boxes_xyxy: Floats
@@ -57,6 +58,7 @@ class Candidates:
     class_ids: npt.NDArray[np.int32]
     complete: bool = True
     extras: Floats | None = None
+    final: bool = False
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -64,9 +66,8 @@ class Candidates:
     def take(self, indices: npt.NDArray[np.generic]) -> Candidates:
         """The candidates at these indices, or those for which this mask is true."""
         extras = None if self.extras is None else self.extras[indices]
-        return Candidates(
-            self.boxes_xyxy[indices], self.scores[indices], self.class_ids[indices], self.complete, extras
-        )
+        boxes, scores, class_ids = self.boxes_xyxy[indices], self.scores[indices], self.class_ids[indices]
+        return Candidates(boxes, scores, class_ids, self.complete, extras, self.final)
 
 
 class Rows(ABC):
@@ -125,9 +126,8 @@ class ObjectRows(Rows):
 
     def cells(self, rows: Floats, classes: int) -> Cells:
         """Box and score of every row."""
-        half = rows[:, 2:4] * np.float32(0.5)
-        boxes = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1)
-        return boxes, rows[:, 4] * rows[:, OBJECT_COLUMNS : OBJECT_COLUMNS + classes].max(axis=1)
+        scores = rows[:, OBJECT_COLUMNS : OBJECT_COLUMNS + classes].max(axis=1)
+        return corners(rows[:, :4]), rows[:, 4] * scores
 
     def device_output(self, tensor: DeviceTensor, classes: int) -> Raw:
         """The rows, for the kernel that picks from them."""
@@ -147,13 +147,11 @@ ROWS: Final[Table[Rows]] = Table(
     MappingProxyType(
         {
             "yolov5": "yoloship.tasks.decode:ObjectRows",
+            "ultralytics": "yoloship.tasks.anchor_free:ChannelRows",
         }
     ),
 )
 """By `ModelInfo.family`. An installed package adds one by an entry point of the group ``yoloship.rows``."""
-
-ANCHOR_FREE: Final = "ultralytics"
-"""The family of engines whose metadata names an anchor-free model; see `yoloship.engine.file`."""
 
 
 def rows_of(info: ModelInfo, subject: str) -> Rows:
@@ -164,8 +162,6 @@ def rows_of(info: ModelInfo, subject: str) -> Rows:
     """
     if info.family in ROWS:
         return ROWS.load(info.family)()
-    if info.family == ANCHOR_FREE:
-        raise anchor_free_error(subject, f"a model of the family {info.family!r}")
     if info.anchors:
         return ObjectRows()
     raise SessionError(
@@ -234,8 +230,7 @@ def raw_candidates(raw: Floats, score_threshold: float, extra_columns: int = 0) 
         class_scores = raw[:, OBJECT_COLUMNS:end] * raw[:, 4:5]
         class_ids = class_scores.argmax(axis=1)
         scores = class_scores[np.arange(len(raw)), class_ids]
-        half = raw[:, 2:4] * np.float32(0.5)
-        boxes = np.concatenate([raw[:, :2] - half, raw[:, :2] + half], axis=1)
+        boxes = corners(raw[:, :4])
         extras = raw[:, end:] * raw[:, 4:5] if extra_columns else None
     found = Candidates(boxes, scores, class_ids.astype(np.int32), extras=extras)
     return found.take(scores > np.float32(score_threshold))
@@ -256,10 +251,7 @@ def heads_candidates(
     Returns:
         What `raw_candidates` gives for the same image.
     """
-    # A logit that every cell above the threshold exceeds; cells that exceed it are looked at closely.
-    limit = np.float32(-math.inf)
-    if 0 < score_threshold < 0.9999:
-        limit = np.float32(math.log(score_threshold / (1 - score_threshold)) - _LOGIT_SLACK)
+    limit = logit_limit(score_threshold)
     logits, grids, scales = [], [], []
     for head, stride, sizes in zip(heads, strides, anchors, strict=True):
         _, height, width = head.shape
@@ -279,6 +271,19 @@ def heads_candidates(
     raw[:, 0:2] = (raw[:, 0:2] * np.float32(2) - np.float32(0.5) + grid) * scale[:, :1]
     raw[:, 2:4] = (raw[:, 2:4] * np.float32(2)) ** 2 * scale[:, 1:]
     return raw_candidates(raw, score_threshold, extra_columns)
+
+
+def logit_limit(score_threshold: float) -> float:
+    """A logit that every score above the threshold exceeds. Those that exceed it must be looked at closely."""
+    if 0 < score_threshold < 0.9999:
+        return math.log(score_threshold / (1 - score_threshold)) - _LOGIT_SLACK
+    return -math.inf
+
+
+def corners(xywh: Floats) -> Floats:
+    """(n, 4) of centre and size to x1, y1, x2, y2; the caller owns the result."""
+    half = xywh[:, 2:] * np.float32(0.5)
+    return np.concatenate([xywh[:, :2] - half, xywh[:, :2] + half], axis=1)
 
 
 def sigmoid(logits: Floats) -> Floats:

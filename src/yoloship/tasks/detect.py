@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo, TensorSpec
     from yoloship.runtime.session import DeviceTensor
+    from yoloship.tasks.anchor_free import DecodeBoxes, DecodeExtras
     from yoloship.tasks.task import Cells, Limits
 
     Arrays = Sequence[npt.NDArray[np.generic]]
@@ -47,6 +48,9 @@ RAW: Final = "raw"
 MAX_CANDIDATES: Final = 30_000
 """Of an image's candidates only this many, the best, meet in suppression; a limit that the field's tools share. At
 640×640 a YOLOv5 has 25,200 in all, so it bites only on large canvases at thresholds near 0."""
+
+
+_END2END_COLUMNS: Final = 6
 
 
 class _Form(Form[Candidates]):
@@ -61,7 +65,12 @@ class _Form(Form[Candidates]):
     parts_extras: ClassVar[bool] = False
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
-        """Refuse another number of outputs, and a record without anchors for each undecoded level."""
+        """Refuse another number of outputs, and a record without anchors for each undecoded level of an anchor head."""
+        if self.count is None and not info.anchors and not isinstance(rows_of(info, subject), ObjectRows):
+            from yoloship.tasks.anchor_free import check_heads
+
+            check_heads(outputs, info, subject)
+            return
         if self.count is None and len(info.anchors) != len(info.strides):
             raise InputError(
                 "model record: bad 'anchors'", subject=subject, expected=f"one set a level ({len(info.strides)})",
@@ -144,7 +153,11 @@ class RawForm(_Form):
 
 
 class HeadsForm(_Form):
-    """The undecoded map of each level of an anchor head, (B, A·(5+C), h, w), finest first."""
+    """The undecoded maps of each level, finest first.
+
+    Of an anchor head, one map (B, A·(5+C), h, w) for each level. Of a head without anchors, two: see
+    `yoloship.graph.heads.anchor_free`.
+    """
 
     name = "heads"
     description = "undecoded maps, fastest"
@@ -156,10 +169,20 @@ class HeadsForm(_Form):
 
         return 0 < len(info.anchors) <= MAX_LEVELS and all(len(level) <= MAX_ANCHORS for level in info.anchors)
 
+    def decoders(self, info: ModelInfo) -> tuple[DecodeExtras, DecodeBoxes]:  # noqa: ARG002 - for derived forms
+        """How further columns and boxes of a head without anchors are decoded; see `yoloship.tasks.anchor_free`."""
+        from yoloship.tasks.anchor_free import unchanged, upright
+
+        return unchanged, upright
+
     def decode(
         self, outputs: Arrays, info: ModelInfo, input_hw: tuple[int, int], score_threshold: float
     ) -> list[Candidates]:
-        """The candidates of every image; only cells whose objectness can pass are decoded."""
+        """The candidates of every image; only cells whose objectness or best class can pass are decoded."""
+        if not info.anchors:
+            from yoloship.tasks.anchor_free import decode_heads
+
+            return decode_heads(outputs, info, input_hw, score_threshold, self.decoders(info))
         columns, heads = OBJECT_COLUMNS + len(info.class_names) + info.extra_columns, []
         levels = zip(expect(outputs, len(info.strides)), info.strides, info.anchors, strict=True)
         for level, (head, stride, anchors) in enumerate(levels):
@@ -199,6 +222,10 @@ class HeadsForm(_Form):
 
     def cells(self, outputs: Arrays, info: ModelInfo) -> Cells:
         """Box and score of every cell."""
+        if not info.anchors:
+            from yoloship.tasks.anchor_free import heads_cells, images_of, level_maps
+
+            return heads_cells(next(images_of(level_maps(outputs, info, None))))
         heads = [np.asarray(head, np.float32)[:1] for head in outputs]
         raw = heads_to_raw(heads, info.strides, info.anchors, info.extra_columns)[0]
         return ObjectRows().cells(raw, len(info.class_names))
@@ -300,6 +327,42 @@ def _extras(
     return as_float32(outputs[0], EXTRAS)  # type: ignore[return-value]  # an array of arrays
 
 
+class End2EndForm(_Form):
+    """The rows of a one-to-one head, (B, k, 6): x1, y1, x2, y2, score, class id; final, best first."""
+
+    name = "end2end"
+    description = "final rows of NMS-free models"
+    count = 1
+
+    def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
+        """Refuse other columns, and the record of a head that needs suppression."""
+        super().check(outputs, info, subject)
+        shape = outputs[0].shape
+        columns = _END2END_COLUMNS + info.extra_columns
+        if len(shape) != 3 or (isinstance(shape[2], int) and shape[2] != columns) or info.head != "one2one":
+            raise SessionError(
+                "the model's record contradicts its output", subject=subject,
+                expected=f"(B, k, {columns}) of the head 'one2one'", got=f"{outputs[0]} of {info.head!r}",
+            )  # fmt: skip
+
+    def decode(
+        self,
+        outputs: Arrays,
+        info: ModelInfo,
+        input_hw: tuple[int, int],  # noqa: ARG002 - one signature
+        score_threshold: float,
+    ) -> list[Candidates]:
+        """The rows above the threshold."""
+        (rows,) = expect(outputs, 1)
+        columns = _END2END_COLUMNS + info.extra_columns
+        if rows.ndim != 3 or rows.shape[2] != columns:
+            raise wrong_output("output", f"(B, k, {columns})", rows)
+        from yoloship.tasks.anchor_free import end2end_candidates
+
+        classes = len(info.class_names)
+        return [end2end_candidates(image, classes, score_threshold) for image in as_float32(rows, "output")]
+
+
 class Detect(Task[Candidates, Detections]):
     """Boxes around objects, each with a class and a score."""
 
@@ -307,7 +370,13 @@ class Detect(Task[Candidates, Detections]):
     title = "detection model"
     noun = ("detection", "detections")
     measure = "mAP50-95"
-    forms: ClassVar[tuple[Form[Candidates], ...]] = (RawForm(), HeadsForm(), CompactForm(), SuppressedForm())
+    forms: ClassVar[tuple[Form[Candidates], ...]] = (
+        RawForm(),
+        HeadsForm(),
+        CompactForm(),
+        SuppressedForm(),
+        End2EndForm(),
+    )
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
         """Refuse a record without classes or strides, and thresholds without suppression."""
@@ -331,6 +400,8 @@ class Detect(Task[Candidates, Detections]):
             return answer
         if class_ids is not None:
             answer = answer.take(np.isin(answer.class_ids, class_ids))
+        if answer.final:  # best first
+            return answer.take(np.arange(min(len(answer), limits.max_detections)))
         if len(answer) > MAX_CANDIDATES:
             best = np.sort(np.argsort(-answer.scores, kind="stable")[:MAX_CANDIDATES])
             answer = answer.take(best)

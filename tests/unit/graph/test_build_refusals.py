@@ -187,7 +187,7 @@ def test_a_last_layer_that_is_no_detection_head_is_refused() -> None:
         ("models.yolo.OBB", "is a head for oriented boxes"),
         ("models.yolo.Decoupled_Detect", "is a decoupled head of a fork"),
         ("models.yolo.ASFF_Detect", "is a decoupled head of a fork"),
-        ("ultralytics.nn.modules.head.Detect", "is a 'Detect' of Ultralytics' package (YOLOv8 and later), which"),
+        ("ultralytics.nn.modules.head.RTDETRDecoder", "is an RT-DETR decoder of Ultralytics' package (YOLOv8 and"),
         ("ultralytics.nn.modules.head.OBB", "is a head for oriented boxes of Ultralytics' package"),
         ("models.yolo.MyDetect", "say so with --alias models.yolo.MyDetect=models.yolo.Detect"),
     ],
@@ -216,10 +216,6 @@ def test_a_detect_that_predicts_something_else_is_named_as_what_it_is(changes: d
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("v8-obb", "is a head for oriented boxes of Ultralytics' package (YOLOv8 and later)"),
-        ("v8-pose-kpt5x2", "is a head for keypoints of Ultralytics' package"),
-        ("v8-detect", "is a 'Detect' of Ultralytics' package"),
-        ("v10n", "is a YOLOv10 head without anchors of Ultralytics' package"),
         ("tv-basic-1111", "is a model of torchvision, which this version does not write yet"),
     ],
 )

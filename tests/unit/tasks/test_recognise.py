@@ -305,17 +305,23 @@ def raw_session(record: ModelInfo, declared: tuple[int | str, ...]) -> ScriptedS
 
 
 @pytest.mark.parametrize(
-    ("family", "declared"),
+    ("family", "declared", "words"),
     [
-        ("ultralytics", (1, 7, 126)),
-        ("yolov5", (1, 7, 126)),
-        ("ultralytics", ("b", "c", "n")),
-        ("ultralytics", (1, 378, 8)),
+        ("yolov5", (1, 7, 126), "(B, 4 + classes, N) of YOLOv8 and later"),
+        ("ultralytics", (1, 378, 8), "contradicts its output: expected (B, 7, N) for 3 classes"),
     ],
 )
-def test_an_anchor_free_model_is_not_decoded_as_one_with_anchors(family: str, declared: tuple[int | str, ...]) -> None:
+def test_a_model_is_not_decoded_as_one_of_another_family(
+    family: str, declared: tuple[int | str, ...], words: str
+) -> None:
     record = info("raw", input_form="float", family=family)
-    assert "(B, 4 + classes, N) of YOLOv8 and later" in refusal(raw_session(record, declared))
+    assert words in refusal(raw_session(record, declared))
+
+
+@pytest.mark.parametrize("declared", [(1, 7, 126), ("b", "c", "n")])
+def test_a_record_of_a_family_without_anchors_fits_its_output(declared: tuple[int | str, ...]) -> None:
+    record = info("raw", input_form="float", family="ultralytics")
+    assert recognise(raw_session(record, declared), "x.onnx") == record
 
 
 def test_an_output_that_contradicts_the_record_is_refused() -> None:

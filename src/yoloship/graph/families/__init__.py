@@ -22,6 +22,7 @@ FAMILIES: Final[Table[Family]] = Table(
     MappingProxyType(
         {
             "yolov5": "yoloship.graph.families.yolov5:Yolov5",
+            "ultralytics": "yoloship.graph.families.ultralytics:Ultralytics",
         }
     ),
     base="yoloship.graph.families.family:Family",
@@ -29,7 +30,7 @@ FAMILIES: Final[Table[Family]] = Table(
 """By `ModelInfo.family`. An installed package adds one by an entry point of the group ``yoloship.families``."""
 
 _TITLES: Final[Mapping[str, str]] = MappingProxyType(
-    {"detect": "detection", "segment": "segmentation", "classify": "classification"}
+    {"detect": "detection", "segment": "segmentation", "classify": "classification", "obb": "oriented boxes"}
 )
 """Names of models for messages, for tasks whose own name does not serve."""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.bounds.outline import FLOAT, INT32
+from yoloship.bounds.outline import INT32
 from yoloship.checkpoint.traits import other_head
 from yoloship.graph.config import HEIGHT, WIDTH
 from yoloship.graph.convolution import emit_convolution, read_conv
@@ -31,6 +31,7 @@ from yoloship.graph.heads.head import (
     PROBE_ROWS,
     Head,
     batch_axis,
+    cell_lines,
     join,
     read_strides,
     row_axis,
@@ -290,27 +291,11 @@ def centres(builder: Builder, head: AnchorHead, level: int, wire: Wire, xy: Wire
 
 def _dynamic_offset(builder: Builder, place: str, wire: Wire, stride: int, axis: int) -> Wire:
     """(grid − 0.5)·stride, computed from the map's size at run time. It has the shape of the constant in `centres`."""
-    height, width = wire.hw
-    scalar = builder.constant(f"{place}.grid.zero", np.int64(0), "int64")
-    step = builder.constant(f"{place}.grid.one", np.int64(1), "int64")
-    shape = builder.node("Shape", f"{place}.grid.shape", (wire,), (2,), "int64", start=2)
-    lines = []
-    for index, (name, count) in enumerate((("rows", height), ("columns", width))):
-        which = builder.constant(f"{place}.grid.{name}.index", np.int64(index), "int64")
-        length = builder.node("Gather", f"{place}.grid.{name}.count", (shape, which), (), "int64", axis=0)
-        line = builder.node("Range", f"{place}.grid.{name}", (scalar, length, step), (count,), "int64")
-        line = builder.node("Cast", f"{place}.grid.{name}.cast", (line,), (count,), to=FLOAT)
-        if name == "rows":
-            column = builder.constant(f"{place}.grid.{name}.axes", np.array([1]), "int64")
-            line = builder.node("Unsqueeze", f"{place}.grid.{name}.column", (line, column), (count, 1))
-        line = builder.node("Expand", f"{place}.grid.{name}.expand", (line, shape), (height, width))
-        flat = builder.constant(
-            f"{place}.grid.{name}.flat", np.array([1, 1, -1, 1] if axis == 3 else [1, 1, 1, -1]), "int64"
-        )
-        flat_shape = (1, 1, height * width, 1) if axis == 3 else (1, 1, 1, height * width)
-        lines.append(builder.node("Reshape", f"{place}.grid.{name}.reshape", (line, flat), flat_shape))
-    both = (1, 1, height * width, 2) if axis == 3 else (1, 1, 2, height * width)
-    grid = builder.node("Concat", f"{place}.grid.concat", (lines[1], lines[0]), both, axis=axis)
+    cells = wire.fixed(2) * wire.fixed(3)
+    target, shape = ((1, 1, -1, 1), (1, 1, cells, 1)) if axis == 3 else ((1, 1, 1, -1), (1, 1, 1, cells))
+    rows, columns = cell_lines(builder, place, wire, target, shape)
+    both = (1, 1, cells, 2) if axis == 3 else (1, 1, 2, cells)
+    grid = builder.node("Concat", f"{place}.grid.concat", (columns, rows), both, axis=axis)
     factor = builder.constant(f"{place}.grid.stride", np.float64(stride))
     grid = builder.node("Mul", f"{place}.grid.scale", (grid, factor), both)
     half = builder.constant(f"{place}.grid.half", np.float64(-0.5 * stride))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
+from yoloship.bounds.outline import FLOAT
 from yoloship.checkpoint.records import Tensor
 from yoloship.errors import GraphError
 from yoloship.graph.config import BATCH
@@ -30,6 +32,7 @@ MAX_CLASSES: Final = 100_000
 MAX_STRIDE: Final = 4096
 BOXES: Final = "boxes"
 """The name of the dynamic axis over all boxes."""
+NO_METADATA: Final[Mapping[str, Value]] = MappingProxyType({})
 PROBE_ROWS: Final = 4096
 """The number of rows that is assumed if a finished graph leaves it open. No constant holds it."""
 
@@ -43,6 +46,7 @@ class Head(ABC):
         forms: Names of the output forms that it writes, as in the task. The first is the usual one.
         fastest: The form that our own detector uses by default.
         suppressed: The form with suppression inside; None if there is none.
+        iou_threshold: For suppression, as the family's own tool has it by default.
 
     Attributes:
         module: The module.
@@ -54,6 +58,7 @@ class Head(ABC):
     forms: ClassVar[tuple[str, ...]]
     fastest: ClassVar[str]
     suppressed: ClassVar[str | None] = None
+    iou_threshold: ClassVar[float] = 0.45
 
     module: ModuleView
     classes: int
@@ -130,12 +135,25 @@ class Head(ABC):
         """The anchors, finest level first, as in `ModelInfo`; empty for a head without anchors."""
         return ()
 
-    def settled(self, config: GraphConfig) -> GraphConfig:
+    def settled(self, config: GraphConfig, metadata: Mapping[str, Value] = NO_METADATA) -> GraphConfig:  # noqa: ARG002
         """The configuration with the real name of a form of this head, and with thresholds if the form needs them.
 
+        Args:
+            config: As the caller gave it.
+            metadata: The plain data beside the network in the checkpoint, for heads whose default depends on them.
+
         Raises:
-            GraphError: the head has no such form, or thresholds were given for one that does not suppress.
+            GraphError: the head has no such form, thresholds were given for one that does not suppress, or one of two
+                heads was chosen for a network that does not have two.
         """
+        if config.head is not None:
+            raise self.module.error(
+                f"the head {config.head!r} was chosen, but this network has only one head", hint="leave the choice out"
+            )
+        return self.with_form(config)
+
+    def with_form(self, config: GraphConfig) -> GraphConfig:
+        """`settled` without the choice between two heads."""
         name = {STANDARD: self.forms[0], FASTEST: self.fastest}.get(config.output_form, config.output_form)
         if name not in self.forms:
             raise GraphError(
@@ -147,7 +165,8 @@ class Head(ABC):
                 "cannot have this value", subject="nms", expected=f"None for the output form {name!r}",
                 got=repr(config.nms)[:60],
             )  # fmt: skip
-        return replace(config, output_form=name, nms=config.nms or (NmsConfig() if name == self.suppressed else None))
+        default = NmsConfig(iou_threshold=self.iou_threshold) if name == self.suppressed else None
+        return replace(config, output_form=name, nms=config.nms or default)
 
 
 def read_strides(layer: ModuleView, levels: int) -> tuple[int, ...]:
@@ -193,3 +212,38 @@ def row_axis(builder: Builder, wire: Wire) -> Axis:
 def batch_axis(config: GraphConfig) -> Axis:
     """The axis over the images, as an output declares it."""
     return BATCH if config.batch is None else config.batch
+
+
+def cell_lines(
+    builder: Builder, place: str, wire: Wire, target: tuple[int, ...], shape: tuple[Axis, ...]
+) -> tuple[Wire, Wire]:
+    """Write the row and the column of each cell of a map, computed from the map's size at run time.
+
+    Args:
+        builder: Takes the nodes.
+        place: The beginning of the nodes' names.
+        wire: The map, (B, C, h, w).
+        target: The shape of each result, with -1 for the axis over the h·w cells.
+        shape: The same, with the probe size in place of -1.
+
+    Returns:
+        The rows and the columns, float32.
+    """
+    height, width = wire.hw
+    scalar = builder.constant(f"{place}.grid.zero", np.int64(0), "int64")
+    step = builder.constant(f"{place}.grid.one", np.int64(1), "int64")
+    extents = builder.node("Shape", f"{place}.grid.shape", (wire,), (2,), "int64", start=2)
+    lines = []
+    for index, (name, count) in enumerate((("rows", height), ("columns", width))):
+        which = builder.constant(f"{place}.grid.{name}.index", np.int64(index), "int64")
+        length = builder.node("Gather", f"{place}.grid.{name}.count", (extents, which), (), "int64", axis=0)
+        line = builder.node("Range", f"{place}.grid.{name}", (scalar, length, step), (count,), "int64")
+        line = builder.node("Cast", f"{place}.grid.{name}.cast", (line,), (count,), to=FLOAT)
+        if name == "rows":
+            column = builder.constant(f"{place}.grid.{name}.axes", np.array([1]), "int64")
+            line = builder.node("Unsqueeze", f"{place}.grid.{name}.column", (line, column), (count, 1))
+        line = builder.node("Expand", f"{place}.grid.{name}.expand", (line, extents), (height, width))
+        flat = builder.constant(f"{place}.grid.{name}.flat", np.array(target), "int64")
+        lines.append(builder.node("Reshape", f"{place}.grid.{name}.reshape", (line, flat), shape))
+    rows, columns = lines
+    return rows, columns

@@ -1,0 +1,68 @@
+"""Networks of Ultralytics' package: YOLOv8, 9, 10, 11, 12 and 26, and YOLOv3u, 5u and 6u.
+
+One family, because a checkpoint holds its network layer by layer, whatever design it began as; people mix the blocks.
+The modules of version 8.0 were in one file, ``ultralytics.nn.modules``; later they are in ``conv``, ``block`` and
+``head`` below it. The package of YOLOv10's authors has the same class paths, and so has that of YOLOv12's authors,
+whose area attention has other attributes.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from yoloship.graph import aggregation, attention, reparametrised
+from yoloship.graph.blocks import BLOCKS, JOINS, BlockTable
+from yoloship.graph.families.family import Family
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yoloship.checkpoint import Module
+
+_MODEL: Final = re.compile(
+    r"ultralytics\.nn\.tasks\.(?:Detection|YOLOv10Detection|Segmentation|Pose|OBB|Classification)Model"
+)
+_MODULE: Final = re.compile(r"ultralytics\.nn\.modules\.(?:(?:conv|block|head|transformer)\.)?\w+")
+_SHARED: Final = (
+    "Conv", "DWConv", "Bottleneck", "BottleneckCSP", "C3", "C3TR", "C3Ghost", "C3x", "SPP", "Focus", "GhostConv",
+    "GhostBottleneck",
+)  # fmt: skip
+"""Blocks that compute the same as YOLOv5's of the same name."""
+
+
+class Ultralytics(Family):
+    """Networks that are a list of layers, each with the numbers of its input layers, and a head without anchors."""
+
+    name = "ultralytics"
+    title = "Ultralytics"
+    models = ("ultralytics.nn.tasks.DetectionModel",)
+    blocks = BlockTable(
+        path=_MODULE,
+        official="ultralytics.nn.modules.block",
+        head_package="ultralytics.nn.modules.head",
+        blocks=MappingProxyType(
+            {
+                **{name: BLOCKS[name] for name in _SHARED},
+                "C3k": BLOCKS["C3"],
+                "RepCSP": BLOCKS["C3"],
+                "RepBottleneck": BLOCKS["Bottleneck"],
+                **aggregation.BLOCKS,
+                **attention.BLOCKS,
+                **reparametrised.BLOCKS,
+            }
+        ),
+        joins=MappingProxyType({"Concat": JOINS["Concat"]}),
+    )
+    heads: ClassVar[Mapping[str, str]] = MappingProxyType(
+        dict.fromkeys(("Detect", "v10Detect"), "yoloship.graph.heads.anchor_free:DetectHead")
+    )
+
+    def owns(self, module: Module) -> bool:
+        """Whether it is a model class of the package."""
+        return _MODEL.fullmatch(module.class_path) is not None
+
+    def is_head(self, module: Module) -> bool:
+        """Whether its class is where the package has its heads."""
+        return _MODULE.fullmatch(module.class_path) is not None

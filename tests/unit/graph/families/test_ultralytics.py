@@ -1,0 +1,71 @@
+"""Which networks belong to Ultralytics' family, and under which class paths its modules stand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from helpers.modules import Anchorless, Maker, anchorless_checkpoint, module
+from yoloship.checkpoint import Module
+from yoloship.errors import GraphError
+from yoloship.graph import GraphConfig, build_graph
+from yoloship.graph.families.ultralytics import Ultralytics
+
+
+@pytest.mark.parametrize(
+    ("path", "owned"),
+    [
+        ("ultralytics.nn.tasks.DetectionModel", True),
+        ("ultralytics.nn.tasks.YOLOv10DetectionModel", True),
+        ("ultralytics.nn.tasks.OBBModel", True),
+        ("ultralytics.nn.tasks.WorldModel", False),
+        ("ultralytics.nn.tasks.RTDETRDetectionModel", False),
+        ("models.yolo.DetectionModel", False),
+        ("acme.ultralytics.nn.tasks.DetectionModel", False),
+    ],
+)
+def test_it_owns_the_model_classes_of_the_package(path: str, owned: bool) -> None:
+    assert Ultralytics().owns(Module(path)) is owned
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "ultralytics.nn.modules.Conv",
+        "ultralytics.nn.modules.conv.Conv",
+        "ultralytics.nn.modules.block.Conv",
+    ],
+)
+def test_modules_of_every_version_s_paths_are_written(path: str) -> None:
+    make = Anchorless(1)
+    stem = replace(make.conv(3, 8, 8, 8, padding=(0, 0)), class_path=path)
+    build_graph(anchorless_checkpoint([(stem, -1), (make.detect_head([8], [8]), [-1])]), GraphConfig((64, 96)))
+
+
+@pytest.mark.parametrize("path", ["models.common.Conv", "ultralytics.nn.extra.conv.Conv", "acme.Conv"])
+def test_a_block_of_another_package_is_refused(path: str) -> None:
+    make = Anchorless(1)
+    stem = replace(Maker(1).conv(3, 8, 8, 8, padding=(0, 0)), class_path=path)
+    with pytest.raises(GraphError, match=r"model\.0 .*is not a block that this version can write"):
+        build_graph(anchorless_checkpoint([(stem, -1), (make.detect_head([8], [8]), [-1])]), GraphConfig((64, 96)))
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ("WorldDetect", "is a YOLO-World head of Ultralytics' package.*with its classes set"),
+        ("YOLOESegment", "is a YOLOE head of"),
+        ("RTDETRDecoder", "is an RT-DETR decoder"),
+        ("SemanticSegment", "is a head for semantic segmentation of"),
+        ("Mystery", "is a 'Mystery' of Ultralytics' package"),
+    ],
+)
+def test_heads_that_are_not_written_are_named_as_what_they_are(head: str, words: str) -> None:
+    make = Anchorless(1)
+    layers: list[tuple[Module, int | list[int]]] = [
+        (make.conv(3, 8, 8, 8), -1),
+        (module(f"ultralytics.nn.modules.head.{head}", {"nc": 3}), [-1]),
+    ]
+    with pytest.raises(GraphError, match=words):
+        build_graph(anchorless_checkpoint(layers), GraphConfig((64, 96)))
