@@ -11,8 +11,8 @@ from helpers.models import ANCHORS, STRIDES, random_heads
 from yoloship.errors import SessionError
 from yoloship.model import TensorSpec
 from yoloship.runtime.scripted import ScriptedSession
+from yoloship.tasks import info_of
 from yoloship.tasks.decode import heads_to_raw
-from yoloship.tasks.recognise import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,5 +47,5 @@ def foreign(
 
 def refusal(session: ScriptedSession) -> str:
     with pytest.raises(SessionError) as caught:
-        recognise(session, "x.onnx")
+        info_of(session, "x.onnx")
     return str(caught.value)

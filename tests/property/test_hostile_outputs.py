@@ -15,7 +15,7 @@ from yoloship.detect.options import DetectOptions
 from yoloship.errors import YoloshipError
 from yoloship.model import NmsConfig, TensorSpec
 from yoloship.runtime.scripted import ScriptedSession
-from yoloship.tasks.recognise import recognise
+from yoloship.tasks import info_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,4 +117,4 @@ def test_a_foreign_model_is_recognised_or_refused(shape: Any, declared: Any, out
         lambda _: [output],
         metadata=metadata,
     )
-    ours(lambda: recognise(session, "x.onnx"))
+    ours(lambda: info_of(session, "x.onnx"))

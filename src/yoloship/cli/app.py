@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from difflib import get_close_matches
 from importlib import import_module
 from types import MappingProxyType
@@ -27,7 +27,7 @@ from yoloship.cli.output import ReaderGone, print_err, print_err_text
 from yoloship.errors import YoloshipError, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import FrameType
 
 
@@ -175,8 +175,15 @@ class Program(click.Group):
 
 @click.pass_context
 def _root(ctx: click.Context, verbose: int) -> None:
-    if verbose:
-        logging.getLogger(NAME).setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
+    """Show the log as far as ``--verbose`` says, but always warnings and downloads."""
+    logger, fetched, lines = logging.getLogger(NAME), logging.getLogger(f"{NAME}.releases"), _LogLines()
+    before = ctx.with_resource(ExitStack())
+    before.callback(logger.setLevel, logger.level)
+    before.callback(fetched.setLevel, fetched.level)
+    before.callback(logger.removeHandler, lines)
+    logger.addHandler(lines)
+    logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
+    fetched.setLevel(logging.INFO)
     if ctx.invoked_subcommand is None:
         print_err_text(ctx.get_help())
         ctx.exit(2)
@@ -212,7 +219,7 @@ def run(arguments: Sequence[str]) -> int:
         The exit code.
     """
     try:
-        with _shown_log(), PROGRAM.make_context(NAME, list(arguments)) as context:
+        with PROGRAM.make_context(NAME, list(arguments)) as context:
             PROGRAM.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -249,22 +256,6 @@ class _LogLines(logging.Handler):
         """Write a record on its own line."""
         text = record.getMessage()
         print_err(f"warning: {text}" if record.levelno >= logging.WARNING else text)
-
-
-@contextmanager
-def _shown_log() -> Iterator[None]:
-    """Show warnings and downloads; `_root` lowers the level for ``--verbose``."""
-    logger, fetched, lines = logging.getLogger(NAME), logging.getLogger(f"{NAME}.releases"), _LogLines()
-    before = logger.level, fetched.level
-    logger.addHandler(lines)
-    logger.setLevel(logging.WARNING)
-    fetched.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(lines)
-        logger.setLevel(before[0])
-        fetched.setLevel(before[1])
 
 
 def _failed(text: str) -> int:

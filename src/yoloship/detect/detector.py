@@ -19,8 +19,7 @@ from yoloship.detect.preprocess import as_image, several_images
 from yoloship.errors import InputError, SessionError
 from yoloship.images.normalise import checked_order
 from yoloship.results import ResultT
-from yoloship.tasks import refuse_other_task
-from yoloship.tasks.recognise import recognise
+from yoloship.tasks import info_of, refuse_other_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,7 +113,7 @@ class Detector(Closing, Generic[ResultT]):
         model_name: str = "model",
     ) -> None:
         defaults = Defaults(options, DetectOptions.changes(options), checked_order(channels))
-        found = recognise(session, model_name, canvas_hw=imgsz) if info is None else info
+        found = info_of(session, model_name, canvas_hw=imgsz) if info is None else info
         model = ModelInput.checked(found, imgsz, shape_mode, model_name)
         self._begin(CpuPipeline(session, model, parallel_runs=parallel_runs), defaults)
 

@@ -299,13 +299,13 @@ def _checkpoint(path: Path, right: Reference) -> ReferenceCheck:
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
     from yoloship.runtime import RunOptions, open_session
-    from yoloship.tasks.recognise import recognise
+    from yoloship.tasks import info_of
 
     hw = (right.images.shape[2], right.images.shape[3])
     config = GraphConfig(input_hw=hw, batch=1, input_form="float")
     data = graph_bytes(build_graph(read_checkpoint(path), config))
     with open_session(data, RunOptions(model_name=str(path))) as session:
-        _check_channels(right, recognise(session, str(path)).channels, str(path))
+        _check_channels(right, info_of(session, str(path)).channels, str(path))
         return compare_reference(right, session, 0, str(path))
 
 

@@ -329,7 +329,7 @@ def _recognised(
     from yoloship.graph.body import body_precision
     from yoloship.graph.passes.half import emulate, is_half
     from yoloship.runtime import RunOptions, open_session
-    from yoloship.tasks.recognise import recognise
+    from yoloship.tasks import info_of
 
     # ONNX Runtime has no bfloat16 on a CPU
     runnable = path or graph_bytes(emulate(model) if is_half(model) else model)
@@ -341,7 +341,7 @@ def _recognised(
         with open_session(checked.source, RunOptions(model_name=subject, limit_s=checked.limit_s)) as session:
             batch, _, height, width = session.inputs[0].shape
             return replace(
-                recognise(session, subject, class_names),
+                info_of(session, subject, class_names),
                 precision=body_precision(model),
                 batch=batch
                 if isinstance(batch, int)

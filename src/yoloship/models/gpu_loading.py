@@ -15,7 +15,7 @@ from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.kinds import kind_of
 from yoloship.runtime import open_on_device
 from yoloship.runtime.session import RunOptions
-from yoloship.tasks.recognise import recognise
+from yoloship.tasks import info_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,7 +161,7 @@ def _recognised(
     canvas_hw: tuple[int, int] | None = None,
 ) -> ModelInfo:
     with session.as_host_session() as host:  # a foreign graph is run once
-        return recognise(host, subject, class_names, canvas_hw=canvas_hw)
+        return info_of(host, subject, class_names, canvas_hw=canvas_hw)
 
 
 def _open(model: Path | bytes, device: Device, options: RunOptions, runtime: str | None = None) -> DeviceSession:

@@ -36,7 +36,7 @@ from yoloship.model import FASTEST
 from yoloship.runtime import choose_runtime
 from yoloship.runtime.registry import with_reason
 from yoloship.runtime.session import RunOptions, RuntimePrecision, TunedFor
-from yoloship.tasks.recognise import recognise
+from yoloship.tasks import info_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -251,7 +251,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
 
         raise explained(error, graph, model_name) from error
     try:
-        info = recognise(session, model_name, class_names, canvas_hw=input_hw)
+        info = info_of(session, model_name, class_names, canvas_hw=input_hw)
         model_input = ModelInput.checked(info, input_hw, shape_mode, model_name)
         detector = Detector.over(CpuPipeline(session, model_input), defaults)
     except BaseException:

@@ -1,4 +1,4 @@
-"""The tasks of a model, one file each, and where to add one: `TASKS`. `recognise` finds out which a model has."""
+"""The tasks of a model, one file each, and where to add one: `TASKS`. `info_of` finds out which a model has."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from yoloship._util.tables import Table
 from yoloship.errors import DependencyError, InputError, SessionError
+from yoloship.model import METADATA_KEY, ModelInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from yoloship.model import ModelInfo
+    from yoloship.runtime import Session
     from yoloship.tasks.task import Form, Task
 
 TASKS: Final[Table[Task[Any, Any]]] = Table(
@@ -48,6 +49,57 @@ def task_of(info: ModelInfo, subject: str) -> Task[Any, Any]:
             expected=", ".join(TASKS),
         ) from None
     return task()
+
+
+def info_of(
+    session: Session,
+    subject: str,
+    class_names: Sequence[str] | None = None,
+    *,
+    canvas_hw: tuple[int, int] | None = None,
+) -> ModelInfo:
+    """Find out what a detector must know about a model.
+
+    A file that yoloship wrote contains a description. A foreign file is run once on a grey image, and its output shows
+    what it is.
+
+    Args:
+        session: An open session of the model.
+        subject: The file's name, for messages.
+        class_names: Class names to use; those in the file are then not read.
+        canvas_hw: (height, width) to run a model of dynamic size at; None takes 640.
+
+    Raises:
+        InputError: the description in the file is damaged, or `class_names` does not fit its classes.
+        SessionError: the model has an unknown form, or its boxes are wrong.
+    """
+    record = session.metadata.get(METADATA_KEY)
+    if record is None:
+        from yoloship.tasks.recognise import recognise_foreign
+
+        return recognise_foreign(session, subject, canvas_hw, class_names)
+    info = ModelInfo.from_json(record, subject=subject)
+    # Refuse a record that contradicts the graph beside it.
+    task = task_of(info, subject)
+    batch: int | str = "batch" if info.batch is None else info.batch
+    height, width = (name if side is None else side for name, side in zip("hw", info.input_hw, strict=True))
+    channels = info.channels
+    shape = (batch, height, width, channels) if info.input_form == "image" else (batch, channels, height, width)
+    dtypes = ("uint8",) if info.input_form == "image" else ("float32", "float16")
+    spec = session.inputs[0] if len(session.inputs) == 1 else None
+    want, have = (
+        [None if isinstance(axis, str) else axis for axis in axes] for axes in (shape, spec.shape if spec else ())
+    )
+    if spec is None or spec.dtype not in dtypes or have != want:
+        raise SessionError(
+            "the model's record contradicts its graph",
+            subject=subject,
+            expected=f"one input {dtypes[0]}({', '.join(map(str, shape))})",
+            got="; ".join(map(str, session.inputs)),
+            hint="export it again with yoloship",
+        )
+    task.check(session.outputs, info, subject)
+    return info if class_names is None else info.with_class_names(class_names, subject=subject)
 
 
 def form_of(info: ModelInfo, subject: str) -> Form[Any]:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship.errors import InputError, SessionError
-from yoloship.model import METADATA_KEY, ModelInfo, checked_class_names, size_multiple
-from yoloship.tasks import task_of
+from yoloship.model import ModelInfo, checked_class_names, size_multiple
 from yoloship.tasks.decode import OBJECT_COLUMNS, anchor_free_error
 from yoloship.tasks.detect import Detect, RawForm
 from yoloship.tasks.rows import check_objectness, examine, find_levels, fits_rows, unknown_form_error
@@ -369,52 +368,3 @@ def _whole(found: Sequence[_Decoded], subject: str) -> _Decoded:
             "export it again with one output that joins them",
         )
     return best
-
-
-def recognise(
-    session: Session,
-    subject: str,
-    class_names: Sequence[str] | None = None,
-    *,
-    canvas_hw: tuple[int, int] | None = None,
-) -> ModelInfo:
-    """Find out what a detector must know about a model.
-
-    A file that yoloship wrote contains a description. A foreign file is run once on a grey image, and its output shows
-    what it is.
-
-    Args:
-        session: An open session of the model.
-        subject: The file's name, for messages.
-        class_names: Class names to use; those in the file are then not read.
-        canvas_hw: (height, width) to run a model of dynamic size at; None takes 640.
-
-    Raises:
-        InputError: the description in the file is damaged, or `class_names` does not fit its classes.
-        SessionError: the model has an unknown form, or its boxes are wrong.
-    """
-    record = session.metadata.get(METADATA_KEY)
-    if record is None:
-        return recognise_foreign(session, subject, canvas_hw, class_names)
-    info = ModelInfo.from_json(record, subject=subject)
-    # Refuse a record that contradicts the graph beside it.
-    task = task_of(info, subject)
-    batch: int | str = "batch" if info.batch is None else info.batch
-    height, width = (name if side is None else side for name, side in zip("hw", info.input_hw, strict=True))
-    channels = info.channels
-    shape = (batch, height, width, channels) if info.input_form == "image" else (batch, channels, height, width)
-    dtypes = ("uint8",) if info.input_form == "image" else ("float32", "float16")
-    spec = session.inputs[0] if len(session.inputs) == 1 else None
-    want, have = (
-        [None if isinstance(axis, str) else axis for axis in axes] for axes in (shape, spec.shape if spec else ())
-    )
-    if spec is None or spec.dtype not in dtypes or have != want:
-        raise SessionError(
-            "the model's record contradicts its graph",
-            subject=subject,
-            expected=f"one input {dtypes[0]}({', '.join(map(str, shape))})",
-            got="; ".join(map(str, session.inputs)),
-            hint="export it again with yoloship",
-        )
-    task.check(session.outputs, info, subject)
-    return info if class_names is None else info.with_class_names(class_names, subject=subject)

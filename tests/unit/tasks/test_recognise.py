@@ -13,9 +13,8 @@ from yoloship.errors import InputError, SessionError
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.scripted import ScriptedSession
-from yoloship.tasks import form_of
+from yoloship.tasks import form_of, info_of
 from yoloship.tasks.decode import heads_to_raw
-from yoloship.tasks.recognise import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
 
 def test_a_file_of_ours_says_what_it_is_and_is_not_run() -> None:
     session = image_session(info(), [])
-    assert recognise(session, "x.onnx") == info()
+    assert info_of(session, "x.onnx") == info()
     assert session.calls == ()
 
 
 def test_a_standard_export_is_recognised_through_the_real_runtime() -> None:
     data = constant_raw(raw(), HW, METADATA).SerializeToString()
     with OnnxRuntimeSession.open(data) as session:
-        found = recognise(session, "x.onnx")
+        found = info_of(session, "x.onnx")
     assert found.class_names == NAMES
     assert found.strides == STRIDES
     assert found.input_hw == HW
@@ -41,13 +40,13 @@ def test_a_standard_export_is_recognised_through_the_real_runtime() -> None:
 
 
 def test_without_metadata_classes_are_numbered() -> None:
-    assert recognise(foreign(raw(), {}), "x.onnx").class_names == ("0", "1", "2")
+    assert info_of(foreign(raw(), {}), "x.onnx").class_names == ("0", "1", "2")
 
 
 def test_dynamic_axes_stay_dynamic() -> None:
     heads = heads_to_raw(random_heads(0, (64, 64)), STRIDES, ANCHORS)
     session = foreign(heads, shape=("batch", 3, "height", "width"), declared=("batch", "anchors", 8))
-    found = recognise(session, "x.onnx", canvas_hw=(64, 64))
+    found = info_of(session, "x.onnx", canvas_hw=(64, 64))
     assert session.calls[0]["images"].shape == (1, 3, 64, 64)
     assert found.input_hw == (64, 64)  # this session answers for that size only
     assert found.batch == 1
@@ -90,28 +89,28 @@ def grid_rows(
 
 def test_dynamic_sizes_are_tried_at_the_canvas_and_found_to_be_dynamic() -> None:
     session = grid_session()
-    found = recognise(session, "x.onnx")
+    found = info_of(session, "x.onnx")
     assert session.calls[0]["images"].shape == (1, 3, 640, 640)
     assert found.input_hw == (None, None)
     assert found.batch is None
 
 
 def test_a_baked_batch_is_found() -> None:
-    found = recognise(grid_session(baked=(1, None)), "x.onnx", canvas_hw=(256, 256))
+    found = info_of(grid_session(baked=(1, None)), "x.onnx", canvas_hw=(256, 256))
     assert (found.batch, found.input_hw) == (1, (None, None))
 
 
 def test_a_baked_size_is_found() -> None:
-    found = recognise(grid_session(baked=(None, 640)), "x.onnx")
+    found = info_of(grid_session(baked=(None, 640)), "x.onnx")
     assert (found.batch, found.input_hw) == (None, (640, 640))
 
 
 def test_another_size_than_the_baked_one_is_refused_with_the_one_that_works() -> None:
     with pytest.raises(SessionError) as caught:
-        recognise(grid_session(baked=(None, 640)), "x.onnx", canvas_hw=(320, 320))
+        info_of(grid_session(baked=(None, 640)), "x.onnx", canvas_hw=(320, 320))
     assert "fixed to 640×640: expected 640×640, got 320×320; use --imgsz 640x640" in str(caught.value)
     with pytest.raises(SessionError, match=r"fails at 640×640: .* exported for with --imgsz"):
-        recognise(grid_session(baked=(None, 320)), "x.onnx")
+        info_of(grid_session(baked=(None, 320)), "x.onnx")
 
 
 def test_a_size_that_does_not_fit_the_stride_does_not_make_a_graph_fixed() -> None:
@@ -126,7 +125,7 @@ def test_a_size_that_does_not_fit_the_stride_does_not_make_a_graph_fixed() -> No
         answer,
     )  # fmt: skip
     with pytest.raises(InputError, match=r"fails at 96×96: .*multiples of the model's largest stride"):
-        recognise(session, "x.onnx", canvas_hw=(96, 96))
+        info_of(session, "x.onnx", canvas_hw=(96, 96))
 
 
 @pytest.mark.parametrize("names", ["", "['a', 'b', 'c']"])
@@ -165,7 +164,7 @@ def several(*outputs: npt.NDArray[np.float32]) -> ScriptedSession:
 def test_of_several_decoded_outputs_the_one_with_all_levels_is_taken() -> None:
     rows = grid_rows(STRIDES, HW)
     first = 3 * 8 * 12
-    found = recognise(several(rows[:, :first], rows, rows), "x.onnx")
+    found = info_of(several(rows[:, :first], rows, rows), "x.onnx")
     assert (found.decoded_output, found.strides) == ("o1", STRIDES)
 
 
@@ -189,7 +188,7 @@ def test_a_decoded_output_that_is_not_the_first_is_found_and_recorded() -> None:
         lambda _: [maps, corners(rows), rows],
         metadata=METADATA,
     )  # fmt: skip
-    found = recognise(session, "x.onnx")
+    found = info_of(session, "x.onnx")
     assert found.decoded_output == "decoded"
     assert ModelInfo.from_json(found.to_json()) == found
     with Detector(session, options=DetectOptions(0.0, 1.0)) as detector:
@@ -202,15 +201,15 @@ def test_names_with_gaps_do_not_become_numbers() -> None:
     text = refusal(foreign(raw(), {"names": "{0: 'a', 2: 'b', 5: 'c'}"}))
     assert "ids have gaps" in text
     assert "--names" in text
-    given = recognise(foreign(raw(), {"names": "{0: 'a', 2: 'b', 5: 'c'}"}), "x.onnx", class_names=("a", "b", "c"))
+    given = info_of(foreign(raw(), {"names": "{0: 'a', 2: 'b', 5: 'c'}"}), "x.onnx", class_names=("a", "b", "c"))
     assert given.class_names == ("a", "b", "c")
 
 
 def test_names_that_are_given_replace_those_of_a_file_of_ours() -> None:
     session = image_session(info(), [])
-    assert recognise(session, "x.onnx", class_names=("x", "y", "z")).class_names == ("x", "y", "z")
+    assert info_of(session, "x.onnx", class_names=("x", "y", "z")).class_names == ("x", "y", "z")
     with pytest.raises(InputError, match="needs one class name for each class: expected 3, got 2"):
-        recognise(session, "x.onnx", class_names=("x", "y"))
+        info_of(session, "x.onnx", class_names=("x", "y"))
 
 
 @pytest.mark.parametrize(
@@ -291,7 +290,7 @@ def test_a_damaged_record_is_refused() -> None:
     session = image_session(info(), [])
     damaged = ScriptedSession(session.inputs, session.outputs, [], metadata={METADATA_KEY: "{"})
     with pytest.raises(InputError, match=r"x\.onnx: model record is not JSON"):
-        recognise(damaged, "x.onnx")
+        info_of(damaged, "x.onnx")
 
 
 def raw_session(record: ModelInfo, declared: tuple[int | str, ...]) -> ScriptedSession:
@@ -326,7 +325,7 @@ def test_a_record_of_a_family_without_anchors_fits_its_output(declared: tuple[in
 
 def test_an_output_that_contradicts_the_record_is_refused() -> None:
     record = info("raw", input_form="float")
-    assert recognise(raw_session(record, (1, 378, 8)), "x.onnx") == record
-    assert recognise(raw_session(record, ("b", "n", "c")), "x.onnx") == record
+    assert info_of(raw_session(record, (1, 378, 8)), "x.onnx") == record
+    assert info_of(raw_session(record, ("b", "n", "c")), "x.onnx") == record
     assert "contradicts its output: expected (B, N, 8) for 3 classes, got" in refusal(raw_session(record, (1, 378, 9)))
     assert "contradicts its output" in refusal(raw_session(record, (378, 8)))

@@ -7,8 +7,8 @@ import pytest
 
 from helpers.decoded import HW, foreign, raw, refusal
 from helpers.models import NAMES, STRIDES
+from yoloship.tasks import info_of
 from yoloship.tasks.decode import heads_to_raw
-from yoloship.tasks.recognise import recognise
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,7 +35,7 @@ def grid_rows(
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_strides_are_found_from_the_numbers(strides: tuple[int, ...], anchors: int, dtype: type) -> None:
     rows: npt.NDArray[Any] = grid_rows(strides, (320, 640), anchors=anchors).astype(dtype)
-    assert recognise(foreign(rows, {}, (1, 3, 320, 640)), "x.onnx").strides == strides
+    assert info_of(foreign(rows, {}, (1, 3, 320, 640)), "x.onnx").strides == strides
 
 
 def corners(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -76,7 +76,7 @@ def quiet(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def test_class_scores_that_hold_the_objectness_already_are_named() -> None:
     right = quiet(grid_rows(STRIDES, HW))
-    assert recognise(foreign(right), "x.onnx").strides == STRIDES
+    assert info_of(foreign(right), "x.onnx").strides == STRIDES
     products = right.copy()
     products[..., 5:] *= right[..., 4:5]
     text = refusal(foreign(products))
@@ -90,8 +90,8 @@ def test_rows_without_an_objectness_are_named_unless_the_classes_are() -> None:
     products[..., 4] *= 0.1  # a rare class first, so that not every other one lies below it
     assert "(B, 378, 7) seems to be (B, N, 4 + classes)" in refusal(foreign(products, {}))
     assert "3 class names beside an output (B, 378, 7)" in refusal(foreign(products))
-    assert recognise(foreign(products, {}), "x.onnx", class_names=("a", "b")).class_names == ("a", "b")
-    assert recognise(foreign(right, {}), "x.onnx").class_names == ("0", "1", "2")
+    assert info_of(foreign(products, {}), "x.onnx", class_names=("a", "b")).class_names == ("a", "b")
+    assert info_of(foreign(right, {}), "x.onnx").class_names == ("0", "1", "2")
 
 
 @pytest.mark.parametrize("names", ["", "['a', 'b', 'c']"])
@@ -121,4 +121,4 @@ def test_a_stale_anchor_grid_is_said_in_one_line(strides: tuple[int, ...], strid
 def test_the_finest_level_may_hold_some_boxes_without_size() -> None:
     healthy = raw()
     healthy[:, : 3 * 8 * 12 - 1, 2:4] = 0
-    assert recognise(foreign(healthy), "x.onnx").class_names == NAMES
+    assert info_of(foreign(healthy), "x.onnx").class_names == NAMES
