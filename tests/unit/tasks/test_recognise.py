@@ -320,7 +320,7 @@ def test_a_model_is_not_decoded_as_one_of_another_family(
 @pytest.mark.parametrize("declared", [(1, 7, 126), ("b", "c", "n")])
 def test_a_record_of_a_family_without_anchors_fits_its_output(declared: tuple[int | str, ...]) -> None:
     record = info("raw", input_form="float", family="ultralytics")
-    assert recognise(raw_session(record, declared), "x.onnx") == record
+    assert info_of(raw_session(record, declared), "x.onnx") == record
 
 
 def test_an_output_that_contradicts_the_record_is_refused() -> None:
