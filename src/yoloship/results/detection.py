@@ -14,6 +14,8 @@ from yoloship.results.oriented import corners_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from yoloship.results.masks import Masks
+
 
 @dataclass(frozen=True, slots=True)
 class Detection:
@@ -28,6 +30,7 @@ class Detection:
             keypoints.
         box_xywhr: The oriented box: centre, width and height in source pixels, and the angle in radians. None unless
             the model gives oriented boxes.
+        masks: The mask of this object alone, with its outlines, area and run lengths; None unless the model segments.
     """
 
     box_xyxy: tuple[float, float, float, float]
@@ -36,6 +39,12 @@ class Detection:
     class_name: str
     keypoints: tuple[tuple[float, ...], ...] | None = None
     box_xywhr: tuple[float, float, float, float, float] | None = None
+    masks: Masks | None = None
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_] | None:
+        """(height, width) bool in source pixels: the object's mask; the caller owns it. None if it has none."""
+        return None if self.masks is None else self.masks[0]
 
     @property
     def area_px(self) -> float:
@@ -73,7 +82,11 @@ class Detection:
         return cut
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON; ``keypoints``, ``box_xywhr`` and ``corners_xy`` only if the model has them."""
+        """Plain data, ready for JSON; ``keypoints``, ``box_xywhr``, ``corners_xy``, ``polygons`` if the model has them.
+
+        ``polygons`` are the outlines of the mask, the largest part first, each as x1, y1, x2, y2, … in source pixels,
+        rounded to a tenth of a pixel.
+        """
         data: dict[str, Any] = {
             "class_id": self.class_id,
             "class_name": self.class_name,
@@ -85,6 +98,9 @@ class Detection:
         if (corners := self.corners_xy) is not None and self.box_xywhr is not None:
             data["box_xywhr"] = list(self.box_xywhr)
             data["corners_xy"] = [list(corner) for corner in corners]
+        if self.masks is not None:
+            (parts,) = self.masks.polygons()
+            data["polygons"] = [np.round(part.astype(np.float64), 1).ravel().tolist() for part in parts]
         return data
 
 

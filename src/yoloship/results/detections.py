@@ -242,11 +242,12 @@ class Detections(Result):
             self.class_ids.tolist(),
             repeat(None) if self.keypoints is None else self.keypoints.tolist(),
             repeat(None) if self.boxes_xywhr is None else map(tuple, self.boxes_xywhr.tolist()),
-            strict=False,  # two may be endless
+            repeat(None) if self.masks is None else self.masks.one_by_one(),
+            strict=False,  # three may be endless
         )
-        for (x1, y1, x2, y2), score, class_id, points, oriented in rows:
+        for (x1, y1, x2, y2), score, class_id, points, oriented, masks in rows:
             keypoints = None if points is None else tuple(map(tuple, points))
-            yield Detection((x1, y1, x2, y2), score, class_id, self.class_name(class_id), keypoints, oriented)
+            yield Detection((x1, y1, x2, y2), score, class_id, self.class_name(class_id), keypoints, oriented, masks)
 
     @overload
     def __getitem__(self, index: int) -> Detection: ...
@@ -370,8 +371,8 @@ class Detections(Result):
     def to_supervision(self) -> supervision.Detections:
         """Convert to a `supervision.Detections`, which owns copies of the arrays.
 
-        The corners of oriented boxes are in `data["xyxyxyxy"]`, where supervision's annotators look for them, and the
-        keypoints are in `data["keypoints"]`.
+        Masks are whole masks in source pixels. The corners of oriented boxes are in `data["xyxyxyxy"]`, where
+        supervision's annotators look for them, and the keypoints are in `data["keypoints"]`.
 
         Raises:
             DependencyError: the package `supervision` is not installed.
@@ -392,6 +393,7 @@ class Detections(Result):
             xyxy=self.boxes_xyxy.copy(),
             confidence=self.scores.copy(),
             class_id=self.class_ids.astype(int),
+            mask=None if self.masks is None else self.masks.array,
             data=data,
         )
 
@@ -403,13 +405,13 @@ class Detections(Result):
         hide_scores: bool = False,
         line_width_px: int | None = None,
     ) -> npt.NDArray[np.uint8]:
-        """Draw boxes, labels and keypoints on a copy of the image.
+        """Draw masks, keypoints, boxes and labels on a copy of the image.
 
         Args:
             image: (height, width, 3) uint8 BGR or (height, width) grey, of the size in `image_hw`; not written to.
             hide_labels: Whether to draw the boxes alone.
             hide_scores: Whether labels show the class only.
-            line_width_px: Line width of boxes and limbs; None chooses one that fits the image.
+            line_width_px: Line width of boxes, limbs and outlines; None chooses one that fits the image.
 
         Returns:
             (height, width, 3) uint8 BGR; the caller owns it.
@@ -419,12 +421,15 @@ class Detections(Result):
         """
         size_of(image, "Detections.draw", self.image_hw)
         from yoloship.results.drawing import draw_boxes
+        from yoloship.results.overlay import draw_masks
         from yoloship.results.skeleton import draw_keypoints
 
         labels = [
             "" if hide_labels else item.class_name if hide_scores else f"{item.class_name} {item.score:.2f}"
             for item in self
         ]
+        if self.masks is not None:
+            image = draw_masks(image, self.masks, self.class_ids, line_width_px)
         if self.keypoints is not None:
             image = draw_keypoints(image, self.keypoints, line_width_px)
         corners = None if self.boxes_xywhr is None else self.corners_xy

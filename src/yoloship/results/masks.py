@@ -200,6 +200,10 @@ class Masks:
         """(n,) int64: the pixels of each mask in the source image; the caller owns it."""
         return np.array([np.count_nonzero(self._on_source(window)[0]) for window in self.windows], np.int64)
 
+    def one_by_one(self) -> Iterator[Masks]:
+        """Each mask as `Masks` of its own."""
+        return (Masks((window,), self.image_hw, self.letterbox) for window in self.windows)
+
     def in_windows(self) -> Iterator[tuple[Mask, int, int]]:
         """Each mask without its empty surroundings: (h, w) bool, and the column and row of its first source pixel."""
         return map(self._on_source, self.windows)

@@ -21,6 +21,9 @@ SINKS: Table[Sink] = Table(
             "images": "yoloship.sinks.annotated:AnnotatedImages",
             "json": "yoloship.sinks.json_file:JsonFile",
             "csv": "yoloship.sinks.csv_file:CsvFile",
+            "coco": "yoloship.sinks.coco_results:CocoResults",
+            "txt": "yoloship.sinks.yolo_labels:YoloLabels",
+            "txt-conf": "yoloship.sinks.yolo_labels:ScoredLabels",
         }
     ),
     base="yoloship.sinks.sink:Sink",

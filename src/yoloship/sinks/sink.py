@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from yoloship.detect.stream import Outcome
     from yoloship.errors import YoloshipError
     from yoloship.results import Result
+    from yoloship.results.detections import Detections
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +75,24 @@ class Entry:
             source = outcome.source
             name = str(fspath(source)) if isinstance(source, str | PathLike) else f"image {outcome.index}"
         return cls(name, outcome.result, outcome.error, None, outcome.index, outcome.image)
+
+
+def boxes_of(entry: Entry) -> Detections | None:
+    """The detections of an entry, for sinks whose format has boxes; None if the image failed.
+
+    Raises:
+        OutputError: the result has no boxes.
+    """
+    from yoloship.results.detections import Detections
+
+    if entry.result is None or isinstance(entry.result, Detections):
+        return entry.result
+    raise OutputError(
+        "has no boxes, which this format consists of",
+        subject=entry.name,
+        got=f"a result of the task {entry.result.task!r}",
+        hint="write another format, such as --json",
+    )
 
 
 class Sink(ABC):
