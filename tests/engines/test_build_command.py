@@ -155,7 +155,7 @@ def test_a_checkpoint_is_quantized_with_images_on_the_way(tmp_path: Path, photos
         "--max-drop",
         "1",
         "--imgsz",
-        "320",
+        "128",
         "--output",
         "heads",
     ]

@@ -93,7 +93,7 @@ def test_half_precision_sees_the_same_objects(model: str, precision: Any, least_
 
 @pytest.mark.parametrize("model", MODELS)
 def test_int8_calibrated_on_the_photos_sees_nearly_the_same_objects(model: str) -> None:
-    config = SMALLER if model == "damage-yolov5n" else HEADS  # whose layers are searched through, which takes long
+    config = HEADS if model == "ppe-yolov5n" else SMALLER  # which is quicker, and too small for what that model looks for
     quantized = quantize_with_images(graph(model, config), photos(), QuantizeConfig(max_drop=0.05))
     right, changed = in_float32(model, config), faintly_seen(emulate(quantized.model))
     assert agreement_over_ious(right, changed, 0.25) == pytest.approx(1 - quantized.drop)
@@ -104,7 +104,7 @@ def test_int8_calibrated_on_the_photos_sees_nearly_the_same_objects(model: str) 
 @pytest.mark.parametrize("other_layers", ["float16", "float32"])
 def test_the_figures_of_an_export_are_those_of_the_file_that_it_wrote(other_layers: str, tmp_path: Path) -> None:
     path, checkpoint = tmp_path / "int8.onnx", require(TRAINED / "coco-yolov5n.pt")
-    options = ("--precision", "int8", "--max-drop", "1", "--imgsz", "320", "--other-layers", other_layers)
+    options = ("--precision", "int8", "--max-drop", "1", "--imgsz", "224", "--other-layers", other_layers)
     ran = run("export", checkpoint, "-o", path, *options, *(f"--calibrate={photo}" for photo in images()))
     assert ran.code == 0, ran
     said = re.search(r"in (\d+) of (\d+) convolutions, .* agree with float32 to ([\d.]+)%", ran.out)
@@ -112,7 +112,7 @@ def test_the_figures_of_an_export_are_those_of_the_file_that_it_wrote(other_laye
     written = onnx.load(path)
     computed = [layer.precision for layer in layer_precisions(written)]
     assert (computed.count("int8"), len(computed)) == (int(said[1]), int(said[2]))
-    right = faintly_seen(graph("coco-yolov5n", GraphConfig((320, 320))))
+    right = faintly_seen(graph("coco-yolov5n", GraphConfig((224, 224))))
     with open_artefact(path) as found:
         options_of = options_below(found, 0.25)
         changed = [found(photo, options=options_of) for photo in photos()]
