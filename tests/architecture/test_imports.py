@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import yoloship
+from helpers.source_code import FILES, SOURCE, nodes
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "src" / "yoloship"
 MODULES = sorted(
     ".".join(("yoloship", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
-    for path in SOURCE.rglob("*.py")
+    for path in FILES
     if path.name != "__main__.py"
 )
 PUBLIC = (
@@ -44,6 +44,7 @@ PUBLIC = (
     "load",
     "read_checkpoint",
 )
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 FORBIDDEN = ("torch", "pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib")
 
 
@@ -123,7 +124,7 @@ print(*sorted((heavy - {allowed!r}) & {{m.partition('.')[0] for m in sys.modules
 def imported(path: Path) -> set[str]:
     """Top-level packages that a file imports anywhere in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -131,14 +132,14 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.relative_to(SOURCE).as_posix())
+@each_file
 def test_no_module_imports_torch_or_anything_that_runs_pickles(path: Path) -> None:
     assert not imported(path) & set(FORBIDDEN)
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.relative_to(SOURCE).as_posix())
+@each_file
 def test_no_module_evaluates_text_as_code(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in {"eval", "exec", "compile", "__import__"}, f"{path.name}:{node.lineno}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ WITHOUT = {
 """Modules that need no test of their own, and why. A package's `__init__` only names what its modules hold."""
 
 
-def modules() -> set[Path]:
+@cache
+def modules() -> frozenset[Path]:
     """Every module but a package's `__init__`, as a path below `SOURCE` without its suffix."""
-    return {path.relative_to(SOURCE).with_suffix("") for path in SOURCE.rglob("*.py") if path.stem != "__init__"}
+    paths = (path for path in SOURCE.rglob("*.py") if path.stem != "__init__")
+    return frozenset(path.relative_to(SOURCE).with_suffix("") for path in paths)
 
 
 def module_of(path: Path) -> Path | None:

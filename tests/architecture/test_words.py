@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from helpers.source_code import FILES as ALL_FILES
+from helpers.source_code import SOURCE, nodes
 from yoloship.tasks import all_forms
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "yoloship"
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 ROOMS = ("tasks/", "graph/heads/")
 """Where they live."""
 FORMS = frozenset(all_forms())
@@ -25,15 +29,15 @@ ALLOWED = {
 """A word in another file, and why it is not the name of a form there."""
 FILES = sorted(
     path.relative_to(SOURCE).as_posix()
-    for path in SOURCE.rglob("*.py")
+    for path in ALL_FILES
     if not path.relative_to(SOURCE).as_posix().startswith(ROOMS)
 )
 
 
-def words_in(source: str) -> list[tuple[str, int]]:
+def words_in(tree: Iterable[ast.AST]) -> list[tuple[str, int]]:
     """Each use of a word, with its line: the name of a form, a task or a family compared, or columns counted."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in tree:
         match node:
             case ast.Constant(value=str(word)) if word in FORMS:
                 found.append((word, node.lineno))
@@ -51,13 +55,13 @@ def words_in(source: str) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("file", FILES)
 def test_nobody_else_names_an_output_form_or_counts_the_columns_of_a_row(file: str) -> None:
-    used = words_in((SOURCE / file).read_text(encoding="utf-8"))
+    used = words_in(nodes(SOURCE / file))
     assert [(word, line) for word, line in used if (file, word) not in ALLOWED] == []
 
 
 def test_what_is_allowed_is_still_there() -> None:
     for file, word in ALLOWED:
-        assert word in {used for used, _ in words_in((SOURCE / file).read_text(encoding="utf-8"))}, (file, word)
+        assert word in {used for used, _ in words_in(nodes(SOURCE / file))}, (file, word)
 
 
 @pytest.mark.parametrize(
@@ -72,4 +76,4 @@ def test_what_is_allowed_is_still_there() -> None:
     ],
 )
 def test_a_use_is_found(source: str) -> None:
-    assert words_in(source)
+    assert words_in(ast.walk(ast.parse(source)))

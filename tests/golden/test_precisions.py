@@ -93,7 +93,7 @@ def test_half_precision_sees_the_same_objects(model: str, precision: Any, least_
 
 @pytest.mark.parametrize("model", MODELS)
 def test_int8_calibrated_on_the_photos_sees_nearly_the_same_objects(model: str) -> None:
-    config = HEADS if model == "ppe-yolov5n" else SMALLER  # which is quicker, and too small for what that model looks for
+    config = HEADS if model == "ppe-yolov5n" else SMALLER  # what that model looks for is too small for the smaller
     quantized = quantize_with_images(graph(model, config), photos(), QuantizeConfig(max_drop=0.05))
     right, changed = in_float32(model, config), faintly_seen(emulate(quantized.model))
     assert agreement_over_ious(right, changed, 0.25) == pytest.approx(1 - quantized.drop)
