@@ -280,19 +280,19 @@ def in_batches(
     def work(ticket: _Ticket) -> None:
         try:
             image = steps.read(ticket.source, partial(memory.reserve, ticket.index))
-            memory.settle(ticket.index, image)
+            memory.release(ticket.index, image)
             if stopped.is_set():
                 raise InputError("the stream was closed")
             ticket.detecting = steps.submit(image)
         except YoloshipError as error:
             ticket.error = error
-            memory.leave(ticket.index)
+            memory.release(ticket.index)
             return
         if keep_images:
             ticket.image = image
         else:
             index = ticket.index  # a callback that knew the ticket would keep it, and its source, in a cycle
-            ticket.detecting.add_done_callback(lambda _: memory.leave(index))
+            ticket.detecting.add_done_callback(lambda _: memory.release(index))
 
     def begin(ticket: _Ticket) -> None:
         pending.append(ticket)
@@ -312,7 +312,7 @@ def in_batches(
             outcome = pending[0].outcome()
             pending.popleft()
             yield outcome
-            memory.leave(outcome.index)
+            memory.release(outcome.index)
         for failure in failures:
             raise failure
     finally:

@@ -138,12 +138,12 @@ class Detector(Closing, Generic[ResultT]):
         if defaults.task is not None and defaults.task != pipeline.model.info.task:
             refuse_other_task(pipeline.task, defaults.task, pipeline.model.model_name)
         self._known: dict[DetectOptions, DetectOptions] = {}
-        options = defaults.options or DetectOptions.of(pipeline.model.info.nms)
-        self._options = self._accepted(replace(options, **defaults.changes))
         self._channels = defaults.channels
         self._batcher: Batcher | None = None
         self._lock = threading.Lock()
         self._closed = False
+        options = defaults.options or DetectOptions.of(pipeline.model.info.nms)
+        self._options, _ = self._chosen(replace(options, **defaults.changes))
 
     @property
     def info(self) -> ModelInfo:
@@ -511,21 +511,17 @@ class Detector(Closing, Generic[ResultT]):
         changes = DetectOptions.changes(
             options, score_threshold=score_threshold, iou_threshold=iou_threshold, classes=classes
         )
-        return self._accepted(options or replace(self._options, **changes)), order
-
-    def _accepted(self, chosen: DetectOptions) -> DetectOptions:
-        """Check options against the model. A few that passed are remembered."""
+        chosen = options or replace(self._options, **changes)
         known = self._known.get(chosen)
-        if known is not None:
-            return known
-        info = self._model.info
-        if info.nms is not None:
-            chosen.check_against(info.nms, self.model_name)
-        chosen.class_ids(info.class_names)  # refuses a class that the model does not have
-        if len(self._known) >= _KNOWN_OPTIONS:
-            self._known.clear()
-        self._known[chosen] = chosen
-        return chosen
+        if known is None:
+            info = self._model.info
+            if info.nms is not None:
+                chosen.check_against(info.nms, self.model_name)
+            chosen.class_ids(info.class_names)  # refuses a class that the model does not have
+            if len(self._known) >= _KNOWN_OPTIONS:
+                self._known.clear()
+            self._known[chosen] = known = chosen
+        return known, order
 
 
 def _whole_numbers(values: Any, subject: str, count: int | None = None) -> tuple[int, ...]:

@@ -89,17 +89,13 @@ class ImageBudget:
                 raise InputError("the stream was closed")
             self._held[index] += wanted_bytes
 
-    def settle(self, index: int, image: object) -> None:
-        """Count an image that was decoded by its own size, in place of the bytes that it reserved, if it did."""
+    def release(self, index: int, image: object = None) -> None:
+        """Give back what an image reserved, except for its own size; without the image, end it, if it has not ended."""
         with self._changed:
-            if self._held.get(index):  # an image on a device has reserved nothing
+            if image is None:
+                self._held.pop(index, None)
+            elif self._held.get(index):  # an image on a device has reserved nothing
                 self._held[index] = getattr(image, "nbytes", 0)
-                self._changed.notify_all()
-
-    def leave(self, index: int) -> None:
-        """End an image. It may be called twice."""
-        with self._changed:
-            self._held.pop(index, None)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -182,7 +178,7 @@ def in_order(
         image = None
         try:
             image = read(source, partial(memory.reserve, index))
-            memory.settle(index, image)
+            memory.release(index, image)
             with turns:
                 if stopped.is_set():
                     raise InputError("the stream was closed")
@@ -191,7 +187,7 @@ def in_order(
             return Outcome(index, source, None, error, image if keep_images else None)
         finally:
             if not keep_images or image is None:
-                memory.leave(index)
+                memory.release(index)
         return Outcome(index, source, found, None, image if keep_images else None)
 
     pending: deque[Future[Outcome]] = deque()
@@ -208,7 +204,7 @@ def in_order(
                 break
             outcome = pending.popleft().result()
             yield outcome
-            memory.leave(outcome.index)
+            memory.release(outcome.index)
         for failure in failures:
             raise failure
     finally:

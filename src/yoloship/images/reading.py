@@ -210,8 +210,7 @@ def read_image(
         with suppress(OSError, ValueError):  # reading it says what is wrong
             size_bytes = os.stat(source).st_size  # noqa: PTH116 - a string may be no valid path
         reserve(min(size_bytes, limits.max_file_bytes))
-    data, subject = _bytes_of(source, limits, reserve)
-    header = _checked_header(data, subject, limits)
+    data, header, subject = _checked(source, limits, reserve)
     if reserve is not None:
         reserve(header.work_bytes)
     return decode_image(data, header, subject)
@@ -262,51 +261,34 @@ def image_size(source: Path | str | bytes, *, limits: ImageLimits = DEFAULT_LIMI
     Raises:
         ImageError: the file is missing, unreadable, empty, damaged, over a limit or not an image.
     """
-    data, subject = _bytes_of(source, limits)
-    return _checked_header(data, subject, limits).upright_hw
+    return _checked(source, limits)[1].upright_hw
 
 
-def _bytes_of(
+def _checked(
     source: Path | str | bytes, limits: ImageLimits, reserve: Callable[[int], None] | None = None
-) -> tuple[bytes, str]:
-    if isinstance(source, bytes):
-        return source, "image bytes"
-    if not isinstance(source, str | os.PathLike):
+) -> tuple[bytes, ImageHeader, str]:
+    """The bytes of an image, its header, which is within the limits and has no problem, and its name for messages."""
+    data, subject = source if isinstance(source, bytes) else b"", "image bytes"
+    if not isinstance(source, str | bytes | os.PathLike):
         raise InputError(
             "is not an image", subject="read_image", expected="a file's name, or its bytes", got=type(source).__name__
         )
-    refuse_address(source, error=ImageError)
-    subject = str(source)
-
-    def check_start(start: bytes) -> None:
-        if start and read_header(start[:_SIGNATURE_BYTES]) is None:  # the whole is walked once, when it is there
-            raise _not_an_image(start, subject)
-
-    try:
-        data = read_file_or_pipe(
-            source,
-            limits.max_file_bytes,
-            error=ImageError,
-            wanted="an image",
-            check_start=check_start,
-            patience=PATIENCE if reserve is None else Patience(check_wanted=functools.partial(reserve, 0)),
-        )
-    except ImageError as error:
-        if not isinstance(error.__cause__, FileNotFoundError) or (hint := _meant(Path(source))) is None:
-            raise
-        raise ImageError(error.problem, subject=error.subject, hint=hint) from error.__cause__
-    return data, subject
-
-
-def _meant(missing: Path) -> str | None:
-    """What a missing file was probably meant to be."""
-    if str(missing) == "-":
-        return "give /dev/stdin to read standard input"
-    similar = similar_file(missing)
-    return None if similar is None else f"did you mean {similar!r}?"
-
-
-def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHeader:
+    if not isinstance(source, bytes):
+        refuse_address(source, error=ImageError)
+        subject = str(source)
+        try:
+            data = read_file_or_pipe(
+                source,
+                limits.max_file_bytes,
+                error=ImageError,
+                wanted="an image",
+                check_start=functools.partial(_refuse_other_start, subject),
+                patience=PATIENCE if reserve is None else Patience(check_wanted=functools.partial(reserve, 0)),
+            )
+        except ImageError as error:
+            if not isinstance(error.__cause__, FileNotFoundError) or (hint := _meant(Path(source))) is None:
+                raise
+            raise ImageError(error.problem, subject=error.subject, hint=hint) from error.__cause__
     if not data:
         raise ImageError("is empty (0 bytes)", subject=subject)
     header = read_header(data)
@@ -330,7 +312,21 @@ def _checked_header(data: bytes, subject: str, limits: ImageLimits) -> ImageHead
         )
     if header.problem:
         raise ImageError(f"{header.format} {header.problem}", subject=subject)
-    return header
+    return data, header, subject
+
+
+def _refuse_other_start(subject: str, start: bytes) -> None:
+    """Refuse a file that does not begin like an image, before the rest is read."""
+    if start and read_header(start[:_SIGNATURE_BYTES]) is None:  # the whole is walked once, when it is there
+        raise _not_an_image(start, subject)
+
+
+def _meant(missing: Path) -> str | None:
+    """What a missing file was probably meant to be."""
+    if str(missing) == "-":
+        return "give /dev/stdin to read standard input"
+    similar = similar_file(missing)
+    return None if similar is None else f"did you mean {similar!r}?"
 
 
 def _not_an_image(data: bytes, subject: str) -> YoloshipError:

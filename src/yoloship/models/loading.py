@@ -39,7 +39,7 @@ from yoloship.runtime.session import RunOptions, RuntimePrecision, TunedFor
 from yoloship.tasks import info_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from io import FileIO
 
@@ -61,35 +61,30 @@ def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> b
             builds the graph is added to it.
         build: Makes the file's bytes.
     """
-    try:
-        made_from = (*made_from, __version__, *_code())
-    except OSError:  # our own modules cannot be listed
-        return build()
-    return cached("graphs", made_from, ".onnx", MAX_GRAPH_BYTES, build)
-
-
-def _code() -> Iterator[object]:
-    """What builds graphs: the version of the library that writes them, and our own modules by name, size and time.
-
-    A checkout changes more often than our version. All modules count, so that none that has a part in building can be
-    forgotten. None is read, since a start waits for it; an editor, a checkout and an installation all set the time. The
-    library is not imported either, nor its metadata searched: it says its version in a file.
-    """
     from importlib.util import find_spec
 
+    # A checkout changes more often than our version, so our own modules count too, by name, size and time: all of them,
+    # so that none that has a part in building can be forgotten. None is read, since a start waits for it; an editor, a
+    # checkout and an installation all set the time. The library that writes graphs is not imported either, nor its
+    # metadata searched: it says its version in a file.
+    code: list[object] = [__version__]
     if (spec := find_spec("onnx")) is not None and spec.origin is not None:
         with suppress(OSError):
-            yield Path(spec.origin).with_name("version.py").read_bytes()
+            code.append(Path(spec.origin).with_name("version.py").read_bytes())
     package = os.fspath(Path(__file__).parents[1])
     folders = [package]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in sorted(entries, key=attrgetter("name")):
-                if entry.name.endswith(".py"):
-                    status = entry.stat()
-                    yield entry.path.removeprefix(package), status.st_size, status.st_mtime_ns
-                elif entry.name != "__pycache__" and entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
+    try:
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in sorted(entries, key=attrgetter("name")):
+                    if entry.name.endswith(".py"):
+                        status = entry.stat()
+                        code.append((entry.path.removeprefix(package), status.st_size, status.st_mtime_ns))
+                    elif entry.name != "__pycache__" and entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+    except OSError:  # our own modules cannot be listed
+        return build()
+    return cached("graphs", (*made_from, *code), ".onnx", MAX_GRAPH_BYTES, build)
 
 
 _MAX_SIDE: Final = 8192

@@ -92,7 +92,7 @@ def test_a_later_image_waits_until_an_earlier_one_has_left() -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(second)
         assert not entered.wait(0.05)
-        budget.leave(0)
+        budget.release(0)
         waiting.result()
     assert budget.held_bytes == 5
 
@@ -128,7 +128,7 @@ def test_an_image_that_turns_out_smaller_than_its_decoding_lets_the_next_one_in(
         while not budget._changed._waiters:  # type: ignore[attr-defined]
             time.sleep(0.001)
         try:
-            budget.settle(0, np.empty(10, np.uint8))
+            budget.release(0, np.empty(10, np.uint8))
             assert not budget._changed._waiters  # type: ignore[attr-defined]
             waiting.result()
         finally:
