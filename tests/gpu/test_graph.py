@@ -46,7 +46,6 @@ def test_a_recorded_pipeline_gives_right_results_for_other_frames(
         raw_on_device = rig.empty(4 * cells * (5 + classes))
         workspace = Workspace(rig.empty(workspace_bytes(1, cells)), 1, cells)
         results = rig.empty(dtype.itemsize)
-
         there = Results(results, suppression.max_detections)
 
         def work() -> None:
