@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from helpers.cuda_contract import LetterboxContract, PostprocessContract
+from helpers.cuda_mask_contract import MasksContract
 from helpers.cuda_task_contract import KeypointsContract, RotatedContract
 
 
@@ -17,4 +18,8 @@ class TestFreeHeadsOnTheDevice(RotatedContract):
 
 
 class TestKeypointsOnTheDevice(KeypointsContract):
+    pass
+
+
+class TestMasksOnTheDevice(MasksContract):
     pass

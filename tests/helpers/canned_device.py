@@ -49,12 +49,14 @@ class CannedSession(DeviceSession):
         batch = info.batch or "batch"
         channels = info.channels
         shape = (batch, *side, channels) if info.input_form == "image" else (batch, channels, *side)
-        count = len(answer((64, 96)))
-        axes = ("n", "numbers") if info.output_form == "raw" else ("a", "b", "c")
+        outputs = [
+            TensorSpec(f"head{n}", array.dtype.name, (batch, *(f"axis{axis}" for axis in range(array.ndim))))
+            for n, array in enumerate(answer((64, 96)))
+        ]
         super().__init__(
             device,
             (TensorSpec("images", "uint8" if info.input_form == "image" else "float32", shape),),
-            (TensorSpec(f"head{n}", "float32", (batch, *axes)) for n in range(count)),
+            outputs,
             {METADATA_KEY: info.to_json()},
         )
         self.answer = answer

@@ -121,6 +121,7 @@ class FreeHeadsContract:
             (1, 16, np.float16, (8, 16, 32, 64)),
             (1000, 1, np.float32, (16, 32)),
             (3, 7, np.float32, (8,)),
+            (3, 32, np.float32, (16,)),
             (5, 1, np.float16, (4, 8, 16, 32)),
         ],
     )
@@ -149,7 +150,7 @@ class FreeHeadsContract:
         rng = np.random.default_rng()
         strides, classes, bins = (8, 16), 7, 16
         maps = [rng.standard_normal((2, 4 * bins + classes, 96 // s, 64 // s), np.float32) * 2 for s in strides]
-        heads = replace(free_heads(rig, maps, strides, classes, bins), pairs=True)
+        heads = replace(free_heads(rig, maps, strides, classes, bins), pairs=300)
         allowed = [0, 1, 2, 4, 6]
         workspace = run_decode(rig, heads, classes, 2, 0.7, allowed=allowed, capacity=heads.cells * classes)
         box = Letterbox.fixed((96, 64), (96, 64))

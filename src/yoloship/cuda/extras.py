@@ -42,7 +42,7 @@ EXTRA_LEVEL_DTYPE: Final = np.dtype(
         ("cells", "<i4"),
         ("width", "<i4"),
         ("stride", "<f4"),
-        ("reserved", "<i4"),
+        ("weight", "<i4"),
     ]
 )
 """`struct ExtraLevel` of kernels/kept.cuh, byte for byte."""
@@ -58,6 +58,8 @@ class ExtraLevel:
         stride: Model pixels per cell.
         anchors: How many candidates a cell has.
         anchor_step: Elements from one anchor's values to the next.
+        weight: How many values before the first one the objectness lies that all are multiplied by; negative if it is a
+            logit, and 0 if they are not multiplied.
     """
 
     values: Span
@@ -65,6 +67,7 @@ class ExtraLevel:
     stride: float = 1.0
     anchors: int = 1
     anchor_step: int = 0
+    weight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ def pack_extra_levels(levels: Sequence[ExtraLevel]) -> npt.NDArray[np.void]:
         span, (height, width) = level.values, level.grid_hw
         table[number] = (
             span.pointer, span.image_step, level.anchor_step, span.value_step, span.cell_step, first, height * width,
-            width, level.stride, 0,
+            width, level.stride, level.weight,
         )  # fmt: skip
         first += height * width * level.anchors
     return table

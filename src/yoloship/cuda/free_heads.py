@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 
 import numpy as np
 
-from yoloship.cuda.postprocess import MAX_LEVELS, HeadDType
+from yoloship.cuda.postprocess import MAX_DETECTIONS, MAX_LEVELS, HeadDType
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-MAX_BINS: Final = 16
+MAX_BINS: Final = 32
 AngleForm: TypeAlias = Literal["decoded", "sigmoid"]
 """``decoded``: the number is θ. ``sigmoid``: θ = (σ(t) − ¼)·π."""
 _ANGLE_FORMS: Final[tuple[AngleForm, ...]] = ("decoded", "sigmoid")
@@ -105,11 +105,11 @@ class FreeHeads:
     Attributes:
         table: Device address of the table that `pack_free_levels` made from `levels`.
         levels: The levels, in the order of the candidates.
-        bins: Of the distribution of each side: 2 to 16; 1 for distances, 0 for decoded columns.
+        bins: Of the distribution of each side: 2 to 32; 1 for distances, 0 for decoded columns.
         dtype: The element type of the values.
         angle_form: What the values of the angles are; None if the boxes are not oriented.
-        pairs: Whether each class of a cell is a candidate of its own and none is suppressed, as a head without
-            suppression wants it. Index i is then cell i // C with class i % C.
+        pairs: Of a head without suppression: how many boxes it gives at most. Each class of a cell is then a candidate
+            of its own, index i being cell i // C with class i % C. 0 for heads whose boxes are suppressed.
 
     Raises:
         InputError: `bins` is outside its range.
@@ -122,7 +122,7 @@ class FreeHeads:
     bins: int
     dtype: HeadDType = "float32"
     angle_form: AngleForm | None = None
-    pairs: bool = False
+    pairs: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.bins <= MAX_BINS:
@@ -131,7 +131,12 @@ class FreeHeads:
     @property
     def is_chosen(self) -> bool:
         """Whether the network has chosen among overlapping boxes itself."""
-        return self.pairs
+        return self.pairs > 0
+
+    @property
+    def most(self) -> int:
+        """The most boxes that an image can have."""
+        return self.pairs or MAX_DETECTIONS
 
     @property
     def is_rotated(self) -> bool:
@@ -147,7 +152,7 @@ class FreeHeads:
     def arguments(self) -> tuple[int, ...]:
         """The table, its length, the bins, whether pairs count, the form of the angles, and the number of cells."""
         angle = () if self.angle_form is None else (_ANGLE_FORMS.index(self.angle_form),)
-        return self.table, len(self.levels), self.bins, int(self.pairs), *angle, self.cells
+        return self.table, len(self.levels), self.bins, int(self.is_chosen), *angle, self.cells
 
     @property
     def cells(self) -> int:
@@ -170,6 +175,7 @@ class Chosen:
 
     block_cells: ClassVar[int] = 128
     is_chosen: ClassVar[bool] = True
+    most: ClassVar[int] = MAX_DETECTIONS
 
     pointer: int
     cells: int

@@ -47,6 +47,7 @@ class Prototypes:
         coefficients: Where the P coefficients of each candidate lie.
         squashes: Whether values become σ(value) before they are upsampled, and 0.5 is the limit in place of 0.
         crops_first: Whether cells outside the box are 0 before the values are upsampled.
+        drops_empty: Whether the host drops objects without a single pixel of mask.
         on_image: Whether the masks are in source pixels. Otherwise they are on the canvas.
 
     Raises:
@@ -60,6 +61,7 @@ class Prototypes:
     coefficients: Extras
     squashes: bool = False
     crops_first: bool = False
+    drops_empty: bool = False
     on_image: bool = False
 
     def __post_init__(self) -> None:

@@ -85,6 +85,10 @@ class DecodeInput(Protocol):
     def is_chosen(self) -> bool:
         """Whether the network has chosen among overlapping boxes itself, so that none is suppressed."""
 
+    @property
+    def most(self) -> int:
+        """The most boxes that an image can have."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeadLevel:
@@ -117,6 +121,7 @@ class Heads:
     block_cells: ClassVar[int] = _DECODE_THREADS
     is_rotated: ClassVar[bool] = False
     is_chosen: ClassVar[bool] = False
+    most: ClassVar[int] = MAX_DETECTIONS
 
     table: int
     levels: tuple[HeadLevel, ...]
@@ -153,6 +158,7 @@ class Raw:
     block_cells: ClassVar[int] = _DECODE_THREADS
     is_rotated: ClassVar[bool] = False
     is_chosen: ClassVar[bool] = False
+    most: ClassVar[int] = MAX_DETECTIONS
 
     pointer: int
     cells: int

@@ -114,13 +114,16 @@ class Detections(Result):
         return "detect" if self.boxes_xywhr is None else "obb"
 
     @classmethod
-    def _trusted(
+    def _trusted(  # noqa: PLR0913 - what a result has
         cls,
         boxes_xyxy: npt.NDArray[np.float32],
         scores: npt.NDArray[np.float32],
         class_ids: npt.NDArray[np.int32],
         class_names: tuple[str, ...],
         image_hw: tuple[int, int],
+        *,
+        masks: Masks | None = None,
+        keypoints: npt.NDArray[np.float32] | None = None,
     ) -> Detections:
         """Make a result of arrays that are known to be correct, without checks or copies. They become read-only.
 
@@ -132,6 +135,8 @@ class Detections(Result):
             class_ids: (n,) int32; the result owns it.
             class_names: The model's class names, by class id.
             image_hw: (height, width) of the source image in pixels.
+            masks: Of the same objects and image.
+            keypoints: (n, K, 2 or 3) float32, as the attribute; the result owns it.
         """
         boxes_xyxy.setflags(write=False)
         scores.setflags(write=False)
@@ -144,8 +149,11 @@ class Detections(Result):
         put(made, "class_names", class_names)
         put(made, "image_hw", image_hw)
         put(made, "complete", True)
-        for name in _EXTRAS:
-            put(made, name, None)
+        if keypoints is not None:
+            keypoints.setflags(write=False)
+        put(made, "masks", masks)
+        put(made, "keypoints", keypoints)
+        put(made, "boxes_xywhr", None)
         return made
 
     @classmethod

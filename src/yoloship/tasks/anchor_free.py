@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.cuda.extras import Extras
+    from yoloship.cuda.free_heads import FreeHeads
     from yoloship.model import ModelInfo, TensorSpec
-    from yoloship.tasks.task import Cells
+    from yoloship.runtime.session import DeviceTensor
+    from yoloship.tasks.task import Cells, Upload
 
     Floats = npt.NDArray[np.float32]
     Arrays = Sequence[npt.NDArray[np.generic]]
@@ -317,6 +320,8 @@ def decode_heads(
 class ChannelRows(Rows):
     """(B, 4 + C + E, N): cx, cy, w, h in model pixels, class scores, further columns. Of anchor-free heads."""
 
+    on_gpu = True
+
     def shape_text(self, classes: int) -> str:
         """The output's shape for people."""
         return f"(B, {BOX_COLUMNS + classes}, N)"
@@ -338,6 +343,18 @@ class ChannelRows(Rows):
     def cells(self, rows: Floats, classes: int) -> Cells:
         """Box and score of every cell."""
         return corners(rows[:BOX_COLUMNS].T), rows[BOX_COLUMNS : BOX_COLUMNS + classes].max(axis=0)
+
+    def device_output(self, tensor: DeviceTensor, info: ModelInfo, upload: Upload) -> FreeHeads:
+        """The columns, for the kernel that reads maps as well."""
+        from yoloship.tasks.kernels import channel_rows
+
+        return channel_rows(tensor, info, upload)
+
+    def device_extras(self, tensor: DeviceTensor, info: ModelInfo, upload: Upload) -> Extras:
+        """The last columns."""
+        from yoloship.tasks.kernels import channel_row_extras
+
+        return channel_row_extras(tensor, info, upload)
 
 
 def end2end_candidates(rows: Floats, classes: int, score_threshold: float) -> Candidates:

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.cuda.extras import Extras
     from yoloship.cuda.postprocess import DecodeInput, HeadDType, Raw
     from yoloship.model import Anchors, ModelInfo
     from yoloship.runtime.session import DeviceTensor
-    from yoloship.tasks.task import Cells
+    from yoloship.tasks.task import Cells, Upload
 
     Floats = npt.NDArray[np.float32]
 
@@ -98,12 +99,21 @@ class Rows(ABC):
     def cells(self, rows: Floats, classes: int) -> Cells:
         """Box, xyxy, and score of every row of one image, before any threshold; the arguments are as above."""
 
-    def device_output(self, tensor: DeviceTensor, classes: int) -> DecodeInput:
+    def device_output(self, tensor: DeviceTensor, info: ModelInfo, upload: Upload) -> DecodeInput:
         """What the decoding kernels read of a decoded output on a GPU; asked only if `on_gpu` is true.
+
+        Args:
+            tensor: The output.
+            info: The model.
+            upload: Copies a table to the device, where it stays as long as the output, and gives its address.
 
         Raises:
             SessionError: the output is not laid out like that.
         """
+        raise NotImplementedError
+
+    def device_extras(self, tensor: DeviceTensor, info: ModelInfo, upload: Upload) -> Extras:
+        """Where the columns behind the class scores lie; asked only if `on_gpu` is true and there are any."""
         raise NotImplementedError
 
 
@@ -129,13 +139,17 @@ class ObjectRows(Rows):
         scores = rows[:, OBJECT_COLUMNS : OBJECT_COLUMNS + classes].max(axis=1)
         return corners(rows[:, :4]), rows[:, 4] * scores
 
-    def device_output(self, tensor: DeviceTensor, classes: int) -> Raw:
+    def device_output(self, tensor: DeviceTensor, info: ModelInfo, upload: Upload) -> Raw:  # noqa: ARG002
         """The rows, for the kernel that picks from them."""
-        from yoloship.cuda.postprocess import Raw
+        from yoloship.tasks.kernels import object_rows
 
-        if not self.fits(tensor.shape, classes):
-            raise wrong_tensor(tensor, self.shape_text(classes))
-        return Raw(tensor.pointer, tensor.shape[1], device_dtype(tensor))
+        return object_rows(tensor, info)
+
+    def device_extras(self, tensor: DeviceTensor, info: ModelInfo, upload: Upload) -> Extras:
+        """The last columns of the rows, times the objectness."""
+        from yoloship.tasks.kernels import object_row_extras
+
+        return object_row_extras(tensor, info, upload)
 
 
 OBJECT_COLUMNS: Final = 5

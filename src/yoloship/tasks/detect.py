@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -16,28 +16,27 @@ from yoloship.tasks.decode import (
     anchor_free_error,
     as_float32,
     check_boxes,
-    device_dtype,
     expect,
     heads_candidates,
     heads_to_raw,
     rows_of,
     wrong_output,
-    wrong_tensor,
 )
 from yoloship.tasks.nms import nms
 from yoloship.tasks.task import Form, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from yoloship.cuda.postprocess import DecodeInput, Heads
+    from yoloship.cuda.extras import Extras
+    from yoloship.cuda.postprocess import DecodeInput
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo, TensorSpec
     from yoloship.runtime.session import DeviceTensor
     from yoloship.tasks.anchor_free import DecodeBoxes, DecodeExtras
-    from yoloship.tasks.task import Cells, Limits
+    from yoloship.tasks.task import Cells, Limits, Upload
 
     Arrays = Sequence[npt.NDArray[np.generic]]
 
@@ -53,7 +52,7 @@ MAX_CANDIDATES: Final = 30_000
 _END2END_COLUMNS: Final = 6
 
 
-class _Form(Form[Candidates]):
+class BoxForm(Form[Candidates]):
     """An output form with a fixed number of outputs.
 
     Attributes:
@@ -84,8 +83,17 @@ class _Form(Form[Candidates]):
                 got=str(len(outputs)), hint="export it again with yoloship",
             )  # fmt: skip
 
+    def device_columns(
+        self, tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[int, int], upload: Upload
+    ) -> Extras:
+        """Where the values behind the class scores lie on a GPU; the arguments are those of `device_output`.
 
-class RawForm(_Form):
+        Asked only if `on_gpu` is true and the model has such values.
+        """
+        raise NotImplementedError
+
+
+class RawForm(BoxForm):
     """Every cell decoded, in one output, laid out as the family's `Rows` say."""
 
     name = RAW
@@ -142,17 +150,27 @@ class RawForm(_Form):
         tensors: Sequence[DeviceTensor],
         info: ModelInfo,
         input_hw: tuple[int, int],  # noqa: ARG002 - one signature
-        upload: Callable[[npt.NDArray[Any]], int],  # noqa: ARG002
+        upload: Upload,
     ) -> DecodeInput:
         """The rows as they lie there."""
-        return rows_of(info, "model").device_output(tensors[0], len(info.class_names))
+        return rows_of(info, "model").device_output(tensors[0], info, upload)
+
+    def device_columns(
+        self,
+        tensors: Sequence[DeviceTensor],
+        info: ModelInfo,
+        input_hw: tuple[int, int],  # noqa: ARG002 - one signature
+        upload: Upload,
+    ) -> Extras:
+        """The last columns of the rows."""
+        return rows_of(info, "model").device_extras(tensors[0], info, upload)
 
     def cells(self, outputs: Arrays, info: ModelInfo) -> Cells:
         """Box and score of every row."""
         return rows_of(info, "model").cells(np.asarray(outputs[0][0], np.float32), len(info.class_names))
 
 
-class HeadsForm(_Form):
+class HeadsForm(BoxForm):
     """The undecoded maps of each level, finest first.
 
     Of an anchor head, one map (B, A·(5+C), h, w) for each level. Of a head without anchors, two: see
@@ -164,10 +182,10 @@ class HeadsForm(_Form):
     count = None
 
     def on_gpu(self, info: ModelInfo) -> bool:
-        """The maps of an anchor head can be decoded there, if the kernel's table has room for its anchors."""
-        from yoloship.cuda.postprocess import MAX_ANCHORS, MAX_LEVELS
+        """Whether the kernels' tables have room for the model's levels and anchors."""
+        from yoloship.tasks.kernels import fits_kernels
 
-        return 0 < len(info.anchors) <= MAX_LEVELS and all(len(level) <= MAX_ANCHORS for level in info.anchors)
+        return fits_kernels(info)
 
     def decoders(self, info: ModelInfo) -> tuple[DecodeExtras, DecodeBoxes]:  # noqa: ARG002 - for derived forms
         """How further columns and boxes of a head without anchors are decoded; see `yoloship.tasks.anchor_free`."""
@@ -202,23 +220,20 @@ class HeadsForm(_Form):
         tensors: Sequence[DeviceTensor],
         info: ModelInfo,
         input_hw: tuple[int, int],
-        upload: Callable[[npt.NDArray[Any]], int],
-    ) -> Heads:
-        """The maps, and a table of where each lies and what its anchors are."""
-        from yoloship.cuda.postprocess import HeadLevel, Heads, pack_levels
+        upload: Upload,
+    ) -> DecodeInput:
+        """The maps, and a table of where each lies."""
+        from yoloship.tasks.kernels import anchor_maps, free_maps
 
-        if len(tensors) != len(info.strides):
-            raise SessionError("wrong number of outputs", expected=str(len(info.strides)), got=str(len(tensors)))
-        columns = OBJECT_COLUMNS + len(info.class_names)
-        levels = []
-        for tensor, stride, anchors in zip(tensors, info.strides, info.anchors, strict=True):
-            shape = (tensors[0].shape[0], len(anchors) * columns, input_hw[0] // stride, input_hw[1] // stride)
-            if tensor.shape != shape:
-                raise wrong_tensor(tensor, str(shape))
-            if device_dtype(tensor) != device_dtype(tensors[0]):
-                raise wrong_tensor(tensor, tensors[0].dtype)
-            levels.append(HeadLevel(tensor.pointer, (shape[2], shape[3]), float(stride), anchors))
-        return Heads(upload(pack_levels(levels)), tuple(levels), device_dtype(tensors[0]))
+        return (anchor_maps if info.anchors else free_maps)(tensors, info, input_hw, upload)
+
+    def device_columns(
+        self, tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[int, int], upload: Upload
+    ) -> Extras:
+        """The further channels of the maps, or the further maps."""
+        from yoloship.tasks.kernels import anchor_map_extras, free_map_extras
+
+        return (anchor_map_extras if info.anchors else free_map_extras)(tensors, info, input_hw, upload)
 
     def cells(self, outputs: Arrays, info: ModelInfo) -> Cells:
         """Box and score of every cell."""
@@ -231,7 +246,7 @@ class HeadsForm(_Form):
         return ObjectRows().cells(raw, len(info.class_names))
 
 
-class CompactForm(_Form):
+class CompactForm(BoxForm):
     """Of every cell the box, (B, N, 4) xyxy in model pixels, and the score and id of its best class, both (B, N)."""
 
     name = "compact"
@@ -261,7 +276,7 @@ class CompactForm(_Form):
         return np.array(outputs[0][0], np.float32), np.array(outputs[1][0], np.float32)
 
 
-class SuppressedForm(_Form):
+class SuppressedForm(BoxForm):
     """Final detections, best first, padded to a fixed number of rows, with their count."""
 
     name = "nms"
@@ -327,7 +342,7 @@ def _extras(
     return as_float32(outputs[0], EXTRAS)  # type: ignore[return-value]  # an array of arrays
 
 
-class End2EndForm(_Form):
+class End2EndForm(BoxForm):
     """The rows of a one-to-one head, (B, k, 6): x1, y1, x2, y2, score, class id; final, best first."""
 
     name = "end2end"
@@ -361,6 +376,36 @@ class End2EndForm(_Form):
 
         classes = len(info.class_names)
         return [end2end_candidates(image, classes, score_threshold) for image in as_float32(rows, "output")]
+
+    def on_gpu(self, info: ModelInfo) -> bool:
+        """Whether the kernels' tables have room for the model's further columns."""
+        from yoloship.tasks.kernels import fits_kernels
+
+        return fits_kernels(info)
+
+    def device_output(
+        self,
+        tensors: Sequence[DeviceTensor],
+        info: ModelInfo,
+        input_hw: tuple[int, int],  # noqa: ARG002 - one signature
+        upload: Upload,  # noqa: ARG002
+    ) -> DecodeInput:
+        """The rows as they lie there."""
+        from yoloship.tasks.kernels import chosen_rows
+
+        return chosen_rows(tensors[0], info)
+
+    def device_columns(
+        self,
+        tensors: Sequence[DeviceTensor],
+        info: ModelInfo,
+        input_hw: tuple[int, int],  # noqa: ARG002 - one signature
+        upload: Upload,
+    ) -> Extras:
+        """The last columns of the rows."""
+        from yoloship.tasks.kernels import chosen_row_extras
+
+        return chosen_row_extras(tensors[0], info, upload)
 
 
 class Detect(Task[Candidates, Detections]):

@@ -13,7 +13,7 @@ import numpy as np
 from yoloship.errors import InputError, SessionError
 from yoloship.results.detections import Detections
 from yoloship.tasks.decode import as_float32, wrong_output
-from yoloship.tasks.detect import CompactForm, Detect, HeadsForm, RawForm, SuppressedForm
+from yoloship.tasks.detect import BoxForm, CompactForm, Detect, HeadsForm, RawForm, SuppressedForm
 from yoloship.tasks.prototypes import MASK_RULES, NEWEST_RULE, check_prototypes, masks_on_canvas, masks_on_image
 from yoloship.tasks.task import Form, Task
 
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.cuda.masks import Prototypes
+    from yoloship.cuda.postprocess import DecodeInput
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo, TensorSpec
+    from yoloship.runtime.session import DeviceTensor
     from yoloship.tasks.decode import Candidates
     from yoloship.tasks.prototypes import MaskRule
-    from yoloship.tasks.task import Cells, Limits
+    from yoloship.tasks.task import Cells, Limits, Upload
 
     Arrays = Sequence[npt.NDArray[np.generic]]
 
@@ -58,7 +61,7 @@ class SegmentForm(Form[Segments]):
         boxes: The form of detection that the other outputs have.
     """
 
-    boxes: ClassVar[Form[Candidates]]
+    boxes: ClassVar[BoxForm]
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
         """Refuse a graph without prototypes, or with another number of them than mask coefficients."""
@@ -99,6 +102,27 @@ class SegmentForm(Form[Segments]):
         rule = MASK_RULES[info.mask_rule or NEWEST_RULE]
         prototypes = as_float32(last, PROTOTYPES)
         return [Segments(boxes, masks, rule) for boxes, masks in zip(found, prototypes, strict=True)]
+
+    def on_gpu(self, info: ModelInfo) -> bool:
+        """Whether there are kernels for the boxes, and their tables have room for the mask coefficients."""
+        from yoloship.tasks.kernels import fits_kernels
+
+        return self.boxes.on_gpu(info) and fits_kernels(info)
+
+    def device_output(
+        self, tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[int, int], upload: Upload
+    ) -> DecodeInput:
+        """What the decoding kernels read of the boxes."""
+        return self.boxes.device_output(tensors[:-1], info, input_hw, upload)
+
+    def device_extras(
+        self, tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[int, int], upload: Upload
+    ) -> Prototypes:
+        """The prototypes, and where the mask coefficients lie."""
+        from yoloship.tasks.kernels import mask_prototypes
+
+        coefficients = self.boxes.device_columns(tensors[:-1], info, input_hw, upload)
+        return mask_prototypes(tensors[-1], coefficients, info, input_hw)
 
     def cells(self, outputs: Arrays, info: ModelInfo) -> Cells | None:
         """Box and score of every cell."""

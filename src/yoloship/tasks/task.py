@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from yoloship.cuda.extras import Keypoints
+    from yoloship.cuda.masks import Prototypes
     from yoloship.cuda.postprocess import DecodeInput
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo, TensorSpec
     from yoloship.runtime.session import DeviceTensor
 
+    Upload = Callable[[npt.NDArray[Any]], int]
+    """Copies a table to the device, where it stays as long as the outputs of a run, and gives its address."""
     Cells = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
@@ -140,7 +144,7 @@ class Form(ABC, Generic[AnswerT]):
         tensors: Sequence[DeviceTensor],
         info: ModelInfo,
         input_hw: tuple[int, int],
-        upload: Callable[[npt.NDArray[Any]], int],
+        upload: Upload,
     ) -> DecodeInput:
         """What the decoding kernels read of outputs that lie on a GPU; asked only if `on_gpu` says that there are any.
 
@@ -154,6 +158,19 @@ class Form(ABC, Generic[AnswerT]):
             SessionError: the outputs are not what the record promises.
         """
         raise NotImplementedError
+
+    def device_extras(
+        self,
+        tensors: Sequence[DeviceTensor],  # noqa: ARG002 - for those that have any
+        info: ModelInfo,  # noqa: ARG002
+        input_hw: tuple[int, int],  # noqa: ARG002
+        upload: Upload,  # noqa: ARG002
+    ) -> Keypoints | Prototypes | None:
+        """What the kernels make of the detections that are kept: keypoints, masks, or nothing more.
+
+        Asked only if `on_gpu` is true; the arguments and errors are those of `device_output`.
+        """
+        return None
 
     def cells(
         self,

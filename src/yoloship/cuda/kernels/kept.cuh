@@ -43,7 +43,7 @@ struct ExtraLevel {
     int cells;     // of each anchor
     int width;     // in cells
     float stride;  // model pixels per cell
-    int reserved;
+    int weight;    // so many values before the first is the objectness that multiplies all; negative if it is a logit
 };
 static_assert(sizeof(ExtraLevel) == 48, "ExtraLevel and EXTRA_LEVEL_DTYPE have drifted apart");
 
@@ -63,8 +63,11 @@ template <typename Value>
 __device__ __forceinline__ float extra_value(const ExtraPlace& place, int image, int number)
 {
     const ExtraLevel& level = *place.level;
-    const Value* values = static_cast<const Value*>(level.data) + (size_t)image * level.image_step;
-    return to_float(
-        values[(size_t)place.anchor * level.anchor_step + (size_t)number * level.value_step
-               + (size_t)place.cell * level.cell_step]);
+    const Value* values = static_cast<const Value*>(level.data) + (size_t)image * level.image_step
+                          + (size_t)place.anchor * level.anchor_step + (size_t)place.cell * level.cell_step;
+    const float value = to_float(values[(size_t)number * level.value_step]);
+    if (level.weight == 0) return value;
+    const bool is_logit = level.weight < 0;
+    const float weight = to_float(*(values - (size_t)(is_logit ? -level.weight : level.weight) * level.value_step));
+    return value * (is_logit ? sigmoid(weight) : weight);
 }

@@ -1,8 +1,8 @@
 """One network run and all around it, ready on the device for one batch and canvas: `Plan`.
 
-    tables, frames ─▶ fetch ─▶ letterbox ─▶ network ─▶ decode ─▶ suppress, back to source pixels ─▶ pinned host memory
+    tables, frames ─▶ fetch ─▶ letterbox ─▶ network ─▶ decode ─▶ suppress ─▶ … ─▶ pinned host memory
 
-If the graph has selected or suppressed boxes itself, its outputs go to pinned memory, and the host does the rest.
+What comes behind the network is in `finishing`. If there are no kernels for the outputs, the host does the rest.
 
 A `Plan` owns the network's context and the workspace. For each set of options it has a `Recording`: the whole chain as
 one CUDA graph if the network allows that, else the steps before and behind the network as a graph each.
@@ -18,25 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship._util.closing import Closing
-from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, upload
+from yoloship.cuda.buffers import DeviceBuffer, download, upload
 from yoloship.cuda.letterbox import Canvas, CanvasForm, launch_fetch, launch_letterbox
-from yoloship.cuda.postprocess import (
-    MAX_DETECTIONS,
-    Results,
-    ScoreFilter,
-    Suppression,
-    Workspace,
-    clear,
-    launch_decode,
-    launch_nms,
-    pack_classes,
-    result_dtype,
-    workspace_bytes,
-)
 from yoloship.cuda.stream import Event, Graph
+from yoloship.detect.gpu.finishing import HostFinish, KernelEnd, KernelFinish
 from yoloship.errors import SessionError
-from yoloship.results.detections import Detections, class_ids_of
 from yoloship.tasks import form_of, task_of
 from yoloship.tasks.decode import Candidates
 
@@ -47,6 +33,7 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.compiler import Launchable
     from yoloship.cuda.device import Device
+    from yoloship.cuda.postprocess import Workspace
     from yoloship.cuda.stream import Stream, StreamCalls
     from yoloship.detect.gpu.staging import Tables
     from yoloship.detect.options import DetectOptions
@@ -76,64 +63,6 @@ class DeviceModel:
     session: DeviceSession
     info: ModelInfo
     kernels: Mapping[str, Launchable]
-
-
-class HostFinish(Closing):
-    """What ends the chain if the graph has selected or suppressed boxes itself: the host makes results of its outputs.
-
-    They are copied to pinned memory behind the network.
-
-    Args:
-        tensors: The outputs of a run that the model's output form reads, on the device.
-        info: What the model is.
-        stream: Where the copies are queued.
-
-    Raises:
-        CudaError: that much cannot be pinned.
-        SessionError: an output has an element type that NumPy does not have.
-    """
-
-    def __init__(self, tensors: Sequence[DeviceTensor], info: ModelInfo, stream: Stream) -> None:
-        self._tensors = tensors
-        self._info = info
-        self._stream = stream
-        self._task = task_of(info, "model")
-        self._form = self._task.form(info.output_form, "model")
-        self._arrays: list[npt.NDArray[Any]] = []
-        with ExitStack() as stack:
-            for tensor in tensors:
-                if tensor.dtype in {"bfloat16", "float8_e4m3fn"}:
-                    raise SessionError("NumPy has no such element type", subject=tensor.name, got=tensor.dtype)
-                memory = stack.enter_context(PinnedBuffer(stream.device, max(1, tensor.size_bytes)))
-                self._arrays.append(memory.array(tensor.dtype, tensor.shape))
-            self._owned = stack.pop_all()
-
-    def queue(self) -> None:
-        """Queue the copies, also while the stream is being recorded."""
-        for array, tensor in zip(self._arrays, self._tensors, strict=True):
-            download(self._stream, array, tensor.pointer)
-
-    def read(self, letterboxes: Sequence[Letterbox], input_hw: tuple[int, int], options: DetectOptions) -> list[Result]:
-        """The results of the last run, which the stream has passed.
-
-        Args:
-            letterboxes: Of the images, in their order; a batch that is larger was filled up.
-            input_hw: (height, width) of the canvas in model pixels.
-            options: What to keep.
-        """
-        names = self._info.class_names
-        outputs = [array.copy() for array in self._arrays]  # the next run writes where they lie
-        answers = self._form.decode(outputs, self._info, input_hw, options.score_threshold)
-        wanted = options.class_ids(names)
-        return [
-            self._task.finish(answer, letterbox, options, wanted, names)
-            for answer, letterbox in zip(answers, letterboxes, strict=False)
-        ]
-
-    def close(self) -> None:
-        """Give the memory back. Closing twice is not an error."""
-        self._arrays.clear()
-        self._owned.close()
 
 
 class Plan:
@@ -166,13 +95,14 @@ class Plan:
             feed = self.context.inputs[model.session.inputs[0].name]
             self.canvas = Canvas(feed.pointer, batch, input_hw, _canvas_form(feed, info))
             tensors, form = _outputs(self.context, model), form_of(info, "model")
+            self._tensors = tensors
             self.host: HostFinish | None = None
+            self.end: KernelEnd | None = None
             if form.on_gpu(info):
-                self.output = form.device_output(tensors, info, input_hw, partial(_upload, stack, stream))
-                cells = self.output.cells
-                memory = stack.enter_context(DeviceBuffer(stream.device, workspace_bytes(batch, cells)))
-                self.workspace = Workspace(memory.pointer, batch, cells)
-                clear(stream, self.workspace)
+                place = partial(_upload, stack, stream)
+                output = form.device_output(tensors, info, input_hw, place)
+                extras = form.device_extras(tensors, info, input_hw, place)
+                self.end = KernelEnd.made(stack, stream, output, extras, batch, len(info.class_names))
             else:
                 self.host = stack.enter_context(HostFinish(tensors, info, stream))
             self._owned = stack.pop_all()
@@ -209,9 +139,33 @@ class Plan:
                 self._network = self._owned.enter_context(Graph(self.calls.stream, self.context.enqueue))
         return self._network
 
-    def candidates(self, row: int, count: int) -> Candidates:
-        """All candidates of an image of the last run, in the order of the network's output; waits for the stream."""
-        batch, capacity, stream = self.batch, self.workspace.capacity, self.calls.stream
+    def finish_again(self, row: int, candidates: int, letterbox: Letterbox, options: DetectOptions) -> Result:
+        """Make an image's result on the host, from all that the last run gave; waits for the stream.
+
+        Args:
+            row: The image's place in the batch.
+            candidates: How many candidates it has.
+            letterbox: Where it lies.
+            options: What to keep.
+        """
+        info, end = self.model.info, self.end
+        assert end is not None
+        task = task_of(info, "model")
+        if end.extras is None and not end.output.is_rotated and not end.output.is_chosen:
+            answer: Any = self._candidates(end.workspace, row, candidates)
+        else:
+            outputs = [np.empty((1, *tensor.shape[1:]), tensor.dtype) for tensor in self._tensors]
+            for array, tensor in zip(outputs, self._tensors, strict=True):
+                download(self.calls.stream, array, tensor.pointer + row * array.nbytes)
+            self.calls.stream.sync()
+            form = task.form(info.output_form, "model")
+            (answer,) = form.decode(outputs, info, self.input_hw, options.score_threshold)
+        result: Result = task.finish(answer, letterbox, options, options.class_ids(info.class_names), info.class_names)
+        return result
+
+    def _candidates(self, workspace: Workspace, row: int, count: int) -> Candidates:
+        """All candidates of an image of the last run, in the order of the network's output."""
+        capacity, stream = workspace.capacity, self.calls.stream
         count = min(count, capacity)
         parts: dict[str, npt.NDArray[Any]] = {
             "boxes": np.empty((count, 4), np.float32),
@@ -219,10 +173,9 @@ class Plan:
             "class_ids": np.empty(count, np.int32),
             "indices": np.empty(count, np.int32),
         }
-        assert row < batch
         for name, array in parts.items():
             width = array.nbytes // count
-            download(stream, array, self.workspace.part(name) + row * capacity * width)
+            download(stream, array, workspace.part(name) + row * capacity * width)
         stream.sync()
         order = np.argsort(parts["indices"])
         return Candidates(parts["boxes"][order], parts["scores"][order], parts["class_ids"][order])
@@ -252,33 +205,14 @@ class Recording:
         self._options = options
         self._tables = tables
         self._fetches = fetches
-        self._task = task_of(plan.model.info, "model")
-        self._suppression = Suppression(
-            options.iou_threshold, min(options.max_detections, MAX_DETECTIONS), options.class_agnostic
-        )
+        self._kernels: KernelFinish | None = None
         with ExitStack() as stack:
-            if plan.host is None:
-                self._make_room(stack)
+            if plan.end is not None:
+                made = KernelFinish(plan.end, plan.model.info, options, plan.calls.stream)
+                self._kernels = stack.enter_context(made)
             self._graphs = self._record(stack)
             self._owned = stack.pop_all()
         self._timed: _Timed | None = None
-
-    def _make_room(self, stack: ExitStack) -> None:
-        """For the results of the kernels, and for the classes that they keep."""
-        names, stream, batch = self._plan.model.info.class_names, self._plan.calls.stream, self._plan.batch
-        dtype = result_dtype(self._suppression.max_detections)
-        landing = stack.enter_context(PinnedBuffer(stream.device, dtype.itemsize * batch))
-        self._results = landing.pointer
-        found = landing.array(dtype, (batch,))
-        self._heads = landing.array(np.int32, (batch, dtype.itemsize // 4))[:, :4]
-        self._rows = [(one["boxes_xyxy"], one["scores"], one["class_ids"]) for one in found]
-        mask = 0
-        if self._options.classes is not None:
-            packed = pack_classes(class_ids_of(self._options.classes, names), len(names))
-            mask = stack.enter_context(DeviceBuffer(stream.device, packed.nbytes)).pointer
-            upload(stream, mask, packed)
-        self._filter = ScoreFilter(len(names), self._options.score_threshold, mask)
-        stream.sync()
 
     def suits(self, options: DetectOptions, tables: Tables, fetches: bool) -> bool:
         """Whether it was made for these very options."""
@@ -315,30 +249,17 @@ class Recording:
         marks = [before, *self._timed.marks]
         return {name: end.elapsed_ms(start) for name, start, end in zip(STAGES, marks, marks[1:], strict=False)}
 
-    def read(self, letterboxes: Sequence[Letterbox], names: tuple[str, ...]) -> list[Result]:
+    def read(self, letterboxes: Sequence[Letterbox]) -> list[Result]:
         """The results of the last run, which the stream has passed.
-
-        If more candidates than the kernels look at took part, and could have changed the result, suppression is done
-        again here with all of them.
 
         Args:
             letterboxes: Where the images lie, in their order.
-            names: Class names by class id.
         """
-        if self._plan.host is not None:
-            return self._plan.host.read(letterboxes, self._plan.input_hw, self._options)
-        found: list[Result] = []
-        heads = self._heads[: len(letterboxes)].tolist()
-        for row, letterbox in enumerate(letterboxes):
-            kept, candidates, _, passed_over = heads[row]
-            boxes, scores, class_ids = self._rows[row]
-            if passed_over and kept < self._options.max_detections:
-                everything = self._plan.candidates(row, candidates)
-                found.append(self._task.finish(everything, letterbox, self._options, None, names))
-                continue
-            kept_boxes, kept_scores, kept_ids = boxes[:kept].copy(), scores[:kept].copy(), class_ids[:kept].copy()
-            found.append(Detections._trusted(kept_boxes, kept_scores, kept_ids, names, letterbox.image_hw))
-        return found
+        plan, options = self._plan, self._options
+        if self._kernels is not None:
+            return self._kernels.read(letterboxes, partial(plan.finish_again, options=options))
+        assert plan.host is not None
+        return plan.host.read(letterboxes, plan.input_hw, options)
 
     def close(self) -> None:
         """Give everything back."""
@@ -368,10 +289,8 @@ class Recording:
         def behind() -> None:
             if plan.host is not None:
                 plan.host.queue()
-            else:
-                launch_decode(plan.model.kernels, stream, plan.output, self._filter, plan.workspace)
-                results = Results(self._results, self._suppression.max_detections)
-                launch_nms(plan.model.kernels, stream, plan.workspace, self._suppression, self._tables.results, results)
+            elif self._kernels is not None:
+                self._kernels.queue(plan.model.kernels, self._tables.results)
             if events:
                 stream.record_in_graph(events[3])
 

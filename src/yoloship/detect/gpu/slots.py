@@ -82,7 +82,7 @@ class Slot(Closing):
             recording.launch()
             calls.wait()
         staging.release()
-        return recording.read([frame.letterbox for frame in frames], self._setup.model.info.class_names)
+        return recording.read([frame.letterbox for frame in frames])
 
     def run_timed(
         self, frames: Sequence[Frame], batch: int, options: DetectOptions
@@ -100,7 +100,7 @@ class Slot(Closing):
             calls.wait()
             waited = time.perf_counter()
             staging.release()
-            found = recording.read([frame.letterbox for frame in frames], self._setup.model.info.class_names)
+            found = recording.read([frame.letterbox for frame in frames])
             ended = time.perf_counter()
             device = recording.stage_ms(before)
         assert tuple(device) == STAGES

@@ -1,0 +1,101 @@
+"""Every task on a device, with networks that answer by copying, against the CPU pipeline with the same answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from helpers.canned_device import CannedSession
+from helpers.task_answers import DETECT_CASES, SEGMENT_CASES, TaskCase, assert_same_result
+from yoloship.detect.detector import Defaults, Detector
+from yoloship.detect.gpu.pipeline import CudaPipeline
+from yoloship.detect.options import DetectOptions
+from yoloship.detect.pipeline import ModelInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy.typing as npt
+
+    from yoloship.cuda.compiler import KernelSet
+    from yoloship.cuda.device import Device
+
+    Make = Callable[[TaskCase], Detector]
+
+CASES = (*DETECT_CASES, *SEGMENT_CASES)
+SIZES = ((50, 120), (200, 130), (64, 96), (33, 20))
+
+
+@pytest.fixture
+def make(device: Device, kernels: KernelSet) -> Iterator[Make]:
+    before = device.usage()
+    made: list[Detector] = []
+
+    def on_device(case: TaskCase) -> Detector:
+        session: Any = CannedSession(device, case.record, case.answer)
+        pipeline = CudaPipeline(session, dict(kernels), ModelInput.checked(case.record, None, "square", "model"))
+        made.append(Detector.over(pipeline, Defaults()))
+        return made[-1]
+
+    yield on_device
+    for detector in made:
+        detector.close()
+    assert device.usage() == before
+
+
+def make_images() -> list[npt.NDArray[np.uint8]]:
+    rng = np.random.default_rng(3)
+    return [rng.integers(0, 256, (*hw, 3), dtype=np.uint8) for hw in SIZES]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_images_give_the_results_of_the_cpu_pipeline(make: Make, case: TaskCase) -> None:
+    detector, cpu = make(case), case.on_cpu()
+    pipeline: Any = detector._pipeline
+    assert pipeline.form.on_gpu(case.record)
+    images = make_images()
+    expected = [cpu(image) for image in images]
+    assert all(len(one) > 2 for one in expected)
+    for found, one in zip([detector(image) for image in images], expected, strict=True):
+        assert_same_result(found, one)
+    for found, one in zip(detector.detect_batch(images), expected, strict=True):
+        assert_same_result(found, one)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "options",
+    [
+        DetectOptions(0.4, 0.3, 4, classes=("beta", 2)),
+        DetectOptions(0.3, 0.7, 300, class_agnostic=True, retina_masks=True),
+        DetectOptions(1.0),
+    ],
+    ids=["few", "agnostic", "nothing"],
+)
+def test_options_hold_for_every_task(make: Make, case: TaskCase, options: DetectOptions) -> None:
+    detector, cpu = make(case), case.on_cpu()
+    for image in make_images():
+        assert_same_result(detector(image, options=options), cpu(image, options=options))
+
+
+@pytest.mark.parametrize("case", SEGMENT_CASES[:4:2], ids=lambda case: case.name)
+def test_masks_without_room_are_made_on_the_host(make: Make, case: TaskCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yoloship.detect.gpu.finishing._MASK_BYTES", 400)
+    detector, image = make(case), make_images()[0]
+    assert_same_result(detector(image), case.on_cpu()(image))
+
+
+def test_a_row_of_no_class_is_an_error_as_on_the_cpu(make: Make) -> None:
+    def answer(canvas_hw: tuple[int, int]) -> list[npt.NDArray[Any]]:
+        (rows,) = CASES[3].answer(canvas_hw)
+        rows[3, 5] = 7
+        return [rows]
+
+    case, image = replace(CASES[3], answer=answer), make_images()[0]
+    with pytest.raises(Exception, match="class id outside") as on_cpu:
+        case.on_cpu()(image)
+    with pytest.raises(type(on_cpu.value), match="class id outside"):
+        make(case)(image)
