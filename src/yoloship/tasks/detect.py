@@ -142,8 +142,10 @@ class RawForm(BoxForm):
         return [rows.candidates(image, classes, score_threshold) for image in as_float32(raw, "output")]
 
     def on_gpu(self, info: ModelInfo) -> bool:
-        """Whether a kernel reads the family's rows."""
-        return rows_of(info, "model").on_gpu
+        """Whether a kernel reads the family's rows, and what is behind their class scores."""
+        from yoloship.tasks.kernels import fits_rows
+
+        return rows_of(info, "model").on_gpu and fits_rows(info)
 
     def device_output(
         self,
@@ -183,9 +185,9 @@ class HeadsForm(BoxForm):
 
     def on_gpu(self, info: ModelInfo) -> bool:
         """Whether the kernels' tables have room for the model's levels and anchors."""
-        from yoloship.tasks.kernels import fits_kernels
+        from yoloship.tasks.kernels import fits_maps
 
-        return fits_kernels(info)
+        return fits_maps(info)
 
     def decoders(self, info: ModelInfo) -> tuple[DecodeExtras, DecodeBoxes]:  # noqa: ARG002 - for derived forms
         """How further columns and boxes of a head without anchors are decoded; see `yoloship.tasks.anchor_free`."""
@@ -378,10 +380,10 @@ class End2EndForm(BoxForm):
         return [end2end_candidates(image, classes, score_threshold) for image in as_float32(rows, "output")]
 
     def on_gpu(self, info: ModelInfo) -> bool:
-        """Whether the kernels' tables have room for the model's further columns."""
-        from yoloship.tasks.kernels import fits_kernels
+        """Whether there are kernels for what is behind the class ids."""
+        from yoloship.tasks.kernels import fits_rows
 
-        return fits_kernels(info)
+        return fits_rows(info)
 
     def device_output(
         self,

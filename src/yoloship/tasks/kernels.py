@@ -32,11 +32,17 @@ if TYPE_CHECKING:
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 
 
-def fits_kernels(info: ModelInfo) -> bool:
-    """Whether the tables of the kernels have room for a model's levels, anchors and mask coefficients."""
+def fits_rows(info: ModelInfo) -> bool:
+    """Whether there are kernels for what a model has behind its class scores, and room for it."""
+    if info.task == "segment":
+        return info.extra_columns <= MAX_COEFFICIENTS
+    return not info.extra_columns or _is_rotated(info)
+
+
+def fits_maps(info: ModelInfo) -> bool:
+    """The same, and whether the tables of the kernels have room for a model's levels and anchors."""
     few_anchors = all(len(level) <= MAX_ANCHORS for level in info.anchors)
-    few_columns = info.task != "segment" or info.extra_columns <= MAX_COEFFICIENTS
-    return 0 < len(info.strides) <= MAX_LEVELS and few_anchors and few_columns
+    return 0 < len(info.strides) <= MAX_LEVELS and few_anchors and fits_rows(info)
 
 
 def object_rows(tensor: DeviceTensor, info: ModelInfo) -> Raw:

@@ -104,10 +104,8 @@ class SegmentForm(Form[Segments]):
         return [Segments(boxes, masks, rule) for boxes, masks in zip(found, prototypes, strict=True)]
 
     def on_gpu(self, info: ModelInfo) -> bool:
-        """Whether there are kernels for the boxes, and their tables have room for the mask coefficients."""
-        from yoloship.tasks.kernels import fits_kernels
-
-        return self.boxes.on_gpu(info) and fits_kernels(info)
+        """Whether there are kernels for the boxes, and for so many mask coefficients."""
+        return self.boxes.on_gpu(info)
 
     def device_output(
         self, tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[int, int], upload: Upload

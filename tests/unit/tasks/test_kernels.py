@@ -40,12 +40,14 @@ def maps(*channels: int, dtype: Any = "float32") -> list[DeviceTensor]:
 
 
 def test_the_tables_have_room_for_what_is_usual_and_not_for_more() -> None:
-    assert kernels.fits_kernels(FREE)
-    assert kernels.fits_kernels(info("heads"))
-    assert not kernels.fits_kernels(replace(FREE, strides=(8,) * 9))
-    assert not kernels.fits_kernels(info("heads", anchors=(ANCHORS[0] * 3,) * 3))
-    assert not kernels.fits_kernels(replace(FREE, task="segment", extra_columns=257))
-    assert kernels.fits_kernels(replace(FREE, task="pose", extra_columns=51 * 20))
+    assert kernels.fits_maps(FREE)
+    assert kernels.fits_maps(info("heads"))
+    assert not kernels.fits_maps(replace(FREE, strides=(8,) * 9))
+    assert not kernels.fits_maps(info("heads", anchors=(ANCHORS[0] * 3,) * 3))
+    assert kernels.fits_rows(replace(FREE, task="segment", extra_columns=256))
+    assert not kernels.fits_rows(replace(FREE, task="segment", extra_columns=257))
+    assert kernels.fits_rows(replace(FREE, task="obb", extra_columns=1))
+    assert not kernels.fits_rows(replace(FREE, task="of another package", extra_columns=1))
 
 
 def test_maps_without_anchors_are_found_level_by_level() -> None:
