@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.device_sessions import QUICK, SIDES, require_onnxruntime, small, stand_in_opener
+from helpers.kept import compiled_kernels
 from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, upload
 from yoloship.cuda.compiler import KernelSet
 from yoloship.cuda.device import Device, probe
@@ -49,8 +50,8 @@ def stream(device: Device) -> Iterator[Stream]:
 
 
 @pytest.fixture(scope="session")
-def kernels(device: Device, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelSet]:
-    with KernelSet(device, tmp_path_factory.mktemp("kernels")) as loaded:
+def kernels(device: Device) -> Iterator[KernelSet]:
+    with KernelSet(device, compiled_kernels()) as loaded:
         yield loaded
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from helpers.kept import compiled_kernels
 from yoloship.cuda.buffers import DeviceBuffer, PinnedBuffer, download, fill_words, upload
 from yoloship.cuda.compiler import SOURCES, KernelSet
 from yoloship.cuda.device import Device, probe
@@ -134,9 +135,9 @@ def test_thousands_of_cycles_leak_nothing(device: Device) -> None:
     assert free_before - free_after <= 1 << 21
 
 
-def test_opening_and_closing_the_device_and_its_kernels_leaks_nothing(tmp_path: Path) -> None:
+def test_opening_and_closing_the_device_and_its_kernels_leaks_nothing() -> None:
     def cycle() -> None:
-        with Device.open() as device, KernelSet(device, tmp_path) as kernels:
+        with Device.open() as device, KernelSet(device, compiled_kernels()) as kernels:
             assert "nms" in kernels
             assert device.usage().counts == {"module": len(SOURCES)}
         assert device.usage().counts == {}

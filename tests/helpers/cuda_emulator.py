@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from helpers.kept import kept
+from helpers.kept import compiled_kernels, kept
 from helpers.shared import IN_CI
 from yoloship.cuda.compiler import HEADERS, KERNELS, SOURCES, Argument, Extent, KernelSpec, source_text
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from yoloship.cuda.compiler import Launchable
 
+_SOURCE = Path(__file__).resolve().parents[2] / "src"
 _SHIM = Path(__file__).parent / "emulator.hpp"
 _DRIVER = _SHIM.with_name("stand_in_driver.cpp")
 _FLAGS = (
@@ -40,11 +41,23 @@ def emulator_library() -> ctypes.CDLL:
 
 
 def stand_in_driver() -> Path:
-    """The emulated kernels inside a stand-in for the CUDA driver: a `libcuda.so.1` in a folder of its own.
-
-    Give its folder to a process as `LD_LIBRARY_PATH`, and `cuda.bindings` finds a "GPU" that runs our kernels only.
-    """
+    """The emulated kernels inside a stand-in for the CUDA driver: a `libcuda.so.1` in a folder of its own."""
     return _built() / "libcuda.so.1"
+
+
+def with_stand_in_driver(cache: Path) -> dict[str, str]:
+    """The environment of a process in which `cuda.bindings` finds a "GPU" that runs our kernels only.
+
+    Args:
+        cache: An empty folder, for its cache. Only compiled kernels are in it from the start.
+    """
+    (cache / "kernels").symlink_to(compiled_kernels())
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": os.fspath(stand_in_driver().parent),
+        "YOLOSHIP_CACHE": os.fspath(cache),
+        "PYTHONPATH": os.fspath(_SOURCE),
+    }
 
 
 def _built() -> Path:

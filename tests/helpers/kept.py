@@ -38,6 +38,13 @@ def kept(kind: str, key: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
+def compiled_kernels() -> Path:
+    """A cache for `KernelSet` that processes share. Its entries are named by everything that they depend on."""
+    folder = ROOT / "kernels"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
 @contextmanager
 def _locked(kind: str) -> Iterator[None]:
     (ROOT / kind).mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from yoloship.errors import CudaError, DependencyError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from yoloship.cuda.compiler import Compiled
+
 ARCHITECTURES = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0))
 
 
@@ -25,6 +28,20 @@ def _nvrtc() -> None:
         if IN_CI:
             pytest.fail(f"{error}; CI must have it")
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Compiled, Path]:
+    """A kernel file, compiled, and the cache that it is in."""
+    folder = tmp_path_factory.mktemp("compiled")
+    return compile_kernels("nms.cu", (9, 0), folder), folder
+
+
+@pytest.fixture
+def first(compiled: tuple[Compiled, Path], tmp_path: Path) -> Compiled:
+    """What is in the cache `tmp_path / "cache"`."""
+    shutil.copytree(compiled[1], tmp_path / "cache")
+    return compiled[0]
 
 
 def architectures_for(source: str) -> set[tuple[int, int]]:
@@ -70,8 +87,9 @@ def test_a_kernel_that_does_not_compile_is_an_error_with_the_first_line_of_the_l
     assert (caught.value.code, caught.value.name) == (6, "NVRTC_ERROR_COMPILATION")
 
 
-def test_compiled_code_is_kept_and_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = compile_kernels("nms.cu", (9, 0), tmp_path / "cache")
+def test_compiled_code_is_kept_and_taken_again(
+    first: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (kept,) = (tmp_path / "cache").iterdir()
     assert re.fullmatch(r"nms-sm90-[0-9a-f]{32}\.cubin", kept.name)
 
@@ -90,12 +108,11 @@ def test_compiled_code_is_kept_and_taken_again(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", None])
-def test_a_damaged_cache_file_is_replaced(tmp_path: Path, damage: bytes | None) -> None:
-    first = compile_kernels("nms.cu", (9, 0), tmp_path)
-    (kept,) = tmp_path.iterdir()
+def test_a_damaged_cache_file_is_replaced(first: Compiled, tmp_path: Path, damage: bytes | None) -> None:
+    (kept,) = (tmp_path / "cache").iterdir()
     data = kept.read_bytes()
     kept.write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if damage is None else damage)
-    assert compile_kernels("nms.cu", (9, 0), tmp_path) == first
+    assert compile_kernels("nms.cu", (9, 0), tmp_path / "cache") == first
     assert kept.read_bytes() == data
 
 
@@ -106,10 +123,9 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps users apart by other means")
 def test_code_that_somebody_else_may_have_written_is_compiled_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    first: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "cache"
-    first = compile_kernels("nms.cu", (9, 0), folder)
     (kept,) = folder.iterdir()
     monkeypatch.setattr(compiler, "_compile", lambda *_: b"compiled now")
     assert compile_kernels("nms.cu", (9, 0), folder) == first

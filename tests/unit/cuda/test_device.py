@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from helpers.cuda_emulator import stand_in_driver
+from helpers.cuda_emulator import with_stand_in_driver
 from yoloship.cuda.device import parse_device
 from yoloship.errors import InputError
 
@@ -33,13 +32,7 @@ def test_the_gpu_tests_and_the_benchmark_pass_on_a_stand_in_for_the_driver(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Everything of tests/gpu but the kernels, which test_kernels_emulated.py runs, and what needs torch or CuPy."""
-    library = stand_in_driver()
-    environment = {
-        **os.environ,
-        "LD_LIBRARY_PATH": os.fspath(library.parent),
-        "YOLOSHIP_CACHE": os.fspath(tmp_path_factory.mktemp("cache")),
-        "PYTHONPATH": os.fspath(ROOT / "src"),
-    }
+    environment = with_stand_in_driver(tmp_path_factory.mktemp("cache"))
     tests = ["tests/gpu/test_device.py", "tests/gpu/test_graph.py"]
     bench = ["bench/gpu_kernels.py", "--smoke"]
     for command in (["-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *tests], bench):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from helpers.cuda_emulator import stand_in_driver
+from helpers.cuda_emulator import with_stand_in_driver
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -20,12 +19,7 @@ pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
 def test_the_device_tests_and_the_contract_pass_on_a_stand_in_for_the_driver(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    library = stand_in_driver()
-    environment = {
-        **os.environ,
-        "LD_LIBRARY_PATH": os.fspath(library.parent),
-        "PYTHONPATH": os.fspath(ROOT / "src"),
-    }
+    environment = with_stand_in_driver(tmp_path_factory.mktemp("cache"))
     done = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers.cuda_emulator import stand_in_driver
+from helpers.cuda_emulator import with_stand_in_driver
 from helpers.shared import PHOTOS, TRAINED, require
 
 if TYPE_CHECKING:
@@ -24,12 +23,7 @@ pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
 @pytest.fixture
 def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Runs Python with the stand-in for a driver; what it wrote on stdout."""
-    environment = {
-        **os.environ,
-        "LD_LIBRARY_PATH": os.fspath(stand_in_driver().parent),
-        "YOLOSHIP_CACHE": os.fspath(tmp_path_factory.mktemp("cache")),
-        "PYTHONPATH": os.fspath(ROOT / "src"),
-    }
+    environment = with_stand_in_driver(tmp_path_factory.mktemp("cache"))
 
     def python(*arguments: str) -> str:
         done = subprocess.run(
