@@ -415,14 +415,15 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     for note in images.notes:
         print_err(note)
     inputs = images.files or ()
-    outputs = outputs_for((model,), images=inputs, overwrite=overwrite)
-    annotated = None
+    annotated, targets = None, []
+    file_names = annotated_names(inputs) if draw and images.files is not None else None
     if draw:
-        file_names = None if images.files is None else annotated_names(inputs)
+        annotated = AnnotatedImages(file_names, output_dir, RUNS, style, overwrite=overwrite, stem=verb or NAME)
+    if output_dir is not None or any(path is not None for path in sinks.values()):  # a new folder replaces nothing
+        outputs = outputs_for((model,), images=inputs, overwrite=overwrite)
         if output_dir is not None:
             outputs.claim_inside(output_dir, file_names or ())
-        annotated = AnnotatedImages(file_names, output_dir, RUNS, style, overwrite=overwrite, stem=verb or NAME)
-    targets = _claimed(sinks, outputs, inputs)
+        targets = _claimed(sinks, outputs, inputs)
 
     from yoloship.detect.preprocess import refuse_files
     from yoloship.models.loading import load
@@ -438,7 +439,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         shape_mode="rect" if rect else "square",
         device=device,
         class_names=names,
-        aliases=alias_table(aliases),
+        aliases=alias_table(aliases) if aliases else None,
         tuned_for="latency" if images.count == 1 else "throughput",
         runtime=runtime,
         runtime_precision=runtime_precision,

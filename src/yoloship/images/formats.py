@@ -379,32 +379,43 @@ def read_jpeg(view: memoryview) -> Layout:
     orientation: int | None = None
     scans = scan_bytes = 0
     data_start: int | None = None
+    problem = "is damaged or cut short: it has no end"
     for marker, start, body, end in _jpeg_segments(view):
         if data_start is not None:
             scan_bytes += start - data_start
             data_start = None
         if marker in _FRAMES and frame is None:
-            frame = _Frame.read(marker, view, body)
+            height, width, components = struct.unpack_from(">HHB", view, body + 1)
+            frame = _Frame(width, height, components, marker in _ARITHMETIC, marker in _SEQUENTIAL)
         elif marker == _APP1 and orientation is None and end > body + 6 and bytes(view[body : body + 6]) == _EXIF:
             orientation = exif_orientation(view[body + 6 : end])
         elif marker == _JPEG_SCAN:
             scans += 1
             data_start = min(end, len(view))
-            whole = scans == 1 and frame is not None and frame.is_whole(view[body : body + 1])
-            if whole and (end_marker := _end_after(view, data_start)) >= 0:
+            is_whole = (
+                scans == 1
+                and frame is not None
+                and frame.sequential
+                and view[body : body + 1] == bytes([frame.components])
+            )
+            if is_whole and (end_marker := _end_after(view, data_start)) >= 0:
                 # The decoder takes no scan after this one, so its data, nearly the whole file, need not be searched.
                 scan_bytes = end_marker - data_start
+                problem = ""
                 break
         elif marker == _JPEG_END:
+            problem = ""
             break
-    else:
-        return _sized(frame, orientation, scans, "is damaged or cut short: it has no end")
-    problem = ""
-    if frame is not None and scans * frame.width * frame.height > MAX_SCAN_PIXELS:
+    if frame is None:
+        return Layout(0, 0, problem=problem)
+    # Each block of 8×8 samples of the largest component takes at least one bit of a Huffman code.
+    least_bits = 0 if frame.arithmetic else -(-frame.width // 8) * -(-frame.height // 8)
+    if not problem and scans * frame.width * frame.height > MAX_SCAN_PIXELS:
         problem = f"would take too long to decode: it has {scans} scans"
-    elif frame is not None and scan_bytes * 8 < frame.least_bits:
+    elif not problem and scan_bytes * 8 < least_bits:
         problem = "is damaged or cut short: its data is too short for its size"
-    return _sized(frame, orientation, scans, problem)
+    several = 3 + 2 * frame.components if scans > 1 else 0  # all coefficients are kept until the last scan
+    return Layout(frame.width, frame.height, orientation or UPRIGHT, pixel_bytes=several, problem=problem)
 
 
 def padding_bytes(view: memoryview) -> int:
@@ -429,27 +440,6 @@ class _Frame:
     components: int
     arithmetic: bool
     sequential: bool
-
-    @classmethod
-    def read(cls, marker: int, view: memoryview, body: int) -> _Frame:
-        height, width, components = struct.unpack_from(">HHB", view, body + 1)
-        return cls(width, height, components, marker in _ARITHMETIC, marker in _SEQUENTIAL)
-
-    def is_whole(self, scan_start: memoryview) -> bool:
-        """Whether a scan whose header begins so is the only one that a decoder takes."""
-        return self.sequential and scan_start == bytes((self.components,))
-
-    @property
-    def least_bits(self) -> int:
-        """Each block of 8×8 samples of the largest component takes at least one bit of a Huffman code."""
-        return 0 if self.arithmetic else -(-self.width // 8) * -(-self.height // 8)
-
-
-def _sized(frame: _Frame | None, orientation: int | None, scans: int, problem: str) -> Layout:
-    if frame is None:
-        return Layout(0, 0, problem=problem)
-    several = 3 + 2 * frame.components if scans > 1 else 0  # all coefficients are kept until the last scan
-    return Layout(frame.width, frame.height, orientation or UPRIGHT, pixel_bytes=several, problem=problem)
 
 
 def _end_after(view: memoryview, at: int) -> int:
