@@ -272,12 +272,14 @@ def heads_candidates(
     """
     limit = logit_limit(score_threshold)
     logits, grids, scales = [], [], []
-    for head, stride, sizes in zip(heads, strides, anchors, strict=True):
+    for level, (head, stride, sizes) in enumerate(zip(heads, strides, anchors, strict=True)):
         _, height, width = head.shape
         planes = head.reshape(len(sizes), len(head) // len(sizes), height * width)
-        passed = np.flatnonzero(_widened(planes[:, 4]) > limit)  # of two axes at once NumPy's search is 20 times slower
+        passed = np.flatnonzero(
+            as_float32(planes[:, 4], f"head{level}") > limit
+        )  # of two axes at once NumPy's search is 20 times slower
         anchor, cell = np.divmod(passed, height * width)
-        logits.append(_widened(planes[anchor, :, cell]))
+        logits.append(as_float32(planes[anchor, :, cell], f"head{level}"))
         row, column = np.divmod(cell, width)
         grids.append(np.stack([column, row], axis=1))
         scales.append(np.concatenate([np.full((len(cell), 1), stride), np.array(sizes)[anchor]], axis=1))
@@ -343,23 +345,10 @@ def as_float32(array: npt.NDArray[np.generic], name: str) -> Floats:
     Raises:
         SessionError: it does not hold floats.
     """
-    check_floats(array, name)
-    return _widened(array)
-
-
-def check_floats(array: npt.NDArray[np.generic], name: str) -> None:
-    """Refuse an output of other numbers than floats; `BFLOAT16` counts as floats.
-
-    Raises:
-        SessionError: it does not hold floats.
-    """
-    if array.dtype.kind != "f" and array.dtype != BFLOAT16:
-        raise wrong_output(name, "floats", array)
-
-
-def _widened(array: npt.NDArray[np.generic]) -> Floats:
     if array.dtype == BFLOAT16:
         return to_float32(array)
+    if array.dtype.kind != "f":
+        raise wrong_output(name, "floats", array)
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)
 
