@@ -27,7 +27,7 @@ _MODEL: Final = re.compile(
 _MODULE: Final = re.compile(r"ultralytics\.nn\.modules\.(?:(?:conv|block|head|transformer)\.)?\w+")
 _SHARED: Final = (
     "Conv", "DWConv", "Bottleneck", "BottleneckCSP", "C3", "C3TR", "C3Ghost", "C3x", "SPP", "Focus", "GhostConv",
-    "GhostBottleneck", "Proto",
+    "GhostBottleneck",
 )  # fmt: skip
 """Blocks that compute the same as YOLOv5's of the same name."""
 
@@ -56,10 +56,7 @@ class Ultralytics(Family):
         joins=MappingProxyType({"Concat": JOINS["Concat"]}),
     )
     heads: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {
-            **dict.fromkeys(("Detect", "v10Detect"), "yoloship.graph.heads.anchor_free:DetectHead"),
-            **dict.fromkeys(("Segment", "Segment26"), "yoloship.graph.heads.segment:SegmentHead"),
-        }
+        dict.fromkeys(("Detect", "v10Detect"), "yoloship.graph.heads.anchor_free:DetectHead")
     )
 
     def owns(self, module: Module) -> bool:

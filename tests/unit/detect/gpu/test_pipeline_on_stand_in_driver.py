@@ -38,9 +38,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 @pytest.mark.timeout(0)  # each of its tests has a limit of its own
 def test_the_detectors_own_tests_pass(run: Callable[..., str]) -> None:
-    assert "passed" in run(
-        "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/gpu/test_detector.py", "tests/gpu/test_tasks.py"
-    )
+    files = [f"tests/gpu/test_{name}.py" for name in ("detector", "tasks", "small_networks")]
+    assert "passed" in run("-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *files)
 
 
 @pytest.mark.timeout(0)  # a CPU plays the GPU, as fast as it can
