@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-import unicodedata
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from yoloship._util.writing import Place, find_place, name_taken, remove_stale, write_error
+from yoloship._util.writing import Place, find_place, name_key, name_taken, remove_stale, write_error
 from yoloship.errors import OutputError
 
 if TYPE_CHECKING:
@@ -126,11 +125,6 @@ class Outputs:
         if (key := os.fspath(folder)) not in self._swept:
             self._swept.add(key)
             remove_stale(folder)
-
-
-def name_key(name: str) -> str:
-    """Equal for names that some file systems take for one: those that ignore case, or how accents are composed."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _identities(files: Iterable[Path]) -> dict[_Identity, Path]:

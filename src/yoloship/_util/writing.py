@@ -18,6 +18,7 @@ import re
 import stat
 import sys
 import time
+import unicodedata
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -278,6 +279,11 @@ def shortened(stem: str, suffix: str, limit_bytes: int = MAX_NAME_BYTES) -> str:
     while len(os.fsencode(stem)) > room and stem:
         stem = stem[:-1]
     return stem + suffix
+
+
+def name_key(name: str) -> str:
+    """Equal for names that some file systems take for one: those that ignore case, or how accents are composed."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _stream_descriptor(path: Path) -> int:

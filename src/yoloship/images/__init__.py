@@ -11,9 +11,17 @@ Other images are converted in the same way as by the training code's own loader,
 
 from __future__ import annotations
 
-from yoloship.images.header import ImageHeader, read_header
 from yoloship.images.normalise import ChannelOrder, as_bgr, as_channels, checked_order, stated_order
-from yoloship.images.reading import DEFAULT_LIMITS, HEIC_HINT, ImageLimits, bytes_of_file, image_size, read_image
+from yoloship.images.reading import (
+    DEFAULT_LIMITS,
+    HEIC_HINT,
+    ImageHeader,
+    ImageLimits,
+    bytes_of_file,
+    image_size,
+    read_header,
+    read_image,
+)
 
 __all__ = [
     "DEFAULT_LIMITS",

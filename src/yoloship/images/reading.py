@@ -1,9 +1,16 @@
-"""An image file, or its bytes, decoded within limits.
+"""An image file, or its bytes: what its header says, and its pixels, decoded within limits.
+
+The header gives the format, the size and the orientation before anything is decoded. The formats are a closed table. A
+file that is not in it is never handed to a decoder. What is read here is what the decoder will find: a file that states
+two different sizes is refused.
 
 JPEG goes through simplejpeg, which gives the same pixels as OpenCV from the same library, in less time and half the
 memory, and tells damaged data from sound instead of filling it with grey. OpenCV decodes the rest, and JPEGs if
 simplejpeg cannot be imported. HEIC needs pillow-heif. Rotation is applied here, from the header that was checked, so
 that an image's size and its pixels cannot disagree.
+
+Sources: BMP: BITMAPFILEHEADER and BITMAPINFOHEADER of the Windows SDK. GIF: GIF89a specification, section 18. WebP:
+RFC 9649, section 2. Netpbm: the ppm and pgm manual pages. The other formats have modules of their own.
 """
 
 from __future__ import annotations
@@ -11,19 +18,31 @@ from __future__ import annotations
 import functools
 import os
 import re
+import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import numpy as np
 
 from yoloship._util.reading import PATIENCE, Patience, read_file_or_pipe, refuse_address
 from yoloship._util.text import similar_file
 from yoloship.errors import DependencyError, ImageError, InputError
-from yoloship.images.formats import UPRIGHT, critical_chunks, padding_bytes
-from yoloship.images.header import ImageHeader, read_header
+from yoloship.images.formats import (
+    UPRIGHT,
+    Layout,
+    LayoutError,
+    critical_chunks,
+    exif_orientation,
+    padding_bytes,
+    read_jpeg,
+    read_jpeg2000,
+    read_png,
+    read_tiff,
+)
+from yoloship.images.heif import read_heif
 from yoloship.kinds import IMAGE_KINDS, kind_of, wrong_kind
 
 if TYPE_CHECKING:
@@ -32,7 +51,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.errors import YoloshipError
-    from yoloship.images.header import Format
 
     Image = npt.NDArray[np.uint8]
 
@@ -54,6 +72,148 @@ WORK_BYTES = 8
 """What decoding a pixel may take, the result included, if an image is to have as many pixels as the limit says."""
 _SIGNATURE_BYTES: Final = 64
 """What tells the formats apart; see `read_header`."""
+
+
+Format: TypeAlias = Literal["JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF", "AVIF", "HEIC", "JPEG 2000", "Netpbm"]
+_MAX_WEBP_CHUNKS: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What a file says about itself.
+
+    Attributes:
+        format: Detected from the first bytes, whatever the file's name is.
+        width: In stored pixels, before any rotation; 0 if the header is damaged.
+        height: Likewise.
+        orientation: How the stored pixels become upright, 1 to 8 as Exif numbers it.
+        held_pixels: The most pixels that a decoder holds at once; at least width × height.
+        work_bytes: A bound for the memory that decoding takes, the result included.
+        problem: Why the file must not be decoded; empty if nothing speaks against it.
+    """
+
+    format: Format
+    width: int
+    height: int
+    orientation: int = UPRIGHT
+    held_pixels: int = 0
+    work_bytes: int = 0
+    problem: str = ""
+
+    @property
+    def upright_hw(self) -> tuple[int, int]:
+        """(height, width) of the image once it is upright."""
+        return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
+
+
+def read_header(data: bytes | memoryview) -> ImageHeader | None:
+    """Recognise an image and read its size.
+
+    Args:
+        data: The whole file.
+
+    Returns:
+        None if the bytes do not begin like any known format. If the header of a known format is cut short or damaged,
+        its sizes are 0 or its `problem` says what is wrong.
+    """
+    view = memoryview(data).cast("B")
+    start = bytes(view[:64])
+    for name, pattern, read, pixel_bytes in _FORMATS:
+        if re.match(pattern, start, re.DOTALL) if isinstance(pattern, bytes) else pattern(start):
+            try:
+                layout = read(view)
+            except LayoutError as error:
+                return ImageHeader(name, 0, 0, problem=str(error))
+            except (struct.error, IndexError, KeyError, ValueError):
+                return ImageHeader(name, 0, 0)
+            pixels = max(layout.width * layout.height, layout.held_pixels)
+            return ImageHeader(
+                format=name,
+                width=layout.width,
+                height=layout.height,
+                orientation=layout.orientation,
+                held_pixels=pixels,
+                work_bytes=pixels * max(pixel_bytes, layout.pixel_bytes),
+                problem=layout.problem,
+            )
+    return None
+
+
+def _read_bmp(view: memoryview) -> Layout:
+    if struct.unpack_from("<I", view, 14)[0] == 12:  # BITMAPCOREHEADER
+        width, height = struct.unpack_from("<HH", view, 18)
+        return Layout(width, height)
+    width, height = struct.unpack_from("<ii", view, 18)
+    return Layout(abs(width), abs(height))  # a negative height means that the first row is the top one
+
+
+def _read_gif(view: memoryview) -> Layout:
+    return Layout(*struct.unpack_from("<HH", view, 6))
+
+
+def _read_webp(view: memoryview) -> Layout:
+    kind = bytes(view[12:16])
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(view[at : at + 3], "little") + 1 for at in (24, 27))
+        return Layout(width, height, _webp_orientation(view))
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<I", view, 21)[0]
+        return Layout(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", view, 26)
+        return Layout(width & 0x3FFF, height & 0x3FFF)
+    raise ValueError("no image chunk")
+
+
+def _webp_orientation(view: memoryview) -> int:
+    """The orientation in the Exif chunk, which comes after the image, or after the chunks of all frames."""
+    at = 12
+    for _ in range(_MAX_WEBP_CHUNKS):
+        if at + 8 > len(view):
+            break
+        size = struct.unpack_from("<I", view, at + 4)[0]
+        if bytes(view[at : at + 4]) == b"EXIF":
+            return exif_orientation(view[at + 8 : at + 8 + size])
+        at += 8 + size + size % 2
+    return UPRIGHT
+
+
+def _read_netpbm(view: memoryview) -> Layout:
+    text = re.sub(rb"#[^\n\r]*", b"", bytes(view[2:4096]))
+    match = re.match(rb"\s+(\d{1,9})\s+(\d{1,9})\s", text)
+    if match is None:
+        raise ValueError("no size")
+    return Layout(int(match[1]), int(match[2]))
+
+
+def _has_brand(brands: frozenset[bytes], start: bytes) -> bool:
+    """Whether a file's main brand names the format; if that is a general one, the others decide."""
+    if start[4:8] != b"ftyp":
+        return False
+    stated = [start[8:12]]
+    if stated[0] in {b"mif1", b"msf1"}:
+        end = min(int.from_bytes(start[:4], "big"), len(start))
+        stated = [start[at : at + 4] for at in range(16, end, 4)]
+    return any(brand in brands for brand in stated)
+
+
+_AVIF: Final = frozenset({b"avif", b"avis"})
+_HEIC: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+
+_FORMATS: Final[tuple[tuple[Format, bytes | Callable[[bytes], bool], Callable[[memoryview], Layout], int], ...]] = (
+    ("JPEG", rb"\xff\xd8\xff", read_jpeg, 6),
+    ("PNG", rb"\x89PNG\r\n\x1a\n", read_png, 6),
+    ("WebP", rb"RIFF....WEBP", _read_webp, 7),
+    ("BMP", rb"BM", _read_bmp, 6),
+    ("GIF", rb"GIF8[79]a", _read_gif, 8),
+    ("TIFF", rb"II[*+]\0|MM\0[*+]", read_tiff, 7),
+    ("AVIF", functools.partial(_has_brand, _AVIF), read_heif, 16),
+    ("HEIC", functools.partial(_has_brand, _HEIC), read_heif, 8),
+    ("JPEG 2000", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", read_jpeg2000, 16),
+    ("Netpbm", rb"P[1-6]\s", _read_netpbm, 6),
+)
+"""Name, a pattern of how it begins, how its header is read, and the bytes that decoding takes a pixel: measured,
+rounded up."""
 
 
 def decode_image(data: bytes, header: ImageHeader, subject: str) -> Image:
@@ -274,7 +434,6 @@ def _checked(
             "is not an image", subject="read_image", expected="a file's name, or its bytes", got=type(source).__name__
         )
     if not isinstance(source, bytes):
-        refuse_address(source, error=ImageError)
         subject = str(source)
         try:
             data = read_file_or_pipe(
@@ -286,7 +445,10 @@ def _checked(
                 patience=PATIENCE if reserve is None else Patience(check_wanted=functools.partial(reserve, 0)),
             )
         except ImageError as error:
-            if not isinstance(error.__cause__, FileNotFoundError) or (hint := _meant(Path(source))) is None:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            refuse_address(source, error=ImageError)
+            if (hint := _meant(Path(source))) is None:
                 raise
             raise ImageError(error.problem, subject=error.subject, hint=hint) from error.__cause__
     if not data:

@@ -7,8 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yoloship._util.outputs import name_key
-from yoloship._util.writing import replacing, shortened, write_error
+from yoloship._util.writing import name_key, replacing, shortened, write_error
 from yoloship.errors import OutputError
 from yoloship.sinks.sink import Sink
 

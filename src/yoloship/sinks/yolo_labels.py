@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from yoloship._util.outputs import name_key
-from yoloship._util.writing import replacing, shortened
+from yoloship._util.writing import name_key, replacing, shortened
 from yoloship.sinks.annotated import made_folder
 from yoloship.sinks.sink import Sink, boxes_of
 

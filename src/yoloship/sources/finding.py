@@ -300,7 +300,6 @@ def find_images(sources: Sequence[str | Path], *, recursive: bool = False) -> Fo
     paths: dict[str, str | Path] = {}
     skipped = []
     for source in sources:
-        refuse_address(source, error=InputError)
         if not str(source):
             raise InputError("the name of an image or a folder is empty", hint="give '.' for the current folder")
         counts: Counter[str] = Counter()
@@ -338,6 +337,8 @@ def _expand(source: str | Path, counts: Counter[str], *, recursive: bool) -> Ite
     try:
         if path.is_dir():
             return _in_folder(path, counts, recursive=recursive)
+        if not os.path.lexists(path):
+            refuse_address(source, error=InputError)
         if os.path.lexists(path) or not has_magic(str(source)):
             return [(os.path.realpath(path), path)]
     except (OSError, ValueError):  # a loop of links, or a name that the system does not take: reading it says so

@@ -80,7 +80,6 @@ class OnnxRuntimeSession(Session):
     def __init__(
         self,
         session: Any,
-        failures: tuple[type[Exception], ...],
         subject: str,
         limit_s: float | None = None,
         concurrent_runs: int = 1,
@@ -91,7 +90,6 @@ class OnnxRuntimeSession(Session):
             session.get_modelmeta().custom_metadata_map,
         )
         self._session: Any | None = session
-        self._failures = failures
         self._subject = subject
         self._limit_s = limit_s
         self.concurrent_runs = concurrent_runs
@@ -128,7 +126,6 @@ class OnnxRuntimeSession(Session):
 
         onnxruntime = import_onnxruntime()
 
-        known = failures()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # fatal only: every error comes as an exception, warnings tell users nothing
         if intra_op_threads is not None:
@@ -142,11 +139,11 @@ class OnnxRuntimeSession(Session):
 
         try:
             session = make() if limit_s is None else watched(make, stop, limit_s, subject)
-        except known as error:
+        except failures() as error:
             raise load_error(str(error), subject) from error
         if isinstance(source, bytes):
             session._model_bytes = None  # kept only for other providers, which are never used
-        return cls(session, known, subject, limit_s, concurrent_runs)
+        return cls(session, subject, limit_s, concurrent_runs)
 
     @property
     def name(self) -> str:
@@ -170,7 +167,7 @@ class OnnxRuntimeSession(Session):
             if self._limit_s is None:
                 return tuple(session.run(None, dict(feeds)))
             return self._run_watched(session, dict(feeds), self._limit_s)
-        except self._failures as error:
+        except failures() as error:
             raise SessionError(f"the runtime failed: {plain_text(str(error))}", subject=self._subject) from error
 
     def _run_watched(
