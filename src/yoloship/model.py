@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeGuard, get_args
 
 from yoloship._util.fields import (
     ANY_TEXT,
@@ -72,6 +72,8 @@ Task: TypeAlias = str
 InputForm: TypeAlias = Literal["float", "image"]
 """``float``: (B, C, H, W) float32 in [0, 1]. ``image``: (B, H, W, C) uint8, letterboxed. Three channels are RGB in the
 first form and BGR in the second."""
+KeypointShape: TypeAlias = tuple[int, int]
+"""How many keypoints an object has, and how many numbers a keypoint: x and y, or also its visibility."""
 HeadChoice: TypeAlias = Literal["one2many", "one2one"]
 """Which of its two heads a network with both answers with. ``one2many``: several boxes for an object, which suppression
 must thin out. ``one2one``: one box for an object, without suppression."""
@@ -116,6 +118,7 @@ MAX_LEVELS = 16
 MAX_SIDE = 65_536
 MAX_CHANNELS = 1024
 MAX_EXTRAS = 4096
+MAX_KEYPOINTS = 1000
 
 MAX_SUPPRESSED = 3840
 """Most candidates that NMS inside a graph can look at; TensorRT's TopK has this limit."""
@@ -187,6 +190,8 @@ class ModelInfo:
         extra_columns: How many numbers each box has behind its class scores: mask coefficients, keypoints or an angle.
         mask_rule: How masks are made, a name in `yoloship.tasks.prototypes.MASK_RULES`; None for models without masks.
         head: The head that answers, of a network that has or had two; None for any other network.
+        keypoint_shape: How many keypoints an object has, and 2 or 3 numbers for each; None for models without them.
+        keypoint_names: Names of the keypoints, if they are known.
     """
 
     task: Task
@@ -207,6 +212,8 @@ class ModelInfo:
     extra_columns: int = 0
     mask_rule: str | None = None
     head: HeadChoice | None = None
+    keypoint_shape: KeypointShape | None = None
+    keypoint_names: tuple[str, ...] = ()
 
     @property
     def size_multiple(self) -> int:
@@ -228,12 +235,7 @@ class ModelInfo:
     def to_json(self) -> str:
         """One line of JSON with sorted keys, so that equal descriptions give equal bytes."""
         data = {"schema": SCHEMA, **asdict(self)}
-        for name in (
-            "decoded_output",
-            "extra_columns",
-            "mask_rule",
-            "head",
-        ):  # earlier versions do not know these fields
+        for name in _ADDED_LATER:  # earlier versions do not know these fields
             if not data[name]:
                 del data[name]
         return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -250,10 +252,11 @@ class ModelInfo:
             InputError: the text is not a valid description; the message names the wrong field.
         """
         read = FieldReader.parse(text, _FORM, subject=subject)
-        read = replace(read, data={"channels": 3, "extra_columns": 0, **read.data})  # not written by earlier versions
+        read = replace(read, data={**_IF_ABSENT, **read.data})
         found = read.values(_RULES)
-        for key in ("class_names", "strides", "input_hw"):
+        for key in ("class_names", "strides", "input_hw", "keypoint_names"):
             found[key] = tuple(found[key])
+        found["keypoint_shape"] = found["keypoint_shape"] and tuple(found["keypoint_shape"])
         found["anchors"] = tuple(
             tuple((float(width), float(height)) for width, height in level) for level in found["anchors"]
         )
@@ -268,6 +271,9 @@ _FORM: Final = JsonForm(
     MAX_JSON_CHARS,
     "export it again with this version",
 )
+_ADDED_LATER: Final = ("decoded_output", "extra_columns", "mask_rule", "head", "keypoint_shape", "keypoint_names")
+"""Fields that are left out of the JSON form if they have their default."""
+_IF_ABSENT: Final[Mapping[str, object]] = MappingProxyType({"channels": 3, "extra_columns": 0, "keypoint_names": []})
 _SIDE: Final = Whole(1, MAX_SIDE)
 _TEXT_EXPECTED: Final = f"a string of at most {MAX_TEXT_CHARS} characters"
 _RULES: Final[Mapping[str, tuple[Rule, str]]] = MappingProxyType(
@@ -291,6 +297,11 @@ _RULES: Final[Mapping[str, tuple[Rule, str]]] = MappingProxyType(
         "decoded_output": (OrNull(ANY_TEXT), _TEXT_EXPECTED),
         "extra_columns": (Whole(0, MAX_EXTRAS), f"an integer from 0 to {MAX_EXTRAS}"),
         "mask_rule": (OrNull(ANY_TEXT), _TEXT_EXPECTED),
+        "keypoint_shape": (
+            OrNull(Items(Whole(1, MAX_KEYPOINTS), 2, least=2)),
+            f"[1 to {MAX_KEYPOINTS} keypoints, 2 or 3 numbers]",
+        ),
+        "keypoint_names": (Items(ANY_TEXT, MAX_KEYPOINTS), f"at most {MAX_KEYPOINTS} strings"),
         "head": (OrNull(get_args(HeadChoice)), f"one of {', '.join(get_args(HeadChoice))}"),
     }
 )
@@ -328,7 +339,7 @@ def checked_class_names(class_names: Sequence[str], classes: int | None, *, subj
         InputError: a name is not text or is empty, or the number of names is not the number of classes.
     """
     names = () if isinstance(class_names, str) else tuple(class_names)
-    if not 1 <= len(names) <= MAX_CLASSES or not all(_is_name(name) for name in names):
+    if not 1 <= len(names) <= MAX_CLASSES or not all(is_name(name) for name in names):
         raise InputError(
             "not usable as class names",
             subject="class_names",
@@ -342,7 +353,8 @@ def checked_class_names(class_names: Sequence[str], classes: int | None, *, subj
     return names
 
 
-def _is_name(value: object) -> bool:
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether a value can be the name of a class or of a keypoint: a text that files can store, and not only spaces."""
     return (
         isinstance(value, str)
         and len(value) <= MAX_TEXT_CHARS

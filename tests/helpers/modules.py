@@ -238,6 +238,29 @@ class Anchorless(Maker):
         return module(f"ultralytics.nn.modules.head.{name}", attributes, dfl=dfl, **children)
 
 
+def apart(head: Module) -> Module:
+    """A two-headed head with at most one likely class for each cell, boxes within their cells, and both heads alike."""
+    make = Anchorless(8)
+    classes, boxes = [], []
+    for _ in range(2):
+        weight = np.zeros((3, 8, 1, 1), np.float32)
+        weight[0] = make.values(8, 1, 1)
+        weight[1] = -weight[0]
+        classes.append(_last(make, weight, np.array([0, -2, -20])))
+        boxes.append(_last(make, make.values(16, 8, 1, 1, scale=0.1), np.tile([2.0, 1.0, -2.0, -3.0], 4)))
+    named = {
+        name: module("torch.nn.modules.container.ModuleList", **{"0": levels[0], "1": levels[1]})
+        for name, levels in (("cv2", boxes), ("cv3", classes))
+    }
+    return with_children(head, **named, **{f"one2one_{name}": levels for name, levels in named.items()})
+
+
+def _last(make: Anchorless, weight: Any, bias: Any) -> Module:
+    plain = make.conv2d(8, len(weight))
+    parameters = MappingProxyType({"weight": tensor(weight), "bias": tensor(bias)})
+    return sequential(make.conv(8, 8, 3), replace(plain, parameters=parameters))
+
+
 def anchorless_checkpoint(
     layers: Sequence[tuple[Module, int | list[int]]],
     *,

@@ -41,6 +41,14 @@ def test_a_record_survives_its_json_form() -> None:
     assert ModelInfo.from_json(INFO.to_json()) == INFO
 
 
+def test_fields_that_came_later_survive_it_and_are_left_out_if_they_have_their_default() -> None:
+    pose = replace(
+        INFO, task="pose", extra_columns=51, head="one2one", keypoint_shape=(17, 3), keypoint_names=("nose", "目")
+    )
+    assert ModelInfo.from_json(pose.to_json()) == pose
+    assert {"extra_columns", "head", "keypoint_shape", "keypoint_names"}.isdisjoint(json.loads(INFO.to_json()))
+
+
 def test_sizes_are_multiples_of_the_largest_stride_and_of_32_at_least() -> None:
     assert INFO.size_multiple == 32  # inside, such a network goes down further than its head shows
     assert replace(INFO, strides=(8, 16, 32, 64)).size_multiple == 64
@@ -75,6 +83,11 @@ def test_the_json_form_is_one_line_that_people_can_read() -> None:
         ({"batch": 0}, "bad 'batch'"),
         ({"checkpoint_sha256": "AB" * 32}, "bad 'checkpoint_sha256'"),
         ({"producer": None}, "bad 'producer'"),
+        ({"keypoint_shape": [17]}, r"bad 'keypoint_shape': expected \[1 to 1000 keypoints, 2 or 3 numbers\]"),
+        ({"keypoint_shape": [1001, 3]}, "bad 'keypoint_shape'"),
+        ({"keypoint_shape": "17x3"}, "bad 'keypoint_shape'"),
+        ({"keypoint_names": [1]}, "bad 'keypoint_names': expected at most 1000 strings"),
+        ({"keypoint_names": ["a"] * 1001}, "bad 'keypoint_names'"),
         ({"surprise": 1}, "unknown fields: got 'surprise'"),
     ],
 )

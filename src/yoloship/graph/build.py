@@ -127,6 +127,8 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
         extra_columns=head.extra_columns,
         mask_rule=head.mask_rule(checkpoint.metadata),
         head=config.head,
+        keypoint_shape=head.keypoint_shape,
+        keypoint_names=head.keypoint_names(network.root),
     )
 
 
@@ -144,6 +146,8 @@ def _metadata(checkpoint: Checkpoint, info: ModelInfo) -> dict[str, str]:
         "imgsz": repr([height or 640, width or 640]),
         "batch": str(info.batch or 1),
     }
+    if info.keypoint_shape is not None:
+        entries["kpt_shape"] = repr(list(info.keypoint_shape))
     if info.channels != COLOURS:
         entries["channels"] = str(info.channels)
     if checkpoint.aliases:

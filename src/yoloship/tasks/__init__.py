@@ -23,6 +23,8 @@ TASKS: Final[Table[Task[Any, Any]]] = Table(
         {
             "detect": "yoloship.tasks.detect:Detect",
             "segment": "yoloship.tasks.segment:Segment",
+            "pose": "yoloship.tasks.pose:Pose",
+            "obb": "yoloship.tasks.obb:Obb",
         }
     ),
     base="yoloship.tasks.task:Task",
@@ -139,7 +141,7 @@ def refuse_other_results(info: ModelInfo, subject: str, doing: str) -> None:
     from yoloship.tasks.detect import Detect
 
     task = task_of(info, subject)
-    if not isinstance(task, Detect):
+    if type(task) is not Detect:  # derived tasks answer more than boxes
         raise InputError(
             f"gives {task.noun[1]}, which cannot be {doing} yet",
             subject=subject,

@@ -453,14 +453,22 @@ class Detect(Task[Candidates, Detections]):
             best = np.sort(np.argsort(-answer.scores, kind="stable")[:MAX_CANDIDATES])
             answer = answer.take(best)
         groups = np.zeros_like(answer.class_ids) if limits.class_agnostic else answer.class_ids
-        return answer.take(
-            nms(
-                answer.boxes_xyxy,
-                answer.scores,
-                groups,
-                iou_threshold=limits.iou_threshold,
-                max_detections=limits.max_detections,
-            )
+        return answer.take(self.choose(answer, groups, limits))
+
+    def choose(self, answer: Candidates, groups: npt.NDArray[np.int32], limits: Limits) -> npt.NDArray[np.int64]:
+        """Which candidates are kept: (k,) int64 indices, best first.
+
+        Args:
+            answer: Those of the wanted classes.
+            groups: (n,) int32: boxes suppress each other only within a group.
+            limits: What to keep.
+        """
+        return nms(
+            answer.boxes_xyxy,
+            answer.scores,
+            groups,
+            iou_threshold=limits.iou_threshold,
+            max_detections=limits.max_detections,
         )
 
     def to_result(self, answer: Candidates, letterbox: Letterbox, class_names: tuple[str, ...]) -> Detections:

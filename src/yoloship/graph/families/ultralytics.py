@@ -56,7 +56,14 @@ class Ultralytics(Family):
         joins=MappingProxyType({"Concat": JOINS["Concat"]}),
     )
     heads: ClassVar[Mapping[str, str]] = MappingProxyType(
-        dict.fromkeys(("Detect", "v10Detect"), "yoloship.graph.heads.anchor_free:DetectHead")
+        {
+            "Detect": "yoloship.graph.heads.anchor_free:DetectHead",
+            "v10Detect": "yoloship.graph.heads.anchor_free:DetectHead",
+            "Pose": "yoloship.graph.heads.pose:PoseHead",
+            "Pose26": "yoloship.graph.heads.pose:Pose26Head",
+            "OBB": "yoloship.graph.heads.oriented:ObbHead",
+            "OBB26": "yoloship.graph.heads.oriented:Obb26Head",
+        }
     )
 
     def owns(self, module: Module) -> bool:

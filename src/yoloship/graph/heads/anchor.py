@@ -123,14 +123,15 @@ class AnchorHead(Head):
 
     @classmethod
     def emit_candidates(
-        cls, builder: Builder, decoded: TensorSpec, batch: Axis, classes: int, place: str
-    ) -> tuple[Wire, Wire, Wire]:
+        cls, builder: Builder, decoded: TensorSpec, batch: Axis, columns: tuple[int, int], place: str
+    ) -> tuple[tuple[Wire, Wire, Wire], Wire | None]:
         """Write what picks candidates, with the arithmetic and order of `yoloship.tasks.decode.raw_candidates`."""
+        classes, _ = columns  # further columns belong to masks, which are refused
         axis = decoded.shape[1] if len(decoded.shape) == 3 else BOXES
         count = axis if isinstance(axis, int) else PROBE_ROWS
-        columns = cls.row_columns(classes)
-        spec = TensorSpec(decoded.name, "float32", (batch, axis, columns))
-        rows = builder.input(spec, (batch, count, columns))
+        width = cls.row_columns(classes)
+        spec = TensorSpec(decoded.name, "float32", (batch, axis, width))
+        rows = builder.input(spec, (batch, count, width))
         xy, wh, objectness, class_scores = split(builder, f"{place}.split", rows, (2, 2, 1, classes), axis=2)
         half = builder.node("Mul", f"{place}.half", (wh, builder.constant(f"{place}.half.factor", 0.5)), wh.shape)
         low = builder.node("Sub", f"{place}.low", (xy, half), xy.shape)
@@ -141,7 +142,7 @@ class AnchorHead(Head):
         best = builder.node("ReduceMax", f"{place}.scores", (scores,), row, axes=(2,), keepdims=0)
         index = builder.node("ArgMax", f"{place}.argmax", (scores,), row, "int64", axis=2, keepdims=0)
         class_ids = builder.node("Cast", f"{place}.class_ids", (index,), row, "int32", to=INT32)
-        return boxes, best, class_ids
+        return (boxes, best, class_ids), None
 
 
 def emit_maps(

@@ -123,6 +123,7 @@ class DetectHead(Head):
 
     Class attributes:
         branches: Names of the module's branches; the second head has them with the prefix ``one2one_``.
+        end2end_layout: How the form ``end2end`` has boxes: corners, or centre and size.
 
     Attributes:
         reg_max: Entries of a distance's distribution; 1 if the distance is given itself.
@@ -135,6 +136,7 @@ class DetectHead(Head):
     suppressed = NMS
     iou_threshold = 0.7
     branches: ClassVar[tuple[str, ...]] = ("cv2", "cv3")
+    end2end_layout: ClassVar[Layout] = "xyxy"
 
     reg_max: int
     choices: tuple[HeadChoice, ...]
@@ -387,7 +389,7 @@ class DetectHead(Head):
         extras = None if extras is None else _rows(builder, f"{place}.extras.rows", extras)
         scores, class_ids = _best_class(builder, place, cells.classes, logits=True)
         if config.nms is not None:
-            emit_suppression(builder, config.nms, batch, (boxes, scores, class_ids), extras)
+            emit_suppression(builder, config.nms, batch, (boxes, scores, class_ids), extras, self.choose)
             return
         outputs = [("boxes_xyxy", boxes), ("scores", scores), ("class_ids", class_ids)]
         for name, wire in outputs if extras is None else [*outputs, ("extras", extras)]:
@@ -412,7 +414,7 @@ class DetectHead(Head):
         class_ids = builder.node("Div", f"{place}.class", (pair, width), pair.shape, "int64")
         first = builder.node("Mul", f"{place}.first", (class_ids, width), pair.shape, "int64")
         cell = builder.node("Sub", f"{place}.cell", (pair, first), pair.shape, "int64")
-        boxes, extras = self._decoded(builder, chosen, "xyxy")
+        boxes, extras = self._decoded(builder, chosen, self.end2end_layout)
         scores = builder.node("Sigmoid", f"{place}.scores", (logits,), logits.shape)
         ids = builder.node("Cast", f"{place}.class_ids", (class_ids,), pair.shape, to=FLOAT)
         parts = [_gathered(builder, f"{place}.boxes", boxes, cell, limit)]
@@ -424,20 +426,22 @@ class DetectHead(Head):
 
     @classmethod
     def emit_candidates(
-        cls, builder: Builder, decoded: TensorSpec, batch: Axis, classes: int, place: str
-    ) -> tuple[Wire, Wire, Wire]:
+        cls, builder: Builder, decoded: TensorSpec, batch: Axis, columns: tuple[int, int], place: str
+    ) -> tuple[tuple[Wire, Wire, Wire], Wire | None]:
         """Write what picks candidates, with the arithmetic and order of `yoloship.tasks.anchor_free.ChannelRows`."""
         axis = decoded.shape[2] if len(decoded.shape) == 3 else BOXES
         count = axis if isinstance(axis, int) else PROBE_ROWS
-        spec = TensorSpec(decoded.name, "float32", (batch, 4 + classes, axis))
-        columns = builder.input(spec, (batch, 4 + classes, count))
-        xy, wh, scores = split(builder, f"{place}.split", columns, (2, 2, classes), axis=1)
+        spec = TensorSpec(decoded.name, "float32", (batch, 4 + sum(columns), axis))
+        rows = builder.input(spec, (batch, 4 + sum(columns), count))
+        sizes = (2, 2, *columns) if columns[1] else (2, 2, columns[0])
+        xy, wh, scores, *further = split(builder, f"{place}.split", rows, sizes, axis=1)
         half = builder.node("Mul", f"{place}.half", (wh, builder.constant(f"{place}.half.factor", 0.5)), wh.shape)
         low = builder.node("Sub", f"{place}.low", (xy, half), xy.shape)
         high = builder.node("Add", f"{place}.high", (xy, half), xy.shape)
         boxes = builder.node("Concat", f"{place}.corners", (low, high), (batch, 4, count), axis=1)
         best, class_ids = _best_class(builder, place, scores, logits=False)
-        return _rows(builder, f"{place}.boxes_xyxy", boxes), best, class_ids
+        extras = _rows(builder, f"{place}.extras", further[0]) if further else None
+        return (_rows(builder, f"{place}.boxes_xyxy", boxes), best, class_ids), extras
 
 
 def _check_distribution(layer: ModuleView, reg_max: int) -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from yoloship.graph.builder import Builder, Wire
     from yoloship.graph.config import GraphConfig
     from yoloship.graph.module_view import ModuleView
-    from yoloship.model import Anchors, Axis, TensorSpec
+    from yoloship.graph.passes.suppression import Choose
+    from yoloship.model import Anchors, Axis, KeypointShape, TensorSpec
 
 
 MAX_LEVELS: Final = 16
@@ -46,6 +47,8 @@ class Head(ABC):
         forms: Names of the output forms that it writes, as in the task. The first is the usual one.
         fastest: The form that our own detector uses by default.
         suppressed: The form with suppression inside; None if there is none.
+        more_outputs: Whether the standard form has outputs beside the rows of boxes, such as prototypes of masks.
+        choose: The way to suppress inside the graph; None is the greedy one, by IoU.
         iou_threshold: For suppression, as the family's own tool has it by default.
 
     Attributes:
@@ -58,6 +61,8 @@ class Head(ABC):
     forms: ClassVar[tuple[str, ...]]
     fastest: ClassVar[str]
     suppressed: ClassVar[str | None] = None
+    more_outputs: ClassVar[bool] = False
+    choose: ClassVar[Choose | None] = None
     iou_threshold: ClassVar[float] = 0.45
 
     module: ModuleView
@@ -94,8 +99,8 @@ class Head(ABC):
 
     @classmethod
     def emit_candidates(
-        cls, builder: Builder, decoded: TensorSpec, batch: Axis, classes: int, place: str
-    ) -> tuple[Wire, Wire, Wire]:
+        cls, builder: Builder, decoded: TensorSpec, batch: Axis, columns: tuple[int, int], place: str
+    ) -> tuple[tuple[Wire, Wire, Wire], Wire | None]:
         """Write the operators that pick candidates from the standard form, so suppression can follow a finished graph.
 
         Only heads with a form that has suppression inside need it.
@@ -104,11 +109,12 @@ class Head(ABC):
             builder: Takes the nodes. The number of rows is open if its height and width are.
             decoded: The first output of the standard form, float32. It becomes the input.
             batch: The batch axis.
-            classes: How many classes the model has.
+            columns: How many classes the model has, and how many further columns (`ModelInfo.extra_columns`).
             place: The beginning of the nodes' names.
 
         Returns:
-            Boxes (B, N, 4) float32 in model pixels, xyxy; scores (B, N) float32; class ids (B, N) int32.
+            Boxes (B, N, 4) float32 in model pixels, xyxy; scores (B, N) float32; class ids (B, N) int32. And beside
+            them the further columns (B, N, E) float32; None if there are none.
         """
         raise NotImplementedError
 
@@ -121,6 +127,19 @@ class Head(ABC):
     def extra_columns(self) -> int:
         """How many numbers follow a row's class scores: mask coefficients, keypoints or an angle."""
         return 0
+
+    @property
+    def keypoint_shape(self) -> KeypointShape | None:
+        """How many keypoints an object has, and how many numbers a keypoint; None for heads without them."""
+        return None
+
+    def keypoint_names(self, root: ModuleView) -> tuple[str, ...]:  # noqa: ARG002 - for heads with keypoints
+        """Names of the keypoints, from the attributes of the whole model; empty if there are none.
+
+        Raises:
+            GraphError: the model's attributes contradict the head.
+        """
+        return ()
 
     def mask_rule(self, metadata: Mapping[str, Value]) -> str | None:  # noqa: ARG002 - for heads with masks
         """How the tool that wrote the checkpoint makes masks, a name in `yoloship.tasks.prototypes.MASK_RULES`.

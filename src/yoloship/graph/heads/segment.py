@@ -41,6 +41,7 @@ class AnchorSegment(AnchorHead):
     """
 
     task = "segment"
+    more_outputs = True
 
     coefficients: int = 0
 

@@ -19,8 +19,8 @@ For a finished graph, the head of its family says how candidates are picked from
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -49,8 +49,52 @@ _DROPPED = -1.0
 _PLACE: Final = "candidates"
 
 
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The K candidates with the best scores, best first.
+
+    Attributes:
+        boxes: (B, K, 4) float32, model pixels.
+        scores: (B, K) float32.
+        class_ids: (B, K) int32.
+        extras: (B, K, E) float32; None if a candidate has nothing beside.
+    """
+
+    boxes: Wire
+    scores: Wire
+    class_ids: Wire
+    extras: Wire | None
+
+    @property
+    def count(self) -> int:
+        """K."""
+        return self.scores.fixed(1)
+
+
+class Choose(Protocol):
+    """A way to suppress."""
+
+    def __call__(self, writer: Writer, nms: NmsConfig, best: Best, alive: Wire) -> tuple[Wire, Wire | None]:
+        """Write which of the best candidates are kept.
+
+        Args:
+            writer: Takes the nodes.
+            nms: Thresholds.
+            best: The candidates.
+            alive: (B, 1, K) bool: above the threshold, with finite coordinates.
+
+        Returns:
+            (B, 1, K) float32 of 0 and 1; and (B, 1) bool, whether that is final, or None if it always is.
+        """
+
+
 def emit_suppression(
-    builder: Builder, nms: NmsConfig, batch: Axis, candidates: tuple[Wire, Wire, Wire], extras: Wire | None = None
+    builder: Builder,
+    nms: NmsConfig,
+    batch: Axis,
+    candidates: tuple[Wire, Wire, Wire],
+    extras: Wire | None = None,
+    choose: Choose | None = None,
 ) -> None:
     """Write the operators and declare the outputs.
 
@@ -71,8 +115,9 @@ def emit_suppression(
         batch: The batch axis.
         candidates: Boxes (B, N, 4) float32 in model pixels, scores (B, N) float32, class ids (B, N) int32.
         extras: (B, N, E) float32: mask coefficients or the like.
+        choose: The way to suppress; None is the greedy one, by IoU.
     """
-    writer = _Writer(builder, batch)
+    writer = Writer(builder, batch)
     boxes, scores, class_ids = candidates
     threshold = writer.scalar("score_threshold", nms.score_threshold)
     above = writer.op("Greater", "above", (scores, threshold), scores.shape, "bool")
@@ -85,18 +130,26 @@ def emit_suppression(
         extras = None if extras is None else writer.pad("padded_extras", extras, 1, limit, 0.0)
 
     best_scores, places = writer.top("best", usable, limit)
-    best_boxes = writer.gather("best_boxes", boxes, places, limit)
-    best_classes = writer.gather("best_classes", class_ids, places, limit)
-    alive = _alive(writer, best_boxes, best_scores, threshold, limit)
-    clashes = _clashes(writer, nms, best_boxes, best_classes, limit)
-    kept, rests = _fixed_point(writer, nms, alive, clashes)
-    front = _emit_kept(writer, nms, kept, (best_boxes, best_scores, best_classes), limit)
+    best = Best(
+        writer.gather("best_boxes", boxes, places, limit),
+        best_scores,
+        writer.gather("best_classes", class_ids, places, limit),
+        None if extras is None else writer.gather("best_extras", extras, places, limit),
+    )
+    alive = _alive(writer, best.boxes, best.scores, threshold, limit)
+    kept, rests = (choose or _greedy)(writer, nms, best, alive)
+    front = _emit_kept(writer, nms, kept, best)
     _emit_exact(writer, nms, rests, kept, above, limit)
-    if extras is not None:
-        _emit_extras(writer, nms, writer.gather("best_extras", extras, places, limit), front)
+    if best.extras is not None:
+        _emit_extras(writer, nms, best.extras, front)
 
 
-def _alive(writer: _Writer, boxes: Wire, scores: Wire, threshold: Wire, limit: int) -> Wire:
+def _greedy(writer: Writer, nms: NmsConfig, best: Best, alive: Wire) -> tuple[Wire, Wire]:
+    """Write the greedy choice by IoU."""
+    return _fixed_point(writer, nms, alive, _clashes(writer, nms, best.boxes, best.class_ids, best.count))
+
+
+def _alive(writer: Writer, boxes: Wire, scores: Wire, threshold: Wire, limit: int) -> Wire:
     """(B, 1, K) bool: above the threshold and all coordinates finite. |NaN| ≤ x is false, so NaN is dropped too."""
     batch = writer.batch
     passes = writer.op("Greater", "passes", (scores, threshold), scores.shape, "bool")
@@ -110,7 +163,7 @@ def _alive(writer: _Writer, boxes: Wire, scores: Wire, threshold: Wire, limit: i
     return writer.unsqueeze("alive.row", alive, 1, (batch, 1, limit))
 
 
-def _clashes(writer: _Writer, nms: NmsConfig, boxes: Wire, class_ids: Wire, limit: int) -> Wire:
+def _clashes(writer: Writer, nms: NmsConfig, boxes: Wire, class_ids: Wire, limit: int) -> Wire:
     """(B, K, K) float32: 1 if candidate j, which comes before i and so is better, removes i if j itself is kept."""
     batch, square = writer.batch, (writer.batch, limit, limit)
     sides = writer.split("sides", boxes, 4)
@@ -136,17 +189,13 @@ def _clashes(writer: _Writer, nms: NmsConfig, boxes: Wire, class_ids: Wire, limi
     over = writer.op("Greater", "iou.above", (iou, writer.scalar("iou_threshold", nms.iou_threshold)), square, "bool")
     solid = writer.op("Greater", "union.solid", (union, zero), square, "bool")
     clash = writer.op("And", "clash.solid", (over, solid), square, "bool")
-    if not nms.class_agnostic:
-        row = writer.reshaped("class.row", class_ids, (0, limit, 1), (batch, limit, 1))
-        column = writer.reshaped("class.column", class_ids, (0, 1, limit), (batch, 1, limit))
-        same = writer.op("Equal", "class.same", (row, column), square, "bool")
-        clash = writer.op("And", "clash.same", (clash, same), square, "bool")
+    clash = clash if nms.class_agnostic else writer.of_one_class(clash, class_ids, limit)
     number = writer.op("Cast", "clash.number", (clash,), square, to=FLOAT)
     earlier = writer.constant("earlier", np.triu(np.ones((1, limit, limit)), 1))
     return writer.op("Mul", "clashes", (number, earlier), square)
 
 
-def _fixed_point(writer: _Writer, nms: NmsConfig, alive: Wire, clashes: Wire) -> tuple[Wire, Wire]:
+def _fixed_point(writer: Writer, nms: NmsConfig, alive: Wire, clashes: Wire) -> tuple[Wire, Wire]:
     """Which candidates are kept, (B, 1, K), and whether the last step changed nothing, (B, 1): float32 of 0 and 1.
 
     A candidate that is not alive gets a limit that no sum is below, so each step is one product and one comparison.
@@ -168,15 +217,13 @@ def _fixed_point(writer: _Writer, nms: NmsConfig, alive: Wire, clashes: Wire) ->
     return kept, rests
 
 
-def _emit_kept(
-    writer: _Writer, nms: NmsConfig, kept: Wire, best: tuple[Wire, Wire, Wire], limit: int
-) -> tuple[Wire, Wire]:
+def _emit_kept(writer: Writer, nms: NmsConfig, kept: Wire, best: Best) -> tuple[Wire, Wire]:
     """Write the outputs: the kept candidates moved to the front and padded to M rows.
 
     Returns:
         The indices of the front rows, and which of them were kept, both (B, min(M, K)).
     """
-    rows = min(nms.max_detections, limit)
+    limit, rows = best.count, min(nms.max_detections, best.count)
     shape = (writer.batch, rows)
     flat = writer.reshaped("kept.flat", kept, (0, limit), (writer.batch, limit))
     rank = writer.constant("rank", np.arange(limit, 0, -1)[None])
@@ -185,7 +232,10 @@ def _emit_kept(
     valid = writer.op("Greater", "valid", (front, writer.scalar("half", 0.5)), shape, "bool")
     column = writer.unsqueeze("valid.column", valid, 2, (*shape, 1))
     zero, none = writer.scalar("zero", 0.0), writer.scalar("none", -1, "int32")
-    boxes, scores, class_ids = (writer.gather(f"front{k}", wire, places, rows) for k, wire in enumerate(best))
+    boxes, scores, class_ids = (
+        writer.gather(f"front{k}", wire, places, rows)
+        for k, wire in enumerate((best.boxes, best.scores, best.class_ids))
+    )
     boxes = writer.op("Where", "final_boxes", (column, boxes, zero), boxes.shape)
     scores = writer.op("Where", "final_scores", (valid, scores, zero), shape)
     class_ids = writer.op("Where", "final_class_ids", (valid, class_ids, none), shape, "int32")
@@ -201,7 +251,7 @@ def _emit_kept(
     return places, valid
 
 
-def _emit_extras(writer: _Writer, nms: NmsConfig, best: Wire, front: tuple[Wire, Wire]) -> None:
+def _emit_extras(writer: Writer, nms: NmsConfig, best: Wire, front: tuple[Wire, Wire]) -> None:
     """Write the further columns of the kept candidates, (B, K, E), in the order of the other outputs."""
     places, valid = front
     rows = places.fixed(1)
@@ -213,13 +263,15 @@ def _emit_extras(writer: _Writer, nms: NmsConfig, best: Wire, front: tuple[Wire,
     writer.output("extras", extras, (nms.max_detections, extras.fixed(2)))
 
 
-def _emit_exact(writer: _Writer, nms: NmsConfig, converged: Wire, kept: Wire, above: Wire, limit: int) -> None:
+def _emit_exact(writer: Writer, nms: NmsConfig, converged: Wire | None, kept: Wire, above: Wire, limit: int) -> None:
     """Write `exact`. An image is complete if every candidate was considered, or if as many were kept as fit.
 
     With both conditions as numbers, `exact` is (converged + 1) · complete − 1.
     """
     column = (writer.batch, 1)
-    settled = writer.op("Cast", "rest.number", (converged,), column, to=FLOAT)
+    settled = writer.scalar("one", 1.0)
+    if converged is not None:
+        settled = writer.op("Cast", "rest.number", (converged,), column, to=FLOAT)
     found = writer.total("found", writer.op("Cast", "above.number", (above,), above.shape, to=FLOAT), keep=True)
     seen = writer.op("Less", "found.all", (found, writer.scalar("room", limit + 0.5)), column, "bool")
     flat = writer.reshaped("kept.row", kept, (0, limit), (writer.batch, limit))
@@ -231,13 +283,13 @@ def _emit_exact(writer: _Writer, nms: NmsConfig, converged: Wire, kept: Wire, ab
         "Cast", "enough", (writer.op("Or", "seen_or_full", (seen, full), column, "bool"),), column, to=1
     )
     one = writer.scalar("one", 1.0)
-    either = writer.op("Add", "exact.rest", (settled, one), column)
+    either = writer.op("Add", "exact.rest", (settled, one), settled.shape)
     exact = writer.op("Sub", "exact.state", (writer.op("Mul", "exact.both", (either, complete), column), one), column)
     number = writer.op("Cast", "exact.number", (exact,), column, "int32", to=INT32)
     writer.output("exact", writer.reshaped("exact.flat", number, (-1,), (writer.batch,)), ())
 
 
-class _Writer:
+class Writer:
     """The builder, with a prefix for names, and with operators that take their shape as an input."""
 
     def __init__(self, builder: Builder, batch: Axis) -> None:
@@ -254,14 +306,17 @@ class _Writer:
         dtype: DType = "float32",
         **attributes: Attribute,
     ) -> Wire:
+        """An operator with one output; see `Builder.node`."""
         return self._builder.node(op, f"{PLACE}.{name}", inputs, shape, dtype, **attributes)
 
     def scalar(self, name: str, value: float, dtype: DType = "float32") -> Wire:
+        """A number, stored once for each name."""
         if name not in self._scalars:
             self._scalars[name] = self.constant(name, np.array(value), dtype)
         return self._scalars[name]
 
     def constant(self, name: str, values: npt.ArrayLike, dtype: DType = "float32") -> Wire:
+        """An initializer."""
         return self._builder.constant(f"{PLACE}.{name}", values, dtype)
 
     def top(self, name: str, wire: Wire, count: int) -> tuple[Wire, Wire]:
@@ -278,16 +333,26 @@ class _Writer:
         return self.op("GatherND", name, (wire, index), shape, wire.dtype, batch_dims=1)
 
     def split(self, name: str, wire: Wire, parts: int) -> tuple[Wire, ...]:
+        """(B, K, n) to n parts (B, K, 1)."""
         sizes = self.constant(f"{name}.sizes", np.ones(parts), "int64")
         shapes = [(*wire.shape[:2], 1)] * parts
         return self._builder.nodes("Split", f"{PLACE}.{name}", (wire, sizes), shapes, wire.dtype, axis=2)
 
+    def of_one_class(self, clash: Wire, class_ids: Wire, limit: int) -> Wire:
+        """The clashes (B, K, K) of candidates that have the same class."""
+        row = self.reshaped("class.row", class_ids, (0, limit, 1), (self.batch, limit, 1))
+        column = self.reshaped("class.column", class_ids, (0, 1, limit), (self.batch, 1, limit))
+        same = self.op("Equal", "class.same", (row, column), clash.shape, "bool")
+        return self.op("And", "clash.same", (clash, same), clash.shape, "bool")
+
     def reshaped(self, name: str, wire: Wire, target: tuple[int, ...], shape: tuple[Axis, ...]) -> Wire:
+        """A Reshape to `target`, where 0 keeps an extent; `shape` is the result."""
         return self.op(
             "Reshape", name, (wire, self.constant(f"{name}.shape", np.array(target), "int64")), shape, wire.dtype
         )
 
     def unsqueeze(self, name: str, wire: Wire, axis: int, shape: tuple[Axis, ...]) -> Wire:
+        """A new axis of one entry; `shape` is the result."""
         return self.op(
             "Unsqueeze", name, (wire, self.constant(f"{name}.axes", np.array([axis]), "int64")), shape, wire.dtype
         )
@@ -310,6 +375,7 @@ class _Writer:
         return self.op("ReduceSum", name, (wire, axes), shape, wire.dtype, keepdims=int(keep))
 
     def output(self, name: str, wire: Wire, tail: tuple[int, ...]) -> None:
+        """Declare an output (B, …)."""
         self._builder.output(wire, TensorSpec(name, wire.dtype, (self.batch, *tail)))
 
 
@@ -383,6 +449,11 @@ def _head_of(info: ModelInfo, subject: str) -> type[Head]:
     head = FAMILIES.load(info.family)().head_for(info.task)
     if head is None or head.suppressed is None:
         raise GraphError("has no output that suppression can follow", subject=subject)
+    if head.more_outputs:
+        raise GraphError(
+            "has outputs beside the boxes, which suppression behind a finished graph would lose", subject=subject,
+            hint="export it from its checkpoint with suppression inside",
+        )  # fmt: skip
     return head
 
 
@@ -391,6 +462,7 @@ def _tail(decoded: TensorSpec, info: ModelInfo, nms: NmsConfig, head: type[Head]
     batch = decoded.shape[0] if info.batch is None else info.batch
     is_open = len(decoded.shape) != 3 or any(isinstance(axis, str) for axis in decoded.shape[1:])
     builder = Builder(dynamic_hw=is_open)
-    candidates = head.emit_candidates(builder, decoded, batch, len(info.class_names), _PLACE)
-    emit_suppression(builder, nms, batch, candidates)
+    columns = len(info.class_names), info.extra_columns
+    candidates, extras = head.emit_candidates(builder, decoded, batch, columns, _PLACE)
+    emit_suppression(builder, nms, batch, candidates, extras, head.choose)
     return builder.build("suppression")

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from helpers.modules import Anchorless, anchorless_checkpoint, changed, module, sequential, tensor, with_children
+from helpers.modules import Anchorless, anchorless_checkpoint, apart, changed, module, with_children
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
 
@@ -27,32 +27,9 @@ def two_heads() -> Checkpoint:
     layers: list[tuple[Module, int | list[int]]] = [
         (make.conv(3, 8, 8, 8, padding=(0, 0)), -1),
         (make.conv(8, 8, 3, 2), -1),
-        (_apart(make.detect_head([8, 8], [8, 16], reg_max=4, name="v10Detect")), [0, 1]),
+        (apart(make.detect_head([8, 8], [8, 16], reg_max=4, name="v10Detect")), [0, 1]),
     ]
     return anchorless_checkpoint(layers, strides=(8, 16))
-
-
-def _apart(head: Module) -> Module:
-    """The head with at most one likely class for each cell, boxes within their cells, and both heads alike."""
-    make = Anchorless(8)
-    classes, boxes = [], []
-    for _ in range(2):
-        weight = np.zeros((3, 8, 1, 1), np.float32)
-        weight[0] = make.values(8, 1, 1)
-        weight[1] = -weight[0]
-        classes.append(_last(make, weight, np.array([0, -2, -20])))
-        boxes.append(_last(make, make.values(16, 8, 1, 1, scale=0.1), np.tile([2.0, 1.0, -2.0, -3.0], 4)))
-    named = {
-        name: module("torch.nn.modules.container.ModuleList", **{"0": levels[0], "1": levels[1]})
-        for name, levels in (("cv2", boxes), ("cv3", classes))
-    }
-    return with_children(head, **named, **{f"one2one_{name}": levels for name, levels in named.items()})
-
-
-def _last(make: Anchorless, weight: Any, bias: Any) -> Module:
-    plain = make.conv2d(8, len(weight))
-    parameters = MappingProxyType({"weight": tensor(weight), "bias": tensor(bias)})
-    return sequential(make.conv(8, 8, 3), replace(plain, parameters=parameters))
 
 
 SAMPLES = MappingProxyType({("ultralytics", "detect"): two_heads})
