@@ -188,7 +188,7 @@ class ModelInfo:
         channels: Channels of the input: 3 for colour images, 1 for grey images.
         decoded_output: Name of the output that holds the decoded rows; None for the first output.
         extra_columns: How many numbers each box has behind its class scores: mask coefficients, keypoints or an angle.
-        mask_rule: How masks are made, a name in `yoloship.tasks.prototypes.MASK_RULES`; None for models without masks.
+        mask_rule: How masks are made, a name in `yoloship.results.mask_rules.MASK_RULES`; None without masks.
         head: The head that answers, of a network that has or had two; None for any other network.
         keypoint_shape: How many keypoints an object has, and 2 or 3 numbers for each; None for models without them.
         keypoint_names: Names of the keypoints, if they are known.
