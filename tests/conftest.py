@@ -1,7 +1,8 @@
-"""For all tests: the shared test data, TensorRT-RTX, how threads wait for work, and which tests coverage counts."""
+"""For all tests: the shared test data, TensorRT-RTX, which tests coverage counts, and what saves them time."""
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(here).parts[0] not in COUNTED:
             item.add_marker("no_cover")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collected tests from garbage collection: each full one would look at all of them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,7 @@ from yoloship.graph.passes.half import convert_precision, emulate
 from yoloship.precision.quantization import QuantizeConfig, quantize_with_images
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 
-SCENES, CALIBRATION = slice(0, 12), slice(100, 108)
+SCENES, CALIBRATION = slice(0, 12), slice(100, 104)
 EVERYTHING = DetectOptions(score_threshold=0.001, iou_threshold=0.6)
 INPUT_HW, SMALL_HW = (480, 480), (384, 384)
 

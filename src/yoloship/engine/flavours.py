@@ -225,16 +225,21 @@ def listening(flavour: Flavour) -> Iterator[tuple[Any, Messages]]:
 def _shared_logger(module: Any) -> tuple[Any, list[Messages], threading.Lock]:
     listeners: list[Messages] = []
 
+    @functools.cache  # a build has thousands of messages, and the binding is slow to name their severity
+    def name_of(severity: Any) -> str:
+        return str(severity.name)
+
     class SharedLogger(module.ILogger):  # type: ignore[misc]  # the base exists only once a flavour is imported
         def __init__(self) -> None:
             module.ILogger.__init__(self)
 
         def log(self, severity: Any, msg: str) -> None:
-            if severity.name in {"VERBOSE", "INFO"}:
+            name = name_of(severity)
+            if name in {"VERBOSE", "INFO"}:
                 return
             for listener in tuple(listeners):
                 if len(listener.heard) < _MAX_MESSAGES:
-                    listener.heard.append((severity.name, msg))
+                    listener.heard.append((name, msg))
 
     return SharedLogger(), listeners, threading.Lock()
 
