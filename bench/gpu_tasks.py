@@ -40,7 +40,6 @@ from yoloship.cuda.device import Device  # noqa: E402
 from yoloship.detect.detector import Detector  # noqa: E402
 from yoloship.detect.gpu.pipeline import CudaPipeline  # noqa: E402
 from yoloship.detect.pipeline import ModelInput  # noqa: E402
-from yoloship.tasks import TASKS  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,17 +138,13 @@ def cases() -> list[TaskCase]:
         made.append(case(f"segment {name}", form, partial(with_prototypes, answer), **segment))
     old = {**segment, "mask_rule": "yolov5"}
     made.append(case("segment v8 heads, rule of yolov5", "heads", partial(with_prototypes, boxes["v8 heads"]), **old))
-    if "pose" in TASKS:
-        made += [
-            case("pose v8 heads", "heads", partial(maps, classes=1, extras=3 * POINTS, bins=16), 1, **pose),
-            case("pose 26 end2end", "end2end", partial(chosen, classes=1, extras=3 * POINTS), 1, **pose, **one),
-        ]
-    if "obb" in TASKS:
-        made += [
-            case("obb v8 heads", "heads", partial(maps, classes=15, extras=1, bins=16), 15, **obb),
-            case("obb v8 raw", "raw", partial(columns, classes=15, extras=1), 15, **obb),
-        ]
-    return made
+    return [
+        *made,
+        case("pose v8 heads", "heads", partial(maps, classes=1, extras=3 * POINTS, bins=16), 1, **pose),
+        case("pose 26 end2end", "end2end", partial(chosen, classes=1, extras=3 * POINTS), 1, **pose, **one),
+        case("obb v8 heads", "heads", partial(maps, classes=15, extras=1, bins=16), 15, **obb),
+        case("obb v8 raw", "raw", partial(columns, classes=15, extras=1), 15, **obb),
+    ]
 
 
 class ReadySession(CannedSession):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers.canned_device import CannedSession
-from helpers.task_answers import DETECT_CASES, SEGMENT_CASES, TaskCase, assert_same_result
+from helpers.task_answers import DETECT_CASES, OBB_CASES, POSE_CASES, SEGMENT_CASES, TaskCase, assert_same_result
 from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.gpu.pipeline import CudaPipeline
 from yoloship.detect.options import DetectOptions
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Make = Callable[[TaskCase], Detector]
 
-CASES = (*DETECT_CASES, *SEGMENT_CASES)
+CASES = (*DETECT_CASES, *SEGMENT_CASES, *POSE_CASES, *OBB_CASES)
 SIZES = ((50, 120), (200, 130), (64, 96), (33, 20))
 
 

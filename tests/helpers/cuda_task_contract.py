@@ -29,7 +29,6 @@ from yoloship.tasks.rotated import rotated_nms
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from yoloship.cuda.free_heads import AngleForm
     from yoloship.cuda.postprocess import DecodeInput
 
     Floats = npt.NDArray[np.float32]
@@ -56,7 +55,7 @@ def sides_of(logits: Floats, bins: int) -> Floats:
 
 
 def decoded_free(
-    maps: Maps, strides: tuple[int, ...], classes: int, bins: int, angle_form: AngleForm | None = None
+    maps: Maps, strides: tuple[int, ...], classes: int, bins: int, oriented: bool = False
 ) -> tuple[Floats, Floats, Floats | None]:
     """Boxes (N, 4), class scores (N, C) and angles (N,) of one image; maps (4·bins + C + E, h, w)."""
     boxes, scores, angles = [], [], []
@@ -67,11 +66,10 @@ def decoded_free(
         left, top, right, bottom = sides_of(flat[: 4 * bins], bins).T
         across, down = columns.astype(np.float32) + np.float32(0.5), rows.astype(np.float32) + np.float32(0.5)
         scores.append(sigmoid(flat[4 * bins : 4 * bins + classes]).T)
-        if angle_form is None:
+        if not oriented:
             box = [across - left, down - top, across + right, down + bottom]
         else:
-            raw = flat[4 * bins + classes]
-            angle = (sigmoid(raw) - np.float32(0.25)) * np.float32(np.pi) if angle_form == "sigmoid" else raw
+            angle = flat[4 * bins + classes]
             cosine, sine, u, v = np.cos(angle), np.sin(angle), (right - left) / 2, (bottom - top) / 2
             box = [u * cosine - v * sine + across, u * sine + v * cosine + down, left + right, top + bottom]
             angles.append(angle)
@@ -80,7 +78,7 @@ def decoded_free(
 
 
 def free_heads(
-    rig: Rig, maps: Maps, strides: tuple[int, ...], classes: int, bins: int, angle_form: AngleForm | None = None
+    rig: Rig, maps: Maps, strides: tuple[int, ...], classes: int, bins: int, oriented: bool = False
 ) -> FreeHeads:
     """Maps (B, 4·bins + C + E, h, w) on the device."""
     levels = []
@@ -90,8 +88,8 @@ def free_heads(
         boxes, scores, angles = (
             Span.of_map(pointer, channels, cells, at, item) for at in (0, 4 * bins, 4 * bins + classes)
         )
-        levels.append(FreeLevel((height, width), stride, boxes, scores, None if angle_form is None else angles))
-    return FreeHeads(rig.put(pack_free_levels(levels)), tuple(levels), bins, dtype_name(maps[0]), angle_form)
+        levels.append(FreeLevel((height, width), stride, boxes, scores, None if not oriented else angles))
+    return FreeHeads(rig.put(pack_free_levels(levels)), tuple(levels), bins, dtype_name(maps[0]), oriented)
 
 
 def assert_candidates(
@@ -259,7 +257,7 @@ class FreeHeadsContract:
         spans = [Span.of_map(pointer, channels, cells, at, columns.itemsize) for at in (0, 4, 4 + classes)]
         level = FreeLevel((1, cells), 1, spans[0], spans[1], spans[2] if angle else None)
         table = rig.put(pack_free_levels([level]))
-        return FreeHeads(table, (level,), 0, dtype_name(columns), "decoded" if angle else None)
+        return FreeHeads(table, (level,), 0, dtype_name(columns), angle)
 
 
 def oriented_crowd(rng: np.random.Generator, count: int, classes: int) -> Floats:
@@ -276,21 +274,19 @@ class RotatedContract(FreeHeadsContract):
     """The tests of oriented boxes on a GPU, and those of heads without anchors."""
 
     @pytest.mark.parametrize(
-        ("bins", "angle_form", "dtype"),
-        [(16, "sigmoid", np.float32), (1, "decoded", np.float32), (16, "sigmoid", np.float16)],
+        ("bins", "dtype"),
+        [(16, np.float32), (1, np.float32), (16, np.float16)],
     )
-    def test_undecoded_maps_give_oriented_candidates(
-        self, rig: Rig, bins: int, angle_form: AngleForm, dtype: Any
-    ) -> None:
+    def test_undecoded_maps_give_oriented_candidates(self, rig: Rig, bins: int, dtype: Any) -> None:
         rng = np.random.default_rng()
         strides, classes = (8, 16, 32), 4
         maps = [
             (rng.standard_normal((2, 4 * bins + classes + 1, 96 // s, 160 // s)) * 2).astype(dtype) for s in strides
         ]
         maps[0][0, 4 * bins + classes, 0] = np.nan
-        workspace = run_decode(rig, free_heads(rig, maps, strides, classes, bins, angle_form), classes, 2, 0.9)
+        workspace = run_decode(rig, free_heads(rig, maps, strides, classes, bins, True), classes, 2, 0.9)
         for image in range(2):
-            boxes, scores, angles = decoded_free([m[image] for m in maps], strides, classes, bins, angle_form)
+            boxes, scores, angles = decoded_free([m[image] for m in maps], strides, classes, bins, True)
             assert angles is not None
             whole = np.concatenate([boxes, angles[:, None]], axis=1)
             found = candidates_of(rig, workspace, image)
@@ -379,16 +375,16 @@ class KeypointsContract:
     """The tests of keypoints on a GPU."""
 
     @pytest.mark.parametrize(
-        ("points", "dimensions", "form", "dtype"),
+        ("points", "dimensions", "dtype"),
         [
-            (17, 3, "twice", np.float32),
-            (5, 2, "once", np.float16),
-            (64, 3, "once", np.float32),
-            (1, 2, "twice", np.float32),
+            (17, 3, np.float32),
+            (5, 2, np.float16),
+            (64, 3, np.float32),
+            (1, 2, np.float32),
         ],
     )
     def test_undecoded_keypoints_of_what_is_kept_come_back_in_source_pixels(
-        self, rig: Rig, points: int, dimensions: int, form: Any, dtype: Any
+        self, rig: Rig, points: int, dimensions: int, dtype: Any
     ) -> None:
         rng = np.random.default_rng()
         strides, classes, extras = (8, 16), 2, points * dimensions
@@ -405,7 +401,7 @@ class KeypointsContract:
         ]  # fmt: skip
         table = Extras(rig.put(pack_extra_levels(levels)), len(levels), heads.dtype)
         boxes = [Letterbox.fixed(hw, (96, 160)) for hw in ((50, 60), (700, 333))]
-        results = self.run(rig, heads, classes, Keypoints(table, points, dimensions, form), boxes)
+        results = self.run(rig, heads, classes, Keypoints(table, points, dimensions, "offsets"), boxes)
         for image, (entry, box) in enumerate(zip(results, boxes, strict=True)):
             kept = int(entry["kept"])
             assert kept > 5
@@ -417,7 +413,7 @@ class KeypointsContract:
             cell, stride = cells[entry["indices"][:kept], None], scale[entry["indices"][:kept], None, None]
             xy = wanted[..., :2]
             with np.errstate(all="ignore"):
-                xy = (xy * 2 + cell) * stride if form == "twice" else (xy + cell + np.float32(0.5)) * stride
+                xy = (xy + (cell + np.float32(0.5))) * stride
                 wanted[..., 2:] = sigmoid(wanted[..., 2:])
             self.compare(entry["extras"][:kept].reshape(wanted.shape), xy, wanted[..., 2:], box)
 

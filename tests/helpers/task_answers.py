@@ -124,6 +124,11 @@ def _segments(name: str, form: str, boxes: Answer, rule: str, **fields: Any) -> 
     return _case(name, form, partial(with_prototypes, boxes), **segment)
 
 
+def pose(points: int, numbers: int) -> dict[str, Any]:
+    """The fields of a record of a pose model."""
+    return {"task": "pose", "extra_columns": points * numbers, "keypoint_shape": (points, numbers)}
+
+
 ONE: dict[str, Any] = {"head": "one2one"}
 OBB: dict[str, Any] = {"task": "obb", "extra_columns": 1}
 NEWEST = list(MASK_RULES)[-1]
@@ -139,6 +144,19 @@ SEGMENT_CASES = (
     _segments("v8-segment-heads", "heads", partial(free_maps, bins=16, extras=COEFFICIENTS), NEWEST),
     _segments("v8-segment-raw", "raw", partial(channel_rows, extras=COEFFICIENTS), "ultralytics-8.2.43"),
     _segments("26-segment-heads", "heads", partial(free_maps, bins=1, extras=COEFFICIENTS), NEWEST, **ONE),
+    _segments("26-segment-end2end", "end2end", partial(chosen_rows, extras=COEFFICIENTS), NEWEST, **ONE),
+)
+POSE_CASES = (
+    _case("v8-pose-heads", "heads", partial(free_maps, bins=16, extras=6), **pose(2, 3)),
+    _case("v8-pose-raw", "raw", partial(channel_rows, extras=10, extra_scale=50.0), **pose(5, 2)),
+    _case("26-pose-heads", "heads", partial(free_maps, bins=1, extras=51), **pose(17, 3), **ONE),
+    _case("26-pose-end2end", "end2end", partial(chosen_rows, extras=192, extra_scale=50.0), **pose(64, 3), **ONE),
+)
+OBB_CASES = (
+    _case("v8-obb-heads", "heads", partial(free_maps, bins=16, extras=1), **OBB),
+    _case("v8-obb-raw", "raw", partial(channel_rows, extras=1), **OBB),
+    _case("26-obb-heads", "heads", partial(free_maps, bins=1, extras=1), **OBB, **ONE),
+    _case("26-obb-end2end", "end2end", partial(chosen_rows, extras=1, oriented=True), **OBB, **ONE),
 )
 
 

@@ -38,7 +38,6 @@ _FILTERED: Final[tuple[Parameter, ...]] = ("int32", "float32", "pointer", *_CAND
 _HEADS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", "int32", *_FILTERED)
 _FREE: Final[tuple[Parameter, ...]] = ("pointer", *("int32",) * 4, *_FILTERED)
 _ROWS: Final[tuple[Parameter, ...]] = ("pointer", "int32", "int32", *_FILTERED)
-_ROTATED: Final[tuple[Parameter, ...]] = ("pointer", *("int32",) * 5, *_FILTERED, "pointer")
 _NMS: Final[tuple[Parameter, ...]] = (
     *_CANDIDATES, "float32", "int32", "int32", *("pointer",) * 4, "int32", "pointer",
 )  # fmt: skip
@@ -118,8 +117,8 @@ KERNELS: Final = (
     KernelSpec("decode.cu", "decode_raw_f16", _ROWS),
     KernelSpec("decode_free.cu", "decode_free_f32", _FREE),
     KernelSpec("decode_free.cu", "decode_free_f16", _FREE),
-    KernelSpec("decode_free.cu", "decode_rotated_f32", _ROTATED),
-    KernelSpec("decode_free.cu", "decode_rotated_f16", _ROTATED),
+    KernelSpec("decode_free.cu", "decode_rotated_f32", (*_FREE, "pointer")),
+    KernelSpec("decode_free.cu", "decode_rotated_f16", (*_FREE, "pointer")),
     KernelSpec("decode_free.cu", "decode_chosen_f32", _ROWS),
     KernelSpec("decode_free.cu", "decode_chosen_f16", _ROWS),
     KernelSpec("decode_free.cu", "decode_chosen_rotated_f32", (*_ROWS, "pointer")),

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from yoloship.cuda.postprocess import Results, Workspace
     from yoloship.cuda.stream import Stream
 
-KeypointForm: TypeAlias = Literal["decoded", "twice", "once"]
-"""``decoded``: model pixels and visibilities. ``twice``: x = (2·t + column)·stride, y alike, and visibility σ(t).
-``once``: the same with x = (t + column + ½)·stride."""
-_KEYPOINT_FORMS: Final[tuple[KeypointForm, ...]] = ("decoded", "twice", "once")
+KeypointForm: TypeAlias = Literal["decoded", "offsets"]
+"""``decoded``: model pixels and visibilities. ``offsets``: cells from the centre of the cell, and visibility logits."""
+_KEYPOINT_FORMS: Final[tuple[KeypointForm, ...]] = ("decoded", "offsets")
 MAX_POINTS: Final = 1024
 _THREADS: Final = 128
 _MAX_BLOCKS: Final = 32

@@ -7,7 +7,7 @@ whether the sides of a box are distributions (DFL), distances, or decoded alread
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_BINS: Final = 32
-AngleForm: TypeAlias = Literal["decoded", "sigmoid"]
-"""``decoded``: the number is θ. ``sigmoid``: θ = (σ(t) − ¼)·π."""
-_ANGLE_FORMS: Final[tuple[AngleForm, ...]] = ("decoded", "sigmoid")
 
 _SPAN_DTYPE: Final = np.dtype([("data", "<u8"), ("image_step", "<i8"), ("value_step", "<i4"), ("cell_step", "<i4")])
 FREE_LEVEL_DTYPE: Final = np.dtype(
@@ -83,7 +80,7 @@ class FreeLevel:
         stride: Model pixels per cell.
         boxes: 4·bins values: the logits or the distances of left, top, right, bottom. Decoded: cx, cy, w, h.
         classes: The class logits. Decoded: the class scores.
-        angles: The value of the angle of oriented boxes; None for others.
+        angles: The angle of oriented boxes, in radians; None for others.
     """
 
     grid_hw: tuple[int, int]
@@ -107,7 +104,7 @@ class FreeHeads:
         levels: The levels, in the order of the candidates.
         bins: Of the distribution of each side: 2 to 32; 1 for distances, 0 for decoded columns.
         dtype: The element type of the values.
-        angle_form: What the values of the angles are; None if the boxes are not oriented.
+        is_rotated: Whether the boxes are oriented.
         pairs: Of a head without suppression: how many boxes it gives at most. Each class of a cell is then a candidate
             of its own, index i being cell i // C with class i % C. 0 for heads whose boxes are suppressed.
 
@@ -121,7 +118,7 @@ class FreeHeads:
     levels: tuple[FreeLevel, ...]
     bins: int
     dtype: HeadDType = "float32"
-    angle_form: AngleForm | None = None
+    is_rotated: bool = False
     pairs: int = 0
 
     def __post_init__(self) -> None:
@@ -139,20 +136,14 @@ class FreeHeads:
         return self.pairs or MAX_DETECTIONS
 
     @property
-    def is_rotated(self) -> bool:
-        """Whether the boxes are oriented."""
-        return self.angle_form is not None
-
-    @property
     def kernel(self) -> str:
         """The kernel that decodes them."""
         return "decode_rotated" if self.is_rotated else "decode_free"
 
     @property
     def arguments(self) -> tuple[int, ...]:
-        """The table, its length, the bins, whether pairs count, the form of the angles, and the number of cells."""
-        angle = () if self.angle_form is None else (_ANGLE_FORMS.index(self.angle_form),)
-        return self.table, len(self.levels), self.bins, int(self.is_chosen), *angle, self.cells
+        """The table, its length, the bins, whether pairs count, and the number of cells."""
+        return self.table, len(self.levels), self.bins, int(self.is_chosen), self.cells
 
     @property
     def cells(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from yoloship.cuda.extras import ExtraLevel, Extras, pack_extra_levels
+from yoloship.cuda.extras import ExtraLevel, Extras, Keypoints, pack_extra_levels
 from yoloship.cuda.free_heads import MAX_BINS, Chosen, FreeHeads, FreeLevel, Span, pack_free_levels
 from yoloship.cuda.masks import MAX_COEFFICIENTS, Prototypes
 from yoloship.cuda.postprocess import MAX_ANCHORS, MAX_LEVELS, HeadLevel, Heads, Raw, pack_levels
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.cuda.free_heads import AngleForm
     from yoloship.cuda.postprocess import HeadDType
     from yoloship.model import ModelInfo
     from yoloship.runtime.session import DeviceTensor
@@ -37,7 +36,7 @@ def fits_rows(info: ModelInfo) -> bool:
     """Whether there are kernels for what a model has behind its class scores, and room for it."""
     if info.task == "segment":
         return info.extra_columns <= MAX_COEFFICIENTS
-    return not info.extra_columns or _is_rotated(info)
+    return not info.extra_columns or info.task in {"pose", "obb"}
 
 
 def fits_maps(info: ModelInfo) -> bool:
@@ -110,7 +109,7 @@ def free_maps(tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[
         levels.append(FreeLevel(grid_hw, stride, _span(boxes), _span(classes), angles))
     return FreeHeads(
         upload(pack_free_levels(levels)), tuple(levels), channels // BOX_COLUMNS, _dtype_of(tensors),
-        "decoded" if _is_rotated(info) else None, END2END_ROWS if info.head == "one2one" else 0,
+        _is_rotated(info), END2END_ROWS if info.head == "one2one" else 0,
     )  # fmt: skip
 
 
@@ -137,8 +136,7 @@ def channel_rows(tensor: DeviceTensor, info: ModelInfo, upload: Upload) -> FreeH
     _expect(tensor, (None, BOX_COLUMNS + classes + info.extra_columns, None))
     angles = _channels(tensor, BOX_COLUMNS + classes) if _is_rotated(info) else None
     level = FreeLevel((1, tensor.shape[2]), 1.0, _channels(tensor, 0), _channels(tensor, BOX_COLUMNS), angles)
-    form: AngleForm | None = "decoded" if _is_rotated(info) else None
-    return FreeHeads(upload(pack_free_levels([level])), (level,), 0, dtype, form)
+    return FreeHeads(upload(pack_free_levels([level])), (level,), 0, dtype, _is_rotated(info))
 
 
 def channel_row_extras(tensor: DeviceTensor, info: ModelInfo, upload: Upload) -> Extras:
@@ -163,6 +161,18 @@ def chosen_row_extras(tensor: DeviceTensor, info: ModelInfo, upload: Upload) -> 
     _, rows, columns = tensor.shape
     values = Span(_behind(tensor, columns - info.extra_columns), rows * columns, 1, columns)
     return Extras(upload(pack_extra_levels([ExtraLevel(values, (1, rows))])), 1, device_dtype(tensor))
+
+
+def keypoints(extras: Extras, info: ModelInfo) -> Keypoints:
+    """The keypoints of a pose model.
+
+    Args:
+        extras: Where their numbers lie.
+        info: The model, whose record has a keypoint shape.
+    """
+    assert info.keypoint_shape is not None  # the task's check has seen it
+    points, numbers = info.keypoint_shape
+    return Keypoints(extras, points, numbers, "offsets" if info.output_form == "heads" else "decoded")
 
 
 def mask_prototypes(

@@ -15,18 +15,20 @@ import numpy as np
 from yoloship.errors import InputError
 from yoloship.tasks.anchor_free import upright
 from yoloship.tasks.decode import Candidates, sigmoid
-from yoloship.tasks.detect import CompactForm, Detect, End2EndForm, HeadsForm, RawForm, SuppressedForm
-from yoloship.tasks.task import Form
+from yoloship.tasks.detect import BoxForm, CompactForm, Detect, End2EndForm, HeadsForm, RawForm, SuppressedForm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
+    from yoloship.cuda.extras import Keypoints
     from yoloship.letterbox import Letterbox
     from yoloship.model import KeypointShape, ModelInfo, TensorSpec
     from yoloship.results.detections import Detections
+    from yoloship.runtime.session import DeviceTensor
     from yoloship.tasks.anchor_free import DecodeBoxes, DecodeExtras
+    from yoloship.tasks.task import Form, Upload
 
     Arrays = Sequence[npt.NDArray[np.generic]]
     Floats = npt.NDArray[np.float32]
@@ -58,7 +60,7 @@ def with_points(found: Candidates, shape: KeypointShape) -> Candidates:
     return replace(found, extras=found.extras.reshape(-1, *shape))
 
 
-class _PoseForm(Form[Candidates]):
+class _PoseForm(BoxForm):
     """What the forms of detection lack for keypoints. It stands before one of them among the bases of a class."""
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
@@ -74,7 +76,7 @@ class _PoseForm(Form[Candidates]):
                 "model record: 'keypoint_names' contradict 'keypoint_shape'", subject=subject,
                 expected=f"{points} names", got=str(len(info.keypoint_names)),
             )  # fmt: skip
-        super().check(outputs, info, subject)  # type: ignore[safe-super]  # of the form behind it
+        super().check(outputs, info, subject)
 
     def decode(
         self, outputs: Arrays, info: ModelInfo, input_hw: tuple[int, int], score_threshold: float
@@ -83,6 +85,14 @@ class _PoseForm(Form[Candidates]):
         found = super().decode(outputs, info, input_hw, score_threshold)  # type: ignore[safe-super]
         shape = _shape_of(info, "model")
         return [with_points(image, shape) for image in found]
+
+    def device_extras(
+        self, tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[int, int], upload: Upload
+    ) -> Keypoints:
+        """Where the numbers of the points lie, and what they are."""
+        from yoloship.tasks.kernels import keypoints
+
+        return keypoints(self.device_columns(tensors, info, input_hw, upload), info)
 
 
 class RawPose(_PoseForm, RawForm):

@@ -26,9 +26,9 @@ def test_levels_are_numbered_in_the_order_of_the_candidates() -> None:
 
 def test_keypoints_outside_the_range_are_refused() -> None:
     with pytest.raises(InputError, match="points: out of range: expected 1 to 1024, got 0"):
-        Keypoints(Extras(0, 1), 0, 3, "once")
+        Keypoints(Extras(0, 1), 0, 3, "offsets")
     with pytest.raises(InputError, match="dimensions: out of range: expected 2 or 3, got 4"):
-        Keypoints(Extras(0, 1), 17, 4, "once")
+        Keypoints(Extras(0, 1), 17, 4, "offsets")
 
 
 class TestKeypointsOnTheEmulator(KeypointsContract):

@@ -47,6 +47,7 @@ def test_the_tables_have_room_for_what_is_usual_and_not_for_more() -> None:
     assert kernels.fits_rows(replace(FREE, task="segment", extra_columns=256))
     assert not kernels.fits_rows(replace(FREE, task="segment", extra_columns=257))
     assert kernels.fits_rows(replace(FREE, task="obb", extra_columns=1))
+    assert kernels.fits_rows(replace(FREE, task="pose", extra_columns=51))
     assert not kernels.fits_rows(replace(FREE, task="of another package", extra_columns=1))
 
 
@@ -73,11 +74,19 @@ def test_a_one_to_one_head_gives_pairs_and_its_extras_know_it() -> None:
     assert upload.kept[0]["stride"].tolist() == list(STRIDES)
 
 
+def test_keypoints_of_maps_are_offsets_and_those_of_rows_are_decoded() -> None:
+    record = replace(FREE, task="pose", extra_columns=6, keypoint_shape=(2, 3))
+    extras = kernels.free_map_extras(maps(64, 3, 6), record, HW, Tables())
+    for form, expected in (("heads", "offsets"), ("raw", "decoded"), ("end2end", "decoded")):
+        found = kernels.keypoints(extras, replace(record, output_form=form))
+        assert (found.points, found.dimensions, found.form, found.extras) == (2, 3, expected, extras)
+
+
 def test_the_further_map_of_oriented_boxes_is_the_angle() -> None:
     record = replace(FREE, extra_columns=1, task="obb")
     upload = Tables()
     heads = kernels.free_maps(maps(64, 3, 1), record, HW, upload)
-    assert (heads.kernel, heads.angle_form) == ("decode_rotated", "decoded")
+    assert (heads.kernel, heads.is_rotated) == ("decode_rotated", True)
     assert upload.kept[0]["angles"]["data"].tolist() == [8192, 20480, 32768]
     columns = kernels.channel_rows(tensor(2, 8, 126, dtype="float16"), record, upload)
     assert (columns.kernel, columns.bins, columns.dtype) == ("decode_rotated", 0, "float16")

@@ -8,7 +8,7 @@
 //     x₁ = (x + ½ − d(left))·stride       x₂ = (x + ½ + d(right))·stride       y alike
 //     score = σ(max of c), the first class that reaches it
 //
-// Oriented boxes: θ = (σ(t) − ¼)·π, or θ = t itself, and with u = (right − left)/2, v = (bottom − top)/2
+// Oriented boxes have an angle θ of their own, in radians, and with u = (right − left)/2, v = (bottom − top)/2
 //
 //     cx = (x + ½ + u·cos θ − v·sin θ)·stride     cy = (y + ½ + u·sin θ + v·cos θ)·stride
 //     w = (left + right)·stride                   h = (top + bottom)·stride
@@ -47,8 +47,6 @@ struct FreeLevel {
     int reserved;
 };
 static_assert(sizeof(FreeLevel) == 88, "FreeLevel and FREE_LEVEL_DTYPE have drifted apart");
-
-enum { ANGLE_DECODED = 0, ANGLE_SIGMOID = 1 };
 
 template <typename Value>
 __device__ __forceinline__ const Value* span_at(const Span& span, int image, int cell)
@@ -113,7 +111,7 @@ struct FreeCandidates {
 // One block's cells of one image.
 template <bool ROTATED, typename Value>
 __device__ __forceinline__ void decode_free(
-    const FreeLevel* levels, int level_count, int bins, int pairs, int angle_form, int cells, int classes, float threshold,
+    const FreeLevel* levels, int level_count, int bins, int pairs, int cells, int classes, float threshold,
     const u32* allowed, const FreeCandidates& out)
 {
     __shared__ FreeLevel table[MAX_LEVELS];
@@ -181,7 +179,6 @@ __device__ __forceinline__ void decode_free(
     float4 box;
     if (ROTATED) {
         angle = to_float(*span_at<Value>(level.angles, image, cell));
-        if (angle_form == ANGLE_SIGMOID) angle = (sigmoid(angle) - 0.25f) * 3.14159274f;
         if (!finite(angle)) return;
     }
     if (bins == 0 && ROTATED) {
@@ -248,7 +245,7 @@ extern "C" __global__ void decode_free_f32(
     float4* boxes, float* scores, int* class_ids, int* indices, u32* counts, int capacity)
 {
     const FreeCandidates out = {{boxes, scores, class_ids, indices, counts, capacity}, nullptr};
-    decode_free<false, float>(levels, level_count, bins, pairs, 0, cells, classes, threshold, allowed, out);
+    decode_free<false, float>(levels, level_count, bins, pairs, cells, classes, threshold, allowed, out);
 }
 
 extern "C" __global__ void decode_free_f16(
@@ -256,25 +253,25 @@ extern "C" __global__ void decode_free_f16(
     float4* boxes, float* scores, int* class_ids, int* indices, u32* counts, int capacity)
 {
     const FreeCandidates out = {{boxes, scores, class_ids, indices, counts, capacity}, nullptr};
-    decode_free<false, half_bits>(levels, level_count, bins, pairs, 0, cells, classes, threshold, allowed, out);
+    decode_free<false, half_bits>(levels, level_count, bins, pairs, cells, classes, threshold, allowed, out);
 }
 
 extern "C" __global__ void decode_rotated_f32(
-    const FreeLevel* levels, int level_count, int bins, int pairs, int angle_form, int cells, int classes, float threshold,
+    const FreeLevel* levels, int level_count, int bins, int pairs, int cells, int classes, float threshold,
     const u32* allowed, float4* boxes, float* scores, int* class_ids, int* indices, u32* counts, int capacity,
     float* angles)
 {
     const FreeCandidates out = {{boxes, scores, class_ids, indices, counts, capacity}, angles};
-    decode_free<true, float>(levels, level_count, bins, pairs, angle_form, cells, classes, threshold, allowed, out);
+    decode_free<true, float>(levels, level_count, bins, pairs, cells, classes, threshold, allowed, out);
 }
 
 extern "C" __global__ void decode_rotated_f16(
-    const FreeLevel* levels, int level_count, int bins, int pairs, int angle_form, int cells, int classes, float threshold,
+    const FreeLevel* levels, int level_count, int bins, int pairs, int cells, int classes, float threshold,
     const u32* allowed, float4* boxes, float* scores, int* class_ids, int* indices, u32* counts, int capacity,
     float* angles)
 {
     const FreeCandidates out = {{boxes, scores, class_ids, indices, counts, capacity}, angles};
-    decode_free<true, half_bits>(levels, level_count, bins, pairs, angle_form, cells, classes, threshold, allowed, out);
+    decode_free<true, half_bits>(levels, level_count, bins, pairs, cells, classes, threshold, allowed, out);
 }
 
 extern "C" __global__ void decode_chosen_f32(

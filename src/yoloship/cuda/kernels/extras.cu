@@ -3,15 +3,14 @@
 // K points of D numbers each, in the order x, y and, if D is 3, the visibility v. For the cell at row y₀, column x₀:
 //
 //     KEYPOINTS_DECODED   x, y in model pixels and v in [0, 1], as they stand
-//     KEYPOINTS_TWICE     x = (2·t + x₀)·stride     v = σ(t)     y like x
-//     KEYPOINTS_ONCE      x = (t + x₀ + ½)·stride   v = σ(t)     y like x
+//     KEYPOINTS_OFFSETS   x = (t + x₀ + ½)·stride   v = σ(t)     y like x
 //
 // Then x and y are brought to source pixels and clipped to the image. The visibility stays.
 
 #include "candidates.cuh"
 #include "kept.cuh"
 
-enum { KEYPOINTS_DECODED = 0, KEYPOINTS_TWICE = 1, KEYPOINTS_ONCE = 2 };
+enum { KEYPOINTS_DECODED = 0, KEYPOINTS_OFFSETS = 1 };
 
 // Writes (max_detections, K·D) for each image behind the first words of its result. A grid of any number of blocks ×
 // images.
@@ -39,8 +38,7 @@ __device__ __forceinline__ void gather_keypoints(
             } else {
                 const int row = place.cell / place.level->width;
                 const float cell = (float)(axis == 0 ? place.cell - row * place.level->width : row);
-                if (form == KEYPOINTS_TWICE) value = (value * 2.0f + cell) * place.level->stride;
-                if (form == KEYPOINTS_ONCE) value = (value + (cell + 0.5f)) * place.level->stride;
+                if (form == KEYPOINTS_OFFSETS) value = (value + (cell + 0.5f)) * place.level->stride;
                 value = to_source(frames[image], value, axis);
             }
         }
