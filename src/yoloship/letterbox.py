@@ -83,6 +83,36 @@ class Letterbox:
             raise InputError("the size is not a multiple of the stride", expected=f"n × {stride}", got=str(limit_hw))
         return cls.fixed(image_hw, limit_hw, stride)
 
+    @classmethod
+    def stretched(cls, image_hw: tuple[int, int], input_hw: tuple[int, int]) -> Letterbox:
+        """Scale each axis of an image to the whole canvas, without padding, as DETRs do.
+
+        Args:
+            image_hw: (height, width) of the image.
+            input_hw: (height, width) of the canvas in model pixels.
+
+        Raises:
+            InputError: a side is below 1.
+        """
+        cls.fixed(image_hw, input_hw)  # refuses sides below 1
+        return cls(image_hw, input_hw, 0, 0, 0, 0)
+
+    @classmethod
+    def top_left(cls, image_hw: tuple[int, int], input_hw: tuple[int, int]) -> Letterbox:
+        """Place an image at the top left of the canvas, its scaled size rounded down, as YOLOX does.
+
+        Args:
+            image_hw: (height, width) of the image.
+            input_hw: (height, width) of the canvas in model pixels.
+
+        Raises:
+            InputError: a side is below 1.
+        """
+        cls.fixed(image_hw, input_hw)  # refuses sides below 1
+        ratio = min(input_hw[0] / image_hw[0], input_hw[1] / image_hw[1])
+        rows, columns = max(1, int(image_hw[0] * ratio)), max(1, int(image_hw[1] * ratio))
+        return cls(image_hw, (rows, columns), 0, 0, input_hw[1] - columns, input_hw[0] - rows)
+
     @property
     def input_hw(self) -> tuple[int, int]:
         """(height, width) of the canvas in model pixels."""

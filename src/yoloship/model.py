@@ -77,6 +77,11 @@ KeypointShape: TypeAlias = tuple[int, int]
 HeadChoice: TypeAlias = Literal["one2many", "one2one"]
 """Which of its two heads a network with both answers with. ``one2many``: several boxes for an object, which suppression
 must thin out. ``one2one``: one box for an object, without suppression."""
+Framing: TypeAlias = Literal["stretch", "top_left"]
+"""How other projects place an image on the canvas: ``stretch`` scales each axis to the whole canvas; ``top_left``
+scales as the letterbox does, rounds the size down, and pads on the right and below."""
+Pixels: TypeAlias = Literal["bgr255"]
+"""Values that other projects' networks take: BGR in 0..255, instead of RGB in 0..1."""
 STANDARD: Final = "standard"
 """Asks for the standard output form of the model's head, which other exporters write too."""
 FASTEST: Final = "fastest"
@@ -188,7 +193,9 @@ class ModelInfo:
         channels: Channels of the input: 3 for colour images, 1 for grey images.
         decoded_output: Name of the output that holds the decoded rows; None for the first output.
         extra_columns: How many numbers each box has behind its class scores: mask coefficients, keypoints or an angle.
-        mask_rule: How masks are made, a name in `yoloship.results.mask_rules.MASK_RULES`; None without masks.
+        mask_rule: How masks are made, a name in `yoloship.tasks.prototypes.MASK_RULES`; None for models without masks.
+        framing: How an image is placed on the canvas; None for the letterbox.
+        pixels: The values of a ``float`` input; None for RGB in [0, 1].
         head: The head that answers, of a network that has or had two; None for any other network.
         keypoint_shape: How many keypoints an object has, and 2 or 3 numbers for each; None for models without them.
         keypoint_names: Names of the keypoints, if they are known.
@@ -214,6 +221,8 @@ class ModelInfo:
     head: HeadChoice | None = None
     keypoint_shape: KeypointShape | None = None
     keypoint_names: tuple[str, ...] = ()
+    framing: Framing | None = None
+    pixels: Pixels | None = None
 
     @property
     def size_multiple(self) -> int:
@@ -271,7 +280,9 @@ _FORM: Final = JsonForm(
     MAX_JSON_CHARS,
     "export it again with this version",
 )
-_ADDED_LATER: Final = ("decoded_output", "extra_columns", "mask_rule", "head", "keypoint_shape", "keypoint_names")
+_ADDED_LATER: Final = (
+    "decoded_output", "extra_columns", "mask_rule", "head", "keypoint_shape", "keypoint_names", "framing", "pixels",
+)  # fmt: skip
 """Fields that are left out of the JSON form if they have their default."""
 _IF_ABSENT: Final[Mapping[str, object]] = MappingProxyType({"channels": 3, "extra_columns": 0, "keypoint_names": []})
 _SIDE: Final = Whole(1, MAX_SIDE)
@@ -302,6 +313,8 @@ _RULES: Final[Mapping[str, tuple[Rule, str]]] = MappingProxyType(
             f"[1 to {MAX_KEYPOINTS} keypoints, 2 or 3 numbers]",
         ),
         "keypoint_names": (Items(ANY_TEXT, MAX_KEYPOINTS), f"at most {MAX_KEYPOINTS} strings"),
+        "framing": (OrNull(get_args(Framing)), f"one of {', '.join(get_args(Framing))}"),
+        "pixels": (OrNull(get_args(Pixels)), f"one of {', '.join(get_args(Pixels))}"),
         "head": (OrNull(get_args(HeadChoice)), f"one of {', '.join(get_args(HeadChoice))}"),
     }
 )

@@ -11,8 +11,8 @@ import math
 from typing import TYPE_CHECKING, Final, Literal
 
 from yoloship.bounds.follow import RULES, Follower, attributes_of, operator
-from yoloship.bounds.operators import weights_of
-from yoloship.bounds.outline import Unknown, stored_bytes
+from yoloship.bounds.operators import einsum_sides, kept_by_suppression, weights_of
+from yoloship.bounds.outline import Unknown, is_target_size, stored_bytes
 from yoloship.errors import SessionError
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ _WORK_PER_ELEMENT: Final = 32
 _HINT: Final = "foreign files run only if their memory and time are known before; export the plain detector"
 _KERNEL_OPS: Final = frozenset({"AveragePool", "MaxPool"})
 _WORK_PER_POOLED: Final = 16
+_WORK_PER_SAMPLE: Final = 64
+_WORK_PER_IOU: Final = 16
 """The time for one element in a pooling kernel, in operations of a convolution. No runtime pools large kernels fast.
 Measured: 1.1 ns with ONNX Runtime 1.32 on two cores, while a convolution did 60 operations in that time."""
 
@@ -93,7 +95,7 @@ def check_bounds(model: Outline, subject: str, shapes: Iterable[tuple[int, ...]]
     Args:
         model: An outline, or an `onnx.ModelProto`.
         subject: The file, for messages.
-        shapes: Shapes of its only input with which it should run.
+        shapes: Shapes of its image input with which it should run.
 
     Returns:
         Operations of the largest run.
@@ -119,11 +121,14 @@ class _Bookkeeping:
     def __init__(self, model: Outline, subject: str, shape: tuple[int, ...]) -> None:
         self._subject = subject
         stored = {tensor.name for tensor in model.graph.initializer}
-        inputs = [value.name for value in model.graph.input if value.name not in stored]
-        if len(inputs) != 1:
+        inputs = [value for value in model.graph.input if value.name not in stored]
+        images = [value for value in inputs if not is_target_size(value)]
+        if len(images) != 1 or len(inputs) > 2:
             raise _unsized(subject, "does not take one image", f"{len(inputs)} inputs")
+        batch = shape[0] if shape else 1
+        shapes = {value.name: shape if value in images else (batch, 2) for value in inputs}
         try:
-            self._follower = Follower(model, {inputs[0]: shape})
+            self._follower = Follower(model, shapes)
         except Unknown as error:
             raise _unsized(subject, "stores a tensor of an impossible shape") from error
         weights = sum(map(stored_bytes, model.graph.initializer))
@@ -222,6 +227,13 @@ def _arithmetic(node: Outline, inputs: Inputs, outputs: Outputs) -> int:
     if kind in _KERNEL_OPS:
         below = math.prod(map(int, attributes_of(node).get("kernel_shape") or [1]))
         return _WORK_PER_POOLED * outputs[0].elements * below
+    if kind == "GridSample":
+        return _WORK_PER_SAMPLE * outputs[0].elements
+    if kind == "Einsum":
+        return 2 * math.prod(einsum_sides(attributes_of(node), inputs).values())
+    if kind == "NonMaxSuppression" and inputs[1] is not None:
+        boxes, rows = inputs[1].elements, inputs[1].shape[-1]
+        return _WORK_PER_IOU * boxes * kept_by_suppression(inputs, rows)
     if kind == "LRN":
         return outputs[0].elements * max(1, int(attributes_of(node).get("size", 1)))
     return 0

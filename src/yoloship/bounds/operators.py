@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -278,6 +279,59 @@ def top_k(attributes: Attributes, inputs: Inputs) -> Outputs:
     if count is not None and sides:
         sides[axis], exact = max(0, min(sides[axis], int(np.max(count)))), data.exact
     return [Extent(tuple(sides), data.code, exact), Extent(tuple(sides), INT64, exact)]
+
+
+def grid_sample(_: Attributes, inputs: Inputs) -> Outputs:
+    """GridSample: one sample for each place of the grid."""
+    data, grid = first(inputs), first(inputs, 1)
+    if len(data.shape) < 3 or len(grid.shape) != len(data.shape):
+        raise Unknown
+    return [Extent((*data.shape[:2], *grid.shape[1:-1]), data.code, all_exact(data, grid))]
+
+
+def non_max_suppression(_: Attributes, inputs: Inputs) -> Outputs:
+    """NonMaxSuppression: at most as many boxes of each class as its third input says."""
+    batch, classes, rows = first(inputs, 1).shape
+    return [Extent((batch * classes * kept_by_suppression(inputs, rows), 3), INT64, exact=False)]
+
+
+def kept_by_suppression(inputs: Inputs, rows: int) -> int:
+    """The most boxes of a class that NonMaxSuppression keeps.
+
+    Args:
+        inputs: Of the node.
+        rows: Boxes of an image.
+    """
+    if len(inputs) < 3 or inputs[2] is None:  # the standard's default is that none is kept
+        return 0
+    if inputs[2].values is None:
+        raise Unknown
+    return max(0, min(rows, int(np.max(inputs[2].values))))
+
+
+_EINSUM = re.compile(r"[a-zA-Z]+(,[a-zA-Z]+)*->[a-zA-Z]*")
+
+
+def einsum(attributes: Attributes, inputs: Inputs) -> Outputs:
+    """Einsum with an explicit result and without an ellipsis."""
+    sides = einsum_sides(attributes, inputs)
+    result = attributes["equation"].decode().replace(" ", "").partition("->")[2]
+    given = [extent for extent in inputs if extent is not None]
+    return [Extent(tuple(sides[letter] for letter in result), given[0].code, all_exact(*given))]
+
+
+def einsum_sides(attributes: Attributes, inputs: Inputs) -> dict[str, int]:
+    """The extent of each letter of Einsum's equation; their product is the number of its multiply-adds."""
+    equation = attributes["equation"].decode().replace(" ", "")
+    if _EINSUM.fullmatch(equation) is None:
+        raise Unknown
+    sides: dict[str, int] = {}
+    for letters, extent in zip(equation.partition("->")[0].split(","), inputs, strict=True):
+        if extent is None:
+            raise Unknown
+        for letter, side in zip(letters, extent.shape, strict=True):
+            sides[letter] = max(side, sides.get(letter, 1))
+    return sides
 
 
 def one_hot(attributes: Attributes, inputs: Inputs) -> Outputs:

@@ -191,6 +191,17 @@ class Extent:
         return (self.elements * _BITS.get(self.code, 64) + 7) // 8
 
 
+def is_target_size(value: Outline) -> bool:
+    """Whether an input is the size to which a DETR's boxes are scaled: (B, 2) int64.
+
+    Args:
+        value: An input of the graph.
+    """
+    tensor = value.type.tensor_type
+    axes = tensor.shape.dim
+    return tensor.elem_type == INT64 and len(axes) == 2 and axes[1].dim_value == 2
+
+
 def stored(tensor: Outline) -> Extent:
     """The extent of a stored tensor.
 

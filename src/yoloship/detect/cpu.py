@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from yoloship.detect.pipeline import ModelInput, Pipeline, PlacedImage
-from yoloship.detect.preprocess import as_image, letterbox_batch, to_input
+from yoloship.detect.preprocess import as_image, letterbox_batch, model_feeds, to_input
 from yoloship.detect.stream import in_order
 from yoloship.errors import InputError, SessionError
 
@@ -66,6 +66,7 @@ class CpuPipeline(Pipeline):
         fixed = model.info.batch
         super().__init__(model, session, max_batch=fixed or max_batch, parallel_runs=parallel_runs)
         self._device = device
+        self._takes_more = len(session.inputs) > 1 or model.info.pixels is not None
         self._spare: deque[Image] = deque(maxlen=4)
         self._lock = threading.Lock()
         self._runs = 0
@@ -128,9 +129,12 @@ class CpuPipeline(Pipeline):
             if canvases.shape != shape:
                 canvases = np.empty(shape, np.uint8)
             letterbox_batch([image.pixels for image in images], [image.letterbox for image in images], canvases)
-            feeds = {spec.name: to_input(canvases, spec.dtype)}
+            if self._takes_more:
+                feeds = model_feeds(self.session.inputs, info, canvases)
+            else:
+                feeds = {spec.name: to_input(canvases, spec.dtype)}
             letterboxed = time.perf_counter()
-            outputs = self.session.run_as_computed(feeds)
+            outputs = self.session.run(feeds)
             self._spare.append(canvases)
         answered = time.perf_counter()
         arrays = self.form.select(outputs, self.session.outputs, info)
@@ -188,13 +192,13 @@ class CpuPipeline(Pipeline):
     @contextmanager
     def network(self, batch: int) -> Iterator[Callable[[], None]]:
         """A function that runs only the network, on this number of grey images of the model's own canvas size."""
-        info, spec = self.model.info, self.session.inputs[0]
+        info = self.model.info
         canvases = np.full((info.batch or batch, *self.model.input_hw, info.channels), _PADDING, np.uint8)
-        feeds = {spec.name: to_input(canvases, spec.dtype)}
+        feeds = model_feeds(self.session.inputs, info, canvases)
 
         def run() -> None:
             with self._under_way():
-                self.session.run_as_computed(feeds)
+                self.session.run(feeds)
 
         yield run
 

@@ -92,6 +92,11 @@ class ModelInput:
                     got=f"{wanted[0]}×{wanted[1]}",
                     hint="leave the size out, or export the model at that size",
                 )
+        if shape_mode == "rect" and info.framing is not None:
+            raise InputError(
+                f"places images in its own way ({info.framing})", subject="shape_mode", expected="square", got="rect",
+                hint="leave it out",
+            )  # fmt: skip
         stride = size_multiple(info.strides)
         if any(side < stride or side % stride for side in wanted):
             raise InputError(
@@ -104,6 +109,10 @@ class ModelInput:
 
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
         """Where an image of this size lies on the canvas."""
+        if self.info.framing == "stretch":
+            return Letterbox.stretched(image_hw, self.input_hw)
+        if self.info.framing == "top_left":
+            return Letterbox.top_left(image_hw, self.input_hw)
         if self.shape_mode == "rect":
             return Letterbox.rect(image_hw, self.input_hw, self.info.size_multiple)
         return Letterbox.fixed(image_hw, self.input_hw)

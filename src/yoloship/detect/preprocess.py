@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from yoloship.detect.stream import Reserve
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
-    from yoloship.model import DType
+    from yoloship.model import DType, ModelInfo, TensorSpec
     from yoloship.runtime import Session
 
 
@@ -200,6 +200,30 @@ def to_input(canvases: npt.NDArray[np.uint8], dtype: DType) -> npt.NDArray[Any]:
     return to_float(canvases).astype(np.dtype(dtype), copy=False)
 
 
+def model_feeds(
+    inputs: Sequence[TensorSpec], info: ModelInfo, canvases: npt.NDArray[np.uint8]
+) -> dict[str, npt.NDArray[Any]]:
+    """The inputs of a run, by name.
+
+    Args:
+        inputs: Those of the session.
+        info: The model.
+        canvases: (B, H, W, C) uint8, BGR if C is 3, C-contiguous; read only.
+    """
+    feeds: dict[str, npt.NDArray[Any]] = {}
+    for spec in inputs:
+        if len(spec.shape) == 2:  # of a DETR: the size of its boxes, which is to be that of the canvas
+            from yoloship.tasks.foreign import target_sizes
+
+            feeds[spec.name] = target_sizes(len(canvases), canvases.shape[1:3])
+        elif info.pixels == "bgr255":
+            planes = np.ascontiguousarray(canvases.transpose(0, 3, 1, 2))
+            feeds[spec.name] = planes.astype(np.dtype(spec.dtype))
+        else:
+            feeds[spec.name] = to_input(canvases, spec.dtype)
+    return feeds
+
+
 def to_float(canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Divide by 255 and make planes: (B, C, H, W) float32 from (B, H, W, C) uint8, each sample rounded to float32.
 
@@ -221,7 +245,7 @@ def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.gene
         source: As `Detector.__call__` takes it; the colours of an array are BGR.
 
     Returns:
-        The array for the model's input, by its name. If the graph's batch is larger than 1, the image is repeated.
+        The arrays for the model's inputs, by name. If the graph's batch is larger than 1, the image is repeated.
 
     Raises:
         ImageError: the image cannot be read.
@@ -231,8 +255,7 @@ def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.gene
     batch = detector.info.batch or 1
     canvases = np.empty((batch, *letterbox.input_hw, detector.info.channels), np.uint8)
     letterbox_batch([image] * batch, [letterbox] * batch, canvases)
-    spec = detector.session.inputs[0]
-    return {spec.name: to_input(canvases, spec.dtype)}
+    return model_feeds(detector.session.inputs, detector.info, canvases)
 
 
 def host_session(detector: Detector) -> Session:

@@ -59,8 +59,8 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         precision: The arithmetic of float32 layers; None takes the runtime's default.
 
     Returns:
-        A detector. If the model does not take colour images, only the network runs on the GPU, and the CPU does the
-        rest.
+        A detector. If the model takes other inputs than one of RGB images in [0, 1], only the network runs on the GPU,
+        and the CPU does the rest.
 
     Raises:
         CudaError: there is no driver or no such device, or its memory is full.
@@ -78,7 +78,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         session = stack.enter_context(_open(model, device, RunOptions(precision, model_name=model_name), runtime))
         info = _recognised(session, model_name, class_names, imgsz)
         model_input = ModelInput.checked(info, imgsz, shape_mode, model_name)
-        if info.channels != KERNEL_CHANNELS:
+        if info.channels != KERNEL_CHANNELS or info.pixels is not None or len(session.inputs) > 1:
             return _with_the_rest_on_the_cpu(stack, session, model_input, defaults, tuning or CudaTuning())
         owned = stack.pop_all()
         try:

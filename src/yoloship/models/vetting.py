@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from yoloship._util.reading import read_bounded
 from yoloship.bounds import UnsizedError, check_bounds, read_outline, refuse_unbounded, takes_bytes
+from yoloship.bounds.outline import is_target_size
 from yoloship.errors import SessionError, YoloshipError
 from yoloship.kinds import kind_of
 from yoloship.tasks.recognise import DEFAULT_SIDE, MAX_CHANNELS, MAX_INPUT, OTHER_SIDE, PROBE_SIDE
@@ -155,12 +156,19 @@ def _shapes(model: Outline, subject: str, canvas_hw: tuple[int, int] | None) -> 
     """The input shapes that will be run: the canvas, full batches, and small images to find dynamic axes."""
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
+    inputs.sort(key=is_target_size)  # the image first
     axes = [
         axis.dim_value if axis.HasField("dim_value") and axis.dim_value >= 0 else None
         for value in inputs[:1]
         for axis in value.type.tensor_type.shape.dim
     ]
-    if len(inputs) != 1 or len(axes) != 4 or math.prod(axis or 1 for axis in axes) > MAX_INPUT:
+    sizes = inputs[1:]
+    if (
+        len(sizes) > 1
+        or not all(map(is_target_size, sizes))
+        or len(axes) != 4
+        or math.prod(axis or 1 for axis in axes) > MAX_INPUT
+    ):
         listed = "; ".join(f"{value.name[:40]} of {len(value.type.tensor_type.shape.dim)} axes" for value in inputs[:4])
         listed += f", {tuple('dynamic' if axis is None else axis for axis in axes)}" if len(axes) == 4 else ""
         error = unknown_form_error(subject, f"inputs {listed or 'none'}")

@@ -26,7 +26,7 @@ from yoloship.tasks.nms import nms
 from yoloship.tasks.task import Form, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -209,7 +209,7 @@ class HeadsForm(BoxForm):
             shape = (len(anchors) * columns, input_hw[0] // stride, input_hw[1] // stride)
             if head.shape[1:] != shape or len(head) != len(outputs[0]):
                 raise wrong_output(f"head{level}", f"(B, {', '.join(map(str, shape))})", head)
-            heads.append(head)
+            heads.append(as_float32(head, f"head{level}"))
         return [
             heads_candidates(
                 [head[row] for head in heads], info.strides, info.anchors, score_threshold, info.extra_columns
@@ -424,6 +424,12 @@ class Detect(Task[Candidates, Detections]):
         SuppressedForm(),
         End2EndForm(),
     )
+
+    def foreign_forms(self) -> Mapping[str, Form[Candidates]]:
+        """Those of YOLOX, DETRs, YOLOv7 and TensorRT's plugin."""
+        from yoloship.tasks.foreign import FOREIGN_FORMS
+
+        return FOREIGN_FORMS
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
         """Refuse a record without classes or strides, and thresholds without suppression."""

@@ -14,9 +14,12 @@ import numpy as np
 
 from yoloship.errors import InputError, SessionError
 from yoloship.model import ModelInfo, checked_class_names, size_multiple
-from yoloship.tasks.decode import OBJECT_COLUMNS, anchor_free_error
+from yoloship.tasks import task_of
+from yoloship.tasks.decode import OBJECT_COLUMNS
 from yoloship.tasks.detect import Detect, RawForm
-from yoloship.tasks.rows import check_objectness, examine, find_levels, fits_rows, unknown_form_error
+from yoloship.tasks.exports import Export, Probe, read_export
+from yoloship.tasks.foreign import target_sizes
+from yoloship.tasks.rows import check_objectness, examine, find_levels, unknown_form_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +108,6 @@ OTHER_SIDE: Final = 256
 """A side that is a multiple of all usual strides."""
 MAX_CHANNELS: Final = 16
 _FLOATS: Final = frozenset({"float32", "float16"})
-_TASKS: Final = frozenset({"", Detect.name})
 
 
 class UnreadableNamesError(SessionError):
@@ -141,30 +143,31 @@ def recognise_foreign(
     Raises:
         SessionError: the model has an unknown form, or its boxes are wrong.
     """
-    spec = _input(session, subject)
-    _check_task(session, subject)
-    _refuse_anchor_free(session, spec, subject)
+    spec = _image_input(session, subject)
     batch, _, height, width = spec.shape
     probe_hw = _probe_hw(spec, canvas_hw)
     outputs = _first_run(session, spec, probe_hw, canvas_hw, subject)
-    names = _metadata_names(session, subject) if class_names is None else None
-    decoded = _find_decoded(session, outputs, probe_hw, names, subject)
+    names = _metadata_names(session, subject) if class_names is None else tuple(class_names)
+
+    def run(images: npt.NDArray[np.float32] | None, asked_hw: tuple[int, int] | None) -> Sequence[npt.NDArray[Any]]:
+        return _run(session, spec, len(outputs[0]) if images is None else len(images), probe_hw, images, asked_hw)
+
+    takes_size = len(session.inputs) == 2
+    probe = Probe(session.outputs, outputs, session.metadata, probe_hw, names, run, takes_size, subject)
+    export = read_export(probe) or _decoded_rows(session, outputs, probe_hw, names, subject)
     if class_names is not None:
-        names = checked_class_names(class_names, decoded.classes, subject=subject)
-    if names is None:
-        check_objectness(outputs[_place(session, decoded)], subject)
-    strides = tuple(level.stride for level in decoded.levels)
+        checked_class_names(class_names, len(export.class_names), subject=subject)
     any_batch, any_size = isinstance(batch, str), isinstance(height, str) or isinstance(width, str)
     if any_batch or any_size:
-        any_batch, any_size = _truly_dynamic(session, spec, probe_hw, decoded)
-    return ModelInfo(
-        task=Detect.name,
-        family="yolov5",
-        class_names=names or tuple(map(str, range(decoded.classes))),
-        strides=strides,
+        any_batch, any_size = _truly_dynamic(session, spec, probe_hw, export)
+    info = ModelInfo(
+        task=export.task,
+        family=export.family,
+        class_names=export.class_names,
+        strides=export.strides,
         anchors=(),
         input_form="float",
-        output_form=RawForm.name,
+        output_form=export.form,
         input_hw=(
             None if isinstance(height, str) and any_size else probe_hw[0],
             None if isinstance(width, str) and any_size else probe_hw[1],
@@ -172,17 +175,50 @@ def recognise_foreign(
         batch=None if any_batch else batch if isinstance(batch, int) else 1,
         producer=session.metadata.get("author", "")[:200],
         channels=_channels(spec),
-        decoded_output=decoded.name,
+        **export.others,
     )
+    task_of(info, subject).check(session.outputs, info, subject)
+    return info
 
 
-def _input(session: Session, subject: str) -> TensorSpec:
-    specs = session.inputs
+def _decoded_rows(
+    session: Session,
+    outputs: tuple[npt.NDArray[Any], ...],
+    probe_hw: tuple[int, int],
+    names: tuple[str, ...] | None,
+    subject: str,
+) -> Export:
+    """An export whose rows are those of YOLOv5.
+
+    Raises:
+        SessionError: it is not one; the message says what it seems to be.
+    """
+    if not any(array.ndim == 3 and array.dtype.kind == "f" for array in outputs):
+        raise unknown_form_error(subject, f"outputs {'; '.join(map(str, session.outputs)) or 'none'}")
+    decoded = _find_decoded(session, outputs, probe_hw, names, subject)
+    place = _place(session, decoded)
+    if names is None:
+        check_objectness(outputs[place], subject)
+    strides = tuple(level.stride for level in decoded.levels)
+
+    def fits(arrays: Sequence[npt.NDArray[Any]], batch: int, input_hw: tuple[int, int]) -> bool:
+        raw = arrays[place]
+        levels = find_levels(raw[-1, :, :4], input_hw) if raw.ndim == 3 and len(raw) == batch else None
+        return levels is not None and tuple(level.stride for level in levels) == strides
+
+    class_names = names or tuple(map(str, range(decoded.classes)))
+    return Export(Detect.name, "yolov5", RawForm.name, class_names, strides, fits, {"decoded_output": decoded.name})
+
+
+def _image_input(session: Session, subject: str) -> TensorSpec:
+    """The input for images. A DETR has another one beside it, for the size of its boxes."""
+    specs = sorted(session.inputs, key=_is_target_size)
     if len(specs) == 1 and specs[0].dtype == "uint8":
         raise unknown_form_error(
             subject, f"{specs[0]}: images of 0..255", "export it with float32 input in 0..1, without preprocessing"
         )
-    if len(specs) != 1 or len(specs[0].shape) != 4 or specs[0].dtype not in _FLOATS or not _channels(specs[0]):
+    is_image = bool(specs) and len(specs[0].shape) == 4 and specs[0].dtype in _FLOATS and _channels(specs[0])
+    if not is_image or len(specs) > 2 or not all(map(_is_target_size, specs[1:])):
         raise unknown_form_error(subject, f"inputs {'; '.join(map(str, specs)) or 'none'}")
     fixed = [axis for axis in specs[0].shape if isinstance(axis, int)]
     if min(fixed) < 1 or math.prod(fixed) > MAX_INPUT:
@@ -190,30 +226,14 @@ def _input(session: Session, subject: str) -> TensorSpec:
     return specs[0]
 
 
+def _is_target_size(spec: TensorSpec) -> bool:
+    return spec.dtype == "int64" and len(spec.shape) == 2 and spec.shape[1] == 2
+
+
 def _channels(spec: TensorSpec) -> int:
     """Channels of the input images; 0 if the number is not known or is too large for images."""
     channels = spec.shape[1]
     return channels if isinstance(channels, int) and channels <= MAX_CHANNELS else 0
-
-
-def _check_task(session: Session, subject: str) -> None:
-    task = session.metadata.get("task", "")
-    if task not in _TASKS:
-        raise SessionError(
-            f"a model for the task {task[:40]!r} cannot be run here yet", subject=subject, expected=Detect.name
-        )
-
-
-def _refuse_anchor_free(session: Session, spec: TensorSpec, subject: str) -> None:
-    """Refuse a model without anchors by its declared shapes, before it runs."""
-    if not any(len(output.shape) == 3 and output.dtype in _FLOATS for output in session.outputs):
-        raise unknown_form_error(subject, f"outputs {'; '.join(map(str, session.outputs)) or 'none'}")
-    rows, columns = session.outputs[0].shape[1:] if len(session.outputs[0].shape) == 3 else ("", "")
-    _, _, height, width = spec.shape
-    if not (isinstance(rows, int) and isinstance(columns, int) and isinstance(height, int) and isinstance(width, int)):
-        return
-    if rows < columns and fits_rows(columns, (height, width), max_anchors=1):
-        raise anchor_free_error(subject, f"(B, {rows}, {columns})")
 
 
 def _probe_hw(spec: TensorSpec, canvas_hw: tuple[int, int] | None) -> tuple[int, int]:
@@ -270,40 +290,46 @@ def _runs(session: Session, spec: TensorSpec, batch: int, input_hw: tuple[int, i
     return True
 
 
-def _run(session: Session, spec: TensorSpec, batch: int, input_hw: tuple[int, int]) -> tuple[npt.NDArray[Any], ...]:
-    grey = np.full((batch, _channels(spec), *input_hw), 0.5, np.dtype(spec.dtype))
-    return session.run({spec.name: grey})
+def _run(
+    session: Session,
+    spec: TensorSpec,
+    batch: int,
+    input_hw: tuple[int, int],
+    images: npt.NDArray[np.float32] | None = None,
+    asked_hw: tuple[int, int] | None = None,
+) -> tuple[npt.NDArray[Any], ...]:
+    """Run a model once, with grey images unless others are given, and for boxes of the canvas's size or another."""
+    if images is None:
+        images = np.full((batch, _channels(spec), *input_hw), 0.5, np.float32)
+    feeds: dict[str, npt.NDArray[Any]] = {spec.name: images.astype(np.dtype(spec.dtype), copy=False)}
+    for other in session.inputs:
+        if other.name != spec.name:
+            feeds[other.name] = target_sizes(batch, asked_hw or input_hw)
+    return session.run(feeds)
 
 
-def _truly_dynamic(
-    session: Session, spec: TensorSpec, probe_hw: tuple[int, int], decoded: _Decoded
-) -> tuple[bool, bool]:
+def _truly_dynamic(session: Session, spec: TensorSpec, probe_hw: tuple[int, int], export: Export) -> tuple[bool, bool]:
     """Whether the batch and the size are really dynamic and not fixed by constants; found by trying other values."""
     batch, height, width = (spec.shape[axis] for axis in (0, 2, 3))
-    side = _PROBE_CELLS * size_multiple(level.stride for level in decoded.levels)
+    side = _PROBE_CELLS * size_multiple(export.strides)
     other_hw = (
         side if isinstance(height, str) else probe_hw[0],
         side if isinstance(width, str) else probe_hw[1],
     )
     one, two = (batch, batch) if isinstance(batch, int) else (1, 2)
-    any_size = _same_form(session, spec, decoded, one, other_hw) if other_hw != probe_hw else True
+    any_size = _same_form(session, spec, export, one, other_hw) if other_hw != probe_hw else True
     if one == two:
         return False, any_size
-    return _same_form(session, spec, decoded, two, other_hw if any_size else probe_hw), any_size
+    return _same_form(session, spec, export, two, other_hw if any_size else probe_hw), any_size
 
 
-def _same_form(session: Session, spec: TensorSpec, decoded: _Decoded, batch: int, input_hw: tuple[int, int]) -> bool:
+def _same_form(session: Session, spec: TensorSpec, export: Export, batch: int, input_hw: tuple[int, int]) -> bool:
     try:
-        outputs = _run(session, spec, batch, input_hw)
+        return export.fits(_run(session, spec, batch, input_hw), batch, input_hw)
     except InputError:  # an engine takes only the sizes of its profiles, and its error says so
         return True
     except SessionError:
         return False
-    raw = outputs[_place(session, decoded)]
-    if raw.ndim != 3 or len(raw) != batch:
-        return False
-    levels = find_levels(raw[-1, :, :4], input_hw)
-    return levels is not None and [level.stride for level in levels] == [level.stride for level in decoded.levels]
 
 
 def _place(session: Session, decoded: _Decoded) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 from yoloship.errors import SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -57,10 +57,6 @@ class Limits(Protocol):
     @property
     def retina_masks(self) -> bool:
         """Whether masks are made at the resolution of the source image, not of the network's input."""
-
-    @property
-    def mask_rule(self) -> str | None:
-        """How masks are made, a name in `yoloship.results.mask_rules.MASK_RULES`; None leaves it to the model."""
 
 
 class Form(ABC, Generic[AnswerT]):
@@ -225,12 +221,19 @@ class Task(ABC, Generic[AnswerT, ResultT]):
         for form in self.forms:
             if form.name == name:
                 return form
+        foreign = self.foreign_forms()
+        if name in foreign:
+            return foreign[name]
         raise SessionError(
             f"a {self.title} has no such output form",
             subject=subject,
             expected=", ".join(form.name for form in self.forms),
             got=name[:60],
         )
+
+    def foreign_forms(self) -> Mapping[str, Form[AnswerT]]:
+        """Forms that only exports of other projects have, by name; asked for when they are needed."""
+        return {}
 
     @abstractmethod
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
