@@ -193,7 +193,7 @@ class ModelInfo:
         channels: Channels of the input: 3 for colour images, 1 for grey images.
         decoded_output: Name of the output that holds the decoded rows; None for the first output.
         extra_columns: How many numbers each box has behind its class scores: mask coefficients, keypoints or an angle.
-        mask_rule: How masks are made, a name in `yoloship.tasks.prototypes.MASK_RULES`; None for models without masks.
+        mask_rule: How masks are made, a name in `yoloship.results.mask_rules.MASK_RULES`; None without masks.
         framing: How an image is placed on the canvas; None for the letterbox.
         pixels: The values of a ``float`` input; None for RGB in [0, 1].
         head: The head that answers, of a network that has or had two; None for any other network.

@@ -3,57 +3,29 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
-from helpers.shared import CHECKPOINTS, listed, require
-from yoloship.checkpoint import read_checkpoint
-from yoloship.graph import GraphConfig, build_graph, graph_bytes
+from helpers.families import FOLDER, noise, reference, run, sizes_of
+from helpers.shared import listed
+from yoloship.graph import GraphConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from yoloship.checkpoint import Checkpoint
     from yoloship.model import HeadChoice
 
     Floats = npt.NDArray[np.float32]
 
-FOLDER = CHECKPOINTS / "families"
 _OTHERS = re.compile(r"(sd|tv|timm)-|.*-(cls|seg|obb|pose)")
 PATHS = [path for path in listed(FOLDER, "*.pt") if not _OTHERS.match(path.stem)]
 TWO_HEADS = [path for path in PATHS if path.stem in {"v10n", "y26-detect-2heads"}]
 each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 each_with_two = pytest.mark.parametrize("path", TWO_HEADS, ids=lambda path: path.stem)
-
-
-@cache
-def checkpoint(path: Path) -> Checkpoint:
-    return read_checkpoint(require(path))
-
-
-@cache
-def reference(path: Path) -> dict[str, Any]:
-    return dict(np.load(require(path.with_suffix(".npz"))))
-
-
-@cache
-def noise() -> dict[str, dict[str, float]]:
-    """How far float32 is from float64 in each file, by what is compared: the README's table."""
-    found = {}
-    for line in require(FOLDER / "README.md").read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in line.split("|")]
-        if len(cells) > 7:
-            many, _, one = cells[7].partition("1:1")
-            for suffix, text in (("", many), ("/one2one", one)):
-                pairs = re.findall(r"(box|score|extra) ([\d.e+-]+)", text)
-                found[cells[1] + suffix] = {name: float(value) for name, value in pairs}
-    return found
 
 
 def slack(path: Path, suffix: str, kind: str = "") -> tuple[float, float]:
@@ -73,20 +45,6 @@ def assert_close(path: Path, suffix: str, found: Floats, want: Floats) -> None:
     assert found.shape == want.shape
     assert (np.abs(found[:, :4] - want[:, :4]) <= limit).all()
     assert np.abs(found[:, 4:] - want[:, 4:]).max() <= score
-
-
-def run(path: Path, hw: tuple[int, int], config: GraphConfig) -> list[Any]:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(graph_bytes(build_graph(checkpoint(path), config)), options)
-    return list(session.run(None, {"images": np.random.default_rng(7).random((2, 3, *hw), dtype=np.float32)}))
-
-
-def sizes_of(path: Path) -> list[tuple[str, tuple[int, int]]]:
-    """The suffix of the reference's keys, and the size of its input."""
-    other = "_192x192" if "pred_192x192" in reference(path) else "_160x160"
-    height, width = map(int, other[1:].split("x"))
-    return [("", (128, 192)), (other, (height, width))]
 
 
 @each

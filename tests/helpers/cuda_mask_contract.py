@@ -14,7 +14,8 @@ from yoloship.cuda.free_heads import Chosen, Span
 from yoloship.cuda.masks import FOUND_DTYPE, WINDOW_BYTES, MaskMemory, Prototypes, launch_masks
 from yoloship.cuda.postprocess import Results, Suppression, launch_nms, result_dtype
 from yoloship.letterbox import Letterbox
-from yoloship.tasks.prototypes import MASK_RULES, masks_on_canvas, masks_on_image
+from yoloship.results.mask_rules import MASK_RULES
+from yoloship.tasks.prototypes import masks_on_canvas, masks_on_image
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -237,26 +237,61 @@ class Anchorless(Maker):
         }
         return module(f"ultralytics.nn.modules.head.{name}", attributes, dfl=dfl, **children)
 
+    def segment_head(
+        self, inputs: Sequence[int], strides: Sequence[int], *, masks: int = 4, name: str = "Segment", two: bool = False
+    ) -> Module:
+        """A segmentation head with so many prototypes; ``Segment26`` makes them of all levels."""
+        detect = self.detect_head(inputs, strides, reg_max=1 if name == "Segment26" else 4, name=name, two=two)
+        parts = {
+            "cv1": self.conv(inputs[0], 6, 3),
+            "upsample": self.transposed(6),
+            "cv2": self.conv(6, 6, 3),
+            "cv3": self.conv(6, masks),
+        }
+        if name == "Segment26":
+            refine = {str(i): self.conv(c, inputs[0]) for i, c in enumerate(inputs[1:])}
+            parts["feat_refine"] = module("torch.nn.modules.container.ModuleList", **refine)
+            parts["feat_fuse"] = self.conv(inputs[0], inputs[0], 3)
+            parts["semseg"] = self.conv(inputs[0], 3, 3)
+        proto = module(f"ultralytics.nn.modules.block.Proto{name.removeprefix('Segment')}", **parts)
+        branches = {f"{prefix}cv4": self.branch(inputs, masks) for prefix in ("", "one2one_")[: 1 + two]}
+        return changed(with_children(detect, proto=proto, **branches), nm=masks, npr=6)
 
-def apart(head: Module) -> Module:
-    """A two-headed head with at most one likely class for each cell, boxes within their cells, and both heads alike."""
+    def transposed(self, channels: int) -> Module:
+        """The learned upsampling of a Proto module: twice as high and wide."""
+        attributes = {
+            "in_channels": channels, "out_channels": channels, "kernel_size": (2, 2), "stride": (2, 2),
+            "padding": (0, 0), "dilation": (1, 1), "output_padding": (0, 0), "groups": 1, "padding_mode": "zeros",
+        }  # fmt: skip
+        weights = {"weight": self.values(channels, channels, 2, 2, scale=0.5), "bias": self.values(channels)}
+        return module("torch.nn.modules.conv.ConvTranspose2d", attributes, weights)
+
+
+def apart(head: Module, *, reg_max: int = 4) -> Module:
+    """Two heads alike over two levels of 8 channels, with at most one likely class and a small box for each cell.
+
+    So suppression removes nothing, and both heads give the same result.
+    """
     make = Anchorless(8)
+    bias = np.tile([2.0, 1.0, -2.0, -3.0], 4) if reg_max > 1 else np.full(4, 0.3)
     classes, boxes = [], []
     for _ in range(2):
         weight = np.zeros((3, 8, 1, 1), np.float32)
         weight[0] = make.values(8, 1, 1)
         weight[1] = -weight[0]
         classes.append(_last(make, weight, np.array([0, -2, -20])))
-        boxes.append(_last(make, make.values(16, 8, 1, 1, scale=0.1), np.tile([2.0, 1.0, -2.0, -3.0], 4)))
+        boxes.append(_last(make, make.values(4 * reg_max, 8, 1, 1, scale=0.1 if reg_max > 1 else 0.01), bias))
     named = {
         name: module("torch.nn.modules.container.ModuleList", **{"0": levels[0], "1": levels[1]})
         for name, levels in (("cv2", boxes), ("cv3", classes))
     }
+    if (extras := head.children.get("cv4")) is not None:
+        named["cv4"] = extras
     return with_children(head, **named, **{f"one2one_{name}": levels for name, levels in named.items()})
 
 
-def _last(make: Anchorless, weight: Any, bias: Any) -> Module:
-    plain = make.conv2d(8, len(weight))
+def _last(make: Anchorless, weight: npt.ArrayLike, bias: npt.ArrayLike) -> Module:
+    plain = make.conv2d(8, len(np.asarray(weight)))
     parameters = MappingProxyType({"weight": tensor(weight), "bias": tensor(bias)})
     return sequential(make.conv(8, 8, 3), replace(plain, parameters=parameters))
 

@@ -11,8 +11,8 @@ import numpy as np
 from helpers.models import ANCHORS, STRIDES, info
 from yoloship.detect.detector import Detector
 from yoloship.model import METADATA_KEY, TensorSpec
+from yoloship.results.mask_rules import MASK_RULES
 from yoloship.runtime.scripted import ScriptedSession
-from yoloship.tasks.prototypes import MASK_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack, closing
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -237,22 +238,17 @@ class PredictCommand(Command):
         ours = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
         asks_for_help = not {"-h", "--help"}.isdisjoint(args)
         if asks_for_help or any(word.startswith("--") and word.partition("=")[0] not in ours for word in args):
-            ctx.meta[_MORE] = _third_party_options(ours)
+            extended = copy(self)
+            extended.params = [*self.params, *_third_party_options(ours)]
+            ctx.command = extended  # for this run alone
+            return Command.parse_args(extended, ctx, args)
         return super().parse_args(ctx, args)
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """All options, those of third parties last."""
-        more: list[click.Parameter] = ctx.meta.get(_MORE, [])
-        return [*super().get_params(ctx), *more]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples with the name under which the command was called."""
         epilog, self.epilog = self.epilog, (self.epilog or "").replace(f" {NAME} ", f" {ctx.info_name} ")
         super().format_epilog(ctx, formatter)
         self.epilog = epilog
-
-
-_MORE = "yoloship.third_party_sinks"
 
 
 def _third_party_options(taken: set[str]) -> list[click.Parameter]:

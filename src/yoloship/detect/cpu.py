@@ -134,7 +134,7 @@ class CpuPipeline(Pipeline):
             else:
                 feeds = {spec.name: to_input(canvases, spec.dtype)}
             letterboxed = time.perf_counter()
-            outputs = self.session.run(feeds)
+            outputs = self.session.run_as_computed(feeds)
             self._spare.append(canvases)
         answered = time.perf_counter()
         arrays = self.form.select(outputs, self.session.outputs, info)
@@ -198,7 +198,7 @@ class CpuPipeline(Pipeline):
 
         def run() -> None:
             with self._under_way():
-                self.session.run(feeds)
+                self.session.run_as_computed(feeds)
 
         yield run
 

@@ -28,6 +28,8 @@ class DetectOptions:
         class_agnostic: Whether boxes of different classes suppress each other.
         retina_masks: Whether masks are computed at the resolution of the source image: finer edges, and more time. By
             default they have the resolution of the network's input, as in the official tools.
+        mask_rule: How masks are made, a name in `yoloship.results.mask_rules.MASK_RULES`; None makes them as the
+            version does that wrote the checkpoint.
 
     Raises:
         InputError: a value is outside its range.
@@ -39,6 +41,7 @@ class DetectOptions:
     classes: tuple[int | str, ...] | None = None
     class_agnostic: bool = False
     retina_masks: bool = False
+    mask_rule: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "iou_threshold"):
@@ -51,6 +54,12 @@ class DetectOptions:
         if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
             raise InputError("out of range", subject="max_detections", expected="1 or more", got=repr(count))
         object.__setattr__(self, "max_detections", int(count))
+        if self.mask_rule is not None:
+            from yoloship.results.mask_rules import MASK_RULES
+
+            if self.mask_rule not in MASK_RULES:
+                expected = f"one of {', '.join(MASK_RULES)}"
+                raise InputError("no such rule", subject="mask_rule", expected=expected, got=repr(self.mask_rule)[:60])
         if self.classes is not None:
             object.__setattr__(self, "classes", _classes(self.classes))
 

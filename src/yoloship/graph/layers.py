@@ -141,10 +141,10 @@ def _upsample(builder: Builder, module: ModuleView, x: Wire) -> Wire:
         factors.append(int(factor))
     if len(factors) != 2:
         raise module.error("bad 'scale_factor'", expected="one or two numbers", got=value)
-    scales = builder.constant(f"{module.place}.scales", np.array([1, 1, *factors]))
-    shape = (x.shape[0], x.channels, x.hw[0] * factors[0], x.hw[1] * factors[1])
     if module.value("mode") == "bilinear":
         module.require("align_corners", None, False, True)
+        scales = builder.constant(f"{module.place}.scales", np.array([1, 1, *factors]))
+        shape = (x.shape[0], x.channels, x.hw[0] * factors[0], x.hw[1] * factors[1])
         positions = "align_corners" if module.value("align_corners") is True else "half_pixel"
         return builder.node(
             "Resize",
@@ -155,11 +155,17 @@ def _upsample(builder: Builder, module: ModuleView, x: Wire) -> Wire:
             coordinate_transformation_mode=positions,
         )
     module.require("align_corners", None, False)
+    return upsampled(builder, module.place, x, (factors[0], factors[1]))
+
+
+def upsampled(builder: Builder, name: str, x: Wire, factors: tuple[int, int]) -> Wire:
+    """Write the nearest neighbour by whole factors for height and width."""
+    scales = builder.constant(f"{name}.scales", np.array([1, 1, *factors]))
     return builder.node(
         "Resize",
-        module.place,
+        name,
         (x, OMITTED, scales),
-        shape,
+        (x.shape[0], x.channels, x.hw[0] * factors[0], x.hw[1] * factors[1]),
         mode="nearest",
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",

@@ -18,19 +18,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from yoloship._util.bfloat16 import BFLOAT16, to_float32
 from yoloship._util.cache import cached
 from yoloship._util.cores import quota_cores
 from yoloship._util.reading import read_bounded
 from yoloship._util.text import shortened
 from yoloship._version import __version__
 from yoloship.bounds import read_outline
+from yoloship.bounds.outline import FLOAT
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.model import DType, TensorSpec
+from yoloship.runtime import openvino_graph
 from yoloship.runtime.onnxruntime.common import open_source, watched
+from yoloship.runtime.openvino_graph import keep_channel_order, tune_for_bfloat16
 from yoloship.runtime.session import RunOptions, Runtime, Session, check_feeds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import ModuleType
 
     import numpy.typing as npt
@@ -133,14 +137,20 @@ class OpenVinoSession(Session):
     def __init__(self, compiled: Any, outline: Outline, settings: RunOptions, version: str) -> None:
         subject = settings.model_name or "model"
         names = _axis_names(outline)
+        self._channels_last = frozenset(
+            place for place, port in enumerate(compiled.outputs) if _is_channels_last(port, outline)
+        )
         super().__init__(
             (_tensor_spec(port, names, subject) for port in compiled.inputs),
-            (_tensor_spec(port, names, subject) for port in compiled.outputs),
+            (
+                _planes_spec(port, names) if place in self._channels_last else _tensor_spec(port, names, subject)
+                for place, port in enumerate(compiled.outputs)
+            ),
             {entry.key: entry.value for entry in outline.metadata_props},
         )
         streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        # There is one more request than streams, so that no stream waits for one of our threads.
-        self.concurrent_runs = min(streams + 1, _MAX_RUNS) if settings.tuned_for == "throughput" else 1
+        # There are more requests than streams, so that no stream waits for our threads, which also read the images.
+        self.concurrent_runs = min(streams + 2, _MAX_RUNS) if settings.tuned_for == "throughput" else 1
         self._requests: _Requests | None = _Requests(compiled, self.concurrent_runs)
         self._precision = settings.precision or "float32"
         self._version = version
@@ -242,12 +252,17 @@ class OpenVinoSession(Session):
         """Run once; many threads may call it at the same time. `Session.run` explains the arguments.
 
         The outputs are not copied: they lie in OpenVINO's own memory, which is used again once all of them are gone.
-        Until then they also keep the model's memory, even if the session is closed.
+        Until then they also keep the model's memory, even if the session is closed. Maps in bfloat16 are copied.
 
         Raises:
             InputError: a feed is missing, unknown, not contiguous, or of the wrong shape or dtype.
             SessionError: the runtime failed or took too long, or the session is closed.
         """
+        outputs = self.run_as_computed(feeds)
+        return tuple(to_float32(output) if output.dtype == BFLOAT16 else output for output in outputs)
+
+    def run_as_computed(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
+        """Do what `run` does, and leave maps of a convolution in bfloat16 as they are: no output is copied."""
         requests = self._requests
         if requests is None:
             raise SessionError("the session is closed", subject=self._subject)
@@ -259,9 +274,13 @@ class OpenVinoSession(Session):
                     outputs = _infer(request, given)
                 else:
                     outputs = watched(lambda: _infer(request, given), request.cancel, self._limit_s, self._subject)
-                return requests.lent(request, outputs)
+                lent = requests.lent(request, outputs)
         except RuntimeError as error:
             raise SessionError(f"the runtime failed: {plain_text(str(error))}", subject=self._subject) from error
+        return tuple(
+            output.view(BFLOAT16).transpose(0, 3, 1, 2) if place in self._channels_last else output
+            for place, output in enumerate(lent)
+        )
 
     def close(self) -> None:
         """Release the model when no run is active. It may be called twice."""
@@ -331,24 +350,10 @@ class _Compilation:
     def from_source(self, source: str | bytes) -> Any:
         """Compile a file, or its bytes."""
         model = self._core.read_model(source)
-        self._keep_channel_order(model)
+        keep_channel_order(self._openvino, model)
+        if self._asked["INFERENCE_PRECISION_HINT"] == _TYPES["bfloat16"]:
+            tune_for_bfloat16(self._openvino, model)
         return self._core.compile_model(model, _DEVICE, self._asked)
-
-    def _keep_channel_order(self, model: Any) -> None:
-        """Write the axis of each Gather over channels as the equivalent negative number.
-
-        OpenVINO moves such a Gather into the weights of the convolutions after it, but uses the channel order instead
-        of its inverse: every network with a channel shuffle of this form gave wrong boxes (measured with 2026.4.1).
-        This happens only for axis 1.
-        """
-        for node in model.get_ops():
-            if node.get_type_name() != "Gather" or node.input_value(0).get_partial_shape().rank.is_dynamic:
-                continue
-            axis = node.input_value(2).get_node()
-            if axis.get_type_name() == "Constant" and axis.get_data().reshape(-1).tolist() == [1]:
-                rank = node.input_value(0).get_partial_shape().rank.get_length()
-                negative = self._openvino.op.Constant(np.array(1 - rank, np.int64))
-                node.input(2).replace_source_output(negative.output(0))
 
     def from_cache(self, data: bytes) -> Any:
         """Load the compiled model from the cache, or compile it and cache it."""
@@ -370,13 +375,13 @@ class _Compilation:
             return self.from_source(data)
 
 
-def _own_state() -> tuple[int, int]:
-    """Size and modification time of this module, which affects what is compiled and can change without the version."""
+def _own_state() -> tuple[int, ...]:
+    """Sizes and modification times of what determines how a model is compiled and can change without the version."""
     try:
-        status = Path(__file__).stat()
-    except OSError:  # it was imported from an archive
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+        states = [Path(file).stat() for file in (__file__, openvino_graph.__file__)]
+    except OSError:  # they were imported from an archive
+        return ()
+    return tuple(number for state in states for number in (state.st_size, state.st_mtime_ns))
 
 
 def check_precision(precision: RuntimePrecision, core: Any) -> None:
@@ -447,10 +452,26 @@ def _axis_names(outline: Outline) -> dict[str, tuple[str, ...]]:
     }
 
 
+def _is_channels_last(port: Any, outline: Outline) -> bool:
+    """Whether `tune_for_bfloat16` changed this output: it is bfloat16, and float32 in the file."""
+    floats = {value.name for value in outline.graph.output if value.type.tensor_type.elem_type == FLOAT}
+    return port.element_type.to_string() == "bf16" and not floats.isdisjoint(port.get_names())
+
+
+def _planes_spec(port: Any, names: Iterable[str]) -> TensorSpec:
+    """The output as it is in the file: planes in float32."""
+    batch, height, width, channels = port.get_shape()
+    return TensorSpec(_name(port, names), "float32", (batch, channels, height, width))
+
+
+def _name(port: Any, names: Iterable[str]) -> str:
+    known = port.get_names()
+    return next((name for name in names if name in known), port.any_name)
+
+
 def _tensor_spec(port: Any, names: Mapping[str, tuple[str, ...]], subject: str) -> TensorSpec:
     """An input or output of a compiled model. OpenVINO does not keep the names of axes, so they come from the file."""
-    known = port.get_names()
-    name = next((name for name in names if name in known), port.any_name)
+    name = _name(port, names)
     kind = port.element_type.to_string()
     dtype = _DTYPES.get(kind)
     if dtype is None:

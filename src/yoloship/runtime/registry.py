@@ -116,59 +116,49 @@ def choose_runtime(
         DependencyError: the runtime is not installed, or a third party's cannot be loaded.
         InputError: there is no such runtime, or it cannot do what is asked.
     """
-    if asked != AUTO:
-        name = asked or ("tensorrt" if kind == "engine" else "onnxruntime")
-        chosen = RUNTIMES.load(name)
-        if (problem := _refusal(chosen, kind, device, precision, model_name)) is not None:
-            raise problem
-        return chosen, ""
-    refused: list[tuple[type[Runtime], YoloshipError]] = []
-    for runtime in map(RUNTIMES.load, RUNTIMES.own):
-        if not _fits(runtime, kind, device):
+    names = list(RUNTIMES.own) if asked == AUTO else [asked or ("tensorrt" if kind == "engine" else "onnxruntime")]
+    refused: list[YoloshipError] = []
+    for runtime in map(RUNTIMES.load, names):
+        problem: YoloshipError | None = None
+        if asked == AUTO and not _fits(runtime, kind, device):
             continue
-        problem = _refusal(runtime, kind, device, precision, model_name)
+        if kind not in runtime.opens:
+            what = "is a TensorRT engine" if kind == "engine" else "is a graph"
+            problem = InputError(
+                f"{what}, which {runtime.title} does not run",
+                subject=model_name or "model",
+                expected=f"runtime {_able(kind, device)}",
+                hint="make an engine of it with 'yoloship build'" if runtime.opens == {"engine"} else None,
+            )
+        elif device not in runtime.devices:
+            problem = InputError(
+                f"{runtime.title} does not run on {_WHERE[device]}", subject="runtime", expected=_able(kind, device)
+            )
+        elif precision is not None and precision not in runtime.precisions:
+            able = " or ".join(sorted(runtime.precisions))
+            problem = InputError(
+                f"{runtime.title} cannot compute in {precision}",
+                subject="runtime_precision",
+                expected=able or "none: it was chosen when the engine was built",
+                hint=None if kind == "engine" else "name another runtime: 'openvino' computes in bfloat16",
+            )
+        else:
+            try:
+                runtime.check(precision)
+            except YoloshipError as error:
+                problem = error
         if problem is None:
-            passed_over = "; ".join(f"{error.problem}" for _, error in refused)
-            return runtime, passed_over or f"it is the first choice for {precision or 'float32'} on {_WHERE[device]}"
-        refused.append((runtime, problem))
+            passed_over = "; ".join(error.problem for error in refused)
+            first = f"it is the first choice for {precision or 'float32'} on {_WHERE[device]}"
+            return runtime, (passed_over or first) if asked == AUTO else ""
+        refused.append(problem)
     if refused:
-        raise refused[-1][1]
+        raise refused[-1]
     raise InputError("no runtime can run it", subject=model_name or "model", expected=_WHERE[device], got=kind)
 
 
 def _fits(runtime: type[Runtime], kind: Kind, device: DeviceKind) -> bool:
     return kind in runtime.opens and device in runtime.devices
-
-
-def _refusal(
-    runtime: type[Runtime], kind: Kind, device: DeviceKind, precision: RuntimePrecision | None, model_name: str | None
-) -> YoloshipError | None:
-    """Why a runtime cannot do what is asked; None if it can."""
-    if kind not in runtime.opens:
-        what = "is a TensorRT engine" if kind == "engine" else "is a graph"
-        return InputError(
-            f"{what}, which {runtime.title} does not run",
-            subject=model_name or "model",
-            expected=f"runtime {_able(kind, device)}",
-            hint="make an engine of it with 'yoloship build'" if runtime.opens == {"engine"} else None,
-        )
-    if device not in runtime.devices:
-        return InputError(
-            f"{runtime.title} does not run on {_WHERE[device]}", subject="runtime", expected=_able(kind, device)
-        )
-    if precision is not None and precision not in runtime.precisions:
-        able = " or ".join(sorted(runtime.precisions))
-        return InputError(
-            f"{runtime.title} cannot compute in {precision}",
-            subject="runtime_precision",
-            expected=able or "none: it was chosen when the engine was built",
-            hint=None if kind == "engine" else "name another runtime: 'openvino' computes in bfloat16",
-        )
-    try:
-        runtime.check(precision)
-    except YoloshipError as error:
-        return error
-    return None
 
 
 def _able(kind: Kind, device: DeviceKind) -> str:

@@ -208,6 +208,14 @@ class Session(_Loaded):
             SessionError: the runtime failed, or the session is closed.
         """
 
+    def run_as_computed(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:
+        """Do what `run` does, without converting large outputs of which little is read.
+
+        A float32 output may be of type `yoloship._util.bfloat16.BFLOAT16` if the runtime computes in bfloat16, and lie
+        in memory in any order. Without an override it is the same as `run`.
+        """
+        return self.run(feeds)
+
 
 ITEM_BYTES: Final[Mapping[DType, int]] = MappingProxyType(
     {

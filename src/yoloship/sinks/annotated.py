@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -162,16 +163,16 @@ def fresh_folder(parent: Path, stem: str) -> Path:
     Raises:
         OutputError: it cannot be made.
     """
-    made_folder(parent)
-    for number in count(1):
-        folder = parent / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise _no_folder(error, folder) from error
-        return folder
+    folder = parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            folder = parent / (stem if number == 1 else f"{stem}-{number}")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise _no_folder(error, folder) from error
     raise AssertionError("numbers do not end")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from yoloship._util.tables import Table
 from yoloship.errors import InputError
@@ -23,7 +23,9 @@ SOURCES: Table[Source] = Table(
     MappingProxyType({"images": "yoloship.sources.finding:ImageFiles"}),
     base="yoloship.sources.source:Source",
 )
-"""Name of a source → its class; the first built-in source that accepts a text takes it."""
+"""Name of a source → its class."""
+UNNAMED: Final = "images"
+"""The source of a text without the name of a source."""
 
 
 def open_source(texts: Sequence[str], *, recursive: bool = False) -> Source:
@@ -42,8 +44,7 @@ def open_source(texts: Sequence[str], *, recursive: bool = False) -> Source:
     for text in texts:
         name, colon, rest = str(text).partition(":")
         if not (colon and _is_name(name) and not _exists(text) and name in SOURCES):
-            ours = (ours for ours in SOURCES.own if SOURCES.load(ours).accepts(text))
-            name, rest = next(ours, next(iter(SOURCES.own))), text
+            name, rest = UNNAMED, text
         chosen.append((name, rest))
     names = list(dict.fromkeys(name for name, _ in chosen))
     if len(names) > 1:

@@ -397,12 +397,6 @@ class ImageFiles(Source):
     notes: Sequence[str] = ()
 
     @classmethod
-    def accepts(cls, text: str) -> bool:
-        """Accept every text; a file that is not an image is reported when it is read."""
-        del text
-        return True
-
-    @classmethod
     def open(cls, texts: Sequence[str], *, recursive: bool = False) -> Self:
         """Find the image files in files, folders and patterns."""
         found = find_images(texts, recursive=recursive)

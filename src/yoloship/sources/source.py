@@ -46,12 +46,6 @@ class Source(Closing):
     help: ClassVar[str]
 
     @classmethod
-    def accepts(cls, text: str) -> bool:
-        """Whether this source takes a text on the command line that does not name a source. Nothing is opened."""
-        del text
-        return False
-
-    @classmethod
     @abstractmethod
     def open(cls, texts: Sequence[str], *, recursive: bool = False) -> Self:
         """Open a source.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
+from yoloship._util.bfloat16 import BFLOAT16, to_float32
 from yoloship._util.tables import Table
 from yoloship.errors import SessionError
 
@@ -251,12 +252,16 @@ def raw_candidates(raw: Floats, score_threshold: float, extra_columns: int = 0) 
 
 
 def heads_candidates(
-    heads: Sequence[Floats], strides: Sequence[int], anchors: Anchors, score_threshold: float, extra_columns: int = 0
+    heads: Sequence[npt.NDArray[np.generic]],
+    strides: Sequence[int],
+    anchors: Anchors,
+    score_threshold: float,
+    extra_columns: int = 0,
 ) -> Candidates:
     """Pick the candidates of one image from the undecoded maps, looking at the objectness first.
 
     Args:
-        heads: For each level, finest first: (A·(5+C+E), h, w) float32 logits; read only.
+        heads: For each level, finest first: (A·(5+C+E), h, w) logits of any type that `as_float32` takes; read only.
         strides: Model pixels per cell.
         anchors: (width, height) in model pixels.
         score_threshold: In [0, 1]; candidates at or below it are dropped.
@@ -267,12 +272,14 @@ def heads_candidates(
     """
     limit = logit_limit(score_threshold)
     logits, grids, scales = [], [], []
-    for head, stride, sizes in zip(heads, strides, anchors, strict=True):
+    for level, (head, stride, sizes) in enumerate(zip(heads, strides, anchors, strict=True)):
         _, height, width = head.shape
         planes = head.reshape(len(sizes), len(head) // len(sizes), height * width)
-        passed = np.flatnonzero(planes[:, 4] > limit)  # of two axes at once NumPy's search is 20 times slower
+        passed = np.flatnonzero(
+            as_float32(planes[:, 4], f"head{level}") > limit
+        )  # of two axes at once NumPy's search is 20 times slower
         anchor, cell = np.divmod(passed, height * width)
-        logits.append(planes[anchor, :, cell])
+        logits.append(as_float32(planes[anchor, :, cell], f"head{level}"))
         row, column = np.divmod(cell, width)
         grids.append(np.stack([column, row], axis=1))
         scales.append(np.concatenate([np.full((len(cell), 1), stride), np.array(sizes)[anchor]], axis=1))
@@ -338,6 +345,8 @@ def as_float32(array: npt.NDArray[np.generic], name: str) -> Floats:
     Raises:
         SessionError: it does not hold floats.
     """
+    if array.dtype == BFLOAT16:
+        return to_float32(array)
     if array.dtype.kind != "f":
         raise wrong_output(name, "floats", array)
     with np.errstate(over="ignore"):

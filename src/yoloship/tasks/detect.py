@@ -209,7 +209,7 @@ class HeadsForm(BoxForm):
             shape = (len(anchors) * columns, input_hw[0] // stride, input_hw[1] // stride)
             if head.shape[1:] != shape or len(head) != len(outputs[0]):
                 raise wrong_output(f"head{level}", f"(B, {', '.join(map(str, shape))})", head)
-            heads.append(as_float32(head, f"head{level}"))
+            heads.append(head)
         return [
             heads_candidates(
                 [head[row] for head in heads], info.strides, info.anchors, score_threshold, info.extra_columns

@@ -200,13 +200,13 @@ def _further(probe: Probe, task: str) -> _Further:
     if task == "obb":
         return _Further(1, {"extra_columns": 1})
     if task == "segment":
-        from yoloship.tasks.prototypes import rule_of
+        from yoloship.results.mask_rules import rule_of
 
         if len(probe.arrays) < 2 or probe.arrays[1].ndim != 4:
             raise unknown_form_error(probe.subject, "no prototypes of masks beside its boxes")
         count = probe.arrays[1].shape[1]
-        version = tuple(map(int, re.findall(r"\d+", probe.metadata.get("version", ""))[:3]))
-        if not version:
+        version = probe.metadata.get("version", "")
+        if re.search(r"\d", version) is None:
             raise unknown_form_error(
                 probe.subject, "no version of the exporter in its metadata, which decides how masks are made"
             )

@@ -12,9 +12,10 @@ from yoloship.cuda.free_heads import MAX_BINS, Chosen, FreeHeads, FreeLevel, Spa
 from yoloship.cuda.masks import MAX_COEFFICIENTS, Prototypes
 from yoloship.cuda.postprocess import MAX_ANCHORS, MAX_LEVELS, HeadLevel, Heads, Raw, pack_levels
 from yoloship.errors import SessionError
+from yoloship.results.mask_rules import MASK_RULES, NEWEST_RULE
 from yoloship.tasks.anchor_free import BOX_COLUMNS, END2END_COLUMNS, END2END_ROWS
 from yoloship.tasks.decode import OBJECT_COLUMNS, device_dtype, wrong_tensor
-from yoloship.tasks.prototypes import MASK_RULES, NEWEST_RULE, check_prototypes
+from yoloship.tasks.prototypes import check_prototypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,8 +1,8 @@
 """From mask coefficients and prototypes to the masks of the kept boxes, as the official tools compute them.
 
 A mask's logits are the sum of the prototypes, each times its coefficient. The mask is where they are positive, inside
-the box. Versions of the official tools do this in different orders, which `MASK_RULES` names; edges differ by a pixel
-or two. Only the cells of the prototypes that can matter for a box are computed.
+the box. Versions of the official tools do this in different orders, which `yoloship.results.mask_rules` names. Only the
+cells of the prototypes that can matter for a box are computed.
 
 Upsampling is bilinear with half-pixel centres (PyTorch's ``align_corners=False``): output i lies at (i + 0.5)/f − 0.5.
 OpenCV's `INTER_LINEAR` has the same formula.
@@ -11,8 +11,6 @@ OpenCV's `INTER_LINEAR` has the same formula.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,60 +20,15 @@ from yoloship.results.masks import Masks, MaskWindow
 from yoloship.tasks.decode import sigmoid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy.typing as npt
 
     from yoloship.letterbox import Letterbox
+    from yoloship.results.mask_rules import MaskRule
 
     Floats = npt.NDArray[np.float32]
     Span = tuple[int, int]
 
-NEWEST_RULE: Final = "ultralytics-8.4.61"
-MAX_COEFFICIENTS: Final = 1024
-"""Most prototypes of a model; every official one has 32."""
 _NOTHING: Final = MaskWindow(0, 0, (0, 0), b"")
-
-
-@dataclass(frozen=True, slots=True)
-class MaskRule:
-    """How a version of the official tools makes masks.
-
-    Attributes:
-        squashes: Whether the logits become σ(logits) before they are upsampled, and 0.5 is the limit in place of 0.
-        crops_first: Whether the mask is cut to the box at the resolution of the prototypes, before it is upsampled, so
-            that its edges spread beyond the box. Otherwise it is cut afterwards, at the box itself.
-        drops_empty: Whether objects without a single pixel of mask are dropped.
-    """
-
-    squashes: bool
-    crops_first: bool
-    drops_empty: bool
-
-    @property
-    def limit(self) -> float:
-        """What a pixel of the mask is above."""
-        return 0.5 if self.squashes else 0.0
-
-
-MASK_RULES: Final[Mapping[str, MaskRule]] = MappingProxyType(
-    {
-        "yolov5": MaskRule(squashes=True, crops_first=True, drops_empty=False),
-        "ultralytics-8.2.43": MaskRule(squashes=False, crops_first=True, drops_empty=False),
-        "ultralytics-8.3.84": MaskRule(squashes=False, crops_first=True, drops_empty=True),
-        NEWEST_RULE: MaskRule(squashes=False, crops_first=False, drops_empty=True),
-    }
-)
-"""By the version with which each began. Ultralytics before 8.2.43 has YOLOv5's."""
-
-
-def rule_of(version: tuple[int, ...]) -> str:
-    """The name of the rule that a version of Ultralytics has: ``(8, 3, 63)`` has ``ultralytics-8.2.43``."""
-    newest = "yolov5"
-    for name in MASK_RULES:
-        if name != newest and version >= tuple(map(int, name.rpartition("-")[2].split("."))):
-            newest = name
-    return newest
 
 
 def check_prototypes(shape: tuple[Any, ...], canvas_hw: tuple[int, int], coefficients: int, subject: str) -> int:

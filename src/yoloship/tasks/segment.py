@@ -12,9 +12,10 @@ import numpy as np
 
 from yoloship.errors import InputError, SessionError
 from yoloship.results.detections import Detections
+from yoloship.results.mask_rules import MASK_RULES, NEWEST_RULE
 from yoloship.tasks.decode import as_float32, wrong_output
-from yoloship.tasks.detect import BoxForm, CompactForm, Detect, HeadsForm, RawForm, SuppressedForm
-from yoloship.tasks.prototypes import MASK_RULES, NEWEST_RULE, check_prototypes, masks_on_canvas, masks_on_image
+from yoloship.tasks.detect import BoxForm, CompactForm, Detect, End2EndForm, HeadsForm, RawForm, SuppressedForm
+from yoloship.tasks.prototypes import check_prototypes, masks_on_canvas, masks_on_image
 from yoloship.tasks.task import Form, Task
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from yoloship.cuda.postprocess import DecodeInput
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo, TensorSpec
+    from yoloship.results.mask_rules import MaskRule
     from yoloship.runtime.session import DeviceTensor
     from yoloship.tasks.decode import Candidates
-    from yoloship.tasks.prototypes import MaskRule
     from yoloship.tasks.task import Cells, Limits, Upload
 
     Arrays = Sequence[npt.NDArray[np.generic]]
@@ -160,6 +161,14 @@ class SuppressedSegments(SegmentForm):
     suppresses = True
 
 
+class End2EndSegments(SegmentForm):
+    """The rows of a one-to-one head, with the mask coefficients behind the class id; final, best first."""
+
+    boxes = End2EndForm()
+    name = boxes.name
+    description = boxes.description
+
+
 class Segment(Task[Segments, Detections]):
     """Boxes around objects, each with a class, a score and a mask."""
 
@@ -172,6 +181,7 @@ class Segment(Task[Segments, Detections]):
         HeadsSegments(),
         CompactSegments(),
         SuppressedSegments(),
+        End2EndSegments(),
     )
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
@@ -192,7 +202,8 @@ class Segment(Task[Segments, Detections]):
     def suppress(self, answer: Segments, limits: Limits, class_ids: npt.NDArray[np.int32] | None) -> Segments:
         """The boxes to keep, best first, as in detection."""
         kept = _BOXES.suppress(answer.candidates, limits, class_ids)
-        return replace(answer, candidates=kept, on_image=limits.retina_masks)
+        rule = answer.rule if limits.mask_rule is None else MASK_RULES[limits.mask_rule]
+        return replace(answer, candidates=kept, rule=rule, on_image=limits.retina_masks)
 
     def to_result(self, answer: Segments, letterbox: Letterbox, class_names: tuple[str, ...]) -> Detections:
         """Boxes in source pixels with their masks. Objects without a pixel of mask are dropped if the rule does so."""

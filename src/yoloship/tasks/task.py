@@ -58,6 +58,10 @@ class Limits(Protocol):
     def retina_masks(self) -> bool:
         """Whether masks are made at the resolution of the source image, not of the network's input."""
 
+    @property
+    def mask_rule(self) -> str | None:
+        """How masks are made, a name in `yoloship.results.mask_rules.MASK_RULES`; None leaves it to the model."""
+
 
 class Form(ABC, Generic[AnswerT]):
     """One output form: which outputs a graph has, and how they are read. It holds no state.

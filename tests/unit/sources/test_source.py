@@ -43,7 +43,6 @@ def test_a_source_that_knows_no_more_says_so() -> None:
     with Countdown.open(["3"]) as source:
         assert [frame.name for frame in source] == ["3", "2", "1"]
         assert (source.files, source.count, tuple(source.notes)) == (None, None, ())
-    assert not Countdown.accepts("3")
 
 
 def test_a_source_of_files_counts_them_and_is_closed_at_the_end() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.models import ANCHORS, STRIDES, info, random_heads
+from yoloship._util.bfloat16 import BFLOAT16, to_float32
 from yoloship.errors import SessionError
 from yoloship.tasks import form_of
 from yoloship.tasks.decode import Candidates, heads_candidates, heads_to_raw, raw_candidates
@@ -65,6 +66,19 @@ def test_looking_at_the_objectness_first_changes_nothing(threshold: float, mean:
     raw = heads_to_raw(heads, STRIDES, ANCHORS)
     fast = heads_candidates([head[0] for head in heads], STRIDES, ANCHORS, threshold)
     assert_same(fast, raw_candidates(raw[0], threshold))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.25])
+def test_maps_in_bfloat16_whose_channels_lie_last_are_decoded_as_their_float32_planes(threshold: float) -> None:
+    bits, planes = [], []
+    for head in random_heads(5, HW, batch=2, mean=0.0):
+        last = np.ascontiguousarray(head.transpose(0, 2, 3, 1)).view(np.uint32)
+        bits.append((last >> 16).astype(np.uint16).view(BFLOAT16).transpose(0, 3, 1, 2))
+        planes.append(to_float32(bits[-1]))
+    found, wanted = decode(bits, info(), HW, threshold), decode(planes, info(), HW, threshold)
+    assert len(found[0]) > 0
+    for one, other in zip(found, wanted, strict=True):
+        assert_same(one, other)
 
 
 def test_every_score_in_turn_as_the_threshold_changes_nothing() -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from yoloship.errors import SessionError
 from yoloship.letterbox import Letterbox
-from yoloship.tasks.prototypes import MASK_RULES, check_prototypes, masks_on_canvas, masks_on_image, rule_of
+from yoloship.results.mask_rules import MASK_RULES
+from yoloship.tasks.prototypes import check_prototypes, masks_on_canvas, masks_on_image
 
 Floats = npt.NDArray[np.float32]
 RULES = list(MASK_RULES)
@@ -137,16 +136,6 @@ def test_numbers_that_are_not_finite_give_no_mask_and_no_error() -> None:
             assert not masks[:, :28].any()
             assert not masks[1:3].any()
             assert masks[[0, 3], 40:].all()
-
-
-def test_each_version_has_the_rule_that_it_began_with_or_the_one_before() -> None:
-    versions = [(8, 0, 43), (8, 2, 42), (8, 2, 43), (8, 3, 63), (8, 3, 84), (8, 4, 60), (8, 4, 61), (8, 4, 190), (9,)]
-    rules = [rule_of(version) for version in versions]
-    assert rules == [
-        "yolov5", "yolov5", "ultralytics-8.2.43", "ultralytics-8.2.43", "ultralytics-8.3.84", "ultralytics-8.3.84",
-        "ultralytics-8.4.61", "ultralytics-8.4.61", "ultralytics-8.4.61",
-    ]  # fmt: skip
-    assert all(RULES.index(first) <= RULES.index(second) for first, second in pairwise(rules))
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError, SessionError
 from yoloship.letterbox import Letterbox
 from yoloship.model import METADATA_KEY, ModelInfo, TensorSpec
+from yoloship.results.mask_rules import MASK_RULES, NEWEST_RULE
 from yoloship.results.masks import Masks
 from yoloship.runtime.scripted import ScriptedSession
 from yoloship.tasks.decode import Candidates
-from yoloship.tasks.prototypes import MASK_RULES, NEWEST_RULE
 from yoloship.tasks.segment import Segment, Segments
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ If there are no kernels for a model's outputs, the outputs themselves go to pinn
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -32,6 +32,7 @@ from yoloship.cuda.postprocess import (
 )
 from yoloship.errors import SessionError
 from yoloship.results.detections import Detections, class_ids_of
+from yoloship.results.mask_rules import MASK_RULES
 from yoloship.results.masks import Masks, MaskWindow
 from yoloship.tasks import task_of
 from yoloship.tasks.decode import Candidates, corners
@@ -206,6 +207,8 @@ class KernelFinish(Closing):
         self._masks = None if end.masks is None else replace(end.masks, max_detections=most)
         if isinstance(extras, Prototypes):
             self._prototypes = replace(extras, on_image=options.retina_masks)
+            if options.mask_rule is not None:
+                self._prototypes = replace(self._prototypes, **asdict(MASK_RULES[options.mask_rule]))
         numbers = self._points[0] * self._points[1] if self._points else int(output.is_rotated)
         dtype = result_dtype(most, numbers)
         with ExitStack() as stack:

@@ -27,7 +27,7 @@ _MODEL: Final = re.compile(
 _MODULE: Final = re.compile(r"ultralytics\.nn\.modules\.(?:(?:conv|block|head|transformer)\.)?\w+")
 _SHARED: Final = (
     "Conv", "DWConv", "Bottleneck", "BottleneckCSP", "C3", "C3TR", "C3Ghost", "C3x", "SPP", "Focus", "GhostConv",
-    "GhostBottleneck",
+    "GhostBottleneck", "Proto",
 )  # fmt: skip
 """Blocks that compute the same as YOLOv5's of the same name."""
 
@@ -57,8 +57,8 @@ class Ultralytics(Family):
     )
     heads: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
-            "Detect": "yoloship.graph.heads.anchor_free:DetectHead",
-            "v10Detect": "yoloship.graph.heads.anchor_free:DetectHead",
+            **dict.fromkeys(("Detect", "v10Detect"), "yoloship.graph.heads.anchor_free:DetectHead"),
+            **dict.fromkeys(("Segment", "Segment26"), "yoloship.graph.heads.segment:SegmentHead"),
             "Pose": "yoloship.graph.heads.pose:PoseHead",
             "Pose26": "yoloship.graph.heads.pose:Pose26Head",
             "OBB": "yoloship.graph.heads.oriented:ObbHead",

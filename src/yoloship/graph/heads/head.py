@@ -142,7 +142,7 @@ class Head(ABC):
         return ()
 
     def mask_rule(self, metadata: Mapping[str, Value]) -> str | None:  # noqa: ARG002 - for heads with masks
-        """How the tool that wrote the checkpoint makes masks, a name in `yoloship.tasks.prototypes.MASK_RULES`.
+        """How the tool that wrote the checkpoint makes masks, a name in `yoloship.results.mask_rules.MASK_RULES`.
 
         Args:
             metadata: The plain data beside the network in the checkpoint, such as ``version``.

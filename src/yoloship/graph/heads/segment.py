@@ -6,15 +6,18 @@ gives both; `yoloship.tasks.prototypes` makes the masks of the boxes that are ke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from yoloship.checkpoint.records import Opaque
-from yoloship.graph.blocks import emit
+from yoloship.graph.blocks import add, emit
 from yoloship.graph.config import HEIGHT, WIDTH
 from yoloship.graph.heads.anchor import AnchorHead
+from yoloship.graph.heads.anchor_free import DetectHead
 from yoloship.graph.heads.head import batch_axis
+from yoloship.graph.layers import upsampled
 from yoloship.model import TensorSpec
+from yoloship.results.mask_rules import rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,6 +70,71 @@ class AnchorSegment(AnchorHead):
         AnchorHead.emit(self, builder, config, inputs, input_hw)
         prototypes = emit(builder, self.module.child("proto"), inputs[:1])
         output_prototypes(builder, config, self.module, prototypes, self.coefficients, input_hw)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHead(DetectHead):
+    """The Segment module of YOLOv8 and 11, and the Segment26 of YOLO26, whose prototypes use all levels.
+
+    Attributes:
+        coefficients: How many prototypes there are, and how many mask coefficients each box has.
+    """
+
+    task = "segment"
+    branches = ("cv2", "cv3", "cv4")
+
+    coefficients: int = 0
+
+    @classmethod
+    def read(cls, layer: ModuleView) -> Self:
+        """Read the module."""
+        coefficients = layer.integer("nm", 1, MAX_COEFFICIENTS)
+        layer.integer("npr", 1)
+        check_forward(layer)
+        return replace(super(SegmentHead, cls).read(layer), coefficients=coefficients)
+
+    @property
+    def extra_columns(self) -> int:
+        """How many mask coefficients follow a row's class scores."""
+        return self.coefficients
+
+    def mask_rule(self, metadata: Mapping[str, Value]) -> str:
+        """That of the version that wrote the checkpoint."""
+        return rule_of(metadata.get("version"))
+
+    def extra_maps(self, builder: Builder, inputs: Sequence[Wire], prefix: str) -> tuple[Wire, ...]:
+        """Write the branch of the mask coefficients."""
+        return self.branch(builder, f"{prefix}cv4", inputs)
+
+    def emit_more(self, builder: Builder, config: GraphConfig, inputs: Sequence[Wire]) -> None:
+        """Write the prototypes, which both heads share."""
+        height, width = inputs[0].hw
+        input_hw = (height * self.strides[0], width * self.strides[0])
+        prototypes = _prototypes(builder, self.module.child("proto"), inputs)
+        output_prototypes(builder, config, self.module, prototypes, self.coefficients, input_hw)
+
+
+def _prototypes(builder: Builder, module: ModuleView, inputs: Sequence[Wire]) -> Wire:
+    """A Proto module on the first level, or a Proto26 on all of them."""
+    assert builder.blocks is not None
+    if module.class_name != "Proto26" or not builder.blocks.owns(module):
+        return emit(builder, module, inputs[:1])
+    module.leave_out("semseg")  # only the loss reads it
+    refine = module.child("feat_refine").submodules()
+    if len(refine) != len(inputs) - 1:
+        raise module.error("has another number of levels", expected=str(len(inputs) - 1), got=len(refine))
+    total = inputs[0]
+    for number, (conv, level) in enumerate(zip(refine, inputs[1:], strict=True), start=1):
+        refined = emit(builder, conv, (level,))
+        factor = total.hw[0] // max(1, refined.hw[0])
+        if (refined.hw[0] * factor, refined.hw[1] * factor) != total.hw:
+            raise conv.error("has a level that is not whole cells of the first", expected=str(total.hw), got=refined.hw)
+        near = upsampled(builder, f"{module.place}.near.{number}", refined, (factor, factor))
+        total = add(builder, module, total, near, f"{module.place}.add.{number}")
+    x = emit(builder, module.child("feat_fuse"), (total,))
+    for name in ("cv1", "upsample", "cv2", "cv3"):
+        x = emit(builder, module.child(name), (x,))
+    return x
 
 
 def check_forward(layer: ModuleView) -> None:
