@@ -12,7 +12,7 @@ import pytest
 from helpers.device_sessions import QUICK, SIDES, require_onnxruntime, small, stand_in_opener
 from helpers.kept import compiled_kernels
 from yoloship.cuda.buffers import DeviceBuffer, download, fill_words, upload
-from yoloship.cuda.compiler import KernelSet
+from yoloship.cuda.compiler import KERNELS, KernelSet
 from yoloship.cuda.device import Device, probe
 from yoloship.cuda.stream import Stream
 from yoloship.runtime.onnxruntime.cuda import OnnxRuntimeCudaSession
@@ -52,6 +52,7 @@ def stream(device: Device) -> Iterator[Stream]:
 @pytest.fixture(scope="session")
 def kernels(device: Device) -> Iterator[KernelSet]:
     with KernelSet(device, compiled_kernels()) as loaded:
+        assert len(dict(loaded)) == len(KERNELS)  # loads all of them, so that what a test leaves behind can be counted
         yield loaded
 
 

@@ -99,3 +99,27 @@ def test_a_row_of_no_class_is_an_error_as_on_the_cpu(make: Make) -> None:
         case.on_cpu()(image)
     with pytest.raises(type(on_cpu.value), match="class id outside"):
         make(case)(image)
+
+
+@pytest.mark.parametrize(
+    "case", [DETECT_CASES[1], SEGMENT_CASES[3], POSE_CASES[1], OBB_CASES[1]], ids=lambda case: case.name
+)
+def test_more_candidates_than_the_kernels_look_at_give_the_exact_result_all_the_same(
+    make: Make, case: TaskCase
+) -> None:
+    def many(canvas_hw: tuple[int, int]) -> list[npt.NDArray[Any]]:
+        first, *rest = case.answer(canvas_hw)
+        if case.record.output_form == "raw":
+            first = np.tile(first, (1, 12))[:, :1500]
+        return [first, *rest]
+
+    crowded, image = replace(case, answer=many), make_images()[1]
+    for options in (DetectOptions(0.0, 0.6, 300), DetectOptions(0.001, 0.2, 20, classes=("alpha",))):
+        assert_same_result(make(crowded)(image, options=options), crowded.on_cpu()(image, options=options))
+
+
+@pytest.mark.parametrize("case", [DETECT_CASES[1], POSE_CASES[2], OBB_CASES[2]], ids=lambda case: case.name)
+def test_pairs_without_room_are_found_on_the_host(make: Make, case: TaskCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yoloship.detect.gpu.finishing._MOST_PAIRS", 1)
+    options, image = DetectOptions(0.0), make_images()[0]
+    assert_same_result(make(case)(image, options=options), case.on_cpu()(image, options=options))

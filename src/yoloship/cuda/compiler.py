@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -134,6 +135,9 @@ KERNELS: Final = (
 """All kernels. A test compares the parameters with the source files."""
 
 SOURCES: Final = tuple(dict.fromkeys(spec.source for spec in KERNELS))
+_SOURCE_OF: Final = MappingProxyType({spec.entry: spec.source for spec in KERNELS})
+_ALWAYS: Final = ("fetch.cu", "letterbox.cu", "nms.cu")
+"""Sources that every model needs."""
 
 
 def source_text(name: str) -> str:
@@ -353,6 +357,9 @@ class Kernel:
 class KernelSet(Closing, Mapping[str, Launchable]):
     """All kernels by the name of their entry point, compiled for a device and loaded on it. A context manager.
 
+    What every model needs is compiled and loaded at once, a file that only some models need when one of its kernels is
+    asked for. That may fail like the constructor, and must not happen while a stream is recorded. Threads may share it.
+
     Args:
         device: The device on which they run.
         cache_dir: Folder for compiled code. None keeps nothing, so that each start compiles (about a second).
@@ -364,28 +371,42 @@ class KernelSet(Closing, Mapping[str, Launchable]):
 
     def __init__(self, device: Device, cache_dir: Path | None) -> None:
         _check_versions(device)
-        folder = None if cache_dir is None else trusted_folder(cache_dir)
+        self._device = device
+        self._folder = None if cache_dir is None else trusted_folder(cache_dir)
         self._modules: list[Module] = []
-        kernels: dict[str, Launchable] = {}
+        self._kernels: dict[str, Launchable] = {}
+        self._lock = threading.Lock()
         try:
-            for source in SOURCES:
-                compiled = compile_kernels(source, device.compute_capability, folder)
-                module = Module(device, source, compiled)
-                self._modules.append(module)
-                kernels.update({spec.entry: module.kernel(spec) for spec in KERNELS if spec.source == source})
+            for source in _ALWAYS:
+                self._load(source)
         except BaseException:
             self.close()
             raise
-        self._kernels = MappingProxyType(kernels)
 
     def __getitem__(self, entry: str) -> Launchable:
-        return self._kernels[entry]
+        found = self._kernels.get(entry)
+        if found is None:
+            source = _SOURCE_OF[entry]
+            with self._lock:
+                if entry not in self._kernels:
+                    self._load(source)
+            found = self._kernels[entry]
+        return found
+
+    def __contains__(self, entry: object) -> bool:
+        return entry in _SOURCE_OF
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._kernels)
+        return iter(_SOURCE_OF)
 
     def __len__(self) -> int:
-        return len(self._kernels)
+        return len(_SOURCE_OF)
+
+    def _load(self, source: str) -> None:
+        compiled = compile_kernels(source, self._device.compute_capability, self._folder)
+        module = Module(self._device, source, compiled)
+        self._modules.append(module)
+        self._kernels.update({spec.entry: module.kernel(spec) for spec in KERNELS if spec.source == source})
 
     def close(self) -> None:
         """Unload the kernels. Closing twice is not an error."""

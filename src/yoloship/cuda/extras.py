@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
-from yoloship.cuda.postprocess import MAX_LEVELS, HeadDType
+from yoloship.cuda.postprocess import MAX_LEVELS, HeadDType, typed
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,6 +105,11 @@ class Keypoints:
     dimensions: int
     form: KeypointForm
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Entry points of the kernels that make them."""
+        return (typed("gather_keypoints", self.extras.dtype),)
+
     def __post_init__(self) -> None:
         if not 1 <= self.points <= MAX_POINTS:
             raise InputError("out of range", subject="points", expected=f"1 to {MAX_POINTS}", got=str(self.points))
@@ -156,7 +161,7 @@ def launch_keypoints(
     extras = keypoints.extras
     numbers = results.max_detections * keypoints.points * keypoints.dimensions
     blocks = min(-(-numbers // _THREADS), _MAX_BLOCKS)
-    kernels[f"gather_keypoints_{'f32' if extras.dtype == 'float32' else 'f16'}"].launch(
+    kernels[typed("gather_keypoints", extras.dtype)].launch(
         stream, (blocks, workspace.batch, 1), (_THREADS, 1, 1), extras.table, extras.levels, extras.classes,
         _KEYPOINT_FORMS.index(keypoints.form), keypoints.points, keypoints.dimensions, workspace.part("kept"),
         results.max_detections, frame_table, results.pointer, results.words, results.extras_word,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from yoloship.cuda.postprocess import typed
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class Prototypes:
             )
 
     @property
+    def kernels(self) -> tuple[str, ...]:
+        """Entry points of the kernels that make the masks."""
+        return "mask_windows", typed("mask_bits", self.coefficients.dtype)
+
+    @property
     def rule(self) -> int:
         """The rules as the kernels take them."""
         return _SQUASHES * self.squashes + _CROPS_FIRST * self.crops_first + _ON_IMAGE * self.on_image
@@ -124,7 +130,7 @@ def launch_masks(
         stream, (batch, 1, 1), (_THREADS, 1, 1), prototypes.rule, *shape, kept, frame_table, memory.windows,
         memory.found, memory.words_needed,
     )  # fmt: skip
-    kernels[f"mask_bits_{'f32' if extras.dtype == 'float32' else 'f16'}"].launch(
+    kernels[typed("mask_bits", extras.dtype)].launch(
         stream, (_SHARES, min(memory.max_detections, _DETECTIONS), batch), (_THREADS, 1, 1), prototypes.rule,
         prototypes.count, *shape, memory.capacity, extras.table, extras.levels, extras.classes, prototypes.pointer,
         kept, frame_table, memory.windows, memory.bits,

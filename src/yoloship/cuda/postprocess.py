@@ -395,14 +395,13 @@ def launch_decode(
     Raises:
         CudaError: the launch failed.
     """
-    suffix = "f32" if output.dtype == "float32" else "f16"
     grid = (-(-output.cells // output.block_cells), workspace.batch, 1)
     block = (_DECODE_THREADS, 1, 1)
     names = ("boxes", "scores", "class_ids", "indices", "counts")
     conditions = (score_filter.classes, score_filter.score_threshold, score_filter.allowed)
     angles = (workspace.part("angles"),) if output.is_rotated else ()
     rest = (*conditions, *map(workspace.part, names), workspace.capacity, *angles)
-    kernels[f"{output.kernel}_{suffix}"].launch(stream, grid, block, *output.arguments, *rest)
+    kernels[typed(output.kernel, output.dtype)].launch(stream, grid, block, *output.arguments, *rest)
 
 
 def launch_nms(
@@ -437,6 +436,11 @@ def launch_nms(
         limit, int(suppression.class_agnostic), suppression.max_detections, part("matrix"), part("tickets"),
         frame_table, results.pointer, results.words, last,
     )  # fmt: skip
+
+
+def typed(kernel: str, dtype: HeadDType) -> str:
+    """The entry point of a kernel for an element type."""
+    return f"{kernel}_{'f32' if dtype == 'float32' else 'f16'}"
 
 
 def _refused(subject: str, expected: str, got: object) -> InputError:

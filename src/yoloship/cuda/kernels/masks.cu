@@ -17,6 +17,7 @@
 #include "kept.cuh"
 
 enum { WINDOW_THREADS = 256, MASK_THREADS = 256, CHUNK = 4096, SHARED_CELLS = 4096, MAX_COEFFICIENTS = 256 };
+enum { WORDS_OF_WARP = CHUNK / MASK_THREADS };
 enum { SQUASHES = 1, CROPS_FIRST = 2, ON_IMAGE = 4 };
 
 // Where a mask is and where its bits are. Mirrors WINDOW_DTYPE in masks.py, byte for byte.
@@ -379,8 +380,13 @@ __device__ __forceinline__ void mask_bits(
                 }
             }
             __syncthreads();
+            // Each lane keeps one word, so that a warp writes its words together: they may go to the host's memory.
+            const int lane = thread & 31;
+            const int base = first + thread / 32 * WORDS_OF_WARP * 32;
+            u32 own_word = 0;
 #pragma unroll 1
-            for (int pixel = first + thread; pixel - (thread & 31) < stop; pixel += MASK_THREADS) {
+            for (int turn = 0; turn < WORDS_OF_WARP && base + turn * 32 < stop; ++turn) {
+                const int pixel = base + turn * 32 + lane;
                 bool is_set = false;
                 if (pixel < stop) {
                     const int row = pixel / window.width;
@@ -388,8 +394,9 @@ __device__ __forceinline__ void mask_bits(
                     is_set = cells.pixel(shape, down, across, window.top + row, window.left + column) > limit;
                 }
                 const u32 ballot = __ballot_sync(0xffffffffu, is_set);
-                if ((thread & 31) == 0) out[pixel / 32] = as_bytes(ballot);
+                if (lane == turn) own_word = as_bytes(ballot);
             }
+            if (lane < WORDS_OF_WARP && base + lane * 32 < stop) out[base / 32 + lane] = own_word;
             __syncthreads();
         }
     }

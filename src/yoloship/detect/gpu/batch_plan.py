@@ -103,6 +103,8 @@ class Plan:
                 output = form.device_output(tensors, info, input_hw, place)
                 extras = form.device_extras(tensors, info, input_hw, place)
                 self.end = KernelEnd.made(stack, stream, output, extras, batch, len(info.class_names))
+                for entry in self.end.kernels:
+                    model.kernels[entry]  # loads it, which a recording could not
             else:
                 self.host = stack.enter_context(HostFinish(tensors, info, stream))
             self._owned = stack.pop_all()

@@ -28,6 +28,7 @@ from yoloship.cuda.postprocess import (
     launch_nms,
     pack_classes,
     result_dtype,
+    typed,
     workspace_bytes,
 )
 from yoloship.errors import SessionError
@@ -141,6 +142,12 @@ class KernelEnd:
     found: npt.NDArray[np.void]
     words_needed: npt.NDArray[np.int32]
     bits: npt.NDArray[np.uint8]
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Entry points of the kernels that only some models need; to be loaded before a stream is recorded."""
+        extras = () if self.extras is None else self.extras.kernels
+        return (typed(self.output.kernel, self.output.dtype), *extras)
 
     @classmethod
     def made(
