@@ -49,6 +49,7 @@ RUNTIMES: dict[str, dict[str, Any]] = {
     "openvino bfloat16": {"runtime": "openvino", "runtime_precision": "bfloat16"},
 }
 BASE = "onnxruntime float32"
+SHAPES = ("square", "rect")
 TARGETS: dict[str, float] = {
     "latency of openvino bfloat16, at most": 0.65,
     "images a second of openvino bfloat16, at least": 2.0,
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=120, help="files in the folder")
     parser.add_argument("--rounds", type=int, default=15, help="of the latency")
     parser.add_argument("--folder-rounds", type=int, default=5)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES)
     arguments = parser.parse_args()
 
     report: dict[str, Any] = {"targets": TARGETS, "model": arguments.model.name, "conditions": _conditions()}
@@ -73,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("YOLOSHIP_CACHE", str(Path(folder) / "cache"))
         paths = copies_of(arguments.photos, arguments.count, Path(folder))
-        for shape in ("square", "rect"):
+        for shape in arguments.shapes:
             model = arguments.model if shape == "square" else arguments.rect_model or arguments.model
             try:
                 report[shape] = _measured(model, shape, paths, arguments.rounds, arguments.folder_rounds)
@@ -81,7 +83,7 @@ def main() -> None:
                 report[shape] = {"failed": str(error)}
             print(json.dumps(report[shape], indent=1))
     report["load_afterwards"] = _load()
-    report["met"] = {shape: _met(report[shape]) for shape in ("square", "rect")}
+    report["met"] = {shape: _met(report[shape]) for shape in arguments.shapes}
     print(json.dumps(report["met"], indent=1))
     arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

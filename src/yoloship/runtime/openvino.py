@@ -149,8 +149,8 @@ class OpenVinoSession(Session):
             {entry.key: entry.value for entry in outline.metadata_props},
         )
         streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        # There are more requests than streams, so that no stream waits for our threads, which also read the images.
-        self.concurrent_runs = min(streams + 2, _MAX_RUNS) if settings.tuned_for == "throughput" else 1
+        # There are more requests than streams, so that no stream waits for our threads: they also read the images.
+        self.concurrent_runs = min(3 * streams, _MAX_RUNS) if settings.tuned_for == "throughput" else 1
         self._requests: _Requests | None = _Requests(compiled, self.concurrent_runs)
         self._precision = settings.precision or "float32"
         self._version = version

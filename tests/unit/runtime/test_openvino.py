@@ -232,7 +232,7 @@ def test_for_latency_one_run_uses_all_cores() -> None:
         assert session.concurrent_runs == 1
 
 
-def test_for_throughput_two_runs_more_than_there_are_streams_wait_in_the_queue() -> None:
+def test_for_throughput_there_are_three_runs_for_each_stream() -> None:
     with OpenVinoSession.open(small(), tuned_for="throughput", threads=1) as session:
         assert session.concurrent_runs == 3
 
@@ -250,7 +250,7 @@ def test_the_quota_of_a_container_limits_the_threads_which_are_not_pinned(monkey
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one core")
 def test_throughput_runs_several_at_once() -> None:
     with OpenVinoSession.open(small(), tuned_for="throughput", threads=2) as session:
-        assert session.concurrent_runs == 4
+        assert session.concurrent_runs == 6
 
         def ask(value: int) -> bool:
             x = np.full((2, 3), value, np.float32)
