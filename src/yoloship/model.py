@@ -26,6 +26,7 @@ from yoloship._util.fields import (
     is_number,
 )
 from yoloship.errors import InputError
+from yoloship.transforms import Transform, transform_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,8 +71,9 @@ class TensorSpec:
 Task: TypeAlias = str
 """A name in `yoloship.tasks.TASKS`. Only code that runs the model checks that the name is known."""
 InputForm: TypeAlias = Literal["float", "image"]
-"""``float``: (B, C, H, W) float32 in [0, 1]. ``image``: (B, H, W, C) uint8, letterboxed. Three channels are RGB in the
-first form and BGR in the second."""
+"""``float``: (B, C, H, W) float32 in [0, 1], or normalised as `ModelInfo.transform` says. ``image``: (B, H, W, C)
+uint8, letterboxed or cropped; whatever is to be normalised, the graph normalises. Three channels are RGB in the first
+form and BGR in the second."""
 KeypointShape: TypeAlias = tuple[int, int]
 """How many keypoints an object has, and how many numbers a keypoint: x and y, or also its visibility."""
 HeadChoice: TypeAlias = Literal["one2many", "one2one"]
@@ -88,6 +90,8 @@ FASTEST: Final = "fastest"
 """Asks for the output form that `yoloship.Detector` decodes fastest."""
 OutputForm: TypeAlias = str
 """The name of an output form; `yoloship.tasks.task.Form` describes what a form contains."""
+ClassScores: TypeAlias = Literal["logits", "probabilities"]
+"""What a classification network ends in. The softmax of logits is the probabilities."""
 Precision: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "float8"]
 """What the body of a network computes in. Its inputs, its outputs and decoding stay float32."""
 Calibrator: TypeAlias = Literal["percentile", "entropy", "minmax"]
@@ -199,6 +203,9 @@ class ModelInfo:
         head: The head that answers, of a network that has or had two; None for any other network.
         keypoint_shape: How many keypoints an object has, and 2 or 3 numbers for each; None for models without them.
         keypoint_names: Names of the keypoints, if they are known.
+        transform: How an image becomes the input of a classification model; None if the file does not say it, and for
+            models of other tasks, whose images are letterboxed.
+        class_scores: What a classification model gives; None for other tasks.
     """
 
     task: Task
@@ -223,6 +230,8 @@ class ModelInfo:
     keypoint_names: tuple[str, ...] = ()
     framing: Framing | None = None
     pixels: Pixels | None = None
+    transform: Transform | None = None
+    class_scores: ClassScores | None = None
 
     @property
     def size_multiple(self) -> int:
@@ -240,6 +249,36 @@ class ModelInfo:
             InputError: a name is not usable, or the number of names is not the number of classes.
         """
         return replace(self, class_names=checked_class_names(class_names, len(self.class_names), subject=subject))
+
+    def with_transform(self, transform: Transform | str, *, subject: str) -> ModelInfo:
+        """The same classification model with another way from an image to its input.
+
+        Args:
+            transform: A record, or the name of a transform (`yoloship.transforms.transform_of`).
+            subject: The model's name, for messages.
+
+        Raises:
+            InputError: it is a model of another task, the transform does not fit its input, or the values are
+                normalised inside the graph in another way.
+        """
+        if self.class_scores is None:
+            raise InputError(
+                "is for classification models; images of others are letterboxed", subject="transform",
+                expected=f"none for {subject}", got=str(transform)[:60],
+            )  # fmt: skip
+        height, width = self.input_hw
+        if isinstance(transform, str):
+            is_open = height is None or width is None
+            transform = transform_of(transform) if is_open else transform_of(transform, (height or 0, width or 0))
+        transform.check_channels(self.channels)
+        if self.input_form == "image" and (
+            self.transform is None or (self.transform.mean, self.transform.std) != (transform.mean, transform.std)
+        ):
+            raise InputError(
+                "the graph normalises images itself, with other values", subject=subject,
+                expected=str(self.transform), got=str(transform), hint="export it again with this transform",
+            )  # fmt: skip
+        return replace(self, transform=transform)
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys, so that equal descriptions give equal bytes."""
@@ -269,7 +308,11 @@ class ModelInfo:
         found["anchors"] = tuple(
             tuple((float(width), float(height)) for width, height in level) for level in found["anchors"]
         )
-        return cls(**found, nms=None if read.data.get("nms") is None else _nms(read))
+        return cls(
+            **found,
+            nms=None if read.data.get("nms") is None else _nms(read),
+            transform=None if read.data.get("transform") is None else Transform.read(read, "transform"),
+        )
 
 
 _FORM: Final = JsonForm(
@@ -282,6 +325,7 @@ _FORM: Final = JsonForm(
 )
 _ADDED_LATER: Final = (
     "decoded_output", "extra_columns", "mask_rule", "head", "keypoint_shape", "keypoint_names", "framing", "pixels",
+    "transform", "class_scores",
 )  # fmt: skip
 """Fields that are left out of the JSON form if they have their default."""
 _IF_ABSENT: Final[Mapping[str, object]] = MappingProxyType({"channels": 3, "extra_columns": 0, "keypoint_names": []})
@@ -316,20 +360,24 @@ _RULES: Final[Mapping[str, tuple[Rule, str]]] = MappingProxyType(
         "framing": (OrNull(get_args(Framing)), f"one of {', '.join(get_args(Framing))}"),
         "pixels": (OrNull(get_args(Pixels)), f"one of {', '.join(get_args(Pixels))}"),
         "head": (OrNull(get_args(HeadChoice)), f"one of {', '.join(get_args(HeadChoice))}"),
+        "class_scores": (OrNull(get_args(ClassScores)), f"one of {', '.join(get_args(ClassScores))}"),
     }
 )
-"""Field of the JSON form → what it may hold, and how a message says it. `NmsConfig` checks the field ``nms``."""
+"""Field of the JSON form → what it may hold, and how a message says it. `NmsConfig` and
+`Transform` check the fields ``nms`` and ``transform``."""
 
 
 def size_multiple(strides: Iterable[int]) -> int:
     """The number of pixels that the input's height and width must be multiples of.
 
-    It is at least 32, because a network whose largest output stride is 16 still reduces images by 32 inside.
+    It is at least 32, because a network whose largest output stride is 16 still reduces images by 32 inside. A network
+    without levels ends in one vector, and takes any size.
 
     Args:
         strides: The strides of the levels, in pixels.
     """
-    return max(32, *strides)
+    levels = tuple(strides)
+    return max(32, *levels) if levels else 1
 
 
 def _nms(read: FieldReader) -> NmsConfig:

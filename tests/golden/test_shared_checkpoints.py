@@ -92,6 +92,8 @@ def test_a_state_dict_alone_is_refused_with_the_next_step() -> None:
     with pytest.raises(CheckpointError) as caught:
         generated("refuse-statedict-only")
     assert str(caught.value) == (
-        "refuse-statedict-only.pt: holds weights without an architecture (a state_dict of 349 tensors); give the .pt "
-        "that the training saved (best.pt), or save the whole model: torch.save({'model': model}, path)"
+        "refuse-statedict-only.pt: holds weights without an architecture (a state_dict of 349 tensors), which look "
+        "like a YOLO network: expected a ResNet, the only architecture that can be told from its tensors, got no "
+        "conv1.weight, no bn1.weight, no layer1.0.conv1.weight; give the .pt that the training saved (best.pt), or "
+        "save the whole model: torch.save({'model': model}, path)"
     )

@@ -836,7 +836,7 @@ def test_what_cannot_be_tuned_for_a_model_of_grey_images_is_refused_by_name(
         "yoloship.models.gpu_loading._open", lambda _, device, *__: CannedSession(device, record, heads)
     )
     model = constant_raw(empty_rows((64, 96)), (64, 96), {}).SerializeToString()
-    words = rf"cuda_tuning\.{name}: has no effect on this model, because the CPU prepares its images of 1 channels"
+    words = rf"cuda_tuning\.{name}: has no effect on this model, because the CPU prepares its images"
     with pytest.raises(InputError, match=words):
         load(model, device="cuda", cuda_tuning=tuning)
 

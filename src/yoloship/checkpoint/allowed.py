@@ -338,7 +338,8 @@ RULES: tuple[Rule, ...] = (
     Rule("yolov5.", "the same repository installed as a package"),
     Rule("ultralytics.", "YOLOv5 models saved by the later package"),
     Rule("torch.nn.", "torch's own modules"),
-    Rule("torchvision.", "backbones and blocks of classification models"),
+    Rule("torchvision.", "classification models, their blocks, and the transforms that are saved with them"),
+    Rule("timm.", "classification models and their blocks"),
 )
 """Packages whose classes become inert drafts.
 

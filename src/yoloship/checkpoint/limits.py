@@ -74,7 +74,7 @@ class Limits:
     class_names: int = 100_000
     class_name_chars: int = 2 << 20
     steps: int = 2_000_000
-    spread_bytes: int = 64 << 20
+    spread_bytes: int = 128 << 20
     spread_factor: int = 4
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -48,11 +49,13 @@ _TASKS: Final[Mapping[str, Task]] = MappingProxyType(
         **dict.fromkeys(("SegmentationModel", "Segment", "Segment26"), "segment"),
         **dict.fromkeys(("PoseModel", "Pose", "Pose26"), "pose"),
         **dict.fromkeys(("OBBModel", "OBB", "OBB26"), "obb"),
-        **dict.fromkeys(("ClassificationModel", "Classify"), "classify"),
+        **dict.fromkeys(("ClassificationModel", "Classify", "ResNet"), "classify"),
         **dict.fromkeys(("DetectionModel", "YOLOv10DetectionModel", "Model", "Detect", "v10Detect"), "detect"),
     }
 )
 """The task by the class name of a model or of its last layer. If both are known, the earlier entry counts."""
+IMAGENET_CLASSES: Final = 1000
+_LINEAR: Final = frozenset({"Linear", "NonDynamicallyQuantizableLinear"})
 _WITHOUT_LEVELS: Final = frozenset({"classify"})
 """Tasks whose networks end in one map. Their heads have no strides."""
 _INSTALLED: Final[Table[Any]] = Table("yoloship.families", "family", MappingProxyType({}))
@@ -341,10 +344,31 @@ def read_class_names(module: Module, around: Sequence[Value], limits: Limits) ->
         around: Class names of its wrappers and of the file, nearest first.
         limits: Bounds on their number and length.
     """
-    count = read_head(module).attributes.get("nc", module.attributes.get("nc"))
+    count = _class_count(module)
     candidates = (module.attributes.get("names"), *around)
     value = next((names for names in candidates if names is not None), None)
-    return read_names(value, count if type(count) is int else None, limits)
+    if value is None and count == IMAGENET_CLASSES and module.class_name == "ResNet":
+        return ClassNames(imagenet_names())
+    return read_names(value, count, limits)
+
+
+def _class_count(module: Module) -> int | None:
+    """How many classes a network has: as many as its last linear layer has outputs, or as it says."""
+    head = read_head(module)
+    linear = [
+        weight.shape[0]
+        for _, part in head.walk()
+        if part.class_name in _LINEAR and (weight := part.parameters.get("weight")) is not None and weight.shape
+    ]
+    if linear and read_task(module, "") == "classify":
+        return linear[-1]
+    count = head.attributes.get("nc", module.attributes.get("nc"))
+    return count if type(count) is int else None
+
+
+def imagenet_names() -> tuple[str, ...]:
+    """The names of ImageNet's 1000 classes, by class id, as torchvision has them (BSD-3-Clause)."""
+    return tuple(Path(__file__).with_name("imagenet.txt").read_text("utf-8").splitlines())
 
 
 def read_strides(module: Module, task: Task, subject: str) -> tuple[int, ...]:

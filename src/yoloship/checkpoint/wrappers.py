@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from yoloship._util.text import counted
-from yoloship.checkpoint.drafts import Draft, Global, OddKey
+from yoloship.checkpoint.drafts import ArrayDraft, Draft, Global, OddKey
 from yoloship.checkpoint.records import Module, Opaque, Tensor
+from yoloship.checkpoint.weights import WHOLE_MODEL, network_of, weights_of
 from yoloship.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ _PLAIN_CLASSES: Mapping[str, str] = MappingProxyType(
 )
 """What ``torch.nn.utils.parametrize`` names ``ParametrizedConv2d`` and the like."""
 MODELS = ("ema", "model")
-_WHOLE_MODEL = (
-    "give the .pt that the training saved (best.pt), or save the whole model: torch.save({'model': model}, path)"
-)
+_NAME_KEYS = ("class_names", "classes", "idx_to_class")
 _MAX_WRAPPERS = 8
 _AVERAGE = re.compile(r"(?:[A-Za-z_]\w*\.)*(ModelEMA|ModelEma)")
 """Objects that are not modules and keep the averaged network as their attribute `ema`."""
@@ -341,7 +339,7 @@ def choose(content: object, subject: str) -> Chosen:
     if isinstance(content, Draft):
         return _unwrapped("model", content, {}, subject)
     if not isinstance(content, dict):
-        raise CheckpointError("holds no model", subject=subject, got=f"a {_kind(content)}", hint=_WHOLE_MODEL)
+        raise CheckpointError("holds no model", subject=subject, got=f"a {_kind(content)}", hint=WHOLE_MODEL)
     for key in MODELS:
         candidate = content.get(key)
         if isinstance(candidate, tuple) and candidate:  # (model, number of updates), as some releases save the average
@@ -354,15 +352,10 @@ def choose(content: object, subject: str) -> Chosen:
                 subject=subject,
                 hint="load them into the model and save it alone: torch.save({'model': model}, path)",
             )
-    for key in ("", *MODELS, "state_dict", "model_state_dict"):
-        table = content.get(key) if key else content
-        if isinstance(table, dict) and (count := sum(isinstance(value, Tensor) for value in table.values())):
-            where = f" under {key!r}" if key else ""
-            raise CheckpointError(
-                f"holds weights without an architecture (a state_dict of {counted(count, 'tensor')}{where})",
-                subject=subject,
-                hint=_WHOLE_MODEL,
-            )
+    weights = weights_of(content)
+    if weights is not None:
+        others = content if weights.key else {}
+        return Chosen(weights.key or "state_dict", network_of(weights, subject), others, _names(content))
     if (place := _elsewhere(content)) is not None:
         raise CheckpointError(
             f"holds a model under {place}, rather than under 'model' or 'ema'",
@@ -370,7 +363,7 @@ def choose(content: object, subject: str) -> Chosen:
             hint=f"save it again: torch.save({{'model': torch.load(path, weights_only=False){place}}}, path)",
         )
     keys = ", ".join(repr(key)[:40] for key in list(content)[:8]) or "nothing"
-    raise CheckpointError("holds no model", subject=subject, got=f"a dictionary of {keys}", hint=_WHOLE_MODEL)
+    raise CheckpointError("holds no model", subject=subject, got=f"a dictionary of {keys}", hint=WHOLE_MODEL)
 
 
 def _has_weights(value: object) -> bool:
@@ -390,12 +383,23 @@ def _elsewhere(content: Mapping[object, object]) -> str | None:
     return None
 
 
+def _names(content: Mapping[object, object]) -> tuple[object, ...]:
+    """Class names in the file's table, under any of the keys that people use."""
+    found: list[object] = [content["names"]] if "names" in content else []
+    tables = (content.get(key) for key in _NAME_KEYS)
+    found.extend(table for table in tables if isinstance(table, list | tuple | dict | ArrayDraft))
+    by_name = content.get("class_to_idx")  # of torchvision's ImageFolder; a folder's name may be a number
+    if isinstance(by_name, dict) and all(type(class_id) is int for class_id in by_name.values()):
+        found.append({class_id: name for name, class_id in by_name.items()})
+    return tuple(found)
+
+
 def _kind(content: object) -> str:
     return {list: "list", tuple: "tuple", str: "text", Tensor: "tensor"}.get(type(content), "plain value")
 
 
 def _unwrapped(key: str, draft: Draft, others: Mapping[object, object], subject: str) -> Chosen:
-    names: list[object] = [others["names"]] if "names" in others else []
+    names: list[object] = [*_names(others)]
     for _ in range(_MAX_WRAPPERS):
         state = draft.state if isinstance(draft.state, dict) else {}
         inner = _average(draft, state) or _wrapped(draft, state, subject)

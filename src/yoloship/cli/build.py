@@ -115,7 +115,9 @@ BUILDERS = ("tensorrt", "rtx")
     help="Keep layer timings in this file for the next build (only --flavour tensorrt).",
 )
 @options.names
+@options.names_from
 @options.aliases
+@options.open_transform
 @flag(
     "--check",
     help="Check in about a second whether the build would work, and build nothing. The exit code is 1 if not.",
@@ -145,7 +147,9 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     optimization_level: int | None,
     timing_cache: Path | None,
     names: tuple[str, ...] | None,
+    names_from: tuple[str, ...] | None,
     aliases: tuple[tuple[str, str], ...],
+    transform: str | None,
     check: bool,
     overwrite: bool,
 ) -> None:
@@ -160,7 +164,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
     precisions.check_calibration(wanted, calibration)
     check_suppression(output_form or STANDARD, conf, iou, max_det)
-    _refuse_for_onnx(model, input_form, output_form, aliases)
+    _refuse_for_onnx(model, input_form, output_form, aliases, transform)
     batches, sizes = _batch(batch), _sizes(imgsz)
     config = BuildConfig(
         workspace_bytes=workspace,
@@ -181,8 +185,9 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         precision=wanted,
         flavour=flavour,
         config=config,
-        class_names=names,
+        class_names=options.chosen_names(names, names_from),
         aliases=alias_table(aliases),
+        transform=transform,
         say=print_err,
     )
     if check:
@@ -251,7 +256,11 @@ def _sizes(text: str | None) -> tuple[int, int] | Sequence[tuple[int, int]] | No
 
 
 def _refuse_for_onnx(
-    model: str, input_form: InputForm | None, output_form: OutputForm | None, aliases: Sequence[tuple[str, str]]
+    model: str,
+    input_form: InputForm | None,
+    output_form: OutputForm | None,
+    aliases: Sequence[tuple[str, str]],
+    transform: str | None,
 ) -> None:
     """Refuse options that have no effect on an ONNX file.
 
@@ -263,5 +272,7 @@ def _refuse_for_onnx(
     if input_form is not None or output_form not in {None, *suppressing_forms()}:
         forms = " or ".join(suppressing_forms())
         raise click.UsageError(f"the input and output of an ONNX file are fixed; only --output {forms} can be given")
+    if transform is not None:
+        raise click.UsageError("--transform is for checkpoints: an ONNX file has its own")
     if aliases:
         raise click.UsageError("--alias is for checkpoints: an ONNX file contains no Python classes")

@@ -49,7 +49,12 @@ FORMS_HELP = " ".join(f"{name}: {form.description}." for name, form in FORMS.ite
 @option(
     "-o", "--output-file", type=FILE, metavar="FILE", help="File to write. Default: the checkpoint's name with .onnx."
 )
-@option("--imgsz", type=graph_size, metavar="640|HxW|dynamic", default="640", help="Input size in pixels.")
+@option(
+    "--imgsz",
+    type=graph_size,
+    metavar="640|HxW|dynamic",
+    help="Input size in pixels. Default: 640, and for classification the size of the training, else 224.",
+)
 @option("--batch", type=batch_size, metavar="N|dynamic", default="1", help="Images per run.")
 @option(
     "--input",
@@ -87,12 +92,14 @@ FORMS_HELP = " ".join(f"{name}: {form.description}." for name, form in FORMS.ite
 @precisions.other_layers
 @precisions.old_other_layers
 @options.names
+@options.names_from
 @options.aliases
+@options.open_transform
 @options.overwrite
 def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
     output_file: Path | None,
-    imgsz: tuple[int, int] | Literal["dynamic"],
+    imgsz: tuple[int, int] | Literal["dynamic"] | None,
     batch: int | Literal["dynamic"],
     input_form: InputForm,
     output_form: OutputForm | None,
@@ -107,7 +114,9 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     labels: Path | None,
     other_layers: OtherLayers | None,
     names: tuple[str, ...] | None,
+    names_from: tuple[str, ...] | None,
     aliases: tuple[tuple[str, str], ...],
+    transform: str | None,
     overwrite: bool,
 ) -> None:
     """Write an ONNX file that any runtime can load, with the class names inside."""
@@ -135,8 +144,9 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
             calibrator=calibrator,
             placement=placement,
             other_layers=other_layers,
-            class_names=names,
+            class_names=options.chosen_names(names, names_from),
             aliases=alias_table(aliases),
+            transform=transform,
             overwrite=overwrite,
             protected=noted_inputs(),
             on_progress=on_progress,

@@ -44,9 +44,8 @@ def view(netron: Any, path: Path) -> None:
     netron.wait()
 
 
-GFLOPS_SIDE: Final = 640
-"""GFLOPs are given at this input size, as is usual for YOLO models."""
-
+_CROPPED: Final = frozenset({"classify"})
+"""Tasks whose images are cropped by a transform."""
 MAX_VALUE_CHARS: Final = 200
 MAX_KEY_CHARS: Final = 60
 MAX_METADATA_ROWS: Final = 100
@@ -74,6 +73,7 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
         "strides": list(checkpoint.strides),
         "parameters": checkpoint.module.parameter_count(),
         **_arithmetic(checkpoint),
+        **_transform(checkpoint),
         "metadata": {
             str(key): value for key, value in checkpoint.metadata.items() if isinstance(value, str | int | float)
         },
@@ -84,7 +84,7 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
 def checkpoint_rows(data: Mapping[str, Any]) -> Rows:
     """The rows of the table for a checkpoint, from `checkpoint_facts`."""
     yield "file", _file(data)
-    yield "kind", f"YOLOv5 checkpoint, {data['task']}; weights of '{data['weights of']}'"
+    yield "kind", f"checkpoint, {data['task']}; weights of '{data['weights of']}'"
     yield "sha256", data["sha256"]
     problem = data["classes unusable"]
     yield "classes", f"{problem}; give them with --names" if problem else _classes(data["classes"])
@@ -93,6 +93,8 @@ def checkpoint_rows(data: Mapping[str, Any]) -> Rows:
     yield "parameters", f"{data['parameters']:,}"
     if data["gflops"] is not None:
         yield "arithmetic", _gflops(data)
+    if data["transform"] is not None:
+        yield "transform", data["transform"]
     if data["not exportable"]:
         yield "export", data["not exportable"]
     yield from _metadata(data["metadata"])
@@ -181,20 +183,45 @@ def model_rows(model: Mapping[str, Any]) -> Rows:
     """The rows of the table for a `ModelInfo`, whatever file contains it."""
     yield "task", f"{model['task']} ({model['family']})"
     yield "classes", _classes(model["class_names"])
-    yield "strides", ", ".join(map(str, model["strides"]))
-    yield "form", f"input {model['input_form']}, output {model['output_form']}, {model['precision']}"
+    if model["strides"]:
+        yield "strides", ", ".join(map(str, model["strides"]))
+    scores = f" ({model['class_scores']})" if model.get("class_scores") else ""
+    yield "form", f"input {model['input_form']}, output {model['output_form']}{scores}, {model['precision']}"
+    if scores:
+        from yoloship.model import ModelInfo
+
+        transform = ModelInfo.from_json(json.dumps(model)).transform
+        yield "transform", _NO_TRANSFORM if transform is None else str(transform)
     yield "made from", f"checkpoint with SHA-256 {model['checkpoint_sha256'] or 'unknown'}"
+
+
+_NO_TRANSFORM: Final = "not in the file; give it with --transform when you export or use the model"
+
+
+def _transform(checkpoint: Checkpoint) -> dict[str, Any]:
+    """How images become the input of a classification model, as text; None for other tasks."""
+    from yoloship.errors import CheckpointError, GraphError, InputError
+    from yoloship.graph import GraphConfig, model_info
+
+    if checkpoint.task not in _CROPPED:
+        return {"transform": None}
+    try:
+        return {"transform": str(model_info(checkpoint, GraphConfig("usual")).transform)}
+    except InputError:
+        return {"transform": _NO_TRANSFORM}
+    except (GraphError, CheckpointError):  # another row says why it cannot be exported
+        return {"transform": None}
 
 
 def _arithmetic(checkpoint: Checkpoint) -> dict[str, Any]:
     """How much the graph of a checkpoint computes, or why the checkpoint cannot be exported."""
     from yoloship.errors import GraphError, InputError
-    from yoloship.graph import checkpoint_flops
+    from yoloship.graph import checkpoint_flops, usual_hw
     from yoloship.model import size_multiple
 
     try:
         multiple = size_multiple(checkpoint.strides or (32,))
-        side = -(-GFLOPS_SIDE // multiple) * multiple
+        side = -(-usual_hw(checkpoint)[0] // multiple) * multiple
         flops = checkpoint_flops(checkpoint, (side, side))
     except (GraphError, InputError) as error:
         return {"figures_hw": None, "gflops": None, "not exportable": str(error)}

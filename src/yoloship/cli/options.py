@@ -225,6 +225,50 @@ def class_names(text: str) -> tuple[str, ...]:
     return names
 
 
+def folder_names(text: str) -> tuple[str, ...]:
+    """Class names from the folders in a folder, sorted as torchvision's ImageFolder sorts them.
+
+    Raises:
+        click.BadParameter: there is no such folder, or it has no folders inside.
+    """
+    try:
+        with os.scandir(text) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError as error:
+        raise click.BadParameter(f"{text}: {error.strerror or error}") from error
+    if not names:
+        raise click.BadParameter(f"{text}: holds no folders; give the folder that holds one folder for each class")
+    return tuple(names)
+
+
+def chosen_names(names: tuple[str, ...] | None, names_from: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The class names of two options, of which only one may be given.
+
+    Raises:
+        click.UsageError: both are given.
+    """
+    if names is not None and names_from is not None:
+        raise click.UsageError("--names and --names-from both give class names: use one of them")
+    return names or names_from
+
+
+def transform_text(text: str) -> str:
+    """Check the text of a transform, before a model is read.
+
+    Raises:
+        click.BadParameter: it is not the name of a transform, or its parameters are wrong.
+    """
+    from yoloship.errors import InputError
+    from yoloship.transforms import transform_of
+
+    if text != OPEN_TRANSFORM:
+        try:
+            transform_of(text)
+        except InputError as error:
+            raise click.BadParameter(str(error)) from error
+    return text
+
+
 def class_value(text: str) -> str:
     """Check one value of ``--classes``; it can be split only when the model's class names are known.
 
@@ -328,6 +372,12 @@ def _unquoted(text: str) -> str:
         return text[1:-1]
 
 
+OPEN_TRANSFORM: Final = "none"
+TRANSFORM_HELP: Final = (
+    "For classification: how an image becomes the input, by the library that trained the model: torchvision-v1, "
+    "torchvision-v2, timm, yolov5 or ultralytics; parameters may follow: timm:crop_pct=0.95,interpolation=bicubic. "
+    "Default: what the model file says."
+)
 OPTION_OF: Mapping[str, str] = MappingProxyType(
     {
         "aliases": "--alias",
@@ -347,6 +397,7 @@ OPTION_OF: Mapping[str, str] = MappingProxyType(
         "runtime_precision": "--runtime-precision",
         "score_threshold": "--conf",
         "throughput_s": "--seconds",
+        "transform": "--transform",
         "target": "--target",
         "targets": "--target",
         "workspace_bytes": "--workspace",
@@ -381,6 +432,19 @@ names = option(
     metavar="A,B,C|FILE",
     help="Class names to use instead of the model's: a list with commas, a file with one name per line, or a YAML file "
     "with 'names:'.",
+)
+names_from = option(
+    "--names-from",
+    type=folder_names,
+    metavar="DIR",
+    help="Take the class names from the folders in this folder, sorted as ImageFolder sorts them.",
+)
+transform = option("--transform", type=transform_text, metavar="NAME", help=TRANSFORM_HELP)
+open_transform = option(
+    "--transform",
+    type=transform_text,
+    metavar="NAME",
+    help=f"{TRANSFORM_HELP} none leaves it open, so that it must be given when the model is used.",
 )
 aliases = option(
     "--alias",

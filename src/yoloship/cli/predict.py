@@ -350,7 +350,9 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
     "--classes.",
 )
 @options.names
+@options.names_from
 @options.aliases
+@options.transform
 @option("--device", metavar="cpu|cuda[:N]", help="Where to run. Default: cpu, or the first GPU for an engine.")
 @options.runtime
 @options.runtime_precision
@@ -378,7 +380,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     rect: bool,
     classes: tuple[str, ...],
     names: tuple[str, ...] | None,
+    names_from: tuple[str, ...] | None,
     aliases: tuple[tuple[str, str], ...],
+    transform: str | None,
     device: str | None,
     runtime: str | None,
     runtime_precision: RuntimePrecision | None,
@@ -423,7 +427,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     from yoloship.detect.preprocess import refuse_files
     from yoloship.models.loading import load
-    from yoloship.tasks import refuse_other_results
+    from yoloship.tasks import TASKS, refuse_other_results
 
     detector = load(
         model,
@@ -434,8 +438,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         imgsz=imgsz,
         shape_mode="rect" if rect else "square",
         device=device,
-        class_names=names,
+        class_names=names if names_from is None else options.chosen_names(names, names_from),
         aliases=alias_table(aliases) if aliases else None,
+        transform=transform,
         tuned_for="latency" if images.count == 1 else "throughput",
         runtime=runtime,
         runtime_precision=runtime_precision,
@@ -445,7 +450,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         if classes:
             changes["classes"] = class_words(classes, detector.class_names)
         kept = replace(detector.options, **changes) if changes else None
-        refuse_other_results(detector.info, model, "written by this command")
+        if detector.info.task not in TASKS.own:
+            refuse_other_results(detector.info, model, "written by this command")
         refuse_files(detector.info.channels, model)
         if detector.session.reason and not quiet:
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")

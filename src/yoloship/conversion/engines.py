@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from os import fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from yoloship.conversion import CALIBRATED, MAX_DROP, calibration_of, check_types, lowered, name_of
 from yoloship.conversion.exporting import file_beside, is_count, outputs_of, sides_of, suppression
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Precision,
     )
     from yoloship.models.build_check import BuildRequest
+    from yoloship.transforms import Transform
 
 _logger = logging.getLogger("yoloship.conversion")
 
@@ -86,6 +87,7 @@ def build(  # noqa: PLR0913 - all but the model have defaults
     config: BuildConfig | None = None,
     class_names: Sequence[str] | None = None,
     aliases: Mapping[str, str] | None = None,
+    transform: Transform | str | None = None,
     overwrite: bool = False,
     protected: Iterable[Path] = (),
     on_progress: OnProgress | None = None,
@@ -98,7 +100,8 @@ def build(  # noqa: PLR0913 - all but the model have defaults
         output: The engine to write. None takes the model's name with ``.engine``, for a release in the current
             folder.
         imgsz: Input side, or (height, width), in pixels. Three of those are the smallest, the usual and the largest
-            size of a dynamic input. None takes 640 for a checkpoint, and what an ONNX file says.
+            size of a dynamic input. None takes what an ONNX file says, and for a checkpoint 640, or the size of the
+            training for classification.
         batch: Images per run. Three numbers are the smallest, the usual and the largest batch. None takes 1 for a
             checkpoint, and what an ONNX file says.
         input_form: For a checkpoint: ``float`` (default) or ``image``; see `export`.
@@ -119,6 +122,7 @@ def build(  # noqa: PLR0913 - all but the model have defaults
             contain ranges, because batch, height and width come from `batch` and `imgsz`.
         class_names: One name for each class, to use instead of the names in the model.
         aliases: For checkpoints: class paths of a fork, each with the official class path that it is equal to.
+        transform: For classification checkpoints: how an image becomes the input; see `export`.
         overwrite: Whether files of those names may be replaced. An input or a checkpoint is never replaced.
         protected: Other files that must not be replaced.
         on_progress: Called with the progress of calibration and of the build. An exception that it raises cancels the
@@ -145,7 +149,7 @@ def build(  # noqa: PLR0913 - all but the model have defaults
     request = request_of(
         model, output, imgsz=imgsz, batch=batch, input_form=input_form, output_form=output_form,
         nms=suppression(output_form or STANDARD, score_threshold, iou_threshold, max_detections), precision=precision,
-        flavour=flavour, config=config, class_names=class_names, aliases=aliases, say=say,
+        flavour=flavour, config=config, class_names=class_names, aliases=aliases, transform=transform, say=say,
     )  # fmt: skip
     claim_engine(request, calibration, protected, overwrite=overwrite)
     return carry_out(request, calibration, model=model, overwrite=overwrite, on_progress=on_progress, say=say)
@@ -165,6 +169,7 @@ def request_of(  # noqa: PLR0913 - what `build` takes
     config: BuildConfig | None,
     class_names: Sequence[str] | None,
     aliases: Mapping[str, str] | None,
+    transform: Transform | str | None,
     say: Callable[[str], None],
 ) -> BuildRequest:
     """Check the arguments of `build` and make a request of them, without building anything.
@@ -188,6 +193,8 @@ def request_of(  # noqa: PLR0913 - what `build` takes
             + " or ".join(suppressing_forms()),
             subject=str(source),
         )
+    if not from_checkpoint and transform is not None:
+        raise InputError("is for checkpoints; an ONNX file has its own", subject="transform", hint="leave it out")
     if not from_checkpoint and aliases:
         raise InputError("aliases are for checkpoints; an ONNX file contains no Python classes", subject=str(source))
     batches, sizes = _range(batch, "batch"), _size_ranges(imgsz)
@@ -199,7 +206,11 @@ def request_of(  # noqa: PLR0913 - what `build` takes
     graph = None
     if from_checkpoint:
         graph = replace(
-            _graph(batches, sizes), input_form=input_form or "float", output_form=output_form or STANDARD, nms=nms
+            _graph(batches, sizes),
+            input_form=input_form or "float",
+            output_form=output_form or STANDARD,
+            nms=nms,
+            transform=transform,
         )
     return BuildRequest(
         source,
@@ -310,7 +321,14 @@ def recipe_of(request: BuildRequest, calibration: Calibration) -> Recipe:
         other_layers=(calibration.other_layers or "float16") if calibrated else None,
         renamed=request.names is not None,
         aliases=tuple(f"{old}={official}" for old, official in request.aliases),
+        transform=_transform_text(request.graph),
     )
+
+
+def _transform_text(graph: GraphConfig | None) -> str | None:
+    """The transform that was given for a checkpoint, as ``--transform`` takes it."""
+    given = None if graph is None else graph.transform
+    return given if given is None or isinstance(given, str) else given.text
 
 
 def _said(model: Name, source: Path) -> str:
@@ -350,10 +368,12 @@ def _graph(batches: Range | None, sizes: tuple[Range, Range] | None) -> GraphCon
     """The graph of a checkpoint: an axis with a range is dynamic, all other axes are fixed."""
     from yoloship.graph import GraphConfig
 
-    fixed_size = sizes is None or all(size.is_single for size in sizes)
-    height, width = sizes or (None, None)
+    input_hw: tuple[int, int] | Literal["usual"] | None = "usual"
+    if sizes is not None:
+        height, width = sizes
+        input_hw = (height.optimum, width.optimum) if height.is_single and width.is_single else None
     return GraphConfig(
-        input_hw=(height.optimum if height else 640, width.optimum if width else 640) if fixed_size else None,
+        input_hw=input_hw,
         batch=(batches.optimum if batches else 1) if batches is None or batches.is_single else None,
     )
 

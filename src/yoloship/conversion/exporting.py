@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from yoloship.conversion import Calibration, Name
     from yoloship.kinds import Kind
     from yoloship.model import Calibrator, OtherLayers, Placement
+    from yoloship.transforms import Transform
 
 Sides: TypeAlias = int | tuple[int, int]
 """A side, or (height, width), in model pixels."""
@@ -58,7 +59,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     model: Name,
     output: Name | None = None,
     *,
-    imgsz: Sides | Literal["dynamic"] = 640,
+    imgsz: Sides | Literal["dynamic"] | None = None,
     batch: int | Literal["dynamic"] = 1,
     input_form: InputForm = "float",
     output_form: OutputForm = STANDARD,
@@ -74,6 +75,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     other_layers: OtherLayers | None = None,
     class_names: Sequence[str] | None = None,
     aliases: Mapping[str, str] | None = None,
+    transform: Transform | str | None = None,
     overwrite: bool = False,
     protected: Iterable[Path] = (),
     on_progress: OnProgress | None = None,
@@ -88,6 +90,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
         output: The file to write. None takes the checkpoint's name with ``.onnx``, for a release in the current
             folder.
         imgsz: Input side, or (height, width), in pixels: multiples of the model's stride. ``dynamic`` allows any size.
+            None takes 640, and for classification the size of the training, else 224.
         batch: Images per run; ``dynamic`` allows any number.
         input_form: ``float``: (B, 3, H, W) float32 RGB in 0..1, the usual form. ``image``: (B, H, W, 3) uint8 BGR.
         output_form: The default is the standard form of the model's task. A detector has ``raw``: (B, N, 5 + classes),
@@ -109,6 +112,8 @@ def export(  # noqa: PLR0913 - all but the model have defaults
             with the placement ``inputs_and_outputs``.
         class_names: One name for each class, to use instead of the names in the checkpoint.
         aliases: Class paths of a fork, each with the official class path that it is equal to.
+        transform: For classification: how an image becomes the input, as a record or by name, as in `load`. None takes
+            what the checkpoint says. ``none`` leaves it open; it must then be given when the file is loaded.
         overwrite: Whether a file of that name may be replaced. An input or a checkpoint is never replaced.
         protected: Other files that must not be replaced.
         on_progress: Called with the progress of calibration.
@@ -130,7 +135,9 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
     calibration.check(precision)
     nms = suppression(output_form, score_threshold, iou_threshold, max_detections)
-    input_hw = None if isinstance(imgsz, str) and imgsz == "dynamic" else sides_of(imgsz)
+    input_hw: tuple[int, int] | Literal["usual"] | None = "usual" if imgsz is None else None
+    if imgsz is not None and not (isinstance(imgsz, str) and imgsz == "dynamic"):
+        input_hw = sides_of(imgsz)
     images = None if isinstance(batch, str) and batch == "dynamic" else _count(batch)
     if output is not None and name_of(output, "output") == "-":
         raise InputError("is not a file", subject="output", got="'-'", hint="give /dev/stdout to write to stdout")
@@ -151,6 +158,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
         input_form=input_form,
         output_form=output_form,
         nms=nms,
+        transform=transform,
     )
     started = time.monotonic()
     checkpoint = read_checkpoint(source, aliases=aliases)

@@ -36,7 +36,7 @@ _PADDING: Final = 114
 
 
 class CpuPipeline(Pipeline):
-    """Letterbox, decoding and NMS in NumPy and OpenCV, around any `Session`.
+    """Letterbox or crop, decoding and NMS in NumPy and OpenCV, around any `Session`.
 
     Args:
         session: The session that runs the network; closed with the pipeline.
@@ -66,7 +66,7 @@ class CpuPipeline(Pipeline):
         fixed = model.info.batch
         super().__init__(model, session, max_batch=fixed or max_batch, parallel_runs=parallel_runs)
         self._device = device
-        self._takes_more = len(session.inputs) > 1 or model.info.pixels is not None
+        self._takes_more = len(session.inputs) > 1 or model.info.pixels is not None or model.info.transform is not None
         self._spare: deque[Image] = deque(maxlen=4)
         self._lock = threading.Lock()
         self._runs = 0
@@ -98,7 +98,7 @@ class CpuPipeline(Pipeline):
             InputError: it is not an image that the model takes.
         """
         pixels = as_image(image, count=self.model.info.channels, channels=channels)
-        return PlacedImage(pixels, self.model.letterbox(pixels.shape[:2]))
+        return PlacedImage(pixels, self.model.placement(pixels.shape[:2]))
 
     def run(self, images: Sequence[PlacedImage], options: DetectOptions) -> list[Result]:
         """Run the model once.
@@ -168,7 +168,7 @@ class CpuPipeline(Pipeline):
         """
 
         def detect(image: Image) -> Result:
-            placed = PlacedImage(image, self.model.letterbox(image.shape[:2]))
+            placed = PlacedImage(image, self.model.placement(image.shape[:2]))
             return self.run_timed((placed,), steps.options)[0][0]
 
         return in_order(sources, steps.read, detect, parallel_runs=self.parallel_runs, keep_images=keep_images)
@@ -183,7 +183,7 @@ class CpuPipeline(Pipeline):
         from concurrent.futures import ThreadPoolExecutor
 
         pixels = np.full((*self.model.input_hw, self.model.info.channels), _PADDING, np.uint8)
-        image = PlacedImage(pixels, self.model.letterbox(self.model.input_hw))
+        image = PlacedImage(pixels, self.model.placement(self.model.input_hw))
         with ThreadPoolExecutor(self.parallel_runs) as pool:
             for batch in sorted({min(batch, self.max_batch) for batch in batches}):
                 for done in [pool.submit(self.run, [image] * batch, options) for _ in range(self.parallel_runs)]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from yoloship._util.closing import Closing
 from yoloship.detect.cpu import CpuPipeline
-from yoloship.detect.options import DetectOptions
+from yoloship.detect.options import OPTION_NAMES, DetectOptions
 from yoloship.detect.pipeline import DetectSteps, ModelInput
 from yoloship.detect.preprocess import as_image, several_images
 from yoloship.errors import InputError, SessionError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from yoloship.detect.batching import Batcher
-    from yoloship.detect.pipeline import Pipeline, PlacedImage, ShapeMode
+    from yoloship.detect.pipeline import Pipeline, PlacedImage, Placement, ShapeMode
     from yoloship.detect.stream import Outcome
     from yoloship.images import ChannelOrder
     from yoloship.letterbox import Letterbox
@@ -143,7 +143,18 @@ class Detector(Closing, Generic[ResultT]):
         self._lock = threading.Lock()
         self._closed = False
         options = defaults.options or DetectOptions.of(pipeline.model.info.nms)
+        if defaults.changes and len(pipeline.task.options) < len(OPTION_NAMES):
+            self._refuse_without_effect(defaults.changes)
         self._options, _ = self._chosen(replace(options, **defaults.changes))
+
+    def _refuse_without_effect(self, names: Iterable[str]) -> None:
+        """Refuse options that the model's task does not have."""
+        task = self._pipeline.task
+        for name in names:
+            if name not in task.options:
+                raise InputError(
+                    f"has no effect for a {task.title}", subject=f"{name} ({OPTION_NAMES[name]})", hint="leave it out"
+                )
 
     @property
     def info(self) -> ModelInfo:
@@ -191,8 +202,18 @@ class Detector(Closing, Generic[ResultT]):
         return self._pipeline.session
 
     def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
-        """Where an image of this size lies on the model's canvas."""
+        """Where an image of this size lies on the model's canvas.
+
+        Raises:
+            InputError: it is a classification model, which sees a crop.
+        """
+        if self.info.transform is not None:
+            raise InputError("sees a crop rather than a letterbox", subject=self.model_name, hint="use placement()")
         return self._model.letterbox(image_hw)
+
+    def placement(self, image_hw: tuple[int, int]) -> Placement:
+        """Where an image of this size lies on the model's canvas: a letterbox, or a crop for classification."""
+        return self._model.placement(image_hw)
 
     def __call__(
         self,
@@ -511,10 +532,16 @@ class Detector(Closing, Generic[ResultT]):
         changes = DetectOptions.changes(
             options, score_threshold=score_threshold, iou_threshold=iou_threshold, classes=classes
         )
+        if changes and len(self._pipeline.task.options) < len(OPTION_NAMES):
+            self._refuse_without_effect(changes)
         chosen = options or replace(self._options, **changes)
         known = self._known.get(chosen)
         if known is None:
             info = self._model.info
+            if len(self._pipeline.task.options) < len(OPTION_NAMES):
+                self._refuse_without_effect(
+                    name for name in OPTION_NAMES if getattr(chosen, name) != getattr(DetectOptions(), name)
+                )
             if info.nms is not None:
                 chosen.check_against(info.nms, self.model_name)
             chosen.class_ids(info.class_names)  # refuses a class that the model does not have

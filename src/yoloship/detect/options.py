@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.errors import InputError
 
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.model import NmsConfig
+
+
+OPTION_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "score_threshold": "--conf",
+        "iou_threshold": "--iou",
+        "max_detections": "--max-det",
+        "classes": "--classes",
+        "class_agnostic": "--agnostic-nms",
+    }
+)
+"""The options of `DetectOptions`, each with its name on the command line."""
 
 
 @dataclass(frozen=True, slots=True)

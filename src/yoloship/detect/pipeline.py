@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -13,6 +13,7 @@ from yoloship.errors import InputError
 from yoloship.letterbox import Letterbox
 from yoloship.model import size_multiple
 from yoloship.tasks import task_of
+from yoloship.transforms import TRANSFORMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from yoloship.runtime import Session
     from yoloship.runtime.session import DeviceSession
     from yoloship.tasks.task import Form, Task
+    from yoloship.transforms.crop import Crop
 
     Image = npt.NDArray[np.uint8]
 
@@ -37,6 +39,9 @@ ShapeMode: TypeAlias = Literal["square", "rect"]
 stride, which is faster and gives slightly different numbers; this needs a graph with dynamic height and width."""
 
 DEFAULT_SIDE: Final = 640
+Placement: TypeAlias = "Letterbox | Crop"
+"""Where an image lies on the model's canvas: whole, with padding around it, or its centre alone. Both have `image_hw`,
+`input_hw` and `apply`; boxes come back through a letterbox only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ class ModelInput:
 
         Args:
             info: The model's description.
-            imgsz: The requested (height, width); None takes the graph's own size, else 640×640.
+            imgsz: The requested (height, width); None takes the graph's own size, else that of the model's transform,
+                else 640×640.
             shape_mode: How images are padded.
             model_name: The model's name, for messages.
 
@@ -74,6 +80,8 @@ class ModelInput:
             raise InputError(
                 "no such mode", subject="shape_mode", expected=" or ".join(get_args(ShapeMode)), got=repr(shape_mode)
             )
+        if info.class_scores is not None:
+            info = _with_known_transform(info, shape_mode, model_name)
         height, width = info.input_hw
         if shape_mode == "rect" and (height is not None or width is not None):
             raise InputError(
@@ -82,7 +90,8 @@ class ModelInput:
                 got=f"{height or 'dynamic'}×{width or 'dynamic'}",
                 hint="export it with '--imgsz dynamic', load the .pt itself, or use the square mode",
             )
-        wanted = imgsz or (height or DEFAULT_SIDE, width or DEFAULT_SIDE)
+        usual = (DEFAULT_SIDE, DEFAULT_SIDE) if info.transform is None else info.transform.crop
+        wanted = imgsz or (height or usual[0], width or usual[1])
         for have, want in zip(info.input_hw, wanted, strict=True):
             if have is not None and have != want:
                 raise InputError(
@@ -105,17 +114,52 @@ class ModelInput:
                 expected=f"n × {stride}",
                 got=f"{wanted[0]}×{wanted[1]}",
             )
+        if info.transform is not None:
+            info = replace(info, transform=info.transform.at(wanted))
         return cls(info, wanted, shape_mode, model_name)
 
-    def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
+    def placement(self, image_hw: tuple[int, int]) -> Placement:
         """Where an image of this size lies on the canvas."""
+        transform = self.info.transform
+        if transform is not None:
+            from yoloship.transforms.crop import Crop
+
+            return Crop.of(image_hw, transform)
         if self.info.framing == "stretch":
             return Letterbox.stretched(image_hw, self.input_hw)
         if self.info.framing == "top_left":
             return Letterbox.top_left(image_hw, self.input_hw)
         if self.shape_mode == "rect":
-            return Letterbox.rect(image_hw, self.input_hw, self.info.size_multiple)
+            return Letterbox.rect(image_hw, self.input_hw, size_multiple(self.info.strides))
         return Letterbox.fixed(image_hw, self.input_hw)
+
+    def letterbox(self, image_hw: tuple[int, int]) -> Letterbox:
+        """Where an image of this size lies on the canvas, for models that see whole images."""
+        placed = self.placement(image_hw)
+        assert isinstance(placed, Letterbox), "a classification model sees a crop"
+        return placed
+
+
+def _with_known_transform(info: ModelInfo, shape_mode: ShapeMode, model_name: str) -> ModelInfo:
+    """The record, if it says how an image becomes the input of a classification model.
+
+    Raises:
+        InputError: it does not, or the mode is for boxes.
+    """
+    if shape_mode == "rect":
+        raise InputError(
+            "has no effect for a classification model, whose images are cropped", subject="shape_mode",
+            expected="square", got="rect", hint="leave it out",
+        )  # fmt: skip
+    if info.transform is None:
+        raise InputError(
+            "does not say how images become its input", subject=model_name,
+            expected=f"the transform of its training (--transform): {', '.join(TRANSFORMS)}",
+            hint="torchvision-v1 resizes to 256 and torchvision-v2 to 232 before the crop; timm takes parameters: "
+            "timm:crop_pct=0.95,interpolation=bicubic",
+        )  # fmt: skip
+    info.transform.check_channels(info.channels)
+    return info
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,11 +168,11 @@ class PlacedImage:
 
     Attributes:
         pixels: (height, width, channels) uint8, C-contiguous, read only.
-        letterbox: Its place on the canvas.
+        letterbox: Its place on the canvas: a `Placement`.
     """
 
     pixels: Any
-    letterbox: Letterbox
+    letterbox: Any
 
     def release(self) -> None:
         """Release what `Pipeline.hand_over` holds."""

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.detect.detector import Detector, Source
+    from yoloship.detect.pipeline import Placement
     from yoloship.detect.stream import Reserve
     from yoloship.images import ChannelOrder
-    from yoloship.letterbox import Letterbox
     from yoloship.model import DType, ModelInfo, TensorSpec
     from yoloship.runtime import Session
+    from yoloship.transforms import Transform
 
 
 FILE_CHANNELS: Final = frozenset({1, 3})
@@ -143,13 +144,13 @@ def device_hw(image: Any) -> tuple[int, int]:
 
 
 def letterbox_batch(
-    images: Sequence[npt.NDArray[np.uint8]], letterboxes: Sequence[Letterbox], out: npt.NDArray[np.uint8]
+    images: Sequence[npt.NDArray[np.uint8]], letterboxes: Sequence[Placement], out: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.uint8]:
     """Put images of any sizes on canvases of one size.
 
     Args:
         images: Each (h, w, C) uint8; if C is 1, also (h, w, 3) BGR, which becomes grey. Read only.
-        letterboxes: The place of each image; all have the canvas size (H, W).
+        letterboxes: The place of each image, a letterbox or a crop; all have the canvas size (H, W).
         out: (B, H, W, C) uint8, B at least the number of images; it is overwritten. Spare canvases become black.
 
     Returns:
@@ -184,20 +185,21 @@ def with_channels(image: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[:, :, None]
 
 
-def to_input(canvases: npt.NDArray[np.uint8], dtype: DType) -> npt.NDArray[Any]:
-    """Bring letterboxed images to a model's input.
+def to_input(canvases: npt.NDArray[np.uint8], dtype: DType, transform: Transform | None = None) -> npt.NDArray[Any]:
+    """Bring letterboxed or cropped images to a model's input.
 
     Args:
         canvases: (B, H, W, C) uint8, BGR if C is 3, C-contiguous; read only.
-        dtype: The input's type. ``uint8`` takes the canvases unchanged; ``float32`` and ``float16`` take (B, C, H, W)
-            in [0, 1], RGB if C is 3.
+        dtype: The input's type. ``uint8`` takes the canvases unchanged, because the graph does the rest; ``float32``
+            and ``float16`` take (B, C, H, W) in [0, 1], RGB if C is 3.
+        transform: Says the mean and the standard deviation that normalise the values; None leaves them in [0, 1].
 
     Returns:
         `canvases` itself for ``uint8``; else a new C-contiguous array.
     """
     if dtype == "uint8":
         return canvases
-    return to_float(canvases).astype(np.dtype(dtype), copy=False)
+    return to_float(canvases, transform).astype(np.dtype(dtype), copy=False)
 
 
 def model_feeds(
@@ -220,20 +222,26 @@ def model_feeds(
             planes = np.ascontiguousarray(canvases.transpose(0, 3, 1, 2))
             feeds[spec.name] = planes.astype(np.dtype(spec.dtype))
         else:
-            feeds[spec.name] = to_input(canvases, spec.dtype)
+            feeds[spec.name] = to_input(canvases, spec.dtype, info.transform)
     return feeds
 
 
-def to_float(canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def to_float(canvases: npt.NDArray[np.uint8], transform: Transform | None = None) -> npt.NDArray[np.float32]:
     """Divide by 255 and make planes: (B, C, H, W) float32 from (B, H, W, C) uint8, each sample rounded to float32.
 
-    Three channels change their order from BGR to RGB; any other number of channels keeps its order.
+    Three channels change their order from BGR to RGB; any other number of channels keeps its order. A transform
+    subtracts its mean and divides by its standard deviation, each step rounded to float32, as torch does.
     """
     batch, height, width, channels = canvases.shape
     out = np.empty((batch, channels, height, width), np.float32)
     for channel in range(channels):
-        source = 2 - channel if channels == 3 else channel
-        np.divide(canvases[..., source], np.float32(255), out=out[:, channel])
+        source = canvases[..., 2 - channel if channels == 3 else channel]
+        if transform is None or not transform.normalises:
+            np.divide(source, np.float32(255), out=out[:, channel])
+        else:
+            levels = np.arange(256, dtype=np.float32) / np.float32(255)
+            levels = (levels - np.float32(transform.mean[channel])) / np.float32(transform.std[channel])
+            np.take(levels, source, out=out[:, channel], mode="clip")
     return out
 
 
@@ -251,7 +259,7 @@ def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.gene
         ImageError: the image cannot be read.
     """
     image = as_image(source, count=detector.info.channels)
-    letterbox = detector.letterbox(image.shape[:2])
+    letterbox = detector.placement(image.shape[:2])
     batch = detector.info.batch or 1
     canvases = np.empty((batch, *letterbox.input_hw, detector.info.channels), np.uint8)
     letterbox_batch([image] * batch, [letterbox] * batch, canvases)

@@ -51,6 +51,7 @@ class Recipe:
         other_layers: The precision of the layers that are not quantized; None if nothing was calibrated.
         renamed: Whether the class names were given in place of the source's own.
         aliases: ``OLD=NEW`` for each class of a fork that was read as an official one.
+        transform: The transform that was given for a classification model, as text; None if none was given.
     """
 
     from_checkpoint: bool = False
@@ -62,6 +63,7 @@ class Recipe:
     other_layers: str | None = None
     renamed: bool = False
     aliases: tuple[str, ...] = ()
+    transform: str | None = None
 
     @classmethod
     def guessed(cls, source_name: str, model: ModelInfo | None, *, lowered: bool | None = None) -> Recipe:
@@ -80,7 +82,10 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self)
+        data = asdict(self)
+        if self.transform is None:  # earlier versions do not know this field
+            del data["transform"]
+        return data
 
     def words(self) -> Iterator[str]:
         """The options of ``yoloship build`` for this recipe."""
@@ -93,6 +98,7 @@ class Recipe:
             ("--calibrator", self.calibrator),
             ("--max-drop", self.max_drop),
             ("--other-layers", self.other_layers),
+            ("--transform", self.transform),
         ):
             if value is not None:
                 yield from (option, str(value))
@@ -241,6 +247,8 @@ def _recipe(read: FieldReader) -> Recipe:
     recipe = read.data["recipe"]
     if isinstance(recipe, dict) and "remainder" in recipe:  # what an earlier release called it
         recipe = {"other_layers" if key == "remainder" else key: value for key, value in recipe.items()}
+    if isinstance(recipe, dict):
+        recipe = {"transform": None, **recipe}  # earlier versions do not write it
     inner = replace(read, data={"recipe": recipe}).nested("recipe", RECIPE_FIELDS)
     return Recipe(
         from_checkpoint=inner.boolean("from_checkpoint"),
@@ -252,6 +260,7 @@ def _recipe(read: FieldReader) -> Recipe:
         other_layers=inner.optional("other_layers", inner.plain_text),
         renamed=inner.boolean("renamed"),
         aliases=_words(inner, "aliases"),
+        transform=inner.optional("transform", inner.plain_text),
     )
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING
 
 from yoloship._version import __version__
 from yoloship.graph.builder import Builder, InFile
-from yoloship.graph.config import COLOURS, emit_input, input_channels
+from yoloship.graph.config import COLOURS, emit_input
 from yoloship.graph.families import family_of
+from yoloship.graph.known_transform import CLASSIFY, settled_transform, trained_side
 from yoloship.graph.module_view import ModuleView, check_consumed
 from yoloship.graph.onnx_file import graph_bytes
 from yoloship.graph.passes.half import convert_precision
 from yoloship.graph.serialize import to_onnx, write_onnx
 from yoloship.model import ALIASES_KEY, METADATA_KEY, ModelInfo, size_multiple
+from yoloship.transforms import Transform
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,18 +88,36 @@ def trace(checkpoint: Checkpoint, config: GraphConfig, constants: Constants | No
         config: Input and output form, sizes.
         constants: Where the weights go; into memory by default.
     """
-    network = _network(checkpoint)
-    head = network.head
-    config = head.settled(config, checkpoint.metadata)
+    network = _network(checkpoint, config)
+    head, config = network.head, network.config
     multiple = size_multiple(head.strides)
     config.check_multiple(multiple)
     # The sides differ, and neither is a multiple of twice the multiple. So swapped axes or a mismatch cannot go unseen.
-    probe_hw = config.input_hw or (3 * multiple, 5 * multiple)
+    unit = max(32, multiple)
+    probe_hw = config.settled_hw or (3 * unit, 5 * unit)
     builder = Builder(dynamic_hw=config.input_hw is None, constants=constants, blocks=network.family.blocks)
-    image = emit_input(builder, config, probe_hw, input_channels(network.root, network.layers))
+    image = emit_input(builder, config, probe_hw, network.channels)
     head.emit(builder, config, network.family.write(builder, network.layers, image), probe_hw)
     check_consumed(network.root, checkpoint.aliases)
     return builder.build(checkpoint.name)
+
+
+def usual_hw(checkpoint: Checkpoint, transform: Transform | str | None = None) -> tuple[int, int]:
+    """The input size of a checkpoint's graph if the caller does not choose one, (height, width) in pixels.
+
+    Args:
+        checkpoint: As read.
+        transform: The transform of a classification model, if it was chosen.
+
+    Returns:
+        For classification the size of the transform or of the training, else 224; 640 for all others.
+    """
+    if checkpoint.task != CLASSIFY:
+        return 640, 640
+    if isinstance(transform, Transform):
+        return transform.crop
+    side = trained_side(checkpoint, ModuleView(checkpoint.module, "", checkpoint.name)) or 224
+    return side, side
 
 
 def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
@@ -106,9 +126,9 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
     Raises:
         GraphError: the checkpoint's network is of no family known here, or its head cannot be read.
     """
-    network = _network(checkpoint)
-    head = network.head
-    config = head.settled(config, checkpoint.metadata)
+    network = _network(checkpoint, config)
+    head, config = network.head, network.config
+    assert not isinstance(config.transform, str), "the configuration is settled"
     return ModelInfo(
         task=head.task,
         family=network.family.name,
@@ -117,18 +137,20 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
         anchors=head.anchors_finest_first,
         input_form=config.input_form,
         output_form=config.output_form,
-        input_hw=config.input_hw or (None, None),
+        input_hw=config.settled_hw or (None, None),
         batch=config.batch,
         precision=config.precision,
         checkpoint_sha256=checkpoint.sha256,
         producer=f"yoloship {__version__}",
         nms=config.nms,
-        channels=input_channels(network.root, network.layers),
+        channels=network.channels,
         extra_columns=head.extra_columns,
         mask_rule=head.mask_rule(checkpoint.metadata),
         head=config.head,
         keypoint_shape=head.keypoint_shape,
         keypoint_names=head.keypoint_names(network.root),
+        transform=config.transform,
+        class_scores=head.class_scores,
     )
 
 
@@ -138,12 +160,13 @@ def _metadata(checkpoint: Checkpoint, info: ModelInfo) -> dict[str, str]:
     If the user declared a fork's class equal to an official one, an entry says so, because the graph does not show it.
     """
     height, width = info.input_hw
+    usual = (640, 640) if info.transform is None else info.transform.crop
     entries = {
         METADATA_KEY: info.to_json(),
         "names": repr(dict(enumerate(info.class_names))),
         "stride": str(max(info.strides, default=1)),
         "task": info.task,
-        "imgsz": repr([height or 640, width or 640]),
+        "imgsz": repr([height or usual[0], width or usual[1]]),
         "batch": str(info.batch or 1),
     }
     if info.keypoint_shape is not None:
@@ -157,21 +180,32 @@ def _metadata(checkpoint: Checkpoint, info: ModelInfo) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Network:
-    """A checkpoint's network with its family and its head."""
+    """A checkpoint's network with its family and its head, and the choices for its graph without open ends."""
 
     family: Family
     root: ModuleView
     layers: tuple[ModuleView, ...]
     head: Head
+    channels: int
+    config: GraphConfig
 
 
-def _network(checkpoint: Checkpoint) -> _Network:
+def _network(checkpoint: Checkpoint, config: GraphConfig) -> _Network:
     """Find the family and the head of a network, before any of it is written.
 
     Raises:
-        GraphError: it is of no family known here, or its head cannot be read.
+        GraphError: it is of no family known here, or its head cannot be read, or the configuration does not fit it.
+        InputError: it is a classification model, and its transform is not known, or the one that was given does not
+            fit.
     """
     family = family_of(checkpoint)
     root = ModuleView(checkpoint.module, "", checkpoint.name)
     layers = family.layers(root)
-    return _Network(family, root, layers, family.read_head(layers[-1]))
+    head = family.read_head(layers[-1])
+    channels = family.input_channels(root, layers)
+    if config.input_hw == "usual":
+        config = replace(config, input_hw=usual_hw(checkpoint, config.transform))
+    config = settled_transform(
+        head.settled(config, checkpoint.metadata), checkpoint, root, task=head.task, channels=channels
+    )
+    return _Network(family, root, layers, head, channels, config)

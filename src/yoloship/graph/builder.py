@@ -39,11 +39,18 @@ class Normalisation:
 
     Attributes:
         channels: Entry j is the network's channel for channel j of the image.
-        scale: The factor from the image's values to the network's.
+        scale: The factor from the image's values to the network's: one for all channels, or one for each channel of
+            the image.
     """
 
     channels: tuple[int, ...]
-    scale: float
+    scale: float | tuple[float, ...]
+
+    @property
+    def factors(self) -> npt.NDArray[np.float64]:
+        """The factors as an array that is multiplied with (…, C, height, width)."""
+        scale = np.asarray(self.scale, np.float64)
+        return scale if scale.ndim == 0 else scale[:, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +356,8 @@ class Builder:
             if (order != np.arange(order.size)).any():
                 index = self.constant(f"{wire.name}.channels", order, "int64")
                 ordered = self.node("Gather", f"{wire.name}.order", (ordered, index), wire.shape, axis=1)
-            scale = self.constant(f"{wire.name}.scale.factor", np.float64(pending.scale))
+            factors = pending.factors[order] if pending.factors.ndim else pending.factors
+            scale = self.constant(f"{wire.name}.scale.factor", factors)
             self._settled[wire.name] = self.node("Mul", f"{wire.name}.scale", (ordered, scale), wire.shape)
         return self._settled[wire.name]
 

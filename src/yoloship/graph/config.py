@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
+import numpy as np
+
 from yoloship._util.fields import is_int
 from yoloship.checkpoint.records import Module, Tensor
 from yoloship.errors import InputError
@@ -26,6 +28,7 @@ from yoloship.model import (
     OutputForm,
     TensorSpec,
 )
+from yoloship.transforms import Transform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +57,12 @@ def input_channels(root: ModuleView, layers: Sequence[ModuleView]) -> int:
         if found is not None:
             return found if 1 <= found <= MAX_CHANNELS else _declared(root.module)
     return _declared(root.module)
+
+
+def channels_of(stem: ModuleView) -> int:
+    """Channels that the first convolution in a module takes; the usual number if that cannot be known."""
+    found = _first_input_channels(stem.module, _MAX_DEPTH)
+    return found if found is not None and 1 <= found <= MAX_CHANNELS else _USUAL
 
 
 def _first_input_channels(module: Module, depth: int) -> int | None:
@@ -90,7 +99,8 @@ class GraphConfig:
     """The choices for a graph. Each is independent of the others.
 
     Attributes:
-        input_hw: (height, width) in model pixels, fixed in the graph; None leaves both open.
+        input_hw: (height, width) in model pixels, fixed in the graph; None leaves both open. ``usual`` takes the size
+            of `usual_hw`: the training's own for classification, 640 for all others.
         batch: Images in each run; None leaves it open.
         input_form: See `yoloship.model.InputForm`.
         output_form: The name of a form that the network's head writes, or `STANDARD` or `FASTEST`.
@@ -99,21 +109,25 @@ class GraphConfig:
         nms: Thresholds for an output form with suppression inside; None takes the defaults. Other forms take None only.
         head: Which head answers, of a network with two. None takes the one that the output form needs, or else the one
             that the version that wrote the checkpoint uses by default. For other networks only None is possible.
+        transform: For classification: how an image becomes the input, as a record or by name (`transform_of`). None
+            takes what the checkpoint says. ``none`` leaves it open; with it, images can be classified only if it is
+            given when the file is loaded.
 
     Raises:
         InputError: a value outside its range.
     """
 
-    input_hw: tuple[int, int] | None = (640, 640)
+    input_hw: tuple[int, int] | Literal["usual"] | None = (640, 640)
     batch: int | None = 1
     input_form: InputForm = "float"
     output_form: OutputForm = STANDARD
     precision: FloatPrecision = "float32"
     nms: NmsConfig | None = None
     head: HeadChoice | None = None
+    transform: Transform | str | None = None
 
     def __post_init__(self) -> None:
-        if self.input_hw is not None and (
+        if self.input_hw not in {None, "usual"} and (
             not isinstance(self.input_hw, tuple)
             or len(self.input_hw) != 2
             or not all(is_int(side, 1, MAX_SIDE) for side in self.input_hw)
@@ -131,6 +145,14 @@ class GraphConfig:
             raise _refused("nms", "None or an NmsConfig", self.nms)
         if self.head is not None and self.head not in get_args(HeadChoice):
             raise _refused("head", f"None, {' or '.join(get_args(HeadChoice))}", self.head)
+        if self.transform is not None and not isinstance(self.transform, Transform | str):
+            raise _refused("transform", "None, a Transform or the name of one", self.transform)
+
+    @property
+    def settled_hw(self) -> tuple[int, int] | None:
+        """The input size of a configuration that was settled for a checkpoint."""
+        assert self.input_hw != "usual", "the configuration is settled"
+        return self.input_hw
 
     def check_multiple(self, multiple: int) -> None:
         """Refuse a fixed size that the network's downsampling does not divide.
@@ -141,13 +163,14 @@ class GraphConfig:
         Raises:
             InputError: one is not; the nearest valid sizes are named.
         """
-        if self.input_hw is None or all(side % multiple == 0 for side in self.input_hw):
+        size = self.settled_hw
+        if size is None or all(side % multiple == 0 for side in size):
             return
         raise InputError(
             f"input size is not a multiple of {multiple}",
             subject="input_hw",
-            expected=" or ".join(f"{h}x{w}" for h, w in nearest_sizes(self.input_hw, multiple)),
-            got="{}x{}".format(*self.input_hw),
+            expected=" or ".join(f"{h}x{w}" for h, w in nearest_sizes(size, multiple)),
+            got="{}x{}".format(*size),
         )
 
 
@@ -180,15 +203,20 @@ def emit_input(builder: Builder, config: GraphConfig, probe_hw: tuple[int, int],
         channels: The channels of the network's input.
     """
     batch: Axis = BATCH if config.batch is None else config.batch
-    hw: tuple[Axis, Axis] = (HEIGHT, WIDTH) if config.input_hw is None else config.input_hw
+    hw: tuple[Axis, Axis] = config.settled_hw or (HEIGHT, WIDTH)
     if config.input_form == "float":
         return builder.input(TensorSpec(INPUT, "float32", (batch, channels, *hw)), (batch, channels, *probe_hw))
     image = builder.input(TensorSpec(INPUT, "uint8", (batch, *hw, channels)), (batch, *probe_hw, channels))
-    return image_input(builder, image)
+    transform = config.transform
+    assert not isinstance(transform, str), "the configuration is settled"
+    return image_input(builder, image, transform)
 
 
-def image_input(builder: Builder, image: Wire) -> Wire:
+def image_input(builder: Builder, image: Wire, transform: Transform | None = None) -> Wire:
     """(B, H, W, C) uint8 to (B, C, H, W) float32, still 0..255 and BGR (if C is 3); the next convolution changes both.
+
+    If a transform subtracts means, an operator subtracts them here, so that the zeros with which a convolution pads are
+    means. The division by the standard deviations goes into the convolution, too.
 
     The Cast comes first because TensorRT RTX takes uint8 in no other operator. ONNX Runtime would like the Transpose
     first, on a quarter of the bytes: 0.6 ms instead of 1.0 ms at 640x640 (1.32, one thread of an AMD Zen 3, minimum of
@@ -201,7 +229,12 @@ def image_input(builder: Builder, image: Wire) -> Wire:
         "Transpose", "preprocess.transpose", (real,), (batch, channels, height, width), perm=(0, 3, 1, 2)
     )
     order = (2, 1, 0) if channels == COLOURS else tuple(range(channels))
-    return replace(planes, pending=Normalisation(order, scale=1 / 255))
+    if transform is None or not transform.normalises:
+        return replace(planes, pending=Normalisation(order, scale=1 / 255))
+    if any(transform.mean):
+        means = builder.constant("preprocess.mean", 255 * np.array([transform.mean[c] for c in order])[:, None, None])
+        planes = builder.node("Sub", "preprocess.subtract", (planes, means), planes.shape)
+    return replace(planes, pending=Normalisation(order, tuple(1 / (255 * transform.std[c]) for c in order)))
 
 
 _FLOAT = 1

@@ -10,7 +10,7 @@ inputs and keep scratch memory of their own, so they take more or less than that
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +20,7 @@ from yoloship.graph.body import inputs_of
 from yoloship.graph.build import trace
 from yoloship.graph.builder import ShapesOnly
 from yoloship.graph.config import GraphConfig
+from yoloship.graph.known_transform import CLASSIFY, OPEN
 from yoloship.graph.onnx_file import element_count, tensor_spec
 from yoloship.model import FASTEST
 
@@ -132,7 +133,10 @@ def checkpoint_flops(checkpoint: Checkpoint, input_hw: tuple[int, int] = (640, 6
     Raises:
         GraphError: the network has a block that cannot be written, or the size does not fit.
     """
-    graph = trace(checkpoint, GraphConfig(input_hw=input_hw, output_form=FASTEST), ShapesOnly())
+    config = GraphConfig(input_hw=input_hw, output_form=FASTEST)
+    if checkpoint.task == CLASSIFY:
+        config = replace(config, transform=OPEN)  # it adds no arithmetic worth counting
+    graph = trace(checkpoint, config, ShapesOnly())
     shapes = {name: wire.shape for name, wire in graph.wires.items()}
     shapes |= {spec.name: spec.shape for spec in (*graph.inputs, *graph.outputs)}
     shapes |= {name: array.shape for name, array in graph.constants.items()}

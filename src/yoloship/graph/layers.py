@@ -11,7 +11,7 @@ import math
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -58,19 +58,27 @@ def max_pool(builder: Builder, module: ModuleView, x: Wire, name: str | None = N
 
 
 def _average_pool(builder: Builder, module: ModuleView, x: Wire) -> Wire:
-    module.require("ceil_mode", False)
     module.require("divisor_override", None)
     pool = _read_pool(module, (1, 1))
-    shape = (x.shape[0], x.channels, *slide(module, x, pool.kernel, pool))
+    rounds_up = module.flag("ceil_mode")
+    if rounds_up and (pool.kernel != pool.stride or any(pool.pads)):
+        raise module.error("is not supported with overlapping windows", expected="ceil_mode False", got=True)
+    if rounds_up and not builder.dynamic_hw and all(h % s == 0 for h, s in zip(x.hw, pool.stride, strict=True)):
+        rounds_up = False  # whole windows only: the plain operator, which every runtime has
+    hw = slide(module, x, pool.kernel, pool)
+    if rounds_up:
+        hw = (-(-x.hw[0] // pool.stride[0]), -(-x.hw[1] // pool.stride[1]))
+    attributes: dict[str, Any] = {"ceil_mode": 1} if rounds_up else {}
     return builder.node(
         "AveragePool",
         module.place,
         (x,),
-        shape,
+        (x.shape[0], x.channels, *hw),
         kernel_shape=pool.kernel,
         strides=pool.stride,
         pads=pool.pads,
-        count_include_pad=int(module.flag("count_include_pad")),
+        count_include_pad=int(module.flag("count_include_pad") and not rounds_up),
+        **attributes,
     )
 
 

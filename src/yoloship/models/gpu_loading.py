@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from yoloship.detect.pipeline import ShapeMode
     from yoloship.model import ModelInfo
     from yoloship.runtime.session import DeviceSession, RuntimePrecision
+    from yoloship.transforms import Transform
 
 
 KERNEL_CHANNELS: Final = 3
@@ -41,6 +42,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
     tuning: CudaTuning | None,
     model_name: str,
     class_names: Sequence[str] | None = None,
+    transform: Transform | str | None = None,
     runtime: str | None = None,
     precision: RuntimePrecision | None = None,
 ) -> Detector:
@@ -55,12 +57,13 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         tuning: How the detector uses the GPU.
         model_name: The model's name, for messages.
         class_names: Class names to use instead of those in the file.
+        transform: For classification models: how an image becomes the input; None takes what the file says.
         runtime: The runtime's name; None takes the default for the kind of file.
         precision: The arithmetic of float32 layers; None takes the runtime's default.
 
     Returns:
-        A detector. If the model takes other inputs than one of RGB images in [0, 1], only the network runs on the GPU,
-        and the CPU does the rest.
+        A detector. If the model takes other inputs than one of RGB images in [0, 1], or classifies, only the network
+        runs on the GPU, and the CPU does the rest.
 
     Raises:
         CudaError: there is no driver or no such device, or its memory is full.
@@ -77,8 +80,11 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
         session = stack.enter_context(_open(model, device, RunOptions(precision, model_name=model_name), runtime))
         info = _recognised(session, model_name, class_names, imgsz)
+        if transform is not None:
+            info = info.with_transform(transform, subject=model_name)
         model_input = ModelInput.checked(info, imgsz, shape_mode, model_name)
-        if info.channels != KERNEL_CHANNELS or info.pixels is not None or len(session.inputs) > 1:
+        on_cpu = info.channels != KERNEL_CHANNELS or info.pixels is not None or len(session.inputs) > 1
+        if on_cpu or model_input.info.transform is not None:
             return _with_the_rest_on_the_cpu(stack, session, model_input, defaults, tuning or CudaTuning())
         owned = stack.pop_all()
         try:
@@ -138,7 +144,7 @@ def _with_the_rest_on_the_cpu(
     for name in ("transfer", "on_full_memory"):
         if getattr(tuning, name) != getattr(CudaTuning(), name):
             raise InputError(
-                f"has no effect on this model, because the CPU prepares its images of {model.info.channels} channels",
+                "has no effect on this model, because the CPU prepares its images",
                 subject=f"cuda_tuning.{name}",
                 expected="the default",
                 got=str(getattr(tuning, name)),

@@ -20,7 +20,7 @@ from numbers import Integral
 from operator import attrgetter
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from yoloship._util.cache import cached
 from yoloship._util.reading import file_sha256, open_regular, read_up_to
@@ -28,7 +28,7 @@ from yoloship._version import __version__
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.options import DetectOptions
-from yoloship.detect.pipeline import DEFAULT_SIDE, ModelInput, ShapeMode
+from yoloship.detect.pipeline import ModelInput, ShapeMode
 from yoloship.errors import InputError, SessionError, visible
 from yoloship.images.normalise import ChannelOrder
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
@@ -37,6 +37,7 @@ from yoloship.runtime import choose_runtime
 from yoloship.runtime.registry import with_reason
 from yoloship.runtime.session import RunOptions, RuntimePrecision, TunedFor
 from yoloship.tasks import info_of
+from yoloship.transforms import Transform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,6 +88,8 @@ def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> b
     return cached("graphs", (*made_from, *code), ".onnx", MAX_GRAPH_BYTES, build)
 
 
+_CanvasHw: TypeAlias = "tuple[int, int] | Literal['usual'] | None"
+"""The canvas of a checkpoint's graph: a size, the usual one of its task and training, or any."""
 _MAX_SIDE: Final = 8192
 _LOADED: Final = "loaded %s on %s in %.2f s"
 _logger = logging.getLogger("yoloship.models")
@@ -107,6 +110,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     channels: ChannelOrder = "bgr",
     class_names: Sequence[str] | None = None,
     aliases: Mapping[str, str] | None = None,
+    transform: Transform | str | None = None,
     tuned_for: TunedFor = "latency",
     runtime: str | None = None,
     runtime_precision: RuntimePrecision | None = None,
@@ -139,6 +143,9 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             Pillow images and images of nvImageCodec state their own order, which is then used.
         class_names: One name for each class, to use instead of the names in the file.
         aliases: For checkpoints: class paths of a fork, each with the official class path that it is equal to.
+        transform: For classification models: how an image becomes the input, by the name of the library that trained
+            the model (``torchvision-v1``, ``torchvision-v2``, ``timm``, ``yolov5``, ``ultralytics``), perhaps with
+            parameters (``timm:crop_pct=0.95,interpolation=bicubic``), or as a record. None takes what the file says.
         tuned_for: ``latency`` for one image at a time or ``throughput`` for many; they differ only on the CPU.
         runtime: The library that runs the network: ``onnxruntime``, ``openvino``, ``tensorrt``, or one that another
             package adds. ``auto`` takes the first that can do what is asked; the log and `Session.reason` say why. None
@@ -187,6 +194,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         ("runtime", runtime, str, "the name of a runtime"),
         ("class_names", class_names, Iterable, "a sequence of names"),
         ("aliases", aliases, Mapping, "a mapping from class paths to class paths"),
+        ("transform", transform, (Transform, str), "the name of a transform or a Transform"),
     ):
         if given is not None and not isinstance(given, allowed):
             raise InputError("wrong type", subject=subject, expected=expected, got=repr(given)[:60])
@@ -204,12 +212,12 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         )
     graph, limit_s = file, None
     if kind == "checkpoint":
-        canvas_hw = None if shape_mode == "rect" else input_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
+        canvas_hw: _CanvasHw = None if shape_mode == "rect" else input_hw or "usual"
         batch = 1 if ordinal is None else None
         names = None if class_names is None else tuple(class_names)
         graph = cached_graph(
-            (sha256, canvas_hw, batch, "image", FASTEST, names, tuple(sorted((aliases or {}).items()))),
-            partial(_written, file, sha256, canvas_hw, batch, names, aliases),
+            (sha256, canvas_hw, batch, "image", FASTEST, names, tuple(sorted((aliases or {}).items())), transform),
+            partial(_written, file, sha256, canvas_hw, batch, _Choices(names, aliases, transform)),
         )
     elif aliases:
         raise InputError("is for checkpoints", subject="aliases", expected="none", got=f"{len(aliases)} of them")
@@ -230,6 +238,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             tuning=cuda_tuning,
             model_name=model_name,
             class_names=class_names,
+            transform=transform,
             runtime=runtime,
             precision=runtime_precision,
         )
@@ -247,6 +256,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         raise explained(error, graph, model_name) from error
     try:
         info = info_of(session, model_name, class_names, canvas_hw=input_hw)
+        if transform is not None:
+            info = info.with_transform(transform, subject=model_name)
         model_input = ModelInput.checked(info, input_hw, shape_mode, model_name)
         detector = Detector.over(CpuPipeline(session, model_input), defaults)
     except BaseException:
@@ -309,24 +320,31 @@ def _identified(model: str | Path | bytes) -> tuple[Path | bytes, str, Kind, str
     return file, name, kind, sha256
 
 
-def _written(
-    file: Path | bytes,
-    sha256: str,
-    input_hw: tuple[int, int] | None,
-    batch: int | None,
-    class_names: Sequence[str] | None,
-    aliases: Mapping[str, str] | None,
-) -> bytes:
+class _Choices(NamedTuple):
+    """What a caller says about a checkpoint, beside the file itself."""
+
+    class_names: Sequence[str] | None
+    aliases: Mapping[str, str] | None
+    transform: Transform | str | None
+
+
+def _written(file: Path | bytes, sha256: str, input_hw: _CanvasHw, batch: int | None, choices: _Choices) -> bytes:
     """Write the ONNX graph of a checkpoint."""
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, write_graph
 
-    config = GraphConfig(input_hw=input_hw, batch=batch, input_form="image", output_form=FASTEST)
-    checkpoint = read_checkpoint(file, aliases=aliases)
+    checkpoint = read_checkpoint(file, aliases=choices.aliases)
     if checkpoint.sha256 != sha256:  # its graph would be cached under the SHA-256 of another file
         raise SessionError("was changed while it was read", subject=checkpoint.name, hint="try again")
-    if class_names is not None:
-        checkpoint = checkpoint.with_class_names(class_names)
+    if choices.class_names is not None:
+        checkpoint = checkpoint.with_class_names(choices.class_names)
+    config = GraphConfig(
+        input_hw=input_hw,
+        batch=batch,
+        input_form="image",
+        output_form=FASTEST,
+        transform=choices.transform,
+    )
     written = BytesIO()
     write_graph(checkpoint, config, written)  # takes less memory than a model that is serialized afterwards
     return written.getvalue()

@@ -93,6 +93,26 @@ def draw_boxes(
     return canvas
 
 
+def draw_tag(canvas: npt.NDArray[np.uint8], class_id: int, label: str) -> npt.NDArray[np.uint8]:
+    """Draw one label in the upper left corner.
+
+    Args:
+        canvas: (height, width, 3) uint8 BGR; it is written to.
+        class_id: Determines the colour.
+        label: The text, as in `draw_boxes`; an image that is too small for it gets none.
+
+    Returns:
+        `canvas`.
+    """
+    pen = _Pen(canvas, 1)
+    height, width = canvas.shape[:2]
+    text = _shown(label)
+    tag = pen.place((0, 0, width - 1, height - 1), text) if text else None
+    if tag is not None:
+        pen.label(tag, class_color(class_id))
+    return canvas
+
+
 def as_canvas(image: npt.NDArray[np.uint8], subject: str, line_width_px: int | None = None) -> npt.NDArray[np.uint8]:
     """A copy of an image to draw on.
 

@@ -1,5 +1,7 @@
 r"""Results as a CSV table with one row for each detection.
 
+A classified image has five rows, its most probable classes, without a box.
+
 An image without detections has no row, and neither has an image that failed. Use JSON if you need to tell them apart.
 The format is RFC 4180 in UTF-8: commas, lines that end with CR LF, texts in double quotes.
 
@@ -13,13 +15,16 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.errors import visible
 from yoloship.sinks.json_file import shortest
 from yoloship.sinks.sink import TextSink
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from yoloship.results import Result
     from yoloship.sinks.sink import Entry
 
 COLUMNS: Final = ("image", "class_id", "class_name", "score", "x1", "y1", "x2", "y2")
@@ -39,16 +44,20 @@ class CsvFile(TextSink):
         """Write one row for each detection of the image."""
         if entry.result is None:  # the image failed
             return b""
-        from yoloship.results.detections import Detections
-
-        assert isinstance(entry.result, Detections)
         name = _as_text(entry.name, "./")
         rows = io.StringIO(newline="")
         writer = csv.writer(rows, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
-        for found in entry.result:
-            corners = (shortest(value) for value in found.box_xyxy)
+        for found in _answers(entry.result):
+            corners: list[Any] = [shortest(value) for value in getattr(found, "box_xyxy", ())] or [""] * 4
             writer.writerow((name, found.class_id, _as_text(found.class_name, "'"), shortest(found.score), *corners))
         return rows.getvalue().encode()
+
+
+def _answers(result: Result) -> Iterable[Any]:
+    """What has a row: every object, or the best classes of a whole image."""
+    from yoloship.results.classification import Classification
+
+    return result.top() if isinstance(result, Classification) else result  # type: ignore[return-value]  # its objects
 
 
 def _as_text(text: str, guard: str) -> str:

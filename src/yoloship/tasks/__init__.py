@@ -25,6 +25,7 @@ TASKS: Final[Table[Task[Any, Any]]] = Table(
             "segment": "yoloship.tasks.segment:Segment",
             "pose": "yoloship.tasks.pose:Pose",
             "obb": "yoloship.tasks.obb:Obb",
+            "classify": "yoloship.tasks.classify:Classify",
         }
     ),
     base="yoloship.tasks.task:Task",

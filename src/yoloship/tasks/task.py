@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from yoloship.cuda.extras import Keypoints
     from yoloship.cuda.masks import Prototypes
     from yoloship.cuda.postprocess import DecodeInput
-    from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo, TensorSpec
     from yoloship.runtime.session import DeviceTensor
 
@@ -203,6 +202,7 @@ class Task(ABC, Generic[AnswerT, ResultT]):
         noun: One answer, and several: "detection", "detections".
         measure: The usual number for how good such a model is.
         forms: The output forms that its models have; the first is the field's standard.
+        options: Which of the options of `DetectOptions` have an effect; others are refused by name.
     """
 
     name: ClassVar[str]
@@ -210,6 +210,9 @@ class Task(ABC, Generic[AnswerT, ResultT]):
     noun: ClassVar[tuple[str, str]]
     measure: ClassVar[str]
     forms: ClassVar[tuple[Form[Any], ...]]
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"score_threshold", "iou_threshold", "max_detections", "classes", "class_agnostic"}
+    )
 
     @property
     def standard(self) -> Form[AnswerT]:
@@ -264,19 +267,19 @@ class Task(ABC, Generic[AnswerT, ResultT]):
         """
 
     @abstractmethod
-    def to_result(self, answer: AnswerT, letterbox: Letterbox, class_names: tuple[str, ...]) -> ResultT:
+    def to_result(self, answer: AnswerT, letterbox: Any, class_names: tuple[str, ...]) -> ResultT:
         """An answer that was suppressed, brought back to source pixels.
 
         Args:
             answer: In the unit of the canvas.
-            letterbox: Where the image lies on the canvas.
+            letterbox: Where the image lies on the canvas: a `Letterbox`, or for classification a `Crop`.
             class_names: By class id.
         """
 
     def finish(
         self,
         answer: AnswerT,
-        letterbox: Letterbox,
+        letterbox: Any,
         limits: Limits,
         class_ids: npt.NDArray[np.int32] | None,
         class_names: tuple[str, ...],

@@ -190,15 +190,19 @@ NOT_CHECKPOINTS = {
     ),
     "state dict": (
         forge.zip_bytes(forge.end(forge.table({"0.weight": forge.tensor(forge.storage("0", 24), (24,), (1,))}))),
-        "best.pt: holds weights without an architecture (a state_dict of 1 tensor); give the .pt that the training "
-        "saved (best.pt), or save the whole model: torch.save({'model': model}, path)",
+        "best.pt: holds weights without an architecture (a state_dict of 1 tensor), which look like another network "
+        "(0.weight, …): expected a ResNet, the only architecture that can be told from its tensors, got no "
+        "conv1.weight, no bn1.weight, no layer1.0.conv1.weight; give the .pt that the training saved (best.pt), or "
+        "save the whole model: torch.save({'model': model}, path)",
     ),
     "state dict under a key": (
         forge.zip_bytes(
             forge.end(forge.table({"model": forge.table({"w": forge.tensor(forge.storage("0", 24), (24,), (1,))})}))
         ),
-        "best.pt: holds weights without an architecture (a state_dict of 1 tensor under 'model'); give the .pt that "
-        "the training saved (best.pt), or save the whole model: torch.save({'model': model}, path)",
+        "best.pt: holds weights without an architecture (a state_dict of 1 tensor under 'model'), which look like "
+        "another network (w, …): expected a ResNet, the only architecture that can be told from its tensors, got no "
+        "conv1.weight, no bn1.weight, no layer1.0.conv1.weight; give the .pt that the training saved (best.pt), or "
+        "save the whole model: torch.save({'model': model}, path)",
     ),
     "no model": (
         forge.zip_bytes(forge.end(forge.table({"epoch": forge.NONE}))),
@@ -221,8 +225,8 @@ NOT_CHECKPOINTS = {
         "or save the whole model: torch.save({'model': model}, path)",
     ),
     "another model": (
-        forge.zip_bytes(forge.end(forge.module("torchvision.models.resnet.ResNet"))),
-        "best.pt: holds a 'torchvision.models.resnet.ResNet', which is a model of torchvision, which this "
+        forge.zip_bytes(forge.end(forge.module("torchvision.models.vgg.VGG"))),
+        "best.pt: holds a 'torchvision.models.vgg.VGG', which is a model of torchvision, which this "
         "version does not write yet; export it with the project that trained it",
     ),
     "an object without layers": (

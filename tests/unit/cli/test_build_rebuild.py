@@ -43,6 +43,7 @@ CHECKPOINT = {
     "tensorrt": "--flavour tensorrt --optimization-level 3 --hardware-compatibility ampere_plus --version-compatible "
     "--workspace 2GB",
     "a fork": "--alias forkpkg.nets.C3=models.common.C3 --alias forkpkg.nets.Conv=models.common.Conv",
+    "a classifier": "--transform timm:crop_pct=0.95,interpolation=bilinear --names-from classes",
     "rtx": "--flavour rtx --target current --workspace 3000000",
 }
 ONNX = {
@@ -63,6 +64,8 @@ class Orders:
     def take(self, order: BuildRequest, calibration: Calibration, *, model: str, **_: Any) -> Built:
         if order.graph is not None and order.graph.output_form == STANDARD:  # the head says which one that is
             order = replace(order, graph=replace(order.graph, output_form="raw"))
+        if order.graph is not None and order.graph.input_hw == "usual":  # so does the training
+            order = replace(order, graph=replace(order.graph, input_hw=(640, 640)))
         self.seen.append((order, calibration, engines._said(model, order.source)))
         return Built(order.output, 0, None, "", "", "", 0.0)
 
@@ -83,7 +86,7 @@ class Orders:
                 "detect", "yolov5", names, (8, 16, 32), (), "float", form, (None, None), None, nms=order.nms
             )
         graph = order.graph
-        size = graph.input_hw or (None, None)
+        size = (640, 640) if graph.input_hw == "usual" else graph.input_hw or (None, None)
         return ModelInfo(
             "detect", "yolov5", names, (8, 16, 32), (), graph.input_form, graph.output_form, size, graph.batch,
             nms=graph.nms, precision=order.precision,
@@ -95,6 +98,8 @@ def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Orders:
     shutil.copy(require(GENERATED / "v7-yolov5n.pt"), tmp_path / "best.pt")
     (tmp_path / "best.onnx").write_bytes(float_network().SerializeToString())
     (tmp_path / "labels").mkdir()
+    for name in ("person", "car"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     orders = Orders(("person", "car"))
     monkeypatch.setattr(engines, "carry_out", orders.take)

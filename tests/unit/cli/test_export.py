@@ -12,8 +12,9 @@ import onnx
 import pytest
 
 from helpers.cli import run
-from helpers.shared import GENERATED, require
+from helpers.shared import CHECKPOINTS, GENERATED, require
 from yoloship.graph.onnx_file import read_metadata, read_model_info
+from yoloship.transforms import transform_of
 
 CHECKPOINT = "v7-yolov5n.pt"
 
@@ -116,12 +117,6 @@ def test_a_size_that_does_not_fit_the_strides_is_one_clear_line(best: Path) -> N
     assert not Path("best.onnx").exists()
 
 
-@pytest.mark.parametrize("task", ["cls"])
-def test_tasks_that_cannot_be_exported_yet_say_so(task: str) -> None:
-    assert "does not write yet" in run("export", require(GENERATED / f"v7-yolov5n-{task}.pt"), "-o", "x.onnx").error
-    assert not Path("x.onnx").exists()
-
-
 def test_weights_without_an_architecture_are_one_clear_line() -> None:
     error = run("export", require(GENERATED / "refuse-statedict-only.pt"), "-o", "x.onnx").error
     assert "weights without an architecture" in error
@@ -203,3 +198,41 @@ def test_a_dash_is_stdout(work: Path) -> None:
     assert onnx.load_from_string(done.stdout).graph.node
     assert list(work.iterdir()) == []
     assert "an engine needs a file name" in run("build", checkpoint, "-o", "-").err
+
+
+def test_a_classifier_gets_the_size_and_the_transform_of_its_training() -> None:
+    ran = run("export", require(GENERATED / "v7-yolov5n-cls.pt"), "-o", "x.onnx")
+    assert ran.code == 0
+    info = read_model_info(read_metadata(onnx.load("x.onnx")), "x.onnx")
+    assert info is not None
+    assert (info.task, info.input_hw, info.class_scores) == ("classify", (224, 224), "logits")
+    assert info.transform == transform_of("yolov5")
+
+
+def test_a_resnet_is_asked_for_its_transform_and_takes_it() -> None:
+    checkpoint = require(CHECKPOINTS / "families" / "tv-basic-1111.pt")
+    ran = run("export", checkpoint, "-o", "x.onnx")
+    assert (ran.code, Path("x.onnx").exists()) == (1, False)
+    assert "does not say how images become its input: expected the transform of its training (--transform)" in ran.error
+    assert run("export", checkpoint, "-o", "x.onnx", "--transform", "timm:crop_pct=0.9", "--imgsz", "96").code == 0
+    info = read_model_info(read_metadata(onnx.load("x.onnx")), "x.onnx")
+    assert info is not None
+    assert info.transform == transform_of("timm:crop_pct=0.9", (96, 96))
+    assert run("export", checkpoint, "-o", "y.onnx", "--transform", "none").code == 0
+    assert run("export", checkpoint, "-o", "z.onnx", "--transform", "imagenet").code == 2
+
+
+def test_class_names_come_from_the_folders_of_a_data_set() -> None:
+    for name in ("b", "a", "C", "10", "9"):
+        Path("data", name).mkdir(parents=True)
+    Path("data", "z.txt").touch()
+    checkpoint = require(GENERATED / "v7-yolov5n-cls.pt")
+    assert run("export", checkpoint, "-o", "x.onnx", "--names-from", "data").code == 0
+    info = read_model_info(read_metadata(onnx.load("x.onnx")), "x.onnx")
+    assert info is not None
+    assert info.class_names == ("10", "9", "C", "a", "b")
+    both = run("export", checkpoint, "-o", "y.onnx", "--names-from", "data", "--names", "a,b,c,d,e")
+    assert (both.code, "use one of them" in both.err) == (2, True)
+    Path("empty").mkdir()
+    assert "holds no folders" in run("export", checkpoint, "-o", "y.onnx", "--names-from", "empty").err
+    assert run("export", checkpoint, "-o", "y.onnx", "--names-from", "absent").code == 2

@@ -11,7 +11,7 @@ import pytest
 
 from helpers import forge
 from helpers.cli import run
-from helpers.shared import GENERATED, TRAINED, require
+from helpers.shared import CHECKPOINTS, GENERATED, TRAINED, require
 from yoloship import __version__
 from yoloship.cli.app import COMMANDS
 
@@ -31,7 +31,7 @@ def test_a_checkpoint_shows_what_it_is() -> None:
     ran = run("info", require(TRAINED / "coco-yolov5n.pt"))
     assert (ran.code, ran.err) == (0, "")
     shown = facts(ran.out)
-    assert shown["kind"].startswith("YOLOv5 checkpoint, detect")
+    assert shown["kind"].startswith("checkpoint, detect")
     assert shown["classes"].startswith("80: person, bicycle, car")
     assert shown["strides"] == "8, 16, 32"
     assert shown["parameters"] == "1,872,157"
@@ -40,11 +40,24 @@ def test_a_checkpoint_shows_what_it_is() -> None:
     assert len(shown["sha256"]) == 64
 
 
-def test_a_checkpoint_that_cannot_be_exported_still_shows_the_rest() -> None:
+def test_a_classifier_shows_its_size_and_how_images_become_its_input() -> None:
     shown = facts(run("info", require(GENERATED / "v7-yolov5n-cls.pt")).out)
     assert "classify" in shown["kind"]
     assert shown["classes"] == "5: ant, bee, cat, dog, elk"
-    assert "does not write yet" in shown["export"]
+    assert shown["arithmetic"].endswith("GFLOPs at 224×224")
+    assert shown["transform"].startswith("centre square to 224x224, opencv-linear, mean 0.485/0.456/0.406")
+    shown = facts(run("info", require(CHECKPOINTS / "families" / "sd-resnet18.pt")).out)
+    assert shown["transform"] == "not in the file; give it with --transform when you export or use the model"
+    assert shown["classes"].startswith("1000: tench, goldfish")
+    assert shown["parameters"] == "11,689,512"
+
+
+def test_a_graph_that_classifies_shows_its_transform() -> None:
+    run("export", require(GENERATED / "v7-yolov5n-cls.pt"), "-o", "x.onnx")
+    shown = facts(run("info", "x.onnx").out)
+    assert shown["transform"].startswith("centre square to 224x224")
+    assert shown["form"] == "input float, output raw (logits), float32"
+    assert "strides" not in shown
 
 
 def write(path: Path, **beside: bytes) -> Path:

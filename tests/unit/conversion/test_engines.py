@@ -45,7 +45,7 @@ def test_the_defaults_are_those_of_the_command(requests: Requests) -> None:
     assert yoloship.build("best.pt").path == Path("best.engine")
     ((request, calibration),) = requests.seen
     assert request.graph is not None
-    assert (request.graph.input_hw, request.graph.batch) == ((640, 640), 1)
+    assert (request.graph.input_hw, request.graph.batch) == ("usual", 1)
     assert (request.graph.input_form, request.graph.output_form) == ("float", STANDARD)
     assert (request.precision, request.config, request.flavour) == ("float32", BuildConfig(), None)
     assert calibration == Calibration()

@@ -21,8 +21,6 @@ from helpers.modules import (
     tensor,
     with_children,
 )
-from helpers.shared import CHECKPOINTS, GENERATED, require
-from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import CheckpointError, GraphError, InputError, YoloshipError
 from yoloship.graph import GraphConfig, build_graph, nearest_sizes
 from yoloship.model import NmsConfig
@@ -43,12 +41,6 @@ def refusal(hand: Checkpoint, config: GraphConfig | None = None, error: type[Yol
 
 def of(block: Module) -> str:
     return refusal(around(block, 8, 8))
-
-
-@pytest.mark.parametrize(("name", "task"), [("v7-yolov5n-cls", "classification")])
-def test_other_tasks_are_refused_as_not_yet(name: str, task: str) -> None:
-    message = refusal(read_checkpoint(require(GENERATED / f"{name}.pt")))
-    assert f"is a {task} model, which this version does not write yet; it writes detection" in message
 
 
 def test_an_unknown_block_is_named_with_its_place() -> None:
@@ -211,20 +203,6 @@ def test_a_head_of_another_kind_is_named_as_what_it_is(path: str, words: str) ->
 )
 def test_a_detect_that_predicts_something_else_is_named_as_what_it_is(changes: dict[str, Any], words: str) -> None:
     assert words in head(**changes)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("tv-basic-1111", "is a model of torchvision, which this version does not write yet"),
-    ],
-)
-def test_models_of_other_families_are_named_as_what_they_are(name: str, words: str) -> None:
-    path = require(CHECKPOINTS / "families" / f"{name}.pt")
-    with pytest.raises((CheckpointError, GraphError)) as caught:
-        build_graph(read_checkpoint(path), GraphConfig(HW))
-    assert words in str(caught.value)
-    assert "export it with the project that trained it" in str(caught.value)
 
 
 def test_class_names_must_be_as_many_as_classes() -> None:

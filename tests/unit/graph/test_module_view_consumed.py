@@ -355,7 +355,11 @@ class TestFused:
         ("model.13.m.0", "models.common.Conv2d", "expected torch.nn.Conv2d"),
         ("model.3.m.tr.0", "models.other.TransformerLayer", "expected models.common.TransformerLayer"),
         ("model.3.m.tr.0.ma", "models.common.Attention", "expected torch.nn.MultiheadAttention"),
-        ("", "models.twostream.Model", "expected models.yolo.Model or models.yolo.SegmentationModel"),
+        (
+            "",
+            "models.twostream.Model",
+            "expected models.yolo.Model or models.yolo.SegmentationModel or models.yolo.ClassificationModel",
+        ),
     ],
 )
 def test_a_part_of_another_class_with_the_same_children_is_refused(place: str, path: str, words: str) -> None:

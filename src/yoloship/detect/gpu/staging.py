@@ -293,7 +293,7 @@ def _staged_bytes(frame: Frame) -> int:
 
 def _staged_hw(frame: Frame) -> tuple[int, int]:
     """(height, width) of what the letterbox reads."""
-    box = frame.letterbox
+    box: Letterbox = frame.letterbox
     if frame.mode == "resized":
         return box.resized_hw
     if frame.mode != "copied" or frame.pick is None:

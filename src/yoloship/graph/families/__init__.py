@@ -23,6 +23,7 @@ FAMILIES: Final[Table[Family]] = Table(
         {
             "yolov5": "yoloship.graph.families.yolov5:Yolov5",
             "ultralytics": "yoloship.graph.families.ultralytics:Ultralytics",
+            "resnet": "yoloship.graph.families.resnet:ResNet",
         }
     ),
     base="yoloship.graph.families.family:Family",

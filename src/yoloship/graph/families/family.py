@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from yoloship.checkpoint.traits import other_head
 from yoloship.graph.blocks import emit
+from yoloship.graph.config import input_channels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,6 +72,15 @@ class Family(ABC):
         if not layers:
             raise root.error("has no layers")
         return layers
+
+    def input_channels(self, root: ModuleView, layers: Sequence[ModuleView]) -> int:
+        """Channels of the network's input.
+
+        Args:
+            root: The model.
+            layers: As `layers` gave them.
+        """
+        return input_channels(root, layers)
 
     def read_head(self, layer: ModuleView) -> Head:
         """Read the last layer.

@@ -63,6 +63,7 @@ class Ultralytics(Family):
             "Pose26": "yoloship.graph.heads.pose:Pose26Head",
             "OBB": "yoloship.graph.heads.oriented:ObbHead",
             "OBB26": "yoloship.graph.heads.oriented:Obb26Head",
+            "Classify": "yoloship.graph.heads.classify:UltralyticsClassifyHead",
         }
     )
 

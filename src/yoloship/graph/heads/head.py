@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from yoloship.graph.config import GraphConfig
     from yoloship.graph.module_view import ModuleView
     from yoloship.graph.passes.suppression import Choose
-    from yoloship.model import Anchors, Axis, KeypointShape, TensorSpec
+    from yoloship.model import Anchors, Axis, ClassScores, KeypointShape, TensorSpec
 
 
 MAX_LEVELS: Final = 16
@@ -153,6 +153,11 @@ class Head(ABC):
     def anchors_finest_first(self) -> Anchors:
         """The anchors, finest level first, as in `ModelInfo`; empty for a head without anchors."""
         return ()
+
+    @property
+    def class_scores(self) -> ClassScores | None:
+        """What a classification head gives; None for heads of other tasks."""
+        return None
 
     def settled(self, config: GraphConfig, metadata: Mapping[str, Value] = NO_METADATA) -> GraphConfig:  # noqa: ARG002
         """The configuration with the real name of a form of this head, and with thresholds if the form needs them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,8 @@ from yoloship.graph.families import family_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from yoloship.checkpoint import Checkpoint
+
 GREEDY = """
 from yoloship.graph.families.yolov5 import Yolov5
 class Greedy(Yolov5):
@@ -22,8 +25,14 @@ class Greedy(Yolov5):
     def owns(self, module):
         return True
     def tasks(self):
-        return {"Detect": "detect", "Classify": "classify"}
+        return {"Detect": "tag"}
 """
+
+
+def unknown() -> Checkpoint:
+    """A network of a task that no family of ours has."""
+    checkpoint = read_checkpoint(require(GENERATED / "v6.2-yolov5n.pt"))
+    return replace(checkpoint, task="tag", module=replace(checkpoint.module, class_path="acme.Net"))
 
 
 def add(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, source: str) -> None:
@@ -43,11 +52,11 @@ def test_a_family_that_cannot_be_loaded_stops_no_model_of_ours(monkeypatch: pyte
     add(monkeypatch, tmp_path, "broken", "raise RuntimeError('at import')")
     assert family_of(read_checkpoint(require(GENERATED / "v6.2-yolov5n.pt"))).name == "yolov5"
     with pytest.raises(DependencyError, match="broken: the family that broken adds cannot be imported: RuntimeError"):
-        family_of(read_checkpoint(require(GENERATED / "v7-yolov5n-cls.pt")))
+        family_of(unknown())
 
 
 def test_a_model_that_two_packages_claim_is_given_to_neither(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    checkpoint = read_checkpoint(require(GENERATED / "v7-yolov5n-cls.pt"))
+    checkpoint = unknown()
     add(monkeypatch, tmp_path, "first", GREEDY)
     assert family_of(checkpoint).name == "greedy"
     add(monkeypatch, tmp_path, "second", GREEDY)
