@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from yoloship.cuda.extras import ExtraLevel, Extras, Keypoints, pack_extra_levels
+from yoloship.cuda.extras import MAX_POINTS, ExtraLevel, Extras, Keypoints, pack_extra_levels
 from yoloship.cuda.free_heads import MAX_BINS, Chosen, FreeHeads, FreeLevel, Span, pack_free_levels
 from yoloship.cuda.masks import MAX_COEFFICIENTS, Prototypes
 from yoloship.cuda.postprocess import MAX_ANCHORS, MAX_LEVELS, HeadLevel, Heads, Raw, pack_levels
@@ -36,7 +36,9 @@ def fits_rows(info: ModelInfo) -> bool:
     """Whether there are kernels for what a model has behind its class scores, and room for it."""
     if info.task == "segment":
         return info.extra_columns <= MAX_COEFFICIENTS
-    return not info.extra_columns or info.task in {"pose", "obb"}
+    if info.task == "pose":
+        return info.keypoint_shape is not None and info.keypoint_shape[0] <= MAX_POINTS
+    return not info.extra_columns or _is_rotated(info)
 
 
 def fits_maps(info: ModelInfo) -> bool:
@@ -101,7 +103,11 @@ def free_maps(tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[
     first = tensors[0]
     channels = first.shape[1]
     if channels % BOX_COLUMNS or not BOX_COLUMNS <= channels <= BOX_COLUMNS * MAX_BINS:
-        raise wrong_tensor(first, f"4 sides of 1 to {MAX_BINS} channels")
+        raise SessionError(
+            "has maps of boxes that the kernels cannot decode", subject=first.name,
+            expected=f"4 sides of 1 to {MAX_BINS} channels", got=f"{channels} channels",
+            hint="export the model with '--output raw'",
+        )  # fmt: skip
     for (boxes, classes, extras), grid_hw, stride in maps:
         _expect(boxes, (first.shape[0], channels, *grid_hw))
         _expect(classes, (first.shape[0], len(info.class_names), *grid_hw))
