@@ -84,6 +84,8 @@ Framing: TypeAlias = Literal["stretch", "top_left"]
 scales as the letterbox does, rounds the size down, and pads on the right and below."""
 Pixels: TypeAlias = Literal["bgr255"]
 """Values that other projects' networks take: BGR in 0..255, instead of RGB in 0..1."""
+MAX_FINAL: Final = 300
+"""Most boxes that a one-to-one head gives, as its training code has it."""
 STANDARD: Final = "standard"
 """Asks for the standard output form of the model's head, which other exporters write too."""
 FASTEST: Final = "fastest"
@@ -176,6 +178,25 @@ class NmsConfig:
         return InputError("cannot have this value", subject=name, expected=expected, got=repr(getattr(self, name))[:60])
 
 
+class UsualNms(NmsConfig):
+    """Settings of NMS whose IoU threshold nobody has chosen: it becomes the usual one of the model's family."""
+
+    __slots__ = ()
+
+    def at(self, iou_threshold: float) -> NmsConfig:
+        """The same settings with this IoU threshold."""
+        values = {**asdict(self), "iou_threshold": iou_threshold}
+        return NmsConfig(**values)
+
+
+_IOU_THRESHOLDS: Final[Mapping[str, float]] = MappingProxyType({"ultralytics": 0.7})
+
+
+def usual_iou(family: str) -> float:
+    """The IoU threshold at which a family's own tool suppresses by default: 0.7 for Ultralytics', 0.45 for YOLOv5's."""
+    return _IOU_THRESHOLDS.get(family, 0.45)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What a detector must know about a model, whatever file contains it.
@@ -206,6 +227,7 @@ class ModelInfo:
         transform: How an image becomes the input of a classification model; None if the file does not say it, and for
             models of other tasks, whose images are letterboxed.
         class_scores: What a classification model gives; None for other tasks.
+        usual_hw: (height, width) in model pixels at which it was trained, as far as the checkpoint says; None for 640.
     """
 
     task: Task
@@ -232,6 +254,7 @@ class ModelInfo:
     pixels: Pixels | None = None
     transform: Transform | None = None
     class_scores: ClassScores | None = None
+    usual_hw: tuple[int, int] | None = None
 
     @property
     def size_multiple(self) -> int:
@@ -305,6 +328,7 @@ class ModelInfo:
         for key in ("class_names", "strides", "input_hw", "keypoint_names"):
             found[key] = tuple(found[key])
         found["keypoint_shape"] = found["keypoint_shape"] and tuple(found["keypoint_shape"])
+        found["usual_hw"] = found["usual_hw"] and tuple(found["usual_hw"])
         found["anchors"] = tuple(
             tuple((float(width), float(height)) for width, height in level) for level in found["anchors"]
         )
@@ -325,7 +349,7 @@ _FORM: Final = JsonForm(
 )
 _ADDED_LATER: Final = (
     "decoded_output", "extra_columns", "mask_rule", "head", "keypoint_shape", "keypoint_names", "framing", "pixels",
-    "transform", "class_scores",
+    "transform", "class_scores", "usual_hw",
 )  # fmt: skip
 """Fields that are left out of the JSON form if they have their default."""
 _IF_ABSENT: Final[Mapping[str, object]] = MappingProxyType({"channels": 3, "extra_columns": 0, "keypoint_names": []})
@@ -359,6 +383,7 @@ _RULES: Final[Mapping[str, tuple[Rule, str]]] = MappingProxyType(
         "keypoint_names": (Items(ANY_TEXT, MAX_KEYPOINTS), f"at most {MAX_KEYPOINTS} strings"),
         "framing": (OrNull(get_args(Framing)), f"one of {', '.join(get_args(Framing))}"),
         "pixels": (OrNull(get_args(Pixels)), f"one of {', '.join(get_args(Pixels))}"),
+        "usual_hw": (OrNull(Items(_SIDE, 2, least=2)), "[height, width] in pixels"),
         "head": (OrNull(get_args(HeadChoice)), f"one of {', '.join(get_args(HeadChoice))}"),
         "class_scores": (OrNull(get_args(ClassScores)), f"one of {', '.join(get_args(ClassScores))}"),
     }

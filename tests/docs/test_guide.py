@@ -106,14 +106,12 @@ def whole(head: str) -> bytes:
 
 
 MODELS = {
-    "models.yolo.Segment": "models.yolo.SegmentationModel",
-    "ultralytics.nn.modules.head.Detect": "ultralytics.nn.tasks.DetectionModel",
+    "ultralytics.nn.modules.head.WorldDetect": "ultralytics.nn.tasks.WorldModel",
 }
 MESSAGES: dict[str, tuple[str, ...]] = {
     "holds weights without an architecture (a state_dict …)": ("export", "weights.pt"),
     "global 'posix.system' … is not in the allow-table; nothing was executed": ("export", "attack.pt"),
-    "is a segmentation model, which this version does not write yet": ("export", "segment.pt"),
-    "… of Ultralytics' package (YOLOv8 and later), which this version does not write yet": ("export", "yolov8.pt"),
+    "… of Ultralytics' package (YOLOv8 and later), which this version does not write": ("export", "world.pt"),
     "best.onnx: exists already": ("export", "best.pt"),
     "input size is not a multiple of 32": ("export", "best.pt", "-o", "other.onnx", "--imgsz", "641"),
     "tensorrt: is not installed": ("build", "best.onnx", "--flavour", "tensorrt", "-o", "other.engine"),
@@ -140,8 +138,7 @@ def test_a_quoted_message_is_what_the_program_says(
     forged = {
         "weights.pt": state_dict(),
         "attack.pt": forge.zip_bytes(forge.end(forge.call("posix.system", forge.text("true")))),
-        "segment.pt": whole("models.yolo.Segment"),
-        "yolov8.pt": whole("ultralytics.nn.modules.head.Detect"),
+        "world.pt": whole("ultralytics.nn.modules.head.WorldDetect"),
         "best.pt": checkpoint_bytes(),
     }
     for name, data in forged.items():

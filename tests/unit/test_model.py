@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yoloship.errors import InputError
-from yoloship.model import ModelInfo
+from yoloship.model import ModelInfo, NmsConfig, UsualNms, usual_iou
 
 INFO = ModelInfo(
     task="detect",
@@ -115,3 +115,18 @@ def test_any_value_in_any_field_gives_a_record_or_an_input_error(field: str, val
     except InputError:
         return
     assert ModelInfo.from_json(info.to_json()) == info
+
+
+def test_a_head_and_a_usual_size_are_written_only_if_there_are_some() -> None:
+    assert not {"head", "usual_hw"} & json.loads(INFO.to_json()).keys()
+    more = replace(INFO, head="one2one", usual_hw=(320, 640))
+    assert ModelInfo.from_json(more.to_json()) == more
+    for fields in ({"head": "both"}, {"usual_hw": [640]}, {"usual_hw": 640}):
+        with pytest.raises(InputError, match=r"bad '(head|usual_hw)'"):
+            ModelInfo.from_json(changed(**fields))
+
+
+def test_an_iou_threshold_that_nobody_chose_becomes_that_of_the_family() -> None:
+    assert UsualNms(score_threshold=0.3).at(usual_iou("ultralytics")) == NmsConfig(0.3, 0.7)
+    assert UsualNms().at(usual_iou("yolov5")) == NmsConfig()
+    assert (usual_iou("yolov5"), usual_iou("ultralytics"), usual_iou("acme")) == (0.45, 0.7, 0.45)

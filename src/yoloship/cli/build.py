@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from yoloship.conversion import Calibration
     from yoloship.engine import FlavourName
-    from yoloship.model import Calibrator, OtherLayers, OutputForm, Placement, Precision
+    from yoloship.model import Calibrator, HeadChoice, OtherLayers, OutputForm, Placement, Precision
     from yoloship.models.build_check import BuildRequest
 
 MODEL_SUFFIXES = frozenset({".onnx", ".pt"})
@@ -56,7 +56,12 @@ BUILDERS = ("tensorrt", "rtx")
 @option(
     "-o", "--output-file", type=FILE, metavar="FILE", help="Engine to write. Default: the model's name with .engine."
 )
-@option("--imgsz", metavar="640|HxW|MIN:OPT:MAX", help="Input size in pixels; a range makes it dynamic.")
+@option(
+    "--imgsz",
+    metavar="640|HxW|MIN:OPT:MAX",
+    help="Input size in pixels; a range makes it dynamic. Default for a "
+    "checkpoint: that of its training if it says it, else 640.",
+)
 @option("--batch", metavar="N|MIN:OPT:MAX", help="Images per run; a range makes it dynamic.")
 @option(
     "--input",
@@ -83,6 +88,7 @@ BUILDERS = ("tensorrt", "rtx")
 @precisions.labels
 @precisions.other_layers
 @precisions.old_other_layers
+@options.head
 @options.nms_conf
 @options.nms_iou
 @options.nms_max_det
@@ -130,6 +136,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     batch: str | None,
     input_form: InputForm | None,
     output_form: OutputForm | None,
+    head: HeadChoice | None,
     precision: Precision | None,
     calibrate: tuple[str, ...],
     calibrator: Calibrator | None,
@@ -181,6 +188,7 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         batch=batches,
         input_form=input_form,
         output_form=output_form,
+        head=head,
         nms=suppression(output_form or STANDARD, conf, iou, max_det),
         precision=wanted,
         flavour=flavour,

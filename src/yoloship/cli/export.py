@@ -31,7 +31,7 @@ from yoloship.tasks import all_forms, suppressing_forms
 if TYPE_CHECKING:
     from typing import Literal
 
-    from yoloship.model import Calibrator, OtherLayers, OutputForm, Precision
+    from yoloship.model import Calibrator, HeadChoice, OtherLayers, OutputForm, Precision
 
 
 FORMS = all_forms()
@@ -53,7 +53,8 @@ FORMS_HELP = " ".join(f"{name}: {form.description}." for name, form in FORMS.ite
     "--imgsz",
     type=graph_size,
     metavar="640|HxW|dynamic",
-    help="Input size in pixels. Default: 640, and for classification the size of the training, else 224.",
+    help="Input size in pixels. Default: that of the training if the checkpoint says it, else 640, or 224 for "
+    "classification.",
 )
 @option("--batch", type=batch_size, metavar="N|dynamic", default="1", help="Images per run.")
 @option(
@@ -69,6 +70,7 @@ FORMS_HELP = " ".join(f"{name}: {form.description}." for name, form in FORMS.ite
     type=click.Choice(tuple(FORMS)),
     help=f"{FORMS_HELP} Default: the standard form of the model's task.",
 )
+@options.head
 @options.nms_conf
 @options.nms_iou
 @options.nms_max_det
@@ -103,6 +105,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     batch: int | Literal["dynamic"],
     input_form: InputForm,
     output_form: OutputForm | None,
+    head: HeadChoice | None,
     conf: float | None,
     iou: float | None,
     max_det: int | None,
@@ -134,6 +137,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
             batch=batch,
             input_form=input_form,
             output_form=output_form or STANDARD,
+            head=head,
             score_threshold=conf,
             iou_threshold=iou,
             max_detections=max_det,

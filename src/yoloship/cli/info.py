@@ -72,6 +72,7 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
         "classes unusable": checkpoint.class_names_problem,
         "strides": list(checkpoint.strides),
         "parameters": checkpoint.module.parameter_count(),
+        **_network(checkpoint),
         **_arithmetic(checkpoint),
         **_transform(checkpoint),
         "metadata": {
@@ -84,12 +85,20 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
 def checkpoint_rows(data: Mapping[str, Any]) -> Rows:
     """The rows of the table for a checkpoint, from `checkpoint_facts`."""
     yield "file", _file(data)
-    yield "kind", f"checkpoint, {data['task']}; weights of '{data['weights of']}'"
+    design = f"{data['design']} checkpoint" if data["design"] else "checkpoint"
+    yield "kind", f"{design}, {data['task']}; weights of '{data['weights of']}'"
     yield "sha256", data["sha256"]
     problem = data["classes unusable"]
     yield "classes", f"{problem}; give them with --names" if problem else _classes(data["classes"])
     if data["strides"]:
         yield "strides", ", ".join(map(str, data["strides"]))
+    if data["head choices"]:
+        others = ", ".join(head for head in data["head choices"] if head != data["head"])
+        yield "head", f"{data['head']} by default; {others} with --head"
+    elif data["head"]:
+        yield "head", f"{data['head']} only"
+    if data["usual size"]:
+        yield "size", "×".join(map(str, data["usual size"])) + " by default"
     yield "parameters", f"{data['parameters']:,}"
     if data["gflops"] is not None:
         yield "arithmetic", _gflops(data)
@@ -185,6 +194,8 @@ def model_rows(model: Mapping[str, Any]) -> Rows:
     yield "classes", _classes(model["class_names"])
     if model["strides"]:
         yield "strides", ", ".join(map(str, model["strides"]))
+    if model.get("head"):
+        yield "head", f"{model['head']}, {'final boxes' if model['head'] == 'one2one' else 'which needs NMS'}"
     scores = f" ({model['class_scores']})" if model.get("class_scores") else ""
     yield "form", f"input {model['input_form']}, output {model['output_form']}{scores}, {model['precision']}"
     if scores:
@@ -211,6 +222,32 @@ def _transform(checkpoint: Checkpoint) -> dict[str, Any]:
         return {"transform": _NO_TRANSFORM}
     except (GraphError, CheckpointError):  # another row says why it cannot be exported
         return {"transform": None}
+
+
+def _network(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the network of a checkpoint is; without values if it is not one that can be exported."""
+    from yoloship.errors import GraphError, InputError
+    from yoloship.graph import network_facts
+
+    try:
+        facts = network_facts(checkpoint)
+    except (GraphError, InputError):
+        return {
+            "family": None,
+            "design": None,
+            "head choices": [],
+            "head": None,
+            "output forms": [],
+            "usual size": None,
+        }
+    return {
+        "family": facts.family,
+        "design": facts.design,
+        "head choices": list(facts.heads),
+        "head": facts.head,
+        "output forms": list(facts.forms),
+        "usual size": list(facts.usual_hw),
+    }
 
 
 def _arithmetic(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import click
 from yoloship.cli.command import COUNT, FILE, FRACTION, SOURCE, PrecisionChoice, alias_pair, flag, image_size, option
 from yoloship.cli.output import print_err, print_out
 from yoloship.conversion import CALIBRATED, MAX_DROP
-from yoloship.model import Calibrator, OtherLayers, Precision
+from yoloship.model import Calibrator, HeadChoice, OtherLayers, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -424,7 +424,14 @@ imgsz = option(
     "--imgsz",
     type=image_size,
     metavar="640|HxW",
-    help="Input size of the model in pixels. Default: the size fixed in the graph, else 640.",
+    help="Input size of the model in pixels. Default: the size fixed in the graph, else that of the "
+    "training if the checkpoint says it, else 640.",
+)
+head = option(
+    "--head",
+    type=click.Choice(get_args(HeadChoice)),
+    help="Of a checkpoint with two heads (YOLOv10, YOLO26), the one that answers. one2many needs NMS, one2one does "
+    "not. Default: the one that the output form needs, else the one that the version that wrote the checkpoint uses.",
 )
 names = option(
     "--names",

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from yoloship._util.outputs import Outputs
     from yoloship.detect.stream import Outcome
-    from yoloship.model import NmsConfig
+    from yoloship.model import HeadChoice, NmsConfig
     from yoloship.runtime.session import RuntimePrecision
     from yoloship.sinks import Sink
     from yoloship.sources import Source
@@ -325,8 +325,8 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
     "--iou",
     type=FRACTION,
     metavar="FLOAT",
-    help="Drop a box whose IoU with a better box is above this. Default: 0.45, or the value built into a graph with "
-    "NMS.",
+    help="Drop a box whose IoU with a better box is above this. Default: 0.45 for YOLOv5 and 0.7 for "
+    "Ultralytics' models, as their own tools have it, or the value built into a graph with NMS.",
 )
 @flag("--agnostic-nms", help="Let a box also drop overlapping boxes of other classes.")
 @option(
@@ -351,6 +351,7 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
 )
 @options.names
 @options.names_from
+@options.head
 @options.aliases
 @options.transform
 @option("--device", metavar="cpu|cuda[:N]", help="Where to run. Default: cpu, or the first GPU for an engine.")
@@ -381,6 +382,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     classes: tuple[str, ...],
     names: tuple[str, ...] | None,
     names_from: tuple[str, ...] | None,
+    head: HeadChoice | None,
     aliases: tuple[tuple[str, str], ...],
     transform: str | None,
     device: str | None,
@@ -439,6 +441,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         shape_mode="rect" if rect else "square",
         device=device,
         class_names=names if names_from is None else options.chosen_names(names, names_from),
+        head=head,
         aliases=alias_table(aliases) if aliases else None,
         transform=transform,
         tuned_for="latency" if images.count == 1 else "throughput",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from yoloship.conversion import CALIBRATED, MAX_DROP, calibration_of, check_types, lowered, name_of
-from yoloship.conversion.exporting import file_beside, is_count, outputs_of, sides_of, suppression
+from yoloship.conversion.exporting import check_head, file_beside, is_count, outputs_of, sides_of, suppression
 from yoloship.errors import InputError
 from yoloship.kinds import kind_of, wrong_kind
 from yoloship.model import STANDARD
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from yoloship.graph.onnx_file import Model
     from yoloship.model import (
         Calibrator,
+        HeadChoice,
         InputForm,
         ModelInfo,
         NmsConfig,
@@ -74,6 +75,7 @@ def build(  # noqa: PLR0913 - all but the model have defaults
     batch: int | tuple[int, int, int] | None = None,
     input_form: InputForm | None = None,
     output_form: OutputForm | None = None,
+    head: HeadChoice | None = None,
     score_threshold: float | None = None,
     iou_threshold: float | None = None,
     max_detections: int | None = None,
@@ -100,14 +102,16 @@ def build(  # noqa: PLR0913 - all but the model have defaults
         output: The engine to write. None takes the model's name with ``.engine``, for a release in the current
             folder.
         imgsz: Input side, or (height, width), in pixels. Three of those are the smallest, the usual and the largest
-            size of a dynamic input. None takes what an ONNX file says, and for a checkpoint 640, or the size of the
-            training for classification.
+            size of a dynamic input. None takes what an ONNX file says, and for a checkpoint the size of its training if
+            it says it, else 640, or 224 for classification.
         batch: Images per run. Three numbers are the smallest, the usual and the largest batch. None takes 1 for a
             checkpoint, and what an ONNX file says.
         input_form: For a checkpoint: ``float`` (default) or ``image``; see `export`.
         output_form: For a checkpoint: see `export`. An ONNX file can be given one with suppression inside, ``nms``.
+        head: For a checkpoint of a network with two heads: which of them answers; see `export`.
         score_threshold: For the output form ``nms``: keep only boxes with a score above this. Default: 0.25.
-        iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: 0.45.
+        iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: that of the
+            model's own tool, 0.45 for YOLOv5 and 0.7 for Ultralytics' models.
         max_detections: For ``nms``: keep at most this many boxes per image. Default: 300.
         precision: The arithmetic of the network's body; float32 leaves the graph unchanged.
         calibrate: For int8 and float8: images like those the model will see; files, folders (with all folders inside
@@ -147,7 +151,7 @@ def build(  # noqa: PLR0913 - all but the model have defaults
     calibration = calibration_of(calibrate, labels, calibrator, placement, max_drop, other_layers)
     calibration.check(precision)
     request = request_of(
-        model, output, imgsz=imgsz, batch=batch, input_form=input_form, output_form=output_form,
+        model, output, imgsz=imgsz, batch=batch, input_form=input_form, output_form=output_form, head=head,
         nms=suppression(output_form or STANDARD, score_threshold, iou_threshold, max_detections), precision=precision,
         flavour=flavour, config=config, class_names=class_names, aliases=aliases, transform=transform, say=say,
     )  # fmt: skip
@@ -163,6 +167,7 @@ def request_of(  # noqa: PLR0913 - what `build` takes
     batch: int | Sequence[int] | None,
     input_form: InputForm | None,
     output_form: OutputForm | None,
+    head: HeadChoice | None,
     nms: NmsConfig | None,
     precision: Precision,
     flavour: FlavourName | None,
@@ -195,6 +200,9 @@ def request_of(  # noqa: PLR0913 - what `build` takes
         )
     if not from_checkpoint and transform is not None:
         raise InputError("is for checkpoints; an ONNX file has its own", subject="transform", hint="leave it out")
+    check_head(head)
+    if not from_checkpoint and head is not None:
+        raise InputError("head is for checkpoints; the head of an ONNX file is fixed", subject=str(source))
     if not from_checkpoint and aliases:
         raise InputError("aliases are for checkpoints; an ONNX file contains no Python classes", subject=str(source))
     batches, sizes = _range(batch, "batch"), _size_ranges(imgsz)
@@ -210,6 +218,7 @@ def request_of(  # noqa: PLR0913 - what `build` takes
             input_form=input_form or "float",
             output_form=output_form or STANDARD,
             nms=nms,
+            head=head,
             transform=transform,
         )
     return BuildRequest(

@@ -8,12 +8,21 @@ from dataclasses import dataclass
 from numbers import Integral
 from os import fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
 from yoloship.conversion import calibration_of, check_types, lowered, name_of
 from yoloship.errors import CheckpointError, InputError
 from yoloship.kinds import is_checkpoint, refuse_others
-from yoloship.model import FASTEST, STANDARD, InputForm, NmsConfig, OutputForm, Precision
+from yoloship.model import (
+    FASTEST,
+    STANDARD,
+    HeadChoice,
+    InputForm,
+    NmsConfig,
+    OutputForm,
+    Precision,
+    UsualNms,
+)
 from yoloship.tasks import all_forms, suppressing_forms
 
 if TYPE_CHECKING:
@@ -63,6 +72,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     batch: int | Literal["dynamic"] = 1,
     input_form: InputForm = "float",
     output_form: OutputForm = STANDARD,
+    head: HeadChoice | None = None,
     score_threshold: float | None = None,
     iou_threshold: float | None = None,
     max_detections: int | None = None,
@@ -90,14 +100,19 @@ def export(  # noqa: PLR0913 - all but the model have defaults
         output: The file to write. None takes the checkpoint's name with ``.onnx``, for a release in the current
             folder.
         imgsz: Input side, or (height, width), in pixels: multiples of the model's stride. ``dynamic`` allows any size.
-            None takes 640, and for classification the size of the training, else 224.
+            None takes the size of the training if the checkpoint says it, else 640, or 224 for classification.
         batch: Images per run; ``dynamic`` allows any number.
         input_form: ``float``: (B, 3, H, W) float32 RGB in 0..1, the usual form. ``image``: (B, H, W, 3) uint8 BGR.
         output_form: The default is the standard form of the model's task. A detector has ``raw``: (B, N, 5 + classes),
             its default; ``heads``: the undecoded maps, fastest; ``compact``: boxes, scores, class ids; ``nms``: final
-            detections.
+            detections. A detector without anchors has ``raw``: (B, 4 + classes, N). A network with a head that needs
+            no NMS also has ``end2end``: its final rows (B, k, 6).
+        head: For a network with two heads, such as YOLOv10 or YOLO26: ``one2many``, whose boxes NMS must thin out, or
+            ``one2one``, which needs no NMS. None takes the one that the output form needs, or else the one that the
+            version that wrote the checkpoint uses by default.
         score_threshold: For the output form ``nms``: keep only boxes with a score above this. Default: 0.25.
-        iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: 0.45.
+        iou_threshold: For ``nms``: drop a box whose IoU with a better box is above this. Default: that of the
+            model's own tool, 0.45 for YOLOv5 and 0.7 for Ultralytics' models.
         max_detections: For ``nms``: keep at most this many boxes per image. Default: 300.
         precision: The arithmetic of the network's body; input, output and decoding stay float32.
         calibrate: For int8 and float8: images like those the model will see; files, folders (with all folders inside
@@ -138,6 +153,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     input_hw: tuple[int, int] | Literal["usual"] | None = "usual" if imgsz is None else None
     if imgsz is not None and not (isinstance(imgsz, str) and imgsz == "dynamic"):
         input_hw = sides_of(imgsz)
+    check_head(head)
     images = None if isinstance(batch, str) and batch == "dynamic" else _count(batch)
     if output is not None and name_of(output, "output") == "-":
         raise InputError("is not a file", subject="output", got="'-'", hint="give /dev/stdout to write to stdout")
@@ -159,6 +175,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
         output_form=output_form,
         nms=nms,
         transform=transform,
+        head=head,
     )
     started = time.monotonic()
     checkpoint = read_checkpoint(source, aliases=aliases)
@@ -185,6 +202,8 @@ def suppression(
 ) -> NmsConfig | None:
     """The NMS settings for an output form with NMS inside; None for the other output forms.
 
+    Without an IoU threshold they are a `UsualNms`.
+
     Raises:
         InputError: a threshold is given for a form without NMS, or is out of range, or no task has the form.
     """
@@ -210,7 +229,19 @@ def suppression(
         return None
     if "max_detections" in given:
         given["candidates"] = max(NmsConfig().candidates, given["max_detections"])
-    return NmsConfig(**given)
+    return NmsConfig(**given) if "iou_threshold" in given else UsualNms(**given)
+
+
+def check_head(head: object) -> None:
+    """Refuse what is not the choice between two heads.
+
+    Raises:
+        InputError: it is neither one of them nor None.
+    """
+    if head is not None and head not in get_args(HeadChoice):
+        raise InputError(
+            "no such choice", subject="head", expected=" or ".join(get_args(HeadChoice)), got=repr(head)[:60]
+        )
 
 
 def outputs_of(source: Path, calibration: Calibration, protected: Iterable[Path], *, overwrite: bool) -> Outputs:

@@ -142,10 +142,12 @@ class Detector(Closing, Generic[ResultT]):
         self._batcher: Batcher | None = None
         self._lock = threading.Lock()
         self._closed = False
-        options = defaults.options or DetectOptions.of(pipeline.model.info.nms)
+        options = replace(defaults.options or DetectOptions.of(self._model.info), **defaults.changes)
+        if self._model.info.head == "one2one":
+            options.check_final(self.model_name, defaults.changes)
         if defaults.changes and len(pipeline.task.options) < len(OPTION_NAMES):
             self._refuse_without_effect(defaults.changes)
-        self._options, _ = self._chosen(replace(options, **defaults.changes))
+        self._options, _ = self._chosen(options)
 
     def _refuse_without_effect(self, names: Iterable[str]) -> None:
         """Refuse options that the model's task does not have."""
@@ -535,12 +537,14 @@ class Detector(Closing, Generic[ResultT]):
         if changes and len(self._pipeline.task.options) < len(OPTION_NAMES):
             self._refuse_without_effect(changes)
         chosen = options or replace(self._options, **changes)
+        info = self._model.info
+        if info.head == "one2one":
+            chosen.check_final(self.model_name, changes)
         known = self._known.get(chosen)
         if known is None:
-            info = self._model.info
             if len(self._pipeline.task.options) < len(OPTION_NAMES):
                 self._refuse_without_effect(
-                    name for name in OPTION_NAMES if getattr(chosen, name) != getattr(DetectOptions(), name)
+                    name for name in OPTION_NAMES if getattr(chosen, name) != getattr(DetectOptions.of(info), name)
                 )
             if info.nms is not None:
                 chosen.check_against(info.nms, self.model_name)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.errors import InputError
+from yoloship.model import MAX_FINAL, usual_iou
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from yoloship.model import NmsConfig
+    from yoloship.model import ModelInfo, NmsConfig
 
 
 OPTION_NAMES: Final[Mapping[str, str]] = MappingProxyType(
@@ -35,7 +36,8 @@ class DetectOptions:
 
     Attributes:
         score_threshold: In [0, 1]; candidates at or below it are dropped.
-        iou_threshold: In [0, 1]; a box is dropped if its IoU with a better box is above it.
+        iou_threshold: In [0, 1]; a box is dropped if its IoU with a better box is above it. A detector without options
+            takes the default of the model's own tool: 0.45 for YOLOv5, 0.7 for Ultralytics' models.
         max_detections: Keep at most this many for each image.
         classes: Class ids or names to keep; None keeps all.
         class_agnostic: Whether boxes of different classes suppress each other.
@@ -104,10 +106,11 @@ class DetectOptions:
         return changes
 
     @classmethod
-    def of(cls, nms: NmsConfig | None) -> DetectOptions:
-        """Default options: the settings of NMS inside the graph, or the library's defaults without it."""
+    def of(cls, info: ModelInfo) -> DetectOptions:
+        """Default options: the settings of NMS inside the graph, or without it those of the model's own tool."""
+        nms = info.nms
         if nms is None:
-            return cls()
+            return cls(iou_threshold=usual_iou(info.family)) if info.strides else cls()  # without levels, no boxes
         return cls(nms.score_threshold, nms.iou_threshold, nms.max_detections, None, nms.class_agnostic)
 
     def class_ids(self, names: tuple[str, ...]) -> npt.NDArray[np.int32] | None:
@@ -129,6 +132,31 @@ class DetectOptions:
         from yoloship.results.detections import class_ids_of
 
         return np.array(class_ids_of(self.classes, names), np.int32)
+
+    def check_final(self, subject: str, given: Collection[str] = ()) -> None:
+        """Refuse options that a head without suppression cannot satisfy.
+
+        Args:
+            subject: The model's name, for messages.
+            given: Names of the options that the caller gave one by one.
+
+        Raises:
+            InputError: an option is about suppression, or asks for more boxes than the head gives.
+        """
+        for name, option, holds in (
+            ("iou_threshold", "--iou", "iou_threshold" not in given),
+            ("class_agnostic", "--agnostic-nms", not self.class_agnostic),
+        ):
+            if not holds:
+                raise InputError(
+                    f"{name} ({option}) has no effect, because the head 'one2one' needs no NMS", subject=subject,
+                    hint="leave it out, or take the head 'one2many' if the checkpoint has it",
+                )  # fmt: skip
+        if self.max_detections > MAX_FINAL:
+            raise InputError(
+                f"max_detections (--max-det) cannot be above {MAX_FINAL}, because the head 'one2one' gives no more",
+                subject=subject, expected=f"{MAX_FINAL} or less", got=str(self.max_detections),
+            )  # fmt: skip
 
     def check_against(self, nms: NmsConfig, subject: str) -> None:
         """Refuse options that a graph with NMS inside cannot satisfy.

@@ -68,8 +68,8 @@ class ModelInput:
 
         Args:
             info: The model's description.
-            imgsz: The requested (height, width); None takes the graph's own size, else that of the model's transform,
-                else 640×640.
+            imgsz: The requested (height, width); None takes the graph's own size, else that of the model's transform or
+                its training, else 640×640.
             shape_mode: How images are padded.
             model_name: The model's name, for messages.
 
@@ -90,7 +90,8 @@ class ModelInput:
                 got=f"{height or 'dynamic'}×{width or 'dynamic'}",
                 hint="export it with '--imgsz dynamic', load the .pt itself, or use the square mode",
             )
-        usual = (DEFAULT_SIDE, DEFAULT_SIDE) if info.transform is None else info.transform.crop
+        usual = info.usual_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
+        usual = usual if info.transform is None else info.transform.crop
         wanted = imgsz or (height or usual[0], width or usual[1])
         for have, want in zip(info.input_hw, wanted, strict=True):
             if have is not None and have != want:

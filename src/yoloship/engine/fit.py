@@ -158,6 +158,8 @@ def _graph_words(model: ModelInfo, *, from_checkpoint: bool) -> Iterator[str]:
     yield from ("--input", model.input_form)
     if model.nms is None:
         yield from ("--output", model.output_form)
+    if model.head is not None:
+        yield from ("--head", model.head)
     height, width = model.input_hw
     if height is not None and width is not None:
         yield from ("--imgsz", f"{height}x{width}")

@@ -339,7 +339,8 @@ def options_below(
     """
     nms = detector.info.nms
     if nms is None:
-        return replace(DetectOptions.of(other), score_threshold=LOWERED_SHARE * score_threshold)
+        usual = DetectOptions.of(replace(detector.info, nms=other))
+        return replace(usual, score_threshold=LOWERED_SHARE * score_threshold)
     if nms.score_threshold > score_threshold and not lowest:
         raise InputError(
             f"its graph has dropped detections that score less than {nms.score_threshold:g}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yoloship.graph.build import build_graph, model_info, usual_hw, write_graph
+from yoloship.graph.build import build_graph, model_info, network_facts, usual_hw, write_graph
 from yoloship.graph.check import OnnxFile, read_onnx
 from yoloship.graph.config import GraphConfig, nearest_sizes
 from yoloship.graph.describe import GraphCosts, checkpoint_flops, graph_costs
@@ -18,6 +18,7 @@ __all__ = [
     "graph_costs",
     "model_info",
     "nearest_sizes",
+    "network_facts",
     "read_onnx",
     "usual_hw",
     "write_graph",

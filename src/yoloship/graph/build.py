@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING
 
+from yoloship._util.fields import is_int
 from yoloship._version import __version__
 from yoloship.graph.builder import Builder, InFile
-from yoloship.graph.config import COLOURS, emit_input
+from yoloship.graph.config import COLOURS, GraphConfig, emit_input
 from yoloship.graph.families import family_of
+from yoloship.graph.heads.head import MAX_STRIDE
 from yoloship.graph.known_transform import CLASSIFY, settled_transform, trained_side
 from yoloship.graph.module_view import ModuleView, check_consumed
 from yoloship.graph.onnx_file import graph_bytes
 from yoloship.graph.passes.half import convert_precision
 from yoloship.graph.serialize import to_onnx, write_onnx
-from yoloship.model import ALIASES_KEY, METADATA_KEY, ModelInfo, size_multiple
+from yoloship.model import ALIASES_KEY, MAX_SIDE, METADATA_KEY, ModelInfo, size_multiple
 from yoloship.transforms import Transform
 
 if TYPE_CHECKING:
@@ -26,10 +28,11 @@ if TYPE_CHECKING:
 
     from yoloship.checkpoint import Checkpoint
     from yoloship.graph.builder import Constants, Graph
-    from yoloship.graph.config import GraphConfig
     from yoloship.graph.families.family import Family
     from yoloship.graph.heads.head import Head
+    from yoloship.model import HeadChoice, OutputForm
 
+_USUAL_SIDE = 640
 _SPOOL_BYTES = 64 << 20
 """Weights up to this size stay in memory."""
 
@@ -110,10 +113,10 @@ def usual_hw(checkpoint: Checkpoint, transform: Transform | str | None = None) -
         transform: The transform of a classification model, if it was chosen.
 
     Returns:
-        For classification the size of the transform or of the training, else 224; 640 for all others.
+        The size of the transform or of the training, as far as they say one; else 640, or 224 for classification.
     """
     if checkpoint.task != CLASSIFY:
-        return 640, 640
+        return _trained_hw(checkpoint, size_multiple(checkpoint.strides)) or (_USUAL_SIDE, _USUAL_SIDE)
     if isinstance(transform, Transform):
         return transform.crop
     side = trained_side(checkpoint, ModuleView(checkpoint.module, "", checkpoint.name)) or 224
@@ -151,7 +154,23 @@ def model_info(checkpoint: Checkpoint, config: GraphConfig) -> ModelInfo:
         keypoint_names=head.keypoint_names(network.root),
         transform=config.transform,
         class_scores=head.class_scores,
+        usual_hw=None if head.task == CLASSIFY else _trained_hw(checkpoint, size_multiple(head.strides)),
     )
+
+
+def _trained_hw(checkpoint: Checkpoint, multiple: int) -> tuple[int, int] | None:
+    """The size of the training images in the options of Ultralytics' package, rounded up as its own tool does.
+
+    It is a side, or height and width. Other values count as none.
+    """
+    options = checkpoint.metadata.get("train_args")
+    value = options.get("imgsz") if isinstance(options, dict) else None
+    sides = value if isinstance(value, list | tuple) else (value, value)
+    fitting = tuple(side for side in sides if is_int(side, 1, MAX_SIDE - MAX_STRIDE))
+    if len(sides) != 2 or len(fitting) != 2:
+        return None
+    height, width = (-(-side // multiple) * multiple for side in fitting)
+    return height, width
 
 
 def _metadata(checkpoint: Checkpoint, info: ModelInfo) -> dict[str, str]:
@@ -176,6 +195,43 @@ def _metadata(checkpoint: Checkpoint, info: ModelInfo) -> dict[str, str]:
     if checkpoint.aliases:
         entries[ALIASES_KEY] = json.dumps(dict(checkpoint.aliases), ensure_ascii=False, sort_keys=True)
     return entries
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """What a checkpoint's network is.
+
+    Attributes:
+        family: A name in `yoloship.graph.families.FAMILIES`.
+        design: What people call it: ``YOLOv8``.
+        heads: The heads between which a caller can choose; empty if there is no choice.
+        head: The one that answers by default; None if there is only one and it needs suppression.
+        forms: Output forms that it can be written in, the default first.
+        usual_hw: (height, width) in model pixels that a graph has by default.
+    """
+
+    family: str
+    design: str
+    heads: tuple[HeadChoice, ...]
+    head: HeadChoice | None
+    forms: tuple[OutputForm, ...]
+    usual_hw: tuple[int, int]
+
+
+def network_facts(checkpoint: Checkpoint) -> NetworkFacts:
+    """Find out what a checkpoint's network is, without writing it.
+
+    Raises:
+        GraphError: it is of no family known here, or its head cannot be read.
+    """
+    network = _network(checkpoint, GraphConfig("usual"))
+    config = network.config
+    heads = network.head.choices if len(network.head.choices) > 1 else ()
+    forms = dict.fromkeys((config.output_form, *network.head.forms))
+    hw = config.settled_hw or (_USUAL_SIDE, _USUAL_SIDE)
+    return NetworkFacts(
+        network.family.name, network.family.design(network.root.module), heads, config.head, tuple(forms), hw
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class GraphConfig:
 
     Attributes:
         input_hw: (height, width) in model pixels, fixed in the graph; None leaves both open. ``usual`` takes the size
-            of `usual_hw`: the training's own for classification, 640 for all others.
+            of `usual_hw`: the training's own if the checkpoint says it.
         batch: Images in each run; None leaves it open.
         input_form: See `yoloship.model.InputForm`.
         output_form: The name of a form that the network's head writes, or `STANDARD` or `FASTEST`.

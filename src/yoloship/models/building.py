@@ -299,10 +299,13 @@ def suppressing(model: Model, nms: NmsConfig, *, subject: str, class_names: Sequ
     """
     from yoloship.graph.onnx_file import read_metadata, read_model_info
     from yoloship.graph.passes.suppression import append_suppression
+    from yoloship.model import UsualNms, usual_iou
 
     info = read_model_info(read_metadata(model), subject) or _recognised(model, subject, class_names=class_names)
     if info is None:
         raise GraphError("has no output that NMS can be appended to", subject=subject, expected=STANDARD_FORM)
+    if isinstance(nms, UsualNms):
+        nms = nms.at(usual_iou(info.family))
     if info.nms is None:
         return append_suppression(model, info, nms)
     for name in ("score_threshold", "iou_threshold", "max_detections"):

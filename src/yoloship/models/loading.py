@@ -32,7 +32,7 @@ from yoloship.detect.pipeline import ModelInput, ShapeMode
 from yoloship.errors import InputError, SessionError, visible
 from yoloship.images.normalise import ChannelOrder
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
-from yoloship.model import FASTEST
+from yoloship.model import FASTEST, HeadChoice
 from yoloship.runtime import choose_runtime
 from yoloship.runtime.registry import with_reason
 from yoloship.runtime.session import RunOptions, RuntimePrecision, TunedFor
@@ -109,6 +109,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     max_detections: int | None = None,
     channels: ChannelOrder = "bgr",
     class_names: Sequence[str] | None = None,
+    head: HeadChoice | None = None,
     aliases: Mapping[str, str] | None = None,
     transform: Transform | str | None = None,
     tuned_for: TunedFor = "latency",
@@ -127,13 +128,14 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         task: The task that the model must have: ``detect``, ``segment``, ``pose``, ``obb``, ``classify``, or one that
             another package adds. None takes any.
         imgsz: Canvas side, or (height, width), in model pixels: multiples of the model's stride. None takes the
-            graph's own, else 640.
+            graph's own, else that of the training if the checkpoint says it, else 640.
         shape_mode: ``square`` pads every image to the whole canvas. ``rect`` pads it to the next multiple of the
             stride, which is faster and gives slightly different numbers; it needs a graph with dynamic height and
             width.
         device: ``cpu``, ``cuda`` or ``cuda:N``. None takes the CPU, and for an engine the first GPU.
-        options: Which detections to keep. None takes the settings of NMS inside the graph, or the defaults of
-            `DetectOptions` if there is no NMS inside.
+        options: Which detections to keep. None takes the settings of NMS inside the graph. If there is no NMS inside,
+            it takes the defaults of `DetectOptions`, with the IoU threshold of the model's own tool: 0.45 for YOLOv5,
+            0.7 for Ultralytics' models.
         score_threshold: Keep only boxes with a score above this, in [0, 1]. This and the next three are a short way to
             set one of the `options`; None leaves it as it is there.
         iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1].
@@ -142,6 +144,9 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         channels: The colour order of arrays, unless a call gives another: ``bgr``, as OpenCV uses, or ``rgb``. Files,
             Pillow images and images of nvImageCodec state their own order, which is then used.
         class_names: One name for each class, to use instead of the names in the file.
+        head: For checkpoints of networks with two heads, such as YOLOv10 and YOLO26: ``one2many``, whose boxes are
+            thinned out by NMS, or ``one2one``, which needs no NMS. None takes the one that the version that wrote the
+            checkpoint uses by default.
         aliases: For checkpoints: class paths of a fork, each with the official class path that it is equal to.
         transform: For classification models: how an image becomes the input, by the name of the library that trained
             the model (``torchvision-v1``, ``torchvision-v2``, ``timm``, ``yolov5``, ``ultralytics``), perhaps with
@@ -186,6 +191,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         ("shape_mode", "no such mode", shape_mode, get_args(ShapeMode)),
         ("tuned_for", "no such choice", tuned_for, get_args(TunedFor)),
         ("runtime_precision", "no such choice", runtime_precision, (None, *get_args(RuntimePrecision))),
+        ("head", "no such choice", head, (None, *get_args(HeadChoice))),
     ):
         if not isinstance(given, str | None) or given not in allowed:
             expected = " or ".join(filter(None, allowed))
@@ -216,11 +222,22 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         batch = 1 if ordinal is None else None
         names = None if class_names is None else tuple(class_names)
         graph = cached_graph(
-            (sha256, canvas_hw, batch, "image", FASTEST, names, tuple(sorted((aliases or {}).items())), transform),
-            partial(_written, file, sha256, canvas_hw, batch, _Choices(names, aliases, transform)),
+            (
+                sha256,
+                canvas_hw,
+                batch,
+                "image",
+                FASTEST,
+                head,
+                names,
+                tuple(sorted((aliases or {}).items())),
+                transform,
+            ),
+            partial(_written, file, sha256, canvas_hw, batch, _Choices(names, aliases, head, transform)),
         )
-    elif aliases:
-        raise InputError("is for checkpoints", subject="aliases", expected="none", got=f"{len(aliases)} of them")
+    elif aliases or head:
+        subject, got = ("aliases", f"{len(aliases)} of them") if aliases else ("head", str(head))
+        raise InputError("is for checkpoints", subject=subject, expected="none", got=got)
     elif kind != "engine":
         from yoloship.models.vetting import vetted
 
@@ -325,6 +342,7 @@ class _Choices(NamedTuple):
 
     class_names: Sequence[str] | None
     aliases: Mapping[str, str] | None
+    head: HeadChoice | None
     transform: Transform | str | None
 
 
@@ -343,6 +361,7 @@ def _written(file: Path | bytes, sha256: str, input_hw: _CanvasHw, batch: int | 
         batch=batch,
         input_form="image",
         output_form=FASTEST,
+        head=choices.head,
         transform=choices.transform,
     )
     written = BytesIO()

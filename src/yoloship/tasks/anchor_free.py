@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from yoloship.errors import SessionError
+from yoloship.model import MAX_FINAL
 from yoloship.tasks.decode import Candidates, Rows, as_float32, corners, logit_limit, sigmoid, wrong_output
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 BOX_COLUMNS: Final = 4
 END2END_COLUMNS: Final = 6
 """Of a one-to-one head's row before its further columns: four of the box, the score, the class id."""
-END2END_ROWS: Final = 300
-"""Cells, and then rows, of a one-to-one head's answer."""
 
 
 class DecodeExtras(Protocol):
@@ -276,9 +275,9 @@ def heads_candidates(
 
 def _best_pairs(found: _Passed) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
     """Cell, class and logit of the best pairs, best first."""
-    cells = np.argsort(-found.best, kind="stable")[:END2END_ROWS]
+    cells = np.argsort(-found.best, kind="stable")[:MAX_FINAL]
     logits = found.logits[cells]
-    pairs = np.argsort(-logits.ravel(), kind="stable")[:END2END_ROWS]
+    pairs = np.argsort(-logits.ravel(), kind="stable")[:MAX_FINAL]
     place, class_ids = np.divmod(pairs, logits.shape[1])
     return cells[place], class_ids, logits.ravel()[pairs]
 

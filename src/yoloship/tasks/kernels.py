@@ -12,8 +12,9 @@ from yoloship.cuda.free_heads import MAX_BINS, Chosen, FreeHeads, FreeLevel, Spa
 from yoloship.cuda.masks import MAX_COEFFICIENTS, Prototypes
 from yoloship.cuda.postprocess import MAX_ANCHORS, MAX_LEVELS, HeadLevel, Heads, Raw, pack_levels
 from yoloship.errors import SessionError
+from yoloship.model import MAX_FINAL
 from yoloship.results.mask_rules import MASK_RULES, NEWEST_RULE
-from yoloship.tasks.anchor_free import BOX_COLUMNS, END2END_COLUMNS, END2END_ROWS
+from yoloship.tasks.anchor_free import BOX_COLUMNS, END2END_COLUMNS
 from yoloship.tasks.decode import OBJECT_COLUMNS, device_dtype, wrong_tensor
 from yoloship.tasks.prototypes import check_prototypes
 
@@ -115,7 +116,7 @@ def free_maps(tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[
         levels.append(FreeLevel(grid_hw, stride, _span(boxes), _span(classes), angles))
     return FreeHeads(
         upload(pack_free_levels(levels)), tuple(levels), channels // BOX_COLUMNS, _dtype_of(tensors),
-        _is_rotated(info), END2END_ROWS if info.head == "one2one" else 0,
+        _is_rotated(info), MAX_FINAL if info.head == "one2one" else 0,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from yoloship.cli import build as command
 from yoloship.conversion import engines
 from yoloship.conversion.engines import Built
 from yoloship.engine import rebuild_command
-from yoloship.model import STANDARD, ModelInfo
+from yoloship.model import STANDARD, ModelInfo, UsualNms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +44,7 @@ CHECKPOINT = {
     "--workspace 2GB",
     "a fork": "--alias forkpkg.nets.C3=models.common.C3 --alias forkpkg.nets.Conv=models.common.Conv",
     "a classifier": "--transform timm:crop_pct=0.95,interpolation=bilinear --names-from classes",
+    "one of two heads": "--head one2one",
     "rtx": "--flavour rtx --target current --workspace 3000000",
 }
 ONNX = {
@@ -62,10 +63,13 @@ class Orders:
         self.seen: list[tuple[BuildRequest, Calibration, str]] = []
 
     def take(self, order: BuildRequest, calibration: Calibration, *, model: str, **_: Any) -> Built:
-        if order.graph is not None and order.graph.output_form == STANDARD:  # the head says which one that is
-            order = replace(order, graph=replace(order.graph, output_form="raw"))
-        if order.graph is not None and order.graph.input_hw == "usual":  # so does the training
-            order = replace(order, graph=replace(order.graph, input_hw=(640, 640)))
+        if isinstance(order.nms, UsualNms):  # the network's family says which threshold that is
+            order = replace(order, nms=order.nms.at(0.45))
+        if order.graph is not None:  # the checkpoint and its head say which form and size that is
+            graph = replace(order.graph, nms=order.nms)
+            form = "raw" if graph.output_form == STANDARD else graph.output_form
+            size = (640, 640) if graph.input_hw == "usual" else graph.input_hw
+            order = replace(order, graph=replace(graph, output_form=form, input_hw=size))
         self.seen.append((order, calibration, engines._said(model, order.source)))
         return Built(order.output, 0, None, "", "", "", 0.0)
 
@@ -89,7 +93,7 @@ class Orders:
         size = (640, 640) if graph.input_hw == "usual" else graph.input_hw or (None, None)
         return ModelInfo(
             "detect", "yolov5", names, (8, 16, 32), (), graph.input_form, graph.output_form, size, graph.batch,
-            nms=graph.nms, precision=order.precision,
+            nms=graph.nms, precision=order.precision, head=graph.head,
         )  # fmt: skip
 
 

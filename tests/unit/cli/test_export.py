@@ -236,3 +236,26 @@ def test_class_names_come_from_the_folders_of_a_data_set() -> None:
     Path("empty").mkdir()
     assert "holds no folders" in run("export", checkpoint, "-o", "y.onnx", "--names-from", "empty").err
     assert run("export", checkpoint, "-o", "y.onnx", "--names-from", "absent").code == 2
+
+
+def test_one_of_two_heads_is_chosen_and_the_size_is_that_of_the_training(work: Path) -> None:
+    families = CHECKPOINTS / "families"
+    (work / "two.pt").symlink_to(require(families / "y26-detect-2heads.pt"))
+    (work / "small.pt").symlink_to(require(families / "v8-detect-nc7-names.pt"))
+    for options, head, form in (
+        ((), "one2many", "raw"),
+        (("--head", "one2one"), "one2one", "end2end"),
+        (("--output", "end2end"), "one2one", "end2end"),
+        (("--output", "nms", "--conf", "0.3"), "one2many", "nms"),
+    ):
+        ran = run("export", "two.pt", "--imgsz", "96", "--overwrite", *options)
+        assert (ran.code, ran.err) == (0, "")
+        record = read_model_info(read_metadata(onnx.load("two.onnx")), "two.onnx")
+        assert record is not None
+        assert (record.head, record.output_form) == (head, form)
+        assert record.nms is None or (record.nms.score_threshold, record.nms.iou_threshold) == (0.3, 0.7)
+    assert run("export", "small.pt").code == 0
+    assert shape(onnx.load("small.onnx").graph.input[0]) == [1, 3, 320, 320]
+    ran = run("export", "small.pt", "--head", "one2one", "--overwrite")
+    assert ran.code == 1
+    assert "does not have the head 'one2one': it was trained with one head" in ran.error

@@ -31,7 +31,7 @@ def test_a_checkpoint_shows_what_it_is() -> None:
     ran = run("info", require(TRAINED / "coco-yolov5n.pt"))
     assert (ran.code, ran.err) == (0, "")
     shown = facts(ran.out)
-    assert shown["kind"].startswith("checkpoint, detect")
+    assert shown["kind"].startswith("YOLOv5 checkpoint, detect")
     assert shown["classes"].startswith("80: person, bicycle, car")
     assert shown["strides"] == "8, 16, 32"
     assert shown["parameters"] == "1,872,157"

@@ -589,3 +589,22 @@ def test_a_forked_child_is_refused_and_may_close() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     del session.close
     assert len(model(IMAGE)) > 0
+
+
+def test_a_head_without_suppression_refuses_an_iou_threshold_that_a_caller_gives() -> None:
+    from helpers.samples import sample
+    from yoloship.graph import GraphConfig, build_graph, graph_bytes
+
+    network = sample("ultralytics", "detect")
+    for form in ("end2end", "heads"):
+        data = graph_bytes(build_graph(network, GraphConfig((64, 96), output_form=form, head="one2one")))
+        with Detector(OnnxRuntimeSession.open(data)) as detector:
+            image = np.random.default_rng(3).integers(0, 256, (64, 96, 3), np.uint8)
+            found = detector(image, score_threshold=0.3)
+            assert len(found)
+            limited = detector(image, options=DetectOptions(0.3, max_detections=2))
+            np.testing.assert_array_equal(limited.scores, found.scores[:2])
+            with pytest.raises(InputError, match="has no effect, because the head 'one2one' needs no NMS"):
+                detector(image, iou_threshold=0.5)
+        with pytest.raises(InputError, match="cannot be above 300"):
+            Detector(OnnxRuntimeSession.open(data), options=DetectOptions(max_detections=1000))

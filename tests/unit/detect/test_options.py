@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
-from yoloship.model import NmsConfig
+from yoloship.model import ModelInfo, NmsConfig
 
 
 def test_the_defaults_are_those_of_the_field() -> None:
@@ -68,5 +69,28 @@ def test_something_else_than_options_is_refused_with_a_hint() -> None:
 
 def test_a_graph_that_suppresses_gives_the_defaults_it_has_fixed() -> None:
     nms = NmsConfig(score_threshold=0.3, iou_threshold=0.6, max_detections=7, class_agnostic=True)
-    assert DetectOptions.of(nms) == DetectOptions(0.3, 0.6, 7, None, class_agnostic=True)
-    assert DetectOptions.of(None) == DetectOptions()
+    info = ModelInfo("detect", "ultralytics", ("a",), (8,), (), "float", "nms", (640, 640), 1, nms=nms)
+    assert DetectOptions.of(info) == DetectOptions(0.3, 0.6, 7, None, class_agnostic=True)
+
+
+def test_without_nms_inside_the_defaults_are_those_of_the_model_s_own_tool() -> None:
+    info = ModelInfo("detect", "yolov5", ("a",), (8,), (), "float", "raw", (640, 640), 1)
+    assert DetectOptions.of(info) == DetectOptions()
+    assert DetectOptions.of(replace(info, family="ultralytics")) == DetectOptions(iou_threshold=0.7)
+    assert DetectOptions.of(replace(info, family="acme")) == DetectOptions()
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "words"),
+    [
+        (DetectOptions(), ("iou_threshold",), r"iou_threshold \(--iou\) has no effect, because the head 'one2one'"),
+        (DetectOptions(class_agnostic=True), (), r"class_agnostic \(--agnostic-nms\) has no effect"),
+        (DetectOptions(max_detections=301), (), r"max_detections \(--max-det\) cannot be above 300"),
+    ],
+)
+def test_options_of_suppression_are_refused_for_a_head_without(
+    options: DetectOptions, given: tuple[str, ...], words: str
+) -> None:
+    DetectOptions(score_threshold=0.1, max_detections=300).check_final("m.onnx", ("score_threshold",))
+    with pytest.raises(InputError, match=words):
+        options.check_final("m.onnx", given)

@@ -12,8 +12,27 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from helpers.modules import Maker, activation, around, changed, checkpoint, module, sequential, tensor, with_children
-from yoloship.graph import GraphConfig, build_graph, checkpoint_flops, graph_bytes, model_info
+from helpers.modules import (
+    Anchorless,
+    Maker,
+    activation,
+    anchorless_checkpoint,
+    around,
+    changed,
+    checkpoint,
+    module,
+    sequential,
+    tensor,
+    with_children,
+)
+from yoloship.graph import (
+    GraphConfig,
+    build_graph,
+    checkpoint_flops,
+    graph_bytes,
+    model_info,
+    network_facts,
+)
 from yoloship.model import ModelInfo
 
 if TYPE_CHECKING:
@@ -338,3 +357,40 @@ def test_operations_are_counted_from_the_layers_by_hand() -> None:
     hand = checkpoint([(Maker(8).conv(3, 8, 8, 8, padding=(0, 0)), -1), (Maker(8).detect([8], [8]), [-1])])
     cells = (HW[0] // 8) * (HW[1] // 8)
     assert checkpoint_flops(hand, HW) == 2 * cells * (8 * 3 * 64 + 24 * 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"imgsz": 320}, (320, 320)),
+        ({"imgsz": 321}, (352, 352)),
+        ({"imgsz": [320, 640]}, (320, 640)),
+        ({"imgsz": "320"}, None),
+        ({"imgsz": 0}, None),
+        ({"imgsz": True}, None),
+        ({"imgsz": [1, 2, 3]}, None),
+        ({"imgsz": 10**9}, None),
+        (None, None),
+        ([320], None),
+    ],
+)
+def test_the_usual_size_is_that_of_the_training_as_far_as_it_is_one(options: Any, size: tuple[int, int] | None) -> None:
+    make = Anchorless(3)
+    network = anchorless_checkpoint([(make.conv(3, 8, 8, 8, padding=(0, 0)), -1), (make.detect_head([8], [8]), [-1])])
+    network = replace(network, metadata=MappingProxyType({"train_args": options}))
+    info = model_info(network, GraphConfig("usual"))
+    assert info.usual_hw == size
+    assert info.input_hw == (size or (640, 640))
+    assert model_info(network, GraphConfig(None)).input_hw == (None, None)
+    assert network_facts(network).usual_hw == (size or (640, 640))
+
+
+def test_facts_name_the_design_and_the_heads_and_the_forms() -> None:
+    make = Anchorless(3)
+    stem = make.conv(3, 8, 8, 8, padding=(0, 0))
+    one = network_facts(anchorless_checkpoint([(stem, -1), (make.detect_head([8], [8]), [-1])]))
+    assert (one.family, one.heads, one.head, one.forms[0]) == ("ultralytics", (), None, "raw")
+    head = make.detect_head([8], [8], two=True, name="v10Detect")
+    two = network_facts(anchorless_checkpoint([(stem, -1), (head, [-1])], version="8.3.0"))
+    assert (two.design, two.heads, two.head) == ("YOLOv10", ("one2many", "one2one"), "one2one")
+    assert two.forms == ("end2end", "raw", "heads", "compact", "nms")

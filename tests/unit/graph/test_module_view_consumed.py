@@ -15,6 +15,7 @@ from helpers.shared import SHARED, require
 from yoloship.checkpoint import Module, Opaque, read_checkpoint
 from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph
+from yoloship.graph.module_view import ModuleView, check_consumed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -390,3 +391,17 @@ def test_the_reported_cases_are_refused(name: str, words: tuple[str, str]) -> No
 
 
 # tests/golden/test_references.py builds the official checkpoints, and shows that nothing in them is left over.
+
+
+def test_what_a_writer_leaves_out_on_purpose_is_not_looked_into() -> None:
+    make = Maker(1)
+    whole = module("models.common.Block", cv1=make.conv(8, 8), loss=gate(), extra=gate())
+    view = ModuleView(whole, "m", "hand.pt")
+    for part in ("conv", "bn"):
+        view.child("cv1").leave_out(part)
+    view.child("cv1").child("act").optional_value("inplace")
+    view.leave_out("loss", "absent")
+    with pytest.raises(GraphError, match="child 'extra'"):
+        check_consumed(view)
+    view.leave_out("extra")
+    check_consumed(view)

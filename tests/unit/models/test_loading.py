@@ -15,10 +15,12 @@ import pytest
 import yoloship
 from helpers import forge
 from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads, scale_and_shift
-from helpers.shared import GENERATED, PHOTOS, TRAINED, require
+from helpers.shared import CHECKPOINTS, GENERATED, PHOTOS, TRAINED, require
+from yoloship.checkpoint import read_checkpoint
 from yoloship.cuda.device import probe
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import CheckpointError, CudaError, DependencyError, InputError, SessionError
+from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.models.loading import cached_graph, load
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.session import TunedFor
@@ -316,8 +318,29 @@ def test_what_is_given_twice_or_in_an_unknown_order_is_refused_before_anything_i
         ({"channels": np.array(["bgr", "rgb"])}, "channels: no such channel order"),
         ({"class_names": 80}, "class_names: wrong type"),
         ({"aliases": ["a"]}, "aliases: wrong type"),
+        ({"head": "both"}, "head: no such choice: expected one2many or one2one"),
     ],
 )
 def test_arguments_are_judged_before_the_model_is_looked_for(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         load("not-there.pt", **arguments)
+
+
+def test_a_head_is_chosen_for_checkpoints_only() -> None:
+    path = require(CHECKPOINTS / "families" / "y26-detect-2heads.pt")
+    found = []
+    for head in ("one2many", "one2one"):
+        with load(path, imgsz=96, head=head) as detector:
+            found.append((detector.info.head, detector.info.output_form, detector.input_hw))
+    assert found == [("one2many", "heads", (96, 96)), ("one2one", "heads", (96, 96))]
+    graph = graph_bytes(build_graph(read_checkpoint(path), GraphConfig((96, 96))))
+    with pytest.raises(InputError, match="head: is for checkpoints: expected none, got one2one"):
+        load(graph, head="one2one")
+
+
+def test_an_open_graph_has_the_canvas_of_the_training() -> None:
+    path = require(CHECKPOINTS / "families" / "v8-detect-nc7-names.pt")
+    with load(path, shape_mode="rect") as detector:
+        assert detector.input_hw == (320, 320)
+    with load(graph_bytes(build_graph(read_checkpoint(path), GraphConfig(None)))) as detector:
+        assert detector.input_hw == (320, 320)

@@ -49,6 +49,14 @@ class Family(ABC):
     def is_head(self, module: Module) -> bool:
         """Whether a layer whose class name is in `heads` really belongs to this family, by its class path."""
 
+    def design(self, module: Module) -> str:  # noqa: ARG002 - for families of several designs
+        """What people call a network of this family, as far as it shows.
+
+        Args:
+            module: The root of a checkpoint's module tree.
+        """
+        return self.title
+
     def has_head(self, module: Module) -> bool:
         """Whether the last layer of a network is one of its heads."""
         return module.class_name in self.heads and self.is_head(module)

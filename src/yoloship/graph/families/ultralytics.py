@@ -32,6 +32,17 @@ _SHARED: Final = (
 """Blocks that compute the same as YOLOv5's of the same name."""
 
 
+_DESIGNS: Final[tuple[tuple[frozenset[str], str], ...]] = (
+    (frozenset({"A2C2f"}), "YOLO12"),
+    (frozenset({"C3k2"}), "YOLO11"),
+    (frozenset({"SCDown", "C2fCIB", "v10Detect"}), "YOLOv10"),
+    (frozenset({"RepNCSPELAN4", "ELAN1", "ADown", "AConv"}), "YOLOv9"),
+    (frozenset({"C2f"}), "YOLOv8"),
+    (frozenset({"C3"}), "YOLOv5u"),
+)
+"""Blocks that a design brought in, and its name; the first that fits counts. Newer designs keep older blocks."""
+
+
 class Ultralytics(Family):
     """Networks that are a list of layers, each with the numbers of its input layers, and a head without anchors."""
 
@@ -70,6 +81,16 @@ class Ultralytics(Family):
     def owns(self, module: Module) -> bool:
         """Whether it is a model class of the package."""
         return _MODEL.fullmatch(module.class_path) is not None
+
+    def design(self, module: Module) -> str:
+        """The design that its blocks belong to. YOLO26 has YOLO11's, with a head without distributions."""
+        names = {part.class_name for _, part in module.walk()}
+        if "C3k2" in names and not names & set(self.heads):
+            return self.title
+        head = next((part for _, part in module.walk() if part.class_name in self.heads), None)
+        if "C3k2" in names and head is not None and head.attributes.get("reg_max") == 1:
+            return "YOLO26"
+        return next((name for blocks, name in _DESIGNS if blocks & names), self.title)
 
     def is_head(self, module: Module) -> bool:
         """Whether its class is where the package has its heads."""

@@ -53,7 +53,7 @@ from yoloship.graph.heads.head import (
     split,
 )
 from yoloship.graph.passes.suppression import emit_suppression
-from yoloship.model import FASTEST, STANDARD, TensorSpec
+from yoloship.model import FASTEST, MAX_FINAL, STANDARD, TensorSpec, usual_iou
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,8 +68,6 @@ if TYPE_CHECKING:
 
 RAW, HEADS, COMPACT, NMS, END2END = "raw", "heads", "compact", "nms", "end2end"
 MAX_REG: Final = 64
-END2END_ROWS: Final = 300
-"""Rows of the one-to-one head's answer, as the training code has it."""
 _ONE2ONE: Final = "one2one_"
 _PREFIX: Final[dict[HeadChoice, str]] = {"one2many": "", "one2one": _ONE2ONE}
 _FORMS: Final[dict[HeadChoice, tuple[str, ...]]] = {
@@ -127,19 +125,19 @@ class DetectHead(Head):
 
     Attributes:
         reg_max: Entries of a distance's distribution; 1 if the distance is given itself.
-        choices: The heads that the module has: one or both.
+        present: The heads that the module has: one or both.
     """
 
     task = "detect"
     forms = (RAW, HEADS, COMPACT, NMS, END2END)
     fastest = HEADS
     suppressed = NMS
-    iou_threshold = 0.7
+    iou_threshold = usual_iou("ultralytics")
     branches: ClassVar[tuple[str, ...]] = ("cv2", "cv3")
     end2end_layout: ClassVar[Layout] = "xyxy"
 
     reg_max: int
-    choices: tuple[HeadChoice, ...]
+    present: tuple[HeadChoice, ...]
 
     @classmethod
     def read(cls, layer: ModuleView) -> Self:
@@ -156,6 +154,11 @@ class DetectHead(Head):
         if not choices:
             raise layer.error("has no convolutions", expected="'cv2' and 'cv3'")
         return cls(layer, classes, read_strides(layer, levels), reg_max, choices)
+
+    @property
+    def choices(self) -> tuple[HeadChoice, ...]:
+        """The heads that the module has: one or both."""
+        return self.present
 
     @classmethod
     def shape_text(cls, classes: int) -> str:
@@ -399,7 +402,7 @@ class DetectHead(Head):
     def _emit_end2end(self, builder: Builder, config: GraphConfig, cells: Cells) -> None:
         """Write the best rows: of the best cells by their best class, the best pairs of a cell and a class."""
         place, batch = f"{self.module.place}.end2end", cells.classes.shape[0]
-        limit = END2END_ROWS if builder.dynamic_hw else min(END2END_ROWS, cells.classes.fixed(2))
+        limit = MAX_FINAL if builder.dynamic_hw else min(MAX_FINAL, cells.classes.fixed(2))
         if builder.dynamic_hw:  # a small input may have fewer cells than TopK must give
             cells = _padded(builder, place, cells, limit)
         best = builder.node(

@@ -13,7 +13,7 @@ from yoloship.bounds.outline import FLOAT
 from yoloship.checkpoint.records import Tensor
 from yoloship.errors import GraphError
 from yoloship.graph.config import BATCH
-from yoloship.model import FASTEST, STANDARD, NmsConfig
+from yoloship.model import FASTEST, STANDARD, UsualNms, usual_iou
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from yoloship.graph.config import GraphConfig
     from yoloship.graph.module_view import ModuleView
     from yoloship.graph.passes.suppression import Choose
-    from yoloship.model import Anchors, Axis, ClassScores, KeypointShape, TensorSpec
+    from yoloship.model import Anchors, Axis, ClassScores, HeadChoice, KeypointShape, TensorSpec
 
 
 MAX_LEVELS: Final = 16
@@ -63,7 +63,7 @@ class Head(ABC):
     suppressed: ClassVar[str | None] = None
     more_outputs: ClassVar[bool] = False
     choose: ClassVar[Choose | None] = None
-    iou_threshold: ClassVar[float] = 0.45
+    iou_threshold: ClassVar[float] = usual_iou("yolov5")
 
     module: ModuleView
     classes: int
@@ -117,6 +117,11 @@ class Head(ABC):
             them the further columns (B, N, E) float32; None if there are none.
         """
         raise NotImplementedError
+
+    @property
+    def choices(self) -> tuple[HeadChoice, ...]:
+        """The heads between which `GraphConfig.head` chooses; empty for a network that cannot have two."""
+        return ()
 
     @property
     def finest_first(self) -> tuple[int, ...]:
@@ -189,8 +194,8 @@ class Head(ABC):
                 "cannot have this value", subject="nms", expected=f"None for the output form {name!r}",
                 got=repr(config.nms)[:60],
             )  # fmt: skip
-        default = NmsConfig(iou_threshold=self.iou_threshold) if name == self.suppressed else None
-        return replace(config, output_form=name, nms=config.nms or default)
+        nms = config.nms or (UsualNms() if name == self.suppressed else None)
+        return replace(config, output_form=name, nms=nms.at(self.iou_threshold) if isinstance(nms, UsualNms) else nms)
 
 
 def read_strides(layer: ModuleView, levels: int) -> tuple[int, ...]:

@@ -69,3 +69,30 @@ def test_heads_that_are_not_written_are_named_as_what_they_are(head: str, words:
     ]
     with pytest.raises(GraphError, match=words):
         build_graph(anchorless_checkpoint(layers), GraphConfig((64, 96)))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "head", "design"),
+    [
+        (("C2f",), "Detect", "YOLOv8"),
+        (("C2f", "SCDown"), "v10Detect", "YOLOv10"),
+        (("RepNCSPELAN4",), "Detect", "YOLOv9"),
+        (("C3k2", "C2PSA"), "Detect", "YOLO11"),
+        (("C3k2", "A2C2f"), "Detect", "YOLO12"),
+        (("C3",), "Detect", "YOLOv5u"),
+        ((), "Detect", "Ultralytics"),
+        (("C3k2",), "Classify", "Ultralytics"),
+    ],
+)
+def test_a_design_shows_in_its_blocks(blocks: tuple[str, ...], head: str, design: str) -> None:
+    parts = {str(i): module(f"ultralytics.nn.modules.block.{name}") for i, name in enumerate(blocks)}
+    last = module(f"ultralytics.nn.modules.head.{head}", {"reg_max": 16})
+    assert (
+        Ultralytics().design(module("ultralytics.nn.tasks.DetectionModel", None, None, None, **parts, x=last)) == design
+    )
+
+
+def test_the_newest_design_has_a_head_without_distributions() -> None:
+    block = module("ultralytics.nn.modules.block.C3k2")
+    head = module("ultralytics.nn.modules.head.Detect", {"reg_max": 1})
+    assert Ultralytics().design(module("ultralytics.nn.tasks.DetectionModel", a=block, b=head)) == "YOLO26"
