@@ -206,13 +206,14 @@ class FreeHeadsContract:
         rows[..., :4] *= 60
         rows[..., 2:4] += rows[..., :2]
         rows[..., 4] = -np.sort(-rows[..., 4], axis=1)
+        rows[:, 20:40, 4] = rows[:, 39:19:-1, 4]  # their order counts, not their scores
         rows[..., 5] = rng.integers(0, 3, (2, 300))
         rows[0, 7, 0] = np.nan
         rows[0, 9, 4] = np.nan
         output = Chosen(rig.put(rows), 300, 10, dtype_name(rows))
         box = Letterbox.fixed((64, 64), (64, 64))
         workspace = run_decode(rig, output, 3, 2, 0.3, allowed=[0, 2])
-        results = run_nms(rig, workspace, [box, box], Suppression(0.1, 50, keeps_overlaps=True))
+        results = run_nms(rig, workspace, [box, box], Suppression(0.1, 50, keeps_overlaps=True, keeps_order=True))
         for image, result in enumerate(results):
             wide = rows[image].astype(np.float32)
             passes = (wide[:, 4] > 0.3) & (wide[:, 5] != 1) & np.isfinite(wide[:, :4]).all(axis=1)

@@ -113,6 +113,7 @@ class FreeHeads:
     """
 
     block_cells: ClassVar[int] = 32
+    is_ordered: ClassVar[bool] = False
 
     table: int
     levels: tuple[FreeLevel, ...]
@@ -166,6 +167,7 @@ class Chosen:
 
     block_cells: ClassVar[int] = 128
     is_chosen: ClassVar[bool] = True
+    is_ordered: ClassVar[bool] = True
     most: ClassVar[int] = MAX_DETECTIONS
 
     pointer: int

@@ -86,6 +86,10 @@ class DecodeInput(Protocol):
         """Whether the network has chosen among overlapping boxes itself, so that none is suppressed."""
 
     @property
+    def is_ordered(self) -> bool:
+        """Whether the network has put them in order itself. Their scores may differ from it by their last bits."""
+
+    @property
     def most(self) -> int:
         """The most boxes that an image can have."""
 
@@ -121,6 +125,7 @@ class Heads:
     block_cells: ClassVar[int] = _DECODE_THREADS
     is_rotated: ClassVar[bool] = False
     is_chosen: ClassVar[bool] = False
+    is_ordered: ClassVar[bool] = False
     most: ClassVar[int] = MAX_DETECTIONS
 
     table: int
@@ -158,6 +163,7 @@ class Raw:
     block_cells: ClassVar[int] = _DECODE_THREADS
     is_rotated: ClassVar[bool] = False
     is_chosen: ClassVar[bool] = False
+    is_ordered: ClassVar[bool] = False
     most: ClassVar[int] = MAX_DETECTIONS
 
     pointer: int
@@ -209,6 +215,7 @@ class Suppression:
         max_detections: The most boxes for each image, 1 to 1024.
         class_agnostic: Whether boxes of different classes suppress each other.
         keeps_overlaps: Whether no box is dropped because of another one, as a head without suppression wants it.
+        keeps_order: Whether the boxes come in the order of the candidates, not by their scores.
 
     Raises:
         InputError: a value is outside its range.
@@ -218,6 +225,7 @@ class Suppression:
     max_detections: int = 300
     class_agnostic: bool = False
     keeps_overlaps: bool = False
+    keeps_order: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.iou_threshold <= 1:
@@ -433,7 +441,8 @@ def launch_nms(
     last = part("angles") if workspace.rotated else part("kept") if results.hands_on else 0
     kernels["nms_rotated" if workspace.rotated else "nms"].launch(
         stream, (_NMS_SHARES, workspace.batch, 1), (_NMS_THREADS, 1, 1), *candidates, workspace.capacity,
-        limit, int(suppression.class_agnostic), suppression.max_detections, part("matrix"), part("tickets"),
+        limit, int(suppression.class_agnostic), int(suppression.keeps_order), suppression.max_detections,
+        part("matrix"), part("tickets"),
         frame_table, results.pointer, results.words, last,
     )  # fmt: skip
 

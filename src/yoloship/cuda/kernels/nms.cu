@@ -5,7 +5,7 @@
 //     key = bits(score)·2³² + (2³² − 1 − index),
 //
 // this order is "larger key first" (positive float32 numbers sort like their bits). No two keys are equal, so the result
-// never depends on the order in which atomics wrote the candidates.
+// never depends on the order in which atomics wrote the candidates. Rows that a head has put in order itself keep it.
 //
 // Suppression: candidate j is dropped if a kept candidate i before it has IoU(i, j) above the limit, and the same class
 // unless classes are ignored. IoU in float32, in the order of operations of tasks/nms.py (no fused operations):
@@ -45,8 +45,12 @@ struct Candidates {
     const int* indices;
     const float* angles;  // of oriented boxes only
     int count;
+    bool in_order;  // whether they come by their index, whatever their scores
 
-    __device__ __forceinline__ u64 key(int slot) const { return key_of(scores[slot], indices[slot]); }
+    __device__ __forceinline__ u64 key(int slot) const
+    {
+        return key_of(in_order ? 1.0f : scores[slot], indices[slot]);
+    }
 };
 
 // The best of them, best first. `shapes` and `extents` are boxes and scores. Of oriented boxes they are the centres with
@@ -499,10 +503,10 @@ __device__ __forceinline__ void suppress_all(
 
 extern "C" __global__ void nms(
     const float4* boxes, const float* scores, const int* class_ids, const int* indices, u32* counts, int capacity,
-    float iou_threshold, int class_agnostic, int max_detections, u32* matrices, u32* tickets, const Frame* frames,
+    float iou_threshold, int class_agnostic, int in_order, int max_detections, u32* matrices, u32* tickets, const Frame* frames,
     int* results, int result_words, int* kept)
 {
-    const Candidates candidates = {boxes, scores, class_ids, indices, nullptr, 0};
+    const Candidates candidates = {boxes, scores, class_ids, indices, nullptr, 0, in_order != 0};
     const NmsLimits limits = {iou_threshold, class_agnostic != 0, max_detections};
     const NmsOutput out = {matrices, tickets, frames, results, result_words, kept};
     suppress_all<false>(candidates, counts, capacity, limits, out);
@@ -510,10 +514,10 @@ extern "C" __global__ void nms(
 
 extern "C" __global__ void nms_rotated(
     const float4* boxes, const float* scores, const int* class_ids, const int* indices, u32* counts, int capacity,
-    float iou_threshold, int class_agnostic, int max_detections, u32* matrices, u32* tickets, const Frame* frames,
+    float iou_threshold, int class_agnostic, int in_order, int max_detections, u32* matrices, u32* tickets, const Frame* frames,
     int* results, int result_words, const float* angles)
 {
-    const Candidates candidates = {boxes, scores, class_ids, indices, angles, 0};
+    const Candidates candidates = {boxes, scores, class_ids, indices, angles, 0, in_order != 0};
     const NmsLimits limits = {iou_threshold, class_agnostic != 0, max_detections};
     const NmsOutput out = {matrices, tickets, frames, results, result_words, nullptr};
     suppress_all<true>(candidates, counts, capacity, limits, out);

@@ -205,7 +205,11 @@ class KernelFinish(Closing):
         self._end, self._info, self._options, self._stream = end, info, options, stream
         self._task = task_of(info, "model")
         self._suppression = Suppression(
-            options.iou_threshold, min(options.max_detections, output.most), options.class_agnostic, output.is_chosen
+            options.iou_threshold,
+            min(options.max_detections, output.most),
+            options.class_agnostic,
+            output.is_chosen,
+            output.is_ordered,
         )
         self._enough = self._suppression.max_detections if output.is_chosen else options.max_detections
         most, extras = self._suppression.max_detections, end.extras
