@@ -349,6 +349,15 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
     help="Keep only these classes, given by name or id; may be repeated. A name that contains a comma needs its own "
     "--classes.",
 )
+@flag(
+    "--retina-masks",
+    help="Compute masks at the resolution of the image, not of the network's input: finer edges, but slower.",
+)
+@option(
+    "--mask-rule",
+    metavar="yolov5|ultralytics-8.4.61|...",
+    help="Make masks as this version of the official tools does. Default: the one that wrote the checkpoint.",
+)
 @options.names
 @options.names_from
 @options.head
@@ -380,6 +389,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     imgsz: tuple[int, int] | None,
     rect: bool,
     classes: tuple[str, ...],
+    retina_masks: bool,
+    mask_rule: str | None,
     names: tuple[str, ...] | None,
     names_from: tuple[str, ...] | None,
     head: HeadChoice | None,
@@ -452,6 +463,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         changes: dict[str, Any] = {"class_agnostic": True} if agnostic_nms else {}
         if classes:
             changes["classes"] = class_words(classes, detector.class_names)
+        if retina_masks or mask_rule is not None:
+            changes |= {"retina_masks": retina_masks, "mask_rule": mask_rule}
         kept = replace(detector.options, **changes) if changes else None
         if detector.info.task not in TASKS.own:
             refuse_other_results(detector.info, model, "written by this command")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from yoloship._util.closing import Closing
 from yoloship.detect.cpu import CpuPipeline
-from yoloship.detect.options import OPTION_NAMES, DetectOptions
+from yoloship.detect.options import MASK_OPTION_NAMES, OPTION_NAMES, DetectOptions
 from yoloship.detect.pipeline import DetectSteps, ModelInput
 from yoloship.detect.preprocess import as_image, several_images
 from yoloship.errors import InputError, SessionError
@@ -154,9 +154,8 @@ class Detector(Closing, Generic[ResultT]):
         task = self._pipeline.task
         for name in names:
             if name not in task.options:
-                raise InputError(
-                    f"has no effect for a {task.title}", subject=f"{name} ({OPTION_NAMES[name]})", hint="leave it out"
-                )
+                option = {**OPTION_NAMES, **MASK_OPTION_NAMES}[name]
+                raise InputError(f"has no effect for a {task.title}", subject=f"{name} ({option})", hint="leave it out")
 
     @property
     def info(self) -> ModelInfo:
@@ -546,6 +545,8 @@ class Detector(Closing, Generic[ResultT]):
                 self._refuse_without_effect(
                     name for name in OPTION_NAMES if getattr(chosen, name) != getattr(DetectOptions.of(info), name)
                 )
+            if chosen.retina_masks or chosen.mask_rule is not None:
+                self._refuse_without_effect(name for name in MASK_OPTION_NAMES if getattr(chosen, name))
             if info.nms is not None:
                 chosen.check_against(info.nms, self.model_name)
             chosen.class_ids(info.class_names)  # refuses a class that the model does not have

@@ -27,6 +27,9 @@ OPTION_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "class_agnostic": "--agnostic-nms",
     }
 )
+MASK_OPTION_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {"retina_masks": "--retina-masks", "mask_rule": "--mask-rule"}
+)
 """The options of `DetectOptions`, each with its name on the command line."""
 
 

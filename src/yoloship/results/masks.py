@@ -73,7 +73,7 @@ class MaskWindow:
     @property
     def is_empty(self) -> bool:
         """Whether no pixel is true."""
-        return not any(self.bits)
+        return not self.bits.strip(b"\0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,9 +153,13 @@ def _interpolated(  # noqa: PLR0913, PLR0917 - one step of one loop
         (int(low[0]), int(high[-1]) + 1) for low, high in ((low_row, high_row), (low_column, high_column))
     )
     cells, top, left = _upsampled(reach_rows, reach_columns, weights, prototypes, finer, rule)
-    cells = cells[low_row - top] * (1 - row_weights)[:, None] + cells[high_row - top] * row_weights[:, None]
-    values = cells[:, low_column - left] * (1 - column_weights) + cells[:, high_column - left] * column_weights
-    return MaskWindow.of(values > np.float32(rule.limit), columns[0], rows[0])
+    with np.errstate(invalid="ignore"):
+        cells = cells[:, low_column - left] * (1 - column_weights) + cells[:, high_column - left] * column_weights
+        values, below = cells[low_row - top], cells[high_row - top]  # along rows, which is fast, where it is large
+        values *= (1 - row_weights)[:, None]
+        below *= row_weights[:, None]
+        values += below
+        return MaskWindow.of(values > np.float32(rule.limit), columns[0], rows[0])
 
 
 def _inner(

@@ -126,13 +126,14 @@ class AnchorHead(Head):
         cls, builder: Builder, decoded: TensorSpec, batch: Axis, columns: tuple[int, int], place: str
     ) -> tuple[tuple[Wire, Wire, Wire], Wire | None]:
         """Write what picks candidates, with the arithmetic and order of `yoloship.tasks.decode.raw_candidates`."""
-        classes, _ = columns  # further columns belong to masks, which are refused
+        classes, more = columns
         axis = decoded.shape[1] if len(decoded.shape) == 3 else BOXES
         count = axis if isinstance(axis, int) else PROBE_ROWS
-        width = cls.row_columns(classes)
+        width = cls.row_columns(classes) + more
         spec = TensorSpec(decoded.name, "float32", (batch, axis, width))
         rows = builder.input(spec, (batch, count, width))
-        xy, wh, objectness, class_scores = split(builder, f"{place}.split", rows, (2, 2, 1, classes), axis=2)
+        sizes = (2, 2, 1, classes, more) if more else (2, 2, 1, classes)
+        xy, wh, objectness, class_scores, *others = split(builder, f"{place}.split", rows, sizes, axis=2)
         half = builder.node("Mul", f"{place}.half", (wh, builder.constant(f"{place}.half.factor", 0.5)), wh.shape)
         low = builder.node("Sub", f"{place}.low", (xy, half), xy.shape)
         high = builder.node("Add", f"{place}.high", (xy, half), xy.shape)
@@ -142,7 +143,8 @@ class AnchorHead(Head):
         best = builder.node("ReduceMax", f"{place}.scores", (scores,), row, axes=(2,), keepdims=0)
         index = builder.node("ArgMax", f"{place}.argmax", (scores,), row, "int64", axis=2, keepdims=0)
         class_ids = builder.node("Cast", f"{place}.class_ids", (index,), row, "int32", to=INT32)
-        return (boxes, best, class_ids), None
+        extras = [builder.node("Mul", f"{place}.extras", (part, objectness), part.shape) for part in others]
+        return (boxes, best, class_ids), extras[0] if extras else None
 
 
 def emit_maps(

@@ -81,6 +81,7 @@ class SegmentHead(DetectHead):
     """
 
     task = "segment"
+    more_outputs = True
     branches = ("cv2", "cv3", "cv4")
 
     coefficients: int = 0

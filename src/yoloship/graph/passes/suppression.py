@@ -383,8 +383,8 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
     """Append suppression to a graph whose output is decoded.
 
     Args:
-        model: One of its outputs has the standard form of its family, in float32 or float16; the others are dropped.
-            The model is not changed.
+        model: One of its outputs has the standard form of its family, in float32 or float16. Prototypes of masks stay
+            an output; all others are dropped. The model is not changed.
         info: The model's record.
         nms: Thresholds and limits.
 
@@ -392,7 +392,8 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
         A new model whose output form has suppression inside, with our record.
 
     Raises:
-        GraphError: its output has another form, or it has values with the names of the new outputs.
+        GraphError: its output has another form, prototypes are missing, or it has values with the names of the new
+            outputs.
     """
     from onnx import ModelProto, helper
 
@@ -407,6 +408,7 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
             expected=f"an output float32{head.shape_text(len(info.class_names))}",
             got=f"{info.output_form}, {spec}",
         )
+    kept = _more_outputs(model, info, subject) if head.more_outputs else []
     whole = ModelProto()
     whole.CopyFrom(at_opset(model, OPSET))
     graph = whole.graph
@@ -422,7 +424,7 @@ def append_suppression(model: onnx.ModelProto, info: ModelInfo, nms: NmsConfig) 
     graph.node.extend(tail.node)
     graph.initializer.extend(tail.initializer)
     del graph.output[:]
-    graph.output.extend(tail.output)
+    graph.output.extend([*tail.output, *kept])
     ours = replace(
         info, output_form=head.suppressed or "", nms=nms, decoded_output=None, producer=f"yoloship {__version__}"
     )
@@ -449,12 +451,23 @@ def _head_of(info: ModelInfo, subject: str) -> type[Head]:
     head = FAMILIES.load(info.family)().head_for(info.task)
     if head is None or head.suppressed is None:
         raise GraphError("has no output that suppression can follow", subject=subject)
-    if head.more_outputs:
-        raise GraphError(
-            "has outputs beside the boxes, which suppression behind a finished graph would lose", subject=subject,
-            hint="export it from its checkpoint with suppression inside",
-        )  # fmt: skip
     return head
+
+
+def _more_outputs(model: onnx.ModelProto, info: ModelInfo, subject: str) -> list[onnx.ValueInfoProto]:
+    """The output with the prototypes of masks, (B, P, h, w), one for each further column.
+
+    Raises:
+        GraphError: there is none.
+    """
+    for value in reversed(model.graph.output):
+        shape = tensor_spec(value, subject).shape
+        if len(shape) == 4 and shape[1] == info.extra_columns:
+            return [value]
+    raise GraphError(
+        "has no prototypes, which masks are made of", subject=subject,
+        expected=f"an output (B, {info.extra_columns}, h, w)",
+    )  # fmt: skip
 
 
 def _tail(decoded: TensorSpec, info: ModelInfo, nms: NmsConfig, head: type[Head]) -> Graph:

@@ -164,10 +164,3 @@ def test_what_a_run_leaves_behind_is_ignored_and_the_official_method_allowed() -
     stale = changed(obb_head(), angle=tensor(np.zeros((1, 1, 5))), detect=method)
     (plain,), (raw,) = (run(network(head), GraphConfig(HW, 2)) for head in (obb_head(), stale))
     np.testing.assert_array_equal(raw, plain)
-
-
-def test_prototypes_of_masks_are_not_lost_behind_a_finished_graph() -> None:
-    made = network(obb_head())
-    info = replace(model_info(made, GraphConfig(HW)), task="segment", family="yolov5")
-    with pytest.raises(GraphError, match=r"has outputs beside the boxes, which suppression behind .* would lose"):
-        append_suppression(build_graph(made, GraphConfig(HW)), info, NmsConfig())

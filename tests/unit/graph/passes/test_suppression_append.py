@@ -8,10 +8,11 @@ import pytest
 
 from helpers.foreign import foreign
 from helpers.modules import Maker, checkpoint
+from helpers.samples import sample
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import GraphError
-from yoloship.graph import GraphConfig, build_graph, graph_bytes
+from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
 from yoloship.graph.onnx_file import opset, read_metadata, read_model_info
 from yoloship.graph.passes.half import at_opset
 from yoloship.graph.passes.suppression import append_suppression
@@ -96,3 +97,23 @@ def test_a_name_that_is_taken_is_refused() -> None:
     info = ModelInfo("detect", "yolov5", ("a", "b", "c"), (8,), (), "float", "raw", (64, 96), 1)
     with pytest.raises(GraphError, match="has a value of a name that suppression needs: got scores"):
         append_suppression(model, info, NMS)
+
+
+@pytest.mark.parametrize("family", ["yolov5", "ultralytics"])
+@pytest.mark.parametrize("input_hw", [(64, 96), None])
+def test_masks_keep_their_coefficients_and_prototypes(family: str, input_hw: tuple[int, int] | None) -> None:
+    model = build_graph(sample(family, "segment"), GraphConfig(input_hw, 1, output_form="raw"))
+    want = detections(model, OPTIONS)
+    assert sum(map(len, want)) > 5
+    found = detections(suppressing(model, NMS, subject="best.onnx"))
+    assert [one.masks for one in found] == [one.masks for one in want]
+
+
+def test_a_segmentation_model_without_prototypes_is_refused() -> None:
+    network = sample("yolov5", "segment")
+    model = build_graph(network, GraphConfig((64, 96), 1))
+    del model.graph.output[1]
+    with pytest.raises(
+        GraphError, match=r"has no prototypes, which masks are made of: expected an output \(B, 4, h, w\)"
+    ):
+        append_suppression(model, model_info(network, GraphConfig((64, 96), 1)), NMS)
