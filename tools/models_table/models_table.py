@@ -1,4 +1,4 @@
-"""Compares every reference checkpoint with what its own library computed from it, and prints the table of docs/models.md.
+"""Compares reference checkpoints with what their own library computed from them, for the table of docs/models.md.
 
     python tools/models_table/models_table.py CHECKPOINTS PHOTOS
 
@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 import yoloship
@@ -30,14 +31,21 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.floating[Any]]
 
 SCORE_THRESHOLD = 0.25
+SIDES = {"v8-detect-nc7-names": 320}
+"""The size that a model was trained at, where it is not 640."""
 PHOTOS = ("bus.jpg", "zidane.jpg", "street.jpg")
-TRANSFORMS = {"tv": "torchvision-v1", "sd": "torchvision-v1", "timm": "torchvision-v1"}
+TRANSFORMS = {
+    "tv-gray": "torchvision-v1:mean=0.485,std=0.229",
+    **dict.fromkeys(("tv", "sd", "timm"), "torchvision-v1"),
+}
 """What the references' photos went through, by the beginning of the file's name; such files do not say it."""
 
 
 def outputs_of(path: Path, hw: tuple[int, int]) -> tuple[ModelInfo, list[Any]]:
     """The standard outputs for the fixed random input, and the model's record."""
-    model = graph_bytes(build_graph(read_checkpoint(path), GraphConfig(hw, None)))
+    checkpoint = read_checkpoint(path)
+    transform = "none" if checkpoint.task == "classify" else None
+    model = graph_bytes(build_graph(checkpoint, GraphConfig(hw, None, transform=transform)))
     with OnnxRuntimeSession.open(model) as session:
         record = yoloship.ModelInfo.from_json(session.metadata["yoloship.model"])
         images = np.random.default_rng(7).random((2, record.channels, *hw), dtype=np.float32)
@@ -53,7 +61,8 @@ def raw_differences(path: Path) -> dict[str, float]:
         info, (found, *_) = outputs_of(path, (height, width))
         want = reference[key]
         if info.task == "classify":
-            parts = {"score": (found, want)}
+            scale = max(1.0, float(np.abs(want).max()))  # logits relative to the largest
+            parts = {"score": (found / scale, want / scale)}
         elif want.shape[2] == 6 + info.extra_columns and info.output_form == "end2end":
             parts = {"score": (np.sort(found[..., 4]), np.sort(want[..., 4]))}  # rows of equal scores change places
         else:
@@ -78,9 +87,11 @@ def photo_differences(path: Path, photos: Path) -> str:
     if variant is None:
         return class_differences(path, photos, results)
     iou = 0.45 if path.stem.startswith("y5") else 0.7
-    with yoloship.load(path, score_threshold=SCORE_THRESHOLD, iou_threshold=iou, imgsz=640) as detector:
-        if path.stem.startswith("y5"):
-            detector = yoloship.load(path, score_threshold=SCORE_THRESHOLD, iou_threshold=iou, max_detections=1000)
+    most = 1000 if path.stem.startswith("y5") else 300
+    side = SIDES.get(path.stem, 640)
+    with yoloship.load(
+        path, score_threshold=SCORE_THRESHOLD, iou_threshold=iou, max_detections=most, imgsz=side
+    ) as detector:
         pairs = wanted = 0
         worst_px = worst_score = 0.0
         for photo in PHOTOS:
@@ -104,11 +115,14 @@ def photo_differences(path: Path, photos: Path) -> str:
 
 def class_differences(path: Path, photos: Path, results: dict[str, Any]) -> str:
     """Top-5 classes on the photos that are the same, in order, and the largest difference of a probability."""
-    given = TRANSFORMS.get(path.stem.partition("-")[0])
+    given = TRANSFORMS.get(path.stem) or TRANSFORMS.get(path.stem.partition("-")[0])
     same, worst = 0, 0.0
-    with yoloship.load(path, **({"transform": given} if given else {})) as classifier:
+    with yoloship.load(path, transform=given) as classifier:
         for photo in PHOTOS:
-            probabilities = classifier(photos / photo).probabilities
+            source: Any = photos / photo
+            if classifier.info.channels == 1:  # the reference takes the red plane
+                source = np.asarray(cv2.imread(str(source)))[:, :, 2:]
+            probabilities = classifier(source).probabilities
             for class_id, probability in results["default"][photo]["top5"]:
                 worst = max(worst, abs(float(probabilities[class_id]) - probability))
             expected = [class_id for class_id, _ in results["default"][photo]["top5"]]
