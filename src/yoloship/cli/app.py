@@ -191,7 +191,7 @@ def _root(ctx: click.Context, verbose: int) -> None:
 
 PROGRAM: Final = Program(
     NAME,
-    help=("Run trained YOLOv5 checkpoints without torch. A checkpoint is read as data: no code in it is run."),
+    help=("Run trained YOLO and ResNet checkpoints without torch. A checkpoint is read as data: no code in it is run."),
     epilog=paragraph(
         "Examples:", "yoloship predict best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt"
     ),
