@@ -37,9 +37,12 @@ from yoloship._util.cache import trusted_folder  # noqa: E402
 from yoloship.cuda.buffers import upload  # noqa: E402
 from yoloship.cuda.compiler import KernelSet, nvrtc_version  # noqa: E402
 from yoloship.cuda.device import Device  # noqa: E402
-from yoloship.detect.detector import Detector  # noqa: E402
+from yoloship.detect.detector import Defaults, Detector  # noqa: E402
 from yoloship.detect.gpu.pipeline import CudaPipeline  # noqa: E402
+from yoloship.detect.gpu.transfer import CudaTuning  # noqa: E402
 from yoloship.detect.pipeline import ModelInput  # noqa: E402
+from yoloship.models.gpu_loading import _with_the_rest_on_the_cpu  # noqa: E402
+from yoloship.transforms import transform_of  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -210,6 +213,23 @@ def canned(device: Device, kernels: KernelSet, arguments: argparse.Namespace, re
                 told(name, results[name])
 
 
+def classify(device: Device, stack: ExitStack, arguments: argparse.Namespace, results: dict[str, Any]) -> None:
+    """1000 classes of a 224×224 crop. The CPU prepares the image, and reads the answer."""
+    answer = rng().normal(0, 2, 1000).astype(np.float32)
+    record = info(
+        "raw", task="classify", family="resnet", class_names=tuple(map(str, range(1000))), strides=(), anchors=(),
+        input_form="image", input_hw=(224, 224), class_scores="logits", transform=transform_of("torchvision-v1"),
+    )  # fmt: skip
+    one = TaskCase("classify", record, lambda _: [answer])
+    session: Any = ReadySession(device, record, one.answer)
+    model = ModelInput.checked(record, None, "square", one.name)
+    detector = _with_the_rest_on_the_cpu(stack, session, model, Defaults(), CudaTuning())
+    with detector, one.on_cpu() as cpu:
+        assert detector(frame()) == cpu(frame())
+        results[one.name] = measured(detector, arguments)
+        told(one.name, results[one.name])
+
+
 def real(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
     for path in arguments.models:
         with load(path, device="cuda") as detector:
@@ -240,6 +260,7 @@ def main() -> None:
         }  # fmt: skip
         print(f"{report['device']}, Python {report['python']}, {report['cores']} cores", flush=True)
         canned(device, kernels, arguments, results)
+        classify(device, stack.enter_context(ExitStack()), arguments, results)
         real(arguments, results)
         if arguments.out:
             arguments.out.write_text(json.dumps(report, indent=1) + "\n")
