@@ -16,6 +16,9 @@ from yoloship.cli.output import print_bytes, print_err, print_text, progress
 from yoloship.errors import json_document
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yoloship.evaluate.class_agreement import ClassComparison
     from yoloship.runtime.session import RuntimePrecision
 
 PLOT_SUFFIXES = (".png", ".jpg")
@@ -57,6 +60,7 @@ MAX_MAP_DROP = 0.01
     help="Compare detections with a score above this. Default: the value built into a graph with NMS, else 0.25.",
 )
 @options.imgsz
+@options.transform
 @option(
     "--runtime",
     metavar="NAME",
@@ -100,6 +104,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     labels: Path | None,
     conf: float | None,
     imgsz: tuple[int, int] | None,
+    transform: str | None,
     runtime: str | None,
     runtime_precision: RuntimePrecision | None,
     min_agreement: float,
@@ -113,6 +118,9 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Compare two files of one model on images. The exit code is 1 if they differ by more than is allowed.
 
+    Classification models are compared by their most probable class and by its probability. If all images are in folders
+    that have the names of classes, the accuracy of both is measured, too.
+
     B can also be a NumPy archive with the arrays images and output from the model's training environment. Then the
     graph that export writes for A is compared with them row by row. docs/verify.md shows how to make the archive.
 
@@ -120,6 +128,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     such a file is meaningless.
     """
     from yoloship._util.writing import write_bytes
+    from yoloship.evaluate.class_agreement import compare_classes
     from yoloship.evaluate.coco import require_evaluator
     from yoloship.evaluate.labels import read_labels
     from yoloship.evaluate.reports import facts
@@ -164,13 +173,21 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         if path is not None and not is_dash(path):
             outputs.claim(path)
     with ExitStack() as stack:
-        first = stack.enter_context(open_artefact(a, imgsz=imgsz))
+        first = stack.enter_context(open_artefact(a, imgsz=imgsz, transform=transform))
         second = stack.enter_context(
-            open_artefact(b, imgsz=imgsz, runtime=runtime, runtime_precision=runtime_precision)
+            open_artefact(b, imgsz=imgsz, runtime=runtime, runtime_precision=runtime_precision, transform=transform)
         )
         judged = b if b != a else f"{b} in {second.session.name}"
         if second.session.reason:
             print_err(f"runtime: {second.session.name}: {second.session.reason}")
+        if first.info.class_scores is not None:
+            _refuse_for_classes({"--labels": labels, "--conf": conf, "--plot": plot})
+            with progress(in_pipes=True) as on_progress:
+                classes = compare_classes(
+                    (a, first), (judged, second), inputs, tolerances=tolerances, on_progress=on_progress
+                )
+            _report_classes(classes, a, judged, json_file, overwrite=overwrite)
+            return
         with progress(in_pipes=True) as on_progress:
             found = compare(
                 (a, first), (judged, second), inputs, truths=truths, score_threshold=conf, tolerances=tolerances,
@@ -193,6 +210,38 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
             else f"error: neither {a} nor {judged} detects anything with a score above {found.score_threshold:g} "
             "(--conf), so nothing was compared"
         )
+        raise click.exceptions.Exit(1)
+
+
+def _refuse_for_classes(given: Mapping[str, object]) -> None:
+    """Refuse options that are for boxes.
+
+    Raises:
+        click.UsageError: one is given.
+    """
+    if names := [name for name, value in given.items() if value is not None]:
+        raise click.UsageError(f"{', '.join(names)}: not for classification models")
+
+
+def _report_classes(found: ClassComparison, a: str, judged: str, json_file: Path | None, *, overwrite: bool) -> None:
+    """Write and print how two classification models compare.
+
+    Raises:
+        Exit: they differ by more than is allowed.
+    """
+    from yoloship._util.writing import write_bytes
+    from yoloship.sinks import facts_table
+
+    data = json_document(found.to_dict())
+    if is_dash(json_file):
+        print_bytes(data)
+    elif json_file is not None:
+        write_bytes(json_file, data, overwrite=overwrite)
+    if not is_stdout(json_file):
+        print_text(facts_table(found.facts(), shutil.get_terminal_size((100, 24)).columns))
+    if not found.passed:
+        failed = ", ".join(check.name for check in found.checks if not check.passed)
+        print_err(f"error: {judged} differs from {a} by more than is allowed: {failed}")
         raise click.exceptions.Exit(1)
 
 

@@ -22,7 +22,7 @@ from yoloship.models.loading import load
 from yoloship.models.releases import resolve
 from yoloship.models.vetting import vetted
 from yoloship.runtime import RunOptions, Session, choose_runtime, open_session
-from yoloship.tasks import form_of, refuse_other_results
+from yoloship.tasks import form_of, info_of, refuse_other_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from yoloship.results.detections import Detections
     from yoloship.runtime.session import RuntimePrecision
     from yoloship.tasks.task import Cells
+    from yoloship.transforms import Transform
 
 
 class EmulatedSession(Session):
@@ -77,6 +78,7 @@ def open_artefact(
     imgsz: tuple[int, int] | None = None,
     runtime: str | None = None,
     runtime_precision: RuntimePrecision | None = None,
+    transform: Transform | str | None = None,
 ) -> Detector:
     """Load a model; a graph in half precision rounds where the graph says, which ONNX Runtime alone does not do.
 
@@ -87,6 +89,7 @@ def open_artefact(
         imgsz: (height, width) in model pixels; None takes the graph's own, else 640.
         runtime: What runs the network; None takes the default, and emulates half precision.
         runtime_precision: What the runtime computes float32 layers in; None takes float32.
+        transform: For classification models: how an image becomes the input; None takes what the file says.
 
     Raises:
         YoloshipError: as `yoloship.models.loading.load`.
@@ -95,9 +98,11 @@ def open_artefact(
     kind = kind_of(path)
     if kind == "engine":
         choose_runtime(runtime, kind, "cuda", runtime_precision, model_name=str(path))
-        return load_network_on_gpu(path, 0, imgsz=imgsz, model_name=str(path))
+        return load_network_on_gpu(path, 0, imgsz=imgsz, model_name=str(path), transform=transform)
     if kind == "checkpoint" or runtime is not None or runtime_precision is not None:
-        return load(path, imgsz=imgsz, device="cpu", runtime=runtime, runtime_precision=runtime_precision)
+        return load(
+            path, imgsz=imgsz, device="cpu", runtime=runtime, runtime_precision=runtime_precision, transform=transform
+        )
 
     from yoloship.graph import graph_bytes
     from yoloship.graph.body import body_precision
@@ -106,12 +111,15 @@ def open_artefact(
 
     graph = parse_onnx(read_file(path), str(path))
     if not is_half(graph):
-        return load(path, imgsz=imgsz, device="cpu")
+        return load(path, imgsz=imgsz, device="cpu", transform=transform)
     checked = vetted(graph_bytes(emulate(graph)), str(path), imgsz)
     plain = open_session(checked.source, RunOptions(model_name=str(path), limit_s=checked.limit_s))
     session = EmulatedSession(plain, body_precision(graph))
     try:
-        return Detector(session, imgsz=imgsz, model_name=str(path))
+        info = info_of(session, str(path), canvas_hw=imgsz)
+        if transform is not None:
+            info = info.with_transform(transform, subject=str(path))
+        return Detector(session, info, imgsz=imgsz, model_name=str(path))
     except BaseException:
         session.close()
         raise
@@ -265,13 +273,7 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
         raise InputError("no images to compare on", expected="at least one")
     for name, detector in (first, second):
         refuse_other_results(detector.info, name, "compared")
-    if not _same_classes(first[1].class_names, second[1].class_names):
-        raise InputError(
-            "the two models have different classes, so they cannot be compared",
-            subject=second[0],
-            expected=f"{len(first[1].class_names)} classes: {_listed(first[1].class_names)}",
-            got=f"{len(second[1].class_names)}: {_listed(second[1].class_names)}",
-        )
+    refuse_other_classes(first, second)
     inside = [detector.info.nms for _, detector in (first, second) if detector.info.nms is not None]
     if score_threshold is None:
         score_threshold = max((nms.score_threshold for nms in inside), default=DetectOptions().score_threshold)
@@ -302,6 +304,21 @@ def verify(  # noqa: PLR0913 - all but the first three have defaults
         scores=tuple(scores),
     )
     return judge(verification, tolerances or Tolerances())
+
+
+def refuse_other_classes(first: tuple[str, Detector], second: tuple[str, Detector]) -> None:
+    """Refuse to compare models of different classes.
+
+    Raises:
+        InputError: they have different classes.
+    """
+    if not _same_classes(first[1].class_names, second[1].class_names):
+        raise InputError(
+            "the two models have different classes, so they cannot be compared",
+            subject=second[0],
+            expected=f"{len(first[1].class_names)} classes: {_listed(first[1].class_names)}",
+            got=f"{len(second[1].class_names)}: {_listed(second[1].class_names)}",
+        )
 
 
 def judge(verification: Verification, tolerances: Tolerances) -> Verification:

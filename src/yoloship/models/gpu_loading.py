@@ -100,7 +100,12 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
 
 
 def load_network_on_gpu(
-    model: Path | bytes, ordinal: int, *, imgsz: tuple[int, int] | None, model_name: str
+    model: Path | bytes,
+    ordinal: int,
+    *,
+    imgsz: tuple[int, int] | None,
+    model_name: str,
+    transform: Transform | str | None = None,
 ) -> Detector:
     """A CPU pipeline around a network on a GPU, so that the network's outputs can be read on the host.
 
@@ -109,6 +114,7 @@ def load_network_on_gpu(
         ordinal: Number of the GPU.
         imgsz: (height, width) of the canvas; None takes the graph's own.
         model_name: The model's name, for messages.
+        transform: For classification models: how an image becomes the input; None takes what the file says.
 
     Raises:
         YoloshipError: what `load_on_gpu` raises.
@@ -118,6 +124,8 @@ def load_network_on_gpu(
             _open(model, _device(stack, model, ordinal, model_name), RunOptions(model_name=model_name))
         )
         info = _recognised(session, model_name, canvas_hw=imgsz)
+        if transform is not None:
+            info = info.with_transform(transform, subject=model_name)
         model_input = ModelInput.checked(info, imgsz, "square", model_name)
         return _with_the_rest_on_the_cpu(stack, session, model_input, Defaults(), CudaTuning())
 

@@ -13,7 +13,7 @@ from yoloship.errors import GraphError, InputError, SessionError
 from yoloship.graph import graph_bytes
 from yoloship.graph.body import body_precision, is_heavy
 from yoloship.graph.describe import count_flops, infer_values, one_image
-from yoloship.graph.onnx_file import tensor_spec
+from yoloship.graph.onnx_file import read_metadata, read_model_info, tensor_spec
 from yoloship.graph.passes.half import is_half, quantized_precision
 from yoloship.model import Precision
 from yoloship.models.vetting import refusal
@@ -214,6 +214,8 @@ def _words(found: Search, config: QuantizeConfig, truths: Sequence[Truth] | None
     if not found.is_measured:
         nothing = "nothing was detected on the images" if truths is None else "float32 finds no labelled object"
         seen = f"{nothing}, so its loss is not known"
+    elif _classifies(found.model):
+        seen = f"{found.drop:.4f} of top-1 accuracy, or of agreement with float32, is lost"
     elif truths is None:
         seen = f"detections agree with float32 to {1 - found.drop:.1%} over IoU 0.5 to 0.95"
     else:
@@ -221,6 +223,11 @@ def _words(found: Search, config: QuantizeConfig, truths: Sequence[Truth] | None
     more = f" and {len(found.kept) - MAX_NAMED} more" if len(found.kept) > MAX_NAMED else ""
     kept = f"; {config.between} in {', '.join(found.kept[:MAX_NAMED])}{more}" if found.kept else ""
     return f"{config.precision}{others} in {quantized_share(found.model)}; {seen}{kept}"
+
+
+def _classifies(model: Model) -> bool:
+    info = read_model_info(read_metadata(model), "graph")
+    return info is not None and info.class_scores is not None
 
 
 def _trial(

@@ -15,6 +15,7 @@ from yoloship._util.text import tracked
 from yoloship.detect.detector import Detector
 from yoloship.detect.preprocess import feed_of
 from yoloship.errors import GraphError, ImageError, InputError
+from yoloship.evaluate.class_agreement import folder_classes
 from yoloship.evaluate.coco import mean_average_precision
 from yoloship.evaluate.matching import LOWERED_SHARE, agreement_over_ious
 from yoloship.evaluate.verification import MAP_THRESHOLD, options_below
@@ -119,6 +120,39 @@ class Disagreement:
             return 1 - agreement_over_ious(
                 self._want, _found(changed, self._sources, self._options), self._score_threshold
             )
+
+
+class ClassLoss:
+    """How much worse a classification graph is than its float32 model.
+
+    If all images are in folders that have the names of classes, it is the loss of top-1 accuracy, negative if the
+    accuracy rises. Else it is the share of images whose most probable class is another than that of float32.
+
+    Args:
+        right: The float32 model. It is run here, and not later.
+        sources: Images.
+        opened: Opens a graph.
+
+    Raises:
+        ImageError: an image cannot be read.
+    """
+
+    def __init__(self, right: Detector, sources: Sequence[Source], opened: Open) -> None:
+        self._sources = sources
+        self._opened = opened
+        answers: list[int] = [right(source).class_id for source in sources]
+        self._truths = folder_classes(sources, right.class_names)
+        self._wanted = answers if self._truths is None else self._truths
+        self._want = self._right_share(answers)
+
+    def __call__(self, model: Model) -> float:
+        """The loss of a graph."""
+        with self._opened(model) as changed:
+            return self._want - self._right_share([changed(source).class_id for source in self._sources])
+
+    def _right_share(self, answers: Sequence[int]) -> float:
+        right = [a == b for a, b in zip(answers, self._wanted, strict=True)]
+        return right.count(True) / len(right)
 
 
 class PrecisionLoss:
@@ -267,7 +301,14 @@ def quantize_with_images(
         means = channel_means(model, values_to_watch(all_layers, "inputs"), ranked)
         _check_finite(model, means, ranked)
         watched = [sources[place] for place in measuring]
-        if measure is None and truths is not None:
+        if measure is None and detector.info.class_scores is not None:
+            if truths is not None:
+                raise InputError(
+                    "are boxes, which a classification model does not give", subject="labels",
+                    hint="put the images into folders that have the names of their classes",
+                )  # fmt: skip
+            measure = ClassLoss(detector, watched, opened)
+        elif measure is None and truths is not None:
             measure = PrecisionLoss(detector, watched, [truths[place] for place in measuring], config, opened)
         elif measure is None:
             measure = Disagreement(detector, watched, config, opened)

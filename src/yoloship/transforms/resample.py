@@ -100,24 +100,25 @@ def _plan(have: int, want: int, start: int, stop: int, filter_name: Interpolatio
     scale = have / want
     stretch = max(scale, 1.0)
     reach = support * stretch
-    taps: list[tuple[int, Floats]] = []
-    for target in range(start, stop):
-        centre = (target + 0.5) * scale
-        low = max(0, int(centre - reach + 0.5))
-        high = min(have, int(centre + reach + 0.5))
-        weights = curve(np.abs((np.arange(low, high) - centre + 0.5) / stretch))
-        weights /= weights.sum()
-        taps.append((low, np.trunc(np.where(weights < 0, -0.5, 0.5) + weights * (1 << _BITS)) / (1 << _BITS)))
-    first, last = min(low for low, _ in taps), max(low + len(weights) for low, weights in taps)
+    centres = (np.arange(start, stop) + 0.5) * scale
+    low = np.maximum(
+        0, (centres - reach + 0.5).astype(np.int64)
+    )  # positive or cut to 0, so truncating is rounding down
+    high = np.minimum(have, (centres + reach + 0.5).astype(np.int64))
+    sources = low[:, None] + np.arange(int((high - low).max()))
+    weights = curve(np.abs((sources - centres[:, None] + 0.5) / stretch)) * (sources < high[:, None])
+    weights /= weights.sum(axis=1, keepdims=True)
+    weights = np.trunc(np.where(weights < 0, -0.5, 0.5) + weights * (1 << _BITS)) / (1 << _BITS)
+    first, last = int(low.min()), int(high.max())
     groups = []
-    for begin in range(0, len(taps), _GROUP):
-        some = taps[begin : begin + _GROUP]
-        low, high = min(at for at, _ in some), max(at + len(weights) for at, weights in some)
-        matrix = np.zeros((len(some), high - low), np.float32)
-        for row, (at, weights) in enumerate(some):
-            matrix[row, at - low : at - low + len(weights)] = weights
-        groups.append(_Group(begin, low - first, matrix))
-    return _Plan(first, last, stop - start, tuple(groups), False, any((weights < 0).any() for _, weights in taps))
+    for begin in range(0, len(centres), _GROUP):
+        rows = slice(begin, begin + _GROUP)
+        left, right = int(low[rows].min()), int(high[rows].max())
+        matrix = np.zeros((len(low[rows]), right - left), np.float32)
+        for row, (at, end, some) in enumerate(zip(low[rows], high[rows], weights[rows], strict=True)):
+            matrix[row, at - left : end - left] = some[: end - at]
+        groups.append(_Group(begin, left - first, matrix))
+    return _Plan(first, last, len(centres), tuple(groups), False, bool((weights < 0).any()))
 
 
 def _pass(lines: npt.NDArray[np.uint8], plan: _Plan) -> npt.NDArray[np.uint8]:
