@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +13,13 @@ import pytest
 
 import yoloship
 from helpers.families import FOLDER, checkpoint, noise, reference, run, sizes_of
+from helpers.modules import Maker
 from helpers.shared import PHOTOS, listed, require
 from yoloship.detect.detector import Detector
+from yoloship.errors import GraphError
 from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
+from yoloship.graph.build import trace
+from yoloship.graph.builder import ShapesOnly
 from yoloship.model import UsualNms
 from yoloship.results.detections import Detections
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from yoloship.checkpoint import Module
     from yoloship.model import HeadChoice
     from yoloship.tasks.decode import Candidates
 
@@ -219,3 +226,31 @@ def check_photos(path: Path, variant: str, **choices: Any) -> None:
             assert_same_boxes(
                 found, rows[:, :4], rows[:, 4], rows[:, 5].astype(int), box=max(0.05, 3 * box), score=score + 5e-4
             )
+
+
+def test_every_class_of_these_networks_refuses_a_part_more_than_it_has() -> None:
+    """One of each class, wherever it stands: the writer of a block uses all that it holds."""
+    seen: set[str] = set()
+    for path in PATHS:
+        whole = checkpoint(path)
+        for place, part in whole.module.walk():
+            if part.class_path.startswith("torch.nn.") or part.class_path in seen or not place.startswith("model."):
+                continue
+            seen.add(part.class_path)
+            odd = replace(whole, module=with_extra(whole.module, place.split(".")))
+            with pytest.raises(GraphError) as caught:
+                trace(odd, GraphConfig((192, 192)), ShapesOnly())
+            assert "'extra'" in str(caught.value), part.class_path
+    assert len(seen) >= 25
+
+
+def with_extra(root: Module, place: list[str]) -> Module:
+    """The network with one more convolution in the module at a place."""
+    children = dict(root.children)
+    if place:
+        inner = children[place[0]]
+        assert inner is not None
+        children[place[0]] = with_extra(inner, place[1:])
+    else:
+        children["extra"] = Maker(1).conv2d(8, 8)
+    return replace(root, children=MappingProxyType(children))

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from yoloship._util.fields import is_int
+from yoloship.graph.activations import activate
 from yoloship.graph.blocks import add, concat, emit
+from yoloship.graph.builder import OMITTED
 from yoloship.graph.layers import max_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from yoloship.graph.blocks import Block
+    from yoloship.graph.blocks import Block, Join
     from yoloship.graph.builder import Builder, Wire
     from yoloship.graph.module_view import ModuleView
 
@@ -169,6 +172,64 @@ def _nothing(builder: Builder, module: ModuleView, x: Wire) -> Wire:  # noqa: AR
     return x
 
 
+def _divided(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    """CBLinear: one convolution whose channels are several maps, which CBFuse takes apart."""
+    sizes = module.value("c2s")
+    y = emit(builder, module.child("conv"), (x,))
+    given = sizes if isinstance(sizes, list | tuple) else ()
+    fitting = tuple(size for size in given if is_int(size, 1, y.channels))
+    if not fitting or len(fitting) != len(given) or sum(fitting) != y.channels:
+        raise module.error("bad 'c2s'", expected=f"channels that make {y.channels} together", got=sizes)
+    builder.divisions[y.name] = fitting
+    return y
+
+
+def _fuse(builder: Builder, module: ModuleView, inputs: Sequence[Wire]) -> Wire:
+    """CBFuse: of each divided map one part, brought to the size of the last input, and all added to that."""
+    *sources, total = inputs
+    chosen = module.value("idx")
+    if not isinstance(chosen, list | tuple) or len(chosen) != len(sources) or not sources:
+        raise module.error("bad 'idx'", expected=f"{len(sources)} numbers", got=chosen)
+    for number, (source, index) in enumerate(zip(sources, chosen, strict=True)):
+        sizes, place = builder.divisions.get(source.name, ()), f"{module.place}.{number}"
+        if not is_int(index, 0, len(sizes) - 1):
+            raise module.error("takes a part that its input does not have", expected=f"below {len(sizes)}", got=index)
+        lengths = builder.constant(f"{place}.sizes", np.array(sizes), "int64")
+        shapes = [(source.shape[0], size, *source.hw) for size in sizes]
+        parts = (
+            builder.nodes("Split", f"{place}.parts", (source, lengths), shapes, axis=1) if len(sizes) > 1 else (source,)
+        )
+        part = _resized(builder, module, parts[index], total.hw, f"{place}.resized")
+        total = add(builder, module, part, total, f"{place}.add")
+    return total
+
+
+def _resized(builder: Builder, module: ModuleView, x: Wire, hw: tuple[int, int], name: str) -> Wire:
+    """The map enlarged by a whole factor, each value repeated."""
+    factors = [want // have for want, have in zip(hw, x.hw, strict=True)]
+    if any(have * factor != want for want, have, factor in zip(hw, x.hw, factors, strict=True)):
+        raise module.error("joins maps whose sizes are not multiples of each other", expected=str(hw), got=x.hw)
+    if factors == [1, 1]:
+        return x
+    scales = builder.constant(f"{name}.scales", np.array([1, 1, *factors]))
+    return builder.node(
+        "Resize",
+        name,
+        (x, OMITTED, scales),
+        (*x.shape[:2], *hw),
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
+def _transposed_conv(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    """ConvTranspose: a transposed convolution, batch-norm if it has one, activation."""
+    y = emit(builder, module.child("conv_transpose"), (x,))
+    norm = module.optional_child("bn")
+    return activate(builder, module.child("act"), y if norm is None else emit(builder, norm, (y,)))
+
+
 BLOCKS: Mapping[str, Block] = MappingProxyType(
     {
         **dict.fromkeys(("C2f", "C3k2", "C2fCIB", "C2fPSA"), _c2f),
@@ -188,6 +249,10 @@ BLOCKS: Mapping[str, Block] = MappingProxyType(
         "CIB": _inverted_block,
         "SCDown": _down,
         "Silence": _nothing,
+        "CBLinear": _divided,
+        "ConvTranspose": _transposed_conv,
     }
 )
 """By class name, of ``ultralytics.nn.modules``."""
+JOINS: Mapping[str, Join] = MappingProxyType({"CBFuse": _fuse})
+"""By class name; these take several values."""

@@ -220,6 +220,8 @@ class Builder:
     ) -> None:
         self.dynamic_hw = dynamic_hw
         self.blocks = blocks
+        self.divisions: dict[str, tuple[int, ...]] = {}
+        """By name of a value that stands for several: how many channels each of them has."""
         self._nodes: list[Node] = []
         self._constants: Constants = InMemory() if constants is None else constants
         self._wires: dict[str, Wire] = {}

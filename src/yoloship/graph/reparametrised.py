@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yoloship.graph import activations
-from yoloship.graph.convolution import Convolution, emit_convolution, folded, is_norm, read_conv, read_norm
+from yoloship.graph.convolution import Convolution, emit_convolution, folded, is_norm, read_conv, read_norm, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,17 @@ def _rep_depthwise(builder: Builder, module: ModuleView, x: Wire) -> Wire:
         merged = _sum(module, _branch(builder, inner), _branch(builder, module.child("conv1")))
     y = emit_convolution(builder, module, merged, x)
     return activations.activate(builder, module.child("act"), y)
+
+
+def _double_conv(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    """Conv2: act(bn(conv x + cv2 x)), where cv2 is 1x1; `conv` stands for both after fusing."""
+    merged = read_conv(module.child("conv"))
+    if module.optional_child("cv2") is not None:
+        merged = _sum(module, merged, read_conv(module.child("cv2")))
+    norm = module.optional_child("bn")
+    if norm is not None:
+        merged = scaled(merged, *read_norm(_batch_norm(norm), merged.out_channels))
+    return activations.activate(builder, module.child("act"), emit_convolution(builder, module, merged, x))
 
 
 def _branch(builder: Builder, module: ModuleView) -> Convolution:
@@ -84,14 +95,20 @@ def _sum(module: ModuleView, wide: Convolution, narrow: Convolution) -> Convolut
 
 def _identity(norm: ModuleView, like: Convolution) -> Convolution:
     """A batch-norm as a 1x1 convolution of the same groups."""
-    if not is_norm(norm):
-        raise norm.error("is not supported in this place", expected="torch.nn.BatchNorm2d")
     channels, inside = like.weight.shape[:2]
-    scale, shift = read_norm(norm, channels)
+    scale, shift = read_norm(_batch_norm(norm), channels)
     weight = np.zeros((channels, inside, 1, 1))
     weight[np.arange(channels), np.arange(channels) % inside, 0, 0] = scale
     return Convolution(weight, shift, like.stride, groups=like.groups)
 
 
-BLOCKS: Mapping[str, Block] = MappingProxyType({"RepConv": _rep_conv, "RepVGGDW": _rep_depthwise})
+def _batch_norm(norm: ModuleView) -> ModuleView:
+    if not is_norm(norm):
+        raise norm.error("is not supported in this place", expected="torch.nn.BatchNorm2d")
+    return norm
+
+
+BLOCKS: Mapping[str, Block] = MappingProxyType(
+    {"RepConv": _rep_conv, "RepVGGDW": _rep_depthwise, "Conv2": _double_conv}
+)
 """By class name, of ``ultralytics.nn.modules``."""

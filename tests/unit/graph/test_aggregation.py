@@ -10,7 +10,7 @@ import pytest
 
 from helpers.modules import Anchorless, anchorless_around, changed, module, sequential
 from yoloship.errors import GraphError
-from yoloship.graph.aggregation import BLOCKS
+from yoloship.graph.aggregation import BLOCKS, JOINS
 from yoloship.graph.builder import Builder
 from yoloship.graph.families.ultralytics import Ultralytics
 from yoloship.graph.module_view import ModuleView, check_consumed
@@ -180,3 +180,61 @@ def test_a_whole_detector_of_such_blocks_is_written() -> None:
     from yoloship.graph import GraphConfig, build_graph
 
     build_graph(network, GraphConfig((64, 96)))
+
+
+def fused(idx: Any, sources: list[tuple[Any, tuple[int, int]]], last: tuple[int, ...] = (2, 4, 8, 12)) -> list[Any]:
+    """What CBFuse makes of divided maps, each (c2s, (h, w)), and of a last map; and those maps themselves."""
+    builder = Builder(dynamic_hw=False, blocks=Ultralytics.blocks)
+    rng, feeds, wires = np.random.default_rng(2), {}, []
+    for number, (sizes, hw) in enumerate(sources):
+        shape = (2, 8, *hw)
+        x = builder.input(TensorSpec(f"x{number}", "float32", shape), shape)
+        conv = pointwise(EYE).children["conv"]
+        assert conv is not None
+        view = ModuleView(module(f"{PATH}.CBLinear", {"c2s": sizes}, conv=conv), f"s{number}", "hand.pt")
+        wires.append(BLOCKS["CBLinear"](builder, view, x))
+        feeds[f"x{number}"] = rng.standard_normal(shape).astype(np.float32)
+    feeds["last"] = rng.standard_normal(last).astype(np.float32)
+    wires.append(builder.input(TensorSpec("last", "float32", last), last))
+    y = JOINS["CBFuse"](builder, ModuleView(module(f"{PATH}.CBFuse", {"idx": idx}), "f", "hand.pt"), wires)
+    builder.output(y, TensorSpec("y", "float32", y.shape))
+    session = ort.InferenceSession(to_onnx(builder.build("block"), {}).SerializeToString())
+    return [session.run(None, feeds)[0], *feeds.values()]
+
+
+def test_parts_of_divided_maps_are_enlarged_and_added_to_the_last() -> None:
+    found, first, second, last = fused([1, 0], [([4, 4], (4, 6)), ((4, 4), (8, 12))])
+    want = last + np.repeat(np.repeat(first[:, 4:], 2, axis=2), 2, axis=3) + second[:, :4]
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("idx", "sources", "words"),
+    [
+        ([2], [([4, 4], (8, 12))], "takes a part that its input does not have: expected below 2, got 2"),
+        ([True], [([4, 4], (8, 12))], "takes a part that its input does not have"),
+        ([0, 0], [([4, 4], (8, 12))], "bad 'idx': expected 1 numbers"),
+        ([0], [([4, 3], (8, 12))], "bad 'c2s': expected channels that make 8 together"),
+        ([0], [(8, (8, 12))], "bad 'c2s'"),
+        ([0], [([2, 6], (8, 12))], "adds values of two shapes"),
+        ([0], [([4, 4], (5, 6))], "joins maps whose sizes are not multiples of each other"),
+    ],
+)
+def test_divided_maps_that_do_not_fit_are_refused(idx: Any, sources: list[Any], words: str) -> None:
+    with pytest.raises(GraphError, match=words):
+        fused(idx, sources)
+
+
+def test_a_transposed_convolution_has_its_norm_and_activation() -> None:
+    weight = np.zeros((8, 8, 2, 2), np.float32)
+    weight[np.arange(8), np.arange(8)] = 1
+    attributes = {
+        "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "output_padding": (0, 0), "groups": 1,
+        "padding_mode": "zeros",
+    }  # fmt: skip
+    inner = module("torch.nn.modules.conv.ConvTranspose2d", attributes, {"weight": weight, "bias": None})
+    relu = module("torch.nn.modules.activation.ReLU")
+    large = np.repeat(np.repeat(IMAGE, 2, axis=2), 2, axis=3)
+    for norm in ({}, {"bn": IDENTITY}):
+        found = computed(module("ultralytics.nn.modules.conv.ConvTranspose", conv_transpose=inner, act=relu, **norm))
+        np.testing.assert_allclose(found, np.maximum(large, 0))

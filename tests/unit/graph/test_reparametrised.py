@@ -98,3 +98,23 @@ GOOD = module("ultralytics.nn.modules.conv.RepConv", conv1=branch(1, 3), conv2=b
 def test_branches_that_cannot_be_added_are_refused(block: Module, words: str) -> None:
     with pytest.raises(GraphError, match=words):
         computed(block)
+
+
+def test_two_convolutions_under_one_norm_become_one() -> None:
+    make = Anchorless(6)
+    wide, narrow, norm = make.conv2d(8, 8, 3), make.conv2d(8, 8), make.batch_norm(8)
+    whole, count = computed(module("ultralytics.nn.modules.conv.Conv2", conv=wide, cv2=narrow, bn=norm, act=RELU))
+    assert count == 1
+    alone = [module("ultralytics.nn.modules.conv.Conv", conv=conv, act=IDENTITY) for conv in (wide, narrow)]
+    scale = (
+        norm.parameters["weight"],
+        norm.parameters["bias"],
+        norm.buffers["running_mean"],
+        norm.buffers["running_var"],
+    )
+    gamma, beta, mean, variance = (part.float64().reshape(1, 8, 1, 1) for part in scale if part is not None)
+    first, second, _ = computed(*alone)
+    want = np.maximum((first + second - mean) / np.sqrt(variance + 1e-3) * gamma + beta, 0)
+    np.testing.assert_allclose(whole, want, rtol=1e-4, atol=1e-5)
+    fused, _ = computed(module("ultralytics.nn.modules.conv.Conv2", conv=wide, act=RELU))
+    np.testing.assert_allclose(fused, np.maximum(first, 0), rtol=1e-6)

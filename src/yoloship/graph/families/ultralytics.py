@@ -64,7 +64,7 @@ class Ultralytics(Family):
                 **reparametrised.BLOCKS,
             }
         ),
-        joins=MappingProxyType({"Concat": JOINS["Concat"]}),
+        joins=MappingProxyType({"Concat": JOINS["Concat"], **aggregation.JOINS}),
     )
     heads: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
