@@ -70,7 +70,7 @@ def test_images_give_the_results_of_the_cpu_pipeline(make: Make, case: TaskCase)
     "options",
     [
         DetectOptions(0.4, 0.3, 4, classes=("beta", 2)),
-        DetectOptions(0.3, 0.7, 300, class_agnostic=True, retina_masks=True),
+        DetectOptions(0.3, 0.7, 300, class_agnostic=True),
         DetectOptions(1.0),
     ],
     ids=["few", "agnostic", "nothing"],
@@ -81,6 +81,16 @@ def test_options_hold_for_every_task(make: Make, case: TaskCase, options: Detect
     detector, cpu = make(case), case.on_cpu()
     for image in make_images():
         assert_same_result(detector(image, options=options), cpu(image, options=options))
+
+
+@pytest.mark.parametrize("case", SEGMENT_CASES, ids=lambda case: case.name)
+def test_masks_at_the_resolution_of_the_image_are_those_of_the_cpu_pipeline(make: Make, case: TaskCase) -> None:
+    detector, cpu, options = make(case), case.on_cpu(), DetectOptions(0.3, 0.7, retina_masks=True)
+    for image in make_images():
+        found = detector(image, options=options)
+        assert found.masks is not None
+        assert found.masks.letterbox is None
+        assert_same_result(found, cpu(image, options=options))
 
 
 @pytest.mark.parametrize("case", SEGMENT_CASES[:4:2], ids=lambda case: case.name)
