@@ -6,92 +6,27 @@ Every file must end in one error of ours, and nothing that it names may run.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from helpers import forge
-from helpers.modules import NAMES
+from helpers.pickled import hostile
 from helpers.samples import sample
-from yoloship.checkpoint import Module, Tensor, read_checkpoint
+from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import YoloshipError
 from yoloship.graph import GraphConfig, build_graph, model_info
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 HW = (64, 96)
 HEAD = "model.2"
 
 
-class Pickled:
-    """A module tree as the bytes of a checkpoint.
-
-    Args:
-        changes: Code for attributes, by ``path:attribute``; in place of what the tree has, or beside it.
-        modules: Code for submodules, by path.
-    """
-
-    def __init__(self, changes: Mapping[str, forge.Code], modules: Mapping[str, forge.Code] | None = None) -> None:
-        self.changes, self.modules = changes, modules or {}
-        self.storages: dict[str, bytes] = {}
-
-    def file(self, root: Module) -> bytes:
-        self.changes = {":names": forge.listed(*map(forge.text, NAMES)), **self.changes}
-        code = forge.table({"model": self._module(root, ""), "version": forge.text("8.4.190")})
-        return forge.zip_bytes(forge.end(code), self.storages)
-
-    def _module(self, module: Module, path: str) -> forge.Code:
-        attributes = {name: self._value(value) for name, value in module.attributes.items()}
-        for place, code in self.changes.items():
-            where, _, name = place.partition(":")
-            if where == path:
-                attributes[name] = code
-        children = {}
-        for name, child in module.children.items():
-            inner = f"{path}.{name}".removeprefix(".")
-            if child is not None:
-                children[name] = self.modules.get(inner) or self._module(child, inner)
-        for inner, code in self.modules.items():
-            parent, _, name = inner.rpartition(".")
-            if parent == path:
-                children[name] = code
-        parameters = {name: self._value(value) for name, value in module.parameters.items()}
-        buffers = {name: self._value(value) for name, value in module.buffers.items()}
-        return forge.module(module.class_path, attributes, parameters, buffers, children)
-
-    def _value(self, value: Any) -> forge.Code:
-        if value is None:
-            return forge.NONE
-        if isinstance(value, bool):
-            return forge.TRUE if value else forge.FALSE
-        if isinstance(value, int):
-            return forge.integer(value)
-        if isinstance(value, float):
-            return forge.number(value)
-        if isinstance(value, str):
-            return forge.text(value)
-        if isinstance(value, list):
-            return forge.listed(*map(self._value, value)) if value else forge.EMPTY_LIST
-        if isinstance(value, tuple):
-            return forge.row(*map(self._value, value))
-        assert isinstance(value, Tensor), value
-        array = np.ascontiguousarray(value.float64(), np.float32)
-        key = str(len(self.storages))
-        self.storages[key] = array.tobytes()
-        strides = [step // 4 for step in array.strides]
-        return forge.tensor(forge.storage(key, array.size), array.shape, strides)
-
-
-def hostile(task: str, changes: Mapping[str, forge.Code], modules: Mapping[str, forge.Code] | None = None) -> bytes:
-    return Pickled(changes, modules).file(sample("ultralytics", task).module)
-
-
 @pytest.mark.parametrize("task", ["pose", "obb"])
 def test_the_same_file_with_nothing_wrong_is_written(task: str) -> None:
-    read, made = read_checkpoint(hostile(task, {})), sample("ultralytics", task)
+    read, made = read_checkpoint(hostile("ultralytics", task, {})), sample("ultralytics", task)
     build_graph(read, GraphConfig(HW))
     infos = [replace(model_info(one, GraphConfig(HW)), checkpoint_sha256=None) for one in (read, made)]
     assert infos[0] == infos[1]
@@ -162,7 +97,7 @@ PARTS: dict[str, tuple[str, dict[str, forge.Code], dict[str, forge.Code]]] = {
 def test_no_attribute_calls_anything(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(YoloshipError):
-        build_graph(read_checkpoint(hostile("pose", {place: POSE[place]})), GraphConfig(HW))
+        build_graph(read_checkpoint(hostile("ultralytics", "pose", {place: POSE[place]})), GraphConfig(HW))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -170,11 +105,13 @@ def test_no_attribute_calls_anything(place: str, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("place", ["", HEAD], ids=["model", "head"])
 def test_no_keypoint_shape_is_believed(shape: str, place: str) -> None:
     with pytest.raises(YoloshipError):
-        build_graph(read_checkpoint(hostile("pose", {f"{place}:kpt_shape": SHAPES[shape]})), GraphConfig(HW))
+        build_graph(
+            read_checkpoint(hostile("ultralytics", "pose", {f"{place}:kpt_shape": SHAPES[shape]})), GraphConfig(HW)
+        )
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_no_part_is_taken_for_another(part: str) -> None:
     task, changes, modules = PARTS[part]
     with pytest.raises(YoloshipError):
-        build_graph(read_checkpoint(hostile(task, changes, modules)), GraphConfig(HW))
+        build_graph(read_checkpoint(hostile("ultralytics", task, changes, modules)), GraphConfig(HW))
