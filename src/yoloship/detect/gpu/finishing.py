@@ -56,9 +56,9 @@ if TYPE_CHECKING:
 
 _MOST_PAIRS: Final = 1 << 16
 """Candidates that fit into the workspace of a head without suppression, which has classes times as many as cells."""
-_MASK_CANVASES: Final = 64
+_MASK_CANVASES: Final = 16
 """Masks that fill the whole canvas for which there is room, for each image …"""
-_MASK_BYTES: Final = 64 << 20
+_MASK_BYTES: Final = 32 << 20
 """… as long as all of a batch take no more than this. Pinned memory."""
 _NOTHING: Final = MaskWindow(0, 0, (0, 0), b"")
 
