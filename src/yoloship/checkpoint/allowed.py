@@ -336,7 +336,7 @@ RULES: tuple[Rule, ...] = (
     Rule("models.", "the training repository's modules, and blocks that people add to it"),
     Rule("utils.", "its helpers, some of which are modules"),
     Rule("yolov5.", "the same repository installed as a package"),
-    Rule("ultralytics.", "YOLOv5 models saved by the later package"),
+    Rule("ultralytics.", "models of Ultralytics' package: YOLOv8 and later, and YOLOv3u, 5u and 6u"),
     Rule("torch.nn.", "torch's own modules"),
     Rule("torchvision.", "classification models, their blocks, and the transforms that are saved with them"),
     Rule("timm.", "classification models and their blocks"),

@@ -190,7 +190,7 @@ def rows_of(info: ModelInfo, subject: str) -> Rows:
 def anchor_free_error(subject: str, got: str) -> SessionError:
     """The error for the output of a model without anchors."""
     return SessionError(
-        "has the output (B, 4 + classes, N) of YOLOv8 and later, which is not supported yet",
+        "has an output like (B, 4 + classes, N) of YOLOv8 and later, but its record or its boxes are not those of one",
         subject=subject,
         expected=STANDARD_FORM,
         got=got,
