@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from yoloship.cuda.postprocess import MAX_DETECTIONS, MAX_LEVELS, HeadDType
+from yoloship.cuda.postprocess import MAX_LEVELS, UNLIMITED, HeadDType
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ class FreeHeads:
 
     @property
     def most(self) -> int:
-        """The most boxes that an image can have."""
-        return self.pairs or MAX_DETECTIONS
+        """The most boxes that the network gives for an image."""
+        return self.pairs or UNLIMITED
 
     @property
     def kernel(self) -> str:
@@ -168,7 +168,7 @@ class Chosen:
     block_cells: ClassVar[int] = 128
     is_chosen: ClassVar[bool] = True
     is_ordered: ClassVar[bool] = True
-    most: ClassVar[int] = MAX_DETECTIONS
+    most: ClassVar[int] = UNLIMITED
 
     pointer: int
     cells: int

@@ -31,6 +31,7 @@ HeadDType: TypeAlias = Literal["float32", "float16"]
 
 MAX_SELECTED: Final = 1024
 MAX_DETECTIONS: Final = 1024
+UNLIMITED: Final = 2**31 - 1
 MAX_ANCHORS: Final = 8
 MAX_LEVELS: Final = 8
 _DECODE_THREADS: Final = 128
@@ -91,7 +92,7 @@ class DecodeInput(Protocol):
 
     @property
     def most(self) -> int:
-        """The most boxes that an image can have."""
+        """The most boxes that the network gives for an image; `UNLIMITED` if it sets no limit of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Heads:
     is_rotated: ClassVar[bool] = False
     is_chosen: ClassVar[bool] = False
     is_ordered: ClassVar[bool] = False
-    most: ClassVar[int] = MAX_DETECTIONS
+    most: ClassVar[int] = UNLIMITED
 
     table: int
     levels: tuple[HeadLevel, ...]
@@ -164,7 +165,7 @@ class Raw:
     is_rotated: ClassVar[bool] = False
     is_chosen: ClassVar[bool] = False
     is_ordered: ClassVar[bool] = False
-    most: ClassVar[int] = MAX_DETECTIONS
+    most: ClassVar[int] = UNLIMITED
 
     pointer: int
     cells: int

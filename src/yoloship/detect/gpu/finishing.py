@@ -204,14 +204,14 @@ class KernelFinish(Closing):
         output, batch = end.output, end.workspace.batch
         self._end, self._info, self._options, self._stream = end, info, options, stream
         self._task = task_of(info, "model")
+        self._enough = min(options.max_detections, output.most)
         self._suppression = Suppression(
             options.iou_threshold,
-            min(options.max_detections, output.most),
+            min(self._enough, MAX_DETECTIONS),
             options.class_agnostic,
             output.is_chosen,
             output.is_ordered,
         )
-        self._enough = self._suppression.max_detections if output.is_chosen else options.max_detections
         most, extras = self._suppression.max_detections, end.extras
         self._points = (extras.points, extras.dimensions) if isinstance(extras, Keypoints) else None
         self._prototypes: Prototypes | None = None
