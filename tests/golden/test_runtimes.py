@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.shared import PHOTOS, TRAINED, require
+from helpers.shared import CHECKPOINTS, PHOTOS, TRAINED, require
 from yoloship.errors import InputError
 from yoloship.evaluate.matching import match
 from yoloship.models.loading import load
@@ -113,3 +113,17 @@ def test_a_plain_run_imports_nothing_of_openvino(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(model), str(image)], env=environment, check=False, capture_output=True
     )
     assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+@needs_openvino
+@pytest.mark.parametrize(("name", "head"), [("y12-2heads", None), ("v10n", "one2one")])
+def test_networks_without_anchors_give_the_boxes_of_onnxruntime_too(name: str, head: Any) -> None:
+    """Attention in areas, and a head that chooses its boxes itself."""
+    model = require(CHECKPOINTS / "families" / f"{name}.pt")
+    with load(model, head=head, imgsz=320) as right, load(model, head=head, imgsz=320, runtime="openvino") as other:
+        for image in IMAGES[::2]:
+            want, have = right(require(PHOTOS / image)), other(require(PHOTOS / image))
+            assert len(want)
+            pairs = match(want, have)
+            assert len(pairs.pairs) >= 0.98 * max(len(want), len(have))
+            assert pairs.ious.min() > 0.99

@@ -52,3 +52,32 @@ def test_strides_that_are_no_whole_pixels_are_refused(value: float) -> None:
 def test_a_detector_without_strides_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"its head, a 'models\.yolo\.Detect', says no strides"):
         with_head("models.yolo.Model", "models.yolo.Detect", {})
+
+
+@pytest.mark.parametrize(
+    ("model", "head", "words"),
+    [
+        ("RTDETRDetectionModel", "RTDETRDecoder", "whose last layer is an RT-DETR decoder of Ultralytics' package"),
+        ("WorldModel", "WorldDetect", "whose last layer is a YOLO-World head.*with its classes set"),
+        ("YOLOEModel", "YOLOEDetect", "whose last layer is a YOLOE head.*with its classes set"),
+        ("YOLOESegModel", "YOLOESegment26", "whose last layer is a YOLOE head"),
+        ("SemanticSegmentationModel", "SemanticSegment", "whose last layer is a head for semantic segmentation"),
+        ("DepthModel", "Depth", "whose last layer is a head for depth"),
+    ],
+)
+def test_other_models_of_ultralytics_package_are_named_as_what_they_are(model: str, head: str, words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        with_head(f"ultralytics.nn.tasks.{model}", f"ultralytics.nn.modules.head.{head}", STRIDE)
+
+
+@pytest.mark.parametrize(
+    ("model", "head", "task"),
+    [
+        ("YOLOv10DetectionModel", "v10Detect", "detect"),
+        ("PoseModel", "Pose26", "pose"),
+        ("OBBModel", "OBB", "obb"),
+        ("SegmentationModel", "Segment26", "segment"),
+    ],
+)
+def test_every_task_of_ultralytics_package_is_known(model: str, head: str, task: str) -> None:
+    assert with_head(f"ultralytics.nn.tasks.{model}", f"ultralytics.nn.modules.head.{head}", STRIDE).task == task

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import onnxruntime as ort
 import pytest
 
 from helpers.modules import Anchorless, Maker, anchorless_checkpoint, module
 from yoloship.checkpoint import Module
 from yoloship.errors import GraphError
-from yoloship.graph import GraphConfig, build_graph
+from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.families.ultralytics import Ultralytics
 
 
@@ -96,3 +98,39 @@ def test_the_newest_design_has_a_head_without_distributions() -> None:
     block = module("ultralytics.nn.modules.block.C3k2")
     head = module("ultralytics.nn.modules.head.Detect", {"reg_max": 1})
     assert Ultralytics().design(module("ultralytics.nn.tasks.DetectionModel", a=block, b=head)) == "YOLO26"
+
+
+def test_layers_of_torch_stand_between_blocks_as_in_the_designs_of_yolov3_tiny_and_yolov6() -> None:
+    """ZeroPad2d and MaxPool2d of the first, ConvTranspose2d of the second, and an Upsample of old versions."""
+    make = Anchorless(1)
+    pad = module("torch.nn.modules.padding.ZeroPad2d", {"padding": (0, 1, 0, 1), "value": 0.0})
+    pool = module(
+        "torch.nn.modules.pooling.MaxPool2d",
+        {"kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False},
+    )
+    attributes = {
+        "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "output_padding": (0, 0), "groups": 1,
+        "padding_mode": "zeros",
+    }  # fmt: skip
+    up = module(
+        "torch.nn.modules.conv.ConvTranspose2d", attributes, {"weight": make.values(8, 8, 2, 2), "bias": make.values(8)}
+    )
+    nearest = module(
+        "torch.nn.modules.upsampling.Upsample",
+        {"size": None, "scale_factor": 2.0, "mode": "nearest", "align_corners": None},
+    )
+    layers: list[tuple[Module, int | list[int]]] = [
+        (make.conv(3, 8, 8, 8, padding=(0, 0)), -1),
+        (pad, -1),
+        (pool, -1),
+        (make.conv(8, 8, 3, 2), -1),
+        (up, -1),
+        (nearest, 3),
+        (module("ultralytics.nn.modules.conv.Concat", {"d": 1}), [4, 5, 2]),
+        (make.detect_head([24, 8], [8, 16]), [6, 3]),
+    ]
+    network = anchorless_checkpoint(layers, strides=(8, 16))
+    session = ort.InferenceSession(graph_bytes(build_graph(network, GraphConfig(None, None))))
+    (found,) = session.run(None, {"images": np.random.default_rng(1).random((2, 3, 64, 96), np.float32)})
+    assert found.shape == (2, 7, 96 + 24)
+    assert np.isfinite(found).all()
