@@ -122,8 +122,9 @@ def test_networks_without_anchors_give_the_boxes_of_onnxruntime_too(name: str, h
     model = require(CHECKPOINTS / "families" / f"{name}.pt")
     with load(model, head=head, imgsz=320) as right, load(model, head=head, imgsz=320, runtime="openvino") as other:
         for image in IMAGES[::2]:
-            want, have = right(require(PHOTOS / image)), other(require(PHOTOS / image))
-            assert len(want)
+            both = right(require(PHOTOS / image)), other(require(PHOTOS / image))
+            want, have = (found[((found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]) > 1).all(1)] for found in both)
+            assert len(want)  # random networks also find boxes beside the image, of which clipping leaves no area
             pairs = match(want, have)
             assert len(pairs.pairs) >= 0.98 * max(len(want), len(have))
             assert pairs.ious.min() > 0.99
