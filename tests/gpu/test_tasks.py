@@ -14,6 +14,7 @@ from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.gpu.pipeline import CudaPipeline
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import ModelInput
+from yoloship.results.mask_rules import MASK_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,3 +136,13 @@ def test_pairs_without_room_are_found_on_the_host(make: Make, case: TaskCase, mo
     monkeypatch.setattr("yoloship.detect.gpu.finishing._MOST_PAIRS", 1)
     options, image = DetectOptions(0.0), make_images()[0]
     assert_same_result(make(case)(image, options=options), case.on_cpu()(image, options=options))
+
+
+@pytest.mark.parametrize("case", SEGMENT_CASES[1:4:2], ids=lambda case: case.name)
+@pytest.mark.parametrize("retina", [False, True], ids=["canvas", "image"])
+@pytest.mark.parametrize("rule", MASK_RULES)
+def test_masks_are_made_by_the_rule_that_a_call_names(make: Make, case: TaskCase, rule: str, retina: bool) -> None:
+    options = DetectOptions(0.3, 0.7, 20, retina_masks=retina, mask_rule=rule)
+    detector, cpu = make(case), case.on_cpu()
+    for image in make_images()[:2]:
+        assert_same_result(detector(image, options=options), cpu(image, options=options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,8 @@ from helpers.models import HW, image_session, info, random_heads
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import YoloshipError
-from yoloship.model import NmsConfig, TensorSpec
+from yoloship.model import ModelInfo, NmsConfig, TensorSpec
+from yoloship.results.mask_rules import MASK_RULES
 from yoloship.runtime.scripted import ScriptedSession
 from yoloship.tasks import info_of
 
@@ -102,6 +104,51 @@ def test_any_numbers_of_a_graph_that_suppresses(
     outputs = [boxes, scores, class_ids, np.array([count], np.int32), np.array([exact], np.int32)]
     record = info("nms", nms=NmsConfig(score_threshold=0.0, iou_threshold=0.0, max_detections=6, candidates=6))
     check(Detector(image_session(record, lambda _: outputs, outputs=5), options=None))
+
+
+SEGMENT = ModelInfo(
+    "segment", "yolov5", ("a", "b", "c"), (8, 16, 32), (), "image", "raw", HW, 1, extra_columns=2, mask_rule="yolov5"
+)
+
+
+def segmenting(outputs: Any, rule: str, *, retina: bool) -> Detector:
+    session = ScriptedSession(
+        [TensorSpec("images", "uint8", (1, *HW, 3))],
+        [TensorSpec("output0", "float32", (1, "boxes", 10)), TensorSpec("output1", "float32", (1, 2, 16, 24))],
+        lambda _: outputs,
+    )
+    return Detector(session, SEGMENT, options=replace(OPTIONS, mask_rule=rule, retina_masks=retina))
+
+
+def check_masks(detector: Detector) -> None:
+    check(detector)
+    found = ours(lambda: detector(IMAGE))
+    if found is not None:
+        assert found.masks is not None
+        assert found.masks.array.shape == (len(found), *IMAGE.shape[:2])
+        assert len(found.masks.polygons()) == len(found.masks.rle()) == len(found)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=hnp.arrays("float32", (1, 5, 10), elements=NUMBERS),
+    spots=st.lists(st.tuples(st.integers(0, 2 * 16 * 24 - 1), NUMBERS), max_size=20),
+    rule=st.sampled_from(sorted(MASK_RULES)),
+    retina=st.booleans(),
+)
+def test_any_numbers_in_mask_coefficients_and_prototypes(rows: Any, spots: Any, rule: str, retina: bool) -> None:
+    prototypes = np.ones((1, 2, 16, 24), np.float32)
+    for place, value in spots:
+        prototypes.reshape(-1)[place] = value
+    check_masks(segmenting([rows, prototypes], rule, retina=retina))
+
+
+@settings(deadline=None, max_examples=60)
+@given(prototypes=ARRAYS, retina=st.booleans())
+def test_prototypes_of_any_kind(prototypes: npt.NDArray[Any], retina: bool) -> None:
+    rows = np.full((1, 5, 10), 0.5, np.float32)
+    rows[..., :4] = 20
+    check_masks(segmenting([rows, prototypes], "yolov5", retina=retina))
 
 
 AXES = st.lists(st.one_of(st.integers(0, 100), st.sampled_from(["n", "h"])), max_size=5).map(tuple)
