@@ -119,7 +119,6 @@ class FreeHeadsContract:
             (1, 16, np.float16, (8, 16, 32, 64)),
             (1000, 1, np.float32, (16, 32)),
             (3, 7, np.float32, (8,)),
-            (3, 32, np.float32, (16,)),
             (5, 1, np.float16, (4, 8, 16, 32)),
         ],
     )

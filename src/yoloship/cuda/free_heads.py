@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-MAX_BINS: Final = 32
+MAX_BINS: Final = 16
 
 _SPAN_DTYPE: Final = np.dtype([("data", "<u8"), ("image_step", "<i8"), ("value_step", "<i4"), ("cell_step", "<i4")])
 FREE_LEVEL_DTYPE: Final = np.dtype(
@@ -102,7 +102,7 @@ class FreeHeads:
     Attributes:
         table: Device address of the table that `pack_free_levels` made from `levels`.
         levels: The levels, in the order of the candidates.
-        bins: Of the distribution of each side: 2 to 32; 1 for distances, 0 for decoded columns.
+        bins: Of the distribution of each side: 2 to 16; 1 for distances, 0 for decoded columns.
         dtype: The element type of the values.
         is_rotated: Whether the boxes are oriented.
         pairs: Of a head without suppression: how many boxes it gives at most. Each class of a cell is then a candidate

@@ -10,6 +10,7 @@ from yoloship.cuda.compiler import KERNELS, KernelSpec, source_text
 from yoloship.cuda.extras import EXTRA_LEVEL_DTYPE
 from yoloship.cuda.free_heads import FREE_LEVEL_DTYPE
 from yoloship.cuda.letterbox import FRAME_DTYPE
+from yoloship.cuda.masks import WINDOW_BYTES
 from yoloship.cuda.postprocess import LEVEL_DTYPE
 from yoloship.errors import InputError
 
@@ -35,7 +36,7 @@ def test_every_entry_point_of_the_sources_is_in_the_catalogue() -> None:
 
 def test_tables_have_the_layout_that_the_kernels_assert() -> None:
     assert (FRAME_DTYPE.itemsize, LEVEL_DTYPE.itemsize) == (80, 96)
-    assert (FREE_LEVEL_DTYPE.itemsize, EXTRA_LEVEL_DTYPE.itemsize) == (88, 48)
+    assert (FREE_LEVEL_DTYPE.itemsize, EXTRA_LEVEL_DTYPE.itemsize, WINDOW_BYTES) == (88, 48, 40)
 
 
 def test_arguments_become_exact_c_types() -> None:

@@ -33,8 +33,8 @@ def test_a_group_of_channels_begins_behind_those_before_it() -> None:
 
 
 def test_what_the_kernels_cannot_read_is_refused() -> None:
-    with pytest.raises(InputError, match="bins: out of range: expected 0 to 32, got 33"):
-        FreeHeads(0, (LEVEL,), 33)
+    with pytest.raises(InputError, match="bins: out of range: expected 0 to 16, got 17"):
+        FreeHeads(0, (LEVEL,), 17)
     with pytest.raises(InputError, match="columns: too few columns: expected 7 or more, got 6"):
         Chosen(0, 300, 6, is_rotated=True)
 

@@ -26,7 +26,7 @@
 
 #include "candidates.cuh"
 
-enum { CELLS = 32, READERS = 4, FREE_THREADS = CELLS * READERS, AT_ONCE = 8, MAX_BINS = 32 };
+enum { CELLS = 32, READERS = 4, FREE_THREADS = CELLS * READERS, AT_ONCE = 8, MAX_BINS = 16 };
 
 // Where a group of values lies: value v of cell c of image i is at data[i·image_step + v·value_step + c·cell_step].
 struct Span {

@@ -20,7 +20,7 @@ enum { WINDOW_THREADS = 256, MASK_THREADS = 256, CHUNK = 4096, SHARED_CELLS = 40
 enum { WORDS_OF_WARP = CHUNK / MASK_THREADS };
 enum { SQUASHES = 1, CROPS_FIRST = 2, ON_IMAGE = 4 };
 
-// Where a mask is and where its bits are. Mirrors WINDOW_DTYPE in masks.py, byte for byte.
+// Where a mask is and where its bits are. WINDOW_BYTES in masks.py is its size.
 struct Window {
     int top;
     int left;
@@ -33,7 +33,7 @@ struct Window {
     int cell_right;
     int reserved;
 };
-static_assert(sizeof(Window) == 40, "Window and WINDOW_DTYPE have drifted apart");
+static_assert(sizeof(Window) == 40, "Window and WINDOW_BYTES have drifted apart");
 
 struct MaskShape {
     int rule;           // SQUASHES, CROPS_FIRST, ON_IMAGE
@@ -317,8 +317,8 @@ __device__ __forceinline__ u32 as_bytes(u32 ballot)
     return ((bits >> 4) & 0x0f0f0f0fu) | ((bits & 0x0f0f0f0fu) << 4);
 }
 
-// A grid of shares of a window × detections × images. Each block takes every so-manieth chunk of every so-manieth
-// detection.
+// A grid of shares of a window × detections × images. Block (x, y) takes the chunks x, x + gridDim.x, … of the detections
+// y, y + gridDim.y, …
 template <typename Value>
 __device__ __forceinline__ void mask_bits(
     const MaskShape& shape, const ExtraLevel* levels, int level_count, int classes, const Value* prototypes, int* kept,
