@@ -51,3 +51,11 @@ def test_the_benchmark_runs_and_its_boxes_are_those_of_the_cpu(run: Callable[...
     assert "one graph: True" in text
     assert "FAILED" not in text
     assert "stages batch 2" in text
+
+
+@pytest.mark.timeout(0)  # likewise
+def test_the_benchmark_of_the_tasks_runs_and_its_results_are_those_of_the_cpu(run: Callable[..., str]) -> None:
+    text = run("bench/gpu_tasks.py", "--smoke")
+    for task in ("detect", "segment", "pose", "obb", "classify"):
+        assert f"\n{task} " in text
+    assert text.count(" 20 objects") == text.count("\n") - 2  # all but the heading and the class of the image
