@@ -85,11 +85,9 @@ class Ultralytics(Family):
     def design(self, module: Module) -> str:
         """The design that its blocks belong to. YOLO26 has YOLO11's, with a head without distributions."""
         names = {part.class_name for _, part in module.walk()}
-        if "C3k2" in names and not names & set(self.heads):
-            return self.title
-        head = next((part for _, part in module.walk() if part.class_name in self.heads), None)
-        if "C3k2" in names and head is not None and head.attributes.get("reg_max") == 1:
-            return "YOLO26"
+        bins = next((part.attributes["reg_max"] for _, part in module.walk() if "reg_max" in part.attributes), None)
+        if "C3k2" in names and bins in {None, 1}:  # classifiers of YOLO11 and YOLO26 do not differ in their blocks
+            return self.title if bins is None else "YOLO26"
         return next((name for blocks, name in _DESIGNS if blocks & names), self.title)
 
     def is_head(self, module: Module) -> bool:

@@ -88,7 +88,7 @@ def test_heads_that_are_not_written_are_named_as_what_they_are(head: str, words:
 )
 def test_a_design_shows_in_its_blocks(blocks: tuple[str, ...], head: str, design: str) -> None:
     parts = {str(i): module(f"ultralytics.nn.modules.block.{name}") for i, name in enumerate(blocks)}
-    last = module(f"ultralytics.nn.modules.head.{head}", {"reg_max": 16})
+    last = module(f"ultralytics.nn.modules.head.{head}", {} if head == "Classify" else {"reg_max": 16})
     assert (
         Ultralytics().design(module("ultralytics.nn.tasks.DetectionModel", None, None, None, **parts, x=last)) == design
     )
