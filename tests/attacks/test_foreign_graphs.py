@@ -304,7 +304,7 @@ def test_no_command_takes_memory_or_time_for_them(tmp_path: Path) -> None:
         "import resource, sys; from pathlib import Path\n"
         f"resource.setrlimit(resource.RLIMIT_AS, ({LIMIT_BYTES}, {LIMIT_BYTES}))\n"
         "from yoloship.errors import YoloshipError\n"
-        "from yoloship.evaluate.verification import open_artefact\n"
+        "from yoloship.evaluate.artefact import open_artefact\n"
         "from yoloship.graph import graph_costs\n"
         "from yoloship.graph.check import read_onnx\n"
         "from yoloship.graph.onnx_file import parse_onnx, read_file\n"

@@ -7,7 +7,8 @@ import pytest
 
 from helpers.shared import PHOTOS, SHARED, require
 from yoloship.errors import SessionError
-from yoloship.evaluate.verification import open_artefact, verify
+from yoloship.evaluate.artefact import open_artefact
+from yoloship.evaluate.verification import verify
 from yoloship.models.loading import load
 
 CASES = SHARED / "cases"

@@ -17,8 +17,9 @@ from yoloship.checkpoint import read_checkpoint
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
 from yoloship.engine import BuildConfig, Range, build_engine
+from yoloship.evaluate.artefact import open_artefact
 from yoloship.evaluate.matching import agree, agreement_over_ious, match
-from yoloship.evaluate.verification import open_artefact, options_below
+from yoloship.evaluate.measures import measure_of
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.body import layer_precisions
 from yoloship.graph.passes.half import convert_precision, emulate
@@ -61,7 +62,7 @@ def photos() -> tuple[Any, ...]:
 
 def faintly_seen(model: Any) -> list[Detections]:
     with detector(model) as found:
-        options = options_below(found, 0.25)
+        options = measure_of(found.info, "found").options(found, 0.25)
         return [found(photo, options=options) for photo in photos()]
 
 
@@ -114,7 +115,7 @@ def test_the_figures_of_an_export_are_those_of_the_file_that_it_wrote(other_laye
     assert (computed.count("int8"), len(computed)) == (int(said[1]), int(said[2]))
     right = faintly_seen(graph("coco-yolov5n", GraphConfig((224, 224))))
     with open_artefact(path) as found:
-        options_of = options_below(found, 0.25)
+        options_of = measure_of(found.info, "found").options(found, 0.25)
         changed = [found(photo, options=options_of) for photo in photos()]
     assert 100 * agreement_over_ious(right, changed, 0.25) == pytest.approx(float(said[3]), abs=0.051)
     with load(path) as detector:  # as it is, without emulation

@@ -24,7 +24,7 @@ from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import ModelInput, ShapeMode
 from yoloship.detect.preprocess import to_float
 from yoloship.errors import CudaError, ImageError, InputError, SessionError
-from yoloship.evaluate.verification import open_artefact
+from yoloship.evaluate.artefact import open_artefact
 from yoloship.letterbox import Letterbox
 from yoloship.model import ModelInfo, NmsConfig
 from yoloship.models.loading import load

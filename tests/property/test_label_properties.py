@@ -12,7 +12,8 @@ from PIL import Image
 
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import Truth
-from yoloship.evaluate.labels import MAX_CLASS_ID, read_label
+from yoloship.evaluate.label_lines import MAX_CLASS_ID
+from yoloship.evaluate.labels import read_label
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 WORDS = st.one_of(

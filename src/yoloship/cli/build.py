@@ -225,7 +225,7 @@ def _say_whether_it_would_go(request: BuildRequest, calibration: Calibration, *,
         return "free, or may be replaced"
 
     def images() -> str:
-        found, truths = calibration.find(print_err)
+        found, truths = calibration.find(print_err, lambda: engines.info_of_request(request))
         words = counted(len(found), "image")
         if truths is None:
             return words

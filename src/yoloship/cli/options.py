@@ -45,14 +45,16 @@ max_drop = option(
     "--max-drop",
     type=FRACTION,
     metavar="FLOAT",
-    help="For int8 and float8: largest loss of mAP to accept; without --labels, of agreement with the float32 model. "
+    help="For int8 and float8: largest loss of mAP, or of top-1 accuracy for classification, to accept; without "
+    "--labels, of agreement with the float32 model. "
     f"Default: {MAX_DROP}.",
 )
 labels = option(
     "--labels",
     type=FILE,
     metavar="DIR",
-    help="For int8 and float8: a folder of YOLO text labels, arranged like the images.",
+    help="For int8 and float8: a folder of YOLO text labels of the model's task, arranged like the images. For "
+    "classification: a folder with a folder of images for each class.",
 )
 other_layers = option(
     "--other-layers",

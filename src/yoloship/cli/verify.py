@@ -16,13 +16,11 @@ from yoloship.cli.output import print_bytes, print_err, print_text, progress
 from yoloship.errors import json_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from yoloship.evaluate.class_agreement import ClassComparison
     from yoloship.runtime.session import RuntimePrecision
 
 PLOT_SUFFIXES = (".png", ".jpg")
 MAX_MAP_DROP = 0.01
+MIN_IOU = 0.97
 
 
 @command(
@@ -51,7 +49,9 @@ MAX_MAP_DROP = 0.01
     "--labels",
     type=FILE,
     metavar="DIR",
-    help="Folder of YOLO text labels, arranged like the images, to compare mAP too.",
+    help="Folder of YOLO text labels of the models' task, arranged like the images, to compare mAP too. For "
+    "classification: a folder with a folder of images for each class, to compare accuracy. Default for "
+    "classification: the folders of the images, if they have the names of classes.",
 )
 @option(
     "--conf",
@@ -77,21 +77,29 @@ MAX_MAP_DROP = 0.01
     type=FRACTION,
     metavar="FLOAT",
     default=0.99,
-    help="Smallest share of detections that both models must find.",
+    help="Smallest share of detections that both models must find; for classification, of images with the same most "
+    "probable class.",
 )
-@option("--min-iou", type=FRACTION, metavar="FLOAT", default=0.97, help="Smallest mean IoU of boxes that both find.")
+@option(
+    "--min-iou",
+    type=FRACTION,
+    metavar="FLOAT",
+    help="Smallest mean IoU of what both find: of boxes, of masks, of oriented boxes (probabilistic IoU) or of "
+    f"keypoints (OKS). Default: {MIN_IOU}.",
+)
 @option(
     "--max-score-difference",
     type=FRACTION,
     metavar="FLOAT",
     default=0.02,
-    help="Largest mean difference between the scores of boxes that both find.",
+    help="Largest mean difference between the scores of objects that both find, or of the most probable class.",
 )
 @option(
     "--max-map-drop",
     type=FRACTION,
     metavar="FLOAT",
-    help=f"With --labels: largest loss of mAP (IoU 0.5 to 0.95). Default: {MAX_MAP_DROP}.",
+    help="With --labels: largest loss of mAP (boxes, masks, keypoints or oriented boxes over 0.5 to 0.95), or of top-1 "
+    f"accuracy. Default: {MAX_MAP_DROP}.",
 )
 @option("--json", "json_file", type=FILE, metavar="FILE", help="Write the report as JSON; - is stdout.")
 @option("--plot", type=FILE, metavar="FILE.png", help="Plot the scores and the IoU of both models.")
@@ -108,7 +116,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     runtime: str | None,
     runtime_precision: RuntimePrecision | None,
     min_agreement: float,
-    min_iou: float,
+    min_iou: float | None,
     max_score_difference: float,
     max_map_drop: float | None,
     json_file: Path | None,
@@ -118,8 +126,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Compare two files of one model on images. The exit code is 1 if they differ by more than is allowed.
 
-    Classification models are compared by their most probable class and by its probability. If all images are in folders
-    that have the names of classes, the accuracy of both is measured, too.
+    What is compared is what the task is about: boxes, masks, keypoints, oriented boxes, or the most probable class.
 
     B can also be a NumPy archive with the arrays images and output from the model's training environment. Then the
     graph that export writes for A is compared with them row by row. docs/verify.md shows how to make the archive.
@@ -128,12 +135,12 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     such a file is meaningless.
     """
     from yoloship._util.writing import write_bytes
-    from yoloship.evaluate.class_agreement import compare_classes
+    from yoloship.evaluate.artefact import open_artefact
     from yoloship.evaluate.coco import require_evaluator
-    from yoloship.evaluate.labels import read_labels
+    from yoloship.evaluate.measures import measure_of
     from yoloship.evaluate.reports import facts
     from yoloship.evaluate.reports import plot as draw
-    from yoloship.evaluate.verification import Tolerances, open_artefact
+    from yoloship.evaluate.verification import Tolerances
     from yoloship.evaluate.verification import verify as compare
     from yoloship.sinks import facts_table, write_image
 
@@ -146,8 +153,8 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
             raise click.UsageError(
                 "--images, --labels and --plot cannot be used with a reference.npz, which contains its images"
             )
-        if runtime is not None or runtime_precision is not None:
-            raise click.UsageError("--runtime and --runtime-precision cannot be used with a reference.npz")
+        if runtime is not None or runtime_precision is not None or transform is not None:
+            raise click.UsageError("--runtime, --runtime-precision and --transform cannot be used with a reference.npz")
         _against_reference(a, b, json_file, overwrite=overwrite)
         return
     if not images:
@@ -156,7 +163,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise click.UsageError("--max-map-drop needs --labels")
     tolerances = Tolerances(
         agreement=min_agreement,
-        iou=min_iou,
+        iou=MIN_IOU if min_iou is None else min_iou,
         score=max_score_difference,
         drop=MAX_MAP_DROP if max_map_drop is None else max_map_drop,
     )
@@ -167,27 +174,22 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
             raise click.UsageError(f"--labels {labels}: there is no such folder")
         require_evaluator()
     inputs = named_images(images, recursive=recursive)
-    truths = None if labels is None else read_labels(labels, inputs)
     outputs = outputs_for((a, b), images=inputs, labels=labels, overwrite=overwrite)
     for path in (json_file, plot):
         if path is not None and not is_dash(path):
             outputs.claim(path)
     with ExitStack() as stack:
         first = stack.enter_context(open_artefact(a, imgsz=imgsz, transform=transform))
+        measure = measure_of(first.info, a)
+        if min_iou is not None and not measure.overlap_title:
+            raise click.UsageError("--min-iou: a classification model finds nothing that could overlap")
+        truths = None if labels is None else measure.truths(labels, inputs, first.info)
         second = stack.enter_context(
             open_artefact(b, imgsz=imgsz, runtime=runtime, runtime_precision=runtime_precision, transform=transform)
         )
         judged = b if b != a else f"{b} in {second.session.name}"
         if second.session.reason:
             print_err(f"runtime: {second.session.name}: {second.session.reason}")
-        if first.info.class_scores is not None:
-            _refuse_for_classes({"--labels": labels, "--conf": conf, "--plot": plot})
-            with progress(in_pipes=True) as on_progress:
-                classes = compare_classes(
-                    (a, first), (judged, second), inputs, tolerances=tolerances, on_progress=on_progress
-                )
-            _report_classes(classes, a, judged, json_file, overwrite=overwrite)
-            return
         with progress(in_pipes=True) as on_progress:
             found = compare(
                 (a, first), (judged, second), inputs, truths=truths, score_threshold=conf, tolerances=tolerances,
@@ -210,38 +212,6 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
             else f"error: neither {a} nor {judged} detects anything with a score above {found.score_threshold:g} "
             "(--conf), so nothing was compared"
         )
-        raise click.exceptions.Exit(1)
-
-
-def _refuse_for_classes(given: Mapping[str, object]) -> None:
-    """Refuse options that are for boxes.
-
-    Raises:
-        click.UsageError: one is given.
-    """
-    if names := [name for name, value in given.items() if value is not None]:
-        raise click.UsageError(f"{', '.join(names)}: not for classification models")
-
-
-def _report_classes(found: ClassComparison, a: str, judged: str, json_file: Path | None, *, overwrite: bool) -> None:
-    """Write and print how two classification models compare.
-
-    Raises:
-        Exit: they differ by more than is allowed.
-    """
-    from yoloship._util.writing import write_bytes
-    from yoloship.sinks import facts_table
-
-    data = json_document(found.to_dict())
-    if is_dash(json_file):
-        print_bytes(data)
-    elif json_file is not None:
-        write_bytes(json_file, data, overwrite=overwrite)
-    if not is_stdout(json_file):
-        print_text(facts_table(found.facts(), shutil.get_terminal_size((100, 24)).columns))
-    if not found.passed:
-        failed = ", ".join(check.name for check in found.checks if not check.passed)
-        print_err(f"error: {judged} differs from {a} by more than is allowed: {failed}")
         raise click.exceptions.Exit(1)
 
 

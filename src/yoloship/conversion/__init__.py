@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from yoloship._util.text import OnProgress
     from yoloship.evaluate.coco import Truth
     from yoloship.graph.onnx_file import Model
+    from yoloship.model import ModelInfo
     from yoloship.precision.lowering import Lowered
 
 Name: TypeAlias = str | PathLike[str]
 """A path."""
 
 MAX_DROP: Final = 0.005
-"""How much worse than float32 a quantized graph may be: in mAP with labels, else in agreement."""
+"""How much worse than float32 a quantized graph may be: by the task's own measure with labels, else in agreement."""
 CALIBRATED: Final = frozenset({"int8", "float8"})
 """The precisions that need images for calibration."""
 
@@ -38,7 +39,8 @@ class Calibration:
 
     Attributes:
         images: Files, folders (with all folders inside them) and patterns.
-        labels: A folder of YOLO text labels, arranged like the images; with it, `max_drop` is a loss of mAP.
+        labels: A folder of YOLO text labels, arranged like the images; for classification a folder that has a folder of
+            images for each class. With it, `max_drop` is a loss of the task's own measure: mAP, or top-1 accuracy.
         calibrator: How the range of an activation is found; None takes ``percentile``.
         placement: Where the graph is quantized, as `yoloship.model.Placement` describes; None takes ``inputs``.
         max_drop: How much worse than float32 the graph may be; None takes `MAX_DROP`.
@@ -88,11 +90,14 @@ class Calibration:
         if self.labels is not None and not self.labels.is_dir():
             raise InputError("there is no such folder", subject=str(self.labels))
 
-    def find(self, say: Callable[[str], None]) -> tuple[Sequence[Path], Sequence[Truth] | None]:
+    def find(
+        self, say: Callable[[str], None], info: Callable[[], ModelInfo]
+    ) -> tuple[Sequence[Path], Sequence[Truth] | None]:
         """Find everything that calibration needs, before the work starts.
 
         Args:
             say: Called with a line about the files of a folder that were skipped.
+            info: Gives the model's description, which says what a label is; called if there are labels.
 
         Returns:
             The images, and the contents of their labels; None without labels.
@@ -105,7 +110,7 @@ class Calibration:
         if not self.images:
             return (), None
         from yoloship.evaluate.coco import require_evaluator
-        from yoloship.evaluate.labels import read_labels
+        from yoloship.evaluate.measures import measure_of
         from yoloship.precision.calibrate import quantization_tools
         from yoloship.sources.finding import find_images
 
@@ -118,7 +123,8 @@ class Calibration:
         if self.labels is None:
             return found.paths, None
         require_evaluator()
-        return found.paths, read_labels(self.labels, found.paths)
+        model = info()
+        return found.paths, measure_of(model, str(self.labels)).truths(self.labels, found.paths, model)
 
 
 def calibration_of(

@@ -269,7 +269,7 @@ def carry_out(
     flavour = open_flavour(request.flavour)
     check_build(flavour, request.config, request.precision, find_gpu())
     details, behind_onnx = "", request.nms is not None and request.graph is None
-    found = calibration.find(say)
+    found = calibration.find(say, lambda: info_of_request(request))
     if request.precision in CALIBRATED:  # errors that would come after minutes of calibration come now
         check_source(request)
 
@@ -312,6 +312,26 @@ def carry_out(
         built.elapsed_s,
         details.removeprefix(request.precision).lstrip(",; "),
     )
+
+
+def info_of_request(request: BuildRequest) -> ModelInfo:
+    """The description of the model that is to be built, before its graph is written.
+
+    Raises:
+        YoloshipError: the source cannot be read, or is a graph of an unknown form.
+    """
+    if request.graph is None:
+        from yoloship.models.loading import load
+
+        with load(request.source, device="cpu", class_names=request.names) as detector:
+            return detector.info
+    from yoloship.checkpoint.reader import read_checkpoint
+    from yoloship.graph import model_info
+
+    checkpoint = read_checkpoint(request.source, aliases=dict(request.aliases))
+    if request.names is not None:
+        checkpoint = checkpoint.with_class_names(request.names)
+    return model_info(checkpoint, request.graph)
 
 
 def recipe_of(request: BuildRequest, calibration: Calibration) -> Recipe:

@@ -160,14 +160,13 @@ def export(  # noqa: PLR0913 - all but the model have defaults
 
     from yoloship._util.writing import find_place, replacing
     from yoloship.checkpoint.reader import read_checkpoint
-    from yoloship.graph import GraphConfig, build_graph, graph_bytes, write_graph
+    from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info, write_graph
     from yoloship.models.releases import resolve
 
     source = resolve(name_of(model, "model"), say=say)
     refuse_others(source, CHECKPOINTS, "checkpoint", subject=str(source), error=CheckpointError)
     target = Path(output) if output is not None else file_beside(model, source, ".onnx")
     outputs_of(source, calibration, protected, overwrite=overwrite).claim(target)
-    found = calibration.find(say)
     config = GraphConfig(
         input_hw=input_hw,
         batch=images,
@@ -181,6 +180,7 @@ def export(  # noqa: PLR0913 - all but the model have defaults
     checkpoint = read_checkpoint(source, aliases=aliases)
     if class_names is not None:
         checkpoint = checkpoint.with_class_names(class_names)
+    found = calibration.find(say, lambda: model_info(checkpoint, config))
     details, data = "", b""
     if precision != "float32":
         result = lowered(

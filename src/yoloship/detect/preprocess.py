@@ -277,6 +277,6 @@ def host_session(detector: Detector) -> Session:
         raise InputError(
             "the outputs of its network stay on the GPU",
             subject=detector.model_name,
-            hint="open it with yoloship.evaluate.verification.open_artefact",
+            hint="open it with yoloship.evaluate.artefact.open_artefact",
         )
     return cast("Session", session)

@@ -1,6 +1,7 @@
 """Mean average precision by the COCO evaluator, and COCO's JSON forms.
 
-The metric itself is never ours: `pycocotools` computes it, the implementation that the field compares by.
+The metric itself is never ours: `pycocotools` computes it, the implementation that the field compares by. For oriented
+boxes, which COCO does not have, it takes our probabilistic IoU in place of its own IoU.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
 from yoloship.errors import DependencyError, InputError
+from yoloship.evaluate.overlaps import PERSON_AREA_SHARE, oriented_ious, point_sigmas
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +28,33 @@ if TYPE_CHECKING:
 _FIRST_ID = 1
 """Of images, annotations and categories: the evaluator takes an annotation of id 0 for none."""
 
+OverlapKind: TypeAlias = Literal["boxes", "masks", "keypoints", "oriented"]
+"""What decides whether an object is found: the IoU of boxes or of masks, the object keypoint similarity (OKS), or the
+probabilistic IoU of oriented boxes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """How the evaluator is to compare.
+
+    Attributes:
+        name: The evaluator's name for it.
+        per_image: Most detections of an image that count: COCO's numbers, and for oriented boxes the 300 of the field.
+    """
+
+    name: str
+    per_image: int
+
+
+_RULES: Final = MappingProxyType(
+    {
+        "boxes": _Rules("bbox", 100),
+        "masks": _Rules("segm", 100),
+        "keypoints": _Rules("keypoints", 20),
+        "oriented": _Rules("bbox", 300),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
@@ -33,11 +64,17 @@ class Truth:
         boxes_xyxy: (n, 4) float, source pixels.
         class_ids: (n,) integer.
         source: The file that says so, for messages; empty if there is none.
+        polygons: The outline of each object, (k, 2) float with k ≥ 3, x and y in source pixels; None if not known.
+        keypoints: (n, K, 3) float: x and y in source pixels, and above 0 if the point is labelled; None if not known.
+        boxes_xywhr: (n, 5) float: centre, sides and angle of oriented boxes, as in `Detections`; None if not known.
     """
 
     boxes_xyxy: npt.NDArray[Any]
     class_ids: npt.NDArray[Any]
     source: str = ""
+    polygons: tuple[npt.NDArray[Any], ...] | None = None
+    keypoints: npt.NDArray[Any] | None = None
+    boxes_xywhr: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +122,21 @@ class AveragePrecision:
 
 
 def mean_average_precision(
-    detections: Sequence[Detections], truths: Sequence[Truth], class_names: Sequence[str]
+    detections: Sequence[Detections],
+    truths: Sequence[Truth],
+    class_names: Sequence[str],
+    overlap: OverlapKind = "boxes",
 ) -> AveragePrecision:
-    """Compare detections with the truth, image by image, as COCO does: at most 100 detections an image count.
+    """Compare detections with the truth, image by image, as COCO does.
 
-    Precision is averaged over all scores, so detect with a low score threshold (0.001) for a figure to be compared.
+    Of each image the best 100 detections count, 20 with keypoints, 300 oriented boxes. Precision is averaged over all
+    scores, so detect with a low score threshold (0.001) for a figure to be compared.
 
     Args:
-        detections: One for each image.
-        truths: In the same order.
+        detections: One for each image; they have what is compared.
+        truths: In the same order; they have it too.
         class_names: By class id.
+        overlap: What decides whether an object is found. The thresholds of 0.50, 0.55, …, 0.95 are of this.
 
     Raises:
         DependencyError: `pycocotools` is not installed.
@@ -104,23 +146,31 @@ def mean_average_precision(
         raise InputError("detections and truths differ in number", got=f"{len(detections)} and {len(truths)}")
     sizes = [found.image_hw for found in detections]
     dataset = coco_dataset([f"{index:06d}" for index in range(len(truths))], sizes, truths, class_names)
-    if not dataset["annotations"]:
-        raise InputError("no image has an object, so precision cannot be computed")
+    counted = [one["category_id"] - _FIRST_ID for one in dataset["annotations"] if one.get("num_keypoints") != 0]
+    if not counted:
+        what = " with labelled keypoints" if dataset["annotations"] else ""
+        raise InputError(f"no image has an object{what}, so precision cannot be computed")
     for found in detections:
         _check_ids(found.class_ids, class_names)
     coco, evaluation, evaluator = _pycocotools()
+    rules = _RULES[overlap]
     with contextlib.redirect_stdout(io.StringIO()):  # it reports its steps there
         truth = coco()
         truth.dataset = dataset
         truth.createIndex()
         precision = np.zeros((10, 101, len(class_names)))
-        if results := coco_results(detections):
-            judge = evaluation(truth, truth.loadRes(results), "bbox")
+        if results := _results(detections, overlap):
+            judge = evaluation(truth, truth.loadRes(results), rules.name)
+            judge.params.maxDets = [rules.per_image]
+            if overlap == "keypoints":
+                judge.params.kpt_oks_sigmas = point_sigmas(len(dataset["annotations"][0]["keypoints"]) // 3)
+            elif overlap == "oriented":
+                judge.computeIoU = partial(_oriented_overlaps, judge)
             judge.evaluate()
             judge.accumulate()
-            # IoU thresholds, recalls, classes, areas (0: all), detections an image (2: 100)
-            precision = judge.eval["precision"][:, :, :, 0, 2]
-    counts = np.bincount(np.concatenate([t.class_ids for t in truths]).astype(int), minlength=len(class_names))
+            # IoU thresholds, recalls, classes, areas (0: all), detections an image (the only choice)
+            precision = judge.eval["precision"][:, :, :, 0, 0]
+    counts = np.bincount(counted, minlength=len(class_names))
     there = counts > 0
     return AveragePrecision(
         map50_95=float(precision[:, :, there].mean()),
@@ -139,6 +189,16 @@ def mean_average_precision(
         objects=int(counts.sum()),
         evaluator=evaluator,
     )
+
+
+def _oriented_overlaps(judge: Any, image_id: int, category_id: int) -> Any:
+    """What the evaluator's `computeIoU` gives, of oriented boxes: (detections, objects), the best detection first."""
+    truths, found = judge._gts[image_id, category_id], judge._dts[image_id, category_id]
+    if not truths or not found:
+        return []
+    order = np.argsort([-one["score"] for one in found], kind="stable")[: judge.params.maxDets[-1]]
+    boxes = np.array([found[place]["xywhr"] for place in order.tolist()])
+    return oriented_ious(boxes, np.array([one["xywhr"] for one in truths]))
 
 
 def coco_dataset(
@@ -169,7 +229,7 @@ def coco_dataset(
         zip(file_names, sizes_hw, truths, strict=True), _FIRST_ID
     ):
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for box, class_id in zip(truth.boxes_xyxy, truth.class_ids, strict=True):
+        for place, (box, class_id) in enumerate(zip(truth.boxes_xyxy, truth.class_ids, strict=True)):
             x, y, wide, high = _xywh(box)
             annotations.append(
                 {
@@ -179,10 +239,54 @@ def coco_dataset(
                     "bbox": [x, y, wide, high],
                     "area": wide * high,
                     "iscrowd": 0,
+                    **_beside_box(truth, place, wide * high),
                 }
             )
     categories = [{"id": index, "name": name} for index, name in enumerate(class_names, _FIRST_ID)]
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _beside_box(truth: Truth, place: int, box_area: float) -> dict[str, Any]:
+    """What an annotation has beside its box."""
+    more: dict[str, Any] = {}
+    if truth.polygons is not None:
+        more["segmentation"] = [truth.polygons[place].ravel().tolist()]
+    if truth.keypoints is not None:
+        points = truth.keypoints[place]
+        more["keypoints"] = points.ravel().tolist()
+        more["num_keypoints"] = int(np.count_nonzero(points[:, 2] > 0))
+        more["area"] = PERSON_AREA_SHARE * box_area
+    if truth.boxes_xywhr is not None:
+        more["xywhr"] = truth.boxes_xywhr[place].tolist()
+    return more
+
+
+def _results(detections: Sequence[Detections], overlap: OverlapKind) -> list[dict[str, Any]]:
+    """Detections as the evaluator takes them. It takes a result that has a box for a box, so masks come without."""
+    rows = coco_results(detections)
+    if overlap == "boxes":
+        return rows
+    for row in rows:
+        if overlap != "oriented":
+            del row["bbox"]
+    places = iter(rows)
+    for found in filter(len, detections):
+        for extra in _extras(found, overlap):
+            next(places).update(extra)
+    return rows
+
+
+def _extras(found: Detections, overlap: OverlapKind) -> list[dict[str, Any]]:
+    if overlap == "masks":
+        assert found.masks is not None  # of such a model
+        return [{"segmentation": mask} for mask in found.masks.rle()]
+    if overlap == "oriented":
+        assert found.boxes_xywhr is not None
+        return [{"xywhr": box} for box in found.boxes_xywhr.astype(np.float64)]
+    assert found.keypoints is not None
+    points = np.ones((*found.keypoints.shape[:2], 3))
+    points[..., :2] = found.keypoints[..., :2]
+    return [{"keypoints": one.ravel().tolist()} for one in points]
 
 
 def coco_results(detections: Sequence[Detections]) -> list[dict[str, Any]]:

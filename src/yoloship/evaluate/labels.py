@@ -1,9 +1,8 @@
-"""Labels as YOLO trainings keep them: a text file for each image, a line for each object."""
+"""Labels as trainings keep them: a text file for each image with a line for each object, or a folder for each class."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,10 +12,14 @@ import numpy as np
 from yoloship._util.reading import decoded, read_if_there
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import Truth
+from yoloship.evaluate.label_lines import BOXES
 from yoloship.images import image_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from yoloship.detect.detector import Source
+    from yoloship.evaluate.label_lines import LabelLines
 
 
 LEVELS: Final = 4
@@ -98,77 +101,98 @@ def _refuse_other_layouts(candidates: Sequence[Sequence[Path]], best: int, image
 
 
 MAX_BYTES: Final = 1 << 24
-MAX_OBJECTS: Final = 10_000
-"""Of one image; the densest data sets have some thousand."""
-MAX_CLASS_ID: Final = 99_999
-EXPECTED: Final = "class cx cy w h, the class a whole number and the rest from 0 to 1"
-
-_NUMBER: Final = r"[+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][+-]?\d{1,3})?"
-_LINE: Final = re.compile(r"\s*(\d{1,9})(?:\.0{0,9})?" + rf"\s+({_NUMBER})" * 4 + r"\s*", re.A)
-"""Some tools write the class as ``2.0``, which trainings take."""
 
 
-def read_labels(folder: Path, images: Sequence[Path]) -> list[Truth]:
+def read_labels(folder: Path, images: Sequence[Path], lines: LabelLines = BOXES) -> list[Truth]:
     """Read what is in each of some images.
 
     Args:
         folder: Holds the labels; `label_paths` says which file belongs to which image.
         images: Read for their sizes only, which stand in their headers.
+        lines: What a line holds.
 
     Raises:
         InputError: a line is not a label, or the files in the folder cannot be assigned to the images without doubt.
         ImageError: an image cannot be read.
     """
     paths = label_paths(folder, images)
-    return [read_label(path, image) for path, image in zip(paths, images, strict=True)]
+    return [read_label(path, image, lines) for path, image in zip(paths, images, strict=True)]
 
 
-def read_label(path: Path, image: Path) -> Truth:
+def read_label(path: Path, image: Path, lines: LabelLines = BOXES) -> Truth:
     """Read what is in an image.
 
     Args:
-        path: Lines ``class cx cy w h``, the last four in [0, 1] of the image's width and height. If there is no such
-            file, nothing is in the image: trainings take it so.
+        path: A line for each object. If there is no such file, nothing is in the image: trainings take it so.
         image: Its header is read for its size.
+        lines: What a line holds.
 
     Raises:
-        InputError: a line is not of that form, or there are more than `MAX_OBJECTS`; the line is named.
+        InputError: a line is not of that form, or there are too many; the line is named.
         ImageError: the image cannot be read.
     """
     data = read_if_there(path, MAX_BYTES, error=InputError, wanted="a label file")
     text = "" if data is None else decoded(data, error=InputError, subject=str(path))
-    table = np.array(_rows(text, path), np.float64).reshape(-1, 5)
+    return lines.truth(text, image_size(image), str(path))
+
+
+def read_class_folders(folder: Path, images: Sequence[Path], class_names: Sequence[str]) -> list[Truth]:
+    """The class of each image, from the folder that it lies in: ``folder/cat/1.jpg`` is a cat.
+
+    A folder has the name of a class. If no folder has, and there are as many folders as classes, they count in the
+    order of their names, as torchvision's `ImageFolder` counts them: ImageNet's folders have numbers for names.
+
+    Args:
+        folder: Has a folder for each class.
+        images: Inside those folders, at any depth. Read for their sizes only.
+        class_names: The model's class names, by class id.
+
+    Returns:
+        For each image one object, which fills it.
+
+    Raises:
+        InputError: an image lies elsewhere, or its folder is not a class.
+        ImageError: an image cannot be read.
+    """
+    ids = {name: index for index, name in enumerate(class_names)}
+    folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not ids.keys() & set(folders) and len(folders) == len(class_names):
+        ids = {name: index for index, name in enumerate(folders)}
+    root, truths = Path(os.path.abspath(folder)), []  # noqa: PTH100 - links stay as they are
+    for image in images:
+        place = Path(os.path.abspath(image))  # noqa: PTH100
+        if not place.is_relative_to(root) or place.parent == root:
+            raise InputError(
+                "does not lie in a folder of its class", subject=str(image), expected=f"{folder}/CLASS/{image.name}",
+                hint="for a classification model, the folder of labels has a folder of images for each class",
+            )  # fmt: skip
+        name = place.relative_to(root).parts[0]
+        if name not in ids:
+            raise InputError(
+                "is not a class of the model", subject=str(folder / name),
+                expected=", ".join(class_names[:6]) + (", …" if len(class_names) > 6 else ""),
+            )  # fmt: skip
+        truths.append(_class_truth(image, ids[name]))
+    return truths
+
+
+def truths_in_folders(sources: Sequence[Source], class_names: Sequence[str]) -> list[Truth] | None:
+    """The class of each image, if all are files in folders that have the names of classes.
+
+    Args:
+        sources: Images, as `Detector.__call__` takes them.
+        class_names: By class id.
+
+    Returns:
+        As `read_class_folders`; None if an image is not a file, or its folder has another name.
+    """
+    ids = {name: index for index, name in enumerate(class_names)}
+    paths = [Path(source) if isinstance(source, str | Path) else Path() for source in sources]
+    if not all(path.parent.name in ids for path in paths):
+        return None
+    return [_class_truth(path, ids[path.parent.name]) for path in paths]
+
+
+def _class_truth(image: Path, class_id: int) -> Truth:
     height, width = image_size(image)
-    half = table[:, 3:] / 2
-    boxes = np.concatenate([table[:, 1:3] - half, table[:, 1:3] + half], axis=1) * [width, height, width, height]
-    return Truth(boxes, table[:, 0].astype(np.int64), str(path))
-
-
-def _rows(text: str, path: Path) -> list[tuple[int, float, float, float, float]]:
-    rows: list[tuple[int, float, float, float, float]] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line or line.isspace():
-            continue
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise _wrong(path, number, line)
-        class_id = int(match[1])
-        center_x, center_y, width, height = (float(match[place]) for place in (2, 3, 4, 5))
-        if class_id > MAX_CLASS_ID or not all(0 <= value <= 1 for value in (center_x, center_y, width, height)):
-            raise _wrong(path, number, line)
-        if len(rows) == MAX_OBJECTS:
-            raise InputError("has too many labels", subject=str(path), expected=f"at most {MAX_OBJECTS:,} an image")
-        rows.append((class_id, center_x, center_y, width, height))
-    return rows
-
-
-def _wrong(path: Path, number: int, line: str) -> InputError:
-    words = line[:10_000].split()
-    polygon = len(words) >= 7 and len(words) % 2 == 1
-    return InputError(
-        "is not a label",
-        subject=f"{path}, line {number}",
-        expected=EXPECTED,
-        got=repr(line[:60]),
-        hint="this looks like the outline of a segmentation: convert it to a box" if polygon else None,
-    )
+    return Truth(np.array([[0, 0, width, height]], np.float64), np.array([class_id], np.int64), str(image))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.results.boxes import box_ious
+from yoloship.evaluate.overlaps import overlaps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 MATCH_IOU: Final = 0.5
-"""Overlap from which two boxes are one object."""
+"""Overlap from which two detections are one object; see `yoloship.evaluate.overlaps`."""
 AGREEMENT_IOUS: Final = tuple(step / 100 for step in range(50, 100, 5))
 """Overlaps that COCO averages over (Lin et al., Microsoft COCO, 2014, and its evaluator's parameters)."""
 LOWERED_SHARE: Final = 0.6
@@ -48,9 +48,9 @@ def match(first: Detections, second: Detections, min_iou: float = MATCH_IOU) -> 
     Args:
         first: Of one model.
         second: Of another.
-        min_iou: Pairs that overlap less are none. Boxes of equal corners always overlap fully, area or not.
+        min_iou: Pairs that overlap less are none. What overlaps is what the task is about: boxes, masks, keypoints.
     """
-    ious = object_ious(first.boxes_xyxy, second.boxes_xyxy)
+    ious = overlaps(first, second)
     ious[first.class_ids[:, None] != second.class_ids[None, :]] = -1.0
     pairs, values = [], []
     order = np.argsort(-ious, axis=None, kind="stable")
@@ -64,13 +64,6 @@ def match(first: Detections, second: Detections, min_iou: float = MATCH_IOU) -> 
             pairs.append((row, column))
             values.append(ious[row, column])
     return Matches(np.array(pairs, np.int64).reshape(-1, 2), np.array(values, np.float64))
-
-
-def object_ious(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """(n, m) float64 IoU of (n, 4) with (m, 4) boxes, xyxy; 1 for equal boxes, even those of no area."""
-    ious = box_ious(first.astype(np.float64), second.astype(np.float64))
-    ious[(first[:, None] == second[None]).all(axis=2)] = 1.0
-    return ious
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +90,11 @@ class Agreement:
 
 
 def agreement_over_ious(first: Sequence[Detections], second: Sequence[Detections], score_threshold: float) -> float:
-    """`Agreement.share`, but in the mean over the overlaps of `AGREEMENT_IOUS` from which two boxes are one object.
+    """`Agreement.share`, but in the mean over the overlaps of `AGREEMENT_IOUS` from which two are one object.
 
-    Boxes that fit less tightly than they did lower it, even if they are still found. It is the F1 score of either model
-    against the other, averaged as COCO averages precision. It is not a precision, because there is no ground truth.
+    Boxes, masks or keypoints that fit less tightly than they did lower it, even if they are still found. It is the F1
+    score of either model against the other, averaged as COCO averages precision. It is not a precision, because there
+    is no ground truth.
 
     Args:
         first: Of one model, image by image, found with `LOWERED_SHARE` of the threshold.

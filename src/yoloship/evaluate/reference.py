@@ -276,7 +276,7 @@ def check_against_reference(model: str | Path, reference: Path) -> ReferenceChec
     if kind_of(path) == "checkpoint":
         return _checkpoint(path, right)
     from yoloship.detect.preprocess import host_session
-    from yoloship.evaluate.verification import open_artefact
+    from yoloship.evaluate.artefact import open_artefact
 
     hw = (right.images.shape[2], right.images.shape[3])
     with open_artefact(path, imgsz=hw) as detector:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.evaluate.benchmark import BenchOptions, BenchResult, Spread
+    from yoloship.evaluate.measures import Measure
     from yoloship.evaluate.reference import ReferenceCheck
     from yoloship.evaluate.verification import Side, Verification
 
@@ -36,7 +37,7 @@ _IOU_BINS: Final = ((0.5, 0.8), (0.8, 0.9), (0.9, 0.95), (0.95, 0.98), (0.98, 0.
 def facts(verification: Verification) -> Iterator[tuple[str, str]]:
     """Name and value, line by line."""
     for letter, side in zip("AB", verification.sides, strict=True):
-        yield letter, _side(side)
+        yield letter, _side(side, verification.measure)
     yield "images", str(verification.images)
     for level in verification.levels:
         yield (
@@ -44,18 +45,16 @@ def facts(verification: Verification) -> Iterator[tuple[str, str]]:
             f"score differs by {level.score_mean:.2g} in the mean, {level.score_max:.2g} at most; "
             f"box side by {level.box_mean_px:.2g} px, {level.box_max_px:.2g} px at most, on {level.relevant} cells",
         )
-    agreement, threshold = verification.agreement, f"{verification.score_threshold:g}"
-    for letter, other, count, seen in (
-        ("A", "B", agreement.first_count, agreement.first_seen),
-        ("B", "A", agreement.second_count, agreement.second_seen),
-    ):
-        found = f"{count} with a score of {threshold} or more"
-        yield f"{letter}'s detections", f"{found}; {other} finds {seen} of them, some perhaps with a lower score"
+    yield from verification.measure.counts(verification.agreement, verification.score_threshold)
     if verification.ious:
         yield "pairs", _pairs(verification)
-        yield "IoU of pairs", _plotted(verification.ious, low=True)
+        yield f"{verification.measure.overlap_title} of pairs", _plotted(verification.ious, low=True)
+    if verification.scores:
         differences = [abs(a - b) for a, b in verification.scores]
         yield "score differences", _plotted(differences, low=False)
+    for detail in verification.details:
+        unit = detail.unit if detail.unit == "°" else f" {detail.unit}".rstrip()
+        yield detail.name, f"{detail.mean:.4f}{unit} in the mean, {detail.worst:.4f}{unit} the worst"
     for check in verification.checks:
         bound = "at least" if check.is_floor else "at most"
         yield ("pass" if check.passed else "FAIL"), f"{check.name} {check.value:.4g}, allowed {bound} {check.limit:g}"
@@ -82,12 +81,13 @@ def _numbers(row: tuple[float, ...]) -> str:
     return f"box {shown}; scores {scores}{' …' if len(row) > 10 else ''}"
 
 
-def _side(side: Side) -> str:
-    text = (
-        f"{side.name}: {side.precision}, {side.output_form}, {side.session}, {counted(side.detections, 'detection')}, "
-    )
+def _side(side: Side, measure: Measure) -> str:
+    found = counted(side.detections, *measure.counted)
+    text = f"{side.name}: {side.precision}, {side.output_form}, {side.session}, {found}, "
     text += f"{side.run_ms:.1f} ms the model, {side.total_ms:.1f} ms in all"
-    return text if side.map50_95 is None else f"{text}, mAP {side.map50_95:.4f}"
+    if side.top5 is not None:
+        return f"{text}, top-1 {side.top1:.4f}, top-5 {side.top5:.4f}"
+    return text if side.map50_95 is None else f"{text}, {measure.title} {side.map50_95:.4f}"
 
 
 def _plotted(values: tuple[float, ...] | list[float], *, low: bool) -> str:
@@ -109,14 +109,15 @@ def _pairs(verification: Verification) -> str:
 
 
 def plot(verification: Verification) -> Image:
-    """Draw the pairs: scores of one against the other, and how their overlaps are spread.
+    """Draw the pairs: scores of one against the other, and how their overlaps are spread, if there are any.
 
     Returns:
         (height, width, 3) uint8 BGR; the caller owns it.
     """
     canvas = np.full((_SIDE + 2 * _MARGIN, 2 * _SIDE + 3 * _MARGIN, 3), 255, np.uint8)
     _scatter(canvas, verification)
-    _histogram(canvas, verification)
+    if verification.ious:
+        _histogram(canvas, verification)
     return canvas
 
 
@@ -142,7 +143,7 @@ def _histogram(canvas: Image, verification: Verification) -> None:
     import cv2
 
     left, top = _SIDE + 2 * _MARGIN, _MARGIN
-    _frame(canvas, left, top, f"IoU of {len(verification.ious)} pairs")
+    _frame(canvas, left, top, f"{verification.measure.overlap_title} of {len(verification.ious)} pairs")
     values = np.array(verification.ious)
     width = _SIDE // len(_IOU_BINS)
     for place, (low, high) in enumerate(_IOU_BINS):

@@ -10,15 +10,16 @@ import numpy as np
 from yoloship.detect.detector import Detector
 from yoloship.detect.preprocess import feed_of
 from yoloship.errors import GraphError, InputError, SessionError
+from yoloship.evaluate.measures import measure_of
 from yoloship.graph import graph_bytes
 from yoloship.graph.body import body_precision, is_heavy
 from yoloship.graph.describe import count_flops, infer_values, one_image
-from yoloship.graph.onnx_file import read_metadata, read_model_info, tensor_spec
+from yoloship.graph.onnx_file import tensor_spec
 from yoloship.graph.passes.half import is_half, quantized_precision
 from yoloship.model import Precision
 from yoloship.models.vetting import refusal
 from yoloship.precision.calibrate import survey
-from yoloship.precision.quantization import HELD_BACK_FROM, QuantizeConfig, quantize_with_images
+from yoloship.precision.quantization import HELD_BACK_FROM, QuantizeConfig, opener, quantize_with_images
 from yoloship.precision.sensitivity import convert_and_try, finite, run_model
 from yoloship.runtime import open_session
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from yoloship._util.text import OnProgress
     from yoloship.detect.detector import Source
     from yoloship.evaluate.coco import Truth
+    from yoloship.evaluate.measures import Measure
     from yoloship.graph.describe import Value
     from yoloship.graph.passes.half import HalfPrecision
     from yoloship.precision.sensitivity import Feeds, Model, Search
@@ -118,7 +120,8 @@ def in_precision(
         sources: Images like those in use. INT8 and FP8 need them for calibration. Half precision is tried on the first
             few of them, or on noise if there are none.
         config: Settings for INT8 and FP8. Its precision must be `precision`.
-        truths: The objects in each image. If they are given, the budget of INT8 and FP8 is a loss of mAP.
+        truths: What is in each image. If they are given, the budget of INT8 and FP8 is a loss of the task's own
+            measure. For classification, None takes the folders of the images, if they have the names of classes.
         on_progress: Called before each step.
 
     Returns:
@@ -164,6 +167,10 @@ def _quantized(
         raise InputError(
             f"{config.precision} needs images to calibrate with", subject="calibrate", hint="give a folder of images"
         )
+    with opener(config.imgsz)(model) as detector:
+        measure = measure_of(detector.info, detector.model_name)
+        if truths is None:
+            truths = measure.known_truths(sources, detector.class_names)
     warnings = [*survey(sources, on_progress).warnings(), *_truth_warnings(truths)]
     found = quantize_with_images(model, sources, config, truths=truths, on_progress=on_progress)
     if len(sources) < HELD_BACK_FROM:
@@ -177,7 +184,7 @@ def _quantized(
             f"hardly faster than {config.between}; allow a larger --max-drop, or calibrate with more images"
         )
     not_on_cpu = _run_here(found.model, _trial(model, sources[:1], config))
-    return Lowered(found.model, _words(found, config, truths), tuple(warnings), not_on_cpu)
+    return Lowered(found.model, _words(found, config, truths, measure), tuple(warnings), not_on_cpu)
 
 
 def _run_here(model: Model, feeds: Sequence[Feeds]) -> str | None:
@@ -208,26 +215,19 @@ def _truth_warnings(truths: Sequence[Truth] | None) -> Iterator[str]:
         yield f"{empty} of {len(truths)} images have no label, and count as images without objects"
 
 
-def _words(found: Search, config: QuantizeConfig, truths: Sequence[Truth] | None) -> str:
+def _words(found: Search, config: QuantizeConfig, truths: Sequence[Truth] | None, measure: Measure) -> str:
     """A summary of the result, for a line of output."""
     others = f" with {config.between}" if config.between != "float32" else ""
     if not found.is_measured:
-        nothing = "nothing was detected on the images" if truths is None else "float32 finds no labelled object"
+        nothing = "nothing was detected on the images" if truths is None else "float32 finds nothing of the labels"
         seen = f"{nothing}, so its loss is not known"
-    elif _classifies(found.model):
-        seen = f"{found.drop:.4f} of top-1 accuracy, or of agreement with float32, is lost"
     elif truths is None:
-        seen = f"detections agree with float32 to {1 - found.drop:.1%} over IoU 0.5 to 0.95"
+        seen = f"{measure.agreed} {1 - found.drop:.1%} {measure.over}"
     else:
-        seen = f"mAP is {abs(found.drop):.4f} {'below' if found.drop >= 0 else 'above'} float32's"
+        seen = f"{measure.title} is {abs(found.drop):.4f} {'below' if found.drop >= 0 else 'above'} float32's"
     more = f" and {len(found.kept) - MAX_NAMED} more" if len(found.kept) > MAX_NAMED else ""
     kept = f"; {config.between} in {', '.join(found.kept[:MAX_NAMED])}{more}" if found.kept else ""
     return f"{config.precision}{others} in {quantized_share(found.model)}; {seen}{kept}"
-
-
-def _classifies(model: Model) -> bool:
-    info = read_model_info(read_metadata(model), "graph")
-    return info is not None and info.class_scores is not None
 
 
 def _trial(

@@ -1,7 +1,8 @@
 """Quantizes a float32 graph to INT8 or FP8 with a folder of images, and keeps the loss within a budget.
 
-With labels, the budget is a loss of mAP. Without labels it is a loss of agreement with the float32 graph
-(`agreement_over_ious`), which falls if boxes are lost or fit less tightly.
+With labels, the budget is a loss of the task's own measure: mAP of boxes, masks, keypoints or oriented boxes, or top-1
+accuracy. Without labels it is a loss of agreement with the float32 graph, which falls if objects are lost or fit less
+tightly, or if the most probable class is another. `yoloship.evaluate.measures` has both.
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ from yoloship._util.text import tracked
 from yoloship.detect.detector import Detector
 from yoloship.detect.preprocess import feed_of
 from yoloship.errors import GraphError, ImageError, InputError
-from yoloship.evaluate.class_agreement import folder_classes
-from yoloship.evaluate.coco import mean_average_precision
-from yoloship.evaluate.matching import LOWERED_SHARE, agreement_over_ious
-from yoloship.evaluate.verification import MAP_THRESHOLD, options_below
+from yoloship.evaluate.matching import LOWERED_SHARE
+from yoloship.evaluate.measures import MAP_THRESHOLD, measure_of
 from yoloship.graph import graph_bytes
 from yoloship.graph.passes.half import convert_precision, emulate
 from yoloship.graph.passes.quantize import QuantizedPrecision, layers, values_to_watch
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from yoloship.evaluate.coco import Truth
     from yoloship.model import Calibrator, OtherLayers, Placement
     from yoloship.precision.sensitivity import Feeds, Measure, Model
-    from yoloship.results.detections import Detections
+    from yoloship.results import Result
 
     Open = Callable[[Model], Detector]
 
@@ -86,7 +85,7 @@ def opener(imgsz: tuple[int, int] | None) -> Open:
 
 
 class Disagreement:
-    """How far detections on some images lie from those of a float32 model: 1 − `agreement_over_ious`.
+    """How far the answers on some images lie from those of a float32 model: 1 − `Measure.agreement`.
 
     Args:
         right: The float32 model. It is run here, and not later.
@@ -100,11 +99,12 @@ class Disagreement:
 
     def __init__(self, right: Detector, sources: Sequence[Source], config: QuantizeConfig, opened: Open) -> None:
         self._score_threshold = config.score_threshold
-        self._options = options_below(right, config.score_threshold)
+        self._measure = measure_of(right.info, right.model_name)
+        self._options = self._measure.options(right, config.score_threshold)
         self._want = _found(right, sources, self._options)
         self._sources = sources
         self._opened = opened
-        self.is_empty = not any(found.filter(min_score=config.score_threshold) for found in self._want)
+        self.is_empty = not any(self._measure.sees(found, config.score_threshold) for found in self._want)
         """Whether float32 detects nothing at all, so that agreement says nothing."""
         if config.max_drop < 1 and self.is_empty:
             raise ImageError(
@@ -115,54 +115,20 @@ class Disagreement:
             )
 
     def __call__(self, model: Model) -> float:
-        """1 minus the agreement of a graph's detections with those of float32."""
+        """1 minus the agreement of a graph's answers with those of float32."""
         with self._opened(model) as changed:
-            return 1 - agreement_over_ious(
-                self._want, _found(changed, self._sources, self._options), self._score_threshold
-            )
-
-
-class ClassLoss:
-    """How much worse a classification graph is than its float32 model.
-
-    If all images are in folders that have the names of classes, it is the loss of top-1 accuracy, negative if the
-    accuracy rises. Else it is the share of images whose most probable class is another than that of float32.
-
-    Args:
-        right: The float32 model. It is run here, and not later.
-        sources: Images.
-        opened: Opens a graph.
-
-    Raises:
-        ImageError: an image cannot be read.
-    """
-
-    def __init__(self, right: Detector, sources: Sequence[Source], opened: Open) -> None:
-        self._sources = sources
-        self._opened = opened
-        answers: list[int] = [right(source).class_id for source in sources]
-        self._truths = folder_classes(sources, right.class_names)
-        self._wanted = answers if self._truths is None else self._truths
-        self._want = self._right_share(answers)
-
-    def __call__(self, model: Model) -> float:
-        """The loss of a graph."""
-        with self._opened(model) as changed:
-            return self._want - self._right_share([changed(source).class_id for source in self._sources])
-
-    def _right_share(self, answers: Sequence[int]) -> float:
-        right = [a == b for a, b in zip(answers, self._wanted, strict=True)]
-        return right.count(True) / len(right)
+            found = _found(changed, self._sources, self._options)
+            return 1 - self._measure.agreement(self._want, found, self._score_threshold)
 
 
 class PrecisionLoss:
-    """The loss of mAP over IoU 0.5 to 0.95 against a float32 model; negative if mAP rises.
+    """The loss of the task's own measure, such as mAP, against a float32 model; negative if it rises.
 
     Args:
         right: The float32 model. It is run here, and not later.
         sources: Images.
         truths: The objects in each image.
-        config: Its budget must be less than the mAP of float32.
+        config: Its budget must be less than the measure of float32.
         opened: Opens a graph.
 
     Raises:
@@ -175,12 +141,13 @@ class PrecisionLoss:
     def __init__(
         self, right: Detector, sources: Sequence[Source], truths: Sequence[Truth], config: QuantizeConfig, opened: Open
     ) -> None:
-        self._options = options_below(right, MAP_THRESHOLD / LOWERED_SHARE, lowest=True)
+        self._measure = measure_of(right.info, right.model_name)
+        self._options = self._measure.options(right, MAP_THRESHOLD / LOWERED_SHARE, lowest=True)
         self._names = right.class_names
         self._sources = sources
         self._truths = truths
         self._opened = opened
-        self._want = self._measure(right)
+        self._want = self._figure(right)
         self.is_empty = self._want <= 0
         """Whether float32 finds nothing of what the labels name, so that it has nothing to lose."""
         if self._want <= config.max_drop < 1:
@@ -188,23 +155,23 @@ class PrecisionLoss:
                 "the float32 model finds hardly anything of what the labels name, so every loss would be within the "
                 "budget",
                 subject="labels",
-                expected=f"a mAP above {config.max_drop:g} in float32",
+                expected=f"a {self._measure.title} above {config.max_drop:g} in float32",
                 got=f"{self._want:.4f}",
                 hint="check that the labels belong to these images and that their class ids are the model's; "
                 "--max-drop 1 quantizes blindly",
             )
 
     def __call__(self, model: Model) -> float:
-        """The mAP of float32 minus that of a graph."""
+        """The measure of float32 minus that of a graph."""
         with self._opened(model) as changed:
-            return self._want - self._measure(changed)
+            return self._want - self._figure(changed)
 
-    def _measure(self, detector: Detector) -> float:
+    def _figure(self, detector: Detector) -> float:
         found = _found(detector, self._sources, self._options)
-        return mean_average_precision(found, self._truths, self._names).map50_95
+        return self._measure.figures(found, self._truths, self._names)[self._measure.figure]
 
 
-def _found(detector: Detector, sources: Sequence[Source], options: DetectOptions) -> list[Detections]:
+def _found(detector: Detector, sources: Sequence[Source], options: DetectOptions) -> list[Result]:
     return [detector(source, options=options) for source in sources]
 
 
@@ -273,7 +240,7 @@ def quantize_with_images(
         sources: Images like those in use. They go through the pipeline's own pre-processing. Some are not used for
             calibration, and the budget is measured on those; see `split`.
         config: Settings.
-        truths: The objects in each image. If they are given, the budget is a loss of mAP.
+        truths: What is in each image. If they are given, the budget is a loss of the task's own measure.
         measure: Measures how much worse a graph is, in place of the two measures of this module. It gets graphs whose
             half precision is emulated.
         on_progress: Called before each step.
@@ -301,14 +268,7 @@ def quantize_with_images(
         means = channel_means(model, values_to_watch(all_layers, "inputs"), ranked)
         _check_finite(model, means, ranked)
         watched = [sources[place] for place in measuring]
-        if measure is None and detector.info.class_scores is not None:
-            if truths is not None:
-                raise InputError(
-                    "are boxes, which a classification model does not give", subject="labels",
-                    hint="put the images into folders that have the names of their classes",
-                )  # fmt: skip
-            measure = ClassLoss(detector, watched, opened)
-        elif measure is None and truths is not None:
+        if measure is None and truths is not None:
             measure = PrecisionLoss(detector, watched, [truths[place] for place in measuring], config, opened)
         elif measure is None:
             measure = Disagreement(detector, watched, config, opened)

@@ -282,10 +282,16 @@ def _best_pairs(found: _Passed) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.in
     return cells[place], class_ids, logits.ravel()[pairs]
 
 
-def heads_cells(levels: Sequence[LevelMaps]) -> Cells:
-    """Box, xyxy in model pixels, and score of every cell of one image, before any threshold."""
+def heads_cells(
+    levels: Sequence[LevelMaps], decode_extras: DecodeExtras = unchanged, decode_boxes: DecodeBoxes = upright
+) -> Cells:
+    """Box, xyxy in model pixels, and score of every cell of one image, before any threshold.
+
+    The arguments are those of `heads_candidates`.
+    """
     found = _passed(levels, -math.inf)
-    return upright(distances(found.boxes), found.centres, found.strides), sigmoid(found.best)
+    extras = None if found.extras is None else decode_extras(found.extras, found.centres, found.strides)
+    return decode_boxes(distances(found.boxes), found.centres, found.strides, extras), sigmoid(found.best)
 
 
 def decode_heads(

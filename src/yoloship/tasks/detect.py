@@ -242,7 +242,7 @@ class HeadsForm(BoxForm):
         if not info.anchors:
             from yoloship.tasks.anchor_free import heads_cells, images_of, level_maps
 
-            return heads_cells(next(images_of(level_maps(outputs, info, None))))
+            return heads_cells(next(images_of(level_maps(outputs, info, None))), *self.decoders(info))
         heads = [np.asarray(head, np.float32)[:1] for head in outputs]
         raw = heads_to_raw(heads, info.strides, info.anchors, info.extra_columns)[0]
         return ObjectRows().cells(raw, len(info.class_names))

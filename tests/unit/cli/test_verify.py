@@ -163,7 +163,7 @@ def test_with_labels_the_budget_is_of_map_and_labels_of_other_images_are_refused
     assert ran.code == 1
     assert "error: labels: holds no labels of these images: expected a.txt and so on" in ran.err
     Path("labels/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    assert "float32 finds no labelled object, so its loss is not known" in exported("x.onnx", *options)
+    assert "float32 finds nothing of the labels, so its loss is not known" in exported("x.onnx", *options)
 
 
 def test_a_calibration_folder_without_images_is_refused() -> None:
@@ -188,7 +188,7 @@ def test_options_that_cannot_be_are_refused_before_any_model_is_opened(
     def fail(*_: object, **__: object) -> object:
         raise AssertionError("a model was opened")
 
-    monkeypatch.setattr("yoloship.evaluate.verification.open_artefact", fail)
+    monkeypatch.setattr("yoloship.evaluate.artefact.open_artefact", fail)
     ran = run("verify", "best.pt", "best.pt", "--images", "images", *options)
     assert ran.code == 2
     assert words in " ".join(ran.err.split())
@@ -235,4 +235,4 @@ def test_the_runtime_is_for_b_only_and_named() -> None:
     np.savez("r.npz", images=np.zeros((1, 3, 64, 96), np.float32), output=np.zeros((1, 1, 6), np.float32))
     ran = run("verify", "a.onnx", "r.npz", "--runtime", "openvino")
     assert ran.code == 2
-    assert "--runtime and --runtime-precision cannot be used with a reference.npz" in ran.err
+    assert "--runtime, --runtime-precision and --transform cannot be used with a reference.npz" in ran.err

@@ -8,7 +8,12 @@ import pytest
 from PIL import Image
 
 from yoloship.errors import InputError
-from yoloship.evaluate.labels import read_label, read_labels
+from yoloship.evaluate.labels import (
+    read_class_folders,
+    read_label,
+    read_labels,
+    truths_in_folders,
+)
 
 
 @pytest.fixture
@@ -80,7 +85,7 @@ def test_the_outline_of_a_segmentation_is_named(image: Path) -> None:
 
 
 def test_more_labels_than_any_image_has_are_refused(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yoloship.evaluate.labels.MAX_OBJECTS", 3)
+    monkeypatch.setattr("yoloship.evaluate.label_lines.MAX_OBJECTS", 3)
     label = image.with_suffix(".txt")
     label.write_text("0 0.5 0.5 0.1 0.1\n" * 4)
     with pytest.raises(InputError, match="has too many labels: expected at most 3"):
@@ -164,3 +169,47 @@ def test_a_folder_without_labels_of_these_images_is_refused(tmp_path: Path) -> N
     (tmp_path / "labels").mkdir()
     with pytest.raises(InputError, match=r"holds no labels of these images: expected 1\.txt and so on"):
         read_labels(tmp_path / "labels", paths)
+
+
+CLASSES = ("cat", "dog")
+
+
+def class_folders(root: Path, *names: str) -> list[Path]:
+    paths = []
+    for name in names:
+        paths.append(root / name)
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 10)).save(paths[-1])
+    return paths
+
+
+def test_the_class_of_an_image_is_the_folder_that_it_lies_in(tmp_path: Path) -> None:
+    paths = class_folders(tmp_path, "dog/1.png", "cat/deep/2.png")
+    (tmp_path / "bird").mkdir()
+    truths = read_class_folders(tmp_path, paths, CLASSES)
+    assert [truth.class_ids.tolist() for truth in truths] == [[1], [0]]
+    assert truths[0].boxes_xyxy.tolist() == [[0, 0, 20, 10]]
+
+
+def test_folders_that_have_numbers_for_names_count_in_their_order(tmp_path: Path) -> None:
+    paths = class_folders(tmp_path, "n02/1.png", "n01/2.png")
+    (tmp_path / ".cache").mkdir()
+    assert [truth.class_ids.tolist() for truth in read_class_folders(tmp_path, paths, CLASSES)] == [[1], [0]]
+    with pytest.raises(InputError, match=r"n02: is not a class of the model: expected cat, dog, owl"):
+        read_class_folders(tmp_path, paths, ("cat", "dog", "owl"))
+
+
+def test_an_image_elsewhere_has_no_class(tmp_path: Path) -> None:
+    inside, outside = class_folders(tmp_path, "val/1.png", "other/dog/2.png")
+    for path in (inside, outside):
+        with pytest.raises(InputError, match=rf"{path.name}: does not lie in a folder of its class: .*has a folder of"):
+            read_class_folders(tmp_path / "val", [path], CLASSES)
+
+
+def test_without_labels_the_folders_must_all_be_classes(tmp_path: Path) -> None:
+    paths = class_folders(tmp_path, "dog/1.png", "cat/2.png")
+    found = truths_in_folders([paths[0], str(paths[1])], CLASSES)
+    assert found is not None
+    assert [truth.class_ids.tolist() for truth in found] == [[1], [0]]
+    assert truths_in_folders(paths, ("dog", "owl")) is None
+    assert truths_in_folders([paths[0], np.zeros((2, 2, 3), np.uint8)], CLASSES) is None

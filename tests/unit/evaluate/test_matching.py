@@ -3,19 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from yoloship.evaluate.matching import Agreement, agree, agreement_over_ious, match, object_ious
+from yoloship.evaluate.matching import Agreement, agree, agreement_over_ious, match
 from yoloship.results.detections import Detections
 
 
 def detections(*rows: tuple[float, float, float, float, float, int]) -> Detections:
     table = np.array(rows, np.float32).reshape(-1, 6)
     return Detections(table[:, :4].copy(), table[:, 4].copy(), table[:, 5].astype(np.int32), ("a", "b"), (100, 100))
-
-
-def test_overlap_is_intersection_over_union() -> None:
-    first = np.array([[0, 0, 10, 10], [5, 5, 5, 5]], np.float32)
-    second = np.array([[5, 0, 15, 10], [5, 5, 5, 5], [20, 20, 30, 30]], np.float32)
-    np.testing.assert_allclose(object_ious(first, second), np.array([[1 / 3, 0, 0], [0, 1, 0]], np.float64))
 
 
 def test_each_detection_has_one_partner_and_the_best_overlap_comes_first() -> None:

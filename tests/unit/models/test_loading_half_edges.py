@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from helpers.graphs import HW, ours
 from yoloship.detect.options import DetectOptions
-from yoloship.evaluate.verification import Tolerances, open_artefact, verify
+from yoloship.evaluate.artefact import open_artefact
+from yoloship.evaluate.verification import Tolerances, verify
 from yoloship.graph.check import read_onnx
 from yoloship.model import NmsConfig
 from yoloship.models.building import build_source, suppressing

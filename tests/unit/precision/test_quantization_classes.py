@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pytest
 
 from helpers.resnets import classifier, resnet, resnet_arrays, resnet_module
-from yoloship.errors import InputError
-from yoloship.evaluate.coco import Truth
+from yoloship.evaluate.labels import truths_in_folders
 from yoloship.graph import GraphConfig, build_graph
-from yoloship.precision.quantization import ClassLoss, QuantizeConfig, opener, quantize_with_images
+from yoloship.precision.lowering import in_precision
+from yoloship.precision.quantization import Disagreement, PrecisionLoss, QuantizeConfig, opener
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +29,10 @@ def test_a_classifier_is_held_to_its_accuracy_in_folders_of_class_names(tmp_path
     opened = opener(None)
     with opened(model) as detector:
         right = [detector(path).class_id == place % 3 for place, path in enumerate(paths)]
-        by_accuracy = ClassLoss(detector, paths, opened)
-        by_agreement = ClassLoss(detector, [cv2.imread(str(path)) for path in paths], opened)
+        truths = truths_in_folders(paths, detector.class_names)
+        assert truths is not None
+        by_accuracy = PrecisionLoss(detector, paths, truths, QuantizeConfig(max_drop=1), opened)
+        by_agreement = Disagreement(detector, paths, QuantizeConfig(), opened)
     assert (by_accuracy(model), by_agreement(model)) == (0, 0)
     arrays = resnet_arrays()
     other = build_graph(
@@ -44,10 +46,17 @@ def test_a_classifier_is_held_to_its_accuracy_in_folders_of_class_names(tmp_path
     assert by_accuracy(other) <= sum(right) / len(right)
 
 
-def test_a_classifier_is_quantized_without_boxes(tmp_path: Path) -> None:
+def test_the_summary_says_what_a_classifier_lost(tmp_path: Path) -> None:
     model = build_graph(resnet(), GraphConfig((64, 64), transform="yolov5"))
     images = [np.random.default_rng(seed).integers(0, 256, (70, 80, 3), np.uint8) for seed in range(4)]
-    found = quantize_with_images(model, images, QuantizeConfig(max_drop=1, other_layers="float32"))
-    assert found.is_measured
-    with pytest.raises(InputError, match="labels: are boxes, which a classification model does not give"):
-        quantize_with_images(model, images, QuantizeConfig(), truths=[Truth(np.zeros((0, 4)), np.zeros(0, int))] * 4)
+    config = QuantizeConfig(max_drop=1, other_layers="float32")
+    assert re.search(
+        r"; the most probable class is that of float32 on \d+\.0% of the images$",
+        in_precision(model, "int8", images, config=config).words,
+    )
+    paths = [tmp_path / f"c{place % 3}" / f"{place}.png" for place in range(4)]
+    for path, image in zip(paths, images, strict=True):
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), image)
+    words = in_precision(model, "int8", paths, config=config).words
+    assert re.search(r"; (top-1 accuracy is \d\.\d{4} (below|above) float32's|float32 finds nothing)", words), words

@@ -123,6 +123,6 @@ def test_an_output_of_other_columns_is_refused() -> None:
         POSE.form("raw", "m").decode([np.zeros((1, 11, 126), np.float32)], INFO, HW, 0.25)
 
 
-def test_it_is_not_compared_by_its_boxes_alone() -> None:
-    with pytest.raises(InputError, match=r"gives posed objects, which cannot be compared yet: .*judged by OKS"):
-        refuse_other_results(INFO, "m.onnx", "compared")
+def test_it_is_not_taken_for_its_boxes_alone() -> None:
+    with pytest.raises(InputError, match=r"gives posed objects, which cannot be counted yet: .*judged by OKS"):
+        refuse_other_results(INFO, "m.onnx", "counted")
