@@ -84,10 +84,8 @@ def _first_input_channels(module: Module, depth: int) -> int | None:
 def _declared(model: Module) -> int:
     """The number of channels in the model's own description of its architecture; without one, the usual number."""
     described = model.attributes.get("yaml")
-    channels = described.get("ch") if isinstance(described, dict) else None
-    if not is_int(channels, 1, MAX_CHANNELS):
-        return _USUAL
-    return channels
+    found = (described.get(name) for name in ("ch", "channels")) if isinstance(described, dict) else ()
+    return next((channels for channels in found if is_int(channels, 1, MAX_CHANNELS)), _USUAL)
 
 
 FloatPrecision: TypeAlias = Literal["float32", "float16", "bfloat16"]

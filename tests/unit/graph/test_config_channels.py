@@ -106,8 +106,9 @@ def test_the_architecture_s_own_description_counts_where_no_convolution_tells() 
     make = Maker(6)
     stem = sequential(module("models.common.Contract", {"gain": 2}), make.conv(8, 8, 4, 4, padding=(0, 0)))
     hand = network(stem)
-    described = changed(hand.module, yaml={"ch": 2, "nc": 3})
-    assert model_info(replace(hand, module=described), GraphConfig(HW)).channels == 2
+    for description in ({"ch": 2, "nc": 3}, {"channels": 2}, {"ch": "rgb", "channels": 2}):
+        described = changed(hand.module, yaml=description)
+        assert model_info(replace(hand, module=described), GraphConfig(HW)).channels == 2
 
 
 def test_the_reported_grey_network_exports() -> None:
