@@ -188,12 +188,14 @@ def _make_empty_bytes(context: Context, class_path: str, arguments: tuple[object
 def _make_attribute(context: Context, class_path: str, arguments: tuple[object, ...]) -> object:
     """``getattr(module, "forward_fuse")``: a bound method that was saved with its module.
 
-    Nothing is fetched. Only the names are kept. The object is left out, because it usually is the module that holds
-    this attribute.
+    Nothing is fetched. A record keeps the names only: the object is the module that holds this attribute, or the file
+    is refused.
     """
     match arguments:
         case (Draft() | Global() as owner, str(name)) if not is_special(name):
-            return Draft(class_path, (owner.class_path, name))
+            method = Draft(class_path, (owner.class_path, name))
+            method.owner = owner if isinstance(owner, Draft) else None
+            return method
     raise context.refuse(f"{class_path!r} of something other than a module and a name")
 
 

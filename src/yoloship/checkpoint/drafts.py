@@ -78,9 +78,10 @@ class Draft:
         state: The state from its BUILD instruction.
         foreign: Whether its class is outside the allow-table and its rules.
         odd: Why it is more than an instance with a state, so that nobody can say what it is; None otherwise.
+        owner: Of a bound method, the object that it belongs to.
     """
 
-    __slots__ = ("arguments", "class_path", "foreign", "odd", "state")
+    __slots__ = ("arguments", "class_path", "foreign", "odd", "owner", "state")
 
     def __init__(
         self, class_path: str, arguments: tuple[object, ...] = (), *, foreign: bool = False, odd: str | None = None
@@ -90,6 +91,7 @@ class Draft:
         self.state: object = None
         self.foreign = foreign
         self.odd = odd
+        self.owner: Draft | None = None
 
 
 class OddKey:

@@ -198,6 +198,9 @@ class Finisher:
         if isinstance(state, tuple) and len(state) == 2 and state[1] is None:  # no slots
             state = state[0]
         if isinstance(state, dict) and not _TABLES.isdisjoint(state):
+            forward = state.get("forward")
+            if isinstance(forward, Draft) and forward.owner not in {None, draft}:
+                raise self._error(place, f"is a {draft.class_path!r} whose method 'forward' is that of another module")
             return self._module(draft.class_path, state, place, depth)
         if draft.foreign:
             raise self._foreign(place, draft.class_path)

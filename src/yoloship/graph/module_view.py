@@ -409,6 +409,11 @@ class ModuleView:
         ):
             expected = f"({', '.join('any' if extent is None else str(extent) for extent in shape)})"
             raise self.error(f"{name!r} has the wrong shape", expected=expected, got=have)
+        if "float" not in tensor.dtype:
+            raise self.error(
+                f"{name!r} holds whole numbers ({tensor.dtype})", expected="floats",
+                hint="a quantized network has scales beside them; save the one from which it was made",
+            )  # fmt: skip
         array = tensor.float64()
         if not np.isfinite(array).all():
             raise self.error(f"{name!r} holds values that are not finite", hint="the training has diverged")

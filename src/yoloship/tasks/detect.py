@@ -454,12 +454,17 @@ class Detect(Task[Candidates, Detections]):
         if class_ids is not None:
             answer = answer.take(np.isin(answer.class_ids, class_ids))
         if answer.final:  # best first
-            return answer.take(np.arange(min(len(answer), limits.max_detections)))
+            return answer.take(np.flatnonzero(self.usable(answer))[: limits.max_detections])
         if len(answer) > MAX_CANDIDATES:
             best = np.sort(np.argsort(-answer.scores, kind="stable")[:MAX_CANDIDATES])
             answer = answer.take(best)
         groups = np.zeros_like(answer.class_ids) if limits.class_agnostic else answer.class_ids
         return answer.take(self.choose(answer, groups, limits))
+
+    def usable(self, answer: Candidates) -> npt.NDArray[np.bool_]:
+        """Which candidates may be kept, (n,) bool: those whose box and score are finite."""
+        usable: npt.NDArray[np.bool_] = np.isfinite(answer.boxes_xyxy).all(axis=1) & np.isfinite(answer.scores)
+        return usable
 
     def choose(self, answer: Candidates, groups: npt.NDArray[np.int32], limits: Limits) -> npt.NDArray[np.int64]:
         """Which candidates are kept: (k,) int64 indices, best first.

@@ -134,6 +134,12 @@ class Obb(Detect):
         End2EndObb(),
     )
 
+    def usable(self, answer: Candidates) -> npt.NDArray[np.bool_]:
+        """Those whose angle is finite too."""
+        assert answer.extras is not None  # the forms check it
+        usable: npt.NDArray[np.bool_] = super().usable(answer) & np.isfinite(answer.extras[:, 0])
+        return usable
+
     def choose(self, answer: Candidates, groups: npt.NDArray[np.int32], limits: Limits) -> npt.NDArray[np.int64]:
         """Those that no better one of their group overlaps, by their probabilistic IoU."""
         assert answer.extras is not None  # the forms check it

@@ -137,10 +137,14 @@ class Pose(Detect):
     )
 
     def to_result(self, answer: Candidates, letterbox: Letterbox, class_names: tuple[str, ...]) -> Detections:
-        """Boxes and points in source pixels, clipped to the image. The visibility stays as it is."""
-        found = super().to_result(answer, letterbox, class_names)
+        """Boxes and points in source pixels, clipped to the image. The visibility stays as it is.
+
+        An object with a number that is not one (NaN) is dropped.
+        """
         assert answer.extras is not None  # the forms give (n, K, D)
-        points = answer.extras.copy()
+        known = ~np.asarray(np.isnan(answer.extras).any(axis=(1, 2)))
+        points = answer.extras[known]
+        found = super().to_result(answer if known.all() else answer.take(known), letterbox, class_names)
         height, width = letterbox.image_hw
         places = letterbox.to_image(points[..., :2].astype(np.float64))  # float32 could overflow before it is clipped
         points[..., :2] = np.clip(places, 0, [width, height])

@@ -318,3 +318,11 @@ def test_the_forward_of_a_fused_layer_is_its_own() -> None:
     method = forge.call("builtins.getattr", forge.named("models.common.Conv"), forge.text("forward_fuse"))
     layer = forge.module("models.common.Conv", {"forward": method})
     assert read_checkpoint(forge.zip_bytes(forge.end(forge.model(extra={"1": layer})))).task == "detect"
+
+
+def test_a_forward_that_is_bound_to_another_layer_is_refused() -> None:
+    other = forge.module("models.common.Conv")
+    method = forge.call("builtins.getattr", other, forge.text("forward_fuse"))
+    layer = forge.module("models.common.Conv", {"forward": method})
+    with pytest.raises(CheckpointError, match="whose method 'forward' is that of another module"):
+        read_checkpoint(forge.zip_bytes(forge.end(forge.model(extra={"1": layer}))))

@@ -185,6 +185,21 @@ def test_a_module_that_no_longer_computes_what_its_class_does_is_refused(place: 
         assert f"has a hook in '{name}'" in message
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "bool"])
+def test_weights_of_whole_numbers_are_refused(dtype: str) -> None:
+    hand = every_block()
+
+    def rounded(conv: Module) -> Module:
+        weight = conv.parameters["weight"]
+        assert weight is not None
+        whole = tensor(weight.numpy(), dtype)
+        return replace(conv, parameters=MappingProxyType({**conv.parameters, "weight": whole}))
+
+    words = refusal(hand, at(hand.module, "model.2.cv1.conv", rounded))
+    assert f"'weight' holds whole numbers ({dtype}): expected floats" in words
+    assert "a quantized network" in words
+
+
 def test_what_does_nothing_in_evaluation_passes() -> None:
     hand = every_block()
     inert = {"drop": module(f"{TORCH}dropout.Dropout", {"p": 0.5}), "nothing": module(f"{TORCH}linear.Identity")}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from yoloship.detect.options import DetectOptions
 from yoloship.errors import SessionError
 from yoloship.model import ModelInfo, TensorSpec
 from yoloship.tasks.anchor_free import (
@@ -22,6 +23,8 @@ from yoloship.tasks.anchor_free import (
     level_maps,
 )
 from yoloship.tasks.decode import sigmoid
+from yoloship.tasks.detect import Detect
+from yoloship.tasks.obb import Obb
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -228,6 +231,19 @@ def test_rows_of_a_one_to_one_head_are_final_and_those_below_the_threshold_go() 
     more = end2end_candidates(np.concatenate([rows, rows[:, :2]], axis=1), 3, 0.25)
     assert more.extras is not None
     assert more.extras.tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_final_rows_with_a_number_that_is_not_finite_are_not_kept(number: float) -> None:
+    rows = np.array([[1, 2, 3, 4, 0.9, 2], [5, number, 7, 8, 0.8, 0], [5, 6, 7, 8, 0.7, 1]], np.float32)
+    rows[2, 4] = number if number > 0 else 0.7
+    kept = Detect().suppress(end2end_candidates(rows, 3, 0.25), DetectOptions(), None)
+    assert kept.class_ids.tolist() == ([2] if number > 0 else [2, 1])
+    turned = Obb().suppress(
+        end2end_candidates(np.array([[1, 2, 3, 4, 0.9, 2, number], [5, 6, 7, 8, 0.8, 0, 1]], np.float32), 3, 0.25),
+        DetectOptions(), None,
+    )  # fmt: skip
+    assert turned.class_ids.tolist() == [0]
 
 
 @pytest.mark.parametrize("class_id", [3, -1, 0.5, np.nan])

@@ -68,6 +68,13 @@ def test_the_points_stay_with_their_box() -> None:
     assert len(found_in(TWO, class_agnostic=True).filter(classes=["dog"])) == 1
 
 
+def test_an_object_with_a_point_that_is_not_a_number_is_not_kept() -> None:
+    table = columns(*((x, 32, 10, 10, 0.9, 0, x, 1, 1, 2, y, 1) for x, y in ((10, np.nan), (40, 3), (70, np.inf))))
+    found = found_in(table)
+    assert found.keypoints is not None
+    assert found.keypoints[:, :, :2].tolist() == [[[40, 1], [2, 3]], [[70, 1], [2, 64]]]
+
+
 def test_nothing_found_has_the_shape_of_the_points() -> None:
     found = found_in(columns())
     assert found.keypoints is not None

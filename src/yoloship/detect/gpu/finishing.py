@@ -287,6 +287,8 @@ class KernelFinish(Closing):
             return result
         if self._points is not None:
             points = extras.reshape(kept, *self._points)
+            if (unknown := np.isnan(points).any(axis=(1, 2))).any():
+                boxes, scores, class_ids, points = (array[~unknown] for array in (boxes, scores, class_ids, points))
             return Detections._trusted(boxes, scores, class_ids, names, letterbox.image_hw, keypoints=points)
         if self._prototypes is None:
             return Detections._trusted(boxes, scores, class_ids, names, letterbox.image_hw)

@@ -255,9 +255,9 @@ class DetectHead(Head):
             return able[0]
         if not able:
             return "one2one" if form == END2END else "one2many"  # refused, with the reason
-        stored = self.module.optional_value("_end2end")
-        if isinstance(stored, bool):
-            return "one2one" if stored else "one2many"
+        for name in ("_end2end", "end2end"):  # the second up to version 8.3
+            if isinstance(stored := self.module.optional_value(name), bool):
+                return "one2one" if stored else "one2many"
         numbers = re.match(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})", str(metadata.get("version")))
         many = numbers is not None and tuple(map(int, numbers.groups())) >= _MANY_BY_DEFAULT
         return "one2many" if many else "one2one"

@@ -67,6 +67,8 @@ class ClassifyHead(Head):
     ) -> None:
         """Write the pooling and the linear layers, and declare the output: (B, C) float32."""
         pooled = self._pooled(builder, inputs)
+        if pooled.hw != (1, 1):
+            raise self.module.error("its pooling leaves more than one pixel", expected="(1, 1)", got=pooled.hw)
         scores = _classified(builder, self._classifier(), pooled)
         if scores.channels != self.classes:
             raise self.module.error(

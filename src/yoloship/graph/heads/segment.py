@@ -145,8 +145,14 @@ def check_forward(layer: ModuleView) -> None:
         GraphError: it is another function.
     """
     detect = layer.optional_value("detect")
-    if detect is not None and (not isinstance(detect, Opaque) or detect.arguments[1:] != ("forward",)):
+    if detect is not None and not (isinstance(detect, Opaque) and _is_forward(detect)):
         raise layer.error("its method 'detect' was replaced", expected="Detect.forward", got=detect)
+
+
+def _is_forward(method: Opaque) -> bool:
+    if not method.class_path.endswith(".getattr") or method.arguments[1:] != ("forward",):
+        return False
+    return str(method.arguments[0]).rpartition(".")[2] == "Detect"
 
 
 def output_prototypes(

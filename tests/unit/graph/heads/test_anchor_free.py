@@ -89,6 +89,12 @@ def test_a_choice_that_is_stored_in_the_head_comes_before_the_version(stored: bo
         assert model_info(detector(version=version, _end2end=stored), GraphConfig(HW)).head == head
 
 
+@pytest.mark.parametrize(("stored", "head"), [(True, "one2one"), (False, "one2many")])
+def test_the_attribute_of_earlier_versions_is_such_a_choice_too(stored: bool, head: str) -> None:
+    for version in ("8.1.34", "8.4.190"):
+        assert model_info(detector(version=version, end2end=stored), GraphConfig(HW)).head == head
+
+
 @pytest.mark.parametrize("form", ["raw", "compact", "nms", "end2end"])
 def test_a_form_that_one_head_alone_gives_chooses_that_head(form: str) -> None:
     for version in ("8.4.60", "8.4.190"):

@@ -197,6 +197,24 @@ def test_a_pooling_that_leaves_more_than_one_pixel_is_refused() -> None:
         run(replace(network, module=with_children(network.module, avgpool=pool)), noise(1, 3, *HW))
 
 
+def test_a_pooling_of_a_fixed_window_is_written_if_it_leaves_one_pixel() -> None:
+    def pool(k: int) -> Module:
+        attributes = {"kernel_size": k, "stride": k, "padding": 0, "ceil_mode": False}
+        more = {"count_include_pad": True, "divisor_override": None}
+        return module("torch.nn.modules.pooling.AvgPool2d", {**attributes, **more})
+
+    network, image = resnet(), noise(1, 3, 64, 64)
+
+    def pooled(by: Module) -> Checkpoint:
+        return replace(network, module=with_children(network.module, avgpool=by))
+
+    want = run(network, image, input_hw=(64, 64))
+    np.testing.assert_allclose(run(pooled(pool(2)), image, input_hw=(64, 64)), want, rtol=1e-5, atol=1e-6)
+    for other, hw in ((pool(1), (64, 64)), (module("torch.nn.modules.linear.Identity"), (64, 64)), (pool(2), None)):
+        with pytest.raises(GraphError, match=r"its pooling leaves more than one pixel: expected \(1, 1\), got"):
+            run(pooled(other), image, input_hw=hw)
+
+
 def test_a_graph_of_any_size_gives_what_the_graph_of_that_size_gives() -> None:
     network, image = resnet(bottleneck=True), noise(2, 3, 65, 97)
     want = run(network, image, input_hw=(65, 97), batch=2)

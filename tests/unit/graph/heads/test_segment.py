@@ -166,9 +166,17 @@ def test_a_head_without_prototypes_is_refused() -> None:
     assert "has no submodule 'proto'" in refusal(with_children(head(), proto=None))
 
 
-def test_a_replaced_forward_is_refused() -> None:
-    other = Opaque("__builtin__.getattr", ("posix", "system"))
-    assert "its method 'detect' was replaced: expected Detect.forward" in refusal(changed(head(), detect=other))
+@pytest.mark.parametrize(
+    "method",
+    [
+        Opaque("__builtin__.getattr", ("posix", "system")),
+        Opaque("__builtin__.getattr", ("models.yolo.OtherDetect", "forward")),
+        Opaque("__builtin__.getattr", ("torch.nn.modules.linear.Identity", "forward")),
+        Opaque("models.yolo.make", ("models.yolo.Detect", "forward")),
+    ],
+)
+def test_a_replaced_forward_is_refused(method: Opaque) -> None:
+    assert "its method 'detect' was replaced: expected Detect.forward" in refusal(changed(head(), detect=method))
 
 
 def test_coefficients_that_contradict_the_width_of_a_row_are_refused() -> None:
