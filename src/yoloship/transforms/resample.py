@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
 _BITS: Final = 22
 """Binary digits of a weight: 32 bits less the 8 of a pixel and 2 for a sum beyond the range."""
-_GROUP: Final = 8
+_GROUP: Final = 4
 """Output pixels in a matrix product: larger groups waste work on zeros, smaller ones on calls."""
+_PRODUCT: Final = 1 << 18
+"""Multiplications in a matrix product. OpenBLAS spreads larger ones over threads, which wait for each other longer than
+such a product takes."""
 
 
 def resample(
@@ -126,11 +129,14 @@ def _pass(lines: npt.NDArray[np.uint8], plan: _Plan) -> npt.NDArray[np.uint8]:
     flat = np.ascontiguousarray(lines).reshape(len(lines), -1)
     out = np.empty((plan.length, flat.shape[1]), np.uint8)
     for target, source, weights in plan.groups:
-        sums = weights @ flat[source : source + weights.shape[1]].astype(np.float32)
-        sums += np.float32(0.5)
-        if plan.overshoots:
-            np.clip(sums, 0, 255, out=sums)
-        out[target : target + len(weights)] = sums  # to whole numbers, rounded down
+        step = max(1, _PRODUCT // weights.size)
+        for left in range(0, flat.shape[1], step):
+            columns = slice(left, left + step)
+            sums = weights @ flat[source : source + weights.shape[1], columns].astype(np.float32)
+            sums += np.float32(0.5)
+            if plan.overshoots:
+                np.clip(sums, 0, 255, out=sums)
+            out[target : target + len(weights), columns] = sums  # to whole numbers, rounded down
     return out.reshape(plan.length, *lines.shape[1:])
 
 
