@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from helpers import forge
 from helpers.modules import NAMES, changed, tensor
 from yoloship.checkpoint import Checkpoint, Module, Opaque, Tensor
 from yoloship.checkpoint.freeze import Finisher
@@ -93,6 +94,25 @@ def resnet_module(arrays: Mapping[str, npt.NDArray[Any]]) -> Module:
     """The whole network that is read from a state_dict."""
     finisher = Finisher("hand.pt", Budget(LIMITS, 1 << 20, 1 << 20, "hand.pt"))
     return finisher.module(resnet_draft(tensors(arrays)), "model")
+
+
+def state_dict_code(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The entries of a state_dict as pickle code for `forge`, and the bytes of its storages."""
+    kinds = {"f": "torch.FloatStorage", "i": "torch.LongStorage"}
+    entries, storages = {}, {}
+    for index, (name, array) in enumerate(arrays.items()):
+        values = np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else np.int64)
+        storages[str(index)] = values.tobytes()
+        strides = [step // values.itemsize for step in values.strides]
+        where = forge.storage(str(index), values.size, kinds[values.dtype.kind])
+        entries[name] = forge.tensor(where, array.shape, strides if array.ndim else ())
+    return entries, storages
+
+
+def state_dict_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """The file that torch would write for a state_dict."""
+    entries, storages = state_dict_code(arrays)
+    return forge.zip_bytes(forge.end(forge.table(entries)), storages)
 
 
 def classifier(module: Module, names: tuple[str, ...] = NAMES) -> Checkpoint:

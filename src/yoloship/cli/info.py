@@ -206,7 +206,7 @@ def model_rows(model: Mapping[str, Any]) -> Rows:
     yield "made from", f"checkpoint with SHA-256 {model['checkpoint_sha256'] or 'unknown'}"
 
 
-_NO_TRANSFORM: Final = "not in the file; give it with --transform when you export or use the model"
+_NO_TRANSFORM: Final = "not in the file; give it with --transform"
 
 
 def _transform(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -296,10 +296,15 @@ def _short(text: str, limit: int = MAX_KEY_CHARS) -> str:
 
 
 def _classes(names: Sequence[str]) -> str:
-    return f"{len(names)}: {', '.join(names)}" if names else "unnamed"
+    if not names:
+        return "unnamed"
+    more = len(names) - FIRST_NAMES if len(names) > MAX_NAMES else 0
+    return f"{len(names)}: {', '.join(names[:FIRST_NAMES] if more else names)}" + (f" and {more} more" if more else "")
 
 
 MAX_LAYER_ROWS = 400
+MAX_NAMES, FIRST_NAMES = 100, 12
+"""Up to so many class names all are shown, of more only the first; JSON has them all."""
 
 
 @command(

@@ -93,9 +93,9 @@ def settled_transform(
 def trained_side(checkpoint: Checkpoint, root: ModuleView) -> int | None:
     """The input side that the training used, in pixels, as far as a classification checkpoint says it."""
     options = checkpoint.metadata.get("train_args")
-    side = options.get("imgsz") if isinstance(options, dict) else None
-    if is_int(side, 1, 8192):
-        return side
+    for side in (checkpoint.metadata.get("imgsz"), options.get("imgsz") if isinstance(options, dict) else None):
+        if is_int(side, 1, 8192):
+            return side
     known = _saved(root)
     return known.crop[0] if known is not None and known.crop[0] == known.crop[1] else None
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers import forge
-from helpers.resnets import resnet_arrays
+from helpers.resnets import resnet_arrays, state_dict_bytes, state_dict_code
 from yoloship.checkpoint import read_checkpoint
 from yoloship.errors import YoloshipError
 from yoloship.graph import GraphConfig, build_graph
@@ -19,32 +19,19 @@ if TYPE_CHECKING:
 
 HW = (64, 64)
 SYSTEM = forge.call("posix.system", forge.text("touch canary"))
-KINDS = {"f": "torch.FloatStorage", "i": "torch.LongStorage"}
 
 
 def weights(
     arrays: Mapping[str, Any] | None = None, changes: Mapping[str, bytes] | None = None
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The entries of a ResNet's state_dict as pickle code, and the storages; `changes` replace or add entries."""
-    entries, storages = {}, {}
-    for index, (name, array) in enumerate((arrays or resnet_arrays()).items()):
-        values = np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else np.int64)
-        storages[str(index)] = values.tobytes()
-        strides = [step // values.itemsize for step in values.strides]
-        where = forge.storage(str(index), values.size, KINDS[values.dtype.kind])
-        entries[name] = forge.tensor(where, array.shape, strides if array.ndim else ())
+    entries, storages = state_dict_code(arrays or resnet_arrays())
     return {**entries, **(changes or {})}, storages
 
 
 def changed(changes: Mapping[str, bytes]) -> bytes:
     """A state_dict with other entries."""
     entries, storages = weights(changes=changes)
-    return forge.zip_bytes(forge.end(forge.table(entries)), storages)
-
-
-def of(arrays: Mapping[str, Any]) -> bytes:
-    """A state_dict of these arrays."""
-    entries, storages = weights(arrays)
     return forge.zip_bytes(forge.end(forge.table(entries)), storages)
 
 
@@ -105,9 +92,9 @@ FILES: dict[str, bytes] = {
     "blocks without end": changed({f"layer1.{index}.conv1.weight": TINY for index in range(1, 900)}),
     "a block of a huge number": changed({"layer1.999999999999.conv1.weight": TINY}),
     "a name of a thousand parts": changed({"layer1." + "a." * 1000: TINY}),
-    "a thousand wrappers": of({"module." * 400 + name: array for name, array in resnet_arrays().items()}),
-    "weights of NaN": of({**resnet_arrays(), "bn1.weight": np.full(4, np.nan, np.float32)}),
-    "a variance below zero": of({**resnet_arrays(), "bn1.running_var": np.full(4, -1, np.float32)}),
+    "a thousand wrappers": state_dict_bytes({"module." * 400 + name: array for name, array in resnet_arrays().items()}),
+    "weights of NaN": state_dict_bytes({**resnet_arrays(), "bn1.weight": np.full(4, np.nan, np.float32)}),
+    "a variance below zero": state_dict_bytes({**resnet_arrays(), "bn1.running_var": np.full(4, -1, np.float32)}),
     "storages that are missing": forge.zip_bytes(forge.end(forge.table(weights()[0])), {"0": struct.pack("<f", 0)}),
     "a network without layers": whole(),
     "a network whose layer is a call": whole(layer1=SYSTEM),

@@ -190,5 +190,6 @@ def test_the_usual_size_is_that_of_the_training() -> None:
     network = resnet()
     assert usual_hw(network) == (224, 224)
     assert usual_hw(replace(network, metadata=MappingProxyType({"train_args": {"imgsz": 128}}))) == (128, 128)
+    assert usual_hw(replace(network, metadata=MappingProxyType({"imgsz": 64}))) == (64, 64)
     assert usual_hw(network, transform_of("timm", (96, 96))) == (96, 96)
     assert usual_hw(replace(network, task="detect")) == (640, 640)
