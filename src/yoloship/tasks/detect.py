@@ -453,8 +453,10 @@ class Detect(Task[Candidates, Detections]):
             return answer
         if class_ids is not None:
             answer = answer.take(np.isin(answer.class_ids, class_ids))
-        if answer.final:  # best first
-            return answer.take(np.flatnonzero(self.usable(answer))[: limits.max_detections])
+        if answer.final:
+            usable = np.flatnonzero(self.usable(answer))
+            best_first = usable[np.argsort(-answer.scores[usable], kind="stable")]
+            return answer.take(best_first[: limits.max_detections])
         if len(answer) > MAX_CANDIDATES:
             best = np.sort(np.argsort(-answer.scores, kind="stable")[:MAX_CANDIDATES])
             answer = answer.take(best)

@@ -87,3 +87,14 @@ def test_cells_that_are_kept_do_not_keep_the_runtime_s_outputs() -> None:
     cells = form_of(record, "m").cells(outputs, record)
     assert cells is not None
     assert not any(np.shares_memory(kept, output) for kept in cells for output in outputs)
+
+
+def test_final_boxes_are_kept_whatever_they_overlap_best_first_and_finite_ones_alone() -> None:
+    box = [1, 2, 30, 40]
+    boxes = np.array([box, box, [np.nan, 2, 3, 4], box, [5, 6, np.inf, 8]], np.float32)
+    scores, ids = np.array([0.4, 0.9, 0.8, 0.6, 0.7], np.float32), np.array([0, 0, 0, 1, 1], np.int32)
+    answer = Candidates(boxes, scores, ids, final=True)
+    for wanted, most, kept in ((None, 300, [1, 3, 0]), (None, 2, [1, 3]), (np.array([0], np.int32), 300, [1, 0])):
+        found = Detect().suppress(answer, DetectOptions(iou_threshold=0.1, max_detections=most), wanted)
+        np.testing.assert_array_equal(found.scores, scores[kept])
+        np.testing.assert_array_equal(found.class_ids, ids[kept])
