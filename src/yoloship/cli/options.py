@@ -175,6 +175,8 @@ def is_stdout(path: Path | None) -> bool:
         return False
     if is_dash(path):
         return True
+    if path.is_dir():
+        return False
     from yoloship._util.writing import find_place
 
     place = find_place(path)

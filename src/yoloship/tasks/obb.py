@@ -123,7 +123,7 @@ class Obb(Detect):
     """Oriented boxes around objects, each with a class and a score."""
 
     name = "obb"
-    title = "oriented box model"
+    title = "model of oriented boxes"
     noun = ("oriented box", "oriented boxes")
     measure = "mAP50-95 of oriented boxes"
     forms: ClassVar[tuple[Form[Candidates], ...]] = (

@@ -54,9 +54,20 @@ VERIFY = ("verify", "big.onnx", "two.onnx", "--images", "a.png", "--labels", "la
 READ = ("big.onnx", "w.data", "a.png")
 CALIBRATED = ("cal/c.png", "lab/c.txt")
 
+
+def labels(option: str) -> Output:
+    """A folder of label files."""
+    return Output(
+        lambda out: (*DETECT, "--no-draw", option, str(Path(out).parent)), (*READ, "names.txt"), "/a.txt", False
+    )
+
+
 OUTPUTS = {
     "detect --json": Output(lambda out: (*DETECT, "--no-draw", "--json", out), (*READ, "names.txt")),
     "detect --csv": Output(lambda out: (*DETECT, "--no-draw", "--csv", out), (*READ, "names.txt")),
+    "detect --coco": Output(lambda out: (*DETECT, "--no-draw", "--coco", out), (*READ, "names.txt")),
+    "detect --txt": labels("--txt"),
+    "detect --txt-conf": labels("--txt-conf"),
     "detect -o": Output(lambda out: (*DETECT, "-o", str(Path(out).parent)), (*READ, "names.txt"), "/a.png", False),
     "export -o": Output(lambda out: ("export", "best.pt", "-o", out, *INT8), ("best.pt", *CALIBRATED)),
     "build -o": Output(

@@ -44,6 +44,17 @@ def test_masks_reach_every_file(folder: Path) -> None:
     assert Path("drawn/a.png").exists()
 
 
+@pytest.mark.parametrize("option", ["--txt", "--txt-conf"])
+def test_labels_go_into_a_folder_that_exists_and_replace_files_only_if_asked(folder: Path, option: str) -> None:
+    command = ("predict", folder / "segment.onnx", folder / "a.png", "--no-draw", "-q", option, "labels")
+    Path("labels").mkdir()
+    assert run(*command).code == 0
+    first = Path("labels/a.txt").read_bytes()
+    assert "labels/a.txt" in run(*command).error
+    assert run(*command, "--overwrite").code == 0
+    assert Path("labels/a.txt").read_bytes() == first
+
+
 def test_other_rules_and_finer_masks_give_other_masks_of_the_same_objects(folder: Path) -> None:
     def masks(*options: str) -> list[str]:
         ran = run("segment", folder / "segment.onnx", folder / "a.png", "--no-draw", "-q", "--coco", "-", *options)
