@@ -369,10 +369,16 @@ def transposed_convolved(attributes: Attributes, inputs: Inputs) -> Outputs:
             data.shape[2:], strides, more, weights.shape[2:], dilations, strict=True
         )
     ]
-    if "output_shape" in attributes:
+    pads = list(attributes.get("pads") or [0] * 2 * rank)
+    fixed = "output_shape" not in attributes and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+    cut = [side - before - after for side, before, after in zip(sides, pads, pads[rank:], strict=False)]
+    exact = fixed and len(pads) == 2 * rank and min(pads) >= 0 and min(cut) > 0
+    if exact:
+        sides = cut
+    elif "output_shape" in attributes:
         sides = [max(pair) for pair in zip(sides, attributes["output_shape"][-rank:], strict=True)]
     channels = weights.shape[1] * max(1, attributes.get("group", 1))
-    return [Extent((data.shape[0], channels, *sides), data.code, exact=False)]
+    return [Extent((data.shape[0], channels, *sides), data.code, exact and all_exact(data, weights))]
 
 
 def pooled(attributes: Attributes, inputs: Inputs) -> Outputs:

@@ -65,17 +65,36 @@ def reference_facts(check: ReferenceCheck) -> Iterator[tuple[str, str]]:
     worst = check.worst
     yield "images", str(check.images)
     yield "rows", f"{check.rows - check.differing} of {check.rows} agree"
-    yield "largest differences", f"scores by {check.score_max:.2g}, boxes by {check.box_max_px:.2g} px"
+    words = [f"{_KINDS[kind][0]} by {value:.2g}{_KINDS[kind][1]}" for kind, value in check.largest.items()]
+    yield "largest differences", ", ".join(words)
+    if check.prototypes is not None:
+        yield "prototypes", f"{check.prototypes:.2g} of what is allowed, at most"
+    elif check.lacks_prototypes:
+        yield "prototypes", "not in the reference, so they are not compared"
     yield (
         "worst row",
         f"row {worst.row} of image {worst.image}: {worst.what} by {worst.difference:.4g}, allowed {worst.allowed:.4g}",
     )
-    yield "expected", _numbers(worst.expected)
-    yield "got", _numbers(worst.got)
+    has_box = "box" in check.largest
+    yield "expected", _numbers(worst.expected, has_box=has_box)
+    yield "got", _numbers(worst.got, has_box=has_box)
     yield ("pass" if check.passed else "FAIL"), "the graph computes what the training environment does"
 
 
-def _numbers(row: tuple[float, ...]) -> str:
+_KINDS: Final = {
+    "score": ("scores", ""),
+    "box": ("boxes", " px"),
+    "class": ("logits", ""),
+    "coefficient": ("mask coefficients", ""),
+    "keypoint": ("keypoints", " px"),
+    "angle": ("angles", " rad"),
+}
+"""What a kind of number is called, and its unit."""
+
+
+def _numbers(row: tuple[float, ...], *, has_box: bool) -> str:
+    if not has_box:
+        return f"{', '.join(f'{number:.5g}' for number in row[:10])}{' …' if len(row) > 10 else ''}"
     shown = ", ".join(f"{number:.5g}" for number in row[:4])
     scores = ", ".join(f"{number:.4f}" for number in row[4:10])
     return f"box {shown}; scores {scores}{' …' if len(row) > 10 else ''}"

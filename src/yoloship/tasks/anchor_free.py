@@ -345,6 +345,11 @@ class ChannelRows(Rows):
         extras = np.ascontiguousarray(more[:, cells].T) if len(more) else None
         return Candidates(corners(rows[:BOX_COLUMNS, cells].T), best[cells], class_ids, extras=extras)
 
+    def by_row(self, rows: Floats) -> Floats:
+        """The columns of each cell on a line."""
+        turned: Floats = rows.T
+        return turned
+
     def cells(self, rows: Floats, classes: int) -> Cells:
         """Box and score of every cell."""
         return corners(rows[:BOX_COLUMNS].T), rows[BOX_COLUMNS : BOX_COLUMNS + classes].max(axis=0)

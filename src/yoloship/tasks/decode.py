@@ -100,6 +100,10 @@ class Rows(ABC):
     def cells(self, rows: Floats, classes: int) -> Cells:
         """Box, xyxy, and score of every row of one image, before any threshold; the arguments are as above."""
 
+    def by_row(self, rows: Floats) -> Floats:
+        """One image of the output with a row on each line, (N, columns); a view of it."""
+        return rows
+
     def device_output(self, tensor: DeviceTensor, info: ModelInfo, upload: Upload) -> DecodeInput:
         """What the decoding kernels read of a decoded output on a GPU; asked only if `on_gpu` is true.
 

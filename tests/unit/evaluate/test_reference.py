@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +9,15 @@ import numpy as np
 import pytest
 
 from helpers.cli import run
-from helpers.shared import GENERATED, require
+from helpers.models import info
+from helpers.shared import CHECKPOINTS, GENERATED, require
 from yoloship.errors import InputError
 from yoloship.evaluate.reference import (
-    MAX_ARRAY_BYTES,
-    Reference,
     check_against_reference,
     compare_reference,
-    read_reference,
 )
+from yoloship.evaluate.reference_file import Reference
+from yoloship.evaluate.reports import reference_facts
 from yoloship.model import TensorSpec
 from yoloship.runtime.scripted import ScriptedSession
 
@@ -89,101 +87,85 @@ def test_the_command_says_what_differs_and_exits_with_1(tmp_path: Path, monkeypa
     assert run("verify", "raw.onnx", "reference.npz").code == 0
 
 
-def saved(folder: Path, **arrays: Any) -> Path:
-    np.savez(folder / "r.npz", **arrays)
-    return folder / "r.npz"
-
-
-@pytest.mark.parametrize(
-    ("arrays", "words"),
-    [
-        ({"images": IMAGES}, "has no array 'output': expected images and output, got images.npy"),
-        ({"images": IMAGES[0], "output": ROWS}, "'images' has another shape"),
-        ({"images": IMAGES, "output": ROWS[0]}, "'output' has another shape: expected (1, N, 5 + classes)"),
-        ({"images": IMAGES, "output": np.zeros((2, 63, 8), np.float32)}, "'output' has another shape"),
-        ({"images": IMAGES + 255, "output": ROWS}, "outside 0 to 1"),
-        ({"images": IMAGES.astype(np.uint8), "output": ROWS}, "expected float32, got |u1"),
-        ({"images": np.zeros((1, 3, 0, 32), np.float32), "output": ROWS}, "is empty or too large"),
-        ({"images": np.array([{"a": 1}]), "output": ROWS}, "another element type: expected float32, got |O"),
-    ],
-)
-def test_other_arrays_are_refused_in_one_line(arrays: dict[str, Any], words: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError) as caught:
-        read_reference(saved(tmp_path, **arrays))
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def forged(folder: Path, header: str, data: bytes = b"") -> Path:
-    """An archive whose array claims what this header says."""
-    text = header.encode()
-    array = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
-    with zipfile.ZipFile(folder / "r.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("images.npy", array)
-        archive.writestr("output.npy", array)
-    return folder / "r.npz"
-
-
-@pytest.mark.parametrize(
-    ("header", "data", "words"),
-    [
-        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 40000, 40000)}", b"", "empty or too large"),
-        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 32, 32)}", b"1234", "is damaged: expected 12,288"),
-        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1)}", b"1234567", "is damaged"),
-        ("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", b"cposix", "another element type"),
-        ("__import__('os').system('true')", b"", "is not readable"),
-        ("(" * 5000, b"", "is not readable"),
-        ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 3, 32, 32)}", b"", "is not readable"),
-    ],
-)
-def test_headers_that_lie_are_refused(header: str, data: bytes, words: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=words):
-        read_reference(forged(tmp_path, header, data))
-
-
-def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
-    path = tmp_path / "r.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.writestr("images.npy", b"\x93NUMPY")
-    data = path.read_bytes()
-    entry = data.rindex(b"PK\x01\x02") + 24  # the length that the directory states
-    path.write_bytes(data[:entry] + (MAX_ARRAY_BYTES * 2).to_bytes(4, "little") + data[entry + 4 :])
-    with pytest.raises(InputError, match="too large"):
-        read_reference(path)
-
-
-@pytest.mark.parametrize("seed", range(200))
-def test_damaged_archives_are_read_or_refused(seed: int, tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=IMAGES, output=ROWS)
-    data, rng = bytearray(buffer.getvalue()), np.random.default_rng(seed)
-    for _ in range(int(rng.integers(1, 4))):
-        data[int(rng.integers(len(data)))] = int(rng.integers(256))
-    (tmp_path / "r.npz").write_bytes(data)
-    try:
-        found = read_reference(tmp_path / "r.npz")
-    except InputError:
-        return
-    assert found.images.ndim == 4
-
-
 def test_numbers_that_are_not_finite_never_agree() -> None:
     session = ScriptedSession(
         [TensorSpec("images", "float32", (1, 3, 32, 32))],
         [TensorSpec("output", "float32", ROWS.shape)],
         lambda _: [np.full_like(ROWS, np.nan)],
     )
-    assert not compare_reference(Reference(IMAGES, ROWS), session, 0, "x").passed
+    assert not compare_reference(Reference(IMAGES, ROWS), session, info("raw"), "x").passed
 
 
-def test_an_archive_that_numpy_would_not_write_is_refused_in_one_line(tmp_path: Path) -> None:
-    import zipfile
+FAMILIES = {
+    "v8-detect": {"box", "score"},
+    "v8-seg": {"box", "score", "coefficient"},
+    "y5-seg": {"box", "score", "coefficient"},
+    "v8-pose-kpt5x2": {"box", "score", "keypoint"},
+    "v8-obb": {"box", "score", "angle"},
+    "v8-cls": {"score"},
+    "tv-basic-1111": {"class"},
+}
 
-    path = tmp_path / "r.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
-        for name, array in (("images", IMAGES), ("output", ROWS)):
-            buffer = io.BytesIO()
-            np.save(buffer, array)
-            archive.writestr(f"{name}.npy", buffer.getvalue())
-    with pytest.raises(InputError, match="'images' is compressed in a way that NumPy does not use"):
-        read_reference(path)
+
+def of_family(folder: Path, name: str, change: Any = lambda output: output, **more: Any) -> Path:
+    """As `reference`, of a model of another task."""
+    images = np.random.default_rng(7).random((2, 3, 128, 192), dtype=np.float32)
+    with np.load(require(CHECKPOINTS / "families" / f"{name}.npz")) as official:
+        if "proto" in official and "prototypes" not in more:
+            more["prototypes"] = official["proto"]
+        arrays = {name: array for name, array in more.items() if array is not None}
+        np.savez(folder / "reference.npz", images=images, output=change(official["pred"].copy()), **arrays)
+    return folder / "reference.npz"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_checkpoint_of_each_task_agrees_with_its_own_library(name: str, tmp_path: Path) -> None:
+    path = require(CHECKPOINTS / "families" / f"{name}.pt")
+    found = check_against_reference(path, of_family(tmp_path, name))
+    assert set(found.largest) == FAMILIES[name]
+    assert found.passed or found.differing <= found.rows // 100, found  # random weights are noisier than trained ones
+    assert (found.prototypes is not None) == (FAMILIES[name] >= {"coefficient"})
+    words = dict(reference_facts(found))
+    assert ("prototypes" in words) == (found.prototypes is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "what"),
+    [
+        ("v8-obb", (1, -1, 40), "angle"),
+        ("v8-seg", (1, -1, 40), "coefficient"),
+        ("v8-pose-kpt5x2", (1, 8, 40), "keypoint"),
+    ],
+)
+def test_a_number_behind_the_scores_that_differs_is_named(
+    name: str, place: tuple[int, ...], what: str, tmp_path: Path
+) -> None:
+    def moved(output: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        output[place] += 50
+        return output
+
+    found = check_against_reference(require(CHECKPOINTS / "families" / f"{name}.pt"), of_family(tmp_path, name, moved))
+    assert (found.worst.image, found.worst.row, found.worst.what) == (1, 40, what)
+    assert found.largest[what] == pytest.approx(50, abs=0.1)
+
+
+def test_prototypes_are_compared_or_it_is_said_that_they_are_not(tmp_path: Path) -> None:
+    path = require(CHECKPOINTS / "families" / "y5-seg.pt")
+    without = check_against_reference(path, of_family(tmp_path, "y5-seg", prototypes=None))
+    assert dict(reference_facts(without))["prototypes"] == "not in the reference, so they are not compared"
+    with np.load(require(CHECKPOINTS / "families" / "y5-seg.npz")) as official:
+        wrong = official["proto"] + np.float32(0.1)
+    found = check_against_reference(path, of_family(tmp_path, "y5-seg", prototypes=wrong))
+    assert not found.passed
+    with pytest.raises(InputError, match="has no prototypes, but the reference has"):
+        check_against_reference(
+            require(CHECKPOINTS / "families" / "v8-detect.pt"), of_family(tmp_path, "v8-detect", prototypes=wrong)
+        )
+
+
+def test_rows_of_a_head_that_chooses_them_itself_are_refused(tmp_path: Path) -> None:
+    path = require(CHECKPOINTS / "families" / "y26-detect-2heads.pt")
+    exported = run("export", path, "-o", str(tmp_path / "end.onnx"), "--imgsz", "128x192", "--output", "end2end")
+    assert exported.code == 0, exported.err
+    with pytest.raises(InputError, match="cannot be held against a reference: expected the forms 'float' and 'raw'"):
+        check_against_reference(tmp_path / "end.onnx", of_family(tmp_path, "y26-detect-2heads"))
