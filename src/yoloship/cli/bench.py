@@ -48,6 +48,7 @@ MAX_IMAGE_BYTES = 4 << 30
     "engine first. Default: onnxruntime, or tensorrt for an engine.",
 )
 @options.imgsz
+@options.transform
 @option("--rounds", type=COUNT, metavar="N", default=5, help="Rounds; each round measures every case once.")
 @option("--runs", type=COUNT, metavar="N", default=5, help="Measured runs of a case per round.")
 @option(
@@ -69,6 +70,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     device: str | None,
     runtime: str | None,
     imgsz: tuple[int, int] | None,
+    transform: str | None,
     rounds: int,
     runs: int,
     seconds: float,
@@ -100,7 +102,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.reports import bench_json, bench_table
 
     runtimes = (None,) if runtime is None else tuple(map(BenchRuntime.parse, _words(runtime, "--runtime")))
-    cases = bench_cases(models, devices, runtimes, batches, threads, imgsz)
+    cases = bench_cases(models, devices, runtimes, batches, threads, imgsz, transform)
     if len(places) > (used := max(batches)):
         print_err(
             f"note: only the first {used} of {len(places)} images are measured, as many as the largest batch takes"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, get_args
 
 from yoloship.cuda.device import find_gpu, find_gpus
 from yoloship.engine import BuildConfig, Range, check_build, open_engine_file, open_flavour
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from yoloship.detect.detector import Detector
     from yoloship.kinds import Kind
     from yoloship.runtime.session import DeviceKind
-
-_DEFAULT_HW: Final = (640, 640)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +72,14 @@ class _Target:
         kind: What it is.
         device: ``cpu``, or ``cuda:N``.
         runtime: What runs the network.
+        transform: Of a classification model, by name; None takes what the file says.
     """
 
     path: Path
     kind: Kind
     device: str
     runtime: BenchRuntime
+    transform: str | None
 
     @property
     def builds(self) -> bool:
@@ -87,13 +87,14 @@ class _Target:
         return self.runtime.name == "tensorrt" and self.kind != "engine"
 
 
-def bench_cases(
+def bench_cases(  # noqa: PLR0913, PLR0917 - one parameter an option
     models: Sequence[str],
     devices: Sequence[str | None],
     runtimes: Sequence[BenchRuntime | None],
     batches: Sequence[int],
     streams: Sequence[int],
     input_hw: tuple[int, int] | None,
+    transform: str | None = None,
 ) -> list[BenchCase]:
     """Every combination that is to be measured.
 
@@ -103,7 +104,9 @@ def bench_cases(
         runtimes: What runs the network; None decides by the file.
         batches: Images handed over together.
         streams: Threads that do so at once.
-        input_hw: (height, width) of the model's input; None takes the graph's own, else 640.
+        input_hw: (height, width) of the model's input; None takes the graph's own, else that
+            of the training if the checkpoint says it, else 640, or 224 for classification.
+        transform: Of classification models: how an image becomes the input, by name; None takes what the file says.
 
     Raises:
         InputError: options contradict each other or a file, or there is no such GPU.
@@ -114,7 +117,7 @@ def bench_cases(
     every = tuple(dict.fromkeys(models))
     labels = _labels(every)
     settled = [
-        (model, runtime, _settled(model, device, runtime))
+        (model, runtime, _settled(model, device, runtime, transform))
         for model, device, runtime in product(every, devices, runtimes)
     ]
     for _, _, target in settled:
@@ -135,11 +138,11 @@ def _labels(models: Sequence[str]) -> dict[str, str]:
     return {model: name if names.count(name) == 1 else model for model, name in zip(models, names, strict=True)}
 
 
-def _settled(model: str, device: str | None, runtime: BenchRuntime | None) -> _Target:
+def _settled(model: str, device: str | None, runtime: BenchRuntime | None, transform: str | None) -> _Target:
     path = resolve(model)
     kind = refuse_others(path, MODEL_KINDS, "model", subject=str(path), error=SessionError)
     runtime = runtime or BenchRuntime("tensorrt" if kind == "engine" else "onnxruntime")
-    return _Target(path, kind, _device(device, runtime), runtime)
+    return _Target(path, kind, _device(device, runtime), runtime, transform)
 
 
 def _device(device: str | None, runtime: BenchRuntime) -> str:
@@ -219,6 +222,7 @@ def _open(target: _Target, input_hw: tuple[int, int] | None, batch: int, streams
         device=target.device,
         runtime=target.runtime.name,
         runtime_precision=target.runtime.precision,
+        transform=None if target.builds and target.kind == "checkpoint" else target.transform,  # it is in the engine
         cuda_tuning=CudaTuning(slots=max(4, streams), max_batch=max(MAX_BATCH, batch)) if on_gpu else None,
     )
 
@@ -230,5 +234,7 @@ def _engine(target: _Target, input_hw: tuple[int, int] | None, batch: int) -> Pa
 
     if target.kind != "checkpoint":
         return engine_for(target.path).path
-    graph = GraphConfig(input_hw=input_hw or _DEFAULT_HW, batch=None, input_form="image", output_form=FASTEST)
+    graph = GraphConfig(
+        input_hw=input_hw or "usual", batch=None, input_form="image", output_form=FASTEST, transform=target.transform
+    )
     return engine_for(target.path, BuildConfig(batch=Range(1, batch, batch)), graph=graph).path

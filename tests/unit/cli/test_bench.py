@@ -10,6 +10,7 @@ import pytest
 
 from helpers.cli import run
 from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads
+from helpers.resnets import resnet_arrays, state_dict_bytes
 from yoloship.runtime.openvino import OpenVino
 from yoloship.tasks.decode import heads_to_raw
 
@@ -118,3 +119,14 @@ def test_images_that_no_batch_takes_are_not_read_and_that_is_told(model: Path, t
     assert ran.code == 0, ran
     assert json.loads(ran.out)["images_hw"] == [[50, 80], [51, 80]]
     assert "note: only the first 2 of 3 images are measured, as many as the largest batch takes" in ran.err
+
+
+def test_a_classifier_is_measured_with_the_transform_that_is_given(tmp_path: Path) -> None:
+    network = tmp_path / "resnet.pt"
+    network.write_bytes(state_dict_bytes(resnet_arrays()))
+    command = ("bench", network, "--imgsz", "64", *QUICK)
+    ran = run(*command)
+    assert (ran.code, "the transform of its training (--transform)" in ran.err) == (1, True)
+    ran = run(*command, "--transform", "torchvision-v2")
+    assert ran.code == 0, ran
+    assert "resnet.pt" in ran.out

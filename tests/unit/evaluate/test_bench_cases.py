@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helpers.engine_records import ADA, plan_bytes, record_of, write
 from helpers.graphs import ours
+from helpers.resnets import resnet_arrays, state_dict_bytes
 from yoloship.errors import DependencyError, EngineError, InputError, SessionError
 from yoloship.evaluate.bench_cases import BenchRuntime, bench_cases
-from yoloship.graph import graph_bytes
+from yoloship.graph import GraphConfig, graph_bytes
 from yoloship.graph.passes.half import convert_precision
 
 if TYPE_CHECKING:
@@ -122,3 +124,24 @@ def test_packages_that_a_gpu_needs_are_missed_before_anything_is_loaded(
         cases([engine])
     with pytest.raises(InputError, match=r"on cuda:1: needs an NVIDIA GPU: got 1 of them"):
         cases([engine], ("cuda:1",))
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_an_engine_of_a_checkpoint_has_the_usual_size_and_the_transform_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = tmp_path / "resnet.pt"
+    network.write_bytes(state_dict_bytes(resnet_arrays()))
+    asked: list[tuple[Any, Any]] = []
+
+    def engine_for(_path: Path, _build: Any, *, graph: GraphConfig) -> Any:
+        asked.append((graph.input_hw, graph.transform))
+        return SimpleNamespace(path=network)
+
+    monkeypatch.setattr("yoloship.models.building.engine_for", engine_for)
+    monkeypatch.setattr("yoloship.models.loading.load", lambda _path, **options: options["transform"])
+    monkeypatch.setattr("yoloship.evaluate.bench_cases._check", lambda _target: None)
+    tensorrt = (BenchRuntime("tensorrt"),)
+    (case,) = bench_cases([str(network)], ("cuda",), tensorrt, (1,), (1,), None, "torchvision-v1")
+    assert case.open() is None  # the engine has it
+    assert asked == [("usual", "torchvision-v1")]
