@@ -222,7 +222,7 @@ class StreamContext(DeviceContext):
 
     def _run_after_failure(self) -> None:
         """Run after a failed recording. A runtime may report the recording's error once more, but not twice."""
-        with suppress(SessionError):
+        with suppress(SessionError, CudaError):  # of a device that is lost, the next line says so
             self._run()
         self._stream.sync()
         self._run_and_wait()

@@ -296,7 +296,10 @@ class _BoundRun:
     def __init__(self, session: Any, subject: str, stream: Stream) -> None:
         onnxruntime = import_onnxruntime()
 
-        self._failures = failures()
+        self._failures: tuple[type[Exception], ...] = (
+            *failures(),
+            RuntimeError,
+        )  # some of the provider's errors have no class of their own
         self._subject = subject
         self._stream = stream
         self._session: Any = session

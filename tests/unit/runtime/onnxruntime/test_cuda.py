@@ -11,7 +11,13 @@ import pytest
 
 from helpers.models import scale_and_shift
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
-from yoloship.runtime.onnxruntime.cuda import PROVIDER, CudaProviderOptions, OnnxRuntimeCudaSession, device_fault
+from yoloship.runtime.onnxruntime.cuda import (
+    PROVIDER,
+    CudaProviderOptions,
+    OnnxRuntimeCudaSession,
+    _BoundRun,
+    device_fault,
+)
 
 MODEL = scale_and_shift().SerializeToString()
 
@@ -183,3 +189,31 @@ def test_failures_of_the_device_are_told_from_those_of_the_runtime(text: str, wo
 
 def test_other_failures_are_not_the_devices() -> None:
     assert device_fault("Got invalid dimensions for input: images", DEVICE, "m.onnx") is None
+
+
+def test_an_error_of_the_provider_without_a_class_of_its_own_is_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen on an H100 when a graph with nodes on the CPU is recorded; recording is then given up."""
+
+    class Session:
+        def io_binding(self) -> object:
+            return object()
+
+        def run_with_iobinding(self, *_: object) -> None:
+            raise RuntimeError(
+                "CUDA failure 907: operation not permitted on an event last recorded in a capturing stream"
+            )
+
+    class RunOptions:
+        log_severity_level = 0
+
+        def add_run_config_entry(self, *_: str) -> None:
+            pass
+
+    monkeypatch.setattr(
+        "yoloship.runtime.onnxruntime.cuda.import_onnxruntime", lambda: type("o", (), {"RunOptions": RunOptions})
+    )
+    stream: Any = type("stream", (), {"device": DEVICE})()
+    run = _BoundRun(Session(), "m.onnx", stream)
+    with pytest.raises(CudaError, match="operation not permitted on an event") as caught:
+        run.queue()
+    assert caught.value.code == 907
