@@ -12,6 +12,7 @@ from yoloship.bounds import UnsizedError, check_bounds, read_outline, refuse_unb
 from yoloship.bounds.outline import is_target_size
 from yoloship.errors import SessionError, YoloshipError
 from yoloship.kinds import kind_of
+from yoloship.tasks.probing import CROP_SIDE, usual_hw
 from yoloship.tasks.recognise import DEFAULT_SIDE, MAX_CHANNELS, MAX_INPUT, OTHER_SIDE, PROBE_SIDE
 from yoloship.tasks.rows import unknown_form_error
 
@@ -174,8 +175,9 @@ def _shapes(model: Outline, subject: str, canvas_hw: tuple[int, int] | None) -> 
         error = unknown_form_error(subject, f"inputs {listed or 'none'}")
         raise UnsizedError(error.problem, subject=subject, expected=error.expected, got=error.got)
     last = (axes[1] is None or axes[1] > MAX_CHANNELS) and axes[3] is not None and axes[3] <= MAX_CHANNELS
-    canvas_hw = canvas_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
-    runs = [(1, canvas_hw), (MAX_BATCH, canvas_hw)]
+    said_hw = usual_hw({entry.key: entry.value for entry in model.metadata_props if entry.key in {"imgsz", "task"}})
+    canvas_hw = canvas_hw or said_hw or (DEFAULT_SIDE, DEFAULT_SIDE)
+    runs = [(batch, hw) for hw in (canvas_hw, (CROP_SIDE, CROP_SIDE)) for batch in (1, MAX_BATCH)]
     runs += [(1, (side, side)) for side in (DEFAULT_SIDE, PROBE_SIDE, OTHER_SIDE)]
     for batch, (height, width) in runs:
         defaults = (batch, height, width, 3) if last else (batch, 3, height, width)

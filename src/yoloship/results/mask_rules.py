@@ -58,13 +58,14 @@ def rule_of(version: object) -> str:
     Args:
         version: As a checkpoint or the metadata of a graph has it; what is not a version has the newest rule.
     """
-    numbers = _numbers(version)
+    numbers = version_of(version)
     if numbers is None:
         return NEWEST_RULE
-    began = [name for name in MASK_RULES if (first := _numbers(name)) is None or first <= numbers]
+    began = [name for name in MASK_RULES if (first := version_of(name)) is None or first <= numbers]
     return began[-1]
 
 
-def _numbers(text: object) -> tuple[int, ...] | None:
+def version_of(text: object) -> tuple[int, ...] | None:
+    """The three numbers of a version of Ultralytics, ``8.3.63``; None if there are none in the text."""
     match = _VERSION.search(text) if isinstance(text, str) else None
     return None if match is None else tuple(map(int, match.groups()))

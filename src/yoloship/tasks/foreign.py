@@ -184,17 +184,27 @@ class PaddedForm(ForeignForm):
         score_threshold: float,
     ) -> list[Candidates]:
         """The first `count` boxes of every image."""
-        counts, boxes, scores, classes = expect(outputs, 4)
-        if scores.ndim != 2 or classes.shape != scores.shape or boxes.shape != (*scores.shape, 4):
-            raise wrong_output("det_boxes", f"(B, k, 4) with scores and classes {scores.shape}", boxes)
-        each = _ids(counts, "num_dets").ravel()
-        if len(each) != len(scores) or not ((each >= 0) & (each <= scores.shape[1])).all():
-            raise wrong_output("num_dets", f"({len(scores)}, 1), each at most {scores.shape[1]}", counts)
+        _, boxes, scores, classes = expect(outputs, 4)
+        each = self.check_shapes(outputs)
         rows = zip(
             as_float32(boxes, "det_boxes"), as_float32(scores, "det_scores"), _ids(classes, "det_classes"),
             each.tolist(), strict=True,
         )  # fmt: skip
         return [_final(box[:n], score[:n], ids[:n], info, score_threshold) for box, score, ids, n in rows]
+
+    def check_shapes(self, outputs: Arrays) -> npt.NDArray[np.int32]:
+        """The counts, (B,), if the four outputs belong together.
+
+        Raises:
+            SessionError: they do not, or a count is larger than the number of rows.
+        """
+        counts, boxes, scores, classes = outputs
+        if scores.ndim != 2 or classes.shape != scores.shape or boxes.shape != (*scores.shape, 4):
+            raise wrong_output("det_boxes", f"(B, k, 4) with scores and classes {scores.shape}", boxes)
+        each = _ids(counts, "num_dets").ravel()
+        if len(each) != len(scores) or not ((each >= 0) & (each <= scores.shape[1])).all():
+            raise wrong_output("num_dets", f"({len(scores)}, 1), each at most {scores.shape[1]}", counts)
+        return each
 
 
 class ListForm(ForeignForm):

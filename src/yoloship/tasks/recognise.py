@@ -17,9 +17,10 @@ from yoloship.model import ModelInfo, checked_class_names, size_multiple
 from yoloship.tasks import task_of
 from yoloship.tasks.decode import OBJECT_COLUMNS
 from yoloship.tasks.detect import Detect, RawForm
-from yoloship.tasks.exports import Export, Probe, read_export
+from yoloship.tasks.exports import read_export
 from yoloship.tasks.foreign import target_sizes
-from yoloship.tasks.rows import check_objectness, examine, find_levels, unknown_form_error
+from yoloship.tasks.probing import Export, Probe, same_levels, usual_hw
+from yoloship.tasks.rows import check_objectness, examine, stay_in_reach, unknown_form_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,23 +144,32 @@ def recognise_foreign(
     Raises:
         SessionError: the model has an unknown form, or its boxes are wrong.
     """
+    if class_names is not None:
+        class_names = checked_class_names(class_names, None, subject=subject)
     spec = _image_input(session, subject)
     batch, _, height, width = spec.shape
-    probe_hw = _probe_hw(spec, canvas_hw)
+    said_hw = usual_hw(session.metadata)
+    probe_hw = _probe_hw(spec, canvas_hw or said_hw)
     outputs = _first_run(session, spec, probe_hw, canvas_hw, subject)
-    names = _metadata_names(session, subject) if class_names is None else tuple(class_names)
+    names = _metadata_names(session, subject) if class_names is None else class_names
 
-    def run(images: npt.NDArray[np.float32] | None, asked_hw: tuple[int, int] | None) -> Sequence[npt.NDArray[Any]]:
-        return _run(session, spec, len(outputs[0]) if images is None else len(images), probe_hw, images, asked_hw)
+    images = batch if isinstance(batch, int) else 1
 
-    takes_size = len(session.inputs) == 2
-    probe = Probe(session.outputs, outputs, session.metadata, probe_hw, names, run, takes_size, subject)
-    export = read_export(probe) or _decoded_rows(session, outputs, probe_hw, names, subject)
+    def run(noise: Floats | None, asked_hw: tuple[int, int] | None) -> Sequence[npt.NDArray[Any]]:
+        return _run(session, spec, images, probe_hw, noise, asked_hw)
+
+    shape, takes_size = (images, _channels(spec), *probe_hw), len(session.inputs) == 2
+    probe = Probe(session.outputs, outputs, session.metadata, shape, names, run, takes_size, subject)
+    export = read_export(probe) or _decoded_rows(session, probe, None if class_names is not None else names)
     if class_names is not None:
         checked_class_names(class_names, len(export.class_names), subject=subject)
     any_batch, any_size = isinstance(batch, str), isinstance(height, str) or isinstance(width, str)
     if any_batch or any_size:
         any_batch, any_size = _truly_dynamic(session, spec, probe_hw, export)
+    others = dict(export.others)
+    multiple = size_multiple(export.strides)
+    if any_size and said_hw is not None and export.strides and not any(side % multiple for side in said_hw):
+        others["usual_hw"] = said_hw
     info = ModelInfo(
         task=export.task,
         family=export.family,
@@ -175,39 +185,54 @@ def recognise_foreign(
         batch=None if any_batch else batch if isinstance(batch, int) else 1,
         producer=session.metadata.get("author", "")[:200],
         channels=_channels(spec),
-        **export.others,
+        **others,
     )
     task_of(info, subject).check(session.outputs, info, subject)
     return info
 
 
-def _decoded_rows(
-    session: Session,
-    outputs: tuple[npt.NDArray[Any], ...],
-    probe_hw: tuple[int, int],
-    names: tuple[str, ...] | None,
-    subject: str,
-) -> Export:
+def _decoded_rows(session: Session, probe: Probe, names: tuple[str, ...] | None) -> Export:
     """An export whose rows are those of YOLOv5.
+
+    Args:
+        session: The model's session.
+        probe: The model.
+        names: The class names in its metadata, of which there must be as many as columns.
 
     Raises:
         SessionError: it is not one; the message says what it seems to be.
     """
+    outputs, subject = probe.arrays, probe.subject
     if not any(array.ndim == 3 and array.dtype.kind == "f" for array in outputs):
         raise unknown_form_error(subject, f"outputs {'; '.join(map(str, session.outputs)) or 'none'}")
-    decoded = _find_decoded(session, outputs, probe_hw, names, subject)
+    decoded = _find_decoded(session, outputs, probe.input_hw, names, subject)
     place = _place(session, decoded)
-    if names is None:
+    if probe.names is None:
         check_objectness(outputs[place], subject)
+    _check_reach(probe, place, decoded.levels)
     strides = tuple(level.stride for level in decoded.levels)
 
-    def fits(arrays: Sequence[npt.NDArray[Any]], batch: int, input_hw: tuple[int, int]) -> bool:
-        raw = arrays[place]
-        levels = find_levels(raw[-1, :, :4], input_hw) if raw.ndim == 3 and len(raw) == batch else None
-        return levels is not None and tuple(level.stride for level in levels) == strides
+    numbers = tuple(map(str, range(decoded.classes)))
+    class_names = probe.names if probe.names is not None and len(probe.names) == len(numbers) else numbers
+    others = {"decoded_output": decoded.name}
+    return Export(Detect.name, "yolov5", RawForm.name, class_names, strides, same_levels(place, strides), others)
 
-    class_names = names or tuple(map(str, range(decoded.classes)))
-    return Export(Detect.name, "yolov5", RawForm.name, class_names, strides, fits, {"decoded_output": decoded.name})
+
+def _check_reach(probe: Probe, place: int, levels: tuple[Level, ...]) -> None:
+    """Refuse one box for each cell whose centre leaves its cell, as in decoded exports of YOLOX.
+
+    YOLOv5's centres cannot do that for any image. YOLOX's can, and do so for noise.
+    """
+    cells = sum((probe.input_hw[0] // level.stride) * (probe.input_hw[1] // level.stride) for level in levels)
+    if cells != probe.arrays[place].shape[1]:
+        return
+    for arrays in probe.answers():
+        boxes = arrays[place][0, :, :4]
+        if np.isfinite(boxes).all() and not stay_in_reach(boxes, levels, probe.input_hw):
+            raise unknown_form_error(
+                probe.subject, "centres that leave their cells for some images, as in decoded exports of YOLOX",
+                "export YOLOX without its decoding",
+            )  # fmt: skip
 
 
 def _image_input(session: Session, subject: str) -> TensorSpec:
@@ -237,6 +262,7 @@ def _channels(spec: TensorSpec) -> int:
 
 
 def _probe_hw(spec: TensorSpec, canvas_hw: tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) of the grey image; `canvas_hw` counts for dynamic axes."""
     height, width = (
         side if isinstance(side, int) else wanted
         for side, wanted in zip(spec.shape[2:], canvas_hw or (DEFAULT_SIDE, DEFAULT_SIDE), strict=True)
@@ -258,7 +284,7 @@ def _first_run(
     except SessionError as error:
         if all(isinstance(side, int) for side in spec.shape[2:]):
             raise
-        default_hw = _probe_hw(spec, None)
+        default_hw = _probe_hw(spec, usual_hw(session.metadata))
         at = "×".join(map(str, probe_hw))
         if canvas_hw is not None and default_hw != probe_hw and _runs(session, spec, batch, default_hw):
             if _runs(session, spec, batch, _probe_hw(spec, (OTHER_SIDE, OTHER_SIDE))):
@@ -311,7 +337,7 @@ def _run(
 def _truly_dynamic(session: Session, spec: TensorSpec, probe_hw: tuple[int, int], export: Export) -> tuple[bool, bool]:
     """Whether the batch and the size are really dynamic and not fixed by constants; found by trying other values."""
     batch, height, width = (spec.shape[axis] for axis in (0, 2, 3))
-    side = _PROBE_CELLS * size_multiple(export.strides)
+    side = _PROBE_CELLS * size_multiple(export.strides) if export.strides else OTHER_SIDE
     other_hw = (
         side if isinstance(height, str) else probe_hw[0],
         side if isinstance(width, str) else probe_hw[1],
@@ -352,7 +378,7 @@ def _metadata_names(session: Session, subject: str) -> tuple[str, ...] | None:
 
 def _find_decoded(
     session: Session,
-    outputs: tuple[npt.NDArray[Any], ...],
+    outputs: Sequence[npt.NDArray[Any]],
     input_hw: tuple[int, int],
     names: tuple[str, ...] | None,
     subject: str,

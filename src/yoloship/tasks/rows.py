@@ -69,6 +69,11 @@ def find_levels(boxes: Floats, input_hw: tuple[int, int]) -> tuple[Level, ...] |
     return None
 
 
+def stay_in_reach(boxes: Floats, levels: tuple[Level, ...], input_hw: tuple[int, int]) -> bool:
+    """Whether the centres of these boxes lie on those levels' grids; the arguments are as in `find_levels`."""
+    return all(_within_reach(boxes[level.rows, :2], input_hw, level.stride) for level in levels)
+
+
 def fits_rows(rows: int, input_hw: tuple[int, int], *, max_anchors: int = MAX_ANCHORS) -> bool:
     """Whether consecutive levels, each half as fine as the one before, have this many rows in all."""
     cells = [_cells(stride, input_hw) for stride in (2, 4, 8, 16, 32, 64, 128) if not _uneven(stride, input_hw)]
@@ -167,7 +172,10 @@ _OTHER_FORMS: Final[tuple[tuple[str, Callable[[Floats, tuple[int, int]], Floats]
 _ZERO_PX: Final = 1e-3
 _SHARE: Final = 0.999
 _LEAST_SHARE: Final = 0.5
-_UNLIKELY: Final = 0.01
+_UNLIKELY: Final = 0.1
+_GREY_SCORE: Final = 0.1
+"""A trained objectness is below this for nearly all boxes of a grey image."""
+_NEAR_0: Final = 0.01
 _EXTRA_COLUMNS: Final = (
     (1, "an angle (oriented boxes)"),
     (180, "180 angle classes (oriented boxes)"),
@@ -182,7 +190,7 @@ _EXTRA_COLUMNS: Final = (
 def unknown_form_error(subject: str, got: str, hint: str | None = None) -> SessionError:
     """The error for a model whose form is not known."""
     return SessionError(
-        "is not a detection model of a known form",
+        "is not a model of a known form",
         subject=subject,
         expected=f"{STANDARD_FORM}, or a file from 'yoloship export'",
         got=got,
@@ -238,7 +246,14 @@ def _check_numbers(raw: Floats, levels: tuple[Level, ...], subject: str) -> None
         raise unknown_form_error(subject, "scores outside 0 to 1")
     if (scores[..., 0] == 1).all():
         raise unknown_form_error(subject, "an objectness of 1 everywhere, as in YOLOv6 exports")
-    if _is_multiplied(scores):
+    objectness, classes = scores[..., 0], scores[..., 1:]
+    if np.median(objectness) > 0 and _are_flags(classes):
+        raise unknown_form_error(subject, "class scores that are all 0 or 1, as if they were class ids")
+    if np.median(classes.max(axis=-1)) > 0 and _are_flags(objectness):
+        raise unknown_form_error(subject, "an objectness that is 0 or 1 everywhere, as if it were a class id")
+    if classes.shape[-1] > 1 and np.median(objectness) > _GREY_SCORE and np.median(classes[..., -1]) < _NEAR_0:
+        raise unknown_form_error(subject, "an objectness behind the class scores, or none")
+    if is_multiplied(scores):
         raise unknown_form_error(
             subject,
             "class scores below the objectness in every row, as if they were already multiplied by it",
@@ -254,7 +269,11 @@ def _check_numbers(raw: Floats, levels: tuple[Level, ...], subject: str) -> None
             )
 
 
-def _is_multiplied(scores: Floats) -> bool:
+def _are_flags(values: Floats) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
+
+
+def is_multiplied(scores: Floats) -> bool:
     """Whether the class scores in (B, N, 1 + C) are already multiplied by the objectness.
 
     A grey image shows no object, so the objectness is near 0 and hardly any class score is below it: no row in 7

@@ -236,7 +236,7 @@ def test_files_that_are_no_model_give_one_line(tmp_path: Path) -> None:
         ("empty", SessionError, "is empty"),
         ("text", SessionError, "is a text file, not a checkpoint, an ONNX model"),
         ("zip", CheckpointError, "zip"),
-        ("other.onnx", SessionError, "is not a detection model of a known form"),
+        ("other.onnx", SessionError, "is not a model of a known form"),
     ]
     for name, kind, words in cases:
         with pytest.raises(kind, match=words) as caught:

@@ -68,6 +68,16 @@ def channel_rows(batch: int = 1, further: int = 0, score: float = 0.01, hw: tupl
     return rows
 
 
+def with_points(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The rows with two keypoints of three numbers behind the class scores, near each cell."""
+    rng = np.random.default_rng(5)
+    cells, scales = cells_of(STRIDES, HW)
+    for start in (7, 10):
+        rows[:, start : start + 2] = (cells + rng.normal(0.5, 0.4, cells.shape)).T * scales.T
+        rows[:, start + 2] = rng.uniform(0, 1, len(cells))
+    return rows
+
+
 ULTRALYTICS = {"task": "detect", "names": NAMES, "stride": "32", "version": "8.3.0"}
 
 
@@ -92,9 +102,10 @@ def test_ultralytics_detection_is_read_by_its_metadata_and_its_numbers() -> None
 def test_other_tasks_have_their_columns(
     task: str, further: int, more: dict[str, str], expected: dict[str, object]
 ) -> None:
-    model = session(
-        [channel_rows(further=further)], [("output0", (1, 7 + further, CELLS))], {**ULTRALYTICS, "task": task, **more}
-    )
+    rows = channel_rows(further=further)
+    if task == "pose":
+        rows = with_points(rows)
+    model = session([rows], [("output0", rows.shape)], {**ULTRALYTICS, "task": task, **more})
     found = recognised(model)
     assert found.task == task
     assert {name: getattr(found, name) for name in expected} == expected
@@ -246,7 +257,9 @@ def test_yolov7_with_suppression_is_made_to_find_something_and_then_checked() ->
     [
         ([], "stays empty"),
         ([(0, 10, 20, 30, 40, 0.5, 1)], "not YOLOv7's"),
-        ([(0, 30, 40, 10, 20, 1, 0.5)], "not YOLOv7's"),
+        ([(0, 30, 40, 10, 20, 1, 0.5)], "not corners (x1, y1, x2, y2)"),
+        ([(0, 0.1, 0.2, 0.3, 0.4, 1, 0.5)], "normalised"),
+        ([(3, 10, 20, 30, 40, 1, 0.5)], "not YOLOv7's"),
         ([(0, 10, 20, 30, 40, 7, 0.5)], "class ids up to 7"),
     ],
 )
