@@ -39,11 +39,13 @@ if _typing.TYPE_CHECKING:
     from yoloship.detect.stream import Outcome
     from yoloship.model import ModelInfo
     from yoloship.models.loading import load
+    from yoloship.results.classification import Classification
     from yoloship.results.detection import Detection
     from yoloship.results.detections import Detections
 
 __all__ = [
     "CheckpointError",
+    "Classification",
     "CudaError",
     "CudaTuning",
     "DependencyError",
@@ -69,6 +71,7 @@ __all__ = [
 ]
 
 _PLACES: _typing.Final = {
+    "Classification": "yoloship.results.classification",
     "CudaTuning": "yoloship.detect.gpu.transfer",
     "DetectOptions": "yoloship.detect.options",
     "Detection": "yoloship.results.detection",

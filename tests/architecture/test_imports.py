@@ -21,6 +21,7 @@ MODULES = sorted(
 )
 PUBLIC = (
     "CheckpointError",
+    "Classification",
     "CudaError",
     "CudaTuning",
     "DependencyError",
