@@ -81,7 +81,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Measure how fast models run on this machine, side by side.
 
-    For each model it measures the time of a batch from images in memory to detections, the time of each stage, the time
+    For each model it measures the time of a batch from images in memory to results, the time of each stage, the time
     of the network alone, and the images per second of several threads. Reading and decoding files is not measured.
     """
     batches, threads = _numbers(batch, "--batch"), _numbers(streams, "--streams")
@@ -140,7 +140,7 @@ def _read_images(places: Sequence[Path]) -> list[Any]:
 def _drawn(results: Sequence[BenchResult], plot: Path) -> bytes:
     from yoloship.evaluate.reports import bench_bars, chart_pixels, chart_svg
 
-    subtitle = "median of a batch, from images in memory to detections; the black line is the network alone"
+    subtitle = "median of a batch, from images in memory to results; the black line is the network alone"
     words = ("yoloship bench", subtitle, "ms", bench_bars(results))
     if plot.suffix.lower() == ".svg":
         return chart_svg(*words).encode()

@@ -97,6 +97,7 @@ def checkpoint_rows(data: Mapping[str, Any]) -> Rows:
         yield "head", f"{data['head']} by default; {others} with --head"
     elif data["head"]:
         yield "head", f"{data['head']} only"
+    yield from _beside_boxes(data)
     if data["usual size"]:
         yield "size", "×".join(map(str, data["usual size"])) + " by default"
     yield "parameters", f"{data['parameters']:,}"
@@ -194,6 +195,7 @@ def model_rows(model: Mapping[str, Any]) -> Rows:
     yield "classes", _classes(model["class_names"])
     if model["strides"]:
         yield "strides", ", ".join(map(str, model["strides"]))
+    yield from _beside_boxes(model)
     if model.get("head"):
         yield "head", f"{model['head']}, {'final boxes' if model['head'] == 'one2one' else 'which needs NMS'}"
     scores = f" ({model['class_scores']})" if model.get("class_scores") else ""
@@ -204,6 +206,16 @@ def model_rows(model: Mapping[str, Any]) -> Rows:
         transform = ModelInfo.from_json(json.dumps(model)).transform
         yield "transform", _NO_TRANSFORM if transform is None else str(transform)
     yield "made from", f"checkpoint with SHA-256 {model['checkpoint_sha256'] or 'unknown'}"
+
+
+def _beside_boxes(data: Mapping[str, Any]) -> Rows:
+    """What a model finds beside boxes: keypoints or masks."""
+    if data.get("keypoint_shape"):
+        count, numbers = data["keypoint_shape"]
+        names = _short(", ".join(data.get("keypoint_names") or ()), MAX_VALUE_CHARS)
+        yield "keypoints", f"{count}, {'x, y and visibility' if numbers > 2 else 'x and y'}{names and f': {names}'}"
+    if data.get("mask_rule"):
+        yield "masks", f"by the rule {data['mask_rule']}"
 
 
 _NO_TRANSFORM: Final = "not in the file; give it with --transform"
@@ -239,6 +251,9 @@ def _network(checkpoint: Checkpoint) -> dict[str, Any]:
             "head": None,
             "output forms": [],
             "usual size": None,
+            "keypoint_shape": None,
+            "keypoint_names": [],
+            "mask_rule": None,
         }
     return {
         "family": facts.family,
@@ -247,6 +262,9 @@ def _network(checkpoint: Checkpoint) -> dict[str, Any]:
         "head": facts.head,
         "output forms": list(facts.forms),
         "usual size": list(facts.usual_hw),
+        "keypoint_shape": facts.keypoint_shape and list(facts.keypoint_shape),
+        "keypoint_names": list(facts.keypoint_names),
+        "mask_rule": facts.mask_rule,
     }
 
 

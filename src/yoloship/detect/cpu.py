@@ -150,11 +150,12 @@ class CpuPipeline(Pipeline):
             for found, image in zip(candidates, images, strict=False)  # a fixed batch is padded
         ]
         ended = time.perf_counter()
+        before, after, last = self.task.stages
         return results, {
-            "letterbox": (letterboxed - started) * 1e3,
+            before: (letterboxed - started) * 1e3,
             "network": (answered - letterboxed) * 1e3,
-            "decode": (decoded - answered) * 1e3,
-            "suppress": (ended - decoded) * 1e3,
+            after: (decoded - answered) * 1e3,
+            last: (ended - decoded) * 1e3,
             "total": (ended - started) * 1e3,
         }
 

@@ -53,9 +53,10 @@ class StageTimes:
     """The time of each stage from images in memory to detections.
 
     Attributes:
-        stages_ms: Milliseconds of each stage, in order. On the CPU: letterbox, network, decode, suppress. On a GPU:
-            stage (describing frames and copying them to pinned memory, on the host), upload (until the last byte has
-            arrived; it overlaps with stage), letterbox, network, postprocess, read (making `Detections`, on the host).
+        stages_ms: Milliseconds of each stage, in order. On the CPU: letterbox, network, decode, suppress, or what the
+            task calls them (`yoloship.tasks.task.Task.stages`). On a GPU: stage (describing frames and copying them to
+            pinned memory, on the host), upload (until the last byte has arrived; it overlaps with stage), letterbox,
+            network, postprocess, read (making `Detections`, on the host).
         total_ms: Milliseconds of all stages together, by the host's clock.
     """
 

@@ -124,8 +124,8 @@ class BenchResult:
         case: What was measured.
         backend: What ran the network.
         load_ms: Loading the model.
-        warm_up_ms: From there to the first detections.
-        total: A batch from images in memory to detections.
+        warm_up_ms: From there to the first results.
+        total: A batch from images in memory to results.
         network: The same batch through the network alone.
         stages: The time of each stage, in order; measured apart, so that they add up only nearly.
         ratio: Median of a turn's `total` by that of its `network`; the median over all turns.

@@ -399,7 +399,7 @@ def bench_table(results: Sequence[BenchResult]) -> str:
         lines.append(f"{result.case.label}: {result.backend}")
         lines.append(f"  stages p50 ms: {stages}")
         lines.append(
-            f"  loading {result.load_ms:.0f} ms, first detections after another {result.warm_up_ms:.0f} ms{memory}"
+            f"  loading {result.load_ms:.0f} ms, first results after another {result.warm_up_ms:.0f} ms{memory}"
         )
     return "\n".join(lines) + "\n"
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from yoloship.graph.builder import Constants, Graph
     from yoloship.graph.families.family import Family
     from yoloship.graph.heads.head import Head
-    from yoloship.model import HeadChoice, OutputForm
+    from yoloship.model import HeadChoice, KeypointShape, OutputForm
 
 _USUAL_SIDE = 640
 _SPOOL_BYTES = 64 << 20
@@ -208,6 +208,9 @@ class NetworkFacts:
         head: The one that answers by default; None if there is only one and it needs suppression.
         forms: Output forms that it can be written in, the default first.
         usual_hw: (height, width) in model pixels that a graph has by default.
+        keypoint_shape: How many keypoints an object has, and how many numbers for each; None without them.
+        keypoint_names: Their names, if they are known.
+        mask_rule: How masks are made, a name in `yoloship.results.mask_rules.MASK_RULES`; None without masks.
     """
 
     family: str
@@ -216,6 +219,9 @@ class NetworkFacts:
     head: HeadChoice | None
     forms: tuple[OutputForm, ...]
     usual_hw: tuple[int, int]
+    keypoint_shape: KeypointShape | None = None
+    keypoint_names: tuple[str, ...] = ()
+    mask_rule: str | None = None
 
 
 def network_facts(checkpoint: Checkpoint) -> NetworkFacts:
@@ -230,8 +236,10 @@ def network_facts(checkpoint: Checkpoint) -> NetworkFacts:
     forms = dict.fromkeys((config.output_form, *network.head.forms))
     hw = config.settled_hw or (_USUAL_SIDE, _USUAL_SIDE)
     return NetworkFacts(
-        network.family.name, network.family.design(network.root.module), heads, config.head, tuple(forms), hw
-    )
+        network.family.name, network.family.design(network.root.module), heads, config.head, tuple(forms), hw,
+        network.head.keypoint_shape, network.head.keypoint_names(network.root),
+        network.head.mask_rule(checkpoint.metadata),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,7 @@ class Segment(Task[Segments, Detections]):
     title = "segmentation model"
     noun = ("segmented object", "segmented objects")
     measure = "mask mAP50-95"
+    stages = ("letterbox", "decode", "suppress and masks")
     options = Task.options | {"retina_masks", "mask_rule"}
     forms: ClassVar[tuple[Form[Segments], ...]] = (
         RawSegments(),

@@ -10,7 +10,9 @@ import pytest
 
 from helpers.cli import run
 from helpers.models import ANCHORS, STRIDES, constant_raw, random_heads
-from helpers.resnets import resnet_arrays, state_dict_bytes
+from helpers.resnets import resnet, resnet_arrays, state_dict_bytes
+from helpers.samples import sample
+from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.runtime.openvino import OpenVino
 from yoloship.tasks.decode import heads_to_raw
 
@@ -130,3 +132,25 @@ def test_a_classifier_is_measured_with_the_transform_that_is_given(tmp_path: Pat
     ran = run(*command, "--transform", "torchvision-v2")
     assert ran.code == 0, ran
     assert "resnet.pt" in ran.out
+
+
+def test_each_task_names_its_own_stages(tmp_path: Path) -> None:
+    paths = {}
+    for family, task in (("ultralytics", "segment"), ("ultralytics", "obb"), ("yolov5", "segment")):
+        graph = build_graph(sample(family, task), GraphConfig(HW))
+        paths[family, task] = tmp_path / f"{family}-{task}.onnx"
+        paths[family, task].write_bytes(graph_bytes(graph))
+    ran = run("bench", *paths.values(), "--json", "-", "--rounds", "1", "--runs", "1", "--seconds", "0")
+    assert ran.code == 0, ran
+    stages = [list(result["stages_ms"]) for result in json.loads(ran.out)["results"]]
+    masks = ["letterbox", "network", "decode", "suppress and masks"]
+    assert stages == [masks, ["letterbox", "network", "decode", "suppress"], masks]
+
+
+def test_a_classifier_has_stages_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "resnet.onnx"
+    path.write_bytes(graph_bytes(build_graph(resnet(), GraphConfig((64, 64), transform="none"))))
+    ran = run("bench", path, "--transform", "yolov5", "--json", "-", *QUICK)
+    assert ran.code == 0, ran
+    (result,) = json.loads(ran.out)["results"]
+    assert list(result["stages_ms"]) == ["crop", "network", "probabilities", "result"]

@@ -161,3 +161,20 @@ def test_a_quantized_file_has_its_parameters(tmp_path: Path, photos: Path) -> No
     data = json.loads(run("info", target, "--json").out)
     assert 400_000 < data["parameters"] < 460_000
     assert "Conv in int8" in "".join(data["weighted layers"])
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "words"),
+    [
+        ("v8-pose-kpt5x2", "keypoints", "5, x and y"),
+        ("y26-pose", "keypoints", "17, x, y and visibility"),
+        ("y5-seg", "masks", "by the rule yolov5"),
+    ],
+)
+def test_keypoints_and_masks_are_shown_of_a_checkpoint_and_of_its_graph(
+    name: str, row: str, words: str, tmp_path: Path
+) -> None:
+    checkpoint = require(CHECKPOINTS / "families" / f"{name}.pt")
+    assert facts(run("info", checkpoint).out)[row] == words
+    assert run("export", checkpoint, "-o", tmp_path / "a.onnx", "--imgsz", "64").code == 0
+    assert facts(run("info", tmp_path / "a.onnx").out)[row] == words

@@ -196,7 +196,7 @@ def test_the_table_has_the_times_the_ratio_and_the_memory() -> None:
     ]
     assert lines[2].split()[-2:] == ["–", "–"]
     assert "stages p50 ms: letterbox 1.00, network 6.00, decode 1.00" in text
-    assert "loading 120 ms, first detections after another 80 ms, peak memory 150 MB, on the device 300 MB" in text
+    assert "loading 120 ms, first results after another 80 ms, peak memory 150 MB, on the device 300 MB" in text
 
 
 def test_rows_that_differ_in_their_streams_alone_can_be_told_apart() -> None:
