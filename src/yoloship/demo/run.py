@@ -189,7 +189,7 @@ def run_demo(
     with log.step("draw the boxes") as entry:
         entry.path = folder / "found.jpg"
         labels = [_label(detection, text) for detection, text in zip(found, texts, strict=True)]
-        drawn = draw_boxes(scene.image, found.boxes_xyxy, found.class_ids, labels)
+        drawn = draw_boxes(scene.image.copy(), found.boxes_xyxy, found.class_ids, labels)
         write_image(drawn, entry.path, overwrite=True)
     with log.step("write the results") as entry:
         entry.path = folder / "found.json"

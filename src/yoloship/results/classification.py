@@ -165,11 +165,6 @@ class Classification(Result):
         """
         from yoloship.results.drawing import as_canvas, draw_tag
 
-        if image.shape[:2] != self.image_hw:
-            raise InputError(
-                "wrong image", subject="Classification.draw", expected=f"an image of {self.image_hw}",
-                got=f"{image.shape}",
-            )  # fmt: skip
-        canvas = as_canvas(image, "Classification.draw", line_width_px)
+        canvas = as_canvas(image, "Classification.draw", self.image_hw, line_width_px)
         label = self.class_name if hide_scores else f"{self.class_name} {self.score:.2f}"
         return canvas if hide_labels else draw_tag(canvas, self.class_id, label)

@@ -427,8 +427,7 @@ class Detections(Result):
         Raises:
             InputError: the image has another size or type, or the line width is out of range.
         """
-        size_of(image, "Detections.draw", self.image_hw)
-        from yoloship.results.drawing import draw_boxes
+        from yoloship.results.drawing import as_canvas, draw_boxes
         from yoloship.results.overlay import draw_masks
         from yoloship.results.skeleton import draw_keypoints
 
@@ -436,12 +435,13 @@ class Detections(Result):
             "" if hide_labels else item.class_name if hide_scores else f"{item.class_name} {item.score:.2f}"
             for item in self
         ]
+        canvas = as_canvas(image, "Detections.draw", self.image_hw, line_width_px)
         if self.masks is not None:
-            image = draw_masks(image, self.masks, self.class_ids, line_width_px)
+            draw_masks(canvas, self.masks, self.class_ids, line_width_px)
         if self.keypoints is not None:
-            image = draw_keypoints(image, self.keypoints, line_width_px)
+            draw_keypoints(canvas, self.keypoints, line_width_px)
         corners = None if self.boxes_xywhr is None else self.corners_xy
-        return draw_boxes(image, self.boxes_xyxy, self.class_ids, labels, line_width_px, corners)
+        return draw_boxes(canvas, self.boxes_xyxy, self.class_ids, labels, line_width_px, corners)
 
     def crops(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Cut every object out of the image, in the order of the objects.

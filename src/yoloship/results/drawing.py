@@ -39,17 +39,17 @@ GOLDEN_ANGLE_TURNS = 0.38196601125
 
 
 def draw_boxes(
-    image: npt.NDArray[np.uint8],
+    canvas: npt.NDArray[np.uint8],
     boxes_xyxy: npt.NDArray[np.float32],
     class_ids: npt.NDArray[np.int32],
     labels: Sequence[str],
     line_width_px: int | None = None,
     corners_xy: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Draw boxes on a copy of an image; earlier boxes are on top of later ones.
+    """Draw boxes; earlier ones are on top of later ones.
 
     Args:
-        image: (height, width, 3) uint8 BGR, or (height, width, 1) or (height, width) grey; read only.
+        canvas: (height, width, 3) uint8 BGR, as `as_canvas` makes it; it is written to.
         boxes_xyxy: (n, 4) float32 in source pixels.
         class_ids: (n,) int32; they determine the colours.
         labels: n texts; an empty text gives a box without a label. Latin, Greek, Cyrillic, Hebrew, Chinese, Japanese
@@ -60,13 +60,11 @@ def draw_boxes(
             the boxes are only for the places of the labels. None draws the boxes.
 
     Returns:
-        (height, width, 3) uint8 BGR; the caller owns it.
+        `canvas`.
 
     Raises:
-        InputError: the image is not of that form, the line width is out of range, or the numbers of boxes, ids and
-            labels differ.
+        InputError: the numbers of boxes, ids and labels differ.
     """
-    canvas = as_canvas(image, "draw_boxes", line_width_px)
     if not len(boxes_xyxy) == len(class_ids) == len(labels):
         raise InputError(
             "boxes, class ids and labels differ in number",
@@ -113,20 +111,32 @@ def draw_tag(canvas: npt.NDArray[np.uint8], class_id: int, label: str) -> npt.ND
     return canvas
 
 
-def as_canvas(image: npt.NDArray[np.uint8], subject: str, line_width_px: int | None = None) -> npt.NDArray[np.uint8]:
-    """A copy of an image to draw on.
+def as_canvas(
+    image: npt.NDArray[np.uint8], subject: str, image_hw: tuple[int, int], line_width_px: int | None = None
+) -> npt.NDArray[np.uint8]:
+    """A copy of an image to draw a result on.
 
     Args:
         image: (height, width, 3) uint8 BGR, or (height, width, 1) or (height, width) grey; read only.
         subject: Who draws, for messages.
+        image_hw: (height, width) of the image that the result is of.
         line_width_px: The line width to draw with, to be checked; None is always right.
 
     Returns:
         (height, width, 3) uint8 BGR; the caller owns it.
 
     Raises:
-        InputError: the image is not of that form, or the line width is out of range.
+        InputError: the image is not of that form or that size, or the line width is out of range.
     """
+    if not isinstance(image, np.ndarray):
+        raise InputError("is not an image", subject=subject, expected="an array", got=type(image).__name__)
+    if image.shape[:2] != image_hw:
+        raise InputError(
+            "the result is of an image of another size",
+            subject=subject,
+            expected=f"height and width {image_hw}",
+            got=str(image.shape[:2]),
+        )
     if line_width_px is not None and (isinstance(line_width_px, bool) or not 1 <= line_width_px <= MAX_LINE_PX):
         raise InputError(
             "out of range", subject="line width", expected=f"1 to {MAX_LINE_PX} pixels", got=str(line_width_px)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.results.drawing import as_canvas, class_color, fitting_line_px
+from yoloship.results.drawing import class_color, fitting_line_px
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -18,30 +18,25 @@ TINT: Final = 0.45
 
 
 def draw_masks(
-    image: npt.NDArray[np.uint8],
+    canvas: npt.NDArray[np.uint8],
     masks: Masks,
     class_ids: npt.NDArray[np.int32],
     line_width_px: int | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Draw the masks of every object on a copy of an image; earlier objects are on top of later ones.
+    """Draw the masks of every object; earlier objects are on top of later ones.
 
     Args:
-        image: (height, width, 3) uint8 BGR, or (height, width, 1) or (height, width) grey, of the masks' size; read
-            only.
+        canvas: (height, width, 3) uint8 BGR of the masks' size, as `as_canvas` makes it; it is written to.
         masks: n masks.
         class_ids: (n,) int32; they determine the colours.
         line_width_px: Line width of the boxes, which the outlines are half as wide as; None chooses one that fits the
             image.
 
     Returns:
-        (height, width, 3) uint8 BGR; the caller owns it.
-
-    Raises:
-        InputError: the image is not of that form, or the line width is out of range.
+        `canvas`.
     """
     import cv2
 
-    canvas = as_canvas(image, "draw_masks", line_width_px)
     line_px = max(1, (line_width_px or fitting_line_px(canvas.shape[:2])) // 2)
     parts = list(zip(masks.in_windows(), class_ids.tolist(), strict=True))
     for (mask, left, top), class_id in reversed(parts):

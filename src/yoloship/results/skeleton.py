@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.results.drawing import FARTHEST_PX, SUBPIXEL_BITS, as_canvas, class_color, fitting_line_px
+from yoloship.results.drawing import FARTHEST_PX, SUBPIXEL_BITS, class_color, fitting_line_px
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,23 +29,19 @@ COCO_POINTS: Final = 17
 
 
 def draw_keypoints(
-    image: npt.NDArray[np.uint8], keypoints: npt.NDArray[np.float32], line_width_px: int | None = None
+    canvas: npt.NDArray[np.uint8], keypoints: npt.NDArray[np.float32], line_width_px: int | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Draw the keypoints of every object on a copy of an image; earlier objects are on top of later ones.
+    """Draw the keypoints of every object; earlier objects are on top of later ones.
 
     Args:
-        image: (height, width, 3) uint8 BGR, or (height, width, 1) or (height, width) grey; read only.
+        canvas: (height, width, 3) uint8 BGR, as `as_canvas` makes it; it is written to.
         keypoints: (n, K, 2) float32, x and y in source pixels; or (n, K, 3) with the visibility in [0, 1]. With 17
             points they are joined as COCO's skeleton of a person.
         line_width_px: Width of the limbs; None chooses one that fits the image.
 
     Returns:
-        (height, width, 3) uint8 BGR; the caller owns it.
-
-    Raises:
-        InputError: the image is not of that form, or the line width is out of range.
+        `canvas`.
     """
-    canvas = as_canvas(image, "draw_keypoints", line_width_px)
     line_px = line_width_px or fitting_line_px(canvas.shape[:2])
     person = keypoints.shape[1] == COCO_POINTS
     for points in keypoints[::-1]:

@@ -268,6 +268,12 @@ def test_drawing_on_another_image_is_refused() -> None:
         found().draw(np.zeros((40, 30, 3), np.uint8))
 
 
+def test_drawing_leaves_the_image_as_it_is() -> None:
+    image = np.full((30, 40, 3), 90, np.uint8)
+    assert (found().draw(image) != image).any()
+    assert (image == 90).all()
+
+
 def test_they_are_a_result_as_every_task_gives() -> None:
     assert isinstance(found(), Result)
     assert (found().task, found().image_hw) == ("detect", (30, 40))

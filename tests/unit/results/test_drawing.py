@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from yoloship.errors import InputError
 from yoloship.results.detections import Detections
-from yoloship.results.drawing import _visual_order, class_color, draw_boxes, text_color
+from yoloship.results.drawing import _visual_order, as_canvas, class_color, draw_boxes, text_color
 
 Image = npt.NDArray[np.uint8]
 
@@ -23,7 +23,7 @@ def plain(height: int, width: int, value: int = 128) -> Image:
 
 def drawn(image: Image, boxes: list[list[float]], labels: list[str], class_ids: list[int] | None = None) -> Image:
     ids = np.array(class_ids or [0] * len(boxes), np.int32)
-    return draw_boxes(image, np.array(boxes, np.float32).reshape(-1, 4), ids, labels)
+    return draw_boxes(image.copy(), np.array(boxes, np.float32).reshape(-1, 4), ids, labels)
 
 
 def changed(before: Image, after: Image) -> npt.NDArray[np.bool_]:
@@ -186,8 +186,13 @@ def test_numbers_that_differ_are_refused() -> None:
     "image", [np.zeros((5, 0), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((0, 5, 3), np.uint8)]
 )
 def test_a_image_of_another_form_is_refused(image: Image) -> None:
-    with pytest.raises(InputError, match="draw_boxes: wrong image"):
-        draw_boxes(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), [])
+    with pytest.raises(InputError, match="somebody: wrong image"):
+        as_canvas(image, "somebody", (image.shape[0], image.shape[1]))
+
+
+def test_what_is_no_array_is_refused() -> None:
+    with pytest.raises(InputError, match="somebody: is not an image: expected an array, got str"):
+        as_canvas("photo.jpg", "somebody", (9, 9))  # type: ignore[arg-type]
 
 
 @settings(max_examples=60, deadline=None)
@@ -235,14 +240,14 @@ def test_the_line_width_is_the_one_asked_for(width: int) -> None:
 @pytest.mark.parametrize("width", [0, -1, 201])
 def test_a_line_width_out_of_range_is_refused(width: int) -> None:
     with pytest.raises(InputError, match="line width: out of range: expected 1 to 200 pixels"):
-        draw_boxes(np.zeros((9, 9, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int32), [], width)
+        as_canvas(np.zeros((9, 9, 3), np.uint8), "somebody", (9, 9), width)
 
 
-def test_grey_images_are_drawn_on_in_colour() -> None:
+def test_grey_images_are_drawn_on_in_colour_and_none_is_written_to() -> None:
     grey = np.full((50, 60), 90, np.uint8)
-    drawn = [
-        draw_boxes(image, np.array([[5, 5, 40, 40]], np.float32), np.zeros(1, np.int32), ["a"])
-        for image in (grey, grey[:, :, None], np.dstack([grey] * 3))
-    ]
-    assert np.array_equal(drawn[0], drawn[2])
-    assert np.array_equal(drawn[1], drawn[2])
+    colored = np.dstack([grey] * 3)
+    for image in (grey, grey[:, :, None], colored):
+        canvas = as_canvas(image, "somebody", (50, 60))
+        assert np.array_equal(canvas, colored)
+        canvas[:] = 0
+        assert (image == 90).all()

@@ -11,7 +11,7 @@ GREY = np.full((200, 300, 3), 128, np.uint8)
 
 def marks(box: list[float], label: str = "", line_width_px: int | None = 3) -> npt.NDArray[np.bool_]:
     boxes = np.array([box], np.float32)
-    drawn = draw_boxes(GREY, hulls_of(boxes), np.zeros(1, np.int32), [label], line_width_px, corners_of(boxes))
+    drawn = draw_boxes(GREY.copy(), hulls_of(boxes), np.zeros(1, np.int32), [label], line_width_px, corners_of(boxes))
     return np.asarray((drawn != GREY).any(axis=2))
 
 
