@@ -27,6 +27,7 @@ import re
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from yoloship._util.cache import distrust, is_trusted, make_room
@@ -37,10 +38,10 @@ from yoloship.engine.fit import Installation, check_fit, find_installation, rebu
 from yoloship.engine.sidecar import MAX_JSON_CHARS, EngineRecord, Recipe
 from yoloship.errors import EngineError, InputError
 from yoloship.kinds import ENGINE_MAGICS, MAX_PREFIX_BYTES, RTX_MAGIC, kind_of, wrong_kind
-from yoloship.model import MAX_CLASSES, MAX_SIDE, WORD, WORD_TEXT, ModelInfo
+from yoloship.model import MAX_CLASSES, MAX_SIDE, METADATA_KEY, WORD, WORD_TEXT, ModelInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from io import FileIO
     from pathlib import Path
 
@@ -229,7 +230,8 @@ class EngineFile:
         header: The header of the plan.
         record: The content of the sidecar; None if there is none.
         info: The model record, from the sidecar or a JSON prefix; None if neither has one.
-        has_prefix: Whether there was metadata before the plan.
+        prefix: What a JSON prefix says, as text by its keys, like an ONNX file's metadata; None without a prefix. Such
+            an engine is recognised by its numbers, too, because these are only what its exporter claims.
     """
 
     path: Path
@@ -237,7 +239,19 @@ class EngineFile:
     header: PlanHeader
     record: EngineRecord | None
     info: ModelInfo | None
-    has_prefix: bool
+    prefix: Mapping[str, str] | None
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether there was metadata before the plan."""
+        return self.prefix is not None
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What it says about its model, by the keys that an ONNX file's metadata has."""
+        if self.record is not None and self.record.model is not None:
+            return MappingProxyType({METADATA_KEY: self.record.model.to_json()})
+        return self.prefix or MappingProxyType({})
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -330,7 +344,8 @@ def read_engine(path: Path) -> EngineFile:
     info = record.model if record else None
     if info is None and metadata is not None:
         info = prefix_info(metadata, subject=subject)
-    return EngineFile(path, plan, header, record, info, has_prefix=metadata is not None)
+    prefix = None if metadata is None else MappingProxyType({key: str(value) for key, value in metadata.items()})
+    return EngineFile(path, plan, header, record, info, prefix)
 
 
 def open_engine_file(path: Path, *, installation: Installation | None = None) -> EngineFile:

@@ -21,7 +21,7 @@ from yoloship.engine.fit import Installation, check_fit, find_installation
 from yoloship.engine.flavours import listening, open_flavour
 from yoloship.engine.network import dtype_of
 from yoloship.errors import EngineError, InputError, SessionError
-from yoloship.model import DTYPES, METADATA_KEY, TensorSpec
+from yoloship.model import DTYPES, TensorSpec
 from yoloship.runtime.device_context import Lifetime, StreamContext, no_memory, place_tensor
 from yoloship.runtime.session import DeviceSession, Runtime, Shapes, check_shapes, choose_profile
 
@@ -198,8 +198,7 @@ class TensorRTSession(DeviceSession):
                 fault = engine_fault("does not load it", messages, device, self._subject, len(file.plan))
                 raise EngineError(fault.problem, subject=self._subject) if isinstance(fault, SessionError) else fault
             tensors = read_tensors(flavour, self._engine, file.record, self._subject)
-        metadata = {METADATA_KEY: file.info.to_json()} if file.info else {}
-        super().__init__(device, tensors.inputs, tensors.outputs, metadata, tensors.profiles)
+        super().__init__(device, tensors.inputs, tensors.outputs, file.metadata, tensors.profiles)
         self._life = Lifetime(self._release, self._subject)
 
     @classmethod

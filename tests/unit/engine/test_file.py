@@ -15,7 +15,7 @@ from helpers.engine_records import HERE, MODEL, VERSION, plan_bytes, record_of, 
 from yoloship.engine import BuildConfig, BuiltEngine, EngineRecord, open_engine_file, read_engine, write_engine
 from yoloship.engine.file import prefix_info, sidecar_path
 from yoloship.errors import EngineError, InputError, OutputError, YoloshipError
-from yoloship.model import TensorSpec
+from yoloship.model import METADATA_KEY, TensorSpec
 
 PLAN = plan_bytes()
 SPEC = TensorSpec("images", "float32", (1, 3, 640, 640))
@@ -149,6 +149,20 @@ def test_a_prefixed_engine_is_read_with_what_its_prefix_says(tmp_path: Path) -> 
     assert engine.info.class_names == ("hard hat", "vest")
     assert (engine.info.family, engine.info.input_hw, engine.info.batch) == ("yolov5", (384, 640), 1)
     assert (engine.info.strides, engine.info.output_form) == ((8, 16, 32), "raw")
+
+
+def test_what_an_engine_says_about_its_model_has_the_keys_of_an_onnx_file(tmp_path: Path) -> None:
+    path = tmp_path / "best.engine"
+    path.write_bytes(prefixed({**METADATA, "kpt_shape": [17, 3], "end2end": True}))
+    said = read_engine(path).metadata
+    assert (said["names"], said["kpt_shape"], said["end2end"]) == (str(METADATA["names"]), "[17, 3]", "True")
+    assert METADATA_KEY not in said
+    engine = read_engine(write(tmp_path / "other.engine", PLAN, None))
+    assert dict(engine.metadata) == {}
+    record = record_of(PLAN)
+    assert record.model is not None
+    engine = read_engine(write(tmp_path / "ours.engine", PLAN, record))
+    assert dict(engine.metadata) == {METADATA_KEY: record.model.to_json()}
 
 
 def test_a_prefixed_engine_of_a_newer_family_says_so(tmp_path: Path) -> None:

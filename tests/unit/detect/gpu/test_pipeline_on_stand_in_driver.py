@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 @pytest.mark.timeout(0)  # each of its tests has a limit of its own
 def test_the_detectors_own_tests_pass(run: Callable[..., str]) -> None:
-    files = [f"tests/gpu/test_{name}.py" for name in ("detector", "tasks", "small_networks")]
+    files = [f"tests/gpu/test_{name}.py" for name in ("detector", "tasks", "small_networks", "other_exports")]
     assert "passed" in run("-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *files)
 
 
