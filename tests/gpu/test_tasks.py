@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from helpers.canned_device import CannedSession
-from helpers.task_answers import DETECT_CASES, OBB_CASES, POSE_CASES, SEGMENT_CASES, TaskCase, assert_same_result
+from helpers.task_answers import (
+    DETECT_CASES,
+    OBB_CASES,
+    POSE_CASES,
+    SEGMENT_CASES,
+    TaskCase,
+    assert_same_result,
+    varied,
+)
 from yoloship.detect.detector import Defaults, Detector
 from yoloship.detect.gpu.pipeline import CudaPipeline
 from yoloship.detect.options import DetectOptions
@@ -64,6 +74,38 @@ def test_images_give_the_results_of_the_cpu_pipeline(make: Make, case: TaskCase)
         assert_same_result(found, one)
     for found, one in zip(detector.detect_batch(images), expected, strict=True):
         assert_same_result(found, one)
+
+
+@pytest.mark.parametrize(
+    ("case", "retina"),
+    [*((case, False) for case in CASES), *((case, True) for case in SEGMENT_CASES)],
+    ids=lambda value: value.name if isinstance(value, TaskCase) else "image" if value else "canvas",
+)
+def test_each_image_of_a_batch_has_an_answer_of_its_own(
+    device: Device, kernels: KernelSet, case: TaskCase, retina: bool
+) -> None:
+    options = DetectOptions(0.3, retina_masks=retina)
+    images = make_images()
+
+    def answer(canvas_hw: tuple[int, int], place: int) -> list[npt.NDArray[Any]]:
+        return [varied(case, array, place) for array in case.answer(canvas_hw)]
+
+    session: Any = CannedSession(device, case.record, case.answer, varied=partial(varied, case))
+    pipeline = CudaPipeline(session, dict(kernels), ModelInput.checked(case.record, None, "square", "model"))
+    assert len(images) in pipeline.batches
+    expected = [
+        replace(case, answer=partial(answer, place=place)).on_cpu()(image, options=options)
+        for place, image in enumerate(images)
+    ]
+    assert expected[1] != case.on_cpu()(images[1], options=options)
+    with Detector.over(pipeline, Defaults()) as detector:
+        found = detector.detect_batch(images, options=options)
+        for one, other in zip(found, expected, strict=True):
+            assert_same_result(one, other)
+        with ThreadPoolExecutor(4) as pool:
+            for one in pool.map(lambda _: detector.detect_batch(images, options=options), range(8)):
+                for place, result in enumerate(one):
+                    assert_same_result(result, found[place])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
 
     Answer = Callable[[tuple[int, int]], Sequence[npt.NDArray[Any]]]
+    Varied = Callable[[npt.NDArray[Any], int], npt.NDArray[Any]]
 
 
 class CannedSession(DeviceSession):
-    """A `DeviceSession` whose answer depends on the canvas size only.
+    """A `DeviceSession` whose answer depends on the canvas size, and if `varied` says so on the place in the batch.
 
     Args:
         device: Where it runs.
@@ -34,6 +35,7 @@ class CannedSession(DeviceSession):
         answer: From a canvas size to the outputs for one image, without the batch axis.
         capturable: Whether its contexts say that they can be recorded.
         fails: Called at each enqueue; may raise.
+        varied: From an output and the place of an image in its batch to that image's output; all alike by default.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class CannedSession(DeviceSession):
         *,
         capturable: bool = True,
         fails: Callable[[], None] = lambda: None,
+        varied: Varied = lambda array, _place: array,
     ) -> None:
         side = tuple(side or name for side, name in zip(info.input_hw, ("height", "width"), strict=True))
         batch = info.batch or "batch"
@@ -62,6 +65,7 @@ class CannedSession(DeviceSession):
         self.answer = answer
         self.capturable = capturable
         self.fails = fails
+        self.varied = varied
         self.closed = False
         self.contexts: list[CannedContext] = []
 
@@ -96,7 +100,7 @@ class CannedContext(DeviceContext):
             feed = stack.enter_context(DeviceBuffer(stream.device, size))
             outputs = []
             for out, array in zip(session.outputs, session.answer((canvas_hw[0], canvas_hw[1])), strict=True):
-                whole = np.repeat(array[None], shape[0], axis=0)
+                whole = np.stack([session.varied(array, place) for place in range(shape[0])])
                 kept = stack.enter_context(PinnedBuffer(stream.device, whole.nbytes)).array(whole.dtype, whole.shape)
                 kept[...] = whole
                 memory = stack.enter_context(DeviceBuffer(stream.device, whole.nbytes))

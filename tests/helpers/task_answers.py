@@ -160,6 +160,18 @@ OBB_CASES = (
 )
 
 
+def varied(case: TaskCase, array: npt.NDArray[Any], place: int) -> npt.NDArray[Any]:
+    """An output of a case for the image at a place of its batch: other boxes for each score, other masks."""
+    moved: npt.NDArray[Any] = array.copy()
+    if array.ndim == 3:
+        moved[...] = np.roll(array, place, axis=2)
+        return moved
+    by_channel = case.record.output_form == "raw" and case.record.family == "ultralytics"
+    boxes = moved[:4] if by_channel else moved[:, :4]
+    boxes[...] = np.roll(boxes, place, axis=1 if by_channel else 0)
+    return moved
+
+
 def assert_same_result(found: Detections, expected: Detections) -> None:
     """Equal but for the last bits of exp(), sin() and cos(), and for mask pixels at the limit."""
     assert found.task == expected.task
