@@ -51,10 +51,15 @@ def widened(checkpoint: Checkpoint, factor: int) -> Checkpoint:
     return checkpoint if factor == 1 else replace(checkpoint, module=_widened(checkpoint.module, factor))
 
 
-def _widened(module: Module, factor: int) -> Module:
+def _widened(module: Module, factor: int, outputs: int | None = None) -> Module:
+    """The module with copies of its channels: `factor` of its inputs, and `outputs` of its outputs, usually as many."""
     if module.class_name == "DFL":
         return module
-    children = {name: None if child is None else _widened(child, factor) for name, child in module.children.items()}
+    outputs = factor if outputs is None else outputs
+    children = {
+        name: None if child is None else _widened(child, factor, 1 if _is_last_of_prototypes(module, name) else outputs)
+        for name, child in module.children.items()
+    }
     parameters, buffers, attributes = dict(module.parameters), dict(module.buffers), dict(module.attributes)
     if module.class_name == "Conv2d":
         weight = parameters["weight"]
@@ -62,16 +67,27 @@ def _widened(module: Module, factor: int) -> Module:
         values, groups = weight.float64(), attributes["groups"]
         is_last = parameters.get("bias") is not None  # only the last convolutions of a head have one
         if not is_last:
-            values = np.repeat(values, factor, axis=0)
+            values = np.repeat(values, outputs, axis=0)
         if groups != 1:
             attributes["groups"] = groups * factor
         elif values.shape[1] != _COLOURS:
             values = np.repeat(values, factor, axis=1) / factor
         parameters["weight"] = _tensor(values)
+    elif module.class_name == "ConvTranspose2d":
+        weight, bias = parameters["weight"], parameters["bias"]
+        assert weight is not None
+        assert bias is not None
+        values = np.repeat(weight.float64(), factor, axis=0) / factor
+        parameters = {
+            "weight": _tensor(np.repeat(values, outputs, axis=1)),
+            "bias": _tensor(np.repeat(bias.float64(), outputs)),
+        }
     elif module.class_name == "BatchNorm2d":
-        parameters = {name: value and _tensor(np.repeat(value.float64(), factor)) for name, value in parameters.items()}
+        parameters = {
+            name: value and _tensor(np.repeat(value.float64(), outputs)) for name, value in parameters.items()
+        }
         buffers = {
-            name: _tensor(np.repeat(value.float64(), factor)) if name.startswith("running_") else value
+            name: _tensor(np.repeat(value.float64(), outputs)) if name.startswith("running_") else value
             for name, value in buffers.items()
         }
     return replace(
@@ -81,6 +97,11 @@ def _widened(module: Module, factor: int) -> Module:
         buffers=MappingProxyType(buffers),
         children=MappingProxyType(children),
     )
+
+
+def _is_last_of_prototypes(module: Module, child: str) -> bool:
+    """Whether a child gives the prototypes of masks, which are as many as the head's coefficients."""
+    return module.class_name == "Proto" and child == "cv3"
 
 
 def _tensor(values: npt.NDArray[np.float64]) -> Tensor:
