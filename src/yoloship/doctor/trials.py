@@ -95,7 +95,7 @@ def opencv() -> dict[str, Any]:
 
 def quantize() -> dict[str, Any]:
     """Import ONNX Runtime's quantizer, with all that it needs."""
-    from yoloship.runtime.onnxruntime.common import import_onnxruntime
+    from yoloship.runtime.onnxruntime.cpu import import_onnxruntime
 
     import_onnxruntime()
     quantization: Any = importlib.import_module("onnxruntime.quantization")

@@ -16,7 +16,7 @@ from yoloship.kinds import MODEL_KINDS, refuse_others
 from yoloship.model import FASTEST
 from yoloship.models.releases import resolve
 from yoloship.runtime import RUNTIMES, choose_runtime
-from yoloship.runtime.onnxruntime.common import import_onnxruntime
+from yoloship.runtime.onnxruntime.cpu import import_onnxruntime
 from yoloship.runtime.session import RuntimePrecision
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from yoloship._util.text import tracked
 from yoloship.detect.preprocess import as_image
 from yoloship.errors import DependencyError, GraphError, InputError
 from yoloship.graph.onnx_file import graph_bytes
-from yoloship.runtime.onnxruntime.common import import_onnxruntime
+from yoloship.runtime.onnxruntime.cpu import import_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -29,9 +29,10 @@ from yoloship.bounds.outline import FLOAT
 from yoloship.errors import DependencyError, InputError, SessionError
 from yoloship.model import DType, TensorSpec
 from yoloship.runtime import openvino_graph
-from yoloship.runtime.onnxruntime.common import open_source, watched
+from yoloship.runtime.onnxruntime.cpu import open_source
 from yoloship.runtime.openvino_graph import keep_channel_order, tune_for_bfloat16
 from yoloship.runtime.session import RunOptions, Runtime, Session, check_feeds
+from yoloship.runtime.watch import watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -26,7 +26,7 @@ import numpy as np
 from yoloship.cuda.device import OUT_OF_MEMORY, failure
 from yoloship.errors import CudaError, DependencyError, InputError, SessionError
 from yoloship.runtime.device_context import Lifetime, StreamContext, no_memory, place_tensor
-from yoloship.runtime.onnxruntime.common import (
+from yoloship.runtime.onnxruntime.cpu import (
     failures,
     import_onnxruntime,
     load_error,

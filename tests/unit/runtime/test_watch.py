@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 
 from helpers.models import model, scale_and_shift
 from yoloship.errors import SessionError
-from yoloship.runtime.onnxruntime.common import watched
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
+from yoloship.runtime.watch import watched
 
 X = np.ones((1, 3), np.float32)
 
