@@ -16,6 +16,7 @@ from yoloship.cli.output import print_bytes, print_err, print_text, progress
 from yoloship.errors import json_document
 
 if TYPE_CHECKING:
+    from yoloship.model import HeadChoice
     from yoloship.runtime.session import RuntimePrecision
 
 PLOT_SUFFIXES = (".png", ".jpg")
@@ -61,6 +62,7 @@ MIN_IOU = 0.97
 )
 @options.imgsz
 @options.transform
+@options.head
 @option(
     "--runtime",
     metavar="NAME",
@@ -113,6 +115,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     conf: float | None,
     imgsz: tuple[int, int] | None,
     transform: str | None,
+    head: HeadChoice | None,
     runtime: str | None,
     runtime_precision: RuntimePrecision | None,
     min_agreement: float,
@@ -136,7 +139,6 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     """
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.artefact import open_artefact
-    from yoloship.evaluate.coco import require_evaluator
     from yoloship.evaluate.measures import measure_of
     from yoloship.evaluate.reports import facts
     from yoloship.evaluate.reports import plot as draw
@@ -155,7 +157,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
             )
         if runtime is not None or runtime_precision is not None or transform is not None:
             raise click.UsageError("--runtime, --runtime-precision and --transform cannot be used with a reference.npz")
-        _against_reference(a, b, json_file, overwrite=overwrite)
+        _against_reference(a, b, head, json_file, overwrite=overwrite)
         return
     if not images:
         raise click.UsageError("Missing option '--images'.")
@@ -169,23 +171,25 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     )
     if plot is not None and plot.suffix.lower() not in PLOT_SUFFIXES:
         raise click.UsageError(f"--plot {plot}: give a name that ends in {' or '.join(PLOT_SUFFIXES)}")
-    if labels is not None:
-        if not labels.is_dir():
-            raise click.UsageError(f"--labels {labels}: there is no such folder")
-        require_evaluator()
+    if labels is not None and not labels.is_dir():
+        raise click.UsageError(f"--labels {labels}: there is no such folder")
+    if head is not None and not any(map(_is_checkpoint, (a, b))):
+        raise click.UsageError("--head is for checkpoints: an ONNX file or an engine has one head already")
     inputs = named_images(images, recursive=recursive)
     outputs = outputs_for((a, b), images=inputs, labels=labels, overwrite=overwrite)
     for path in (json_file, plot):
         if path is not None and not is_dash(path):
             outputs.claim(path)
     with ExitStack() as stack:
-        first = stack.enter_context(open_artefact(a, imgsz=imgsz, transform=transform))
+        first = stack.enter_context(open_artefact(a, imgsz=imgsz, transform=transform, head=head))
         measure = measure_of(first.info, a)
         if min_iou is not None and not measure.overlap_title:
             raise click.UsageError("--min-iou: a classification model finds nothing that could overlap")
         truths = None if labels is None else measure.truths(labels, inputs, first.info)
         second = stack.enter_context(
-            open_artefact(b, imgsz=imgsz, runtime=runtime, runtime_precision=runtime_precision, transform=transform)
+            open_artefact(
+                b, imgsz=imgsz, runtime=runtime, runtime_precision=runtime_precision, transform=transform, head=head
+            )
         )
         judged = b if b != a else f"{b} in {second.session.name}"
         if second.session.reason:
@@ -215,6 +219,13 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise click.exceptions.Exit(1)
 
 
+def _is_checkpoint(name: str) -> bool:
+    from yoloship.kinds import kind_of
+    from yoloship.models.releases import resolve
+
+    return kind_of(resolve(name)) == "checkpoint"
+
+
 def _is_reference(name: str) -> bool:
     from yoloship.errors import YoloshipError
     from yoloship.kinds import kind_of
@@ -225,7 +236,7 @@ def _is_reference(name: str) -> bool:
         return name.endswith(".npz")
 
 
-def _against_reference(a: str, b: str, json_file: Path | None, *, overwrite: bool) -> None:
+def _against_reference(a: str, b: str, head: HeadChoice | None, json_file: Path | None, *, overwrite: bool) -> None:
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.reference import check_against_reference
     from yoloship.evaluate.reports import reference_facts
@@ -234,7 +245,7 @@ def _against_reference(a: str, b: str, json_file: Path | None, *, overwrite: boo
     outputs = outputs_for((a, b), images=(), labels=None, overwrite=overwrite)
     if json_file is not None and not is_dash(json_file):
         outputs.claim(json_file)
-    found = check_against_reference(a, Path(b))
+    found = check_against_reference(a, Path(b), head)
     data = json_document(found.to_dict())
     if is_dash(json_file):
         print_bytes(data)

@@ -109,7 +109,6 @@ class Calibration:
         """
         if not self.images:
             return (), None
-        from yoloship.evaluate.coco import require_evaluator
         from yoloship.evaluate.measures import measure_of
         from yoloship.precision.calibrate import quantization_tools
         from yoloship.sources.finding import find_images
@@ -122,7 +121,6 @@ class Calibration:
             raise InputError("is not a file or folder that exists", subject=f"--calibrate {missing}")
         if self.labels is None:
             return found.paths, None
-        require_evaluator()
         model = info()
         return found.paths, measure_of(model, str(self.labels)).truths(self.labels, found.paths, model)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from yoloship.model import Precision
+    from yoloship.model import HeadChoice, Precision
     from yoloship.runtime.session import RuntimePrecision
 
 
@@ -63,6 +63,7 @@ def open_artefact(
     runtime: str | None = None,
     runtime_precision: RuntimePrecision | None = None,
     transform: str | None = None,
+    head: HeadChoice | None = None,
 ) -> Detector:
     """Load a model; a graph in half precision rounds where the graph says, which ONNX Runtime alone does not do.
 
@@ -74,6 +75,7 @@ def open_artefact(
         runtime: What runs the network; None takes the default, and emulates half precision.
         runtime_precision: What the runtime computes float32 layers in; None takes float32.
         transform: Of a classification model: how an image becomes its input, by name; None takes what the file says.
+        head: Of a checkpoint with two heads, the one that answers; files of other kinds ignore it.
 
     Raises:
         YoloshipError: as `yoloship.models.loading.load`.
@@ -85,7 +87,13 @@ def open_artefact(
         return load_network_on_gpu(path, 0, imgsz=imgsz, model_name=str(path), transform=transform)
     if kind == "checkpoint" or runtime is not None or runtime_precision is not None:
         return load(
-            path, imgsz=imgsz, device="cpu", runtime=runtime, runtime_precision=runtime_precision, transform=transform
+            path,
+            imgsz=imgsz,
+            device="cpu",
+            runtime=runtime,
+            runtime_precision=runtime_precision,
+            transform=transform,
+            head=head if kind == "checkpoint" else None,
         )
 
     from yoloship.graph import graph_bytes

@@ -15,7 +15,7 @@ import numpy as np
 from yoloship._util.text import counted
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
-from yoloship.evaluate.coco import mean_average_precision
+from yoloship.evaluate.coco import mean_average_precision, require_evaluator
 from yoloship.evaluate.label_lines import BOXES as BOX_LINES
 from yoloship.evaluate.label_lines import CornerLines, KeypointLines, OutlineLines
 from yoloship.evaluate.labels import read_class_folders, read_labels, truths_in_folders
@@ -127,6 +127,7 @@ class Measure(ABC):
         Raises:
             InputError: a label is not one of this task, or cannot be assigned without doubt.
             ImageError: an image cannot be read.
+            DependencyError: what computes the measure is not installed.
         """
 
     def known_truths(self, sources: Sequence[Source], class_names: Sequence[str]) -> list[Truth] | None:  # noqa: ARG002
@@ -216,6 +217,7 @@ class ObjectMeasure(Measure):
 
     def truths(self, folder: Path, images: Sequence[Path], info: ModelInfo) -> list[Truth]:
         """Label files, a line for each object."""
+        require_evaluator()
         return read_labels(folder, images, self.lines(info))
 
     def counts(self, agreement: Agreement, score_threshold: float) -> Iterator[tuple[str, str]]:

@@ -148,6 +148,8 @@ def keypoint_similarities(first: Detections, second: Detections) -> Overlaps:
     OKS is the mean over points of exp(−d² / (2·s²·(2σ)²)), with d the distance and σ from `point_sigmas`. s² is the
     mean area of the two boxes, times `PERSON_AREA_SHARE`.
 
+    Objects with a point that is not a number are similar to none.
+
     Source: COCO's evaluator (pycocotools, `computeOks`), with two models in place of a model and the truth.
     """
     assert first.keypoints is not None  # of a pose model
@@ -161,4 +163,4 @@ def keypoint_similarities(first: Detections, second: Detections) -> Overlaps:
         scale = (areas + area) / 2 * PERSON_AREA_SHARE + np.spacing(1)
         near = np.exp(-squares / (twice * scale[:, None]))
         found[row] = np.where(seen, near, 0.0).sum(axis=-1) / seen.sum(axis=-1)
-    return found
+    return np.nan_to_num(found, nan=0.0)

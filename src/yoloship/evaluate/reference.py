@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.evaluate.reference_file import Reference
-    from yoloship.model import ModelInfo
+    from yoloship.model import HeadChoice, ModelInfo
     from yoloship.runtime import Session
 
     Floats = npt.NDArray[np.float32]
@@ -214,24 +214,27 @@ def _prototypes(expected: Floats, got: npt.NDArray[np.generic], subject: str) ->
     return float(share) if np.isfinite(share) else math.inf
 
 
-def check_against_reference(model: str | Path, reference: Path) -> ReferenceCheck:
+def check_against_reference(model: str | Path, reference: Path, head: HeadChoice | None = None) -> ReferenceCheck:
     """Compare what yoloship makes of a model with what its training environment computes.
 
     Args:
         model: A checkpoint, whose graph is written as `export` does, an ONNX file with the input form ``float`` and the
             standard output form, or the name of a release.
         reference: A NumPy archive; see `read_reference`.
+        head: Of a checkpoint with two heads, the one that answers; None takes the file's own.
 
     Raises:
         YoloshipError: one of them cannot be read, or they do not belong together.
     """
     path, right = resolve(model), read_reference(reference)
     if kind_of(path) == "checkpoint":
-        return _checkpoint(path, right)
+        return _checkpoint(path, right, head)
     from yoloship.detect.preprocess import host_session
     from yoloship.evaluate.artefact import open_artefact
 
     hw = (right.images.shape[2], right.images.shape[3])
+    if head is not None:
+        raise InputError("has one head already", subject=str(path), expected="a checkpoint", got=f"head={head!r}")
     with open_artefact(path, imgsz=hw) as detector:
         info = detector.info
         _check_form(info, str(path))
@@ -239,7 +242,7 @@ def check_against_reference(model: str | Path, reference: Path) -> ReferenceChec
         return compare_reference(right, host_session(detector), info, str(path))
 
 
-def _checkpoint(path: Path, right: Reference) -> ReferenceCheck:
+def _checkpoint(path: Path, right: Reference, head: HeadChoice | None) -> ReferenceCheck:
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
     from yoloship.graph.known_transform import CLASSIFY, OPEN
@@ -248,7 +251,7 @@ def _checkpoint(path: Path, right: Reference) -> ReferenceCheck:
     checkpoint = read_checkpoint(path)
     hw = (right.images.shape[2], right.images.shape[3])
     transform = OPEN if checkpoint.task == CLASSIFY else None  # the reference's images went through it already
-    config = GraphConfig(input_hw=hw, batch=1, input_form="float", transform=transform)
+    config = GraphConfig(input_hw=hw, batch=1, input_form="float", transform=transform, head=head)
     data = graph_bytes(build_graph(checkpoint, config))
     with open_session(data, RunOptions(model_name=str(path))) as session:
         info = info_of(session, str(path))

@@ -38,6 +38,9 @@ def facts(verification: Verification) -> Iterator[tuple[str, str]]:
     """Name and value, line by line."""
     for letter, side in zip("AB", verification.sides, strict=True):
         yield letter, _side(side, verification.measure)
+    heads = [side.head for side in verification.sides]
+    if heads[0] != heads[1]:
+        yield "two heads", f"A answers with {heads[0] or 'one2many'}, B with {heads[1] or 'one2many'}; see --head"
     yield "images", str(verification.images)
     for level in verification.levels:
         yield (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from yoloship.detect.detector import Detector, Source
     from yoloship.evaluate.coco import Truth
     from yoloship.evaluate.measures import Measure
-    from yoloship.model import NmsConfig
+    from yoloship.model import HeadChoice, NmsConfig
     from yoloship.tasks.task import Cells
 
 
@@ -92,6 +92,7 @@ class Side:
         map50_95: Mean average precision over the task's overlap, 0.5 to 0.95; None without labels.
         top1: Share of images whose class is the most probable one; None without labels, or for other tasks.
         top5: Share of images whose class is one of the five most probable.
+        head: Which head answered, of a network that has or had two; None for any other.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Side:
     map50_95: float | None = None
     top1: float | None = None
     top5: float | None = None
+    head: HeadChoice | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -357,6 +359,7 @@ def _side(named: tuple[str, Detector], run: _Run, score_threshold: float, truths
         run_ms=1e3 * statistics.median(run.run_s),
         total_ms=1e3 * statistics.median(run.total_s),
         **figures,
+        head=detector.info.head,
     )
 
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from helpers.cli import run
-from helpers.shared import GENERATED, PHOTOS, require
+from helpers.shared import CHECKPOINTS, GENERATED, PHOTOS, require
 from yoloship.images import read_image
 from yoloship.runtime.openvino import OpenVino
 
@@ -236,3 +236,17 @@ def test_the_runtime_is_for_b_only_and_named() -> None:
     ran = run("verify", "a.onnx", "r.npz", "--runtime", "openvino")
     assert ran.code == 2
     assert "--runtime, --runtime-precision and --transform cannot be used with a reference.npz" in ran.err
+
+
+def test_the_head_of_a_checkpoint_can_be_chosen() -> None:
+    checkpoint = require(CHECKPOINTS / "families" / "y26-detect-2heads.pt")
+    end = ("export", checkpoint, "-o", "end.onnx", "--imgsz", "64x96", "--output", "end2end")
+    assert run(*end).code == 0
+    options = ("--imgsz", "64x96", "--images", "images", "--conf", "0.01", "--min-agreement", "0", "--min-iou", "0")
+    ran = run("verify", checkpoint, "end.onnx", *options)
+    assert "A answers with one2many, B with one2one" in " ".join(ran.out.split())
+    ran = run("verify", checkpoint, "end.onnx", *options, "--head", "one2one")
+    assert "answers with" not in ran.out
+    ran = run("verify", "end.onnx", "end.onnx", *options, "--head", "one2one")
+    assert ran.code == 2
+    assert "--head is for checkpoints" in ran.err

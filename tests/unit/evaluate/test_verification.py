@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from yoloship.errors import InputError
 from yoloship.evaluate.coco import Truth
 from yoloship.evaluate.matching import compare_levels
 from yoloship.evaluate.reports import facts
-from yoloship.evaluate.verification import Tolerances, verify
+from yoloship.evaluate.verification import Tolerances, _common_measure, verify
 from yoloship.model import NmsConfig
 from yoloship.tasks import form_of
 
@@ -119,3 +121,27 @@ def test_cells_of_final_detections_are_unknown_and_of_other_grids_not_compared()
     cells = (np.zeros((189, 4), np.float32), np.zeros(189, np.float32))
     fewer = (cells[0][:9], cells[1][:9])
     assert compare_levels([cells], [fewer], STRIDES, [HW]) == ()
+
+
+def test_models_that_answer_with_different_heads_are_compared_and_the_report_says_so() -> None:
+    other = scripted()
+    found = verify(("a", scripted()), ("b", other), IMAGES)
+    assert "two heads" not in dict(facts(found))
+    first, second = found.sides
+    apart = replace(found, sides=(replace(first, head="one2many"), replace(second, head="one2one")))
+    assert dict(facts(apart))["two heads"] == "A answers with one2many, B with one2one; see --head"
+
+
+def test_models_of_different_tasks_are_refused() -> None:
+    posed = replace(info("raw"), task="pose", keypoint_shape=(2, 2))
+    with pytest.raises(
+        InputError, match=r"b: the two models have different tasks.*: expected a detection model, got a"
+    ):
+        _common_measure(("a", scripted()), ("b", stub(posed)))
+    with pytest.raises(InputError, match=r"find different keypoints, .*expected \(2, 3\), got \(2, 2\)"):
+        _common_measure(("a", stub(replace(posed, keypoint_shape=(2, 3)))), ("b", stub(posed)))
+
+
+def stub(record: Any) -> Any:
+    """What is asked of a detector before anything runs."""
+    return SimpleNamespace(info=record, class_names=record.class_names)
