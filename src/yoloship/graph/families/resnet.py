@@ -35,6 +35,7 @@ def _block(*pairs: tuple[str, str]) -> Block:
             y = emit_conv_norm(builder, module.child(conv), module.optional_child(norm), y)
             if number < len(pairs):
                 y = _activated(builder, module, number, y)
+            if number == len(pairs) - 1:
                 y = _between(builder, module, ("drop_block", "aa"), y)
         se = module.optional_child("se")
         if se is not None:
@@ -92,6 +93,11 @@ def _mean(builder: Builder, module: ModuleView, x: Wire) -> Wire:
     return builder.node("GlobalAveragePool", module.place, (x,), (x.shape[0], x.channels, 1, 1))
 
 
+def _gate(builder: Builder, module: ModuleView, x: Wire) -> Wire:
+    """Timm's own Sigmoid, which its squeeze-and-excitation ends in."""
+    return builder.node("Sigmoid", module.place, (x,), x.shape)
+
+
 class ResNet(Family):
     """Networks whose forward is conv1, bn1, activation, maxpool, layer1 to layer4, pooling, fc."""
 
@@ -100,7 +106,7 @@ class ResNet(Family):
     models = ("timm.models.resnet.ResNet", "torchvision.models.resnet.ResNet")
     blocks = BlockTable(
         path=re.compile(
-            r"(?:torchvision|timm)\.models\.resnet\.\w+|timm\.(?:models\.)?layers\.(?:squeeze_excite|adaptive_avgmax_pool)\.\w+"
+            r"(?:torchvision|timm)\.models\.resnet\.\w+|timm\.(?:models\.)?layers\.(?:squeeze_excite|adaptive_avgmax_pool|activations)\.\w+"
         ),
         official="torchvision.models.resnet",
         head_package="torchvision.models.resnet",
@@ -112,6 +118,7 @@ class ResNet(Family):
                 "SelectAdaptivePool2d": _average,
                 "FastAdaptiveAvgPool": _mean,
                 "FastAdaptiveAvgPool2d": _mean,
+                "Sigmoid": _gate,
             }
         ),
         joins=MappingProxyType({}),

@@ -87,6 +87,35 @@ def test_a_gate_that_is_open_or_closed_changes_what_it_should() -> None:
     np.testing.assert_allclose(gated(-200.0), run(classifier(resnet_module(silent))), rtol=1e-5)
 
 
+def test_timms_own_sigmoid_is_a_gate() -> None:
+    network = resnet(squeezed=True)
+    root = network.module
+    for layer in range(1, 5):
+        root = at(
+            root, f"layer{layer}.0.se", lambda se: with_children(se, gate=module("timm.layers.activations.Sigmoid"))
+        )
+    np.testing.assert_array_equal(run(replace(network, module=root)), run(network))
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_pooling_against_aliasing_follows_the_strided_convolution_once(bottleneck: bool) -> None:
+    """A pooling of one pixel with a step of two after a convolution of step one is a convolution of step two."""
+    network = resnet(bottleneck=bottleneck, deep=True)
+    attributes = {"kernel_size": 1, "stride": 2, "padding": 0, "ceil_mode": False, "count_include_pad": True}
+    pool = module("torch.nn.modules.pooling.AvgPool2d", {**attributes, "divisor_override": None})
+
+    def pooled(block: Module) -> Module:
+        name = "conv2" if bottleneck else "conv1"
+        conv = block.children[name]
+        assert conv is not None
+        return with_children(block, aa=pool, **{name: changed(conv, stride=(1, 1))})
+
+    root = network.module
+    for layer in range(2, 5):
+        root = at(root, f"layer{layer}.0", pooled)
+    np.testing.assert_allclose(run(replace(network, module=root)), run(network), rtol=1e-5, atol=1e-6)
+
+
 def test_timms_names_give_what_torchvisions_give() -> None:
     """The same weights in a whole module of timm: activations of their own, and children that do nothing."""
     plain = resnet()
