@@ -83,8 +83,7 @@ def test_heads_that_are_not_written_are_named_as_what_they_are(head: str, words:
         (("C3k2", "A2C2f"), "Detect", "YOLO12"),
         (("C3",), "Detect", "YOLOv5u"),
         ((), "Detect", "Ultralytics"),
-        (("C3k2",), "Classify", "YOLO11"),
-        (("C3k2",), "Depth", "Ultralytics"),
+        (("C3k2",), "Classify", "Ultralytics"),
     ],
 )
 def test_a_design_shows_in_its_blocks(blocks: tuple[str, ...], head: str, design: str) -> None:
