@@ -438,7 +438,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             outputs.claim_inside(output_dir, file_names or ())
         targets = _claimed(sinks, outputs, inputs)
 
-    from yoloship.detect.preprocess import refuse_files
+    from yoloship.detect.preprocess import FILE_CHANNELS, no_files
     from yoloship.models.loading import load
     from yoloship.tasks import TASKS, refuse_other_results
 
@@ -468,7 +468,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         kept = replace(detector.options, **changes) if changes else None
         if detector.info.task not in TASKS.own:
             refuse_other_results(detector.info, model, "written by this command")
-        refuse_files(detector.info.channels, model)
+        if detector.info.channels not in FILE_CHANNELS:
+            raise no_files(detector.info.channels, model)
         if detector.session.reason and not quiet:
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
         run = PredictRun(images, annotated, targets, overwrite=overwrite, quiet=quiet)

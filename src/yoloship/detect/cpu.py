@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from yoloship.detect.pipeline import ModelInput, Pipeline, PlacedImage
-from yoloship.detect.preprocess import as_image, letterbox_batch, model_feeds, to_input
+from yoloship.detect.preprocess import as_image, letterbox_batch, model_feeds
 from yoloship.detect.stream import in_order
 from yoloship.errors import InputError, SessionError
 
@@ -66,7 +66,9 @@ class CpuPipeline(Pipeline):
         fixed = model.info.batch
         super().__init__(model, session, max_batch=fixed or max_batch, parallel_runs=parallel_runs)
         self._device = device
-        self._takes_more = len(session.inputs) > 1 or model.info.pixels is not None or model.info.transform is not None
+        first, *others = session.inputs
+        self._takes_canvases = first.dtype == "uint8" and model.info.pixels is None and not others
+        self._places = self.form.places(session.outputs, model.info)
         self._spare: deque[Image] = deque(maxlen=4)
         self._lock = threading.Lock()
         self._runs = 0
@@ -117,7 +119,7 @@ class CpuPipeline(Pipeline):
 
     def run_timed(self, images: Sequence[PlacedImage], options: DetectOptions) -> tuple[list[Result], dict[str, float]]:
         """Do what `run` does, and return the milliseconds of each stage and of the whole, ``total``."""
-        info, spec, input_hw = self.model.info, self.session.inputs[0], images[0].letterbox.input_hw
+        info, input_hw = self.model.info, images[0].letterbox.input_hw
         batch = info.batch or len(images)
         shape = (batch, *input_hw, info.channels)
         started = time.perf_counter()
@@ -129,24 +131,26 @@ class CpuPipeline(Pipeline):
             if canvases.shape != shape:
                 canvases = np.empty(shape, np.uint8)
             letterbox_batch([image.pixels for image in images], [image.letterbox for image in images], canvases)
-            if self._takes_more:
-                feeds = model_feeds(self.session.inputs, info, canvases)
-            else:
-                feeds = {spec.name: to_input(canvases, spec.dtype)}
+            inputs = self.session.inputs
+            feeds = {inputs[0].name: canvases} if self._takes_canvases else model_feeds(inputs, info, canvases)
             letterboxed = time.perf_counter()
             outputs = self.session.run_as_computed(feeds)
             self._spare.append(canvases)
         answered = time.perf_counter()
-        arrays = self.form.select(outputs, self.session.outputs, info)
-        candidates = self.form.decode(arrays, info, input_hw, options.score_threshold)
+        if len(outputs) != len(self.session.outputs):
+            raise SessionError(
+                "wrong number of outputs", expected=str(len(self.session.outputs)), got=str(len(outputs))
+            )
+        read = [outputs[place] for place in self._places]
+        candidates = self.form.decode(read, info, input_hw, options.score_threshold)
         if len(candidates) != batch:
             raise SessionError(
                 "the model's output has another batch size", expected=str(batch), got=str(len(candidates))
             )
         decoded = time.perf_counter()
-        wanted = options.class_ids(info.class_names)
+        wanted = None if options.classes is None else options.class_ids(info.class_names)
         results = [
-            self.task.finish(found, image.letterbox, options, wanted, info.class_names)
+            self.task.to_result(self.task.suppress(found, options, wanted), image.letterbox, info.class_names)
             for found, image in zip(candidates, images, strict=False)  # a fixed batch is padded
         ]
         ended = time.perf_counter()

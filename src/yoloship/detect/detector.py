@@ -550,7 +550,8 @@ class Detector(Closing, Generic[ResultT]):
                 self._refuse_without_effect(name for name in MASK_OPTION_NAMES if getattr(chosen, name))
             if info.nms is not None:
                 chosen.check_against(info.nms, self.model_name)
-            chosen.class_ids(info.class_names)  # refuses a class that the model does not have
+            if chosen.classes is not None:
+                chosen.class_ids(info.class_names)  # refuses a class that the model does not have
             if len(self._known) >= _KNOWN_OPTIONS:
                 self._known.clear()
             self._known[chosen] = known = chosen

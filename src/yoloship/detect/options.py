@@ -116,25 +116,20 @@ class DetectOptions:
             return cls(iou_threshold=usual_iou(info.family)) if info.strides else cls()  # without levels, no boxes
         return cls(nms.score_threshold, nms.iou_threshold, nms.max_detections, None, nms.class_agnostic)
 
-    def class_ids(self, names: tuple[str, ...]) -> npt.NDArray[np.int32] | None:
-        """The class ids to keep.
+    def class_ids(self, names: tuple[str, ...]) -> npt.NDArray[np.int32]:
+        """(n,) int32: the ids of `classes`, which are not None.
 
         Args:
             names: Class names by class id.
 
-        Returns:
-            (n,) int32, or None if all classes are kept.
-
         Raises:
             InputError: the model has no such class.
         """
-        if self.classes is None:
-            return None
         import numpy as np
 
         from yoloship.results.detections import class_ids_of
 
-        return np.array(class_ids_of(self.classes, names), np.int32)
+        return np.array(class_ids_of(self.classes or (), names), np.int32)
 
     def check_final(self, subject: str, given: Collection[str] = ()) -> None:
         """Refuse options that a head without suppression cannot satisfy.

@@ -61,7 +61,8 @@ def as_image(
         source = images.bytes_of_file(source)
     if not isinstance(source, str | Path | bytes):
         return images.as_channels(source, count, channels=channels)
-    refuse_files(count, "image bytes" if isinstance(source, bytes) else str(source))
+    if count not in FILE_CHANNELS:
+        raise no_files(count, "image bytes" if isinstance(source, bytes) else str(source))
     return images.read_image(source, reserve=reserve)
 
 
@@ -86,22 +87,18 @@ def several_images(images: Iterable[object], count: int) -> Iterable[object]:
     return images
 
 
-def refuse_files(count: int, subject: str) -> None:
-    """Refuse image files for a model that they cannot feed.
+def no_files(count: int, subject: str) -> InputError:
+    """The error for a file and a model that takes neither colour nor grey images; `FILE_CHANNELS` says which do.
 
     Args:
         count: Channels that the model takes.
         subject: What to call the file in the message.
-
-    Raises:
-        InputError: the model takes neither colour nor grey images.
     """
-    if count not in FILE_CHANNELS:
-        raise InputError(
-            f"the model takes images of {count} channels, which image files do not have",
-            subject=subject,
-            hint=f"hand over arrays (height, width, {count}) in Python",
-        )
+    return InputError(
+        f"the model takes images of {count} channels, which image files do not have",
+        subject=subject,
+        hint=f"hand over arrays (height, width, {count}) in Python",
+    )
 
 
 def is_plain(image: Any) -> bool:

@@ -329,7 +329,8 @@ class _Run:
             (array,) = feed.values()
             self.input_hws.append(array.shape[1:3] if detector.info.input_form == "image" else array.shape[2:4])
             form = form_of(detector.info, detector.model_name)
-            cells = form.cells(form.select(outputs, self._session.outputs, detector.info), detector.info)
+            places = form.places(self._session.outputs, detector.info)
+            cells = form.cells([outputs[place] for place in places], detector.info)
             self._cells_held += 0 if cells is None else len(cells[1])
             self.cells.append(cells)
 

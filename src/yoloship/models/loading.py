@@ -34,7 +34,6 @@ from yoloship.images.normalise import ChannelOrder
 from yoloship.kinds import HEAD_BYTES, MODEL_KINDS, refuse_others
 from yoloship.model import FASTEST, HeadChoice
 from yoloship.runtime import choose_runtime
-from yoloship.runtime.registry import with_reason
 from yoloship.runtime.session import RunOptions, RuntimePrecision, TunedFor
 from yoloship.tasks import info_of
 from yoloship.transforms import Transform
@@ -91,7 +90,7 @@ def cached_graph(made_from: tuple[object, ...], build: Callable[[], bytes]) -> b
 _CanvasHw: TypeAlias = "tuple[int, int] | Literal['usual'] | None"
 """The canvas of a checkpoint's graph: a size, the usual one of its task and training, or any."""
 _MAX_SIDE: Final = 8192
-_LOADED: Final = "loaded %s on %s in %.2f s"
+_LOADED: Final = "loaded %s on %s in %.2f s%s"
 _logger = logging.getLogger("yoloship.models")
 
 
@@ -259,14 +258,15 @@ def load(  # noqa: PLR0913 - all but the model have defaults
             runtime=runtime,
             precision=runtime_precision,
         )
-        _logger.info(_LOADED, visible(model_name), on_gpu.session, time.perf_counter() - started)
+        _logger.info(_LOADED, visible(model_name), on_gpu.session, time.perf_counter() - started, "")
         return on_gpu
 
     if cuda_tuning is not None:
         raise InputError("is for GPUs", subject="cuda_tuning", expected="device='cuda'", got=repr(device or "cpu"))
 
     try:
-        session = with_reason(chosen.open(graph, RunOptions(runtime_precision, tuned_for, model_name, limit_s)), reason)
+        session = chosen.open(graph, RunOptions(runtime_precision, tuned_for, model_name, limit_s))
+        session.reason = reason
     except SessionError as error:
         from yoloship.models.vetting import explained
 
@@ -280,7 +280,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     except BaseException:
         session.close()
         raise
-    _logger.info(_LOADED, visible(model_name), session, time.perf_counter() - started)
+    why = f": {reason}" if reason else ""
+    _logger.info(_LOADED, visible(model_name), session, time.perf_counter() - started, why)
     return detector
 
 

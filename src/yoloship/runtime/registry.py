@@ -59,7 +59,7 @@ def open_session(
     """
     options = options or RunOptions()
     chosen, reason = choose_runtime(runtime, kind, "cpu", options.precision, model_name=options.model_name)
-    return with_reason(chosen.open(model, options), reason)
+    return _logged(chosen.open(model, options), reason)
 
 
 def open_on_device(
@@ -88,7 +88,7 @@ def open_on_device(
     """
     options = options or RunOptions()
     chosen, reason = choose_runtime(runtime, kind, "cuda", options.precision, model_name=options.model_name)
-    return with_reason(chosen.open_on(device, model, options), reason)
+    return _logged(chosen.open_on(device, model, options), reason)
 
 
 def choose_runtime(
@@ -166,7 +166,7 @@ def _able(kind: Kind, device: DeviceKind) -> str:
     return " or ".join(name for name in RUNTIMES.own if _fits(RUNTIMES.load(name), kind, device)) or "another device"
 
 
-def with_reason(session: _Loaded, reason: str) -> _Loaded:
+def _logged(session: _Loaded, reason: str) -> _Loaded:
     """Log which runtime was opened, and why."""
     session.reason = reason
     _logger.info("runs on %s%s", session, f": {reason}" if reason else "")

@@ -103,23 +103,6 @@ class Form(ABC, Generic[AnswerT]):
         """
         return tuple(range(len(outputs)))
 
-    def select(
-        self, outputs: Sequence[npt.NDArray[np.generic]], specs: Sequence[TensorSpec], info: ModelInfo
-    ) -> list[npt.NDArray[np.generic]]:
-        """Those outputs of a run that `decode` reads.
-
-        Args:
-            outputs: All that the session gave.
-            specs: All outputs that the graph declares.
-            info: The model.
-
-        Raises:
-            SessionError: the session gave more or fewer than the graph declares.
-        """
-        if len(outputs) != len(specs):
-            raise SessionError("wrong number of outputs", expected=str(len(specs)), got=str(len(outputs)))
-        return [outputs[place] for place in self.places(specs, info)]
-
     @abstractmethod
     def decode(
         self,
@@ -131,7 +114,7 @@ class Form(ABC, Generic[AnswerT]):
         """The answers of every image of a run.
 
         Args:
-            outputs: What `select` chose; read only.
+            outputs: Those of `places`, in that order; read only.
             info: The model.
             input_hw: (height, width) of the canvas in model pixels.
             score_threshold: In [0, 1]; answers at or below it are dropped.
@@ -188,7 +171,7 @@ class Form(ABC, Generic[AnswerT]):
         """What every cell of the first image says, before any threshold, so that two models can be compared.
 
         Args:
-            outputs: What `select` chose; read only.
+            outputs: Those of `places`, in that order; read only.
             info: The model.
 
         Returns:
@@ -282,17 +265,6 @@ class Task(ABC, Generic[AnswerT, ResultT]):
             letterbox: Where the image lies on the canvas: a `Letterbox`, or for classification a `Crop`.
             class_names: By class id.
         """
-
-    def finish(
-        self,
-        answer: AnswerT,
-        letterbox: Any,
-        limits: Limits,
-        class_ids: npt.NDArray[np.int32] | None,
-        class_names: tuple[str, ...],
-    ) -> ResultT:
-        """`suppress`, then `to_result`; the arguments are theirs."""
-        return self.to_result(self.suppress(answer, limits, class_ids), letterbox, class_names)
 
 
 TASKS: Final[Table[Task[Any, Any]]] = Table(

@@ -23,6 +23,13 @@ def detector(record: Any = None, script: Any = None, **arguments: Any) -> Any:
     return Detector(session, **arguments), session
 
 
+def test_a_session_that_gives_another_number_of_outputs_is_refused() -> None:
+    one, session = detector()
+    session.run_as_computed = lambda _: HEADS[:2]
+    with pytest.raises(SessionError, match="wrong number of outputs: expected 3, got 2"):
+        one(IMAGE)
+
+
 @pytest.mark.timeout(10)
 def test_a_session_is_closed_only_when_its_last_run_has_ended() -> None:
     begun, gate = threading.Event(), threading.Event()

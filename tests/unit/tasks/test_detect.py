@@ -74,10 +74,11 @@ def test_suppression_keeps_the_wanted_classes_and_the_result_lies_in_the_image()
     boxes = np.array([[0, 0, 20, 20], [1, 1, 21, 21], [40, 10, 200, 30]], np.float32)
     found = Candidates(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 0, 1], np.int32))
     letterbox = Letterbox.fixed((32, 48), (64, 96))
-    both = Detect().finish(found, letterbox, DetectOptions(), None, ("a", "b"))
+    task, names = Detect(), ("a", "b")
+    both = task.to_result(task.suppress(found, DetectOptions(), None), letterbox, names)
     assert both.class_ids.tolist() == [0, 1]
     np.testing.assert_allclose(both.boxes_xyxy, [[0, 0, 10, 10], [20, 5, 48, 15]])
-    second = Detect().finish(found, letterbox, DetectOptions(), np.array([1], np.int32), ("a", "b"))
+    second = task.to_result(task.suppress(found, DetectOptions(), np.array([1], np.int32)), letterbox, names)
     assert second.scores.tolist() == pytest.approx([0.7])
 
 

@@ -2,20 +2,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from helpers.models import info
 from helpers.plugins import install
 from yoloship.errors import SessionError
-from yoloship.model import TensorSpec
 from yoloship.tasks import all_forms
 from yoloship.tasks.detect import Detect
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-SPECS = (TensorSpec("a", "float32", (1,)), TensorSpec("b", "float32", (1,)))
 
 
 def test_a_form_is_found_by_its_name_and_the_first_is_the_fields_own() -> None:
@@ -27,13 +22,6 @@ def test_a_form_is_found_by_its_name_and_the_first_is_the_fields_own() -> None:
         task.form("masks", "m.onnx")
     assert "m.onnx: " in str(caught.value)
     assert "has no such output form: expected raw, " in str(caught.value)
-
-
-def test_a_session_that_gives_another_number_of_outputs_is_refused() -> None:
-    form = Detect().standard
-    outputs = [np.zeros(1, np.float32)]
-    with pytest.raises(SessionError, match="wrong number of outputs: expected 2, got 1"):
-        form.select(outputs, SPECS, info())
 
 
 def test_a_task_of_another_package_that_cannot_be_loaded_takes_no_form_away(

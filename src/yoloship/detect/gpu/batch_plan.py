@@ -162,7 +162,8 @@ class Plan:
             self.calls.stream.sync()
             form = task.form(info.output_form, "model")
             (answer,) = form.decode(outputs, info, self.input_hw, options.score_threshold)
-        result: Result = task.finish(answer, letterbox, options, options.class_ids(info.class_names), info.class_names)
+        wanted = None if options.classes is None else options.class_ids(info.class_names)
+        result: Result = task.to_result(task.suppress(answer, options, wanted), letterbox, info.class_names)
         return result
 
     def _candidates(self, workspace: Workspace, row: int, count: int) -> Candidates:

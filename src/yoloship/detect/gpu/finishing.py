@@ -109,9 +109,9 @@ class HostFinish(Closing):
         names = self._info.class_names
         outputs = [array.copy() for array in self._arrays]  # the next run writes where they lie
         answers = self._form.decode(outputs, self._info, input_hw, options.score_threshold)
-        wanted = options.class_ids(names)
+        wanted = None if options.classes is None else options.class_ids(names)
         return [
-            self._task.finish(answer, letterbox, options, wanted, names)
+            self._task.to_result(self._task.suppress(answer, options, wanted), letterbox, names)
             for answer, letterbox in zip(answers, letterboxes, strict=False)
         ]
 

@@ -79,7 +79,7 @@ def run(sample: Checkpoint, form: str, input_hw: tuple[int, int] | None = HW) ->
     info = model_info(sample, config)
     with OnnxRuntimeSession.open(graph_bytes(build_graph(sample, config))) as session:
         outputs = list(session.run({"images": np.random.default_rng(5).random((2, 3, *HW), np.float32)}))
-        chosen = form_of(info, "m").select(outputs, session.outputs, info)
+        chosen = [outputs[place] for place in form_of(info, "m").places(session.outputs, info)]
         return outputs, form_of(info, "m").decode(chosen, info, HW, 0.3)
 
 
