@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.evaluate.benchmark import BenchOptions, BenchResult, Spread
-    from yoloship.evaluate.measures import Measure
+    from yoloship.evaluate.measure import Measure
     from yoloship.evaluate.reference import ReferenceCheck
     from yoloship.evaluate.verification import Side, Verification
 

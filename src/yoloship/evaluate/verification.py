@@ -12,7 +12,8 @@ from yoloship.detect.options import DetectOptions
 from yoloship.detect.preprocess import as_image, feed_of, host_session
 from yoloship.errors import InputError
 from yoloship.evaluate.matching import LOWERED_SHARE, Agreement, LevelDifference, compare_levels
-from yoloship.evaluate.measures import BOXES, MAP_THRESHOLD, MEASURES, Detail, measure_of
+from yoloship.evaluate.measure import MAP_THRESHOLD, Detail
+from yoloship.evaluate.measures import BOXES, MEASURES, measure_of
 from yoloship.tasks import form_of, task_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from yoloship._util.text import OnProgress
     from yoloship.detect.detector import Detector, Source
     from yoloship.evaluate.coco import Truth
-    from yoloship.evaluate.measures import Measure
+    from yoloship.evaluate.measure import Measure
     from yoloship.model import HeadChoice, NmsConfig
     from yoloship.tasks.task import Cells
 

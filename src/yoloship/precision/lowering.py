@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from yoloship._util.text import OnProgress
     from yoloship.detect.detector import Source
     from yoloship.evaluate.coco import Truth
-    from yoloship.evaluate.measures import Measure
+    from yoloship.evaluate.measure import Measure
     from yoloship.graph.describe import Value
     from yoloship.graph.passes.half import HalfPrecision
     from yoloship.precision.sensitivity import Feeds, Model, Search

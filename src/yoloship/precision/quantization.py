@@ -17,7 +17,8 @@ from yoloship.detect.detector import Detector
 from yoloship.detect.preprocess import feed_of
 from yoloship.errors import GraphError, ImageError, InputError
 from yoloship.evaluate.matching import LOWERED_SHARE
-from yoloship.evaluate.measures import MAP_THRESHOLD, measure_of
+from yoloship.evaluate.measure import MAP_THRESHOLD
+from yoloship.evaluate.measures import measure_of
 from yoloship.graph import graph_bytes
 from yoloship.graph.passes.half import convert_precision, emulate
 from yoloship.graph.passes.quantize import QuantizedPrecision, layers, values_to_watch
