@@ -33,7 +33,7 @@ from yoloship.tasks.probing import (
     same_levels,
 )
 from yoloship.tasks.prototypes import check_prototypes
-from yoloship.tasks.rows import examine, is_multiplied
+from yoloship.tasks.rows import examine, fits_rows, is_multiplied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,6 +72,8 @@ def _ultralytics(probe: Probe) -> Export | None:
     if not task:
         return None
     names = probe.needed_names()
+    if _has_anchors(probe, task, names):
+        return None
     further = _further(probe, task)
     columns, wide = BOX_COLUMNS + len(names) + further.columns, END2END_COLUMNS + further.columns
     decoded = [
@@ -88,6 +90,17 @@ def _ultralytics(probe: Probe) -> Export | None:
         return _chosen(probe, chosen[0], task, names, further)
     shapes = ", ".join(str(array.shape) for array in probe.arrays[:4])
     raise probe.unknown(f"outputs {shapes} of the task {task!r} with {len(names)} class names", OTHER_NAMES)
+
+
+def _has_anchors(probe: Probe, task: str, names: tuple[str, ...]) -> bool:
+    """Whether these are YOLOv5's rows after all: our own export, whose record another tool has dropped.
+
+    Ultralytics' exporter writes its version. With one class, its final rows have as many columns as YOLOv5's.
+    """
+    if task != "detect" or "version" in probe.metadata or len(probe.arrays) != 1:
+        return False
+    rows = probe.arrays[0]
+    return _is_rows(rows) and rows.shape[2] == OBJECT_COLUMNS + len(names) and fits_rows(rows.shape[1], probe.input_hw)
 
 
 @dataclass(frozen=True, slots=True)
