@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -266,19 +266,10 @@ def _by_opencv(data: bytes, subject: str) -> Image:
     return cast("Image", image)
 
 
-@functools.cache
-def _simplejpeg() -> Any:
-    """The library, or None without it. It is looked for once: a search that fails holds up all threads each time."""
+def _jpeg(data: bytes, subject: str) -> Image:
     try:
         import simplejpeg
     except ImportError:
-        return None
-    return simplejpeg
-
-
-def _jpeg(data: bytes, subject: str) -> Image:
-    simplejpeg = _simplejpeg()
-    if simplejpeg is None:
         return _by_opencv(data, subject)
     try:
         return cast("Image", simplejpeg.decode_jpeg(data, "BGR"))
