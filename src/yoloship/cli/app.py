@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO, cast
 import click
 
 from yoloship._version import __version__
-from yoloship.cli.command import help_option, paragraph, printing_option
+from yoloship.cli.command import EXAMPLES, help_option, printing_option
 from yoloship.cli.options import OPTION_OF
 from yoloship.cli.output import ReaderGone, print_err, print_err_text
 from yoloship.errors import YoloshipError, visible
@@ -192,8 +192,8 @@ def _root(ctx: click.Context, verbose: int) -> None:
 PROGRAM: Final = Program(
     NAME,
     help=("Run trained YOLO and ResNet checkpoints without torch. A checkpoint is read as data: no code in it is run."),
-    epilog=paragraph(
-        "Examples:", "yoloship predict best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt"
+    epilog="\n  ".join(
+        (EXAMPLES, "yoloship predict best.pt photo.jpg", "yoloship export best.pt", "yoloship info best.pt")
     ),
     params=[
         help_option(),

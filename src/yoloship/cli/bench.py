@@ -24,10 +24,12 @@ MAX_IMAGE_BYTES = 4 << 30
 
 
 @command(
-    "yoloship bench best.pt",
-    "yoloship bench best.pt best.engine --device cuda --batch 1,32 --streams 4 --plot bench.svg",
-    "yoloship bench a.onnx b.onnx --source photos/ --json bench.json",
-    "yoloship bench best.pt --runtime onnxruntime,openvino,openvino:bfloat16",
+    examples=(
+        "yoloship bench best.pt",
+        "yoloship bench best.pt best.engine --device cuda --batch 1,32 --streams 4 --plot bench.svg",
+        "yoloship bench a.onnx b.onnx --source photos/ --json bench.json",
+        "yoloship bench best.pt --runtime onnxruntime,openvino,openvino:bfloat16",
+    )
 )
 @argument("models", metavar="MODEL...", many=True, help="Checkpoints, ONNX files, engines, release names.")
 @option(

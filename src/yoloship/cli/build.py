@@ -46,11 +46,13 @@ BUILDERS = ("tensorrt", "rtx")
 
 
 @command(
-    "yoloship build best.pt",
-    "yoloship build best.onnx -o cam.engine --target sm89",
-    "yoloship build best.pt --batch 1:4:16 --imgsz 384x640 --output compact",
-    "yoloship build best.pt --precision int8 --calibrate photos/ --output nms",
-    "yoloship build best.pt --target 8.9 --check",
+    examples=(
+        "yoloship build best.pt",
+        "yoloship build best.onnx -o cam.engine --target sm89",
+        "yoloship build best.pt --batch 1:4:16 --imgsz 384x640 --output compact",
+        "yoloship build best.pt --precision int8 --calibrate photos/ --output nms",
+        "yoloship build best.pt --target 8.9 --check",
+    )
 )
 @argument("model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, or a release name such as yolov5s.")
 @option(

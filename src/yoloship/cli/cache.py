@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from yoloship._util.cache import CacheUsage
 
 
-@command("yoloship cache", "yoloship cache --clear", "YOLOSHIP_CACHE=/data/cache yoloship cache", starts_bare=True)
+@command(
+    examples=(
+        "yoloship cache",
+        "yoloship cache --clear",
+        "YOLOSHIP_CACHE=/data/cache yoloship cache",
+    ),
+    starts_bare=True,
+)
 @flag("--clear", help="Remove everything that yoloship keeps in the cache, and nothing else.")
 @flag("--json", "as_json", help="Print JSON.")
 def cache(clear: bool, as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """The decorators of a command (`@command`, then one `@argument`, `@option` or `@flag` per line), and value types.
 
-@command("yoloship detect best.pt photo.jpg")
+@command(examples=("yoloship detect best.pt photo.jpg",))
 @argument("model", metavar="MODEL", help="A checkpoint (.pt).")
 @option("--conf", type=FRACTION, metavar="FLOAT", default=0.25, help="Keep only boxes with a score above this.")
 @options.overwrite
@@ -52,6 +52,10 @@ FRACTION = Number(0, 1)
 COUNT = WholeNumber(min=1)
 
 
+EXAMPLES = "\b\nExamples:"
+"""How the examples of a help begin. A backspace character tells click not to join the lines after it."""
+
+
 class FileName(click.Path):
     """A path that may not exist; the library reports what is wrong with it."""
 
@@ -84,10 +88,18 @@ class Argument(click.Argument):
 
 
 class Command(click.Command):
-    """A command whose help explains its arguments, and ends with examples."""
+    """A command whose help explains its arguments, and ends with examples.
 
-    def __init__(self, *args: Any, starts_bare: bool = False, **attributes: Any) -> None:
+    Args:
+        args: Whatever `click.Command` takes.
+        examples: Command lines for the end of the help.
+        starts_bare: Whether the command works without arguments. If not, it shows its help.
+        attributes: Whatever `click.Command` takes.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str], starts_bare: bool = False, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
+        self.epilog = "\n  ".join((EXAMPLES, *examples))
         self.params.append(help_option())
         self.starts_bare = starts_bare
 
@@ -115,24 +127,10 @@ class Command(click.Command):
         super().format_options(ctx, formatter)
 
 
-def command(
-    *examples: str, starts_bare: bool = False, kind: type[Command] = Command
-) -> Callable[[Callable[..., None]], Command]:
-    """Turn a function into a command of the program; its docstring is the help text.
-
-    Args:
-        examples: Command lines for the end of the help.
-        starts_bare: Whether the command works without arguments. If not, it shows its help.
-        kind: The class of the command.
-    """
-    return click.command(
-        cls=kind,
-        add_help_option=False,
-        starts_bare=starts_bare,
-        epilog=paragraph("Examples:", *examples),
-    )
-
-
+command: Callable[..., Callable[[Callable[..., None]], Command]] = partial(
+    click.command, cls=Command, add_help_option=False
+)
+"""Turn a function into a `Command` of the program; its docstring is the help text."""
 argument = partial(click.argument, cls=Argument)
 """Add an `Argument` with a help text to a command."""
 
@@ -155,11 +153,6 @@ def printing_option(*names: str, text: Callable[[click.Context], str], help: str
 
 
 help_option = partial(printing_option, "-h", "--help", text=click.Context.get_help, help="Show this message and exit.")
-
-
-def paragraph(heading: str, *lines: str) -> str:
-    """A heading and lines that the help's formatter does not join; a backspace character tells it so."""
-    return "\n".join(("\b", heading, *(f"  {line}" for line in lines)))
 
 
 DYNAMIC = "dynamic"

@@ -24,9 +24,11 @@ FORMATS = ("coco", "yolo")
 
 
 @command(
-    "yoloship demo",
-    "yoloship demo --seed 7 -o elsewhere",
-    "yoloship demo --dataset codes --count 1000 --format yolo",
+    examples=(
+        "yoloship demo",
+        "yoloship demo --seed 7 -o elsewhere",
+        "yoloship demo --dataset codes --count 1000 --format yolo",
+    ),
     starts_bare=True,
 )
 @option(

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from yoloship.doctor import Capability, Machine
 
 
-@command("yoloship doctor", "yoloship doctor --for tensorrt", "yoloship doctor --json", starts_bare=True)
+@command(
+    examples=(
+        "yoloship doctor",
+        "yoloship doctor --for tensorrt",
+        "yoloship doctor --json",
+    ),
+    starts_bare=True,
+)
 @option(
     "--for",
     "capabilities",

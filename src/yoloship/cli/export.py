@@ -39,11 +39,13 @@ FORMS_HELP = " ".join(f"{name}: {form.description}." for name, form in FORMS.ite
 
 
 @command(
-    "yoloship export best.pt",
-    "yoloship export best.pt -o cam.onnx --imgsz 384x640 --input image --output compact",
-    "yoloship export best.pt -o best-int8.onnx --precision int8 --calibrate photos/",
-    "yoloship export best.pt --precision int8 --calibrate photos/ --labels labels/ --max-drop 0.003",
-    "yoloship export best.pt --imgsz dynamic --batch dynamic",
+    examples=(
+        "yoloship export best.pt",
+        "yoloship export best.pt -o cam.onnx --imgsz 384x640 --input image --output compact",
+        "yoloship export best.pt -o best-int8.onnx --precision int8 --calibrate photos/",
+        "yoloship export best.pt --precision int8 --calibrate photos/ --labels labels/ --max-drop 0.003",
+        "yoloship export best.pt --imgsz dynamic --batch dynamic",
+    )
 )
 @argument("model", metavar="MODEL", help="A checkpoint, or a release name such as yolov5s.")
 @option(

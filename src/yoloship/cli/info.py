@@ -326,10 +326,12 @@ MAX_NAMES, FIRST_NAMES = 100, 12
 
 
 @command(
-    "yoloship info best.pt",
-    "yoloship info best.onnx --json",
-    "yoloship info best.onnx --netron",
-    "yoloship info best.engine",
+    examples=(
+        "yoloship info best.pt",
+        "yoloship info best.onnx --json",
+        "yoloship info best.onnx --netron",
+        "yoloship info best.engine",
+    )
 )
 @argument("file", metavar="FILE", help="A checkpoint (.pt), an ONNX file, an engine, or a release name.")
 @flag("--json", "as_json", help="Print JSON, with each layer of an ONNX file or an engine.")

@@ -299,12 +299,14 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
 
 
 @command(
-    "yoloship predict best.pt photo.jpg",
-    "yoloship predict best.onnx photos/ 'cams/**/*.jpg' -o found --json found.json",
-    "yoloship predict best.pt photo.jpg --no-draw --json - | jq '.[0].detections'",
-    "yoloship predict best.pt photos/ --no-draw --csv found.csv",
-    "yoloship predict best.pt photos/ --runtime openvino --runtime-precision bfloat16",
-    kind=PredictCommand,
+    examples=(
+        "yoloship predict best.pt photo.jpg",
+        "yoloship predict best.onnx photos/ 'cams/**/*.jpg' -o found --json found.json",
+        "yoloship predict best.pt photo.jpg --no-draw --json - | jq '.[0].detections'",
+        "yoloship predict best.pt photos/ --no-draw --csv found.csv",
+        "yoloship predict best.pt photos/ --runtime openvino --runtime-precision bfloat16",
+    ),
+    cls=PredictCommand,
 )
 @argument(
     "model", metavar="MODEL", help="A checkpoint (.pt), an ONNX file, an engine, or a release name such as yolov5s."

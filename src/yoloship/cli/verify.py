@@ -25,11 +25,13 @@ MIN_IOU = 0.97
 
 
 @command(
-    "yoloship verify best.pt best.onnx --images photos/",
-    "yoloship verify best.pt best-int8.onnx --images photos/ --min-agreement 0.97 --plot int8.png",
-    "yoloship verify best.pt best-fp16.onnx --images photos/ --json report.json",
-    "yoloship verify best.pt --images photos/ --runtime openvino --runtime-precision bfloat16",
-    "yoloship verify best.pt reference.npz",
+    examples=(
+        "yoloship verify best.pt best.onnx --images photos/",
+        "yoloship verify best.pt best-int8.onnx --images photos/ --min-agreement 0.97 --plot int8.png",
+        "yoloship verify best.pt best-fp16.onnx --images photos/ --json report.json",
+        "yoloship verify best.pt --images photos/ --runtime openvino --runtime-precision bfloat16",
+        "yoloship verify best.pt reference.npz",
+    )
 )
 @argument("a", metavar="A", help="The reference: a checkpoint (.pt), an ONNX file or a release name.")
 @argument(

@@ -6,10 +6,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from yoloship.cli.command import COUNT, FRACTION, argument, command, flag, option, paragraph
+from yoloship.cli.command import COUNT, FRACTION, Command, argument, command, flag, option
 
 
-@command("yoloship try best.pt")
+@command(examples=("yoloship try best.pt",))
 @argument("model", metavar="MODEL", help="A checkpoint (.pt).")
 @option("--conf", type=FRACTION, metavar="FLOAT", default=0.25, help="Drop what scores less.")
 @option("--runs", type=COUNT, metavar="N", default=3, help="How often.")
@@ -60,5 +60,6 @@ def test_numbers_outside_their_range_are_refused_in_words(arguments: tuple[str, 
     assert words in found.output
 
 
-def test_lines_of_a_paragraph_stay_lines() -> None:
-    assert paragraph("Examples:", "one", "two") == "\b\nExamples:\n  one\n  two"
+def test_examples_stay_lines() -> None:
+    one = Command("one", examples=("yoloship one a", "yoloship one b"), add_help_option=False)
+    assert one.get_help(click.Context(one)).endswith("\n  Examples:\n    yoloship one a\n    yoloship one b")
