@@ -263,10 +263,9 @@ def judge(verification: Verification, tolerances: Tolerances) -> Verification:
     """The verification with a verdict for each tolerance."""
     measure, share = verification.measure, verification.agreement.share
     compared = verification.agreement.first_count + verification.agreement.second_count
-    checks = [
-        Check(f"{measure.counted[1]} compared", compared, 1, is_floor=True),  # two that see nothing prove nothing
-        Check("agreement", share, tolerances.agreement, is_floor=True),
-    ]
+    checks = [Check("agreement", share, tolerances.agreement, is_floor=True)]
+    if measure.overlap_title:  # two that see nothing prove nothing; a class is always given
+        checks.insert(0, Check(f"{measure.counted[1]} compared", compared, 1, is_floor=True))
     if verification.ious:
         iou = statistics.fmean(verification.ious)
         checks.append(Check(f"mean {measure.overlap_title} of pairs", iou, tolerances.iou, is_floor=True))

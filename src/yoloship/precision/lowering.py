@@ -22,6 +22,7 @@ from yoloship.precision.calibrate import survey
 from yoloship.precision.quantization import HELD_BACK_FROM, QuantizeConfig, opener, quantize_with_images
 from yoloship.precision.sensitivity import convert_and_try, finite, run_model
 from yoloship.runtime import open_session
+from yoloship.tasks import info_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,8 @@ _OPEN_HW: Final = (640, 640)
 """(height, width) for counting operations, if the graph leaves them open. Shares hardly depend on it."""
 MAX_NAMED: Final = 6
 """The most modules that the line of output names."""
+_OF_NOISE: Final = "torchvision-v1"
+"""The transform of noise, for a classifier whose own transform is left open: any does that normalises."""
 USEFUL_SHARE: Final = 0.5
 """The least share of the arithmetic in codes. A graph with less is hardly faster than one without codes."""
 
@@ -233,9 +236,11 @@ def _words(found: Search, config: QuantizeConfig, truths: Sequence[Truth] | None
 def _trial(
     model: Model, sources: Sequence[Source], config: QuantizeConfig | None
 ) -> list[dict[str, npt.NDArray[np.generic]]]:
+    imgsz, name = config.imgsz if config else None, model.graph.name[:60] or "graph"
     with open_session(graph_bytes(model)) as session:
-        detector = Detector(
-            session, imgsz=config.imgsz if config else None, model_name=model.graph.name[:60] or "graph"
-        )
+        info = info_of(session, name, canvas_hw=imgsz)
+        if not sources and info.class_scores is not None and info.transform is None:
+            info = info.with_transform(_OF_NOISE, subject=name)
+        detector = Detector(session, info, imgsz=imgsz, model_name=name)
         noise = np.random.default_rng(0).integers(0, 256, (*detector.input_hw, detector.info.channels), np.uint8)
         return [feed_of(detector, source) for source in (*sources[:3], noise)]

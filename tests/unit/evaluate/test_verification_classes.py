@@ -104,7 +104,7 @@ def test_images_in_folders_of_other_names_have_no_accuracy(images: list[Path], t
     with model() as one, model() as other:
         found = verify(("a", one), ("b", other), paths)
     assert [side.top1 for side in found.sides] == [None, None]
-    assert len(found.checks) == 3
+    assert len(found.checks) == 2
 
 
 def test_models_that_cannot_be_compared_are_refused(images: list[Path]) -> None:

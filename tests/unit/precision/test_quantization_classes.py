@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import pytest
 
 from helpers.resnets import classifier, resnet, resnet_arrays, resnet_module
+from yoloship.errors import InputError
 from yoloship.evaluate.labels import truths_in_folders
 from yoloship.graph import GraphConfig, build_graph
 from yoloship.precision.lowering import in_precision
@@ -60,3 +62,11 @@ def test_the_summary_says_what_a_classifier_lost(tmp_path: Path) -> None:
         cv2.imwrite(str(path), image)
     words = in_precision(model, "int8", paths, config=config).words
     assert re.search(r"; (top-1 accuracy is \d\.\d{4} (below|above) float32's|float32 finds nothing)", words), words
+
+
+def test_half_precision_needs_no_transform_and_images_need_one() -> None:
+    model = build_graph(resnet(), GraphConfig((64, 64), transform="none"))
+    assert in_precision(model, "float16").words == "float16"
+    image = np.zeros((70, 80, 3), np.uint8)
+    with pytest.raises(InputError, match="does not say how images become its input"):
+        in_precision(model, "float16", [image])
