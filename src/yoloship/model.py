@@ -67,6 +67,16 @@ class TensorSpec:
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}{self.shape_text}"
 
+    @property
+    def is_target_size(self) -> bool:
+        """Whether this input is the size to which a DETR's boxes are scaled: (B, 2) int64."""
+        return self.dtype == "int64" and len(self.shape) == 2 and self.shape[1] == 2
+
+
+def images_first(inputs: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """The inputs of a model with the one for images first. Only a DETR has another, which is the size of its boxes."""
+    return tuple(sorted(inputs, key=lambda spec: spec.is_target_size))
+
 
 Task: TypeAlias = str
 """A name in `yoloship.tasks.TASKS`. Only code that runs the model checks that the name is known."""

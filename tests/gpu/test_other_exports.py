@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
 from helpers import tensorrt_standin as standin
 from helpers.canned_device import CannedSession
 from helpers.device_sessions import stand_in_opener
-from helpers.models import model
+from helpers.other_exports import CELLS, HW, STRIDES, channel_rows, constant_export, detr_export, yolox_export
 from helpers.task_answers import DETECT_CASES, SEGMENT_CASES, TaskCase, assert_same_result
 from yoloship.detect.cpu import CpuPipeline
 from yoloship.detect.detector import Defaults, Detector
@@ -22,46 +21,17 @@ from yoloship.detect.pipeline import ModelInput
 from yoloship.errors import SessionError
 from yoloship.models import gpu_loading
 from yoloship.runtime.tensorrt import TensorRTSession
-from yoloship.tasks.foreign import cells_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy.typing as npt
     import onnx
 
     from yoloship.cuda.compiler import KernelSet
     from yoloship.cuda.device import Device
 
-HW = (64, 96)
-STRIDES = (8, 16, 32)
-CELLS, SCALES = cells_of(STRIDES, HW)
 IMAGE = np.full((128, 192, 3), 90, np.uint8)
 NAMES = ["cat", "dog", "cow"]
-
-
-def channel_rows(further: npt.NDArray[Any] | None = None) -> npt.NDArray[np.float32]:
-    """(1, 7 + E, N) with one cat at the cell 17."""
-    rows = np.zeros((1, 7, len(CELLS)), np.float32)
-    rows[:, :2], rows[:, 2:4], rows[:, 4:] = ((CELLS + 0.5) * SCALES).T, 2 * SCALES.T, 0.01
-    rows[:, 4, 17] = 0.9
-    return rows if further is None else np.concatenate([rows, further.astype(np.float32)], axis=1)
-
-
-def graph(outputs: Mapping[str, npt.NDArray[np.float32]]) -> onnx.ModelProto:
-    """Gives these numbers for every image."""
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
-        *(helper.make_node("Add", [f"{name}.rows", "nothing"], [name]) for name in outputs),
-    ]
-    return model(
-        nodes,
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *HW])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape) for name, array in outputs.items()],
-        {"zero": np.array(0, np.float32), **{f"{name}.rows": array for name, array in outputs.items()}},
-    )
 
 
 @pytest.fixture
@@ -97,7 +67,7 @@ def test_an_engine_with_metadata_in_front_is_recognised_by_its_numbers(
     folder: Path, monkeypatch: pytest.MonkeyPatch, description: str | None
 ) -> None:
     metadata = {**ULTRALYTICS, "description": description}
-    made = graph({"output0": channel_rows()})
+    made = constant_export({"output0": channel_rows()})
     with loaded(prefixed(folder / "a.engine", metadata, made), monkeypatch) as detector:
         info = detector.info
         assert (info.task, info.family, info.output_form, info.strides) == ("detect", "ultralytics", "raw", STRIDES)
@@ -109,14 +79,14 @@ def test_an_engine_with_metadata_in_front_is_recognised_by_its_numbers(
 
 def test_engines_of_other_tasks_have_what_their_metadata_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     angles = np.random.default_rng(0).uniform(-0.7, 2, (1, 1, len(CELLS)))
-    made = graph({"output0": channel_rows(angles)})
+    made = constant_export({"output0": channel_rows(angles)})
     with loaded(prefixed(folder / "a.engine", {**ULTRALYTICS, "task": "obb"}, made), monkeypatch) as detector:
         found = detector(IMAGE)
     assert found.boxes_xywhr is not None
     np.testing.assert_allclose(found.boxes_xywhr[0, 4], angles[0, 0, 17], rtol=1e-5)
     coefficients = np.random.default_rng(0).normal(0, 1, (1, 4, len(CELLS)))
     prototypes = np.ones((1, 4, HW[0] // 4, HW[1] // 4), np.float32)
-    made = graph({"output0": channel_rows(coefficients), "output1": prototypes})
+    made = constant_export({"output0": channel_rows(coefficients), "output1": prototypes})
     with loaded(prefixed(folder / "b.engine", {**ULTRALYTICS, "task": "segment"}, made), monkeypatch) as detector:
         assert detector.info.mask_rule == "ultralytics-8.2.43"
 
@@ -128,22 +98,15 @@ def test_engines_of_other_tasks_have_what_their_metadata_says(folder: Path, monk
 def test_an_engine_whose_metadata_contradicts_its_numbers_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, metadata: dict[str, Any], words: str
 ) -> None:
-    path = prefixed(folder / "a.engine", {**ULTRALYTICS, **metadata}, graph({"output0": channel_rows()}))
+    path = prefixed(folder / "a.engine", {**ULTRALYTICS, **metadata}, constant_export({"output0": channel_rows()}))
     with pytest.raises(SessionError, match=words):
         loaded(path, monkeypatch)
-
-
-def yolox() -> onnx.ModelProto:
-    rows = np.random.default_rng(0).normal(0, 0.3, (1, len(CELLS), 8)).astype(np.float32)
-    rows[..., 4:] = 0.01
-    rows[0, 17] = (0.5, 0.25, np.log(2), np.log(3), 0.9, 0.0, 1.0, 0.0)
-    return graph({"output": rows})
 
 
 def test_a_model_that_takes_other_pixels_leaves_all_but_the_network_to_the_cpu(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = standin.write_plan(folder / "a.engine", yolox(), [{"images": ((1, 3, *HW),) * 3}])
+    path = standin.write_plan(folder / "a.engine", yolox_export(), [{"images": ((1, 3, *HW),) * 3}])
     with loaded(path, monkeypatch, NAMES) as detector:
         pipeline: Any = detector._pipeline
         assert isinstance(pipeline, CpuPipeline)
@@ -153,45 +116,21 @@ def test_a_model_that_takes_other_pixels_leaves_all_but_the_network_to_the_cpu(
     assert dog.class_name == "dog"
 
 
-def detr() -> onnx.ModelProto:
-    """Two boxes in the size that is asked for; the image has no part in them."""
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
-        helper.make_node("Concat", ["orig_target_sizes", "orig_target_sizes"], ["twice"], axis=1),
-        helper.make_node("Cast", ["twice"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["parts", "floats"], ["placed"]),
-        helper.make_node("Add", ["placed", "nothing"], ["boxes"]),
-        helper.make_node("Identity", ["ids"], ["labels"]),
-        helper.make_node("Add", ["found", "nothing"], ["scores"]),
-    ]
-    return model(
-        nodes,
-        [
-            helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *HW]),
-            helper.make_tensor_value_info("orig_target_sizes", TensorProto.INT64, [1, 2]),
-        ],
-        [
-            helper.make_tensor_value_info("labels", TensorProto.INT64, [1, 2]),
-            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, 2, 4]),
-            helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 2]),
-        ],
-        {
-            "zero": np.array(0, np.float32), "ids": np.array([[1, 0]]), "found": np.array([[0.9, 0.1]], np.float32),
-            "parts": np.array([[[0.25, 0.5, 0.5, 1], [0, 0, 0.1, 0.1]]], np.float32),
-        },
-    )  # fmt: skip
-
-
 def test_a_model_with_a_second_input_leaves_all_but_the_network_to_the_cpu(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes = {"images": ((1, 3, *HW),) * 3, "orig_target_sizes": ((1, 2),) * 3}
-    path = standin.write_plan(folder / "a.engine", detr(), [shapes])
+    path = standin.write_plan(folder / "a.engine", detr_export(), [shapes])
     with loaded(path, monkeypatch, NAMES[:2]) as detector:
         assert isinstance(detector._pipeline, CpuPipeline)
         (dog,) = detector(np.zeros((100, 300, 3), np.uint8))
+        record = detector.info
     assert dog.class_name == "dog"
+    np.testing.assert_allclose(dog.box_xyxy, (75, 50, 150, 100), rtol=1e-6)
+    path = standin.write_plan(folder / "b.engine", detr_export(), [shapes], info=record)
+    with loaded(path, monkeypatch) as detector:  # by its sidecar
+        assert detector.info == record
+        (dog,) = detector(np.zeros((100, 300, 3), np.uint8))
     np.testing.assert_allclose(dog.box_xyxy, (75, 50, 150, 100), rtol=1e-6)
 
 

@@ -283,6 +283,6 @@ def _refuse_for_onnx(
         forms = " or ".join(suppressing_forms())
         raise click.UsageError(f"the input and output of an ONNX file are fixed; only --output {forms} can be given")
     if transform is not None:
-        raise click.UsageError("--transform is for checkpoints: an ONNX file has its own")
+        raise click.UsageError("--transform is for checkpoints: give it for an ONNX file when the engine is used")
     if aliases:
         raise click.UsageError("--alias is for checkpoints: an ONNX file contains no Python classes")

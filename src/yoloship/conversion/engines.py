@@ -199,7 +199,10 @@ def request_of(  # noqa: PLR0913 - what `build` takes
             subject=str(source),
         )
     if not from_checkpoint and transform is not None:
-        raise InputError("is for checkpoints; an ONNX file has its own", subject="transform", hint="leave it out")
+        raise InputError(
+            "is for checkpoints; an ONNX file of ours has its own", subject="transform",
+            hint="leave it out; for files of other exporters give it when the engine is used",
+        )  # fmt: skip
     check_head(head)
     if not from_checkpoint and head is not None:
         raise InputError("head is for checkpoints; the head of an ONNX file is fixed", subject=str(source))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.detect.stream import ImageBudget, Outcome
 from yoloship.errors import InputError, SessionError, YoloshipError
+from yoloship.model import images_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -186,7 +187,7 @@ def batch_range(session: DeviceSession, fixed: int | None, max_batch: int) -> tu
     """
     if fixed is not None:
         return fixed, fixed
-    name = session.inputs[0].name
+    name = images_first(session.inputs)[0].name
     ranges = [(one.minimum[0], one.maximum[0]) for profile in session.profiles for one in profile if one.name == name]
     if not ranges:
         return 1, max_batch

@@ -27,6 +27,7 @@ from yoloship.engine import (
 )
 from yoloship.errors import GraphError, InputError, OutputError, SessionError, YoloshipError
 from yoloship.kinds import kind_of
+from yoloship.model import images_first
 from yoloship.models.vetting import vetted
 from yoloship.tasks.decode import STANDARD_FORM
 from yoloship.tasks.recognise import UnreadableNamesError
@@ -342,7 +343,7 @@ def _recognised(
         return None
     try:
         with open_session(checked.source, RunOptions(model_name=subject, limit_s=checked.limit_s)) as session:
-            batch, _, height, width = session.inputs[0].shape
+            batch, _, height, width = images_first(session.inputs)[0].shape
             return replace(
                 info_of(session, subject, class_names),
                 precision=body_precision(model),

@@ -98,7 +98,8 @@ def _list(probe: Probe) -> Export:
                 raise probe.unknown("rows of seven numbers that are not YOLOv7's")
             check_corners(probe, rows[:, 1:5])
             check_ids(probe, ids, names)
-            return _export("yolov7", "list", names, lambda found, *_: found[0].shape[1] == LIST_COLUMNS)
+            # The list does not say how many images there were, so their number must be fixed.
+            return _export("yolov7", "list", names, lambda _, batch, __: batch == probe.shape[0])
     raise _never(probe)
 
 

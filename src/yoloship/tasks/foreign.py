@@ -137,6 +137,7 @@ class SetForm(ForeignForm):
     name = "set"
     description = "labels, boxes, scores, of DETR exports"
     count = 3
+    takes_size = True
 
     def places(self, outputs: Sequence[TensorSpec], info: ModelInfo) -> tuple[int, ...]:  # noqa: ARG002 - one signature
         """Labels, boxes and scores, found by their names."""

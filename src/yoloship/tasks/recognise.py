@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship.errors import InputError, SessionError
-from yoloship.model import ModelInfo, checked_class_names, size_multiple
+from yoloship.model import ModelInfo, checked_class_names, images_first, size_multiple
 from yoloship.tasks import task_of
 from yoloship.tasks.decode import OBJECT_COLUMNS
 from yoloship.tasks.detect import Detect, RawForm
@@ -237,22 +237,18 @@ def _check_reach(probe: Probe, place: int, levels: tuple[Level, ...]) -> None:
 
 def _image_input(session: Session, subject: str) -> TensorSpec:
     """The input for images. A DETR has another one beside it, for the size of its boxes."""
-    specs = sorted(session.inputs, key=_is_target_size)
+    specs = images_first(session.inputs)
     if len(specs) == 1 and specs[0].dtype == "uint8":
         raise unknown_form_error(
             subject, f"{specs[0]}: images of 0..255", "export it with float32 input in 0..1, without preprocessing"
         )
     is_image = bool(specs) and len(specs[0].shape) == 4 and specs[0].dtype in _FLOATS and _channels(specs[0])
-    if not is_image or len(specs) > 2 or not all(map(_is_target_size, specs[1:])):
+    if not is_image or len(specs) > 2 or not all(spec.is_target_size for spec in specs[1:]):
         raise unknown_form_error(subject, f"inputs {'; '.join(map(str, specs)) or 'none'}")
     fixed = [axis for axis in specs[0].shape if isinstance(axis, int)]
     if min(fixed) < 1 or math.prod(fixed) > MAX_INPUT:
         raise unknown_form_error(subject, f"an input {specs[0]}")
     return specs[0]
-
-
-def _is_target_size(spec: TensorSpec) -> bool:
-    return spec.dtype == "int64" and len(spec.shape) == 2 and spec.shape[1] == 2
 
 
 def _channels(spec: TensorSpec) -> int:

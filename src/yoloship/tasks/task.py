@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Proto
 
 from yoloship._util.tables import Table
 from yoloship.errors import DependencyError, InputError, SessionError
-from yoloship.model import METADATA_KEY, ModelInfo
+from yoloship.model import METADATA_KEY, ModelInfo, images_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,11 +75,13 @@ class Form(ABC, Generic[AnswerT]):
         description: A few words for the help of ``--output``.
         suppresses: Whether non-maximum suppression is inside the graph. A record of such a form has `ModelInfo.nms`,
             and no other record has.
+        takes_size: Whether the graph has a second input, for the size of the boxes.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     suppresses: ClassVar[bool] = False
+    takes_size: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
@@ -340,7 +342,7 @@ def info_of(
     channels = info.channels
     shape = (batch, height, width, channels) if info.input_form == "image" else (batch, channels, height, width)
     dtypes = ("uint8",) if info.input_form == "image" else ("float32", "float16")
-    spec = session.inputs[0] if len(session.inputs) == 1 else None
+    spec = session.inputs[0] if len(session.inputs) == 1 else _image_of_two(session, info, subject)
     want, have = (
         [None if isinstance(axis, str) else axis for axis in axes] for axes in (shape, spec.shape if spec else ())
     )
@@ -354,6 +356,13 @@ def info_of(
         )
     task.check(session.outputs, info, subject)
     return info if class_names is None else info.with_class_names(class_names, subject=subject)
+
+
+def _image_of_two(session: Session, info: ModelInfo, subject: str) -> TensorSpec | None:
+    """The input for images of a graph that takes the size of the boxes, too; None if it is not one."""
+    specs = images_first(session.inputs)
+    is_one = len(specs) == 2 and specs[1].is_target_size and form_of(info, subject).takes_size
+    return specs[0] if is_one else None
 
 
 def form_of(info: ModelInfo, subject: str) -> Form[Any]:
