@@ -41,6 +41,10 @@ def facts(verification: Verification) -> Iterator[tuple[str, str]]:
     heads = [side.head for side in verification.sides]
     if heads[0] != heads[1]:
         yield "two heads", f"A answers with {heads[0] or 'one2many'}, B with {heads[1] or 'one2many'}; see --head"
+    sizes = [side.input_hw for side in verification.sides]
+    if sizes[0] != sizes[1]:
+        first, second = ("?" if hw is None else f"{hw[0]}x{hw[1]}" for hw in sizes)
+        yield "two sizes", f"the input of A is {first}, that of B {second}; see --imgsz"
     yield "images", str(verification.images)
     for level in verification.levels:
         yield (

@@ -94,6 +94,7 @@ class Side:
         top1: Share of images whose class is the most probable one; None without labels, or for other tasks.
         top5: Share of images whose class is one of the five most probable.
         head: Which head answered, of a network that has or had two; None for any other.
+        input_hw: (height, width) of its input in model pixels.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Side:
     top1: float | None = None
     top5: float | None = None
     head: HeadChoice | None = None
+    input_hw: tuple[int, int] | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -361,6 +363,7 @@ def _side(named: tuple[str, Detector], run: _Run, score_threshold: float, truths
         total_ms=1e3 * statistics.median(run.total_s),
         **figures,
         head=detector.info.head,
+        input_hw=detector.input_hw,
     )
 
 

@@ -132,6 +132,15 @@ def test_models_that_answer_with_different_heads_are_compared_and_the_report_say
     assert dict(facts(apart))["two heads"] == "A answers with one2many, B with one2one; see --head"
 
 
+def test_models_of_different_input_sizes_are_compared_and_the_report_says_so() -> None:
+    found = verify(("a", scripted()), ("b", scripted()), IMAGES)
+    first, second = found.sides
+    assert first.input_hw == HW
+    assert "two sizes" not in dict(facts(found))
+    apart = replace(found, sides=(first, replace(second, input_hw=(640, 640))))
+    assert dict(facts(apart))["two sizes"] == f"the input of A is {HW[0]}x{HW[1]}, that of B 640x640; see --imgsz"
+
+
 def test_models_of_different_tasks_are_refused() -> None:
     posed = replace(info("raw"), task="pose", keypoint_shape=(2, 2))
     with pytest.raises(
