@@ -130,7 +130,7 @@ _WANTED: Final[Mapping[Wanted, str]] = MappingProxyType(
 
 _NEXT_STEPS: Final[Mapping[tuple[Kind, Wanted], str]] = MappingProxyType(
     {
-        ("onnx", "checkpoint"): "give the .pt that it was exported from; 'yoloship detect' runs the ONNX file itself",
+        ("onnx", "checkpoint"): "give the .pt that it was exported from; 'yoloship predict' runs the ONNX file itself",
         ("onnx", "engine"): "make an engine of it with 'yoloship build'",
         ("checkpoint", "onnx"): "make an ONNX model of it with 'yoloship export'",
         ("checkpoint", "engine"): "make an engine of it with 'yoloship build'",

@@ -6,6 +6,8 @@ are streams. They are written to, and nothing is ever renamed onto them.
 
 A lock ends with the process that holds it, even if that was killed, so it never goes stale. If a file system has no
 locks, no process waits for another.
+
+Names and folders of several files are here too: `free_name`, `fresh_folder` and `made_folder`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import time
 import unicodedata
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Final
@@ -279,6 +282,62 @@ def shortened(stem: str, suffix: str, limit_bytes: int = MAX_NAME_BYTES) -> str:
     while len(os.fsencode(stem)) > room and stem:
         stem = stem[:-1]
     return stem + suffix
+
+
+def free_name(stem: str, suffix: str, taken: dict[str, int]) -> str:
+    """Take the next free name: ``stem.txt``, or ``stem-2.txt``, ``stem-3.txt``, … if others have those names.
+
+    Args:
+        stem: The name without its suffix; a long one is shortened.
+        suffix: The suffix with its dot.
+        taken: By the `name_key` of each name that is taken, the last number that was added to it, 1 at first. The name
+            that is taken now is added.
+    """
+    name = shortened(stem, suffix)
+    base = name_key(name)
+    while (key := name_key(name)) in taken:
+        taken[base] += 1
+        name = shortened(stem, f"-{taken[base]}{suffix}")
+    taken[key] = 1
+    return name
+
+
+def fresh_folder(parent: Path, stem: str) -> Path:
+    """Make a new folder: ``parent/stem``, or ``parent/stem-2``, … if others have those names.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    folder = parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            folder = parent / (stem if number == 1 else f"{stem}-{number}")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise _no_folder(error, folder) from error
+    raise AssertionError("numbers do not end")
+
+
+def made_folder(folder: Path) -> Path:
+    """Make a folder if it does not exist, and return it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise _no_folder(error, folder) from error
+    return folder
+
+
+def _no_folder(error: OSError | ValueError, folder: Path) -> OutputError:
+    said = write_error(error, folder)
+    problem = said.problem.replace("cannot be written", "folder cannot be made")
+    return OutputError(problem, subject=str(folder), hint="give another folder")
 
 
 def name_key(name: str) -> str:

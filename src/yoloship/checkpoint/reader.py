@@ -93,7 +93,7 @@ _NOT_METADATA = frozenset({*MODELS, "optimizer"})
 
 
 def read_checkpoint(source: Path | str | bytes, *, aliases: Mapping[str, str] | None = None) -> Checkpoint:
-    """Read a trained YOLOv5 checkpoint as data: nothing in it is imported, called or run.
+    """Read a trained checkpoint as data: nothing in it is imported, called or run.
 
     Args:
         source: A file's path, or the file's bytes. A file is mapped, and a tensor is read when you ask for it. The file

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
-from yoloship.cuda.postprocess import MAX_LEVELS, HeadDType, typed
-from yoloship.errors import InputError
+from yoloship.cuda.postprocess import MAX_LEVELS, HeadDType, out_of_range, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,9 +111,9 @@ class Keypoints:
 
     def __post_init__(self) -> None:
         if not 1 <= self.points <= MAX_POINTS:
-            raise InputError("out of range", subject="points", expected=f"1 to {MAX_POINTS}", got=str(self.points))
+            raise out_of_range("points", f"1 to {MAX_POINTS}", self.points)
         if self.dimensions not in {2, 3}:
-            raise InputError("out of range", subject="dimensions", expected="2 or 3", got=str(self.dimensions))
+            raise out_of_range("dimensions", "2 or 3", self.dimensions)
 
 
 def pack_extra_levels(levels: Sequence[ExtraLevel]) -> npt.NDArray[np.void]:
@@ -124,7 +123,7 @@ def pack_extra_levels(levels: Sequence[ExtraLevel]) -> npt.NDArray[np.void]:
         InputError: there are no levels or more than 8.
     """
     if not 1 <= len(levels) <= MAX_LEVELS:
-        raise InputError("out of range", subject="levels", expected=f"1 to {MAX_LEVELS}", got=str(len(levels)))
+        raise out_of_range("levels", f"1 to {MAX_LEVELS}", len(levels))
     table = np.zeros(len(levels), EXTRA_LEVEL_DTYPE)
     first = 0
     for number, level in enumerate(levels):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from yoloship.cuda.postprocess import MAX_LEVELS, UNLIMITED, HeadDType
+from yoloship.cuda.postprocess import MAX_LEVELS, UNLIMITED, HeadDType, out_of_range
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class FreeHeads:
 
     def __post_init__(self) -> None:
         if not 0 <= self.bins <= MAX_BINS:
-            raise InputError("out of range", subject="bins", expected=f"0 to {MAX_BINS}", got=str(self.bins))
+            raise out_of_range("bins", f"0 to {MAX_BINS}", self.bins)
 
     @property
     def is_chosen(self) -> bool:
@@ -200,14 +200,12 @@ def pack_free_levels(levels: Sequence[FreeLevel]) -> npt.NDArray[np.void]:
         InputError: there are no levels or more than 8, or a level has no cells.
     """
     if not 1 <= len(levels) <= MAX_LEVELS:
-        raise InputError("out of range", subject="levels", expected=f"1 to {MAX_LEVELS}", got=str(len(levels)))
+        raise out_of_range("levels", f"1 to {MAX_LEVELS}", len(levels))
     table = np.zeros(len(levels), FREE_LEVEL_DTYPE)
     first = 0
     for number, level in enumerate(levels):
         if min(level.grid_hw) < 1:
-            raise InputError(
-                "out of range", subject=f"levels[{number}]", expected="1 cell or more", got=str(level.grid_hw)
-            )
+            raise out_of_range(f"levels[{number}]", "1 cell or more", level.grid_hw)
         spans = (level.boxes, level.classes, level.angles or _NO_SPAN)
         packed = [(span.pointer, span.image_step, span.value_step, span.cell_step) for span in spans]
         table[number] = (*packed, first, level.grid_hw[1], level.stride, 0)

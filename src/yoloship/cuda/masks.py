@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.cuda.postprocess import typed
-from yoloship.errors import InputError
+from yoloship.cuda.postprocess import out_of_range, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,9 +66,7 @@ class Prototypes:
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAX_COEFFICIENTS:
-            raise InputError(
-                "out of range", subject="prototypes", expected=f"1 to {MAX_COEFFICIENTS}", got=str(self.count)
-            )
+            raise out_of_range("prototypes", f"1 to {MAX_COEFFICIENTS}", self.count)
 
     @property
     def kernels(self) -> tuple[str, ...]:

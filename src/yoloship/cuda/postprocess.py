@@ -202,9 +202,9 @@ class ScoreFilter:
 
     def __post_init__(self) -> None:
         if not 1 <= self.classes < 2**24:
-            raise _refused("classes", "1 or more", self.classes)
+            raise out_of_range("classes", "1 or more", self.classes)
         if not 0 <= self.score_threshold <= 1:
-            raise _refused("score_threshold", "0 to 1", self.score_threshold)
+            raise out_of_range("score_threshold", "0 to 1", self.score_threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +230,9 @@ class Suppression:
 
     def __post_init__(self) -> None:
         if not 0 <= self.iou_threshold <= 1:
-            raise _refused("iou_threshold", "0 to 1", self.iou_threshold)
+            raise out_of_range("iou_threshold", "0 to 1", self.iou_threshold)
         if not 1 <= self.max_detections <= MAX_DETECTIONS:
-            raise _refused("max_detections", f"1 to {MAX_DETECTIONS}", self.max_detections)
+            raise out_of_range("max_detections", f"1 to {MAX_DETECTIONS}", self.max_detections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +280,11 @@ class Workspace:
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= 65_535:
-            raise _refused("batch", "1 to 65535", self.batch)
+            raise out_of_range("batch", "1 to 65535", self.batch)
         if not 1 <= self.capacity < 2**31:
-            raise _refused("capacity", "1 or more", self.capacity)
+            raise out_of_range("capacity", "1 or more", self.capacity)
         if self.pointer % 256:
-            raise _refused("pointer", "a multiple of 256", self.pointer)
+            raise out_of_range("pointer", "a multiple of 256", self.pointer)
 
     def part(self, name: str) -> int:
         """The device address of the part with this name in `workspace_parts`."""
@@ -298,13 +298,13 @@ def pack_levels(levels: Sequence[HeadLevel]) -> npt.NDArray[np.void]:
         InputError: there are no levels or more than 8, or a level has no cells, no anchors, or more than 8 anchors.
     """
     if not 1 <= len(levels) <= MAX_LEVELS:
-        raise _refused("levels", f"1 to {MAX_LEVELS}", len(levels))
+        raise out_of_range("levels", f"1 to {MAX_LEVELS}", len(levels))
     table = np.zeros(len(levels), LEVEL_DTYPE)
     first = 0
     for number, level in enumerate(levels):
         height, width = level.grid_hw
         if height < 1 or width < 1 or not 1 <= len(level.anchors) <= MAX_ANCHORS:
-            raise _refused(f"levels[{number}]", f"1 cell or more, and 1 to {MAX_ANCHORS} anchors", level)
+            raise out_of_range(f"levels[{number}]", f"1 cell or more, and 1 to {MAX_ANCHORS} anchors", level)
         sizes = np.zeros((MAX_ANCHORS, 2), np.float32)
         sizes[: len(level.anchors)] = level.anchors
         table[number] = (level.pointer, height, width, first, len(level.anchors), level.stride, 0, sizes)
@@ -321,7 +321,7 @@ def pack_classes(allowed: Iterable[int], classes: int) -> npt.NDArray[np.uint32]
     mask = np.zeros(-(-classes // 32), np.uint32)
     for class_id in allowed:
         if not 0 <= class_id < classes:
-            raise _refused("classes", f"0 to {classes - 1}", class_id)
+            raise out_of_range("classes", f"0 to {classes - 1}", class_id)
         mask[class_id // 32] |= np.uint32(1 << class_id % 32)
     return mask
 
@@ -453,5 +453,6 @@ def typed(kernel: str, dtype: HeadDType) -> str:
     return f"{kernel}_{'f32' if dtype == 'float32' else 'f16'}"
 
 
-def _refused(subject: str, expected: str, got: object) -> InputError:
+def out_of_range(subject: str, expected: str, got: object) -> InputError:
+    """The error for a number that a kernel cannot take."""
     return InputError("out of range", subject=subject, expected=expected, got=str(got))

@@ -149,13 +149,13 @@ def run_demo(
         OutputError: the folder cannot be written, or a file exists that no demonstration left.
     """
     from yoloship._util.outputs import Outputs
-    from yoloship._util.writing import write_bytes
+    from yoloship._util.writing import made_folder, write_bytes
     from yoloship.checkpoint import read_checkpoint
     from yoloship.graph import GraphConfig, build_graph, graph_bytes
     from yoloship.kinds import is_checkpoint
     from yoloship.models.loading import load
     from yoloship.results.drawing import draw_boxes
-    from yoloship.sinks import made_folder, write_image
+    from yoloship.sinks import write_image
 
     was_here = (folder / f"{MODEL_NAME}.onnx").is_file()
     Outputs((), overwrite=overwrite or was_here, is_checkpoint=is_checkpoint).claim_inside(folder, FILES)

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     import numpy.typing as npt
     from typing_extensions import TypeVar as TypeVarWithDefault
@@ -40,6 +42,13 @@ class Result(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """How many objects, or answers of another kind, the result has."""
+
+    @abstractmethod
+    def answers(self) -> Iterable[Any]:
+        """Each answer on its own, best first, as lists such as CSV have it.
+
+        Every one has `class_id`, `class_name` and `score`, and an object in the image has its `box_xyxy` too.
+        """
 
     @abstractmethod
     def table(self, limit: int | None = None) -> list[tuple[str, ...]]:

@@ -122,6 +122,10 @@ class Classification(Result):
     def __repr__(self) -> str:
         return f"Classification({self.class_name} {self.score:.3f} of {len(self.class_names)} classes)"
 
+    def answers(self) -> list[ClassScore]:
+        """The five most probable classes."""
+        return self.top()
+
     def table(self, limit: int | None = None) -> list[tuple[str, ...]]:
         """The result as text for a terminal: a heading, then class and probability of the best five.
 

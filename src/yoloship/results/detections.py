@@ -353,6 +353,10 @@ class Detections(Result):
             keep &= self.area_px >= min_area_px
         return self._picked(keep)
 
+    def answers(self) -> Iterator[Detection]:
+        """Each object, best first."""
+        return iter(self)
+
     def table(self, limit: int | None = None) -> list[tuple[str, ...]]:
         """The result as text for a terminal: a heading, then class, score and corners of each object, best first.
 

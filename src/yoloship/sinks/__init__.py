@@ -1,5 +1,6 @@
-"""Sinks of results: `SINKS` is the table of what `yoloship detect` can write. A new sink is one file and one line here.
+"""Sinks of results: `SINKS` is the table of what `yoloship predict` can write.
 
+A new sink is one file and one line here.
 Other packages add sinks by entry points of the group ``yoloship.sinks``.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from yoloship._util.tables import Table
-from yoloship.sinks.annotated import AnnotatedImages, DrawStyle, annotated_names, fresh_folder, made_folder, write_image
+from yoloship.sinks.annotated import AnnotatedImages, DrawStyle, annotated_names, write_image
 from yoloship.sinks.json_file import JsonFile, json_bytes
 from yoloship.sinks.sink import Entry, Sink, TextSink
 from yoloship.sinks.tables import ImagesTable, facts_table, result_table
@@ -41,9 +42,7 @@ __all__ = [
     "TextSink",
     "annotated_names",
     "facts_table",
-    "fresh_folder",
     "json_bytes",
-    "made_folder",
     "result_table",
     "write_image",
 ]

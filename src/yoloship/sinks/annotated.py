@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yoloship._util.writing import name_key, replacing, shortened, write_error
+from yoloship._util.writing import free_name, fresh_folder, made_folder, name_key, replacing
 from yoloship.errors import OutputError
 from yoloship.sinks.sink import Sink
 
@@ -137,56 +135,16 @@ def annotated_names(inputs: Sequence[Path]) -> tuple[str, ...]:
         A name for each input. All names differ, even on file systems that ignore case or normalise accents.
     """
     names: dict[int, str] = {}
-    used: set[str] = set()
+    taken: dict[str, int] = {}
     for index, path in enumerate(inputs):
-        if path.suffix.lower() in KEPT_SUFFIXES and (key := name_key(path.name)) not in used:
+        if path.suffix.lower() in KEPT_SUFFIXES and (key := name_key(path.name)) not in taken:
             names[index] = path.name
-            used.add(key)
-    numbers: dict[str, int] = {}
+            taken[key] = 1
     for index, path in enumerate(inputs):
-        if index in names:
-            continue
-        suffix = path.suffix if path.suffix.lower() in KEPT_SUFFIXES else ".jpg"
-        name = shortened(path.stem, suffix)
-        base = name_key(name)
-        while name_key(name) in used:
-            numbers[base] = numbers.get(base, 1) + 1
-            name = shortened(path.stem, f"-{numbers[base]}{suffix}")
-        names[index] = name
-        used.add(name_key(name))
+        if index not in names:
+            suffix = path.suffix if path.suffix.lower() in KEPT_SUFFIXES else ".jpg"
+            names[index] = free_name(path.stem, suffix, taken)
     return tuple(names[index] for index in range(len(inputs)))
-
-
-def fresh_folder(parent: Path, stem: str) -> Path:
-    """Make a new folder: ``parent/stem``, or ``parent/stem-2``, … if others have those names.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    folder = parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for number in count(1):
-            folder = parent / (stem if number == 1 else f"{stem}-{number}")
-            with suppress(FileExistsError):
-                folder.mkdir()
-                return folder
-    except OSError as error:
-        raise _no_folder(error, folder) from error
-    raise AssertionError("numbers do not end")
-
-
-def made_folder(folder: Path) -> Path:
-    """Make a folder if it does not exist, and return it.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise _no_folder(error, folder) from error
-    return folder
 
 
 def write_image(image: npt.NDArray[np.uint8], path: Path, *, overwrite: bool) -> None:
@@ -211,9 +169,3 @@ def write_image(image: npt.NDArray[np.uint8], path: Path, *, overwrite: bool) ->
         raise OutputError("cannot be encoded in this format", subject=str(path), got=f"{image.shape}")
     with replacing(path, overwrite=overwrite) as file:
         file.write(data.tobytes())
-
-
-def _no_folder(error: OSError | ValueError, folder: Path) -> OutputError:
-    said = write_error(error, folder)
-    problem = said.problem.replace("cannot be written", "folder cannot be made")
-    return OutputError(problem, subject=str(folder), hint="give another folder")

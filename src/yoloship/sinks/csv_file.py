@@ -22,9 +22,6 @@ from yoloship.sinks.json_file import shortest
 from yoloship.sinks.sink import TextSink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from yoloship.results import Result
     from yoloship.sinks.sink import Entry
 
 COLUMNS: Final = ("image", "class_id", "class_name", "score", "x1", "y1", "x2", "y2")
@@ -47,17 +44,10 @@ class CsvFile(TextSink):
         name = _as_text(entry.name, "./")
         rows = io.StringIO(newline="")
         writer = csv.writer(rows, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
-        for found in _answers(entry.result):
+        for found in entry.result.answers():
             corners: list[Any] = [shortest(value) for value in getattr(found, "box_xyxy", ())] or [""] * 4
             writer.writerow((name, found.class_id, _as_text(found.class_name, "'"), shortest(found.score), *corners))
         return rows.getvalue().encode()
-
-
-def _answers(result: Result) -> Iterable[Any]:
-    """What has a row: every object, or the best classes of a whole image."""
-    from yoloship.results.classification import Classification
-
-    return result.top() if isinstance(result, Classification) else result  # type: ignore[return-value]  # its objects
 
 
 def _as_text(text: str, guard: str) -> str:

@@ -99,7 +99,7 @@ class Sink(ABC):
     """Takes entries in the order of the images. A context manager: it closes when the block ends, aborts if that fails.
 
     A sink is one class in one file, and one line in `yoloship.sinks.SINKS` or an entry point of the group
-    ``yoloship.sinks``. `yoloship detect` then has its option. Subclass `TextSink` for anything that is appended to one
+    ``yoloship.sinks``. `yoloship predict` then has its option. Subclass `TextSink` for anything that is appended to one
     file.
 
     Attributes:

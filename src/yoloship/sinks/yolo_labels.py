@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from yoloship._util.writing import name_key, replacing, shortened
-from yoloship.sinks.annotated import made_folder
+from yoloship._util.writing import free_name, made_folder, replacing
 from yoloship.sinks.sink import Sink, boxes_of
 
 if TYPE_CHECKING:
@@ -95,18 +94,8 @@ def label_names(inputs: Sequence[Path]) -> tuple[str, ...]:
 
     All names differ, even on file systems that ignore case or normalise accents.
     """
-    names: list[str] = []
-    used: set[str] = set()
-    numbers: dict[str, int] = {}
-    for path in inputs:
-        name = shortened(path.stem, ".txt")
-        base = name_key(name)
-        while name_key(name) in used:
-            numbers[base] = numbers.get(base, 1) + 1
-            name = shortened(path.stem, f"-{numbers[base]}.txt")
-        names.append(name)
-        used.add(name_key(name))
-    return tuple(names)
+    taken: dict[str, int] = {}
+    return tuple(free_name(path.stem, ".txt", taken) for path in inputs)
 
 
 def _numbers(detection: Detection, image_hw: tuple[int, int]) -> Iterator[float]:

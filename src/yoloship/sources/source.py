@@ -45,7 +45,7 @@ class Source(Closing):
 
     A source is one class in one file, and one line in `yoloship.sources.SOURCES` or an entry point of the group
     ``yoloship.sources``. On the command line, a source of another package is chosen by its name: with the entry point
-    ``webcam``, ``yoloship detect best.pt webcam:0`` gives its `open` the text ``0``.
+    ``webcam``, ``yoloship predict best.pt webcam:0`` gives its `open` the text ``0``.
 
     Attributes:
         help: One sentence that says what it reads.

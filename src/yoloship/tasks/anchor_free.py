@@ -17,7 +17,17 @@ import numpy as np
 
 from yoloship.errors import SessionError
 from yoloship.model import MAX_FINAL
-from yoloship.tasks.decode import Candidates, Rows, as_float32, corners, logit_limit, sigmoid, wrong_output
+from yoloship.tasks.decode import (
+    END2END_COLUMNS,
+    Candidates,
+    Rows,
+    as_float32,
+    corners,
+    expect,
+    logit_limit,
+    sigmoid,
+    wrong_output,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,8 +44,6 @@ if TYPE_CHECKING:
     Arrays = Sequence[npt.NDArray[np.generic]]
 
 BOX_COLUMNS: Final = 4
-END2END_COLUMNS: Final = 6
-"""Of a one-to-one head's row before its further columns: four of the box, the score, the class id."""
 
 
 class DecodeExtras(Protocol):
@@ -111,7 +119,7 @@ def check_heads(outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) ->
     Raises:
         SessionError: they are not.
     """
-    step = _maps_of_a_level(info)
+    step = maps_per_level(info)
     count = step * len(info.strides)
     wanted = (None, len(info.class_names), info.extra_columns)
     good = len(outputs) == count and all(
@@ -126,7 +134,8 @@ def check_heads(outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) ->
         )  # fmt: skip
 
 
-def _maps_of_a_level(info: ModelInfo) -> int:
+def maps_per_level(info: ModelInfo) -> int:
+    """How many undecoded maps a level has: of boxes, of classes, and of further columns if there are any."""
     return 3 if info.extra_columns else 2
 
 
@@ -148,10 +157,8 @@ def level_maps(outputs: Arrays, info: ModelInfo, input_hw: tuple[int, int] | Non
     Raises:
         SessionError: they are not what the record promises.
     """
-    step, levels = _maps_of_a_level(info), []
-    if len(outputs) != step * len(info.strides):
-        expected = str(step * len(info.strides))
-        raise SessionError("wrong number of outputs", expected=expected, got=str(len(outputs)))
+    step, levels = maps_per_level(info), []
+    expect(outputs, step * len(info.strides))
     for level, stride in enumerate(info.strides):
         boxes, classes, *more = outputs[level * step : (level + 1) * step]
         shape = classes.shape if input_hw is None else (*outputs[0].shape[:1], 0, *(s // stride for s in input_hw))

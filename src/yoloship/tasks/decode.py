@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from yoloship.tasks.task import Cells, Upload
 
     Floats = npt.NDArray[np.float32]
+
+OutputT = TypeVar("OutputT")
 
 STANDARD_FORM: Final = "one input (B, 3, H, W) and an output (B, N, 5 + classes), as YOLOv5 exports have"
 _LOGIT_SLACK: Final = 1e-2
@@ -159,6 +161,8 @@ class ObjectRows(Rows):
 
 OBJECT_COLUMNS: Final = 5
 """Of a row before its class scores: four of place and size, and the objectness."""
+END2END_COLUMNS: Final = 6
+"""Of a one-to-one head's row before its further columns: four of the box, the score, the class id."""
 
 ROWS: Final[Table[Rows]] = Table(
     "yoloship.rows",
@@ -332,8 +336,8 @@ def above(found: Candidates, classes: int, score_threshold: float) -> Candidates
     return found
 
 
-def expect(outputs: Sequence[npt.NDArray[np.generic]], count: int) -> Sequence[npt.NDArray[np.generic]]:
-    """The outputs, if there are so many.
+def expect(outputs: Sequence[OutputT], count: int) -> Sequence[OutputT]:
+    """The outputs of a run, arrays or tensors on a device, if there are so many.
 
     Raises:
         SessionError: there are more or fewer.

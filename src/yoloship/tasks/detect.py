@@ -9,6 +9,7 @@ import numpy as np
 from yoloship.errors import InputError, SessionError
 from yoloship.results.detections import Detections
 from yoloship.tasks.decode import (
+    END2END_COLUMNS,
     OBJECT_COLUMNS,
     Candidates,
     ObjectRows,
@@ -47,9 +48,6 @@ RAW: Final = "raw"
 MAX_CANDIDATES: Final = 30_000
 """Of an image's candidates only this many, the best, meet in suppression; a limit that the field's tools share. At
 640×640 a YOLOv5 has 25,200 in all, so it bites only on large canvases at thresholds near 0."""
-
-
-_END2END_COLUMNS: Final = 6
 
 
 class BoxForm(Form[Candidates]):
@@ -113,7 +111,7 @@ class RawForm(BoxForm):
         (place,) = self.places(outputs, info)
         spec = outputs[place]
         if len(spec.shape) == 3 and spec.shape[1] == OBJECT_COLUMNS - 1 + classes and isinstance(rows, ObjectRows):
-            raise anchor_free_error(subject, f"({', '.join(map(str, spec.shape))})")
+            raise anchor_free_error(subject, spec.shape_text)
         if not rows.fits(spec.shape, columns):
             raise SessionError(
                 "the model's record contradicts its output",
@@ -355,7 +353,7 @@ class End2EndForm(BoxForm):
         """Refuse other columns, and the record of a head that needs suppression."""
         super().check(outputs, info, subject)
         shape = outputs[0].shape
-        columns = _END2END_COLUMNS + info.extra_columns
+        columns = END2END_COLUMNS + info.extra_columns
         if len(shape) != 3 or (isinstance(shape[2], int) and shape[2] != columns) or info.head != "one2one":
             raise SessionError(
                 "the model's record contradicts its output", subject=subject,
@@ -371,7 +369,7 @@ class End2EndForm(BoxForm):
     ) -> list[Candidates]:
         """The rows above the threshold."""
         (rows,) = expect(outputs, 1)
-        columns = _END2END_COLUMNS + info.extra_columns
+        columns = END2END_COLUMNS + info.extra_columns
         if rows.ndim != 3 or rows.shape[2] != columns:
             raise wrong_output("output", f"(B, k, {columns})", rows)
         from yoloship.tasks.anchor_free import end2end_candidates

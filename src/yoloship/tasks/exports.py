@@ -15,9 +15,9 @@ import numpy as np
 from yoloship.errors import SessionError
 from yoloship.results.mask_rules import rule_of, version_of
 from yoloship.tasks import TASKS
-from yoloship.tasks.anchor_free import BOX_COLUMNS, END2END_COLUMNS
+from yoloship.tasks.anchor_free import BOX_COLUMNS
 from yoloship.tasks.class_exports import ULTRALYTICS, class_scores
-from yoloship.tasks.decode import OBJECT_COLUMNS, sigmoid
+from yoloship.tasks.decode import END2END_COLUMNS, OBJECT_COLUMNS, sigmoid
 from yoloship.tasks.final_exports import final_detections
 from yoloship.tasks.foreign import cells_of
 from yoloship.tasks.probing import (

@@ -5,7 +5,7 @@ The output forms ask for it in `Form.device_output` and `Form.device_extras`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from yoloship.cuda.extras import MAX_POINTS, ExtraLevel, Extras, Keypoints, pack_extra_levels
 from yoloship.cuda.free_heads import MAX_BINS, Chosen, FreeHeads, FreeLevel, Span, pack_free_levels
@@ -14,21 +14,17 @@ from yoloship.cuda.postprocess import MAX_ANCHORS, MAX_LEVELS, HeadLevel, Heads,
 from yoloship.errors import SessionError
 from yoloship.model import MAX_FINAL
 from yoloship.results.mask_rules import MASK_RULES, NEWEST_RULE
-from yoloship.tasks.anchor_free import BOX_COLUMNS, END2END_COLUMNS
-from yoloship.tasks.decode import OBJECT_COLUMNS, device_dtype, wrong_tensor
+from yoloship.tasks.anchor_free import BOX_COLUMNS, maps_per_level
+from yoloship.tasks.decode import END2END_COLUMNS, OBJECT_COLUMNS, device_dtype, expect, wrong_tensor
 from yoloship.tasks.prototypes import check_prototypes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy.typing as npt
+    from collections.abc import Sequence
 
     from yoloship.cuda.postprocess import HeadDType
     from yoloship.model import ModelInfo
     from yoloship.runtime.session import DeviceTensor
-
-    Upload = Callable[[npt.NDArray[Any]], int]
-    """Copies a table to the device, and gives its address."""
+    from yoloship.tasks.task import Upload
 
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 
@@ -215,10 +211,8 @@ def _free_levels(
     tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[int, int]
 ) -> list[tuple[tuple[DeviceTensor, DeviceTensor, DeviceTensor | None], tuple[int, int], float]]:
     """For each level the maps of boxes, classes and further values, the (h, w) of its cells, and its stride."""
-    step, found = 3 if info.extra_columns else 2, []
-    if len(tensors) != step * len(info.strides):
-        expected = str(step * len(info.strides))
-        raise SessionError("wrong number of outputs", expected=expected, got=str(len(tensors)))
+    step, found = maps_per_level(info), []
+    expect(tensors, step * len(info.strides))
     for level, stride in enumerate(info.strides):
         boxes, classes, *more = tensors[level * step : (level + 1) * step]
         grid_hw = (input_hw[0] // stride, input_hw[1] // stride)
@@ -242,10 +236,8 @@ def _levels(
     tensors: Sequence[DeviceTensor], info: ModelInfo, input_hw: tuple[int, int]
 ) -> list[tuple[DeviceTensor, tuple[tuple[float, float], ...], tuple[int, int]]]:
     """Each map of an anchor head with the anchors of its level and the (h, w) of its cells."""
-    if len(tensors) != len(info.strides):
-        raise SessionError("wrong number of outputs", expected=str(len(info.strides)), got=str(len(tensors)))
     grids = [(input_hw[0] // stride, input_hw[1] // stride) for stride in info.strides]
-    return list(zip(tensors, info.anchors, grids, strict=True))
+    return list(zip(expect(tensors, len(info.strides)), info.anchors, grids, strict=True))
 
 
 def _dtype_of(tensors: Sequence[DeviceTensor]) -> HeadDType:

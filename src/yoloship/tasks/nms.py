@@ -169,7 +169,7 @@ def nms_reference(
     """
     limit = np.float32(iou_threshold)
     kept: list[int] = []
-    for index in _order(boxes_xyxy, scores).tolist():
+    for index in best_first(boxes_xyxy, scores).tolist():
         if len(kept) == max_detections:
             break
         rivals = [other for other in kept if group_ids[other] == group_ids[index]]
@@ -187,7 +187,7 @@ def nms(
     max_detections: int,
 ) -> npt.NDArray[np.int64]:
     """Give what `nms_reference` gives, a block of candidates at a time; arguments and result are the same."""
-    order = _order(boxes_xyxy, scores)
+    order = best_first(boxes_xyxy, scores)
     boxes, groups = boxes_xyxy[order], group_ids[order]
     limit = np.float32(iou_threshold)
     kept = np.empty(0, np.int64)
@@ -215,10 +215,19 @@ def nms(
     return order[kept[:max_detections]]
 
 
-def _order(boxes_xyxy: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Indices of usable candidates, best first, ties by index."""
+def best_first(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """The order in which candidates are suppressed.
+
+    Args:
+        boxes: (n, 4) or (n, 5) float32; read only.
+        scores: (n,) float32; read only.
+
+    Returns:
+        Indices (m,) int64 of the candidates whose numbers are all finite, best first, ties by index; the caller owns
+        them.
+    """
     order = np.argsort(-scores, kind="stable")
-    usable = np.isfinite(boxes_xyxy).all(axis=1) & np.isfinite(scores)
+    usable = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
     return order[usable[order]]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from yoloship.results.oriented import moments_of, pair_probious
+from yoloship.tasks.nms import best_first
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -53,7 +54,7 @@ def rotated_nms_reference(
         (k,) int64 indices of the kept candidates, best first; the caller owns them.
     """
     limit = np.float32(iou_threshold)
-    order = _order(boxes_xywhr, scores).tolist()
+    order = best_first(boxes_xywhr, scores).tolist()
     moments = moments_of(boxes_xywhr)
     kept = []
     for rank, index in enumerate(order):
@@ -72,7 +73,7 @@ def rotated_nms(
     max_detections: int,
 ) -> Indices:
     """Give what `rotated_nms_reference` gives, a block of candidates at a time; arguments and result are the same."""
-    order = _order(boxes_xywhr, scores)
+    order = best_first(boxes_xywhr, scores)
     boxes, groups = boxes_xywhr[order], group_ids[order]
     moments = moments_of(boxes)
     limit = np.float32(iou_threshold)
@@ -89,13 +90,6 @@ def rotated_nms(
         if np.count_nonzero(~gone[:stop]) >= max_detections:
             break
     return order[np.flatnonzero(~gone)[:max_detections]]
-
-
-def _order(boxes_xywhr: Float32, scores: Float32) -> Indices:
-    """Indices of usable candidates, best first, ties by index."""
-    order = np.argsort(-scores, kind="stable")
-    usable = np.isfinite(boxes_xywhr).all(axis=1) & np.isfinite(scores)
-    return order[usable[order]]
 
 
 def _near(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from yoloship.errors import OutputError
 from yoloship.images import read_image
 from yoloship.results.detections import Detections
-from yoloship.sinks import AnnotatedImages, annotated_names, fresh_folder, made_folder, write_image
+from yoloship.sinks import AnnotatedImages, annotated_names, write_image
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
 
@@ -62,18 +61,6 @@ def test_thousands_of_equal_names_are_numbered_without_counting_each_time() -> N
     assert found[-1] == "0001-3000.jpg"
 
 
-def test_a_fresh_folder_is_made_and_has_a_name_of_its_own(tmp_path: Path) -> None:
-    folders = [fresh_folder(tmp_path / "runs", "detect") for _ in range(3)]
-    assert [folder.name for folder in folders] == ["detect", "detect-2", "detect-3"]
-    assert all(folder.is_dir() for folder in folders)
-
-
-def test_runs_that_start_together_get_different_folders(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: fresh_folder(tmp_path, "detect"), range(40)))
-    assert len(set(folders)) == 40
-
-
 def test_annotated_images_make_their_folder_for_the_first_of_them(tmp_path: Path) -> None:
     annotated = AnnotatedImages(["a.png", "b.png"], None, tmp_path / "runs", overwrite=False)
     assert list(tmp_path.iterdir()) == []
@@ -112,11 +99,3 @@ def test_a_image_that_its_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be encoded"):
         write_image(np.zeros((1, 70_000, 3), np.uint8), tmp_path / "a.jpg", overwrite=False)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="below: folder cannot be made: Not a directory"):
-        made_folder(tmp_path / "file" / "below")
-    with pytest.raises(OutputError, match="folder cannot be made: File exists"):
-        fresh_folder(tmp_path / "file", "detect")

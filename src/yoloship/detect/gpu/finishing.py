@@ -213,14 +213,15 @@ class KernelFinish(Closing):
             output.is_ordered,
         )
         most, extras = self._suppression.max_detections, end.extras
-        self._points = (extras.points, extras.dimensions) if isinstance(extras, Keypoints) else None
+        self._keypoints = extras if isinstance(extras, Keypoints) else None
         self._prototypes: Prototypes | None = None
         self._masks = None if end.masks is None else replace(end.masks, max_detections=most)
         if isinstance(extras, Prototypes):
             self._prototypes = replace(extras, on_image=options.retina_masks)
             if options.mask_rule is not None:
                 self._prototypes = replace(self._prototypes, **asdict(MASK_RULES[options.mask_rule]))
-        numbers = self._points[0] * self._points[1] if self._points else int(output.is_rotated)
+        points = self._keypoints
+        numbers = int(output.is_rotated) if points is None else points.points * points.dimensions
         dtype = result_dtype(most, numbers)
         with ExitStack() as stack:
             landing = stack.enter_context(PinnedBuffer(stream.device, dtype.itemsize * batch))
@@ -247,8 +248,8 @@ class KernelFinish(Closing):
         end, stream = self._end, self._stream
         launch_decode(kernels, stream, end.output, self._filter, end.workspace)
         launch_nms(kernels, stream, end.workspace, self._suppression, frame_table, self._results)
-        if isinstance(end.extras, Keypoints):
-            launch_keypoints(kernels, stream, end.extras, end.workspace, frame_table, self._results)
+        if self._keypoints is not None:
+            launch_keypoints(kernels, stream, self._keypoints, end.workspace, frame_table, self._results)
         if self._prototypes is not None and self._masks is not None:
             launch_masks(kernels, stream, self._prototypes, end.workspace, frame_table, self._masks)
 
@@ -285,8 +286,8 @@ class KernelFinish(Closing):
             oriented = Candidates(corners(boxes), scores, class_ids, extras=extras)
             result: Result = self._task.to_result(oriented, letterbox, names)
             return result
-        if self._points is not None:
-            points = extras.reshape(kept, *self._points)
+        if self._keypoints is not None:
+            points = extras.reshape(kept, self._keypoints.points, self._keypoints.dimensions)
             if (unknown := np.isnan(points).any(axis=(1, 2))).any():
                 boxes, scores, class_ids, points = (array[~unknown] for array in (boxes, scores, class_ids, points))
             return Detections._trusted(boxes, scores, class_ids, names, letterbox.image_hw, keypoints=points)
