@@ -173,6 +173,31 @@ def many_outputs() -> onnx.ModelProto:
     return made
 
 
+def einsum(equation: str, left: list[int], right: list[int]) -> onnx.ModelProto:
+    nodes = [
+        node("ConstantOfShape", ["l"], ["left"]), node("ConstantOfShape", ["r"], ["right"]),
+        node("Einsum", ["left", "right"], ["big"], equation=equation),
+    ]  # fmt: skip
+    return detector(nodes, {"l": sized(*left), "r": sized(*right)})
+
+
+def suppression(boxes: int, *, classes: int, most: int) -> onnx.ModelProto:
+    nodes = [
+        node("ConstantOfShape", ["b"], ["boxes"]), node("ConstantOfShape", ["s"], ["scores"]),
+        node("NonMaxSuppression", ["boxes", "scores", "most", "iou", "score"], ["big"]),
+    ]  # fmt: skip
+    values = {"most": sized(most), "iou": np.array([0.5], np.float32), "score": np.array([-1], np.float32)}
+    return detector(nodes, {"b": sized(1, boxes, 4), "s": sized(1, classes, boxes), **values})
+
+
+def best(count: np.ndarray[Any, Any]) -> onnx.ModelProto:
+    nodes = [
+        node("ConstantOfShape", ["n"], ["row"]), node("TopK", ["row", "k"], ["most", "places"], axis=0),
+        node("ConstantOfShape", ["k"], ["big"]),
+    ]  # fmt: skip
+    return detector(nodes, {"n": sized(100), "k": count})
+
+
 ATTACKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "constant of shape": lambda: detector([node("ConstantOfShape", ["n"], ["big"])], {"n": sized(HUGE)}),
     "expand": lambda: detector([node("Expand", ["mean", "n"], ["big"])], {"n": sized(HUGE)}),
@@ -239,6 +264,43 @@ ATTACKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "many axes": many_axes,
     "many outputs": many_outputs,
     "long chain": lambda: long_chain(20_000),
+    "huge sampling grid": lambda: detector(
+        [node("ConstantOfShape", ["n"], ["grid"]), node("GridSample", ["images", "grid"], ["big"])],
+        {"n": sized(1, 1 << 15, 1 << 15, 2)},
+    ),
+    "sampling grid of the content": lambda: detector(
+        [
+            node("ReduceMax", ["images"], ["brightest"], keepdims=0),
+            node("Mul", ["brightest", "many"], ["count"]),
+            node("Cast", ["count"], ["size"], to=TensorProto.INT64),
+            node("ConstantOfShape", ["size"], ["grid"]), node("GridSample", ["images", "grid"], ["big"]),
+        ],
+        {"many": np.array([1, 30_000, 30_000, 2], np.float32)},
+    ),
+    "sampling every channel of a grid": lambda: detector(
+        [
+            node("ConstantOfShape", ["c"], ["wide"]), node("ConstantOfShape", ["n"], ["grid"]),
+            node("GridSample", ["wide", "grid"], ["big"]),
+        ],
+        {"c": sized(1, 1 << 14, 1, 1), "n": sized(1, 1 << 10, 1 << 10, 2)},
+    ),
+    "einsum to a huge result": lambda: einsum("a,b->ab", [1 << 20], [1 << 20]),
+    "einsum that sums over a huge product": lambda: einsum("abc,def->a", [100, 100, 100], [100, 100, 100]),
+    "einsum whose letters are of one operand only": lambda: einsum("abcdef,ghijkl->", [10] * 6, [10] * 6),
+    "einsum with an ellipsis": lambda: einsum("...a,...b->...ab", [1 << 10, 1 << 10], [1 << 10, 1 << 10]),
+    "suppression with an enormous maximum": lambda: suppression(1 << 20, classes=1 << 10, most=(1 << 62)),
+    "suppression of every pair": lambda: suppression(1 << 22, classes=1, most=1),
+    "a negative number of best": lambda: best(sized(-5)),
+    "a huge number of best": lambda: best(sized(HUGE)),
+    "a number of best that the content decides": lambda: detector(
+        [
+            node("ReduceMax", ["images"], ["brightest"], keepdims=0),
+            node("Mul", ["brightest", "many"], ["count"]), node("Cast", ["count"], ["k"], to=TensorProto.INT64),
+            node("Reshape", ["k", "one"], ["size"]), node("Reshape", ["images", "flat"], ["row"]),
+            node("TopK", ["row", "size"], ["big", "places"], axis=0), node("Tile", ["big", "size"], ["wide"]),
+        ],
+        {"many": np.array(1e9, np.float32), "one": sized(1), "flat": sized(-1)}, result="wide",
+    ),
     "unknown domain": lambda: detector([node("Irfft", ["mean"], ["big"], domain="com.microsoft")], {}),
 }  # fmt: skip
 
@@ -287,6 +349,46 @@ def test_a_dynamic_graph_is_judged_at_the_canvas_and_at_full_batches() -> None:
     data = made.SerializeToString()
     with pytest.raises(SessionError, match="needs too much memory for a detector"):
         vetted(data, "x.onnx", (640, 640))
+
+
+@pytest.mark.parametrize(
+    "shape", [[1, 3], [1, 2, 1], [2], [1, "n"], [1 << 40, 2], [0, 2], []], ids=lambda shape: "×".join(map(str, shape))
+)
+@pytest.mark.parametrize("element", [TensorProto.INT64, TensorProto.FLOAT])
+def test_a_second_input_of_another_shape_is_refused(shape: list[int | str], element: int) -> None:
+    made = detector([node("Cast", ["orig_target_sizes"], ["big"], to=TensorProto.FLOAT)], {})
+    made.graph.input.append(helper.make_tensor_value_info("orig_target_sizes", element, shape))
+    assert_refused(made)
+
+
+def test_two_second_inputs_and_a_size_without_an_image_are_refused() -> None:
+    made = detector([node("Add", ["orig_target_sizes", "other"], ["big"])], {})
+    for name in ("orig_target_sizes", "other"):
+        made.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, [1, 2]))
+    assert_refused(made)
+    alone = detector([node("Cast", ["orig_target_sizes"], ["big"], to=TensorProto.FLOAT)], {})
+    alone.graph.input[0].CopyFrom(helper.make_tensor_value_info("orig_target_sizes", TensorProto.INT64, [1, 2]))
+    alone.graph.node[0].input[0] = "big"
+    assert_refused(alone)
+
+
+def test_a_size_that_decides_how_large_a_value_is_cannot_be_bounded() -> None:
+    """The size is ours, and is the canvas's; a graph must not make a value of as many elements as its square."""
+    nodes = [
+        node("Reshape", ["orig_target_sizes", "two"], ["pair"]), node("Mul", ["pair", "many"], ["sides"]),
+        node("ConstantOfShape", ["sides"], ["big"]),
+    ]  # fmt: skip
+    made = detector(nodes, {"two": sized(2), "many": sized(1 << 12)})
+    made.graph.input.append(helper.make_tensor_value_info("orig_target_sizes", TensorProto.INT64, [1, 2]))
+    assert_refused(made)
+
+
+def assert_refused(made: onnx.ModelProto) -> None:
+    """By one line, before anything is run."""
+    data = made.SerializeToString()
+    with pytest.raises(SessionError) as caught:
+        load(data, class_names=["a", "b", "c"])
+    assert "\n" not in str(caught.value)
 
 
 def test_an_operator_outside_the_table_is_named() -> None:

@@ -243,12 +243,18 @@ def _image_input(session: Session, subject: str) -> TensorSpec:
             subject, f"{specs[0]}: images of 0..255", "export it with float32 input in 0..1, without preprocessing"
         )
     is_image = bool(specs) and len(specs[0].shape) == 4 and specs[0].dtype in _FLOATS and _channels(specs[0])
-    if not is_image or len(specs) > 2 or not all(spec.is_target_size for spec in specs[1:]):
+    are_sizes = all(spec.is_target_size and spec.shape[0] in {specs[0].shape[0], *_names(spec)} for spec in specs[1:])
+    if not is_image or len(specs) > 2 or not are_sizes:
         raise unknown_form_error(subject, f"inputs {'; '.join(map(str, specs)) or 'none'}")
     fixed = [axis for axis in specs[0].shape if isinstance(axis, int)]
     if min(fixed) < 1 or math.prod(fixed) > MAX_INPUT:
         raise unknown_form_error(subject, f"an input {specs[0]}")
     return specs[0]
+
+
+def _names(spec: TensorSpec) -> set[str]:
+    """The names of its dynamic axes."""
+    return {axis for axis in spec.shape if isinstance(axis, str)}
 
 
 def _channels(spec: TensorSpec) -> int:
