@@ -1,4 +1,4 @@
-"""From a trained YOLO checkpoint to boxes in production.
+"""From a trained YOLO or ResNet checkpoint to answers in production.
 
 >>> import yoloship
 >>> detector = yoloship.load("best.pt")
@@ -39,12 +39,14 @@ if _typing.TYPE_CHECKING:
     from yoloship.detect.stream import Outcome
     from yoloship.model import ModelInfo
     from yoloship.models.loading import load
-    from yoloship.results.classification import Classification
+    from yoloship.results.classification import Classification, ClassScore
     from yoloship.results.detection import Detection
     from yoloship.results.detections import Detections
+    from yoloship.results.masks import Masks
 
 __all__ = [
     "CheckpointError",
+    "ClassScore",
     "Classification",
     "CudaError",
     "CudaTuning",
@@ -58,6 +60,7 @@ __all__ = [
     "GraphError",
     "ImageError",
     "InputError",
+    "Masks",
     "ModelInfo",
     "Outcome",
     "OutputError",
@@ -71,12 +74,14 @@ __all__ = [
 ]
 
 _PLACES: _typing.Final = {
+    "ClassScore": "yoloship.results.classification",
     "Classification": "yoloship.results.classification",
     "CudaTuning": "yoloship.detect.gpu.transfer",
     "DetectOptions": "yoloship.detect.options",
     "Detection": "yoloship.results.detection",
     "Detections": "yoloship.results.detections",
     "Detector": "yoloship.detect.detector",
+    "Masks": "yoloship.results.masks",
     "ModelInfo": "yoloship.model",
     "Outcome": "yoloship.detect.stream",
     "build": "yoloship.conversion.engines",

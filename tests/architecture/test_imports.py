@@ -21,6 +21,7 @@ MODULES = sorted(
 )
 PUBLIC = (
     "CheckpointError",
+    "ClassScore",
     "Classification",
     "CudaError",
     "CudaTuning",
@@ -34,6 +35,7 @@ PUBLIC = (
     "GraphError",
     "ImageError",
     "InputError",
+    "Masks",
     "ModelInfo",
     "Outcome",
     "OutputError",

@@ -71,6 +71,8 @@ class TagImages(Task["Scores", Tags]):
     noun = ("tag", "tags")
     measure = "mAP"
     forms = (ScoresForm(),)
+    options = frozenset({"score_threshold", "classes"})
+    has_boxes = False
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
         """Ask the output form."""

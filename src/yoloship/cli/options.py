@@ -422,14 +422,14 @@ runtime_precision = option(
     "--runtime-precision",
     type=click.Choice(RUNTIME_PRECISIONS),
     help="Arithmetic that the runtime uses for float32 layers. bfloat16 needs openvino and a processor that supports "
-    "it; its boxes differ slightly. Default: float32.",
+    "it; its answers differ slightly. Default: float32.",
 )
 imgsz = option(
     "--imgsz",
     type=image_size,
     metavar="640|HxW",
     help="Input size of the model in pixels. Default: the size fixed in the graph, else that of the "
-    "training if the checkpoint says it, else 640.",
+    "training if the checkpoint says it, else 640, or 224 for classification.",
 )
 head = option(
     "--head",

@@ -10,12 +10,14 @@ import sys
 from contextlib import ExitStack, closing
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from yoloship._util.writing import is_disk_full
 from yoloship.cli import options
+from yoloship.cli.app import COMMANDS
 from yoloship.cli.command import (
     COUNT,
     FILE,
@@ -30,7 +32,7 @@ from yoloship.cli.command import (
 )
 from yoloship.cli.options import class_value, class_words, is_dash, is_stdout, outputs_for
 from yoloship.cli.output import ReaderGone, print_bytes, print_err, print_text, with_progress
-from yoloship.errors import DependencyError, OutputError, YoloshipError, visible
+from yoloship.errors import DependencyError, InputError, OutputError, YoloshipError, visible
 from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, Entry, ImagesTable, annotated_names, result_table
 from yoloship.sinks.annotated import RUNS
 from yoloship.sinks.tables import MAX_ROWS, display_width
@@ -51,6 +53,22 @@ MAX_LINE_PX = 200
 NAME = "predict"
 IMAGES = "images"
 """The sink that writes annotated images. It is on by default; all others are off."""
+_MASKS: Final = frozenset({"--retina-masks", "--mask-rule"})
+_BOXES: Final = frozenset(
+    {"--conf", "--iou", "--agnostic-nms", "--max-det", "--classes", "--rect", "--head", "--line-width"}
+    | {"--coco", "--txt", "--txt-conf"}
+)
+WITHOUT_EFFECT: Final = MappingProxyType(
+    {
+        "segment": frozenset({"--transform"}),
+        **dict.fromkeys(("detect", "pose", "obb"), frozenset({"--transform", *_MASKS})),
+        "classify": _MASKS | _BOXES,
+    }
+)
+"""Name of a task → options that its help leaves out. They are refused with the models of that task."""
+_DOES: Final = "Run a model on images."
+_NAMES: Final = "The names detect, segment, pose, obb and classify do the same, and refuse a model of another task."
+_ONE_TASK: Final = "A model of another task is refused; 'yoloship predict' runs models of every task."
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +262,20 @@ class PredictCommand(Command):
             return Command.parse_args(extended, ctx, args)
         return super().parse_args(ctx, args)
 
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say what the name under which the command was called does."""
+        shown, name = copy(self), ctx.info_name or NAME
+        if name in WITHOUT_EFFECT:
+            shown.help = (self.help or "").replace(_DOES, COMMANDS[name]).replace(_NAMES, _ONE_TASK)
+        Command.format_help_text(shown, ctx, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Leave out the options that have no effect for the task."""
+        shown = copy(self)
+        hidden = WITHOUT_EFFECT.get(ctx.info_name or "", frozenset())
+        shown.params = [parameter for parameter in self.params if hidden.isdisjoint(parameter.opts)]
+        Command.format_options(shown, ctx, formatter)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples with the name under which the command was called."""
         epilog, self.epilog = self.epilog, (self.epilog or "").replace(f" {NAME} ", f" {ctx.info_name} ")
@@ -298,11 +330,22 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
     return targets
 
 
+def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], style: DrawStyle) -> None:
+    """Refuse options that have no effect, or cannot be written, for a model without boxes."""
+    given = [target.kind.option[-1] for target in targets if target.kind.needs_boxes]
+    given += ["--line-width"] if style.line_width_px is not None else []
+    if given:
+        raise InputError(
+            f"is a {title}, which has no boxes for {' and '.join(given)}", subject=model,
+            hint="leave it out; --json and --csv write the classes",
+        )  # fmt: skip
+
+
 @command(
     examples=(
         "yoloship predict best.pt photo.jpg",
         "yoloship predict best.onnx photos/ 'cams/**/*.jpg' -o found --json found.json",
-        "yoloship predict best.pt photo.jpg --no-draw --json - | jq '.[0].detections'",
+        "yoloship predict best.pt photo.jpg --no-draw --json - | jq '.[0]'",
         "yoloship predict best.pt photos/ --no-draw --csv found.csv",
         "yoloship predict best.pt photos/ --runtime openvino --runtime-precision bfloat16",
     ),
@@ -321,7 +364,7 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
     "--conf",
     type=FRACTION,
     metavar="FLOAT",
-    help="Keep only boxes with a score above this. Default: 0.25, or the value built into a graph with NMS.",
+    help="Keep only objects with a score above this. Default: 0.25, or the value built into a graph with NMS.",
 )
 @option(
     "--iou",
@@ -370,13 +413,13 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
 @options.runtime_precision
 @sink_options
 @option("--draw/--no-draw", default=True, help="Whether to write annotated images.")
-@flag("--hide-labels", help="Draw the boxes without labels.")
+@flag("--hide-labels", help="Draw without labels.")
 @flag("--hide-conf", help="Leave the scores out of the labels.")
 @option(
     "--line-width",
     type=WholeNumber(1, MAX_LINE_PX),
     metavar="PX",
-    help="Line width of the boxes in pixels. Default: chosen to fit the image.",
+    help="Line width in pixels. Default: chosen to fit the image.",
 )
 @options.overwrite
 @options.recursive
@@ -442,7 +485,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     from yoloship.detect.preprocess import FILE_CHANNELS, no_files
     from yoloship.models.loading import load
-    from yoloship.tasks import TASKS, refuse_other_results
+    from yoloship.tasks import TASKS, refuse_other_results, task_of
 
     detector = load(
         model,
@@ -470,6 +513,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         kept = replace(detector.options, **changes) if changes else None
         if detector.info.task not in TASKS.own:
             refuse_other_results(detector.info, model, "written by this command")
+        task = task_of(detector.info, model)
+        if not task.has_boxes:
+            _refuse_what_needs_boxes(task.title, model, targets, style)
         if detector.info.channels not in FILE_CHANNELS:
             raise no_files(detector.info.channels, model)
         if detector.session.reason and not quiet:

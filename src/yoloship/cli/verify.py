@@ -1,4 +1,4 @@
-"""``yoloship verify``: check that two files of one model give the same detections."""
+"""``yoloship verify``: check that two files of one model give the same answers."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def _with_known_transform(info: ModelInfo, shape_mode: ShapeMode, model_name: st
     """
     if shape_mode == "rect":
         raise InputError(
-            "has no effect for a classification model, whose images are cropped", subject="shape_mode",
+            "has no effect for a classification model, whose images are cropped", subject="shape_mode (--rect)",
             expected="square", got="rect", hint="leave it out",
         )  # fmt: skip
     if info.transform is None:

@@ -214,7 +214,7 @@ def _runtimes() -> Iterator[_Wanted]:
 _ALL = (
     _Wanted(
         "detect",
-        "boxes in images, on the processor",
+        "running models of every task on images, on the processor",
         "ONNX Runtime, OpenCV",
         ("onnxruntime", "opencv"),
         False,

@@ -39,6 +39,7 @@ class CocoResults(TextSink):
         "Write the detections in COCO's results format (JSON), with masks and keypoints if there are any; - is stdout."
     )
     suffix = ".json"
+    needs_boxes = True
     opening = b"["
     separator = b",\n "
     closing = b"]\n"

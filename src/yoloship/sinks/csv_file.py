@@ -33,7 +33,10 @@ class CsvFile(TextSink):
     """A CSV file: image, class id and name, score in [0, 1], and the corners of the box in source pixels."""
 
     option = ("--csv",)
-    help = "Write the detections as CSV, one row each; an image without detections has no row. - is stdout."
+    help = (
+        "Write a CSV table with a row for each object, or for each of the five best classes of an image; an image "
+        "without objects has no row. - is stdout."
+    )
     suffix = ".csv"
     opening = ",".join(COLUMNS).encode() + b"\r\n"
 

@@ -110,6 +110,7 @@ class Sink(ABC):
         target: ``file``: all entries go to one file, which appears under its name when the sink is closed. ``folder``:
             each image has a file of its own in a folder, which appears when it is whole.
         needs_images: Whether entries must contain their image.
+        needs_boxes: Whether the format consists of boxes, so that a classification cannot be written in it.
         count: How many entries were written.
         is_finished: Whether it was closed or aborted with its results on disk.
     """
@@ -120,6 +121,7 @@ class Sink(ABC):
     suffix: ClassVar[str] = ""
     target: ClassVar[str] = "file"
     needs_images: ClassVar[bool] = False
+    needs_boxes: ClassVar[bool] = False
     count: int = 0
     is_finished: bool = False
 

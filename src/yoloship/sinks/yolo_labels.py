@@ -39,6 +39,7 @@ class YoloLabels(Sink):
     help = "Folder for YOLO label files, one for each image: boxes, masks, keypoints or corners from 0 to 1."
     suffix = ".txt"
     target = "folder"
+    needs_boxes = True
     has_scores: ClassVar[bool] = False
 
     def __init__(self, names: Sequence[str] | None, folder: Path, *, overwrite: bool) -> None:

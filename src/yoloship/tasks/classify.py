@@ -81,6 +81,7 @@ class Classify(Task["Floats", Classification]):
     title = "classification model"
     noun = ("class", "classes")
     measure = "top-1 accuracy"
+    has_boxes = False
     stages = ("crop", "probabilities", "result")
     forms: ClassVar[tuple[Form[Any], ...]] = (ScoresForm(),)
     options: ClassVar[frozenset[str]] = frozenset()

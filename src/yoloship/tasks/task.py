@@ -193,6 +193,7 @@ class Task(ABC, Generic[AnswerT, ResultT]):
         measure: The usual number for how good such a model is.
         forms: The output forms that its models have; the first is the field's standard.
         options: Which of the options of `DetectOptions` have an effect; others are refused by name.
+        has_boxes: Whether every answer has a box, so that formats of boxes can hold it.
         stages: What the CPU does before the network, right after it, and at the end, as `Detector.profile` calls it.
     """
 
@@ -204,6 +205,7 @@ class Task(ABC, Generic[AnswerT, ResultT]):
     options: ClassVar[frozenset[str]] = frozenset(
         {"score_threshold", "iou_threshold", "max_detections", "classes", "class_agnostic"}
     )
+    has_boxes: ClassVar[bool] = True
     stages: ClassVar[tuple[str, str, str]] = ("letterbox", "decode", "suppress")
 
     @property

@@ -114,7 +114,7 @@ def test_options_of_detection_are_refused_by_name(name: str, option: str, value:
 
 
 def test_a_rectangular_canvas_has_no_meaning_for_a_crop() -> None:
-    with pytest.raises(InputError, match="shape_mode: has no effect for a classification model"):
+    with pytest.raises(InputError, match=r"shape_mode \(--rect\): has no effect for a classification model"):
         Detector(session([0.0, 2.0, 1.0]), shape_mode="rect")
 
 
