@@ -25,7 +25,8 @@ from yoloship.cli.command import (
 )
 from yoloship.cli.export import FORMS, FORMS_HELP, check_suppression
 from yoloship.cli.options import PRECISION, is_dash, noted_inputs
-from yoloship.cli.output import print_err, print_out, progress
+from yoloship.cli.output import print_err, print_out
+from yoloship.cli.progress import progress
 from yoloship.conversion import CALIBRATED, calibration_of, engines
 from yoloship.conversion.exporting import suppression
 from yoloship.engine.config import MAX_OPTIMIZATION_LEVEL, HardwareCompatibility

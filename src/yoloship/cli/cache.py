@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from yoloship._util.text import counted
 from yoloship.cli.command import command, flag
-from yoloship.cli.output import print_json, print_out, print_text
+from yoloship.cli.output import columns, print_json, print_out, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,6 @@ def cache(clear: bool, as_json: bool) -> None:
 
 
 def _table(found: Sequence[CacheUsage]) -> str:
-    from yoloship.sinks.tables import columns
 
     rows = [("kind", "files", "size", "limit")]
     for row in found:

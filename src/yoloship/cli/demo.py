@@ -11,7 +11,8 @@ import click
 from yoloship._util.text import counted
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, FILE, WholeNumber, command, option
-from yoloship.cli.output import print_err, print_out, print_text, progress
+from yoloship.cli.output import columns, print_err, print_out, print_text
+from yoloship.cli.progress import progress
 
 if TYPE_CHECKING:
     from yoloship._util.text import OnProgress
@@ -80,7 +81,6 @@ def demo(
 def _report(result: DemoResult) -> str:
     """Tables of what was found, how long each step took, and where its file is."""
     from yoloship.errors import visible
-    from yoloship.sinks.tables import columns
 
     rows: list[tuple[str, ...]] = [("class", "score", "x1", "y1", "x2", "y2", "says")]
     for detection, text in zip(result.found, result.texts, strict=True):

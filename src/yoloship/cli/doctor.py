@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yoloship.cli.command import command, flag, option
-from yoloship.cli.output import print_err, print_json, print_text
+from yoloship.cli.output import facts_table, print_err, print_json, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,6 @@ def doctor(capabilities: tuple[str, ...], as_json: bool) -> None:
     The exit code is 0 if everything that --for names works; without --for, if detect and export work.
     """
     from yoloship.doctor import CAPABILITIES, examine
-    from yoloship.sinks import facts_table
 
     if unknown := [name for name in capabilities if name not in CAPABILITIES]:
         raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(CAPABILITIES)}", param_hint="--for")

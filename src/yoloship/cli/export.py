@@ -23,7 +23,8 @@ from yoloship.cli.command import (
     refuse_suffix,
 )
 from yoloship.cli.options import PRECISION, is_dash, noted_inputs, print_about
-from yoloship.cli.output import print_err, progress
+from yoloship.cli.output import print_err
+from yoloship.cli.progress import progress
 from yoloship.conversion import calibration_of, exporting
 from yoloship.model import STANDARD, InputForm, Placement
 from yoloship.tasks import all_forms, suppressing_forms

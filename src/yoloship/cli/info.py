@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from yoloship.cli.command import argument, command, flag
-from yoloship.cli.output import print_err, print_json, print_text
+from yoloship.cli.output import facts_table, print_err, print_json, print_text
 from yoloship.errors import DependencyError
 
 if TYPE_CHECKING:
@@ -345,7 +345,6 @@ def info(file: str, as_json: bool, netron: bool) -> None:
     from yoloship.errors import InputError
     from yoloship.kinds import MODEL_KINDS, refuse_others
     from yoloship.models.releases import resolve
-    from yoloship.sinks import facts_table
 
     path = resolve(file)
     kind = refuse_others(path, MODEL_KINDS | {"unknown"}, "model", subject=str(path), error=InputError)

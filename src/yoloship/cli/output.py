@@ -1,4 +1,4 @@
-"""Writes the program's text: results on stdout; messages and progress on stderr.
+"""What the program prints: text and tables on stdout, messages on stderr.
 
 All text goes through here. It is escaped in this one place, and a stdout that cannot be written gives one error line
 instead of a traceback. Text that cannot be written on stderr is dropped, and the program goes on.
@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+import textwrap
+import unicodedata
+from typing import TYPE_CHECKING, Any
 
+from yoloship._util.text import counted
 from yoloship.errors import OutputError, json_document, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
     from typing import TextIO
 
-    from yoloship._util.text import OnProgress
+    from typing_extensions import Self
+
+    from yoloship.results import Result
+    from yoloship.sinks import Entry
 
 
 class ReaderGone(Exception):  # noqa: N818 - not an error: `head` has seen enough
@@ -90,102 +95,139 @@ def _discard(stream: TextIO) -> None:
         return
 
 
-_Item = TypeVar("_Item")
+MAX_ROWS = 50
+"""Most rows on a terminal, where a longer table is not useful; a pipe or a file gets all rows."""
 
-TERMINAL_S = 0.1
-PIPE_S = 5.0
-BAR_LETTERS = 24
+SIZE_CHARS = len("65535×65535")
+
+GAP = "  "
+
+_HEADING = ("image", "size", "objects", "found")
 
 
-@contextmanager
-def progress(*, in_pipes: bool = False) -> Iterator[OnProgress | None]:
-    """Show the progress of a job while it runs.
+def result_table(result: Result, title: str, limit: int | None = MAX_ROWS) -> str:
+    """A table with one row for each object or class, best first.
 
     Args:
-        in_pipes: Whether to write a line every few seconds if stderr is not a terminal.
-
-    Yields:
-        The function for the job to call; None if no progress is shown.
+        result: The result for one image.
+        title: The image's name.
+        limit: Largest number of rows; None shows all.
     """
-    stream = sys.stderr
-    if stream.isatty():
-        line = _TerminalLine(stream)
-        try:
-            yield line
-        finally:
-            line.erase()
-    else:
-        yield _PipeLines(stream) if in_pipes else None
+    height, width = result.image_hw
+    heading = f"{visible(title)}  {width}×{height}"
+    if not len(result):
+        return f"{heading}: nothing found\n"
+    rows = [tuple(map(visible, row)) for row in result.table(limit)]
+    return f"{heading}\n{columns(rows, right=range(1, len(rows[0])))}{_more(len(result), limit)}"
 
 
-def with_progress(items: Iterable[_Item], what: str, total: int | None) -> Iterator[_Item]:
-    """Pass items through and show how many are done. The total is None if it is not known."""
-    with progress(in_pipes=True) as show:
-        for done, item in enumerate(items, 1):
-            yield item
-            if show is not None:
-                show(what, done, total or 0)
+class ImagesTable:
+    """A table for the terminal: one row for each image, and the sum. Images that failed are skipped.
 
+    Args:
+        show: Prints the text.
+        limit: Largest number of rows. They are shown on closing, with columns as wide as necessary. None shows every
+            row as it comes, and keeps none in memory.
+        names_width: Width of the longest name, if rows are shown as they come.
+    """
 
-class _TerminalLine:
-    """Shows progress on a terminal by rewriting one line."""
+    def __init__(self, show: Callable[[str], None], *, limit: int | None, names_width: int = 0) -> None:
+        self._show, self._limit = show, limit
+        self._widths = (max(names_width, len(_HEADING[0])), SIZE_CHARS, len(_HEADING[2]), 0)
+        self._rows: list[tuple[str, str, str, str]] = [_HEADING]
+        self._totals: dict[str, int] = {}
+        self._count = 0
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._start = time.monotonic()
-        self._shown_at = 0.0
-        self._what = ""
-        self._letters = 0
-
-    def __call__(self, what: str, done: float, total: float) -> None:
-        now = time.monotonic()
-        if what == self._what and now - self._shown_at < TERMINAL_S:
+    def write(self, entry: Entry) -> None:
+        """Add the outcome of the next image."""
+        if entry.result is None:
             return
-        self._what, self._shown_at = what, now
-        bar = ""
-        if total:
-            filled = round(BAR_LETTERS * min(1.0, done / total))
-            bar = f"[{'#' * filled}{'-' * (BAR_LETTERS - filled)}] "
-        self._write(f"{visible(what)} {bar}{_amount(done, total)}{_elapsed(now - self._start)}")
+        height, width = entry.result.image_hw
+        counts = entry.result.counts()
+        for name, number in counts.items():
+            self._totals[name] = self._totals.get(name, 0) + number
+        self._count += 1
+        row = (visible(entry.name), f"{width}×{height}", str(len(entry.result)), _counted(counts))
+        if self._limit is None:
+            if self._count == 1:
+                self._show(_row(_HEADING, self._widths, (2,)))
+            self._show(_row(row, self._widths, (2,)))
+        elif self._count <= self._limit:
+            self._rows.append(row)
 
-    def erase(self) -> None:
-        """Clear the line."""
-        if self._letters:
-            self._write("")
-            _put(self._stream, "\r")
-
-    def _write(self, text: str) -> None:
-        _put(self._stream, f"\r{text.ljust(self._letters)}")
-        self._letters = len(text)
-
-
-class _PipeLines:
-    """Shows progress in a pipe or a file by writing a line every few seconds."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._start = self._shown_at = time.monotonic()
-
-    def __call__(self, what: str, done: float, total: float) -> None:
-        now = time.monotonic()
-        if now - self._shown_at < PIPE_S:
+    def close(self) -> None:
+        """Show the rows that were kept, and the sum if there was an image. It may be called twice."""
+        if not self._count:
             return
-        self._shown_at = now
-        _put(self._stream, f"{visible(what)} {_amount(done, total)}{_elapsed(now - self._start)}\n")
+        if self._limit is not None:
+            self._show(columns(self._rows, right=(2,)) + _more(self._count, self._limit))
+        total, sums = sum(self._totals.values()), f": {_counted(self._totals)}" if self._totals else ""
+        self._show(f"{counted(self._count, 'image')}, {counted(total, 'object')}{sums}\n")
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
-def _put(stream: TextIO, text: str) -> None:
-    """Write to the stream and ignore errors: the work must go on even if nobody reads the progress."""
-    with suppress(OSError, ValueError):
-        stream.write(text)
-        stream.flush()
+def facts_table(facts: Iterable[tuple[str, str]], width: int) -> str:
+    """A table with two columns, a name and its value. Long values are wrapped between words.
+
+    Args:
+        facts: Names and values, in order.
+        width: Width of the terminal in columns.
+    """
+    rows = [(name, visible(value)) for name, value in facts]
+    indent = max((len(name) for name, _ in rows), default=0) + len(GAP)
+    lines = []
+    for name, value in rows:
+        room = max(
+            20, width - indent
+        )  # a text without spaces, such as a digest, is not split, so that it can be copied
+        wrapped = textwrap.wrap(value, room, break_on_hyphens=False, break_long_words=False) or [""]
+        lines.append(f"{name:{indent}}{wrapped[0]}")
+        lines += [" " * indent + line for line in wrapped[1:]]
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
-def _amount(done: float, total: float) -> str:
-    if not total:
-        return ""
-    return f"{100 * done:.0f} % " if total == 1 else f"{done:.0f}/{total:.0f} "
+def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
+    """Rows of equal length as aligned lines.
+
+    Args:
+        rows: The rows; the first is the heading.
+        right: Indices of the columns that are aligned to the right.
+    """
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
+    aligned = tuple(right)
+    return "".join(_row(row, widths, aligned) for row in rows)
 
 
-def _elapsed(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+def display_width(text: str) -> int:
+    """Columns that a terminal gives a text: two for wide East Asian letters, none for combining marks."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
+
+
+def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
+    cells = []
+    for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        space = " " * (width - display_width(cell))
+        cells.append(space + cell if index in right else cell + space)
+    return f"{GAP.join(cells).rstrip()}\n"
+
+
+def _counted(totals: Mapping[str, int]) -> str:
+    ranked = sorted(totals.items(), key=lambda item: -item[1])
+    return visible(", ".join(f"{count} {name}" for name, count in ranked) or "nothing")
+
+
+def _more(total: int, limit: int | None) -> str:
+    return f"and {total - limit} more\n" if limit is not None and total > limit else ""

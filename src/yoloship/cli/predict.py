@@ -31,11 +31,20 @@ from yoloship.cli.command import (
     option,
 )
 from yoloship.cli.options import class_value, class_words, is_dash, is_stdout, outputs_for
-from yoloship.cli.output import ReaderGone, print_bytes, print_err, print_text, with_progress
+from yoloship.cli.output import (
+    MAX_ROWS,
+    ImagesTable,
+    ReaderGone,
+    display_width,
+    print_bytes,
+    print_err,
+    print_text,
+    result_table,
+)
+from yoloship.cli.progress import with_progress
 from yoloship.errors import DependencyError, InputError, OutputError, YoloshipError, visible
-from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, Entry, ImagesTable, annotated_names, result_table
+from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, Entry, annotated_names
 from yoloship.sinks.annotated import RUNS
-from yoloship.sinks.tables import MAX_ROWS, display_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,7 +12,8 @@ import click
 from yoloship.cli import options
 from yoloship.cli.command import FILE, FRACTION, SOURCE, argument, command, option
 from yoloship.cli.options import is_dash, is_stdout, named_images, outputs_for
-from yoloship.cli.output import print_bytes, print_err, print_text, progress
+from yoloship.cli.output import facts_table, print_bytes, print_err, print_text
+from yoloship.cli.progress import progress
 from yoloship.errors import json_document
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.reports import plot as draw
     from yoloship.evaluate.verification import Tolerances
     from yoloship.evaluate.verification import verify as compare
-    from yoloship.sinks import facts_table, write_image
+    from yoloship.sinks import write_image
 
     if b is None:
         if runtime is None and runtime_precision is None:
@@ -242,7 +243,6 @@ def _against_reference(a: str, b: str, head: HeadChoice | None, json_file: Path 
     from yoloship._util.writing import write_bytes
     from yoloship.evaluate.reference import check_against_reference
     from yoloship.evaluate.reports import reference_facts
-    from yoloship.sinks import facts_table
 
     outputs = outputs_for((a, b), images=(), labels=None, overwrite=overwrite)
     if json_file is not None and not is_dash(json_file):

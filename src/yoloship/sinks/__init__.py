@@ -12,7 +12,6 @@ from yoloship._util.tables import Table
 from yoloship.sinks.annotated import AnnotatedImages, DrawStyle, annotated_names, write_image
 from yoloship.sinks.json_file import JsonFile, json_bytes
 from yoloship.sinks.sink import Entry, Sink, TextSink
-from yoloship.sinks.tables import ImagesTable, facts_table, result_table
 
 SINKS: Table[Sink] = Table(
     "yoloship.sinks",
@@ -36,13 +35,10 @@ __all__ = [
     "AnnotatedImages",
     "DrawStyle",
     "Entry",
-    "ImagesTable",
     "JsonFile",
     "Sink",
     "TextSink",
     "annotated_names",
-    "facts_table",
     "json_bytes",
-    "result_table",
     "write_image",
 ]

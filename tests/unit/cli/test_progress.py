@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from yoloship.cli.output import PIPE_S, TERMINAL_S, progress, with_progress
+from yoloship.cli.progress import PIPE_S, TERMINAL_S, progress, with_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("yoloship.cli.output.time.monotonic", clock)
+    monkeypatch.setattr("yoloship.cli.progress.time.monotonic", clock)
     return clock
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from yoloship.cli.output import MAX_ROWS, ImagesTable, columns, display_width, facts_table, result_table
 from yoloship.errors import ImageError
 from yoloship.results.detections import Detections
-from yoloship.sinks import Entry, ImagesTable, facts_table, result_table
-from yoloship.sinks.tables import MAX_ROWS, columns, display_width
+from yoloship.sinks import Entry
 
 
 def found(*class_ids: int, names: tuple[str, ...] = ("cat", "dog")) -> Detections:
