@@ -216,43 +216,6 @@ _FORMATS: Final[tuple[tuple[Format, bytes | Callable[[bytes], bool], Callable[[m
 rounded up."""
 
 
-def decode_image(data: bytes, header: ImageHeader, subject: str) -> Image:
-    """Decode an image, and turn it upright.
-
-    Args:
-        data: The whole file.
-        header: What `read_header` says of it, without a problem and within the limits.
-        subject: The file's name, for messages.
-
-    Returns:
-        (height, width, 3) uint8 BGR, C-contiguous; the caller owns it.
-
-    Raises:
-        ImageError: the data is damaged, or what is in it is not what the header states.
-        DependencyError: the format needs a package that is not installed.
-    """
-    if header.format == "PNG":
-        data = critical_chunks(data)
-    image = _DECODERS.get(header.format, _by_opencv)(data, subject)
-    turned = header.format in _TURNED_BY_THEIR_DECODER
-    height, width = header.upright_hw if turned else (header.height, header.width)
-    if image.shape != (height, width, 3):
-        raise ImageError(
-            f"{header.format} holds an image of another size than its header states",
-            subject=subject,
-            expected=f"{width}×{height}",
-            got="×".join(str(extent) for extent in image.shape[1::-1]),
-        )
-    if turned or header.orientation == UPRIGHT:
-        return image
-    import cv2
-
-    # OpenCV's own turns, several times as fast as copying a NumPy view of them.
-    upright = cv2.transpose(image) if header.orientation >= 5 else image.copy()
-    axis = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(header.orientation)
-    return cast("Image", upright if axis is None else cv2.flip(upright, axis, dst=upright))
-
-
 def _by_opencv(data: bytes, subject: str) -> Image:
     import cv2
 
@@ -303,9 +266,14 @@ def _heic(data: bytes, subject: str) -> Image:
     return np.ascontiguousarray(color)
 
 
+def _png(data: bytes, subject: str) -> Image:
+    return _by_opencv(critical_chunks(data), subject)
+
+
 _DECODERS: Final[MappingProxyType[Format, Callable[[bytes, str], Image]]] = MappingProxyType(
-    {"JPEG": _jpeg, "HEIC": _heic}
+    {"JPEG": _jpeg, "PNG": _png, "HEIC": _heic}
 )
+"""OpenCV decodes the other formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +332,26 @@ def read_image(
     data, header, subject = _checked(source, limits, reserve)
     if reserve is not None:
         reserve(header.work_bytes)
-    return decode_image(data, header, subject)
+    image = _DECODERS.get(header.format, _by_opencv)(data, subject)
+    turned = header.format in _TURNED_BY_THEIR_DECODER
+    height, width = header.upright_hw if turned else (header.height, header.width)
+    if image.shape != (height, width, 3):
+        raise ImageError(
+            f"{header.format} holds an image of another size than its header states",
+            subject=subject,
+            expected=f"{width}×{height}",
+            got="×".join(str(extent) for extent in image.shape[1::-1]),
+        )
+    return image if turned or header.orientation == UPRIGHT else _upright(image, header.orientation)
+
+
+def _upright(image: Image, orientation: int) -> Image:
+    """A copy of an image, turned by OpenCV: several times as fast as copying a NumPy view of it."""
+    import cv2
+
+    upright = cv2.transpose(image) if orientation >= 5 else image.copy()
+    axis = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return cast("Image", upright if axis is None else cv2.flip(upright, axis, dst=upright))
 
 
 def bytes_of_file(file: object, *, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:

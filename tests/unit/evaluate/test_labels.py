@@ -95,7 +95,7 @@ def test_more_labels_than_any_image_has_are_refused(image: Path, monkeypatch: py
 def test_an_image_is_not_decoded_for_its_size(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     label = image.with_suffix(".txt")
     label.write_text("0 0.5 0.5 1 1")
-    monkeypatch.setattr("yoloship.images.reading.decode_image", None)
+    monkeypatch.setattr("yoloship.images.reading._DECODERS", None)
     np.testing.assert_allclose(read_label(label, image).boxes_xyxy, [[0, 0, 200, 50]])
 
 
