@@ -435,11 +435,12 @@ class Detections(Result):
         from yoloship.results.overlay import draw_masks
         from yoloship.results.skeleton import draw_keypoints
 
-        labels = [
-            "" if hide_labels else item.class_name if hide_scores else f"{item.class_name} {item.score:.2f}"
-            for item in self
-        ]
         canvas = as_canvas(image, "Detections.draw", self.image_hw, line_width_px)
+        labels = [""] * len(self)
+        if not hide_labels:
+            labels = [self.class_name(class_id) for class_id in self.class_ids.tolist()]
+        if not hide_labels and not hide_scores:
+            labels = [f"{name} {score:.2f}" for name, score in zip(labels, self.scores.tolist(), strict=True)]
         if self.masks is not None:
             draw_masks(canvas, self.masks, self.class_ids, line_width_px)
         if self.keypoints is not None:
