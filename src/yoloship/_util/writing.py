@@ -139,7 +139,7 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
     place = find_place(path)
     if not place.is_stream and not overwrite and place.status is not None:
         raise name_taken(path)
-    sibling = place.path.with_name(part_name())
+    sibling = place.path.with_name(f".{os.urandom(6).hex()}.part")  # as `PART_PATTERN` says
     try:
         if place.is_stream:
             with open_stream(place) as file:
@@ -189,11 +189,6 @@ def writing_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise write_error(error, path) from error
-
-
-def part_name() -> str:
-    """A short name for an incomplete file, which `remove_stale` recognises."""
-    return f".{os.urandom(6).hex()}.part"
 
 
 def create_part(path: Path, replaced: os.stat_result | None) -> int:

@@ -16,12 +16,13 @@ import json
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from uuid import uuid4
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from yoloship._util.writing import part_name, write_bytes, write_error
+from yoloship._util.writing import write_bytes, write_error
 from yoloship.demo import _paint, _surfaces
 from yoloship.demo import _paint as _effects
 from yoloship.demo._paint import Image, Rng, backdrop, chance
@@ -402,7 +403,7 @@ def write_dataset(folder: Path, order: DatasetConfig, on_progress: OnProgress | 
     """
     if folder.exists() or folder.is_symlink():
         raise OutputError("exists already", subject=str(folder), hint="give the name of a new folder")
-    part = folder.with_name(part_name())
+    part = folder.with_name(f".{uuid4().hex}.part")
     try:
         (part / "images").mkdir(parents=True)
         codes = _fill(part, order, on_progress)
