@@ -51,6 +51,8 @@ MAX_IMAGE_BYTES = 4 << 30
 )
 @options.imgsz
 @options.transform
+@options.names
+@options.names_from
 @option("--rounds", type=COUNT, metavar="N", default=5, help="Rounds; each round measures every case once.")
 @option("--runs", type=COUNT, metavar="N", default=5, help="Measured runs of a case per round.")
 @option(
@@ -73,6 +75,8 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     runtime: str | None,
     imgsz: tuple[int, int] | None,
     transform: str | None,
+    names: tuple[str, ...] | None,
+    names_from: tuple[str, ...] | None,
     rounds: int,
     runs: int,
     seconds: float,
@@ -104,7 +108,8 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.reports import bench_json, bench_table
 
     runtimes = (None,) if runtime is None else tuple(map(BenchRuntime.parse, _words(runtime, "--runtime")))
-    cases = bench_cases(models, devices, runtimes, batches, threads, imgsz, transform)
+    class_names = options.chosen_names(names, names_from)
+    cases = bench_cases(models, devices, runtimes, batches, threads, imgsz, transform, class_names)
     if len(places) > (used := max(batches)):
         print_err(
             f"note: only the first {used} of {len(places)} images are measured, as many as the largest batch takes"

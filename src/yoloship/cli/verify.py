@@ -65,6 +65,8 @@ MIN_IOU = 0.97
 )
 @options.imgsz
 @options.transform
+@options.names
+@options.names_from
 @options.head
 @option(
     "--runtime",
@@ -118,6 +120,8 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     conf: float | None,
     imgsz: tuple[int, int] | None,
     transform: str | None,
+    names: tuple[str, ...] | None,
+    names_from: tuple[str, ...] | None,
     head: HeadChoice | None,
     runtime: str | None,
     runtime_precision: RuntimePrecision | None,
@@ -149,6 +153,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     from yoloship.evaluate.verification import verify as compare
     from yoloship.sinks import write_image
 
+    class_names = options.chosen_names(names, names_from)
     if b is None:
         if runtime is None and runtime_precision is None:
             raise click.UsageError("Missing argument 'B', which only --runtime and --runtime-precision replace.")
@@ -158,8 +163,12 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
             raise click.UsageError(
                 "--images, --labels and --plot cannot be used with a reference.npz, which contains its images"
             )
-        if runtime is not None or runtime_precision is not None or transform is not None:
-            raise click.UsageError("--runtime, --runtime-precision and --transform cannot be used with a reference.npz")
+        given = {
+            "--runtime": runtime, "--runtime-precision": runtime_precision, "--transform": transform,
+            "--names or --names-from": class_names,
+        }  # fmt: skip
+        if any(value is not None for value in given.values()):
+            raise click.UsageError(f"{', '.join(given)} cannot be used with a reference.npz")
         _against_reference(a, b, head, json_file, overwrite=overwrite)
         return
     if not images:
@@ -184,14 +193,22 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
         if path is not None and not is_dash(path):
             outputs.claim(path)
     with ExitStack() as stack:
-        first = stack.enter_context(open_artefact(a, imgsz=imgsz, transform=transform, head=head))
+        first = stack.enter_context(
+            open_artefact(a, imgsz=imgsz, transform=transform, head=head, class_names=class_names)
+        )
         measure = measure_of(first.info, a)
         if min_iou is not None and not measure.overlap_title:
             raise click.UsageError("--min-iou: a classification model finds nothing that could overlap")
         truths = None if labels is None else measure.truths(labels, inputs, first.info)
         second = stack.enter_context(
             open_artefact(
-                b, imgsz=imgsz, runtime=runtime, runtime_precision=runtime_precision, transform=transform, head=head
+                b,
+                imgsz=imgsz,
+                runtime=runtime,
+                runtime_precision=runtime_precision,
+                transform=transform,
+                head=head,
+                class_names=class_names,
             )
         )
         judged = b if b != a else f"{b} in {second.session.name}"

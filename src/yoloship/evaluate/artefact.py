@@ -14,7 +14,7 @@ from yoloship.runtime import RunOptions, Session, choose_runtime, open_session
 from yoloship.tasks import info_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -56,7 +56,7 @@ class EmulatedSession(Session):
         self._session.close()
 
 
-def open_artefact(
+def open_artefact(  # noqa: PLR0913 - all but the model have defaults
     model: str | Path,
     *,
     imgsz: tuple[int, int] | None = None,
@@ -64,6 +64,7 @@ def open_artefact(
     runtime_precision: RuntimePrecision | None = None,
     transform: str | None = None,
     head: HeadChoice | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Detector:
     """Load a model; a graph in half precision rounds where the graph says, which ONNX Runtime alone does not do.
 
@@ -76,6 +77,7 @@ def open_artefact(
         runtime_precision: What the runtime computes float32 layers in; None takes float32.
         transform: Of a classification model: how an image becomes its input, by name; None takes what the file says.
         head: Of a checkpoint with two heads, the one that answers; files of other kinds ignore it.
+        class_names: One name for each class, to use instead of the names in the file.
 
     Raises:
         YoloshipError: as `yoloship.models.loading.load`.
@@ -84,7 +86,9 @@ def open_artefact(
     kind = kind_of(path)
     if kind == "engine":
         choose_runtime(runtime, kind, "cuda", runtime_precision, model_name=str(path))
-        return load_network_on_gpu(path, 0, imgsz=imgsz, model_name=str(path), transform=transform)
+        return load_network_on_gpu(
+            path, 0, imgsz=imgsz, model_name=str(path), transform=transform, class_names=class_names
+        )
     if kind == "checkpoint" or runtime is not None or runtime_precision is not None:
         return load(
             path,
@@ -94,6 +98,7 @@ def open_artefact(
             runtime_precision=runtime_precision,
             transform=transform,
             head=head if kind == "checkpoint" else None,
+            class_names=class_names,
         )
 
     from yoloship.graph import graph_bytes
@@ -103,12 +108,12 @@ def open_artefact(
 
     graph = parse_onnx(read_file(path), str(path))
     if not is_half(graph):
-        return load(path, imgsz=imgsz, device="cpu", transform=transform)
+        return load(path, imgsz=imgsz, device="cpu", transform=transform, class_names=class_names)
     checked = vetted(graph_bytes(emulate(graph)), str(path), imgsz)
     plain = open_session(checked.source, RunOptions(model_name=str(path), limit_s=checked.limit_s))
     session = EmulatedSession(plain, body_precision(graph))
     try:
-        info = info_of(session, str(path), canvas_hw=imgsz)
+        info = info_of(session, str(path), class_names, canvas_hw=imgsz)
         if transform is not None:
             info = info.with_transform(transform, subject=str(path))
         return Detector(session, info, imgsz=imgsz, model_name=str(path))

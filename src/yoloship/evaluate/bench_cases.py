@@ -73,6 +73,7 @@ class _Target:
         device: ``cpu``, or ``cuda:N``.
         runtime: What runs the network.
         transform: Of a classification model, by name; None takes what the file says.
+        class_names: By class id; None takes those in the file.
     """
 
     path: Path
@@ -80,6 +81,7 @@ class _Target:
     device: str
     runtime: BenchRuntime
     transform: str | None
+    class_names: tuple[str, ...] | None
 
     @property
     def builds(self) -> bool:
@@ -95,6 +97,7 @@ def bench_cases(  # noqa: PLR0913, PLR0917 - one parameter an option
     streams: Sequence[int],
     input_hw: tuple[int, int] | None,
     transform: str | None = None,
+    class_names: tuple[str, ...] | None = None,
 ) -> list[BenchCase]:
     """Every combination that is to be measured.
 
@@ -107,6 +110,7 @@ def bench_cases(  # noqa: PLR0913, PLR0917 - one parameter an option
         input_hw: (height, width) of the model's input; None takes the graph's own, else that
             of the training if the checkpoint says it, else 640, or 224 for classification.
         transform: Of classification models: how an image becomes the input, by name; None takes what the file says.
+        class_names: One name for each class of every model; None takes those in the files.
 
     Raises:
         InputError: options contradict each other or a file, or there is no such GPU.
@@ -117,7 +121,7 @@ def bench_cases(  # noqa: PLR0913, PLR0917 - one parameter an option
     every = tuple(dict.fromkeys(models))
     labels = _labels(every)
     settled = [
-        (model, runtime, _settled(model, device, runtime, transform))
+        (model, runtime, _settled(model, device, runtime, transform, class_names))
         for model, device, runtime in product(every, devices, runtimes)
     ]
     for _, _, target in settled:
@@ -138,11 +142,17 @@ def _labels(models: Sequence[str]) -> dict[str, str]:
     return {model: name if names.count(name) == 1 else model for model, name in zip(models, names, strict=True)}
 
 
-def _settled(model: str, device: str | None, runtime: BenchRuntime | None, transform: str | None) -> _Target:
+def _settled(
+    model: str,
+    device: str | None,
+    runtime: BenchRuntime | None,
+    transform: str | None,
+    class_names: tuple[str, ...] | None,
+) -> _Target:
     path = resolve(model)
     kind = refuse_others(path, MODEL_KINDS, "model", subject=str(path), error=SessionError)
     runtime = runtime or BenchRuntime("tensorrt" if kind == "engine" else "onnxruntime")
-    return _Target(path, kind, _device(device, runtime), runtime, transform)
+    return _Target(path, kind, _device(device, runtime), runtime, transform, class_names)
 
 
 def _device(device: str | None, runtime: BenchRuntime) -> str:
@@ -223,6 +233,7 @@ def _open(target: _Target, input_hw: tuple[int, int] | None, batch: int, streams
         runtime=target.runtime.name,
         runtime_precision=target.runtime.precision,
         transform=None if target.builds and target.kind == "checkpoint" else target.transform,  # it is in the engine
+        class_names=target.class_names,
         cuda_tuning=CudaTuning(slots=max(4, streams), max_batch=max(MAX_BATCH, batch)) if on_gpu else None,
     )
 

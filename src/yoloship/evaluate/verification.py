@@ -14,6 +14,7 @@ from yoloship.errors import InputError
 from yoloship.evaluate.matching import LOWERED_SHARE, Agreement, LevelDifference, compare_levels
 from yoloship.evaluate.measure import MAP_THRESHOLD, Detail
 from yoloship.evaluate.measures import BOXES, MEASURES, measure_of
+from yoloship.model import images_first
 from yoloship.tasks import form_of, task_of
 
 if TYPE_CHECKING:
@@ -328,7 +329,7 @@ class _Run:
         if self._all_options is not None:
             self.everything.append(detector(image, options=self._all_options, channels="bgr"))
         if len(self.cells) < LEVEL_IMAGES and self._cells_held < MAX_CELLS:
-            (array,) = feed.values()
+            array = feed[images_first(self._session.inputs)[0].name]
             self.input_hws.append(array.shape[1:3] if detector.info.input_form == "image" else array.shape[2:4])
             form = form_of(detector.info, detector.model_name)
             places = form.places(self._session.outputs, detector.info)

@@ -106,6 +106,7 @@ def load_network_on_gpu(
     imgsz: tuple[int, int] | None,
     model_name: str,
     transform: Transform | str | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Detector:
     """A CPU pipeline around a network on a GPU, so that the network's outputs can be read on the host.
 
@@ -115,6 +116,7 @@ def load_network_on_gpu(
         imgsz: (height, width) of the canvas; None takes the graph's own.
         model_name: The model's name, for messages.
         transform: For classification models: how an image becomes the input; None takes what the file says.
+        class_names: Class names to use instead of those in the file.
 
     Raises:
         YoloshipError: what `load_on_gpu` raises.
@@ -123,7 +125,7 @@ def load_network_on_gpu(
         session = stack.enter_context(
             _open(model, _device(stack, model, ordinal, model_name), RunOptions(model_name=model_name))
         )
-        info = _recognised(session, model_name, canvas_hw=imgsz)
+        info = _recognised(session, model_name, class_names, imgsz)
         if transform is not None:
             info = info.with_transform(transform, subject=model_name)
         model_input = ModelInput.checked(info, imgsz, "square", model_name)

@@ -235,7 +235,10 @@ def test_the_runtime_is_for_b_only_and_named() -> None:
     np.savez("r.npz", images=np.zeros((1, 3, 64, 96), np.float32), output=np.zeros((1, 1, 6), np.float32))
     ran = run("verify", "a.onnx", "r.npz", "--runtime", "openvino")
     assert ran.code == 2
-    assert "--runtime, --runtime-precision and --transform cannot be used with a reference.npz" in ran.err
+    assert (
+        "--runtime, --runtime-precision, --transform, --names or --names-from cannot be used with a reference.npz"
+        in ran.err
+    )
 
 
 def test_the_head_of_a_checkpoint_can_be_chosen() -> None:
