@@ -15,6 +15,7 @@ from yoloship.detect.pipeline import ModelInput, Pipeline, PlacedImage
 from yoloship.detect.preprocess import as_image, letterbox_batch, model_feeds
 from yoloship.detect.stream import in_order
 from yoloship.errors import InputError, SessionError
+from yoloship.tasks.decode import expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -137,10 +138,7 @@ class CpuPipeline(Pipeline):
             outputs = self.session.run_as_computed(feeds)
             self._spare.append(canvases)
         answered = time.perf_counter()
-        if len(outputs) != len(self.session.outputs):
-            raise SessionError(
-                "wrong number of outputs", expected=str(len(self.session.outputs)), got=str(len(outputs))
-            )
+        expect(outputs, len(self.session.outputs))
         read = [outputs[place] for place in self._places]
         candidates = self.form.decode(read, info, input_hw, options.score_threshold)
         if len(candidates) != batch:
