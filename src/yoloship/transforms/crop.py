@@ -49,7 +49,7 @@ class Crop:
             transform: Its `crop` is the size of the input.
 
         Raises:
-            InputError: the image has no pixels, or is so narrow that its longer side would be too long.
+            InputError: the image has no pixels.
         """
         height, width = image_hw
         if min(image_hw) < 1:
