@@ -320,7 +320,7 @@ def read_task(module: Module, subject: str) -> Task:
         if other is not None:
             raise CheckpointError(f"{problem}, {word} {other.problem}", subject=subject, hint=other.hint)
     raise CheckpointError(
-        f"{problem}, which is not a YOLOv5 model",
+        f"{problem}, which is not a network of a known family",
         subject=subject,
         hint="if the model is inside it, save that alone: torch.save({'model': model}, path)",
     )
