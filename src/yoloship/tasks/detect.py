@@ -434,6 +434,11 @@ class Detect(Task[Candidates, Detections]):
         form = self.form(info.output_form, subject)
         if not info.class_names or not info.strides:
             raise SessionError("the model's record names no classes or no strides", subject=subject)
+        if info.task == Detect.name and info.extra_columns:
+            raise InputError(
+                "model record: bad 'extra_columns'", subject=subject, expected="0 for a detection model",
+                got=str(info.extra_columns),
+            )  # fmt: skip
         if form.suppresses != (info.nms is not None):
             raise InputError(
                 "model record: bad 'nms'", subject=subject, got="none" if info.nms is None else "thresholds",

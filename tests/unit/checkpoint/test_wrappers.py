@@ -131,7 +131,7 @@ REFUSED = {
     ),
     "a wrapper of the user's own": (
         inside("mypkg.nets.Wrapper", "model", forge.model()),
-        "holds a 'mypkg.nets.Wrapper', which is not a network of a known family; if the model is inside it, save that alone",
+        "holds a 'mypkg.nets.Wrapper', which is not a network of a known family; if the model is inside it, save",
     ),
     "a wrapper in itself": (
         forge.named("models.common.AutoShape")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ({"anchors": (((1.0, 1.0),),)}, InputError, r"bad 'anchors': expected one set a level \(3\), got 1 sets"),
         ({"nms": NmsConfig()}, InputError, "bad 'nms': expected thresholds if suppression is inside the graph"),
         ({"output_form": "nms"}, InputError, "bad 'nms'.* got none"),
+        ({"extra_columns": 1}, InputError, "bad 'extra_columns': expected 0 for a detection model, got 1"),
         ({"output_form": "boxes"}, SessionError, "expected raw, heads, compact, nms, end2end, got boxes"),
         ({"output_form": "compact"}, SessionError, "the model's record says 'compact': expected 3 outputs, got 1"),
     ],
