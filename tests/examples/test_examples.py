@@ -21,11 +21,14 @@ import cv2
 import numpy as np
 import pytest
 
+import yoloship
 from helpers.doc_blocks import has_gpu
 from helpers.networks import has_rtx_wheel
+from helpers.samples import sample
 from helpers.shared import IN_CI
 from yoloship.demo.scene import make_scene
 from yoloship.errors import DependencyError
+from yoloship.graph import GraphConfig, build_graph, graph_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,6 +156,44 @@ def check_gpu_pipeline(ran: Ran) -> None:
     assert int(counts["submit"]) == 8 * int(counts["stream"]) > 0
 
 
+@check
+def check_classify(ran: Ran) -> None:
+    rows = [line.split() for line in ran.out.splitlines()]
+    assert sorted(row[0] for row in rows) == sorted(["qr_code", "barcode", "marker", "marker", "marker"])
+    assert all(float(row[1]) > 0.9 for row in rows)
+    assert ran.image("kinds.jpg").shape == (720, 1280, 3)
+
+
+@check
+def check_segment(ran: Ran) -> None:
+    rows = re.findall(r"^(\w+) +([\d.]+)  (\d+) px in (\d+) parts, (\d+) corners$", ran.out, re.MULTILINE)
+    assert len(rows) == len(ran.out.splitlines()) > 0
+    with yoloship.load(ran.folder / "segment.onnx") as segmenter:
+        found = segmenter(ran.folder / "photo.png")
+    assert [int(row[2]) for row in rows] == found.masks.area_px.tolist()
+    cut_out = cv2.imread(str(ran.folder / "object.png"), cv2.IMREAD_UNCHANGED)
+    assert cut_out is not None
+    assert set(np.unique(cut_out[:, :, 3])) <= {0, 255}
+    assert np.count_nonzero(cut_out[:, :, 3]) == found.masks.area_px[0]
+
+
+@check
+def check_pose(ran: Ran) -> None:
+    with yoloship.load(ran.folder / "pose.onnx") as poser:
+        found = poser(ran.folder / "photo.png")
+    seen = np.count_nonzero(found.keypoints[..., 2] >= 0.5)
+    assert len(re.findall(r"^  point \d+ at [\d.]+ [\d.]+$", ran.out, re.MULTILINE)) == seen
+    assert len(ran.out.splitlines()) == len(found) + seen > 0
+    np.testing.assert_array_equal(ran.image("found.jpg").shape, (96, 128, 3))
+
+
+@check
+def check_oriented_boxes(ran: Ran) -> None:
+    width, height = re.findall(r"(\d+)×(\d+) px around", ran.out)[0]
+    assert ran.image("object.png").shape == (int(height), int(width), 3)
+    assert all(line.endswith("° clockwise") for line in ran.out.splitlines())
+
+
 NEEDS: dict[str, Callable[[], str | None]] = {
     "build_engine.py": lambda: None if find_spec("tensorrt_rtx") else "TensorRT-RTX is not installed",
     "openvino_runtime.py": lambda: None if find_spec("openvino") else "OpenVINO is not installed",
@@ -161,6 +202,27 @@ NEEDS: dict[str, Callable[[], str | None]] = {
 
 
 ARGUMENTS = {"gpu_pipeline.py": () if has_gpu() else ("cpu",)}
+TASKS = {"segment.py": "segment", "pose.py": "pose", "oriented_boxes.py": "obb"}
+"""The examples that take a model of a task and an image."""
+
+
+def arguments(name: str, folder: Path) -> tuple[str, ...]:
+    """The arguments of an example; the files that they name are made in the folder."""
+    if name not in TASKS:
+        return ARGUMENTS.get(name, ())
+    task = TASKS[name]
+    graph = build_graph(sample("ultralytics", task), GraphConfig((64, 96), 1))
+    (folder / f"{task}.onnx").write_bytes(graph_bytes(graph))
+    noise = np.random.default_rng(5).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(folder / "photo.png"), noise)
+    return f"{task}.onnx", "photo.png"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_an_example_without_its_model_says_how_to_run_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLES / name)])
+    with pytest.raises(SystemExit, match=f"python examples/{name} best-"):
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
 def test_the_gpu_example_says_why_it_cannot_run(tmp_path: Path) -> None:
@@ -188,7 +250,7 @@ def test_each_example_is_checked() -> None:
 def test_each_example_says_what_it_shows_and_how_to_run_it(name: str) -> None:
     header = ast.get_docstring(ast.parse((EXAMPLES / name).read_text(encoding="utf-8"))) or ""
     assert re.match(r".+\.\n\n", header), "the first line is a sentence"
-    assert f"    python examples/{name}\n" in header
+    assert re.search(rf"^    python examples/{re.escape(name)}( best-\w+\.pt photo\.jpg)?$", header, re.MULTILINE)
 
 
 def test_each_example_is_listed() -> None:
@@ -211,7 +273,7 @@ def test_example_runs_and_leaves_what_it_says(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("YOLOSHIP_CACHE", str(cache))
     monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.setattr(sys, "argv", [str(EXAMPLES / name), *ARGUMENTS.get(name, ())])
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLES / name), *arguments(name, tmp_path)])
     printed = io.StringIO()
     with redirect_stdout(printed):
         if problem is not None:
