@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from helpers.shared import GENERATED, require
 from yoloship.checkpoint import read_checkpoint
-from yoloship.graph import GraphConfig, build_graph
+from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.passes.half import KEPT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from yoloship.checkpoint import Checkpoint
     from yoloship.model import InputForm, OutputForm
 
 HW = (64, 96)
+
+
+def outputs_of(network: Checkpoint, config: GraphConfig, hw: tuple[int, int] = HW) -> list[Any]:
+    """What the graph of a network gives for two random images."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(graph_bytes(build_graph(network, config)), options)
+    images = np.random.default_rng(5).random((2, 3, *hw), np.float32)
+    return list(session.run(None, {session.get_inputs()[0].name: images}))
 
 
 @cache

@@ -15,17 +15,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from helpers.images import chunk, smooth
 from yoloship.errors import ImageError, InputError
 from yoloship.images import ImageLimits, read_image
 from yoloship.images.reading import bytes_of_file
 
 Pixels = npt.NDArray[np.uint8]
-
-
-def smooth(height: int = 48, width: int = 64) -> Pixels:
-    """An image whose four corners differ, so that a turn or a swap shows, and that JPEG keeps nearly exact."""
-    corners = np.array([[[250, 20, 20], [20, 250, 20]], [[20, 20, 250], [200, 200, 200]]], np.uint8)
-    return np.asarray(cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def pil(image: Pixels) -> Image.Image:
@@ -46,10 +41,6 @@ def encoded(suffix: str, array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) 
 
 def png(width: int, height: int) -> bytes:
     """A PNG whose header claims a size; its data is far too short for it."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from yoloship.detect.detector import Detector
+from helpers.decoded import detections
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
 from yoloship.model import ModelInfo, NmsConfig, TensorSpec
 from yoloship.results.oriented import corners_of
-from yoloship.runtime.scripted import ScriptedSession
 from yoloship.tasks.obb import Obb, as_xywhr, unturned
 
 if TYPE_CHECKING:
@@ -36,10 +35,7 @@ def columns(*objects: tuple[float, ...]) -> npt.NDArray[np.float32]:
 
 
 def found_in(table: npt.NDArray[np.float32], image_hw: tuple[int, int] = HW, **options: Any) -> Detections:
-    session = ScriptedSession([IMAGES], [ROWS], lambda _: [table])
-    with Detector(session, INFO, options=DetectOptions(**options)) as detector:
-        result: Detections = detector(np.zeros((*image_hw, 3), np.uint8))
-        return result
+    return detections(INFO, table, image_hw, **options)
 
 
 def test_boxes_are_in_source_pixels_as_decoded_and_their_hull_is_clipped() -> None:

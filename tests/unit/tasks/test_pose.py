@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from yoloship.detect.detector import Detector
-from yoloship.detect.options import DetectOptions
+from helpers.decoded import detections
 from yoloship.errors import InputError, SessionError
 from yoloship.model import ModelInfo, TensorSpec
-from yoloship.runtime.scripted import ScriptedSession
 from yoloship.tasks import refuse_other_results
 from yoloship.tasks.pose import Pose, decode_keypoints
 
@@ -44,10 +42,7 @@ TWO = columns(
 
 
 def found_in(table: npt.NDArray[np.float32], image_hw: tuple[int, int] = HW, **options: Any) -> Detections:
-    session = ScriptedSession([IMAGES], [ROWS], lambda _: [table])
-    with Detector(session, INFO, options=DetectOptions(**options)) as detector:
-        result: Detections = detector(np.zeros((*image_hw, 3), np.uint8))
-        return result
+    return detections(INFO, table, image_hw, **options)
 
 
 def test_points_are_in_source_pixels_clipped_and_their_visibility_is_kept() -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from helpers.decoded import HW, METADATA, foreign, raw, refusal
+from helpers.decoded import HW, METADATA, as_corners, foreign, grid_rows, raw, refusal
 from helpers.models import ANCHORS, NAMES, STRIDES, constant_raw, image_session, info, random_heads
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
@@ -74,19 +74,6 @@ def grid_session(
     )
 
 
-def grid_rows(
-    strides: tuple[int, ...], hw: tuple[int, int], batch: int = 1, anchors: int = 3
-) -> npt.NDArray[np.float32]:
-    """Decoded rows of random heads, levels in the order of the strides."""
-    rng = np.random.default_rng(4)
-    heads = [
-        rng.normal(0, 3, (batch, anchors * 8, hw[0] // stride, hw[1] // stride)).astype(np.float32)
-        for stride in strides
-    ]
-    sizes = tuple(tuple((3.0 * stride, 2.0 * stride) for _ in range(anchors)) for stride in strides)
-    return heads_to_raw(heads, strides, sizes)
-
-
 def test_dynamic_sizes_are_tried_at_the_canvas_and_found_to_be_dynamic() -> None:
     session = grid_session()
     found = info_of(session, "x.onnx")
@@ -131,7 +118,7 @@ def test_a_size_that_does_not_fit_the_stride_does_not_make_a_graph_fixed() -> No
 @pytest.mark.parametrize("names", ["", "['a', 'b', 'c']"])
 def test_deepstream_outputs_are_named(names: str) -> None:
     metadata = {"names": names} if names else {}
-    rows = corners(grid_rows(STRIDES, HW))
+    rows = as_corners(grid_rows(STRIDES, HW))
     joined = np.concatenate([rows[..., :5], rows[..., 5:].argmax(-1)[..., None].astype(np.float32)], axis=-1)
     assert "corners (x1, y1, x2, y2), as DeepStream" in refusal(foreign(joined, metadata))
     parts = [rows[..., :4], rows[..., 4:5], joined[..., 5:]]
@@ -143,13 +130,6 @@ def test_deepstream_outputs_are_named(names: str) -> None:
     )
     assert "boxes and scores in separate outputs, as in DeepStream" in refusal(session)
     assert refusal(session).endswith("'yoloship export' writes the standard form, without NMS")
-
-
-def corners(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    changed: npt.NDArray[np.float32] = rows.copy()
-    changed[..., :2] = rows[..., :2] - rows[..., 2:4] / 2
-    changed[..., 2:4] = rows[..., :2] + rows[..., 2:4] / 2
-    return changed
 
 
 def several(*outputs: npt.NDArray[np.float32]) -> ScriptedSession:
@@ -185,7 +165,7 @@ def test_a_decoded_output_that_is_not_the_first_is_found_and_recorded() -> None:
             TensorSpec("map", "float32", maps.shape), TensorSpec("corners", "float32", rows.shape),
             TensorSpec("decoded", "float32", rows.shape),
         ],
-        lambda _: [maps, corners(rows), rows],
+        lambda _: [maps, as_corners(rows), rows],
         metadata=METADATA,
     )  # fmt: skip
     found = info_of(session, "x.onnx")

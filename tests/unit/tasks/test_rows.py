@@ -5,26 +5,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from helpers.decoded import HW, foreign, raw, refusal
+from helpers.decoded import HW, as_corners, foreign, grid_rows, raw, refusal
 from helpers.models import NAMES, STRIDES
 from yoloship.tasks import info_of
-from yoloship.tasks.decode import heads_to_raw
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-
-def grid_rows(
-    strides: tuple[int, ...], hw: tuple[int, int], batch: int = 1, anchors: int = 3
-) -> npt.NDArray[np.float32]:
-    """Decoded rows of random heads, levels in the order of the strides."""
-    rng = np.random.default_rng(4)
-    heads = [
-        rng.normal(0, 3, (batch, anchors * 8, hw[0] // stride, hw[1] // stride)).astype(np.float32)
-        for stride in strides
-    ]
-    sizes = tuple(tuple((3.0 * stride, 2.0 * stride) for _ in range(anchors)) for stride in strides)
-    return heads_to_raw(heads, strides, sizes)
 
 
 @pytest.mark.parametrize(
@@ -38,13 +24,6 @@ def test_strides_are_found_from_the_numbers(strides: tuple[int, ...], anchors: i
     assert info_of(foreign(rows, {}, (1, 3, 320, 640)), "x.onnx").strides == strides
 
 
-def corners(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    changed: npt.NDArray[np.float32] = rows.copy()
-    changed[..., :2] = rows[..., :2] - rows[..., 2:4] / 2
-    changed[..., 2:4] = rows[..., :2] + rows[..., 2:4] / 2
-    return changed
-
-
 def normalised(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     changed: npt.NDArray[np.float32] = rows.copy()
     changed[..., :4] /= np.array([96, 64, 96, 64], np.float32)
@@ -54,9 +33,9 @@ def normalised(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (corners, "boxes that are corners (x1, y1, x2, y2)"),
+        (as_corners, "boxes that are corners (x1, y1, x2, y2)"),
         (normalised, "boxes that are centre and size normalised to 0..1"),
-        (lambda rows: normalised(corners(rows)), "boxes that are corners normalised to 0..1"),
+        (lambda rows: normalised(as_corners(rows)), "boxes that are corners normalised to 0..1"),
         (lambda rows: rows[..., [1, 0, 3, 2, 4, 5, 6, 7]], "boxes that are y before x"),
         (lambda rows: np.abs(rows[:, ::-1]), "boxes that are not around the cells of a 64×96 image"),
         (lambda rows: rows * np.array([1] * 4 + [50] * 4, np.float32), "scores outside 0 to 1"),

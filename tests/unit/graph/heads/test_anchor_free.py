@@ -7,12 +7,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
+from helpers.graphs import outputs_of
 from helpers.modules import Anchorless, anchorless_checkpoint, apart, changed, module, with_children
 from yoloship.errors import GraphError
-from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
+from yoloship.graph import GraphConfig, build_graph, model_info
 
 if TYPE_CHECKING:
     from yoloship.checkpoint import Checkpoint, Module
@@ -42,11 +42,6 @@ def detector(*, version: str | None = "8.4.190", two: bool = True, reg_max: int 
     head = changed(make.detect_head([8], [8], reg_max=reg_max, two=two), **changes)
     stem = make.conv(3, 8, 8, 8, padding=(0, 0))
     return anchorless_checkpoint([(stem, -1), (head, [-1])], version=version)
-
-
-def run(network: Checkpoint, config: GraphConfig, hw: tuple[int, int] = HW) -> list[Any]:
-    session = ort.InferenceSession(graph_bytes(build_graph(network, config)))
-    return list(session.run(None, {"images": np.random.default_rng(7).random((2, 3, *hw), np.float32)}))
 
 
 def refusal(network: Checkpoint, **choices: Any) -> str:
@@ -134,8 +129,8 @@ def test_fusing_leaves_one_head_and_it_answers() -> None:
     assert model_info(one, GraphConfig(HW)).head == "one2one"
     assert "does not have the head 'one2one': it was fused, which removed it" in refusal(many, head="one2one")
     assert "does not have the head 'one2many': it was fused" in refusal(one, output_form="raw")
-    assert run(many, GraphConfig(HW, 2))[0].shape == (2, 7, 96)
-    assert run(one, GraphConfig(HW, 2))[0].shape == (2, 96, 6)
+    assert outputs_of(many, GraphConfig(HW, 2))[0].shape == (2, 7, 96)
+    assert outputs_of(one, GraphConfig(HW, 2))[0].shape == (2, 96, 6)
 
 
 def test_a_head_without_any_convolutions_is_refused() -> None:
@@ -181,7 +176,7 @@ def test_a_layer_added_to_the_chosen_head_is_not_left_out() -> None:
 @pytest.mark.parametrize("input_hw", [HW, None], ids=["fixed", "dynamic"])
 def test_decoded_forms_follow_the_formula(reg_max: int, input_hw: tuple[int, int] | None) -> None:
     network = detector(reg_max=reg_max)
-    boxes, logits = run(network, GraphConfig(input_hw, 2, output_form="heads", head="one2many"))
+    boxes, logits = outputs_of(network, GraphConfig(input_hw, 2, output_form="heads", head="one2many"))
     sides = boxes.astype(np.float64).reshape(2, 4, reg_max, -1)
     share = np.exp(sides - sides.max(2, keepdims=True))
     share /= share.sum(2, keepdims=True)
@@ -192,9 +187,9 @@ def test_decoded_forms_follow_the_formula(reg_max: int, input_hw: tuple[int, int
     corners = np.stack([x - left, y - top, x + right, y + bottom], 1) * 8
     centred = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
     scores = 1 / (1 + np.exp(-logits.astype(np.float64).reshape(2, 3, -1)))
-    (raw,) = run(network, GraphConfig(input_hw, 2, output_form="raw"))
+    (raw,) = outputs_of(network, GraphConfig(input_hw, 2, output_form="raw"))
     np.testing.assert_allclose(raw, np.concatenate([centred, scores], 1), rtol=1e-4, atol=1e-4)
-    compact = run(network, GraphConfig(input_hw, 2, output_form="compact"))
+    compact = outputs_of(network, GraphConfig(input_hw, 2, output_form="compact"))
     np.testing.assert_allclose(compact[0], corners.transpose(0, 2, 1), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(compact[1], scores.max(1), rtol=1e-4)
     np.testing.assert_array_equal(compact[2], scores.argmax(1))
@@ -202,9 +197,9 @@ def test_decoded_forms_follow_the_formula(reg_max: int, input_hw: tuple[int, int
 
 def test_rows_of_the_one_to_one_head_are_the_best_pairs_of_a_cell_and_a_class() -> None:
     network = two_heads()
-    boxes, scores, _ = run(network, GraphConfig(HW, 2, output_form="compact"))
-    (raw,) = run(network, GraphConfig(HW, 2, output_form="raw"))
-    (rows,) = run(network, GraphConfig(HW, 2, output_form="end2end"))
+    boxes, scores, _ = outputs_of(network, GraphConfig(HW, 2, output_form="compact"))
+    (raw,) = outputs_of(network, GraphConfig(HW, 2, output_form="raw"))
+    (rows,) = outputs_of(network, GraphConfig(HW, 2, output_form="end2end"))
     cells = scores.shape[1]
     assert rows.shape == (2, cells, 6)
     for image in range(2):
@@ -217,11 +212,11 @@ def test_rows_of_the_one_to_one_head_are_the_best_pairs_of_a_cell_and_a_class() 
 
 def test_with_open_sizes_there_are_300_rows_and_those_without_a_cell_are_zero() -> None:
     network = two_heads()
-    (fixed,) = run(network, GraphConfig(HW, 2, output_form="end2end"))
-    (rows,) = run(network, GraphConfig(None, None, output_form="end2end"))
+    (fixed,) = outputs_of(network, GraphConfig(HW, 2, output_form="end2end"))
+    (rows,) = outputs_of(network, GraphConfig(None, None, output_form="end2end"))
     assert rows.shape == (2, 300, 6)
     np.testing.assert_allclose(rows[:, : fixed.shape[1], 4], fixed[:, :, 4], atol=1e-6)
     assert (np.sort(rows[:, :, 4])[:, ::-1] == rows[:, :, 4]).all()
-    larger = run(network, GraphConfig(None, None, output_form="end2end"), (128, 192))[0]
+    larger = outputs_of(network, GraphConfig(None, None, output_form="end2end"), (128, 192))[0]
     assert larger.shape == (2, 300, 6)
     assert (larger[:, :, 4] > 0).all()

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
+from helpers.graphs import outputs_of
 from helpers.modules import Anchorless, anchorless_checkpoint, apart, changed, tensor, with_children
 from yoloship.checkpoint import Opaque
 from yoloship.detect.detector import Detector
@@ -56,14 +56,6 @@ def network(head: Module) -> Checkpoint:
     return anchorless_checkpoint([(stem, -1), (head, [-1])], task="obb")
 
 
-def run(made: Checkpoint, config: GraphConfig) -> list[Any]:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(graph_bytes(build_graph(made, config)), options)
-    image = np.random.default_rng(5).random((2, 3, *HW), np.float32)
-    return list(session.run(None, {session.get_inputs()[0].name: image}))
-
-
 def refusal(made: Checkpoint) -> str:
     with pytest.raises(GraphError) as caught:
         build_graph(made, GraphConfig(HW))
@@ -76,7 +68,7 @@ def test_boxes_are_turned_about_the_cell_that_their_distances_count_from(
     reg_max: int, input_hw: tuple[int, int] | None
 ) -> None:
     made = network(obb_head(reg_max=reg_max))
-    boxes, logits, angles = run(made, GraphConfig(input_hw, 2, output_form="heads"))
+    boxes, logits, angles = outputs_of(made, GraphConfig(input_hw, 2, output_form="heads"))
     sides = boxes.astype(np.float64).reshape(2, 4, reg_max, -1)
     if reg_max > 1:
         share = np.exp(sides)
@@ -87,11 +79,11 @@ def test_boxes_are_turned_about_the_cell_that_their_distances_count_from(
     fx, fy = (right - left) / 2, (bottom - top) / 2
     cx, cy = x + fx * np.cos(angle) - fy * np.sin(angle), y + fx * np.sin(angle) + fy * np.cos(angle)
     expected = np.stack([cx, cy, left + right, top + bottom], 1) * 8
-    (raw,) = run(made, GraphConfig(input_hw, 2, output_form="raw"))
+    (raw,) = outputs_of(made, GraphConfig(input_hw, 2, output_form="raw"))
     assert raw.shape == (2, 4 + 3 + 1, 96)
     np.testing.assert_allclose(raw[:, :4], expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(raw[:, 7], angle, atol=1e-5)
-    unturned, _, _, extras = run(made, GraphConfig(input_hw, 2, output_form="compact"))
+    unturned, _, _, extras = outputs_of(made, GraphConfig(input_hw, 2, output_form="compact"))
     corners = np.concatenate([expected[:, :2] - expected[:, 2:] / 2, expected[:, :2] + expected[:, 2:] / 2], 1)
     np.testing.assert_allclose(unturned, corners.transpose(0, 2, 1), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(extras[:, :, 0], angle, atol=1e-5)
@@ -100,15 +92,15 @@ def test_boxes_are_turned_about_the_cell_that_their_distances_count_from(
 def test_the_angle_is_a_share_of_half_a_turn_until_yolo26() -> None:
     head = obb_head()
     later = replace(head, class_path="ultralytics.nn.modules.head.OBB26")
-    *_, eight = run(network(head), GraphConfig(HW, 2, output_form="heads"))
-    *_, free = run(network(later), GraphConfig(HW, 2, output_form="heads"))
+    *_, eight = outputs_of(network(head), GraphConfig(HW, 2, output_form="heads"))
+    *_, free = outputs_of(network(later), GraphConfig(HW, 2, output_form="heads"))
     np.testing.assert_allclose(eight, (1 / (1 + np.exp(-free)) - 0.25) * np.pi, atol=1e-5)
 
 
 def test_rows_of_a_one_to_one_head_have_centre_size_and_angle() -> None:
     made = two_heads()
-    (raw,) = run(made, GraphConfig(HW, 2, output_form="raw", head="one2many"))
-    (rows,) = run(made, GraphConfig(HW, 2, output_form="end2end"))
+    (raw,) = outputs_of(made, GraphConfig(HW, 2, output_form="raw", head="one2many"))
+    (rows,) = outputs_of(made, GraphConfig(HW, 2, output_form="end2end"))
     assert rows.shape[2] == 7
     columns = [0, 1, 2, 3, 7]
     for image in range(2):
@@ -162,5 +154,5 @@ def test_heads_that_contradict_themselves_are_refused(head: Module, words: str) 
 def test_what_a_run_leaves_behind_is_ignored_and_the_official_method_allowed() -> None:
     method = Opaque("__builtin__.getattr", ("ultralytics.nn.modules.head.Detect", "forward"))
     stale = changed(obb_head(), angle=tensor(np.zeros((1, 1, 5))), detect=method)
-    (plain,), (raw,) = (run(network(head), GraphConfig(HW, 2)) for head in (obb_head(), stale))
+    (plain,), (raw,) = (outputs_of(network(head), GraphConfig(HW, 2)) for head in (obb_head(), stale))
     np.testing.assert_array_equal(raw, plain)

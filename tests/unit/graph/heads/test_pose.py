@@ -7,12 +7,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
+from helpers.graphs import outputs_of
 from helpers.modules import Anchorless, anchorless_checkpoint, apart, changed, module, sequential, with_children
 from yoloship.errors import GraphError
-from yoloship.graph import GraphConfig, build_graph, graph_bytes, model_info
+from yoloship.graph import GraphConfig, build_graph, model_info
 from yoloship.graph.onnx_file import read_metadata
 from yoloship.model import METADATA_KEY, ModelInfo
 
@@ -79,14 +79,6 @@ def as_26(head: Module) -> Module:
     return changed(replace(made, class_path="ultralytics.nn.modules.head.Pose26"), nk_sigma=6)
 
 
-def run(made: Checkpoint, config: GraphConfig) -> list[Any]:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(graph_bytes(build_graph(made, config)), options)
-    image = np.random.default_rng(5).random((2, 3, *HW), np.float32)
-    return list(session.run(None, {session.get_inputs()[0].name: image}))
-
-
 def refusal(made: Checkpoint) -> str:
     with pytest.raises(GraphError) as caught:
         build_graph(made, GraphConfig(HW))
@@ -99,23 +91,23 @@ def test_points_are_around_their_cell_and_visibilities_are_squashed(
     shape: tuple[int, int], input_hw: tuple[int, int] | None
 ) -> None:
     made = network(pose_head(shape))
-    _, _, maps = run(made, GraphConfig(input_hw, 2, output_form="heads"))
+    _, _, maps = outputs_of(made, GraphConfig(input_hw, 2, output_form="heads"))
     points = maps.astype(np.float64).reshape(2, *shape, -1)
     y, x = (line.ravel() + 0.5 for line in np.mgrid[: maps.shape[2], : maps.shape[3]])
     points[:, :, :2] = (points[:, :, :2] + np.stack([x, y])) * 8
     points[:, :, 2:] = 1 / (1 + np.exp(-points[:, :, 2:]))
     expected = points.reshape(2, shape[0] * shape[1], -1)
-    (raw,) = run(made, GraphConfig(input_hw, 2, output_form="raw"))
+    (raw,) = outputs_of(made, GraphConfig(input_hw, 2, output_form="raw"))
     np.testing.assert_allclose(raw[:, 7:], expected, rtol=1e-4, atol=1e-4)
-    *_, extras = run(made, GraphConfig(input_hw, 2, output_form="compact"))
+    *_, extras = outputs_of(made, GraphConfig(input_hw, 2, output_form="compact"))
     np.testing.assert_allclose(extras, expected.transpose(0, 2, 1), rtol=1e-4, atol=1e-4)
 
 
 def test_maps_mean_the_same_in_every_version() -> None:
     """Of YOLOv8 x is (2·t + column)·stride, of YOLO26 (t + column + ½)·stride."""
     head = pose_head()
-    _, _, eight = run(network(head), GraphConfig(HW, 2, output_form="heads"))
-    _, _, later = run(network(as_26(head)), GraphConfig(HW, 2, output_form="heads"))
+    _, _, eight = outputs_of(network(head), GraphConfig(HW, 2, output_form="heads"))
+    _, _, later = outputs_of(network(as_26(head)), GraphConfig(HW, 2, output_form="heads"))
     eight, later = (maps.reshape(2, *SHAPE, -1) for maps in (eight, later))
     np.testing.assert_allclose(eight[:, :, :2], 2 * later[:, :, :2] - 0.5, atol=1e-5)
     np.testing.assert_allclose(eight[:, :, 2], later[:, :, 2], atol=1e-6)
@@ -123,8 +115,8 @@ def test_maps_mean_the_same_in_every_version() -> None:
 
 def test_rows_of_a_one_to_one_head_have_the_points_of_their_cell() -> None:
     made = network(as_26(pose_head(two=True)))
-    (raw,) = run(made, GraphConfig(HW, 2, output_form="raw", head="one2many"))
-    (rows,) = run(made, GraphConfig(HW, 2, output_form="end2end"))
+    (raw,) = outputs_of(made, GraphConfig(HW, 2, output_form="raw", head="one2many"))
+    (rows,) = outputs_of(made, GraphConfig(HW, 2, output_form="end2end"))
     assert rows.shape == (2, 96, 6 + 9)
     many = raw.transpose(0, 2, 1)
     for image in range(2):
