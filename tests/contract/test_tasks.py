@@ -157,7 +157,7 @@ def test_a_task_of_an_installed_package_runs_and_what_needs_boxes_refuses_it(
             verify(("a", detector), ("b", detector), [image])
 
 
-def test_the_command_for_detection_names_the_task_that_it_cannot_write(
+def test_the_command_line_runs_models_of_a_task_of_another_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     source = EXAMPLE.read_text(encoding="utf-8")
@@ -168,6 +168,13 @@ def test_the_command_for_detection_names_the_task_that_it_cannot_write(
     tags.write_bytes(b"is not read")
     image = tmp_path / "grey.png"
     cv2.imwrite(str(image), np.full((*HW, 3), 128, np.uint8))
-    ran = run_program("detect", tags, image, "--no-draw")
+    csv, json = tmp_path / "tags.csv", tmp_path / "tags.json"
+    ran = run_program("predict", tags, image, "-o", tmp_path / "drawn", "--csv", csv, "--json", json, "--conf", "0.5")
+    assert ran.code == 0, ran.error
+    assert "bright" in ran.out
+    assert '"bright",0.75,"","","",""' in csv.read_text(encoding="utf-8")
+    assert '"tags": {"bright": 0.75}' in json.read_text(encoding="utf-8")
+    assert (tmp_path / "drawn" / "grey.png").is_file()
+    ran = run_program("predict", tags, image, "--no-draw", "--txt", tmp_path / "labels")
     assert ran.code == 1
-    assert "gives tags, which cannot be written by this command yet: expected a detection model" in ran.error
+    assert "is a tagging model, which has no boxes for --txt" in ran.error

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from yoloship import SessionError
+from yoloship.results import Result
+from yoloship.results.classification import ClassScore
+from yoloship.results.drawing import as_canvas, draw_tag
 from yoloship.tasks.task import Form, Task
 
 if TYPE_CHECKING:
@@ -23,16 +26,59 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Tags:
+class Tags(Result):
     """What a user gets for one image.
 
     Attributes:
         scores: By tag, in [0, 1], best first.
         image_hw: (height, width) of the image in pixels.
+        class_names: All tags that the model knows.
+        complete: Always true.
     """
 
     scores: dict[str, float]
     image_hw: tuple[int, int]
+    class_names: tuple[str, ...]
+    complete: bool = True
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return "tag"
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def answers(self) -> list[ClassScore]:
+        """The rows of a CSV file."""
+        return [ClassScore(self.class_names.index(tag), tag, score) for tag, score in self.scores.items()]
+
+    def table(self, limit: int | None = None) -> list[tuple[str, ...]]:
+        """What the command line shows."""
+        rows = [(tag, f"{score:.3f}") for tag, score in self.scores.items()]
+        return [("tag", "score"), *rows[:limit]]
+
+    def counts(self) -> dict[str, int]:
+        """Each tag once."""
+        return dict.fromkeys(self.scores, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a JSON file has beside the name of the image."""
+        height, width = self.image_hw
+        return {"width": width, "height": height, "tags": self.scores}
+
+    def draw(
+        self,
+        image: npt.NDArray[np.uint8],
+        *,
+        hide_labels: bool = False,
+        hide_scores: bool = False,
+        line_width_px: int | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """Write the best tag on a copy of the image."""
+        canvas = as_canvas(image, "Tags.draw", self.image_hw, line_width_px)
+        best = "" if hide_labels else next(iter(self.scores), "")
+        return draw_tag(canvas, self.class_names.index(best), best) if best else canvas
 
 
 class ScoresForm(Form["Scores"]):
@@ -89,4 +135,4 @@ class TagImages(Task["Scores", Tags]):
         """Name the tags that are left."""
         best_first = np.argsort(-answer, kind="stable")
         scores = {class_names[tag]: float(answer[tag]) for tag in best_first if answer[tag] > 0}
-        return Tags(scores, letterbox.image_hw)
+        return Tags(scores, letterbox.image_hw, class_names)

@@ -494,7 +494,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     from yoloship.detect.preprocess import FILE_CHANNELS, no_files
     from yoloship.models.loading import load
-    from yoloship.tasks import TASKS, refuse_other_results, task_of
+    from yoloship.tasks import task_of
 
     detector = load(
         model,
@@ -520,8 +520,6 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         if retina_masks or mask_rule is not None:
             changes |= {"retina_masks": retina_masks, "mask_rule": mask_rule}
         kept = replace(detector.options, **changes) if changes else None
-        if detector.info.task not in TASKS.own:
-            refuse_other_results(detector.info, model, "written by this command")
         task = task_of(detector.info, model)
         if not task.has_boxes:
             _refuse_what_needs_boxes(task.title, model, targets, style)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from yoloship.cuda.masks import Prototypes
     from yoloship.cuda.postprocess import DecodeInput
     from yoloship.model import TensorSpec
+    from yoloship.results import Result
     from yoloship.runtime import Session
     from yoloship.runtime.session import DeviceTensor
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 AnswerT = TypeVar("AnswerT")
-ResultT = TypeVar("ResultT")
+ResultT = TypeVar("ResultT", bound="Result")
 
 
 class Limits(Protocol):
