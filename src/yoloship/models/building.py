@@ -6,6 +6,7 @@ an ONNX file and the description of its model from one to the other.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -90,6 +91,8 @@ def build_source(
         yield _foreign_source(read_onnx(path), str(path), class_names)
         return
     model = _graph_of(path, graph, class_names, aliases) if from_checkpoint else _whole_model(path)
+    if class_names is not None and not from_checkpoint:
+        _say_names(model, class_names)
     if refine is not None:
         with _naming(str(path), "ONNX model in memory", model.graph.name[:60] or "graph"):
             model = refine(model)
@@ -100,6 +103,12 @@ def build_source(
             yield BuildSource(file, str(path), file.info)
         else:
             yield _foreign_source(read_onnx(onnx), str(path), class_names)
+
+
+def _say_names(model: Model, class_names: Sequence[str]) -> None:
+    """Write class names into the metadata of a graph that has none: code that refines it may run it, to compare it."""
+    if all(entry.key != "names" for entry in model.metadata_props):
+        model.metadata_props.add(key="names", value=json.dumps(list(class_names), ensure_ascii=False))
 
 
 @contextmanager

@@ -74,6 +74,21 @@ def test_a_classification_model_keeps_its_transform_and_the_kind_of_its_scores(t
     assert (info.class_scores, info.transform) == ("logits", None)
 
 
+def test_code_that_changes_the_graph_is_given_the_class_names_too(tmp_path: Path) -> None:
+    path, seen = tmp_path / "x.onnx", []
+
+    def refine(model: onnx.ModelProto) -> onnx.ModelProto:
+        seen.append({entry.key: entry.value for entry in model.metadata_props})
+        return model
+
+    for metadata in ({}, {"names": "['a', 'b', 'c']"}):
+        path.write_bytes(constant_export({"output0": channel_rows()}, metadata).SerializeToString())
+        with build_source(path, refine=refine, class_names=NAMES) as source:
+            assert source.info is not None
+            assert source.info.class_names == NAMES
+    assert seen == [{"names": '["cat", "dog", "cow"]'}, {"names": "['a', 'b', 'c']"}]
+
+
 def test_what_no_detector_knows_is_built_without_a_record_unless_names_are_given(tmp_path: Path) -> None:
     made = constant_export({"output0": channel_rows()[:, ::-1].copy()})
     assert record(tmp_path, made) is None
