@@ -13,7 +13,7 @@ from yoloship.graph.builder import Builder, InFile
 from yoloship.graph.config import COLOURS, GraphConfig, emit_input
 from yoloship.graph.families import family_of
 from yoloship.graph.heads.head import MAX_STRIDE
-from yoloship.graph.known_transform import CLASSIFY, settled_transform, trained_side
+from yoloship.graph.known_transform import CLASSIFY, OPEN, settled_transform, trained_side
 from yoloship.graph.module_view import ModuleView, check_consumed
 from yoloship.graph.onnx_file import graph_bytes
 from yoloship.graph.passes.half import convert_precision
@@ -230,7 +230,7 @@ def network_facts(checkpoint: Checkpoint) -> NetworkFacts:
     Raises:
         GraphError: it is of no family known here, or its head cannot be read.
     """
-    network = _network(checkpoint, GraphConfig("usual"))
+    network = _network(checkpoint, GraphConfig("usual", transform=OPEN if checkpoint.task == CLASSIFY else None))
     config = network.config
     heads = network.head.choices if len(network.head.choices) > 1 else ()
     forms = dict.fromkeys((config.output_form, *network.head.forms))

@@ -48,6 +48,8 @@ def test_a_classifier_shows_its_size_and_how_images_become_its_input() -> None:
     assert shown["transform"].startswith("centre square to 224x224, opencv-linear, mean 0.485/0.456/0.406")
     shown = facts(run("info", require(CHECKPOINTS / "families" / "sd-resnet18.pt")).out)
     assert shown["transform"] == "not in the file; give it with --transform"
+    assert shown["kind"].startswith("ResNet checkpoint, classify")
+    assert shown["size"] == "224×224 by default"
     assert shown["classes"].startswith("1000: tench, goldfish")
     assert shown["parameters"] == "11,689,512"
 

@@ -237,8 +237,9 @@ class DetectHead(Head):
             reason = "it was fused, which removed it" if f"{_PREFIX[head]}cv2" in self.module.module.children else ""
             reason = reason or "it was trained with one head"
             raise self.module.error(
-                f"does not have the head {head!r}: {reason}", expected=f"head={self.choices[0]!r}",
-                got=f"head={config.head!r}, output_form={asked!r}",
+                f"does not have the head {head!r}: {reason}",
+                expected=f"the head {self.choices[0]!r}, with the output form {' or '.join(_FORMS[self.choices[0]])}",
+                got=f"the output form {asked!r}" if config.head is None else f"the head {head!r}",
             )  # fmt: skip
         form = {STANDARD: _FORMS[head][0], FASTEST: self.fastest}.get(asked, asked)
         if form in self.forms and form not in _FORMS[head]:
