@@ -1,11 +1,10 @@
 """A sink for yoloship: how many objects of each class an image holds, one line for each image.
 
-yoloship detect best.pt photos/ --counts counts.txt
+yoloship predict best.pt photos/ --counts counts.txt
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from yoloship.sinks import TextSink
@@ -25,6 +24,6 @@ class Counts(TextSink):
         """Write the line of one image."""
         if entry.result is None:  # it could not be read or run, and yoloship reports it
             return b""
-        counts = Counter(detection.class_name for detection in entry.result)
-        found = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
+        counts = entry.result.counts()  # by class name, most frequent first; results of every task have it
+        found = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
         return f"{entry.name}: {found}\n".encode()

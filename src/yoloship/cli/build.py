@@ -63,7 +63,7 @@ BUILDERS = ("tensorrt", "rtx")
     "--imgsz",
     metavar="640|HxW|MIN:OPT:MAX",
     help="Input size in pixels; a range makes it dynamic. Default for a "
-    "checkpoint: that of its training if it says it, else 640.",
+    "checkpoint: that of its training if it says it, else 640, or 224 for classification.",
 )
 @option("--batch", metavar="N|MIN:OPT:MAX", help="Images per run; a range makes it dynamic.")
 @option(
