@@ -391,6 +391,18 @@ def assert_refused(made: onnx.ModelProto) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_size_in_the_metadata_does_not_make_room_for_a_costly_graph() -> None:
+    nodes = [node("Reshape", ["images", "flat"], ["row"]), node("Tile", ["row", "many"], ["big"])]
+    made = detector(nodes, {"flat": sized(-1), "many": sized(30)})
+    for axis, name in ((2, "height"), (3, "width")):
+        made.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    before = vetted(made.SerializeToString(), "x.onnx", None).limit_s
+    entry = made.metadata_props.add(key="imgsz", value="[8192, 8192]")
+    assert vetted(made.SerializeToString(), "x.onnx", None).limit_s == before
+    entry.value = "[1280, 1280]"
+    assert vetted(made.SerializeToString(), "x.onnx", None).limit_s > before
+
+
 def test_an_operator_outside_the_table_is_named() -> None:
     made = detector([node("Det", ["square"], ["big"])], {"square": np.zeros((2, 2), np.float32)})
     with pytest.raises(UnsizedError, match="uses the operator Det, which is not known here"):

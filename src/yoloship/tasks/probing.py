@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship.errors import SessionError
-from yoloship.model import MAX_SIDE
 from yoloship.tasks.rows import find_levels, unknown_form_error
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ LOUDNESSES: Final = (1.0, 8.0, 64.0, 512.0)
 """Standard deviations of the noise that makes a trained model find something."""
 _UNIT_SLACK: Final = 1e-3
 _LEAST_BOX_PX: Final = 1.5
+_MAX_SAID_PX: Final = 1280 * 1280
 _MARGIN_PX: Final = 32
 _MANY: Final = 20
 _SIZE: Final = re.compile(r"[\[(]\s*(\d{1,5})\s*,\s*(\d{1,5})\s*,?\s*[\])]|(\d{1,5})")
@@ -135,12 +135,14 @@ class Export:
 def usual_hw(metadata: Mapping[str, str]) -> tuple[int, int] | None:
     """(height, width) at which a model was exported, as far as its metadata says it; that of classifiers is 224.
 
+    A larger size than 1280×1280 pixels does not count: what a run may cost grows with its size, so the user must ask.
+
     Source: the key ``imgsz`` of Ultralytics' exports, ``[640, 640]`` or ``640``.
     """
     found = _SIZE.fullmatch(metadata.get("imgsz", "").strip()[:40])
     if found is not None:
         height, width = (int(found[1]), int(found[2])) if found[1] else (int(found[3]), int(found[3]))
-        if 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE:
+        if 0 < height * width <= _MAX_SAID_PX:
             return height, width
     return (CROP_SIDE, CROP_SIDE) if metadata.get("task") == "classify" else None
 

@@ -211,3 +211,39 @@ def test_segmentation_of_yolov5_needs_class_names_and_real_coefficients() -> Non
     flat[..., -4:] = 0.5
     assert "that are not mask coefficients" in refused(session([flat, PROTOTYPES], {"names": NAMES}))
     assert "1 class name beside an output" in refused(session([object_rows(), PROTOTYPES], {"names": "['a']"}))
+
+
+def dynamic(metadata: Mapping[str, str], *, wide_for_noise: bool = False) -> ScriptedSession:
+    """(B, N, 8) of one box for each cell, of any size; for noise the centres leave their cells if that is asked for."""
+
+    def answer(feeds: Mapping[str, Array]) -> list[Array]:
+        images = feeds["images"]
+        cells, scales = cells_of(STRIDES, (images.shape[2], images.shape[3]))
+        found = np.full((len(images), len(cells), 8), 0.3, np.float32)
+        reach = 3.0 if wide_for_noise and np.abs(images).max() > 1 else 0.5
+        found[..., :2] = (cells + 0.5 + np.random.default_rng(0).uniform(-reach, reach, cells.shape)) * scales
+        found[..., 2:4], found[..., 4] = 3 * scales, 0.001
+        return [found]
+
+    return ScriptedSession(
+        [TensorSpec("images", "float32", ("batch", 3, "height", "width"))],
+        [TensorSpec("output0", "float32", ("batch", "boxes", 8))], answer, metadata=metadata,
+    )  # fmt: skip
+
+
+def test_decoded_boxes_of_yolox_leave_their_cells_for_noise() -> None:
+    assert recognised(dynamic({"names": NAMES})).family == "yolov5"
+    assert "centres that leave their cells for some images" in refused(dynamic({"names": NAMES}, wide_for_noise=True))
+
+
+def test_a_dynamic_model_is_run_at_the_size_in_its_metadata_unless_another_is_asked_for() -> None:
+    model = dynamic({"names": NAMES, "imgsz": "[128, 192]"})
+    info = recognised(model)
+    assert (info.input_hw, info.usual_hw) == ((None, None), (128, 192))
+    assert model.calls[0]["images"].shape == (1, 3, 128, 192)
+    with Detector(model, info) as detector:
+        assert detector.input_hw == (128, 192)
+    asked = dynamic({"names": NAMES, "imgsz": "[128, 192]"})
+    recognise_foreign(asked, "x.onnx", (64, 64), None)
+    assert asked.calls[0]["images"].shape == (1, 3, 64, 64)
+    assert recognised(dynamic({"names": NAMES, "imgsz": "[128, 0]"})).usual_hw is None
