@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import repeat
@@ -358,15 +359,20 @@ class Detections(Result):
         return iter(self)
 
     def table(self, limit: int | None = None) -> list[tuple[str, ...]]:
-        """The result as text for a terminal: a heading, then class, score and corners of each object, best first.
+        """The result as text for a terminal: a heading, then class, score and box of each object, best first.
+
+        The box is its corners; of an oriented box, its centre, width, height and angle in degrees.
 
         Args:
             limit: Most rows after the heading; None gives all.
         """
-        rows: list[tuple[str, ...]] = [("class", "score", "x1", "y1", "x2", "y2")]
+        heading = ("x1", "y1", "x2", "y2") if self.boxes_xywhr is None else ("cx", "cy", "w", "h", "angle")
+        rows: list[tuple[str, ...]] = [("class", "score", *heading)]
         for detection in self[:limit]:
-            corners = (f"{value:.1f}" for value in detection.box_xyxy)
-            rows.append((detection.class_name, f"{detection.score:.3f}", *corners))
+            box = [f"{value:.1f}" for value in (detection.box_xywhr or detection.box_xyxy)[:4]]
+            if detection.box_xywhr is not None:
+                box.append(f"{math.degrees(detection.box_xywhr[4]):.1f}°")
+            rows.append((detection.class_name, f"{detection.score:.3f}", *box))
         return rows
 
     def to_dict(self) -> dict[str, Any]:

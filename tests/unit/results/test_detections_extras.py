@@ -105,3 +105,15 @@ def test_supervision_gets_corners_and_keypoints_where_it_looks_for_them(monkeypa
     np.testing.assert_array_equal(given[0]["data"]["xyxyxyxy"], oriented().corners_xy)
     np.testing.assert_array_equal(given[1]["data"]["keypoints"], posed().keypoints)
     assert given[1]["data"]["class_name"].tolist() == ["cat", "dog"]
+
+
+def test_the_table_of_oriented_boxes_has_the_box_as_it_is_turned() -> None:
+    assert oriented().table() == [
+        ("class", "score", "cx", "cy", "w", "h", "angle"),
+        ("ship", "0.900", "60.0", "50.0", "40.0", "20.0", "28.6°"),
+        ("plane", "0.500", "150.0", "50.0", "20.0", "60.0", "-17.2°"),
+    ]
+    assert posed().table(1) == [
+        ("class", "score", "x1", "y1", "x2", "y2"),
+        ("cat", "0.900", "10.0", "10.0", "50.0", "90.0"),
+    ]
