@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from yoloship._util.fields import MAX_TEXT_CHARS
 from yoloship._util.tables import Table
 from yoloship._util.text import counted, shortened
 from yoloship.checkpoint.records import Module, Tensor
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from yoloship.model import Task
 
 
-MAX_NAME_CHARS = 1000
 _BRACKETS = {"{": "}", "[": "]", "(": ")"}
 _BARE = r"[^\s,'\":{}\[\]()][^,'\":{}\[\]()]*"
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
@@ -152,8 +152,8 @@ def _name(name: Value) -> str:
         return str(name)
     if isinstance(name, bytes):
         name = name.decode("utf-8", "replace")
-    if not isinstance(name, str) or len(name) > MAX_NAME_CHARS:
-        raise _UnusableError(f"has a class name that is not a text of at most {MAX_NAME_CHARS} characters")
+    if not isinstance(name, str) or len(name) > MAX_TEXT_CHARS:
+        raise _UnusableError(f"has a class name that is not a text of at most {MAX_TEXT_CHARS} characters")
     return name
 
 

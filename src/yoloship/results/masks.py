@@ -63,6 +63,11 @@ class MaskWindow:
         """
         return cls(left, top, (mask.shape[0], mask.shape[1]), np.packbits(mask).tobytes())
 
+    @classmethod
+    def empty(cls) -> MaskWindow:
+        """The window of a mask without a pixel."""
+        return cls(0, 0, (0, 0), b"")
+
     @property
     def pixels(self) -> Mask:
         """(h, w) bool; the caller owns it."""
@@ -276,7 +281,7 @@ def _tight(mask: Mask) -> MaskWindow:
     """The smallest window around a mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
-        return MaskWindow(0, 0, (0, 0), b"")
+        return MaskWindow.empty()
     top, left = int(rows[0]), int(columns[0])
     return MaskWindow.of(mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1], left, top)
 

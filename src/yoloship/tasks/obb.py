@@ -17,9 +17,8 @@ from yoloship.results.detections import Detections
 from yoloship.results.oriented import hulls_of
 from yoloship.tasks.anchor_free import unchanged
 from yoloship.tasks.decode import Candidates, corners
-from yoloship.tasks.detect import CompactForm, Detect, End2EndForm, HeadsForm, RawForm, SuppressedForm
+from yoloship.tasks.detect import BoxForm, CompactForm, Detect, End2EndForm, HeadsForm, RawForm, SuppressedForm
 from yoloship.tasks.rotated import rotated_nms
-from yoloship.tasks.task import Form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from yoloship.letterbox import Letterbox
     from yoloship.model import ModelInfo, TensorSpec
     from yoloship.tasks.anchor_free import DecodeBoxes, DecodeExtras
-    from yoloship.tasks.task import Limits
+    from yoloship.tasks.task import Form, Limits
 
     Arrays = Sequence[npt.NDArray[np.generic]]
     Floats = npt.NDArray[np.float32]
@@ -73,7 +72,7 @@ def as_xywhr(boxes_xyxy: npt.NDArray[np.floating], angles: npt.NDArray[np.floati
         return np.concatenate([(low + high) / 2, high - low, angles], axis=1).astype(np.float32)
 
 
-class _ObbForm(Form[Candidates]):
+class _ObbForm(BoxForm):
     """What the forms of detection lack for angles. It stands before one of them among the bases of a class."""
 
     def check(self, outputs: Sequence[TensorSpec], info: ModelInfo, subject: str) -> None:
@@ -83,7 +82,7 @@ class _ObbForm(Form[Candidates]):
                 "model record: bad 'extra_columns'", subject=subject, expected="1, the angle",
                 got=str(info.extra_columns),
             )  # fmt: skip
-        super().check(outputs, info, subject)  # type: ignore[safe-super]  # of the form behind it
+        super().check(outputs, info, subject)
 
 
 class RawObb(_ObbForm, RawForm):

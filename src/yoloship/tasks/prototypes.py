@@ -11,7 +11,7 @@ OpenCV's `INTER_LINEAR` has the same formula.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
     Span = tuple[int, int]
-
-_NOTHING: Final = MaskWindow(0, 0, (0, 0), b"")
 
 
 def check_prototypes(shape: tuple[Any, ...], canvas_hw: tuple[int, int], coefficients: int, subject: str) -> int:
@@ -110,7 +108,7 @@ def _cropped_last(box: Floats, weights: Floats, prototypes: Floats, factor: int,
     _, height, width = prototypes.shape
     rows, columns = _inside(box, 1, (height * factor, width * factor))
     if _is_nothing(rows, columns):
-        return _NOTHING
+        return MaskWindow.empty()
     upsampled, top, left = _upsampled(rows, columns, weights, prototypes, factor, rule)
     part = upsampled[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
     return MaskWindow.of(part > np.float32(rule.limit), columns[0], rows[0])
@@ -120,7 +118,7 @@ def _cropped_first(box: Floats, weights: Floats, prototypes: Floats, factor: int
     _, height, width = prototypes.shape
     rows, columns = _inside(box, factor, (height, width))
     if _is_nothing(rows, columns):
-        return _NOTHING
+        return MaskWindow.empty()
     import cv2
 
     top, left = max(0, rows[0] - 1), max(0, columns[0] - 1)
@@ -145,7 +143,7 @@ def _interpolated(  # noqa: PLR0913, PLR0917 - one step of one loop
 ) -> MaskWindow:
     """A mask in source pixels: the prototypes, `finer` times upsampled, cut to the image's part, interpolated."""
     if _is_nothing(rows, columns):
-        return _NOTHING
+        return MaskWindow.empty()
     (low_row, high_row, row_weights), (low_column, high_column, column_weights) = (
         _between(span, part, side) for span, part, side in zip((rows, columns), inner, image_hw, strict=True)
     )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Upload = Callable[[npt.NDArray[Any]], int]
     """Copies a table to the device, where it stays as long as the outputs of a run, and gives its address."""
     Cells = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+    """Of every cell the box, (N, 4) xyxy in model pixels, and the score, (N,)."""
 
 
 AnswerT = TypeVar("AnswerT")

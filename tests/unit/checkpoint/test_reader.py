@@ -153,7 +153,7 @@ NOT_CHECKPOINTS = {
     "onnx": (
         b"\x08\x08\x12\x07pytorch\x1a\x052.1.0",
         "best.pt: is an ONNX model, not a checkpoint; give the .pt that it was exported from; "
-        "'yoloship detect' runs the ONNX file itself",
+        "'yoloship predict' runs the ONNX file itself",
     ),
     "image": (
         b"\x89PNG\r\n\x1a\n",

@@ -60,7 +60,6 @@ _MASK_CANVASES: Final = 16
 """Masks that fill the whole canvas for which there is room, for each image …"""
 _MASK_BYTES: Final = 32 << 20
 """… as long as all of a batch take no more than this. Pinned memory."""
-_NOTHING: Final = MaskWindow(0, 0, (0, 0), b"")
 
 
 class HostFinish(Closing):
@@ -313,7 +312,7 @@ class KernelFinish(Closing):
         bits, windows = end.bits[row], []
         for top, left, height, width, first in end.found[row * most : row * most + kept].tolist():
             if not height:
-                windows.append(_NOTHING)
+                windows.append(MaskWindow.empty())
                 continue
             data = bits[4 * first : 4 * first + (height * width + 7) // 8].tobytes()
             windows.append(MaskWindow(left, top, (height, width), data))

@@ -26,8 +26,6 @@ from yoloship.graph.config import HEIGHT, WIDTH
 from yoloship.graph.convolution import emit_convolution, read_conv
 from yoloship.graph.heads.head import (
     BOXES,
-    MAX_CLASSES,
-    MAX_LEVELS,
     PROBE_ROWS,
     Head,
     batch_axis,
@@ -38,7 +36,7 @@ from yoloship.graph.heads.head import (
     split,
 )
 from yoloship.graph.passes.suppression import emit_suppression
-from yoloship.model import TensorSpec
+from yoloship.model import MAX_CLASSES, MAX_LEVELS, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -42,8 +42,6 @@ from yoloship.graph.blocks import emit
 from yoloship.graph.config import HEIGHT, WIDTH
 from yoloship.graph.heads.head import (
     BOXES,
-    MAX_CLASSES,
-    MAX_LEVELS,
     NO_METADATA,
     PROBE_ROWS,
     Head,
@@ -53,7 +51,7 @@ from yoloship.graph.heads.head import (
     split,
 )
 from yoloship.graph.passes.suppression import emit_suppression
-from yoloship.model import FASTEST, MAX_FINAL, STANDARD, TensorSpec, usual_iou
+from yoloship.model import FASTEST, MAX_CLASSES, MAX_FINAL, MAX_LEVELS, STANDARD, TensorSpec, usual_iou
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

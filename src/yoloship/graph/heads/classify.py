@@ -14,8 +14,8 @@ import numpy as np
 from yoloship.graph import activations
 from yoloship.graph.blocks import emit
 from yoloship.graph.convolution import emit_linear, is_linear, read_linear, read_norm
-from yoloship.graph.heads.head import MAX_CLASSES, Head, batch_axis
-from yoloship.model import TensorSpec
+from yoloship.graph.heads.head import Head, batch_axis
+from yoloship.model import MAX_CLASSES, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from yoloship.model import Anchors, Axis, ClassScores, HeadChoice, KeypointShape, TensorSpec
 
 
-MAX_LEVELS: Final = 16
-MAX_CLASSES: Final = 100_000
 MAX_STRIDE: Final = 4096
 BOXES: Final = "boxes"
 """The name of the dynamic axis over all boxes."""
