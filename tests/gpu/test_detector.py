@@ -32,7 +32,7 @@ from yoloship.results.detections import Detections
 from yoloship.tasks.decode import heads_to_raw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -124,6 +124,16 @@ def make(device: Device, kernels: KernelSet) -> Iterator[Maker]:
     maker.made.clear()
     gc.collect()  # an error's traceback and the frames in it hold each other, and these hold pinned memory
     assert device.usage() == before
+
+
+def without_memory(make: Maker) -> Callable[[], None]:
+    """Fails in runs of more than two images, as a device whose memory is full."""
+
+    def fail() -> None:
+        if make.made[-1].session.contexts[-1].inputs["images"].shape[0] > 2:  # type: ignore[union-attr]  # canned
+            raise CudaError("out of memory: asked for much", code=2, name="CUDA_ERROR_OUT_OF_MEMORY")
+
+    return fail
 
 
 def placed(detector: Detector, image: object) -> Any:
@@ -498,15 +508,11 @@ def test_a_batch_outside_every_profile_is_refused_and_the_slot_lives_on(make: Ma
 
 
 def test_a_batch_is_halved_on_full_memory_only_when_asked(make: Maker) -> None:
-    def full() -> None:
-        if make.made[-1].session.contexts[-1].inputs["images"].shape[0] > 2:  # type: ignore[union-attr]  # canned
-            raise CudaError("out of memory: asked for much", code=2, name="CUDA_ERROR_OUT_OF_MEMORY")
-
     batch = make_images(5)
-    detector = make(capturable=False, fails=full)
+    detector = make(capturable=False, fails=without_memory(make))
     with pytest.raises(CudaError, match="asked for much"):
         detector.detect_batch(batch)
-    detector = make(capturable=False, fails=full, tuning=CudaTuning(on_full_memory="halve"))
+    detector = make(capturable=False, fails=without_memory(make), tuning=CudaTuning(on_full_memory="halve"))
     for one, other in zip(detector.detect_batch(batch), on_cpu(info(batch=None)).detect_batch(batch), strict=True):
         assert_same(one, other)
 
@@ -811,12 +817,10 @@ def test_what_a_graph_that_selects_or_suppresses_is_fed_is_the_letterboxed_image
 def test_a_batch_of_a_graph_that_selects_or_suppresses_is_halved_on_full_memory_when_asked(
     make: Maker, record: ModelInfo, answer: Any
 ) -> None:
-    def full() -> None:
-        if make.made[-1].session.contexts[-1].inputs["images"].shape[0] > 2:  # type: ignore[union-attr]  # canned
-            raise CudaError("out of memory: asked for much", code=2, name="CUDA_ERROR_OUT_OF_MEMORY")
-
     batch = make_images(5)
-    detector = make(record, answer, capturable=False, fails=full, tuning=CudaTuning(on_full_memory="halve"))
+    detector = make(
+        record, answer, capturable=False, fails=without_memory(make), tuning=CudaTuning(on_full_memory="halve")
+    )
     for one, other in zip(detector.detect_batch(batch), on_cpu(record, answer).detect_batch(batch), strict=True):
         assert_same(one, other)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tarfile
 import zipfile
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -166,3 +167,11 @@ def legacy_bytes(
     system = table({"protocol_version": integer(1001), "little_endian": little_endian})
     parts = [LEGACY_MAGIC, end(integer(1001)), end(system), pickle, end(listed(*map(text, storages)))]
     return b"".join(parts) + b"".join(struct.pack("<q", count) + data for count, data in storages.values())
+
+
+def old_tar() -> bytes:
+    """The beginning of a file of torch before 0.1.10: a tar archive."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
+    return file.getvalue()

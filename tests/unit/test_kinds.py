@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import struct
-import tarfile
 import zipfile
 from typing import TYPE_CHECKING, get_args
 
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import forge
 from yoloship.errors import CheckpointError, InputError
 from yoloship.kinds import (
     HEAD_BYTES,
@@ -38,13 +38,6 @@ def zipped(name: str) -> bytes:
     with zipfile.ZipFile(file, "w") as archive:
         if name:
             archive.writestr(name, b"x")
-    return file.getvalue()
-
-
-def tarred() -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
     return file.getvalue()
 
 
@@ -78,7 +71,7 @@ CASES: tuple[tuple[Kind, bytes], ...] = (
     ("zstd", b"\x28\xb5\x2f\xfd"),
     ("rar", b"Rar!\x1a\x07"),
     ("7z", b"7z\xbc\xaf\x27\x1c"),
-    ("tar", tarred()),
+    ("tar", forge.old_tar()),
     ("zip", zipped("")),
     ("pdf", b"%PDF-1.7"),
     ("html", b"\n <!DOCTYPE html><html>"),

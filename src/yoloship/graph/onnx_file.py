@@ -135,7 +135,14 @@ def stored_values(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
 
 
 def bfloat16_bits(values: Floats) -> npt.NDArray[np.uint16]:
-    """The upper 16 bits of finite float32 values, rounded. A value that rounds beyond the largest becomes infinite."""
+    """Round float32 values to bfloat16. A value that rounds beyond the largest becomes infinite.
+
+    Args:
+        values: Float32 of any shape, finite; read only.
+
+    Returns:
+        The upper 16 bits of each, of the same shape; the caller owns them.
+    """
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     even = (bits >> np.uint32(16)) & np.uint32(1)
     halves: npt.NDArray[np.uint16] = ((bits + np.uint32(0x7FFF) + even) >> np.uint32(16)).astype(np.uint16)
@@ -143,7 +150,14 @@ def bfloat16_bits(values: Floats) -> npt.NDArray[np.uint16]:
 
 
 def float8_bits(values: Floats) -> npt.NDArray[np.uint8]:
-    """E4M3FN codes. Values beyond the largest finite one become the largest."""
+    """Round values to E4M3FN. Values beyond the largest finite one become the largest.
+
+    Args:
+        values: Float32 of any shape; read only.
+
+    Returns:
+        The code of each, of the same shape; the caller owns them.
+    """
     magnitude = np.abs(values.astype(np.float64))
     upper = np.clip(np.searchsorted(_POSITIVE, magnitude), 0, len(_POSITIVE) - 1)
     lower = np.maximum(upper - 1, 0)
@@ -154,7 +168,7 @@ def float8_bits(values: Floats) -> npt.NDArray[np.uint8]:
 
 
 def float8_values(codes: npt.NDArray[np.uint8]) -> Floats:
-    """The values of E4M3FN codes other than NaN."""
+    """The values of E4M3FN codes other than NaN, in the shape of the codes; the caller owns them."""
     sign = np.where(codes & 0x80, -1.0, 1.0)
     values: Floats = (sign * _POSITIVE[codes & 0x7F]).astype(np.float32)
     return values

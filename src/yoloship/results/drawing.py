@@ -215,7 +215,7 @@ class _Pen:
         self._cv2.rectangle(self._canvas, (left, top), (right, bottom), color, self._line_px)
 
     def polygon(self, corners_xy: npt.NDArray[np.float32], color: Color) -> None:
-        """Draw a closed line through the corners, with a thin dark edge; nothing if a corner is not finite."""
+        """Draw a closed line through corners, (k, 2) in pixels, with a thin dark edge; none if one is not finite."""
         if not (np.abs(corners_xy) < FARTHEST_PX).all():
             return
         places = [np.rint(corners_xy * np.float32(1 << SUBPIXEL_BITS)).astype(np.int32)]

@@ -80,12 +80,12 @@ class DecodeBoxes(Protocol):
 
 
 def unchanged(raw: Floats, centres: Floats, strides: Floats) -> Floats:  # noqa: ARG001 - one signature
-    """Further columns that are not decoded."""
+    """Further columns that are not decoded: `raw` itself, (n, E); see `DecodeExtras`."""
     return raw
 
 
 def upright(sides: Floats, centres: Floats, strides: Floats, extras: Floats | None = None) -> Floats:  # noqa: ARG001
-    """Boxes whose sides are parallel to those of the image, xyxy in model pixels."""
+    """Boxes whose sides are parallel to those of the image, (n, 4) xyxy in model pixels; see `DecodeBoxes`."""
     boxes = np.concatenate([centres - sides[:, :2], centres + sides[:, 2:]], axis=1)
     boxes *= strides
     return boxes
@@ -187,7 +187,16 @@ def images_of(levels: Sequence[LevelMaps]) -> Iterator[tuple[LevelMaps, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class _Passed:
-    """The cells of one image that are looked at closely, in the order level, row, column."""
+    """The cells of one image that are looked at closely, in the order level, row, column.
+
+    Attributes:
+        boxes: (n, 4·reg_max) float32, as `LevelMaps` has them.
+        logits: (n, C) float32.
+        best: (n,) float32, the largest logit of each cell.
+        extras: (n, E) float32; None without further columns.
+        centres: (n, 2) float32: x and y of the cells' centres, in cells.
+        strides: (n, 1) float32: model pixels per cell.
+    """
 
     boxes: Floats
     logits: Floats
@@ -197,6 +206,7 @@ class _Passed:
     strides: Floats
 
     def take(self, indices: npt.NDArray[np.generic]) -> _Passed:
+        """The cells at these indices, or those for which this mask is true."""
         return _Passed(
             self.boxes[indices], self.logits[indices], self.best[indices],
             None if self.extras is None else self.extras[indices], self.centres[indices], self.strides[indices],

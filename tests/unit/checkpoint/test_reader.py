@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import struct
-import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -118,13 +116,6 @@ def test_a_shared_module_is_one_record() -> None:
     assert layers["model.1"] is layers["model.2"]
 
 
-def _tar() -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
-    return file.getvalue()
-
-
 NOT_CHECKPOINTS = {
     "empty": (b"", "best.pt: is empty (0 bytes); download or copy the file again"),
     "zeros": (
@@ -141,7 +132,7 @@ NOT_CHECKPOINTS = {
     ),
     "gzip": (b"\x1f\x8b\x08\x00", "best.pt: is a gzip archive, not a checkpoint; unpack it, and give the file inside"),
     "tar": (
-        _tar(),
+        forge.old_tar(),
         "best.pt: is a tar archive (a packed folder, or a model of torch 0.1), not a checkpoint; "
         "unpack it, or save the model with torch 0.4 or newer",
     ),
