@@ -36,9 +36,9 @@ def test_results_are_written_and_not_kept(tmp_path: Path) -> None:
         for index, path in enumerate(inputs):
             error = ImageError("is empty (0 bytes)", subject=str(path)) if index % 1000 == 7 else None
             yield Outcome(index, path, None if error else found(), error)
-        alive = sum(isinstance(thing, Detections) for thing in gc.get_objects())
+        alive = sum(type(thing) is Detections for thing in gc.get_objects())
 
-    before = sum(isinstance(thing, Detections) for thing in gc.get_objects())
+    before = sum(type(thing) is Detections for thing in gc.get_objects())
     source = ImageFiles(inputs, len(inputs))
     run = PredictRun(source, None, [Target("json", JsonFile, tmp_path / "found.json")], overwrite=False, quiet=True)
     assert list(run.images()) == inputs
