@@ -198,6 +198,13 @@ def _reduce_max(step: Step) -> Any:
     return step.device(0).amax(tuple(_ints(axes)), keepdim=bool(step.attributes.get("keepdims", 1)))
 
 
+def _reduce_mean(step: Step) -> Any:
+    x = step.device(0)
+    axes = step.attributes.get("axes") if step.host(1) is None else step.host(1)
+    along = tuple(range(x.dim())) if axes is None else tuple(_ints(axes))
+    return x.mean(along, keepdim=bool(step.attributes.get("keepdims", 1)))
+
+
 def _arg_max(step: Step) -> Any:
     return step.device(0).argmax(step.attributes.get("axis", 0), keepdim=bool(step.attributes.get("keepdims", 1)))
 
@@ -238,6 +245,7 @@ OPERATORS: Mapping[str, Callable[[Step], Any]] = {
     "Pow": _binary("pow"),
     "Range": lambda step: np.arange(*(np.asarray(step.raw(i)).item() for i in range(3)), dtype=step.raw(0).dtype),
     "ReduceMax": _reduce_max,
+    "ReduceMean": _reduce_mean,
     "Relu": lambda step: step.torch.relu(step.device(0)),
     "Reshape": _reshape,
     "Resize": _resize,
