@@ -113,9 +113,7 @@ def open_artefact(  # noqa: PLR0913 - all but the model have defaults
     plain = open_session(checked.source, RunOptions(model_name=str(path), limit_s=checked.limit_s))
     session = EmulatedSession(plain, body_precision(graph))
     try:
-        info = info_of(session, str(path), class_names, canvas_hw=imgsz)
-        if transform is not None:
-            info = info.with_transform(transform, subject=str(path))
+        info = info_of(session, str(path), class_names, canvas_hw=imgsz, transform=transform)
         return Detector(session, info, imgsz=imgsz, model_name=str(path))
     except BaseException:
         session.close()

@@ -79,9 +79,7 @@ def load_on_gpu(  # noqa: PLR0913 - what `load` takes, settled
         device = _device(stack, model, ordinal, model_name)
         kernels = stack.enter_context(KernelSet(device, trusted_folder("kernels")))
         session = stack.enter_context(_open(model, device, RunOptions(precision, model_name=model_name), runtime))
-        info = _recognised(session, model_name, class_names, imgsz)
-        if transform is not None:
-            info = info.with_transform(transform, subject=model_name)
+        info = _recognised(session, model_name, class_names, imgsz, transform)
         model_input = ModelInput.checked(info, imgsz, shape_mode, model_name)
         on_cpu = info.channels != KERNEL_CHANNELS or info.pixels is not None or len(session.inputs) > 1
         if on_cpu or model_input.info.transform is not None:
@@ -125,9 +123,7 @@ def load_network_on_gpu(
         session = stack.enter_context(
             _open(model, _device(stack, model, ordinal, model_name), RunOptions(model_name=model_name))
         )
-        info = _recognised(session, model_name, class_names, imgsz)
-        if transform is not None:
-            info = info.with_transform(transform, subject=model_name)
+        info = _recognised(session, model_name, class_names, imgsz, transform)
         model_input = ModelInput.checked(info, imgsz, "square", model_name)
         return _with_the_rest_on_the_cpu(stack, session, model_input, Defaults(), CudaTuning())
 
@@ -173,11 +169,12 @@ def _with_the_rest_on_the_cpu(
 def _recognised(
     session: DeviceSession,
     subject: str,
-    class_names: Sequence[str] | None = None,
-    canvas_hw: tuple[int, int] | None = None,
+    class_names: Sequence[str] | None,
+    canvas_hw: tuple[int, int] | None,
+    transform: Transform | str | None,
 ) -> ModelInfo:
     with session.as_host_session() as host:  # a foreign graph is run once
-        return info_of(host, subject, class_names, canvas_hw=canvas_hw)
+        return info_of(host, subject, class_names, canvas_hw=canvas_hw, transform=transform)
 
 
 def _open(model: Path | bytes, device: Device, options: RunOptions, runtime: str | None = None) -> DeviceSession:

@@ -272,9 +272,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
 
         raise explained(error, graph, model_name) from error
     try:
-        info = info_of(session, model_name, class_names, canvas_hw=input_hw)
-        if transform is not None:
-            info = info.with_transform(transform, subject=model_name)
+        info = info_of(session, model_name, class_names, canvas_hw=input_hw, transform=transform)
         model_input = ModelInput.checked(info, input_hw, shape_mode, model_name)
         detector = Detector.over(CpuPipeline(session, model_input), defaults)
     except BaseException:

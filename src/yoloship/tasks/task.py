@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from yoloship.results import Result
     from yoloship.runtime import Session
     from yoloship.runtime.session import DeviceTensor
+    from yoloship.transforms import Transform
 
     Upload = Callable[[npt.NDArray[Any]], int]
     """Copies a table to the device, where it stays as long as the outputs of a run, and gives its address."""
@@ -317,6 +318,7 @@ def info_of(
     class_names: Sequence[str] | None = None,
     *,
     canvas_hw: tuple[int, int] | None = None,
+    transform: Transform | str | None = None,
 ) -> ModelInfo:
     """Find out what a detector must know about a model.
 
@@ -328,16 +330,18 @@ def info_of(
         subject: The file's name, for messages.
         class_names: Class names to use; those in the file are then not read.
         canvas_hw: (height, width) to run a model of dynamic size at; None takes 640.
+        transform: For classification models: how an image becomes the input; None takes what the file says.
 
     Raises:
-        InputError: the description in the file is damaged, or `class_names` does not fit its classes.
+        InputError: the description in the file is damaged, or `class_names` or `transform` does not fit the model.
         SessionError: the model has an unknown form, or its boxes are wrong.
     """
     record = session.metadata.get(METADATA_KEY)
     if record is None:
         from yoloship.tasks.recognise import recognise_foreign
 
-        return recognise_foreign(session, subject, canvas_hw, class_names)
+        info = recognise_foreign(session, subject, canvas_hw, class_names)
+        return info if transform is None else info.with_transform(transform, subject=subject)
     info = ModelInfo.from_json(record, subject=subject)
     # Refuse a record that contradicts the graph beside it.
     task = task_of(info, subject)
@@ -359,7 +363,9 @@ def info_of(
             hint="export it again with yoloship",
         )
     task.check(session.outputs, info, subject)
-    return info if class_names is None else info.with_class_names(class_names, subject=subject)
+    if class_names is not None:
+        info = info.with_class_names(class_names, subject=subject)
+    return info if transform is None else info.with_transform(transform, subject=subject)
 
 
 def _image_of_two(session: Session, info: ModelInfo, subject: str) -> TensorSpec | None:
