@@ -368,11 +368,28 @@ def wrong_output(name: str, expected: str, array: npt.NDArray[Any]) -> SessionEr
     )
 
 
-def check_boxes(boxes: npt.NDArray[Any], scores: npt.NDArray[Any], class_ids: npt.NDArray[Any], count: str) -> None:
-    """Refuse boxes, scores and class ids that do not belong together; `count` names the axis in the message."""
+def check_boxes(
+    boxes: npt.NDArray[Any],
+    scores: npt.NDArray[Any],
+    class_ids: npt.NDArray[Any],
+    count: str,
+    names: tuple[str, str] = ("boxes_xyxy", "class_ids"),
+) -> None:
+    """Refuse boxes, scores and class ids that do not belong together.
+
+    Args:
+        boxes: (B, n, 4), any type; read only.
+        scores: (B, n), any type; read only.
+        class_ids: (B, n), any type; read only.
+        count: What the message calls n.
+        names: What the message calls the boxes and the class ids.
+
+    Raises:
+        SessionError: they have other shapes.
+    """
     if scores.ndim != 2 or boxes.shape != (*scores.shape, 4) or class_ids.shape != scores.shape:
-        expected = f"(B, {count}, 4) with scores {scores.shape} and class_ids {class_ids.shape}"
-        raise wrong_output("boxes_xyxy", expected, boxes)
+        expected = f"(B, {count}, 4) with scores {scores.shape} and {names[1]} {class_ids.shape}"
+        raise wrong_output(names[0], expected, boxes)
 
 
 def device_dtype(tensor: DeviceTensor) -> HeadDType:

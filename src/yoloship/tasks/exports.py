@@ -332,7 +332,7 @@ def _same_cells(strides: tuple[int, ...], columns: int) -> Fits:
 
 
 def _check_channel_rows(probe: Probe, rows: Floats, classes: int, strides: tuple[int, ...]) -> None:
-    """Refuse rows (B, 4 + C + E, N) whose boxes are not centre and size in pixels, or whose scores are no scores."""
+    """Refuse rows (B, 4 + C + E, N) whose boxes are not centre and size in pixels, or whose scores are not scores."""
     scores = rows[:, BOX_COLUMNS : BOX_COLUMNS + classes]
     if not are_scores(scores):
         raise probe.unknown("scores outside 0 to 1")

@@ -18,6 +18,7 @@ from yoloship.tasks.decode import (
     ObjectRows,
     above,
     as_float32,
+    check_boxes,
     expect,
     raw_candidates,
     wrong_output,
@@ -152,8 +153,7 @@ class SetForm(ForeignForm):
     ) -> list[Candidates]:
         """The boxes of every image."""
         labels, boxes, scores = expect(outputs, 3)
-        if scores.ndim != 2 or labels.shape != scores.shape or boxes.shape != (*scores.shape, 4):
-            raise wrong_output("boxes", f"(B, k, 4) with labels and scores {scores.shape}", boxes)
+        check_boxes(boxes, scores, labels, "k", ("boxes", "labels"))
         rows = zip(as_float32(boxes, "boxes"), as_float32(scores, "scores"), _ids(labels, "labels"), strict=True)
         return [_final(box, score, ids, info, score_threshold) for box, score, ids in rows]
 
@@ -200,8 +200,7 @@ class PaddedForm(ForeignForm):
             SessionError: they do not, or a count is larger than the number of rows.
         """
         counts, boxes, scores, classes = outputs
-        if scores.ndim != 2 or classes.shape != scores.shape or boxes.shape != (*scores.shape, 4):
-            raise wrong_output("det_boxes", f"(B, k, 4) with scores and classes {scores.shape}", boxes)
+        check_boxes(boxes, scores, classes, "k", ("det_boxes", "det_classes"))
         each = _ids(counts, "num_dets").ravel()
         if len(each) != len(scores) or not ((each >= 0) & (each <= scores.shape[1])).all():
             raise wrong_output("num_dets", f"({len(scores)}, 1), each at most {scores.shape[1]}", counts)
