@@ -31,6 +31,8 @@ class Detection:
         box_xywhr: The oriented box: centre, width and height in source pixels, and the angle in radians. None unless
             the model gives oriented boxes.
         masks: The mask of this object alone, with its outlines, area and run lengths; None unless the model segments.
+        track_id: The same number for the same object in all frames of its video or camera, from 1; -1 while the tracker
+            is not sure of it. None unless the objects are tracked.
     """
 
     box_xyxy: tuple[float, float, float, float]
@@ -40,6 +42,7 @@ class Detection:
     keypoints: tuple[tuple[float, ...], ...] | None = None
     box_xywhr: tuple[float, float, float, float, float] | None = None
     masks: Masks | None = None
+    track_id: int | None = None
 
     @property
     def mask(self) -> npt.NDArray[np.bool_] | None:
@@ -84,6 +87,8 @@ class Detection:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON; ``keypoints``, ``box_xywhr``, ``corners_xy``, ``polygons`` if the model has them.
 
+        A tracked object has a ``track_id`` too, which is -1 while the tracker is not sure of it.
+
         ``polygons`` are the outlines of the mask, the largest part first, each as x1, y1, x2, y2, … in source pixels,
         rounded to a tenth of a pixel.
         """
@@ -93,6 +98,8 @@ class Detection:
             "score": self.score,
             "box_xyxy": list(self.box_xyxy),
         }
+        if self.track_id is not None:
+            data["track_id"] = self.track_id
         if self.keypoints is not None:
             data["keypoints"] = [list(point) for point in self.keypoints]
         if (corners := self.corners_xy) is not None and self.box_xywhr is not None:

@@ -29,8 +29,8 @@ _FLOAT32, _INT32 = np.dtype(np.float32), np.dtype(np.int32)
 """Created once, because comparing with the NumPy types would create them again for every result."""
 
 
-_EXTRAS = ("masks", "keypoints", "boxes_xywhr")
-"""Fields of `Detections` that only some tasks have, in the order of its constructor."""
+_EXTRAS = ("masks", "keypoints", "boxes_xywhr", "track_ids")
+"""Fields of `Detections` that only some results have, in the order of its constructor."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +52,8 @@ class Detections(Result):
             and the angle in radians, clockwise, from the x axis to the side of that width. They are as the model's head
             decodes them: the width is not always the longer side, and heads without DFL give any angle. `boxes_xyxy` is
             then the smallest upright box around each. None unless the model gives oriented boxes.
+        track_ids: (n,) int32: the same number for the same object in all frames of its video or camera, from 1; -1
+            while the tracker is not sure of an object. None unless the objects are tracked.
     """
 
     boxes_xyxy: npt.NDArray[np.float32]
@@ -63,6 +65,7 @@ class Detections(Result):
     masks: Masks | None = None
     keypoints: npt.NDArray[np.float32] | None = None
     boxes_xywhr: npt.NDArray[np.float32] | None = None
+    track_ids: npt.NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -81,7 +84,8 @@ class Detections(Result):
             view = array.view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
-        if self.masks is not None or self.keypoints is not None or self.boxes_xywhr is not None:
+        has_shape = self.masks is not None or self.keypoints is not None or self.boxes_xywhr is not None
+        if has_shape or self.track_ids is not None:
             self._check_extras()
 
     def _check_extras(self) -> None:
@@ -92,15 +96,18 @@ class Detections(Result):
                 "wrong masks", subject="Detections.masks", expected=f"{count} of {self.image_hw}",
                 got=f"{len(masks)} of {masks.image_hw}",
             )  # fmt: skip
-        for name, array, ends in (("keypoints", keypoints, (2, 3)), ("boxes_xywhr", rotated, (5,))):
+        for name, array, dtype, axes, ends in (
+            ("keypoints", keypoints, _FLOAT32, 3, (2, 3)),
+            ("boxes_xywhr", rotated, _FLOAT32, 2, (5,)),
+            ("track_ids", self.track_ids, _INT32, 1, (count,)),
+        ):
             if array is None:
                 continue
-            axes = 3 if name == "keypoints" else 2
-            right = isinstance(array, np.ndarray) and array.dtype == _FLOAT32 and array.ndim == axes
+            right = isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == axes
             if not right or len(array) != count or array.shape[-1] not in ends:
-                shape = f"({count}, K, 2 or 3)" if axes == 3 else f"({count}, 5)"
+                shape = {1: f"({count},)", 2: f"({count}, 5)", 3: f"({count}, K, 2 or 3)"}[axes]
                 got = f"{array.dtype}{array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-                raise InputError("wrong array", subject=f"Detections.{name}", expected=f"float32{shape}", got=got)
+                raise InputError("wrong array", subject=f"Detections.{name}", expected=f"{dtype}{shape}", got=got)
             view = array.view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
@@ -155,6 +162,7 @@ class Detections(Result):
         put(made, "masks", masks)
         put(made, "keypoints", keypoints)
         put(made, "boxes_xywhr", None)
+        put(made, "track_ids", None)
         return made
 
     @classmethod
@@ -176,7 +184,8 @@ class Detections(Result):
             result is complete if all results are.
 
         Raises:
-            InputError: there are no results, or their image sizes or class names differ.
+            InputError: there are no results, their image sizes or class names differ, only some have masks, keypoints,
+                oriented boxes or ids of tracks, or two have the same id.
         """
         results = list(parts)
         if not results:
@@ -186,7 +195,9 @@ class Detections(Result):
         first = results[0]
         has = {tuple(getattr(part, name, None) is not None for name in _EXTRAS) for part in results}
         if len(has) > 1:
-            raise InputError("the results are of different tasks", subject="Detections.merge")
+            raise InputError(
+                "the results are of different tasks, or only some of them are tracked", subject="Detections.merge"
+            )
         for part in results:
             if not isinstance(part, Detections):
                 raise InputError(
@@ -205,6 +216,7 @@ class Detections(Result):
                     subject="Detections.merge",
                     hint="give all parts the same class_names first",
                 )
+        _refuse_one_id_twice(results)
         scores = np.concatenate([part.scores for part in results])
         order = np.argsort(-scores, kind="stable")
         return cls(
@@ -252,11 +264,13 @@ class Detections(Result):
             repeat(None) if self.keypoints is None else self.keypoints.tolist(),
             repeat(None) if self.boxes_xywhr is None else map(tuple, self.boxes_xywhr.tolist()),
             repeat(None) if self.masks is None else self.masks.one_by_one(),
-            strict=False,  # three may be endless
+            repeat(None) if self.track_ids is None else self.track_ids.tolist(),
+            strict=False,  # four may be endless
         )
-        for (x1, y1, x2, y2), score, class_id, points, oriented, masks in rows:
+        for (x1, y1, x2, y2), score, class_id, points, oriented, masks, track_id in rows:
             keypoints = None if points is None else tuple(map(tuple, points))
-            yield Detection((x1, y1, x2, y2), score, class_id, self.class_name(class_id), keypoints, oriented, masks)
+            name = self.class_name(class_id)
+            yield Detection((x1, y1, x2, y2), score, class_id, name, keypoints, oriented, masks, track_id)
 
     @overload
     def __getitem__(self, index: int) -> Detection: ...
@@ -311,6 +325,7 @@ class Detections(Result):
             and self.masks == other.masks
             and _same(self.keypoints, other.keypoints)
             and _same(self.boxes_xywhr, other.boxes_xywhr)
+            and _same(self.track_ids, other.track_ids)
         )
 
     __hash__ = None  # type: ignore[assignment]  # equality is by value, and arrays have no hash
@@ -361,17 +376,21 @@ class Detections(Result):
     def table(self, limit: int | None = None) -> list[tuple[str, ...]]:
         """The result as text for a terminal: a heading, then class, score and box of each object, best first.
 
-        The box is its corners; of an oriented box, its centre, width, height and angle in degrees.
+        The box is its corners; of an oriented box, its centre, width, height and angle in degrees. Of tracked objects
+        the id is last.
 
         Args:
             limit: Most rows after the heading; None gives all.
         """
         heading = ("x1", "y1", "x2", "y2") if self.boxes_xywhr is None else ("cx", "cy", "w", "h", "angle")
-        rows: list[tuple[str, ...]] = [("class", "score", *heading)]
+        ids = () if self.track_ids is None else ("id",)
+        rows: list[tuple[str, ...]] = [("class", "score", *heading, *ids)]
         for detection in self[:limit]:
             box = [f"{value:.1f}" for value in (detection.box_xywhr or detection.box_xyxy)[:4]]
             if detection.box_xywhr is not None:
                 box.append(f"{math.degrees(detection.box_xywhr[4]):.1f}°")
+            if detection.track_id is not None:
+                box.append(f"#{detection.track_id}" if detection.track_id >= 0 else "–")
             rows.append((detection.class_name, f"{detection.score:.3f}", *box))
         return rows
 
@@ -390,7 +409,8 @@ class Detections(Result):
         """Convert to a `supervision.Detections`, which owns copies of the arrays.
 
         Masks are whole masks in source pixels. The corners of oriented boxes are in `data["xyxyxyxy"]`, where
-        supervision's annotators look for them, and the keypoints are in `data["keypoints"]`.
+        supervision's annotators look for them, and the keypoints are in `data["keypoints"]`. The ids of tracks are the
+        `tracker_id`.
 
         Raises:
             DependencyError: the package `supervision` is not installed.
@@ -412,6 +432,7 @@ class Detections(Result):
             confidence=self.scores.copy(),
             class_id=self.class_ids.astype(int),
             mask=None if self.masks is None else self.masks.array,
+            tracker_id=None if self.track_ids is None else self.track_ids.astype(int),
             data=data,
         )
 
@@ -425,10 +446,12 @@ class Detections(Result):
     ) -> npt.NDArray[np.uint8]:
         """Draw masks, keypoints, boxes and labels on a copy of the image.
 
+        A tracked object has its id in the label and the colour of its id; grey, if the tracker is not sure of it yet.
+
         Args:
             image: (height, width, 3) uint8 BGR or (height, width) grey, of the size in `image_hw`; not written to.
             hide_labels: Whether to draw the boxes alone.
-            hide_scores: Whether labels show the class only.
+            hide_scores: Whether labels show the class, and the id of a tracked object, only.
             line_width_px: Line width of boxes, limbs and outlines; None chooses one that fits the image.
 
         Returns:
@@ -442,17 +465,22 @@ class Detections(Result):
         from yoloship.results.skeleton import draw_keypoints
 
         canvas = as_canvas(image, "Detections.draw", self.image_hw, line_width_px)
-        labels = [""] * len(self)
+        labels, color_ids = [""] * len(self), self.class_ids
         if not hide_labels:
             labels = [self.class_name(class_id) for class_id in self.class_ids.tolist()]
+        if self.track_ids is not None:
+            color_ids = self.track_ids
+            if not hide_labels:
+                ids = self.track_ids.tolist()
+                labels = [f"{name} #{i}" if i >= 0 else name for name, i in zip(labels, ids, strict=True)]
         if not hide_labels and not hide_scores:
             labels = [f"{name} {score:.2f}" for name, score in zip(labels, self.scores.tolist(), strict=True)]
         if self.masks is not None:
-            draw_masks(canvas, self.masks, self.class_ids, line_width_px)
+            draw_masks(canvas, self.masks, color_ids, line_width_px)
         if self.keypoints is not None:
             draw_keypoints(canvas, self.keypoints, line_width_px)
         corners = None if self.boxes_xywhr is None else self.corners_xy
-        return draw_boxes(canvas, self.boxes_xyxy, self.class_ids, labels, line_width_px, corners)
+        return draw_boxes(canvas, self.boxes_xyxy, color_ids, labels, line_width_px, corners)
 
     def crops(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Cut every object out of the image, in the order of the objects.
@@ -470,7 +498,20 @@ class Detections(Result):
         return [detection.crop(image) for detection in self]
 
 
-def _same(first: npt.NDArray[np.float32] | None, second: npt.NDArray[np.float32] | None) -> bool:
+def _refuse_one_id_twice(results: list[Detections]) -> None:
+    """Refuse results that have an id in common: ids of two trackers, or the same object twice."""
+    if results[0].track_ids is None:
+        return
+    ids = np.concatenate([np.unique(part.track_ids) for part in results if part.track_ids is not None])
+    found, counts = np.unique(ids[ids >= 0], return_counts=True)
+    if (counts > 1).any():
+        raise InputError(
+            "several results have an object of the same id", subject="Detections.merge",
+            got=f"id {int(found[counts > 1][0])}", hint="merge first, then track",
+        )  # fmt: skip
+
+
+def _same(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) -> bool:
     return first is second if first is None or second is None else np.array_equal(first, second)
 
 

@@ -34,6 +34,9 @@ SUBPIXEL_BITS = 4
 FARTHEST_PX = 1 << 20
 """OpenCV takes coordinates as 32-bit integers, here in sixteenths of a pixel."""
 
+UNSURE: Color = (160, 160, 160)
+"""Of an object that the tracker is not sure of."""
+
 GOLDEN_ANGLE_TURNS = 0.38196601125
 """Successive class ids are this far apart on the colour wheel, so that neighbours never look alike."""
 
@@ -51,7 +54,7 @@ def draw_boxes(
     Args:
         canvas: (height, width, 3) uint8 BGR, as `as_canvas` makes it; it is written to.
         boxes_xyxy: (n, 4) float32 in source pixels.
-        class_ids: (n,) int32; they determine the colours.
+        class_ids: (n,) int32: ids of classes or of tracks; they determine the colours.
         labels: n texts; an empty text gives a box without a label. Latin, Greek, Cyrillic, Hebrew, Chinese, Japanese
             and Korean letters are shown correctly, Arabic letters are not joined. Scripts that OpenCV's own font lacks
             (Thai, Devanagari, …) become question marks.
@@ -160,7 +163,12 @@ def fitting_line_px(image_hw: Sequence[int]) -> int:
 
 
 def class_color(class_id: int) -> Color:
-    """The colour of a class. It is the same in every image and run, and differs from those of neighbouring ids."""
+    """The colour of a class or a track: the same in every image and run, and unlike those of neighbouring ids.
+
+    A negative id, which stands for a track that is not confirmed, is grey.
+    """
+    if class_id < 0:
+        return UNSURE
     hue = (0.02 + class_id * GOLDEN_ANGLE_TURNS) % 1.0
     lightness = (0.50, 0.62, 0.42)[class_id % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.90)

@@ -28,7 +28,7 @@ def draw_masks(
     Args:
         canvas: (height, width, 3) uint8 BGR of the masks' size, as `as_canvas` makes it; it is written to.
         masks: n masks.
-        class_ids: (n,) int32; they determine the colours.
+        class_ids: (n,) int32: ids of classes or of tracks; they determine the colours.
         line_width_px: Line width of the boxes, which the outlines are half as wide as; None chooses one that fits the
             image.
 
