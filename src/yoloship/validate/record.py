@@ -1,0 +1,245 @@
+"""What a validation says: `Validation`, and the figures that it holds.
+
+Whoever computes the numbers, by whatever rules, fills in this record. Tables, reports and files are made from it alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from yoloship.datasets.dataset import Fault, Sample
+    from yoloship.results import Result
+
+
+Rules: TypeAlias = Literal["coco", "yolov5"]
+"""By which rules precision is computed: those of the COCO evaluator, or of the validation in YOLOv5."""
+Metric: TypeAlias = Literal["box", "mask", "keypoints", "oriented", "top1"]
+"""What decides whether an answer is right: the overlap of boxes, of masks, of oriented boxes, the similarity of
+keypoints, or the best class alone."""
+IOU_THRESHOLDS: Final = tuple(step / 100 for step in range(50, 100, 5))
+"""Over these precision is averaged: 0.50, 0.55, …, 0.95."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """How well one class is found. Classes without labels have none.
+
+    Attributes:
+        class_id: Its id.
+        name: Its name.
+        images: Images that have it.
+        labels: How many the truth has.
+        precision: Share of its detections that are right, in [0, 1], at `Validation.best_confidence`.
+        recall: Share of its labels that are found there, in [0, 1].
+        f1: The harmonic mean of both.
+        ap50: Average precision at IoU 0.5, in [0, 1].
+        ap50_95: The mean over `IOU_THRESHOLDS`.
+        ap_by_iou: For each of `IOU_THRESHOLDS`.
+    """
+
+    class_id: int
+    name: str
+    images: int
+    labels: int
+    precision: float
+    recall: float
+    f1: float
+    ap50: float
+    ap50_95: float
+    ap_by_iou: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curves:
+    """Precision and recall at IoU 0.5, for each of the classes that have labels. The arrays are read-only.
+
+    Attributes:
+        class_ids: Of the C rows.
+        confidences: (1000,) float64: from 0 to 1.
+        precision: (C, 1000) float64, at each confidence.
+        recall: (C, 1000) float64, at each confidence.
+        f1: (C, 1000) float64, at each confidence.
+        recalls: (1000,) float64: from 0 to 1.
+        precision_at_recall: (C, 1000) float64, at each recall.
+    """
+
+    class_ids: tuple[int, ...]
+    confidences: npt.NDArray[np.float64]
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    f1: npt.NDArray[np.float64]
+    recalls: npt.NDArray[np.float64]
+    precision_at_recall: npt.NDArray[np.float64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON; long."""
+        arrays = {item.name: getattr(self, item.name).tolist() for item in fields(self) if item.name != "class_ids"}
+        return {"class_ids": list(self.class_ids), **arrays}
+
+
+@dataclass(frozen=True, slots=True)
+class SizeFigures:
+    """How well objects of a range of sizes are found.
+
+    Attributes:
+        name: Of the range: ``small``, ``medium``, ``large``.
+        low_px2: The smallest area in square source pixels.
+        high_px2: Areas are below this; None for no bound.
+        labels: How many objects of the truth are in it.
+        ap50_95: Average precision over `IOU_THRESHOLDS`, in [0, 1]; None if there are no labels.
+        recall: Average recall over them, in [0, 1]; None if there are no labels.
+    """
+
+    name: str
+    low_px2: float
+    high_px2: float | None
+    labels: int
+    ap50_95: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """How often detections are right whose scores are in one range.
+
+    Attributes:
+        low: Scores are above this.
+        high: Scores are at or below this.
+        detections: How many there are.
+        mean_score: Their mean score.
+        precision: The share that is right.
+    """
+
+    low: float
+    high: float
+    detections: int
+    mean_score: float
+    precision: float
+
+
+@dataclass(frozen=True, slots=True)
+class CocoFigures:
+    """The twelve numbers of COCO's evaluator, in [0, 1]; None where the truth has no such object.
+
+    Attributes:
+        ap: Average precision over `IOU_THRESHOLDS`, all sizes.
+        ap50: At IoU 0.5.
+        ap75: At IoU 0.75.
+        ap_small: Over the thresholds, of objects below 32² pixels.
+        ap_medium: Of those from 32² to 96².
+        ap_large: Of those above.
+        ar1: Average recall with one detection for each image and class.
+        ar10: With 10.
+        ar100: With 100.
+        ar_small: With 100, of small objects.
+        ar_medium: Of medium ones.
+        ar_large: Of large ones.
+    """
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    ar1: float | None
+    ar10: float | None
+    ar100: float | None
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What a model found in one image.
+
+    Attributes:
+        sample: The image and its truth.
+        result: `Detections` best first, or a `Classification`; boxes in source pixels.
+    """
+
+    sample: Sample
+    result: Result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Validation:
+    """How good a model is on a dataset.
+
+    Attributes:
+        model: Its name.
+        model_sha256: SHA-256 of its file, lower-case hex; empty if it is not known.
+        dataset: The name of the dataset.
+        task: A name in `yoloship.tasks.TASKS`.
+        rules: By which rules the numbers were computed.
+        metric: What decides whether an answer is right.
+        images: How many images were seen.
+        labels: How many objects they have.
+        detections: How many the model found, from the lowest score on.
+        precision: Mean over the classes at `best_confidence`, in [0, 1]; for classification the top-1 accuracy.
+        recall: Mean over the classes at `best_confidence`, in [0, 1]; for classification the top-5 accuracy.
+        map50: Mean average precision at IoU 0.5, in [0, 1]; for classification the top-1 accuracy.
+        map50_95: Mean over `IOU_THRESHOLDS`; for classification the top-5 accuracy.
+        best_confidence: The score threshold with the best mean F1; None if nothing was found.
+        classes: The figures of each class that has labels, by class id.
+        curves: Precision and recall by confidence; None if there are no classes with labels.
+        confusion: (C + 1, C + 1) int64: [predicted, true], the last of both for background; None if there is none.
+        sizes: The figures of small, medium and large objects, if they were computed.
+        calibration: Scores against the share that is right, if it was computed.
+        coco: COCO's twelve numbers, if its evaluator computed them.
+        faults: What is wrong with the dataset.
+        left_out: Images that were left out because of a fault.
+        speed_ms: Milliseconds for each image, by stage.
+        settings: What else determines the numbers: size, batch, thresholds.
+    """
+
+    model: str
+    model_sha256: str
+    dataset: str
+    task: str
+    rules: Rules
+    metric: Metric
+    images: int
+    labels: int
+    detections: int
+    precision: float
+    recall: float
+    map50: float
+    map50_95: float
+    best_confidence: float | None
+    classes: tuple[ClassFigures, ...] = ()
+    curves: Curves | None = None
+    confusion: npt.NDArray[np.int64] | None = None
+    sizes: tuple[SizeFigures, ...] = ()
+    calibration: tuple[CalibrationBin, ...] = ()
+    coco: CocoFigures | None = None
+    faults: tuple[Fault, ...] = ()
+    left_out: int = 0
+    speed_ms: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON. `curves` are left out, because they are long; `Curves.to_dict` gives them."""
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.name != "curves"}
+
+
+def _plain(value: Any) -> Any:
+    """A value of a field as JSON has it."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if hasattr(value, "__dataclass_fields__"):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return dict(value) if hasattr(value, "items") else value
