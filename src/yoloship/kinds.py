@@ -267,6 +267,8 @@ _PATTERNS: Final[tuple[tuple[Kind, bytes | Callable[[bytes], bool]], ...]] = (
     ("video", rb"....ftyp"),
     ("video", rb"\x1aE\xdf\xa3"),
     ("video", rb"RIFF....AVI "),
+    ("video", rb"\x47.{187}\x47.{187}\x47"),  # an MPEG transport stream: a mark every 188 bytes
+    ("video", rb"\0\0\x01[\xb3\xba]|FLV\x01|OggS\0|YUV4MPEG2 |\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
     ("netpbm", rb"P[1-6][ \t\n\r\x0b\f]"),
     ("bmp", rb"BM....\0\0\0\0"),
     ("npy", rb"\x93NUMPY"),

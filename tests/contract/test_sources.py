@@ -44,6 +44,7 @@ def texts(kind: type[Source], tmp_path: Path) -> list[str]:
 
 
 def pixels(frame: Frame) -> np.ndarray:
+    assert frame.image is not None
     return frame.image if isinstance(frame.image, np.ndarray) else read_image(frame.image)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
 from yoloship import InputError
-from yoloship.sources import IMAGE_SUFFIXES, Frame, Source
+from yoloship.sources import IMAGE_SUFFIXES, Frame, Source, SourceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,9 +29,9 @@ class ZipImages(Source):
         self._names = sorted(names)
 
     @classmethod
-    def open(cls, texts: Sequence[str], *, recursive: bool = False) -> Self:
+    def open(cls, texts: Sequence[str], options: SourceOptions) -> Self:
         """Open the archive that stands behind ``zip:``."""
-        del recursive  # an archive has no folders that could be left out
+        del options  # an archive has no folders that could be left out
         if len(texts) != 1:
             raise InputError("give one archive", subject="zip", got=", ".join(texts))
         try:

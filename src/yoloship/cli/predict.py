@@ -123,18 +123,11 @@ class PredictRun:
         self._source, self._annotated, self._targets = source, annotated, targets
         self._overwrite, self._quiet = overwrite, quiet
         self._prints = not quiet and not any(is_stdout(target.path) for target in targets)
-        self._names: dict[int, str] = {}
         self._incomplete = self._read = self._seen = 0
         self._stdout_error: Exception | None = None
         self._last: Path | None = None
         self._is_single = source.count == 1
         self.needs_images = annotated is not None or any(target.kind.needs_images for target in targets)
-
-    def images(self) -> Iterator[Any]:
-        """The images for the detector. Their names are kept until their results come."""
-        for place, frame in enumerate(self._source):  # as outcomes are counted, whatever a source says
-            self._names[place] = frame.name
-            yield frame.image
 
     def write(self, outcomes: Iterator[Outcome]) -> None:
         """Write all results. Even after an error, what was written stays and is complete in itself.
@@ -220,8 +213,9 @@ class PredictRun:
         Raises:
             OutputError: a sink cannot write, or the disk is full.
         """
-        name = self._names.pop(outcome.index)
-        if outcome.error is not None and not isinstance(outcome.source, os.PathLike):
+        assert outcome.frame is not None  # the run streams a source
+        name = outcome.frame.name
+        if outcome.error is not None and not isinstance(outcome.frame.image, os.PathLike):
             outcome.error.subject = name  # the code that decodes bytes or takes an array does not know the image's name
         error, annotated = outcome.error, None
         if self._annotated is not None and outcome.result is not None and outcome.image is not None:
@@ -229,7 +223,7 @@ class PredictRun:
                 annotated = self._annotated.draw(outcome.index, outcome.result, outcome.image)
             except YoloshipError as failure:
                 error = failure
-        entry = Entry(name, outcome.result, error, annotated, outcome.index, outcome.image)
+        entry = Entry(name, outcome.result, error, annotated, outcome.index, outcome.image, outcome.frame)
         for taker in takers:
             taker.write(entry)
         self._seen += 1
@@ -476,9 +470,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     if not draw and style != DrawStyle():
         raise click.UsageError("--hide-labels, --hide-conf and --line-width do not go with --no-draw")
 
-    from yoloship.sources import open_source
+    from yoloship.sources import SourceOptions, open_source
 
-    images = open_source(source, recursive=recursive)
+    images = open_source(source, SourceOptions(recursive))
     for note in images.notes:
         print_err(note)
     inputs = images.files or ()
@@ -528,7 +522,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         if detector.session.reason and not quiet:
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
         run = PredictRun(images, annotated, targets, overwrite=overwrite, quiet=quiet)
-        run.write(detector.stream(run.images(), options=kept, keep_images=run.needs_images))
+        run.write(detector.stream(images, options=kept, keep_images=run.needs_images))
     run.report(detector.info.nms)
     if run.failures:
         raise click.exceptions.Exit(1)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Integral
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from yoloship._util.closing import Closing
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
     from yoloship.runtime import Session
     from yoloship.runtime.session import DeviceSession
+    from yoloship.sources import Frame
 
     Image = npt.NDArray[np.uint8]
     Source = str | Path | bytes | Image | object
@@ -332,7 +334,7 @@ class Detector(Closing, Generic[ResultT]):
 
     def stream(  # noqa: PLR0913 - all but the sources have defaults
         self,
-        sources: Iterable[Source],
+        sources: Iterable[Source] | str | PathLike[str],
         *,
         options: DetectOptions | None = None,
         score_threshold: float | None = None,
@@ -348,8 +350,9 @@ class Detector(Closing, Generic[ResultT]):
         `break` that drops it does so too. Images that have begun are finished, and no new ones begin.
 
         Args:
-            sources: Paths, bytes of image files, open files, Pillow images or arrays, all that a call takes. An
-                iterator is read as the results are consumed.
+            sources: Paths, bytes of image files, open files, Pillow images or arrays, all that a call takes, or frames
+                of a source (`yoloship.sources.open_source`). An iterator is read as the results are consumed. A single
+                name is opened as the command line does: a folder, a pattern, a video, a camera, an address.
             options: What to keep of the answers; None takes the options of the detector.
             score_threshold: Drop boxes whose score is not above this, in [0, 1]; None takes it from the options.
             iou_threshold: Drop a box whose IoU with a better box of its class is above this, in [0, 1]; None takes it
@@ -369,6 +372,8 @@ class Detector(Closing, Generic[ResultT]):
         chosen, order = self._chosen(options, score_threshold, iou_threshold, classes, channels)
         read = partial(as_image, count=self._model.info.channels, channels=order)
         steps = DetectSteps(order, read, chosen, partial(self._submit, options=chosen))
+        if isinstance(sources, str | PathLike):
+            sources = opened(sources)
         several_images(sources, self.info.channels)
         return self._pipeline.stream(sources, steps, keep_images=keep_images)
 
@@ -556,6 +561,18 @@ class Detector(Closing, Generic[ResultT]):
                 self._known.clear()
             self._known[chosen] = known = chosen
         return known, order
+
+
+def opened(name: str | PathLike[str]) -> Iterator[Frame]:
+    """The frames of what a name stands for; the source is closed at the end.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    from yoloship.sources import open_source
+
+    with open_source([fspath(name)]) as source:
+        yield from source
 
 
 def _whole_numbers(values: Any, subject: str, count: int | None = None) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 
 from yoloship.errors import InputError
+from yoloship.sources.source import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,8 @@ def as_image(
     """Read anything that a caller may give as an image.
 
     Args:
-        source: A file's name, its bytes, an open file, a PIL image, an array, or an object that converts to an array.
+        source: A file's name, its bytes, an open file, a PIL image, an array, an object that converts to an array, or a
+            frame that has one of these.
         reserve: Called before a file is decoded, with the bytes that decoding needs. It may wait, or raise.
         count: Channels that the model takes. For 1, colour images stay in colour here, so that they can be drawn on.
         channels: The order of an array's colours; files and other libraries' images state their own.
@@ -46,11 +48,16 @@ def as_image(
     Raises:
         ImageError: it cannot be read, or is not an image.
         InputError: the model takes other channels than an image file has.
+        YoloshipError: the error of a frame that its source could not decode.
     """
     from pathlib import Path
 
     from yoloship import images
 
+    if isinstance(source, Frame):
+        if source.error is not None:
+            raise source.error
+        source = source.image
     if isinstance(source, np.ndarray):
         return images.as_channels(source, count, channels=channels)
     if isinstance(source, bytearray | memoryview):
@@ -64,6 +71,11 @@ def as_image(
     if count not in FILE_CHANNELS:
         raise no_files(count, "image bytes" if isinstance(source, bytes) else str(source))
     return images.read_image(source, reserve=reserve)
+
+
+def unframed(source: object) -> object:
+    """The image of a frame of `yoloship.sources`, None if it is broken; anything else as it is."""
+    return source.image if isinstance(source, Frame) else source
 
 
 def several_images(images: Iterable[object], count: int) -> Iterable[object]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic
 
 from yoloship.errors import InputError, YoloshipError
 from yoloship.results import ResultT
+from yoloship.sources.source import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -126,6 +127,11 @@ class Outcome(Generic[ResultT]):
     result: ResultT | None
     error: YoloshipError | None
     image: Image | None = None
+
+    @property
+    def frame(self) -> Frame | None:
+        """The source, if it is a frame of `yoloship.sources`, with its name, its time and its video; else None."""
+        return self.source if isinstance(self.source, Frame) else None
 
     def unwrap(self) -> ResultT:
         """The result.

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from yoloship.errors import YoloshipError
     from yoloship.results import Result
     from yoloship.results.detections import Detections
+    from yoloship.sources import Frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +55,7 @@ class Entry:
         annotated: The annotated image that was written; None if none was written.
         index: The image's place in the run, from 0.
         image: (height, width, 3) uint8 BGR, read only; None unless a sink of the run needs it.
+        frame: The frame of its source, with its time and its video; None for images that came without one.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Entry:
     annotated: Path | None = None
     index: int = 0
     image: npt.NDArray[np.uint8] | None = None
+    frame: Frame | None = None
 
     @classmethod
     def of(cls, outcome: Outcome, name: str | None = None) -> Entry:
@@ -69,12 +72,15 @@ class Entry:
 
         Args:
             outcome: The outcome.
-            name: The image's name; None takes the path that was streamed, or ``image 0`` and so on.
+            name: The image's name; None takes that of its frame or the path that was streamed, or ``image 0`` and so
+                on.
         """
+        if name is None and outcome.frame is not None:
+            name = outcome.frame.name
         if name is None:
             source = outcome.source
             name = str(fspath(source)) if isinstance(source, str | PathLike) else f"image {outcome.index}"
-        return cls(name, outcome.result, outcome.error, None, outcome.index, outcome.image)
+        return cls(name, outcome.result, outcome.error, None, outcome.index, outcome.image, outcome.frame)
 
 
 def boxes_of(entry: Entry) -> Detections | None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from yoloship.sources.finding import IMAGE_SUFFIXES, FoundImages, ImageFiles, Skipped, find_images
-from yoloship.sources.source import SOURCES, Frame, Source, open_source
+from yoloship.sources.finding import FoundImages, ImageFiles, Skipped, find_images
+from yoloship.sources.recognise import IMAGE_SUFFIXES
+from yoloship.sources.settings import AddressRules, SourceOptions
+from yoloship.sources.source import SOURCES, Frame, Source, Stream, open_source
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "SOURCES",
+    "AddressRules",
     "FoundImages",
     "Frame",
     "ImageFiles",
     "Skipped",
     "Source",
+    "SourceOptions",
+    "Stream",
     "find_images",
     "open_source",
 ]

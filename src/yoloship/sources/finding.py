@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from yoloship._util.reading import refuse_address
 from yoloship.errors import InputError
 from yoloship.images import HEIC_HINT
+from yoloship.sources.recognise import IMAGE_SUFFIXES
+from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
 from yoloship.sources.source import Frame, Source
 
 if TYPE_CHECKING:
@@ -258,12 +260,6 @@ def _told(kind: str, count: int) -> str:
     return f"{count} {words} ({advice})" if advice else f"{count} {words}"
 
 
-IMAGE_SUFFIXES: Final = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"}
-    | {".gif", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpc", ".pgm", ".ppm", ".pbm", ".pnm"}
-)
-"""Suffixes of images in a folder or a pattern, in lower case. A file that is given by name may have any suffix."""
-
 MAX_IMAGES: Final = 2_000_000
 """Most images of one command, because the list of their names is kept in memory."""
 
@@ -397,9 +393,9 @@ class ImageFiles(Source):
     notes: Sequence[str] = ()
 
     @classmethod
-    def open(cls, texts: Sequence[str], *, recursive: bool = False) -> Self:
+    def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Self:
         """Find the image files in files, folders and patterns."""
-        found = find_images(texts, recursive=recursive)
+        found = find_images(texts, recursive=options.recursive)
         return cls(found.paths, len(found.paths), tuple(map(str, found.skipped)))
 
     def __iter__(self) -> Iterator[Frame]:

@@ -10,19 +10,46 @@ import os
 from abc import abstractmethod
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from yoloship._util.closing import Closing
 from yoloship._util.tables import Table
-from yoloship.errors import InputError
+from yoloship.sources.recognise import IMAGE_SUFFIXES, IMAGES, recognise
+from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from fractions import Fraction
     from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
     from typing_extensions import Self
+
+    from yoloship.errors import YoloshipError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """What all frames of one video or camera have in common.
+
+    Attributes:
+        name: As the user gave it, without user names and passwords.
+        path: Its file; None if it is not a file.
+        rate: Declared frames per second; None if there is no such rate.
+        time_base: Seconds of one unit of `Frame.pts`; None if frames have none.
+        frame_count: Declared number of frames; None if unknown.
+        has_audio: Whether the file has sound.
+        is_live: Whether its frames come at their own time, and are gone when nobody takes them.
+    """
+
+    name: str
+    path: Path | None = None
+    rate: Fraction | None = None
+    time_base: Fraction | None = None
+    frame_count: int | None = None
+    has_audio: bool = False
+    is_live: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,14 +57,24 @@ class Frame:
     """One image of a source.
 
     Attributes:
-        index: The frame's place, from 0.
-        name: The frame's name in results: for a file, its path, starting with what the user gave.
-        image: A file's path, the bytes of a file, or (height, width, 3) uint8 BGR, read only.
+        index: The frame's place from 0: in its video or camera, or among the images of its source.
+        name: The frame's name in results: for a file, its path, starting with what the user gave; for a frame of a
+            video, ``clip.mp4#17``.
+        image: A file's path, the bytes of a file, or (height, width, 3) uint8 BGR, read only. None if there is an
+            `error`.
+        time_s: When it was taken, in seconds since the first frame, by the source's own clock; None for still images.
+        stream: The video or camera that it is from; None for still images.
+        pts: Its presentation time in `Stream.time_base`, as the file has it; None if it has none.
+        error: Why the frame cannot be decoded. It becomes the error of the frame's outcome.
     """
 
     index: int
     name: str
-    image: Path | bytes | npt.NDArray[np.uint8]
+    image: Path | bytes | npt.NDArray[np.uint8] | None
+    time_s: float | None = None
+    stream: Stream | None = None
+    pts: int | None = None
+    error: YoloshipError | None = None
 
 
 class Source(Closing):
@@ -49,18 +86,20 @@ class Source(Closing):
 
     Attributes:
         help: One sentence that says what it reads.
+        is_live: Whether its frames come at their own time, without an end that is known before.
     """
 
     help: ClassVar[str]
+    is_live: bool = False
 
     @classmethod
     @abstractmethod
-    def open(cls, texts: Sequence[str], *, recursive: bool = False) -> Self:
+    def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Self:
         """Open a source.
 
         Args:
             texts: One or more texts, as the user wrote them.
-            recursive: Whether a folder includes what is in all folders inside it.
+            options: How it is read.
 
         Raises:
             InputError: a text names something that cannot be read.
@@ -96,34 +135,37 @@ SOURCES: Table[Source] = Table(
     base="yoloship.sources.source:Source",
 )
 """Name of a source → its class."""
-UNNAMED: Final = "images"
-"""The source of a text without the name of a source."""
 
 
-def open_source(texts: Sequence[str], *, recursive: bool = False) -> Source:
+def open_source(texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Source:
     """Open what the user named on the command line.
 
     Args:
-        texts: Files, folders and patterns; or ``NAME:TEXT``, which gives TEXT to the source of that name, unless a file
-            has exactly that name.
-        recursive: Whether a folder includes the images in all folders inside it.
+        texts: Files, folders, patterns and whatever else `recognise` knows; or ``NAME:TEXT``, which gives TEXT to the
+            source of that name, unless a file has exactly that name. Sources of different kinds follow each other in
+            this order, and live ones come last.
+        options: How they are read.
 
     Raises:
-        InputError: nothing can be read there, or sources of different kinds are mixed.
-        DependencyError: a third party's source cannot be loaded.
+        InputError: nothing can be read there.
+        DependencyError: a third party's source cannot be loaded, or a package is missing.
     """
-    chosen = []
-    for text in texts:
-        name, colon, rest = str(text).partition(":")
+    groups: list[tuple[str, list[str]]] = []
+    for text in map(str, texts):
+        name, colon, rest = text.partition(":")
         if not (colon and _is_name(name) and not _exists(text) and name in SOURCES):
-            name, rest = UNNAMED, text
-        chosen.append((name, rest))
-    names = list(dict.fromkeys(name for name, _ in chosen))
-    if len(names) > 1:
-        raise InputError(
-            "sources of different kinds cannot be used in one run", subject=", ".join(names), hint="give one kind"
-        )
-    return SOURCES.load(names[0]).open([rest for _, rest in chosen], recursive=recursive)
+            is_image = os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES and "://" not in text
+            name, rest = IMAGES if is_image else recognise(text), text
+            name = name if name in SOURCES.own else IMAGES
+        if not groups or groups[-1][0] != name:
+            groups.append((name, []))
+        groups[-1][1].append(rest)
+    if len(groups) == 1:
+        name, rests = groups[0]
+        return SOURCES.load(name).open(rests, options)
+    from yoloship.sources.chain import Chain
+
+    return Chain.of([(SOURCES.load(name), rests) for name, rests in groups], options)
 
 
 def _is_name(text: str) -> bool:

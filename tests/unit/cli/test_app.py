@@ -281,7 +281,6 @@ def test_opencv_has_the_limits_of_our_reader_in_the_program() -> None:
     ("arguments", "address"),
     [
         (["detect", "https://example.org/best.pt", "a.png"], "https://example.org/best.pt"),
-        (["detect", "two.onnx", "https://example.org/a.jpg"], "https://example.org/a.jpg"),
         (["info", "http://example.org/best.onnx"], "http://example.org/best.onnx"),
         (["export", "https://example.org/best.pt"], "https://example.org/best.pt"),
         (["verify", "two.onnx", "two.onnx", "--images", "https://example.org/a.jpg"], "https://example.org/a.jpg"),
@@ -290,12 +289,6 @@ def test_opencv_has_the_limits_of_our_reader_in_the_program() -> None:
 def test_an_address_is_refused_as_one(detector: Path, arguments: list[str], address: str) -> None:
     assert run(*arguments).error == (
         f"{address}: is an address, and yoloship reads files; download it first, and give the file"
-    )
-
-
-def test_a_stream_is_refused_with_another_way_forward(detector: Path) -> None:
-    assert run("detect", "two.onnx", "rtsp://10.0.0.1/cam").error == (
-        "rtsp://10.0.0.1/cam: is an address, and yoloship reads files; save its images as files first, and give those"
     )
 
 

@@ -77,7 +77,7 @@ class Noise(Source):
         self._count, self.closed = count, False
 
     @classmethod
-    def open(cls, texts, *, recursive=False):
+    def open(cls, texts, options):
         return cls(int(texts[0]))
 
     def __iter__(self):
@@ -255,9 +255,9 @@ def test_a_file_with_a_colon_in_its_name_is_that_file(installed: None) -> None:
     assert [entry["image"] for entry in json.loads(ran.out)] == ["noise:3"]
 
 
-def test_sources_of_two_kinds_are_refused(installed: None) -> None:
-    error = run("detect", "cat.onnx", "noise:3", "a.png").error
-    assert error == "noise, images: sources of different kinds cannot be used in one run; give one kind"
+def test_sources_of_two_kinds_follow_each_other(installed: None) -> None:
+    ran = run("detect", "cat.onnx", "noise:2", "a.png", "--no-draw", "--json", "-")
+    assert [entry["image"] for entry in json.loads(ran.out)] == ["frame 0", "frame 1", "a.png"]
 
 
 def test_a_name_with_a_colon_that_is_neither_is_a_missing_file() -> None:

@@ -14,7 +14,7 @@ from yoloship.detect.stream import Outcome
 from yoloship.errors import ImageError
 from yoloship.results.detections import Detections
 from yoloship.sinks import JsonFile
-from yoloship.sources import ImageFiles
+from yoloship.sources import Frame, ImageFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,13 +35,13 @@ def test_results_are_written_and_not_kept(tmp_path: Path) -> None:
         nonlocal alive
         for index, path in enumerate(inputs):
             error = ImageError("is empty (0 bytes)", subject=str(path)) if index % 1000 == 7 else None
-            yield Outcome(index, path, None if error else found(), error)
+            frame = Frame(index, str(path), path)
+            yield Outcome(index, frame, None if error else found(), error)
         alive = sum(type(thing) is Detections for thing in gc.get_objects())
 
     before = sum(type(thing) is Detections for thing in gc.get_objects())
     source = ImageFiles(inputs, len(inputs))
     run = PredictRun(source, None, [Target("json", JsonFile, tmp_path / "found.json")], overwrite=False, quiet=True)
-    assert list(run.images()) == inputs
     run.write(outcomes())
     assert alive - before <= 2
     entries = json.loads((tmp_path / "found.json").read_bytes())

@@ -24,6 +24,7 @@ from yoloship.errors import ImageError, InputError, SessionError
 from yoloship.letterbox import Letterbox
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.scripted import ScriptedSession
+from yoloship.sources import Frame
 from yoloship.tasks.decode import heads_candidates, heads_to_raw
 from yoloship.tasks.nms import nms_reference
 
@@ -500,10 +501,32 @@ def test_a_detector_says_where_its_network_runs_and_what_its_model_is_called() -
 )
 def test_one_image_is_not_taken_apart_as_several(images: Any) -> None:
     model, session = detector()
-    for door in (model.detect_batch, model.stream, model.profile):
+    doors: list[Any] = [model.detect_batch, model.profile]
+    for door in doors if isinstance(images, str | Path) else [*doors, model.stream]:
         with pytest.raises(InputError, match="images: wrong type: expected several images, got one"):
             door(images)
     assert not session.calls
+
+
+def test_a_stream_of_one_name_reads_what_the_command_line_would(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png"):
+        cv2.imwrite(str(tmp_path / name), IMAGE)
+    model, _ = detector()
+    outcomes = list(model.stream(tmp_path))
+    assert [outcome.frame.name for outcome in outcomes if outcome.frame] == [
+        str(tmp_path / "a.png"), str(tmp_path / "b.png"),
+    ]  # fmt: skip
+    assert all(outcome.unwrap().image_hw == IMAGE.shape[:2] for outcome in outcomes)
+
+
+def test_a_frame_that_its_source_could_not_decode_fails_in_its_place() -> None:
+    model, _ = detector()
+    broken = Frame(1, "clip.mp4#1", None, error=ImageError("is damaged", subject="clip.mp4#1"))
+    first, second, third = model.stream([Frame(0, "clip.mp4#0", IMAGE), broken, IMAGE])
+    assert first.unwrap().image_hw == third.unwrap().image_hw == IMAGE.shape[:2]
+    assert (first.frame and first.frame.name, third.frame) == ("clip.mp4#0", None)
+    assert second.error is broken.error
+    assert second.frame is broken
 
 
 def test_an_array_of_several_images_is_taken() -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
 from yoloship.sources.source import Frame, Source
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class Countdown(Source):
         self.first = first
 
     @classmethod
-    def open(cls, texts: Sequence[str], *, recursive: bool = False) -> Countdown:
+    def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Countdown:
         return cls(int(texts[0]))
 
     def __iter__(self) -> Iterator[Frame]:

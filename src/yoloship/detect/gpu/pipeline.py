@@ -24,7 +24,7 @@ from yoloship.detect.gpu.slots import Slot, SlotPool, SlotSetup
 from yoloship.detect.gpu.staging import Frame
 from yoloship.detect.gpu.transfer import CudaTuning
 from yoloship.detect.pipeline import Pipeline
-from yoloship.detect.preprocess import as_image, device_hw, is_on_device, is_plain
+from yoloship.detect.preprocess import as_image, device_hw, is_on_device, is_plain, unframed
 from yoloship.errors import CudaError
 from yoloship.images import stated_order
 
@@ -169,12 +169,14 @@ class CudaPipeline(Pipeline):
         self.check_process()
 
         def is_read(source: object) -> bool:
+            source = unframed(source)
             return is_on_device(source) or (isinstance(source, np.ndarray) and steps.channels == "bgr")
 
         def read(source: object, reserve: Reserve) -> Any:
             return source if is_on_device(source) else steps.read(source, reserve)
 
         def submit(image: object) -> Future[Result]:
+            image = unframed(image)
             return steps.submit(image, steps.channels if is_on_device(image) else "bgr")
 
         return in_batches(

@@ -1,0 +1,81 @@
+"""Several sources of different kinds in one run, one after the other."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
+from yoloship.sources.source import Source, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+    from yoloship.sources.source import Frame
+
+
+class Chain(Source):
+    """Sources that follow each other, the live ones last, because they may have no end.
+
+    Args:
+        parts: The sources; closed with the chain.
+    """
+
+    help = "Several sources, one after the other."
+
+    def __init__(self, parts: Sequence[Source]) -> None:
+        self._parts = sorted(parts, key=lambda part: part.is_live)  # the sort is stable
+        self.is_live = any(part.is_live for part in parts)
+
+    @classmethod
+    def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Self:
+        """Open each text as a source of its own."""
+        with ExitStack() as stack:
+            parts = [stack.enter_context(open_source([text], options)) for text in texts]
+            stack.pop_all()
+        return cls(parts)
+
+    @classmethod
+    def of(cls, kinds: Sequence[tuple[type[Source], Sequence[str]]], options: SourceOptions) -> Self:
+        """Open sources of the given classes; all live texts of one class are opened together."""
+        merged: list[tuple[type[Source], list[str]]] = []
+        for kind, texts in kinds:
+            same = next((rests for other, rests in merged if kind.is_live and other is kind), None)
+            if same is None:
+                merged.append((kind, list(texts)))
+            else:
+                same.extend(texts)
+        with ExitStack() as stack:
+            parts = [stack.enter_context(kind.open(texts, options)) for kind, texts in merged]
+            stack.pop_all()
+        return cls(parts)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for part in self._parts:
+            yield from part
+
+    @property
+    def files(self) -> Sequence[Path] | None:
+        """The files of all parts; None unless each part knows its own."""
+        known = [part.files for part in self._parts]
+        return [path for files in known if files is not None for path in files] if None not in known else None
+
+    @property
+    def count(self) -> int | None:
+        """The frames of all parts; None unless each part knows its own."""
+        counts = [part.count for part in self._parts]
+        return sum(count for count in counts if count is not None) if None not in counts else None
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """The lines of all parts."""
+        return [note for part in self._parts for note in part.notes]
+
+    def close(self) -> None:
+        """Close all parts, each even if another cannot be closed."""
+        with ExitStack() as stack:
+            for part in self._parts:
+                stack.callback(part.close)

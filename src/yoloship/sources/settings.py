@@ -1,0 +1,49 @@
+"""How sources are read: `SourceOptions`, which a command or a program gives to `open_source`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+LivePolicy: TypeAlias = Literal["newest", "every"]
+"""Which frames of a live stream are given: only the newest, so that results are never late, or every one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRules:
+    """Which addresses on the network may be read, and how much of them.
+
+    Attributes:
+        allow_http: Whether images may come by plain http, which anybody on the way can change.
+        allow_private: Whether an address may be private, loopback or link-local, or of this machine.
+        max_bytes: Most bytes of one image.
+        timeout_s: Seconds for one image, from the first byte of the request to the last one of the answer.
+        max_redirects: Redirects that are followed; each new address is checked anew.
+    """
+
+    allow_http: bool = False
+    allow_private: bool = False
+    max_bytes: int = 64 << 20
+    timeout_s: float = 30.0
+    max_redirects: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How sources are read.
+
+    Attributes:
+        recursive: Whether a folder includes the images in all folders inside it.
+        live: Which frames of a live stream are given.
+        frame_step: Give every n-th frame of a video or a live stream: 1 gives all. The source that
+            uses it refuses what is below 1.
+        addresses: Which addresses may be read.
+    """
+
+    recursive: bool = False
+    live: LivePolicy = "newest"
+    frame_step: int = 1
+    addresses: AddressRules = field(default_factory=AddressRules)
+
+
+DEFAULT_OPTIONS = SourceOptions()

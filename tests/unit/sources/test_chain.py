@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from yoloship.errors import InputError
+from yoloship.sources.chain import Chain
+from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
+from yoloship.sources.source import Frame, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class Named(Source):
+    help = "Names."
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts, self.closed = list(texts), 0
+
+    @classmethod
+    def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Named:
+        if "bad" in texts:
+            raise InputError("cannot be read", subject="bad")
+        return cls(texts)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, text in enumerate(self.texts):
+            yield Frame(index, text, b"")
+
+    @property
+    def count(self) -> int | None:
+        return len(self.texts)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return [f"{len(self.texts)} names"]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Files(Named):
+    @property
+    def files(self) -> Sequence[Path]:
+        return [Path(text) for text in self.texts]
+
+
+class Live(Named):
+    is_live = True
+
+    @property
+    def count(self) -> int | None:
+        return None
+
+
+def names(source: Source) -> list[str]:
+    return [frame.name for frame in source]
+
+
+def test_parts_follow_each_other_and_are_closed_together() -> None:
+    parts = [Files(["a", "b"]), Named(["c"])]
+    with Chain(parts) as chain:
+        assert names(chain) == ["a", "b", "c"]
+        assert (chain.count, chain.files, chain.notes) == (3, None, ["2 names", "1 names"])
+    assert [part.closed for part in parts] == [1, 1]
+
+
+def test_files_are_known_if_every_part_knows_its_own() -> None:
+    assert Chain([Files(["a"]), Files(["b"])]).files == [Path("a"), Path("b")]
+
+
+def test_live_streams_come_last_and_are_opened_together() -> None:
+    chain = Chain.of([(Live, ["cam1"]), (Named, ["a"]), (Live, ["cam2"])], DEFAULT_OPTIONS)
+    assert names(chain) == ["a", "cam1", "cam2"]
+    assert chain.is_live
+    assert chain.count is None
+
+
+def test_what_was_opened_is_closed_if_another_part_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Source] = []
+
+    def note(source: Source) -> None:
+        closed.append(source)
+
+    monkeypatch.setattr(Named, "close", note)
+    with pytest.raises(InputError, match="bad: cannot be read"):
+        Chain.of([(Files, ["a"]), (Named, ["bad"])], DEFAULT_OPTIONS)
+    assert [type(source) for source in closed] == [Files]
+
+
+def test_each_text_may_be_a_source_of_its_own(tmp_path: Path) -> None:
+    texts = [str(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    assert names(Chain.open(texts)) == texts
