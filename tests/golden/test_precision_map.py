@@ -9,7 +9,7 @@ from helpers.scenes import CLASS_NAMES, MODEL, held_out_scenes, truths
 from yoloship.checkpoint import read_checkpoint
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
-from yoloship.evaluate.coco import mean_average_precision
+from yoloship.evaluate.average_precision import mean_average_precision
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.passes.half import convert_precision, emulate
 from yoloship.precision.quantization import QuantizeConfig, quantize_with_images

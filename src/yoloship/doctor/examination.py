@@ -263,7 +263,9 @@ _ALL = (
         "pip install 'yoloship[cuda]'",
         needs_gpu=True,
     ),
-    _Wanted("eval", "mAP on labelled images", "pycocotools", ("evaluate",), False, "pip install 'yoloship[eval]'"),
+    _Wanted(
+        "eval", "mAP on labelled images", "hotcoco, pycocotools", ("evaluate",), False, "pip install 'yoloship[eval]'"
+    ),
     _Wanted("heic", "HEIC images", "pillow-heif", ("heic",), False, "pip install 'yoloship[heic]'"),
     _Wanted("pil", "Pillow images as input", "Pillow", ("pillow",), False, "pip install 'yoloship[pil]'"),
     _Wanted(

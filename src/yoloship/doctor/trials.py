@@ -180,8 +180,9 @@ def supervision() -> dict[str, Any]:
 
 def evaluate() -> dict[str, Any]:
     """Import what computes mAP."""
-    importlib.import_module("pycocotools.cocoeval")
-    return {"pycocotools": _version("pycocotools")}
+    importlib.import_module("hotcoco")
+    importlib.import_module("pycocotools.cocoeval")  # for oriented boxes
+    return {name: _version(name) for name in ("hotcoco", "pycocotools")}
 
 
 TRIALS: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(

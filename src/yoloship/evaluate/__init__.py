@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from yoloship.evaluate.coco import AveragePrecision, ClassPrecision, Truth, mean_average_precision
+from yoloship.evaluate.average_precision import AveragePrecision, ClassPrecision, mean_average_precision
+from yoloship.evaluate.coco import Truth
 
 __all__ = ["AveragePrecision", "ClassPrecision", "Truth", "mean_average_precision"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
-from yoloship.evaluate.coco import mean_average_precision, require_evaluator
+from yoloship.evaluate.average_precision import mean_average_precision, require_evaluator
 from yoloship.evaluate.label_lines import BOXES as BOX_LINES
 from yoloship.evaluate.label_lines import CornerLines, KeypointLines, OutlineLines
 from yoloship.evaluate.labels import read_labels
@@ -69,7 +69,7 @@ class ObjectMeasure(Measure):
 
     def truths(self, folder: Path, images: Sequence[Path], info: ModelInfo) -> list[Truth]:
         """Label files, a line for each object."""
-        require_evaluator()
+        require_evaluator(self.overlap)
         return read_labels(folder, images, self.lines(info))
 
     def counts(self, agreement: Agreement, score_threshold: float) -> Iterator[tuple[str, str]]:

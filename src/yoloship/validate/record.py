@@ -127,7 +127,9 @@ class CalibrationBin:
 
 @dataclass(frozen=True, slots=True)
 class CocoFigures:
-    """The twelve numbers of COCO's evaluator, in [0, 1]; None where the truth has no such object.
+    """The twelve numbers of COCO's evaluator, in [0, 1]; None if the truth has no such object.
+
+    With keypoints there are ten: none for small objects, nor for one and ten detections.
 
     Attributes:
         ap: Average precision over `IOU_THRESHOLDS`, all sizes.
@@ -138,8 +140,8 @@ class CocoFigures:
         ap_large: Of those above.
         ar1: Average recall with one detection for each image and class.
         ar10: With 10.
-        ar100: With 100.
-        ar_small: With 100, of small objects.
+        ar: With the most that count: 100, 20 with keypoints, 300 oriented boxes.
+        ar_small: With so many, of small objects.
         ar_medium: Of medium ones.
         ar_large: Of large ones.
     """
@@ -152,7 +154,7 @@ class CocoFigures:
     ap_large: float | None
     ar1: float | None
     ar10: float | None
-    ar100: float | None
+    ar: float | None
     ar_small: float | None
     ar_medium: float | None
     ar_large: float | None

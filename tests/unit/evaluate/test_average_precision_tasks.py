@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 import numpy as np
 import pytest
 
 from yoloship.errors import InputError
-from yoloship.evaluate.coco import OverlapKind, Truth, mean_average_precision
+from yoloship.evaluate.average_precision import evaluate, mean_average_precision
+from yoloship.evaluate.coco import OverlapKind, Scored, Truth, coco_dataset
 from yoloship.evaluate.overlaps import oriented_ious
 from yoloship.results.detections import Detections
 from yoloship.results.masks import Masks
@@ -96,3 +99,70 @@ def test_nothing_found_is_no_precision(overlap: OverlapKind) -> None:
         BOX, np.array([0]), polygons=(SQUARE,), keypoints=np.ones((1, 3, 3)), boxes_xywhr=np.ones((1, 5))
     )  # fmt: skip
     assert precision(Detections.empty(HW, NAMES), truth, overlap) == 0
+
+
+def random_shapes(seed: int) -> tuple[list[Scored], list[Truth]]:
+    """Outlines, one in seven a crowd with run lengths, and masks near to them."""
+    rng = np.random.default_rng(seed)
+    scored, truths = [], []
+    for _ in range(8):
+        corner, size = rng.uniform(0, 60, (4, 2)), rng.uniform(3, 38, (4, 2))
+        boxes, ids = np.hstack([corner, corner + size]), rng.integers(0, 2, 4)
+        outlines = [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, (y1 + y2) / 2]]) for x1, y1, x2, y2 in boxes]
+        crowd, near = rng.random(4) < 0.15, np.repeat(boxes, 3, axis=0) + rng.normal(0, 2, (12, 4))
+        pixels = np.zeros((12, *HW), bool)
+        for whole, box in zip(pixels, np.clip(near, 0, 99).astype(int), strict=True):
+            whole[box[1] : box[3] + 1, box[0] : box[2] + 1] = True
+        found = Detections(
+            np.clip(near, 0, 100).astype(np.float32), np.sort(rng.random(12))[::-1].astype(np.float32),
+            np.repeat(ids, 3).astype(np.int32), NAMES, HW, masks=Masks.from_array(pixels),
+        )  # fmt: skip
+        of_crowds = Masks.from_array(pixels[::3]).rle()
+        shapes = [of_crowds[row] if crowd[row] else [outlines[row].ravel().tolist()] for row in range(4)]
+        truths.append(Truth(boxes, ids, crowd=crowd, segmentations=tuple(shapes)))
+        scored.append(Scored.of(found, "masks"))
+    return scored, truths
+
+
+def random_points(seed: int) -> tuple[list[Scored], list[Truth]]:
+    """People of 17 points, some of which are not labelled."""
+    rng = np.random.default_rng(seed)
+    scored, truths = [], []
+    for _ in range(8):
+        corner, size = rng.uniform(0, 60, (3, 2)), rng.uniform(5, 38, (3, 2))
+        points = np.concatenate([corner[:, None] + rng.random((3, 17, 2)) * size[:, None], np.zeros((3, 17, 1))], 2)
+        points[..., 2] = rng.integers(0, 3, (3, 17)) * (rng.random((3, 1)) < 0.8)
+        boxes, ids = np.hstack([corner, corner + size]), rng.integers(0, 2, 3)
+        truths.append(Truth(boxes, ids, keypoints=points, areas_px=None if seed % 2 else size.prod(axis=1) / 2))
+        near = (np.repeat(points[..., :2], 9, axis=0) + rng.normal(0, 1, (27, 17, 2))).astype(np.float32)
+        scores = np.sort(rng.random(27))[::-1].astype(np.float32)
+        every = np.repeat(boxes, 9, axis=0).astype(np.float32)
+        scored.append(Scored(every, scores, np.repeat(ids, 9).astype(np.int32), HW, keypoints=near))
+    return scored, truths
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("overlap", "name"), [("masks", "segm"), ("keypoints", "keypoints")])
+def test_every_figure_is_that_of_pycocotools(overlap: OverlapKind, name: str, seed: int) -> None:
+    scored, truths = (random_shapes if overlap == "masks" else random_points)(seed)
+    ours = evaluate(scored, truths, NAMES, overlap)
+    coco, evaluation = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    rows = []
+    for image, found in enumerate(scored, 1):
+        for place in range(len(found)):
+            row = {"image_id": image, "category_id": int(found.class_ids[place]) + 1, "score": found.scores[place]}
+            if found.masks is not None:
+                row["segmentation"] = found.masks[place]
+            if found.keypoints is not None:
+                row["keypoints"] = np.hstack([found.keypoints[place], np.ones((17, 1))]).ravel().tolist()
+            rows.append(row)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco.COCO()
+        truth.dataset = coco_dataset([""] * len(truths), [HW] * len(truths), truths, NAMES)
+        truth.createIndex()
+        judge = evaluation.COCOeval(truth, truth.loadRes(rows), name)
+        judge.evaluate()
+        judge.accumulate()
+    assert 0.02 < ours.precision[..., 0].mean() < 0.95
+    np.testing.assert_allclose(ours.precision, judge.eval["precision"][..., -1], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(ours.recall, judge.eval["recall"], rtol=0, atol=1e-9)

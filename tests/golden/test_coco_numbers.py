@@ -1,0 +1,76 @@
+"""COCO's numbers of the official detections in ../shared/val, against those of pycocotools for the same files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers.shared import SHARED, require
+from yoloship.evaluate.average_precision import evaluate
+from yoloship.evaluate.coco import Scored, Truth
+from yoloship.validate.coco_numbers import coco_figures, mean_of
+
+VAL = SHARED / "val"
+RUNS = sorted(
+    name
+    for name, run in json.loads((VAL / "results.json").read_text())["runs"].items()
+    if run.get("pycocotools") is not None
+) if (VAL / "results.json").exists() else ["codes.onnx"]  # fmt: skip
+OFFICIAL = {
+    "AP": "ap", "AP50": "ap50", "AP75": "ap75", "AP_small": "ap_small", "AP_medium": "ap_medium",
+    "AP_large": "ap_large", "AR1": "ar1", "AR10": "ar10", "AR100": "ar", "AR_small": "ar_small",
+    "AR_medium": "ar_medium", "AR_large": "ar_large",
+}  # fmt: skip
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))
+    return rows
+
+
+def corners(rows: list[dict[str, Any]]) -> Any:
+    boxes = np.array([row["bbox"] for row in rows]).reshape(-1, 4)
+    return np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_twelve_numbers_and_those_of_classes_are_those_of_pycocotools(name: str) -> None:
+    run = json.loads(require(VAL / "results.json").read_text())["runs"][name]
+    dataset = json.loads(require(VAL / "sets" / name.partition(".")[0] / "ground-truth.json").read_text())
+    one_class = "singlecls" in name
+    names = ("object",) if one_class else tuple(category["name"] for category in dataset["categories"])
+    by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    seen: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in dataset["annotations"]:
+        by_image[row["image_id"]].append(row)
+    for row in rows_of(require(VAL / "runs" / f"{name}.predictions.json.gz")):
+        seen[row["image_id"]].append(row)
+    scored, truths = [], []
+    for image in dataset["images"]:
+        objects, found = by_image[image["id"]], seen[image["id"]]
+        classes = [0 if one_class else row["category_id"] for row in objects]
+        truths.append(
+            Truth(corners(objects), np.array(classes, int), areas_px=np.array([row["area"] for row in objects]))
+        )
+        scored.append(
+            Scored(
+                corners(found),
+                np.array([row["score"] for row in found]),
+                np.array([row["category_id"] for row in found], np.int32),
+                (image["height"], image["width"]),
+            )
+        )
+    result = evaluate(scored, truths, names)
+    figures, expected = coco_figures(result), run["pycocotools"]
+    for theirs, ours in OFFICIAL.items():
+        assert getattr(figures, ours) == pytest.approx(expected["stats"][theirs], abs=1e-6), theirs
+    for class_id, numbers in expected["per_class"].items():
+        precision = result.precision[:, :, int(class_id), 0]
+        assert mean_of(precision) == pytest.approx(numbers["AP"], abs=1e-6)
+        assert mean_of(precision[0]) == pytest.approx(numbers["AP50"], abs=1e-6)
