@@ -86,6 +86,31 @@ def whole_run(kind: type[Sink], folder: Path, count: int, name: str) -> dict[str
     return written(target)
 
 
+RESUMING = [kind for kind in map(SINKS.load, SINKS.own) if kind.resumes]
+
+
+@pytest.mark.parametrize("logged", range(len(INPUTS) + 1))
+@pytest.mark.parametrize("resuming", RESUMING)
+def test_a_run_that_is_stopped_anywhere_and_continued_leaves_what_a_whole_run_leaves(
+    resuming: type[Sink], logged: int, tmp_path: Path
+) -> None:
+    """Two entries after the last mark are written twice, unless the run ended before. A finished run goes on too."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    target = folder if resuming.target == "folder" else folder / "found"
+    first = resuming.resume(target, 0, inputs=INPUTS)
+    mark = first.flush()
+    for index in range(min(logged + 2, len(INPUTS))):
+        first.write(entry(index))
+        mark = first.flush() if index < logged else mark
+    first.close() if logged == len(INPUTS) else first.abort()
+    with resuming.resume(target, mark, inputs=INPUTS) as second:
+        for index in range(logged, len(INPUTS)):
+            second.write(entry(index))
+    assert second.is_finished
+    assert written(target) == whole_run(resuming, tmp_path / "whole", len(INPUTS), target.name)
+
+
 def test_it_says_how_it_is_asked_for(kind: type[Sink]) -> None:
     assert kind.option
     assert all(name.startswith("-") for name in kind.option)

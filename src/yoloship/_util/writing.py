@@ -436,6 +436,37 @@ def locked(path: Path, *, subject: str | None = None, on_progress: OnProgress | 
             return
 
 
+def held(path: Path) -> IO[bytes]:
+    """Open a file to read and write it, and lock it until it is closed; it is made if it does not exist.
+
+    Returns:
+        The file, unbuffered, at its start.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    with writing_errors(path):
+        while True:
+            file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+            if not _try_lock_file(file):
+                file.close()
+                raise OutputError("is in use by another run", subject=str(path), hint="wait for its end")
+            if _bears(path, file):  # else its holder renamed it before we got the lock
+                return file
+            file.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder safe on the disk; systems that cannot do this do it by themselves."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _bears(path: Path, file: IO[bytes]) -> bool:
     """Whether the open file still has that name."""
     try:

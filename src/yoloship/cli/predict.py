@@ -5,11 +5,11 @@ The command has a name for each task, such as ``yoloship detect``, which refuses
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,8 +42,9 @@ from yoloship.cli.output import (
     result_table,
 )
 from yoloship.cli.progress import with_progress
-from yoloship.errors import DependencyError, InputError, OutputError, YoloshipError, visible
-from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, Entry, annotated_names
+from yoloship.errors import DependencyError, InputError, OutputError, visible
+from yoloship.job.run import Run
+from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, annotated_names
 from yoloship.sinks.annotated import RUNS
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ if TYPE_CHECKING:
 
     from yoloship._util.outputs import Outputs
     from yoloship.detect.stream import Outcome
+    from yoloship.job.run import Tally
     from yoloship.model import HeadChoice, NmsConfig
     from yoloship.runtime.session import RuntimePrecision
-    from yoloship.sinks import Sink
+    from yoloship.sinks import Entry, Sink
     from yoloship.sources import Source
 
 MAX_LINE_PX = 200
@@ -95,69 +97,75 @@ class Target:
     path: Path
 
 
-class PredictRun:
-    """One run of the command: writes the results as they come, and counts them.
+def opened(target: Target, source: Source, *, overwrite: bool) -> Sink:
+    """Make the sink of a target.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if is_dash(target.path):
+        sink = target.kind.to_stream(print_bytes)
+        assert sink is not None
+        return sink
+    return target.kind.open(target.path, overwrite=overwrite, inputs=source.files)
+
+
+class Console:
+    """What a run prints: the answer of a single image or a row for each of many, errors, and where the outputs are.
 
     Args:
         source: Gives the images.
         annotated: Draws the results and writes the images; None with ``--no-draw``.
         targets: The other files and folders to write.
-        overwrite: Whether files that exist may be replaced.
         quiet: Whether to print errors and warnings only, and no progress.
 
     Attributes:
-        failures: How many images failed.
-        needs_images: Whether outcomes must carry their image.
+        is_single: Whether the run is about one image.
     """
 
     def __init__(
-        self,
-        source: Source,
-        annotated: AnnotatedImages | None = None,
-        targets: Sequence[Target] = (),
-        *,
-        overwrite: bool,
-        quiet: bool = False,
+        self, source: Source, annotated: AnnotatedImages | None, targets: Sequence[Target], *, quiet: bool
     ) -> None:
-        self.failures = 0
-        self._source, self._annotated, self._targets = source, annotated, targets
-        self._overwrite, self._quiet = overwrite, quiet
+        self.is_single = source.count == 1
+        self._source, self._targets, self._quiet = source, targets, quiet
         self._prints = not quiet and not any(is_stdout(target.path) for target in targets)
-        self._incomplete = self._read = self._seen = 0
+        self._has_outputs = annotated is not None or bool(targets)
         self._stdout_error: Exception | None = None
         self._last: Path | None = None
-        self._is_single = source.count == 1
-        self.needs_images = annotated is not None or any(target.kind.needs_images for target in targets)
+        self._table: ImagesTable | None = None
 
-    def write(self, outcomes: Iterator[Outcome]) -> None:
-        """Write all results. Even after an error, what was written stays and is complete in itself.
+    def write(self, entry: Entry) -> None:
+        """Print what the user should see of an entry."""
+        if self._table is not None:
+            self._table.write(entry)
+        elif entry.result is not None and self._prints:
+            limit = MAX_ROWS if sys.stdout.isatty() else None
+            self._show(result_table(entry.result, entry.name, limit))
+        self._last = entry.annotated or self._last
+        if entry.error is not None and not is_disk_full(entry.error):
+            print_err(f"error: {entry.error}")
 
-        Raises:
-            OutputError: a sink cannot write, or the disk is full. Other errors concern one image; they are printed and
-                counted.
-        """
-        opened: list[tuple[Target, Sink]] = []
+    @contextmanager
+    def watching(self, run: Run, outcomes: Iterator[Outcome]) -> Iterator[Iterator[Outcome]]:
+        """Show the progress of a run over many images, a table of them, and what is left if the run is stopped."""
         try:
             with ExitStack() as stack:
-                opened += [(target, stack.enter_context(self._open(target))) for target in self._targets]
-                table = stack.enter_context(self._table()) if self._prints and not self._is_single else None
-                stack.enter_context(closing(outcomes))  # type: ignore[type-var]  # it is a generator
-                takers = [sink for _, sink in opened] + ([] if table is None else [table])
-                if not self._quiet and not self._is_single:
+                self._table = stack.enter_context(self._new_table()) if self._prints else None
+                if not self._quiet:
                     outcomes = with_progress(outcomes, "predicting", self._source.count)
-                for outcome in outcomes:
-                    self._hand_out(outcome, takers)
+                yield outcomes
         except BaseException:
-            for target, sink in opened:
+            total = f" of {self._source.count}" if self._source.count is not None else ""
+            for target, sink in zip(self._targets, run.opened, strict=False):
                 if sink.count and sink.is_finished and not is_dash(target.path):
-                    total = f" of {self._source.count}" if self._source.count is not None else ""
                     print_err(f"{target.path} holds the results of {sink.count}{total} images")
             raise
 
-    def report(self, nms: NmsConfig | None) -> None:
+    def report(self, tally: Tally, nms: NmsConfig | None) -> None:
         """Print where the outputs are, and what is missing in them.
 
         Args:
+            tally: What the run did.
             nms: The settings of NMS inside the graph, which say how many candidates it looks at; None without them.
 
         Raises:
@@ -166,17 +174,17 @@ class PredictRun:
         """
         if self._prints:
             if self._last is not None:
-                self._show(visible(f"annotated: {self._last if self._is_single else self._last.parent}") + "\n")
+                self._show(visible(f"annotated: {self._last if self.is_single else self._last.parent}") + "\n")
             for target in self._targets:
                 self._show(visible(f"{target.name}: {target.path}") + "\n")
-        if self._incomplete:
+        if tally.incomplete:
             limit = f" than the {nms.candidates} that the graph looks at" if nms else " than the graph looks at"
             print_err(
-                f"boxes may be missing in {self._incomplete} of {self._read} images: they have more candidates{limit}; "
+                f"boxes may be missing in {tally.incomplete} of {tally.read} images: they have more candidates{limit}; "
                 "export it with a higher --conf, or with another --output than nms"
             )
-        if self.failures and not self._is_single:
-            print_err(f"error: {self.failures} of {self._seen} images failed")
+        if tally.failures and not self.is_single:
+            print_err(f"error: {tally.failures} of {tally.seen} images failed")
         if self._stdout_error is not None:
             raise self._stdout_error
 
@@ -187,18 +195,11 @@ class PredictRun:
         try:
             print_text(text)
         except (ReaderGone, OutputError) as error:
-            if not self._targets and self._annotated is None:
+            if not self._has_outputs:
                 raise
             self._stdout_error = error
 
-    def _open(self, target: Target) -> Sink:
-        if is_dash(target.path):
-            sink = target.kind.to_stream(print_bytes)
-            assert sink is not None
-            return sink
-        return target.kind.open(target.path, overwrite=self._overwrite, inputs=self._source.files)
-
-    def _table(self) -> ImagesTable:
+    def _new_table(self) -> ImagesTable:
         files = self._source.files
         if files is None:
             return ImagesTable(self._show, limit=None)
@@ -206,40 +207,6 @@ class PredictRun:
             return ImagesTable(self._show, limit=MAX_ROWS)
         width = max(display_width(visible(str(path))) for path in files)
         return ImagesTable(self._show, limit=None, names_width=width)
-
-    def _hand_out(self, outcome: Outcome, takers: Sequence[Sink | ImagesTable]) -> None:
-        """Draw one outcome, give it to whatever takes entries, and count it.
-
-        Raises:
-            OutputError: a sink cannot write, or the disk is full.
-        """
-        assert outcome.frame is not None  # the run streams a source
-        name = outcome.frame.name
-        if outcome.error is not None and not isinstance(outcome.frame.image, os.PathLike):
-            outcome.error.subject = name  # the code that decodes bytes or takes an array does not know the image's name
-        error, annotated = outcome.error, None
-        if self._annotated is not None and outcome.result is not None and outcome.image is not None:
-            try:
-                annotated = self._annotated.draw(outcome.index, outcome.result, outcome.image)
-            except YoloshipError as failure:
-                error = failure
-        entry = Entry(name, outcome.result, error, annotated, outcome.index, outcome.image, outcome.frame)
-        for taker in takers:
-            taker.write(entry)
-        self._seen += 1
-        if entry.result is not None:
-            self._read += 1
-            self._incomplete += not entry.result.complete
-            if self._is_single and self._prints:
-                limit = MAX_ROWS if sys.stdout.isatty() else None
-                self._show(result_table(entry.result, entry.name, limit))
-        self._last = entry.annotated or self._last
-        if entry.error is None:
-            return
-        if isinstance(entry.error, OutputError) and is_disk_full(entry.error):
-            raise entry.error
-        self.failures += 1
-        print_err(f"error: {entry.error}")
 
 
 def sink_options(function: Any) -> Any:
@@ -507,7 +474,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         runtime=runtime,
         runtime_precision=runtime_precision,
     )
-    with images, detector:
+    with closing(images), closing(detector):
         changes: dict[str, Any] = {"class_agnostic": True} if agnostic_nms else {}
         if classes:
             changes["classes"] = class_words(classes, detector.class_names)
@@ -521,8 +488,15 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             raise no_files(detector.info.channels, model)
         if detector.session.reason and not quiet:
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
-        run = PredictRun(images, annotated, targets, overwrite=overwrite, quiet=quiet)
-        run.write(detector.stream(images, options=kept, keep_images=run.needs_images))
-    run.report(detector.info.nms)
-    if run.failures:
+        console = Console(images, annotated, targets, quiet=quiet)
+        run = Run([partial(opened, target, images, overwrite=overwrite) for target in targets], annotated, [console])
+        keep = annotated is not None or any(target.kind.needs_images for target in targets)
+        outcomes = detector.stream(images, options=kept, keep_images=keep)
+        if console.is_single:
+            run.write(outcomes)
+        else:
+            with console.watching(run, outcomes) as watched:
+                run.write(watched)
+    console.report(run.tally, detector.info.nms)
+    if run.tally.failures:
         raise click.exceptions.Exit(1)

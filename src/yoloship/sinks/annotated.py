@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yoloship._util.writing import free_name, fresh_folder, made_folder, name_key, replacing
+from yoloship._util.writing import free_name, fresh_folder, made_folder, name_key, replacing, sync_folder
 from yoloship.errors import OutputError
 from yoloship.sinks.sink import Sink
 
@@ -58,6 +58,7 @@ class AnnotatedImages(Sink):
     help = "Folder for annotated images. Default: a new folder runs/predict-N, or with the name of the task."
     target = "folder"
     needs_images = True
+    resumes = True
 
     def __init__(
         self,
@@ -92,6 +93,12 @@ class AnnotatedImages(Sink):
         if entry.result is not None and entry.image is not None:
             self.draw(entry.index, entry.result, entry.image)
         self.count += 1
+
+    def flush(self) -> int:
+        """Make the names of the files safe on the disk, as their content is."""
+        if self.folder is not None:
+            sync_folder(self.folder)
+        return 0
 
     def close(self) -> None:
         """Finish; every file is complete already."""

@@ -7,40 +7,30 @@ process is killed, the temporary file stays, and it is valid too.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
-from yoloship._util.writing import (
-    create_part,
-    find_place,
-    name_taken,
-    open_stream,
-    publish,
-    shortened,
-    write_error,
-    writing_errors,
-)
+from yoloship._util.writing import find_place, open_stream, writing_errors
 from yoloship.errors import OutputError
+from yoloship.sinks.text_target import GrowingFile, ResumedFile, TextStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
-    from typing import IO
 
     import numpy as np
     import numpy.typing as npt
     from typing_extensions import Self
 
-    from yoloship._util.writing import Place
     from yoloship.detect.stream import Outcome
     from yoloship.errors import YoloshipError
     from yoloship.results import Result
     from yoloship.results.detections import Detections
+    from yoloship.sinks.text_target import TextTarget
     from yoloship.sources import Frame
 
 
@@ -117,6 +107,7 @@ class Sink(ABC):
             each image has a file of its own in a folder, which appears when it is whole.
         needs_images: Whether entries must contain their image.
         needs_boxes: Whether the format consists of boxes, so that a classification cannot be written in it.
+        resumes: Whether a run that was stopped can be continued (`--resume`): the sink then has `flush` and `resume`.
         count: How many entries were written.
         is_finished: Whether it was closed or aborted with its results on disk.
     """
@@ -128,6 +119,7 @@ class Sink(ABC):
     target: ClassVar[str] = "file"
     needs_images: ClassVar[bool] = False
     needs_boxes: ClassVar[bool] = False
+    resumes: ClassVar[bool] = False
     count: int = 0
     is_finished: bool = False
 
@@ -144,6 +136,39 @@ class Sink(ABC):
         Raises:
             OutputError: the file exists and may not be replaced, or cannot be written.
         """
+
+    @classmethod
+    def resume(cls, path: Path, mark: int, *, inputs: Sequence[Path] | None = None) -> Self:
+        """Make a sink for a run that keeps a log: it continues an output, or begins one that can be continued.
+
+        What was written after the mark is not in the log. The sink must remove it or write it again: the run gives
+        these entries once more, with the same index and name. If such a sink is aborted, it leaves what the next run
+        needs; its output is not finished then.
+
+        This method opens the output again, and lets it replace files. That is right for sinks that write whole files
+        for each image, under a name that depends on the entry only.
+
+        Args:
+            path: The file or the folder.
+            mark: What `flush` returned last, according to the log; 0 begins the output.
+            inputs: As for `open`, first those of the runs before, in their order.
+
+        Raises:
+            OutputError: the output is not as the runs before left it, or cannot be written.
+        """
+        del mark
+        return cls.open(path, overwrite=True, inputs=inputs)
+
+    def flush(self) -> int:
+        """Make all that was written safe on the disk, so that the log may say so.
+
+        Returns:
+            The mark for `resume`, such as the length of the file; 0 if no mark is necessary.
+
+        Raises:
+            OutputError: the disk refuses.
+        """
+        return 0
 
     @classmethod
     def to_stream(cls, send: Callable[[bytes], None]) -> Self | None:
@@ -202,11 +227,12 @@ class TextSink(Sink):
         closing: Text at the end of the file.
     """
 
+    resumes = True
     opening: ClassVar[bytes] = b""
     separator: ClassVar[bytes] = b""
     closing: ClassVar[bytes] = b""
 
-    def __init__(self, target: _Target) -> None:
+    def __init__(self, target: TextTarget) -> None:
         self._target = target
         self._has_records = self._closed = False
 
@@ -215,7 +241,7 @@ class TextSink(Sink):
         """Write to a file, a named pipe or a device. `Sink.open` explains the arguments."""
         place = find_place(path)
         if not place.is_stream:
-            return cls(_GrowingFile(path, place, cls.opening, cls.closing, overwrite=overwrite))
+            return cls(GrowingFile.begin(path, place, cls.opening, cls.closing, overwrite=overwrite))
         with writing_errors(path):
             stream = open_stream(place)
 
@@ -228,12 +254,23 @@ class TextSink(Sink):
             with suppress(OSError):  # what could not be written cannot be flushed either
                 stream.close()
 
-        return cls(_Stream(send, cls.opening, end))
+        return cls(TextStream(send, cls.opening, end))
+
+    @classmethod
+    def resume(cls, path: Path, mark: int, *, inputs: Sequence[Path] | None = None) -> Self:  # noqa: ARG003
+        """Continue a file after its first bytes. `Sink.resume` explains the arguments."""
+        sink = cls(ResumedFile.at(path, mark, cls.opening, cls.closing))
+        sink._has_records = mark > len(cls.opening)
+        return sink
+
+    def flush(self) -> int:
+        """Make all records safe on the disk; the mark is the length of the file without its closing text."""
+        return self._target.flush()
 
     @classmethod
     def to_stream(cls, send: Callable[[bytes], None]) -> Self:
         """Pass each record to `send` as it comes."""
-        return cls(_Stream(send, cls.opening))
+        return cls(TextStream(send, cls.opening))
 
     @abstractmethod
     def record(self, entry: Entry) -> bytes:
@@ -257,118 +294,12 @@ class TextSink(Sink):
         Raises:
             OutputError: the file cannot be finished; the message says where the results are.
         """
-        if self._closed:
-            return
-        self._closed = True
-        self.is_finished = self._target.finish(self.closing, keep=self.count > 0)
+        if not self._closed:
+            self._closed = True
+            self.is_finished = self._target.finish(self.closing, keep=self.count > 0 or self._has_records)
 
     def abort(self) -> None:
         """Finish with the records written so far. If there are none, an existing file stays unchanged."""
-        if not self.count and not self._closed:
+        if not self._closed:
             self._closed = True
-            self._target.discard(self.closing)
-        else:
-            self.close()
-
-
-class _Target(Protocol):
-    """The file or the stream that gets the text."""
-
-    def append(self, record: bytes, closing: bytes) -> None:
-        """Write a record; the closing text may be written after it already."""
-
-    def finish(self, closing: bytes, *, keep: bool) -> bool:
-        """Finish, and return whether everything was written. On failure, keep the records or remove everything."""
-
-    def discard(self, closing: bytes) -> None:
-        """End without a record."""
-
-
-class _GrowingFile:
-    """A file that is valid after every record, and gets its name at the end."""
-
-    def __init__(self, path: Path, place: Place, opening: bytes, closing: bytes, *, overwrite: bool) -> None:
-        if place.status is not None and not overwrite:
-            raise name_taken(path)
-        self._path, self._place, self._overwrite = path, place, overwrite
-        unique = f".{os.urandom(4).hex()}.part"
-        self._part = place.path.with_name(shortened(place.path.name, unique))
-        with writing_errors(path):
-            self._file = os.fdopen(create_part(self._part, place.status), "wb", buffering=0)
-            self._end = len(opening)
-            try:
-                _write(self._file, opening + closing)
-            except BaseException:
-                self.discard()
-                raise
-
-    def append(self, record: bytes, closing: bytes) -> None:
-        try:
-            self._file.seek(self._end)
-            _write(self._file, record + closing)
-        except OSError as error:
-            self._file.truncate(self._end)
-            self._file.seek(self._end)
-            _write(self._file, closing)  # there was room for it a moment ago
-            raise write_error(error, self._path) from error
-        self._end += len(record)
-
-    def finish(self, closing: bytes, *, keep: bool) -> bool:  # noqa: ARG002 - it is in the file already
-        try:
-            with writing_errors(self._path):
-                try:
-                    os.fsync(self._file.fileno())
-                finally:
-                    self._file.close()
-                publish(self._part, self._path, self._place, overwrite=self._overwrite)
-        except OutputError as error:
-            if not keep or not self._part.exists():
-                self.discard()
-                raise
-            raise OutputError(
-                error.problem, subject=error.subject, hint=f"the results are in {self._part}"
-            ) from error.__cause__
-        return True
-
-    def discard(self, closing: bytes = b"") -> None:  # noqa: ARG002 - nothing stays
-        self._file.close()
-        self._part.unlink(missing_ok=True)
-
-
-class _Stream:
-    """A stream that gets each record as it comes, and nothing more after it failed."""
-
-    def __init__(self, send: Callable[[bytes], None], opening: bytes, end: Callable[[], None] | None = None) -> None:
-        self._send, self._opening, self._end = send, opening, end
-        self._broken = False
-
-    def append(self, record: bytes, closing: bytes) -> None:  # noqa: ARG002 - it comes at the end
-        self._pass_on(record)
-
-    def finish(self, closing: bytes, *, keep: bool) -> bool:  # noqa: ARG002 - nothing can be taken back
-        try:
-            if not self._broken:
-                self._pass_on(closing)
-        finally:
-            if self._end is not None:
-                self._end()
-        return not self._broken
-
-    def discard(self, closing: bytes) -> None:
-        self.finish(closing, keep=False)
-
-    def _pass_on(self, data: bytes) -> None:
-        data, self._opening = self._opening + data, b""
-        try:
-            if data:
-                self._send(data)
-        except BaseException:
-            self._broken = True
-            raise
-
-
-def _write(file: IO[bytes], data: bytes) -> None:
-    """Write all bytes, because an unbuffered file may take fewer at once."""
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+            self.is_finished = self._target.abort(self.closing, keep=self.count > 0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from yoloship._util.writing import free_name, made_folder, replacing
+from yoloship._util.writing import free_name, made_folder, replacing, sync_folder
 from yoloship.sinks.sink import Sink, boxes_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class YoloLabels(Sink):
     suffix = ".txt"
     target = "folder"
     needs_boxes = True
+    resumes = True
     has_scores: ClassVar[bool] = False
 
     def __init__(self, names: Sequence[str] | None, folder: Path, *, overwrite: bool) -> None:
@@ -68,6 +69,11 @@ class YoloLabels(Sink):
             with replacing(made_folder(self._folder) / name, overwrite=self._overwrite) as file:
                 file.write("".join(f"{line}\n" for line in lines).encode())
         self.count += 1
+
+    def flush(self) -> int:
+        """Make the names of the files safe on the disk, as their content is."""
+        sync_folder(self._folder)
+        return 0
 
     def close(self) -> None:
         """Finish; every file is complete already."""

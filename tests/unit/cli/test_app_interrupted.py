@@ -191,7 +191,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_results(monkeypatch: pytest.Monk
         return create(path, replaced)
 
     monkeypatch.setattr(writing, "create_part", full)
-    monkeypatch.setattr("yoloship.sinks.sink.create_part", full)
+    monkeypatch.setattr("yoloship.sinks.text_target.create_part", full)
     ran = run("detect", "two.onnx", "in", "-o", "out", "--json", "found.json")
     assert ran.code == 1
     assert ran.err.splitlines() == [

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import gc
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yoloship.cli.predict import PredictRun, Target
 from yoloship.detect.stream import Outcome
 from yoloship.errors import ImageError
+from yoloship.job.run import Run
 from yoloship.results.detections import Detections
 from yoloship.sinks import JsonFile
-from yoloship.sources import Frame, ImageFiles
+from yoloship.sources import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,11 +41,10 @@ def test_results_are_written_and_not_kept(tmp_path: Path) -> None:
         alive = sum(type(thing) is Detections for thing in gc.get_objects())
 
     before = sum(type(thing) is Detections for thing in gc.get_objects())
-    source = ImageFiles(inputs, len(inputs))
-    run = PredictRun(source, None, [Target("json", JsonFile, tmp_path / "found.json")], overwrite=False, quiet=True)
+    run = Run([partial(JsonFile.open, tmp_path / "found.json")])
     run.write(outcomes())
     assert alive - before <= 2
     entries = json.loads((tmp_path / "found.json").read_bytes())
     assert [entry["image"] for entry in entries] == [str(path) for path in inputs]
     assert [index for index, entry in enumerate(entries) if "error" in entry] == [7, 1007, 2007]
-    assert run.failures == 3
+    assert run.tally.failures == 3
