@@ -1,0 +1,1 @@
+"""Tracking: the same number for the same object in all frames of a video or camera, and counts of zones and lines."""
