@@ -17,7 +17,7 @@ import click
 from mkdocs.structure.files import File, InclusionLevel
 
 from yoloship.cli.app import ALIASES, PROGRAM
-from yoloship.cli.command import Argument
+from yoloship.cli.command import Argument, Command
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -116,9 +116,14 @@ def _section(name: str, root: click.Group, parent: click.Context) -> str:
     context = click.Context(command, info_name=name, parent=parent)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     lines = [f"## yoloship {name}", "", _paragraphs(command.help or ""), "", "```text", usage, "```", ""]
-    rows = [_row(parameter, context) for parameter in command.get_params(context)]
-    table = ["| option | effect |", "| --- | --- |", *(row for row in rows if row)]
-    lines += ['<div class="options" markdown>', "", *table, "", "</div>", ""]
+    assert isinstance(command, Command)
+    arguments = [one for one in command.get_params(context) if isinstance(one, Argument)]
+    headings = [("Arguments", arguments), *command.sections(context)]
+    lines += ['<div class="options" markdown>', "", "| option | effect |", "| --- | --- |"]
+    for heading, parameters in headings:
+        rows = [row for one in parameters if (row := _row(one, context))]
+        lines += [f"| **{heading}** | |", *rows] if rows and len(headings) > 2 else rows
+    lines += ["", "</div>", ""]
     examples = [line.strip() for line in (command.epilog or "").splitlines()[2:]]
     lines += ["```sh", *examples, "```", ""]
     return "\n".join(lines)

@@ -13,14 +13,14 @@ import math
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from yoloship.cli.output import print_err_text, print_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import TypeAlias
 
     Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
@@ -48,6 +48,8 @@ class WholeNumber(click.IntRange):
     name = "whole number"
 
 
+_NAMES_WIDTH: Final = 24
+"""Widest name of an option, in letters, that has its help beside it; that of wider ones is below."""
 FRACTION = Number(0, 1)
 COUNT = WholeNumber(min=1)
 
@@ -124,7 +126,15 @@ class Command(click.Command):
         if arguments:
             with formatter.section("Arguments"):
                 formatter.write_dl([(str(entry.metavar), entry.explanation) for entry in arguments])
-        super().format_options(ctx, formatter)
+        for heading, options in self.sections(ctx):
+            records = [record for option in options if (record := option.get_help_record(ctx)) is not None]
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records, col_max=_NAMES_WIDTH)
+
+    def sections(self, ctx: click.Context) -> Iterable[tuple[str, Sequence[click.Parameter]]]:
+        """The headings of the help, each with its options."""
+        return [("Options", [parameter for parameter in self.get_params(ctx) if not isinstance(parameter, Argument)])]
 
 
 command: Callable[..., Callable[[Callable[..., None]], Command]] = partial(

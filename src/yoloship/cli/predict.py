@@ -48,7 +48,7 @@ from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, annotated_names
 from yoloship.sinks.annotated import RUNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from yoloship._util.outputs import Outputs
@@ -239,12 +239,13 @@ class PredictCommand(Command):
             shown.help = (self.help or "").replace(_DOES, COMMANDS[name]).replace(_NAMES, _ONE_TASK)
         Command.format_help_text(shown, ctx, formatter)
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Leave out the options that have no effect for the task."""
-        shown = copy(self)
+    def sections(self, ctx: click.Context) -> Iterable[tuple[str, Sequence[click.Parameter]]]:
+        """The options under headings, without those that have no effect for the task."""
+        from yoloship.cli.predict_help import sections
+
         hidden = WITHOUT_EFFECT.get(ctx.info_name or "", frozenset())
-        shown.params = [parameter for parameter in self.params if hidden.isdisjoint(parameter.opts)]
-        Command.format_options(shown, ctx, formatter)
+        shown = [one for _, options in super().sections(ctx) for one in options]
+        return sections([one for one in shown if hidden.isdisjoint(one.opts)])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples with the name under which the command was called."""
