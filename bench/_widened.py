@@ -3,7 +3,7 @@
 The reference checkpoints of the families are too narrow for a figure of speed. Here each convolution between the image
 and the head's last ones gets `factor` copies of its outputs, and takes the mean of the copies of its inputs. So the
 network costs about `factor` squared as much and gives the same boxes. It works for networks of convolutions,
-batch-norm, sums, concatenations and halvings of channels (YOLOv8 and the like), not for attention.
+batch-norm, sums, concatenations and halvings of channels (YOLOv8 and the like) and for ResNets, not for attention.
 """
 
 from __future__ import annotations
@@ -82,6 +82,10 @@ def _widened(module: Module, factor: int, outputs: int | None = None) -> Module:
             "weight": _tensor(np.repeat(values, outputs, axis=1)),
             "bias": _tensor(np.repeat(bias.float64(), outputs)),
         }
+    elif module.class_name == "Linear":  # the last layer of a classifier: its outputs stay
+        weight = parameters["weight"]
+        assert weight is not None
+        parameters["weight"] = _tensor(np.repeat(weight.float64(), factor, axis=1) / factor)
     elif module.class_name == "BatchNorm2d":
         parameters = {
             name: value and _tensor(np.repeat(value.float64(), outputs)) for name, value in parameters.items()

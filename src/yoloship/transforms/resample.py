@@ -1,12 +1,14 @@
 """Pillow's resampling in NumPy: bilinear and bicubic filters that widen when an image gets smaller.
 
 Both passes work on 8-bit values, with weights of 22 binary digits, as Pillow's do: first along the rows, then along the
-columns; the other way round if the image gets lower and wider, as Pillow 13 does. Pillow sums integers; here float32
-products of the same weights are summed, so a sum that lies within 1e-4 of a half may be rounded the other way: one
-level of 255.
+columns; the other way round if the height loses more than twice as many pixels as the width, as Pillow 13 does. Pillow
+sums integers; here float32 products of the same weights are summed, so a sum that lies within 1e-4 of a half may be
+rounded the other way: one level of 255.
 
 The weights of an output pixel are not zero for a few source pixels only. So each pass is a sequence of small matrix
-products, one for each group of neighbouring output pixels.
+products, one for each group of neighbouring output pixels. A few groups share the source pixels, converted to float32.
+An image is read in the order of its memory and turned while a block of it is in the cache: behind a network, which has
+filled the caches with its weights, that takes half the time of turning it at once.
 
 Source: the documentation of Pillow's filters ("Concepts", Filters) and the outputs of Pillow 13.0, to which the tests
 compare.
@@ -32,9 +34,13 @@ _BITS: Final = 22
 """Binary digits of a weight: 32 bits less the 8 of a pixel and 2 for a sum beyond the range."""
 _GROUP: Final = 4
 """Output pixels in a matrix product: larger groups waste work on zeros, smaller ones on calls."""
+_BAND: Final = 4
+"""Groups that share a conversion to float32: so many that the converted pixels fit into a core's own cache."""
 _PRODUCT: Final = 1 << 18
 """Multiplications in a matrix product. OpenBLAS spreads larger ones over threads, which wait for each other longer than
 such a product takes."""
+_BLOCK_BYTES: Final = 1 << 18
+"""Of the source pixels that are turned at a time."""
 
 
 def resample(
@@ -56,14 +62,14 @@ def resample(
     down = _plan(height, resized_hw[0], rows.start, rows.stop, filter_name)
     across = _plan(width, resized_hw[1], columns.start, columns.stop, filter_name)
     part = image[down.first : down.last, across.first : across.last]
-    columns_first = height > resized_hw[0] and width < resized_hw[1]
+    columns_first = height - resized_hw[0] > max(0, 2 * (width - resized_hw[1]))
     if columns_first:
         part = _pass(part, down)
     if not across.is_copy:
-        part = _turned(_pass(_turned(part), across), channels)
+        part = _turned(_pass(_turned(part), across))
     if not columns_first and not down.is_copy:
         part = _pass(part, down)
-    return np.array(part)
+    return np.array(part) if across.is_copy and down.is_copy else part
 
 
 class _Group(NamedTuple):
@@ -81,7 +87,9 @@ class _Plan(NamedTuple):
         first: The first source pixel that it reads.
         last: The end of those that it reads, exclusive.
         length: How many pixels it gives.
-        groups: Its matrix products.
+        bands: Its matrix products, `_BAND` of them at a time; the source pixels count from `first`.
+        depth: How many source pixels the largest band reads.
+        largest: Weights of the largest matrix.
         is_copy: Whether the result is the source pixels themselves.
         overshoots: Whether a weight is negative, so that a sum can leave the range of a pixel.
     """
@@ -89,7 +97,9 @@ class _Plan(NamedTuple):
     first: int
     last: int
     length: int
-    groups: tuple[_Group, ...]
+    bands: tuple[tuple[_Group, ...], ...]
+    depth: int
+    largest: int
     is_copy: bool
     overshoots: bool
 
@@ -98,7 +108,7 @@ class _Plan(NamedTuple):
 def _plan(have: int, want: int, start: int, stop: int, filter_name: Interpolation) -> _Plan:
     """The weights from `have` pixels to the pixels `start` to `stop` of `want`."""
     if have == want:
-        return _Plan(start, stop, stop - start, (), True, False)
+        return _Plan(start, stop, stop - start, (), 0, 0, True, False)
     curve, support = _FILTERS[filter_name]
     scale = have / want
     stretch = max(scale, 1.0)
@@ -121,33 +131,58 @@ def _plan(have: int, want: int, start: int, stop: int, filter_name: Interpolatio
         for row, (at, end, some) in enumerate(zip(low[rows], high[rows], weights[rows], strict=True)):
             matrix[row, at - left : end - left] = some[: end - at]
         groups.append(_Group(begin, left - first, matrix))
-    return _Plan(first, last, len(centres), tuple(groups), False, bool((weights < 0).any()))
+    bands = tuple(tuple(groups[begin : begin + _BAND]) for begin in range(0, len(groups), _BAND))
+    depth = max(_end(band[-1]) - band[0].source for band in bands)
+    largest = max(group.weights.size for group in groups)
+    return _Plan(first, last, len(centres), bands, depth, largest, False, bool((weights < 0).any()))
+
+
+def _end(group: _Group) -> int:
+    """The end of the source pixels that it reads, exclusive."""
+    return group.source + group.weights.shape[1]
 
 
 def _pass(lines: npt.NDArray[np.uint8], plan: _Plan) -> npt.NDArray[np.uint8]:
     """Scale the first axis of (n, m, C) to (length, m, C)."""
-    flat = np.ascontiguousarray(lines).reshape(len(lines), -1)
-    out = np.empty((plan.length, flat.shape[1]), np.uint8)
-    for target, source, weights in plan.groups:
-        step = max(1, _PRODUCT // weights.size)
-        for left in range(0, flat.shape[1], step):
-            columns = slice(left, left + step)
-            sums = weights @ flat[source : source + weights.shape[1], columns].astype(np.float32)
-            sums += np.float32(0.5)
+    pixels, channels = lines.shape[1:]
+    out = np.empty((plan.length, pixels, channels), np.uint8)
+    step = min(pixels, max(1, _PRODUCT // (plan.largest * channels)))
+    converted = np.empty((plan.depth, step, channels), np.float32)
+    sums = np.empty((_BAND * _GROUP, step * channels), np.float32)
+    for left in range(0, pixels, step):
+        wide = min(step, pixels - left)
+        for band in plan.bands:
+            first, last = band[0], band[-1]
+            source, target = first.source, first.target
+            deep, high = _end(last) - source, last.target + len(last.weights) - target
+            read = converted[:deep, :wide]
+            np.copyto(read, lines[source : source + deep, left : left + wide])
+            flat, made = read.reshape(deep, -1), sums[:high, : wide * channels]
+            for group in band:
+                at, skip = group.target - target, group.source - source
+                rows, columns = group.weights.shape
+                np.matmul(group.weights, flat[skip : skip + columns], out=made[at : at + rows])
+            made += np.float32(0.5)
             if plan.overshoots:
-                np.clip(sums, 0, 255, out=sums)
-            out[target : target + len(weights), columns] = sums  # to whole numbers, rounded down
-    return out.reshape(plan.length, *lines.shape[1:])
+                np.clip(made, 0, 255, out=made)
+            to = out[target : target + high, left : left + wide]
+            to[:] = made.reshape(to.shape)  # to whole numbers, rounded down
+    return out
 
 
-def _turned(image: npt.NDArray[np.uint8], channels: int | None = None) -> npt.NDArray[np.uint8]:
+def _turned(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Rows for columns."""
-    if (channels or image.shape[2]) in {1, 3, 4}:
-        import cv2
+    height, width, channels = image.shape
+    if channels not in {1, 3, 4}:
+        return np.ascontiguousarray(image.transpose(1, 0, 2))
+    import cv2
 
-        turned = np.asarray(cv2.transpose(image), np.uint8)
-        return turned.reshape(image.shape[1], image.shape[0], image.shape[2])
-    return np.ascontiguousarray(image.transpose(1, 0, 2))
+    turned = np.empty((width, height, channels), np.uint8)
+    rows = max(1, _BLOCK_BYTES // (width * channels))
+    for top in range(0, height, rows):
+        block = np.ascontiguousarray(image[top : top + rows])
+        cv2.transpose(block, turned[:, top : top + rows])
+    return turned
 
 
 def _triangle(x: Floats) -> Floats:

@@ -15,7 +15,7 @@ PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BIC
 
 
 @pytest.mark.parametrize("name", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("hw", [(100, 70), (31, 140), (17, 9), (64, 48), (65, 47), (300, 1)])
+@pytest.mark.parametrize("hw", [(100, 70), (31, 140), (17, 9), (64, 48), (65, 47), (300, 1), (151, 61)])
 def test_it_is_pillows_filter_to_one_level(name: Interpolation, hw: tuple[int, int]) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*hw, 3), np.uint8)
     want = np.asarray(Image.fromarray(image).resize((48, 64), PILLOW[name]))
@@ -51,3 +51,14 @@ def test_an_image_that_is_not_contiguous_is_read_as_it_is() -> None:
     image = np.random.default_rng(4).integers(0, 256, (40, 60, 6), np.uint8)[::2, :, ::2]
     made = resample(image, (16, 16), range(16), range(16), "bilinear")
     np.testing.assert_array_equal(made, resample(image.copy(), (16, 16), range(16), range(16), "bilinear"))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("hw", [(5003, 61), (61, 5003), (700, 901)])
+def test_an_image_of_many_blocks_is_pillows_in_every_channel(channels: int, hw: tuple[int, int]) -> None:
+    image = np.random.default_rng(5).integers(0, 256, (*hw, channels), np.uint8)
+    made = resample(image, (48, 40), range(48), range(40), "bilinear")
+    for channel in range(channels):
+        want = np.asarray(Image.fromarray(image[:, :, channel]).resize((40, 48), Image.Resampling.BILINEAR))
+        assert np.abs(made[:, :, channel].astype(int) - want).max() <= 1
+        assert (made[:, :, channel] != want).mean() < 0.01
