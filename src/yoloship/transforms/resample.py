@@ -58,7 +58,7 @@ def resample(
     Returns:
         (len(rows), len(columns), C) uint8; the caller owns it.
     """
-    height, width, channels = image.shape
+    height, width = image.shape[:2]
     down = _plan(height, resized_hw[0], rows.start, rows.stop, filter_name)
     across = _plan(width, resized_hw[1], columns.start, columns.stop, filter_name)
     part = image[down.first : down.last, across.first : across.last]
