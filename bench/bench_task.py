@@ -1,6 +1,7 @@
 """One image end to end for a model of any task, from a decoded frame, against a bare run of its standard ONNX.
 
-    python bench/bench_task.py best.pt photo.jpg [--widen 4] [--transform torchvision-v1] [--score 0.25] [--cpu-time] [--rounds 40] [--json FILE]
+    python bench/bench_task.py best.pt photo.jpg [--widen 4] [--transform torchvision-v1] [--score 0.25] [--cpu-time]
+        [--rounds 40] [--json FILE]
 
 Everything is interleaved in one process, with an idle gap before each case. `--widen` makes a narrow reference network
 as wide as a real one (see `_widened.py`). `--cpu-time` is for a busy machine: one thread, and the time of the process.
@@ -45,9 +46,9 @@ def main() -> None:
         return OnnxRuntimeSession.open(graph_bytes(build_graph(checkpoint, config)), intra_op_threads=threads)
 
     standard = opened(GraphConfig(input_hw="usual", transform=arguments.transform))
-    fastest = opened(GraphConfig(
-        input_form="image", output_form="fastest", input_hw="usual", transform=arguments.transform
-    ))
+    fastest = opened(
+        GraphConfig(input_form="image", output_form="fastest", input_hw="usual", transform=arguments.transform)
+    )
     image = read_image(arguments.photo)
     ours, plain = Detector(fastest), Detector(standard)
     has_boxes = ours.info.task != "classify"
