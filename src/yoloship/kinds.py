@@ -232,16 +232,22 @@ def _is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") < 1 << 32
 
 
-def _has_brand(brands: frozenset[bytes], head: bytes) -> bool:
-    """Whether it is an ISO media file with one of these brands, as its main or as a compatible brand."""
+def _is_media_of(format_: Literal["avif", "heic"], head: bytes) -> bool:
+    """Whether it is an ISO media file of this format: the first brand that names one decides, the main brand first."""
     if head[4:8] != b"ftyp":
         return False
     end = min(int.from_bytes(head[:4], "big"), len(head))
-    return any(head[at : at + 4] in brands for at in (8, *range(16, end, 4)))
+    stated = (head[at : at + 4] for at in (8, *range(16, end, 4)))
+    return next((_BRANDS[brand] for brand in stated if brand in _BRANDS), None) == format_
 
 
-_AVIF: Final = frozenset({b"avif", b"avis"})
-_HEIC: Final = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
+_BRANDS: Final[Mapping[bytes, str]] = MappingProxyType(
+    {
+        **dict.fromkeys((b"avif", b"avis"), "avif"),
+        **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "heic"),
+    }
+)
+"""ISO/IEC 23008-12, section B.4, and the AV1 image format's section 6."""
 
 _PATTERNS: Final[tuple[tuple[Kind, bytes | Callable[[bytes], bool]], ...]] = (
     ("npz", _is_npz),
@@ -257,20 +263,20 @@ _PATTERNS: Final[tuple[tuple[Kind, bytes | Callable[[bytes], bool]], ...]] = (
     ("onnx", rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42\x72]"),
     ("lfs-pointer", rb"version https://git-lfs"),
     ("jpeg", rb"\xff\xd8\xff"),
-    ("png", rb"\x89PNG"),
+    ("png", rb"\x89PNG\r\n\x1a\n"),
     ("gif", rb"GIF8[79]a"),
     ("webp", rb"RIFF....WEBP"),
     ("tiff", rb"II[*+]\0|MM\0[*+]"),
     ("jp2", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
-    ("avif", partial(_has_brand, _AVIF)),
-    ("heic", partial(_has_brand, _HEIC)),
+    ("avif", partial(_is_media_of, "avif")),
+    ("heic", partial(_is_media_of, "heic")),
     ("video", rb"....ftyp"),
     ("video", rb"\x1aE\xdf\xa3"),
     ("video", rb"RIFF....AVI "),
     ("video", rb"\x47.{187}\x47.{187}\x47"),  # an MPEG transport stream: a mark every 188 bytes
     ("video", rb"\0\0\x01[\xb3\xba]|FLV\x01|OggS\0|YUV4MPEG2 |\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
     ("netpbm", rb"P[1-6][ \t\n\r\x0b\f]"),
-    ("bmp", rb"BM....\0\0\0\0"),
+    ("bmp", rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"),  # the size of its second header says its version
     ("npy", rb"\x93NUMPY"),
     ("safetensors", _is_safetensors),
     ("hdf5", rb"\x89HDF"),

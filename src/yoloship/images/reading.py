@@ -46,11 +46,12 @@ from yoloship.images.heif import read_heif
 from yoloship.kinds import IMAGE_KINDS, kind_of, wrong_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
     from yoloship.errors import YoloshipError
+    from yoloship.kinds import Kind
 
     Image = npt.NDArray[np.uint8]
 
@@ -70,8 +71,6 @@ _LEFT_OVER: Final = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes befor
 KNOWN_FORMATS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC, JPEG 2000 or PPM"
 WORK_BYTES = 8
 """What decoding a pixel may take, the result included, if an image is to have as many pixels as the limit says."""
-_SIGNATURE_BYTES: Final = 64
-"""What tells the formats apart; see `read_header`."""
 
 
 Format: TypeAlias = Literal["JPEG", "PNG", "BMP", "GIF", "WebP", "TIFF", "AVIF", "HEIC", "JPEG 2000", "Netpbm"]
@@ -117,26 +116,26 @@ def read_header(data: bytes | memoryview) -> ImageHeader | None:
         its sizes are 0 or its `problem` says what is wrong.
     """
     view = memoryview(data).cast("B")
-    start = bytes(view[:64])
-    for name, pattern, read, pixel_bytes in _FORMATS:
-        if re.match(pattern, start, re.DOTALL) if isinstance(pattern, bytes) else pattern(start):
-            try:
-                layout = read(view)
-            except LayoutError as error:
-                return ImageHeader(name, 0, 0, problem=str(error))
-            except (struct.error, IndexError, KeyError, ValueError):
-                return ImageHeader(name, 0, 0)
-            pixels = max(layout.width * layout.height, layout.held_pixels)
-            return ImageHeader(
-                format=name,
-                width=layout.width,
-                height=layout.height,
-                orientation=layout.orientation,
-                held_pixels=pixels,
-                work_bytes=pixels * max(pixel_bytes, layout.pixel_bytes),
-                problem=layout.problem,
-            )
-    return None
+    found = _FORMATS.get(kind_of(view))
+    if found is None:
+        return None
+    name, read, pixel_bytes = found
+    try:
+        layout = read(view)
+    except LayoutError as error:
+        return ImageHeader(name, 0, 0, problem=str(error))
+    except (struct.error, IndexError, KeyError, ValueError):
+        return ImageHeader(name, 0, 0)
+    pixels = max(layout.width * layout.height, layout.held_pixels)
+    return ImageHeader(
+        format=name,
+        width=layout.width,
+        height=layout.height,
+        orientation=layout.orientation,
+        held_pixels=pixels,
+        work_bytes=pixels * max(pixel_bytes, layout.pixel_bytes),
+        problem=layout.problem,
+    )
 
 
 def _read_bmp(view: memoryview) -> Layout:
@@ -186,34 +185,22 @@ def _read_netpbm(view: memoryview) -> Layout:
     return Layout(int(match[1]), int(match[2]))
 
 
-def _has_brand(brands: frozenset[bytes], start: bytes) -> bool:
-    """Whether a file's main brand names the format; if that is a general one, the others decide."""
-    if start[4:8] != b"ftyp":
-        return False
-    stated = [start[8:12]]
-    if stated[0] in {b"mif1", b"msf1"}:
-        end = min(int.from_bytes(start[:4], "big"), len(start))
-        stated = [start[at : at + 4] for at in range(16, end, 4)]
-    return any(brand in brands for brand in stated)
-
-
-_AVIF: Final = frozenset({b"avif", b"avis"})
-_HEIC: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
-
-_FORMATS: Final[tuple[tuple[Format, bytes | Callable[[bytes], bool], Callable[[memoryview], Layout], int], ...]] = (
-    ("JPEG", rb"\xff\xd8\xff", read_jpeg, 6),
-    ("PNG", rb"\x89PNG\r\n\x1a\n", read_png, 6),
-    ("WebP", rb"RIFF....WEBP", _read_webp, 7),
-    ("BMP", rb"BM", _read_bmp, 6),
-    ("GIF", rb"GIF8[79]a", _read_gif, 8),
-    ("TIFF", rb"II[*+]\0|MM\0[*+]", read_tiff, 7),
-    ("AVIF", functools.partial(_has_brand, _AVIF), read_heif, 16),
-    ("HEIC", functools.partial(_has_brand, _HEIC), read_heif, 8),
-    ("JPEG 2000", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", read_jpeg2000, 16),
-    ("Netpbm", rb"P[1-6]\s", _read_netpbm, 6),
+_FORMATS: Final[Mapping[Kind, tuple[Format, Callable[[memoryview], Layout], int]]] = MappingProxyType(
+    {
+        "jpeg": ("JPEG", read_jpeg, 6),
+        "png": ("PNG", read_png, 6),
+        "webp": ("WebP", _read_webp, 7),
+        "bmp": ("BMP", _read_bmp, 6),
+        "gif": ("GIF", _read_gif, 8),
+        "tiff": ("TIFF", read_tiff, 7),
+        "avif": ("AVIF", read_heif, 16),
+        "heic": ("HEIC", read_heif, 8),
+        "jp2": ("JPEG 2000", read_jpeg2000, 16),
+        "netpbm": ("Netpbm", _read_netpbm, 6),
+    }
 )
-"""Name, a pattern of how it begins, how its header is read, and the bytes that decoding takes a pixel: measured,
-rounded up."""
+"""Of each kind of image: its name, how its header is read, and the bytes that decoding takes a pixel: measured, rounded
+up."""
 
 
 def _by_opencv(data: bytes, subject: str) -> Image:
@@ -457,7 +444,7 @@ def _checked(
 
 def _refuse_other_start(subject: str, start: bytes) -> None:
     """Refuse a file that does not begin like an image, before the rest is read."""
-    if start and read_header(start[:_SIGNATURE_BYTES]) is None:  # the whole is walked once, when it is there
+    if start and kind_of(start) not in IMAGE_KINDS:
         raise _not_an_image(start, subject)
 
 

@@ -139,7 +139,7 @@ def _plan(have: int, want: int, start: int, stop: int, filter_name: Interpolatio
 
 def _end(group: _Group) -> int:
     """The end of the source pixels that it reads, exclusive."""
-    return group.source + group.weights.shape[1]
+    return group.source + int(group.weights.shape[1])
 
 
 def _pass(lines: npt.NDArray[np.uint8], plan: _Plan) -> npt.NDArray[np.uint8]:

@@ -163,7 +163,7 @@ def test_the_result_belongs_to_the_caller() -> None:
         ),
         (png(70_000, 10), "got 70000×10 (1 megapixels)"),
         (b"\xff\xd8\xff", "image bytes: JPEG is damaged or cut short: it has no end"),
-        (b"BM" + bytes(52), "image bytes: BMP without a usable size in its header: got 0×0"),
+        (b"BM" + bytes(12) + b"\x28" + bytes(39), "image bytes: BMP without a usable size in its header: got 0×0"),
     ],
 )
 def test_bytes_that_are_no_usable_image_get_one_clear_line(data: bytes, message: str) -> None:
