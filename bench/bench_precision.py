@@ -13,7 +13,7 @@ from _timing import conditions, interleaved, table
 
 from yoloship.checkpoint import read_checkpoint
 from yoloship.detect.detector import Detector
-from yoloship.detect.preprocess import feed_of
+from yoloship.detect.feeds import feed_of
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.passes.half import convert_precision
 from yoloship.precision.quantization import QuantizeConfig, quantize_with_images

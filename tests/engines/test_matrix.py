@@ -24,7 +24,7 @@ from helpers.shared import PHOTOS, TRAINED, listed, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.demo.scene import make_scene
 from yoloship.detect.detector import Detector
-from yoloship.detect.preprocess import feed_of
+from yoloship.detect.feeds import feed_of
 from yoloship.engine import BuildConfig, InputProfile, Range, open_flavour, read_engine, write_engine
 from yoloship.graph import GraphConfig, build_graph, graph_bytes
 from yoloship.graph.passes.half import convert_precision

@@ -103,6 +103,7 @@ SIZE_CHARS = len("65535×65535")
 GAP = "  "
 
 _HEADING = ("image", "size", "objects", "found")
+"""The third one is what the results call their answers."""
 
 
 def result_table(result: Result, title: str, limit: int | None = MAX_ROWS) -> str:
@@ -134,7 +135,8 @@ class ImagesTable:
     def __init__(self, show: Callable[[str], None], *, limit: int | None, names_width: int = 0) -> None:
         self._show, self._limit = show, limit
         self._widths = (max(names_width, len(_HEADING[0])), SIZE_CHARS, len(_HEADING[2]), 0)
-        self._rows: list[tuple[str, str, str, str]] = [_HEADING]
+        self._rows: list[tuple[str, str, str, str]] = []
+        self._noun = ("", "")  # that of the first result
         self._totals: dict[str, int] = {}
         self._count = 0
 
@@ -147,13 +149,16 @@ class ImagesTable:
         for name, number in counts.items():
             self._totals[name] = self._totals.get(name, 0) + number
         self._count += 1
+        heading: tuple[tuple[str, str, str, str], ...] = ()
+        if self._count == 1:
+            self._noun = entry.result.noun
+            heading = ((*_HEADING[:2], self._noun[1], _HEADING[3]),)
         row = (visible(entry.name), f"{width}×{height}", str(len(entry.result)), _counted(counts))
         if self._limit is None:
-            if self._count == 1:
-                self._show(_row(_HEADING, self._widths, (2,)))
-            self._show(_row(row, self._widths, (2,)))
+            for line in (*heading, row):
+                self._show(_row(line, self._widths, (2,)))
         elif self._count <= self._limit:
-            self._rows.append(row)
+            self._rows += (*heading, row)
 
     def close(self) -> None:
         """Show the rows that were kept, and the sum if there was an image. It may be called twice."""
@@ -162,7 +167,7 @@ class ImagesTable:
         if self._limit is not None:
             self._show(columns(self._rows, right=(2,)) + _more(self._count, self._limit))
         total, sums = sum(self._totals.values()), f": {_counted(self._totals)}" if self._totals else ""
-        self._show(f"{counted(self._count, 'image')}, {counted(total, 'object')}{sums}\n")
+        self._show(f"{counted(self._count, 'image')}, {counted(total, *self._noun)}{sums}\n")
         self._count = 0
 
     def __enter__(self) -> Self:

@@ -306,9 +306,11 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     given = [target.kind.option[-1] for target in targets if target.kind.needs_boxes]
     given += ["--line-width"] if style.line_width_px is not None else []
     if given:
+        kinds = (SINKS.load(name) for name in SINKS.own if name != IMAGES)
+        able = [kind.option[-1] for kind in kinds if not kind.needs_boxes]
         raise InputError(
             f"is a {title}, which has no boxes for {' and '.join(given)}", subject=model,
-            hint="leave it out; --json and --csv write the classes",
+            hint=f"leave it out; classes can be written with {', '.join(able)}",
         )  # fmt: skip
 
 

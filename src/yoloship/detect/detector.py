@@ -1,4 +1,8 @@
-"""The detector, which finds objects in images: `Detector`."""
+"""The detector, which finds objects in images: `Detector`.
+
+This file is long because each of its four calls documents its own keywords, which are nearly the same: users read them
+where they call. The work is done by the pipelines.
+"""
 
 from __future__ import annotations
 

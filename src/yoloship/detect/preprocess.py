@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from io import IOBase
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.detect.detector import Detector, Source
     from yoloship.detect.pipeline import Placement
     from yoloship.detect.stream import Reserve
     from yoloship.images import ChannelOrder
     from yoloship.model import DType, ModelInfo, TensorSpec
-    from yoloship.runtime import Session
     from yoloship.transforms import Transform
 
 
@@ -252,40 +250,3 @@ def to_float(canvases: npt.NDArray[np.uint8], transform: Transform | None = None
             levels = (levels - np.float32(transform.mean[channel])) / np.float32(transform.std[channel])
             np.take(levels, source, out=out[:, channel], mode="clip")
     return out
-
-
-def feed_of(detector: Detector, source: Source) -> dict[str, npt.NDArray[np.generic]]:
-    """Prepare an image exactly as `detector(source)` would.
-
-    Args:
-        detector: The detector, whose geometry and input form are used.
-        source: As `Detector.__call__` takes it; the colours of an array are BGR.
-
-    Returns:
-        The arrays for the model's inputs, by name. If the graph's batch is larger than 1, the image is repeated.
-
-    Raises:
-        ImageError: the image cannot be read.
-    """
-    image = as_image(source, count=detector.info.channels)
-    letterbox = detector.placement(image.shape[:2])
-    batch = detector.info.batch or 1
-    canvases = np.empty((batch, *letterbox.input_hw, detector.info.channels), np.uint8)
-    letterbox_batch([image] * batch, [letterbox] * batch, canvases)
-    return model_feeds(detector.session.inputs, detector.info, canvases)
-
-
-def host_session(detector: Detector) -> Session:
-    """The session that runs a detector's network, if it takes arrays in the host's memory.
-
-    Raises:
-        InputError: all steps from an image to its boxes run on a GPU.
-    """
-    session = detector.session
-    if not hasattr(session, "run"):
-        raise InputError(
-            "the outputs of its network stay on the GPU",
-            subject=detector.model_name,
-            hint="open it with yoloship.evaluate.artefact.open_artefact",
-        )
-    return cast("Session", session)

@@ -9,6 +9,8 @@ use a file name. It does not use the plan's hash either, because two builds with
 (measured). One process builds, and others that want the same engine wait for it. If the file system has no locks, two
 processes build the same engine, and the later one replaces the whole file.
 
+This file is long because plan, sidecar and cache key are checked against each other at every read and write.
+
 Source of the header: measured on plans of TensorRT-RTX 1.7.1.116. Bytes 0-3 are ``vtrt``, a little-endian uint64 at
 0x10 is the file's length, and bytes 0x18-0x1b are the version's four numbers. Plans of TensorRT 10 begin with ``ftrt``.
 This is known from programs that read them. None could be built here, so nothing else is read from those.

@@ -229,7 +229,7 @@ def check_against_reference(model: str | Path, reference: Path, head: HeadChoice
     path, right = resolve(model), read_reference(reference)
     if kind_of(path) == "checkpoint":
         return _checkpoint(path, right, head)
-    from yoloship.detect.preprocess import host_session
+    from yoloship.detect.feeds import host_session
     from yoloship.evaluate.artefact import open_artefact
 
     hw = (right.images.shape[2], right.images.shape[3])

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.text import tracked
+from yoloship.detect.feeds import feed_of, host_session
 from yoloship.detect.options import DetectOptions
-from yoloship.detect.preprocess import as_image, feed_of, host_session
+from yoloship.detect.preprocess import as_image
 from yoloship.errors import InputError
 from yoloship.evaluate.matching import LOWERED_SHARE, Agreement, LevelDifference, compare_levels
 from yoloship.evaluate.measure import MAP_THRESHOLD, Detail

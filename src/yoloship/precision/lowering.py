@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import numpy as np
 
 from yoloship.detect.detector import Detector
-from yoloship.detect.preprocess import feed_of
+from yoloship.detect.feeds import feed_of
 from yoloship.errors import GraphError, InputError, SessionError
 from yoloship.evaluate.measures import measure_of
 from yoloship.graph import graph_bytes

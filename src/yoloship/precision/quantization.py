@@ -14,7 +14,7 @@ import numpy as np
 
 from yoloship._util.text import tracked
 from yoloship.detect.detector import Detector
-from yoloship.detect.preprocess import feed_of
+from yoloship.detect.feeds import feed_of
 from yoloship.errors import GraphError, ImageError, InputError
 from yoloship.evaluate.matching import LOWERED_SHARE
 from yoloship.evaluate.measure import MAP_THRESHOLD

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,9 +26,12 @@ class Result(ABC):
         image_hw: (height, width) of the source image in pixels.
         class_names: The model's class names, by class id.
         complete: False if objects may be missing, because a graph with suppression inside did not look at all of them.
+        noun: What a table calls its answers: one, and several.
     """
 
     __slots__ = ()
+
+    noun: ClassVar[tuple[str, str]] = ("object", "objects")
 
     image_hw: tuple[int, int]
     class_names: tuple[str, ...]

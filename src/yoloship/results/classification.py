@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,8 @@ class Classification(Result):
         image_hw: (height, width) of the source image in pixels.
         complete: Always true.
     """
+
+    noun: ClassVar[tuple[str, str]] = ("class", "classes")
 
     probabilities: npt.NDArray[np.float32]
     class_names: tuple[str, ...]

@@ -1,4 +1,8 @@
-"""The objects that a model found in one image: `Detections`."""
+"""The objects that a model found in one image: `Detections`.
+
+This file is long because the class has all that users do with objects, each with its documentation. Drawing, masks and
+run lengths are modules of their own.
+"""
 
 from __future__ import annotations
 

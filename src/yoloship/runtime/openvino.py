@@ -2,6 +2,9 @@
 
 By default OpenVINO computes in bfloat16 if the processor supports it and in float32 otherwise, so the same file gives
 different boxes on different machines. This session always sets the precision and reads it back from the compiled model.
+
+This file is long because everything that knows OpenVINO's API is here, but for the changes to the graph
+(`openvino_graph`): opening, compiling, the compiled models in the cache, and running.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import numpy as np
 
 from yoloship.cli.output import MAX_ROWS, ImagesTable, columns, display_width, facts_table, result_table
 from yoloship.errors import ImageError
+from yoloship.results.classification import Classification
 from yoloship.results.detections import Detections
 from yoloship.sinks import Entry
 
@@ -51,6 +52,17 @@ def test_many_images_have_a_row_each_and_a_sum() -> None:
         "long name.jpg  64×48        0  nothing\n"
         "2 images, 3 objects: 2 cat, 1 dog\n"
     )
+
+
+def test_classes_of_whole_images_are_not_called_objects() -> None:
+    entry = Entry("a.jpg", Classification(np.array([0.25, 0.75], np.float32), ("cat", "dog"), (48, 64)))
+    assert "".join(images_table([entry] * 2, limit=MAX_ROWS)) == (
+        "image  size   classes  found\n"
+        "a.jpg  64×48        1  1 dog\n"
+        "a.jpg  64×48        1  1 dog\n"
+        "2 images, 2 classes: 2 dog\n"
+    )
+    assert images_table([entry], limit=None)[-1] == "1 image, 1 class: 1 dog\n"
 
 
 def test_long_tables_end_with_how_many_more_there_are() -> None:

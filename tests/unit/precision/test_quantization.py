@@ -11,8 +11,8 @@ import pytest
 
 from helpers.graphs import HUGE, HW, kept_layers, ours, scaled
 from yoloship.detect.detector import Detector
+from yoloship.detect.feeds import host_session
 from yoloship.detect.options import DetectOptions
-from yoloship.detect.preprocess import host_session
 from yoloship.errors import GraphError, ImageError, InputError, SessionError
 from yoloship.evaluate.coco import Truth
 from yoloship.graph import graph_bytes

@@ -8,7 +8,7 @@ import pytest
 from helpers.graphs import HUGE, HW, kept_layers, ours, scaled
 from helpers.models import image_session, info
 from yoloship.detect.detector import Detector
-from yoloship.detect.preprocess import feed_of
+from yoloship.detect.feeds import feed_of
 from yoloship.errors import GraphError, InputError
 from yoloship.graph.onnx_file import read_metadata
 from yoloship.graph.passes.half import emulate

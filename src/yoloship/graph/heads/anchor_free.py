@@ -27,6 +27,9 @@ box for an object (Wang et al., YOLOv10, 2024, section 3.1). `GraphConfig.head` 
 `decode_extras`. Override `decode_boxes` if the boxes depend on them, and `emit_more` to declare outputs beside the
 form's own, such as prototypes. On the CPU, `yoloship.tasks.detect.HeadsForm.decoders` gives two functions of the same
 names.
+
+This file is long because the output forms are read and written from the same branches; what a task adds has a file of
+its own.
 """
 
 from __future__ import annotations
@@ -236,8 +239,9 @@ class DetectHead(Head):
             reason = reason or "it was trained with one head"
             raise self.module.error(
                 f"does not have the head {head!r}: {reason}",
-                expected=f"the head {self.choices[0]!r}, with the output form {' or '.join(_FORMS[self.choices[0]])}",
-                got=f"the output form {asked!r}" if config.head is None else f"the head {head!r}",
+                expected=f"the output form {' or '.join(_FORMS[self.choices[0]])}" if config.head is None else None,
+                got=f"the output form {asked!r}" if config.head is None else None,
+                hint=None if config.head is None else f"leave --head out: {self.choices[0]!r} is its only head",
             )  # fmt: skip
         form = {STANDARD: _FORMS[head][0], FASTEST: self.fastest}.get(asked, asked)
         if form in self.forms and form not in _FORMS[head]:
