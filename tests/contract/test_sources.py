@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -28,7 +29,18 @@ def _images(folder: Path) -> list[str]:
     return [str(folder)]
 
 
-MAKE: dict[str, Callable[[Path], list[str]]] = {"images": _images}
+def _video(folder: Path) -> list[str]:
+    with av.open(str(folder / "a.mkv"), "w") as output:
+        stream: Any = output.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        for index in range(COUNT):
+            image = np.full((48, 64, 3), 80 * index, np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        output.mux(stream.encode(None))
+    return [str(folder / "a.mkv")]
+
+
+MAKE: dict[str, Callable[[Path], list[str]]] = {"images": _images, "video": _video}
 """For each source, makes something with three frames of 48×64, each brighter than the last, and names it."""
 
 

@@ -131,7 +131,7 @@ class Source(Closing):
 SOURCES: Table[Source] = Table(
     "yoloship.sources",
     "source",
-    MappingProxyType({"images": "yoloship.sources.finding:ImageFiles"}),
+    MappingProxyType({"video": "yoloship.sources.video:VideoFiles", "images": "yoloship.sources.finding:ImageFiles"}),
     base="yoloship.sources.source:Source",
 )
 """Name of a source → its class."""

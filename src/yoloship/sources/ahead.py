@@ -1,0 +1,65 @@
+"""Runs an iterator in a thread of its own, a few items ahead of whoever takes them."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Stopped = Callable[[], bool]
+
+T = TypeVar("T")
+
+
+def ahead(make: Callable[[Stopped], Iterator[T]], count: int) -> Iterator[T]:
+    """Give the items of an iterator that runs in another thread.
+
+    The thread lives from the first item to the last, or until this iterator is closed. What the other iterator raises
+    is raised here, after the items before it.
+
+    Args:
+        make: Makes the iterator, in that thread. It is given a function that says whether nobody wants any more items;
+            an iterator that may wait for long asks it.
+        count: Items that may wait to be taken, at least 1.
+    """
+    made: SimpleQueue[tuple[T, ...] | BaseException | None] = SimpleQueue()
+    room = threading.Semaphore(count)
+    stopped = threading.Event()
+
+    def work() -> None:
+        try:
+            items = make(stopped.is_set)
+            try:
+                for item in items:
+                    room.acquire()
+                    if stopped.is_set():
+                        break
+                    made.put((item,))
+            finally:
+                close = getattr(items, "close", None)
+                if close is not None:
+                    close()
+        except BaseException as error:
+            made.put(error)
+        else:
+            made.put(None)
+
+    thread = threading.Thread(target=work, name="yoloship-read", daemon=True)
+    thread.start()
+    consumer = threading.get_ident()
+    try:
+        while (got := made.get()) is not None:
+            if isinstance(got, BaseException):
+                raise got
+            room.release()
+            yield got[0]
+            consumer = threading.get_ident()
+    finally:
+        stopped.set()
+        room.release()
+        # The garbage collector may close a forgotten iterator in any thread. Waiting there might never end.
+        if threading.get_ident() == consumer:
+            thread.join()

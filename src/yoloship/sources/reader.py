@@ -1,0 +1,49 @@
+"""What reads one video: `VideoReader`, and `Decoded`, which it gives for each frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from yoloship.errors import YoloshipError
+    from yoloship.sources.source import Stream
+
+MAX_BROKEN_IN_A_ROW: Final = 100
+"""After so many broken frames in a row the rest of a video is given up: it is damaged, or is not a video at all."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """One frame of a video, in the order in which they are shown.
+
+    Attributes:
+        image: (height, width, 3) uint8 BGR, upright, read only; None if the frame is broken or was not wanted.
+        pts: Its presentation time in the unit of the stream; None if it has none.
+        error: Why it is broken.
+    """
+
+    image: npt.NDArray[np.uint8] | None
+    pts: int | None = None
+    error: YoloshipError | None = None
+
+
+class VideoReader(Protocol):
+    """An open video."""
+
+    stream: Stream
+
+    def frames(self, is_wanted: Callable[[int], bool]) -> Iterator[Decoded]:
+        """Decode the frames, in the order in which they are shown. What is wrong with one is in its `error`.
+
+        Args:
+            is_wanted: Given a frame's place, from 0, says whether its image is needed.
+        """
+
+    def close(self) -> None:
+        """Release the file."""
