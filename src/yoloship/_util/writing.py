@@ -436,8 +436,12 @@ def locked(path: Path, *, subject: str | None = None, on_progress: OnProgress | 
             return
 
 
-def held(path: Path) -> IO[bytes]:
+def held(path: Path, subject: Path | None = None) -> IO[bytes]:
     """Open a file to read and write it, and lock it until it is closed; it is made if it does not exist.
+
+    Args:
+        path: The file.
+        subject: What it stands for, for messages; None takes the file.
 
     Returns:
         The file, unbuffered, at its start.
@@ -451,7 +455,7 @@ def held(path: Path) -> IO[bytes]:
             file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
             if not _try_lock_file(file):
                 file.close()
-                raise OutputError("is in use by another run", subject=str(path), hint="wait for its end")
+                raise OutputError("is in use by another run", subject=str(subject or path), hint="wait for its end")
             if _bears(path, file):  # else its holder renamed it before we got the lock
                 return file
             file.close()

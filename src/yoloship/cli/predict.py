@@ -67,7 +67,7 @@ IMAGES = "images"
 _MASKS: Final = frozenset({"--retina-masks", "--mask-rule"})
 _BOXES: Final = frozenset(
     {"--conf", "--iou", "--agnostic-nms", "--max-det", "--classes", "--rect", "--head", "--line-width"}
-    | {"--coco", "--txt", "--txt-conf"}
+    | {"--coco", "--txt", "--txt-conf", "--crops"}
 )
 WITHOUT_EFFECT: Final = MappingProxyType(
     {

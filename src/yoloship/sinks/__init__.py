@@ -19,11 +19,14 @@ SINKS: Table[Sink] = Table(
     MappingProxyType(
         {
             "images": "yoloship.sinks.annotated:AnnotatedImages",
+            "jsonl": "yoloship.sinks.json_lines:JsonLines",
             "json": "yoloship.sinks.json_file:JsonFile",
             "csv": "yoloship.sinks.csv_file:CsvFile",
             "coco": "yoloship.sinks.coco_results:CocoResults",
             "txt": "yoloship.sinks.yolo_labels:YoloLabels",
             "txt-conf": "yoloship.sinks.yolo_labels:ScoredLabels",
+            "parquet": "yoloship.sinks.parquet_file:ParquetFile",
+            "crops": "yoloship.sinks.crops:Crops",
         }
     ),
     base="yoloship.sinks.sink:Sink",

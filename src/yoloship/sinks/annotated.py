@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yoloship._util.writing import free_name, fresh_folder, made_folder, name_key, replacing, sync_folder
+from yoloship._util.writing import free_name, fresh_folder, name_key, replacing, sync_folder
 from yoloship.errors import OutputError
+from yoloship.sinks.folder import OutputFolder
 from yoloship.sinks.sink import Sink
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class AnnotatedImages(Sink):
     """Draws results on their images and writes the images into a folder, which is made for the first image.
 
     Args:
-        names: The file name of each annotated image, by the index of its input; None numbers the files.
+        names: The file name of each annotated image, by the index of its input; None takes the stems of the entries.
         folder: The folder for the images; None makes a new folder in `runs`, with an unused name.
         runs: The folder in which new folders are made.
         style: How the images look.
@@ -71,7 +72,7 @@ class AnnotatedImages(Sink):
         stem: str = "predict",
     ) -> None:
         self._names, self._runs, self._style, self._overwrite, self._stem = names, runs, style, overwrite, stem
-        self._wanted = folder
+        self._wanted = None if folder is None else OutputFolder(folder, "images")
         self.folder: Path | None = None
 
     @classmethod
@@ -91,7 +92,7 @@ class AnnotatedImages(Sink):
             OutputError: it cannot be encoded or written.
         """
         if entry.result is not None and entry.image is not None:
-            self.draw(entry.index, entry.result, entry.image)
+            self.draw(entry.index, entry.result, entry.image, entry.stem)
         self.count += 1
 
     def flush(self) -> int:
@@ -102,15 +103,18 @@ class AnnotatedImages(Sink):
 
     def close(self) -> None:
         """Finish; every file is complete already."""
+        if self._wanted is not None:
+            self._wanted.close()
         self.is_finished = True
 
-    def draw(self, index: int, found: Result, image: npt.NDArray[np.uint8]) -> Path:
+    def draw(self, index: int, found: Result, image: npt.NDArray[np.uint8], stem: str | None = None) -> Path:
         """Draw what was found on a copy of an image, and write it.
 
         Args:
             index: The place of the image among the inputs.
             found: What to draw.
             image: (height, width, 3) uint8 BGR; read only.
+            stem: The stem of its file if the sink was given no names; None numbers it.
 
         Returns:
             The file.
@@ -123,8 +127,8 @@ class AnnotatedImages(Sink):
             image, hide_labels=style.hide_labels, hide_scores=style.hide_scores, line_width_px=style.line_width_px
         )
         if self.folder is None:
-            self.folder = fresh_folder(self._runs, self._stem) if self._wanted is None else made_folder(self._wanted)
-        path = self.folder / (f"{index + 1:06}.jpg" if self._names is None else self._names[index])
+            self.folder = fresh_folder(self._runs, self._stem) if self._wanted is None else self._wanted.ready()
+        path = self.folder / (f"{stem or f'{index + 1:06}'}.jpg" if self._names is None else self._names[index])
         write_image(drawn, path, overwrite=self._overwrite)
         return path
 

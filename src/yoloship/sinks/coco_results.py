@@ -5,6 +5,8 @@ in ``segmentation`` as compressed run lengths, an oriented box as the polygon of
 ``keypoints`` as x, y and visibility of each point.
 
 The image id is the file's name without its suffix, as a number if it is one: COCO names its images after their ids. A
+frame of a video has the video's name and its number: ``clip_17``. Images of one run that would have one id, such as
+``a/1.jpg`` and ``b/1.jpg``, keep apart: the second one is ``1-2``. A
 category is the class id + 1, because COCO counts from 1. If the model has COCO's 80 classes, it is their official id.
 """
 
@@ -15,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.errors import visible_json
-from yoloship.sinks.json_file import shortest
+from yoloship.sinks.naming import RunNames, stem_of
+from yoloship.sinks.record import shortest
 from yoloship.sinks.sink import TextSink, boxes_of
 
 if TYPE_CHECKING:
@@ -50,14 +53,16 @@ class CocoResults(TextSink):
         if found is None:  # the image failed
             return b""
         return self.separator.join(
-            visible_json(json.dumps(record, ensure_ascii=False)).encode()
-            for record in _records(found, image_id(entry.name))
+            visible_json(json.dumps(record, ensure_ascii=False)).encode() for record in _records(found, image_id(entry))
         )
 
 
-def image_id(name: str) -> int | str:
+def image_id(entry: Entry) -> int | str:
     """The id of an image: ``139`` for ``val/000000000139.jpg``, ``bus`` for ``bus.jpg``."""
-    stem = Path(name).stem
+    usual = stem_of(entry.name) if (frame := entry.frame) is None or frame.stream is None else None
+    if usual is None or (entry.stem is not None and entry.stem != usual):  # a frame, or another image has the usual id
+        return entry.stem or RunNames().stem(entry.name, entry.frame)
+    stem = Path(entry.name).stem
     return int(stem) if stem.isascii() and stem.isdecimal() and len(stem) < 19 else stem
 
 

@@ -1,5 +1,7 @@
 r"""Results as a CSV table with one row for each detection.
 
+The columns are always the same: ``time_s`` is empty for still images, and ``track_id`` if objects are not tracked.
+
 A classified image has five rows, its most probable classes, without a box.
 
 An image without detections has no row, and neither has an image that failed. Use JSON if you need to tell them apart.
@@ -18,19 +20,19 @@ import io
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.errors import visible
-from yoloship.sinks.json_file import shortest
+from yoloship.sinks.record import origin_of, shortest
 from yoloship.sinks.sink import TextSink
 
 if TYPE_CHECKING:
     from yoloship.sinks.sink import Entry
 
-COLUMNS: Final = ("image", "class_id", "class_name", "score", "x1", "y1", "x2", "y2")
+COLUMNS: Final = ("input", "index", "time_s", "class_id", "class_name", "score", "x1", "y1", "x2", "y2", "track_id")
 FORMULA: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """Characters that begin a formula; some spreadsheets accept their wide forms too."""
 
 
 class CsvFile(TextSink):
-    """A CSV file: image, class id and name, score in [0, 1], and the corners of the box in source pixels."""
+    """A CSV file: where the image comes from, class, score, the box in source pixels, and the id of the track."""
 
     option = ("--csv",)
     help = (
@@ -44,12 +46,15 @@ class CsvFile(TextSink):
         """Write one row for each detection of the image."""
         if entry.result is None:  # the image failed
             return b""
-        name = _as_text(entry.name, "./")
+        origin = origin_of(entry)
+        place = (_as_text(origin.input, "./"), origin.index, "" if origin.time_s is None else origin.time_s)
         rows = io.StringIO(newline="")
         writer = csv.writer(rows, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")
         for found in entry.result.answers():
             corners: list[Any] = [shortest(value) for value in getattr(found, "box_xyxy", ())] or [""] * 4
-            writer.writerow((name, found.class_id, _as_text(found.class_name, "'"), shortest(found.score), *corners))
+            answer = (found.class_id, _as_text(found.class_name, "'"), shortest(found.score))
+            track = getattr(found, "track_id", None)
+            writer.writerow((*place, *answer, *corners, "" if track is None else track))
         return rows.getvalue().encode()
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from yoloship.errors import visible_json
+from yoloship.sinks.record import json_record
 from yoloship.sinks.sink import Entry, TextSink
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ class JsonFile(TextSink):
     """A JSON list of the objects that `json_record` makes."""
 
     option = ("--json",)
-    help = "Write the results as JSON; - is stdout."
+    help = "Write the results as one JSON list; - is stdout."
     suffix = ".json"
     opening = b"["
     separator = b",\n "
@@ -39,43 +37,5 @@ def json_bytes(results: Iterable[tuple[str, Result]]) -> bytes:
     Returns:
         UTF-8: a list of the objects that `json_record` makes, one per line.
     """
-    lines = (json_record(Entry(image, found)) for image, found in results)
+    lines = (json_record(Entry(name, found, index=index)) for index, (name, found) in enumerate(results))
     return JsonFile.opening + JsonFile.separator.join(lines) + JsonFile.closing
-
-
-def json_record(entry: Entry) -> bytes:
-    """Make the JSON object of one image, on one line without a newline.
-
-    Returns:
-        UTF-8: ``{"image", "width", "height", "detections": [{"class_id", "class_name", "score", "box_xyxy"}]}``, and
-        ``annotated`` if an annotated image was written, and ``error`` if something failed. An image that could not be
-        read or run has ``{"image", "error"}``. Scores and boxes are the float32 values in their shortest decimal form.
-        Characters that could control a terminal are escaped.
-    """
-    record: dict[str, Any] = {"image": entry.name}
-    if entry.result is not None:
-        record |= _shortened(entry.result.to_dict())
-    if entry.annotated is not None:
-        record["annotated"] = str(entry.annotated)
-    if entry.error is not None:
-        record["error"] = str(entry.error)
-    return visible_json(json.dumps(record, ensure_ascii=False)).encode()
-
-
-def _shortened(data: Any) -> Any:
-    """The same plain data with every float in its shortest form."""
-    if isinstance(data, float):
-        return shortest(data)
-    if isinstance(data, dict):
-        return {key: _shortened(value) for key, value in data.items()}
-    return [_shortened(value) for value in data] if isinstance(data, list) else data
-
-
-def shortest(value: float) -> float | None:
-    """The shortest decimal that reads back as the same float32: 0.9 rather than 0.8999999761581421.
-
-    Infinity and NaN become null, because JSON does not have them.
-    """
-    import numpy as np
-
-    return float(str(np.float32(value))) if math.isfinite(value) else None

@@ -46,6 +46,7 @@ class Entry:
         index: The image's place in the run, from 0.
         image: (height, width, 3) uint8 BGR, read only; None unless a sink of the run needs it.
         frame: The frame of its source, with its time and its video; None for images that came without one.
+        stem: The name of its files without folder and suffix, different for each image of the run; None numbers them.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Entry:
     index: int = 0
     image: npt.NDArray[np.uint8] | None = None
     frame: Frame | None = None
+    stem: str | None = None
 
     @classmethod
     def of(cls, outcome: Outcome, name: str | None = None) -> Entry:

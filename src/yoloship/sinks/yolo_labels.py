@@ -5,6 +5,9 @@
 - keypoints: ``class cx cy w h x1 y1 v1 x2 …``, the visibility v only if the model gives it;
 - an oriented box: ``class x1 y1 x2 y2 x3 y3 x4 y4``.
 
+The score follows if it is asked for, and then the id of the track if objects are tracked: -1 while it is not sure. An
+image has the file of its name, a frame of a video that of the video and its number: ``clip_17.txt``.
+
 An image without objects has an empty file, which means background in a training. An image that failed has none.
 """
 
@@ -12,7 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from yoloship._util.writing import free_name, made_folder, replacing, sync_folder
+from yoloship._util.writing import free_name, replacing
+from yoloship.sinks.folder import OutputFolder
 from yoloship.sinks.sink import Sink, boxes_of
 
 if TYPE_CHECKING:
@@ -29,7 +33,7 @@ class YoloLabels(Sink):
     """Writes a label file for each image into a folder, which is made for the first image.
 
     Args:
-        names: The file name for each image, by the index of its input; None numbers the files.
+        names: The file name for each image, by the index of its input; None takes the stems of the entries.
         folder: The folder.
         overwrite: Whether files of those names may be replaced.
     """
@@ -44,7 +48,7 @@ class YoloLabels(Sink):
     has_scores: ClassVar[bool] = False
 
     def __init__(self, names: Sequence[str] | None, folder: Path, *, overwrite: bool) -> None:
-        self._names, self._folder, self._overwrite = names, folder, overwrite
+        self._folder, self._overwrite = OutputFolder(folder, "labels", names), overwrite
 
     @classmethod
     def open(cls, path: Path, *, overwrite: bool = False, inputs: Sequence[Path] | None = None) -> Self:
@@ -65,18 +69,18 @@ class YoloLabels(Sink):
         found = boxes_of(entry)
         if found is not None:
             lines = [line for detection in found if (line := self._line(detection, found.image_hw)) is not None]
-            name = f"{entry.index + 1:06}.txt" if self._names is None else self._names[entry.index]
-            with replacing(made_folder(self._folder) / name, overwrite=self._overwrite) as file:
+            with replacing(self._folder.file(entry, self.suffix), overwrite=self._overwrite) as file:
                 file.write("".join(f"{line}\n" for line in lines).encode())
         self.count += 1
 
     def flush(self) -> int:
         """Make the names of the files safe on the disk, as their content is."""
-        sync_folder(self._folder)
+        self._folder.sync()
         return 0
 
     def close(self) -> None:
         """Finish; every file is complete already."""
+        self._folder.close()
         self.is_finished = True
 
     def _line(self, detection: Detection, image_hw: tuple[int, int]) -> str | None:
@@ -85,7 +89,9 @@ class YoloLabels(Sink):
             return None
         if self.has_scores:
             numbers.append(detection.score)
-        return " ".join((str(detection.class_id), *(f"{number:.6g}" for number in numbers)))
+        track = detection.track_id
+        texts = [f"{number:.6g}" for number in numbers]
+        return " ".join((str(detection.class_id), *texts, *([] if track is None else [str(track)])))
 
 
 class ScoredLabels(YoloLabels):
