@@ -81,10 +81,10 @@ def check_folder_to_csv(ran: Ran) -> None:
     with (ran.folder / "objects.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     images = json.loads((ran.folder / "objects.json").read_text(encoding="utf-8"))
-    assert [Path(image["image"]).stem for image in images] == [
+    assert [Path(image["input"]).stem for image in images] == [
         "scene-0", "scene-1", "scene-2", "broken", "scene-3", "scene-4", "scene-5"
     ]  # fmt: skip
-    assert [image["image"] for image in images if "error" in image] == [str(Path("images/broken.jpg"))]
+    assert [image["input"] for image in images if "error" in image] == [str(Path("images/broken.jpg"))]
     assert len(rows) == sum(len(image.get("detections", ())) for image in images) == 31
     assert {row["class_name"] for row in rows} == {"qr_code", "marker", "barcode"}
     assert len(ran.out.splitlines()) == 7

@@ -27,9 +27,9 @@ def test_detect_on_a_checkpoint_gives_the_reference_detections_and_images_to_loo
     assert ran.code == 0
 
     document = json.loads(Path("found.json").read_bytes())
-    assert [Path(entry["image"]).name for entry in document] == ["bus.jpg", "street.jpg", "zidane.jpg"]
+    assert [Path(entry["input"]).name for entry in document] == ["bus.jpg", "street.jpg", "zidane.jpg"]
     for entry in document:
-        photo = Path(entry["image"])
+        photo = Path(entry["input"])
         expected = sorted(reference["images"][photo.name][REFERENCE], key=lambda row: (row[5], -row[4]))
         found = sorted(entry["detections"], key=lambda row: (row["class_id"], -row["score"]))
         assert [row["class_id"] for row in found] == [int(row[5]) for row in expected]
@@ -45,6 +45,6 @@ def test_detect_on_a_checkpoint_gives_the_reference_detections_and_images_to_loo
     assert len(cached) == 1
     again = run("detect", checkpoint, require(PHOTOS), "--no-draw", "--json", "-")
     for entry in document:
-        assert Path(entry.pop("annotated")) == Path("found") / Path(entry["image"]).name
+        assert Path(entry.pop("annotated")) == Path("found") / Path(entry["input"]).name
     assert json.loads(again.out) == document
     assert list((tmp_path / "cache" / "graphs").iterdir()) == cached

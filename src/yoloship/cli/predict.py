@@ -493,6 +493,10 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
         console = Console(images, annotated, targets, quiet=quiet)
         run = Run([partial(opened, target, images, overwrite=overwrite) for target in targets], annotated, [console])
+        if targets or images.files is None:
+            from yoloship.sinks.naming import RunNames
+
+            run.names = RunNames()
         keep = annotated is not None or any(target.kind.needs_images for target in targets)
         outcomes = detector.stream(images, options=kept, keep_images=keep)
         if console.is_single:

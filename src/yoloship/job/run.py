@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from yoloship.detect.stream import Outcome
     from yoloship.sinks import AnnotatedImages, Sink
+    from yoloship.sinks.naming import RunNames
 
 
 class Taker(Protocol):
@@ -52,6 +53,7 @@ class Run:
         takers: Get each entry after the sinks, unless a sink failed.
         tally: What was done so far.
         opened: The sinks in the order of `sinks`, as far as they were made.
+        names: Gives each entry the stem of its files; None leaves them without.
     """
 
     sinks: Sequence[Callable[[], Sink]]
@@ -59,6 +61,7 @@ class Run:
     takers: Sequence[Taker] = ()
     tally: Tally = field(default_factory=Tally)
     opened: list[Sink] = field(default_factory=list)
+    names: RunNames | None = None
 
     def write(self, outcomes: Iterator[Outcome]) -> None:
         """Write all results. Even after an error, what was written stays and is complete in itself.
@@ -84,13 +87,14 @@ class Run:
         name = outcome.frame.name
         if outcome.error is not None and not isinstance(outcome.frame.image, os.PathLike):
             outcome.error.subject = name  # the code that decodes bytes or takes an array does not know the image's name
+        stem = None if self.names is None else self.names.stem(name, outcome.frame)
         error, annotated = outcome.error, None
         if self.annotated is not None and outcome.result is not None and outcome.image is not None:
             try:
-                annotated = self.annotated.draw(outcome.index, outcome.result, outcome.image)
+                annotated = self.annotated.draw(outcome.index, outcome.result, outcome.image, stem)
             except YoloshipError as failure:
                 error = failure
-        entry = Entry(name, outcome.result, error, annotated, outcome.index, outcome.image, outcome.frame)
+        entry = Entry(name, outcome.result, error, annotated, outcome.index, outcome.image, outcome.frame, stem)
         for sink in self.opened:
             sink.write(entry)
         tally = self.tally

@@ -64,7 +64,7 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> No
 
 
 def records(pattern: str) -> int:
-    return sum(path.read_bytes().count(b'"image"') for path in Path().glob(pattern))
+    return sum(path.read_bytes().count(b'"input"') for path in Path().glob(pattern))
 
 
 @needs_pipes
@@ -81,7 +81,7 @@ def test_a_run_that_is_stopped_keeps_its_results(work: Path, number: signal.Sign
     os.close(writer)
     assert process.returncode == 128 + number
     assert err == f"found.json holds the results of 2 of 3 images\n{word}\n"
-    assert [entry["image"] for entry in json.loads(Path("found.json").read_bytes())] == ["in/a.png", "in/b.png"]
+    assert [entry["input"] for entry in json.loads(Path("found.json").read_bytes())] == ["in/a.png", "in/b.png"]
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "b.png"]
     assert "2 images, 2 objects" in out
     assert not list(work.rglob("*.part"))

@@ -113,7 +113,7 @@ def test_the_onnx_file_is_valid(ran: Ran, folder: Path) -> None:
 
 def test_the_json_is_as_detect_writes_it_with_the_texts(ran: Ran, folder: Path) -> None:
     (entry,) = json.loads((folder / "yoloship-demo/found.json").read_bytes())
-    assert (entry["image"], entry["width"], entry["height"]) == ("scene.png", 960, 720)
+    assert (entry["input"], entry["width"], entry["height"]) == ("scene.png", 960, 720)
     assert len(entry["detections"]) == 7
     for detection in entry["detections"]:
         assert sorted(detection) == ["box_xyxy", "class_id", "class_name", "score", "text"]

@@ -52,7 +52,7 @@ def test_tables_and_json_show_names_of_classes_and_files_escaped() -> None:
     assert "\\u202e" in shown.out
     document = clean(run("detect", "m.onnx", name, "--no-draw", "--json", "-")).out
     (entry,) = json.loads(document)
-    assert entry["image"] == name
+    assert entry["input"] == name
     assert entry["detections"][0]["class_name"] == EVIL
     assert run("detect", "m.onnx", name, "--no-draw", "--json", "f.json").code == 0
     assert Path("f.json").read_text(encoding="utf-8") == document
@@ -63,7 +63,7 @@ def test_a_name_that_is_not_utf_8_gives_valid_json() -> None:
     name = os.fsdecode(b"caf\xe9.png")
     image(name)
     document = clean(run("detect", "m.onnx", name, "--no-draw", "--json", "-")).out
-    assert json.loads(document.encode("utf-8"))[0]["image"] == name
+    assert json.loads(document.encode("utf-8"))[0]["input"] == name
     assert "caf\\udce9.png" in clean(run("detect", "m.onnx", name, "--no-draw")).out
 
 

@@ -104,9 +104,10 @@ def test_the_json_has_the_documented_form(model: Path, work: Path) -> None:
     assert ran.code == 0
     assert files(work) == ["a.png", "found.json", "z.png"]
     document = json.loads(Path("found.json").read_bytes())
-    assert [entry["image"] for entry in document] == ["z.png", "a.png"]
+    assert [entry["input"] for entry in document] == ["z.png", "a.png"]
     assert document[0] == {
-        "image": "z.png",
+        "input": "z.png",
+        "index": 0,
         "width": 96,
         "height": 64,
         "detections": [
@@ -171,7 +172,7 @@ def test_an_unreadable_image_is_reported_and_the_rest_is_done(model: Path) -> No
     assert "2 images, 4 objects" in ran.out
     assert files(Path("out")) == ["a.png", "c.png"]
     entries = json.loads(Path("found.json").read_bytes())
-    assert [entry["image"] for entry in entries] == ["in/a.png", "in/b.png", "in/c.png", "no.jpg"]
+    assert [entry["input"] for entry in entries] == ["in/a.png", "in/b.png", "in/c.png", "no.jpg"]
     assert [entry.get("annotated") for entry in entries] == ["out/a.png", None, "out/c.png", None]
     assert [entry.get("error") for entry in entries] == [
         None,
@@ -197,7 +198,7 @@ def test_a_bad_image_is_one_clear_line(model: Path, work: Path, content: bytes |
     assert ran.error.startswith(message)
     assert not (work / "out").exists()
     (entry,) = json.loads((work / "found.json").read_bytes())
-    assert (entry["image"], entry["error"]) == ("a.jpg", ran.error)
+    assert (entry["input"], entry["error"]) == ("a.jpg", ran.error)
 
 
 def test_a_image_over_the_limit_is_one_clear_line(model: Path) -> None:
@@ -392,7 +393,7 @@ def test_a_json_file_beside_a_model_changes_nothing(model: Path) -> None:
     found = model.with_name(f"{model.name}.json")
     for _ in range(2):
         assert run("detect", model, "a.png", "--no-draw", "--json", found, "--overwrite").code == 0
-    assert json.loads(found.read_bytes())[0]["image"] == "a.png"
+    assert json.loads(found.read_bytes())[0]["input"] == "a.png"
 
 
 def test_the_suffix_of_a_model_changes_nothing(model: Path, work: Path) -> None:
@@ -418,7 +419,7 @@ def test_recursive_takes_folders_below(model: Path) -> None:
     image("photos/below/b.png")
     ran = run("detect", model, "photos", "--recursive", "--no-draw", "--json", "-")
     assert ran.code == 0
-    names = [Path(entry["image"]).as_posix() for entry in json.loads(ran.out)]
+    names = [Path(entry["input"]).as_posix() for entry in json.loads(ran.out)]
     assert names == ["photos/a9.png", "photos/a10.png", "photos/below/b.png"]
 
 
@@ -472,7 +473,7 @@ def test_quiet_prints_errors_and_json_only(model: Path, work: Path) -> None:
     assert (ran.code, ran.out, ran.err) == (0, "", "")
     assert files(work / "out") == ["a.png"]
     ran = run("detect", model, "a.png", "no.png", "-q", "--no-draw", "--json", "-")
-    assert [entry["image"] for entry in json.loads(ran.out)] == ["a.png", "no.png"]
+    assert [entry["input"] for entry in json.loads(ran.out)] == ["a.png", "no.png"]
     assert ran.err.splitlines() == ["error: no.png: no such file", "error: 1 of 2 images failed"]
 
 

@@ -133,7 +133,7 @@ def test_detections_are_written_as_csv() -> None:
     assert ran.out.endswith("csv: found.csv\n")
     with Path("found.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
-    assert [(row["image"], row["class_name"]) for row in found] == [("a.png", "cat"), ("b.png", "cat")]
+    assert [(row["input"], row["class_name"]) for row in found] == [("a.png", "cat"), ("b.png", "cat")]
     assert files() == {"found.csv"}
 
 
@@ -218,7 +218,7 @@ def test_a_run_without_third_parties_does_not_look_for_any(monkeypatch: pytest.M
 def test_a_third_partys_source_is_named_with_a_colon(installed: None) -> None:
     ran = run("detect", "cat.onnx", "noise:3", "-o", "out", "--json", "found.json")
     assert (ran.code, ran.err) == (0, "")
-    assert [entry["image"] for entry in json.loads(Path("found.json").read_bytes())] == [
+    assert [entry["input"] for entry in json.loads(Path("found.json").read_bytes())] == [
         "frame 0",
         "frame 1",
         "frame 2",
@@ -246,18 +246,18 @@ def test_a_source_that_miscounts_its_frames_gives_no_result_another_ones_name(
     frames = [Frame(7, name, np.full((*HW, 3), 90, np.uint8)) for name in ("first", "second")]
     monkeypatch.setattr(SOURCES.load("noise"), "__iter__", lambda source: iter(frames))
     assert run("detect", "cat.onnx", "noise:2", "--no-draw", "--json", "found.json").code == 0
-    assert [entry["image"] for entry in json.loads(Path("found.json").read_bytes())] == ["first", "second"]
+    assert [entry["input"] for entry in json.loads(Path("found.json").read_bytes())] == ["first", "second"]
 
 
 def test_a_file_with_a_colon_in_its_name_is_that_file(installed: None) -> None:
     Path("noise:3").write_bytes(Path("a.png").read_bytes())
     ran = run("detect", "cat.onnx", "noise:3", "--no-draw", "--json", "-")
-    assert [entry["image"] for entry in json.loads(ran.out)] == ["noise:3"]
+    assert [entry["input"] for entry in json.loads(ran.out)] == ["noise:3"]
 
 
 def test_sources_of_two_kinds_follow_each_other(installed: None) -> None:
     ran = run("detect", "cat.onnx", "noise:2", "a.png", "--no-draw", "--json", "-")
-    assert [entry["image"] for entry in json.loads(ran.out)] == ["frame 0", "frame 1", "a.png"]
+    assert [entry["input"] for entry in json.loads(ran.out)] == ["frame 0", "frame 1", "a.png"]
 
 
 def test_a_name_with_a_colon_that_is_neither_is_a_missing_file() -> None:

@@ -45,6 +45,6 @@ def test_results_are_written_and_not_kept(tmp_path: Path) -> None:
     run.write(outcomes())
     assert alive - before <= 2
     entries = json.loads((tmp_path / "found.json").read_bytes())
-    assert [entry["image"] for entry in entries] == [str(path) for path in inputs]
+    assert [entry["input"] for entry in entries] == [str(path) for path in inputs]
     assert [index for index, entry in enumerate(entries) if "error" in entry] == [7, 1007, 2007]
     assert run.tally.failures == 3

@@ -15,6 +15,8 @@ from yoloship.results.detections import Detections
 from yoloship.results.masks import Masks
 from yoloship.sinks import Entry
 from yoloship.sinks.coco_results import COCO_IDS, CocoResults, category_ids, image_id
+from yoloship.sinks.naming import RunNames
+from yoloship.sources import Frame, Stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +109,7 @@ def test_cocos_own_classes_have_their_official_ids(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_image_id_is_the_number_that_the_file_is_named_after(name: str, expected: int | str) -> None:
-    assert image_id(name) == expected
+    assert image_id(Entry(name, None)) == expected
 
 
 def test_a_result_without_boxes_is_refused(tmp_path: Path) -> None:
@@ -120,3 +122,16 @@ def test_a_result_without_boxes_is_refused(tmp_path: Path) -> None:
         pytest.raises(OutputError, match=r"a.jpg: has no boxes, which this format consists of: got a result of the ta"),
     ):
         sink.write(Entry("a.jpg", other))
+
+
+def test_a_frame_of_a_video_has_the_videos_name_and_its_number(tmp_path: Path) -> None:
+    frame = Frame(17, "in/clip.mp4#17", None, 0.68, Stream("in/clip.mp4"))
+    first, _ = written(tmp_path, Entry(frame.name, found(), index=40, frame=frame))
+    assert first["image_id"] == "clip_17"
+
+
+def test_a_second_image_of_one_id_has_an_id_of_its_own(tmp_path: Path) -> None:
+    names = RunNames()
+    paths = ("a/1.jpg", "b/1.jpg", "c/a b.jpg", "a:b.jpg")
+    entries = [Entry(name, found(), index=index, stem=names.stem(name)) for index, name in enumerate(paths)]
+    assert [record["image_id"] for record in written(tmp_path, *entries)][::2] == [1, "1-2", "a b", "a:b"]

@@ -27,20 +27,22 @@ FOUND = Detections(
 )
 ENTRIES = (
     Entry("a.jpg", FOUND, annotated=Path("out/a.jpg")),
-    Entry("b.jpg", None, ImageError("no such file", subject="b.jpg")),
-    Entry("c.jpg", FOUND, OutputError("cannot be written: Permission denied", subject="out/c.jpg")),
+    Entry("b.jpg", None, ImageError("no such file", subject="b.jpg"), index=1),
+    Entry("c.jpg", FOUND, OutputError("cannot be written: Permission denied", subject="out/c.jpg"), index=2),
 )
 RECORDS = [
     {
-        "image": "a.jpg",
+        "input": "a.jpg",
+        "index": 0,
         "width": 64,
         "height": 48,
         "detections": [{"class_id": 1, "class_name": "dog", "score": 0.9, "box_xyxy": [1.5, 2.25, 30.1, 40.0]}],
         "annotated": str(Path("out/a.jpg")),
     },
-    {"image": "b.jpg", "error": "b.jpg: no such file"},
+    {"input": "b.jpg", "index": 1, "error": "b.jpg: no such file"},
     {
-        "image": "c.jpg",
+        "input": "c.jpg",
+        "index": 2,
         "width": 64,
         "height": 48,
         "detections": [{"class_id": 1, "class_name": "dog", "score": 0.9, "box_xyxy": [1.5, 2.25, 30.1, 40.0]}],

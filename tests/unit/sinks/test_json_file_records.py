@@ -22,12 +22,13 @@ def test_the_document_is_one_list_in_the_order_of_the_inputs() -> None:
     document = json.loads(json_bytes([("b.jpg", FOUND), ("a.jpg", Detections.empty((1, 2)))]))
     assert document == [
         {
-            "image": "b.jpg",
+            "input": "b.jpg",
+            "index": 0,
             "width": 64,
             "height": 48,
             "detections": [{"class_id": 1, "class_name": "dög", "score": 0.9, "box_xyxy": [1.5, 2.25, 30.1, 40.0]}],
         },
-        {"image": "a.jpg", "width": 2, "height": 1, "detections": []},
+        {"input": "a.jpg", "index": 1, "width": 2, "height": 1, "detections": []},
     ]
 
 
@@ -51,7 +52,7 @@ def test_nothing_at_all_is_an_empty_list() -> None:
 def test_names_stay_readable_and_odd_paths_stay_valid() -> None:
     data = json_bytes([("照片 \udcff.jpg", FOUND)])
     assert "照片".encode() in data
-    assert json.loads(data)[0]["image"] == "照片 \udcff.jpg"
+    assert json.loads(data)[0]["input"] == "照片 \udcff.jpg"
 
 
 def test_what_could_steer_a_terminal_is_escaped_and_means_the_same() -> None:
@@ -61,7 +62,7 @@ def test_what_could_steer_a_terminal_is_escaped_and_means_the_same() -> None:
     assert data.isascii()
     assert all(byte >= 32 or byte == 10 for byte in data)
     record = json.loads(data)[0]
-    assert record["image"] == unsafe
+    assert record["input"] == unsafe
     assert record["detections"][0]["class_name"] == "\x1b]0;t\x07"
 
 

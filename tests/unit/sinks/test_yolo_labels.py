@@ -97,3 +97,15 @@ def test_a_result_without_boxes_is_refused(tmp_path: Path) -> None:
     other: Any = Label()
     with YoloLabels.open(tmp_path) as sink, pytest.raises(OutputError, match=r"a.jpg: has no boxes"):
         sink.write(Entry("a.jpg", other))
+
+
+def test_the_track_is_the_last_column(tmp_path: Path) -> None:
+    tracked = found(track_ids=np.array([7, -1], np.int32))
+    assert [row[5:] for row in lines(tmp_path, tracked)] == [[7], [-1]]
+    assert [row[5:] for row in lines(tmp_path, tracked, ScoredLabels)] == [[0.9, 7], [0.5, -1]]
+
+
+def test_without_known_inputs_a_file_has_the_stem_of_its_entry(tmp_path: Path) -> None:
+    with YoloLabels.open(tmp_path / "x") as sink:
+        sink.write(Entry("clip.mp4#17", Detections.empty(HW), stem="clip_17"))
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["clip_17.txt"]
