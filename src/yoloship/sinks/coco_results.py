@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.errors import visible_json
 from yoloship.sinks.naming import RunNames, stem_of
-from yoloship.sinks.record import shortest
+from yoloship.sinks.records import shortest
 from yoloship.sinks.sink import TextSink, boxes_of
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import io
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.errors import visible
-from yoloship.sinks.record import origin_of, shortest
+from yoloship.sinks.records import origin_of, shortest
 from yoloship.sinks.sink import TextSink
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from yoloship.sinks.record import json_record
+from yoloship.sinks.records import json_record
 from yoloship.sinks.sink import TextSink
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from yoloship._util.writing import (
     writing_errors,
 )
 from yoloship.errors import DependencyError, OutputError, visible
-from yoloship.sinks.record import origin_of
+from yoloship.sinks.records import origin_of
 from yoloship.sinks.sink import Sink
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from yoloship.errors import ImageError
 from yoloship.results.detections import Detections
 from yoloship.sinks import Entry
 from yoloship.sinks.json_lines import JsonLines
-from yoloship.sinks.record import json_record
+from yoloship.sinks.records import json_record
 
 if TYPE_CHECKING:
     from pathlib import Path

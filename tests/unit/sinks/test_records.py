@@ -10,7 +10,7 @@ import numpy as np
 from yoloship.errors import ImageError
 from yoloship.results.detections import Detections
 from yoloship.sinks import Entry
-from yoloship.sinks.record import Origin, json_record, origin_of
+from yoloship.sinks.records import Origin, json_record, origin_of
 from yoloship.sources import Frame, Stream
 
 NOTHING = Detections.empty((48, 64))
