@@ -43,6 +43,8 @@ if _typing.TYPE_CHECKING:
     from yoloship.results.detection import Detection
     from yoloship.results.detections import Detections
     from yoloship.results.masks import Masks
+    from yoloship.tracking.following import TrackedOutcome, track
+    from yoloship.tracking.presets import TrackOptions
 
 __all__ = [
     "CheckpointError",
@@ -65,12 +67,15 @@ __all__ = [
     "Outcome",
     "OutputError",
     "SessionError",
+    "TrackOptions",
+    "TrackedOutcome",
     "YoloshipError",
     "__version__",
     "build",
     "export",
     "load",
     "read_checkpoint",
+    "track",
 ]
 
 _PLACES: _typing.Final = {
@@ -84,10 +89,13 @@ _PLACES: _typing.Final = {
     "Masks": "yoloship.results.masks",
     "ModelInfo": "yoloship.model",
     "Outcome": "yoloship.detect.stream",
+    "TrackOptions": "yoloship.tracking.presets",
+    "TrackedOutcome": "yoloship.tracking.following",
     "build": "yoloship.conversion.engines",
     "export": "yoloship.conversion.exporting",
     "load": "yoloship.models.loading",
     "read_checkpoint": "yoloship.checkpoint.reader",
+    "track": "yoloship.tracking.following",
 }
 
 _logging.getLogger("yoloship").addHandler(_logging.NullHandler())  # silent unless the program asks for it

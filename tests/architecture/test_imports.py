@@ -40,12 +40,15 @@ PUBLIC = (
     "Outcome",
     "OutputError",
     "SessionError",
+    "TrackOptions",
+    "TrackedOutcome",
     "YoloshipError",
     "__version__",
     "build",
     "export",
     "load",
     "read_checkpoint",
+    "track",
 )
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 FORBIDDEN = ("torch", "pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib")

@@ -114,6 +114,33 @@ def draw_tag(canvas: npt.NDArray[np.uint8], class_id: int, label: str) -> npt.ND
     return canvas
 
 
+def draw_labels(
+    canvas: npt.NDArray[np.uint8],
+    labels: Sequence[tuple[str, Color, tuple[float, float]]],
+    line_width_px: int | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Draw labels that do not lie on each other.
+
+    Args:
+        canvas: (height, width, 3) uint8 BGR; it is written to.
+        labels: Each text, its colour, and x and y in pixels of the place that it is about. An image that is too small
+            for a label gets none.
+        line_width_px: Line width of what the labels are about; None stands for one that fits the image.
+
+    Returns:
+        `canvas`.
+    """
+    pen = _Pen(canvas, line_width_px)
+    placed = []
+    for text, color, (x, y) in labels:
+        corners, shown = pen.corners((x, y, x, y)), _shown(text)
+        if corners is not None and shown and (tag := pen.place(corners, shown)) is not None:
+            placed.append((tag, color))
+    for tag, color in placed:
+        pen.label(tag, color)
+    return canvas
+
+
 def as_canvas(
     image: npt.NDArray[np.uint8], subject: str, image_hw: tuple[int, int], line_width_px: int | None = None
 ) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,195 @@
+"""Tracks the objects of videos, cameras and images: `track`, which is `yoloship.track`."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from yoloship.detect.detector import Detector
+from yoloship.detect.preprocess import several_images
+from yoloship.detect.stream import Outcome
+from yoloship.errors import InputError
+from yoloship.results.detections import Detections
+from yoloship.sources import Frame, Stream, open_source
+from yoloship.tracking.scene_file import SceneConfig, read_scene
+from yoloship.tracking.tracks import Tracks
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from yoloship.detect.options import DetectOptions
+    from yoloship.model import ModelInfo
+    from yoloship.tracking.presets import TrackOptions
+    from yoloship.tracking.scene import Scene
+
+    _Framed = tuple[Frame, object]
+    """The frame that says an image's time, and what the detector gets."""
+
+_END: Final = object()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackedOutcome(Outcome[Detections]):
+    """The outcome of one frame, with ids.
+
+    Attributes:
+        scene: What the zones and lines have counted up to this frame; None without zones and lines.
+    """
+
+    scene: Scene | None = None
+
+
+def track(  # noqa: PLR0913 - all but the model and the source have defaults
+    model: Detector | str | PathLike[str],
+    source: Iterable[object] | str | PathLike[str],
+    *,
+    tracking: TrackOptions | str | None = None,
+    scene: SceneConfig | str | PathLike[str] | None = None,
+    options: DetectOptions | None = None,
+    times_s: Iterable[float] | None = None,
+    rate: float | None = None,
+    keep_images: bool = False,
+) -> Iterator[TrackedOutcome]:
+    """Find objects in a video or in images that follow each other, and give each the same id in all of them.
+
+    >>> for outcome in yoloship.track("best.pt", "street.mp4"):
+    ...     for found in outcome.unwrap():
+    ...         print(outcome.frame.time_s, found.track_id, found.class_name, found.box_xyxy)
+
+    The results come in order while the model runs on the frames that follow. A frame that fails gives an outcome with
+    an error, and tracking goes on. To stop early, close the generator; a `break` that drops it does so too.
+
+    Args:
+        model: A detector of objects, masks, keypoints or oriented boxes; or the name of a model, which is loaded and
+            closed.
+        source: A video, a camera's number, an address, a folder or a pattern, as the command line takes it; or images
+            or frames that follow each other, all that `Detector.stream` takes.
+        tracking: The name of a preset (``yoloship``, ``trackers``, ``paper``, ``ultralytics``), or
+            `yoloship.tracking.presets.TrackOptions`. None takes the first.
+        scene: Zones and lines to count at, or the name of a file that describes them. None counts nothing.
+        options: Which detections to keep; None takes the options of the detector. A detection without a track is left
+            out unless its score is above their threshold. The network's boxes are kept down to a lower one, for the
+            sake of objects that are partly hidden.
+        times_s: The time of each image in seconds, if the source is images. None takes the times of the frames, and
+            without any counts each image as one frame.
+        rate: Frames in a second, if the source is images. None takes 30.
+        keep_images: Whether each outcome contains its image, for drawing.
+
+    Yields:
+        One outcome for each frame. Its result has `track_ids`.
+
+    Raises:
+        InputError: an option, the scene or a time is not valid, the model's results have no boxes, or there are fewer
+            times than images.
+        YoloshipError: the model cannot be loaded.
+    """
+    is_named = isinstance(source, str | PathLike)
+    if is_named and (times_s is not None or rate is not None):
+        raise InputError(
+            "only images in memory, or a list of them, have no times of their own", subject="times_s, rate",
+            hint="leave them out for a video, a camera or a folder",
+        )  # fmt: skip
+    if rate is not None and not 0 < rate < float("inf"):
+        raise InputError("out of range", subject="rate", expected="frames in a second", got=repr(rate))
+    config = scene if isinstance(scene, SceneConfig | None) else read_scene(scene)
+    if isinstance(model, Detector):
+        detector: Any = nullcontext(model)
+        Tracks(tracking, config).check_model(model.info)
+    else:
+        detector = _Loaded(fspath(model))
+    if is_named:
+        frames = _opened(fspath(cast("str", source)))
+    else:
+        frames = _framed(several_images(cast("Iterable[object]", source), 3), times_s, rate)
+    return _follow(detector, frames, _Request(tracking, config, options, keep_images))
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What `track` was asked for."""
+
+    tracking: TrackOptions | str | None
+    scene: SceneConfig | None
+    options: DetectOptions | None
+    keep_images: bool
+
+
+class _Loaded:
+    """Loads a model when the first result is wanted, and closes it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> Detector[Any]:
+        from yoloship.models.loading import load
+
+        self._detector = load(self._name)
+        return self._detector
+
+    def __exit__(self, *_: object) -> None:
+        self._detector.close()
+
+
+def _follow(detector: Any, frames: Generator[_Framed], asked: _Request) -> Iterator[TrackedOutcome]:
+    waiting: deque[Frame] = deque()
+
+    def images() -> Iterator[object]:
+        for frame, image in frames:
+            waiting.append(frame)
+            yield image
+
+    with detector as model, closing(frames):
+        options = asked.options or model.options
+        tracks = Tracks(asked.tracking, asked.scene, score_threshold=options.score_threshold)
+        tracks.check_model(model.info)
+        wanted = detect_options(options, tracks, model.info)
+        stream = model.stream(images(), options=wanted, keep_images=asked.keep_images)
+        with closing(stream):
+            for one in stream:
+                found, scene = tracks.update(waiting.popleft(), one.result)
+                yield TrackedOutcome(one.index, one.source, found, one.error, one.image, scene)
+
+
+def detect_options(options: DetectOptions, tracks: Tracks, info: ModelInfo) -> DetectOptions:
+    """Options for a detector whose results are tracked: with the lower threshold of the tracker.
+
+    A graph that suppresses inside has its own threshold, below which it gives nothing; then that is taken.
+
+    Args:
+        options: What is asked for.
+        tracks: The tracker.
+        info: The model's description.
+    """
+    threshold = tracks.detect_threshold
+    if info.nms is not None:
+        threshold = max(threshold, info.nms.score_threshold)
+    return replace(options, score_threshold=min(threshold, options.score_threshold))
+
+
+def _opened(name: str) -> Generator[_Framed]:
+    """The frames of what a name stands for; the source is closed at the end."""
+    with open_source([name]) as source:
+        for frame in source:
+            yield frame, frame
+
+
+def _framed(images: Iterable[object], times_s: Iterable[float] | None, rate: float | None) -> Generator[_Framed]:
+    """Each image with the frame that says its time; images that are frames already say it themselves."""
+    from fractions import Fraction
+
+    stream = None if rate is None else Stream("images", rate=Fraction(rate).limit_denominator(100_000))
+    times = None if times_s is None else iter(times_s)
+    for index, image in enumerate(images):
+        if isinstance(image, Frame):
+            if times is not None or rate is not None:
+                raise InputError("frames have times of their own", subject="times_s, rate", hint="leave them out")
+            yield image, image
+            continue
+        time: Any = None if times is None else next(times, _END)
+        if time is _END:
+            raise InputError("fewer times than images", subject="times_s", expected="one for each image",
+                             got=str(index))  # fmt: skip
+        yield Frame(index, f"image {index}", None, None if time is None else float(time), stream), image
