@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
@@ -37,7 +38,8 @@ class ClassFigures:
         name: Its name.
         images: Images that have it.
         labels: How many the truth has.
-        precision: Share of its detections that are right, in [0, 1], at `Validation.best_confidence`.
+        precision: Share of its detections that are right, in [0, 1], at `Validation.confidence`; None if there are no
+            detections, or what the rules take instead.
         recall: Share of its labels that are found there, in [0, 1].
         f1: The harmonic mean of both.
         ap50: Average precision at IoU 0.5, in [0, 1].
@@ -49,7 +51,7 @@ class ClassFigures:
     name: str
     images: int
     labels: int
-    precision: float
+    precision: float | None
     recall: float
     f1: float
     ap50: float
@@ -64,11 +66,12 @@ class Curves:
     Attributes:
         class_ids: Of the C rows.
         confidences: (1000,) float64: from 0 to 1.
-        precision: (C, 1000) float64, at each confidence.
+        precision: (C, 1000) float64, at each confidence; NaN if there are no detections, or what the rules take
+            instead.
         recall: (C, 1000) float64, at each confidence.
         f1: (C, 1000) float64, at each confidence.
-        recalls: (1000,) float64: from 0 to 1.
-        precision_at_recall: (C, 1000) float64, at each recall.
+        recalls: (R,) float64: from 0 to 1.
+        precision_at_recall: (C, R) float64, at each recall.
     """
 
     class_ids: tuple[int, ...]
@@ -82,7 +85,8 @@ class Curves:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON; long."""
         arrays = {item.name: getattr(self, item.name).tolist() for item in fields(self) if item.name != "class_ids"}
-        return {"class_ids": list(self.class_ids), **arrays}
+        rows = [[None if value != value else value for value in row] for row in arrays["precision"]]  # noqa: PLR0124
+        return {"class_ids": list(self.class_ids), **arrays, "precision": rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,50 @@ class Found:
     result: Result
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An object or a detection to draw.
+
+    Attributes:
+        kind: ``found``: a detection that is right; ``missed``: an object that nothing finds; ``invented``: a detection
+            that is wrong.
+        label: What to write at it.
+        outline_xy: Its corners or its outline, x and y in source pixels.
+    """
+
+    kind: Literal["found", "missed", "invented"]
+    label: str
+    outline_xy: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorstImage:
+    """One of the images with the most errors.
+
+    Attributes:
+        name: Its name in the dataset.
+        path: Its file.
+        found: Detections that are right, at `Validation.confidence`.
+        missed: Objects that nothing finds.
+        invented: Detections that are wrong.
+        marks: What to draw.
+        remark: What to say about it; for classification, what the model takes it for.
+    """
+
+    name: str
+    path: Path
+    found: int
+    missed: int
+    invented: int
+    marks: tuple[Mark, ...] = ()
+    remark: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON, without what is drawn."""
+        counts = {"found": self.found, "missed": self.missed, "invented": self.invented}
+        return {"name": self.name, **counts, **({"remark": self.remark} if self.remark else {})}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Validation:
     """How good a model is on a dataset.
@@ -187,8 +235,9 @@ class Validation:
         images: How many images were seen.
         labels: How many objects they have.
         detections: How many the model found, from the lowest score on.
-        precision: Mean over the classes at `best_confidence`, in [0, 1]; for classification the top-1 accuracy.
-        recall: Mean over the classes at `best_confidence`, in [0, 1]; for classification the top-5 accuracy.
+        precision: Mean at `confidence` over the classes that have one, in [0, 1]; for classification the top-1
+            accuracy.
+        recall: Mean over the classes at `confidence`, in [0, 1]; for classification the top-5 accuracy.
         map50: Mean average precision at IoU 0.5, in [0, 1]; for classification the top-1 accuracy.
         map50_95: Mean over `IOU_THRESHOLDS`; for classification the top-5 accuracy.
         best_confidence: The score threshold with the best mean F1; None if nothing was found.
@@ -202,6 +251,12 @@ class Validation:
         left_out: Images that were left out because of a fault.
         speed_ms: Milliseconds for each image, by stage.
         settings: What else determines the numbers: size, batch, thresholds.
+        versions: What computed them: packages with their versions, and the processor.
+        notes: What a reader of the numbers must know.
+        worst: The images with the most errors, the worst first.
+        class_names: All class names, by class id; ``object`` alone if all classes count as one.
+        confidence: The score from which precision, recall and the confusion matrix count: `best_confidence`, unless
+            another was asked for.
     """
 
     model: str
@@ -228,10 +283,32 @@ class Validation:
     left_out: int = 0
     speed_ms: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    versions: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
+    worst: tuple[WorstImage, ...] = ()
+    class_names: tuple[str, ...] = ()
+    confidence: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON. `curves` are left out, because they are long; `Curves.to_dict` gives them."""
         return {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.name != "curves"}
+
+    def save_report(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write a report: one HTML file with tables, charts and the worst images, that needs nothing else.
+
+        Args:
+            path: The file.
+            overwrite: Whether a file of that name may be replaced.
+
+        Raises:
+            OutputError: it cannot be written, or exists.
+        """
+        from pathlib import Path
+
+        from yoloship._util.writing import write_bytes
+        from yoloship.validate.report.page import report_html
+
+        write_bytes(Path(path), report_html([self]), overwrite=overwrite)
 
 
 def _plain(value: Any) -> Any:

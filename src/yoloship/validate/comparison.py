@@ -1,0 +1,64 @@
+"""Several models side by side, with their differences from the first: `compared`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yoloship.validate.record import Validation
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A table of several models.
+
+    Attributes:
+        headings: Of its columns.
+        rows: One for each model, as text.
+        notes: What makes the numbers comparable, or not.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+def compared(found: Sequence[Validation]) -> Comparison:
+    """Make the table.
+
+    Args:
+        found: What was measured, on one dataset; at least one. The others are compared with the first.
+    """
+    first = found[0]
+    classes = first.metric == "top1"
+    figures = [("top-1", "map50"), ("top-5", "map50_95")] if classes else [
+        ("mAP 50–95", "map50_95"), ("mAP 50", "map50"), ("precision", "precision"), ("recall", "recall"),
+    ]  # fmt: skip
+    headings = ["model", "runtime", "precision of layers", "input"]
+    for title, _ in figures:
+        headings += [title, "Δ"]
+    headings += ["ms an image", "×"]
+    rows = []
+    for one in found:
+        row = [one.model, *(str(one.settings.get(key, "")) for key in ("runtime", "precision", "input"))]
+        for _, name in figures:
+            value, base = getattr(one, name), getattr(first, name)
+            row += [f"{value:.4f}", "" if one is first else f"{value - base:+.4f}"]
+        spent, base = sum(one.speed_ms.values()), sum(first.speed_ms.values())
+        row += [f"{spent:.1f}" if spent else "", "" if one is first or not spent else f"{base / spent:.2f}"]
+        rows.append(tuple(row))
+    return Comparison(tuple(headings), tuple(rows), tuple(_notes(found)))
+
+
+def _notes(found: Sequence[Validation]) -> list[str]:
+    steps = {str(one.settings.get("preprocessing", "")) for one in found}
+    sizes = {str(one.settings.get("input", "")) for one in found}
+    if len(steps) == 1 and len(sizes) == 1:
+        return [f"All models see the same input: {sizes.pop()}, {steps.pop()}. Differences are the models' own."]
+    return [
+        "The models do not see the same input, so part of a difference is the input's: "
+        f"{'; '.join(sorted(f'{size}, {step}' for size in sizes for step in steps))}."
+    ]
