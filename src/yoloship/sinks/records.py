@@ -44,13 +44,15 @@ def json_record(entry: Entry) -> bytes:
     Returns:
         UTF-8: ``{"input", "index", "width", "height", "detections": [{"class_id", "class_name", "score",
         "box_xyxy"}]}``, with ``time_s`` and ``stream`` after ``index`` for a frame of a video or a camera,
-        ``annotated`` if an annotated image was written, and ``error`` if something failed. An image that could not be
-        read or run has no size and no detections. Scores and boxes are the float32 values in their shortest decimal
-        form. Characters that could control a terminal are escaped.
+        ``zones`` and ``lines`` if objects are counted, ``annotated`` if an annotated image was written, and ``error``
+        if something failed. An image that could not be read or run has no size and no detections. Scores and boxes are
+        the float32 values in their shortest decimal form. Characters that could control a terminal are escaped.
     """
     record: dict[str, Any] = {key: value for key, value in asdict(origin_of(entry)).items() if value is not None}
     if entry.result is not None:
         record |= shortened(entry.result.to_dict())
+    if entry.scene is not None:
+        record |= entry.scene.to_dict()
     if entry.annotated is not None:
         record["annotated"] = str(entry.annotated)
     if entry.error is not None:

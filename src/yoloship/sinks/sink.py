@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from yoloship.results.detections import Detections
     from yoloship.sinks.text_target import TextTarget
     from yoloship.sources import Frame
+    from yoloship.tracking.scene import Scene
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +48,7 @@ class Entry:
         image: (height, width, 3) uint8 BGR, read only; None unless a sink of the run needs it.
         frame: The frame of its source, with its time and its video; None for images that came without one.
         stem: The name of its files without folder and suffix, different for each image of the run; None numbers them.
+        scene: What zones and lines have counted up to this image; None unless objects are counted.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Entry:
     image: npt.NDArray[np.uint8] | None = None
     frame: Frame | None = None
     stem: str | None = None
+    scene: Scene | None = None
 
     @classmethod
     def of(cls, outcome: Outcome, name: str | None = None) -> Entry:
@@ -72,7 +75,9 @@ class Entry:
         if name is None:
             source = outcome.source
             name = str(fspath(source)) if isinstance(source, str | PathLike) else f"image {outcome.index}"
-        return cls(name, outcome.result, outcome.error, None, outcome.index, outcome.image, outcome.frame)
+        scene = getattr(outcome, "scene", None)  # a `TrackedOutcome` has it, whose module others do not load
+        given = outcome.result, outcome.error, None, outcome.index, outcome.image, outcome.frame
+        return cls(name, *given, scene=scene)
 
 
 def boxes_of(entry: Entry) -> Detections | None:

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from yoloship.detect.stream import Outcome
 from yoloship.errors import ImageError
 from yoloship.results.detections import Detections
 from yoloship.sinks import Entry
 from yoloship.sinks.records import Origin, json_record, origin_of
 from yoloship.sources import Frame, Stream
+from yoloship.tracking.following import TrackedOutcome
+from yoloship.tracking.scene import SceneCounter
+from yoloship.tracking.scene_file import parse_scene
 
 NOTHING = Detections.empty((48, 64))
 STREAM = Stream("in/clip.mp4", Path("in/clip.mp4"))
@@ -46,3 +50,15 @@ def test_tracks_are_in_the_record() -> None:
     tracked = Detections(np.ones((1, 4), np.float32), one, np.zeros(1, np.int32), ("cat",), (9, 9),
                          track_ids=np.array([5], np.int32))  # fmt: skip
     assert json.loads(json_record(Entry("a.jpg", tracked)))["detections"][0]["track_id"] == 5
+
+
+def test_the_counts_of_zones_and_lines_are_in_the_record_of_failed_frames_too() -> None:
+    config = parse_scene("units: pixels\nlines: [{name: door, from: [0, 9], to: [64, 9]}]")
+    scene = SceneCounter(config, None).update(NOTHING, (), 0.0, is_timed=False)
+    counts = {"door": {"in": 0, "out": 0, "classes": {}}}
+    for entry in (Entry("a.jpg", NOTHING, scene=scene), Entry("a.jpg", None, ImageError("x"), scene=scene)):
+        record = json.loads(json_record(entry))
+        assert (record["zones"], record["lines"]) == ({}, counts)
+    outcome = TrackedOutcome(2, "a.jpg", NOTHING, None, None, scene)
+    assert Entry.of(outcome).scene is scene
+    assert Entry.of(Outcome(2, "a.jpg", NOTHING, None)).scene is None
