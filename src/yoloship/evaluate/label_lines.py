@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -31,6 +32,34 @@ _NUMBER: Final = re.compile(r"[+-]?(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE]
 _SPACES: Final = " \t\r\v\f"
 _SPACE: Final = re.compile(f"[{_SPACES}]+")
 _VISIBILITIES: Final = (0, 1, 2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """A line that holds numbers.
+
+    Attributes:
+        class_text: The first of them, as it is written.
+        numbers: (k,) float64, finite: the others.
+    """
+
+    class_text: str
+    numbers: Numbers
+
+
+def read_row(line: str) -> Row | None:
+    """Split a line that is not empty into its numbers; None if something in it is not a finite number."""
+    words = _SPACE.split(line.strip(_SPACES))
+    if not all(map(_NUMBER.fullmatch, words)):
+        return None
+    numbers = np.array(words[1:], np.float64)
+    return Row(words[0], numbers) if np.isfinite(numbers).all() else None
+
+
+def is_class(text: str) -> bool:
+    """Whether a number is written as a class: a whole number without a sign, up to `MAX_CLASS_ID`."""
+    match = _CLASS.fullmatch(text)
+    return match is not None and int(match[1]) <= MAX_CLASS_ID
 
 
 class LabelLines(ABC):
@@ -73,17 +102,14 @@ class LabelLines(ABC):
         for number, line in enumerate(text.split("\n"), 1):
             if not line or line.isspace():
                 continue
-            words = _SPACE.split(line.strip(_SPACES))
-            match = _CLASS.fullmatch(words[0])
-            if match is None or int(match[1]) > MAX_CLASS_ID or not all(map(_NUMBER.fullmatch, words[1:])):
+            row = read_row(line)
+            if row is None or not is_class(row.class_text) or not self.is_line(row.numbers):
                 raise self._wrong(source, number, line)
-            numbers = np.array(words[1:], np.float64)
-            if not np.isfinite(numbers).all() or not self.is_line(numbers):
-                raise self._wrong(source, number, line)
+            numbers = row.numbers
             if len(rows) == MAX_OBJECTS:
                 raise InputError("has too many labels", subject=source, expected=f"at most {MAX_OBJECTS:,} an image")
             rows.append(numbers)
-            class_ids.append(int(match[1]))
+            class_ids.append(int(row.class_text.partition(".")[0]))
         scale = np.array(image_hw[::-1], np.float64)
         return self.objects(rows, np.array(class_ids, np.int64), scale, source)
 

@@ -154,10 +154,7 @@ def read_class_folders(folder: Path, images: Sequence[Path], class_names: Sequen
         InputError: an image lies elsewhere, or its folder is not a class.
         ImageError: an image cannot be read.
     """
-    ids = {name: index for index, name in enumerate(class_names)}
-    folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not ids.keys() & set(folders) and len(folders) == len(class_names):
-        ids = {name: index for index, name in enumerate(folders)}
+    ids = class_of_folder(folder, class_names)
     root, truths = Path(os.path.abspath(folder)), []  # noqa: PTH100 - links stay as they are
     for image in images:
         place = Path(os.path.abspath(image))  # noqa: PTH100
@@ -174,6 +171,27 @@ def read_class_folders(folder: Path, images: Sequence[Path], class_names: Sequen
             )  # fmt: skip
         truths.append(_class_truth(image, ids[name]))
     return truths
+
+
+def class_of_folder(folder: Path, class_names: Sequence[str]) -> dict[str, int]:
+    """The class id of each folder in a folder; names of classes without a folder are in it too.
+
+    Args:
+        folder: Has a folder for each class.
+        class_names: The model's class names, by class id. If no folder has one of them, and there are as many folders
+            as classes, the folders count in the order of their names.
+
+    Raises:
+        InputError: the folder cannot be listed.
+    """
+    ids = {name: index for index, name in enumerate(class_names)}
+    try:
+        folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"cannot be listed: {error.strerror or error}", subject=str(folder)) from error
+    if not ids.keys() & set(folders) and len(folders) == len(class_names):
+        return {name: index for index, name in enumerate(folders)}
+    return ids
 
 
 def truths_in_folders(sources: Sequence[Source], class_names: Sequence[str]) -> list[Truth] | None:

@@ -278,6 +278,23 @@ def heads_candidates(
     Returns:
         What `raw_candidates` gives for the same image.
     """
+    raw = heads_rows(heads, strides, anchors, score_threshold, extra_columns)
+    return raw_candidates(raw, score_threshold, extra_columns)
+
+
+def heads_rows(
+    heads: Sequence[npt.NDArray[np.generic]],
+    strides: Sequence[int],
+    anchors: Anchors,
+    score_threshold: float,
+    extra_columns: int = 0,
+) -> Floats:
+    """Decode the cells of one image whose objectness can be above a threshold; the arguments are as above.
+
+    Returns:
+        (n, 5 + C + E) float32: the rows of `heads_to_raw` with that objectness, and perhaps some just below it, in its
+        order; the caller owns them.
+    """
     limit = logit_limit(score_threshold)
     logits, grids, scales = [], [], []
     for level, (head, stride, sizes) in enumerate(zip(heads, strides, anchors, strict=True)):
@@ -299,7 +316,7 @@ def heads_candidates(
     scale = np.concatenate(scales).astype(np.float32)
     raw[:, 0:2] = (raw[:, 0:2] * np.float32(2) - np.float32(0.5) + grid) * scale[:, :1]
     raw[:, 2:4] = (raw[:, 2:4] * np.float32(2)) ** 2 * scale[:, 1:]
-    return raw_candidates(raw, score_threshold, extra_columns)
+    return raw
 
 
 def logit_limit(score_threshold: float) -> float:

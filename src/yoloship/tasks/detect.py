@@ -19,6 +19,7 @@ from yoloship.tasks.decode import (
     check_boxes,
     expect,
     heads_candidates,
+    heads_rows,
     heads_to_raw,
     rows_of,
     wrong_output,
@@ -133,11 +134,31 @@ class RawForm(BoxForm):
         score_threshold: float,
     ) -> list[Candidates]:
         """The candidates of every image."""
-        rows, classes, columns = rows_of(info, "model"), len(info.class_names), _columns(info)
+        rows, classes = rows_of(info, "model"), len(info.class_names)
+        return [rows.candidates(image, classes, score_threshold) for image in self._images(outputs, info)]
+
+    def has_object_rows(self, info: ModelInfo) -> bool:
+        """Whether the family's rows have an objectness."""
+        return isinstance(rows_of(info, "model"), ObjectRows)
+
+    def object_rows(
+        self,
+        outputs: Arrays,
+        info: ModelInfo,
+        input_hw: tuple[int, int],  # noqa: ARG002 - one signature
+        score_threshold: float,  # noqa: ARG002
+    ) -> npt.NDArray[np.float32]:
+        """The rows as they are."""
+        rows: npt.NDArray[np.float32] = self._images(outputs, info)[0]
+        return rows
+
+    def _images(self, outputs: Arrays, info: ModelInfo) -> npt.NDArray[np.float32]:
+        """The rows of all images, in float32."""
+        rows, columns = rows_of(info, "model"), _columns(info)
         (raw,) = expect(outputs, 1)
         if not rows.fits(raw.shape, columns):
             raise wrong_output("output", rows.shape_text(columns), raw)
-        return [rows.candidates(image, classes, score_threshold) for image in as_float32(raw, "output")]
+        return as_float32(raw, "output")
 
     def on_gpu(self, info: ModelInfo) -> bool:
         """Whether a kernel reads the family's rows, and what is behind their class scores."""
@@ -201,6 +222,29 @@ class HeadsForm(BoxForm):
             from yoloship.tasks.anchor_free import decode_heads
 
             return decode_heads(outputs, info, input_hw, score_threshold, self.decoders(info))
+        heads = self._anchor_heads(outputs, info, input_hw)
+        return [
+            heads_candidates(
+                [head[row] for head in heads], info.strides, info.anchors, score_threshold, info.extra_columns
+            )
+            for row in range(len(heads[0]))
+        ]
+
+    def has_object_rows(self, info: ModelInfo) -> bool:
+        """Whether the head has anchors, and so an objectness."""
+        return bool(info.anchors)
+
+    def object_rows(
+        self, outputs: Arrays, info: ModelInfo, input_hw: tuple[int, int], score_threshold: float
+    ) -> npt.NDArray[np.float32]:
+        """Those of the cells whose objectness can pass."""
+        heads = [head[0] for head in self._anchor_heads(outputs, info, input_hw)]
+        return heads_rows(heads, info.strides, info.anchors, score_threshold, info.extra_columns)
+
+    def _anchor_heads(
+        self, outputs: Arrays, info: ModelInfo, input_hw: tuple[int, int]
+    ) -> list[npt.NDArray[np.generic]]:
+        """The maps of each level, if they have the right shapes."""
         columns, heads = OBJECT_COLUMNS + len(info.class_names) + info.extra_columns, []
         levels = zip(expect(outputs, len(info.strides)), info.strides, info.anchors, strict=True)
         for level, (head, stride, anchors) in enumerate(levels):
@@ -208,12 +252,7 @@ class HeadsForm(BoxForm):
             if head.shape[1:] != shape or len(head) != len(outputs[0]):
                 raise wrong_output(f"head{level}", f"(B, {', '.join(map(str, shape))})", head)
             heads.append(head)
-        return [
-            heads_candidates(
-                [head[row] for head in heads], info.strides, info.anchors, score_threshold, info.extra_columns
-            )
-            for row in range(len(heads[0]))
-        ]
+        return heads
 
     def device_output(
         self,

@@ -131,6 +131,27 @@ class Form(ABC, Generic[AnswerT]):
             SessionError: the outputs are not what the record promises.
         """
 
+    def has_object_rows(self, info: ModelInfo) -> bool:  # noqa: ARG002 - for those that ask
+        """Whether a model's outputs say the objectness and every class score of each box; see `object_rows`."""
+        return False
+
+    def object_rows(
+        self,
+        outputs: Sequence[npt.NDArray[np.generic]],
+        info: ModelInfo,
+        input_hw: tuple[int, int],
+        score_threshold: float,
+    ) -> npt.NDArray[np.float32]:
+        """The decoded rows of the first image of a run; asked only if `has_object_rows` is true.
+
+        The arguments and errors are those of `decode`.
+
+        Returns:
+            (n, 5 + C + E) float32: cx, cy, w, h in the unit of the canvas, the objectness, the class scores, and
+            further columns. Rows whose objectness is at or below the threshold may be missing; read only.
+        """
+        raise NotImplementedError
+
     def on_gpu(self, info: ModelInfo) -> bool:  # noqa: ARG002 - for those that ask
         """Whether there are kernels that decode a model's outputs, so that `device_output` finds what they read."""
         return False

@@ -1,0 +1,67 @@
+"""How the classes that a dataset names become the classes of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from yoloship._util.text import shortened
+from yoloship.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yoloship.datasets.dataset import Dataset
+    from yoloship.model import ModelInfo
+
+
+def ids_by_name(names: Sequence[str], info: ModelInfo, subject: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The class id of each of a dataset's classes, which have names but no ids of ours.
+
+    If the model has all of the names, its ids are taken. If it has none of them, the classes count in their own order.
+
+    Args:
+        names: Of the classes, each once.
+        info: The model.
+        subject: The file, for messages.
+
+    Returns:
+        An id for each name; and the names of all classes, by id.
+
+    Raises:
+        InputError: the model has some of the names but not all, or a name stands twice.
+    """
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise InputError("has a class twice", subject=subject, got=shortened(repr(twice)))
+    ids = {name: place for place, name in enumerate(info.class_names)}
+    lacking = [name for name in names if name not in ids]
+    if not lacking:
+        return tuple(ids[name] for name in names), info.class_names
+    if len(lacking) < len(names):
+        raise InputError(
+            "has classes that the model does not have", subject=subject,
+            expected=shortened(", ".join(info.class_names)), got=shortened(", ".join(lacking)),
+            hint="give the model's classes these names with --names, or remove them from the dataset",
+        )  # fmt: skip
+    return tuple(range(len(names))), tuple(names)
+
+
+def check_classes(dataset: Dataset, info: ModelInfo) -> None:
+    """Refuse a dataset whose class ids do not mean what the model's mean.
+
+    Raises:
+        InputError: they differ in number, or have the same names in another order.
+    """
+    own, theirs = dataset.class_names, info.class_names
+    if len(own) != len(theirs):
+        raise InputError(
+            "has other classes than the model", subject=dataset.name, expected=f"{len(theirs)} classes",
+            got=f"{len(own)}", hint="choose the dataset that the model was trained for",
+        )  # fmt: skip
+    if own != theirs and sorted(own) == sorted(theirs):
+        place = next(place for place, (one, other) in enumerate(zip(own, theirs, strict=True)) if one != other)
+        raise InputError(
+            "has the model's classes in another order", subject=dataset.name,
+            expected=f"class {place} {theirs[place]!r}", got=repr(own[place]),
+            hint="bring its names into the model's order",
+        )  # fmt: skip

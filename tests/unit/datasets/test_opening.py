@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from helpers.datasets import model_info, write_image, write_text, write_yolo
+from yoloship.datasets.opening import open_dataset
+from yoloship.errors import InputError
+
+ROW = "1 0.5 0.5 0.2 0.4\n"
+
+
+def test_a_yolo_dataset_is_opened_by_its_description_its_folder_its_images_or_a_list(tmp_path: Path) -> None:
+    yaml = write_yolo(tmp_path, {"a.jpg": ROW})
+    listed = write_text(tmp_path / "val.txt", "./images/val/a.jpg\n")
+    for place in (yaml, str(yaml), tmp_path, tmp_path / "images", listed):
+        dataset = open_dataset(place, info=model_info())
+        assert (dataset.kind, len(dataset.samples)) == ("yolo", 1)
+
+
+def test_other_forms_are_told_by_what_is_there(tmp_path: Path) -> None:
+    write_image(tmp_path / "voc" / "JPEGImages" / "a.jpg")
+    write_text(
+        tmp_path / "voc" / "Annotations" / "a.xml",
+        "<annotation><object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+        "</object></annotation>",
+    )
+    assert open_dataset(tmp_path / "voc", info=model_info()).kind == "voc"
+    write_image(tmp_path / "folders" / "val" / "cat" / "a.jpg")
+    assert open_dataset(tmp_path / "folders", info=model_info("classify")).kind == "folders"
+    with pytest.raises(InputError, match="is not a dataset in COCO's form"):
+        open_dataset(write_text(tmp_path / "a.json", "{}"), info=model_info())
+
+
+def test_what_is_not_there_or_not_for_the_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such dataset"):
+        open_dataset(tmp_path / "no.yaml", info=model_info())
+    yaml = write_yolo(tmp_path, {"a.jpg": ROW})
+    with pytest.raises(InputError, match="is not a dataset for classification"):
+        open_dataset(yaml, info=model_info("classify"))
+    with pytest.raises(InputError, match="images: is for datasets in COCO's form"):
+        open_dataset(yaml, info=model_info(), images=tmp_path)
+    with pytest.raises(InputError, match="no dataset can be read for the task 'depth'"):
+        open_dataset(yaml, info=replace(model_info(), task="depth"))
