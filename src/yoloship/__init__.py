@@ -45,6 +45,8 @@ if _typing.TYPE_CHECKING:
     from yoloship.results.masks import Masks
     from yoloship.tracking.following import TrackedOutcome, track
     from yoloship.tracking.presets import TrackOptions
+    from yoloship.validate.record import Validation
+    from yoloship.validate.validation import val
 
 __all__ = [
     "CheckpointError",
@@ -69,6 +71,7 @@ __all__ = [
     "SessionError",
     "TrackOptions",
     "TrackedOutcome",
+    "Validation",
     "YoloshipError",
     "__version__",
     "build",
@@ -76,6 +79,7 @@ __all__ = [
     "load",
     "read_checkpoint",
     "track",
+    "val",
 ]
 
 _PLACES: _typing.Final = {
@@ -91,11 +95,13 @@ _PLACES: _typing.Final = {
     "Outcome": "yoloship.detect.stream",
     "TrackOptions": "yoloship.tracking.presets",
     "TrackedOutcome": "yoloship.tracking.following",
+    "Validation": "yoloship.validate.record",
     "build": "yoloship.conversion.engines",
     "export": "yoloship.conversion.exporting",
     "load": "yoloship.models.loading",
     "read_checkpoint": "yoloship.checkpoint.reader",
     "track": "yoloship.tracking.following",
+    "val": "yoloship.validate.validation",
 }
 
 _logging.getLogger("yoloship").addHandler(_logging.NullHandler())  # silent unless the program asks for it

@@ -42,6 +42,7 @@ PUBLIC = (
     "SessionError",
     "TrackOptions",
     "TrackedOutcome",
+    "Validation",
     "YoloshipError",
     "__version__",
     "build",
@@ -49,6 +50,7 @@ PUBLIC = (
     "load",
     "read_checkpoint",
     "track",
+    "val",
 )
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 FORBIDDEN = ("torch", "pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib")

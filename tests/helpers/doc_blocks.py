@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 LANGUAGES = ("sh", "python")
 _MARK = re.compile(r"<!-- (run|run: fails|run: rtx|run: gpu|check: .+|foreign: .+|output) -->")
-_TYPES = {"detector": yoloship.Detector, "found": yoloship.Detections}
+_TYPES = {"detector": yoloship.Detector, "found": yoloship.Detections, "validation": yoloship.Validation}
 """What a variable of this name is in our pages, so that its methods can be checked."""
 
 

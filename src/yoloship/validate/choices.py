@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
@@ -71,16 +71,12 @@ class ValOptions:
         }
         if info is None:
             return DetectOptions(**given)
-        if info.nms is not None:  # what is in the graph is fixed; the detector refuses what contradicts it
-            return replace(DetectOptions.of(info), **given)
-        usual = DetectOptions.of(info) if info.head == "one2one" else _usual(info)
-        return replace(usual, **{"score_threshold": SCORE_THRESHOLD, "class_agnostic": self._agnostic(info), **given})
-
-    def _agnostic(self, info: ModelInfo) -> bool:
-        return self.single_class and info.head != "one2one"
-
-
-def _usual(info: ModelInfo) -> DetectOptions:
-    if not info.strides:  # a classifier has no boxes
-        return DetectOptions()
-    return DetectOptions(iou_threshold=_IOU_THRESHOLDS.get(info.family, _IOU_THRESHOLD))
+        own = DetectOptions.of(info)
+        if info.nms is not None or info.transform is not None:
+            # What is in the graph is fixed, and a classifier has no boxes: the detector refuses what contradicts it.
+            return replace(own, **given)
+        usual: dict[str, Any] = {"score_threshold": SCORE_THRESHOLD}
+        if info.head != "one2one":
+            usual["iou_threshold"] = _IOU_THRESHOLDS.get(info.family, _IOU_THRESHOLD)
+            usual["class_agnostic"] = self.single_class
+        return replace(own, **{**usual, **given})

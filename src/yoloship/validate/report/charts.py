@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 COLOURS: Final = 8
 """Classes that get a colour each; if there are more, their lines are grey."""
 MAX_LINES: Final = 100
+MAX_NARROW: Final = 9
+"""Rows up to which a confusion matrix stands beside another chart."""
 STRIP: Final = 40
 """Height of the bars that count answers."""
 MAX_NUMBERS: Final = 24
@@ -138,7 +140,7 @@ def confusion_figure(matrix: npt.NDArray[np.int64], class_names: Mapping[int, st
     Args:
         matrix: (C + 1, C + 1) int64, the last for background.
         class_names: By class id.
-        said: At which confidence.
+        said: A sentence about what is counted.
     """
     background = len(matrix) - 1
     used = [index for index in range(background) if matrix[index].any() or matrix[:, index].any()]
@@ -189,9 +191,9 @@ def confusion_figure(matrix: npt.NDArray[np.int64], class_names: Mapping[int, st
         cells,
         texts,
     )
-    hint = f"Counts {said}. A colour is the share of its column. The diagonal is right; the last row is missed"
-    hint += ", and the last column invented." if places[-1] == background else "."
-    return figure("Confusion matrix", chart, tag("p", hint, class_="hint"), wide=len(places) > 9)
+    hint = f"{said} A colour is the share of its column. The diagonal is right"
+    hint += "; the last row is missed, and the last column invented." if places[-1] == background else "."
+    return figure("Confusion matrix", chart, tag("p", hint.strip(), class_="hint"), wide=len(places) > MAX_NARROW)
 
 
 def calibration_figure(bins: Sequence[CalibrationBin]) -> Markup | None:

@@ -95,18 +95,18 @@ def _lead(one: Validation) -> Markup:
 def _one(one: Validation, prefix: str) -> Markup:
     """Everything about one model."""
     names = dict(enumerate(one.class_names))
-    at = "" if one.confidence is None else f"from a confidence of {one.confidence:.3f} on"
+    at = "" if one.confidence is None else f"Detections count from a confidence of {one.confidence:.3f} on."
     charts: list[Content] = [*curve_figures(one)]
     if one.confusion is not None:
         charts.append(confusion_figure(one.confusion, names, at))
     charts.append(calibration_figure(one.calibration))
-    charts.append(tag("div", size_figure(one.sizes), speed_figure(one.speed_ms, _speed_said(one)), class_="stack"))
+    charts += [size_figure(one.sizes), speed_figure(one.speed_ms, _speed_said(one))]
     frequent = [] if one.confusion is None else confusions(one.confusion, names)
     return joined(
         [
             _tiles(one),
             [tag("p", note, class_="warn") for note in one.notes],
-            _section("Charts", tag("div", *charts, class_="grid")),
+            _section("Charts", tag("div", *charts, class_="charts")),
             _section("Classes", _classes(one, f"{prefix}classes")) if one.classes else None,
             _section(
                 "Most frequent confusions",

@@ -1,0 +1,65 @@
+"""`yoloship.val`: a model and a dataset in, a record out, by either rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import yoloship
+from helpers.scenes import MODEL, held_out_scenes
+from yoloship.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four scenes that the bundled model was not trained on."""
+    folder = tmp_path_factory.mktemp("scenes")
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    for index, (image, boxes, class_ids) in enumerate(held_out_scenes()[:4]):
+        assert cv2.imwrite(str(folder / "images" / f"{index}.png"), image)
+        middle, size = (boxes[:, :2] + boxes[:, 2:]) / 1280, (boxes[:, 2:] - boxes[:, :2]) / 640
+        rows = [
+            f"{name} {x} {y} {w} {h}\n" for name, (x, y, w, h) in zip(class_ids, np.hstack([middle, size]), strict=True)
+        ]
+        (folder / "labels" / f"{index}.txt").write_text("".join(rows))
+    (folder / "data.yaml").write_text("val: images\nnames: [qr_code, marker, barcode]\n")
+    return folder / "data.yaml"
+
+
+def test_a_model_is_judged_by_cocos_rules(data: Path) -> None:
+    found = yoloship.val(MODEL, data)
+    assert (found.rules, found.metric, found.images) == ("coco", "box", 4)
+    assert 0.5 < found.map50_95 <= found.map50 <= 1
+    assert found.model == MODEL.name
+    assert len(found.model_sha256) == 64
+
+
+def test_a_detector_that_is_open_is_judged_as_it_is_and_stays_open(data: Path) -> None:
+    with yoloship.load(MODEL, imgsz=320) as detector:
+        found = yoloship.val(detector, data)
+        assert found.settings["input"] == "320×320"
+        with pytest.raises(InputError, match="imgsz, rectangles: has no effect for a detector"):
+            yoloship.val(detector, data, imgsz=640, rectangles=True)
+        detector(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_yolov5s_rules_have_cocos_numbers_of_the_same_detections_beside_them(data: Path) -> None:
+    found = yoloship.val(MODEL, data, rules="yolov5", imgsz=320, batch=2)
+    assert (found.rules, found.images) == ("yolov5", 4)
+    assert found.coco is not None
+    assert found.coco.ap is not None
+    assert found.map50_95 != found.coco.ap
+    assert found.curves is not None
+    assert found.worst or found.recall == 1
+    assert found.class_names == ("qr_code", "marker", "barcode")
+
+
+def test_arguments_without_effect_are_refused(data: Path) -> None:
+    with pytest.raises(InputError, match="batch: has no effect with COCO's rules"):
+        yoloship.val(MODEL, data, batch=8)
+    with pytest.raises(InputError, match="imgsz: must be one number with YOLOv5's rules: got 320×640"):
+        yoloship.val(MODEL, data, rules="yolov5", imgsz=(320, 640))
