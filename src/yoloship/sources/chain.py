@@ -29,6 +29,7 @@ class Chain(Source):
     def __init__(self, parts: Sequence[Source]) -> None:
         self._parts = sorted(parts, key=lambda part: part.is_live)  # the sort is stable
         self.is_live = any(part.is_live for part in parts)
+        self._current: Source | None = None
 
     @classmethod
     def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Self:
@@ -55,7 +56,13 @@ class Chain(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         for part in self._parts:
+            self._current = part
             yield from part
+        self._current = None
+
+    def is_ready(self) -> bool:
+        """Whether the part that is read now has its next frame."""
+        return self._current is None or self._current.is_ready()
 
     @property
     def files(self) -> Sequence[Path] | None:

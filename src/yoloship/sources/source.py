@@ -18,7 +18,7 @@ from yoloship.sources.recognise import IMAGE_SUFFIXES, IMAGES, recognise
 from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from fractions import Fraction
     from pathlib import Path
 
@@ -41,6 +41,7 @@ class Stream:
         frame_count: Declared number of frames; None if unknown.
         has_audio: Whether the file has sound.
         is_live: Whether its frames come at their own time, and are gone when nobody takes them.
+        status: Says in a word what a live stream is doing now: ``running``, ``reconnecting``; None for a file.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Stream:
     frame_count: int | None = None
     has_audio: bool = False
     is_live: bool = False
+    status: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +126,10 @@ class Source(Closing):
         """Lines that the user should read before the run, for example about files that were skipped."""
         return ()
 
+    def is_ready(self) -> bool:
+        """Whether the next frame, or the end, can be given without waiting for it to happen."""
+        return True
+
     def close(self) -> None:  # most have nothing to give back
         """Release what is open. It may be called twice."""
 
@@ -131,7 +137,13 @@ class Source(Closing):
 SOURCES: Table[Source] = Table(
     "yoloship.sources",
     "source",
-    MappingProxyType({"video": "yoloship.sources.video:VideoFiles", "images": "yoloship.sources.finding:ImageFiles"}),
+    MappingProxyType(
+        {
+            "live": "yoloship.sources.live.streams:LiveStreams",
+            "video": "yoloship.sources.video:VideoFiles",
+            "images": "yoloship.sources.finding:ImageFiles",
+        }
+    ),
     base="yoloship.sources.source:Source",
 )
 """Name of a source → its class."""

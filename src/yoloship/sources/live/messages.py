@@ -1,0 +1,186 @@
+"""What a decoder process tells this one, a line of JSON each, and what of it is believed.
+
+A decoder reads what strangers send, so its lines are checked like any other input.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias
+
+from yoloship.errors import YoloshipError
+from yoloship.sources.live.ring import SLOT_BYTES
+
+MAX_LINE: Final = 4000
+"""Bytes of a line with its end; fewer than a pipe takes whole, so lines of different threads do not mix."""
+MAX_TEXT: Final = 400
+
+Loss: TypeAlias = Literal["lost", "wrong", "ended", "cut"]
+"""Why a decoder stops: the connection was lost (try again); what was asked for cannot work (wrong address, missing
+camera); the stream has reached its declared end; it ended before."""
+_LOSSES: Final = frozenset({"lost", "wrong", "ended", "cut"})
+
+
+class BrokenDecoderError(YoloshipError):
+    """A decoder process said something that makes no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The decoder has loaded its libraries; later: it decodes frames, but none of them is to be sent.
+
+    Attributes:
+        dropped: As in `Arrived`.
+    """
+
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The connection stands.
+
+    Attributes:
+        rate: Declared frames per second; None if there is no such rate.
+        time_base: Seconds of one unit of `Arrived.pts`; None if the stream has no clock.
+    """
+
+    rate: str | None
+    time_base: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A frame is in a slot, which now belongs to the receiver.
+
+    Attributes:
+        slot: The slot.
+        index: The frame's place in this connection, from 0, counting those that were not sent.
+        height: In pixels.
+        width: In pixels.
+        pts: Its time in `Opened.time_base`; None if it has none.
+        dropped: Good frames of this connection so far that were not sent, because no slot was free.
+    """
+
+    slot: int
+    index: int
+    height: int
+    width: int
+    pts: int | None
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A frame could not be decoded, or only with invented parts."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The decoder is waiting for a free slot, because frames are not taken as fast as they come."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The decoder stops.
+
+    Attributes:
+        loss: Why.
+        problem: What happened, for the user.
+        hint: What the user can do; empty if there is nothing to say.
+    """
+
+    loss: Loss
+    problem: str
+    hint: str = ""
+
+
+Message: TypeAlias = Alive | Opened | Arrived | Damaged | Waiting | Stopped
+_KINDS: Final = MappingProxyType({kind.__name__: kind for kind in (Alive, Opened, Arrived, Damaged, Waiting, Stopped)})
+
+
+def to_line(message: Message) -> bytes:
+    """A message as one line."""
+    fields = {name: value[:MAX_TEXT] if isinstance(value, str) else value for name, value in asdict(message).items()}
+    return json.dumps({"kind": type(message).__name__, **fields}).encode() + b"\n"
+
+
+def from_line(line: bytes, slots: int) -> Message:
+    """Read a line.
+
+    Args:
+        line: With its end.
+        slots: How many slots the ring has.
+
+    Raises:
+        BrokenDecoderError: it is not a message, or its values are out of range.
+    """
+    try:
+        fields = json.loads(line)
+        kind = _KINDS[fields.pop("kind")]
+        message: Message = kind(**fields)
+        is_right = _CHECKS[kind](message, slots)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ZeroDivisionError) as error:
+        raise BrokenDecoderError("said something that is not understood", subject="the decoder") from error
+    if not is_right:
+        raise BrokenDecoderError(f"a {kind.__name__} with values out of range", subject="the decoder")
+    return message
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
+
+
+def _is_fraction(value: object) -> bool:
+    return value is None or (isinstance(value, str) and bool(_FRACTION.fullmatch(value)) and Fraction(value) > 0)
+
+
+_FRACTION: Final = re.compile("[0-9]{1,12}(/[0-9]{1,12})?")
+
+
+def _is_opened(message: Any, slots: int) -> bool:
+    del slots
+    return _is_fraction(message.rate) and _is_fraction(message.time_base)
+
+
+def _is_arrived(message: Any, slots: int) -> bool:
+    sizes = (message.height, message.width)
+    return (
+        all(map(_is_count, (message.slot, message.index, message.dropped, *sizes)))
+        and message.slot < slots
+        and min(sizes) > 0
+        and max(sizes) <= SLOT_BYTES
+        and sizes[0] * sizes[1] * 3 <= SLOT_BYTES
+        and (message.pts is None or (type(message.pts) is int and abs(message.pts) < 1 << 63))
+    )
+
+
+def _is_stopped(message: Any, slots: int) -> bool:
+    del slots
+    return (
+        message.loss in _LOSSES
+        and isinstance(message.problem, str)
+        and isinstance(message.hint, str)
+        and len(message.problem) <= MAX_TEXT
+        and len(message.hint) <= MAX_TEXT
+    )
+
+
+_CHECKS: Final = MappingProxyType(
+    {
+        Alive: lambda message, _: _is_count(message.dropped),
+        Opened: _is_opened,
+        Arrived: _is_arrived,
+        Damaged: lambda message, _: _is_count(message.index),
+        Waiting: lambda message, _: type(message.seconds) is float and 0 <= message.seconds < 1e9,
+        Stopped: _is_stopped,
+    }
+)

@@ -1,0 +1,121 @@
+"""Cameras and network streams as one source: frames come as they arrive, and no stream waits for another."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+from yoloship.errors import DependencyError, InputError
+from yoloship.sources.live.feed import Feed
+from yoloship.sources.live.target import targets_of
+from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
+from yoloship.sources.source import Frame, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from typing_extensions import Self
+
+    from yoloship.sources.live.target import Target
+
+MAX_STREAMS: Final = 256
+_WATCH_S: Final = 0.2
+_WAKE_S: Final = 0.5
+"""A wait is at most this long, so that Ctrl-C ends it on every system."""
+
+
+class LiveStreams(Source):
+    """Cameras and network streams. `Frame.index` counts all frames of a stream, also those that were dropped.
+
+    Args:
+        targets: What to read.
+        options: How.
+    """
+
+    help = "Cameras by number, and streams: rtsp://, rtmp://, udp://, tcp://, and live:http:// for one over HTTP."
+    is_live = True
+
+    def __init__(self, targets: Sequence[Target], options: SourceOptions) -> None:
+        self._changed = threading.Condition()
+        self._ready: deque[Feed] = deque()
+        self._closing = threading.Event()
+        self._feeds = [Feed(target, options, self._changed, self._ready.append) for target in targets]
+        self._watchdog = threading.Thread(target=self._watch, name="yoloship-live-watchdog", daemon=True)
+        self._has_started = False
+
+    @classmethod
+    def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Self:
+        """Check what shall be read. Nothing is connected before the first frame is asked for."""
+        if options.frame_step < 1:
+            raise InputError("must be at least 1", subject="frame_step", got=str(options.frame_step))
+        if not options.live_timeout_s > 0:
+            raise InputError("must be above 0", subject="live_timeout_s", got=str(options.live_timeout_s))
+        if len(texts) > MAX_STREAMS:
+            raise InputError("too many streams", expected=f"at most {MAX_STREAMS}", got=str(len(texts)))
+        targets = targets_of(list(texts))
+        if sys.platform == "win32":
+            raise InputError("is not supported on Windows", subject=targets[0].name, hint="run it in WSL")
+        addresses = [target.name for target in targets if target.camera is None]
+        if addresses and find_spec("av") is None:
+            raise DependencyError(
+                "reading a stream needs PyAV", subject=addresses[0], hint="pip install 'yoloship[video]'"
+            )
+        return cls(targets, options)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Connect to all, and give frames until every stream has ended."""
+        with self._changed:
+            if self._has_started:
+                raise InputError("a live source can be read only once", hint="open it again")
+            self._has_started = True
+        for feed in self._feeds:
+            feed.start()
+        self._watchdog.start()
+        try:
+            while (feed_or_none := self._next()) is not None:
+                yield feed_or_none.take()
+        finally:
+            self.close()
+
+    def is_ready(self) -> bool:
+        """Whether a frame waits, or all streams have ended."""
+        with self._changed:
+            return bool(self._ready) or self._is_over()
+
+    def close(self) -> None:
+        """End all decoders, and say what came of each stream."""
+        with self._changed:
+            is_first, has_started = not self._closing.is_set(), self._has_started
+            self._closing.set()
+            self._has_started = True
+            self._ready.clear()
+            self._changed.notify_all()
+        if not has_started or not is_first:
+            return
+        for feed in self._feeds:
+            feed.stop()
+        self._watchdog.join()
+        for feed in self._feeds:
+            feed.close()
+            feed.tell(f"{feed.state.value}: {feed.counts}")
+
+    def _next(self) -> Feed | None:
+        """The stream whose frame has waited longest; None at the end."""
+        with self._changed:
+            while not self._ready:
+                if self._is_over():
+                    return None
+                self._changed.wait(_WAKE_S)
+            return self._ready.popleft()
+
+    def _is_over(self) -> bool:
+        return self._closing.is_set() or (not self._ready and all(feed.state.is_over for feed in self._feeds))
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_WATCH_S):
+            for feed in self._feeds:
+                feed.check(time.monotonic())
