@@ -3,8 +3,8 @@
     python bench/soak_cameras.py --minutes 30
 
 Four cameras send MJPEG over HTTP and four H.264 over RTSP, 640×360 at 10 frames a second, from a process of their own.
-About every two seconds one of them, chosen at random, suffers one of four things: its server closes for up to 8 seconds,
-it sends nothing for up to 8 seconds (which is longer than the timeout of 4 seconds in half of the cases), its decoder
+About every two seconds one of them, chosen at random, suffers one of four things: its server closes for up to 8
+seconds, it sends nothing for up to 8 seconds (longer than the timeout of 4 seconds in half of the cases), its decoder
 process is killed, or its decoder process is stopped (SIGSTOP), as if it hung. Memory, file descriptors and threads of
 the run, and the number of its decoders and their memory, are measured every 10 seconds.
 """
@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -86,7 +87,7 @@ def measure() -> dict[str, float]:
     decoders = children()
     return {
         "run_mb": round(memory_mb("self"), 1),
-        "descriptors": len(os.listdir("/proc/self/fd")),
+        "descriptors": sum(1 for _ in Path("/proc/self/fd").iterdir()),
         "threads": threading.active_count(),
         "decoders": len(decoders),
         "largest_decoder_mb": round(max(map(memory_mb, decoders), default=0), 1),
@@ -146,10 +147,8 @@ def main() -> None:
                 continue
             decoders = children()
             if decoders:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(chance.choice(decoders), signal.SIGKILL if what == "kill" else signal.SIGSTOP)
-                except ProcessLookupError:
-                    pass
 
     def watch() -> None:
         while not stopping.wait(10):

@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yoloship._util.closing import Closing
+from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
+from yoloship.sources.source import Frame, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from typing_extensions import Self
 
 HW = (48, 64)
 RATE = 25
@@ -30,6 +34,32 @@ def picture(index: int, image_hw: tuple[int, int] = HW) -> np.ndarray:
     left = 8 * (index % GROUP) % image_hw[1]
     image[: image_hw[0] // 2, left : left + 8] //= 2
     return image
+
+
+class ScriptedCamera(Source):
+    """A source without a camera: its frames are there when it is told so. It counts those that it had to wait for."""
+
+    help = "A camera for tests."
+    is_live = True
+    count = 4
+
+    def __init__(self, there: int) -> None:
+        self.there, self.drawn, self.waited = there, 0, 0
+
+    @classmethod
+    def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Self:
+        return cls(int(texts[0]))
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(self.count):
+            if not self.is_ready():
+                self.waited += 1
+                self.there += 1
+            self.drawn += 1
+            yield Frame(index, f"camera#{index}", picture(index))
+
+    def is_ready(self) -> bool:
+        return self.drawn < self.there
 
 
 class Camera(Closing):
@@ -199,7 +229,7 @@ class BytesServer(Camera):
     """
 
     def __init__(self, data: bytes, *, chunk: int = 0, rate: float = RATE) -> None:
-        self._data, self._chunk = data, chunk or len(data)
+        self._data, self._chunk = data, chunk or max(len(data), 1)
         super().__init__(rate=rate)
 
     def serve(self, connection: socket.socket, stop: threading.Event) -> None:

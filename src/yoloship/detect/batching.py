@@ -13,7 +13,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.detect.stream import ImageBudget, Outcome
+from yoloship.detect.stream import ImageBudget, Outcome, live_source
 from yoloship.errors import InputError, SessionError, YoloshipError
 from yoloship.model import images_first
 
@@ -275,7 +275,7 @@ def in_batches(
     """
     pool = ThreadPoolExecutor(readers, thread_name_prefix="yoloship")
     memory, stopped, failures = budget or ImageBudget(), threading.Event(), list[Exception]()
-    drawn = memory.draw(sources, failures)
+    drawn, live = memory.draw(sources, failures), live_source(sources)
     pending: deque[_Ticket] = deque()
 
     def work(ticket: _Ticket) -> None:
@@ -304,6 +304,8 @@ def in_batches(
         while True:
             consumer = threading.get_ident()
             while len(pending) < in_flight + readers and not (pending and pending[0].is_done()):
+                if live and pending and not live.is_ready():
+                    break
                 item = next(drawn, None)
                 if item is None:
                     break

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic
 
 from yoloship.errors import InputError, YoloshipError
 from yoloship.results import ResultT
-from yoloship.sources.source import Frame
+from yoloship.sources.source import Frame, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -106,6 +106,14 @@ class ImageBudget:
             self._changed.notify_all()
 
 
+def live_source(sources: Iterable[object]) -> Source | None:
+    """The sources if they are live: their next frame is drawn while results are under way only if it is there.
+
+    To wait for it would make those results late by the time of a frame, or for as long as a camera is silent.
+    """
+    return sources if isinstance(sources, Source) and sources.is_live else None
+
+
 _AHEAD: Final = 2
 """Waiting or finished images per worker, besides the one it works on; enough to bridge a slow image."""
 
@@ -161,7 +169,8 @@ def in_order(
     it.
 
     Args:
-        sources: Read in the consumer's thread, only as far ahead as the workers need.
+        sources: Read in the consumer's thread, only as far ahead as the workers need; a live source only by as many
+            frames as are worked on at once, so that results are not late.
         read: Reads a source as an image. It reserves the bytes that it needs before it uses them. An image that the
             caller already holds needs none.
         detect: Turns an image into detections.
@@ -196,6 +205,8 @@ def in_order(
                 memory.release(index)
         return Outcome(index, source, found, None, image if keep_images else None)
 
+    live = live_source(sources)
+    most = workers * (1 + _AHEAD) if live is None else workers
     pending: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="yoloship")
     failures: list[Exception] = []
@@ -204,7 +215,9 @@ def in_order(
     try:
         while True:
             consumer = threading.get_ident()
-            while len(pending) < workers * (1 + _AHEAD) and (item := next(drawn, None)) is not None:
+            while len(pending) < most and not (live and pending and not live.is_ready()):
+                if (item := next(drawn, None)) is None:
+                    break
                 pending.append(pool.submit(work, *item))
             if not pending:
                 break

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from helpers.cameras import ScriptedCamera
 from yoloship.detect.batching import Batcher, Steps, in_batches
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import PlacedImage
@@ -175,6 +176,17 @@ def test_a_result_that_is_there_is_given_out_before_more_is_drawn(device: Device
     for taken, _ in enumerate(stream(camera(), Steps(steps.is_read, steps.read, submit)), 1):
         assert drawn <= taken + 1
     assert taken == 5
+
+
+def test_a_result_does_not_wait_for_a_frame_of_a_camera_that_is_not_there(device: Device) -> None:
+    device.gate.set()
+    camera = ScriptedCamera(there=1)
+    steps = device.steps(lambda frame: frame.image)
+    outcomes = stream(camera, steps)
+    assert next(outcomes).error is None
+    assert (camera.drawn, camera.waited) == (1, 0)
+    assert sum(1 for _ in outcomes) == 3
+    assert camera.waited == 3
 
 
 def test_results_come_in_order_and_errors_stay_in_their_place(device: Device) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from helpers.cameras import ScriptedCamera
 from helpers.models import image_session, info
 from yoloship.detect.detector import Detector
 from yoloship.detect.stream import Outcome, in_order
@@ -213,3 +214,22 @@ def test_a_forgotten_stream_that_another_thread_collects_does_not_make_it_wait()
         closer.join()  # for ever, if it waits for the run
     finally:
         release.set()
+
+
+def test_a_result_does_not_wait_for_the_next_frame_of_a_camera() -> None:
+    camera = ScriptedCamera(there=1)
+    with detector(1) as one:
+        outcomes = one.stream(camera)
+        assert next(outcomes).index == 0
+        assert (camera.drawn, camera.waited) == (1, 0)
+        assert [outcome.index for outcome in outcomes] == [1, 2, 3]
+    assert camera.waited == 3
+
+
+def test_no_more_frames_of_a_camera_are_drawn_than_are_worked_on_at_once() -> None:
+    camera = ScriptedCamera(there=4)
+    with detector(1) as one:
+        outcomes = one.stream(camera)
+        next(outcomes)
+        assert camera.drawn == 2
+        assert sum(1 for _ in outcomes) == 3

@@ -62,7 +62,7 @@ class Connection(Closing):
         self._lock = threading.Lock()
         self._dropped = 0
         timeout_s = options.live_timeout_s
-        address = {} if target.camera is not None else dict(target.options(timeout_s, options.live))
+        address = {} if target.camera is not None else dict(target.options(timeout_s))
         order = Order(
             target.camera, target.address, address, options.live, options.frame_step, timeout_s, slots, memory
         )

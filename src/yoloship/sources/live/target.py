@@ -13,8 +13,6 @@ from yoloship.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from yoloship.sources.settings import LivePolicy
-
 PROTOCOLS: Final = MappingProxyType(
     {
         "rtsp": "rtsp,rtp,tcp,udp",
@@ -43,7 +41,9 @@ _TIMEOUTS: Final = MappingProxyType({"rtsp": "timeout", "rtsps": "timeout", "tcp
 _HIDDEN: Final = "***"
 _USER: Final = re.compile(r"(?<=://)[^/?#]*@")  # to the last @, because passwords may contain one
 _SECRET: Final = re.compile(
-    r"((?:user|login|account|pass|pwd|token|key|secret|auth|sign|sig|credential)[a-z_.-]*=)[^&;/#]*", re.IGNORECASE
+    r"((?:user|login|account|pass|pwd|token|key|secret|auth|sign|sig|credential)[a-z_.-]*=)"
+    r"(?:(?!_[a-z]+=)[^&;/#\s])*",  # some cameras take user=NAME_password=WORD_channel=1 in the path
+    re.IGNORECASE,
 )
 _LEAST_SECRET: Final = 3
 """Characters of a text that is hidden wherever it stands; hiding shorter ones would make messages unreadable."""
@@ -68,17 +68,16 @@ class Target:
         """The protocol of the address, in lower case; empty for a camera."""
         return self.address.partition("://")[0].lower()
 
-    def options(self, timeout_s: float, policy: LivePolicy) -> Mapping[str, str]:
+    def options(self, timeout_s: float) -> Mapping[str, str]:
         """The options with which FFmpeg opens the address.
 
         Args:
             timeout_s: After this much silence, a connection is given up.
-            policy: With ``newest``, the frames from which the format is found out are not given: they are old by then.
         """
         scheme = self.scheme
         return {
             "protocol_whitelist": PROTOCOLS[scheme],
-            **({"fflags": "nobuffer"} if policy == "newest" else {}),
+            "fpsprobesize": "0",  # nobody waits for a second of frames to be counted
             _TIMEOUTS.get(scheme, "rw_timeout"): str(round(timeout_s * 1_000_000)),
             **_OWN_OPTIONS.get(scheme, {}),
         }
@@ -123,7 +122,8 @@ def target_of(text: str) -> Target:
         )
     try:
         parts = urlsplit(text)
-        is_whole = bool(parts.hostname or (scheme.lower() in {"udp", "rtp"} and parts.port))
+        port = parts.port
+        is_whole = bool(parts.hostname or (scheme.lower() in {"udp", "rtp"} and port))
     except ValueError:  # a port that is not a number, or a broken IPv6 address
         is_whole = False
     if not is_whole or any(letter.isspace() or not letter.isprintable() for letter in rest):
