@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import pytest
 
+from helpers.cameras import BytesServer, video_bytes
 from yoloship._util.tables import Table
 from yoloship.errors import InputError
 from yoloship.images import read_image
-from yoloship.sources import SOURCES, Frame, Source, open_source
+from yoloship.sources import SOURCES, Frame, Source, SourceOptions, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 COUNT = 3
 
@@ -40,8 +41,16 @@ def _video(folder: Path) -> list[str]:
     return [str(folder / "a.mkv")]
 
 
-MAKE: dict[str, Callable[[Path], list[str]]] = {"images": _images, "video": _video}
+def _live(folder: Path) -> list[str]:
+    SERVERS.append(BytesServer(video_bytes(COUNT)))
+    return [SERVERS[-1].address]
+
+
+MAKE: dict[str, Callable[[Path], list[str]]] = {"images": _images, "live": _live, "video": _video}
 """For each source, makes something with three frames of 48×64, each brighter than the last, and names it."""
+EVERY = SourceOptions(live="every")
+SERVERS: list[BytesServer] = []
+"""What was made and runs; it is closed after each test."""
 
 
 @pytest.fixture(params=list(SOURCES.own))
@@ -50,9 +59,11 @@ def kind(request: pytest.FixtureRequest) -> type[Source]:
 
 
 @pytest.fixture
-def texts(kind: type[Source], tmp_path: Path) -> list[str]:
+def texts(kind: type[Source], tmp_path: Path) -> Iterator[list[str]]:
     (name,) = (name for name in SOURCES.own if SOURCES.load(name) is kind)
-    return MAKE[name](tmp_path)
+    yield MAKE[name](tmp_path)
+    while SERVERS:
+        SERVERS.pop().close()
 
 
 def pixels(frame: Frame) -> np.ndarray:
@@ -70,7 +81,7 @@ def test_the_table_is_read_only_and_says_what_each_reads(kind: type[Source]) -> 
 
 
 def test_frames_come_in_order_with_their_places_and_names(kind: type[Source], texts: list[str]) -> None:
-    with kind.open(texts) as source:
+    with kind.open(texts, EVERY) as source:
         frames = list(source)
     assert [frame.index for frame in frames] == list(range(COUNT))
     assert len({frame.name for frame in frames}) == COUNT
@@ -80,7 +91,7 @@ def test_frames_come_in_order_with_their_places_and_names(kind: type[Source], te
 
 
 def test_frames_are_images_in_bgr_or_files(kind: type[Source], texts: list[str]) -> None:
-    with kind.open(texts) as source:
+    with kind.open(texts, EVERY) as source:
         for frame in source:
             assert isinstance(frame.image, Path | np.ndarray)
             assert pixels(frame).shape == (48, 64, 3)
@@ -88,7 +99,7 @@ def test_frames_are_images_in_bgr_or_files(kind: type[Source], texts: list[str])
 
 
 def test_what_it_says_beforehand_is_true(kind: type[Source], texts: list[str]) -> None:
-    with kind.open(texts) as source:
+    with kind.open(texts, EVERY) as source:
         count, files = source.count, source.files
         frames = list(source)
     assert count in {None, len(frames)}
@@ -98,7 +109,7 @@ def test_what_it_says_beforehand_is_true(kind: type[Source], texts: list[str]) -
 
 
 def test_it_is_read_one_frame_at_a_time_and_may_be_left_early(kind: type[Source], texts: list[str]) -> None:
-    with kind.open(texts) as source:
+    with kind.open(texts, EVERY) as source:
         assert next(iter(source)).index == 0
     source.close()
 

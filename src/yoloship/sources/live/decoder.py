@@ -199,9 +199,7 @@ def _read_stream(container: Any, stream: Any, delivery: Delivery) -> Stopped:
             elif frame.width * frame.height * 3 > SLOT_BYTES:
                 return Stopped("wrong", f"its frames are too large: {frame.width}×{frame.height}", "send at most 8K")
             else:
-                turns = round(frame.rotation / 90) % 4
-                image_hw = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
-                delivery.deliver(image_hw, frame.pts if has_clock else None, partial(_fill, frame, turns))
+                delivery.deliver(_upright_hw(frame), frame.pts if has_clock else None, partial(_fill, frame))
             if frame.time is not None:
                 reached_s = max(reached_s, frame.time)
     return _at_end(container, reached_s)
@@ -218,17 +216,21 @@ def _at_end(container: Any, reached_s: float) -> Stopped:
     return Stopped("cut", f"broke off at {reached_s:.1f} of {length_s:.1f} s", "give the file itself as a video")
 
 
+def _upright_hw(frame: Any) -> tuple[int, int]:
+    from yoloship.sources.pixels import display_matrix
+
+    matrix = display_matrix(frame)
+    return (frame.width, frame.height) if matrix is not None and matrix[0] == 0 else (frame.height, frame.width)
+
+
 def _copy(image: npt.NDArray[np.uint8], slot: npt.NDArray[np.uint8]) -> None:
     slot[...] = image
 
 
-def _fill(frame: Any, turns: int, slot: npt.NDArray[np.uint8]) -> None:
-    import numpy as np
+def _fill(frame: Any, slot: npt.NDArray[np.uint8]) -> None:
+    from yoloship.sources.pixels import upright_bgr
 
-    plane = frame.reformat(format="bgr24").planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)[:, : frame.width * 3]
-    image = rows.reshape(frame.height, frame.width, 3)
-    slot[...] = np.rot90(image, turns) if turns else image
+    slot[...] = upright_bgr(frame)  # with the pixels that a video file would have
 
 
 def why_lost(error: Exception) -> Stopped:

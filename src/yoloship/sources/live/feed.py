@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from yoloship.errors import InputError, visible
-from yoloship.sources.live.clock import StreamClock
+from yoloship.sources.live.stream_clock import StreamClock
 from yoloship.sources.live.connection import Connection
 from yoloship.sources.live.messages import Alive, Arrived, BrokenDecoderError, Damaged, Opened, Stopped, Waiting
 from yoloship.sources.live.states import CHANGES, Counts, State

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from yoloship.sources.live.clock import StreamClock
+from yoloship.sources.live.stream_clock import StreamClock
 
-CASES = {
+CASES: dict[str, tuple[list[tuple[float | None, float]], list[float]]] = {
     "the source's clock counts, whatever its origin and the delays on the way": (
         [(100.0, 0.0), (100.04, 0.3), (100.08, 0.31)],
         [0.0, 0.04, 0.08],
