@@ -13,9 +13,10 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.detect.stream import ImageBudget, Outcome, live_source
+from yoloship.detect.stream import ImageBudget, Outcome
 from yoloship.errors import InputError, SessionError, YoloshipError
 from yoloship.model import images_first
+from yoloship.sources.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -275,7 +276,8 @@ def in_batches(
     """
     pool = ThreadPoolExecutor(readers, thread_name_prefix="yoloship")
     memory, stopped, failures = budget or ImageBudget(), threading.Event(), list[Exception]()
-    drawn, live = memory.draw(sources, failures), live_source(sources)
+    drawn = memory.draw(sources, failures)
+    live = sources if isinstance(sources, Source) and sources.is_live else None  # see `in_order`
     pending: deque[_Ticket] = deque()
 
     def work(ticket: _Ticket) -> None:

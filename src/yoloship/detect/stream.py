@@ -106,14 +106,6 @@ class ImageBudget:
             self._changed.notify_all()
 
 
-def live_source(sources: Iterable[object]) -> Source | None:
-    """The sources if they are live: their next frame is drawn while results are under way only if it is there.
-
-    To wait for it would make those results late by the time of a frame, or for as long as a camera is silent.
-    """
-    return sources if isinstance(sources, Source) and sources.is_live else None
-
-
 _AHEAD: Final = 2
 """Waiting or finished images per worker, besides the one it works on; enough to bridge a slow image."""
 
@@ -205,7 +197,9 @@ def in_order(
                 memory.release(index)
         return Outcome(index, source, found, None, image if keep_images else None)
 
-    live = live_source(sources)
+    # Nothing is drawn from a camera while results are under way unless its next frame is there. To wait for it would
+    # make them late by the time of a frame, or for as long as the camera is silent.
+    live = sources if isinstance(sources, Source) and sources.is_live else None
     most = workers * (1 + _AHEAD) if live is None else workers
     pending: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="yoloship")

@@ -11,10 +11,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from yoloship.errors import InputError, visible
-from yoloship.sources.live.stream_clock import StreamClock
 from yoloship.sources.live.connection import Connection
 from yoloship.sources.live.messages import Alive, Arrived, BrokenDecoderError, Damaged, Opened, Stopped, Waiting
 from yoloship.sources.live.states import CHANGES, Counts, State
+from yoloship.sources.live.stream_clock import StreamClock
 from yoloship.sources.source import Frame, Stream
 
 if TYPE_CHECKING:
