@@ -255,8 +255,12 @@ def open_stream(place: Place) -> IO[bytes]:
     return os.fdopen(descriptor, "wb")
 
 
-def remove_stale(folder: Path) -> int:
+def remove_stale(folder: Path, after_s: float = STALE_AFTER_S) -> int:
     """Remove parts that killed processes left in a folder. Parts that are still being written are locked, and stay.
+
+    Args:
+        folder: The folder.
+        after_s: The age of a part from which it counts as left. One that was just made is not locked yet.
 
     Returns:
         How many were removed; 0 if the folder cannot be listed, or the system has no locks.
@@ -264,7 +268,7 @@ def remove_stale(folder: Path) -> int:
     count = 0
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if _PART.fullmatch(entry.name) and _is_stale(entry):
+            if _PART.fullmatch(entry.name) and _is_stale(entry, after_s):
                 with suppress(OSError):
                     os.unlink(entry.path)  # noqa: PTH108 - a name of `os.scandir`
                     count += 1
@@ -359,10 +363,10 @@ def _stream_descriptor(path: Path) -> int:
     return descriptor
 
 
-def _is_stale(entry: os.DirEntry[str]) -> bool:
+def _is_stale(entry: os.DirEntry[str], after_s: float) -> bool:
     if not entry.is_file(follow_symlinks=False):
         return False
-    if time.time() - entry.stat(follow_symlinks=False).st_mtime < STALE_AFTER_S:  # may be locked only in a moment
+    if time.time() - entry.stat(follow_symlinks=False).st_mtime < after_s:  # may be locked only in a moment
         return False
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(entry.path, flags)

@@ -12,18 +12,21 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from yoloship._util.text import counted
+from yoloship._util.writing import is_disk_full
 from yoloship.errors import OutputError, json_document, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
     from typing import TextIO
 
-    from typing_extensions import Self
-
+    from yoloship.cli.predict import Target
+    from yoloship.detect.stream import Outcome
+    from yoloship.job.run import Run, Tally
+    from yoloship.model import NmsConfig
     from yoloship.results import Result
-    from yoloship.sinks import Entry
+    from yoloship.sinks import AnnotatedImages, Entry
+    from yoloship.sources import Source
 
 
 class ReaderGone(Exception):  # noqa: N818 - not an error: `head` has seen enough
@@ -98,12 +101,7 @@ def _discard(stream: TextIO) -> None:
 MAX_ROWS = 50
 """Most rows on a terminal, where a longer table is not useful; a pipe or a file gets all rows."""
 
-SIZE_CHARS = len("65535×65535")
-
 GAP = "  "
-
-_HEADING = ("image", "size", "objects", "found")
-"""The third one is what the results call their answers."""
 
 
 def result_table(result: Result, title: str, limit: int | None = MAX_ROWS) -> str:
@@ -119,64 +117,84 @@ def result_table(result: Result, title: str, limit: int | None = MAX_ROWS) -> st
     if not len(result):
         return f"{heading}: nothing found\n"
     rows = [tuple(map(visible, row)) for row in result.table(limit)]
-    return f"{heading}\n{columns(rows, right=range(1, len(rows[0])))}{_more(len(result), limit)}"
+    return f"{heading}\n{columns(rows, right=range(1, len(rows[0])))}{more(len(result), limit)}"
 
 
-class ImagesTable:
-    """A table for the terminal: one row for each image, and the sum. Images that failed are skipped.
+class Console:
+    """What a run prints: the answer of a single image, errors, and where the outputs are.
 
     Args:
-        show: Prints the text.
-        limit: Largest number of rows. They are shown on closing, with columns as wide as necessary. None shows every
-            row as it comes, and keeps none in memory.
-        names_width: Width of the longest name, if rows are shown as they come.
+        source: Gives the images.
+        annotated: Draws the results and writes the images; None if none are written.
+        targets: The other files and folders to write.
+        quiet: Whether to print errors and warnings only.
+
+    Attributes:
+        is_long: Whether there may be many images.
+        prints: Whether results go to stdout.
     """
 
-    def __init__(self, show: Callable[[str], None], *, limit: int | None, names_width: int = 0) -> None:
-        self._show, self._limit = show, limit
-        self._widths = (max(names_width, len(_HEADING[0])), SIZE_CHARS, len(_HEADING[2]), 0)
-        self._rows: list[tuple[str, str, str, str]] = []
-        self._noun = ("", "")  # that of the first result
-        self._totals: dict[str, int] = {}
-        self._count = 0
+    is_long = False
+
+    def __init__(
+        self, source: Source, annotated: AnnotatedImages | None, targets: Sequence[Target], *, quiet: bool
+    ) -> None:
+        self.source, self.targets, self.quiet = source, targets, quiet
+        self.prints = not quiet and not any(target.is_stdout for target in targets)
+        self._has_outputs = annotated is not None or bool(targets)
+        self._stdout_error: Exception | None = None
+        self._last: Path | None = None
+
+    def watch(self, run: Run, outcomes: Iterator[Outcome]) -> None:
+        """Let the run write the outcomes, and show how it goes. It raises what `Run.write` raises."""
+        run.write(outcomes)
 
     def write(self, entry: Entry) -> None:
-        """Add the outcome of the next image."""
-        if entry.result is None:
+        """Print what the user should see of an entry."""
+        if entry.result is not None and self.prints and not self.is_long:
+            limit = MAX_ROWS if sys.stdout.isatty() else None
+            self.show(result_table(entry.result, entry.name, limit))
+        self._last = entry.annotated or self._last
+        if entry.error is not None and not is_disk_full(entry.error):
+            print_err(f"error: {entry.error}")
+
+    def report(self, tally: Tally, nms: NmsConfig | None) -> None:
+        """Print where the outputs are, and what is missing in them.
+
+        Args:
+            tally: What the run did.
+            nms: The settings of NMS inside the graph, which say how many candidates it looks at; None without them.
+
+        Raises:
+            ReaderGone: nobody reads stdout any longer.
+            OutputError: stdout cannot be written.
+        """
+        if self.prints:
+            if self._last is not None:
+                self.show(visible(f"annotated: {self._last.parent if self.is_long else self._last}") + "\n")
+            for target in self.targets:
+                self.show(visible(f"{target.name}: {target.path}") + "\n")
+        if tally.incomplete:
+            limit = f" than the {nms.candidates} that the graph looks at" if nms else " than the graph looks at"
+            print_err(
+                f"boxes may be missing in {tally.incomplete} of {tally.read} images: they have more candidates{limit}; "
+                "export it with a higher --conf, or with another --output than nms"
+            )
+        if tally.failures and self.is_long:
+            print_err(f"error: {tally.failures} of {tally.seen} images failed")
+        if self._stdout_error is not None:
+            raise self._stdout_error
+
+    def show(self, text: str) -> None:
+        """Write on stdout. If stdout cannot be written, the run goes on as long as it has other outputs."""
+        if self._stdout_error is not None:
             return
-        height, width = entry.result.image_hw
-        counts = entry.result.counts()
-        for name, number in counts.items():
-            self._totals[name] = self._totals.get(name, 0) + number
-        self._count += 1
-        heading: tuple[tuple[str, str, str, str], ...] = ()
-        if self._count == 1:
-            self._noun = entry.result.noun
-            heading = ((*_HEADING[:2], self._noun[1], _HEADING[3]),)
-        row = (visible(entry.name), f"{width}×{height}", str(len(entry.result)), _counted(counts))
-        if self._limit is None:
-            for line in (*heading, row):
-                self._show(_row(line, self._widths, (2,)))
-        elif self._count <= self._limit:
-            self._rows += (*heading, row)
-
-    def close(self) -> None:
-        """Show the rows that were kept, and the sum if there was an image. It may be called twice."""
-        if not self._count:
-            return
-        if self._limit is not None:
-            self._show(columns(self._rows, right=(2,)) + _more(self._count, self._limit))
-        total, sums = sum(self._totals.values()), f": {_counted(self._totals)}" if self._totals else ""
-        self._show(f"{counted(self._count, 'image')}, {counted(total, *self._noun)}{sums}\n")
-        self._count = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        try:
+            print_text(text)
+        except (ReaderGone, OutputError) as error:
+            if not self._has_outputs:
+                raise
+            self._stdout_error = error
 
 
 def facts_table(facts: Iterable[tuple[str, str]], width: int) -> str:
@@ -208,7 +226,7 @@ def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
     """
     widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
     aligned = tuple(right)
-    return "".join(_row(row, widths, aligned) for row in rows)
+    return "".join(row(cells, widths, aligned) for cells in rows)
 
 
 def display_width(text: str) -> int:
@@ -221,18 +239,21 @@ def display_width(text: str) -> int:
     )
 
 
-def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
-    cells = []
-    for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
+def row(cells: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> str:
+    """One line of a table: its cells in columns of these widths; those at the indices `right` are to the right."""
+    aligned = []
+    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
         space = " " * (width - display_width(cell))
-        cells.append(space + cell if index in right else cell + space)
-    return f"{GAP.join(cells).rstrip()}\n"
+        aligned.append(space + cell if index in right else cell + space)
+    return f"{GAP.join(aligned).rstrip()}\n"
 
 
-def _counted(totals: Mapping[str, int]) -> str:
+def counted_objects(totals: Mapping[str, int]) -> str:
+    """``5 person, 2 car``, the most frequent first; or ``nothing``."""
     ranked = sorted(totals.items(), key=lambda item: -item[1])
     return visible(", ".join(f"{count} {name}" for name, count in ranked) or "nothing")
 
 
-def _more(total: int, limit: int | None) -> str:
+def more(total: int, limit: int | None) -> str:
+    """The last line of a table that has fewer rows than there are."""
     return f"and {total - limit} more\n" if limit is not None and total > limit else ""

@@ -5,8 +5,7 @@ The command has a name for each task, such as ``yoloship detect``, which refuses
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from yoloship._util.writing import is_disk_full
 from yoloship.cli import options
 from yoloship.cli.app import COMMANDS
 from yoloship.cli.command import (
@@ -31,33 +29,21 @@ from yoloship.cli.command import (
     option,
 )
 from yoloship.cli.options import class_value, class_words, is_dash, is_stdout, outputs_for
-from yoloship.cli.output import (
-    MAX_ROWS,
-    ImagesTable,
-    ReaderGone,
-    display_width,
-    print_bytes,
-    print_err,
-    print_text,
-    result_table,
-)
-from yoloship.cli.progress import with_progress
-from yoloship.errors import DependencyError, InputError, OutputError, visible
+from yoloship.cli.output import Console, print_bytes, print_err
+from yoloship.errors import DependencyError, InputError
 from yoloship.job.run import Run
 from yoloship.sinks import SINKS, AnnotatedImages, DrawStyle, annotated_names
 from yoloship.sinks.annotated import RUNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from yoloship._util.outputs import Outputs
-    from yoloship.detect.stream import Outcome
-    from yoloship.job.run import Tally
-    from yoloship.model import HeadChoice, NmsConfig
+    from yoloship.job.ledger import Ledger
+    from yoloship.model import HeadChoice
     from yoloship.runtime.session import RuntimePrecision
-    from yoloship.sinks import Entry, Sink
-    from yoloship.sources import Source
+    from yoloship.sinks import Sink
 
 MAX_LINE_PX = 200
 """The limit of `yoloship.results.drawing`, repeated so that the help does not load NumPy."""
@@ -96,8 +82,18 @@ class Target:
     kind: type[Sink]
     path: Path
 
+    @property
+    def is_dash(self) -> bool:
+        """Whether it is stdout by the name ``-``."""
+        return is_dash(self.path)
 
-def opened(target: Target, source: Source, *, overwrite: bool) -> Sink:
+    @property
+    def is_stdout(self) -> bool:
+        """Whether it is stdout, by whatever name."""
+        return is_stdout(self.path)
+
+
+def opened(target: Target, inputs: Sequence[Path] | None, ledger: Ledger | None, *, overwrite: bool) -> Sink:
     """Make the sink of a target.
 
     Raises:
@@ -107,106 +103,9 @@ def opened(target: Target, source: Source, *, overwrite: bool) -> Sink:
         sink = target.kind.to_stream(print_bytes)
         assert sink is not None
         return sink
-    return target.kind.open(target.path, overwrite=overwrite, inputs=source.files)
-
-
-class Console:
-    """What a run prints: the answer of a single image or a row for each of many, errors, and where the outputs are.
-
-    Args:
-        source: Gives the images.
-        annotated: Draws the results and writes the images; None with ``--no-draw``.
-        targets: The other files and folders to write.
-        quiet: Whether to print errors and warnings only, and no progress.
-
-    Attributes:
-        is_single: Whether the run is about one image.
-    """
-
-    def __init__(
-        self, source: Source, annotated: AnnotatedImages | None, targets: Sequence[Target], *, quiet: bool
-    ) -> None:
-        self.is_single = source.count == 1
-        self._source, self._targets, self._quiet = source, targets, quiet
-        self._prints = not quiet and not any(is_stdout(target.path) for target in targets)
-        self._has_outputs = annotated is not None or bool(targets)
-        self._stdout_error: Exception | None = None
-        self._last: Path | None = None
-        self._table: ImagesTable | None = None
-
-    def write(self, entry: Entry) -> None:
-        """Print what the user should see of an entry."""
-        if self._table is not None:
-            self._table.write(entry)
-        elif entry.result is not None and self._prints:
-            limit = MAX_ROWS if sys.stdout.isatty() else None
-            self._show(result_table(entry.result, entry.name, limit))
-        self._last = entry.annotated or self._last
-        if entry.error is not None and not is_disk_full(entry.error):
-            print_err(f"error: {entry.error}")
-
-    @contextmanager
-    def watching(self, run: Run, outcomes: Iterator[Outcome]) -> Iterator[Iterator[Outcome]]:
-        """Show the progress of a run over many images, a table of them, and what is left if the run is stopped."""
-        try:
-            with ExitStack() as stack:
-                self._table = stack.enter_context(self._new_table()) if self._prints else None
-                if not self._quiet:
-                    outcomes = with_progress(outcomes, "predicting", self._source.count)
-                yield outcomes
-        except BaseException:
-            total = f" of {self._source.count}" if self._source.count is not None else ""
-            for target, sink in zip(self._targets, run.opened, strict=False):
-                if sink.count and sink.is_finished and not is_dash(target.path):
-                    print_err(f"{target.path} holds the results of {sink.count}{total} images")
-            raise
-
-    def report(self, tally: Tally, nms: NmsConfig | None) -> None:
-        """Print where the outputs are, and what is missing in them.
-
-        Args:
-            tally: What the run did.
-            nms: The settings of NMS inside the graph, which say how many candidates it looks at; None without them.
-
-        Raises:
-            ReaderGone: nobody reads stdout any longer.
-            OutputError: stdout cannot be written.
-        """
-        if self._prints:
-            if self._last is not None:
-                self._show(visible(f"annotated: {self._last if self.is_single else self._last.parent}") + "\n")
-            for target in self._targets:
-                self._show(visible(f"{target.name}: {target.path}") + "\n")
-        if tally.incomplete:
-            limit = f" than the {nms.candidates} that the graph looks at" if nms else " than the graph looks at"
-            print_err(
-                f"boxes may be missing in {tally.incomplete} of {tally.read} images: they have more candidates{limit}; "
-                "export it with a higher --conf, or with another --output than nms"
-            )
-        if tally.failures and not self.is_single:
-            print_err(f"error: {tally.failures} of {tally.seen} images failed")
-        if self._stdout_error is not None:
-            raise self._stdout_error
-
-    def _show(self, text: str) -> None:
-        """Write on stdout. If stdout cannot be written, the run goes on as long as it has other outputs."""
-        if self._stdout_error is not None:
-            return
-        try:
-            print_text(text)
-        except (ReaderGone, OutputError) as error:
-            if not self._has_outputs:
-                raise
-            self._stdout_error = error
-
-    def _new_table(self) -> ImagesTable:
-        files = self._source.files
-        if files is None:
-            return ImagesTable(self._show, limit=None)
-        if sys.stdout.isatty() or len(files) <= MAX_ROWS:
-            return ImagesTable(self._show, limit=MAX_ROWS)
-        width = max(display_width(visible(str(path))) for path in files)
-        return ImagesTable(self._show, limit=None, names_width=width)
+    if ledger is not None:
+        return target.kind.resume(target.path, ledger.mark(target.name), inputs=inputs)
+    return target.kind.open(target.path, overwrite=overwrite, inputs=inputs)
 
 
 def sink_options(function: Any) -> Any:
@@ -396,6 +295,11 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
 )
 @options.overwrite
 @options.recursive
+@flag(
+    "--resume",
+    help="Keep a log beside the outputs, and go on where an earlier run of the same command was stopped or killed.",
+)
+@flag("--json-progress", help="Write the progress on stderr as JSON lines, one a second, for other programs.")
 @flag("-q", "--quiet", help="Print only errors, warnings, and what an option writes to stdout.")
 def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
@@ -423,6 +327,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     line_width: int | None,
     overwrite: bool,
     recursive: bool,
+    resume: bool,
+    json_progress: bool,
     quiet: bool,
     **sinks: Path | None,
 ) -> None:
@@ -440,44 +346,62 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     if not draw and style != DrawStyle():
         raise click.UsageError("--hide-labels, --hide-conf and --line-width do not go with --no-draw")
 
+    if resume and overwrite:
+        raise click.UsageError("--resume continues the outputs that --overwrite would replace: use one of them")
+
     from yoloship.sources import SourceOptions, open_source
 
-    images = open_source(source, SourceOptions(recursive))
-    for note in images.notes:
-        print_err(note)
-    inputs = images.files or ()
-    annotated, targets = None, []
-    file_names = annotated_names(inputs) if draw and images.files is not None else None
-    if draw:
-        annotated = AnnotatedImages(file_names, output_dir, RUNS, style, overwrite=overwrite, stem=verb or NAME)
-    if output_dir is not None or any(path is not None for path in sinks.values()):  # a new folder replaces nothing
-        outputs = outputs_for((model,), images=inputs, overwrite=overwrite)
-        if output_dir is not None:
-            outputs.claim_inside(output_dir, file_names or ())
-        targets = _claimed(sinks, outputs, inputs)
+    with ExitStack() as stack:
+        images = open_source(source, SourceOptions(recursive))
+        stack.callback(images.close)
+        for note in images.notes:
+            print_err(note)
+        resumption = None
+        if resume:
+            from yoloship.cli.resuming import Resumption
 
-    from yoloship.detect.preprocess import FILE_CHANNELS, no_files
-    from yoloship.models.loading import load
-    from yoloship.tasks import task_of
+            given = {} if output_dir is None else {IMAGES: output_dir}
+            given |= {name: path for name in SINKS.own if (path := sinks.get(_parameter(name))) is not None}
+            resumption = Resumption.of(model, images, given, draws=draw, stack=stack)
+            if resumption.ledger.is_finished:
+                resumption.say_finished(quiet=quiet)
+                return
+            overwrite = resumption.ledger.has_begun
+        files = images.files if resumption is None else resumption.ledger.inputs
+        inputs = files or ()
+        annotated, targets = None, []
+        file_names = annotated_names(inputs) if draw and files is not None else None
+        if draw:
+            replaces = overwrite or resume
+            annotated = AnnotatedImages(file_names, output_dir, RUNS, style, overwrite=replaces, stem=verb or NAME)
+        if output_dir is not None or any(path is not None for path in sinks.values()):  # a new folder replaces nothing
+            outputs = outputs_for((model,), images=inputs, overwrite=overwrite)
+            if output_dir is not None:
+                outputs.claim_inside(output_dir, file_names or ())
+            targets = _claimed(sinks, outputs, inputs)
 
-    detector = load(
-        model,
-        task=None if verb == NAME else verb,
-        score_threshold=conf,
-        iou_threshold=iou,
-        max_detections=max_det,
-        imgsz=imgsz,
-        shape_mode="rect" if rect else "square",
-        device=device,
-        class_names=names if names_from is None else options.chosen_names(names, names_from),
-        head=head,
-        aliases=alias_table(aliases) if aliases else None,
-        transform=transform,
-        tuned_for="latency" if images.count == 1 else "throughput",
-        runtime=runtime,
-        runtime_precision=runtime_precision,
-    )
-    with closing(images), closing(detector):
+        from yoloship.detect.preprocess import FILE_CHANNELS, no_files
+        from yoloship.models.loading import load
+        from yoloship.tasks import task_of
+
+        detector = load(
+            model,
+            task=None if verb == NAME else verb,
+            score_threshold=conf,
+            iou_threshold=iou,
+            max_detections=max_det,
+            imgsz=imgsz,
+            shape_mode="rect" if rect else "square",
+            device=device,
+            class_names=names if names_from is None else options.chosen_names(names, names_from),
+            head=head,
+            aliases=alias_table(aliases) if aliases else None,
+            transform=transform,
+            tuned_for="latency" if images.count == 1 else "throughput",
+            runtime=runtime,
+            runtime_precision=runtime_precision,
+        )
+        stack.callback(detector.close)
         changes: dict[str, Any] = {"class_agnostic": True} if agnostic_nms else {}
         if classes:
             changes["classes"] = class_words(classes, detector.class_names)
@@ -491,19 +415,22 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             raise no_files(detector.info.channels, model)
         if detector.session.reason and not quiet:
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
-        console = Console(images, annotated, targets, quiet=quiet)
-        run = Run([partial(opened, target, images, overwrite=overwrite) for target in targets], annotated, [console])
-        if targets or images.files is None:
+        ledger = None if resumption is None else resumption.begun()
+        if images.count == 1:
+            console = Console(images, annotated, targets, quiet=quiet)
+        else:
+            from yoloship.cli.long_run import LongConsole
+
+            console = LongConsole(images, annotated, targets, quiet=quiet, json_progress=json_progress)
+        makers = {target.name: partial(opened, target, files, ledger, overwrite=overwrite) for target in targets}
+        run = Run(makers, annotated, [console], console.is_long, ledger)
+        if targets or files is None:
             from yoloship.sinks.naming import RunNames
 
             run.names = RunNames()
         keep = annotated is not None or any(target.kind.needs_images for target in targets)
-        outcomes = detector.stream(images, options=kept, keep_images=keep)
-        if console.is_single:
-            run.write(outcomes)
-        else:
-            with console.watching(run, outcomes) as watched:
-                run.write(watched)
+        frames = images if ledger is None else ledger.frames()
+        console.watch(run, detector.stream(frames, options=kept, keep_images=keep))
     console.report(run.tally, detector.info.nms)
-    if run.tally.failures:
+    if run.tally.failures or (ledger is not None and ledger.failed):
         raise click.exceptions.Exit(1)

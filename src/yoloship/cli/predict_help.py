@@ -26,7 +26,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         OUTPUTS: (FIRST_OUTPUT, "--draw", "--hide-labels", "--hide-conf", "--line-width", "--overwrite"),
         "Video and cameras": (),
         "Tracking": (),
-        "Long runs": (),
+        "Long runs": ("--resume", "--json-progress"),
         OTHERS: ("--quiet", "--help"),
     }
 )

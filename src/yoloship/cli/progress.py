@@ -5,18 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from yoloship.errors import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import TextIO
 
     from yoloship._util.text import OnProgress
 
-
-_Item = TypeVar("_Item")
 
 TERMINAL_S = 0.1
 PIPE_S = 5.0
@@ -44,15 +42,6 @@ def progress(*, in_pipes: bool = False) -> Iterator[OnProgress | None]:
         yield _PipeLines(stream) if in_pipes else None
 
 
-def with_progress(items: Iterable[_Item], what: str, total: int | None) -> Iterator[_Item]:
-    """Pass items through and show how many are done. The total is None if it is not known."""
-    with progress(in_pipes=True) as show:
-        for done, item in enumerate(items, 1):
-            yield item
-            if show is not None:
-                show(what, done, total or 0)
-
-
 class _TerminalLine:
     """Shows progress on a terminal by rewriting one line."""
 
@@ -72,16 +61,16 @@ class _TerminalLine:
         if total:
             filled = round(BAR_LETTERS * min(1.0, done / total))
             bar = f"[{'#' * filled}{'-' * (BAR_LETTERS - filled)}] "
-        self._write(f"{visible(what)} {bar}{_amount(done, total)}{_elapsed(now - self._start)}")
+        self._write(f"{visible(what)} {bar}{_amount(done, total)}{elapsed(now - self._start)}")
 
     def erase(self) -> None:
         """Clear the line."""
         if self._letters:
             self._write("")
-            _put(self._stream, "\r")
+            put(self._stream, "\r")
 
     def _write(self, text: str) -> None:
-        _put(self._stream, f"\r{text.ljust(self._letters)}")
+        put(self._stream, f"\r{text.ljust(self._letters)}")
         self._letters = len(text)
 
 
@@ -97,10 +86,10 @@ class _PipeLines:
         if now - self._shown_at < PIPE_S:
             return
         self._shown_at = now
-        _put(self._stream, f"{visible(what)} {_amount(done, total)}{_elapsed(now - self._start)}\n")
+        put(self._stream, f"{visible(what)} {_amount(done, total)}{elapsed(now - self._start)}\n")
 
 
-def _put(stream: TextIO, text: str) -> None:
+def put(stream: TextIO, text: str) -> None:
     """Write to the stream and ignore errors: the work must go on even if nobody reads the progress."""
     with suppress(OSError, ValueError):
         stream.write(text)
@@ -113,5 +102,8 @@ def _amount(done: float, total: float) -> str:
     return f"{100 * done:.0f} % " if total == 1 else f"{done:.0f}/{total:.0f} "
 
 
-def _elapsed(seconds: float) -> str:
+def elapsed(seconds: float) -> str:
+    """``0:05``, ``12:34``, ``1:02:03``."""
+    if seconds >= 3600:
+        return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -12,9 +12,11 @@ from yoloship.errors import YoloshipError
 from yoloship.sinks.sink import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from yoloship.detect.stream import Outcome
+    from yoloship.job.ledger import Ledger
+    from yoloship.results import Result
     from yoloship.sinks import AnnotatedImages, Sink
     from yoloship.sinks.naming import RunNames
 
@@ -35,12 +37,22 @@ class Tally:
         read: Images with a result.
         failures: Images that could not be read or run, or whose annotated image could not be written.
         incomplete: Images in which boxes may be missing, because the graph has looked at too few candidates.
+        objects: How often each class was found, by its name; a classified image counts for its most probable class.
+        noun: What the results call their answers, in the singular and in the plural.
     """
 
     seen: int = 0
     read: int = 0
     failures: int = 0
     incomplete: int = 0
+    objects: dict[str, int] = field(default_factory=dict)
+    noun: tuple[str, str] = ("object", "objects")
+
+    def count_objects(self, result: Result) -> None:
+        """Add the objects of one image."""
+        self.noun = result.noun
+        for name, number in result.counts().items():
+            self.objects[name] = self.objects.get(name, 0) + number
 
 
 @dataclass(eq=False)
@@ -48,20 +60,25 @@ class Run:
     """Draws the outcomes of a stream, gives them to the sinks, and counts them.
 
     Attributes:
-        sinks: Each makes a sink when the run begins; the run closes it.
+        sinks: Name of a sink → makes it when the run begins; the run closes it.
         annotated: Draws the results and writes the images; None draws nothing.
         takers: Get each entry after the sinks, unless a sink failed.
+        is_long: Whether there may be many images: their objects are counted, and signals wait for what is being
+            written.
+        ledger: Notes what is done, for `--resume`; None notes nothing.
         tally: What was done so far.
-        opened: The sinks in the order of `sinks`, as far as they were made.
         names: Gives each entry the stem of its files; None leaves them without.
+        opened: The sinks by their names, as far as they were made.
     """
 
-    sinks: Sequence[Callable[[], Sink]]
+    sinks: Mapping[str, Callable[[], Sink]]
     annotated: AnnotatedImages | None = None
     takers: Sequence[Taker] = ()
-    tally: Tally = field(default_factory=Tally)
-    opened: list[Sink] = field(default_factory=list)
+    is_long: bool = True
+    ledger: Ledger | None = None
     names: RunNames | None = None
+    tally: Tally = field(default_factory=Tally)
+    opened: dict[str, Sink] = field(default_factory=dict)
 
     def write(self, outcomes: Iterator[Outcome]) -> None:
         """Write all results. Even after an error, what was written stays and is complete in itself.
@@ -71,11 +88,28 @@ class Run:
                 and counted.
         """
         with ExitStack() as stack:
-            for make in self.sinks:
-                self.opened.append(stack.enter_context(make()))
+            hand_out: Callable[[Outcome], None] = self._hand_out
+            if self.is_long:
+                from yoloship.job.interrupts import Interrupts
+
+                hand_out = stack.enter_context(Interrupts()).holding(self._hand_out)
+            if self.annotated is not None:
+                stack.callback(self.annotated.close)
+            for name, make in self.sinks.items():
+                self.opened[name] = stack.enter_context(make())
+            if self.ledger is not None:
+                if self.names is not None:
+                    self.ledger.give_names(self.names)
+                stack.enter_context(self.ledger.noting(self._noted()))
             stack.enter_context(closing(outcomes))  # type: ignore[type-var]  # it is a generator
             for outcome in outcomes:
-                self._hand_out(outcome)
+                hand_out(outcome)
+        if self.ledger is not None:
+            self.ledger.end()
+
+    def _noted(self) -> Mapping[str, Sink]:
+        """The sinks whose outputs the log is about."""
+        return self.opened if self.annotated is None else {**self.opened, "images": self.annotated}
 
     def _hand_out(self, outcome: Outcome) -> None:
         """Draw one outcome, give it to whatever takes entries, and count it.
@@ -84,27 +118,33 @@ class Run:
             OutputError: a sink cannot write, or the disk is full.
         """
         assert outcome.frame is not None  # the run streams a source
-        name = outcome.frame.name
+        name, index = outcome.frame.name, outcome.index
         if outcome.error is not None and not isinstance(outcome.frame.image, os.PathLike):
             outcome.error.subject = name  # the code that decodes bytes or takes an array does not know the image's name
+        if self.ledger is not None:
+            index = self.ledger.begin_entry(index)
         stem = None if self.names is None else self.names.stem(name, outcome.frame)
         error, annotated = outcome.error, None
         if self.annotated is not None and outcome.result is not None and outcome.image is not None:
             try:
-                annotated = self.annotated.draw(outcome.index, outcome.result, outcome.image, stem)
+                annotated = self.annotated.draw(index, outcome.result, outcome.image, stem)
             except YoloshipError as failure:
                 error = failure
-        entry = Entry(name, outcome.result, error, annotated, outcome.index, outcome.image, outcome.frame, stem)
-        for sink in self.opened:
+        entry = Entry(name, outcome.result, error, annotated, index, outcome.image, outcome.frame, stem)
+        for sink in self.opened.values():
             sink.write(entry)
         tally = self.tally
         tally.seen += 1
         if entry.result is not None:
             tally.read += 1
             tally.incomplete += not entry.result.complete
+            if self.is_long:
+                tally.count_objects(entry.result)
         fatal = error if error is not None and is_disk_full(error) else None
         tally.failures += error is not fatal
         for taker in self.takers:
             taker.write(entry)
         if fatal is not None:
             raise fatal
+        if self.ledger is not None:
+            self.ledger.write(entry, self._noted())

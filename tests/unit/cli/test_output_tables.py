@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from yoloship.cli.output import MAX_ROWS, ImagesTable, columns, display_width, facts_table, result_table
-from yoloship.errors import ImageError
-from yoloship.results.classification import Classification
+from yoloship.cli.output import MAX_ROWS, columns, display_width, facts_table, result_table
 from yoloship.results.detections import Detections
-from yoloship.sinks import Entry
 
 
 def found(*class_ids: int, names: tuple[str, ...] = ("cat", "dog")) -> Detections:
@@ -32,54 +29,14 @@ def test_a_image_without_objects_says_so() -> None:
     assert result_table(found(), "a.jpg") == "a.jpg  64×48: nothing found\n"
 
 
-def images_table(entries: list[Entry], *, limit: int | None, names_width: int = 0) -> list[str]:
-    shown: list[str] = []
-    with ImagesTable(shown.append, limit=limit, names_width=names_width) as table:
-        for entry in entries:
-            table.write(entry)
-    return shown
-
-
-def test_many_images_have_a_row_each_and_a_sum() -> None:
-    entries = [
-        Entry("a.jpg", found(0, 0, 1)),
-        Entry("no.jpg", None, ImageError("no such file")),
-        Entry("long name.jpg", found()),
-    ]
-    assert "".join(images_table(entries, limit=MAX_ROWS)) == (
-        "image          size   objects  found\n"
-        "a.jpg          64×48        3  2 cat, 1 dog\n"
-        "long name.jpg  64×48        0  nothing\n"
-        "2 images, 3 objects: 2 cat, 1 dog\n"
-    )
-
-
-def test_classes_of_whole_images_are_not_called_objects() -> None:
-    entry = Entry("a.jpg", Classification(np.array([0.25, 0.75], np.float32), ("cat", "dog"), (48, 64)))
-    assert "".join(images_table([entry] * 2, limit=MAX_ROWS)) == (
-        "image  size   classes  found\n"
-        "a.jpg  64×48        1  1 dog\n"
-        "a.jpg  64×48        1  1 dog\n"
-        "2 images, 2 classes: 2 dog\n"
-    )
-    assert images_table([entry], limit=None)[-1] == "1 image, 1 class: 1 dog\n"
-
-
 def test_long_tables_end_with_how_many_more_there_are() -> None:
     many = result_table(found(*[0] * (MAX_ROWS + 5)), "a.jpg")
     assert many.endswith("and 5 more\n")
     assert many.count("\n") == MAX_ROWS + 3
-    images = "".join(images_table([Entry("a.jpg", found(0))] * (MAX_ROWS + 7), limit=MAX_ROWS))
-    assert "and 7 more\n57 images, 57 objects: 57 cat\n" in images
 
 
-def test_tables_without_a_limit_show_each_row_as_it_comes() -> None:
+def test_a_table_without_a_limit_shows_every_row() -> None:
     assert result_table(found(*[0] * (MAX_ROWS + 5)), "a.jpg", None).count("\n") == MAX_ROWS + 7
-    shown = images_table([Entry("a.jpg", found(0))] * (MAX_ROWS + 7), limit=None, names_width=9)
-    assert shown[0] == "image      size         objects  found\n"
-    assert shown[1:-1] == ["a.jpg      64×48              1  1 cat\n"] * (MAX_ROWS + 7)
-    assert shown[-1] == "57 images, 57 objects: 57 cat\n"
-    assert images_table([Entry("a.jpg", None, ImageError("is empty"))], limit=None) == []
 
 
 def test_wide_letters_keep_the_columns_aligned() -> None:
@@ -95,11 +52,6 @@ def test_facts_wrap_below_themselves() -> None:
     assert facts_table([("a", "one two three four five six"), ("long", "x"), ("none", "")], 26) == (
         "a     one two three four\n      five six\nlong  x\nnone\n"
     )
-
-
-def test_one_image_and_one_object_are_not_several_and_none_are_not_listed() -> None:
-    assert images_table([Entry("a.jpg", found(0))], limit=None)[-1] == "1 image, 1 object: 1 cat\n"
-    assert images_table([Entry("a.jpg", found())] * 2, limit=None)[-1] == "2 images, 0 objects\n"
 
 
 def test_a_hash_stays_in_one_piece_however_narrow_the_terminal_is() -> None:

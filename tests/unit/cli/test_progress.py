@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from yoloship.cli.progress import PIPE_S, TERMINAL_S, progress, with_progress
+from yoloship.cli.progress import PIPE_S, TERMINAL_S, progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,22 +54,10 @@ def test_a_pipe_gets_a_line_every_few_seconds(clock: Clock) -> None:
 
 def test_a_short_job_says_nothing_in_a_pipe(clock: Clock) -> None:
     with into(io.StringIO()) as pipe, progress(in_pipes=True) as show:
-        assert list(with_progress("abc", "detecting", 3)) == ["a", "b", "c"]
         clock.now += PIPE_S - 0.001
         assert show is not None
         show("building", 0.5, 1)
     assert pipe.getvalue() == ""
-
-
-def test_long_work_on_items_is_told_in_a_pipe(clock: Clock) -> None:
-    def slow(count: int) -> Iterator[int]:
-        for item in range(count):
-            clock.now += 4
-            yield item
-
-    with into(io.StringIO()) as pipe:
-        assert list(with_progress(slow(5), "detecting", 5)) == list(range(5))
-    assert pipe.getvalue().splitlines() == ["detecting 2/5 0:08", "detecting 4/5 0:16"]
 
 
 def test_nothing_is_shown_in_a_pipe_where_nobody_asked_for_it() -> None:

@@ -41,7 +41,7 @@ def test_results_are_written_and_not_kept(tmp_path: Path) -> None:
         alive = sum(type(thing) is Detections for thing in gc.get_objects())
 
     before = sum(type(thing) is Detections for thing in gc.get_objects())
-    run = Run([partial(JsonFile.open, tmp_path / "found.json")])
+    run = Run({"json": partial(JsonFile.open, tmp_path / "found.json")})
     run.write(outcomes())
     assert alive - before <= 2
     entries = json.loads((tmp_path / "found.json").read_bytes())
