@@ -16,13 +16,12 @@ from yoloship._util.writing import is_disk_full
 from yoloship.errors import OutputError, json_document, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
     from typing import TextIO
 
     from yoloship.cli.predict import Target
-    from yoloship.detect.stream import Outcome
-    from yoloship.job.run import Run, Tally
+    from yoloship.job.run import Tally
     from yoloship.model import NmsConfig
     from yoloship.results import Result
     from yoloship.sinks import AnnotatedImages, Entry
@@ -144,10 +143,6 @@ class Console:
         self._has_outputs = annotated is not None or bool(targets)
         self._stdout_error: Exception | None = None
         self._last: Path | None = None
-
-    def watch(self, run: Run, outcomes: Iterator[Outcome]) -> None:
-        """Let the run write the outcomes, and show how it goes. It raises what `Run.write` raises."""
-        run.write(outcomes)
 
     def write(self, entry: Entry) -> None:
         """Print what the user should see of an entry."""

@@ -376,7 +376,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             annotated = AnnotatedImages(file_names, output_dir, RUNS, style, overwrite=replaces, stem=verb or NAME)
         if output_dir is not None or any(path is not None for path in sinks.values()):  # a new folder replaces nothing
             outputs = outputs_for((model,), images=inputs, overwrite=overwrite)
-            if output_dir is not None:
+            if output_dir is not None and annotated is not None:
+                stack.callback(annotated.close)
                 outputs.claim_inside(output_dir, file_names or ())
             targets = _claimed(sinks, outputs, inputs)
 
@@ -416,21 +417,23 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         if detector.session.reason and not quiet:
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
         ledger = None if resumption is None else resumption.begun()
+        makers = {target.name: partial(opened, target, files, ledger, overwrite=overwrite) for target in targets}
+        run = Run(makers, annotated, ledger=ledger)
         if images.count == 1:
-            console = Console(images, annotated, targets, quiet=quiet)
+            console, write = Console(images, annotated, targets, quiet=quiet), run.write
+            run.is_long = False
         else:
             from yoloship.cli.long_run import LongConsole
 
             console = LongConsole(images, annotated, targets, quiet=quiet, json_progress=json_progress)
-        makers = {target.name: partial(opened, target, files, ledger, overwrite=overwrite) for target in targets}
-        run = Run(makers, annotated, [console], console.is_long, ledger)
+            write = partial(console.watch, run)
+        run.takers = [console]
         if targets or files is None:
             from yoloship.sinks.naming import RunNames
 
             run.names = RunNames()
         keep = annotated is not None or any(target.kind.needs_images for target in targets)
-        frames = images if ledger is None else ledger.frames()
-        console.watch(run, detector.stream(frames, options=kept, keep_images=keep))
+        write(detector.stream(images if ledger is None else ledger.frames(), options=kept, keep_images=keep))
     console.report(run.tally, detector.info.nms)
     if run.tally.failures or (ledger is not None and ledger.failed):
         raise click.exceptions.Exit(1)

@@ -93,8 +93,6 @@ class Run:
                 from yoloship.job.interrupts import Interrupts
 
                 hand_out = stack.enter_context(Interrupts()).holding(self._hand_out)
-            if self.annotated is not None:
-                stack.callback(self.annotated.close)
             for name, make in self.sinks.items():
                 self.opened[name] = stack.enter_context(make())
             if self.ledger is not None:
