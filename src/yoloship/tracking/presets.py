@@ -2,8 +2,8 @@
 
 Three programs are called ByteTrack, and they do not give the same ids. Each is a preset here. They differ in the
 numbers, and in the choices that `TrackOptions` names. The preset ``yoloship``, the default, has the rules of
-``trackers``, which lose the fewest ids in our measurements (`bench/tracking.py`), and the threshold at which detectors
-usually report an object, 0.25: with those of the other two, an object of score 0.5 never gets an id.
+``trackers``, which lose the fewest ids in our measurements (`bench/bench_tracking.py`), and the threshold at which
+detectors usually report an object, 0.25. With those of the other two, an object of score 0.5 never gets an id.
 
 Source: Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022, with the program
 of the paper; the package `trackers` 2.6.1; and the settings in `bytetrack.yaml` of the package `ultralytics`.
