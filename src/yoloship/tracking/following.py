@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from yoloship.tracking.scene_file import SceneConfig, read_scene
 from yoloship.tracking.tracks import Tracks
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from yoloship.detect.options import DetectOptions
     from yoloship.model import ModelInfo
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     """The frame that says an image's time, and what the detector gets."""
 
 _END: Final = object()
+_logger: Final = logging.getLogger("yoloship.tracking")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,10 +149,38 @@ def _follow(detector: Any, frames: Generator[_Framed], asked: _Request) -> Itera
         tracks.check_model(model.info)
         wanted = detect_options(options, tracks, model.info)
         stream = model.stream(images(), options=wanted, keep_images=asked.keep_images)
-        with closing(stream):
-            for one in stream:
-                found, scene = tracks.update(waiting.popleft(), one.result)
-                yield TrackedOutcome(one.index, one.source, found, one.error, one.image, scene)
+        yield from tracked(stream, tracks, _logger.warning, waiting)
+
+
+def tracked(
+    outcomes: Iterator[Outcome],
+    tracks: Tracks,
+    warn: Callable[[str], None],
+    frames: deque[Frame] | None = None,
+) -> Iterator[TrackedOutcome]:
+    """Track the objects of the outcomes of a stream.
+
+    Args:
+        outcomes: In the order of the frames; closed at the end.
+        tracks: The trackers of the streams.
+        warn: Gets a line about each zone or line that can never count, when that is known.
+        frames: The frame of each outcome that has not been drawn yet; None if outcomes have frames of their own.
+
+    Yields:
+        The outcomes, with ids and counts.
+
+    Raises:
+        InputError: a time is not a finite number.
+    """
+    with closing(outcomes):  # type: ignore[type-var]  # it is a generator
+        for one in outcomes:
+            frame = frames.popleft() if frames is not None else one.frame
+            found, scene = tracks.update(frame, one.result)
+            for line in tracks.take_problems():
+                warn(line)
+            yield TrackedOutcome(one.index, one.source, found, one.error, one.image, scene)
+    for name in tracks.unseen_streams():
+        warn(f"no frame came from {name!r}, which zones or lines are for")
 
 
 def detect_options(options: DetectOptions, tracks: Tracks, info: ModelInfo) -> DetectOptions:

@@ -110,6 +110,19 @@ def test_zones_and_lines_are_counted(tmp_path: Path) -> None:
         assert last.scene.to_dict()["lines"]["gate"]["in"] == 1
 
 
+def test_what_can_never_count_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    far, named = "{name: far, from: [500, 0], to: [500, 9]}", "{name: b, from: [9, 9], to: [0, 9], stream: x}"
+    text = f"units: pixels\nlines: [{far}, {named}]"
+    list(track(detector(), [picture(10)] * 3, scene=parse_scene(text, "zones.yaml")))
+    assert [(one.name, one.levelname, one.getMessage()) for one in caplog.records] == [
+        (
+            "yoloship.tracking", "WARNING",
+            "zones.yaml: line 'far' lies outside the picture, so nothing will ever cross it (96×64)",
+        ),
+        ("yoloship.tracking", "WARNING", "no frame came from 'x', which zones or lines are for"),
+    ]  # fmt: skip
+
+
 def test_a_preset_and_options_are_taken() -> None:
     images = [picture(10)] * 3
     assert ids(track(detector(), images, tracking="paper")) == [[1]] * 3
