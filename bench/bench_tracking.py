@@ -1,6 +1,6 @@
-"""Tracking: how well ids follow objects, with and without times, and milliseconds a frame.
+"""Tracking: how well ids follow objects, with and without times, and processor time a frame.
 
-    python bench/bench_tracking.py [--seeds 12] [--rounds 5]
+    python bench/bench_tracking.py [--seeds 12] [--rounds 5] [--only quality|speed]
 
 The scenes are those of tests/helpers/moving.py. The package `trackers` takes part if it can be imported: it needs an
 environment of its own (tools/track_reference/record.py says how), in which this runs with PYTHONPATH=src:tests.
@@ -78,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=("quality", "speed"))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     followers: dict[str, Follow] = {preset: ours(preset) for preset in PRESETS}
@@ -88,8 +89,10 @@ def main() -> None:
     except ImportError:
         print("the package trackers is not there\n")
     print(conditions("numpy", "trackers", "scipy"))
-    quality(followers, arguments.seeds)
-    speed(followers, arguments.rounds)
+    if arguments.only != "speed":
+        quality(followers, arguments.seeds)
+    if arguments.only != "quality":
+        speed(followers, arguments.rounds)
 
 
 def quality(followers: dict[str, Follow], seeds: int) -> None:
@@ -110,7 +113,7 @@ def quality(followers: dict[str, Follow], seeds: int) -> None:
 
 
 def speed(followers: dict[str, Follow], rounds: int) -> None:
-    print(f"\nMilliseconds a frame, median of {rounds} interleaved rounds of 30 frames\n")
+    print(f"\nMilliseconds of processor time a frame, median of {rounds} interleaved rounds of 30 frames\n")
     print("| objects | " + " | ".join(followers) + " |\n| --- |" + " --- |" * len(followers))
     for objects in (10, 100, 1000):
         sizes = (60.0, 160.0) if objects < 1000 else (15.0, 40.0)
@@ -118,9 +121,9 @@ def speed(followers: dict[str, Follow], rounds: int) -> None:
         times: dict[str, list[float]] = {name: [] for name in followers}
         for _ in range(rounds):
             for name, follow in followers.items():
-                start = time.perf_counter()
+                start = time.process_time()
                 follow(frames, 25, True)
-                times[name].append((time.perf_counter() - start) * 1000 / len(frames))
+                times[name].append((time.process_time() - start) * 1000 / len(frames))
         medians = (f"{statistics.median(one):.2f}" for one in times.values())
         print(f"| {objects} | " + " | ".join(medians) + " |", flush=True)
 

@@ -2,7 +2,7 @@
 
 Three programs are called ByteTrack, and they do not give the same ids. Each is a preset here. They differ in the
 numbers, and in the choices that `TrackOptions` names. The preset ``yoloship``, the default, has the rules of
-``trackers``, which lose the fewest ids in our measurements (`bench/bench_tracking.py`), and the threshold at which
+``trackers``, which follow objects best in our measurements (`bench/bench_tracking.py`), and the threshold at which
 detectors usually report an object, 0.25. With those of the other two, an object of score 0.5 never gets an id.
 
 Source: Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022, with the program
