@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 PRECISION = PrecisionChoice(get_args(Precision))
+PRESET_NAMES: Final = ("yoloship", "trackers", "paper", "ultralytics")
+"""The names in `yoloship.tracking.presets.PRESETS`, repeated so that a run without tracking does not load it."""
 
 calibrate = option(
     "--calibrate",

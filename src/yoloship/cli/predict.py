@@ -28,7 +28,7 @@ from yoloship.cli.command import (
     flag,
     option,
 )
-from yoloship.cli.options import class_value, class_words, is_dash, is_stdout, outputs_for
+from yoloship.cli.options import PRESET_NAMES, class_value, class_words, is_dash, is_stdout, outputs_for
 from yoloship.cli.output import Console, print_bytes, print_err
 from yoloship.errors import DependencyError, InputError
 from yoloship.job.run import Run
@@ -53,7 +53,7 @@ IMAGES = "images"
 _MASKS: Final = frozenset({"--retina-masks", "--mask-rule"})
 _BOXES: Final = frozenset(
     {"--conf", "--iou", "--agnostic-nms", "--max-det", "--classes", "--rect", "--head", "--line-width"}
-    | {"--coco", "--txt", "--txt-conf", "--crops"}
+    | {"--coco", "--txt", "--txt-conf", "--crops", "--track", "--zones"}
 )
 WITHOUT_EFFECT: Final = MappingProxyType(
     {
@@ -122,6 +122,10 @@ class PredictCommand(Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Search for third-party options if the help is asked for or an option is not built in."""
+        if "--track" in args:
+            from yoloship.cli.tracking import with_preset
+
+            args = with_preset(args)
         ours = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
         asks_for_help = not {"-h", "--help"}.isdisjoint(args)
         if asks_for_help or any(word.startswith("--") and word.partition("=")[0] not in ours for word in args):
@@ -200,10 +204,9 @@ def _claimed(values: Mapping[str, Path | None], outputs: Outputs, inputs: Sequen
     return targets
 
 
-def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], style: DrawStyle) -> None:
+def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], others: Sequence[str]) -> None:
     """Refuse options that have no effect, or cannot be written, for a model without boxes."""
-    given = [target.kind.option[-1] for target in targets if target.kind.needs_boxes]
-    given += ["--line-width"] if style.line_width_px is not None else []
+    given = [*(target.kind.option[-1] for target in targets if target.kind.needs_boxes), *others]
     if given:
         kinds = (SINKS.load(name) for name in SINKS.own if name != IMAGES)
         able = [kind.option[-1] for kind in kinds if not kind.needs_boxes]
@@ -219,6 +222,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
         "yoloship predict best.onnx photos/ 'cams/**/*.jpg' -o found --json found.json",
         "yoloship predict best.pt photo.jpg --no-draw --json - | jq '.[0]'",
         "yoloship predict best.pt photos/ --no-draw --csv found.csv",
+        "yoloship predict best.pt street.mp4 --track --jsonl found.jsonl",
         "yoloship predict best.pt photos/ --runtime openvino --runtime-precision bfloat16",
     ),
     cls=PredictCommand,
@@ -295,6 +299,19 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
 )
 @options.overwrite
 @options.recursive
+@option(
+    "--track",
+    type=click.Choice(PRESET_NAMES),
+    metavar="[PRESET]",
+    help="Give each object the same id in all frames of its video or camera. PRESET is yoloship (the default), "
+    "trackers, paper or ultralytics; anything else after --track is a source.",
+)
+@option(
+    "--zones",
+    type=FILE,
+    metavar="FILE",
+    help="Count objects in zones and at lines, which this YAML or JSON file describes. It tracks, too.",
+)
 @flag(
     "--resume",
     help="Keep a log beside the outputs, and go on where an earlier run of the same command was stopped or killed.",
@@ -327,6 +344,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     line_width: int | None,
     overwrite: bool,
     recursive: bool,
+    track: str | None,
+    zones: Path | None,
     resume: bool,
     json_progress: bool,
     quiet: bool,
@@ -348,6 +367,13 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     if resume and overwrite:
         raise click.UsageError("--resume continues the outputs that --overwrite would replace: use one of them")
+    tracking = None
+    if track is not None or zones is not None:
+        from yoloship.cli.tracking import Tracking
+
+        if resume:
+            raise click.UsageError("--resume leaves out frames that are done, but --track and --zones need all of them")
+        tracking = Tracking(track, zones)
 
     from yoloship.sources import SourceOptions, open_source
 
@@ -375,7 +401,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             replaces = overwrite or resume
             annotated = AnnotatedImages(file_names, output_dir, RUNS, style, overwrite=replaces, stem=verb or NAME)
         if output_dir is not None or any(path is not None for path in sinks.values()):  # a new folder replaces nothing
-            outputs = outputs_for((model,), images=inputs, overwrite=overwrite)
+            read = (model,) if zones is None else (model, zones)
+            outputs = outputs_for(read, images=inputs, overwrite=overwrite)
             if output_dir is not None and annotated is not None:
                 stack.callback(annotated.close)
                 outputs.claim_inside(output_dir, file_names or ())
@@ -411,7 +438,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         kept = replace(detector.options, **changes) if changes else None
         task = task_of(detector.info, model)
         if not task.has_boxes:
-            _refuse_what_needs_boxes(task.title, model, targets, style)
+            others = {"--line-width": style.line_width_px, "--track": track, "--zones": zones}
+            _refuse_what_needs_boxes(task.title, model, targets, [name for name in others if others[name] is not None])
         if detector.info.channels not in FILE_CHANNELS:
             raise no_files(detector.info.channels, model)
         if detector.session.reason and not quiet:
@@ -433,7 +461,10 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
             run.names = RunNames()
         keep = annotated is not None or any(target.kind.needs_images for target in targets)
-        write(detector.stream(images if ledger is None else ledger.frames(), options=kept, keep_images=keep))
+        if tracking is not None:
+            kept = tracking.options(detector, kept)
+        outcomes = detector.stream(images if ledger is None else ledger.frames(), options=kept, keep_images=keep)
+        write(outcomes if tracking is None else tracking.follow(outcomes))
     console.report(run.tally, detector.info.nms)
     if run.tally.failures or (ledger is not None and ledger.failed):
         raise click.exceptions.Exit(1)

@@ -25,7 +25,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         OUTPUTS: (FIRST_OUTPUT, "--draw", "--hide-labels", "--hide-conf", "--line-width", "--overwrite"),
         "Video and cameras": (),
-        "Tracking": (),
+        "Tracking": ("--track", "--zones"),
         "Long runs": ("--resume", "--json-progress"),
         OTHERS: ("--quiet", "--help"),
     }

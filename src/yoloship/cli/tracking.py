@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from yoloship.cli.options import PRESET_NAMES
 from yoloship.cli.output import print_err
 from yoloship.errors import visible
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from yoloship.tracking.tracks import Tracks
 
 TRACK: Final = "--track"
-PRESET_NAMES: Final = ("yoloship", "trackers", "paper", "ultralytics")
-"""The names in `yoloship.tracking.presets.PRESETS`, repeated so that other runs do not load it."""
 
 
 def with_preset(args: Sequence[str]) -> list[str]:

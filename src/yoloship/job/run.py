@@ -122,13 +122,15 @@ class Run:
         if self.ledger is not None:
             index = self.ledger.begin_entry(index)
         stem = None if self.names is None else self.names.stem(name, outcome.frame)
+        scene = getattr(outcome, "scene", None)  # a `TrackedOutcome` has it, whose module others do not load
         error, annotated = outcome.error, None
         if self.annotated is not None and outcome.result is not None and outcome.image is not None:
             try:
-                annotated = self.annotated.draw(index, outcome.result, outcome.image, stem)
+                image = outcome.image if scene is None else scene.draw(outcome.image)
+                annotated = self.annotated.draw(index, outcome.result, image, stem)
             except YoloshipError as failure:
                 error = failure
-        entry = Entry(name, outcome.result, error, annotated, index, outcome.image, outcome.frame, stem)
+        entry = Entry(name, outcome.result, error, annotated, index, outcome.image, outcome.frame, stem, scene)
         for sink in self.opened.values():
             sink.write(entry)
         tally = self.tally

@@ -58,8 +58,8 @@ def track(  # noqa: PLR0913 - all but the model and the source have defaults
     """Find objects in a video or in images that follow each other, and give each the same id in all of them.
 
     >>> for outcome in yoloship.track("best.pt", "street.mp4"):
-    ...     for found in outcome.unwrap():
-    ...         print(outcome.frame.time_s, found.track_id, found.class_name, found.box_xyxy)
+    ...     for detection in outcome.unwrap():
+    ...         print(outcome.frame.time_s, detection.track_id, detection.class_name, detection.box_xyxy)
 
     The results come in order while the model runs on the frames that follow. A frame that fails gives an outcome with
     an error, and tracking goes on. To stop early, close the generator; a `break` that drops it does so too.

@@ -27,6 +27,9 @@ VALUES = {
     "--txt": "labels",
     "--txt-conf": "labels",
     "--transform": "yolov5",
+    "--track": "paper",
+    "--crops": "crops",
+    "--zones": "{folder}/zones.yaml",
 }
 """A value for each hidden option that takes one."""
 HIDDEN = [(task, option) for task, options in WITHOUT_EFFECT.items() for option in sorted(options)]
@@ -39,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for task in WITHOUT_EFFECT:
         graph = build_graph(sample("ultralytics", task), GraphConfig((64, 64), 1))
         (made / f"{task}.onnx").write_bytes(graph_bytes(graph))
+    (made / "zones.yaml").write_text("units: pixels\nlines: [{name: a, from: [0, 9], to: [9, 9]}]", encoding="utf-8")
     cv2.imwrite(str(made / "a.png"), np.random.default_rng(5).integers(0, 256, (96, 64, 3), dtype=np.uint8))
     return made
 
@@ -71,7 +75,7 @@ def test_the_help_of_a_task_says_what_it_refuses(task: str) -> None:
 def test_what_the_help_of_a_task_leaves_out_is_refused_before_anything_is_written(
     folder: Path, task: str, option: str
 ) -> None:
-    words = [option, *([VALUES[option]] if option in VALUES else [])]
+    words = [option, *([VALUES[option].format(folder=folder)] if option in VALUES else [])]
     ran = run(task, folder / f"{task}.onnx", folder / "a.png", *words)
     assert ran.code == 1
     assert len(ran.err.splitlines()) == 1
