@@ -12,7 +12,6 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from yoloship._util.writing import is_disk_full
 from yoloship.errors import OutputError, json_document, visible
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ class Console:
             limit = MAX_ROWS if sys.stdout.isatty() else None
             self.show(result_table(entry.result, entry.name, limit))
         self._last = entry.annotated or self._last
-        if entry.error is not None and not is_disk_full(entry.error):
+        if entry.error is not None:
             print_err(f"error: {entry.error}")
 
     def report(self, tally: Tally, nms: NmsConfig | None) -> None:

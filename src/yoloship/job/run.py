@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from yoloship._util.writing import is_disk_full
-from yoloship.errors import YoloshipError
+from yoloship.errors import OutputError, YoloshipError
 from yoloship.sinks.sink import Entry
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Run:
     Attributes:
         sinks: Name of a sink → makes it when the run begins; the run closes it.
         annotated: Draws the results and writes the images; None draws nothing.
-        takers: Get each entry after the sinks, unless a sink failed.
+        takers: Get each entry after the sinks, unless it ends the run.
         is_long: Whether there may be many images: their objects are counted, and signals wait for what is being
             written.
         ledger: Notes what is done, for `--resume`; None notes nothing.
@@ -140,11 +140,16 @@ class Run:
             tally.incomplete += not entry.result.complete
             if self.is_long:
                 tally.count_objects(entry.result)
-        fatal = error if error is not None and is_disk_full(error) else None
+        fatal = error if error is not None and self._is_fatal(error) else None
         tally.failures += error is not fatal
-        for taker in self.takers:
-            taker.write(entry)
         if fatal is not None:
             raise fatal
+        for taker in self.takers:
+            taker.write(entry)
         if self.ledger is not None:
             self.ledger.write(entry, self._noted())
+
+    def _is_fatal(self, error: YoloshipError) -> bool:
+        """Whether every other image will fail too: the disk is full, or the folder for images cannot be had."""
+        has_no_folder = self.annotated is not None and self.annotated.folder is None
+        return is_disk_full(error) or (isinstance(error, OutputError) and has_no_folder)
