@@ -465,6 +465,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             kept = tracking.options(detector, kept)
         outcomes = detector.stream(images if ledger is None else ledger.frames(), options=kept, keep_images=keep)
         write(outcomes if tracking is None else tracking.follow(outcomes))
+    if tracking is not None and console.prints:
+        console.show(tracking.counts())
     console.report(run.tally, detector.info.nms)
     if run.tally.failures or (ledger is not None and ledger.failed):
         raise click.exceptions.Exit(1)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from yoloship.detect.detector import Detector
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.stream import Outcome
+    from yoloship.tracking.scene import Scene
     from yoloship.tracking.tracks import Tracks
 
 TRACK: Final = "--track"
@@ -51,6 +52,7 @@ class Tracking:
         self._preset = preset
         self._scene = None if zones is None else read_scene(zones)
         self._tracks: Tracks | None = None
+        self._scenes: dict[str, Scene] = {}
 
     def options(self, detector: Detector, wanted: DetectOptions | None) -> DetectOptions:
         """The options for a detector whose results are tracked; begins the tracking.
@@ -75,4 +77,19 @@ class Tracking:
         from yoloship.tracking.following import tracked
 
         assert self._tracks is not None
-        return tracked(outcomes, self._tracks, lambda line: print_err(f"warning: {visible(line)}"))
+        for one in tracked(outcomes, self._tracks, lambda line: print_err(f"warning: {visible(line)}")):
+            if one.scene is not None:
+                stream = None if one.frame is None else one.frame.stream
+                self._scenes["" if stream is None else stream.name] = one.scene
+            yield one
+
+    def counts(self) -> str:
+        """What the zones and lines of each stream have counted, a line for each; empty without zones and lines."""
+        lines = []
+        for stream, scene in self._scenes.items():
+            data, where = scene.to_dict(), f"{stream}: " if stream else ""
+            for name, zone in data["zones"].items():
+                lines.append(f"{where}{name}: {zone['entered']} entered, {zone['left']} left, {zone['inside']} inside")
+            for name, line in data["lines"].items():
+                lines.append(f"{where}{name}: {line['in']} in, {line['out']} out")
+        return "".join(f"{visible(line)}\n" for line in lines)

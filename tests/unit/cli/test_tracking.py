@@ -92,6 +92,7 @@ def test_zones_are_counted_and_drawn_and_what_can_never_count_is_said_once(work:
     ran = run("predict", "cat.onnx", "photos", "-o", "out", "--jsonl", "found.jsonl", "--zones", "zones.yaml")
     assert ran.code == 0
     assert records("found.jsonl")[3]["lines"]["door"] == {"in": 0, "out": 0, "classes": {}}
+    assert "\ndoor: 0 in, 0 out\nfar: 0 in, 0 out\nannotated: out\n" in ran.out
     said = [line for line in ran.err.splitlines() if line.startswith("warning: ")]
     assert len(said) == 1
     assert "zones.yaml: line 'far' lies outside the picture, so nothing will ever cross it (96×64)" in said[0]
