@@ -13,7 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.official_val import REFUSED, REWRITTEN, VAL, WITHOUT_DETECTIONS, Difference, OfficialRun, run_names
+from helpers.official_val import (
+    REFUSED,
+    REWRITTEN,
+    VAL,
+    WITHOUT_DETECTIONS,
+    Difference,
+    OfficialRun,
+    pictures,
+    run_names,
+)
 from helpers.shared import require
 from yoloship.datasets.dataset import Dataset
 from yoloship.datasets.opening import open_dataset
@@ -149,3 +158,19 @@ def test_a_class_that_ends_the_official_run_is_refused_with_file_and_line(
 ) -> None:
     with pytest.raises(InputError, match=rf"labels/val/119\.txt, line 7: {problem}"):
         OfficialRun(name).dataset(tmp_path)
+
+
+def further_runs() -> list[str]:
+    """Runs of which only the input images are kept."""
+    return sorted(set(pictures()) - set(run_names())) if run_names() != ["absent"] else ["absent"]
+
+
+@pytest.mark.parametrize("name", further_runs())
+def test_inputs_of_runs_without_figures_are_equal_too(name: str) -> None:
+    imgsz = 320 if name.endswith("img320") else 640
+    folder = require(VAL / "sets" / name.partition(".")[0])
+    for official in pictures()[name]:
+        if official["path"] != REWRITTEN:
+            expected = official["pad_xy"], official["sha1_chw_rgb_uint8"]
+            high, wide = official["input_hw"]
+            assert input_of(folder / official["path"], imgsz, (high, wide)) == expected, official["path"]

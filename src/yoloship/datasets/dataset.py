@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-    import numpy.typing as npt
-
     from yoloship.evaluate.coco import Truth
     from yoloship.model import Task
 
@@ -55,7 +52,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """An image of a dataset, and what is in it. The arrays are read-only.
+    """An image of a dataset, and what is in it.
 
     Attributes:
         path: The image file.
@@ -63,10 +60,6 @@ class Sample:
         image_hw: (height, width) in pixels, turned upright as Exif says.
         truth: The objects in it; None for classification.
         class_id: Its class, for classification; None for other tasks.
-        crowd: (n,) bool: whether an object is a crowd, which detections may match many times or not at all. None if
-            the dataset does not say it.
-        areas_px: (n,) float64: the area of each object in square pixels, of its mask if it has one. None if the dataset
-            does not say it.
         image_id: The number of the image in a COCO file; None in other datasets.
     """
 
@@ -75,8 +68,6 @@ class Sample:
     image_hw: tuple[int, int]
     truth: Truth | None = None
     class_id: int | None = None
-    crowd: npt.NDArray[np.bool_] | None = None
-    areas_px: npt.NDArray[np.float64] | None = None
     image_id: int | None = None
 
     @property

@@ -41,7 +41,7 @@ ONE_CLASS: Final = ("object",)
 
 
 def truth_of(sample: Sample, *, single_class: bool) -> Truth:
-    """What is in an image, with its crowds and areas.
+    """What is in an image.
 
     Args:
         sample: Of a dataset of objects.
@@ -49,12 +49,7 @@ def truth_of(sample: Sample, *, single_class: bool) -> Truth:
     """
     truth = sample.truth
     assert truth is not None  # of such a dataset
-    return replace(
-        truth,
-        class_ids=np.zeros_like(truth.class_ids) if single_class else truth.class_ids,
-        crowd=truth.crowd if sample.crowd is None else sample.crowd,
-        areas_px=truth.areas_px if sample.areas_px is None else sample.areas_px,
-    )
+    return replace(truth, class_ids=np.zeros_like(truth.class_ids)) if single_class else truth
 
 
 def judge_objects(

@@ -73,8 +73,10 @@ def test_a_dataset_without_objects_is_refused() -> None:
         judge_objects(empty, [found([BOX], [0.9], [0])], dataset(empty), ValOptions())
 
 
-def test_what_the_sample_knows_of_crowds_and_areas_reaches_the_evaluator() -> None:
-    one = replace(SAMPLES[0], crowd=np.array([False, True]), areas_px=np.array([5000.0, 10.0]))
+def test_what_the_truth_knows_of_crowds_and_areas_reaches_the_evaluator() -> None:
+    assert SAMPLES[0].truth is not None
+    known = replace(SAMPLES[0].truth, crowd=np.array([False, True]), areas_px=np.array([5000.0, 10.0]))
+    one = replace(SAMPLES[0], truth=known)
     truth = truth_of(one, single_class=False)
     assert truth.crowd is not None
     assert truth.crowd.tolist() == [False, True]
