@@ -54,11 +54,12 @@ def compared(found: Sequence[Validation]) -> Comparison:
 
 
 def _notes(found: Sequence[Validation]) -> list[str]:
-    steps = {str(one.settings.get("preprocessing", "")) for one in found}
-    sizes = {str(one.settings.get("input", "")) for one in found}
-    if len(steps) == 1 and len(sizes) == 1:
-        return [f"All models see the same input: {sizes.pop()}, {steps.pop()}. Differences are the models' own."]
+    seen = dict.fromkeys((one.settings.get("input", ""), one.settings.get("preprocessing", "")) for one in found)
+    if len(seen) == 1:
+        ((size, steps),) = seen
+        return [f"All models see the same input: {size}, {steps}. Differences are the models' own."]
+    sizes, steps = "; ".join(dict.fromkeys(size for size, _ in seen)), "; ".join(dict.fromkeys(how for _, how in seen))
     return [
-        "The models do not see the same input, so part of a difference is the input's: "
-        f"{'; '.join(sorted(f'{size}, {step}' for size in sizes for step in steps))}."
+        "The models do not see the same input, so a part of each difference is the input's.",
+        f"Inputs: {sizes}. Preprocessing: {steps}.",
     ]

@@ -33,6 +33,6 @@ def test_differences_are_those_from_the_first_model() -> None:
 
 def test_models_that_see_other_inputs_are_not_called_comparable() -> None:
     other = replace(ONE, settings=MappingProxyType({**SEEN, "input": "320×320"}))
-    (note,) = compared([ONE, other]).notes
-    assert note.startswith("The models do not see the same input")
-    assert "320×320, letterbox; 640×640, letterbox" in note
+    first, second = compared([ONE, other]).notes
+    assert first.startswith("The models do not see the same input")
+    assert second == "Inputs: 640×640; 320×320. Preprocessing: letterbox."

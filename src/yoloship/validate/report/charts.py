@@ -96,6 +96,34 @@ def curve_figures(found: Validation) -> list[Markup]:
     return made
 
 
+def compared_curves(found: Sequence[Validation]) -> list[Markup]:
+    """The mean curves of several models in one chart each; nothing if one of them has none.
+
+    Args:
+        found: What was measured.
+    """
+    every = [one.curves for one in found if one.curves is not None and one.curves.class_ids]
+    if len(every) < len(found) or len(found) > COLOURS:
+        return []
+    names = [f"{one.model}, {one.settings.get('runtime', '')}" for one in found]
+    key = _legend(names, has_mean=False)
+    by_recall = [
+        Line(name, one.recalls, _mean(one.precision_at_recall), f"c{index}")
+        for index, (name, one) in enumerate(zip(names, every, strict=True))
+    ]
+    by_confidence = [
+        Line(name, one.confidences, one.f1.mean(axis=0), f"c{index}")
+        for index, (name, one) in enumerate(zip(names, every, strict=True))
+    ]
+    return [
+        figure(title, line_chart(lines, x_title, y_title, f"{title} of each model"), key)
+        for title, lines, x_title, y_title in (
+            ("Mean precision by recall, IoU 0.5", by_recall, "recall", "precision"),
+            ("Mean F1 by confidence", by_confidence, "confidence", "F1"),
+        )
+    ]
+
+
 def _lines(
     curves: Curves, names: Mapping[int, str], x: npt.NDArray[np.float64], table: npt.NDArray[np.float64]
 ) -> list[Line]:
@@ -115,7 +143,7 @@ def _mean(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(counts > 0, mean, np.nan)
 
 
-def _legend(names: Sequence[str]) -> Markup | None:
+def _legend(names: Sequence[str], *, has_mean: bool = True) -> Markup | None:
     if len(names) > COLOURS:
         return tag(
             "p", tag("span", tag("span", class_="key mean"), f"mean of {len(names)} classes"),
@@ -123,8 +151,8 @@ def _legend(names: Sequence[str]) -> Markup | None:
         )  # fmt: skip
     keys: list[Content] = []
     for index, name in enumerate(names):
-        keys += [tag("span", tag("span", class_=f"key c{index}"), shortened(name, 24), title=name)]
-    if len(names) > 1:
+        keys += [tag("span", tag("span", class_=f"key c{index}"), shortened(name, 40), title=name)]
+    if len(names) > 1 and has_mean:
         keys.append(tag("span", tag("span", class_="key mean"), "mean"))
     return tag("p", *keys, class_="legend")
 

@@ -9,6 +9,7 @@ from yoloship._util.text import counted
 from yoloship.validate.comparison import compared
 from yoloship.validate.report.charts import (
     calibration_figure,
+    compared_curves,
     confusion_figure,
     confusions,
     curve_figures,
@@ -16,7 +17,7 @@ from yoloship.validate.report.charts import (
     speed_figure,
 )
 from yoloship.validate.report.markup import Markup, joined, tag
-from yoloship.validate.report.pictures import picture_figures
+from yoloship.validate.report.pictures import MAX_BYTES, picture_figures
 from yoloship.validate.report.tables import Column, fact_table, plain_table, sorted_table
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from yoloship.validate.report.markup import Content
 
 
+DIFFERENCES: Final = ("Δ", "×")
+"""Columns of a comparison that are shown below the number that they belong to."""
 MAX_FAULTS: Final = 200
 """Faults of a dataset that are listed; the others are counted."""
 POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -51,7 +54,7 @@ def report_html(found: Sequence[Validation]) -> bytes:
     """
     assert found
     first = found[0]
-    title = f"{first.model} on {first.dataset}" if len(found) == 1 else f"{len(found)} models on {first.dataset}"
+    title = f"{first.model if len(found) == 1 else f'{len(found)} models'} on {without_folders(first.dataset)}"
     style = (files("yoloship.validate.report") / "report.css").read_text(encoding="utf-8")
     body: list[Content] = [tag("header", tag("p", "yoloship val", class_="brand"), tag("h1", title), _lead(first))]
     if len(found) > 1:
@@ -60,9 +63,9 @@ def report_html(found: Sequence[Validation]) -> bytes:
             summary = tag(
                 "summary", tag("span", one.model), tag("span", str(one.settings.get("runtime", "")), class_="hint")
             )
-            body.append(tag("details", summary, _one(one, f"m{index}-"), open=index == 0))
+            body.append(tag("details", summary, _one(one, f"m{index}-", len(found)), open=index == 0))
     else:
-        body.append(_one(first, "m0-"))
+        body.append(_one(first, "m0-", 1))
     body.append(_faults(first))
     page = tag(
         "html",
@@ -92,13 +95,12 @@ def _lead(one: Validation) -> Markup:
     return tag("p", f"{words}.", class_="lead")
 
 
-def _one(one: Validation, prefix: str) -> Markup:
-    """Everything about one model."""
+def _one(one: Validation, prefix: str, models: int) -> Markup:
+    """Everything about one of some models."""
     names = dict(enumerate(one.class_names))
-    at = "" if one.confidence is None else f"Detections count from a confidence of {one.confidence:.3f} on."
     charts: list[Content] = [*curve_figures(one)]
     if one.confusion is not None:
-        charts.append(confusion_figure(one.confusion, names, at))
+        charts.append(confusion_figure(one.confusion, names, _counting(one)))
     charts.append(calibration_figure(one.calibration))
     charts += [size_figure(one.sizes), speed_figure(one.speed_ms, _speed_said(one))]
     frequent = [] if one.confusion is None else confusions(one.confusion, names)
@@ -115,10 +117,31 @@ def _one(one: Validation, prefix: str) -> Markup:
             if frequent
             else None,
             _numbers(one),
-            _pictures(one, prefix),
+            _pictures(one, prefix, MAX_BYTES // models),
             _section("Settings and versions", _settings(one)),
         ]
     )
+
+
+def without_folders(name: str) -> str:
+    """The name of a dataset without the folders of a machine: the last two parts of an absolute path.
+
+    Args:
+        name: ``/home/ann/zoo/data.yaml (val)``, or what is no path.
+    """
+    parts = [part for part in name.replace("\\", "/").split("/") if part]
+    is_absolute = name.startswith(("/", "\\", "~")) or (len(parts) > 1 and parts[0].endswith(":"))
+    return "/".join(parts[-2:]) if is_absolute else name
+
+
+def _counting(one: Validation) -> str:
+    """What is counted in the confusion matrix."""
+    if one.rules == "yolov5":
+        return (
+            "As YOLOv5 counts: scores above 0.25, IoU above 0.45, without images that have no labels, and without "
+            "false detections on images where nothing is right."
+        )
+    return "" if one.confidence is None else f"Detections count from a confidence of {one.confidence:.3f} on."
 
 
 def _speed_said(one: Validation) -> str:
@@ -198,7 +221,7 @@ def _numbers(one: Validation) -> Markup | None:
     return _section("COCO's numbers", tag("dl", *shown, class_="numbers"))
 
 
-def _pictures(one: Validation, prefix: str) -> Markup | None:
+def _pictures(one: Validation, prefix: str, most_bytes: int) -> Markup | None:
     if not one.worst:
         return None
     if one.metric == "top1":
@@ -211,7 +234,7 @@ def _pictures(one: Validation, prefix: str) -> Markup | None:
                 tag("input", type="checkbox", checked=True, id=f"{prefix}{kind}", class_=f"show {kind}"),
                 tag("label", words, for_=f"{prefix}{kind}", class_=f"show {kind}"),
             ]
-    shots = picture_figures(one.worst, prefix)
+    shots = picture_figures(one.worst, prefix, most_bytes)
     return _section("Worst images", *kinds, tag("div", *shots, class_="shots"), anchor=f"{prefix}worst")
 
 
@@ -219,7 +242,7 @@ def _faults(one: Validation) -> Markup | None:
     if not one.faults:
         return None
     rows = [
-        (fault.path.name, "–" if fault.line is None else fault.line, fault.problem, fault.consequence)
+        (without_folders(str(fault.path)), "–" if fault.line is None else fault.line, fault.problem, fault.consequence)
         for fault in one.faults[:MAX_FAULTS]
     ]
     more = len(one.faults) - len(rows)
@@ -236,7 +259,7 @@ def _settings(one: Validation) -> Markup:
     facts: dict[str, Content] = {"model": one.model}
     if one.model_sha256:
         facts["SHA-256"] = tag("code", one.model_sha256)
-    facts |= {"dataset": one.dataset, "task": one.task, "rules": RULE_NAMES[one.rules]}
+    facts |= {"dataset": without_folders(one.dataset), "task": one.task, "rules": RULE_NAMES[one.rules]}
     for name, value in one.settings.items():
         facts[name.replace("_", " ")] = _said(value)
     for name, value in one.versions.items():
@@ -253,5 +276,20 @@ def _said(value: Any) -> str:
 
 
 def _comparison(found: Sequence[Validation]) -> Markup:
+    """The table of several models, a difference below each number, and their mean curves together."""
     table = compared(found)
-    return joined([plain_table(table.headings, table.rows), [tag("p", note, class_="hint") for note in table.notes]])
+    headings = [name for name in table.headings if name not in DIFFERENCES]
+    rows: list[list[Content]] = []
+    for row in table.rows:
+        cells: list[Content] = []
+        for name, value in zip(table.headings, row, strict=True):
+            if name in DIFFERENCES:
+                cells[-1] = [
+                    cells[-1],
+                    tag("span", f"×{value}" if value and name == "×" else value, class_="hint below"),
+                ]
+            else:
+                cells.append(value)
+        rows.append(cells)
+    notes = [tag("p", note, class_="hint") for note in table.notes]
+    return joined([plain_table(headings, rows), notes, tag("div", *compared_curves(found), class_="charts")])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from yoloship.validate.report.markup import Content
 
 
-MAX_BYTES: Final = 3 << 20
+MAX_BYTES: Final = 4 << 20
 """Of all JPEG files in a page together, before base64."""
 SIDES_PX: Final = (720, 480, 320, 200)
 """The longer side of an image in the page: the first with which all of them fit."""
@@ -33,22 +33,23 @@ MAX_LABELS: Final = 40
 ORDER: Final = ("found", "invented", "missed")
 
 
-def picture_figures(worst: Sequence[WorstImage], prefix: str) -> list[Markup]:
+def picture_figures(worst: Sequence[WorstImage], prefix: str, most_bytes: int = MAX_BYTES) -> list[Markup]:
     """A figure for each image.
 
     Args:
         worst: The images.
         prefix: Begins the id of each figure, and that of their section; unique in the page.
+        most_bytes: Of their JPEG files together.
     """
-    sizes = _jpegs(worst)
+    sizes = _jpegs(worst, most_bytes)
     return [_figure(one, jpeg, prefix, index) for index, (one, jpeg) in enumerate(zip(worst, sizes, strict=True))]
 
 
-def _jpegs(worst: Sequence[WorstImage]) -> list[tuple[bytes, tuple[int, int]] | None]:
+def _jpegs(worst: Sequence[WorstImage], most_bytes: int) -> list[tuple[bytes, tuple[int, int]] | None]:
     """The JPEG file of each image and the size of the original; None for an image that cannot be read any more."""
     for side in SIDES_PX:
         made = [_jpeg(one, side) for one in worst]
-        if sum(len(one[0]) for one in made if one is not None) <= MAX_BYTES:
+        if sum(len(one[0]) for one in made if one is not None) <= most_bytes:
             return made
     return [None] * len(worst)
 

@@ -64,6 +64,9 @@ def test_the_page_says_nothing_about_the_machines_folders(tmp_path: Path) -> Non
     html = report_html([validation(tmp_path)]).decode()
     assert str(tmp_path) not in html
     assert str(Path.home()) not in html
+    away = replace(validation(tmp_path), dataset="/home/ann/sets/zoo/data.yaml (val)")
+    assert "best.pt on zoo/data.yaml (val)" in read(away).words
+    assert "ann" not in read(away).words
 
 
 def test_the_page_may_load_nothing_even_if_it_wanted_to(tmp_path: Path) -> None:
@@ -76,6 +79,7 @@ def test_several_models_are_compared_and_each_has_its_part(tmp_path: Path) -> No
     page = read(one, replace(one, model="best.onnx", map50_95=one.map50_95 - 0.125))
     assert "2 models on zoo.yaml, val" in page.words
     assert "-0.1250" in page.words
+    assert "Mean F1 by confidence" in page.words
     assert len(set(page.ids)) == len(page.ids)
     assert "details" in page.tags
 

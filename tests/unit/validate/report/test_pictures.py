@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 from yoloship.validate.record import Mark, WorstImage
 from yoloship.validate.report import pictures
@@ -41,14 +40,12 @@ def test_an_image_is_made_small_and_drawn_on_in_its_own_pixels(tmp_path: Path) -
     assert html.count("<text") == 2  # errors have their names on them
 
 
-def test_all_images_together_stay_below_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_images_together_stay_below_the_bound(tmp_path: Path) -> None:
     one = WorstImage("a.png", image(tmp_path / "a.png"), 0, 1, 0)
     full = len(jpegs(picture_figures([one], "w")[0])[0])
-    monkeypatch.setattr(pictures, "MAX_BYTES", 3 * full // 2)
-    html = "".join(picture_figures([one, one], "w"))
+    html = "".join(picture_figures([one, one], "w", 3 * full // 2))
     assert 0 < sum(map(len, jpegs(html))) <= 3 * full // 2
-    monkeypatch.setattr(pictures, "MAX_BYTES", 10)
-    assert jpegs("".join(picture_figures([one], "w"))) == []
+    assert jpegs("".join(picture_figures([one], "w", 10))) == []
 
 
 def test_an_image_that_is_gone_is_said_and_not_an_error(tmp_path: Path) -> None:
