@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from yoloship._util.addresses import AddressRules
 from yoloship.sources.finding import FoundImages, ImageFiles, Skipped, find_images
 from yoloship.sources.recognise import IMAGE_SUFFIXES
-from yoloship.sources.settings import AddressRules, SourceOptions
+from yoloship.sources.settings import SourceOptions
 from yoloship.sources.source import SOURCES, Frame, Source, Stream, open_source
 
 __all__ = [

@@ -189,6 +189,7 @@ _PLURALS: Final = MappingProxyType(
         "closed folder": "folders that cannot be listed",
         "broken link": "broken links",
         "special file": "pipes, sockets or devices",
+        "link": "links",
         HIDDEN_IMAGE: "hidden images",
         "other file": "other files",
     }

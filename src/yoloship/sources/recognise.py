@@ -62,4 +62,4 @@ def _by_content(path: str, suffix: str) -> str:
         return "video"
     if kind == "text" and suffix == ".csv":
         return "csv"
-    return "list" if kind == "text" and suffix in LIST_SUFFIXES else IMAGES
+    return "list" if kind in {"text", "unknown"} and suffix in LIST_SUFFIXES else IMAGES

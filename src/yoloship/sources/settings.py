@@ -8,27 +8,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+from yoloship._util.addresses import AddressRules
+
 LivePolicy: TypeAlias = Literal["newest", "every"]
 """Which frames of a live stream are given: only the newest, so that results are never late, or every one."""
-
-
-@dataclass(frozen=True, slots=True)
-class AddressRules:
-    """Which addresses on the network may be read, and how much of them.
-
-    Attributes:
-        allow_http: Whether images may come by plain http, which anybody on the way can change.
-        allow_private: Whether an address may be private, loopback or link-local, or of this machine.
-        max_bytes: Most bytes of one image.
-        timeout_s: Seconds for one image, from the first byte of the request to the last one of the answer.
-        max_redirects: Redirects that are followed; each new address is checked anew.
-    """
-
-    allow_http: bool = False
-    allow_private: bool = False
-    max_bytes: int = 64 << 20
-    timeout_s: float = 30.0
-    max_redirects: int = 5
 
 
 @dataclass(frozen=True, slots=True)

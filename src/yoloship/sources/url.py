@@ -1,0 +1,89 @@
+"""Images at addresses on the network, read into memory one by one: `WebImages`."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from yoloship._util.addresses import parse_address, redacted
+from yoloship.errors import InputError, YoloshipError
+from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
+from yoloship.sources.source import Frame, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
+
+    from typing_extensions import Self
+
+    from yoloship._util.addresses import AddressRules
+
+AHEAD: Final = 4
+"""Images that are fetched at the same time, and wait in memory."""
+_STREAMS: Final = ("video/", "audio/", "multipart/", "application/vnd.apple.mpegurl", "application/x-mpegurl")
+_MAYBE_IMAGES: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+
+
+class WebImages(Source):
+    """The images at some addresses, in their order, each once.
+
+    Args:
+        urls: The addresses.
+        rules: Which of them may be read.
+    """
+
+    help = "Images at addresses of https."
+
+    def __init__(self, urls: Sequence[str], rules: AddressRules) -> None:
+        self._urls, self._rules = urls, rules
+
+    @classmethod
+    def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Self:
+        """Check the addresses; they are read later.
+
+        Raises:
+            InputError: one of them may not be read.
+        """
+        for text in texts:
+            parse_address(text, options.addresses)
+        return cls(list(dict.fromkeys(texts)), options.addresses)
+
+    @property
+    def count(self) -> int:
+        """How many addresses there are."""
+        return len(self._urls)
+
+    def __iter__(self) -> Iterator[Frame]:
+        pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="yoloship-fetch")
+        try:
+            waiting: deque[tuple[str, Future[bytes]]] = deque()
+            urls = iter(self._urls)
+            waiting.extend((url, pool.submit(self._fetch, url)) for url in islice(urls, AHEAD))
+            index = 0
+            while waiting:
+                url, coming = waiting.popleft()
+                try:
+                    frame = Frame(index, redacted(url), coming.result())
+                except YoloshipError as error:
+                    frame = Frame(index, redacted(url), None, error=error)
+                del coming  # its bytes are in the frame, which the consumer may drop
+                waiting.extend((following, pool.submit(self._fetch, following)) for following in islice(urls, 1))
+                yield frame
+                index += 1
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _fetch(self, url: str) -> bytes:
+        from yoloship._util.fetching import fetch
+
+        return fetch(url, self._rules, _check_type).data
+
+
+def _check_type(content_type: str, shown: str) -> None:
+    """Refuse what is not an image before it is read."""
+    if content_type.startswith("image/") or content_type in _MAYBE_IMAGES:
+        return
+    hint = f"give it as live:{shown}" if content_type.startswith(_STREAMS) else "give the address of the image itself"
+    raise InputError(f"is of the type {content_type!r}, not an image", subject=shown, hint=hint)
