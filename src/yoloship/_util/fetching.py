@@ -216,7 +216,7 @@ def _unreadable(error: Exception, address: Address) -> DownloadError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return DownloadError(f"its certificate is not valid: {error.verify_message}", subject=address.shown)
     if isinstance(error, http.client.IncompleteRead):
-        return DownloadError(f"ended after {len(error.partial):,} bytes of a part", subject=address.shown)
+        return DownloadError("was cut short, or its parts are not marked as they should be", subject=address.shown)
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     hint = None
     if isinstance(error, OSError) and any(map(os.environ.get, _PROXIES)):

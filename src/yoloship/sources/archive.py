@@ -80,7 +80,7 @@ class Archives(Source):
         tables = {}
         for path in paths:
             with _opened(path) as (file, head, _):
-                if head.startswith(ZIP_MAGIC) and (table := _look_into(path, file, limits)) is not None:
+                if head.startswith(b"PK") and (table := _look_into(path, file, limits)) is not None:
                     tables[path] = table
         return cls(paths, tables, limits)
 
@@ -154,7 +154,7 @@ def _frames(path: str, limits: ArchiveLimits) -> Iterator[tuple[str, bytes | Non
                         raise InputError("is an archive inside an archive", hint="unpack it, and give it by itself")
                     image = member.read()
                 except InputError as failure:
-                    error = failure
+                    error = _light(failure)
                 name = _unique(f"{path}/{member.name}", taken)
                 if error is not None:
                     error.subject = name
@@ -164,7 +164,15 @@ def _frames(path: str, limits: ArchiveLimits) -> Iterator[tuple[str, bytes | Non
             raise InputError("has no images", expected="files such as .jpg, .png or .webp")
     except InputError as error:
         error.subject = path
-        yield path, None, error
+        yield path, None, _light(error)
+
+
+def _light(error: InputError) -> InputError:
+    """An error that may be kept: without the frames of its traceback, which hold what was unpacked."""
+    link: BaseException | None = error
+    while link is not None:
+        link = link.with_traceback(None).__cause__ or link.__context__
+    return error
 
 
 def _members(path: str, file: IO[bytes], head: bytes, size: int, limits: ArchiveLimits) -> Iterable[Member]:

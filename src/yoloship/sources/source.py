@@ -139,6 +139,10 @@ SOURCES: Table[Source] = Table(
     "source",
     MappingProxyType(
         {
+            "archive": "yoloship.sources.archive:Archives",
+            "list": "yoloship.sources.lists:SourceList",
+            "csv": "yoloship.sources.csv_list:CsvList",
+            "url": "yoloship.sources.url:WebImages",
             "live": "yoloship.sources.live.streams:LiveStreams",
             "video": "yoloship.sources.video:VideoFiles",
             "images": "yoloship.sources.finding:ImageFiles",

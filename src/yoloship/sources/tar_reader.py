@@ -49,8 +49,10 @@ def tar_members(unpacked: Unpacked, limits: ArchiveLimits) -> Iterator[Member]:
         InputError: the archive is damaged or cut short there; what was given before is sound.
     """
     further: dict[bytes, bytes] = {}  # what a header before says of the next entry
-    for _ in range(limits.max_members * 2):  # with a header before each
+    for count in range(limits.max_members * 2):  # with a header before each
         block = unpacked.read(BLOCK_BYTES)
+        if len(block) < BLOCK_BYTES and not count:
+            raise InputError("is not a tar archive, or is cut short")
         if not block.strip(b"\0"):
             if len(block) < BLOCK_BYTES or further:
                 raise InputError("is cut short: the mark at its end is missing")

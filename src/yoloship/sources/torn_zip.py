@@ -59,9 +59,12 @@ def torn_members(file: IO[bytes], limits: ArchiveLimits) -> Iterator[Member]:
         if limits.is_bomb(file.tell(), total):
             raise InputError("is a zip bomb", got=f"{total:,} bytes in {file.tell():,}")
         if flags & _DESCRIPTOR_FOLLOWS:
-            signature = file.read(4)
-            crc = int.from_bytes(file.read(4) if signature == b"PK\x07\x08" else signature, "little")
-            file.seek(8, 1)
+            tail = file.read(16)
+            length = 16 if tail.startswith(b"PK\x07\x08") else 12  # the signature is optional
+            if len(tail) < length:
+                break
+            crc = int.from_bytes(tail[length - 12 : length - 8], "little")
+            file.seek(length - len(tail), 1)
         read = partial(bytes, data) if zlib.crc32(data) == crc else _damaged
         yield Member(safe_path(name), "folder" if name.endswith("/") else "file", read)
     raise InputError("is cut short or damaged: the rest of it cannot be read")

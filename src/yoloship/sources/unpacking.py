@@ -18,7 +18,7 @@ Packing: TypeAlias = Literal["tar", "gzip", "bzip2", "xz"]
 
 _IN_BYTES: Final = 1 << 16
 _OUT_BYTES: Final = 1 << 20
-_XZ_MEMORY_BYTES: Final = 256 << 20
+_XZ_MEMORY_BYTES: Final = 128 << 20
 """Twice what the highest level of xz needs, and far less than a file may ask for."""
 
 

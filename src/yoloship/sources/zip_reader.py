@@ -113,7 +113,7 @@ def _stated(file: IO[bytes]) -> tuple[int, int]:
 
 def _kind(info: zipfile.ZipInfo) -> MemberKind:
     mode = info.external_attr >> 16
-    if info.is_dir():
+    if info.filename.endswith("/"):
         return "folder"
     if stat.S_ISLNK(mode):
         return "link"
