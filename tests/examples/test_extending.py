@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import ZipFile
@@ -88,19 +90,19 @@ def test_the_sink_counts_the_objects_of_each_image(installed: Callable[[str], No
     assert "--counts FILE" in run("detect", "--help").out
 
 
-def test_the_source_reads_images_out_of_an_archive(installed: Callable[[str], None]) -> None:
+def test_the_source_reads_images_out_of_a_database(installed: Callable[[str], None]) -> None:
     installed("source")
     names = scenes(0, 1)
-    with ZipFile("scenes.zip", "w") as archive:
-        for name in names:
-            archive.write(name, f"inside/{name}")
-        archive.writestr("inside/broken.jpg", b"")
-        archive.writestr("readme.txt", "not an image")
-    ran = run("detect", CODES, "zip:scenes.zip", "--no-draw", "--csv", "-")
+    with closing(sqlite3.connect("scenes.db")) as database, database:
+        database.execute("CREATE TABLE photos (name TEXT, image BLOB)")
+        images = [(name, Path(name).read_bytes()) for name in names]
+        database.executemany("INSERT INTO photos VALUES (?, ?)", [*images, ("broken.jpg", b"")])
+    ran = run("detect", CODES, "sqlite:scenes.db", "--no-draw", "--csv", "-")
     assert ran.code == 1
-    assert "inside/broken.jpg" in ran.err
-    assert {line.partition(",")[0] for line in ran.out.splitlines()[1:]} == {f'"inside/{name}"' for name in names}
-    assert "is not a zip archive" in run("detect", CODES, "zip:scene-0.png").error
+    assert "broken.jpg" in ran.err
+    assert {line.partition(",")[0] for line in ran.out.splitlines()[1:]} == {f'"{name}"' for name in names}
+    assert "scene-0.png: has no images" in run("detect", CODES, "sqlite:scene-0.png").error
+    assert "no.db: cannot be opened" in run("detect", CODES, "sqlite:no.db").error
 
 
 def test_the_runtime_finds_the_same_boxes_as_the_default(installed: Callable[[str], None]) -> None:
