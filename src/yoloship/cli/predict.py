@@ -234,7 +234,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     "source",
     metavar="SOURCE...",
     many=True,
-    help="Images, folders or patterns, or NAME:TEXT for a source from another package.",
+    help="Images, folders, patterns, lists, archives, videos, cameras and addresses; NAME:TEXT chooses how to read TEXT.",
 )
 @option(
     "--conf",
@@ -312,6 +312,8 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     metavar="FILE",
     help="Count objects in zones and at lines, which this YAML or JSON file describes. It tracks, too.",
 )
+@flag("--allow-http", help="Read images by plain http too, which anybody on the way can change.")
+@flag("--allow-private", help="Read images from addresses of private networks and of this machine too.")
 @flag(
     "--resume",
     help="Keep a log beside the outputs, and go on where an earlier run of the same command was stopped or killed.",
@@ -346,6 +348,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     recursive: bool,
     track: str | None,
     zones: Path | None,
+    allow_http: bool,
+    allow_private: bool,
     resume: bool,
     json_progress: bool,
     quiet: bool,
@@ -375,10 +379,11 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             raise click.UsageError("--resume leaves out frames that are done, but --track and --zones need all of them")
         tracking = Tracking(track, zones)
 
-    from yoloship.sources import SourceOptions, open_source
+    from yoloship.sources import AddressRules, SourceOptions, open_source
 
+    rules = AddressRules(allow_http=allow_http, allow_private=allow_private)
     with ExitStack() as stack:
-        images = open_source(source, SourceOptions(recursive))
+        images = open_source(source, SourceOptions(recursive, addresses=rules))
         stack.callback(images.close)
         for note in images.notes:
             print_err(note)

@@ -19,7 +19,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             *("--imgsz", "--rect", "--names", "--names-from", "--head", "--alias", "--transform"),
             *("--device", "--runtime", "--runtime-precision"),
         ),
-        "Images": ("--recursive",),
+        "Images": ("--recursive", "--allow-http", "--allow-private"),
         "What to keep": (
             *("--conf", "--iou", "--agnostic-nms", "--max-det", "--classes", "--retina-masks", "--mask-rule"),
         ),
