@@ -234,7 +234,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     "source",
     metavar="SOURCE...",
     many=True,
-    help="Images, folders, patterns, lists, archives, videos, cameras and addresses; NAME:TEXT chooses how to read TEXT.",
+    help="Images, folders, patterns, lists, archives, videos, cameras and addresses, or NAME:TEXT to say which it is.",
 )
 @option(
     "--conf",
