@@ -67,7 +67,7 @@ class WebServer:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join()
 
     def _accept(self) -> None:
         while not self._closed.is_set():
