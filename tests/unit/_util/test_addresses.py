@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -157,11 +156,10 @@ def test_a_host_that_is_not_found_is_one_clear_line(monkeypatch: pytest.MonkeyPa
         resolve(address, RULES, 5)
 
 
+@pytest.mark.timeout(60)
 def test_a_name_server_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **rest: [over.wait(20)])
-    started_s = time.monotonic()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **rest: [over.wait()])
     with pytest.raises(DownloadError, match="its host was not found in time"):
         resolve(parse_address("https://example.org/", RULES), RULES, 0.05)
-    assert time.monotonic() - started_s < 15, "it is not waited for its answer, which comes after 20 s"
     over.set()
