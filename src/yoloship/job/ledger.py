@@ -68,6 +68,7 @@ class Ledger:
         self._failed = 0
         self._is_even = True
         self._committed_s = time.monotonic()
+        self._names: RunNames | None = None
 
     @property
     def path(self) -> Path:
@@ -112,12 +113,17 @@ class Ledger:
 
     def frames(self) -> Iterator[Frame]:
         """The frames that are left."""
+        stream: Stream | None = None
         for place, frame in enumerate(self._source):
+            if frame.stream is not stream and frame.stream is not None and self._names is not None:
+                stream = frame.stream
+                self._names.continue_stream(stream.name, self._id_of_stream(stream))
             if place >= self._first_left and (not self._skipped or self.id_of(frame) not in self._skipped):
                 yield frame
 
     def give_names(self, names: RunNames) -> None:
         """Take the names of the files that the runs before wrote, so that no other image gets one of them."""
+        self._names = names
         for name in self._log.contents.done:
             of_frame = _OF_FRAME.fullmatch(name)
             if of_frame is None:
@@ -172,10 +178,12 @@ class Ledger:
     def id_of(self, frame: Frame) -> str:
         """The name of a frame in the log: for a file, its path from the log's folder, so that both can be moved."""
         if frame.stream is not None:
-            stream = frame.stream.name if frame.stream.path is None else self._id_of(frame.stream.path)
-            return f"{stream}#{frame.index}"
+            return f"{self._id_of_stream(frame.stream)}#{frame.index}"
         name = self._id_of(frame.image) if isinstance(frame.image, os.PathLike) else frame.name
         return f"{name}#" if _NUMBERED.search(name) else name
+
+    def _id_of_stream(self, stream: Stream) -> str:
+        return stream.name if stream.path is None else self._id_of(stream.path)
 
     def _commit(self, sinks: Mapping[str, Sink]) -> None:
         if self._is_even and self._pending:
@@ -192,7 +200,7 @@ class Ledger:
                 self._folders[folder] = os.path.relpath(whole, self._folder)
             except ValueError:  # another drive of Windows
                 self._folders[folder] = whole
-        return os.path.join(self._folders[folder], name)  # noqa: PTH118 - a text
+        return os.path.normpath(os.path.join(self._folders[folder], name))  # noqa: PTH118 - a text
 
     def _begins_with(self, files: Sequence[Path], done: Sequence[str]) -> bool:
         return len(done) <= len(files) and all(

@@ -83,6 +83,16 @@ class RunNames:
                 self._numbered.add(match[1])
                 return free
 
+    def continue_stream(self, stream: str, known: str) -> None:
+        """Let a video or a camera have the stem of one that came before under another name.
+
+        Args:
+            stream: Its name now.
+            known: The name that it had; nothing changes if there was none of that name.
+        """
+        if known in self._streams:
+            self._streams[stream] = self._streams[known]
+
     def _prefix(self, stream: str) -> str:
         """The stem of all frames of a video or a camera."""
         if stream not in self._streams:

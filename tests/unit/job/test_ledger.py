@@ -11,6 +11,7 @@ from yoloship.errors import InputError, OutputError
 from yoloship.job.ledger import Ledger
 from yoloship.job.log import Facts, Log
 from yoloship.sinks import Entry, JsonFile
+from yoloship.sinks.naming import RunNames
 from yoloship.sources import Frame, ImageFiles, Source, Stream
 
 if TYPE_CHECKING:
@@ -75,6 +76,25 @@ def test_a_video_goes_on_after_its_last_frame() -> None:
     assert did(Path("x"), Clips(), 4) == ["a.mp4#0", "a.mp4#1", "a.mp4#2", "b.mp4#0"]
     assert did(Path("x"), Clips(), 9) == ["b.mp4#1", "b.mp4#2"]
     assert did(Path("x"), Clips(), 9) == []
+
+
+@pytest.mark.parametrize("folder", ["", "logs/"])
+def test_files_for_the_frames_of_a_video_keep_their_names_in_the_next_run(folder: str) -> None:
+    Path("logs").mkdir()
+    log = Path(f"{folder}x")
+    did(log, Clips(), 4)
+    with Log.open(log) as opened:
+        ledger, names = Ledger(opened, Clips(), has_folders=True), RunNames()
+        ledger.give_names(names)
+        assert [names.stem(frame.name, frame) for frame in ledger.frames()] == ["b_1", "b_2"]
+        assert names.stem("elsewhere/a.jpg") == "a-2"
+
+
+def test_an_image_whose_name_ends_as_that_of_a_frame_is_no_frame() -> None:
+    members = [Frame(index, name, b"") for index, name in enumerate(("z/a#1", "z/a#", "z/a"))]
+    with Log.open(Path("x")) as log:
+        ledger = Ledger(log, Clips(), has_folders=True)
+        assert [ledger.id_of(frame) for frame in members] == ["z/a#1#", "z/a##", "z/a"]
 
 
 def test_new_images_come_after_those_that_are_done_wherever_they_sort() -> None:
