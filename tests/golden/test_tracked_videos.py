@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -67,6 +70,26 @@ def test_every_code_keeps_its_id_over_gaps_of_seven_frames(preset: str, kind: st
     (count,) = counted.to_dict()["lines"].values()
     assert count["in"] + count["out"] == CODES
     assert min(count["in"], count["out"]) > 0, "codes go in both directions"
+
+
+def test_a_video_file_brings_the_times_with_it(tmp_path: Path) -> None:
+    """Its frames lie 40 ms apart, with a gap of seven frames."""
+    path = tmp_path / "codes.mp4"
+    kept = [(index, one.image) for index, (one, _) in enumerate(video()) if 4 <= index < 14 or 21 <= index < 25]
+    with av.open(str(path), "w") as output:
+        track: Any = output.add_stream("libx264", rate=RATE, options={"crf": "14"})
+        track.width, track.height, track.pix_fmt = 640, 480, "yuv420p"
+        track.codec_context.time_base = Fraction(1, 1000)
+        for index, image in kept:
+            picture = av.VideoFrame.from_ndarray(image, format="bgr24")
+            picture.pts, picture.time_base = 40 * index, Fraction(1, 1000)
+            output.mux(track.encode(picture))
+        output.mux(track.encode(None))
+    outcomes = list(yoloship.track(MODEL, path))
+    times = [one.frame.time_s for one in outcomes if one.frame is not None and one.frame.time_s is not None]
+    assert np.diff(times).round(3).tolist() == [0.04] * 9 + [0.32] + [0.04] * 3
+    ids = [one.unwrap().track_ids for one in outcomes]
+    assert [sorted(row.tolist()) for row in ids if row is not None][1:] == [[1, 2, 3, 4, 5]] * 13
 
 
 @pytest.mark.parametrize("preset", PRESETS)
