@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from helpers.scenes import MODEL
 from helpers.shared import SHARED, require
 from yoloship.evaluate.average_precision import evaluate
 from yoloship.evaluate.coco import Scored, Truth
+from yoloship.validate.coco_files import numbering, predictions_file, truth_file
 from yoloship.validate.coco_numbers import coco_figures, mean_of
+from yoloship.validate.objects import truth_of
+from yoloship.validate.opened import OpenOptions
+from yoloship.validate.validation import Request, judge_model
 
 VAL = SHARED / "val"
 RUNS = sorted(
@@ -74,3 +82,25 @@ def test_the_twelve_numbers_and_those_of_classes_are_those_of_pycocotools(name: 
         precision = result.precision[:, :, int(class_id), 0]
         assert mean_of(precision) == pytest.approx(numbers["AP"], abs=1e-6)
         assert mean_of(precision[0]) == pytest.approx(numbers["AP50"], abs=1e-6)
+
+
+def test_a_whole_validation_has_the_numbers_that_pycocotools_gives_for_its_files() -> None:
+    """The bundled model on the codes of ../shared/val, as the command line writes it."""
+    coco, evaluation = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    request = Request(require(VAL / "sets" / "codes" / "data.yaml"), opening=OpenOptions(imgsz=(320, 320)))
+    judged = judge_model(MODEL, request)
+    figures, numbers = judged.validation.coco, numbering(judged.samples, judged.validation.class_names, "yolov5")
+    truths = [truth_of(sample, single_class=False) for sample in judged.samples]
+    exact = replace(numbers, rounds=False)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco.COCO()
+        truth.dataset = truth_file(judged.samples, truths, judged.validation.class_names, exact)
+        truth.createIndex()
+        judge = evaluation.COCOeval(truth, truth.loadRes(predictions_file(judged.scored, exact)), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    assert figures is not None
+    assert [getattr(figures, name) for name in OFFICIAL.values()] == pytest.approx(judge.stats.tolist(), abs=1e-6)
+    assert judged.validation.images == 60
+    assert judged.validation.labels == 217

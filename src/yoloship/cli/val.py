@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 from yoloship.cli import options
 from yoloship.cli.command import COUNT, FILE, FRACTION, SOURCE, argument, command, flag, option
 from yoloship.cli.options import is_dash, is_stdout, outputs_for
-from yoloship.cli.output import columns, facts_table, print_bytes, print_err, print_text
+from yoloship.cli.output import MAX_ROWS, columns, facts_table, print_bytes, print_err, print_text
 from yoloship.cli.progress import progress
 from yoloship.errors import json_document
 
@@ -268,16 +269,27 @@ def _class_table(one: Validation) -> str:
         rows = [
             (item.name, str(item.images), *map(_figure, (item.precision, item.recall, item.f1))) for item in one.classes
         ]
-        return columns([("class", "images", "precision", "recall", "F1"), *rows], right=range(1, 5))
+        table = [("class", "images", "precision", "recall", "F1"), *rows[: _most_rows()]]
+        return columns(table, right=range(1, 5)) + _more(one)
     heading = ("class", "images", "objects", "precision", "recall", "F1", "mAP50", "mAP50-95")
     mean = sum(item.f1 for item in one.classes) / max(len(one.classes), 1)
     figures = (one.precision, one.recall, mean, one.map50, one.map50_95)
     table = [heading, ("all", str(one.images), str(one.labels), *(f"{value:.3f}" for value in figures))]
     if len(one.classes) > 1:
-        for item in one.classes:
+        for item in one.classes[: _most_rows()]:
             values = (item.precision, item.recall, item.f1, item.ap50, item.ap50_95)
             table.append((item.name, str(item.images), str(item.labels), *map(_figure, values)))
-    return columns(table, right=range(1, 8))
+    return columns(table, right=range(1, 8)) + _more(one)
+
+
+def _most_rows() -> int | None:
+    """Classes of a table on a terminal; a pipe or a file gets all."""
+    return MAX_ROWS if sys.stdout.isatty() else None
+
+
+def _more(one: Validation) -> str:
+    most = _most_rows()
+    return f"and {len(one.classes) - most} more classes\n" if most is not None and len(one.classes) > most else ""
 
 
 def _facts(one: Validation) -> Iterator[tuple[str, str]]:

@@ -290,8 +290,18 @@ class Validation:
     confidence: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON. `curves` are left out, because they are long; `Curves.to_dict` gives them."""
-        return {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.name != "curves"}
+        """Plain data, ready for JSON.
+
+        Of `confusion` only the cells that are not 0 are given: predicted class, true class, and how often. `curves` are
+        left out, because they are long; `Curves.to_dict` gives them.
+        """
+        plain = {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.name not in _LONG}
+        if self.confusion is not None:
+            rows, columns = self.confusion.nonzero()
+            counts = self.confusion[rows, columns]
+            cells = zip(rows.tolist(), columns.tolist(), counts.tolist(), strict=True)
+            plain["confusion"] = {"size": len(self.confusion), "cells": [list(cell) for cell in cells]}
+        return plain
 
     def save_report(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a report: one HTML file with tables, charts and the worst images, that needs nothing else.
@@ -309,6 +319,9 @@ class Validation:
         from yoloship.validate.report.page import report_html
 
         write_bytes(Path(path), report_html([self]), overwrite=overwrite)
+
+
+_LONG: Final = ("curves", "confusion")
 
 
 def _plain(value: Any) -> Any:

@@ -128,7 +128,7 @@ def _answers(
             samples.append(sample)
             answers.append(_renamed(outcome.result, dataset, names))
         if on_progress is not None:
-            on_progress("images", outcome.index + 1, total)
+            on_progress("validating", outcome.index + 1, total)
     return samples, answers, faults
 
 

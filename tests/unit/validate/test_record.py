@@ -25,7 +25,7 @@ def test_a_validation_becomes_plain_data_without_its_curves() -> None:
     plain = json.loads(json.dumps(validation().to_dict()))
     assert "curves" not in plain
     assert plain["classes"][0]["ap_by_iou"] == [0.7, *[0.4] * 9]
-    assert plain["confusion"] == [[1, 0], [0, 1]]
+    assert plain["confusion"] == {"size": 2, "cells": [[0, 0, 1], [1, 1, 1]]}
     assert plain["faults"] == [{"path": "a.txt", "line": 1, "problem": "doubled", "consequence": "row dropped"}]
     assert plain["settings"] == {"imgsz": 640}
     assert plain["coco"] is None

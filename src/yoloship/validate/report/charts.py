@@ -33,6 +33,8 @@ COLOURS: Final = 8
 MAX_LINES: Final = 100
 MAX_NARROW: Final = 9
 """Rows up to which a confusion matrix stands beside another chart."""
+MAX_CELLS: Final = 4000
+"""Cells of a confusion matrix that are drawn."""
 STRIP: Final = 40
 """Height of the bars that count answers."""
 MAX_NUMBERS: Final = 24
@@ -182,7 +184,7 @@ def confusion_figure(matrix: npt.NDArray[np.int64], class_names: Mapping[int, st
     side = max(32.0, min(64.0, 320 / len(places))) if with_numbers else max(5.0, 700 / len(places))
     left, top = (118.0, 96.0) if with_numbers else (24.0, 24.0)
     cells: list[Content] = []
-    for row, column in np.argwhere(part > 0).tolist() if not with_numbers else np.ndindex(part.shape):
+    for row, column in np.ndindex(part.shape) if with_numbers else _largest(part):
         count, share = int(part[row, column]), float(shares[row, column])
         x, y = left + column * side, top + row * side
         kind = "right" if row == column else "wrong"
@@ -221,7 +223,16 @@ def confusion_figure(matrix: npt.NDArray[np.int64], class_names: Mapping[int, st
     )
     hint = f"{said} A colour is the share of its column. The diagonal is right"
     hint += "; the last row is missed, and the last column invented." if places[-1] == background else "."
+    if not with_numbers and np.count_nonzero(part) > MAX_CELLS:
+        hint += f" The {MAX_CELLS:,} largest cells are drawn."
     return figure("Confusion matrix", chart, tag("p", hint.strip(), class_="hint"), wide=len(places) > MAX_NARROW)
+
+
+def _largest(part: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """The places of the largest cells that are not 0, `MAX_CELLS` at most."""
+    rows, columns = part.nonzero()
+    order = np.argsort(-part[rows, columns], kind="stable")[:MAX_CELLS]
+    return list(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
 
 
 def calibration_figure(bins: Sequence[CalibrationBin]) -> Markup | None:

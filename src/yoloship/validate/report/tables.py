@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_COLUMNS: Final = 14
 """As many as the style has rules for."""
+MAX_ROWS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,12 @@ def sorted_table(
     Args:
         name: Of the table, unique in the page.
         columns: `MAX_COLUMNS` at most.
-        rows: A value for each column; None is shown as a dash, and comes last.
+        rows: A value for each column; None is shown as a dash, and comes last. `MAX_ROWS` are shown.
         widths: The widths of the columns, as CSS has them for a grid.
     """
     assert len(columns) <= MAX_COLUMNS
+    more = len(rows) - MAX_ROWS
+    rows = rows[:MAX_ROWS]
     ranks = [_ranks([row[index] for row in rows], column) for index, column in enumerate(columns)]
     buttons = [
         tag(
@@ -80,6 +83,7 @@ def sorted_table(
             class_="hint sorting",
         ),
         tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="scroll"),
+        tag("p", f"and {more:,} more", class_="hint") if more > 0 else None,
         class_="sorted", style=f"--widths:{widths}",
     )  # fmt: skip
 

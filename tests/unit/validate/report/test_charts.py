@@ -59,6 +59,15 @@ def test_a_matrix_of_many_classes_draws_only_what_is_there() -> None:
     assert confusion_figure(np.zeros((3, 3), np.int64), CLASSES, "") is None
 
 
+def test_a_matrix_of_a_thousand_classes_stays_small() -> None:
+    matrix = np.random.default_rng(0).integers(0, 9, (1001, 1001))
+    html = confusion_figure(matrix, {index: f"class {index}" for index in range(1000)}, "")
+    assert html is not None
+    assert html.count("<rect") == 4000
+    assert "The 4,000 largest cells are drawn." in html
+    assert len(html) < 1_500_000
+
+
 def test_calibration_says_which_way_the_scores_are_wrong() -> None:
     sure = calibration_figure(calibration_bins(np.array([0.95, 0.95]), np.array([True, False])))
     humble = calibration_figure(calibration_bins(np.array([0.55]), np.array([True])))

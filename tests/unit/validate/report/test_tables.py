@@ -26,6 +26,12 @@ def test_equal_values_keep_the_order_of_the_rows() -> None:
     assert ranks(sorted_table("t", COLUMNS, [("b", 0.5), ("b", 0.5)], "1fr"), 1) == [0, 1]
 
 
+def test_a_table_of_very_many_rows_says_how_many_it_leaves_out() -> None:
+    html = sorted_table("t", COLUMNS, [(f"class {number}", 0.5) for number in range(2100)], "1fr")
+    assert html.count("<tr") == 2001
+    assert "and 100 more" in html
+
+
 def test_cells_are_escaped() -> None:
     hostile = '"><script>alert(1)</script>'
     for html in (
