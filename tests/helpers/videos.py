@@ -68,7 +68,8 @@ def scene(index: int, size: tuple[int, int]) -> Image:
 
 
 def write_clip(path: Path, clip: Clip = Clip()) -> Path:
-    """Write a video of `scene`."""
+    """Write a video of `scene`; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format=clip.container, options=dict(clip.container_options)) as output:
         video: Any = output.add_stream(clip.codec, rate=25, options=dict(clip.options))
         video.width, video.height = clip.size
@@ -79,7 +80,7 @@ def write_clip(path: Path, clip: Clip = Clip()) -> Path:
             video.codec_context.colorspace, video.codec_context.color_range = clip.colour
         if clip.rotation:
             video.set_display_rotation(clip.rotation)
-        audio: Any = output.add_stream(clip.audio, rate=AUDIO_RATE) if clip.audio else None
+        audio: Any = output.add_stream(clip.audio, rate=AUDIO_RATE, layout="mono") if clip.audio else None
         for index, time_ms in enumerate(clip.times_ms):
             frame = av.VideoFrame.from_ndarray(scene(index, clip.size), format="bgr24")
             frame.pts, frame.time_base = round(Fraction(time_ms, 1000) / clip.time_base), clip.time_base

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from yoloship._util.writing import is_disk_full
-from yoloship.errors import OutputError, YoloshipError
+from yoloship.errors import InputError, OutputError, YoloshipError
 from yoloship.sinks.sink import Entry
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class Run:
                 from yoloship.job.interrupts import Interrupts
 
                 hand_out = stack.enter_context(Interrupts()).holding(self._hand_out)
+            if self.annotated is not None and self.is_long:  # a single image is whole already
+                stack.enter_context(self.annotated)
             for name, make in self.sinks.items():
                 self.opened[name] = stack.enter_context(make())
             if self.ledger is not None:
@@ -120,17 +122,21 @@ class Run:
         if outcome.error is not None and not isinstance(outcome.frame.image, os.PathLike):
             outcome.error.subject = name  # the code that decodes bytes or takes an array does not know the image's name
         if self.ledger is not None:
+            if self.annotated is not None and outcome.frame.stream is not None:
+                raise InputError(
+                    "cannot be drawn in a run with --resume, because an annotated video cannot be continued",
+                    subject=outcome.frame.stream.name, hint="give --no-draw",
+                )  # fmt: skip
             index = self.ledger.begin_entry(index)
         stem = None if self.names is None else self.names.stem(name, outcome.frame)
         scene = getattr(outcome, "scene", None)  # a `TrackedOutcome` has it, whose module others do not load
-        error, annotated = outcome.error, None
-        if self.annotated is not None and outcome.result is not None and outcome.image is not None:
+        entry = Entry(name, outcome.result, outcome.error, None, index, outcome.image, outcome.frame, stem, scene)
+        if self.annotated is not None:
             try:
-                image = outcome.image if scene is None else scene.draw(outcome.image)
-                annotated = self.annotated.draw(index, outcome.result, image, stem)
+                entry = replace(entry, annotated=self.annotated.draw(entry))
             except YoloshipError as failure:
-                error = failure
-        entry = Entry(name, outcome.result, error, annotated, index, outcome.image, outcome.frame, stem, scene)
+                entry = replace(entry, error=failure)
+        error = entry.error
         for sink in self.opened.values():
             sink.write(entry)
         tally = self.tally

@@ -1,4 +1,4 @@
-"""The sink that draws boxes on images and writes one file for each input."""
+"""The sink that draws answers on images, and writes one file for each image and each video."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Self
 
-    from yoloship.results import Result
+    from yoloship.sinks.annotated_videos import AnnotatedVideos
     from yoloship.sinks.sink import Entry
 
 
@@ -43,7 +43,9 @@ RUNS = Path("runs")
 
 
 class AnnotatedImages(Sink):
-    """Draws results on their images and writes the images into a folder, which is made for the first image.
+    """Draws results on their images and writes these into a folder, which is made for the first image.
+
+    An image becomes an image. The frames of a video become a video.
 
     Args:
         names: The file name of each annotated image, by the index of its input; None takes the stems of the entries.
@@ -56,7 +58,7 @@ class AnnotatedImages(Sink):
 
     option = ("-o", "--output-dir")
     metavar = "DIR"
-    help = "Folder for annotated images. Default: a new folder runs/predict-N, or with the name of the task."
+    help = "Folder for annotated images and videos. Default: a new folder runs/predict-N, or with the name of the task."
     target = "folder"
     needs_images = True
     resumes = True
@@ -73,6 +75,7 @@ class AnnotatedImages(Sink):
     ) -> None:
         self._names, self._runs, self._style, self._overwrite, self._stem = names, runs, style, overwrite, stem
         self._wanted = None if folder is None else OutputFolder(folder, "images")
+        self._videos: AnnotatedVideos | None = None
         self.folder: Path | None = None
 
     @classmethod
@@ -91,8 +94,7 @@ class AnnotatedImages(Sink):
         Raises:
             OutputError: it cannot be encoded or written.
         """
-        if entry.result is not None and entry.image is not None:
-            self.draw(entry.index, entry.result, entry.image, entry.stem)
+        self.draw(entry)
         self.count += 1
 
     def flush(self) -> int:
@@ -102,35 +104,63 @@ class AnnotatedImages(Sink):
         return 0
 
     def close(self) -> None:
-        """Finish; every file is complete already."""
-        if self._wanted is not None:
-            self._wanted.close()
-        self.is_finished = True
+        """Finish: every image is complete already, and videos are now. It may be called twice.
 
-    def draw(self, index: int, found: Result, image: npt.NDArray[np.uint8], stem: str | None = None) -> Path:
+        Raises:
+            OutputError: a video cannot be finished.
+        """
+        try:
+            if self._videos is not None:
+                self._videos.close()
+        finally:
+            if self._wanted is not None:
+                self._wanted.close()
+            self.is_finished = True
+
+    def abort(self) -> None:
+        """Finish early: videos hold the frames so far, and no sound after them."""
+        try:
+            if self._videos is not None:
+                self._videos.abort()
+        finally:
+            self.close()
+
+    def draw(self, entry: Entry) -> Path | None:
         """Draw what was found on a copy of an image, and write it.
 
         Args:
-            index: The place of the image among the inputs.
-            found: What to draw.
-            image: (height, width, 3) uint8 BGR; read only.
-            stem: The stem of its file if the sink was given no names; None numbers it.
+            entry: The image and what was found. Its stem names the file if the sink was given no names.
 
         Returns:
-            The file.
+            The file; None if nothing was written, because the image is not there or its video has failed before. A
+            video has this name once it is finished.
 
         Raises:
             OutputError: it cannot be encoded or written.
         """
-        style = self._style
-        drawn = found.draw(
+        if entry.result is None or entry.image is None:
+            return None
+        style, image = self._style, entry.image if entry.scene is None else entry.scene.draw(entry.image)
+        drawn = entry.result.draw(
             image, hide_labels=style.hide_labels, hide_scores=style.hide_scores, line_width_px=style.line_width_px
         )
         if self.folder is None:
             self.folder = fresh_folder(self._runs, self._stem) if self._wanted is None else self._wanted.ready()
-        path = self.folder / (f"{stem or f'{index + 1:06}'}.jpg" if self._names is None else self._names[index])
+        if entry.frame is not None and entry.frame.stream is not None:
+            return self._video_writer().write(self.folder, drawn, entry.frame)
+        if self._videos is not None:
+            self._videos.finish()
+        stem = entry.stem or f"{entry.index + 1:06}"
+        path = self.folder / (f"{stem}.jpg" if self._names is None else self._names[entry.index])
         write_image(drawn, path, overwrite=self._overwrite)
         return path
+
+    def _video_writer(self) -> AnnotatedVideos:
+        if self._videos is None:
+            from yoloship.sinks.annotated_videos import AnnotatedVideos
+
+            self._videos = AnnotatedVideos(overwrite=self._overwrite)
+        return self._videos
 
 
 def annotated_names(inputs: Sequence[Path]) -> tuple[str, ...]:

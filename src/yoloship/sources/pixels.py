@@ -19,27 +19,62 @@ if TYPE_CHECKING:
     Image = npt.NDArray[np.uint8]
 
 
-def upright_bgr(frame: Any, limits: ImageLimits = DEFAULT_LIMITS) -> Image:
-    """Convert a frame, and turn it as its display matrix says.
+class Converter:
+    """Converts the frames of one video, and turns them as its display matrix says.
 
     Args:
-        frame: An `av.VideoFrame`, with pixels in the host's memory.
         limits: The largest frame to take.
-
-    Returns:
-        (height, width, 3) uint8 BGR, read only, in memory of its own.
-
-    Raises:
-        ImageError: the frame is too large, or is turned by something else than quarters.
     """
-    check_size(frame.width, frame.height, limits)
-    # Bicubic concerns chroma only, because the size stays: it is what OpenCV asks for, so that pixels are equal.
-    image: Image = frame.to_ndarray(format="bgr24", interpolation="BICUBIC")
-    matrix = display_matrix(frame)
-    if matrix is not None:
-        image = np.ascontiguousarray(turned(image, matrix))
-    image.flags.writeable = False
-    return image
+
+    def __init__(self, limits: ImageLimits = DEFAULT_LIMITS) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._limits = limits
+        self._reformatter: Any = VideoReformatter()
+        self._matrices: dict[int, tuple[int, int, int, int] | None] = {}
+
+    def upright_bgr(self, frame: Any) -> Image:
+        """Convert a frame.
+
+        Args:
+            frame: An `av.VideoFrame`, with pixels in the host's memory.
+
+        Returns:
+            (height, width, 3) uint8 BGR, read only, in memory of its own.
+
+        Raises:
+            ImageError: the frame is too large, or is turned by something else than quarters.
+        """
+        check_size(frame.width, frame.height, self._limits)
+        # Bicubic concerns chroma only, because the size stays: it is what OpenCV asks for, so that pixels are equal.
+        # More threads would be started anew for each frame.
+        converted = self._reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC", threads=1)
+        image: Image = converted.to_ndarray()
+        matrix = self._matrix(frame)
+        if matrix is not None:
+            image = np.ascontiguousarray(turned(image, matrix))
+        image.flags.writeable = False
+        return image
+
+    def upright_hw(self, frame: Any) -> tuple[int, int]:
+        """(height, width) of the image that a frame becomes.
+
+        Raises:
+            ImageError: the frame is turned by something else than quarters.
+        """
+        matrix = self._matrix(frame)
+        return (frame.width, frame.height) if matrix is not None and matrix[0] == 0 else (frame.height, frame.width)
+
+    def _matrix(self, frame: Any) -> tuple[int, int, int, int] | None:
+        """The display matrix of a frame, which is read from the first frame of each rotation only.
+
+        A frame whose side data was looked at refers to itself, so that its memory is not free before the garbage
+        collector runs: after hundreds of frames.
+        """
+        rotation = frame.rotation
+        if rotation not in self._matrices:
+            self._matrices[rotation] = display_matrix(frame)
+        return self._matrices[rotation]
 
 
 def check_size(width: int, height: int, limits: ImageLimits, name: str | None = None) -> None:

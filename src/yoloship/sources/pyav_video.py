@@ -7,6 +7,7 @@ that refers to others, as a playlist does, cannot have them opened. Containers a
 from __future__ import annotations
 
 import re
+from collections import deque
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -14,7 +15,7 @@ from yoloship._util.cores import usable_cores
 from yoloship._util.reading import open_regular
 from yoloship.errors import DependencyError, ImageError, InputError, YoloshipError
 from yoloship.images import DEFAULT_LIMITS, ImageLimits
-from yoloship.sources.pixels import check_size, upright_bgr
+from yoloship.sources.pixels import Converter, check_size
 from yoloship.sources.reader import MAX_BROKEN_IN_A_ROW, Decoded
 from yoloship.sources.source import Stream
 from yoloship.sources.truncation import missing_bytes
@@ -61,18 +62,15 @@ class PyavVideo:
         av = load_av(name)
         self._av, self._file, self._name, self._limits = av, file, name, limits
         self._can_seek = hasattr(file, "seek")
-        self._missing_bytes = 0
+        self._converter = Converter(limits)
+        self._missing_bytes = self._delay = 0
         if self._can_seek:
             self._missing_bytes = missing_bytes(file)
             file.seek(0)
-        options = {"format_whitelist": CONTAINERS, "max_pixels": str(limits.max_pixels)}
         with ExitStack() as stack:
             try:
-                self._container = av.open(
-                    file, "r", options=options, io_open=_no_other_file, buffer_size=_BUFFER_BYTES,
-                    metadata_errors="replace",
-                )  # fmt: skip
-            except (av.FFmpegError, PermissionError, UnicodeError) as error:
+                self._container = open_container(av, file, limits)
+            except (av.FFmpegError, OSError, UnicodeError) as error:
                 self._refuse_file(error)
             stack.callback(self._container.close)
             self._video = self._best()
@@ -135,6 +133,8 @@ class PyavVideo:
     def _decoded(self) -> Iterator[Any]:
         """Frames of PyAV, and a `Decoded` for each that is broken."""
         packets = self._container.demux(self._video)
+        # A decoder that works on several frames at once says so many packets later that one of them is broken.
+        sent: deque[int | None] = deque(maxlen=self._delay + 1)
         while True:
             try:
                 packet = next(packets, None)
@@ -145,12 +145,13 @@ class PyavVideo:
                 return
             if self._missing_bytes and packet.is_corrupt:  # the last one, of which there is a part
                 continue
+            sent.append(packet.pts)
             try:
                 yield from packet.decode()
             except (self._av.FFmpegError, OSError) as error:
                 if isinstance(error, self._av.error.EOFError):
                     continue
-                yield Decoded(None, packet.pts, _damaged(_said(error)))
+                yield Decoded(None, sent[0], _damaged(_said(error)))
 
     def _image(self, frame: Any, *, wanted: bool) -> Decoded:
         if frame.is_corrupt:
@@ -158,7 +159,7 @@ class PyavVideo:
         if not wanted:
             return Decoded(None, frame.pts)
         try:
-            return Decoded(upright_bgr(frame, self._limits), frame.pts)
+            return Decoded(self._converter.upright_bgr(frame), frame.pts)
         except YoloshipError as error:
             return Decoded(None, frame.pts, error)
         except (self._av.FFmpegError, OSError, ValueError) as error:
@@ -187,6 +188,8 @@ class PyavVideo:
         context = video.codec_context
         context.thread_type, context.thread_count = "AUTO", min(MAX_THREADS, usable_cores())
         context.options = {"max_pixels": str(self._limits.max_pixels)}
+        if context.codec.capabilities & self._av.codec.Capabilities.frame_threads:
+            self._delay = context.thread_count - 1
         try:
             context.open(strict=False)
         except (self._av.FFmpegError, OSError) as error:
@@ -218,6 +221,26 @@ class PyavVideo:
         ) from error
 
 
+def open_container(av: Any, file: BinaryIO, limits: ImageLimits = DEFAULT_LIMITS) -> Any:
+    """Open a file, without trust: as a container of the closed table, without other files, and within the limits.
+
+    Args:
+        av: PyAV.
+        file: Where the bytes come from; it may lack `seek`. The caller closes it.
+        limits: The largest frame to take.
+
+    Returns:
+        The `av.InputContainer`; the caller closes it.
+
+    Raises:
+        av.FFmpegError: it is not such a container, or is damaged; also `OSError` or `UnicodeError`.
+    """
+    options = {"format_whitelist": CONTAINERS, "max_pixels": str(limits.max_pixels)}
+    return av.open(
+        file, "r", options=options, io_open=_no_other_file, buffer_size=_BUFFER_BYTES, metadata_errors="replace"
+    )
+
+
 def load_av(name: str) -> Any:
     """PyAV.
 
@@ -230,6 +253,7 @@ def load_av(name: str) -> Any:
     try:
         import av
         import av.sidedata.sidedata
+        import av.video.reformatter
     except ImportError as error:
         raise DependencyError("needs PyAV", subject=name, hint=VIDEO_HINT) from error
     return av

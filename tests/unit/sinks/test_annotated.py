@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yoloship.errors import OutputError
+from helpers.videos import Clip, read_back, write_clip
+from yoloship.errors import InputError, OutputError
 from yoloship.images import read_image
 from yoloship.results.detections import Detections
-from yoloship.sinks import AnnotatedImages, annotated_names, write_image
+from yoloship.sinks import AnnotatedImages, Entry, annotated_names, write_image
+from yoloship.sources.video import VideoFiles
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
 
@@ -65,9 +67,57 @@ def test_annotated_images_make_their_folder_for_the_first_of_them(tmp_path: Path
     annotated = AnnotatedImages(["a.png", "b.png"], None, tmp_path / "runs", overwrite=False)
     assert list(tmp_path.iterdir()) == []
     found = Detections.empty((20, 30))
-    assert annotated.draw(1, found, IMAGE) == tmp_path / "runs" / "predict" / "b.png"
-    assert annotated.draw(0, found, IMAGE) == tmp_path / "runs" / "predict" / "a.png"
+    assert annotated.draw(Entry("b", found, index=1, image=IMAGE)) == tmp_path / "runs" / "predict" / "b.png"
+    assert annotated.draw(Entry("a", found, index=0, image=IMAGE)) == tmp_path / "runs" / "predict" / "a.png"
     assert np.array_equal(read_image(tmp_path / "runs" / "predict" / "a.png"), IMAGE)
+
+
+def test_what_failed_or_is_not_there_is_not_drawn(tmp_path: Path) -> None:
+    annotated = AnnotatedImages(None, tmp_path / "out", overwrite=False)
+    assert annotated.draw(Entry("a", None, InputError("no such file"))) is None
+    assert annotated.draw(Entry("a", Detections.empty((20, 30)))) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def frames_of(path: Path, index: int) -> list[Entry]:
+    """Entries of a run over a video, which is at this place in the run."""
+    entries = []
+    with VideoFiles.open([str(path)]) as source:
+        for frame in source:
+            assert isinstance(frame.image, np.ndarray)
+            place = index + frame.index
+            entries.append(Entry(frame.name, Detections.empty((64, 96)), None, None, place, frame.image, frame))
+    return entries
+
+
+def test_images_become_images_and_each_video_a_video_that_is_finished_when_the_next_one_begins(tmp_path: Path) -> None:
+    videos = [write_clip(tmp_path / folder / "clip.mkv", Clip(times_ms=(0, 40, 90))) for folder in ("a", "b")]
+    out = tmp_path / "out"
+    with AnnotatedImages.open(out) as annotated:
+        annotated.write(Entry("x/p.jpg", Detections.empty((20, 30)), index=0, image=IMAGE, stem="p"))
+        paths = [annotated.draw(entry) for entry in frames_of(videos[0], 1)]
+        assert paths == [out / "clip.mp4"] * 3
+        assert not (out / "clip.mp4").exists()
+        assert annotated.draw(frames_of(videos[1], 4)[0]) == out / "clip-2.mp4"
+        assert len(read_back(out / "clip.mp4").times) == 3
+        annotated.write(Entry("x/q.jpg", Detections.empty((20, 30)), index=7, image=IMAGE, stem="q"))
+        assert len(read_back(out / "clip-2.mp4").times) == 1
+    assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == [
+        "clip-2.mp4", "clip.mp4", "p.jpg", "q.jpg",
+    ]  # fmt: skip
+    assert annotated.is_finished
+
+
+def test_an_interruption_leaves_the_video_with_the_frames_so_far_and_their_sound(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", Clip(times_ms=range(0, 2000, 40), audio="aac"))
+    with pytest.raises(KeyboardInterrupt), AnnotatedImages.open(tmp_path / "out") as annotated:
+        for entry in frames_of(path, 0)[:20]:
+            annotated.write(entry)
+        raise KeyboardInterrupt
+    found, whole = read_back(tmp_path / "out" / "clip.mp4"), read_back(path)
+    assert found.times == whole.times[:20]
+    assert found.audio == whole.audio[: len(found.audio)]
+    assert 0.7 < found.audio[-1][0] < 0.8
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".TIF"])

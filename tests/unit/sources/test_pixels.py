@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -12,12 +13,17 @@ import pytest
 from helpers.videos import Clip, write_clip
 from yoloship.errors import ImageError
 from yoloship.images import ImageLimits
-from yoloship.sources.pixels import display_matrix, turned, upright_bgr
+from yoloship.sources.pixels import Converter, display_matrix, turned
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from helpers.videos import Image
+
+
+def bgr(frame: Any, limits: ImageLimits | None = None) -> Image:
+    return Converter(limits or ImageLimits()).upright_bgr(frame)
+
 
 BT709, BT601 = 1, 6
 LIMITED, FULL = 1, 2
@@ -56,7 +62,7 @@ def test_colours_follow_the_matrix_and_the_range_that_the_video_states(
             luma, cb, cr = (luma - 16) * 255 / 219, cb * 255 / 224, cr * 255 / 224
         r, b = luma + 2 * (1 - red) * cr, luma + 2 * (1 - blue) * cb
         expected = np.clip([b, (luma - red * r - blue * b) / (1 - red - blue), r], 0, 255)
-        found = upright_bgr(yuv_frame((y, u, v), size, (matrix, extent)))
+        found = bgr(yuv_frame((y, u, v), size, (matrix, extent)))
         assert found.shape == (size[1], size[0], 3)
         assert np.abs(found.astype(float) - expected).max() <= 2.1, (y, u, v)
 
@@ -65,21 +71,21 @@ def test_colours_follow_the_matrix_and_the_range_that_the_video_states(
 @pytest.mark.parametrize("colour", [None, (BT709, LIMITED), (BT709, FULL), (BT601, LIMITED)])
 def test_pixels_are_those_of_opencv(tmp_path: Path, size: tuple[int, int], colour: tuple[int, int] | None) -> None:
     path = write_clip(tmp_path / "a.mkv", Clip(times_ms=(0, 40), size=size, codec="ffv1", colour=colour))
-    assert np.array_equal(upright_bgr(first(path)), by_opencv(path))
+    assert np.array_equal(bgr(first(path)), by_opencv(path))
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv422p", "yuv444p", "yuv420p10le", "gray", "bgr0", "yuva420p"])
 def test_other_pixel_formats_are_those_of_opencv_too(tmp_path: Path, pixel_format: str) -> None:
     path = write_clip(tmp_path / "a.mkv", Clip(times_ms=(0, 40), codec="ffv1", pixel_format=pixel_format))
-    difference = np.abs(upright_bgr(first(path)).astype(int) - by_opencv(path))
+    difference = np.abs(bgr(first(path)).astype(int) - by_opencv(path))
     assert difference.max() <= (0 if pixel_format != "yuva420p" else 1)
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 def test_a_rotated_video_is_turned_as_opencv_turns_it(tmp_path: Path, degrees: int) -> None:
     path = write_clip(tmp_path / "a.mp4", Clip(times_ms=(0, 40), rotation=degrees))
-    found = upright_bgr(first(path))
-    assert found.shape[:2] == ((96, 64) if degrees % 180 else (64, 96))
+    found = bgr(first(path))
+    assert found.shape[:2] == Converter().upright_hw(first(path)) == ((96, 64) if degrees % 180 else (64, 96))
     assert np.array_equal(found, by_opencv(path))
     assert found.flags.c_contiguous
     assert not found.flags.writeable
@@ -134,4 +140,18 @@ def test_another_rotation_is_refused(matrix: tuple[int, int, int, int]) -> None:
 @pytest.mark.parametrize("limits", [ImageLimits(max_pixels=6000), ImageLimits(max_side_px=95)])
 def test_a_frame_beyond_the_limits_is_refused(limits: ImageLimits) -> None:
     with pytest.raises(ImageError, match=r"frame is too large: expected at most .*, got 96×64"):
-        upright_bgr(yuv_frame((1, 2, 3), (96, 64), (BT601, LIMITED)), limits)
+        bgr(yuv_frame((1, 2, 3), (96, 64), (BT601, LIMITED)), limits)
+
+
+def test_frames_are_freed_at_once_and_without_the_garbage_collector(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", Clip(rotation=90))
+    converter = Converter()
+    gc.collect()
+    gc.disable()
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(container.streams.video[0]):
+                converter.upright_bgr(frame)
+        assert sum(isinstance(one, av.VideoFrame) for one in gc.get_objects()) <= 2
+    finally:
+        gc.enable()

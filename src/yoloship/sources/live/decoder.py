@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.sources.live.messages import Message
+    from yoloship.sources.pixels import Converter
     from yoloship.sources.settings import LivePolicy
 
     Fill: TypeAlias = Callable[[npt.NDArray[np.uint8]], None]
@@ -178,6 +179,9 @@ def _read_stream(container: Any, stream: Any, delivery: Delivery) -> Stopped:
     from av.error import FFmpegError, InvalidDataError
     from av.format import Flags
 
+    from yoloship.sources.pixels import Converter
+
+    converter = Converter()
     stream.codec_context.thread_type = "SLICE"  # threads by frame would hold frames back
     stream.codec_context.options = {"max_pixels": str(SLOT_BYTES // 3), "flags": "+low_delay"}
     has_clock = not container.format.flags & Flags.no_timestamps.value and stream.time_base is not None
@@ -199,7 +203,8 @@ def _read_stream(container: Any, stream: Any, delivery: Delivery) -> Stopped:
             elif frame.width * frame.height * 3 > SLOT_BYTES:
                 return Stopped("wrong", f"its frames are too large: {frame.width}×{frame.height}", "send at most 8K")
             else:
-                delivery.deliver(_upright_hw(frame), frame.pts if has_clock else None, partial(_fill, frame))
+                pts, fill = frame.pts if has_clock else None, partial(_fill, frame, converter)
+                delivery.deliver(converter.upright_hw(frame), pts, fill)
             if frame.time is not None:
                 reached_s = max(reached_s, frame.time)
     return _at_end(container, reached_s)
@@ -216,21 +221,12 @@ def _at_end(container: Any, reached_s: float) -> Stopped:
     return Stopped("cut", f"broke off at {reached_s:.1f} of {length_s:.1f} s", "give the file itself as a video")
 
 
-def _upright_hw(frame: Any) -> tuple[int, int]:
-    from yoloship.sources.pixels import display_matrix
-
-    matrix = display_matrix(frame)
-    return (frame.width, frame.height) if matrix is not None and matrix[0] == 0 else (frame.height, frame.width)
-
-
 def _copy(image: npt.NDArray[np.uint8], slot: npt.NDArray[np.uint8]) -> None:
     slot[...] = image
 
 
-def _fill(frame: Any, slot: npt.NDArray[np.uint8]) -> None:
-    from yoloship.sources.pixels import upright_bgr
-
-    slot[...] = upright_bgr(frame)  # with the pixels that a video file would have
+def _fill(frame: Any, converter: Converter, slot: npt.NDArray[np.uint8]) -> None:
+    slot[...] = converter.upright_bgr(frame)  # with the pixels that a video file would have
 
 
 def why_lost(error: Exception) -> Stopped:
