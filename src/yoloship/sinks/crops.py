@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from yoloship._util.writing import made_folder, sync_folder
+from yoloship._util.writing import made_folder, remove_stale, sync_folder
 from yoloship.sinks.annotated import write_image
 from yoloship.sinks.folder import OutputFolder, stem_for
 from yoloship.sinks.naming import class_folders
@@ -57,6 +57,7 @@ class Crops(Sink):
         self._class_names: tuple[str, ...] = ()
         self._class_folders: tuple[str, ...] = ()
         self._used: set[str] = set()  # folders with files that may not be safe on the disk yet
+        self._swept: set[str] = set()  # folders without what killed runs have left
 
     @classmethod
     def open(cls, path: Path, *, overwrite: bool = False, inputs: Sequence[Path] | None = None) -> Self:
@@ -80,6 +81,9 @@ class Crops(Sink):
             for number, detection in enumerate(found, 1):
                 name = self._folder_of(detection.class_id)
                 folder = made_folder(self._folder.ready() / name)
+                if name not in self._swept:
+                    self._swept.add(name)
+                    remove_stale(folder)
                 self._used.add(name)
                 write_image(cut_out(detection, entry.image), folder / f"{stem}-{number}.jpg", overwrite=self._overwrite)
         self.count += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import cv2
@@ -94,3 +95,13 @@ def test_a_crop_of_one_image_never_has_the_name_of_another(tmp_path: Path) -> No
         for index, stem in enumerate(("photo", "photo-1", "photo-1-1")):
             sink.write(Entry(stem, found((10, 10, 40, 40), (10, 10, 40, 40)), image=IMAGE, index=index, stem=stem))
     assert len(list(tmp_path.rglob("*.jpg"))) == 6
+
+
+def test_what_a_killed_run_left_in_the_folder_of_a_class_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "cat" / f".{'0' * 12}.part"
+    left.parent.mkdir()
+    left.write_bytes(b"")
+    os.utime(left, (0, 0))
+    with Crops.open(tmp_path) as sink:
+        sink.write(Entry("photo.jpg", found((10, 10, 40, 40)), image=IMAGE))
+    assert [path.name for path in left.parent.iterdir()] == ["000001-1.jpg"]
