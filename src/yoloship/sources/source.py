@@ -159,7 +159,7 @@ def open_source(texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) 
     Args:
         texts: Files, folders, patterns and whatever else `recognise` knows; or ``NAME:TEXT``, which gives TEXT to the
             source of that name, unless a file has exactly that name. Sources of different kinds follow each other in
-            this order, and live ones come last.
+            this order, each once, and live ones come last.
         options: How they are read.
 
     Raises:
@@ -167,7 +167,7 @@ def open_source(texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) 
         DependencyError: a third party's source cannot be loaded, or a package is missing.
     """
     groups: list[tuple[str, list[str]]] = []
-    for text in map(str, texts):
+    for text in dict.fromkeys(map(str, texts)):
         name, colon, rest = text.partition(":")
         if not (colon and _is_name(name) and not _exists(text) and name in SOURCES):
             is_image = os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES and "://" not in text

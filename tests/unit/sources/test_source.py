@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from helpers.archives import png, zip_of
 from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
-from yoloship.sources.source import Frame, Source
+from yoloship.sources.source import Frame, Source, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,3 +56,11 @@ def test_a_source_of_files_counts_them_and_is_closed_at_the_end() -> None:
 def test_a_source_has_to_give_its_frames() -> None:
     with pytest.raises(TypeError, match="abstract"):
         type("Nothing", (Source,), {})()
+
+
+def test_a_text_that_is_given_twice_is_read_once(tmp_path: Path) -> None:
+    image, archive = str(tmp_path / "a.png"), str(tmp_path / "a.zip")
+    Path(image).write_bytes(png())
+    Path(archive).write_bytes(zip_of({"b.png": png()}))
+    with open_source([image, archive, image, archive]) as source:
+        assert [frame.name for frame in source] == [image, f"{archive}/b.png"]
