@@ -33,7 +33,6 @@ from yoloship.validate.record import Validation
 from yoloship.validate.yolov5.figures import Subject, figures_of
 from yoloship.validate.yolov5.matching import correct
 from yoloship.validate.yolov5.pixels import Placed
-from yoloship.validate.yolov5.plan import whole_strides
 from yoloship.validate.yolov5.precision import Judged
 from yoloship.validate.yolov5.seeing import Seen, labels_of
 from yoloship.validate.yolov5.undoing import labels_to_source
@@ -76,7 +75,7 @@ def input_of(path: Path, imgsz: int, input_hw: tuple[int, int]) -> tuple[list[fl
 @each_run
 def test_the_same_images_are_left_out_and_every_input_is_equal_to_the_last_bit(name: str) -> None:
     run = OfficialRun(name)
-    dataset, imgsz = dataset_of(run), whole_strides(run.options.imgsz)
+    dataset, imgsz = dataset_of(run), run.imgsz
     plan = run.official_plan(dataset)
     assert [dataset.samples[planned.index].name for planned in plan] == [one["path"] for one in run.pictures]
     assert len(plan) == len(dataset.samples)
@@ -91,7 +90,7 @@ def test_the_same_images_are_left_out_and_every_input_is_equal_to_the_last_bit(n
 def from_official_detections(run: OfficialRun) -> Validation:
     file = np.load(require(VAL / "runs" / f"{run.name}.dets.npz"))
     by_path = {str(path): file["det"][file["picture"] == place] for place, path in enumerate(file["paths"])}
-    dataset, imgsz, single = dataset_of(run), whole_strides(run.options.imgsz), run.options.single_class
+    dataset, imgsz, single = dataset_of(run), run.imgsz, run.options.single_class
     seen = []
     for planned in run.official_plan(dataset):
         sample = dataset.samples[planned.index]

@@ -24,14 +24,15 @@ from yoloship.models.loading import load
 from yoloship.validate.record import Validation
 from yoloship.validate.yolov5.network import open_network
 from yoloship.validate.yolov5.pixels import Placed
-from yoloship.validate.yolov5.plan import Planned, batches, whole_strides
+from yoloship.validate.yolov5.plan import Canvas, Planned, batches, squares, whole_strides
 from yoloship.validate.yolov5.val_options import Yolov5Options
-from yoloship.validate.yolov5.validating import plan_of, run, validated
+from yoloship.validate.yolov5.validating import run, validated
 
 VAL = SHARED / "val"
 WEIGHTS = {"codes": MODEL, "coco": TRAINED / "coco-yolov5n.pt"}
 WITHOUT_DETECTIONS = {"codes-class1.5.onnx", "codes-class3.onnx", "codes-class7.onnx", "codes.onnx-nodetections"}
 REFUSED = {"codes-class1.5.onnx", "codes-class3.onnx", "codes-class7.onnx"}
+STRIDE = 32
 REWRITTEN = "images/val/f04_trailing.jpg"
 """The official data loader writes this image anew, and we do not."""
 
@@ -90,6 +91,10 @@ class OfficialRun:
             single_class="--single-cls" in words,
         )
 
+    @property
+    def imgsz(self) -> int:
+        return whole_strides(self.options.imgsz, STRIDE)
+
     def yaml(self, folder: Path) -> Path:
         """The dataset's description; the three sets with a wrong class are made in a folder."""
         name = str(self.said["set"])
@@ -123,16 +128,16 @@ class OfficialRun:
 
     def official_plan(self, dataset: Dataset) -> list[Planned]:
         if not self.is_checkpoint:
-            return plan_of(dataset.samples, self.options, is_rectangular=False)
+            return squares(len(dataset.samples), self.imgsz)
         place = {sample.name: index for index, sample in enumerate(dataset.samples)}
         ratios = np.array([sample.image_hw[0] / sample.image_hw[1] for sample in dataset.samples])
         order = np.array([place[one["path"]] for one in self.pictures])
-        return batches(ratios, order, whole_strides(self.options.imgsz), self.options.batch)
+        return batches(ratios, order, Canvas(self.imgsz, self.options.batch, STRIDE))
 
     def differing_inputs(self, dataset: Dataset) -> list[str]:
         """The images whose place or input pixels are not the official ones."""
         wrong = []
-        imgsz = whole_strides(self.options.imgsz)
+        imgsz = self.imgsz
         for planned, official in zip(self.official_plan(dataset), self.pictures, strict=True):
             sample = dataset.samples[planned.index]
             placed = Placed.of(sample.image_hw, imgsz, planned.input_hw)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 
 MAX_BYTES: Final = 1 << 30
+_MAX_DECODED_BYTES: Final = 4 << 30
+_COSTS: Final = ((b"{", 250), (b"[", 64), (b",", 40))
+"""What an object, a list and an entry of either take in Python, in bytes."""
 _MAX_ID: Final = 1 << 62
 _OVERLAPS: Final = frozenset({"boxes", "masks", "keypoints"})
 
@@ -99,6 +102,12 @@ def read_coco(
 
 def _document(path: Path) -> dict[str, Any]:
     data = read_bounded(path, MAX_BYTES, error=InputError, wanted="a dataset in COCO's form")
+    cost = sum(data.count(letter) * size for letter, size in _COSTS)
+    if cost > _MAX_DECODED_BYTES:
+        raise InputError(
+            "would take too much memory", subject=str(path), expected=f"at most {_MAX_DECODED_BYTES >> 30} GB",
+            got=f"about {cost >> 30} GB", hint="split it into files of fewer images",
+        )  # fmt: skip
     try:
         document = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as failure:

@@ -12,6 +12,7 @@ import numpy as np
 
 from yoloship._util.fields import is_int, is_number
 from yoloship._util.text import shortened
+from yoloship.datasets.outlines import MAX_OUTLINE_PX, is_too_long
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import Truth
 
@@ -145,6 +146,12 @@ def _segmentation(entry: dict[str, Any], image_hw: tuple[int, int], subject: str
                     "segmentation has a polygon that is not x, y of three points or more", subject=subject,
                     got=shortened(repr(polygon)[:100]),
                 )  # fmt: skip
+            if is_too_long(np.array(polygon, np.float64).reshape(-1, 2)):
+                raise InputError(
+                    "segmentation has too long an outline",
+                    subject=subject,
+                    expected=f"at most {MAX_OUTLINE_PX:,} pixels",
+                )
         return [list(map(float, polygon)) for polygon in found]
     if isinstance(found, dict):
         size, counts = found.get("size"), found.get("counts")

@@ -18,6 +18,7 @@ import numpy as np
 from yoloship._util.reading import read_if_there
 from yoloship._util.text import shortened
 from yoloship.datasets.dataset import Fault
+from yoloship.datasets.outlines import MAX_OUTLINE_PX, is_too_long
 from yoloship.errors import InputError
 from yoloship.evaluate.label_lines import BOXES, MAX_OBJECTS, read_row
 from yoloship.evaluate.labels import MAX_BYTES
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 
 _MARK: Final = b"\xef\xbb\xbf"
+_MAX_LINE_CHARS: Final = 1_000_000
+_TOO_LONG: Final = f"more than {MAX_OUTLINE_PX:,} pixels"
 _BOX_VALUES: Final = 6
 """A row of more makes its file one of outlines."""
 
@@ -105,6 +108,9 @@ def read_label_file(path: Path, image_hw: tuple[int, int], form: LabelLines, cla
     class_ids = np.array([float(row.class_text) for row in kept]).astype(np.int64)
     scale = np.array(image_hw[::-1], np.float64)
     truth = form.objects([row.numbers for row in kept], class_ids, scale, str(path))
+    for row, outline in zip(kept, truth.polygons or (), strict=False):
+        if is_too_long(outline):
+            return LabelFile(None, (Fault(path, row.line, f"an outline of {_TOO_LONG}", "image left out"),))
     return LabelFile(truth, tuple(faults), is_empty=not rows, duplicates=duplicates)
 
 
@@ -124,6 +130,8 @@ def _rows(data: bytes, path: Path) -> list[_Row]:
             continue
         if not line.strip():
             raise _LeftOutError(number, "a line of spaces between rows, which trainings do not take")
+        if len(line) > _MAX_LINE_CHARS:
+            raise _LeftOutError(number, f"a line of more than {_MAX_LINE_CHARS:,} characters")
         row = read_row(line)
         if row is None:
             raise _LeftOutError(number, f"not a row of numbers: {shortened(ascii(line), 60)}")

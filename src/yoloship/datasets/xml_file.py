@@ -13,7 +13,7 @@ from yoloship._util.text import shortened
 from yoloship.errors import InputError
 
 MAX_DEPTH: Final = 20
-MAX_ELEMENTS: Final = 500_000
+MAX_ELEMENTS: Final = 200_000
 MAX_TEXT_CHARS: Final = 10_000
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from helpers.datasets import model_info, write_image, write_text
+from yoloship.datasets import coco_file
 from yoloship.datasets.coco_file import read_coco
 from yoloship.datasets.dataset import Dataset
 from yoloship.errors import InputError
@@ -122,6 +123,15 @@ def test_a_file_that_is_wrong_is_refused_with_the_entry(tmp_path: Path, change: 
 def test_hostile_json_ends_in_one_line(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         read(write(tmp_path, text))
+
+
+def test_a_file_that_would_fill_the_memory_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, '{"images": [' + "[]," * 1000)
+    monkeypatch.setattr(coco_file, "_MAX_DECODED_BYTES", 100_000)
+    with pytest.raises(InputError, match="would take too much memory"):
+        read(path)
 
 
 def test_changed_files_are_read_or_refused_with_an_error_of_ours(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def test_compressed_run_lengths_are_read_to_their_end() -> None:
         (None, "has no segmentation"),
         ([], "has no segmentation"),
         ([[0, 0, 1, 1]], "not x, y of three points"),
+        ([[0, 0, 9e6, 1, 0, 9e6]], "too long an outline: expected at most 2,000,000 pixels"),
         ([[0, 0, 1, 1, 2]], "not x, y of three points"),
         ([[0, 0, 1, 1, 2, None]], "not x, y of three points"),
         ([[0, 0, 1, 1, 2, float("inf")]], "not x, y of three points"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +171,41 @@ def test_a_row_of_another_form_leaves_out_the_image(tmp_path: Path, form: LabelL
     found = read(tmp_path, text, form)
     assert found.truth is None
     assert problem in found.faults[0].problem
+
+
+def test_an_outline_or_a_line_that_is_too_long_leaves_out_the_image(tmp_path: Path) -> None:
+    zigzag = "0" + " 0 0 1 1" * 5001
+    found = read_label_file(write_text(tmp_path / "a.txt", zigzag), (300, 500), OutlineLines(), NAMES)
+    assert [fault.problem for fault in found.faults] == ["an outline of more than 2,000,000 pixels"]
+    assert found.truth is None
+    found = read(tmp_path, GOOD + "0" * 1_000_001)
+    assert [fault.problem for fault in found.faults] == ["a line of more than 1,000,000 characters"]
+
+
+def test_random_bytes_give_labels_or_faults(tmp_path: Path) -> None:
+    source = random.Random(3)
+    pieces = [
+        b"0 0.5 0.5 0.1 0.1",
+        b"\n",
+        b" ",
+        b"1",
+        b".",
+        b"-",
+        b"e5",
+        b"nan",
+        b"\r",
+        b"\x00",
+        b"\xff",
+        b"\t",
+        b"0.1 " * 5,
+        "\u00a0".encode(),
+    ]
+    for _ in range(150):
+        data = b"".join(source.choices(pieces, k=source.randrange(25)))
+        for form in (BOXES, OutlineLines(), KeypointLines(1), CornerLines()):
+            with suppress(InputError):
+                found = read(tmp_path, data, form)
+                assert (found.truth is None) == any(fault.consequence == "image left out" for fault in found.faults)
 
 
 def test_too_many_rows_are_refused(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-STRIDE: Final = 32
 _MARGIN: Final = 0.5
 
 
@@ -42,9 +41,24 @@ class Planned:
     input_hw: tuple[int, int]
 
 
-def whole_strides(imgsz: int) -> int:
-    """The side that is used for a side that was asked for: the next multiple of the stride."""
-    return -(-imgsz // STRIDE) * STRIDE
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """What the canvases of rectangles are made from.
+
+    Attributes:
+        imgsz: What the longer side of an image becomes, in model pixels: a multiple of the stride.
+        batch: Images that share a canvas.
+        stride: The sides of a canvas are multiples of it, in model pixels.
+    """
+
+    imgsz: int
+    batch: int
+    stride: int
+
+
+def whole_strides(imgsz: int, stride: int) -> int:
+    """The side that is used for a side that was asked for: the next multiple of the stride, both in model pixels."""
+    return -(-imgsz // stride) * stride
 
 
 def squares(count: int, imgsz: int) -> list[Planned]:
@@ -57,35 +71,33 @@ def squares(count: int, imgsz: int) -> list[Planned]:
     return [Planned(index, index, (imgsz, imgsz)) for index in range(count)]
 
 
-def rectangles(sizes_hw: Sequence[tuple[int, int]], imgsz: int, batch: int) -> list[Planned]:
+def rectangles(sizes_hw: Sequence[tuple[int, int]], canvas: Canvas) -> list[Planned]:
     """Images sorted by aspect ratio, in batches of one canvas each.
 
     Args:
         sizes_hw: (height, width) of each image in source pixels, upright.
-        imgsz: The longer side of a picture in model pixels, a multiple of the stride.
-        batch: Images in a batch.
+        canvas: Sizes.
     """
     if not sizes_hw:
         return []
     ratios = np.array([height / width for height, width in sizes_hw])
-    return batches(ratios, np.argsort(ratios, kind="stable"), imgsz, batch)
+    return batches(ratios, np.argsort(ratios, kind="stable"), canvas)
 
 
-def batches(ratios: npt.NDArray[np.float64], order: npt.NDArray[np.integer], imgsz: int, batch: int) -> list[Planned]:
+def batches(ratios: npt.NDArray[np.float64], order: npt.NDArray[np.integer], canvas: Canvas) -> list[Planned]:
     """Batches of images in an order that is given; the canvas of each batch.
 
     Args:
         ratios: (n,) float64: height by width of each image.
         order: (n,) integer: the places of the images, in the order of their turns.
-        imgsz: As for `rectangles`.
-        batch: As for `rectangles`.
+        canvas: Sizes.
     """
     planned: list[Planned] = []
-    size = max(1, min(batch, len(order)))
+    stride, size = canvas.stride, max(1, min(canvas.batch, len(order)))
     for start in range(0, len(order), size):
         places = order[start : start + size]
         low, high = float(ratios[places].min()), float(ratios[places].max())
         shape = (high, 1.0) if high < 1 else (1.0, 1 / low) if low > 1 else (1.0, 1.0)
-        height, width = (int(np.ceil(side * imgsz / STRIDE + _MARGIN)) * STRIDE for side in shape)
+        height, width = (int(np.ceil(side * canvas.imgsz / stride + _MARGIN)) * stride for side in shape)
         planned += [Planned(int(place), start // size, (height, width)) for place in places]
     return planned

@@ -89,6 +89,7 @@ def see(
         YoloshipError: the runtime failed.
     """
     budget, failures = ImageBudget(), list[Exception]()
+    imgsz = whole_strides(options.imgsz, network.info.size_multiple)
     threads = network.runs + 1 if network.runs == 1 else network.runs
 
     def work(turn: tuple[int, object]) -> Seen | Fault:
@@ -96,7 +97,7 @@ def see(
         planned = plan[number]
         sample = samples[planned.index]
         try:
-            drawn = _drawn(sample, planned, options, partial(budget.reserve, number))
+            drawn = _drawn(sample, planned, imgsz, partial(budget.reserve, number))
             return _seen(network, sample, drawn, options)
         except ImageError as error:
             return Fault(sample.path, None, error.problem, "image left out")
@@ -130,12 +131,12 @@ class _Drawn:
     read_ms: float
 
 
-def _drawn(sample: Sample, planned: Planned, options: Yolov5Options, reserve: Callable[[int], None]) -> _Drawn:
+def _drawn(sample: Sample, planned: Planned, imgsz: int, reserve: Callable[[int], None]) -> _Drawn:
     started = time.perf_counter()
     image = read_image(sample.path, reserve=reserve)
     if image.shape[:2] != sample.image_hw:
         raise ImageError("was changed while the dataset was read", subject=str(sample.path))
-    placed = Placed.of(sample.image_hw, whole_strides(options.imgsz), planned.input_hw)
+    placed = Placed.of(sample.image_hw, imgsz, planned.input_hw)
     canvas = placed.draw(image)
     return _Drawn(planned.index, canvas, placed, (time.perf_counter() - started) * 1e3)
 

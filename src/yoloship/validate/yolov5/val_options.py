@@ -21,7 +21,7 @@ class Yolov5Options:
     """How a model is validated. The defaults are those of YOLOv5's ``val.py``.
 
     Attributes:
-        imgsz: The longer side of an image in model pixels; the next multiple of 32 is taken.
+        imgsz: The longer side of an image in model pixels; the next multiple of the model's stride is taken.
         batch: Images that share a canvas, if they are rectangles. It says nothing about how many run at once.
         shapes: The shape of the canvases.
         score_threshold: In [0, 1]; detections at or below it do not count.

@@ -12,7 +12,7 @@ from yoloship.results.detections import Detections
 from yoloship.validate.record import Found
 from yoloship.validate.yolov5.figures import Subject, figures_of
 from yoloship.validate.yolov5.network import open_network, refuse_other_tasks
-from yoloship.validate.yolov5.plan import Planned, rectangles, squares, whole_strides
+from yoloship.validate.yolov5.plan import Canvas, Planned, rectangles, squares, whole_strides
 from yoloship.validate.yolov5.seeing import Seen, labels_of, see
 from yoloship.validate.yolov5.val_options import Yolov5Options
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from yoloship._util.text import OnProgress
     from yoloship.datasets.dataset import Dataset, Sample
     from yoloship.detect.detector import Detector
+    from yoloship.model import ModelInfo
     from yoloship.validate.record import Validation
     from yoloship.validate.yolov5.network import Network
 
@@ -62,7 +63,7 @@ def run(
         if not options.single_class:
             check_classes(dataset, network.info)
         is_rectangular = _is_rectangular(network, options)
-        plan = plan_of(dataset.samples, options, is_rectangular=is_rectangular)
+        plan = plan_of(dataset.samples, network.info, options, is_rectangular=is_rectangular)
         for input_hw in {planned.input_hw for planned in plan}:
             network.check_size(input_hw)
         return validated(network, dataset, plan, options, on_progress)
@@ -87,8 +88,8 @@ def validated(
     seconds = time.perf_counter() - started
     names = ONE_CLASS if options.single_class else dataset.class_names
     lost = len(faults) - len(dataset.faults)
-    rectangular = any(planned.input_hw != (whole_strides(options.imgsz),) * 2 for planned in plan)
-    side = whole_strides(options.imgsz)
+    side = whole_strides(options.imgsz, network.info.size_multiple)
+    rectangular = any(planned.input_hw != (side, side) for planned in plan)
     settings = {
         "input": f"rectangles of {side}, in batches of {options.batch}" if rectangular else f"{side}×{side}",
         "shapes": "rectangles" if rectangular else "squares",
@@ -115,11 +116,14 @@ def validated(
     return figures_of(subject, seen, _speed_ms(seen, seconds)), _found(seen, dataset.samples, names)
 
 
-def plan_of(samples: Sequence[Sample], options: Yolov5Options, *, is_rectangular: bool) -> list[Planned]:
+def plan_of(
+    samples: Sequence[Sample], info: ModelInfo, options: Yolov5Options, *, is_rectangular: bool
+) -> list[Planned]:
     """The order and the canvases of a dataset's images."""
-    imgsz = whole_strides(options.imgsz)
+    imgsz = whole_strides(options.imgsz, info.size_multiple)
     if is_rectangular:
-        return rectangles([sample.image_hw for sample in samples], imgsz, options.batch)
+        canvas = Canvas(imgsz, options.batch, info.size_multiple)
+        return rectangles([sample.image_hw for sample in samples], canvas)
     return squares(len(samples), imgsz)
 
 
