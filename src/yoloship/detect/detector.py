@@ -190,6 +190,11 @@ class Detector(Closing, Generic[ResultT]):
         return self._options
 
     @property
+    def channels(self) -> ChannelOrder:
+        """The colour order of arrays, unless a call gives another."""
+        return self._channels
+
+    @property
     def shape_mode(self) -> ShapeMode:
         """How images are padded: ``square`` or ``rect``."""
         return self._model.shape_mode
