@@ -36,6 +36,8 @@ if _typing.TYPE_CHECKING:
     from yoloship.detect.detector import Detector
     from yoloship.detect.gpu.transfer import CudaTuning
     from yoloship.detect.options import DetectOptions
+    from yoloship.detect.slicing.sliced import SlicedDetector
+    from yoloship.detect.slicing.tiles import Slicing
     from yoloship.detect.stream import Outcome
     from yoloship.model import ModelInfo
     from yoloship.models.loading import load
@@ -69,6 +71,8 @@ __all__ = [
     "Outcome",
     "OutputError",
     "SessionError",
+    "SlicedDetector",
+    "Slicing",
     "TrackOptions",
     "TrackedOutcome",
     "Validation",
@@ -93,6 +97,8 @@ _PLACES: _typing.Final = {
     "Masks": "yoloship.results.masks",
     "ModelInfo": "yoloship.model",
     "Outcome": "yoloship.detect.stream",
+    "SlicedDetector": "yoloship.detect.slicing.sliced",
+    "Slicing": "yoloship.detect.slicing.tiles",
     "TrackOptions": "yoloship.tracking.presets",
     "TrackedOutcome": "yoloship.tracking.following",
     "Validation": "yoloship.validate.record",

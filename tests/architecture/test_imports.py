@@ -40,6 +40,8 @@ PUBLIC = (
     "Outcome",
     "OutputError",
     "SessionError",
+    "SlicedDetector",
+    "Slicing",
     "TrackOptions",
     "TrackedOutcome",
     "Validation",

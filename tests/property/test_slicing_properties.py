@@ -50,7 +50,7 @@ def table(boxes: npt.NDArray[np.float32], ids: npt.NDArray[np.int32]) -> list[tu
     return sorted((int(i), tuple(np.round(box.astype(float), 2).tolist())) for i, box in zip(ids, boxes, strict=True))
 
 
-@given(sizes, seeds, st.integers(0, 60), st.sampled_from(["nms", "ios"]))
+@given(sizes, seeds, st.integers(0, 60), st.sampled_from(["iou", "ios"]))
 def test_objects_no_larger_than_the_overlap_are_found_exactly_once_however_they_lie(
     hw: tuple[int, int], seed: int, count: int, merge: str
 ) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Float32 = npt.NDArray[np.float32]
     Flags = npt.NDArray[np.bool_]
 
+
 def joined(
     rows: Sequence[int], cells: Cells, boxes: Float32, cut_at: Flags, limits: Float32, threshold: np.float32
 ) -> list[list[int]]:

@@ -183,7 +183,7 @@ def _overlap_of(boxes: _Boxes, slicing: Slicing) -> Overlap:
     if boxes.oriented is not None:
         moments = moments_of(boxes.oriented)
         return lambda near, row: pair_probious(moments[:, near], moments[:, row, None])
-    if slicing.merge == "nms":
+    if slicing.merge == "iou":
         return lambda near, row: pair_ious(xyxy[near].T, xyxy[row][:, None])
     areas = (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
     least = np.finfo(np.float32).tiny

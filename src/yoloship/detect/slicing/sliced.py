@@ -84,10 +84,10 @@ class SlicedDetector:
                 f"is a {task.title}, which answers for the whole image and cannot be sliced (--slice)",
                 subject=detector.model_name, hint="leave it out",
             )  # fmt: skip
-        if task.name == "obb" and self._slicing.merge != "nms":
+        if task.name == "obb" and self._slicing.merge != "iou":
             raise InputError(
                 f"cannot be {self._slicing.merge!r} for oriented boxes, which are compared by their probabilistic IoU",
-                subject="slicing: merge (--slice-merge)", expected="nms", got=self._slicing.merge, hint="leave it out",
+                subject="slicing: merge (--slice-merge)", expected="iou", got=self._slicing.merge, hint="leave it out",
             )  # fmt: skip
 
     @property

@@ -17,7 +17,7 @@ from yoloship.errors import InputError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Merge: TypeAlias = Literal["nms", "ios"]
+Merge: TypeAlias = Literal["iou", "ios"]
 """How much two boxes overlap, when it is decided whether they are of one object: their intersection divided by their
 union, or by the smaller of the two."""
 
@@ -48,7 +48,7 @@ class Slicing:
     tile_hw: tuple[int, int] | None = None
     overlap: float = 0.2
     whole: bool = True
-    merge: Merge = "nms"
+    merge: Merge = "iou"
     match_threshold: float = 0.5
     class_agnostic: bool = False
 

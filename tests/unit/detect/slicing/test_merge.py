@@ -82,10 +82,10 @@ def test_parts_that_overlap_much_are_joined_before_they_are_compared() -> None:
     assert rows(merged(parts, HW, Slicing())) == [([78, 10, 103, 40], 0.9, 0)]
 
 
-@pytest.mark.parametrize("merge", ["nms", "ios"])
+@pytest.mark.parametrize("merge", ["iou", "ios"])
 def test_boxes_that_no_edge_cuts_are_compared_as_the_choice_says(merge: Any) -> None:
     parts = [found(LEFT, (10, 10, 60, 60, 0.9, 0), (15, 15, 30, 30, 0.8, 0)), found(RIGHT)]
-    assert len(merged(parts, HW, Slicing(merge=merge))) == {"nms": 2, "ios": 1}[merge]
+    assert len(merged(parts, HW, Slicing(merge=merge))) == {"iou": 2, "ios": 1}[merge]
 
 
 def test_without_edges_the_result_is_that_of_nms() -> None:

@@ -166,7 +166,7 @@ def test_only_a_few_tiles_are_ahead_of_the_network() -> None:
     gate, cut, ahead = threading.Event(), [], []
 
     def waits(feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        gate.wait(10)
+        gate.wait()
         return sees(feeds)
 
     class Counting(SlicedDetector):
@@ -210,7 +210,7 @@ def test_a_model_that_answers_for_whole_images_is_refused() -> None:
         SlicedDetector(Detector(session))
 
 
-def test_oriented_boxes_are_merged_by_nms_only() -> None:
+def test_oriented_boxes_have_a_measure_of_their_own() -> None:
     record = info(
         "compact", task="obb", family="ultralytics", anchors=(), extra_columns=1, input_hw=(SIDE, SIDE), batch=None
     )

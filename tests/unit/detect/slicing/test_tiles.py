@@ -49,7 +49,7 @@ def test_more_tiles_than_the_limit_are_refused() -> None:
     [
         ("tile_hw", (31, 64)), ("tile_hw", 64), ("tile_hw", (64.0, 64)), ("tile_hw", (True, 64)), ("tile_hw", (64,)),
         ("overlap", 0.95), ("overlap", -0.1), ("overlap", float("nan")), ("overlap", True), ("overlap", "0.2"),
-        ("whole", 1), ("merge", "iou"), ("merge", None), ("match_threshold", 1.5), ("class_agnostic", "no"),
+        ("whole", 1), ("merge", "nms"), ("merge", None), ("match_threshold", 1.5), ("class_agnostic", "no"),
     ],
 )  # fmt: skip
 def test_a_value_outside_its_range_is_refused_by_name(name: str, value: Any) -> None:
