@@ -27,14 +27,12 @@ def recorded() -> dict[str, npt.NDArray[np.generic]]:
 
 
 def frames_of(name: str) -> list[Seen]:
-    """The detections that were recorded, with the truth of the scene."""
+    """The detections that were recorded, with their truth."""
     parts, frames, start = recorded(), [], 0
-    for made, count, time_s in zip(
-        SCENES[name].make(), parts[f"{name}/counts"].tolist(), parts[f"{name}/times"].tolist(), strict=True
-    ):
-        rows = slice(start, start + count)
-        boxes, scores = parts[f"{name}/boxes"][rows], parts[f"{name}/scores"][rows]
-        frames.append(Seen(time_s, boxes, scores, made.truth, made.visible))  # type: ignore[arg-type]
+    visible = frozenset(range(SCENES[name].objects))
+    for count, time_s in zip(parts[f"{name}/counts"].tolist(), parts[f"{name}/times"].tolist(), strict=True):
+        boxes, scores, truth = (parts[f"{name}/{part}"][start : start + count] for part in ("boxes", "scores", "truth"))
+        frames.append(Seen(time_s, boxes, scores, truth, visible))  # type: ignore[arg-type]
         start += count
     return frames
 

@@ -51,6 +51,7 @@ def main(target: Path) -> None:
         arrays[f"{name}/counts"] = np.array([len(frame.scores) for frame in frames], np.int16)
         arrays[f"{name}/times"] = np.array([frame.time_s for frame in frames])
         arrays[f"{name}/boxes"] = np.concatenate([frame.boxes_xyxy for frame in frames])
+        arrays[f"{name}/truth"] = np.concatenate([frame.truth for frame in frames]).astype(np.int16)
         arrays[f"{name}/scores"] = np.concatenate([frame.scores for frame in frames])
         plain = PlainTracker(scene.rate)
         by_frame = [plain.update(f.boxes_xyxy.astype(float), f.scores.astype(float)) for f in frames]
