@@ -121,6 +121,15 @@ def check_crops(ran: Ran) -> None:
 
 
 @check
+def check_count_objects(ran: Ran) -> None:
+    counts = re.findall(r"^\d\.\d\d s: (\d) in, 0 out$", ran.out, re.MULTILINE)
+    assert len(counts) == len(ran.out.splitlines())
+    first, width = make_scene(0, (720, 1280)).boxes_xyxy, 640
+    assert counts[-1] == str(int((first[:, ::2].mean(axis=1) > width / 2).sum()))
+    assert ran.image("counted.jpg").shape == (720, width, 3)
+
+
+@check
 def check_verify_models(ran: Ran) -> None:
     assert len(ran.out.splitlines()) >= 4
     assert all(line.startswith("pass") for line in ran.out.splitlines())
