@@ -49,7 +49,11 @@ def serve() -> None:
         if what == "die":
             camera.die()
             time.sleep(seconds)
-            camera.appear()
+            while True:
+                with suppress(OSError):  # another connection may have its port for a moment
+                    camera.appear()
+                    return
+                time.sleep(0.1)
         else:
             camera.stalled.set()
             time.sleep(seconds)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from yoloship.cli import live as live_options
 from yoloship.cli import options
 from yoloship.cli.app import COMMANDS
 from yoloship.cli.command import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from yoloship.model import HeadChoice
     from yoloship.runtime.session import RuntimePrecision
     from yoloship.sinks import Sink
+    from yoloship.sources import LivePolicy
 
 MAX_LINE_PX = 200
 """The limit of `yoloship.results.drawing`, repeated so that the help does not load NumPy."""
@@ -314,6 +316,11 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
 )
 @flag("--allow-http", help="Read images by plain http too, which anybody on the way can change.")
 @flag("--allow-private", help="Read images from addresses of private networks and of this machine too.")
+@live_options.policy
+@live_options.timeout
+@live_options.retries
+@live_options.show
+@live_options.show_at
 @flag(
     "--resume",
     help="Keep a log beside the outputs, and go on where an earlier run of the same command was stopped or killed.",
@@ -350,6 +357,11 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     zones: Path | None,
     allow_http: bool,
     allow_private: bool,
+    live: LivePolicy | None,
+    live_timeout: int | None,
+    live_retries: int | None,
+    show: bool,
+    show_at: str | None,
     resume: bool,
     json_progress: bool,
     quiet: bool,
@@ -366,7 +378,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     if output_dir is not None and not draw:
         raise click.UsageError("-o is for annotated images, which --no-draw turns off")
     style = DrawStyle(hide_labels, hide_conf, line_width)
-    if not draw and style != DrawStyle():
+    show = show or show_at is not None
+    if not (draw or show) and style != DrawStyle():
         raise click.UsageError("--hide-labels, --hide-conf and --line-width do not go with --no-draw")
 
     if resume and overwrite:
@@ -383,8 +396,14 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     rules = AddressRules(allow_http=allow_http, allow_private=allow_private)
     with ExitStack() as stack:
-        images = open_source(source, SourceOptions(recursive, addresses=rules))
+        given_live = {"--live": live, "--live-timeout": live_timeout, "--live-retries": live_retries}
+        asked = SourceOptions(recursive, live or "newest", live_timeout or 20, live_retries, addresses=rules)
+        images = open_source(source, replace(asked, on_event=None if quiet else print_err))
         stack.callback(images.close)
+        if images.is_live or any(value is not None for value in given_live.values()):
+            live_options.refuse_without_effect(images, given_live)
+            draw = draw and output_dir is not None  # one image a frame, without an end, only if it is asked for
+        page = stack.enter_context(live_options.opened_page(show_at, style)) if show else None
         for note in images.notes:
             print_err(note)
         resumption = None
@@ -460,12 +479,12 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
             console = LongConsole(images, annotated, targets, quiet=quiet, json_progress=json_progress)
             write = partial(console.watch, run)
-        run.takers = [console]
+        run.takers = [console] if page is None else [console, page]
         if targets or files is None:
             from yoloship.sinks.naming import RunNames
 
             run.names = RunNames()
-        keep = annotated is not None or any(target.kind.needs_images for target in targets)
+        keep = annotated is not None or page is not None or any(target.kind.needs_images for target in targets)
         if tracking is not None:
             kept = tracking.options(detector, kept)
         outcomes = detector.stream(images if ledger is None else ledger.frames(), options=kept, keep_images=keep)

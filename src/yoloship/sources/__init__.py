@@ -5,7 +5,7 @@ from __future__ import annotations
 from yoloship._util.addresses import AddressRules
 from yoloship.sources.finding import FoundImages, ImageFiles, Skipped, find_images
 from yoloship.sources.recognise import IMAGE_SUFFIXES
-from yoloship.sources.settings import SourceOptions
+from yoloship.sources.settings import LivePolicy, SourceOptions
 from yoloship.sources.source import SOURCES, Frame, Source, Stream, open_source
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "FoundImages",
     "Frame",
     "ImageFiles",
+    "LivePolicy",
     "Skipped",
     "Source",
     "SourceOptions",

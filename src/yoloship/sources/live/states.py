@@ -7,6 +7,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from yoloship._util.text import counted
+
 
 class State(Enum):
     """What a live stream is doing; the value is how it is shown."""
@@ -63,5 +65,7 @@ class Counts:
     reconnects: int = 0
 
     def __str__(self) -> str:
-        words = ((self.dropped, "dropped"), (self.damaged, "damaged"), (self.reconnects, "reconnects"))
-        return ", ".join([f"{self.frames:,} frames", *(f"{count:,} {word}" for count, word in words)])
+        return (
+            f"{counted(self.frames, 'frame')}, {self.dropped} dropped, {self.damaged} damaged, "
+            f"{counted(self.reconnects, 'reconnect')}"
+        )

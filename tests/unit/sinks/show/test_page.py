@@ -161,7 +161,7 @@ def test_closing_leaves_no_thread() -> None:
         page.close()
     for thread in threading.enumerate():
         if "yoloship-show" in thread.name or "process_request" in thread.name:
-            thread.join(20)
+            thread.join()
             assert not thread.is_alive()
 
 

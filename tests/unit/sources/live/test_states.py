@@ -35,4 +35,5 @@ def test_frames_come_only_after_a_connection() -> None:
 
 
 def test_counts_are_told_in_words() -> None:
-    assert str(Counts(12345, 6, 7, 8)) == "12,345 frames, 6 dropped, 7 damaged, 8 reconnects"
+    assert str(Counts(12345, 6, 7, 8)) == "12345 frames, 6 dropped, 7 damaged, 8 reconnects"
+    assert str(Counts(1, 0, 0, 1)) == "1 frame, 0 dropped, 0 damaged, 1 reconnect"
