@@ -164,7 +164,7 @@ def val(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise click.UsageError("Missing option '--data'.")
     wanted = [(model, runtime) for model in models for runtime in _runtimes(runtimes)]
     if rules == "yolov5":
-        _refuse_with_yolov5(device, head, transform, runtime_precision)
+        _refuse_with_yolov5(device, head, transform, runtime_precision, names or names_from, at)
     elif batch is not None:
         raise click.UsageError("--batch is for --as yolov5: COCO's rules do not depend on it")
     if len(wanted) > 1 and (save_json is not None or save_truth is not None):
@@ -180,6 +180,7 @@ def val(  # noqa: PLR0913, PLR0917 - one parameter an option
             data, split, images, rules,
             OpenOptions(imgsz, "square", device, runtime, runtime_precision, transform, head, class_names),
             ValOptions(conf, iou, max_det, single_cls, at), rect, batch,
+            ids if save_json is not None or save_truth is not None else None,
         )  # fmt: skip
         with progress(in_pipes=True) as on_progress:
             judged = judge_model(model, request, on_progress)
@@ -209,7 +210,7 @@ def _runtimes(text: str | None) -> tuple[str | None, ...]:
 
 
 def _refuse_with_yolov5(*values: Any) -> None:
-    named = ("--device", "--head", "--transform", "--runtime-precision")
+    named = ("--device", "--head", "--transform", "--runtime-precision", "--names or --names-from", "--at")
     given = [name for name, value in zip(named, values, strict=True) if value is not None]
     if given:
         raise click.UsageError(f"{', '.join(given)}: not with --as yolov5, which computes as YOLOv5's val.py does")
@@ -224,8 +225,6 @@ def _save_coco(judged: Judged, predictions: Path | None, truth: Path | None, ids
     from yoloship.validate.objects import ONE_CLASS, truth_of
 
     found = judged.validation
-    if found.metric == "top1":
-        raise click.UsageError("--save-json and --save-truth are for models that find objects")
     numbers = numbering(judged.samples, found.class_names, ids)
     made: list[tuple[Path, Any]] = []
     if predictions is not None:

@@ -10,20 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from yoloship.detect.detector import Detector
 from yoloship.errors import InputError
+from yoloship.evaluate.average_precision import require_evaluator
 from yoloship.evaluate.coco import Scored
 from yoloship.evaluate.reports import conditions
 from yoloship.results.detections import Detections
 from yoloship.validate.choices import ValOptions
+from yoloship.validate.coco_files import numbering
 from yoloship.validate.objects import judge_objects
 from yoloship.validate.opened import OpenOptions, open_model, sha256_of
 from yoloship.validate.running import Judged, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from yoloship._util.text import OnProgress
     from yoloship.datasets.dataset import Dataset
+    from yoloship.detect.pipeline import ShapeMode
+    from yoloship.model import ModelInfo
+    from yoloship.validate.coco_files import Ids
     from yoloship.validate.record import Rules, Validation
+    from yoloship.validate.yolov5 import Yolov5Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,7 @@ class Request:
         rectangles: Whether images keep their shape, padded to multiples of the stride. None takes what the rules have:
             squares for COCO's; for YOLOv5's rectangles if the model is a checkpoint, and squares if it is not.
         batch: Under YOLOv5's rules, how many images share a rectangle; None takes 32.
+        ids: How images and categories are counted in COCO's files; None if none will be written.
     """
 
     data: str | Path
@@ -50,6 +57,7 @@ class Request:
     keeping: ValOptions = field(default_factory=ValOptions)
     rectangles: bool | None = None
     batch: int | None = None
+    ids: Ids | None = None
 
 
 def val(  # noqa: PLR0913 - all but the model and the data have defaults
@@ -132,71 +140,67 @@ def judge_model(model: str | Path | Detector[Any], request: Request, on_progress
     Raises:
         YoloshipError: as `val` says.
     """
-    from yoloship.datasets.opening import open_dataset
-
-    if isinstance(model, Detector):
-        _refuse_for_detector(request.opening, request.rectangles)
-    if request.rules == "coco" and request.batch is not None:
-        raise InputError("has no effect with COCO's rules", subject="batch", hint="leave it out")
-    shape = replace(request.opening, shape_mode="rect" if request.rectangles else "square")
-    by_coco = request.rules == "coco"
-    with ExitStack() as stack:
-        if isinstance(model, Detector):
-            detector, digest = model, ""
-        else:
-            detector = stack.enter_context(open_model(model, shape if by_coco else request.opening))
-            digest = sha256_of(model)
-        dataset = open_dataset(
-            request.data, split=request.split, info=detector.info, images=request.images, on_progress=on_progress
-        )
-        if by_coco:
-            judged = validate(detector, dataset, request.keeping, on_progress)
-        else:
-            judged = _by_yolov5(detector if isinstance(model, Detector) else model, dataset, request, on_progress)
+    _refuse_without_effect(request, is_open=isinstance(model, Detector))
+    judge = _by_coco if request.rules == "coco" else _by_yolov5
+    judged = judge(model, request, on_progress)
+    digest = "" if isinstance(model, Detector) else sha256_of(model)
     return replace(judged, validation=replace(judged.validation, model_sha256=digest))
 
 
-def _refuse_for_detector(opening: OpenOptions, rectangles: bool | None) -> None:
-    """A detector is open already, so what would be said about its opening has no effect."""
-    given = [
-        name
-        for name in ("imgsz", "device", "runtime", "class_names")
-        if getattr(opening, name) is not None
-    ] + (["rectangles"] if rectangles is not None else [])  # fmt: skip
-    if given:
-        raise InputError("has no effect for a detector, which is open already", subject=", ".join(given))
+def _refuse_without_effect(request: Request, *, is_open: bool) -> None:
+    """Refuse what is asked for and would change nothing.
 
-
-def _by_yolov5(
-    model: str | Path | Detector[Any], dataset: Dataset, request: Request, on_progress: OnProgress | None
-) -> Judged:
-    """YOLOv5's own figures, and beside them COCO's of the same detections, with what only we compute."""
-    from yoloship.validate.yolov5 import Yolov5Options, run
-
+    Args:
+        request: What is asked for.
+        is_open: Whether the model is a detector.
+    """
     opening, keeping = request.opening, request.keeping
-    given: dict[str, Any] = {
-        "batch": request.batch,
-        "score_threshold": keeping.score_threshold,
-        "iou_threshold": keeping.iou_threshold,
-        "max_detections": keeping.max_detections,
-        "runtime": opening.runtime,
-    }
-    if opening.imgsz is not None:
-        if opening.imgsz[0] != opening.imgsz[1]:
-            raise InputError(
-                "must be one number with YOLOv5's rules", subject="imgsz", got="×".join(map(str, opening.imgsz))
-            )
-        given["imgsz"] = opening.imgsz[0]
-    if request.rectangles is not None:
-        given["shapes"] = "rectangles" if request.rectangles else "squares"
-    options = Yolov5Options(
-        single_class=keeping.single_class, **{name: value for name, value in given.items() if value is not None}
-    )
+    given = {
+        name: getattr(opening, name)
+        for name in ("imgsz", "device", "runtime", "runtime_precision", "transform", "head", "class_names")
+    } | {"rectangles": request.rectangles}
+    if is_open:
+        _refuse(given, "a detector, which is open already")
+    if request.rules == "coco":
+        _refuse({"batch": request.batch}, "COCO's rules")
+    else:
+        fixed = {name: given[name] for name in ("device", "runtime_precision", "transform", "head", "class_names")}
+        _refuse({**fixed, "confidence": keeping.confidence}, "YOLOv5's rules")
+
+
+def _refuse(given: Mapping[str, Any], what: str) -> None:
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise InputError(f"has no effect with {what}", subject=", ".join(names), hint="leave it out")
+
+
+def _by_coco(model: str | Path | Detector[Any], request: Request, on_progress: OnProgress | None) -> Judged:
+    with ExitStack() as stack:
+        if isinstance(model, Detector):
+            detector = model
+        else:
+            shape: ShapeMode = "rect" if request.rectangles else "square"
+            detector = stack.enter_context(open_model(model, replace(request.opening, shape_mode=shape)))
+        dataset = _dataset(request, detector.info, on_progress)
+        return validate(detector, dataset, request.keeping, on_progress)
+
+
+def _by_yolov5(model: str | Path | Detector[Any], request: Request, on_progress: OnProgress | None) -> Judged:
+    """YOLOv5's own figures, and beside them COCO's of the same detections, with what only we compute."""
+    from yoloship.validate.yolov5 import run
+
+    require_evaluator()
+    options = _yolov5_options(request)
+    if isinstance(model, Detector):
+        info = model.info
+    else:
+        with open_model(model, replace(request.opening, imgsz=None)) as detector:
+            info = detector.info
+    dataset = _dataset(request, info, on_progress)
     theirs, found = run(model, dataset, options, on_progress)
     samples = tuple(one.sample for one in found)
     scored = tuple(Scored.of(one.result, "boxes") for one in found if isinstance(one.result, Detections))
-    at = theirs.best_confidence if keeping.confidence is None else keeping.confidence
-    ours = judge_objects(samples, scored, dataset, replace(keeping, confidence=at))
+    ours = judge_objects(samples, scored, dataset, replace(request.keeping, confidence=theirs.best_confidence))
     validation = replace(
         theirs,
         model=Path(theirs.model).name,
@@ -204,10 +208,45 @@ def _by_yolov5(
         sizes=ours.sizes,
         calibration=ours.calibration,
         coco=ours.coco,
-        confidence=at,
+        confidence=theirs.best_confidence,
         worst=ours.worst,
         speed_ms=MappingProxyType({stage: spent for stage, spent in theirs.speed_ms.items() if stage != "total"}),
         settings=MappingProxyType({**theirs.settings, **ours.settings}),
         versions=MappingProxyType(conditions()),
     )
     return Judged(validation, samples, scored)
+
+
+def _yolov5_options(request: Request) -> Yolov5Options:
+    from yoloship.validate.yolov5 import Yolov5Options
+
+    opening, keeping = request.opening, request.keeping
+    size = opening.imgsz
+    if size is not None and size[0] != size[1]:
+        raise InputError("must be one number with YOLOv5's rules", subject="imgsz", got="×".join(map(str, size)))
+    given: dict[str, Any] = {
+        "imgsz": None if size is None else size[0],
+        "batch": request.batch,
+        "shapes": None if request.rectangles is None else "rectangles" if request.rectangles else "squares",
+        "score_threshold": keeping.score_threshold,
+        "iou_threshold": keeping.iou_threshold,
+        "max_detections": keeping.max_detections,
+        "single_class": keeping.single_class,
+        "runtime": opening.runtime,
+    }
+    return Yolov5Options(**{name: value for name, value in given.items() if value is not None})
+
+
+def _dataset(request: Request, info: ModelInfo, on_progress: OnProgress | None) -> Dataset:
+    """Read the dataset, and settle that its files can be written before a model runs over it."""
+    from yoloship.datasets.opening import open_dataset
+
+    found = open_dataset(request.data, split=request.split, info=info, images=request.images, on_progress=on_progress)
+    if request.ids is not None:
+        if any(sample.truth is None for sample in found.samples):
+            raise InputError(
+                "a classification model finds no objects that COCO's files could hold",
+                subject="--save-json, --save-truth",
+            )
+        numbering(found.samples, found.class_names, request.ids)
+    return found

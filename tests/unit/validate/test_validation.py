@@ -11,6 +11,7 @@ import pytest
 import yoloship
 from helpers.scenes import MODEL, held_out_scenes
 from yoloship.errors import InputError
+from yoloship.validate.validation import Request, judge_model
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_a_detector_that_is_open_is_judged_as_it_is_and_stays_open(data: Path) -
     with yoloship.load(MODEL, imgsz=320) as detector:
         found = yoloship.val(detector, data)
         assert found.settings["input"] == "320×320"
-        with pytest.raises(InputError, match="imgsz, rectangles: has no effect for a detector"):
+        with pytest.raises(InputError, match="imgsz, rectangles: has no effect with a detector, which is open already"):
             yoloship.val(detector, data, imgsz=640, rectangles=True)
         detector(np.zeros((64, 64, 3), np.uint8))
 
@@ -61,5 +62,21 @@ def test_yolov5s_rules_have_cocos_numbers_of_the_same_detections_beside_them(dat
 def test_arguments_without_effect_are_refused(data: Path) -> None:
     with pytest.raises(InputError, match="batch: has no effect with COCO's rules"):
         yoloship.val(MODEL, data, batch=8)
+    with pytest.raises(InputError, match="device, class_names, confidence: has no effect with YOLOv5's rules"):
+        yoloship.val(MODEL, data, rules="yolov5", device="cpu", class_names="abc", confidence=0.5)
     with pytest.raises(InputError, match="imgsz: must be one number with YOLOv5's rules: got 320×640"):
         yoloship.val(MODEL, data, rules="yolov5", imgsz=(320, 640))
+
+
+def test_files_that_cannot_be_written_are_refused_before_the_model_runs(data: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    for folder in ("a", "b"):
+        (images / folder).mkdir(parents=True)
+        (tmp_path / "labels" / folder).mkdir(parents=True)
+        (tmp_path / "labels" / folder / "1.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+        (images / folder / "1.png").write_bytes((data.parent / "images" / "0.png").read_bytes())
+    seen: list[str] = []
+    request = Request(images, ids="yolov5")
+    with pytest.raises(InputError, match=r"would both have the image id 1; use --ids coco"):
+        judge_model(MODEL, request, lambda what, done, total: seen.append(what))
+    assert "validating" not in seen
