@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from yoloship._util.fields import is_int
 from yoloship._util.reading import read_bounded
@@ -35,6 +35,7 @@ _MAX_DECODED_BYTES: Final = 4 << 30
 _COSTS: Final = ((b"{", 250), (b"[", 64), (b",", 40))
 """What an object, a list and an entry of either take in Python, in bytes."""
 _MAX_ID: Final = 1 << 62
+_MAX_ID_CHARS: Final = 1000
 _OVERLAPS: Final = frozenset({"boxes", "masks", "keypoints"})
 
 
@@ -42,7 +43,7 @@ _OVERLAPS: Final = frozenset({"boxes", "masks", "keypoints"})
 class _Image:
     """An entry of ``images``."""
 
-    image_id: int
+    image_id: int | str
     name: str
     hw: tuple[int, int]
 
@@ -128,16 +129,21 @@ def _refuse_constant(text: str) -> float:
 
 
 def _entry(entry: object, key: str, place: int, path: Path) -> dict[str, Any]:
-    if not isinstance(entry, dict) or not is_int(entry.get("id"), 0, _MAX_ID):
-        raise InputError(f"{key}[{place}] has no id", subject=str(path), expected="a whole number")
+    if not isinstance(entry, dict) or not _is_id(entry.get("id")):
+        raise InputError(f"{key}[{place}] has no id", subject=str(path), expected="a whole number, or a text")
     return entry
+
+
+def _is_id(value: object) -> TypeGuard[int | str]:
+    """Whether a value can be an id: a number as COCO has it, or a text as some tools write it."""
+    return is_int(value, 0, _MAX_ID) or (isinstance(value, str) and 0 < len(value) <= _MAX_ID_CHARS)
 
 
 def _images(data: dict[str, Any], path: Path) -> list[_Image]:
     entries = data["images"]
     if not 1 <= len(entries) <= MAX_IMAGES:
         raise InputError("has no images" if not entries else "has too many images", subject=str(path))
-    found: dict[int, _Image] = {}
+    found: dict[int | str, _Image] = {}
     names: set[str] = set()
     for place, item in enumerate(entries):
         entry = _entry(item, "images", place, path)
@@ -165,34 +171,34 @@ def _is_inside(name: object) -> bool:
     return not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
 
 
-def _categories(data: dict[str, Any], path: Path, info: ModelInfo) -> tuple[dict[int, int], tuple[str, ...]]:
+def _categories(data: dict[str, Any], path: Path, info: ModelInfo) -> tuple[dict[int | str, int], tuple[str, ...]]:
     entries = data["categories"]
     if not 1 <= len(entries) <= MAX_CLASSES:
         raise InputError("has no categories, or too many", subject=str(path), expected=f"1 to {MAX_CLASSES:,}")
-    found: dict[int, str] = {}
+    found: dict[int | str, str] = {}
     for place, item in enumerate(entries):
         entry = _entry(item, "categories", place, path)
         if not is_name(entry.get("name")) or entry["id"] in found:
             raise InputError(f"categories[{place}] has no name, or repeats an id", subject=str(path))
         found[entry["id"]] = entry["name"]
-    ordered = sorted(found)
+    ordered = sorted(found, key=lambda one: (isinstance(one, str), one))
     ids, names = ids_by_name([found[one] for one in ordered], info, str(path))
     return dict(zip(ordered, ids, strict=True)), names
 
 
 def _objects(
-    data: dict[str, Any], path: Path, images: dict[int, _Image], id_of: dict[int, int], wanted: Wanted
-) -> dict[int, list[CocoObject]]:
-    found: dict[int, list[CocoObject]] = {}
+    data: dict[str, Any], path: Path, images: dict[int | str, _Image], id_of: dict[int | str, int], wanted: Wanted
+) -> dict[int | str, list[CocoObject]]:
+    found: dict[int | str, list[CocoObject]] = {}
     item: Any
     for place, item in enumerate(data["annotations"]):
         subject = f"{path}: annotations[{place}]"
         number: Any = item.get("image_id") if isinstance(item, dict) else None
-        image = images.get(number) if is_int(number, 0, _MAX_ID) else None
+        image = images.get(number) if _is_id(number) else None
         if image is None:
             raise InputError("belongs to no image", subject=subject, expected="the image_id of one of its images")
         category = item.get("category_id")
-        if not is_int(category, 0, _MAX_ID) or category not in id_of:
+        if not _is_id(category) or category not in id_of:
             raise InputError(
                 "has a category that is not listed", subject=subject, expected="the id of one of its categories",
                 got=shortened(repr(category)),
@@ -213,7 +219,7 @@ def _folder(path: Path, name: str) -> Path:
     candidates = [
         folder / more
         for folder in (here, here.parent)
-        for more in ("", "images", part, f"images/{part}", "val2017", "data")
+        for more in ("", "images", part, f"images/{part}", "images/val", "val", "val2017", "data")
     ]
     for candidate in candidates:
         if (candidate / name).is_file():

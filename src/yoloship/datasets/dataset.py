@@ -60,7 +60,7 @@ class Sample:
         image_hw: (height, width) in pixels, turned upright as Exif says.
         truth: The objects in it; None for classification.
         class_id: Its class, for classification; None for other tasks.
-        image_id: The number of the image in a COCO file; None in other datasets.
+        image_id: The id of the image in a COCO file; None in other datasets.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class Sample:
     image_hw: tuple[int, int]
     truth: Truth | None = None
     class_id: int | None = None
-    image_id: int | None = None
+    image_id: int | str | None = None
 
     @property
     def object_count(self) -> int:

@@ -63,9 +63,9 @@ def numbering(samples: Sequence[Sample], class_names: Sequence[str], ids: Ids) -
     official = category_ids(tuple(class_names))
     if ids == "coco":
         own = [sample.image_id for sample in samples]
-        images = [place for place, _ in enumerate(samples, FIRST_ID)]
-        if None not in own:
-            images = [one for one in own if one is not None]
+        images: list[int | str] = [place for place, _ in enumerate(samples, FIRST_ID)]
+        if len({type(one) for one in own}) == 1:  # pycocotools cannot sort numbers among texts
+            images = [one for one in own if one is not None] or images
         return Numbering(tuple(images), official or _counted(class_names, FIRST_ID), rounds=False)
     named = [_of_name(sample.name) for sample in samples]
     seen: dict[int | str, str] = {}

@@ -59,6 +59,12 @@ def test_categories_are_the_models_classes_by_name(tmp_path: Path) -> None:
     assert dataset.class_names == ("cat", "dog", "owl")
 
 
+def test_ids_may_be_texts(tmp_path: Path) -> None:
+    text = json.dumps(document()).replace('"id": 7', '"id": "b"').replace('"image_id": 7', '"image_id": "b"')
+    dataset = read(write(tmp_path, text.replace("90", '"owl"')))
+    assert [(sample.image_id, sample.object_count) for sample in dataset.samples] == [(3, 0), ("b", 2)]
+
+
 def test_the_folder_of_the_images_can_be_given(tmp_path: Path) -> None:
     path = write(tmp_path, document(), "far/away")
     with pytest.raises(InputError, match=r"its images are not found: .*; name their folder with --images"):
