@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 import cv2
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ HW = (64, 96)
 IMAGE = np.random.default_rng(7).integers(0, 256, (*HW, 3), dtype=np.uint8)
 BOXES = np.array([[1.5, 2.25, 30.1, 40], [40, 10, 60.5, 50]], np.float32)
 SCORES = np.array([0.9, 0.55], np.float32)
-ELSEWHERE = {"video": "FFmpeg reads it in its own tests", "show": "it is a page, not a file"}
+ELSEWHERE = {"show": "it is a page, not a file"}
 
 
 def masks() -> Masks:
@@ -146,8 +147,11 @@ def _labels(path: Path, columns: int) -> None:
 
 
 def _images(path: Path) -> None:
-    assert sorted(file.name for file in path.iterdir()) == ["1.jpg", "clip_17.jpg", "nothing.jpg"]
+    assert sorted(file.name for file in path.iterdir()) == ["1.jpg", "clip.mp4", "nothing.jpg"]
     _opened(path, HW)
+    with av.open(str(path / "clip.mp4")) as video:
+        (frame,) = video.decode(video=0)
+    assert (frame.height, frame.width) == HW
 
 
 def _crops(path: Path) -> None:

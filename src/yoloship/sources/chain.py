@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,12 @@ from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
 from yoloship.sources.source import Source, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from typing_extensions import Self
 
-    from yoloship.sources.source import Frame
+    from yoloship.sources.source import Frame, Stream
 
 
 class Chain(Source):
@@ -55,6 +56,9 @@ class Chain(Source):
         return cls(parts)
 
     def __iter__(self) -> Iterator[Frame]:
+        return each_once(self._all())
+
+    def _all(self) -> Iterator[Frame]:
         for part in self._parts:
             self._current = part
             yield from part
@@ -68,11 +72,14 @@ class Chain(Source):
     def files(self) -> Sequence[Path] | None:
         """The files of all parts; None unless each part knows its own."""
         known = [part.files for part in self._parts]
-        return [path for files in known if files is not None for path in files] if None not in known else None
+        paths = (path for files in known if files is not None for path in files)
+        return list(dict.fromkeys(paths)) if None not in known else None
 
     @property
     def count(self) -> int | None:
-        """The frames of all parts; None unless each part knows its own."""
+        """The frames of all parts, also of those that are passed over; None unless each part knows its own."""
+        if (files := self.files) is not None:
+            return len(files)
         counts = [part.count for part in self._parts]
         return sum(count for count in counts if count is not None) if None not in counts else None
 
@@ -86,3 +93,23 @@ class Chain(Source):
         with ExitStack() as stack:
             for part in self._parts:
                 stack.callback(part.close)
+
+
+def each_once(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Pass over images and videos that come a second time, from another source of one run.
+
+    Results and files have the name of a frame, and a run that goes on after a stop knows by it what is done. So no two
+    frames may have one. Only hashes of the names of images are kept, and the names of videos.
+    """
+    images: set[int] = set()
+    streams: dict[str, Stream] = {}
+    for frame in frames:
+        stream = frame.stream
+        if stream is None:
+            key = hash(str(frame.image) if isinstance(frame.image, os.PathLike) else frame.name)
+            if key in images:
+                continue
+            images.add(key)
+        elif not stream.is_live and streams.setdefault(stream.name, stream) is not stream:
+            continue
+        yield frame

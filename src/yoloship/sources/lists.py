@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, overload
 from yoloship._util.reading import open_regular
 from yoloship._util.text import counted
 from yoloship.errors import InputError, YoloshipError
+from yoloship.sources.chain import each_once
 from yoloship.sources.finding import has_magic
 from yoloship.sources.recognise import IMAGE_SUFFIXES, IMAGES, recognise
 from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
@@ -87,6 +88,7 @@ class SourceList(Source):
         self._names, self._others, self._options, self._notes = names, others, options, notes
         self._live = [name for name in names if others.get(name) == "live"]
         self.is_live = bool(self._live)
+        self._current: Source | None = None
 
     @classmethod
     def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Self:
@@ -138,17 +140,23 @@ class SourceList(Source):
         """Which of two files of one name is taken, and how many lines are left out."""
         return self._notes
 
+    def is_ready(self) -> bool:
+        """Whether the source of the line that is read now has its next frame."""
+        return self._current is None or self._current.is_ready()
+
     def __iter__(self) -> Iterator[Frame]:
-        """Give the frames of all lines in order, but those of live sources last and together."""
-        stills = (name for name in self._names if self._others.get(name) != "live")
+        """Give the frames of all lines in order, each once, but those of live sources last and together."""
         index = 0
+        for frame in each_once(self._frames()) if self._others else self._frames():
+            yield frame if frame.stream is not None else replace(frame, index=index)
+            index += frame.stream is None
+
+    def _frames(self) -> Iterator[Frame]:
+        stills = (name for name in self._names if self._others.get(name) != "live")
         for kind, group in groupby(stills, lambda name: self._others.get(name, "")):
             # Addresses of images are fetched ahead together; a line of any other kind fails by itself.
             for names in [list(group)] if kind == "url" else ([name] for name in group):
-                frames = self._opened(names) if kind else (Frame(0, name, Path(name)) for name in names)
-                for frame in frames:
-                    yield frame if frame.stream is not None else replace(frame, index=index)
-                    index += frame.stream is None
+                yield from self._opened(names) if kind else (Frame(0, name, Path(name)) for name in names)
         if self._live:
             yield from self._opened(self._live)
 
@@ -160,7 +168,9 @@ class SourceList(Source):
             yield Frame(0, names[0], None, error=error)
             return
         with source, closing(iter(source)) as frames:  # type: ignore[type-var]  # they are generators
+            self._current = source
             yield from frames
+            self._current = None
 
 
 class _Finder:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from helpers.archives import png, zip_of
 from yoloship.errors import InputError
-from yoloship.sources.chain import Chain
+from yoloship.sources.chain import Chain, each_once
 from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
-from yoloship.sources.source import Frame, Source
+from yoloship.sources.source import Frame, Source, Stream, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,3 +95,28 @@ def test_what_was_opened_is_closed_if_another_part_cannot_be(monkeypatch: pytest
 def test_each_text_may_be_a_source_of_its_own(tmp_path: Path) -> None:
     texts = [str(tmp_path / name) for name in ("a.jpg", "b.jpg")]
     assert names(Chain.open(texts)) == texts
+
+
+def test_what_comes_from_two_sources_is_given_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        Path(name).write_bytes(png())
+    Path("z.zip").write_bytes(zip_of({"c.png": png()}))
+    Path("l.txt").write_text("a.png\nz.zip\n./b.png\n*.png\n", encoding="utf-8")
+    with open_source(["b.png", "l.txt", "z.zip"]) as source:
+        assert names(source) == ["b.png", "a.png", "z.zip/c.png"]
+    Path("l.txt").write_text("a.png\n./b.png\n", encoding="utf-8")
+    with open_source(["b.png", "l.txt"]) as source:
+        assert source.files == [Path("b.png"), Path("a.png")]
+        assert source.count == 2
+        assert [frame.image for frame in source] == source.files, "files and frames have the same places"
+
+
+def test_a_video_that_comes_twice_is_given_once_and_a_camera_goes_on() -> None:
+    def frames(stream: Stream) -> list[Frame]:
+        return [Frame(index, f"{stream.name}#{index}", None, stream=stream) for index in range(2)]
+
+    twice = [*frames(Stream("a.mp4")), *frames(Stream("b.mp4")), *frames(Stream("a.mp4"))]
+    assert [frame.name for frame in each_once(twice)] == ["a.mp4#0", "a.mp4#1", "b.mp4#0", "b.mp4#1"]
+    again = [*frames(Stream("0", is_live=True)), *frames(Stream("0", is_live=True))]
+    assert list(each_once(again)) == again, "it was connected anew"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -11,8 +12,12 @@ import pytest
 
 from helpers.archives import png, zip_of
 from yoloship.errors import InputError
-from yoloship.sources import lists, open_source
+from yoloship.sources import Frame, Source, SourceOptions, Stream, lists, open_source
 from yoloship.sources.lists import SourceList
+from yoloship.sources.settings import DEFAULT_OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +173,38 @@ def test_the_files_are_a_sequence() -> None:
     assert files[1] == Path("b.png")
     assert list(files[1:]) == [Path("b.png"), Path("c.png")]
     assert files[-1] == Path("c.png")
+
+
+def test_cameras_come_last_and_say_when_their_next_frame_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[list[str]] = []
+
+    class Cameras(Source):
+        help = "Cameras."
+        is_live = True
+
+        @classmethod
+        def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Cameras:
+            opened.append(list(texts))
+            return cls()
+
+        def __iter__(self) -> Iterator[Frame]:
+            yield Frame(0, "cam#0", None, stream=Stream("cam", is_live=True))
+
+        def is_ready(self) -> bool:
+            return False
+
+    usual = open_source
+    monkeypatch.setattr(
+        lists, "open_source",
+        lambda texts, options: Cameras.open(texts) if texts[0].startswith("rtsp") else usual(texts, options),
+    )  # fmt: skip
+    image("a.png")
+    with SourceList.open([saved("l.streams", "rtsp://one/1", "a.png", "rtsp://two/2")]) as source:
+        assert source.is_live
+        frames = iter(source)
+        assert next(frames).name == "a.png"
+        assert source.is_ready()
+        assert next(frames).name == "cam#0"
+        assert not source.is_ready()
+        assert list(frames) == []
+    assert opened == [["rtsp://one/1", "rtsp://two/2"]]
