@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from yoloship.detect.options import DetectOptions
+    from yoloship.detect.slicing.sliced import SlicedDetector
     from yoloship.model import ModelInfo
     from yoloship.tracking.presets import TrackOptions
     from yoloship.tracking.scene import Scene
@@ -45,7 +46,7 @@ class TrackedOutcome(Outcome[Detections]):
 
 
 def track(  # noqa: PLR0913 - all but the model and the source have defaults
-    model: Detector | str | PathLike[str],
+    model: Detector | SlicedDetector | str | PathLike[str],
     source: Iterable[object] | str | PathLike[str],
     *,
     tracking: TrackOptions | str | None = None,
@@ -65,8 +66,8 @@ def track(  # noqa: PLR0913 - all but the model and the source have defaults
     an error, and tracking goes on. To stop early, close the generator; a `break` that drops it does so too.
 
     Args:
-        model: A detector of objects, masks, keypoints or oriented boxes; or the name of a model, which is loaded and
-            closed.
+        model: A detector of objects, masks, keypoints or oriented boxes, also a sliced one; or the name of a model,
+            which is loaded and closed.
         source: A video, a camera's number, an address, a folder or a pattern, as the command line takes it; or images
             or frames that follow each other, all that `Detector.stream` takes.
         tracking: The name of a preset (``yoloship``, ``trackers``, ``paper``, ``ultralytics``), or
@@ -97,16 +98,29 @@ def track(  # noqa: PLR0913 - all but the model and the source have defaults
     if rate is not None and not 0 < rate < float("inf"):
         raise InputError("out of range", subject="rate", expected="frames in a second", got=repr(rate))
     config = scene if isinstance(scene, SceneConfig | None) else read_scene(scene)
-    if isinstance(model, Detector):
-        detector: Any = nullcontext(model)
-        Tracks(tracking, config).check_model(model.info)
+    if isinstance(model, str | PathLike):
+        detector: Any = _Loaded(fspath(model))
     else:
-        detector = _Loaded(fspath(model))
+        detector = nullcontext(model)
+        Tracks(tracking, config).check_model(_own(model).info)
     if is_named:
         frames = _opened(fspath(cast("str", source)))
     else:
         frames = _framed(several_images(cast("Iterable[object]", source), 3), times_s, rate)
     return _follow(detector, frames, _Request(tracking, config, options, keep_images))
+
+
+def _own(model: object) -> Detector[Any]:
+    """The detector itself, or the one that a sliced detector runs.
+
+    Raises:
+        InputError: it is something else.
+    """
+    own = getattr(model, "detector", model)
+    if not isinstance(own, Detector):
+        expected = "a Detector, a SlicedDetector or a name"
+        raise InputError("wrong type", subject="model", expected=expected, got=type(model).__name__)
+    return own
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +158,7 @@ def _follow(detector: Any, frames: Generator[_Framed], asked: _Request) -> Itera
             yield image
 
     with detector as model, closing(frames):
-        options = asked.options or model.options
+        options = asked.options or _own(model).options
         tracks = Tracks(asked.tracking, asked.scene, score_threshold=options.score_threshold)
         tracks.check_model(model.info)
         wanted = detect_options(options, tracks, model.info)

@@ -13,6 +13,7 @@ import yoloship
 from helpers.models import image_session, info
 from yoloship.detect.detector import Detector
 from yoloship.detect.options import DetectOptions
+from yoloship.detect.slicing.sliced import SlicedDetector
 from yoloship.errors import ImageError, InputError
 from yoloship.model import NmsConfig
 from yoloship.sources import Frame, Stream
@@ -121,6 +122,16 @@ def test_what_can_never_count_is_logged(caplog: pytest.LogCaptureFixture) -> Non
         ),
         ("yoloship.tracking", "WARNING", "no frame came from 'x', which zones or lines are for"),
     ]  # fmt: skip
+
+
+def test_a_sliced_detector_is_tracked_too() -> None:
+    images = [picture(10 + index) for index in range(4)]
+    assert ids(track(SlicedDetector(detector()), images)) == [[-1], [1], [1], [1]]
+
+
+def test_something_else_is_refused() -> None:
+    with pytest.raises(InputError, match="model: wrong type: expected a Detector, a SlicedDetector or a name, got int"):
+        track(3, [picture(0)])  # type: ignore[arg-type]  # that is the point
 
 
 def test_a_preset_and_options_are_taken() -> None:
