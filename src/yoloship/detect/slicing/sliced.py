@@ -16,6 +16,7 @@ from yoloship.detect.stream import Outcome
 from yoloship.errors import InputError, YoloshipError
 from yoloship.images.normalise import checked_order
 from yoloship.results.detections import Detections
+from yoloship.sources.source import Frame, Source
 from yoloship.tasks import task_of
 
 if TYPE_CHECKING:
@@ -23,17 +24,19 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+    from typing_extensions import Self
 
-    from yoloship.detect.detector import Source
+    from yoloship.detect.detector import Source as AnyImage
     from yoloship.detect.options import DetectOptions
     from yoloship.images import ChannelOrder
     from yoloship.model import ModelInfo
+    from yoloship.sources import SourceOptions
 
     Image = npt.NDArray[np.uint8]
 
 
 @dataclass(slots=True)
-class _Picture:
+class _Pending:
     """An image whose tiles are under way, or one that could not be read."""
 
     index: int
@@ -59,6 +62,55 @@ class _Picture:
                 "gives no boxes that can be merged", subject="slicing", got=type(outcome.result).__name__
             )
         self.seen += 1
+
+
+class _Tiles(Source):
+    """The tiles of all images. They come as those of a source, so that a stream waits for no frame of a camera.
+
+    Args:
+        sliced: Says which tiles an image has.
+        images: What the caller gave.
+        channels: The order of the colours of arrays.
+        under_way: Gets each image before its first tile.
+    """
+
+    help = "Tiles of images."
+
+    def __init__(
+        self,
+        sliced: SlicedDetector,
+        images: Iterable[AnyImage],
+        channels: ChannelOrder,
+        under_way: deque[_Pending],
+    ) -> None:
+        self._sliced, self._images, self._channels, self._under_way = sliced, images, channels, under_way
+        self.is_live = isinstance(images, Source) and images.is_live
+        self._is_inside = False
+
+    @classmethod
+    def open(cls, texts: Sequence[str], options: SourceOptions | None = None) -> Self:
+        """It has no name."""
+        raise NotImplementedError
+
+    def is_ready(self) -> bool:
+        """Whether there are tiles left, or the next image is there."""
+        return self._is_inside or not isinstance(self._images, Source) or self._images.is_ready()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Each tile, a part of its image in memory; an image that cannot be read has none."""
+        count = self._sliced.info.channels
+        for index, source in enumerate(self._images):
+            try:
+                image = as_image(source, count=count, channels=self._channels)
+                tiles = self._sliced.tiles((image.shape[0], image.shape[1]))
+            except YoloshipError as error:
+                self._under_way.append(_Pending(index, source, None, error=error))
+                continue
+            self._under_way.append(_Pending(index, source, image, tiles))
+            for number, tile in enumerate(tiles):
+                self._is_inside = number + 1 < len(tiles)
+                yield Frame(number, "tile", image[tile.top : tile.bottom, tile.left : tile.right])
+            del image
 
 
 class SlicedDetector:
@@ -119,7 +171,7 @@ class SlicedDetector:
 
     def __call__(
         self,
-        image: Source,
+        image: AnyImage,
         *,
         options: DetectOptions | None = None,
         score_threshold: float | None = None,
@@ -151,7 +203,7 @@ class SlicedDetector:
 
     def stream(  # noqa: PLR0913 - all but the sources have defaults
         self,
-        sources: Iterable[Source] | str | PathLike[str],
+        sources: Iterable[AnyImage] | str | PathLike[str],
         *,
         options: DetectOptions | None = None,
         score_threshold: float | None = None,
@@ -182,29 +234,15 @@ class SlicedDetector:
             sources = opened(sources)
         several_images(sources, self.info.channels)
         order = self._detector.channels if channels is None else checked_order(channels)
-        under_way: deque[_Picture] = deque()
+        under_way: deque[_Pending] = deque()
         tiles = self._detector.stream(
-            self._cut(sources, order, under_way), options=options, score_threshold=score_threshold,
+            _Tiles(self, sources, order, under_way), options=options, score_threshold=score_threshold,
             iou_threshold=iou_threshold, classes=classes, channels="bgr",
         )  # fmt: skip
         return self._put_together(tiles, under_way, keep_images=keep_images)
 
-    def _cut(self, sources: Iterable[Source], order: ChannelOrder, under_way: deque[_Picture]) -> Iterator[Image]:
-        """The tiles of all images; each image is put among those that are under way before its first tile."""
-        for index, source in enumerate(sources):
-            try:
-                image = as_image(source, count=self.info.channels, channels=order)
-                tiles = self.tiles((image.shape[0], image.shape[1]))
-            except YoloshipError as error:
-                under_way.append(_Picture(index, source, None, error=error))
-                continue
-            under_way.append(_Picture(index, source, image, tiles))
-            for tile in tiles:
-                yield image[tile.top : tile.bottom, tile.left : tile.right]
-            del image
-
     def _put_together(
-        self, tiles: Iterator[Outcome[Detections]], under_way: deque[_Picture], *, keep_images: bool
+        self, tiles: Iterator[Outcome[Detections]], under_way: deque[_Pending], *, keep_images: bool
     ) -> Iterator[Outcome[Detections]]:
         """The outcome of each image, once it has those of all its tiles."""
         with closing(cast("Generator[Outcome[Detections]]", tiles)):
@@ -214,11 +252,11 @@ class SlicedDetector:
                 yield from self._finished(under_way, keep_images=keep_images)
         yield from self._finished(under_way, keep_images=keep_images)
 
-    def _finished(self, under_way: deque[_Picture], *, keep_images: bool) -> Iterator[Outcome[Detections]]:
+    def _finished(self, under_way: deque[_Pending], *, keep_images: bool) -> Iterator[Outcome[Detections]]:
         while under_way and under_way[0].is_done:
             yield self._outcome(under_way.popleft(), keep_images=keep_images)
 
-    def _outcome(self, picture: _Picture, *, keep_images: bool) -> Outcome[Detections]:
+    def _outcome(self, picture: _Pending, *, keep_images: bool) -> Outcome[Detections]:
         error, result = picture.error, None
         if error is None and picture.image is not None:
             alone = len(picture.tiles) == 1

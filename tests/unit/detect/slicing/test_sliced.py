@@ -15,7 +15,7 @@ from yoloship.detect.slicing.tiles import Tile
 from yoloship.errors import ImageError, InputError, SessionError
 from yoloship.model import METADATA_KEY, TensorSpec
 from yoloship.runtime.scripted import ScriptedSession
-from yoloship.sources import Frame
+from yoloship.sources import Frame, Source
 from yoloship.transforms import transform_of
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def test_the_colour_order_of_the_caller_is_that_of_the_tiles(detector: Detector)
     assert len(SlicedDetector(detector)(image, channels="rgb")) == 1
 
 
-def test_only_a_few_tiles_are_ahead_of_the_network() -> None:
+def test_only_a_few_tiles_are_ahead_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory does not grow with the image: its tiles are cut as they are run."""
     gate, cut, ahead = threading.Event(), [], []
 
@@ -169,24 +169,55 @@ def test_only_a_few_tiles_are_ahead_of_the_network() -> None:
         gate.wait()
         return sees(feeds)
 
-    class Counting(SlicedDetector):
-        def _cut(self, *arguments: Any) -> Iterator[Any]:
-            for tile in super()._cut(*arguments):
-                cut.append(tile.shape)
-                yield tile
+    def counted(index: int, name: str, image: Any) -> Frame:
+        cut.append(index)
+        return Frame(index, name, image)
 
     def go_on() -> None:
         ahead.append(len(cut))
         gate.set()
 
+    monkeypatch.setattr("yoloship.detect.slicing.sliced.Frame", counted)
     with Detector(image_session(info("compact", input_hw=(SIDE, SIDE), batch=None), waits)) as detector:
-        outcomes = Counting(detector, Slicing(whole=False)).stream([picture((640, 640))])
+        outcomes = SlicedDetector(detector, Slicing(whole=False)).stream([picture((640, 640))])
         timer = threading.Timer(0.3, go_on)
         timer.start()
         next(outcomes)
         timer.join()
     assert len(cut) == 169
     assert ahead[0] <= 10
+
+
+class Camera(Source):
+    """Its next frame comes once the result of the last one was seen."""
+
+    help = "Frames."
+    is_live = True
+
+    def __init__(self) -> None:
+        self.seen = threading.Event()
+
+    @classmethod
+    def open(cls, texts: Any, options: Any = None) -> Camera:
+        return cls()
+
+    def is_ready(self) -> bool:
+        return self.seen.is_set()
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(3):
+            yield Frame(index, f"cam#{index}", picture((100, 100), (3, 5, 9, 12)))
+            self.seen.wait()
+            self.seen.clear()
+
+
+def test_the_result_of_a_camera_does_not_wait_for_its_next_frame(detector: Detector) -> None:
+    camera, names = Camera(), []
+    for outcome in SlicedDetector(detector).stream(camera):
+        assert outcome.frame is not None
+        names.append(outcome.frame.name)
+        camera.seen.set()
+    assert names == ["cam#0", "cam#1", "cam#2"]
 
 
 def test_dropping_the_stream_ends_the_runs(detector: Detector) -> None:
