@@ -27,6 +27,7 @@ from yoloship.cli.command import (
     argument,
     command,
     flag,
+    image_size,
     option,
 )
 from yoloship.cli.options import PRESET_NAMES, class_value, class_words, is_dash, is_stdout, outputs_for
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yoloship._util.outputs import Outputs
+    from yoloship.detect.slicing.tiles import Merge
     from yoloship.job.ledger import Ledger
     from yoloship.model import HeadChoice
     from yoloship.runtime.session import RuntimePrecision
@@ -56,6 +58,7 @@ _MASKS: Final = frozenset({"--retina-masks", "--mask-rule"})
 _BOXES: Final = frozenset(
     {"--conf", "--iou", "--agnostic-nms", "--max-det", "--classes", "--rect", "--head", "--line-width"}
     | {"--coco", "--txt", "--txt-conf", "--crops", "--track", "--zones"}
+    | {"--slice", "--slice-overlap", "--slice-merge", "--no-slice-whole"}
 )
 WITHOUT_EFFECT: Final = MappingProxyType(
     {
@@ -225,6 +228,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
         "yoloship predict best.pt photo.jpg --no-draw --json - | jq '.[0]'",
         "yoloship predict best.pt photos/ --no-draw --csv found.csv",
         "yoloship predict best.pt street.mp4 --track --jsonl found.jsonl",
+        "yoloship predict best.pt aerial.tif --slice 640 --hide-labels --line-width 2",
         "yoloship predict best.pt photos/ --runtime openvino --runtime-precision bfloat16",
     ),
     cls=PredictCommand,
@@ -281,6 +285,27 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     metavar="yolov5|ultralytics-8.4.61|...",
     help="Make masks as this version of the official tools does. Default: the one that wrote the checkpoint.",
 )
+@option(
+    "--slice",
+    "slice_hw",
+    type=image_size,
+    metavar="640|HxW",
+    help="Find what is small in large images: run the model on overlapping tiles of this size, in pixels of the image, "
+    "and on the whole image. --max-det is then for each tile.",
+)
+@option(
+    "--slice-overlap",
+    type=FRACTION,
+    metavar="FLOAT",
+    help="Share of a tile that the next one shows again. An object up to this size lies whole in a tile. Default: 0.2.",
+)
+@option(
+    "--slice-merge",
+    type=click.Choice(("iou", "ios")),
+    help="Which boxes of tiles are of one object: those with an IoU above 0.5, or, with ios, those that have more than "
+    "half of the smaller box in common. Default: iou.",
+)
+@flag("--no-slice-whole", help="Run the model on the tiles only: it then finds large objects in parts, and joins them.")
 @options.names
 @options.names_from
 @options.head
@@ -339,6 +364,10 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     classes: tuple[str, ...],
     retina_masks: bool,
     mask_rule: str | None,
+    slice_hw: tuple[int, int] | None,
+    slice_overlap: float | None,
+    slice_merge: Merge | None,
+    no_slice_whole: bool,
     names: tuple[str, ...] | None,
     names_from: tuple[str, ...] | None,
     head: HeadChoice | None,
@@ -384,6 +413,17 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     if resume and overwrite:
         raise click.UsageError("--resume continues the outputs that --overwrite would replace: use one of them")
+    slicing = None
+    slices = {
+        "--slice": slice_hw,
+        "--slice-overlap": slice_overlap,
+        "--slice-merge": slice_merge,
+        "--no-slice-whole": no_slice_whole or None,
+    }
+    if any(value is not None for value in slices.values()):
+        from yoloship.cli.slicing import slicing_of
+
+        slicing = slicing_of(slice_hw, slice_overlap, slice_merge, whole=not no_slice_whole)
     tracking = None
     if track is not None or zones is not None:
         from yoloship.cli.tracking import Tracking
@@ -449,7 +489,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             head=head,
             aliases=alias_table(aliases) if aliases else None,
             transform=transform,
-            tuned_for="latency" if images.count == 1 else "throughput",
+            tuned_for="latency" if images.count == 1 and slicing is None else "throughput",
             runtime=runtime,
             runtime_precision=runtime_precision,
         )
@@ -462,7 +502,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         kept = replace(detector.options, **changes) if changes else None
         task = task_of(detector.info, model)
         if not task.has_boxes:
-            others = {"--line-width": style.line_width_px, "--track": track, "--zones": zones}
+            others = {"--line-width": style.line_width_px, "--track": track, "--zones": zones, **slices}
             _refuse_what_needs_boxes(task.title, model, targets, [name for name in others if others[name] is not None])
         if detector.info.channels not in FILE_CHANNELS:
             raise no_files(detector.info.channels, model)
@@ -487,7 +527,12 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         keep = annotated is not None or page is not None or any(target.kind.needs_images for target in targets)
         if tracking is not None:
             kept = tracking.options(detector, kept)
-        outcomes = detector.stream(images if ledger is None else ledger.frames(), options=kept, keep_images=keep)
+        stream = detector.stream
+        if slicing is not None:
+            from yoloship.detect.slicing import SlicedDetector
+
+            stream = SlicedDetector(detector, slicing).stream
+        outcomes = stream(images if ledger is None else ledger.frames(), options=kept, keep_images=keep)
         write(outcomes if tracking is None else tracking.follow(outcomes))
     if tracking is not None and console.prints:
         console.show(tracking.counts())

@@ -23,6 +23,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "What to keep": (
             *("--conf", "--iou", "--agnostic-nms", "--max-det", "--classes", "--retina-masks", "--mask-rule"),
         ),
+        "Large images": ("--slice", "--slice-overlap", "--slice-merge", "--no-slice-whole"),
         OUTPUTS: (
             FIRST_OUTPUT,
             "--draw",

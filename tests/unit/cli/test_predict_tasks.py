@@ -28,6 +28,10 @@ VALUES = {
     "--txt-conf": "labels",
     "--transform": "yolov5",
     "--track": "paper",
+    "--slice": "64",
+    "--slice-overlap": "0.1 --slice 64",
+    "--slice-merge": "ios --slice 64",
+    "--no-slice-whole": "--slice 64",
     "--crops": "crops",
     "--zones": "{folder}/zones.yaml",
 }
@@ -75,7 +79,7 @@ def test_the_help_of_a_task_says_what_it_refuses(task: str) -> None:
 def test_what_the_help_of_a_task_leaves_out_is_refused_before_anything_is_written(
     folder: Path, task: str, option: str
 ) -> None:
-    words = [option, *([VALUES[option].format(folder=folder)] if option in VALUES else [])]
+    words = [option, *(VALUES[option].format(folder=folder).split() if option in VALUES else [])]
     ran = run(task, folder / f"{task}.onnx", folder / "a.png", *words)
     assert ran.code == 1
     assert len(ran.err.splitlines()) == 1
