@@ -29,7 +29,10 @@ SIDES_PX: Final = (720, 480, 320, 200)
 QUALITY: Final = 80
 MAX_MARKS: Final = 300
 """Objects drawn on an image; what is found is left out first."""
-MAX_LABELS: Final = 40
+MAX_LABELS: Final = 60
+"""Names of errors of one kind on an image; if there are more, none is written."""
+MANY: Final = 12
+"""Errors from which their names are shown only on the large image."""
 ORDER: Final = ("found", "invented", "missed")
 
 
@@ -96,7 +99,8 @@ def _figure(one: WorstImage, jpeg: tuple[bytes, tuple[int, int]] | None, prefix:
         aria_label=f"{one.name}: {one.remark or counted(one.missed + one.invented, 'error')}",
         style=f"--unit:{unit:.3f}px",
     )  # fmt: skip
-    return tag("figure", drawn, caption, id=name, class_="card shot")
+    crowded = " crowded" if one.missed + one.invented > MANY else ""
+    return tag("figure", drawn, caption, id=name, class_=f"card shot{crowded}")
 
 
 def _marks(marks: Sequence[Mark], width: int, unit: float) -> list[Content]:
