@@ -27,7 +27,7 @@ from yoloship.results import ResultT
 from yoloship.tasks import info_of, refuse_other_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -385,6 +385,52 @@ class Detector(Closing, Generic[ResultT]):
             sources = opened(sources)
         several_images(sources, self.info.channels)
         return self._pipeline.stream(sources, steps, keep_images=keep_images)
+
+    def astream(  # noqa: PLR0913 - all but the sources have defaults
+        self,
+        sources: Iterable[Source] | str | PathLike[str],
+        *,
+        options: DetectOptions | None = None,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        classes: Sequence[int | str] | None = None,
+        channels: ChannelOrder | None = None,
+        keep_images: bool = False,
+    ) -> AsyncIterator[Outcome[ResultT]]:
+        """Do what `stream` does, for ``async for``: other tasks run while the model does.
+
+        The sources are read in another thread, as far ahead as `stream` reads. If the task is cancelled, the stream is
+        closed before the cancellation is through: images that have begun are finished, and no new ones begin. After a
+        `break`, close it with `aclose`, or the event loop does so at its end.
+
+        Args:
+            sources: As for `stream`.
+            options: As for `stream`, and so are the other arguments.
+            score_threshold: Drop boxes whose score is not above this.
+            iou_threshold: Drop a box whose IoU with a better box is above this.
+            classes: Keep only these classes, by id or name.
+            channels: The order of an array's colours.
+            keep_images: Whether each `Outcome` contains its image, for drawing.
+
+        Returns:
+            An asynchronous iterator of one `Outcome` for each source, in their order.
+
+        Raises:
+            InputError: an option names a class that the model does not have.
+            SessionError: the detector is closed.
+        """
+        from yoloship.detect.async_stream import asynchronously
+
+        outcomes = self.stream(
+            sources,
+            options=options,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            classes=classes,
+            channels=channels,
+            keep_images=keep_images,
+        )
+        return asynchronously(cast("Generator[Outcome[ResultT], None, None]", outcomes))
 
     def prepare(self, batches: Sequence[int] | None = None) -> None:
         """Prepare now what the first images would otherwise wait for.
