@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator, Generator, Sequence
 
+    from yoloship.detect.options import DetectOptions
     from yoloship.detect.stream import Outcome
+    from yoloship.images import ChannelOrder
     from yoloship.results import ResultT
+
+
+class StreamArguments(TypedDict, total=False):
+    """The arguments of `Detector.stream` besides the sources."""
+
+    options: DetectOptions | None
+    score_threshold: float | None
+    iou_threshold: float | None
+    classes: Sequence[int | str] | None
+    channels: ChannelOrder | None
+    keep_images: bool
 
 
 async def asynchronously(outcomes: Generator[Outcome[ResultT], None, None]) -> AsyncIterator[Outcome[ResultT]]:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from numbers import Integral
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from yoloship._util.closing import Closing
 from yoloship.detect.cpu import CpuPipeline
-from yoloship.detect.options import MASK_OPTION_NAMES, OPTION_NAMES, DetectOptions
+from yoloship.detect.options import MASK_OPTION_NAMES, OPTION_NAMES, DetectOptions, whole_numbers
 from yoloship.detect.pipeline import DetectSteps, ModelInput
 from yoloship.detect.preprocess import as_image, several_images
 from yoloship.errors import InputError, SessionError
@@ -27,14 +25,15 @@ from yoloship.results import ResultT
 from yoloship.tasks import info_of, refuse_other_task
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
+    from yoloship.detect.async_stream import StreamArguments
     from yoloship.detect.batching import Batcher
     from yoloship.detect.pipeline import Pipeline, PlacedImage, Placement, ShapeMode
     from yoloship.detect.stream import Outcome
@@ -386,34 +385,14 @@ class Detector(Closing, Generic[ResultT]):
         several_images(sources, self.info.channels)
         return self._pipeline.stream(sources, steps, keep_images=keep_images)
 
-    def astream(  # noqa: PLR0913 - all but the sources have defaults
-        self,
-        sources: Iterable[Source] | str | PathLike[str],
-        *,
-        options: DetectOptions | None = None,
-        score_threshold: float | None = None,
-        iou_threshold: float | None = None,
-        classes: Sequence[int | str] | None = None,
-        channels: ChannelOrder | None = None,
-        keep_images: bool = False,
+    def astream(
+        self, sources: Iterable[Source] | str | PathLike[str], **how: Unpack[StreamArguments]
     ) -> AsyncIterator[Outcome[ResultT]]:
-        """Do what `stream` does, for ``async for``: other tasks run while the model does.
-
-        The sources are read in another thread, as far ahead as `stream` reads. If the task is cancelled, the stream is
-        closed before the cancellation is through: images that have begun are finished, and no new ones begin. After a
-        `break`, close it with `aclose`, or the event loop does so at its end.
+        """Do what `stream` does, for ``async for``. Another thread reads the sources; other tasks run meanwhile.
 
         Args:
             sources: As for `stream`.
-            options: As for `stream`, and so are the other arguments.
-            score_threshold: Drop boxes whose score is not above this.
-            iou_threshold: Drop a box whose IoU with a better box is above this.
-            classes: Keep only these classes, by id or name.
-            channels: The order of an array's colours.
-            keep_images: Whether each `Outcome` contains its image, for drawing.
-
-        Returns:
-            An asynchronous iterator of one `Outcome` for each source, in their order.
+            how: The other arguments of `stream`.
 
         Raises:
             InputError: an option names a class that the model does not have.
@@ -421,16 +400,7 @@ class Detector(Closing, Generic[ResultT]):
         """
         from yoloship.detect.async_stream import asynchronously
 
-        outcomes = self.stream(
-            sources,
-            options=options,
-            score_threshold=score_threshold,
-            iou_threshold=iou_threshold,
-            classes=classes,
-            channels=channels,
-            keep_images=keep_images,
-        )
-        return asynchronously(cast("Generator[Outcome[ResultT], None, None]", outcomes))
+        return asynchronously(cast("Generator[Outcome[ResultT], None, None]", self.stream(sources, **how)))
 
     def prepare(self, batches: Sequence[int] | None = None) -> None:
         """Prepare now what the first images would otherwise wait for.
@@ -444,7 +414,7 @@ class Detector(Closing, Generic[ResultT]):
             CudaError: the GPU failed or is out of memory.
         """
         chosen, _ = self._chosen()
-        sizes = self._pipeline.batches if batches is None else _whole_numbers(batches, "batches")
+        sizes = self._pipeline.batches if batches is None else whole_numbers(batches, "batches")
         self._pipeline.prepare(sizes, chosen)
 
     def pinned_frame(self, image_hw: tuple[int, int]) -> Image:
@@ -461,7 +431,7 @@ class Detector(Closing, Generic[ResultT]):
             InputError: it is not a size.
             CudaError: this amount of memory cannot be pinned.
         """
-        height, width = _whole_numbers(image_hw, "image_hw", count=2)
+        height, width = whole_numbers(image_hw, "image_hw", count=2)
         return self._pipeline.pinned_frame((height, width))
 
     def profile(self, images: Sequence[Source]) -> StageTimes:
@@ -628,17 +598,3 @@ def opened(name: str | PathLike[str]) -> Iterator[Frame]:
 
     with open_source([fspath(name)]) as source:
         yield from source
-
-
-def _whole_numbers(values: Any, subject: str, count: int | None = None) -> tuple[int, ...]:
-    """Check whole numbers of 1 or more, whose number is `count`.
-
-    Raises:
-        InputError: the values are something else.
-    """
-    numbers: tuple[Any, ...] = tuple(values) if isinstance(values, Iterable) else ()
-    are_right = all(not isinstance(one, bool) and isinstance(one, Integral) and int(one) >= 1 for one in numbers)
-    if not are_right or not numbers or (count is not None and len(numbers) != count):
-        expected = f"{'' if count is None else f'{count} '}whole numbers of 1 or more"
-        raise InputError("out of range", subject=subject, expected=expected, got=repr(values)[:60])
-    return tuple(int(one) for one in numbers)

@@ -207,3 +207,17 @@ def _classes(classes: object) -> tuple[int | str, ...]:
     if not all(isinstance(item, str | Integral) and not isinstance(item, bool) for item in items):
         raise InputError("wrong type", subject="classes", expected="a tuple of ids or names", got=repr(classes)[:60])
     return tuple(item if isinstance(item, str) else int(item) for item in items)
+
+
+def whole_numbers(values: Any, subject: str, count: int | None = None) -> tuple[int, ...]:
+    """Check whole numbers of 1 or more, whose number is `count`.
+
+    Raises:
+        InputError: the values are something else.
+    """
+    numbers: tuple[Any, ...] = tuple(values) if isinstance(values, Iterable) else ()
+    are_right = all(not isinstance(one, bool) and isinstance(one, Integral) and int(one) >= 1 for one in numbers)
+    if not are_right or not numbers or (count is not None and len(numbers) != count):
+        expected = f"{'' if count is None else f'{count} '}whole numbers of 1 or more"
+        raise InputError("out of range", subject=subject, expected=expected, got=repr(values)[:60])
+    return tuple(int(one) for one in numbers)
