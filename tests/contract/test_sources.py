@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import tarfile
@@ -43,6 +44,13 @@ def _video(folder: Path) -> list[str]:
             output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         output.mux(stream.encode(None))
     return [str(folder / "a.mkv")]
+
+
+def _stdin(folder: Path) -> list[str]:
+    images = (np.full((48, 64, 3), 80 * index, np.uint8) for index in range(COUNT))
+    data = b"".join(cv2.imencode(".jpg", image)[1].tobytes() for image in images)
+    sys.stdin = io.TextIOWrapper(io.BytesIO(data))
+    return ["-"]
 
 
 def _live(folder: Path) -> list[str]:
@@ -91,7 +99,7 @@ def _server() -> WebServer:
 
 MAKE: dict[str, Callable[[Path], list[str]]] = {
     "images": _images, "video": _video, "list": _list, "csv": _csv, "archive": _archives, "url": _url,
-    "live": _live,
+    "live": _live, "stdin": _stdin,
 }  # fmt: skip
 """For each source, makes something with three frames of 48×64, each brighter than the last, and names it."""
 SERVERS: list[BytesServer] = []
@@ -104,7 +112,8 @@ def kind(request: pytest.FixtureRequest) -> type[Source]:
 
 
 @pytest.fixture
-def texts(kind: type[Source], tmp_path: Path) -> Iterator[list[str]]:
+def texts(kind: type[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    monkeypatch.setattr(sys, "stdin", sys.stdin)  # it is as it was after the test
     (name,) = (name for name in SOURCES.own if SOURCES.load(name) is kind)
     yield MAKE[name](tmp_path)
     while SERVERS:

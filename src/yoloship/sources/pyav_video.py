@@ -64,6 +64,7 @@ class PyavVideo:
         self._can_seek = hasattr(file, "seek")
         self._converter = Converter(limits)
         self._missing_bytes = self._delay = 0
+        self._broke_off = False
         if self._can_seek:
             self._missing_bytes = missing_bytes(file)
             file.seek(0)
@@ -120,7 +121,7 @@ class PyavVideo:
                 None, None,
                 ImageError(f"is cut short: {cut:,} bytes are missing after this frame", hint="copy the video again"),
             )  # fmt: skip
-        elif damaged and count < (declared := self.stream.frame_count or 0):
+        elif damaged and not self._broke_off and count < (declared := self.stream.frame_count or 0):
             missing = f"{declared - count} of {declared} frames could not be decoded, because others are damaged"
             yield Decoded(None, None, ImageError(missing))
         elif not count:
@@ -139,7 +140,9 @@ class PyavVideo:
             try:
                 packet = next(packets, None)
             except (self._av.FFmpegError, OSError) as error:
-                yield Decoded(None, None, ImageError("video cannot be read any further", got=_said(error)))
+                self._broke_off = True
+                hint = None if self._can_seek else "if it is an MP4 file that was not made for streaming, give its name"
+                yield Decoded(None, None, ImageError("cannot be read any further", got=_said(error), hint=hint))
                 return
             if packet is None:
                 return

@@ -139,6 +139,7 @@ SOURCES: Table[Source] = Table(
     "source",
     MappingProxyType(
         {
+            "stdin": "yoloship.sources.standard_input:StandardInput",
             "archive": "yoloship.sources.archive:Archives",
             "list": "yoloship.sources.lists:SourceList",
             "csv": "yoloship.sources.csv_list:CsvList",

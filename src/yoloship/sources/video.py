@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from yoloship.sources.ahead import Stopped
     from yoloship.sources.reader import VideoReader
 
 FRAMES_AHEAD: Final = 2
@@ -78,15 +79,15 @@ def check_step(frame_step: int) -> None:
 
 def read_video(
     path: Path | str,
-    open_video: Callable[[Path | str, ExitStack], VideoReader],
+    open_video: Callable[[Path | str, ExitStack, Stopped], VideoReader],
     frame_step: int,
-    is_stopped: Callable[[], bool],
+    is_stopped: Stopped,
 ) -> Iterator[Frame]:
     """The frames of one video. What is wrong with it is the error of a frame.
 
     Args:
         path: Its file, or what to call it.
-        open_video: Opens it, and has the stack close it.
+        open_video: Opens it, and has the stack close it; it may ask whether it is wanted any longer.
         frame_step: Give every n-th frame, and every broken one.
         is_stopped: Whether nobody wants any more frames.
     """
@@ -99,7 +100,7 @@ def read_video(
 
     with ExitStack() as stack:
         try:
-            video = open_video(path, stack)
+            video = open_video(path, stack, is_stopped)
             stream = video.stream
             clock = Clock(stream.time_base, stream.rate)
             for decoded in video.frames(lambda place: place % frame_step == 0):
@@ -117,7 +118,8 @@ def read_video(
             yield broken(error)
 
 
-def _open_video(path: Path | str, resources: ExitStack) -> VideoReader:
+def _open_video(path: Path | str, resources: ExitStack, is_stopped: Stopped) -> VideoReader:
+    del is_stopped  # a file does not keep anybody waiting
     if has_pyav():
         from yoloship.sources.pyav_video import PyavVideo
 
