@@ -315,7 +315,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
 @options.runtime
 @options.runtime_precision
 @sink_options
-@option("--draw/--no-draw", default=True, help="Whether to write annotated images.")
+@option("--draw/--no-draw", default=True, help="Whether to write annotated images and videos.")
 @flag("--hide-labels", help="Draw without labels.")
 @flag("--hide-conf", help="Leave the scores out of the labels.")
 @option(
@@ -338,6 +338,13 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     type=FILE,
     metavar="FILE",
     help="Count objects in zones and at lines, which this YAML or JSON file describes. It tracks, too.",
+)
+@option(
+    "--vid-stride",
+    type=COUNT,
+    default=1,
+    metavar="N",
+    help="Take every N-th frame of a video or a camera. Default: 1, all of them.",
 )
 @flag("--allow-http", help="Read images by plain http too, which anybody on the way can change.")
 @flag("--allow-private", help="Read images from addresses of private networks and of this machine too.")
@@ -384,6 +391,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     recursive: bool,
     track: str | None,
     zones: Path | None,
+    vid_stride: int,
     allow_http: bool,
     allow_private: bool,
     live: LivePolicy | None,
@@ -438,11 +446,12 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     with ExitStack() as stack:
         given_live = {"--live": live, "--live-timeout": live_timeout, "--live-retries": live_retries}
         asked = SourceOptions(recursive, live or "newest", live_timeout or 20, live_retries, addresses=rules)
-        images = open_source(source, replace(asked, on_event=None if quiet else print_err))
+        asked = replace(asked, frame_step=vid_stride, on_event=None if quiet else print_err)
+        images = open_source(source, asked)
         stack.callback(images.close)
         if images.is_live or any(value is not None for value in given_live.values()):
             live_options.refuse_without_effect(images, given_live)
-            draw = draw and output_dir is not None  # one image a frame, without an end, only if it is asked for
+            draw = draw and output_dir is not None  # a video without an end, only if it is asked for
         page = stack.enter_context(live_options.opened_page(show_at, style)) if show else None
         for note in images.notes:
             print_err(note)
@@ -466,8 +475,10 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             annotated = AnnotatedImages(file_names, output_dir, RUNS, style, overwrite=replaces, stem=verb or NAME)
         if output_dir is not None or any(path is not None for path in sinks.values()):  # a new folder replaces nothing
             read = (model,) if zones is None else (model, zones)
-            outputs = outputs_for(read, images=inputs, overwrite=overwrite)
+            protected = inputs if files is not None else images.inputs
+            outputs = outputs_for(read, images=protected, overwrite=overwrite)
             if output_dir is not None and annotated is not None:
+                annotated.protected = protected
                 stack.callback(annotated.close)
                 outputs.claim_inside(output_dir, file_names or ())
             targets = _claimed(sinks, outputs, inputs)

@@ -34,7 +34,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "--show",
             "--show-at",
         ),
-        "Video and cameras": ("--live", "--live-timeout", "--live-retries"),
+        "Video and cameras": ("--vid-stride", "--live", "--live-timeout", "--live-retries"),
         "Tracking": ("--track", "--zones"),
         "Long runs": ("--resume", "--json-progress"),
         OTHERS: ("--quiet", "--help"),

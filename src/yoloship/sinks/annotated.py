@@ -54,6 +54,10 @@ class AnnotatedImages(Sink):
         style: How the images look.
         overwrite: Whether files of those names may be replaced.
         stem: What new folders are called.
+
+    Attributes:
+        folder: The folder, as soon as something is written into it.
+        protected: Files that no video replaces, besides its own source: the inputs of the run.
     """
 
     option = ("-o", "--output-dir")
@@ -77,6 +81,7 @@ class AnnotatedImages(Sink):
         self._wanted = None if folder is None else OutputFolder(folder, "images")
         self._videos: AnnotatedVideos | None = None
         self.folder: Path | None = None
+        self.protected: Sequence[Path] = ()
 
     @classmethod
     def open(cls, path: Path, *, overwrite: bool = False, inputs: Sequence[Path] | None = None) -> Self:
@@ -159,7 +164,7 @@ class AnnotatedImages(Sink):
         if self._videos is None:
             from yoloship.sinks.annotated_videos import AnnotatedVideos
 
-            self._videos = AnnotatedVideos(overwrite=self._overwrite)
+            self._videos = AnnotatedVideos(overwrite=self._overwrite, protected=self.protected)
         return self._videos
 
 

@@ -18,7 +18,7 @@ from yoloship.errors import OutputError
 from yoloship.sinks.mp4 import Mp4Encoder, load_encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -42,6 +42,7 @@ class AnnotatedVideo(Closing):
         path: Its final name. Its folder must exist.
         stream: The video or camera whose frames are written.
         overwrite: Whether a file of that name may be replaced. The source itself is never replaced.
+        protected: Other files that are never replaced.
 
     Attributes:
         path: Its final name.
@@ -52,7 +53,7 @@ class AnnotatedVideo(Closing):
         DependencyError: PyAV is not installed, or has no encoder for H.264.
     """
 
-    def __init__(self, path: Path, stream: Stream, *, overwrite: bool) -> None:
+    def __init__(self, path: Path, stream: Stream, *, overwrite: bool, protected: Sequence[Path] = ()) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
         self._av = load_encoder()
@@ -62,7 +63,8 @@ class AnnotatedVideo(Closing):
         if self._place.status is not None:
             if not overwrite:
                 raise name_taken(path)
-            if stream.path is not None and os.path.samestat(stream.path.stat(), self._place.status):
+            inputs = protected if stream.path is None else (stream.path, *protected)
+            if any(_is_same(one, self._place.status) for one in inputs):
                 raise OutputError("would replace an input", subject=str(path), hint="give another folder")
         self.path, self._stream, self._overwrite = path, stream, overwrite
         self.part = self._place.path.with_name(shortened(self._place.path.name, f".{os.urandom(4).hex()}.part"))
@@ -156,6 +158,13 @@ class AnnotatedVideo(Closing):
             else:
                 self.part.unlink()
         return said
+
+
+def _is_same(path: Path, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), status)
+    except OSError:  # it is gone, so nothing can replace it
+        return False
 
 
 class _WholeWrites(FileIO):

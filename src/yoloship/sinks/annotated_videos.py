@@ -12,7 +12,7 @@ from yoloship.sinks.annotated_video import AnnotatedVideo
 from yoloship.sinks.naming import stem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -28,10 +28,11 @@ class AnnotatedVideos(Closing):
 
     Args:
         overwrite: Whether files of their names may be replaced.
+        protected: Files that are never replaced, besides the sources of the videos.
     """
 
-    def __init__(self, *, overwrite: bool) -> None:
-        self._overwrite = overwrite
+    def __init__(self, *, overwrite: bool, protected: Sequence[Path] = ()) -> None:
+        self._overwrite, self._protected = overwrite, protected
         self._open: dict[str, AnnotatedVideo] = {}
         self._is_live: dict[str, bool] = {}
         self._failed: set[str] = set()
@@ -97,7 +98,7 @@ class AnnotatedVideos(Closing):
     def _made(self, folder: Path, stream: Stream) -> AnnotatedVideo:
         self._is_live[stream.name] = stream.is_live
         path = folder / free_name(stem_of(stream.name), ".mp4", self._taken)
-        return AnnotatedVideo(path, stream, overwrite=self._overwrite)
+        return AnnotatedVideo(path, stream, overwrite=self._overwrite, protected=self._protected)
 
     def _end(self, name: str, end: Callable[[AnnotatedVideo], None] = AnnotatedVideo.close) -> None:
         try:

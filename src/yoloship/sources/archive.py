@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from yoloship._util.reading import open_regular
@@ -83,6 +84,11 @@ class Archives(Source):
                 if head.startswith(b"PK") and (table := _look_into(path, file, limits)) is not None:
                     tables[path] = table
         return cls(paths, tables, limits)
+
+    @property
+    def inputs(self) -> Sequence[Path]:
+        """The archives."""
+        return [Path(path) for path in self._paths]
 
     @property
     def count(self) -> int | None:

@@ -76,6 +76,11 @@ class Chain(Source):
         return list(dict.fromkeys(paths)) if None not in known else None
 
     @property
+    def inputs(self) -> Sequence[Path]:
+        """The files that any part reads, as far as they are known."""
+        return [path for part in self._parts for path in part.inputs]
+
+    @property
     def count(self) -> int | None:
         """The frames of all parts, also of those that are passed over; None unless each part knows its own."""
         if (files := self.files) is not None:

@@ -117,6 +117,11 @@ class Source(Closing):
         return None
 
     @property
+    def inputs(self) -> Sequence[Path]:
+        """The files that are read, as far as they are known before the run: no output replaces them."""
+        return self.files or ()
+
+    @property
     def count(self) -> int | None:
         """How many frames there will be; None if that is not known."""
         return None if self.files is None else len(self.files)

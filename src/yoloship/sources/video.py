@@ -57,6 +57,11 @@ class VideoFiles(Source):
                 found.setdefault(os.path.realpath(path), Path(path))
         return cls(tuple(found.values()), options, () if has_pyav() else (WITHOUT_PYAV,))
 
+    @property
+    def inputs(self) -> Sequence[Path]:
+        """The videos."""
+        return self.paths
+
     def __iter__(self) -> Iterator[Frame]:
         for path in self.paths:
             yield from ahead(partial(read_video, path, _open_video, self.options.frame_step), FRAMES_AHEAD)

@@ -66,6 +66,7 @@ def test_parts_follow_each_other_and_are_closed_together() -> None:
     with Chain(parts) as chain:
         assert names(chain) == ["a", "b", "c"]
         assert (chain.count, chain.files, chain.notes) == (3, None, ["2 names", "1 names"])
+        assert chain.inputs == [Path("a"), Path("b")]
     assert [part.closed for part in parts] == [1, 1]
 
 

@@ -71,6 +71,12 @@ def test_several_videos_and_patterns_follow_each_other_and_none_comes_twice(tmp_
     assert [frame.time_s for frame in frames] == [0, 0.04] * 3
 
 
+def test_the_videos_are_known_as_inputs_before_the_run(tmp_path: Path) -> None:
+    with VideoFiles.open([str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]) as source:
+        assert source.inputs == (tmp_path / "a.mp4", tmp_path / "b.mp4")
+        assert (source.files, source.count) == (None, None)
+
+
 def test_a_video_that_cannot_be_read_is_one_error_and_the_others_go_on(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", Clip(times_ms=(0, 40)))
     (tmp_path / "bad.mp4").write_bytes(b"no video")
