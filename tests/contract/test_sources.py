@@ -115,6 +115,8 @@ def kind(request: pytest.FixtureRequest) -> type[Source]:
 def texts(kind: type[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(sys, "stdin", sys.stdin)  # it is as it was after the test
     (name,) = (name for name in SOURCES.own if SOURCES.load(name) is kind)
+    if name == "live" and sys.platform == "win32":
+        pytest.skip("live sources are not for Windows yet")
     yield MAKE[name](tmp_path)
     while SERVERS:
         SERVERS.pop().close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from pathlib import Path
 
 import click
@@ -15,7 +16,10 @@ from helpers.models import finds_a_cat
 from yoloship.cli.live import opened_page, place_of
 from yoloship.sinks import DrawStyle
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(sys.platform == "win32", reason="live sources are not for Windows yet"),
+]
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def test_a_stream_that_cannot_be_reached_fails_the_run_after_the_others(work: Pa
             "--live", "every", "--live-retries", "0", "--live-timeout", "60", "--json", "found.json",
         )  # fmt: skip
     assert done.code == 1
-    assert f"error: {gone}#0: connection refused" in done.err or f"error: {gone}: connection refused" in done.err
+    assert f"error: {gone}: connection refused" in done.err
     records = json.loads(Path("found.json").read_text())
     assert records[0]["input"] == "a.png"
     assert len(records) == 6

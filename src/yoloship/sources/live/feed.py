@@ -285,7 +285,7 @@ class Feed:
 
     def _fail(self, error: YoloshipError) -> None:
         index = self._next_index
-        frame = Frame(index, f"{self.target.name}#{index}", None, None, self._stream, error=error)
+        frame = Frame(index, self.target.name, None, None, self._stream, error=error)
         with self._changed:
             self._waiting.append(_Held(frame))
             self._arrived(self)

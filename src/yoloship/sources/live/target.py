@@ -19,12 +19,11 @@ PROTOCOLS: Final = MappingProxyType(
         "rtsps": "rtsps,rtsp,rtp,tls,tcp,udp",
         "rtmp": "rtmp,tcp",
         "rtmps": "rtmps,tls,tcp",
-        "http": "http,tcp",
+        "http": "http,https,tls,tcp",
         "https": "https,tls,tcp",
         "tcp": "tcp",
         "udp": "udp",
         "rtp": "rtp,udp",
-        "srt": "srt",
     }
 )
 """Scheme → the protocols that FFmpeg may use, so that a stream cannot send it to files or other places."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from helpers.cameras import HW, BytesServer, Camera, MjpegCamera, RtspCamera, picture, video_bytes
+from helpers.cameras import HW, BytesServer, Camera, MjpegCamera, RtspCamera, picture, read_head, video_bytes
 from yoloship.sources.live.decoder import (
     Delivery,
     Order,
@@ -28,7 +30,10 @@ from yoloship.sources.live.target import target_of
 if TYPE_CHECKING:
     from yoloship.sources.settings import LivePolicy
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(sys.platform == "win32", reason="live sources are not for Windows yet"),
+]
 SLOTS = 4
 
 
@@ -221,6 +226,58 @@ def test_a_playlist_cannot_send_the_decoder_to_files(tmp_path: Path) -> None:
     assert not parent.images
 
 
+class Files(Camera):
+    """Serves files over HTTP."""
+
+    scheme = "http"
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self._files = files
+        super().__init__()
+
+    def serve(self, connection: socket.socket, stop: threading.Event) -> None:
+        data = self._files.get(read_head(connection).split(" ")[1])
+        head = "404 None" if data is None else f"200 OK\r\nContent-Length: {len(data)}"
+        connection.sendall(f"HTTP/1.0 {head}\r\n\r\n".encode() + (data or b""))
+
+
+def test_a_playlist_is_read_to_its_end() -> None:
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\na.ts\n#EXT-X-ENDLIST\n"
+    parent = Parent()
+    with Files({"/x.m3u8": playlist.encode(), "/a.ts": video_bytes(25, "mpegts")}) as server:
+        stopped = parent.read(f"{server.address}/x.m3u8")
+    assert stopped == Stopped("ended", "has reached its end")
+    assert len(parent.images) == 25
+
+
+def test_what_is_not_there_is_named() -> None:
+    with Files({}) as server:
+        stopped = Parent().read(f"{server.address}/x.mp4")
+    assert stopped == Stopped("wrong", "has no stream at this path", "check the path of the address")
+
+
+def test_datagrams_are_read_as_they_come() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind(("127.0.0.1", 0))
+        port = sender.getsockname()[1] ^ 1
+        stop = threading.Event()
+        data = video_bytes(50, "mpegts")
+
+        def send() -> None:
+            while not stop.is_set():
+                for at in range(0, len(data), 1316):
+                    sender.sendto(data[at : at + 1316], ("127.0.0.1", port))
+                    stop.wait(0.002)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        parent = Parent("newest", most=5)
+        assert parent.read(f"udp://127.0.0.1:{port}") is None
+        stop.set()
+        thread.join()
+    assert len(parent.images) == 5
+
+
 def test_nobody_there_and_a_refused_password_are_told_apart() -> None:
     with MjpegCamera() as camera:
         camera.authorization = "Basic bWU6aXQ="  # me:it
@@ -254,7 +311,10 @@ def test_silence_ends_a_connection() -> None:
     assert stopped.loss == "lost"
 
 
-def test_a_camera_that_does_not_exist_is_named_with_a_way_forward(tmp_path: Path) -> None:
+def test_a_camera_that_does_not_exist_is_named_with_a_way_forward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
     missing = camera_problem(7, str(tmp_path))
     assert missing is not None
     assert (missing.loss, missing.problem) == ("wrong", f"{tmp_path}/video7 does not exist")
@@ -273,6 +333,7 @@ def test_a_camera_that_is_busy_or_not_permitted_is_named(monkeypatch: pytest.Mon
 
         return opened
 
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "open", refuse(OSError(16, "Device or resource busy")))
     busy = camera_problem(0)
     monkeypatch.setattr(os, "open", refuse(PermissionError(13, "Permission denied")))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,10 @@ from yoloship.sources.settings import SourceOptions
 if TYPE_CHECKING:
     from yoloship.sources.source import Frame
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(sys.platform == "win32", reason="live sources are not for Windows yet"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -127,15 +131,12 @@ def test_a_camera_that_stalls_is_connected_anew() -> None:
     assert camera.connections >= 2
 
 
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [(signal.SIGKILL, "its decoder died (signal SIGKILL)"), (signal.SIGSEGV, "its decoder died (signal SIGSEGV)")],
-)
-def test_a_decoder_that_dies_is_started_again(number: signal.Signals, words: str) -> None:
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+def test_a_decoder_that_dies_is_started_again(name: str) -> None:
     with MjpegCamera(rate=100) as camera, Watched(camera.address) as watched:
         watched.take(2)
-        os.kill(watched.decoder, number)
-        watched.hears(words)
+        os.kill(watched.decoder, signal.Signals[name])
+        watched.hears(f"its decoder died (signal {name})")
         while watched.feed.counts.reconnects == 0:
             watched.take(1)
         assert_goes_on(watched)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import numpy as np
 import pytest
 
 from yoloship.sources.live.ring import SLOT_BYTES, Ring, make_memory
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="live sources are not for Windows yet")
 
 
 @pytest.fixture

@@ -22,8 +22,10 @@ from yoloship.sources.live.target import targets_of
 if TYPE_CHECKING:
     from yoloship.sources.settings import LivePolicy
 
-pytestmark = pytest.mark.timeout(120)
-TESTS = Path(__file__).resolve().parents[3]
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(sys.platform == "win32", reason="live sources are not for Windows yet"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +51,7 @@ def test_all_streams_come_and_one_that_ends_or_fails_does_not_end_the_others() -
     assert names.count(short.address) == 10
     assert names.count(long.address) == 30
     (failed,) = (frame for frame in frames if frame.error is not None)
-    assert failed.name.startswith(wrong.address)
+    assert failed.name == wrong.address
     assert [line.split(": ", 1)[1] for line in events[-3:]] == [
         "ended: 10 frames, 0 dropped, 0 damaged, 0 reconnects",
         "failed: 0 frames, 0 dropped, 0 damaged, 0 reconnects",
