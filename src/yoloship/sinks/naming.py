@@ -45,7 +45,8 @@ def stem_of(name: str) -> str:
             parts = urlsplit(name)
         except ValueError:
             return safe_name(name, "image")
-        name = parts.path.strip("/") or parts.netloc
+        if not (name := parts.path.strip("/")):
+            return safe_name(parts.netloc, "image")  # the numbers of an address have dots, but no suffix
     last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
     stem, dot, _ = last.rpartition(".")
     return safe_name(stem if dot and stem.strip(".") else last, "image")

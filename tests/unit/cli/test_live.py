@@ -5,6 +5,7 @@ import socket
 import sys
 from pathlib import Path
 
+import av
 import click
 import cv2
 import numpy as np
@@ -49,11 +50,14 @@ def test_a_stream_is_read_to_its_end_and_every_frame_is_a_record(work: Path) -> 
         assert "s3cret" not in text
 
 
-def test_every_frame_is_an_image_if_you_ask_for_it(work: Path) -> None:
+def test_an_annotated_video_is_written_if_you_ask_for_it(work: Path) -> None:
     with BytesServer(video_bytes(4)) as server:
         done = run("predict", "cat.onnx", server.address, "--live", "every", "-o", "found")
     assert done.code == 0, done.err
-    assert len(list(Path("found").glob("*.jpg"))) == 4
+    host = server.address.removeprefix("tcp://").replace(":", "_")
+    assert [path.name for path in Path("found").iterdir()] == [f"{host}.mp4"]
+    with av.open(f"found/{host}.mp4") as video:
+        assert sum(1 for _ in video.decode(video=0)) == 4
 
 
 def test_a_stream_that_cannot_be_reached_fails_the_run_after_the_others(work: Path) -> None:

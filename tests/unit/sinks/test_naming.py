@@ -21,6 +21,7 @@ from yoloship.sources import Frame, Stream
         (r"C:\in\photo.jpg", "photo"),
         ("https://host/a/b.jpg?size=9#x", "b"),
         ("https://host:8000/", "host_8000"),
+        ("tcp://127.0.0.1:8000", "127.0.0.1_8000"),
         ("rtsp://host:554/cam/1", "1"),
         (".jpg", "jpg"),
         ("..", "image"),
