@@ -104,3 +104,20 @@ def test_a_whole_validation_has_the_numbers_that_pycocotools_gives_for_its_files
     assert [getattr(figures, name) for name in OFFICIAL.values()] == pytest.approx(judge.stats.tolist(), abs=1e-6)
     assert judged.validation.images == 60
     assert judged.validation.labels == 217
+
+
+def test_the_files_of_yolov5s_rules_are_the_official_ones_to_the_last_digit() -> None:
+    """Rounded as the official tool rounds: a difference of float32 may fall on either side of a half."""
+    request = Request(require(VAL / "sets" / "codes" / "data.yaml"), rules="yolov5", batch=1, ids="yolov5")
+    judged = judge_model(MODEL, request)
+    ours = predictions_file(judged.scored, numbering(judged.samples, judged.validation.class_names, "yolov5"))
+    theirs = rows_of(require(VAL / "runs" / "codes.pt-b1.predictions.json.gz"))
+    assert len(ours) == len(theirs)
+
+    def order(row: dict[str, Any]) -> tuple[Any, ...]:
+        return row["image_id"], -row["score"], row["category_id"], row["bbox"]
+
+    for own, official in zip(sorted(ours, key=order), sorted(theirs, key=order), strict=True):
+        assert (own["image_id"], own["category_id"]) == (official["image_id"], official["category_id"])
+        assert own["bbox"] == pytest.approx(official["bbox"], abs=1.5e-3)
+        assert own["score"] == pytest.approx(official["score"], abs=1.5e-5)

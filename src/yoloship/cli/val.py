@@ -225,7 +225,7 @@ def _save_coco(judged: Judged, predictions: Path | None, truth: Path | None, ids
     from yoloship.validate.objects import ONE_CLASS, truth_of
 
     found = judged.validation
-    numbers = numbering(judged.samples, found.class_names, ids)
+    numbers = numbering(judged.samples, found.class_names, ids, judged.category_ids)
     made: list[tuple[Path, Any]] = []
     if predictions is not None:
         made.append((predictions, predictions_file(judged.scored, numbers)))

@@ -73,6 +73,7 @@ def read_coco(
     data = _document(path)
     listed = _images(data, path)
     id_of, names = _categories(data, path, info)
+    category_of = {class_id: category for category, class_id in id_of.items()}
     objects = _objects(data, path, {image.image_id: image for image in listed}, id_of, wanted)
     folder = images or _folder(path, listed[0].name)
     samples: list[Sample] = []
@@ -97,7 +98,7 @@ def read_coco(
     samples.sort(key=lambda sample: sample.name)
     return Dataset(
         str(path), "coco", info.task, names, tuple(samples), tuple(faults), len(listed) - len(samples),
-        empty_labels=empty,
+        empty_labels=empty, category_ids=tuple(category_of.get(class_id) for class_id in range(len(names))),
     )  # fmt: skip
 
 

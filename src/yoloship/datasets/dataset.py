@@ -91,6 +91,8 @@ class Dataset:
         missing_labels: How many of the samples have no label file, and so count as images without objects.
         empty_labels: How many of the samples have a label file without a label.
         duplicate_rows: How many rows were dropped because they repeat another row.
+        category_ids: The id of each class in a COCO file, by class id, and None for a class that the file does not
+            have; None in other datasets.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Dataset:
     missing_labels: int = 0
     empty_labels: int = 0
     duplicate_rows: int = 0
+    category_ids: tuple[int | str | None, ...] | None = None
 
     @property
     def object_count(self) -> int:

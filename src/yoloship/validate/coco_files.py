@@ -3,7 +3,7 @@
 Two ways to count are known:
 
 - ``coco``: the ids of the dataset's own COCO file if it has one, else images from 1 in the order of the dataset, and
-  categories from 1 (COCO's own ids for COCO's 80 classes).
+  categories from 1 (COCO's official ids for COCO's 80 classes).
 - ``yolov5``: as YOLOv5's ``--save-json``. The id of an image is its file's name without the suffix, as a number if it
   is one; categories count from 0, with COCO's own ids for COCO's 80 classes.
 """
@@ -44,17 +44,23 @@ class Numbering:
     """
 
     images: tuple[int | str, ...]
-    categories: tuple[int, ...]
+    categories: tuple[int | str, ...]
     rounds: bool
 
 
-def numbering(samples: Sequence[Sample], class_names: Sequence[str], ids: Ids) -> Numbering:
+def numbering(
+    samples: Sequence[Sample],
+    class_names: Sequence[str],
+    ids: Ids,
+    own_categories: Sequence[int | str | None] | None = None,
+) -> Numbering:
     """Give every image and every category its id.
 
     Args:
         samples: The images.
         class_names: By class id.
         ids: How they are counted.
+        own_categories: The ids of the dataset's own COCO file, as `Dataset.category_ids`; None if it has none.
 
     Raises:
         InputError: two images would have one id, or some would have a number and others a text, which pycocotools
@@ -66,7 +72,10 @@ def numbering(samples: Sequence[Sample], class_names: Sequence[str], ids: Ids) -
         images: list[int | str] = [place for place, _ in enumerate(samples, FIRST_ID)]
         if len({type(one) for one in own}) == 1:  # pycocotools cannot sort numbers among texts
             images = [one for one in own if one is not None] or images
-        return Numbering(tuple(images), official or _counted(class_names, FIRST_ID), rounds=False)
+        categories = official or _counted(class_names, FIRST_ID)
+        if own_categories is not None and len(own_categories) == len(class_names):
+            categories = _completed(own_categories) or categories
+        return Numbering(tuple(images), categories, rounds=False)
     named = [_of_name(sample.name) for sample in samples]
     seen: dict[int | str, str] = {}
     for sample, one in zip(samples, named, strict=True):
@@ -85,13 +94,26 @@ def numbering(samples: Sequence[Sample], class_names: Sequence[str], ids: Ids) -
     return Numbering(tuple(named), official or _counted(class_names, _YOLOV5_FIRST), rounds=True)
 
 
+def _completed(own: Sequence[int | str | None]) -> tuple[int | str, ...] | None:
+    """The ids of a COCO file, and new ones for the classes that it does not have; None if numbers and texts are mixed.
+
+    pycocotools cannot sort numbers among texts.
+    """
+    numbers = [one for one in own if isinstance(one, int)]
+    texts = [one for one in own if isinstance(one, str)]
+    if numbers and texts:
+        return None
+    free = 1 + max(numbers, default=0)
+    return tuple((f"class {place}" if texts else free + place) if one is None else one for place, one in enumerate(own))
+
+
 def _of_name(name: str) -> int | str:
     """``17`` for ``0017.jpg``, ``bus`` for ``bus.jpg``."""
     stem = PurePosixPath(name).stem
     return int(stem) if stem.isascii() and stem.isdecimal() and len(stem) < 19 else stem
 
 
-def _counted(class_names: Sequence[str], first: int) -> tuple[int, ...]:
+def _counted(class_names: Sequence[str], first: int) -> tuple[int | str, ...]:
     return tuple(range(first, first + len(class_names)))
 
 

@@ -52,6 +52,15 @@ def truth_of(sample: Sample, *, single_class: bool) -> Truth:
     return replace(truth, class_ids=np.zeros_like(truth.class_ids)) if single_class else truth
 
 
+def one_class(found: Scored) -> Scored:
+    """The same objects, all of class 0.
+
+    Args:
+        found: What was found in an image.
+    """
+    return replace(found, class_ids=np.zeros_like(found.class_ids))
+
+
 def judge_objects(
     samples: Sequence[Sample], scored: Sequence[Scored], dataset: Dataset, options: ValOptions
 ) -> Validation:
@@ -74,7 +83,7 @@ def judge_objects(
     names = ONE_CLASS if options.single_class else dataset.class_names
     truths = [truth_of(sample, single_class=options.single_class) for sample in samples]
     if options.single_class:
-        scored = [replace(found, class_ids=np.zeros_like(found.class_ids)) for found in scored]
+        scored = [one_class(found) for found in scored]
     found = evaluate(scored, truths, names, overlap)
     numbers, sizes = coco_figures(found), size_figures(found, truths, overlap)
     matches = found.matches()

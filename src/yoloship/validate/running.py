@@ -18,7 +18,7 @@ from yoloship.images import read_image
 from yoloship.validate.choices import ValOptions
 from yoloship.validate.classification import judge_classes
 from yoloship.validate.naming import class_map
-from yoloship.validate.objects import OVERLAPS, judge_objects
+from yoloship.validate.objects import OVERLAPS, judge_objects, one_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,12 +44,15 @@ class Judged:
     Attributes:
         validation: The figures.
         samples: The images that could be read.
-        scored: What was found in each; empty for classification. Class ids are those of the dataset.
+        scored: What was found in each; empty for classification. Class ids are those of the dataset, or 0 if all
+            classes count as one.
+        category_ids: `Dataset.category_ids`, unless all classes count as one.
     """
 
     validation: Validation
     samples: tuple[Sample, ...]
     scored: tuple[Scored, ...]
+    category_ids: tuple[int | str | None, ...] | None = None
 
 
 def validate(
@@ -105,7 +108,11 @@ def validate(
         versions=MappingProxyType(conditions()),
         notes=_notes(detector, keep, names),
     )
-    return Judged(validation, tuple(samples), () if overlap is None else tuple(answers))
+    if overlap is None:
+        return Judged(validation, tuple(samples), ())
+    if chosen.single_class:
+        return Judged(validation, tuple(samples), tuple(one_class(found) for found in answers))
+    return Judged(validation, tuple(samples), tuple(answers), dataset.category_ids)
 
 
 def _answers(

@@ -214,7 +214,7 @@ def _by_yolov5(model: str | Path | Detector[Any], request: Request, on_progress:
         settings=MappingProxyType({**theirs.settings, **ours.settings}),
         versions=MappingProxyType(conditions()),
     )
-    return Judged(validation, samples, scored)
+    return Judged(validation, samples, scored, None if request.keeping.single_class else dataset.category_ids)
 
 
 def _yolov5_options(request: Request) -> Yolov5Options:
@@ -248,5 +248,5 @@ def _dataset(request: Request, info: ModelInfo, on_progress: OnProgress | None) 
                 "a classification model finds no objects that COCO's files could hold",
                 subject="--save-json, --save-truth",
             )
-        numbering(found.samples, found.class_names, request.ids)
+        numbering(found.samples, found.class_names, request.ids, found.category_ids)
     return found

@@ -67,6 +67,29 @@ def test_every_file_is_written_and_says_the_same() -> None:
     assert judge.stats[0] == pytest.approx(numbers["map50_95"], abs=1e-6)
 
 
+def test_all_classes_as_one_has_one_category_in_both_files() -> None:
+    ran = run(
+        "val", "cat.onnx", "--data", "data.yaml", "--single-cls", "--save-json", "f.json", "--save-truth", "t.json"
+    )
+    assert ran.code == 0, ran.err
+    truth, found = (json.loads(Path(name).read_text()) for name in ("t.json", "f.json"))
+    assert truth["categories"] == [{"id": 1, "name": "object"}]
+    assert {row["category_id"] for row in [*truth["annotations"], *found]} == {1}
+
+
+def test_the_detections_of_a_coco_file_have_its_ids() -> None:
+    box = [20, 15, 20, 10]
+    data = {
+        "images": [{"id": 501, "file_name": "1.png", "height": 64, "width": 96}],
+        "categories": [{"id": 90, "name": "dog"}, {"id": 7, "name": "cat"}],
+        "annotations": [{"id": 1, "image_id": 501, "category_id": 7, "bbox": box, "area": 200, "iscrowd": 0}],
+    }
+    Path("coco.json").write_text(json.dumps(data))
+    ran = run("val", "cat.onnx", "--data", "coco.json", "--images", "images/val", "--save-json", "f.json")
+    assert ran.code == 0, ran.err
+    assert [(row["image_id"], row["category_id"]) for row in json.loads(Path("f.json").read_text())] == [(501, 7)]
+
+
 def test_a_json_on_stdout_is_alone_there() -> None:
     ran = run("val", "cat.onnx", "--data", "data.yaml", "--json", "-")
     assert json.loads(ran.out)["images"] == 3

@@ -55,7 +55,12 @@ def test_as_yolov5_numbers_are_those_of_the_files_and_categories_count_from_zero
 
 def test_the_ids_of_a_coco_file_are_kept() -> None:
     samples = [replace(one, image_id=number) for one, number in zip(SAMPLES, (900, 5, 77), strict=True)]
-    assert numbering(samples, NAMES, "coco").images == (900, 5, 77)
+    numbers = numbering(samples, NAMES, "coco", (90, None, 3))
+    assert (numbers.images, numbers.categories) == ((900, 5, 77), (90, 92, 3))  # a class that the file does not have
+    assert numbering(samples, NAMES, "coco", ("a", "b", "c")).categories == ("a", "b", "c")
+    assert numbering(samples, NAMES, "coco", ("a", None, "c")).categories == ("a", "class 1", "c")
+    assert numbering(samples, NAMES, "coco", ("a", 5, "c")).categories == (1, 2, 3)
+    assert numbering(SAMPLES, NAMES, "yolov5", (90, None, 3)).categories == (0, 1, 2)
 
 
 def test_cocos_eighty_classes_have_their_official_ids() -> None:
