@@ -62,9 +62,14 @@ def test_through_the_line_and_back_around_its_end_is_not_counted_twice() -> None
     assert walk(counter, (100, 60)) == (1, 0)
 
 
+def test_twice_through_the_line_and_around_its_end_is_not_counted() -> None:
+    assert walk(line_counter(), (100, 30), (100, 51), (100, 49), (160, 49), (160, 60), (100, 60)) == (0, 0)
+
+
 def test_who_is_first_seen_beyond_the_line_has_not_crossed_it() -> None:
     assert walk(line_counter(), (100, 70), (100, 80)) == (0, 0)
     assert walk(line_counter(), (100, 50.5), (100, 80)) == (0, 0)
+    assert walk(line_counter(), (100, 49.5), (100, 80)) == (0, 0), "it was on the line, and nobody knows where before"
 
 
 def test_a_jump_over_the_line_after_a_gap_counts() -> None:

@@ -201,3 +201,5 @@ def test_a_graph_that_suppresses_inside_is_run_at_its_own_threshold() -> None:
     assert detect_options(asked, Tracks(), info("raw")).score_threshold == 0.1
     assert detect_options(asked, Tracks(), inside).score_threshold == 0.2
     assert detect_options(asked, Tracks(score_threshold=0.05), info("raw")).score_threshold == 0.05
+    too_low = DetectOptions(score_threshold=0.15)
+    assert detect_options(too_low, Tracks(score_threshold=0.15), inside) == too_low, "the detector refuses it"

@@ -111,6 +111,7 @@ def test_after_a_gap_longer_than_the_buffer_it_is_another_object(preset: str) ->
         (PRESETS["paper"], 30, 31),
         (PRESETS["paper"], 60, 61),
         (PRESETS["paper"], 25, 26),
+        (PRESETS["paper"], 29.97, 30),
         (PRESETS["ultralytics"], 60, 31),
         (PRESETS["trackers"], 30, 31),
         (PRESETS["trackers"], 15, 16),
@@ -130,6 +131,24 @@ def test_an_object_is_waited_for_as_long_as_the_buffer_says(options: TrackOption
 
     assert id_after(frames - 1) == 1
     assert id_after(frames) == -1
+
+
+@pytest.mark.parametrize(
+    ("preset", "age", "is_same"),
+    [("paper", 31, True), ("paper", 32, False), ("trackers", 30, True), ("trackers", 31, False)],
+)
+def test_a_gap_may_be_as_long_as_the_buffer(preset: str, age: int, is_same: bool) -> None:
+    """In the program of the paper, time is looked at after the frame in which it ends; with times, before it."""
+    tracker = ByteTracker(PRESETS[preset], 30)
+    for frame in range(4):
+        ids_of(tracker, box(0), time_s=frame / 30)
+    assert ids_of(tracker, box(0), time_s=(3 + age) / 30) == ([1] if is_same else [-1])
+
+
+def test_objects_that_wait_for_their_id_move_on_too() -> None:
+    tracker = ByteTracker(replace(PRESETS["paper"], confirm_frames=6, first_frame="unconfirmed"))
+    steps = np.cumsum([0, 8, 12, 16, 20, 24, 28]) / STEP  # at last more than the overlap without a prediction allows
+    assert [ids_of(tracker, box(step)) for step in steps.tolist()] == [[-1]] * 5 + [[1]] * 2
 
 
 def test_an_object_whose_score_falls_is_matched_second() -> None:
