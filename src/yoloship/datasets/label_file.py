@@ -5,7 +5,8 @@ training would take, or end in an error without a line, are refused: a class wit
 whole number.
 
 Numbers count as float32, as trainings hold them: 1.00000001 is 1, and 0.10 repeats 0.1. For detection, one row of more
-than 6 values makes all rows of its file outlines; the box is then what is around each.
+than 6 values makes all rows of its file outlines; the box is then what is around each. Points of outlines and corners
+may lie outside the image, if the centre and the size of the box around them do not exceed it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from yoloship._util.text import shortened
 from yoloship.datasets.dataset import Fault
 from yoloship.datasets.outlines import MAX_OUTLINE_PX, is_too_long
 from yoloship.errors import InputError
-from yoloship.evaluate.label_lines import BOXES, MAX_OBJECTS, read_row
+from yoloship.evaluate.label_lines import BOXES, MAX_OBJECTS, CornerLines, OutlineLines, read_row
 from yoloship.evaluate.labels import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -150,11 +151,16 @@ def _as_boxes(rows: list[_Row]) -> list[_Row]:
     for row in rows:
         if len(row.numbers) < 2 or len(row.numbers) % 2:
             raise _LeftOutError(row.line, f"{_values(row)} in a file of outlines, where rows are points")
-        points = row.numbers.astype(np.float32).reshape(-1, 2)
-        low, high = points.min(axis=0), points.max(axis=0)
-        box = np.concatenate([(low + high) / np.float32(2), high - low]).astype(np.float64)
-        boxes.append(_Row(row.line, row.class_text, box))
+        boxes.append(_Row(row.line, row.class_text, _around(row.numbers)))
     return boxes
+
+
+def _around(outline: Numbers) -> Numbers:
+    """Centre and size of the box around points x1, y1, x2, y2, …; rounded to float32 in each step."""
+    points = outline.astype(np.float32).reshape(-1, 2)
+    low, high = points.min(axis=0), points.max(axis=0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.concatenate([(low + high) / np.float32(2), high - low]).astype(np.float64)
 
 
 def _check(row: _Row, form: LabelLines) -> None:
@@ -163,6 +169,12 @@ def _check(row: _Row, form: LabelLines) -> None:
     if form is BOXES and len(row.numbers) != 4:
         raise _LeftOutError(row.line, f"{_values(row)}, not the 5 of a box")
     if form.is_line(row.numbers):
+        return
+    if isinstance(form, OutlineLines | CornerLines) and form.is_line(np.clip(row.numbers, 0, 1)):
+        # Trainings look at the box around the points: a point may lie a little outside the image.
+        wrong = [value for value in _around(row.numbers).tolist() if not 0 <= value <= 1]
+        if wrong:
+            raise _LeftOutError(row.line, f"{wrong[0]:.7g}, of the box around the points, is not from 0 to 1")
         return
     wrong = [value for value in row.numbers.tolist() if not 0 <= value <= 1]
     if form is BOXES or (wrong and len(row.numbers) % 2 == 0):

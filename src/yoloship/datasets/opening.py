@@ -41,7 +41,17 @@ def open_dataset(
         InputError: there is no such dataset, it is not for such a model, or a class has no name; the file and its line
             are named.
     """
-    place = Path(path)
+    dataset = _opened(Path(path), split, info, images, on_progress)
+    if not dataset.samples:
+        raise InputError(
+            f"has no image that can be used; {dataset.left_out:,} are left out", subject=dataset.name,
+            got=f"first {dataset.faults[0]}",
+        )  # fmt: skip
+    return dataset
+
+
+def _opened(path: Path, split: str, info: ModelInfo, images: Path | None, on_progress: OnProgress | None) -> Dataset:
+    place = path
     if place.is_dir() and overlap_of(info) is not None and (place / "data.yaml").is_file():
         place = place / "data.yaml"
     if not place.exists():

@@ -162,7 +162,9 @@ def test_labels_of_other_tasks_are_read_in_their_form(tmp_path: Path, form: Labe
     ("form", "text", "problem"),
     [
         (OutlineLines(), "0 0.1 0.1 0.2 0.1", "5 values; expected class x1 y1"),
-        (OutlineLines(), "0 0.1 0.1 0.2 0.1 0.2 1.5", "1.5 is not from 0 to 1"),
+        (OutlineLines(), "0 0.1 0.1 0.2 0.1 0.2 1.5", "1.4, of the box around the points, is not from 0 to 1"),
+        (CornerLines(), "0 -0.9 0.1 0.2 0.1 0.2 0.2 -0.9 0.2", "-0.35, of the box around the points, is not"),
+        (OutlineLines(), "0 1e300 -1e300 0.2 0.1 0.2 0.5", "of the box around the points, is not"),
         (KeypointLines(2), "0 0.5 0.5 0.2 0.4 0.5 0.5 2", "expected class cx cy w h, and 2 keypoints"),
         (CornerLines(), "0 0.5 0.5 0.2 0.4", "the corners of an oriented box"),
     ],
@@ -206,6 +208,13 @@ def test_random_bytes_give_labels_or_faults(tmp_path: Path) -> None:
             with suppress(InputError):
                 found = read(tmp_path, data, form)
                 assert (found.truth is None) == any(fault.consequence == "image left out" for fault in found.faults)
+
+
+@pytest.mark.parametrize("form", [OutlineLines(), CornerLines()])
+def test_points_may_lie_a_little_outside_the_image(tmp_path: Path, form: LabelLines) -> None:
+    found = read(tmp_path, "0 -0.1 0.1 0.2 0.1 0.2 0.2 -0.1 0.2", form)
+    assert found.truth is not None
+    np.testing.assert_allclose(found.truth.boxes_xyxy, [[-20, 10, 40, 20]], atol=1e-4)
 
 
 def test_too_many_rows_are_refused(tmp_path: Path) -> None:

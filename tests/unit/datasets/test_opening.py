@@ -34,6 +34,14 @@ def test_other_forms_are_told_by_what_is_there(tmp_path: Path) -> None:
         open_dataset(write_text(tmp_path / "a.json", "{}"), info=model_info())
 
 
+def test_a_dataset_of_which_nothing_is_left_is_refused_with_the_first_reason(tmp_path: Path) -> None:
+    yaml = write_yolo(tmp_path, {"a.jpg": "x", "b.jpg": "y"})
+    with pytest.raises(
+        InputError, match=r"no image that can be used; 2 are left out: got first .*a\.txt, line 1: not a"
+    ):
+        open_dataset(yaml, info=model_info())
+
+
 def test_what_is_not_there_or_not_for_the_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such dataset"):
         open_dataset(tmp_path / "no.yaml", info=model_info())
