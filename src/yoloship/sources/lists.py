@@ -23,7 +23,7 @@ from yoloship._util.text import counted
 from yoloship.errors import InputError, YoloshipError
 from yoloship.sources.chain import each_once
 from yoloship.sources.finding import has_magic
-from yoloship.sources.recognise import IMAGE_SUFFIXES, IMAGES, recognise
+from yoloship.sources.recognise import IMAGE_SUFFIXES, recognise
 from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
 from yoloship.sources.source import Frame, Source, open_source
 
@@ -109,7 +109,7 @@ class SourceList(Source):
                     raise InputError("is too long", subject=path, expected=f"at most {MAX_LINES:,} lines")
                 name, kind = finder.find(line)
                 names.setdefault(name)
-                if kind != IMAGES or not _is_plain(name):
+                if kind:
                     others[name] = kind
             if not total:
                 raise InputError("names no images", subject=path, expected="one image, pattern or address a line")
@@ -146,8 +146,11 @@ class SourceList(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         """Give the frames of all lines in order, each once, but those of live sources last and together."""
+        if not self._others:
+            yield from (Frame(index, name, Path(name)) for index, name in enumerate(self._names))
+            return
         index = 0
-        for frame in each_once(self._frames()) if self._others else self._frames():
+        for frame in each_once(self._frames()):
             yield frame if frame.stream is not None else replace(frame, index=index)
             index += frame.stream is None
 
@@ -187,14 +190,15 @@ class _Finder:
         self._checked = self._doubtful = 0
 
     def find(self, line: Line) -> tuple[str, str]:
-        """The text to open for a line, and the name of the source that reads it.
+        """The text to open for a line, and the name of the source that reads it; empty for a plain image file.
 
         Raises:
             InputError: it is another list, or standard input.
         """
         text = line.text if self._is_here else self._placed(line.text)
-        plain = _is_plain(text)
-        kind = IMAGES if plain else recognise(text)
+        if _is_plain(text):
+            return text, ""
+        kind = recognise(text)
         if kind in _LISTS or text == "-":
             what = "standard input" if text == "-" else "another list"
             raise InputError(
