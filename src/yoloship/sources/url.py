@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
+from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from yoloship._util.addresses import parse_address, redacted
@@ -14,7 +15,6 @@ from yoloship.sources.source import Frame, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from concurrent.futures import Future
 
     from typing_extensions import Self
 
@@ -56,29 +56,34 @@ class WebImages(Source):
         return len(self._urls)
 
     def __iter__(self) -> Iterator[Frame]:
-        pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="yoloship-fetch")
-        try:
-            waiting: deque[tuple[str, Future[bytes]]] = deque()
-            urls = iter(self._urls)
-            waiting.extend((url, pool.submit(self._fetch, url)) for url in islice(urls, AHEAD))
-            index = 0
-            while waiting:
-                url, coming = waiting.popleft()
-                try:
-                    frame = Frame(index, redacted(url), coming.result())
-                except YoloshipError as error:
-                    frame = Frame(index, redacted(url), None, error=error)
-                del coming  # its bytes are in the frame, which the consumer may drop
-                waiting.extend((following, pool.submit(self._fetch, following)) for following in islice(urls, 1))
-                yield frame
-                index += 1
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        urls = iter(self._urls)
+        waiting = deque((url, self._begin(url)) for url in islice(urls, AHEAD))
+        index = 0
+        while waiting:
+            url, coming = waiting.popleft()
+            try:
+                frame = Frame(index, redacted(url), coming.result())
+            except YoloshipError as error:
+                frame = Frame(index, redacted(url), None, error=error)
+            del coming  # its bytes are in the frame, which the consumer may drop
+            waiting.extend((following, self._begin(following)) for following in islice(urls, 1))
+            yield frame
+            index += 1
 
-    def _fetch(self, url: str) -> bytes:
-        from yoloship._util.fetching import fetch
+    def _begin(self, url: str) -> Future[bytes]:
+        """Fetch in a thread of its own. It ends with the program, which need not wait for a slow server."""
+        coming: Future[bytes] = Future()
 
-        return fetch(url, self._rules, _check_type).data
+        def work() -> None:
+            from yoloship._util.fetching import fetch
+
+            try:
+                coming.set_result(fetch(url, self._rules, _check_type).data)
+            except BaseException as error:  # it is raised again where the result is asked for
+                coming.set_exception(error)
+
+        Thread(target=work, name="yoloship-fetch", daemon=True).start()
+        return coming
 
 
 def _check_type(content_type: str, shown: str) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +17,9 @@ from helpers.web_server import WebServer, answer, redirect
 from yoloship.errors import InputError
 from yoloship.sources import AddressRules, SourceOptions, open_source
 from yoloship.sources.url import AHEAD, WebImages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OPTIONS = SourceOptions(addresses=AddressRules(allow_http=True, allow_private=True))
 
@@ -99,3 +107,29 @@ def test_a_list_of_addresses_is_fetched_as_one_source(tmp_path: Path) -> None:
         frames = list(open_source([str(text)], OPTIONS))
     assert [frame.image for frame in frames] == [png(number) for number in range(9)]
     assert [frame.index for frame in frames] == list(range(9))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGINT"), reason="this system interrupts in another way")
+@pytest.mark.timeout(60)
+def test_the_program_ends_without_waiting_for_a_slow_server() -> None:
+    def respond(target: str) -> Iterator[bytes | float]:
+        yield b"HTTP/1.1 200 OK\r\n\r\n"
+        yield 600.0
+
+    program = """
+import sys
+from yoloship.sources import AddressRules, SourceOptions, open_source
+rules = AddressRules(allow_http=True, allow_private=True, timeout_s=500)
+print("asked", flush=True)
+next(iter(open_source([sys.argv[1]], SourceOptions(addresses=rules))))
+"""
+    with WebServer(respond) as server:
+        command = [sys.executable, "-c", program, f"{server.url}/x"]
+        asking = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        with asking:
+            assert asking.stdout is not None
+            asking.stdout.readline()
+            while not server.requests:
+                time.sleep(0.01)
+            asking.send_signal(signal.SIGINT)
+            assert asking.wait() != 0
