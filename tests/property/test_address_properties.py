@@ -80,7 +80,7 @@ URL_PARTS: Final = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(URL_PARTS, max_size=8))
 def test_any_text_is_an_address_or_one_clear_line(parts: list[str]) -> None:
     url = "https://" + "".join(parts)

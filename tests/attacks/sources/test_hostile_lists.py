@@ -33,7 +33,7 @@ def test_any_text_is_a_list_or_one_clear_line(
     chance = random.Random(12)
     path = tmp_path / "l.txt"
     opened = 0
-    for _ in range(400):
+    for _ in range(200):
         head = b"source\n" if kind is CsvList and chance.random() < 0.9 else b""
         path.write_bytes(head + b"".join(chance.choices(PIECES, k=chance.randrange(12))))
         try:
@@ -45,7 +45,7 @@ def test_any_text_is_a_list_or_one_clear_line(
         except InputError as error:
             problem = str(error)
             assert visible(problem) == problem, problem
-    assert opened > 30
+    assert opened > 15
     assert [one.name for one in tmp_path.iterdir()] == ["l.txt"]
 
 
@@ -69,11 +69,11 @@ def test_any_answer_is_a_file_or_one_clear_line() -> None:
     rules = AddressRules(allow_http=True, allow_private=True, max_bytes=10_000, timeout_s=60, max_redirects=1)
     read = 0
     with WebServer(lambda target: damaged()) as server:
-        for _ in range(250):
+        for _ in range(150):
             found = fetched(f"{server.url}/0", rules)
             read += isinstance(found, bytes)
             assert len(found) <= 10_000 if isinstance(found, bytes) else visible(found) == found
-    assert read > 20
+    assert read > 10
 
 
 def fetched(url: str, rules: AddressRules) -> bytes | str:
