@@ -1,7 +1,9 @@
 """Eight simulated cameras that die at random: do all come back, and does anything grow?
 
     python bench/soak_cameras.py --minutes 30
+    python bench/soak_cameras.py --minutes 15 --model best.pt
 
+With a model, its detector takes the frames, and `--show`'s page has a viewer all the time.
 Four cameras send MJPEG over HTTP and four H.264 over RTSP, 640×360 at 10 frames a second, from a process of their own.
 About every two seconds one of them, chosen at random, suffers one of four things: its server closes for up to 8
 seconds, it sends nothing for up to 8 seconds (longer than the timeout of 4 seconds in half of the cases), its decoder
@@ -20,9 +22,16 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from yoloship.sources import Frame, Source
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 CAMERAS = 8
@@ -111,11 +120,43 @@ def _shared() -> int:
     return total
 
 
+@contextmanager
+def frames_of(source: Source, model: str | None) -> Iterator[Iterator[Frame]]:
+    """The frames of a source, by themselves or through a detector and a page that somebody looks at."""
+    if model is None:
+        yield iter(source)
+        return
+    import yoloship
+    from yoloship.sinks import Entry
+    from yoloship.sinks.show import ShowPage
+
+    def look(address: str) -> None:
+        with suppress(OSError), urllib.request.urlopen(f"{address}everything") as response:
+            while response.read(65_536):
+                pass
+
+    with yoloship.load(model, imgsz=320) as detector, ShowPage() as page:
+        viewer = threading.Thread(target=look, args=(page.address,), daemon=True)
+        viewer.start()
+
+        def shown() -> Iterator[Frame]:
+            for outcome in detector.stream(source, keep_images=True):
+                outcome.unwrap()
+                page.write(Entry.of(outcome))
+                assert outcome.frame is not None
+                yield outcome.frame
+
+        with closing(shown()) as frames:
+            yield frames
+    viewer.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=12)
     parser.add_argument("--serve", action="store_true")
+    parser.add_argument("--model")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     if options.serve:
@@ -162,10 +203,10 @@ def main() -> None:
     rules = SourceOptions(live_timeout_s=TIMEOUT_S, on_event=events.append)
     helpers = [threading.Thread(target=one, daemon=True) for one in (torment, watch)]
     quiet_s = 60.0  # then nothing more happens, so that all can come back
-    with open_source(texts, rules) as source:
+    with open_source(texts, rules) as source, frames_of(source, options.model) as frames:
         for helper in helpers:
             helper.start()
-        for frame in source:
+        for frame in frames:
             now = time.monotonic()
             name = frame.stream.name
             seen[name] += 1

@@ -38,12 +38,16 @@ _OWN_OPTIONS: Final = MappingProxyType(
 )
 _TIMEOUTS: Final = MappingProxyType({"rtsp": "timeout", "rtsps": "timeout", "tcp": "timeout", "udp": "timeout"})
 _HIDDEN: Final = "***"
-_USER: Final = re.compile(r"(?<=://)[^/?#]*@")  # to the last @, because passwords may contain one
+_USER: Final = re.compile(
+    r"(?<=://)(?:[^/?#\s]*@"  # to the last @, because passwords may contain one
+    r"|(?!\[)[^/?#@:\s]*:(?![0-9]{1,5}(?:[/?#]|$))\S*@)"  # and those that should have been escaped are secret too
+)
 _SECRET: Final = re.compile(
     r"((?:user|login|account|pass|pwd|token|key|secret|auth|sign|sig|credential)[a-z_.-]*=)"
     r"(?:(?!_[a-z]+=)[^&;/#\s])*",  # some cameras take user=NAME_password=WORD_channel=1 in the path
     re.IGNORECASE,
 )
+_HOST: Final = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+(%\w+)?")
 _LEAST_SECRET: Final = 3
 """Characters of a text that is hidden wherever it stands; hiding shorter ones would make messages unreadable."""
 
@@ -122,11 +126,13 @@ def target_of(text: str) -> Target:
     try:
         parts = urlsplit(text)
         port = parts.port
-        is_whole = bool(parts.hostname or (scheme.lower() in {"udp", "rtp"} and port))
+        host = parts.hostname or ""
+        is_whole = bool(_HOST.fullmatch(host) or (not host and scheme.lower() in {"udp", "rtp"} and port))
     except ValueError:  # a port that is not a number, or a broken IPv6 address
         is_whole = False
     if not is_whole or any(letter.isspace() or not letter.isprintable() for letter in rest):
-        raise InputError("is not a valid address", subject=shown(text), expected=f"{scheme}://HOST[:PORT]/PATH")
+        subject = f"{scheme}://{shown(text.rpartition('@')[2].rpartition('://')[2])}"  # what is before may be secret
+        raise InputError("is not a valid address", subject=subject, expected=f"{scheme}://HOST[:PORT]/PATH")
     return Target(shown(text), None, text)
 
 

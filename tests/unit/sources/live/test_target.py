@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from yoloship.errors import InputError
@@ -14,6 +16,8 @@ SECRETS = {
     "http://cam/v.mjpg?access_token=s3cret#x": "http://cam/v.mjpg?access_token=***#x",
     "rtsp://cam/live?Pwd=s3cret;x=1": "rtsp://cam/live?Pwd=***;x=1",
     "rtsp://cam/live": "rtsp://cam/live",
+    "rtsp://cam:554/live@2": "rtsp://cam:554/live@2",
+    "rtsp://[::1]:554/live@2": "rtsp://[::1]:554/live@2",
 }
 
 
@@ -84,6 +88,29 @@ def test_several_that_look_alike_get_numbers_and_none_is_read_twice() -> None:
     assert [target.name for target in targets] == ["rtsp://cam/", "rtsp://cam/ (2)", "camera 0"]
     with pytest.raises(InputError, match="is given twice"):
         targets_of(["0", "00"])
+
+
+def test_whatever_is_written_is_a_target_or_refused() -> None:
+    chance = random.Random(5)
+    pieces = ["rtsp", "http", "udp", "://", *":@/?#&=%é\0 ", "host", "[::1]", "1", "password"]
+    for _ in range(2000):
+        text = "".join(chance.choices(pieces, k=chance.randint(1, 9)))
+        try:
+            target = target_of(text)
+        except InputError:
+            continue
+        assert target.camera is not None or target.address == text
+
+
+def test_no_password_shows_however_it_is_written() -> None:
+    chance = random.Random(6)
+    for _ in range(1000):
+        secret = "x" + "".join(chance.choices(chance.choice(["s3cr%40:@&=;é", "s3cr%40:&=;é/?#"]), k=12))
+        try:
+            name = target_of(f"rtsp://me:{secret}@host/live?x=1").name
+        except InputError as error:
+            name = error.subject or ""
+        assert name == "rtsp://host/live?x=1"
 
 
 def test_text_without_secrets_stays_as_it_is() -> None:
