@@ -45,7 +45,7 @@ if _typing.TYPE_CHECKING:
     from yoloship.results.detection import Detection
     from yoloship.results.detections import Detections
     from yoloship.results.masks import Masks
-    from yoloship.tracking.following import TrackedOutcome, track
+    from yoloship.tracking.following import TrackedOutcome, atrack, track
     from yoloship.tracking.presets import TrackOptions
     from yoloship.validate.record import Validation
     from yoloship.validate.validation import val
@@ -78,6 +78,7 @@ __all__ = [
     "Validation",
     "YoloshipError",
     "__version__",
+    "atrack",
     "build",
     "export",
     "load",
@@ -102,6 +103,7 @@ _PLACES: _typing.Final = {
     "TrackOptions": "yoloship.tracking.presets",
     "TrackedOutcome": "yoloship.tracking.following",
     "Validation": "yoloship.validate.record",
+    "atrack": "yoloship.tracking.following",
     "build": "yoloship.conversion.engines",
     "export": "yoloship.conversion.exporting",
     "load": "yoloship.models.loading",

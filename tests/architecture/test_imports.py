@@ -47,6 +47,7 @@ PUBLIC = (
     "Validation",
     "YoloshipError",
     "__version__",
+    "atrack",
     "build",
     "export",
     "load",

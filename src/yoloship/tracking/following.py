@@ -1,4 +1,4 @@
-"""Tracks the objects of videos, cameras and images: `track`, which is `yoloship.track`."""
+"""Tracks the objects of videos, cameras and images: `yoloship.track`, and `yoloship.atrack` for ``async for``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from yoloship.tracking.scene_file import SceneConfig, read_scene
 from yoloship.tracking.tracks import Tracks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 
     from yoloship.detect.options import DetectOptions
     from yoloship.detect.slicing.sliced import SlicedDetector
@@ -108,6 +108,47 @@ def track(  # noqa: PLR0913 - all but the model and the source have defaults
     else:
         frames = _framed(several_images(cast("Iterable[object]", source), 3), times_s, rate)
     return _follow(detector, frames, _Request(tracking, config, options, keep_images))
+
+
+def atrack(  # noqa: PLR0913 - all but the model and the source have defaults
+    model: Detector | SlicedDetector | str | PathLike[str],
+    source: Iterable[object] | str | PathLike[str],
+    *,
+    tracking: TrackOptions | str | None = None,
+    scene: SceneConfig | str | PathLike[str] | None = None,
+    options: DetectOptions | None = None,
+    times_s: Iterable[float] | None = None,
+    rate: float | None = None,
+    keep_images: bool = False,
+) -> AsyncIterator[TrackedOutcome]:
+    """Do what `track` does, for ``async for``: other tasks run while the model does.
+
+    It ends as `Detector.astream` does, if the task is cancelled or the loop is left.
+
+    Args:
+        model: As for `track`, and so are the other arguments.
+        source: A video, a camera, a folder, or images that follow each other.
+        tracking: The name of a preset, or options.
+        scene: Zones and lines to count at, or the name of a file that describes them.
+        options: Which detections to keep.
+        times_s: The time of each image in seconds, if the source is images.
+        rate: Frames in a second, if the source is images.
+        keep_images: Whether each outcome contains its image, for drawing.
+
+    Returns:
+        An asynchronous iterator of one outcome for each frame, in their order.
+
+    Raises:
+        InputError: as for `track`.
+    """
+    from yoloship.detect.async_stream import asynchronously
+
+    outcomes = track(
+        model, source, tracking=tracking, scene=scene, options=options, times_s=times_s, rate=rate,
+        keep_images=keep_images,
+    )  # fmt: skip
+    stream = asynchronously(cast("Generator[Outcome[Detections], None, None]", outcomes))
+    return cast("AsyncIterator[TrackedOutcome]", stream)
 
 
 def _own(model: object) -> Detector[Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,18 @@ def test_images_that_follow_each_other_have_ids_and_images() -> None:
     assert all(one.source is image and one.scene is None for one, image in zip(outcomes, images, strict=True))
     assert ids(iter(outcomes)) == [[-1]] + [[1]] * 7
     assert outcomes[3].image is not None
+
+
+def test_async_for_gives_the_same_and_says_what_is_wrong_at_once() -> None:
+    images = [picture(10 + 2 * index) for index in range(5)]
+
+    async def follow() -> list[TrackedOutcome]:
+        return [one async for one in yoloship.atrack(detector(), images, tracking="paper", rate=25)]
+
+    outcomes = asyncio.run(follow())
+    assert ids(iter(outcomes)) == ids(track(detector(), images, tracking="paper", rate=25)) == [[1]] * 5
+    with pytest.raises(InputError, match="no such preset"):
+        yoloship.atrack(detector(), images, tracking="sort")
 
 
 def test_it_is_a_public_name() -> None:
