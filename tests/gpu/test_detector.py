@@ -23,6 +23,7 @@ from yoloship.detect.gpu.transfer import CudaTuning, RowPick, TransferPolicy
 from yoloship.detect.options import DetectOptions
 from yoloship.detect.pipeline import ModelInput, ShapeMode
 from yoloship.detect.preprocess import to_float
+from yoloship.detect.slicing import SlicedDetector, Slicing
 from yoloship.errors import CudaError, ImageError, InputError, SessionError
 from yoloship.evaluate.artefact import open_artefact
 from yoloship.letterbox import Letterbox
@@ -372,6 +373,17 @@ def test_a_stream_is_in_order_and_an_error_stays_in_its_place(make: Maker) -> No
     for outcome in outcomes[:7] + outcomes[8:]:
         assert_same(outcome.unwrap(), cpu(sources[outcome.index]))
         assert outcome.image is sources[outcome.index]
+
+
+def test_tiles_of_large_images_give_what_they_give_on_the_cpu(make: Maker) -> None:
+    slicing = Slicing((64, 96))
+    rng = np.random.default_rng(5)
+    images = [rng.integers(0, 256, (hw[0], hw[1], 3), np.uint8) for hw in ((150, 200), (60, 90), (100, 260))]
+    sliced = SlicedDetector(make(tuning=CudaTuning(max_batch=8)), slicing)
+    on_host = SlicedDetector(on_cpu(info(batch=None)), slicing)
+    for outcome, image in zip(sliced.stream(images), images, strict=True):
+        assert len(outcome.unwrap())
+        assert_same(outcome.unwrap(), on_host(image))
 
 
 @pytest.mark.parametrize("resident", [False, True])
