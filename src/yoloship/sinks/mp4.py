@@ -40,14 +40,15 @@ _FALLBACK_BASE: Final = Fraction(1, 90_000)
 _USUAL_RATE: Final = Fraction(25)
 _OPTIONS: Final = MappingProxyType(
     {
-        "movflags": "hybrid_fragmented+frag_keyframe+delay_moov+default_base_moof",
+        "movflags": "frag_keyframe+delay_moov+default_base_moof",
         "frag_duration": str(FRAGMENT_S * 1_000_000),
         "flush_packets": "1",
         "max_interleave_delta": "1000000",
     }
 )
-"""Fragments while the file grows, an ordinary file at its end, and edit lists so that no time is moved. Packets wait at
-most a second for those of the sound."""
+"""Fragments, so that the file can be played while it grows and no table of all frames grows in memory. The header comes
+with the first fragment, because it then states when each track begins, and no time is moved. Packets wait at most a
+second for those of the sound."""
 _BT709, _LIMITED = 1, 1
 _ITU709 = 1
 """The same colour space in the numbers of FFmpeg's scaler."""
@@ -109,7 +110,7 @@ class Mp4Encoder:
         self._mux(self._video.encode(picture))
 
     def finish(self) -> None:
-        """Write what is left, the rest of the sound included, and turn the file into an ordinary one.
+        """Write what is left, the rest of the sound included, and an index of the fragments.
 
         Raises:
             av.FFmpegError: it cannot be encoded; also `OSError`, if the file cannot be written.

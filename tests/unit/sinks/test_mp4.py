@@ -114,18 +114,25 @@ def test_a_frame_of_another_size_is_scaled_to_fit_between_black_bars() -> None:
     assert fitted(np.full((1, 4000, 3), 7, np.uint8), (2, 2)).shape == (2, 2, 3)
 
 
-def test_the_file_grows_in_fragments_and_is_an_ordinary_one_at_the_end() -> None:
+def test_the_file_grows_in_fragments_and_ends_with_their_index(tmp_path: Path) -> None:
     stream = Stream("a", rate=Fraction(25), time_base=MS)
     file = io.BytesIO()
     encoder = Mp4Encoder(file, stream, (64, 96))
     for index in range(200):
         encoder.add(scene(index, (96, 64)), frame_at(index * 0.04, stream, index * 40))
     growing = file.getvalue()
-    assert [name for name in boxes_of(growing) if name != b"free"][:3] == [b"ftyp", b"moov", b"moof"]
+    assert boxes_of(growing)[:4] == [b"ftyp", b"moov", b"moof", b"mdat"]
     assert len(read(growing)) >= 100, "all but the last fragment and what the encoder holds"
     encoder.finish()
-    assert boxes_of(file.getvalue()) == [b"ftyp", b"free", b"mdat", b"moov"]
-    assert len(read(file.getvalue())) == 200
+    assert boxes_of(file.getvalue())[-2:] == [b"mdat", b"mfra"]
+    (tmp_path / "a.mp4").write_bytes(file.getvalue())
+    capture = cv2.VideoCapture(str(tmp_path / "a.mp4"))
+    capture.set(cv2.CAP_PROP_POS_MSEC, 6000)
+    assert capture.read()[0]
+    assert capture.get(cv2.CAP_PROP_POS_MSEC) == pytest.approx(6000, abs=41), "it can be sought"
+    with av.open(io.BytesIO(file.getvalue())) as container:
+        assert container.duration == pytest.approx(8_000_000, abs=50_000), "its length is known"
+        assert len(list(container.decode(container.streams.video[0]))) == 200
 
 
 def test_a_slow_camera_is_on_disk_within_a_few_frames() -> None:
