@@ -133,7 +133,7 @@ class AnnotatedVideo(Closing):
         """Turn what fails inside into an `OutputError`, and release the encoder: nothing is written after it."""
         try:
             yield
-        except (self._av.FFmpegError, OSError, ValueError, OutputError) as error:
+        except (self._av.FFmpegError, OSError, ValueError, OverflowError, OutputError) as error:
             encoder, self._encoder = self._encoder, None
             if self._file is not None:
                 self._file.is_sealed = True

@@ -124,8 +124,7 @@ class Mp4Encoder:
     def _flush(self, end_s: Fraction | None) -> None:
         self._mux(self._video.encode(None))
         if self._sound is not None:
-            for packet in self._sound.until(end_s):
-                self._container.mux_one(packet)
+            self._mux_sound(self._sound, end_s)
         self.close()
 
     def close(self) -> None:
@@ -137,9 +136,16 @@ class Mp4Encoder:
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
             if self._sound is not None:
-                for heard in self._sound.until(packet.pts * packet.time_base):
-                    self._container.mux_one(heard)
+                self._mux_sound(self._sound, packet.pts * packet.time_base)
             self._container.mux_one(packet)
+
+    def _mux_sound(self, sound: Sound, end_s: Fraction | None) -> None:
+        refusals = (self._av.error.ArgumentError, self._av.error.InvalidDataError)
+        for packet in sound.until(end_s):
+            try:
+                self._container.mux_one(packet)
+            except refusals:  # noqa: PERF203 - a damaged packet, which the others do not need
+                sound.lose()
 
     def _pts(self, frame: Frame) -> int:
         """The time of a frame in the file: that of the source, unless it goes back."""
@@ -155,7 +161,7 @@ class Mp4Encoder:
             return None
         try:
             return Sound(stream.path, self._container)
-        except (YoloshipError, self._av.FFmpegError, OSError, ValueError) as error:
+        except (YoloshipError, self._av.FFmpegError, OSError, ValueError, OverflowError) as error:
             _logger.warning("the annotated video is without sound: %s", error)
             return None
 

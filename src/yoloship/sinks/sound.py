@@ -69,15 +69,19 @@ class Sound(Closing):
         while (packet := self._waiting) is not None and (time_s is None or packet.pts * packet.time_base < time_s):
             self._waiting = next(self._packets, None)
             if self._last_dts is not None and packet.dts <= self._last_dts:
-                self._left_out += 1
+                self.lose()
                 continue
             self._last_dts = packet.dts
             yield packet
 
+    def lose(self) -> None:
+        """Count a packet that MP4 did not take."""
+        self._left_out += 1
+
     def close(self) -> None:
         """Release the video. It may be called twice."""
         if self._left_out:
-            _logger.warning("%s: %d packets of its sound go back in time, and are left out", self._name, self._left_out)
+            _logger.warning("%s: %d damaged packets of its sound are left out", self._name, self._left_out)
             self._left_out = 0
         self._resources.close()
 
@@ -95,15 +99,19 @@ class Sound(Closing):
 
     def _copied(self, packets: Iterator[Any], output: Any, source: Any) -> Iterator[Any]:
         target: Any = None
+        has_headers = False
         for packet in packets:
-            copy = packet
             data = bytes(packet)
-            is_adts = source.codec_context.name == "aac" and data[:1] == b"\xff" and data[1] & 0xF6 == 0xF0
             if target is None:
+                has_headers = source.codec_context.name == "aac" and _is_adts(data)
                 target = output.add_stream_from_template(source)
-                if is_adts:
+                if has_headers:
                     target.codec_context.extradata = audio_specific_config(data)
-            if is_adts:
+            copy = packet
+            if has_headers:
+                if not _is_adts(data):
+                    self.lose()
+                    continue
                 copy = self._av.Packet(data[7 if data[1] & 1 else 9 :])
                 copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
                 copy.time_base = packet.time_base
@@ -121,15 +129,20 @@ class Sound(Closing):
         resampler = self._av.AudioResampler("fltp", layout, rate, frame_size=1024)
         for packet in packets:
             try:
-                frames = packet.decode()
-            except (self._av.FFmpegError, OSError):
-                continue  # a damaged packet is a gap
-            for frame in frames:
-                for piece in resampler.resample(frame):
-                    yield from target.encode(piece)
+                pieces = [piece for frame in packet.decode() for piece in resampler.resample(frame)]
+            except (self._av.FFmpegError, OSError, ValueError):  # what cannot be decoded is a gap
+                self.lose()
+                continue
+            for piece in pieces:
+                yield from target.encode(piece)
         for piece in resampler.resample(None):
             yield from target.encode(piece)
         yield from target.encode(None)
+
+
+def _is_adts(data: bytes) -> bool:
+    """Whether a packet of AAC begins with a header of its own."""
+    return len(data) > 9 and data[0] == 0xFF and data[1] & 0xF6 == 0xF0
 
 
 def audio_specific_config(header: bytes) -> bytes:
