@@ -83,7 +83,7 @@ class Crops(Sink):
                 folder = made_folder(self._folder.ready() / name)
                 if name not in self._swept:
                     self._swept.add(name)
-                    remove_stale(folder)
+                    remove_stale(folder, after_s=0)  # this run alone writes crops here
                 self._used.add(name)
                 write_image(cut_out(detection, entry.image), folder / f"{stem}-{number}.jpg", overwrite=self._overwrite)
         self.count += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import cv2
@@ -101,7 +100,6 @@ def test_what_a_killed_run_left_in_the_folder_of_a_class_is_removed(tmp_path: Pa
     left = tmp_path / "cat" / f".{'0' * 12}.part"
     left.parent.mkdir()
     left.write_bytes(b"")
-    os.utime(left, (0, 0))
     with Crops.open(tmp_path) as sink:
         sink.write(Entry("photo.jpg", found((10, 10, 40, 40)), image=IMAGE))
     assert [path.name for path in left.parent.iterdir()] == ["000001-1.jpg"]
