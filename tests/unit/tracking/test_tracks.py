@@ -11,6 +11,7 @@ from helpers.models import info
 from yoloship.errors import InputError
 from yoloship.results.classification import Classification
 from yoloship.results.detections import Detections
+from yoloship.results.masks import Masks
 from yoloship.results.oriented import hulls_of
 from yoloship.sources import Frame, Stream
 from yoloship.tracking.scene_file import parse_scene
@@ -93,6 +94,21 @@ def test_masks_keypoints_and_scores_stay_with_their_object() -> None:
         found = tracks.update(None, replace(at(10, 300), keypoints=points))[0]
     assert found is not None
     assert found == replace(at(10, 300), keypoints=points, track_ids=np.array([1, 2], np.int32))
+
+
+def test_masks_stay_with_their_object_if_another_is_left_out() -> None:
+    inside = np.zeros((3, *HW), np.bool_)
+    for row, left in enumerate((10, 150, 300)):
+        inside[row, 60:120, left + 5 : left + 30 + row] = True
+    boxes, scores = at(10, 150, 300).boxes_xyxy, np.array([0.9, 0.8, 0.7], np.float32)
+    tracks = Tracks()
+    for last in (0.7, 0.7, 0.2):  # the low score is no reason to leave out an object that has a track …
+        scores = np.array([0.9, 0.8, last], np.float32)
+        shown = Detections(boxes, scores, np.zeros(3, np.int32), NAMES, HW, masks=Masks.from_array(inside))
+        found = tracks.update(None, shown)[0]
+    assert found == replace(shown, track_ids=np.array([1, 2, 3], np.int32))
+    fresh = Tracks().update(None, shown)[0]  # … but an object without one is left out
+    assert fresh == replace(shown, track_ids=np.full(3, -1, np.int32))[:2]
 
 
 def test_the_box_may_be_the_smoothed_one_clipped_to_the_image() -> None:
