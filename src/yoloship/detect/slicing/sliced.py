@@ -20,12 +20,13 @@ from yoloship.sources.source import Frame, Source
 from yoloship.tasks import task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
+    from yoloship.detect.async_stream import StreamArguments
     from yoloship.detect.detector import Source as AnyImage
     from yoloship.detect.options import DetectOptions
     from yoloship.images import ChannelOrder
@@ -240,6 +241,23 @@ class SlicedDetector:
             iou_threshold=iou_threshold, classes=classes, channels="bgr",
         )  # fmt: skip
         return self._put_together(tiles, under_way, keep_images=keep_images)
+
+    def astream(
+        self, sources: Iterable[AnyImage] | str | PathLike[str], **how: Unpack[StreamArguments]
+    ) -> AsyncIterator[Outcome[Detections]]:
+        """Do what `stream` does, for ``async for``. Another thread reads the sources; other tasks run meanwhile.
+
+        Args:
+            sources: As for `stream`.
+            how: The other arguments of `stream`.
+
+        Raises:
+            InputError: an option names a class that the model does not have.
+            SessionError: the detector is closed.
+        """
+        from yoloship.detect.async_stream import asynchronously
+
+        return asynchronously(cast("Generator[Outcome[Detections], None, None]", self.stream(sources, **how)))
 
     def _put_together(
         self, tiles: Iterator[Outcome[Detections]], under_way: deque[_Pending], *, keep_images: bool

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,18 @@ def test_a_stream_gives_an_outcome_for_each_source_in_order(detector: Detector, 
     assert outcomes[4].frame is sources[4]
     assert [outcome.image is None for outcome in outcomes] == [True, False, True, False, False, True]
     assert outcomes[1].unwrap() == outcomes[4].unwrap()
+
+
+def test_a_stream_can_be_iterated_asynchronously(detector: Detector) -> None:
+    images = [picture((90, 150), (100, 70, 110, 80)), picture((30, 30), (3, 5, 9, 12))]
+
+    async def collected() -> list[list[list[float]]]:
+        outcomes = SlicedDetector(detector, Slicing(whole=False)).astream(images, score_threshold=0.3)
+        return [one.unwrap().boxes_xyxy.tolist() async for one in outcomes]
+
+    assert asyncio.run(collected()) == [[[100, 70, 110, 80]], [[3, 5, 9, 12]]]
+    with pytest.raises(InputError, match="no such class"):
+        SlicedDetector(detector).astream(images, classes=["cow"])
 
 
 def test_a_single_name_is_opened_as_a_source(detector: Detector, tmp_path: Path) -> None:
