@@ -26,6 +26,7 @@ def recorded() -> dict[str, npt.NDArray[np.generic]]:
         return dict(file)
 
 
+@cache
 def frames_of(name: str) -> list[Seen]:
     """The detections that were recorded, with their truth."""
     parts, frames, start = recorded(), [], 0
@@ -37,6 +38,7 @@ def frames_of(name: str) -> list[Seen]:
     return frames
 
 
+@cache
 def ids_of(name: str, preset: str, *, is_timed: bool) -> list[list[int]]:
     tracker = ByteTracker(PRESETS[preset], SCENES[name].rate)
     return [
