@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from yoloship._util.outputs import Outputs
     from yoloship._util.writing import Place
     from yoloship.conversion import Calibration
+    from yoloship.detect.detector import Detector
 
 
 PRECISION = PrecisionChoice(get_args(Precision))
@@ -275,6 +276,32 @@ def transform_text(text: str) -> str:
     return text
 
 
+def worker_count(text: str) -> int:
+    """``auto`` → 0; a number of cores.
+
+    Raises:
+        click.BadParameter: anything else.
+    """
+    if text.lower() == "auto":
+        return 0
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not int(text):
+        raise click.BadParameter(f"{text!r} is not a number of cores: give 1 to 999, or auto")
+    return int(text)
+
+
+def shared_cores(detector: Detector) -> str:
+    """How a detector shares the cores: ``workers: 2 images at the same time, 1 thread each, of 2 cores``."""
+    from yoloship._util.cores import usable_cores
+    from yoloship._util.text import counted
+    from yoloship.runtime.session import Session
+
+    assert isinstance(detector.session, Session)  # a GPU refuses the option
+    runs, threads = detector.session.concurrent_runs, detector.session.run_threads
+    each = "" if threads is None else f", {counted(threads, 'thread')} each"
+    at_once = "one image at a time" if runs == 1 else f"{runs} images at the same time"
+    return f"workers: {at_once}{each}, in batches of 1; this process may use {counted(usable_cores(), 'core')}"
+
+
 def class_value(text: str) -> str:
     """Check one value of ``--classes``; it can be split only when the model's class names are known.
 
@@ -408,6 +435,7 @@ OPTION_OF: Mapping[str, str] = MappingProxyType(
         "transform": "--transform",
         "target": "--target",
         "targets": "--target",
+        "workers": "--workers",
         "workspace_bytes": "--workspace",
     }
 )

@@ -357,6 +357,12 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     "--resume",
     help="Keep a log beside the outputs, and go on where an earlier run of the same command was stopped or killed.",
 )
+@option(
+    "--workers",
+    type=options.worker_count,
+    metavar="auto|N",
+    help="Cores to keep busy, for the CPU; says how they are shared. Default: all that this process may use.",
+)
 @flag("--json-progress", help="Write the progress on stderr as JSON lines, one a second, for other programs.")
 @flag("-q", "--quiet", help="Print only errors, warnings, and what an option writes to stdout.")
 def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -400,6 +406,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
     show: bool,
     show_at: str | None,
     resume: bool,
+    workers: int | None,
     json_progress: bool,
     quiet: bool,
     **sinks: Path | None,
@@ -503,6 +510,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             tuned_for="latency" if images.count == 1 and slicing is None else "throughput",
             runtime=runtime,
             runtime_precision=runtime_precision,
+            workers=workers or None,
         )
         stack.callback(detector.close)
         changes: dict[str, Any] = {"class_agnostic": True} if agnostic_nms else {}
@@ -519,6 +527,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             raise no_files(detector.info.channels, model)
         if detector.session.reason and not quiet:
             print_err(f"runtime: {detector.session.name}: {detector.session.reason}")
+        if workers is not None and not quiet:
+            print_err(options.shared_cores(detector))
         ledger = None if resumption is None else resumption.begun()
         makers = {target.name: partial(opened, target, files, ledger, overwrite=overwrite) for target in targets}
         run = Run(makers, annotated, ledger=ledger)

@@ -36,7 +36,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "Video and cameras": ("--vid-stride", "--live", "--live-timeout", "--live-retries"),
         "Tracking": ("--track", "--zones"),
-        "Long runs": ("--resume", "--json-progress"),
+        "Long runs": ("--resume", "--workers", "--json-progress"),
         OTHERS: ("--quiet", "--help"),
     }
 )

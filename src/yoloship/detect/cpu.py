@@ -174,7 +174,10 @@ class CpuPipeline(Pipeline):
             placed = PlacedImage(image, self.model.placement(image.shape[:2]))
             return self.run_timed((placed,), steps.options)[0][0]
 
-        return in_order(sources, steps.read, detect, parallel_runs=self.parallel_runs, keep_images=keep_images)
+        # A worker that reads leaves the other threads of its run without work, so there are more workers than runs.
+        idle = self.parallel_runs * ((self.session.run_threads or 1) - 1) if self.parallel_runs > 1 else 0
+        runs = self.parallel_runs
+        return in_order(sources, steps.read, detect, parallel_runs=runs, keep_images=keep_images, readers=idle // 2)
 
     def prepare(self, batches: Sequence[int], options: DetectOptions) -> None:
         """Run grey images, because the first run allocates memory; as many as can run at the same time.

@@ -145,18 +145,19 @@ class Outcome(Generic[ResultT]):
         return self.result
 
 
-def in_order(
+def in_order(  # noqa: PLR0913 - the last two have defaults
     sources: Iterable[object],
     read: Callable[[object, Reserve], Image],
     detect: Callable[[Image], Result],
     *,
     parallel_runs: int,
     keep_images: bool,
+    readers: int = 0,
     budget: ImageBudget | None = None,
 ) -> Iterator[Outcome]:
     """Read and detect in worker threads, and yield in the order of the sources.
 
-    There is one more worker than parallel runs, so that an image is read while the model is busy. A `YoloshipError`
+    Beside a single run, there is one more worker, so that an image is read while the model is busy. A `YoloshipError`
     becomes an `Outcome`. Any other exception, also one of the iterable itself, is raised here after the results before
     it.
 
@@ -167,6 +168,7 @@ def in_order(
             caller already holds needs none.
         detect: Turns an image into detections.
         parallel_runs: Calls of `detect` at the same time.
+        readers: Workers besides those of the runs. They read images while runs of several threads use the cores.
         keep_images: Whether an `Outcome` contains its image. It counts against the budget until the next outcome is
             requested.
         budget: The memory of all images that are read ahead, decoded, detected on or kept.
@@ -176,7 +178,7 @@ def in_order(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    workers = parallel_runs + 1 if parallel_runs == 1 else parallel_runs
+    workers = parallel_runs + max(readers, parallel_runs == 1)
     turns = threading.BoundedSemaphore(parallel_runs)
     stopped = threading.Event()
     memory = budget or ImageBudget()

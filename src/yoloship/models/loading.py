@@ -114,6 +114,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     tuned_for: TunedFor = "latency",
     runtime: str | None = None,
     runtime_precision: RuntimePrecision | None = None,
+    workers: int | None = None,
     cuda_tuning: CudaTuning | None = None,
 ) -> Detector:
     """Load a model as a detector.
@@ -157,6 +158,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         runtime_precision: The arithmetic that the runtime uses for float32 layers: ``float32``, or ``bfloat16`` if the
             runtime and the processor support it; the boxes then differ slightly. None takes float32. The precision of
             an engine is fixed, so it takes only None.
+        workers: Cores to keep busy, for the CPU; None takes those that this process may use. ``throughput`` shares them
+            among images at the same time, ``latency`` gives all to one.
         cuda_tuning: How the GPU is used; not for the CPU. For a model that does not take colour images,
             `transfer` and `on_full_memory` have no effect, and are refused.
 
@@ -203,6 +206,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
     ):
         if given is not None and not isinstance(given, allowed):
             raise InputError("wrong type", subject=subject, expected=expected, got=repr(given)[:60])
+    if workers is not None and not _is_count(workers):
+        raise InputError("out of range", subject="workers", expected="1 or more cores", got=repr(workers)[:60])
     input_hw = None if imgsz is None else _input_hw(imgsz)
     started = time.perf_counter()
     file, model_name, kind, sha256 = _identified(model)
@@ -243,6 +248,8 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         checked = vetted(file, model_name, input_hw)
         graph, limit_s = checked.source, checked.limit_s
     if ordinal is not None:
+        if workers is not None:
+            raise InputError("is for the CPU", subject="workers", expected="device='cpu'", got=f"cuda:{ordinal}")
         from yoloship.models.gpu_loading import load_on_gpu
 
         on_gpu = load_on_gpu(
@@ -265,7 +272,7 @@ def load(  # noqa: PLR0913 - all but the model have defaults
         raise InputError("is for GPUs", subject="cuda_tuning", expected="device='cuda'", got=repr(device or "cpu"))
 
     try:
-        session = chosen.open(graph, RunOptions(runtime_precision, tuned_for, model_name, limit_s))
+        session = chosen.open(graph, RunOptions(runtime_precision, tuned_for, model_name, limit_s, workers))
         session.reason = reason
     except SessionError as error:
         from yoloship.models.vetting import explained
@@ -306,7 +313,11 @@ def _input_hw(imgsz: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _is_side(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Integral) and 1 <= int(value) <= _MAX_SIDE
+    return _is_count(value) and int(value) <= _MAX_SIDE
+
+
+def _is_count(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 1
 
 
 def _identified(model: str | Path | bytes) -> tuple[Path | bytes, str, Kind, str]:

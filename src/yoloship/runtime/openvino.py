@@ -130,6 +130,7 @@ class OpenVino(Runtime):
             model,
             precision=options.precision or "float32",
             tuned_for=options.tuned_for,
+            threads=options.cores,
             subject=options.model_name,
             limit_s=options.limit_s,
         )

@@ -51,12 +51,14 @@ class RunOptions:
         tuned_for: ``latency`` for one image at a time, or ``throughput`` for many.
         model_name: The model's name, for messages; None takes the file's name.
         limit_s: Time limit in seconds for opening the model and for each run, for untrusted files. None sets no limit.
+        cores: Cores to keep busy; None takes those that this process may use.
     """
 
     precision: RuntimePrecision | None = None
     tuned_for: TunedFor = "latency"
     model_name: str | None = None
     limit_s: float | None = None
+    cores: int | None = None
 
 
 class Runtime(ABC):
@@ -189,9 +191,11 @@ class Session(_Loaded):
 
     Attributes:
         concurrent_runs: Number of runs at the same time that use the processor best: 1 if one run uses all cores.
+        run_threads: Threads of one run; None if the runtime decides.
     """
 
     concurrent_runs: int = 1
+    run_threads: int | None = None
 
     @abstractmethod
     def run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], ...]:

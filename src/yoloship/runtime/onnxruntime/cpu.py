@@ -48,10 +48,10 @@ class OnnxRuntime(Runtime):
     @classmethod
     def open(cls, model: Path | bytes, options: RunOptions) -> Session:
         """Load a model on the CPU. `OnnxRuntimeSession.open` says what it raises."""
-        runs, cores = 1, usable_cores()
+        runs, cores = 1, options.cores or usable_cores()
         # The runtime counts the machine's cores. In a container with a quota it would start more threads than may run,
         # and they would wait for each other while throttled.
-        threads = cores if cores < (os.cpu_count() or 1) else None
+        threads = cores if options.cores or cores < (os.cpu_count() or 1) else None
         if options.tuned_for == "throughput":
             runs = min(cores, MAX_RUNS)
             threads = cores // runs
@@ -144,7 +144,9 @@ class OnnxRuntimeSession(Session):
             raise load_error(str(error), subject) from error
         if isinstance(source, bytes):
             session._model_bytes = None  # kept only for other providers, which are never used
-        return cls(session, subject, limit_s, concurrent_runs)
+        opened = cls(session, subject, limit_s, concurrent_runs)
+        opened.run_threads = intra_op_threads
+        return opened
 
     @property
     def name(self) -> str:
