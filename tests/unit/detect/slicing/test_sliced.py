@@ -117,7 +117,7 @@ def test_a_stream_gives_an_outcome_for_each_source_in_order(detector: Detector, 
 
 
 def test_a_stream_can_be_iterated_asynchronously(detector: Detector) -> None:
-    images = [picture((90, 150), (100, 70, 110, 80)), picture((30, 30), (3, 5, 9, 12))]
+    images = [picture((90, 150), (100, 70, 110, 80)), picture((SIDE, SIDE), (3, 5, 9, 12))]
 
     async def collected() -> list[list[list[float]]]:
         outcomes = SlicedDetector(detector, Slicing(whole=False)).astream(images, score_threshold=0.3)
