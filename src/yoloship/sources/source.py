@@ -178,7 +178,6 @@ def open_source(texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) 
         if not (colon and _is_name(name) and not _exists(text) and name in SOURCES):
             is_image = os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES and "://" not in text
             name, rest = IMAGES if is_image else recognise(text), text
-            name = name if name in SOURCES.own else IMAGES
         if not groups or groups[-1][0] != name:
             groups.append((name, []))
         groups[-1][1].append(rest)
