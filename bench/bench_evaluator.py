@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 from _timing import conditions, interleaved
 
-from yoloship.evaluate.average_precision import Evaluation, evaluate
 from yoloship.evaluate.coco import Scored, Truth, coco_dataset, coco_results
+from yoloship.evaluate.evaluator import Evaluation, evaluate
 from yoloship.validate.coco_numbers import coco_figures
 
 CLASSES, SIDE = 80, 640

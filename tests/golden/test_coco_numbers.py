@@ -16,8 +16,8 @@ import pytest
 
 from helpers.scenes import MODEL
 from helpers.shared import SHARED, require
-from yoloship.evaluate.average_precision import evaluate
 from yoloship.evaluate.coco import Scored, Truth
+from yoloship.evaluate.evaluator import evaluate
 from yoloship.validate.coco_files import numbering, predictions_file, truth_file
 from yoloship.validate.coco_numbers import coco_figures, mean_of
 from yoloship.validate.objects import truth_of

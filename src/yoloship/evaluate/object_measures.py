@@ -9,7 +9,8 @@ import numpy as np
 
 from yoloship.detect.options import DetectOptions
 from yoloship.errors import InputError
-from yoloship.evaluate.average_precision import mean_average_precision, require_evaluator
+from yoloship.evaluate.average_precision import mean_average_precision
+from yoloship.evaluate.evaluator import require_evaluator
 from yoloship.evaluate.label_lines import BOXES as BOX_LINES
 from yoloship.evaluate.label_lines import CornerLines, KeypointLines, OutlineLines
 from yoloship.evaluate.labels import read_labels

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yoloship.evaluate.average_precision import ALL, countable
+from yoloship.evaluate.evaluator import ALL, countable
 from yoloship.validate.outcomes import f1_of, precision_and_recall
 from yoloship.validate.record import ClassFigures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from yoloship.evaluate.average_precision import Evaluation
     from yoloship.evaluate.coco import OverlapKind, Truth
+    from yoloship.evaluate.evaluator import Evaluation
     from yoloship.validate.outcomes import Outcomes
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from yoloship.evaluate.average_precision import ALL, AT_50, AT_75, countable
 from yoloship.evaluate.coco import areas_of
+from yoloship.evaluate.evaluator import ALL, AT_50, AT_75, countable
 from yoloship.validate.record import CocoFigures, SizeFigures
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.evaluate.average_precision import Evaluation
     from yoloship.evaluate.coco import OverlapKind, Truth
+    from yoloship.evaluate.evaluator import Evaluation
 
 
 RANGES: Final[Mapping[str, tuple[float, float | None]]] = MappingProxyType(

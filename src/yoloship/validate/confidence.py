@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.evaluate.average_precision import ALL, AT_50
+from yoloship.evaluate.evaluator import ALL, AT_50
 from yoloship.validate.outcomes import f1_of, precision_and_recall
 from yoloship.validate.record import Curves
 
 if TYPE_CHECKING:
-    from yoloship.evaluate.average_precision import Evaluation
+    from yoloship.evaluate.evaluator import Evaluation
     from yoloship.validate.outcomes import Outcomes
 
 

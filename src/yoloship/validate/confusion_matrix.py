@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.evaluate.average_precision import Match
     from yoloship.evaluate.coco import Scored, Truth
+    from yoloship.evaluate.evaluator import Match
 
 
 LEAST_IOU: Final = 0.5

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from yoloship.evaluate.average_precision import evaluate
+from yoloship.evaluate.evaluator import evaluate
 from yoloship.validate.calibration import calibration_bins
 from yoloship.validate.class_numbers import class_figures
 from yoloship.validate.coco_numbers import coco_figures, size_figures

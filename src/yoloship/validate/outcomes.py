@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from yoloship.evaluate.average_precision import Match
     from yoloship.evaluate.coco import Scored
+    from yoloship.evaluate.evaluator import Match
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]

@@ -11,8 +11,8 @@ import numpy as np
 
 from yoloship.datasets.dataset import Fault
 from yoloship.errors import InputError
-from yoloship.evaluate.average_precision import require_evaluator
 from yoloship.evaluate.coco import Scored
+from yoloship.evaluate.evaluator import require_evaluator
 from yoloship.evaluate.reports import conditions
 from yoloship.images import read_image
 from yoloship.validate.choices import ValOptions

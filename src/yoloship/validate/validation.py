@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from yoloship.detect.detector import Detector
 from yoloship.errors import InputError
-from yoloship.evaluate.average_precision import require_evaluator
 from yoloship.evaluate.coco import Scored
+from yoloship.evaluate.evaluator import require_evaluator
 from yoloship.evaluate.reports import conditions
 from yoloship.results.detections import Detections
 from yoloship.validate.choices import ValOptions

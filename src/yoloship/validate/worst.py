@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from yoloship.datasets.dataset import Sample
-    from yoloship.evaluate.average_precision import Match
     from yoloship.evaluate.coco import Scored, Truth
+    from yoloship.evaluate.evaluator import Match
 
     Outline = tuple[tuple[float, float], ...]
 

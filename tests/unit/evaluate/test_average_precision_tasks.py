@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from yoloship.errors import InputError
-from yoloship.evaluate.average_precision import evaluate, mean_average_precision
+from yoloship.evaluate.average_precision import mean_average_precision
 from yoloship.evaluate.coco import OverlapKind, Scored, Truth, coco_dataset
+from yoloship.evaluate.evaluator import evaluate
 from yoloship.evaluate.overlaps import oriented_ious
 from yoloship.results.detections import Detections
 from yoloship.results.masks import Masks

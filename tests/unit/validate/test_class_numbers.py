@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.validated import BOX, FAR, NAMES, OTHER, found, sample
-from yoloship.evaluate.average_precision import evaluate
+from yoloship.evaluate.evaluator import evaluate
 from yoloship.validate.class_numbers import class_figures
 from yoloship.validate.outcomes import Outcomes
 

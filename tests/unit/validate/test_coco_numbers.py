@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from yoloship.evaluate.average_precision import evaluate
 from yoloship.evaluate.coco import Scored, Truth
+from yoloship.evaluate.evaluator import evaluate
 from yoloship.validate.coco_numbers import coco_figures, mean_of, size_figures
 
 SMALL, LARGE = [10.0, 10, 30, 30], [100.0, 100, 300, 300]

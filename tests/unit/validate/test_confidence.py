@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from helpers.validated import BOX, FAR, NAMES, OTHER, found, sample
-from yoloship.evaluate.average_precision import evaluate
 from yoloship.evaluate.coco import Scored, Truth
+from yoloship.evaluate.evaluator import evaluate
 from yoloship.validate.confidence import best_confidence, curves_of
 from yoloship.validate.outcomes import Outcomes
 from yoloship.validate.record import Curves

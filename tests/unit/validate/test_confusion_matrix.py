@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from helpers.validated import BOX, FAR, NAMES, OTHER, found, sample
-from yoloship.evaluate.average_precision import Match, evaluate
 from yoloship.evaluate.coco import Scored, Truth
+from yoloship.evaluate.evaluator import Match, evaluate
 from yoloship.validate.confusion_matrix import confused_pairs, confusion_matrix, verdict
 
 BACKGROUND = len(NAMES)

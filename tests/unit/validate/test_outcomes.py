@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.validated import BOX, FAR, NAMES, OTHER, found
-from yoloship.evaluate.average_precision import Match
+from yoloship.evaluate.evaluator import Match
 from yoloship.validate.outcomes import Outcomes, f1_of, precision_and_recall
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from helpers.validated import BOX, FAR, NAMES, OTHER, found, sample
-from yoloship.evaluate.average_precision import Match, evaluate
 from yoloship.evaluate.coco import Scored, Truth
+from yoloship.evaluate.evaluator import Match, evaluate
 from yoloship.validate.record import WorstImage
 from yoloship.validate.worst import worst_images
 

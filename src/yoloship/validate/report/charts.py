@@ -1,4 +1,4 @@
-"""The charts of a validation: curves, confusion, calibration, sizes and speed."""
+"""The charts of a validation: curves, calibration, sizes and speed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from yoloship.validate.calibration import expected_error
-from yoloship.validate.report.markup import Markup, joined, tag
+from yoloship.validate.report.markup import Markup, tag
 from yoloship.validate.report.plot import (
     WIDTH,
     Line,
     bar,
     drawing,
+    figure,
     label,
     line_chart,
     mark_x,
     place,
+    shortened,
 )
 
 if TYPE_CHECKING:
@@ -31,28 +33,11 @@ if TYPE_CHECKING:
 COLOURS: Final = 8
 """Classes that get a colour each; if there are more, their lines are grey."""
 MAX_LINES: Final = 100
-MAX_NARROW: Final = 9
-"""Rows up to which a confusion matrix stands beside another chart."""
-MAX_CELLS: Final = 4000
-"""Cells of a confusion matrix that are drawn."""
+LEAST_GAP: Final = 0.01
+"""Scores that are wrong by less than this in the mean are right on the whole."""
 STRIP: Final = 40
 """Height of the bars that count answers."""
-MAX_NUMBERS: Final = 24
-"""Classes up to which a confusion matrix shows its numbers and names."""
-NAME_CHARS: Final = 16
 STAGE_COLOURS: Final = 6
-
-
-def figure(title: str, chart: Markup, *more: Content, wide: bool = False) -> Markup:
-    """A chart with its title.
-
-    Args:
-        title: What it shows.
-        chart: The drawing.
-        *more: What is said below it.
-        wide: Whether it takes the whole width of the page.
-    """
-    return tag("figure", tag("figcaption", title), chart, *more, class_="card wide" if wide else "card")
 
 
 def curve_figures(found: Validation) -> list[Markup]:
@@ -159,82 +144,6 @@ def _legend(names: Sequence[str], *, has_mean: bool = True) -> Markup | None:
     return tag("p", *keys, class_="legend")
 
 
-def shortened(name: str, most: int = NAME_CHARS) -> str:
-    """A name that fits: its start, and an ellipsis."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def confusion_figure(matrix: npt.NDArray[np.int64], class_names: Mapping[int, str], said: str) -> Markup | None:
-    """The confusion matrix: a column for what it is, a row for what the model says. None if nothing is in it.
-
-    Args:
-        matrix: (C + 1, C + 1) int64, the last for background.
-        class_names: By class id.
-        said: A sentence about what is counted.
-    """
-    background = len(matrix) - 1
-    used = [index for index in range(background) if matrix[index].any() or matrix[:, index].any()]
-    if not used:
-        return None
-    places = [*used, background] if matrix[background].any() or matrix[:, background].any() else used
-    names = [class_names.get(index, f"class {index}") if index < background else "background" for index in places]
-    part = matrix[np.ix_(places, places)]
-    shares = part / np.maximum(part.sum(axis=0), 1)
-    with_numbers = len(places) <= MAX_NUMBERS + 1
-    side = max(32.0, min(64.0, 320 / len(places))) if with_numbers else max(5.0, 700 / len(places))
-    left, top = (118.0, 96.0) if with_numbers else (24.0, 24.0)
-    cells: list[Content] = []
-    for row, column in np.ndindex(part.shape) if with_numbers else _largest(part):
-        count, share = int(part[row, column]), float(shares[row, column])
-        x, y = left + column * side, top + row * side
-        kind = "right" if row == column else "wrong"
-        words = f"{names[column]} taken for {names[row]}: {count} ({100 * share:.0f} %)"
-        if names[row] == "background":
-            words = f"{names[column]} missed: {count} ({100 * share:.0f} %)"
-        elif places[column] == background:
-            words = f"{names[row]} invented: {count}"
-        strength = f"fill-opacity:{0.08 + 0.92 * share:.2f}" if count else "fill-opacity:0.03"
-        cells.append(
-            tag(
-                "rect", tag("title", words), x=f"{x:.1f}", y=f"{y:.1f}", width=f"{side - 1:.1f}",
-                height=f"{side - 1:.1f}", class_=kind, style=strength,
-            )
-        )  # fmt: skip
-        if with_numbers and count:
-            shade = "cell strong" if share > 0.55 else "cell"
-            cells.append(label(f"{count}", x + side / 2, y + side / 2 + 4, anchor="middle", style=shade))
-    extent = side * len(places)
-    texts: list[Content] = []
-    if with_numbers:
-        for index, name in enumerate(names):
-            middle = (index + 0.5) * side
-            texts.append(label(shortened(name), left - 8, top + middle + 4, anchor="end"))
-            texts.append(label(shortened(name, 13), left + middle + 4, top - 8, turned=True))
-    texts += [
-        label("what it is", left + extent / 2, 12, anchor="middle", style="axis"),
-        label("what the model says", 12, top + extent / 2, anchor="middle", style="axis", turned=True),
-    ]
-    chart = drawing(
-        max(left + extent + 8, 360),
-        top + extent + 8,
-        "Confusion matrix: what it is by what the model says",
-        cells,
-        texts,
-    )
-    hint = f"{said} A colour is the share of its column. The diagonal is right"
-    hint += "; the last row is missed, and the last column invented." if places[-1] == background else "."
-    if not with_numbers and np.count_nonzero(part) > MAX_CELLS:
-        hint += f" The {MAX_CELLS:,} largest cells are drawn."
-    return figure("Confusion matrix", chart, tag("p", hint.strip(), class_="hint"), wide=len(places) > MAX_NARROW)
-
-
-def _largest(part: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    """The places of the largest cells that are not 0, `MAX_CELLS` at most."""
-    rows, columns = part.nonzero()
-    order = np.argsort(-part[rows, columns], kind="stable")[:MAX_CELLS]
-    return list(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
-
-
 def calibration_figure(bins: Sequence[CalibrationBin]) -> Markup | None:
     """The share that is right by score; None without answers.
 
@@ -264,9 +173,10 @@ def calibration_figure(bins: Sequence[CalibrationBin]) -> Markup | None:
         [Line("as good as the score says", ends, ends, "ideal")], "score", "share that is right",
         f"Calibration: expected error {error:.3f}", under,
     )  # fmt: skip
-    sign = sum(one.detections * (one.mean_score - one.precision) for one in bins)
-    kind = "too sure of itself" if sign > 0 else "better than it says"
-    hint = f"Expected calibration error {error:.3f}; on the whole the model is {kind}."
+    gap = sum(one.detections * (one.mean_score - one.precision) for one in bins) / sum(one.detections for one in bins)
+    kind = "too sure of itself" if gap > 0 else "better than it says"
+    whole = f"on the whole the model is {kind}" if abs(gap) >= LEAST_GAP else "on the whole the scores are right"
+    hint = f"Expected calibration error {error:.3f}; {whole}."
     counts = drawing(WIDTH, STRIP + 18, "How many answers have each score", strip)
     said = tag("p", "Answers by score:", class_="hint")
     return figure("Calibration of scores", chart, said, counts, tag("p", hint, class_="hint"))
@@ -294,9 +204,9 @@ def size_figure(sizes: Sequence[SizeFigures]) -> Markup | None:
             label(reach, 0, top + 30),
             label(f"{one.labels} objects", 0, top + 44),
         ]
-        for place_, (kind, value, style) in enumerate((("AP", one.ap50_95, "bar"), ("AR", one.recall, "count"))):
+        for below, (kind, value, style) in enumerate((("AP", one.ap50_95, "bar"), ("AR", one.recall, "count"))):
             number = value or 0.0
-            y = top + 2 + place_ * 22
+            y = top + 2 + below * 22
             rows += [
                 bar(left, y, room, 16, f"{one.name}: {kind} {number:.3f}", "track"),
                 bar(left, y, room * number, 16, f"{one.name}: {kind} {number:.3f}", style),
@@ -325,38 +235,3 @@ def speed_figure(speed_ms: Mapping[str, float], said: str) -> Markup | None:
     chart = drawing(WIDTH, 38, "Time of each stage", parts)
     hint = f"{total:.1f} ms an image, {1000 / total:.1f} images a second, one after another. {said}"
     return figure("Speed by stage", chart, tag("p", *keys, class_="legend"), tag("p", hint, class_="hint"))
-
-
-def confusions(matrix: npt.NDArray[np.int64], class_names: Mapping[int, str], most: int = 12) -> list[tuple[str, ...]]:
-    """The most frequent confusions of one class with another: what it is, what the model says, and how often.
-
-    Args:
-        matrix: (C + 1, C + 1) int64, the last for background.
-        class_names: By class id.
-        most: Rows at most.
-    """
-    part = matrix[:-1, :-1].copy()
-    np.fill_diagonal(part, 0)
-    order = np.argsort(-part, axis=None, kind="stable")[:most]
-    rows: list[tuple[str, ...]] = []
-    for place_ in order.tolist():
-        row, column = divmod(place_, len(part))
-        if not part[row, column]:
-            break
-        share = part[row, column] / max(int(matrix[:, column].sum()), 1)
-        true, said = (class_names.get(index, f"class {index}") for index in (column, row))
-        rows.append((true, said, str(int(part[row, column])), f"{100 * share:.1f} %"))
-    return rows
-
-
-__all__ = [
-    "calibration_figure",
-    "confusion_figure",
-    "confusions",
-    "curve_figures",
-    "figure",
-    "joined",
-    "shortened",
-    "size_figure",
-    "speed_figure",
-]

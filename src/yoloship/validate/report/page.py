@@ -10,13 +10,12 @@ from yoloship.validate.comparison import compared
 from yoloship.validate.report.charts import (
     calibration_figure,
     compared_curves,
-    confusion_figure,
-    confusions,
     curve_figures,
     size_figure,
     speed_figure,
 )
 from yoloship.validate.report.markup import Markup, joined, tag
+from yoloship.validate.report.matrix import confusion_figure, confusions
 from yoloship.validate.report.pictures import MAX_BYTES, picture_figures
 from yoloship.validate.report.tables import Column, fact_table, plain_table, sorted_table
 

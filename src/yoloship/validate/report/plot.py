@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 460, 320
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 42
 TICKS: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+NAME_CHARS: Final = 16
 LEAST_STEP: Final = 0.35
 """Points of a line that are nearer than this to the straight way, in units of the drawing, are left out."""
 
@@ -119,6 +120,23 @@ def bar(x: float, y: float, width: float, height: float, name: str, style: str =
     """
     size = {"x": _n(x), "y": _n(y), "width": _n(max(width, 0)), "height": _n(max(height, 0))}
     return tag("rect", tag("title", name), class_=style, **size)
+
+
+def figure(title: str, chart: Markup, *more: Content, wide: bool = False) -> Markup:
+    """A chart with its title.
+
+    Args:
+        title: What it shows.
+        chart: The drawing.
+        *more: What is said below it.
+        wide: Whether it takes the whole width of the page.
+    """
+    return tag("figure", tag("figcaption", title), chart, *more, class_="card wide" if wide else "card")
+
+
+def shortened(name: str, most: int = NAME_CHARS) -> str:
+    """A name that fits: its start, and an ellipsis."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _axes(x_title: str, y_title: str) -> Markup:

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from yoloship.validate.report.plot import Line, bar, label, line_chart, mark_x, place
+from yoloship.validate.report.plot import Line, bar, label, line_chart, mark_x, place, shortened
 
 
 def test_a_line_needs_only_the_points_where_it_turns() -> None:
@@ -42,3 +42,8 @@ def test_names_of_lines_marks_and_bars_are_escaped() -> None:
 def test_a_mark_near_the_right_edge_has_its_name_on_the_left() -> None:
     assert 'text-anchor="end"' in mark_x(0.9, "0.9")
     assert 'text-anchor="start"' in mark_x(0.1, "0.1")
+
+
+def test_long_names_are_shortened() -> None:
+    assert shortened("a" * 16) == "a" * 16
+    assert shortened("a" * 17) == "a" * 15 + "…"
