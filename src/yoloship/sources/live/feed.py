@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HEALTHY_S: Final = 10.0
 """A connection that gave frames for this long was a good one: the next failure counts as the first again."""
-START_S: Final = 60.0
+START_S: Final = 30.0
 """Most time for a decoder process to start, which does not depend on the stream."""
 MAX_DELAY_S: Final = 10.0
 _FIRST_DELAY_S: Final = 0.5
