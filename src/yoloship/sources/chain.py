@@ -59,9 +59,19 @@ class Chain(Source):
         return each_once(self._all())
 
     def _all(self) -> Iterator[Frame]:
-        for part in self._parts:
+        for part, following in zip(self._parts, [*self._parts[1:], None], strict=True):
             self._current = part
-            yield from part
+            if part.is_live or following is None or not following.is_live:
+                yield from part
+                continue
+            last = None  # one frame ahead: with the last one, it is known that the next comes from a camera
+            for frame in part:
+                if last is not None:
+                    yield last
+                last = frame
+            self._current = following
+            if last is not None:
+                yield last
         self._current = None
 
     def is_ready(self) -> bool:

@@ -121,3 +121,28 @@ def test_a_video_that_comes_twice_is_given_once_and_a_camera_goes_on() -> None:
     assert [frame.name for frame in each_once(twice)] == ["a.mp4#0", "a.mp4#1", "b.mp4#0", "b.mp4#1"]
     again = [*frames(Stream("0", is_live=True)), *frames(Stream("0", is_live=True))]
     assert list(each_once(again)) == again, "it was connected anew"
+
+
+class Silent(Live):
+    """A camera that never has a frame."""
+
+    def is_ready(self) -> bool:
+        return False
+
+
+def test_the_last_image_before_a_camera_is_given_while_it_is_known_that_the_camera_has_none() -> None:
+    with Chain([Silent(["x"]), Named(["a", "b"])]) as chain:
+        frames = iter(chain)
+        assert (next(frames).name, chain.is_ready()) == ("a", True)
+        assert (next(frames).name, chain.is_ready()) == ("b", False)
+        assert next(frames).name == "x"
+        assert next(frames, None) is None
+        assert chain.is_ready()
+
+
+def test_a_camera_is_not_held_back_by_another() -> None:
+    with Chain([Live(["x", "y"]), Silent(["z"])]) as chain:
+        frames = iter(chain)
+        assert (next(frames).name, chain.is_ready()) == ("x", True)
+        assert (next(frames).name, chain.is_ready()) == ("y", True)
+        assert (next(frames).name, chain.is_ready()) == ("z", False)

@@ -51,7 +51,7 @@ def delay_before(failures: int) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Held:
+class Held:
     """A frame that waits to be taken.
 
     Attributes:
@@ -97,7 +97,7 @@ class Feed:
     ) -> None:
         self.target, self.counts, self.state = target, Counts(), State.NOT_STARTED
         self._options, self._changed, self._arrived = options, changed, arrived
-        self._waiting: deque[_Held] = deque()
+        self._waiting: deque[Held] = deque()
         self._stream = Stream(target.name, is_live=True, status=lambda: self.state.value)
         self._clock = StreamClock()
         self._connection: Connection | None = None
@@ -112,13 +112,13 @@ class Feed:
         """Begin to connect."""
         self._thread.start()
 
-    def take(self) -> Frame:
+    def pop(self) -> Held:
         """The next frame that waits; called once for each call of `arrived`."""
         with self._changed:
             held = self._waiting.popleft()
             self._sign_s = time.monotonic()  # a stream that had to wait for room was not silent
             self.counts.frames += held.connection is not None
-        return held.take()
+        return held
 
     def check(self, now_s: float) -> None:
         """Kill the decoder if it has been silent for too long; called by the watchdog.
@@ -256,7 +256,7 @@ class Feed:
         with self._changed:
             self._sign_s, self._next_index = now_s, index + 1
             self.counts.dropped += connection.newly_dropped(message.dropped)
-            self._queue(_Held(frame, connection, message.slot, (message.height, message.width)))
+            self._queue(Held(frame, connection, message.slot, (message.height, message.width)))
 
     def _heed_damage(self, index: int, now_s: float) -> None:
         with self._changed:
@@ -266,12 +266,12 @@ class Feed:
             if self._options.live == "every" and len(self._waiting) < _MAX_ERRORS:
                 name = f"{self.target.name}#{index}"
                 error = InputError("is damaged, and left out", subject=name)
-                self._queue(_Held(Frame(index, name, None, None, self._stream, error=error)))
+                self._queue(Held(Frame(index, name, None, None, self._stream, error=error)))
         if now_s - self._damage_said_s > _DAMAGE_SAID_S:
             self.tell(f"damaged frames left out: {self._damage_unsaid}, the last is #{index}")
             self._damage_said_s, self._damage_unsaid = now_s, 0
 
-    def _queue(self, held: _Held) -> None:
+    def _queue(self, held: Held) -> None:
         """Let a frame wait. With ``newest``, it takes the place of the one that waits, also in the order of streams."""
         is_new = True
         if self._options.live == "newest" and self._waiting and self._waiting[-1].connection is not None:
@@ -287,7 +287,7 @@ class Feed:
         index = self._next_index
         frame = Frame(index, self.target.name, None, None, self._stream, error=error)
         with self._changed:
-            self._waiting.append(_Held(frame))
+            self._waiting.append(Held(frame))
             self._arrived(self)
         self._change(State.FAILED, f"given up: {error.problem}")
 

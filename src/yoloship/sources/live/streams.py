@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from yoloship.errors import DependencyError, InputError
-from yoloship.sources.live.feed import Feed
+from yoloship.sources.live.feed import Feed, Held
 from yoloship.sources.live.target import targets_of
 from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
 from yoloship.sources.source import Frame, Source
@@ -76,8 +76,8 @@ class LiveStreams(Source):
             feed.start()
         self._watchdog.start()
         try:
-            while (feed_or_none := self._next()) is not None:
-                yield feed_or_none.take()
+            while (held := self._next()) is not None:
+                yield held.take()
         finally:
             self.close()
 
@@ -103,14 +103,14 @@ class LiveStreams(Source):
             feed.close()
             feed.tell(f"{feed.state.value}: {feed.counts}")
 
-    def _next(self) -> Feed | None:
-        """The stream whose frame has waited longest; None at the end."""
+    def _next(self) -> Held | None:
+        """The next frame of the stream whose frame has waited longest; None at the end."""
         with self._changed:
             while not self._ready:
                 if self._is_over():
                     return None
                 self._changed.wait(_WAKE_S)
-            return self._ready.popleft()
+            return self._ready.popleft().pop()
 
     def _is_over(self) -> bool:
         return self._closing.is_set() or (not self._ready and all(feed.state.is_over for feed in self._feeds))

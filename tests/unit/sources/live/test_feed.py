@@ -55,7 +55,7 @@ class Watched(Closing):
             with self.changed:
                 self.changed.wait_for(lambda: self.ready)
                 self.ready.popleft()
-            self.frames.append(self.feed.take())
+            self.frames.append(self.feed.pop().take())
         return self.frames[-count:]
 
     def hears(self, words: str, *, check: bool = False) -> str:

@@ -111,7 +111,7 @@ class Still:
 
 def queue(one: Feed, index: int, still: Still) -> None:
     with one._changed:
-        one._queue(feed._Held(Frame(index, f"{one.target.name}#{index}", None), still, index))  # type: ignore[arg-type]
+        one._queue(feed.Held(Frame(index, f"{one.target.name}#{index}", None), still, index))  # type: ignore[arg-type]
 
 
 def order(policy: LivePolicy, arrivals: str) -> list[str]:
@@ -123,7 +123,7 @@ def order(policy: LivePolicy, arrivals: str) -> list[str]:
         count[letter] += 1
     given = []
     while source._ready:
-        frame = source._ready.popleft().take()
+        frame = source._ready.popleft().pop().take()
         given.append("abc"[int(frame.name[7])] + str(frame.index))
     assert len(still.free) == len(arrivals), "every slot is free again"
     dropped = sum(one.counts.dropped for one in source._feeds)
