@@ -239,9 +239,9 @@ def open_container(av: Any, file: BinaryIO, limits: ImageLimits = DEFAULT_LIMITS
         av.FFmpegError: it is not such a container, or is damaged; also `OSError` or `UnicodeError`.
     """
     options = {"format_whitelist": CONTAINERS, "max_pixels": str(limits.max_pixels)}
-    return av.open(
-        file, "r", options=options, io_open=_no_other_file, buffer_size=_BUFFER_BYTES, metadata_errors="replace"
-    )
+    # Titles in another encoding than UTF-8 are no reason to refuse a video. PyAV 19 does not decode them any longer.
+    lenient = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    return av.open(file, "r", options=options, io_open=_no_other_file, buffer_size=_BUFFER_BYTES, **lenient)
 
 
 def load_av(name: str) -> Any:

@@ -6,8 +6,9 @@ import io
 import sys
 from contextlib import ExitStack
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -67,8 +68,11 @@ def test_frames_that_are_not_wanted_are_not_converted(tmp_path: Path) -> None:
     assert [frame.image is not None for frame in frames] == [place % 3 == 0 for place in range(12)]
 
 
-@pytest.mark.parametrize("damage", ["zeros", "noise", "some"])
-def test_a_damaged_packet_in_the_middle_is_one_broken_frame(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(("damage", "cores"), [("zeros", 1), ("noise", 1), ("some", 1), ("zeros", 3), ("noise", 3)])
+def test_a_damaged_packet_in_the_middle_is_one_broken_frame(
+    tmp_path: Path, damage: str, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yoloship.sources.pyav_video.usable_cores", lambda: cores)
     path = write_clip(tmp_path / "a.mp4")
     whole = [frame.pts for frame in decoded(path)]
     data = bytearray(path.read_bytes())
@@ -136,8 +140,6 @@ def test_a_video_whose_every_frame_is_damaged_is_given_up(tmp_path: Path) -> Non
 
 
 def test_sound_alone_and_a_song_with_a_cover_are_no_videos(tmp_path: Path) -> None:
-    import av
-
     with av.open(str(tmp_path / "song.m4a"), "w") as output:
         audio = output.add_stream("aac", rate=48_000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), format="s16", layout="mono")
@@ -218,6 +220,19 @@ def test_bytes_that_cannot_be_sought_are_read_as_they_come(tmp_path: Path) -> No
     assert len(list(video.frames(lambda _: True))) == 12
     video.close()
     video.close()
+
+
+def test_a_title_that_is_not_utf_8_is_no_reason_to_refuse_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as output:
+        output.metadata["title"] = "TITLE-ABCDE"
+        video: Any = output.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 96, 64, "bgr0"
+        output.mux(video.encode(av.VideoFrame.from_ndarray(scene(0, (96, 64)), format="bgr24")))
+        output.mux(video.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"TITLE-ABCDE", b"TITLE-\xe9\xff\xfeDE"))
+    (frame,) = decoded(path)
+    assert frame.error is None
 
 
 def test_without_pyav_the_way_to_get_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
