@@ -14,8 +14,10 @@ import pytest
 from helpers.cli import run
 from helpers.models import finds_a_cat
 from helpers.pages import Page
+from helpers.scenes import MODEL
 
 HW = (64, 96)
+KINDS = MODEL.with_name("kinds-resnet18.pt")
 CAT = f"0 {30 / 96} {20 / 64} {20 / 96} {10 / 64}\n"
 """A label of what the model finds in every image."""
 
@@ -143,3 +145,18 @@ def test_an_input_is_never_replaced() -> None:
     Path("r.html").write_text("mine")
     assert "r.html" in run("val", "cat.onnx", "--data", "data.yaml", "--report", "r.html").error
     assert Path("r.html").read_text() == "mine"
+
+
+def test_a_classifier_is_judged_by_its_accuracy() -> None:
+    for kind in ("barcode", "marker", "none", "qr_code"):
+        Path(f"kinds/{kind}").mkdir(parents=True)
+        assert cv2.imwrite(f"kinds/{kind}/1.png", np.full((48, 48, 3), 120, np.uint8))
+    model, data = KINDS, ("--data", "kinds", "--transform", "torchvision-v1")
+    ran = run("val", model, *data, "--json", "k.json", "--min-map", "0.5", "--report", "k.html")
+    assert ran.error == "kinds-resnet18.pt: top-1 accuracy is 0.2500, below 0.5 (--min-map)"  # all four are equal
+    assert "top-5 accuracy" in ran.out
+    assert "mAP" not in ran.out
+    assert json.loads(Path("k.json").read_text())["metric"] == "top1"
+    assert "top-1" in Page(Path("k.html").read_text()).words
+    refused = run("val", model, *data, "--save-json", "f.json")
+    assert refused.error.endswith("a classification model finds no objects that COCO's files could hold")
