@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from yoloship.sources import Source
 
 IMAGES: Final = "images"
-_FREE: Final = frozenset({"model", "source", "quiet", "recursive", "resume", "overwrite", "json_progress", "workers"})
+_FREE: Final = frozenset(
+    {"model", "source", "quiet", "recursive", "resume", "overwrite", "json_progress", "workers"}
+    | {"allow_http", "allow_private", "show", "show_at"}
+)
 """Parameters of the command that may change: no answer depends on them, or the log knows the images by themselves."""
 
 _LEFT_AFTER_S: Final = 0.5
