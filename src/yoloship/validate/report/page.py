@@ -227,6 +227,7 @@ def _pictures(one: Validation, prefix: str, most_bytes: int) -> Markup | None:
         kinds: list[Content] = [tag("p", "The surest mistakes first.", class_="hint")]
     else:
         said = "" if one.confidence is None else f" Detections count from a confidence of {one.confidence:.3f} on."
+        said += " They are matched as COCO does it, at IoU 0.5." if one.rules == "yolov5" else ""
         kinds = [tag("p", f"The images with the most errors.{said} Untick a kind to hide it.", class_="hint")]
         for kind, words in (("missed", "missed"), ("invented", "invented"), ("found", "found")):
             kinds += [
