@@ -141,8 +141,8 @@ def test_csv_on_stdout_is_all_that_stands_there() -> None:
     ran = run("detect", "cat.onnx", "a.png", "--no-draw", "--csv", "-")
     assert (ran.code, ran.err) == (0, "")
     heading, row = ran.out.splitlines()
-    assert heading == "image,class_id,class_name,score,x1,y1,x2,y2"
-    assert row.startswith('"a.png",0,"cat",')
+    assert heading == "input,index,time_s,class_id,class_name,score,x1,y1,x2,y2,track_id"
+    assert row.startswith('"a.png",0,"",0,"cat",')
 
 
 def test_several_sinks_write_at_once() -> None:
@@ -223,9 +223,9 @@ def test_a_third_partys_source_is_named_with_a_colon(installed: None) -> None:
         "frame 1",
         "frame 2",
     ]
-    assert files() == {"found.json", "out/000001.jpg", "out/000002.jpg", "out/000003.jpg"}
+    assert files() == {"found.json", "out/frame 0.jpg", "out/frame 1.jpg", "out/frame 2.jpg"}
     assert "3 images, 3 objects: 3 cat" in ran.out
-    assert list(SOURCES.own) == ["images"]
+    assert "noise" not in SOURCES.own
 
 
 def test_a_frame_may_be_the_bytes_of_a_file_and_an_error_names_the_frame(
