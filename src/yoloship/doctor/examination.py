@@ -267,6 +267,10 @@ _ALL = (
         "eval", "mAP on labelled images", "hotcoco, pycocotools", ("evaluate",), False, "pip install 'yoloship[eval]'"
     ),
     _Wanted("heic", "HEIC images", "pillow-heif", ("heic",), False, "pip install 'yoloship[heic]'"),
+    _Wanted(
+        "video", "videos, cameras and annotated videos", "PyAV", ("video",), False, "pip install 'yoloship[video]'"
+    ),
+    _Wanted("parquet", "results as Parquet", "pyarrow", ("parquet",), False, "pip install 'yoloship[parquet]'"),
     _Wanted("pil", "Pillow images as input", "Pillow", ("pillow",), False, "pip install 'yoloship[pil]'"),
     _Wanted(
         "supervision",

@@ -172,6 +172,30 @@ def heic() -> dict[str, Any]:
     return {"pillow-heif": _version("pillow-heif")}
 
 
+def video() -> dict[str, Any]:
+    """Write a video with H.264 in it and read it as `predict` does."""
+    from yoloship.sources.pyav_video import PyavVideo, load_av
+
+    av = load_av("video")
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(2):
+            output.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        output.mux(stream.encode(None))
+    read = PyavVideo(file, "video")
+    _expect([frame.error for frame in read.frames(lambda _: True)], [None, None])
+    read.close()
+    return {"av": _version("av")}
+
+
+def parquet() -> dict[str, Any]:
+    """Import what writes Parquet."""
+    importlib.import_module("pyarrow.parquet")
+    return {"pyarrow": _version("pyarrow")}
+
+
 def supervision() -> dict[str, Any]:
     """Import supervision."""
     importlib.import_module("supervision")
@@ -202,6 +226,8 @@ TRIALS: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
             cuda,
             pillow,
             heic,
+            video,
+            parquet,
             supervision,
             evaluate,
         )

@@ -68,6 +68,10 @@ def test_an_image_of_an_iphone_is_written_and_read() -> None:
     assert "pillow-heif" in trials.heic()
 
 
+def test_a_video_is_written_and_read() -> None:
+    assert "av" in trials.video()
+
+
 @pytest.mark.parametrize("name", ["export", "onnxruntime", "opencv", "quantize"])
 def test_what_a_plain_installation_must_do_works_here(name: str) -> None:
     assert trials.TRIALS[name]()
