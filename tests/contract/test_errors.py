@@ -134,7 +134,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "Limits": lambda: Limits(opcodes=0),
     "Detections": lambda: yoloship.Detections.merge([]),
     "find_images": lambda: find_images([""]),
-    "open_source": lambda: open_source(["https://example.org/a.jpg"]),
+    "open_source": lambda: open_source(["http://example.org/a.jpg"]),
     "read_image": lambda: read_image(7),  # type: ignore[arg-type]
 }
 
