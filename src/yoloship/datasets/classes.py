@@ -50,7 +50,7 @@ def check_classes(dataset: Dataset, info: ModelInfo) -> None:
     """Refuse a dataset whose class ids do not mean what the model's mean.
 
     Raises:
-        InputError: they differ in number, or have the same names in another order.
+        InputError: they differ in number, or a name of both stands at another id.
     """
     own, theirs = dataset.class_names, info.class_names
     if len(own) != len(theirs):
@@ -58,10 +58,25 @@ def check_classes(dataset: Dataset, info: ModelInfo) -> None:
             "has other classes than the model", subject=dataset.name, expected=f"{len(theirs)} classes",
             got=f"{len(own)}", hint="choose the dataset that the model was trained for",
         )  # fmt: skip
-    if own != theirs and sorted(own) == sorted(theirs):
-        place = next(place for place, (one, other) in enumerate(zip(own, theirs, strict=True)) if one != other)
+    if (place := misplaced_class(own, theirs)) is not None:
         raise InputError(
-            "has the model's classes in another order", subject=dataset.name,
+            "has classes of the model in another order", subject=dataset.name,
             expected=f"class {place} {theirs[place]!r}", got=repr(own[place]),
             hint="bring its names into the model's order",
         )  # fmt: skip
+
+
+def misplaced_class(own: Sequence[str], other: Sequence[str]) -> int | None:
+    """Find a class that two lists of as many names have at different ids, so that ids do not mean the same in both.
+
+    Args:
+        own: By class id.
+        other: By class id. Upper and lower case do not count.
+
+    Returns:
+        The first id that stands for different classes, of which one is in both lists; None if there is none.
+    """
+    ours, theirs = ([name.strip().casefold() for name in names] for names in (own, other))
+    known, wanted = set(ours), set(theirs)
+    pairs = enumerate(zip(ours, theirs, strict=True))
+    return next((place for place, (a, b) in pairs if a != b and (a in wanted or b in known)), None)

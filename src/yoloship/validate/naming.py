@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from yoloship.datasets.classes import misplaced_class
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,13 +32,16 @@ class ClassMap:
 def class_map(model_names: Sequence[str], dataset_names: Sequence[str], subject: str) -> ClassMap:
     """Find out which classes are the same: by name, or by id if the names are others but as many.
 
+    Ids are not taken if they cannot be right: if one name stands at different ids.
+
     Args:
         model_names: By class id.
         dataset_names: By class id.
         subject: The model's name, for messages.
 
     Raises:
-        InputError: they differ in number, and the dataset has a class that the model does not name.
+        InputError: they differ in number, and the dataset has a class that the model does not name; or they are as
+            many, and a name of both stands at another id.
     """
     own, wanted = tuple(model_names), tuple(dataset_names)
     if own == wanted:
@@ -49,6 +53,12 @@ def class_map(model_names: Sequence[str], dataset_names: Sequence[str], subject:
         more = f"; what it finds of its {left} other classes does not count" if left else ""
         return ClassMap(ids, f"classes are matched by name{more}")
     if len(own) == len(wanted):
+        if (place := misplaced_class(own, wanted)) is not None:
+            raise InputError(
+                "has classes of the dataset at other ids, and lacks others", subject=subject,
+                expected=f"class {place} {wanted[place]!r}", got=repr(own[place]),
+                hint="give both the same names: those of the model can be given with --names",
+            )  # fmt: skip
         place = next(index for index, (a, b) in enumerate(zip(own, wanted, strict=True)) if a != b)
         return ClassMap(
             np.arange(len(own), dtype=np.int32),

@@ -33,3 +33,18 @@ def test_other_names_but_as_many_are_matched_by_id_and_said() -> None:
 def test_other_classes_are_refused() -> None:
     with pytest.raises(InputError, match=r"best\.pt: has other classes than the dataset.*without 'hen'"):
         class_map(("cat", "dog"), ("cat", "dog", "hen"), "best.pt")
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [
+        (("cat", "dog", "owl"), ("dog", "cat", "hen")),  # one new name does not make the others' ids right
+        (("cat", "dog"), ("Dog", "Cat")),
+        (("cat", "dog", "owl"), ("cat", "dog", "cat")),
+    ],
+)
+def test_ids_are_not_taken_if_a_name_of_both_stands_at_another_id(
+    own: tuple[str, ...], wanted: tuple[str, ...]
+) -> None:
+    with pytest.raises(InputError, match=r"best\.pt: has classes of the dataset at other ids, .* expected class"):
+        class_map(own, wanted, "best.pt")
