@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yoloship.datasets.dataset import Dataset, Fault, Sample
+from yoloship.datasets.classes import misplaced_class
+from yoloship.datasets.dataset import SPLITS, Dataset, Fault, Sample, refuse_split
 from yoloship.datasets.scan import scanned
 from yoloship.errors import ImageError, InputError
 from yoloship.evaluate.labels import class_of_folder
@@ -17,9 +18,6 @@ from yoloship.sources.recognise import IMAGE_SUFFIXES
 if TYPE_CHECKING:
     from yoloship._util.text import OnProgress
     from yoloship.model import ModelInfo
-
-
-_SPLITS = ("train", "val", "test")
 
 
 def read_class_dataset(root: Path, split: str, info: ModelInfo, on_progress: OnProgress | None = None) -> Dataset:
@@ -36,12 +34,14 @@ def read_class_dataset(root: Path, split: str, info: ModelInfo, on_progress: OnP
         InputError: a folder is not a class of the model, or there are no images.
     """
     folder = root / split if (root / split).is_dir() else root
+    if folder == root:
+        refuse_split(root, split)
     ids = class_of_folder(folder, info.class_names)
     images: list[tuple[Path, int]] = []
-    faults: list[Fault] = []
+    faults = _renamed(folder, ids, info)
     for name in sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         if name not in ids:
-            splits = folder == root and name in _SPLITS
+            splits = folder == root and name in SPLITS
             raise InputError(
                 "is not a class of the model", subject=str(folder / name),
                 expected=", ".join(info.class_names[:6]) + (", …" if len(info.class_names) > 6 else ""),
@@ -61,7 +61,27 @@ def read_class_dataset(root: Path, split: str, info: ModelInfo, on_progress: OnP
         else:
             samples.append(Sample(path, path.relative_to(folder).as_posix(), size, class_id=class_id))
     name = f"{root} ({split})" if folder != root else str(root)
-    return Dataset(name, "folders", "classify", info.class_names, tuple(samples), tuple(faults), len(faults))
+    return Dataset(
+        name, "folders", "classify", info.class_names, tuple(samples), tuple(faults), len(images) - len(samples)
+    )
+
+
+def _renamed(folder: Path, ids: dict[str, int], info: ModelInfo) -> list[Fault]:
+    """What is to be said if folders count in the order of their names.
+
+    Raises:
+        InputError: that cannot be right, because one has the name of another class but for upper and lower case.
+    """
+    names = list(ids)
+    if not set(names).isdisjoint(info.class_names):
+        return []
+    if (place := misplaced_class(names, info.class_names)) is not None:
+        raise InputError(
+            "is not in the place of its class", subject=str(folder / names[place]),
+            expected=f"class {place} {info.class_names[place]!r}", hint="give folders the exact names of the classes",
+        )  # fmt: skip
+    some = f"{names[0]!r} is class 0, {info.class_names[0]!r}"
+    return [Fault(folder, None, f"no folder has the name of a class, so they count in their order: {some}", "kept")]
 
 
 def _images(folder: Path) -> list[Path]:

@@ -7,7 +7,9 @@ where the truth came from.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from yoloship.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from yoloship.evaluate.coco import Truth
     from yoloship.model import Task
 
+
+SPLITS: Final = ("val", "test", "train")
+"""The parts of a dataset. The first is the default, also of a dataset that is one part by itself."""
 
 DatasetKind: TypeAlias = Literal["yolo", "coco", "voc", "folders"]
 """How a dataset lies on disk: YOLO label files, a COCO JSON file, Pascal VOC XML files, or a folder for each class."""
@@ -111,3 +116,28 @@ class Dataset:
     def object_count(self) -> int:
         """How many objects all samples have."""
         return sum(sample.object_count for sample in self.samples)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of numbers must know of it, besides single faults."""
+        if not self.missing_labels:
+            return ()
+        some = f"{self.missing_labels:,} of {len(self.samples):,} images"
+        return (f"{some} have no label file, and count as images without objects",)
+
+
+def refuse_split(place: Path, split: str) -> None:
+    """Refuse a split other than the default for a dataset that has none.
+
+    Args:
+        place: The dataset.
+        split: The split that is asked for.
+
+    Raises:
+        InputError: it is not the default.
+    """
+    if split != SPLITS[0]:
+        raise InputError(
+            f"has no split {split!r}, and is used as a whole", subject=str(place),
+            hint="leave the split out, or give the folder or the file of that split",
+        )  # fmt: skip

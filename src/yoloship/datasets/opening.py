@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yoloship.datasets.dataset import refuse_split
 from yoloship.datasets.label_form import label_form, overlap_of
 from yoloship.errors import InputError
 
@@ -70,6 +71,7 @@ def _opened(path: Path, split: str, info: ModelInfo, images: Path | None, on_pro
 
         return read_class_dataset(place, split, info, on_progress)
     if suffix == ".json":
+        refuse_split(place, split)
         from yoloship.datasets.coco_file import read_coco
 
         return read_coco(place, info, images, on_progress)
@@ -80,5 +82,7 @@ def _opened(path: Path, split: str, info: ModelInfo, images: Path | None, on_pro
     from yoloship.datasets.yolo import files_of_place, files_of_yaml, read_yolo
 
     form = label_form(info)
+    if suffix not in {".yaml", ".yml"}:
+        refuse_split(place, split)
     files = files_of_yaml(place, split) if suffix in {".yaml", ".yml"} else files_of_place(place)
     return read_yolo(files, form, info, on_progress)

@@ -19,7 +19,7 @@ import numpy as np
 from yoloship._util.reading import read_bounded, read_text
 from yoloship._util.text import shortened
 from yoloship.datasets.classes import ids_by_name
-from yoloship.datasets.dataset import Dataset, Fault, Sample
+from yoloship.datasets.dataset import Dataset, Fault, Sample, refuse_split
 from yoloship.datasets.label_form import overlap_of
 from yoloship.datasets.pictures import Picture, look_at
 from yoloship.datasets.scan import scanned
@@ -107,6 +107,7 @@ def _stems(root: Path, split: str) -> list[str]:
         if wrong is not None:
             raise InputError("is not the name of an image", subject=str(listed), got=repr(wrong[:60]))
     else:
+        refuse_split(root, split)
         stems = sorted(path.stem for path in (root / "Annotations").glob("*.xml"))
     if not stems or len(stems) > MAX_IMAGES:
         raise InputError(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.text import shortened
 from yoloship._util.yaml_file import read_yaml
-from yoloship.datasets.dataset import Dataset, Fault, Sample
+from yoloship.datasets.dataset import SPLITS, Dataset, Fault, Sample
 from yoloship.datasets.image_list import images_of
 from yoloship.datasets.label_file import LabelFile, read_label_file
 from yoloship.datasets.pictures import Picture, look_at
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
 
 
-SPLITS: Final = ("val", "test", "train")
 _MAX_PLACES: Final = 1000
 _IMAGES, _LABELS = (f"{os.sep}{name}{os.sep}" for name in ("images", "labels"))
 

@@ -85,6 +85,8 @@ def validate(
         require_evaluator(overlap)
     elif task not in BY_ACCURACY:
         raise InputError("cannot be validated", subject=f"task {task}", expected=", ".join([*OVERLAPS, *BY_ACCURACY]))
+    else:
+        _refuse_what_is_for_objects(chosen)
     names = class_map(
         detector.class_names,
         detector.class_names if chosen.single_class else dataset.class_names,
@@ -106,13 +108,21 @@ def validate(
         speed_ms=stage_times(detector, [sample.path for sample in samples]),
         settings=MappingProxyType({**settings_of(detector, keep), **found.settings}),
         versions=MappingProxyType(conditions()),
-        notes=_notes(detector, keep, names),
+        notes=(*dataset.notes, *_notes(detector, keep, names)),
     )
     if overlap is None:
         return Judged(validation, tuple(samples), ())
     if chosen.single_class:
         return Judged(validation, tuple(samples), tuple(one_class(found) for found in answers))
     return Judged(validation, tuple(samples), tuple(answers), dataset.category_ids)
+
+
+def _refuse_what_is_for_objects(options: ValOptions) -> None:
+    """Refuse what would change nothing in the figures of a classification model."""
+    names = ("score_threshold", "iou_threshold", "max_detections", "single_class", "confidence")
+    given = [name for name in names if (value := getattr(options, name)) is not None and value is not False]
+    if given:
+        raise InputError("has no effect for a classification model", subject=", ".join(given), hint="leave it out")
 
 
 def _answers(

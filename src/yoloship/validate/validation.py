@@ -212,6 +212,7 @@ def _by_yolov5(model: str | Path | Detector[Any], request: Request, on_progress:
         worst=ours.worst,
         speed_ms=MappingProxyType({stage: spent for stage, spent in theirs.speed_ms.items() if stage != "total"}),
         settings=MappingProxyType({**theirs.settings, **ours.settings}),
+        notes=(*theirs.notes, *dataset.notes),
         versions=MappingProxyType(conditions()),
     )
     return Judged(validation, samples, scored, None if request.keeping.single_class else dataset.category_ids)

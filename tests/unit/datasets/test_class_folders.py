@@ -29,6 +29,17 @@ def test_folders_of_other_names_count_in_their_order_if_they_are_as_many(tmp_pat
     assert [(sample.name, sample.class_id) for sample in dataset.samples] == [
         ("n1/1.jpg", 0), ("n2/1.jpg", 1), ("n3/1.jpg", 2),
     ]  # fmt: skip
+    assert [fault.problem for fault in dataset.faults] == [
+        "no folder has the name of a class, so they count in their order: 'n1' is class 0, 'cat'"
+    ]
+    assert dataset.left_out == 0
+
+
+def test_folders_that_are_classes_but_for_upper_case_do_not_count_in_their_order(tmp_path: Path) -> None:
+    for name in ("Owl/1.jpg", "CAT/1.jpg", "Zebra/1.jpg"):
+        write_image(tmp_path / name)
+    with pytest.raises(InputError, match=r"Owl: is not in the place of its class: expected class 1 'dog'"):
+        read_class_dataset(tmp_path, "val", INFO)
 
 
 def test_a_folder_that_is_not_a_class_is_refused(tmp_path: Path) -> None:

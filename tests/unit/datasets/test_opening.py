@@ -52,3 +52,15 @@ def test_what_is_not_there_or_not_for_the_model_is_refused(tmp_path: Path) -> No
         open_dataset(yaml, info=model_info(), images=tmp_path)
     with pytest.raises(InputError, match="no dataset can be read for the task 'depth'"):
         open_dataset(yaml, info=replace(model_info(), task="depth"))
+
+
+def test_a_split_of_a_dataset_without_splits_is_refused(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {"a.jpg": ROW})
+    listed = write_text(tmp_path / "val.txt", "./images/val/a.jpg\n")
+    write_image(tmp_path / "folders" / "cat" / "a.jpg")
+    (tmp_path / "voc" / "Annotations").mkdir(parents=True)
+    coco = write_text(tmp_path / "a.json", "{}")
+    for place, task in ((tmp_path / "images", "detect"), (listed, "detect"), (tmp_path / "folders", "classify"),
+                        (tmp_path / "voc", "detect"), (coco, "detect")):  # fmt: skip
+        with pytest.raises(InputError, match="has no split 'test', and is used as a whole; leave the split out"):
+            open_dataset(place, split="test", info=model_info(task))

@@ -21,6 +21,7 @@ from yoloship.validate.choices import ValOptions
 from yoloship.validate.running import validate
 
 HW = (64, 96)
+KINDS_MODEL = Path(yoloship.__file__).parent / "demo" / "kinds-resnet18.pt"
 CAT = [20.0, 15, 40, 25]
 """What the model finds in every image."""
 
@@ -94,3 +95,23 @@ def test_another_task_and_a_dataset_of_unreadable_images_are_refused(detector: D
         validate(detector, replace(data, task="pose"))
     with pytest.raises(InputError, match="zoo: has no image that can be read"):
         validate(detector, replace(data, samples=data.samples[2:]))
+
+
+def test_images_without_label_files_are_said(detector: Detector[Any], data: Dataset) -> None:
+    found = validate(detector, replace(data, missing_labels=1)).validation
+    assert "1 of 3 images have no label file, and count as images without objects" in found.notes
+
+
+def test_what_is_for_objects_is_refused_with_a_classifier(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    assert cv2.imwrite(str(path), np.zeros((*HW, 3), np.uint8))
+    with yoloship.load(KINDS_MODEL, transform="torchvision-v1") as classifier:
+        sample = Sample(path, "a.png", HW, class_id=0)
+        dataset = Dataset("zoo", "folders", "classify", classifier.class_names, (sample,))
+        for options, named in (
+            (ValOptions(single_class=True), "single_class"),
+            (ValOptions(score_threshold=0, iou_threshold=0.5), "score_threshold, iou_threshold"),
+            (ValOptions(max_detections=3, confidence=0.0), "max_detections, confidence"),
+        ):
+            with pytest.raises(InputError, match=f"^{named}: has no effect for a classification model; leave it out"):
+                validate(classifier, dataset, options)
