@@ -50,6 +50,8 @@ class WholeNumber(click.IntRange):
 
 _NAMES_WIDTH: Final = 24
 """Widest name of an option, in letters, that has its help beside it; that of wider ones is below."""
+_HELP_WIDTH: Final = 110
+"""Widest lines of a help, in letters; longer ones are hard to read, however wide the terminal is."""
 FRACTION = Number(0, 1)
 COUNT = WholeNumber(min=1)
 
@@ -100,7 +102,7 @@ class Command(click.Command):
     """
 
     def __init__(self, *args: Any, examples: Sequence[str], starts_bare: bool = False, **attributes: Any) -> None:
-        super().__init__(*args, **attributes)
+        super().__init__(*args, **{"context_settings": {"max_content_width": _HELP_WIDTH}, **attributes})
         self.epilog = "\n  ".join((EXAMPLES, *examples))
         self.params.append(help_option())
         self.starts_bare = starts_bare
