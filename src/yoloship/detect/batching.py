@@ -306,7 +306,7 @@ def in_batches(
         while True:
             consumer = threading.get_ident()
             while len(pending) < in_flight + readers and not (pending and pending[0].is_done()):
-                if live and pending and not live.is_ready():
+                if pending and (not memory.has_room or (live and not live.is_ready())):
                     break
                 item = next(drawn, None)
                 if item is None:

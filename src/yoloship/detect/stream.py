@@ -38,6 +38,9 @@ class ImageBudget:
 
     Args:
         limit_bytes: Images other than the oldest wait until they fit below this.
+
+    Attributes:
+        has_room: Whether another frame may be taken from a source that gives decoded ones.
     """
 
     def __init__(self, limit_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
@@ -45,6 +48,7 @@ class ImageBudget:
         self._held: dict[int, int] = {}  # the index of each image in flight, oldest first, and its bytes
         self._changed = threading.Condition()
         self._closed = False
+        self.has_room = True
 
     @property
     def held_bytes(self) -> int:
@@ -67,7 +71,8 @@ class ImageBudget:
         try:
             for index, source in enumerate(sources):
                 with self._changed:
-                    self._held[index] = 0
+                    self._held[index] = getattr(getattr(source, "image", None), "nbytes", 0)  # of a video
+                    self.has_room = sum(self._held.values()) < self._limit_bytes
                 yield index, source
         except Exception as error:
             failures.append(error)
@@ -97,6 +102,7 @@ class ImageBudget:
                 self._held.pop(index, None)
             elif self._held.get(index):  # an image on a device has reserved nothing
                 self._held[index] = getattr(image, "nbytes", 0)
+            self.has_room = sum(self._held.values()) < self._limit_bytes
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -212,6 +218,8 @@ def in_order(  # noqa: PLR0913 - the last two have defaults
         while True:
             consumer = threading.get_ident()
             while len(pending) < most and not (live and pending and not live.is_ready()):
+                if pending and not memory.has_room:
+                    break
                 if (item := next(drawn, None)) is None:
                     break
                 pending.append(pool.submit(work, *item))

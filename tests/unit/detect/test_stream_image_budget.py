@@ -13,6 +13,7 @@ import pytest
 from yoloship.detect.stream import ImageBudget, in_order
 from yoloship.errors import InputError
 from yoloship.results.detections import Detections
+from yoloship.sources import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,3 +135,27 @@ def test_an_image_that_turns_out_smaller_than_its_decoding_lets_the_next_one_in(
         finally:
             budget.close()
     assert budget.held_bytes == 60
+
+
+@pytest.mark.parametrize("frames_that_fit", [1, 3, 100])
+@pytest.mark.parametrize("keep_images", [False, True])
+def test_frames_of_a_video_are_taken_only_while_they_fit(frames_that_fit: int, keep_images: bool) -> None:
+    taken: list[int] = []
+
+    def frames() -> Iterator[Frame]:
+        for index in range(60):
+            taken.append(index)
+            yield Frame(index, f"a#{index}", np.zeros((SIDE, SIDE, 3), np.uint8))
+
+    def image_of(frame: Any, _: object) -> Any:
+        return frame.image
+
+    budget = ImageBudget(frames_that_fit * IMAGE_BYTES)
+    ahead = 0
+    outcomes = in_order(frames(), image_of, detect, parallel_runs=8, keep_images=keep_images, budget=budget)
+    for count, _ in enumerate(outcomes):
+        if keep_images:
+            ahead = max(ahead, len(taken) - count)
+    assert len(taken) == 60
+    assert ahead <= frames_that_fit + 1
+    assert budget.held_bytes == 0
