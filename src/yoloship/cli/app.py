@@ -134,6 +134,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "classify": "Predict with a classification model.",
         "export": "Turn a checkpoint into an ONNX file.",
         "build": "Build a TensorRT engine.",
+        "serve": "Serve models over HTTP.",
         "val": "Measure how good models are on a dataset.",
         "verify": "Check that two files of one model give the same answers.",
         "bench": "Measure how fast models run on this machine.",

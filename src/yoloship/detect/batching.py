@@ -35,13 +35,32 @@ _SIZES: Final = (1, 4, 16, 64, 256)
 _logger = logging.getLogger("yoloship.detect")
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """The run that an image was part of, by `time.perf_counter`."""
+
+    started_s: float
+    ended_s: float
+    images: int
+
+
+class RunFuture(Future[Any]):
+    """The result of a submitted image.
+
+    Attributes:
+        ran: The run that it was part of; None until that has succeeded.
+    """
+
+    ran: Ran | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Request:
     """One submitted image."""
 
     image: PlacedImage
     options: DetectOptions
-    future: Future[Any]
+    future: RunFuture
     room: threading.Semaphore | None
 
     def make_room(self) -> None:
@@ -87,7 +106,7 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, image: PlacedImage, options: DetectOptions) -> Future[Any]:
+    def submit(self, image: PlacedImage, options: DetectOptions) -> RunFuture:
         """Queue an image; it must not change until the future is done.
 
         It blocks while there is no room, unless it is called by a thread of this batcher: that one has to make room.
@@ -98,7 +117,7 @@ class Batcher:
         if os.getpid() != self._pid:
             raise forked(self._model_name)
         takes_room = self._room.acquire(blocking=threading.current_thread() not in self._threads)
-        request = _Request(image, options, Future(), self._room if takes_room else None)
+        request = _Request(image, options, RunFuture(), self._room if takes_room else None)
         with self._lock:
             if self._closed:
                 request.make_room()
@@ -142,12 +161,14 @@ class Batcher:
             try:
                 started = time.perf_counter()
                 found = self._run([request.image for request in running], running[0].options)
-                _logger.debug("a batch of %d took %.1f ms", len(running), 1000 * (time.perf_counter() - started))
+                ran = Ran(started, time.perf_counter(), len(running))
+                _logger.debug("a batch of %d took %.1f ms", ran.images, 1000 * (ran.ended_s - ran.started_s))
             except BaseException as error:
                 for request in running:
                     request.future.set_exception(error)
             else:
                 for request, detections in zip(running, found, strict=True):
+                    request.future.ran = ran
                     request.future.set_result(detections)
             del requests, running  # images of the last batch must not live until the next
 

@@ -11,7 +11,7 @@ import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from yoloship._util.closing import Closing
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
     from yoloship.runtime import Session
     from yoloship.runtime.session import DeviceSession
-    from yoloship.sources import Frame
 
     Image = npt.NDArray[np.uint8]
     Source = str | Path | bytes | Image | object
@@ -207,6 +206,16 @@ class Detector(Closing, Generic[ResultT]):
     def max_batch(self) -> int:
         """Images of the largest run."""
         return self._pipeline.max_batch
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Batch sizes of submitted images, ascending from 1."""
+        return self._pipeline.batches
+
+    @property
+    def parallel_runs(self) -> int:
+        """Runs that are possible at the same time."""
+        return self._pipeline.parallel_runs
 
     @property
     def session(self) -> Session | DeviceSession:
@@ -381,6 +390,8 @@ class Detector(Closing, Generic[ResultT]):
         read = partial(as_image, count=self._model.info.channels, channels=order)
         steps = DetectSteps(order, read, chosen, partial(self._submit, options=chosen))
         if isinstance(sources, str | PathLike):
+            from yoloship.detect.stream import opened
+
             sources = opened(sources)
         several_images(sources, self.info.channels)
         return self._pipeline.stream(sources, steps, keep_images=keep_images)
@@ -586,15 +597,3 @@ class Detector(Closing, Generic[ResultT]):
                 self._known.clear()
             self._known[chosen] = known = chosen
         return known, order
-
-
-def opened(name: str | PathLike[str]) -> Iterator[Frame]:
-    """The frames of what a name stands for; the source is closed at the end.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    from yoloship.sources import open_source
-
-    with open_source([fspath(name)]) as source:
-        yield from source

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Final, Generic
 
 from yoloship.errors import InputError, YoloshipError
@@ -236,3 +237,15 @@ def in_order(  # noqa: PLR0913 - the last two have defaults
         # The garbage collector may close a forgotten stream in any thread, even in one that is just starting and holds
         # the lock that joining another needs: there, waiting would never end. The workers end by themselves.
         pool.shutdown(wait=threading.get_ident() == consumer, cancel_futures=True)
+
+
+def opened(name: str | PathLike[str]) -> Iterator[Frame]:
+    """The frames of what a name stands for; the source is closed at the end.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    from yoloship.sources import open_source
+
+    with open_source([fspath(name)]) as source:
+        yield from source

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
-from yoloship.detect.detector import Detector, opened
 from yoloship.detect.preprocess import as_image, several_images
 from yoloship.detect.slicing.merge import Part, merged
 from yoloship.detect.slicing.tiles import Slicing, Tile, tiles_of
-from yoloship.detect.stream import Outcome
+from yoloship.detect.stream import Outcome, opened
 from yoloship.errors import InputError, YoloshipError
 from yoloship.images.normalise import checked_order
 from yoloship.results.detections import Detections
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from yoloship.detect.async_stream import StreamArguments
+    from yoloship.detect.detector import Detector
     from yoloship.detect.detector import Source as AnyImage
     from yoloship.detect.options import DetectOptions
     from yoloship.images import ChannelOrder

@@ -1,0 +1,62 @@
+"""Whether there is room for a request: `Admission`. What has no room is refused at once, before it costs anything."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from yoloship.serve.errors import BusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Admission:
+    """Counts the images of one model that wait or run. It belongs to the thread of the event loop.
+
+    Args:
+        room: Images that may wait or run.
+        wait_s: Seconds until an image has its answer if this many are before it; an estimate.
+        name: The model's name, for messages.
+    """
+
+    def __init__(self, room: int, wait_s: Callable[[int], float], name: str) -> None:
+        self.room, self._wait_s, self._name = room, wait_s, name
+        self._held = 0
+
+    @property
+    def held(self) -> int:
+        """Images that wait or run."""
+        return self._held
+
+    def check(self, images: int = 1, deadline_in_s: float = math.inf) -> None:
+        """Refuse images that have no room, or whose deadline would pass while they wait.
+
+        Args:
+            images: How many.
+            deadline_in_s: Seconds that are left for them.
+
+        Raises:
+            BusyError: they have none.
+        """
+        wait_s = self._wait_s(self._held + images)
+        if self._held + images > self.room:
+            raise BusyError(f"{self._held} images wait or run", max(1, math.ceil(wait_s / 2)), subject=self._name)
+        if self._held and wait_s > deadline_in_s:
+            problem = f"the answer would take {wait_s:.1f} s, and the deadline is in {max(deadline_in_s, 0):.1f} s"
+            raise BusyError(problem, max(1, math.ceil(wait_s - deadline_in_s)), subject=self._name)
+
+    @contextmanager
+    def permit(self, images: int = 1, deadline_in_s: float = math.inf) -> Iterator[None]:
+        """Room for images, given back at the end. It does not wait. The arguments are those of `check`.
+
+        Raises:
+            BusyError: there is none.
+        """
+        self.check(images, deadline_in_s)
+        self._held += images
+        try:
+            yield
+        finally:
+            self._held -= images

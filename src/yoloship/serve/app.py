@@ -1,0 +1,67 @@
+"""The server as an ASGI application: `create_app`."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from yoloship.serve.bodies import BodyBudget
+from yoloship.serve.errors import MethodError, NotFoundError
+from yoloship.serve.guard import Guard
+from yoloship.serve.metrics import Metrics
+from yoloship.serve.reloading import ModelTable
+from yoloship.serve.routes import ENDPOINTS
+from yoloship.serve.state import ServerState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from yoloship.serve.settings import ServeSettings
+
+
+def create_app(settings: ServeSettings, failed: Callable[[Exception], None] = lambda _: None) -> Starlette:
+    """Make the application. It loads the models in the background as soon as it is started.
+
+    Args:
+        settings: What to serve.
+        failed: Called with the error of a model that cannot be loaded at the start.
+    """
+    metrics = Metrics()
+    state = ServerState(
+        settings, ModelTable(settings, metrics, failed), metrics, BodyBudget(settings.limits.held_body_bytes)
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        state.models.start()
+        try:
+            yield
+        finally:
+            await state.models.stop()
+
+    app = Starlette(
+        routes=[Route(one.path, one.handler, methods=[one.method]) for one in ENDPOINTS],
+        middleware=[Middleware(Guard, state=state, open_paths=[one.path for one in ENDPOINTS if one.is_open])],
+        exception_handlers={HTTPException: _refuse},
+        lifespan=lifespan,
+    )
+    app.state.server = state
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Give what the router refuses the form of all errors."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        raise MethodError(request.method, ", ".join(sorted(allowed.split(", "))))
+    raise NotFoundError("there is no such address", subject=request.url.path[:200])

@@ -1,0 +1,302 @@
+"""One served model: `ModelHost` decodes images, hands them to the detector's batches, and gives its answers.
+
+An image waits as the bytes of its file until a run is near, so a client that leaves, or a deadline that passes, costs
+nothing. Then it is decoded in a thread, and queued for the detector, which runs what waits as one batch. How many are
+handed over at once follows from the measured cost of a run: as many as keep the runs busy, and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from yoloship._util.cores import usable_cores
+from yoloship.detect.stream import ImageBudget
+from yoloship.serve.admission import Admission
+from yoloship.serve.errors import ClientLeftError, LateError, NotReadyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from yoloship.detect.batching import RunFuture
+    from yoloship.detect.detector import Detector
+    from yoloship.detect.options import DetectOptions
+    from yoloship.results import Result
+    from yoloship.serve.cost import RunCost
+    from yoloship.serve.settings import RequestLimits, ServedModel
+
+    Image = npt.NDArray[np.uint8]
+
+_RUN_SHARE: Final = 0.25
+"""Of the deadline, what one run may take."""
+_LEAST_ROOM: Final = 32
+
+_logger = logging.getLogger("yoloship.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of one image.
+
+    Attributes:
+        decode_s: Reading the file's bytes as an image.
+        queue_s: Waiting, for a thread and for a run.
+        network_s: The run that it was part of: letterbox, network and suppression.
+        total_s: All together.
+        batch: Images of that run.
+    """
+
+    decode_s: float
+    queue_s: float
+    network_s: float
+    total_s: float
+    batch: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What the model says of one image.
+
+    Attributes:
+        result: The result.
+        times: What it took.
+        image: (height, width, 3) uint8 BGR, read only; None unless it was asked for.
+    """
+
+    result: Result
+    times: Times
+    image: Image | None
+
+
+@dataclass(slots=True, eq=False)
+class Loaded:
+    """A detector that is ready, and how many requests use it.
+
+    Attributes:
+        detector: The detector.
+        cost: What its runs cost.
+        since: When it was loaded, in seconds since the epoch.
+    """
+
+    detector: Detector[Any]
+    cost: RunCost
+    since: float = field(default_factory=time.time)
+    users: int = 0
+    is_retired: bool = False
+
+    def release(self) -> None:
+        """One user less; the last user of a retired detector closes it, in a thread."""
+        self.users -= 1
+        self.close_if_unused()
+
+    def retire(self) -> None:
+        """Close it as soon as nobody uses it."""
+        self.is_retired = True
+        self.close_if_unused()
+
+    def close_if_unused(self) -> None:
+        """Close a retired detector that nobody uses. Its runs have ended, but its threads take a moment."""
+        if self.is_retired and self.users == 0:
+            threading.Thread(target=self.detector.close, name="yoloship-close").start()
+
+
+class Workers:
+    """The threads that all models share, and the memory that decoded images may take."""
+
+    def __init__(self) -> None:
+        cores = usable_cores()
+        self.readers = ThreadPoolExecutor(max(2, cores), thread_name_prefix="yoloship-read")
+        # Answers are written by threads of their own: readers may wait for memory that an answer holds.
+        self.writers = ThreadPoolExecutor(max(2, cores), thread_name_prefix="yoloship-write")
+        self.budget = ImageBudget()
+        self._indices = self.budget.draw(itertools.count(), [])
+        self._lock = threading.Lock()
+
+    def next_index(self) -> int:
+        """Begin an image of the budget."""
+        with self._lock:
+            return next(self._indices)[0]
+
+    def close(self) -> None:
+        """End the threads; what they work on is finished first."""
+        self.budget.close()
+        self.readers.shutdown(cancel_futures=True)
+        self.writers.shutdown(cancel_futures=True)
+
+
+class ModelHost:
+    """One model behind a name. It belongs to the thread of the event loop.
+
+    Args:
+        model: What to load.
+        limits: What requests may cost.
+        workers: Threads and memory, shared with the other models.
+
+    Attributes:
+        name: The model's name in addresses.
+        admission: Whether there is room for an image.
+        problem: Why the model, or its newest file, could not be loaded; empty if it was.
+    """
+
+    def __init__(self, model: ServedModel, limits: RequestLimits, workers: Workers) -> None:
+        self.name, self.model = model.name, model
+        self._limits, self._workers = limits, workers
+        self._loaded: Loaded | None = None
+        self._slots = asyncio.Semaphore(1)
+        self.admission = Admission(limits.queue or _LEAST_ROOM, self._wait_s, model.name)
+        self.problem = ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model answers."""
+        return self._loaded is not None
+
+    @property
+    def loaded(self) -> Loaded:
+        """The detector that answers now.
+
+        Raises:
+            NotReadyError: it is still being loaded.
+        """
+        if self._loaded is None:
+            raise NotReadyError("is still being loaded", subject=self.name, hint="try again in 1 s")
+        return self._loaded
+
+    def take(self, loaded: Loaded) -> None:
+        """Answer with this detector from now on. The one before is closed once its requests have their answers."""
+        before, self._loaded = self._loaded, loaded
+        runs, limits = loaded.detector.parallel_runs, self._limits
+        batch = loaded.cost.best_batch(loaded.detector.batches, limits.deadline_s * _RUN_SHARE)
+        ahead = max(batch, usable_cores())
+        self._slots = asyncio.Semaphore(runs * batch + ahead)
+        self.admission.room = limits.queue or max(_LEAST_ROOM, 4 * (runs * batch + ahead), limits.max_images)
+        if before is not None:
+            before.retire()
+
+    @contextmanager
+    def lease(self) -> Iterator[Loaded]:
+        """The detector that answers now, which is not closed before the end, also if the model is loaded again.
+
+        Raises:
+            NotReadyError: it is still being loaded.
+        """
+        loaded = self.loaded
+        loaded.users += 1
+        try:
+            yield loaded
+        finally:
+            loaded.release()
+
+    async def infer(
+        self, data: bytes, options: DetectOptions | None, deadline_s: float, *, keep_image: bool = False
+    ) -> Answer:
+        """Find what is in one image. The caller has a permit of `admission`.
+
+        Args:
+            data: An image file.
+            options: What to keep; None takes the model's own.
+            deadline_s: By the event loop's clock.
+            keep_image: Whether the answer has the image, for drawing.
+
+        Raises:
+            LateError: the deadline passed.
+            YoloshipError: the image or the run failed.
+        """
+        left_s = deadline_s - asyncio.get_running_loop().time()
+        try:
+            return await asyncio.wait_for(self._infer(data, options, keep_image), max(left_s, 0))
+        except (TimeoutError, asyncio.TimeoutError) as error:  # two classes before Python 3.11
+            raise LateError("the deadline passed", subject=self.name) from error
+
+    async def call(self, work: Callable[[], Any]) -> Any:
+        """Do work of a request in a thread, such as writing its answer."""
+        return await asyncio.get_running_loop().run_in_executor(self._workers.writers, work)
+
+    async def _infer(self, data: bytes, options: DetectOptions | None, keep_image: bool) -> Answer:
+        came_s = time.perf_counter()
+        async with self._slots:
+            with self.lease() as loaded:
+                begun = _Begun(data, options, self._limits)
+                read = self._workers.readers.submit(begun.read_and_submit, loaded.detector, self._workers)
+                try:
+                    future = await asyncio.wrap_future(read)
+                    result = await asyncio.wrap_future(future)
+                except asyncio.CancelledError:
+                    begun.drop()
+                    raise
+                ended_s = time.perf_counter()
+                ran = future.ran
+                assert ran is not None, "it has succeeded"
+                loaded.cost.add(ran.images, ran.ended_s - ran.started_s)
+        network_s, total_s = ran.ended_s - ran.started_s, ended_s - came_s
+        queue_s = max(total_s - network_s - begun.decode_s, 0)
+        return Answer(
+            result, Times(begun.decode_s, queue_s, network_s, total_s, ran.images), begun.image if keep_image else None
+        )
+
+    def _wait_s(self, images: int) -> float:
+        """Seconds until the last of so many images has its answer, if they all begin now."""
+        if self._loaded is None:
+            return 1.0
+        loaded = self._loaded
+        batch = loaded.cost.best_batch(loaded.detector.batches, self._limits.deadline_s * _RUN_SHARE)
+        return loaded.cost.seconds(batch) * images / (batch * loaded.detector.parallel_runs)
+
+    def close(self) -> None:
+        """Close the detector once nobody uses it."""
+        if self._loaded is not None:
+            self._loaded.retire()
+            self._loaded = None
+
+
+class _Begun:
+    """An image on its way through a reader to the detector."""
+
+    def __init__(self, data: bytes, options: DetectOptions | None, limits: RequestLimits) -> None:
+        self._data, self._options, self._limits = data, options, limits
+        self._dropped = threading.Event()
+        self._future: RunFuture | None = None
+        self.decode_s = 0.0
+        self.image: Image | None = None
+
+    def read_and_submit(self, detector: Detector[Any], workers: Workers) -> RunFuture:
+        """In a reader: decode the image, and queue it."""
+        from yoloship.images import read_image
+
+        index = self._index = workers.next_index()
+        release = partial(workers.budget.release, index)
+        try:
+            if self._dropped.is_set():
+                raise ClientLeftError("nobody waits for it")
+            started_s = time.perf_counter()
+            image = read_image(self._data, limits=self._limits.image, reserve=partial(workers.budget.reserve, index))
+            self.decode_s = time.perf_counter() - started_s
+            workers.budget.release(index, image)
+            image.flags.writeable = False
+            self.image = image
+            future: Any = detector.submit(image, options=self._options)
+        except BaseException:
+            release()
+            raise
+        self._future = cast("RunFuture", future)
+        self._future.add_done_callback(lambda _: release())
+        if self._dropped.is_set():
+            self._future.cancel()
+        return self._future
+
+    def drop(self) -> None:
+        """Nobody waits for the image any more."""
+        self._dropped.set()
+        if self._future is not None:
+            self._future.cancel()

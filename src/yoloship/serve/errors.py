@@ -1,0 +1,171 @@
+"""The errors of the server, and one table from each class of error to the status of its answer.
+
+ServeError             refusals of the server itself; each has a status of its own
+├── NotFoundError      no such model or address
+├── MethodError        the address does not take this method
+├── BusyError          no room: try again after some seconds
+├── NotReadyError      a model is still being loaded
+├── LateError          the deadline passed
+├── ClientLeftError    the client is gone; nobody reads the answer
+├── BodyError          the body is too long, too slow, cut short or of another type than stated
+├── KeyRefusedError    no API key, or a wrong one
+└── FormError          the answer cannot have the form that was asked for
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from yoloship.errors import (
+    DependencyError,
+    DownloadError,
+    ImageError,
+    InputError,
+    YoloshipError,
+    visible,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ServeError(YoloshipError):
+    """A refusal of the server."""
+
+    status = 400
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer."""
+        return {}
+
+
+class NotFoundError(ServeError):
+    """There is no such model or address."""
+
+    status = 404
+
+
+class BusyError(ServeError):
+    """There is no room for the request.
+
+    Args:
+        problem: What is full.
+        retry_after_s: When there will be room, in whole seconds.
+    """
+
+    status = 429
+
+    def __init__(self, problem: str, retry_after_s: int = 1, *, subject: str | None = None) -> None:
+        super().__init__(problem, subject=subject, hint=f"try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to try again."""
+        return {"Retry-After": str(self.retry_after_s)}
+
+
+class NotReadyError(ServeError):
+    """The model is still being loaded."""
+
+    status = 503
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to try again."""
+        return {"Retry-After": "1"}
+
+
+class LateError(ServeError):
+    """The deadline of the request passed."""
+
+    status = 504
+
+
+class ClientLeftError(ServeError):
+    """The client closed its connection; nobody reads this answer."""
+
+    status = 499
+
+
+class BodyError(ServeError):
+    """The body of a request cannot be read.
+
+    Args:
+        problem: What is wrong with it.
+        status: 400, 408, 411, 413 or 415.
+        expected: What would have been right.
+        got: What came.
+    """
+
+    def __init__(self, problem: str, status: int = 400, *, expected: str | None = None, got: str | None = None) -> None:
+        super().__init__(problem, subject="body", expected=expected, got=got)
+        self.status = status
+
+
+class KeyRefusedError(ServeError):
+    """There is no API key in the request, or a wrong one."""
+
+    status = 401
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """How to send a key (RFC 6750)."""
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class MethodError(ServeError):
+    """The address does not take this method.
+
+    Args:
+        method: The method.
+        allowed: The methods that it takes.
+    """
+
+    status = 405
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__("is not answered here", subject=method, expected=allowed)
+        self._allowed = allowed
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the address takes."""
+        return {"Allow": self._allowed}
+
+
+class FormError(ServeError):
+    """The answer cannot have the form that was asked for."""
+
+    status = 406
+
+
+_STATUS: Final[Mapping[type[YoloshipError], int]] = MappingProxyType(
+    {
+        ImageError: 422,
+        InputError: 400,
+        DownloadError: 502,
+        DependencyError: 501,
+        YoloshipError: 500,  # a model or a device that fails is not the client's fault
+    }
+)
+"""The status for an error of the library: that of its nearest class here."""
+
+
+def status_of(error: YoloshipError) -> int:
+    """The status of the answer to a request that failed with this error."""
+    if isinstance(error, ServeError):
+        return error.status
+    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+
+
+def error_body(error: YoloshipError, request_id: str) -> dict[str, Any]:
+    """The JSON of an answer that says what failed. It has no traceback, and nothing that could control a terminal."""
+    return error_form(type(error).__name__, str(error), request_id)
+
+
+def error_form(kind: str, message: str, request_id: str) -> dict[str, Any]:
+    """The one form of all errors: ``{"error": {"type", "message", "request_id"}}``."""
+    return {"error": {"type": kind, "message": visible(message), "request_id": request_id}}

@@ -1,0 +1,146 @@
+"""Runs the application in this process until a signal: `serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+
+from yoloship.errors import InputError, OutputError
+from yoloship.serve.app import create_app
+from yoloship.serve.connections import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from yoloship.serve.settings import ServeSettings
+
+_SWITCH_S: Final = 0.0005
+"""How long a thread may keep the interpreter. Answers are written by the event loop's thread, which would wait for 5 ms
+for each thread that decodes or suppresses."""
+_KEEP_ALIVE_S: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where and how to listen.
+
+    Attributes:
+        host: An IP address or a name of this machine.
+        port: 0 takes a free one.
+        certificate: The file of the TLS certificate (PEM); None serves plain HTTP.
+        private_key: The file of its key; None if the certificate's file has it.
+        drain_s: Seconds for the requests under way when the server is asked to end.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    certificate: Path | None = None
+    private_key: Path | None = None
+    drain_s: float = 30.0
+
+
+def serve(settings: ServeSettings, listening: Listening, started: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the requests under way. A second SIGINT ends at once.
+
+    Args:
+        settings: What to serve.
+        listening: Where.
+        started: Called with the address once it listens; models may still be loading.
+
+    Raises:
+        InputError: the files for TLS cannot be used.
+        OutputError: the address cannot be listened at.
+        YoloshipError: a model cannot be loaded.
+    """
+    failures: list[Exception] = []
+
+    def failed(error: Exception) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    app = create_app(settings, failed)
+    config = uvicorn.Config(
+        app,
+        http=Connection.within(settings.limits),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # whoever reaches the server could give any address
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(listening.drain_s)),
+    )
+    config.load()
+    config.ssl = _tls(listening)
+    server = _Server(config)
+    with _listening_socket(listening) as sock:
+        started(_address(listening, sock))
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_S)
+        try:
+            asyncio.run(server.serve(sockets=[sock]))
+        finally:
+            sys.setswitchinterval(before)
+    if failures:
+        raise failures[0]
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let signals end the server. Uvicorn would raise them again afterwards, although it has done as they say."""
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+        before: dict[int, Any] = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _listening_socket(listening: Listening) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":  # where it would let others listen at the same port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((listening.host, listening.port))
+        sock.listen(2048)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        subject = f"{listening.host}:{listening.port}"
+        raise OutputError(f"cannot be listened at: {reason}", subject=subject, hint="choose another --port") from error
+    sock.setblocking(False)
+    return sock
+
+
+def _address(listening: Listening, sock: socket.socket) -> str:
+    host = f"[{listening.host}]" if ":" in listening.host else listening.host
+    return f"http{'' if listening.certificate is None else 's'}://{host}:{sock.getsockname()[1]}/"
+
+
+def _tls(listening: Listening) -> ssl.SSLContext | None:
+    if listening.certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # Without a password, OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(listening.certificate, listening.private_key, password="")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the certificate or its key cannot be used: {getattr(error, 'reason', None) or error}",
+            subject=str(listening.certificate), hint="give PEM files: --tls-cert FILE --tls-key FILE",
+        ) from error  # fmt: skip
+    return context

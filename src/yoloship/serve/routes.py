@@ -1,0 +1,248 @@
+"""The addresses of the server, and what each of them does: `ENDPOINTS`."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from starlette.responses import Response
+
+from yoloship.errors import InputError, YoloshipError
+from yoloship.serve.answers import drawn_answer, json_answer, json_response, server_timing, wanted_form
+from yoloship.serve.bodies import images_of, read_body
+from yoloship.serve.engine import Answer
+from yoloship.serve.errors import BusyError, ClientLeftError, FormError, LateError
+from yoloship.serve.metrics import CONTENT_TYPE
+from yoloship.serve.queries import options_of
+from yoloship.serve.state import state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    from starlette.requests import Request
+
+    from yoloship.detect.options import DetectOptions
+    from yoloship.serve.bodies import GivenImage
+    from yoloship.serve.engine import ModelHost
+    from yoloship.serve.state import ServerState
+
+    Handler = Callable[[Request], Awaitable[Response]]
+
+DEADLINE_HEADER: Final = "x-deadline-ms"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address.
+
+    Attributes:
+        method: GET or POST.
+        path: Its path, with the names of its parameters in braces.
+        handler: Answers.
+        summary: What it does, for the OpenAPI document.
+        is_open: Whether it needs no API key.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    is_open: bool = False
+
+
+async def healthz(_: Request) -> Response:
+    """The process lives."""
+    return json_response({"status": "alive"})
+
+
+async def readyz(request: Request) -> Response:
+    """Whether all models are loaded and warm."""
+    state = state_of(request)
+    waiting = [host.name for host in state.models if not host.is_ready]
+    if waiting:
+        return json_response({"status": "loading", "models": waiting}, 503, {"Retry-After": "1"})
+    return json_response({"status": "ready"})
+
+
+async def metrics(request: Request) -> Response:
+    """The metrics for Prometheus."""
+    return Response(state_of(request).metrics.text(), media_type=CONTENT_TYPE)
+
+
+async def models(request: Request) -> Response:
+    """All models."""
+    return json_response({"models": [_described(host) for host in state_of(request).models]})
+
+
+async def model(request: Request) -> Response:
+    """One model."""
+    return json_response(_described(state_of(request).models.host(request.path_params["name"])))
+
+
+async def predict(request: Request) -> Response:
+    """Find what is in one image or several."""
+    state = state_of(request)
+    host = state.models.host(request.path_params["name"])
+    try:
+        return await _predict(request, state, host)
+    except (BusyError, LateError, ClientLeftError) as error:
+        state.metrics.rejected.labels(host.name, type(error).__name__).inc()
+        raise
+
+
+async def _predict(request: Request, state: ServerState, host: ModelHost) -> Response:
+    limits = state.settings.limits
+    form = wanted_form(request.headers.get("accept", ""))
+    options = options_of(request.query_params.multi_items(), host.loaded.detector)
+    deadline_s = deadline_of(request, limits.deadline_s)
+    clock = asyncio.get_running_loop().time
+    host.admission.check(deadline_in_s=deadline_s - clock())
+    body = await read_body(request, limits, state.bodies, request.state.came_s + limits.body_timeout_s)
+    try:
+        images, is_list = images_of(request, body, limits, with_urls=state.settings.addresses is not None)
+        if form != "json" and len(images) > 1:
+            raise FormError("several images are answered in JSON only", subject="Accept", got=form)
+        with host.admission.permit(len(images), deadline_s - clock()):
+            outcomes = await unless_client_leaves(
+                request, _answers(host, images, options, deadline_s, keep_image=form != "json")
+            )
+            for _, outcome in outcomes:
+                if isinstance(outcome, Answer):
+                    state.metrics.image_done(host.name, outcome.times)
+            return await _response(host, outcomes, form, is_list=is_list)
+    finally:
+        state.bodies.release(len(body))
+
+
+async def _answers(
+    host: ModelHost, images: Sequence[GivenImage], options: DetectOptions | None, deadline_s: float, *, keep_image: bool
+) -> list[tuple[str, Answer | YoloshipError]]:
+    """The answer or the error of each image."""
+
+    async def one(image: GivenImage) -> Answer | YoloshipError:
+        try:
+            return await host.infer(image.data, options, deadline_s, keep_image=keep_image)
+        except YoloshipError as error:
+            return error
+
+    if len(images) == 1:
+        return [(images[0].name, await one(images[0]))]
+    found = await asyncio.gather(*map(one, images))
+    return [(image.name, outcome) for image, outcome in zip(images, found, strict=True)]
+
+
+async def _response(
+    host: ModelHost, outcomes: Sequence[tuple[str, Answer | YoloshipError]], form: Any, *, is_list: bool
+) -> Response:
+    first = outcomes[0][1]
+    if not is_list and isinstance(first, YoloshipError):
+        raise first
+    errors = [outcome for _, outcome in outcomes if isinstance(outcome, YoloshipError)]
+    for error in errors:
+        if len(errors) == len(outcomes) and isinstance(error, LateError):
+            raise error  # all failed, and not because of what the client sent
+    slowest = max(
+        (outcome.times for _, outcome in outcomes if isinstance(outcome, Answer)),
+        key=lambda one: one.total_s,
+        default=None,
+    )
+    headers = {} if slowest is None else {"Server-Timing": server_timing(slowest)}
+    if form == "json":
+        data = await host.call(lambda: json_answer(outcomes, as_list=is_list))
+        return Response(data, headers=headers, media_type="application/json")
+    if isinstance(first, YoloshipError):
+        raise first
+    picture = first
+    data = await host.call(lambda: drawn_answer(picture, form))
+    return Response(data, headers=headers, media_type=f"image/{form}")
+
+
+def deadline_of(request: Request, longest_s: float) -> float:
+    """When the answer must be there, by the event loop's clock: as the header X-Deadline-Ms says, but no later.
+
+    Args:
+        request: The request.
+        longest_s: The longest time from when it came.
+
+    Raises:
+        InputError: the header is not a number of milliseconds.
+    """
+    text = request.headers.get(DEADLINE_HEADER)
+    wanted_s = longest_s
+    if text is not None:
+        try:
+            wanted_s = float(text) / 1e3
+        except ValueError:
+            wanted_s = math.nan
+        if not 0 < wanted_s < math.inf:
+            raise InputError(
+                "wrong value", subject="X-Deadline-Ms", expected="milliseconds above 0", got=repr(text[:60])
+            )
+    return float(request.state.came_s) + min(wanted_s, longest_s)
+
+
+async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do work, and end it if the client closes its connection.
+
+    Raises:
+        ClientLeftError: it did.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientLeftError("the client left")
+        return task.result()
+    finally:
+        for one in (task, gone):
+            if not one.done():
+                one.cancel()
+                with suppress(asyncio.CancelledError):
+                    await one
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _described(host: ModelHost) -> dict[str, Any]:
+    """What clients may know of a model."""
+    if not host.is_ready:
+        return {"name": host.name, "ready": False}
+    loaded = host.loaded
+    detector = loaded.detector
+    options, (a, b) = detector.options, loaded.cost.line
+    return {
+        "name": host.name,
+        "ready": True,
+        "task": detector.info.task,
+        "class_names": list(detector.class_names),
+        "input_hw": list(detector.input_hw),
+        "device": detector.device,
+        "runtime": detector.session.name,
+        "thresholds": {
+            "conf": options.score_threshold,
+            "iou": options.iou_threshold,
+            "max_det": options.max_detections,
+        },
+        "batches": list(detector.batches),
+        "run_ms": {"per_image": round(a * 1e3, 3), "per_run": round(b * 1e3, 3)},
+        "loaded_at": round(loaded.since, 3),
+        "problem": host.problem or None,
+    }
+
+
+ENDPOINTS: Final = (
+    Endpoint("GET", "/healthz", healthz, "Whether the process lives.", is_open=True),
+    Endpoint("GET", "/readyz", readyz, "Whether all models are loaded and warm.", is_open=True),
+    Endpoint("GET", "/metrics", metrics, "Metrics in Prometheus' text format."),
+    Endpoint("GET", "/v1/models", models, "All models."),
+    Endpoint("GET", "/v1/models/{name}", model, "One model."),
+    Endpoint("POST", "/v1/models/{name}/predict", predict, "Find what is in one image or several."),
+)

@@ -1,0 +1,137 @@
+"""A server in this process for tests: the application on an event loop of its own, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import onnx
+
+from helpers.images import saved, smooth
+from helpers.models import finds_a_cat
+from yoloship.serve.app import create_app
+from yoloship.serve.settings import RequestLimits, ServedModel, ServeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HW = (64, 64)
+PHOTO = saved(smooth(48, 64), "JPEG")
+PREDICT = "/v1/models/cat/predict"
+JPEG = {"Content-Type": "image/jpeg"}
+_PATIENCE_S = 60
+
+
+def cat_model(folder: Path, name: str = "cat.onnx") -> Path:
+    """A small detector that finds one cat in every image."""
+    path = folder / name
+    onnx.save(finds_a_cat(HW), str(path))
+    return path
+
+
+def settings_of(path: Path, limits: RequestLimits | None = None, **others: Any) -> ServeSettings:
+    """Settings that serve one file under its name."""
+    model = ServedModel(path.stem, str(path), {"tuned_for": "throughput"})
+    return ServeSettings((model,), limits or RequestLimits(), **{"watch_s": 0.05, **others})
+
+
+class InProcess:
+    """A started application, which answers requests of other threads.
+
+    Attributes:
+        app: The application.
+        failures: Errors of models that could not be loaded at the start.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.failures: list[Exception] = []
+        self.loop = asyncio.new_event_loop()
+        self.app = create_app(settings, self.failures.append)
+        self._begun, self._over = threading.Event(), asyncio.Event()
+        self._thread = threading.Thread(target=self.loop.run_until_complete, args=(self._run(),))
+        self._thread.start()
+        assert self._begun.wait(_PATIENCE_S)
+
+    async def _run(self) -> None:
+        async with self.app.router.lifespan_context(self.app):
+            self._begun.set()
+            await self._over.wait()
+
+    def ask(self, method: str, path: str, **how: Any) -> httpx.Response:
+        """Send a request, and wait for its answer."""
+
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost", timeout=_PATIENCE_S
+            ) as client:
+                return await client.request(method, path, **how)
+
+        answer: httpx.Response = self.do(send())
+        return answer
+
+    def do(self, work: Any) -> Any:
+        """Run a coroutine on the loop of the server."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(_PATIENCE_S)
+
+    def wait_until(self, condition: Any) -> None:
+        """Wait until something is true."""
+        end_s = time.monotonic() + _PATIENCE_S
+        while not condition():
+            assert time.monotonic() < end_s, "it did not come true"
+            time.sleep(0.01)
+
+    def wait_ready(self) -> None:
+        """Wait until all models answer."""
+        self.wait_until(lambda: self.ask("GET", "/readyz").status_code == 200)
+
+    def close(self) -> None:
+        """End it, as a process would."""
+        self.loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(_PATIENCE_S)
+        assert not self._thread.is_alive()
+        self.loop.close()
+
+
+@contextmanager
+def served(settings: ServeSettings) -> Iterator[InProcess]:
+    """A server that is ready, and closed at the end."""
+    server = InProcess(settings)
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def listening(settings: ServeSettings) -> Iterator[int]:
+    """A server that is ready, in a thread of this process, on a real socket.
+
+    Yields:
+        Its port.
+    """
+    import uvicorn
+
+    from yoloship.serve.connections import Connection
+
+    app = create_app(settings)
+    config = uvicorn.Config(app, http=Connection.within(settings.limits), ws="none", log_config=None, port=0)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=asyncio.run, args=(server.serve(),))  # a thread takes no signals
+    thread.start()
+    try:
+        end_s = time.monotonic() + _PATIENCE_S
+        while not server.started or not app.state.server.models.is_ready:
+            assert time.monotonic() < end_s, "it did not become ready"
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(_PATIENCE_S)
+        assert not thread.is_alive()

@@ -1,0 +1,76 @@
+"""Connections on which nothing happens are ended."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helpers.serving import PHOTO, PREDICT, cat_model, listening, settings_of
+from yoloship.serve.settings import RequestLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HEAD = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(PHOTO)}\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    path = cat_model(tmp_path_factory.mktemp("models"))
+    limits = RequestLimits(head_timeout_s=0.3, body_timeout_s=0.5, max_connections=20, max_body_bytes=100_000)
+    with listening(settings_of(path, limits)) as found:
+        yield found
+
+
+def talk(port: int, data: bytes) -> bytes:
+    """All that the server says until it ends the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(data)
+        said = b""
+        try:
+            while part := connection.recv(65_536):
+                said += part
+        except ConnectionResetError:
+            pass
+        return said
+
+
+@pytest.mark.parametrize("data", [b"", b"POST /v1", HEAD.encode()[:-2], HEALTH + b"\r\nGET"])
+def test_a_head_that_does_not_come_ends_the_connection(port: int, data: bytes) -> None:
+    assert talk(port, data).count(b"HTTP/1.1") == data.count(b"\r\n\r\n")
+
+
+def test_a_body_that_does_not_come_is_answered_with_408(port: int) -> None:
+    assert talk(port, HEAD.encode() + b"\r\n" + PHOTO[:-1]).startswith(b"HTTP/1.1 408")
+
+
+def test_the_rest_of_a_body_that_was_refused_must_come_in_time_too(port: int) -> None:
+    refused = HEAD.replace(PREDICT, "/v1/models/dog/predict").encode() + b"\r\n" + PHOTO[:-1]
+    assert talk(port, refused).startswith(b"HTTP/1.1 404")
+
+
+def test_more_connections_than_allowed_are_ended_and_the_first_ones_stay(port: int) -> None:
+    held = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(20)]
+    try:
+        assert talk(port, HEALTH + b"\r\n") == b""
+    finally:
+        for connection in held:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
+        b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"POST /v1/models HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+        b"POST /v1/models HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_refused_and_the_server_lives(port: int, data: bytes) -> None:
+    assert b"HTTP/1.1 200" not in talk(port, data)
+    assert talk(port, HEALTH + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200")

@@ -1,0 +1,40 @@
+"""A server in a process of its own, on a real socket."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helpers.serving import cat_model, settings_of
+from yoloship.errors import InputError, OutputError, SessionError
+from yoloship.serve.listening import Listening, serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OutputError, match=f"127.0.0.1:{port}: cannot be listened at: .*choose another --port"):
+            serve(settings_of(cat_model(tmp_path)), Listening(port=port), print)
+
+
+def test_a_certificate_that_is_none_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "cert.pem"
+    path.write_text("nothing")
+    with pytest.raises(InputError, match=r"cert\.pem: the certificate or its key cannot be used"):
+        serve(settings_of(cat_model(tmp_path)), Listening(port=0, certificate=path), print)
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "cat.onnx"
+    path.write_bytes(b"garbage")
+    addresses: list[str] = []
+    with pytest.raises(SessionError, match=r"cat\.onnx"):
+        serve(settings_of(path), Listening(port=0), addresses.append)
+    assert addresses[0].startswith("http://127.0.0.1:")

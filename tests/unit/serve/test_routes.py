@@ -1,0 +1,60 @@
+"""Deadlines and room of requests."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, served, settings_of
+from yoloship.serve.routes import ENDPOINTS
+from yoloship.serve.settings import RequestLimits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_no_two_addresses_are_the_same() -> None:
+    assert len({(one.method, one.path) for one in ENDPOINTS}) == len(ENDPOINTS)
+
+
+def test_a_full_queue_is_refused_at_once_and_counted(tmp_path: Path) -> None:
+    with served(settings_of(cat_model(tmp_path), RequestLimits(queue=1))) as server:
+        host = server.app.state.server.models.host("cat")
+
+        async def hold(over: asyncio.Event) -> None:
+            with host.admission.permit():
+                await over.wait()
+
+        over = asyncio.Event()
+        holding = asyncio.run_coroutine_threadsafe(hold(over), server.loop)
+        server.wait_until(lambda: host.admission.held == 1)
+        answer = server.ask("POST", PREDICT, content=PHOTO, headers=JPEG)
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.json()["error"]["type"] == "BusyError"
+        server.loop.call_soon_threadsafe(over.set)
+        holding.result(60)
+        assert server.ask("POST", PREDICT, content=PHOTO, headers=JPEG).status_code == 200
+        assert 'yoloship_rejected_total{model="cat",reason="BusyError"} 1.0' in server.ask("GET", "/metrics").text
+
+
+def test_a_deadline_that_nothing_can_meet_is_a_504(tmp_path: Path) -> None:
+    with served(settings_of(cat_model(tmp_path))) as server:
+        answer = server.ask("POST", PREDICT, content=PHOTO, headers={**JPEG, "X-Deadline-Ms": "0.001"})
+        assert answer.status_code == 504
+        assert answer.json()["error"]["type"] == "LateError"
+
+
+def test_a_request_cannot_have_more_images_than_allowed(tmp_path: Path) -> None:
+    with served(settings_of(cat_model(tmp_path), RequestLimits(max_images=2))) as server:
+        files = [("a", ("a.jpg", PHOTO))] * 3
+        assert server.ask("POST", PREDICT, files=files).status_code == 413
+        assert server.ask("POST", PREDICT, files=files[:2]).status_code == 200
+
+
+def test_all_bodies_are_given_back(tmp_path: Path) -> None:
+    with served(settings_of(cat_model(tmp_path))) as server:
+        for content in (PHOTO, b"garbage"):
+            server.ask("POST", PREDICT, content=content, headers=JPEG)
+        server.ask("POST", PREDICT, json={"image": 5})
+        assert server.app.state.server.bodies.held_bytes == 0
