@@ -131,9 +131,9 @@ def load_warm(model: ServedModel) -> Loaded:
     Raises:
         YoloshipError: it cannot be loaded.
     """
-    import yoloship
+    from yoloship.models.loading import load
 
-    detector = yoloship.load(model.source, **model.arguments)
+    detector = load(model.source, **model.arguments)
     try:
         detector.prepare()
         cost = RunCost()
