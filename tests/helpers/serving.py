@@ -24,7 +24,6 @@ HW = (64, 64)
 PHOTO = saved(smooth(48, 64), "JPEG")
 PREDICT = "/v1/models/cat/predict"
 JPEG = {"Content-Type": "image/jpeg"}
-_PATIENCE_S = 60
 
 
 def cat_model(folder: Path, name: str = "cat.onnx") -> Path:
@@ -55,7 +54,7 @@ class InProcess:
         self._begun, self._over = threading.Event(), asyncio.Event()
         self._thread = threading.Thread(target=self.loop.run_until_complete, args=(self._run(),))
         self._thread.start()
-        assert self._begun.wait(_PATIENCE_S)
+        self._begun.wait()
 
     async def _run(self) -> None:
         async with self.app.router.lifespan_context(self.app):
@@ -67,9 +66,7 @@ class InProcess:
 
         async def send() -> httpx.Response:
             transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(
-                transport=transport, base_url="http://localhost", timeout=_PATIENCE_S
-            ) as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=None) as client:
                 return await client.request(method, path, **how)
 
         answer: httpx.Response = self.do(send())
@@ -77,13 +74,11 @@ class InProcess:
 
     def do(self, work: Any) -> Any:
         """Run a coroutine on the loop of the server."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(_PATIENCE_S)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def wait_until(self, condition: Any) -> None:
         """Wait until something is true."""
-        end_s = time.monotonic() + _PATIENCE_S
         while not condition():
-            assert time.monotonic() < end_s, "it did not come true"
             time.sleep(0.01)
 
     def wait_ready(self) -> None:
@@ -93,8 +88,7 @@ class InProcess:
     def close(self) -> None:
         """End it, as a process would."""
         self.loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(_PATIENCE_S)
-        assert not self._thread.is_alive()
+        self._thread.join()
         self.loop.close()
 
 
@@ -126,12 +120,9 @@ def listening(settings: ServeSettings) -> Iterator[int]:
     thread = threading.Thread(target=asyncio.run, args=(server.serve(),))  # a thread takes no signals
     thread.start()
     try:
-        end_s = time.monotonic() + _PATIENCE_S
         while not server.started or not app.state.server.models.is_ready:
-            assert time.monotonic() < end_s, "it did not become ready"
             time.sleep(0.01)
         yield server.servers[0].sockets[0].getsockname()[1]
     finally:
         server.should_exit = True
-        thread.join(_PATIENCE_S)
-        assert not thread.is_alive()
+        thread.join()

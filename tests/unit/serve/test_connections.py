@@ -27,7 +27,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 def talk(port: int, data: bytes) -> bytes:
     """All that the server says until it ends the connection."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(data)
         said = b""
         try:
@@ -53,7 +53,7 @@ def test_the_rest_of_a_body_that_was_refused_must_come_in_time_too(port: int) ->
 
 
 def test_more_connections_than_allowed_are_ended_and_the_first_ones_stay(port: int) -> None:
-    held = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(20)]
+    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
     try:
         assert talk(port, HEALTH + b"\r\n") == b""
     finally:

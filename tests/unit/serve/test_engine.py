@@ -118,4 +118,4 @@ def test_a_detector_is_closed_when_its_last_user_is_gone(model: ServedModel) -> 
     loaded.release()
     assert not Fake.closed.is_set()
     loaded.release()
-    assert Fake.closed.wait(60)
+    assert Fake.closed.wait()

@@ -33,7 +33,7 @@ def test_a_full_queue_is_refused_at_once_and_counted(tmp_path: Path) -> None:
         assert int(answer.headers["retry-after"]) >= 1
         assert answer.json()["error"]["type"] == "BusyError"
         server.loop.call_soon_threadsafe(over.set)
-        holding.result(60)
+        holding.result()
         assert server.ask("POST", PREDICT, content=PHOTO, headers=JPEG).status_code == 200
         assert 'yoloship_rejected_total{model="cat",reason="BusyError"} 1.0' in server.ask("GET", "/metrics").text
 
