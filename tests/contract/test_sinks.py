@@ -215,6 +215,24 @@ def test_it_refuses_to_overwrite_unless_it_may(kind: type[Sink], target: Path) -
     assert written(target)[name] != b"mine"
 
 
+@pytest.mark.parametrize("inputs", [INPUTS, None], ids=["known", "unknown"])
+@pytest.mark.parametrize("kind", [one for one in map(SINKS.load, SINKS.own) if one.target == "folder"])
+def test_in_a_folder_it_replaces_no_file_that_the_run_reads(
+    kind: type[Sink], tmp_path: Path, inputs: tuple[Path, ...] | None
+) -> None:
+    target = tmp_path / "out"
+    with kind.open(target, inputs=inputs) as sink:
+        sink.write(entry(0))
+    before = written(target)
+    with (
+        pytest.raises(OutputError, match="would replace an input"),
+        kind.open(target, overwrite=True, inputs=inputs) as sink,
+    ):
+        sink.protect([target / "none.png", *(target / name for name in before)])
+        sink.write(entry(0))
+    assert written(target) == before
+
+
 def test_a_name_that_is_taken_while_it_writes_is_kept(kind: type[Sink], target: Path) -> None:
     sink = made(kind, target)
     sink.write(entry(0))

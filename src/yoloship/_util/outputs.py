@@ -64,10 +64,10 @@ class Outputs:
         if place.status is not None:
             identity = (place.status.st_dev, place.status.st_ino)
             if self._identities is None:
-                self._identities = _identities(self._inputs)
+                self._identities = identities(self._inputs)
             source = self._identities.get(identity)
             if source is None and self._more_inputs is not None:
-                source = _identities(self._more_inputs(place)).get(identity)
+                source = identities(self._more_inputs(place)).get(identity)
             if source is not None:
                 got = None if source == path else str(source)
                 raise OutputError("would replace an input", subject=str(path), got=got, hint="give another name")
@@ -127,7 +127,8 @@ class Outputs:
             remove_stale(folder)
 
 
-def _identities(files: Iterable[Path]) -> dict[_Identity, Path]:
+def identities(files: Iterable[Path]) -> dict[tuple[int, int], Path]:
+    """Which files are behind some names: device and inode → the first name. Names of nothing are left out."""
     found: dict[_Identity, Path] = {}
     for file in files:
         with suppress(OSError, ValueError):  # whoever reads it says what is wrong with it

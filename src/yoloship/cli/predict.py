@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from yoloship.model import HeadChoice
     from yoloship.runtime.session import RuntimePrecision
     from yoloship.sinks import Sink
-    from yoloship.sources import LivePolicy
+    from yoloship.sources import LivePolicy, Source
 
 MAX_LINE_PX = 200
 """The limit of `yoloship.results.drawing`, repeated so that the help does not load NumPy."""
@@ -98,8 +98,10 @@ class Target:
         return is_stdout(self.path)
 
 
-def opened(target: Target, inputs: Sequence[Path] | None, ledger: Ledger | None, *, overwrite: bool) -> Sink:
-    """Make the sink of a target.
+def opened(
+    target: Target, source: Source, inputs: Sequence[Path] | None, ledger: Ledger | None, *, overwrite: bool
+) -> Sink:
+    """Make the sink of a target, which replaces nothing that the source reads.
 
     Raises:
         OutputError: it cannot be written.
@@ -109,8 +111,12 @@ def opened(target: Target, inputs: Sequence[Path] | None, ledger: Ledger | None,
         assert sink is not None
         return sink
     if ledger is not None:
-        return target.kind.resume(target.path, ledger.mark(target.name), inputs=inputs)
-    return target.kind.open(target.path, overwrite=overwrite, inputs=inputs)
+        sink = target.kind.resume(target.path, ledger.mark(target.name), inputs=inputs)
+    else:
+        sink = target.kind.open(target.path, overwrite=overwrite, inputs=inputs)
+    if overwrite or ledger is not None:
+        sink.protect(source.inputs)
+    return sink
 
 
 def sink_options(function: Any) -> Any:
@@ -482,10 +488,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
             annotated = AnnotatedImages(file_names, output_dir, RUNS, style, overwrite=replaces, stem=verb or NAME)
         if output_dir is not None or any(path is not None for path in sinks.values()):  # a new folder replaces nothing
             read = (model,) if zones is None else (model, zones)
-            protected = inputs if files is not None else images.inputs
-            outputs = outputs_for(read, images=protected, overwrite=overwrite)
+            outputs = outputs_for(read, images=images.inputs, overwrite=overwrite)
             if output_dir is not None and annotated is not None:
-                annotated.protected = protected
+                annotated.protect(images.inputs)
                 stack.callback(annotated.close)
                 outputs.claim_inside(output_dir, file_names or ())
             targets = _claimed(sinks, outputs, inputs)
@@ -530,7 +535,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         if workers is not None and not quiet:
             print_err(options.shared_cores(detector))
         ledger = None if resumption is None else resumption.begun()
-        makers = {target.name: partial(opened, target, files, ledger, overwrite=overwrite) for target in targets}
+        makers = {
+            target.name: partial(opened, target, images, files, ledger, overwrite=overwrite) for target in targets
+        }
         run = Run(makers, annotated, ledger=ledger)
         if images.count == 1:
             console, write = Console(images, annotated, targets, quiet=quiet), run.write

@@ -57,7 +57,6 @@ class AnnotatedImages(Sink):
 
     Attributes:
         folder: The folder, as soon as something is written into it.
-        protected: Files that no video replaces, besides its own source: the inputs of the run.
     """
 
     option = ("-o", "--output-dir")
@@ -81,7 +80,7 @@ class AnnotatedImages(Sink):
         self._wanted = None if folder is None else OutputFolder(folder, "images")
         self._videos: AnnotatedVideos | None = None
         self.folder: Path | None = None
-        self.protected: Sequence[Path] = ()
+        self._protected: Sequence[Path] = ()
 
     @classmethod
     def open(cls, path: Path, *, overwrite: bool = False, inputs: Sequence[Path] | None = None) -> Self:
@@ -92,6 +91,12 @@ class AnnotatedImages(Sink):
     def file_names(cls, inputs: Sequence[Path]) -> Sequence[str]:
         """The file name of each annotated image, from `annotated_names`."""
         return annotated_names(inputs)
+
+    def protect(self, inputs: Sequence[Path]) -> None:
+        """Name files that no annotated image or video replaces."""
+        self._protected = inputs
+        if self._wanted is not None:
+            self._wanted.protect(inputs)
 
     def write(self, entry: Entry) -> None:
         """Draw an image and write it. An image that failed, or that is not there, is skipped.
@@ -157,6 +162,8 @@ class AnnotatedImages(Sink):
             self._videos.finish()
         stem = entry.stem or f"{entry.index + 1:06}"
         path = self.folder / (f"{stem}.jpg" if self._names is None else self._names[entry.index])
+        if self._wanted is not None:
+            path = self._wanted.checked(path)
         write_image(drawn, path, overwrite=self._overwrite)
         return path
 
@@ -164,7 +171,7 @@ class AnnotatedImages(Sink):
         if self._videos is None:
             from yoloship.sinks.annotated_videos import AnnotatedVideos
 
-            self._videos = AnnotatedVideos(overwrite=self._overwrite, protected=self.protected)
+            self._videos = AnnotatedVideos(overwrite=self._overwrite, protected=self._protected)
         return self._videos
 
 

@@ -67,6 +67,10 @@ class Crops(Sink):
         stems = None if inputs is None else [name.removesuffix(".txt") for name in label_names(inputs)]
         return cls(path, stems, overwrite=overwrite)
 
+    def protect(self, inputs: Sequence[Path]) -> None:
+        """Name files that no crop replaces."""
+        self._folder.protect(inputs)
+
     def write(self, entry: Entry) -> None:
         """Write the objects of an image. An image that failed, or that is not there, is skipped.
 
@@ -85,7 +89,8 @@ class Crops(Sink):
                     self._swept.add(name)
                     remove_stale(folder, after_s=0)  # this run alone writes crops here
                 self._used.add(name)
-                write_image(cut_out(detection, entry.image), folder / f"{stem}-{number}.jpg", overwrite=self._overwrite)
+                path = self._folder.checked(folder / f"{stem}-{number}.jpg")
+                write_image(cut_out(detection, entry.image), path, overwrite=self._overwrite)
         self.count += 1
 
     def flush(self) -> int:

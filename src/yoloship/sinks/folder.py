@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from yoloship._util.folder_lock import FolderLock
+from yoloship._util.outputs import identities
 from yoloship._util.writing import made_folder, sync_folder
+from yoloship.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from pathlib import Path
 
     from yoloship.sinks.sink import Entry
@@ -30,6 +32,28 @@ class OutputFolder:
         self.path = path
         self._kind, self._names = kind, names
         self._lock: FolderLock | None = None
+        self._inputs: Sequence[Path] = ()
+        self._identities: Container[tuple[int, int]] | None = None
+
+    def protect(self, inputs: Sequence[Path]) -> None:
+        """Name files that `checked` refuses."""
+        self._inputs, self._identities = inputs, None
+
+    def checked(self, path: Path) -> Path:
+        """A path that is going to be written, unless it leads to one of the protected files.
+
+        Raises:
+            OutputError: it does.
+        """
+        try:
+            status = path.stat()
+        except (OSError, ValueError):  # nothing is there, or whoever writes it says what is wrong
+            return path
+        if self._identities is None:
+            self._identities = identities(self._inputs).keys()
+        if (status.st_dev, status.st_ino) in self._identities:
+            raise OutputError("would replace an input", subject=str(path), hint="give another folder")
+        return path
 
     def ready(self) -> Path:
         """The folder, made and claimed for this run.
@@ -45,11 +69,10 @@ class OutputFolder:
         """The path for an image's file, in the folder, which is `ready` now.
 
         Raises:
-            OutputError: see `ready`.
+            OutputError: see `ready` and `checked`.
         """
-        if self._names is not None:
-            return self.ready() / self._names[entry.index]
-        return self.ready() / f"{stem_for(entry)}{suffix}"
+        name = f"{stem_for(entry)}{suffix}" if self._names is None else self._names[entry.index]
+        return self.checked(self.ready() / name)
 
     def sync(self) -> None:
         """Make the names of its files safe on the disk, as their content is."""

@@ -193,6 +193,16 @@ class Sink(ABC):
         del inputs
         return ()
 
+    def protect(self, inputs: Sequence[Path]) -> None:
+        """Name files that are not replaced, whatever was said of overwriting: those that the run reads.
+
+        A sink whose file names are not all known before the run keeps them, and refuses to write there.
+
+        Args:
+            inputs: The files.
+        """
+        del inputs
+
     @abstractmethod
     def write(self, entry: Entry) -> None:
         """Write the outcome of the next image.

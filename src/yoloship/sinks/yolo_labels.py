@@ -60,6 +60,10 @@ class YoloLabels(Sink):
         """The file name for each image, from `label_names`."""
         return label_names(inputs)
 
+    def protect(self, inputs: Sequence[Path]) -> None:
+        """Name files that no label file replaces."""
+        self._folder.protect(inputs)
+
     def write(self, entry: Entry) -> None:
         """Write the labels of an image. An image that failed is skipped.
 

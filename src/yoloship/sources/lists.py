@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -23,7 +23,7 @@ from yoloship._util.text import counted
 from yoloship.errors import InputError, YoloshipError
 from yoloship.sources.chain import each_once
 from yoloship.sources.finding import has_magic
-from yoloship.sources.recognise import IMAGE_SUFFIXES, recognise
+from yoloship.sources.recognise import IMAGE_SUFFIXES, IMAGES, recognise
 from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
 from yoloship.sources.source import Frame, Source, open_source
 
@@ -37,6 +37,8 @@ MAX_LINES: Final = 10_000_000
 _CHECKED_TWICE: Final = 1000
 """Relative paths of a list that are looked for in both folders, to say which of two files is taken."""
 _LISTS: Final = frozenset({"list", "csv"})
+_NO_FILES: Final = frozenset({"url", "live", IMAGES})
+"""Kinds of lines that are not the names of files: addresses, cameras, folders and patterns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,20 @@ class SourceList(Source):
         others: Texts of `names` that are not plain image files, with the name of the source that reads each.
         options: How they are read.
         notes: What the user should know before the run.
+        lists: The text files.
     """
 
     help = "Text files with one image, pattern, folder, video or address a line (.txt, .list, .streams)."
 
     def __init__(
-        self, names: Sequence[str], others: dict[str, str], options: SourceOptions, notes: Sequence[str]
+        self,
+        names: Sequence[str],
+        others: dict[str, str],
+        options: SourceOptions,
+        notes: Sequence[str],
+        lists: Sequence[str],
     ) -> None:
+        self._lists = lists
         self._names, self._others, self._options, self._notes = names, others, options, notes
         self._live = [name for name in names if others.get(name) == "live"]
         self.is_live = bool(self._live)
@@ -116,7 +125,7 @@ class SourceList(Source):
             notes += finder.notes
             if repeated := before + total - len(names):
                 notes.append(f"{path}: left out {counted(repeated, 'line')} that name what another line names")
-        return cls(tuple(names), others, options, notes)
+        return cls(tuple(names), others, options, notes, tuple(texts))
 
     @staticmethod
     def lines(path: str) -> Iterable[Line]:
@@ -134,6 +143,15 @@ class SourceList(Source):
     def files(self) -> Sequence[Path] | None:
         """The files, if all lines name image files."""
         return None if self._others else _Paths(self._names)
+
+    @property
+    def inputs(self) -> Sequence[Path]:
+        """The lists, and the files that their lines stand for; folders and patterns are looked into for it."""
+        found = [Path(name) for name in (*self._lists, *self._names) if self._others.get(name) not in _NO_FILES]
+        for name in (name for name, kind in self._others.items() if kind == IMAGES):
+            with suppress(YoloshipError), open_source([name], self._options) as source:  # the run says what is wrong
+                found += source.inputs
+        return found
 
     @property
     def notes(self) -> Sequence[str]:

@@ -254,6 +254,32 @@ def test_an_input_is_never_overwritten(model: Path) -> None:
     assert Path("a.png").read_bytes() == before
 
 
+@pytest.mark.parametrize("lines", ["in/a.jpg", "in", "in/*.jpg"])
+@pytest.mark.parametrize(
+    "output", [("-o", "in"), ("--no-draw", "--json", "list.txt"), ("--no-draw", "--csv", "in/a.jpg")]
+)
+def test_nothing_that_a_list_names_is_overwritten_nor_the_list(
+    model: Path, lines: str, output: tuple[str, ...]
+) -> None:
+    Path("in").mkdir()
+    before = image("in/a.jpg").read_bytes()
+    Path("list.txt").write_text(lines)
+    ran = run("detect", model, "list.txt", *output, "--overwrite")
+    assert ran.code == 1
+    assert "would replace an input" in ran.err
+    assert Path("in/a.jpg").read_bytes() == before
+    assert len(Path("list.txt").read_text()) < 10
+
+
+def test_no_crop_replaces_an_input(model: Path) -> None:
+    Path("cat").mkdir()
+    image("cat/a.png")
+    before = image("cat/a-1.jpg").read_bytes()
+    ran = run("detect", model, "cat", "--no-draw", "--crops", ".", "--overwrite")
+    assert "a-1.jpg: would replace an input" in ran.err
+    assert Path("cat/a-1.jpg").read_bytes() == before
+
+
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(
     model: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

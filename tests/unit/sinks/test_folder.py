@@ -39,3 +39,16 @@ def test_two_runs_share_it_only_for_different_kinds_of_files(tmp_path: Path) -> 
     same.ready()
     same.close()
     other.close()
+
+
+def test_a_protected_file_is_refused_also_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "in.png").write_bytes(b"x")
+    (tmp_path / "link.png").symlink_to(tmp_path / "in.png")
+    (tmp_path / "other.png").write_bytes(b"x")
+    folder = OutputFolder(tmp_path, "images")
+    folder.protect([tmp_path / "gone.png", tmp_path / "in.png"])
+    for name in ("in.png", "link.png"):
+        with pytest.raises(OutputError, match=f"{name}: would replace an input; give another folder"):
+            folder.checked(tmp_path / name)
+    for name in ("gone.png", "other.png"):
+        assert folder.checked(tmp_path / name) == tmp_path / name

@@ -208,3 +208,17 @@ def test_cameras_come_last_and_say_when_their_next_frame_is_there(monkeypatch: p
         assert not source.is_ready()
         assert list(frames) == []
     assert opened == [["rtsp://one/1", "rtsp://two/2"]]
+
+
+def test_all_files_that_the_lines_stand_for_are_inputs_and_so_is_the_list() -> None:
+    for name in ("a.png", "sub/b.png", "c1.png"):
+        image(name)
+    Path("d.zip").write_bytes(zip_of({"e.png": png()}))
+    here = saved(
+        "list.txt", "a.png", "gone.png", "sub", "c*.png", "d.zip", "no/*.png", "https://example.com/f.png", "0"
+    )
+    assert sorted(map(str, open_source([here]).inputs)) == [
+        "a.png", "c1.png", "d.zip", "gone.png", "list.txt", str(Path("sub/b.png")),
+    ]  # fmt: skip
+    plain = saved("plain.txt", "a.png")
+    assert list(map(str, open_source([plain]).inputs)) == ["plain.txt", "a.png"]
