@@ -6,7 +6,7 @@ The pictures are made at run time from the photos given: JPEG, PNG and WebP of 0
 one in a hundred broken. The official loop is `_real_peers.official` in another environment (PYTHON), or without one
 `_peers.official_like`; both read with OpenCV and pass over what it cannot read. Their time begins when the model is
 loaded; that of our command is the whole process. The ways take turns, a part of the folder each. With ``--first``, all
-of them go before other work on the machine (SCHED_FIFO, for root), so that it does not count.
+of them go before other work on the machine (SCHED_RR, for root), so that it does not count.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _pictures(photos: list[Path], count: int, chunk: int, folder: Path) -> list[
 
 
 def _go_first() -> None:
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
 def _ours(command: list[str], folder: Path, before: Callable[[], None] | None = None) -> tuple[float, float]:
