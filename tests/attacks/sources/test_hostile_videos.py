@@ -14,7 +14,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -53,7 +52,6 @@ GROUPS: dict[str, Clip] = {
 }
 COUNT = 10
 MAX_RSS_MB = 700
-CASE_S = 60.0
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
@@ -81,7 +79,6 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 def read(path: Path) -> dict[str, Any]:
     """Read one file to its end and write its frames into an annotated video, as a run does, and say what came of it."""
-    began_s = time.monotonic()
     frames = errors = 0
     times: list[float] = []
     videos = AnnotatedVideos(overwrite=True)
@@ -104,9 +101,15 @@ def read(path: Path) -> dict[str, Any]:
     assert times == sorted(times)
     assert frames + errors > 0
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("yoloship-")]
-    took_s = time.monotonic() - began_s
-    assert took_s < CASE_S, took_s
     return {"frames": frames, "errors": errors}
+
+
+def peak_mb() -> int:
+    """The most memory that this process has had; `getrusage` would count the process that started it, too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20  # macOS counts bytes
 
 
 def run_group(folder: Path, name: str, count: int, seed: int) -> dict[str, int]:
@@ -121,7 +124,7 @@ def run_group(folder: Path, name: str, count: int, seed: int) -> dict[str, int]:
         found = read(case)
         total["frames"] += found["frames"]
         total["errors"] += found["errors"]
-    total["rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    total["rss_mb"] = peak_mb()
     return total
 
 
@@ -164,6 +167,7 @@ def test_absurd_sizes_are_refused_before_they_take_memory(tmp_path: Path, size: 
 def test_a_table_of_frames_that_cannot_be_there_takes_no_memory(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", Clip(audio="aac"))
     data = path.read_bytes()
+    before_mb = 0 if resource is None else peak_mb()
     for box, value in ((b"stsz", 0xFFFFFFF), (b"stts", 0xFFFFFFF), (b"stsc", 0xFFFFFFF), (b"ctts", 0x7FFFFFFF)):
         at = data.index(box)
         for offset in (8, 12):
@@ -172,7 +176,7 @@ def test_a_table_of_frames_that_cannot_be_there_takes_no_memory(tmp_path: Path) 
             path.write_bytes(changed)
             assert frames_of(path)
     if resource is not None:
-        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2 << 20
+        assert peak_mb() < before_mb + MAX_RSS_MB
 
 
 def test_times_that_begin_anew_in_the_middle_go_on(tmp_path: Path) -> None:
