@@ -120,6 +120,33 @@ def test_the_architecture_page_has_the_order_of_the_import_contract_every_room_a
         assert hasattr(import_module(f"yoloship.{module}"), attribute), f"{module}.{attribute}"
 
 
+@pytest.mark.parametrize(
+    ("contract", "users"),
+    [
+        ("the onnx package in graph and precision only", {"graph", "precision"}),
+        ("TensorRT in engine and runtime only", {"engine", "runtime"}),
+    ],
+)
+def test_no_room_is_forgotten_where_a_library_is_kept_to_some_of_them(contract: str, users: set[str]) -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = project.partition(f'"{contract}"')[2].partition("]")[0]
+    source = ROOT / "src" / "yoloship"
+    rooms = {path.stem for path in source.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    kept = {room for room in rooms if not room.startswith("__")} - {"_version"} - users
+    assert set(re.findall(r'"yoloship\.(\w+)"', listed)) == kept
+
+
+def test_the_install_page_says_what_each_extra_adds() -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^\[project\.optional-dependencies\]\n(.*?)^\[", project, re.M | re.DOTALL)
+    assert listed is not None
+    extras = set(re.findall(r"^([a-z0-9]+) = \[", listed[1], re.M)) - {"docs", "dev"}
+    assert (
+        set(re.findall(r"^\| `([a-z0-9]+)` \|", page.partition("## Extras")[2].partition("\n## ")[0], re.M)) == extras
+    )
+
+
 def test_the_repository_names_no_host_of_a_package_registry() -> None:
     hosts = ["pypi" + ".org", "python" + "hosted", "npmjs" + ".com", "conda" + ".anaconda"]
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -29,6 +29,7 @@ from yoloship.datasets.opening import open_dataset
 from yoloship.errors import InputError
 from yoloship.images import read_image
 from yoloship.models.loading import load
+from yoloship.validate.objects import ONE_CLASS
 from yoloship.validate.record import Validation
 from yoloship.validate.yolov5.figures import Subject, figures_of
 from yoloship.validate.yolov5.matching import correct
@@ -36,7 +37,6 @@ from yoloship.validate.yolov5.pixels import Placed
 from yoloship.validate.yolov5.precision import Judged
 from yoloship.validate.yolov5.seeing import Seen, labels_of
 from yoloship.validate.yolov5.undoing import labels_to_source
-from yoloship.validate.yolov5.validating import ONE_CLASS
 
 TIED = "codes-crowded.pt-b8-iou0.9"
 """Two labels overlap a detection exactly alike there, and an unstable sort chooses one in the official code."""

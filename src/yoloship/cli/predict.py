@@ -350,7 +350,7 @@ def _refuse_what_needs_boxes(title: str, model: str, targets: Sequence[Target], 
     type=COUNT,
     default=1,
     metavar="N",
-    help="Take every N-th frame of a video or a camera. Default: 1, all of them.",
+    help="Take every N-th frame of a video or a camera; 1 takes all.",
 )
 @flag("--allow-http", help="Read images by plain http too, which anybody on the way can change.")
 @flag("--allow-private", help="Read images from addresses of private networks and of this machine too.")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from yoloship._util.closing import Closing
+from yoloship._util.fields import is_int
 from yoloship._util.writing import held, sync_folder, writing_errors
 from yoloship._version import __version__
 from yoloship.errors import InputError
@@ -27,6 +28,8 @@ FORMAT: Final = 1
 SUFFIX: Final = ".resume"
 MAX_LINE_BYTES: Final = 16 << 20
 MAX_FRAMES: Final = 50_000_000
+_MOST: Final = 1 << 62
+"""Of a count, and of a place in a file."""
 _LEAVE: Final = "give the same command, or remove the log and the outputs to begin anew"
 
 
@@ -250,20 +253,16 @@ def _apply(record: Mapping[str, Any], contents: Contents) -> bool:
     if not (
         isinstance(done, list)
         and all(isinstance(one, str) for one in done)
-        and _is_count(failed)
+        and is_int(failed, 0, _MOST)
         and isinstance(marks, dict)
-        and all(map(_is_count, marks.values()))
+        and all(is_int(mark, 0, _MOST) for mark in marks.values())
     ):
         return False
     contents.done += done
-    contents.failed += int(failed or 0)
+    contents.failed += failed
     contents.marks = marks
     contents.has_ended = False
     return True
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _refuse_others(before: Facts, now: Facts, subject: str) -> None:

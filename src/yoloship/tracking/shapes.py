@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
+from yoloship._util.fields import is_number
 from yoloship.errors import InputError
 from yoloship.tracking.geometry import area, clipped, crosses_itself, side_distances
 
@@ -26,6 +26,7 @@ MAX_POINTS: Final = 200
 MAX_NAME_CHARS: Final = 100
 MAX_FRAMES: Final = 10_000
 FARTHEST: Final = 1e6
+_LARGEST: Final = float(np.finfo(np.float64).max)
 USUAL_BAND: Final = 0.01
 """Of the shorter side of the picture: about how much the edges of a good detector tremble."""
 _ANCHOR_Y: Final = {"bottom-center": 1.0, "center": 0.5, "top-center": 0.0}
@@ -62,7 +63,7 @@ class Rule:
                 got = repr(getattr(self, name))[:60]
                 raise InputError("no such choice", subject=name, expected=" or ".join(choices), got=got)
         most = 0.5 if self.units == "fractions" else FARTHEST
-        if self.band is not None and not (_is_number(self.band) and 0 <= self.band <= most):
+        if self.band is not None and not is_number(self.band, 0, most):
             expected = f"a number of {self.units} from 0 to {most:g}"
             raise InputError("out of range", subject="band", expected=expected, got=repr(self.band)[:60])
         count: Any = self.min_frames
@@ -238,7 +239,7 @@ def _checked(points: object, name: str, rule: Rule, counts: tuple[int, int]) -> 
     checked = []
     for item in items:
         pair = list(item) if isinstance(item, list | tuple) else []
-        if len(pair) != 2 or not all(map(_is_number, pair)):
+        if len(pair) != 2 or not all(is_number(side, -_LARGEST, _LARGEST) for side in pair):
             raise InputError("is not a point", subject=subject, expected="two numbers x, y", got=repr(item)[:60])
         if max(map(abs, pair)) > limit:
             hint = "write 'units: pixels' if these are pixels" if rule.units == "fractions" else None
@@ -246,7 +247,3 @@ def _checked(points: object, name: str, rule: Rule, counts: tuple[int, int]) -> 
             raise InputError("is too far away", subject=subject, expected=expected, got=repr(item)[:60], hint=hint)
         checked.append((float(pair[0]), float(pair[1])))
     return tuple(checked)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

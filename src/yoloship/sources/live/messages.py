@@ -12,6 +12,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
+from yoloship._util.fields import is_int
 from yoloship.errors import YoloshipError
 from yoloship.sources.live.ring import SLOT_BYTES
 
@@ -136,7 +137,7 @@ def from_line(line: bytes, slots: int) -> Message:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 62
+    return is_int(value, 0, (1 << 62) - 1)
 
 
 def _is_fraction(value: object) -> bool:
@@ -159,7 +160,7 @@ def _is_arrived(message: Any, slots: int) -> bool:
         and min(sizes) > 0
         and max(sizes) <= SLOT_BYTES
         and sizes[0] * sizes[1] * 3 <= SLOT_BYTES
-        and (message.pts is None or (type(message.pts) is int and abs(message.pts) < 1 << 63))
+        and (message.pts is None or is_int(message.pts, 1 - (1 << 63), (1 << 63) - 1))
     )
 
 

@@ -43,11 +43,6 @@ CHANGES: Final = MappingProxyType(
 """State → the states that may follow. ``reconnecting`` is the pause before the next ``connecting``."""
 
 
-def may_change(old: State, new: State) -> bool:
-    """Whether a stream may go from one state to the other."""
-    return new in CHANGES[old]
-
-
 @dataclass(slots=True)
 class Counts:
     """What happened in one stream.

@@ -7,7 +7,7 @@ of precision do not have these faults.
 Unlike the matching for precision, a label keeps the detection that overlaps it most, whatever its score and its class.
 Of exact ties the later row wins; the official code leaves that to an unstable sort.
 
-Source: the runs in ../shared/val.
+Source: the official runs in bench/results/val-yolov5-2026-11-28.md.
 """
 
 from __future__ import annotations

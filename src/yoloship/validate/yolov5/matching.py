@@ -7,7 +7,7 @@ overlaps a label less shuts out a better one: COCO's evaluator does otherwise.
 The official code sorts pairs with an unstable sort, so the winner of an exact tie depends on the processor. Here the
 label of the later row wins, as it mostly does there.
 
-Source: the runs in ../shared/val, which tell this rule from two others (its README, "Corrections").
+Source: the runs in bench/results/val-yolov5-2026-11-28.md, which tell this rule from two others.
 """
 
 from __future__ import annotations

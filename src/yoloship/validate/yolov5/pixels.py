@@ -5,7 +5,7 @@ version 7.0. Shrinking takes area averages (INTER_AREA), enlarging is bilinear. 
 canvas, on grey, and is not scaled again. The padding that is remembered for the way back is exact, and may end in a
 half; the padding that is drawn is whole.
 
-Source: the inputs of the runs in ../shared/val, equal by SHA-1.
+Source: the inputs of the official runs in bench/results/val-yolov5-2026-11-28.md, equal by SHA-1.
 """
 
 from __future__ import annotations

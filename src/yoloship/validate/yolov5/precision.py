@@ -7,7 +7,7 @@ count, however many detections it has.
 Precision, recall and F1 are read at one score threshold for all classes: where the mean F1 over the classes, smoothed
 over 101 of 1,000 thresholds, is highest.
 
-Source: the runs in ../shared/val, whose numbers these formulas give to 1e-6.
+Source: the official runs in bench/results/val-yolov5-2026-11-28.md, whose numbers these formulas give to 1e-6.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A box with several classes above the threshold becomes several detections, which
 class. The official code moves each class 7,680 pixels away from the one before, in float32, and suppresses once. This
 rounds the boxes of high classes to a sixteenth of a pixel, so it is done here too.
 
-Source: the runs in ../shared/val.
+Source: the official runs in bench/results/val-yolov5-2026-11-28.md.
 """
 
 from __future__ import annotations

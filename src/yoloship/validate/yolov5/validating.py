@@ -9,6 +9,7 @@ from yoloship.datasets.classes import check_classes
 from yoloship.datasets.dataset import Fault
 from yoloship.errors import InputError
 from yoloship.results.detections import Detections
+from yoloship.validate.objects import ONE_CLASS
 from yoloship.validate.record import Found
 from yoloship.validate.yolov5.figures import Subject, figures_of
 from yoloship.validate.yolov5.network import open_network, refuse_other_tasks
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from yoloship.validate.yolov5.network import Network
 
 
-ONE_CLASS: Final = ("object",)
-"""The names of the classes if all are taken for one."""
 DEFAULTS: Final = Yolov5Options()
 
 
