@@ -18,7 +18,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "src" / "yoloship" / "demo" / "codes-yolov5n.pt"
 
-MOST_FUNCTIONS = 150
+MOST_FUNCTIONS = 151
+"""One of them draws an entry, for the annotated images and for the page of ``--show``: they once differed."""
 MOST_FILES = 35
 
 PROGRAM = """

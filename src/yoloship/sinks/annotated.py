@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from yoloship._util.writing import free_name, fresh_folder, name_key, replacing, sync_folder
 from yoloship.errors import OutputError
-from yoloship.sinks.folder import OutputFolder
+from yoloship.sinks.folder import OutputFolder, stem_for
 from yoloship.sinks.sink import Sink
 
 if TYPE_CHECKING:
@@ -148,23 +148,19 @@ class AnnotatedImages(Sink):
         Raises:
             OutputError: it cannot be encoded or written.
         """
-        if entry.result is None or entry.image is None:
+        image = drawn(entry, self._style)
+        if image is None:
             return None
-        style, image = self._style, entry.image if entry.scene is None else entry.scene.draw(entry.image)
-        drawn = entry.result.draw(
-            image, hide_labels=style.hide_labels, hide_scores=style.hide_scores, line_width_px=style.line_width_px
-        )
         if self.folder is None:
             self.folder = fresh_folder(self._runs, self._stem) if self._wanted is None else self._wanted.ready()
         if entry.frame is not None and entry.frame.stream is not None:
-            return self._video_writer().write(self.folder, drawn, entry.frame)
+            return self._video_writer().write(self.folder, image, entry.frame)
         if self._videos is not None:
             self._videos.finish()
-        stem = entry.stem or f"{entry.index + 1:06}"
-        path = self.folder / (f"{stem}.jpg" if self._names is None else self._names[entry.index])
+        path = self.folder / (f"{stem_for(entry)}.jpg" if self._names is None else self._names[entry.index])
         if self._wanted is not None:
             path = self._wanted.checked(path)
-        write_image(drawn, path, overwrite=self._overwrite)
+        write_image(image, path, overwrite=self._overwrite)
         return path
 
     def _video_writer(self) -> AnnotatedVideos:
@@ -173,6 +169,26 @@ class AnnotatedImages(Sink):
 
             self._videos = AnnotatedVideos(overwrite=self._overwrite, protected=self._protected)
         return self._videos
+
+
+def drawn(entry: Entry, style: DrawStyle) -> npt.NDArray[np.uint8] | None:
+    """Draw what was found on a copy of an image, above the zones and lines of its scene.
+
+    Args:
+        entry: The image and what was found.
+        style: How it looks.
+
+    Returns:
+        (height, width, 3) uint8 BGR; the caller owns it. None if the image failed, or is not there.
+
+    Raises:
+        InputError: the line width is out of range.
+    """
+    if entry.result is None or entry.image is None:
+        return None
+    line_px = style.line_width_px
+    image = entry.image if entry.scene is None else entry.scene.draw(entry.image, line_px)
+    return entry.result.draw(image, hide_labels=style.hide_labels, hide_scores=style.hide_scores, line_width_px=line_px)
 
 
 def annotated_names(inputs: Sequence[Path]) -> tuple[str, ...]:

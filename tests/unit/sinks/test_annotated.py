@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from helpers.videos import Clip, read_back, write_clip
-from yoloship.errors import InputError, OutputError
+from yoloship.errors import ImageError, InputError, OutputError
 from yoloship.images import read_image
 from yoloship.results.detections import Detections
-from yoloship.sinks import AnnotatedImages, Entry, annotated_names, write_image
+from yoloship.sinks import AnnotatedImages, DrawStyle, Entry, annotated_names, write_image
+from yoloship.sinks.annotated import drawn
 from yoloship.sources.video import VideoFiles
+from yoloship.tracking.counting import LineCount
+from yoloship.tracking.scene import Scene
+from yoloship.tracking.shapes import Line, Placed, Rule
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
 
@@ -149,3 +153,25 @@ def test_a_image_that_its_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be encoded"):
         write_image(np.zeros((1, 70_000, 3), np.uint8), tmp_path / "a.jpg", overwrite=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_are_drawn_below_boxes_and_as_wide_as_them() -> None:
+    image = np.full((300, 400, 3), 90, np.uint8)
+    places = np.array([[100, 100, 300, 200]], np.float32)
+    found = Detections(places, np.array([0.9], np.float32), np.array([0], np.int32), ("cat",), (300, 400))
+    line = Placed.of(Line("door", (200, 50), (200, 250), Rule("pixels")), (300, 400))
+    scene = Scene({}, {"door": (line, LineCount({}, {}))}, (300, 400))
+    widths = []
+    for line_px in (2, 6):
+        style = DrawStyle(hide_labels=True, line_width_px=line_px)
+        both = drawn(Entry("a", found, image=image, scene=scene), style)
+        boxes = drawn(Entry("a", found, image=image), style)
+        assert both is not None
+        assert boxes is not None
+        np.testing.assert_array_equal(both[199:202, 150:250], boxes[199:202, 150:250])
+        widths.append(np.count_nonzero((both != boxes).any(axis=2)[230, 185:216]))
+    assert widths[1] >= widths[0] + 4
+
+
+def test_nothing_is_drawn_for_an_image_that_failed() -> None:
+    assert drawn(Entry("a", None, ImageError("is damaged"), image=IMAGE), DrawStyle()) is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.closing import Closing
 from yoloship.errors import YoloshipError
-from yoloship.sinks.annotated import DEFAULT_STYLE, DrawStyle
+from yoloship.sinks.annotated import DEFAULT_STYLE, DrawStyle, drawn
 from yoloship.sinks.show.server import LOOPBACK, PageServer, new_token
 from yoloship.sinks.show.shown_stream import ShownStream
 
@@ -160,18 +160,9 @@ class ShowPage(Closing):
         """A JPEG file of an entry; None if it cannot be drawn, which is not worth ending a run for."""
         import cv2
 
-        assert entry.result is not None
-        assert entry.image is not None
-        style = self._style
         try:
-            image = entry.result.draw(
-                entry.image,
-                hide_labels=style.hide_labels,
-                hide_scores=style.hide_scores,
-                line_width_px=style.line_width_px,
-            )
-            if entry.scene is not None:
-                image = entry.scene.draw(image, style.line_width_px)
+            image = drawn(entry, self._style)
+            assert image is not None  # other entries do not come here
             small: npt.NDArray[Any] = image
             height, width = image.shape[:2]
             if width > WIDTH_PX:
