@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from functools import cache
@@ -211,9 +210,8 @@ def named_images(sources: Sequence[str], *, recursive: bool = False) -> tuple[Pa
 
 MAX_FILE_BYTES = 1 << 20
 
-_KEY = re.compile(r"""["']?names["']?\s*:\s*(.*)""")
-_COMMENT = re.compile(r"""(?<!\w)('(?:[^']|'')*'|"(?:[^"\\]|\\.)*")|(?:^|\s)#.*""")
-_ENTRY = re.compile(r"\s*(?:-|(\d{1,6})\s*:)\s+(\S.*)")
+_KEY = re.compile(r"""["']?names["']?\s*:(\s.*)?""")
+"""A line that makes a file of names one in YAML."""
 
 
 def class_names(text: str) -> tuple[str, ...]:
@@ -342,67 +340,19 @@ def _of_file(path: Path) -> tuple[str, ...]:
 
     try:
         text = read_text(path, MAX_FILE_BYTES, error=InputError, wanted="a list of class names")
+        note_input(path)
+        lines = text.splitlines()
+        if any(map(_KEY.fullmatch, lines)):
+            from yoloship._util.yaml_file import parse_yaml
+            from yoloship.datasets.classes import names_of
+
+            return names_of(parse_yaml(text, subject=str(path), as_text=("names",)).get("names"), str(path))
     except InputError as error:
         raise click.BadParameter(str(error)) from error
-    note_input(path)
-    lines = text.splitlines()
-    start = next((number for number, line in enumerate(lines) if _KEY.fullmatch(line)), None)
-    names = [line.strip() for line in lines if line.strip()] if start is None else _of_yaml(lines[start:])
+    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise click.BadParameter(f"{path}: holds no class names: give one a line, or a YAML file with 'names:'")
     return tuple(names)
-
-
-def _of_yaml(lines: list[str]) -> list[str] | None:
-    """The names in the block or the brackets after ``names:``; None if they are written in another way."""
-    match = _KEY.fullmatch(lines[0])
-    inline = _without_comment(match[1]) if match else ""
-    if inline:
-        return _in_brackets(" ".join([inline, *map(_without_comment, lines[1:])]))
-    names: list[str] = []
-    for line in lines[1:]:
-        bare = _without_comment(line)
-        if not bare.strip():
-            continue
-        entry = _ENTRY.fullmatch(bare)
-        if entry is None:
-            break
-        if entry[1] is not None and int(entry[1]) != len(names):
-            return None
-        names.append(_unquoted(entry[2]))
-    return names
-
-
-def _in_brackets(text: str) -> list[str] | None:
-    inside = re.match(r"\[[^\]]*\]|\{[^}]*\}", text)
-    if inside is None:
-        return None
-    from yoloship.tasks.recognise import parse_names
-
-    quoted = parse_names(inside[0])
-    if quoted is not None:
-        return list(quoted)
-    if inside[0].startswith("{"):
-        return None
-    return [_unquoted(name) for name in inside[0][1:-1].split(",") if name.strip()]
-
-
-def _without_comment(line: str) -> str:
-    """The line without its comment: a ``#`` at the start or after a space begins one, unless it is in quotes."""
-    return _COMMENT.sub(lambda match: match[1] or "", line).rstrip()
-
-
-def _unquoted(text: str) -> str:
-    """The value of a YAML scalar. In single quotes, a quote is doubled; in double quotes, there are escapes."""
-    text = text.strip()
-    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
-        return text
-    if text[0] == "'":
-        return text[1:-1].replace("''", "'")
-    try:
-        return str(json.loads(text))
-    except ValueError:
-        return text[1:-1]
 
 
 OPEN_TRANSFORM: Final = "none"

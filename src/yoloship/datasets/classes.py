@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from yoloship._util.text import shortened
 from yoloship.errors import InputError
+from yoloship.model import MAX_CLASSES, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from yoloship.datasets.dataset import Dataset
     from yoloship.model import ModelInfo
+
+
+def names_of(value: Any, subject: str) -> tuple[str, ...]:
+    """The class names that stand under ``names:`` in a training's YAML file.
+
+    Args:
+        value: A list, or a mapping from ids to names; untrusted. Its keys and names are text.
+        subject: The file, for messages.
+
+    Raises:
+        InputError: it is neither, or an id from 0 on is missing.
+    """
+    wrong = partial(
+        InputError, subject=subject, expected="a list, or one name for each id from 0", hint="correct 'names:'"
+    )
+    if isinstance(value, dict):
+        ids = [str(key) for key in value]
+        if sorted(ids) != sorted(map(str, range(len(ids)))):
+            raise wrong("names has ids that are not 0, 1, 2, …", got=shortened(", ".join(ids), 60))
+        value = [value[str(place)] for place in range(len(ids))]
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_CLASSES or not all(map(is_name, value)):
+        raise wrong("names is missing, or not a list of names", got=shortened(repr(value), 60))
+    return tuple(value)
 
 
 def ids_by_name(names: Sequence[str], info: ModelInfo, subject: str) -> tuple[tuple[int, ...], tuple[str, ...]]:

@@ -141,3 +141,8 @@ def refuse_split(place: Path, split: str) -> None:
             f"has no split {split!r}, and is used as a whole", subject=str(place),
             hint="leave the split out, or give the folder or the file of that split",
         )  # fmt: skip
+
+
+def name_below(path: Path, root: Path) -> str:
+    """The name of a sample: its path below a folder, with ``/``; its whole path if it is not below it."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

@@ -19,7 +19,7 @@ import numpy as np
 from yoloship._util.reading import read_bounded, read_text
 from yoloship._util.text import shortened
 from yoloship.datasets.classes import ids_by_name
-from yoloship.datasets.dataset import Dataset, Fault, Sample, refuse_split
+from yoloship.datasets.dataset import Dataset, Fault, Sample, name_below, refuse_split
 from yoloship.datasets.label_form import overlap_of
 from yoloship.datasets.pictures import Picture, look_at
 from yoloship.datasets.scan import scanned
@@ -92,7 +92,7 @@ def read_voc(root: Path, split: str, info: ModelInfo, on_progress: OnProgress | 
         empty += objects == ()
         source = root / "Annotations" / f"{stem}.xml"
         kept = _inside(objects or (), picture.image_hw, source, faults)
-        samples.append(Sample(path, _name(path, root), picture.image_hw, _truth(kept, id_of, source)))
+        samples.append(Sample(path, name_below(path, root), picture.image_hw, _truth(kept, id_of, source)))
     left_out = len(files) - len(samples)
     name = f"{root} ({split})"
     return Dataset(name, "voc", info.task, names, tuple(samples), tuple(faults), left_out, missing, empty)
@@ -184,7 +184,3 @@ def _truth(objects: list[_Object], id_of: dict[str, int], source: Path) -> Truth
         str(source),
         crowd=np.array([one.difficult for one in objects], bool),
     )
-
-
-def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

@@ -10,17 +10,17 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from yoloship._util.text import shortened
 from yoloship._util.yaml_file import read_yaml
-from yoloship.datasets.dataset import SPLITS, Dataset, Fault, Sample
+from yoloship.datasets.classes import names_of
+from yoloship.datasets.dataset import SPLITS, Dataset, Fault, Sample, name_below
 from yoloship.datasets.image_list import images_of
 from yoloship.datasets.label_file import LabelFile, read_label_file
 from yoloship.datasets.pictures import Picture, look_at
 from yoloship.datasets.scan import scanned
 from yoloship.errors import InputError
-from yoloship.model import MAX_CLASSES, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ def files_of_yaml(path: Path, split: str) -> YoloFiles:
         InputError: a field is missing or wrong, or the images cannot be found.
     """
     data = read_yaml(path, wanted="the description of a dataset", as_text=("names",))
-    names = _class_names(data.get("names"), path)
+    names = names_of(data.get("names"), str(path))
     given = data.get("path")
     if not isinstance(given, str | None):
         raise InputError("path is not text", subject=str(path), got=shortened(repr(given), 40))
@@ -112,21 +112,6 @@ def _place(name: str, root: Path, path: Path, split: str, faults: list[Fault]) -
     )  # fmt: skip
 
 
-def _class_names(names: Any, path: Path) -> tuple[str, ...]:
-    """Names as a list, or as a mapping from ids."""
-    wrong = partial(
-        InputError, subject=str(path), expected="a list, or one name for each id from 0", hint="correct 'names:'"
-    )
-    if isinstance(names, dict):
-        ids = [str(key) for key in names]
-        if sorted(ids) != sorted(map(str, range(len(ids)))):
-            raise wrong("names has ids that are not 0, 1, 2, …", got=shortened(", ".join(ids), 60))
-        names = [names[str(place)] for place in range(len(ids))]
-    if not isinstance(names, list) or not 1 <= len(names) <= MAX_CLASSES or not all(map(is_name, names)):
-        raise wrong("names is missing, or not a list of names", got=shortened(repr(names), 60))
-    return tuple(names)
-
-
 def label_path(image: Path) -> Path:
     """The label file of an image whose path is absolute."""
     before, inside, after = str(image).rpartition(_IMAGES)
@@ -163,7 +148,7 @@ def read_yolo(files: YoloFiles, form: LabelLines, info: ModelInfo, on_progress: 
         missing += labels.is_missing
         empty += labels.is_empty
         duplicates += labels.duplicates
-        samples.append(Sample(image, _name(image, files.root), picture.image_hw, labels.truth))
+        samples.append(Sample(image, name_below(image, files.root), picture.image_hw, labels.truth))
     if samples and missing == len(samples):
         raise InputError(
             "no image has a label file", subject=files.name, expected=f"{label_path(samples[0].path)} and so on",
@@ -179,7 +164,3 @@ def _read(image: Path, form: LabelLines, class_names: Sequence[str]) -> tuple[Pi
     if picture.problem:
         return picture, None
     return picture, read_label_file(label_path(image), picture.image_hw, form, class_names)
-
-
-def _name(image: Path, root: Path) -> str:
-    return image.relative_to(root).as_posix() if image.is_relative_to(root) else image.as_posix()

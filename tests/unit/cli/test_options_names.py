@@ -56,6 +56,8 @@ def found(*arguments: str | Path) -> list[str]:
         ("names: {0: 'cat', 1: 'dog'}\n", ("cat", "dog")),
         ("path: x\nnames:\n  0: cat\n  1: 'dog'\n\ntrain: y\n", ("cat", "dog")),
         ("names:\n- cat\n- dog # barks\n", ("cat", "dog")),
+        ("names:\n  1: no\n  0: 007\n", ("007", "no")),
+        ("name: tag\nnames of things: x\n", ("name: tag", "names of things: x")),
     ],
 )
 def test_a_file_of_names_is_read(content: str, names: tuple[str, ...]) -> None:
@@ -67,9 +69,12 @@ def test_a_file_of_names_is_read(content: str, names: tuple[str, ...]) -> None:
     ("content", "words"),
     [
         (b"", "holds no class names"),
-        (b"names:\n  0: cat\n  2: dog\n", "holds no class names"),
-        (b"names: {a: b}\n", "holds no class names"),
-        (b"names: [cat\n", "holds no class names"),
+        (b"names:\n  0: cat\n  2: dog\n", "names has ids that are not 0, 1, 2"),
+        (b"names: {a: b}\n", "names has ids that are not 0, 1, 2"),
+        (b"nc: 2\nnames:\n", "names is missing"),
+        (b"names: [cat, cat]\nnames: [cat]\n", "line 2: has the key 'names' twice"),
+        (b"a: &x [cat]\nnames: *x\n", "has the alias"),
+        (b"names: [cat\n", "is not valid YAML"),
         (b"\xff\xfe", "cannot be read as text"),
         (b"a\n" * (1 << 20), "is too long for a list of class names"),
     ],
