@@ -15,6 +15,7 @@ from yoloship._util.text import shortened
 from yoloship.datasets.outlines import MAX_OUTLINE_PX, is_too_long
 from yoloship.errors import InputError
 from yoloship.evaluate.coco import Truth
+from yoloship.results.rle import decompressed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 _MAX_PX: Final = 1e7
 _MAX_POINTS: Final = 100_000
-_MAX_RLE_CHARS: Final = 10_000_000
-_FIRST, _GROUP_BITS, _MORE, _SIGN = 48, 5, 0x20, 0x10
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,29 +159,9 @@ def _segmentation(entry: dict[str, Any], image_hw: tuple[int, int], subject: str
                 "segmentation is not of the image's size", subject=subject, expected=str(list(image_hw)),
                 got=shortened(repr(size)),
             )  # fmt: skip
-        runs = _run_lengths(counts) if isinstance(counts, str) else counts
+        runs = decompressed(counts) if isinstance(counts, str) else counts
         pixels = image_hw[0] * image_hw[1]
         if not isinstance(runs, list) or not all(is_int(run, 0, pixels) for run in runs) or sum(runs) != pixels:
             raise InputError("segmentation has runs that do not fill the image", subject=subject)
         return {"size": size, "counts": counts}
     raise InputError("has no segmentation", subject=subject, expected="polygons or run lengths")
-
-
-def _run_lengths(text: str) -> list[int] | None:
-    """The runs of COCO's compressed form (`yoloship.results.rle`); None if it is not one."""
-    if not text.isascii() or len(text) > _MAX_RLE_CHARS:
-        return None
-    runs: list[int] = []
-    value = shift = 0
-    for code in text.encode("ascii"):
-        group = code - _FIRST
-        if not 0 <= group < 2 * _MORE or shift > 60:
-            return None
-        value |= (group & (_MORE - 1)) << shift
-        shift += _GROUP_BITS
-        if not group & _MORE:
-            if group & _SIGN:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    return runs if shift == 0 else None

@@ -20,6 +20,9 @@ _GROUP_BITS: Final = 5
 _FIRST: Final = 48
 _MORE: Final = 1 << _GROUP_BITS
 _SIGN: Final = 1 << (_GROUP_BITS - 1)
+MAX_CHARS: Final = 10_000_000
+"""Of a text that is read."""
+_MAX_SHIFT: Final = 60
 
 
 def run_lengths(window: npt.NDArray[np.bool_], left: int, top: int, image_hw: tuple[int, int]) -> Counts:
@@ -67,3 +70,27 @@ def compressed(counts: Counts) -> str:
         open_ = open_ & ~done
     letters = np.stack(groups, axis=1).ravel() if groups else np.empty(0, np.int64)
     return letters[letters > 0].astype(np.uint8).tobytes().decode("ascii")
+
+
+def decompressed(text: str) -> list[int] | None:
+    """The run lengths in a text of COCO's compressed form; None if it is not one.
+
+    Args:
+        text: Untrusted. What its runs add up to is not checked, nor that they are not negative.
+    """
+    if not text.isascii() or len(text) > MAX_CHARS:
+        return None
+    runs: list[int] = []
+    value = shift = 0
+    for code in text.encode("ascii"):
+        group = code - _FIRST
+        if not 0 <= group < 2 * _MORE or shift > _MAX_SHIFT:
+            return None
+        value |= (group & (_MORE - 1)) << shift
+        shift += _GROUP_BITS
+        if not group & _MORE:
+            if group & _SIGN:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs if shift == 0 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from yoloship.results.rle import compressed, run_lengths
+from yoloship.results.rle import MAX_CHARS, compressed, decompressed, run_lengths
 
 mask_library = pytest.importorskip("pycocotools.mask")
 
@@ -58,3 +58,14 @@ def test_a_mask_of_one_value_is_one_run(value: bool) -> None:
 def test_no_pixels_at_all_is_background() -> None:
     empty = np.zeros((0, 0), bool)
     assert compressed(run_lengths(empty, 5, 5, (8, 8))) == official(np.zeros((8, 8), bool))
+
+
+@pytest.mark.parametrize("hw", [(1, 1), (9, 1), (37, 23), (300, 200)])
+def test_run_lengths_are_read_back_from_their_text(hw: tuple[int, int]) -> None:
+    counts = run_lengths(np.random.default_rng(5).random(hw) < 0.4, 0, 0, hw)
+    assert decompressed(compressed(counts)) == counts.tolist()
+
+
+@pytest.mark.parametrize("text", ["o", "0\u00e9", "0 ", "p", "o" * 14 + "0", "0" * (MAX_CHARS + 1)])
+def test_a_text_that_is_cut_or_has_other_letters_is_none_of_run_lengths(text: str) -> None:
+    assert decompressed(text) is None
