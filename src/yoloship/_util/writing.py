@@ -191,6 +191,11 @@ def writing_errors(path: Path) -> Iterator[None]:
         raise write_error(error, path) from error
 
 
+def part_of(place: Place) -> Path:
+    """A new name for the incomplete file of a place, in its folder: ``found.json.1a2b3c4d.part``."""
+    return place.path.with_name(shortened(place.path.name, f".{os.urandom(4).hex()}.part"))
+
+
 def create_part(path: Path, replaced: os.stat_result | None) -> int:
     """Create and lock an incomplete file.
 

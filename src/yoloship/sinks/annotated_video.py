@@ -13,7 +13,7 @@ from io import FileIO
 from typing import TYPE_CHECKING, Any, Final
 
 from yoloship._util.closing import Closing
-from yoloship._util.writing import create_part, find_place, name_taken, publish, shortened, write_error
+from yoloship._util.writing import create_part, find_place, name_taken, part_of, publish, write_error
 from yoloship.errors import OutputError
 from yoloship.sinks.mp4 import Mp4Encoder, load_encoder
 
@@ -67,7 +67,7 @@ class AnnotatedVideo(Closing):
             if any(_is_same(one, self._place.status) for one in inputs):
                 raise OutputError("would replace an input", subject=str(path), hint="give another folder")
         self.path, self._stream, self._overwrite = path, stream, overwrite
-        self.part = self._place.path.with_name(shortened(self._place.path.name, f".{os.urandom(4).hex()}.part"))
+        self.part = part_of(self._place)
         self._file: _WholeWrites | None = None
         self._encoder: Mp4Encoder | None = None
         self._closed = False

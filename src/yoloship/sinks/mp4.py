@@ -12,7 +12,8 @@ import numpy as np
 from yoloship._util.cores import usable_cores
 from yoloship.errors import DependencyError, YoloshipError
 from yoloship.sinks.sound import Sound
-from yoloship.sources.pyav_video import VIDEO_HINT, load_av
+from yoloship.sources.pyav_video import load_av
+from yoloship.sources.reader import VIDEO_HINT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,8 +18,8 @@ from yoloship._util.writing import (
     create_part,
     find_place,
     name_taken,
+    part_of,
     publish,
-    shortened,
     writing_errors,
 )
 from yoloship.errors import DependencyError, OutputError, visible
@@ -59,7 +59,7 @@ class ParquetFile(Sink):
         self._schema = _schema(arrow)
         self._rows: list[dict[str, Any]] = []
         self._closed = False
-        self._part = place.path.with_name(shortened(place.path.name, f".{os.urandom(4).hex()}.part"))
+        self._part = part_of(place)
         with writing_errors(path):
             self._file = os.fdopen(create_part(self._part, place.status), "wb")
         self._writer = arrow.parquet.ParquetWriter(self._file, self._schema, compression="zstd")

@@ -11,6 +11,7 @@ from yoloship._util.writing import (
     find_place,
     held,
     name_taken,
+    part_of,
     publish,
     shortened,
     write_error,
@@ -68,8 +69,7 @@ class GrowingFile:
         """
         if place.status is not None and not overwrite:
             raise name_taken(path)
-        unique = f".{os.urandom(4).hex()}.part"
-        part = place.path.with_name(shortened(place.path.name, unique))
+        part = part_of(place)
         with writing_errors(path):
             file = os.fdopen(create_part(part, place.status), "wb", buffering=0)
             made = cls(path, place, part, file, overwrite=overwrite)

@@ -15,7 +15,7 @@ from yoloship.errors import DependencyError, ImageError, InputError
 from yoloship.images import DEFAULT_LIMITS, ImageLimits
 from yoloship.kinds import HEAD_BYTES, kind_of
 from yoloship.sources.pixels import check_size
-from yoloship.sources.reader import Decoded
+from yoloship.sources.reader import VIDEO_HINT, Decoded
 from yoloship.sources.source import Stream
 from yoloship.sources.truncation import missing_bytes
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _TIME_BASE: Final = Fraction(1, 90_000)
 """Of the times that OpenCV gives in milliseconds."""
-_VIDEO_HINT: Final = "pip install 'yoloship[video]'"
 
 
 class OpencvVideo:
@@ -51,12 +50,12 @@ class OpencvVideo:
             head = file.read(HEAD_BYTES)
             self._missing_bytes = missing_bytes(file)
         if kind_of(head) != "video":
-            raise DependencyError("is a video that needs PyAV, or not a video", subject=str(path), hint=_VIDEO_HINT)
+            raise DependencyError("is a video that needs PyAV, or not a video", subject=str(path), hint=VIDEO_HINT)
         self._capture: Any = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise InputError(
                 "cannot be opened by OpenCV: it is damaged, cut short, or of a codec that it does not have",
-                subject=str(path), hint=_VIDEO_HINT,
+                subject=str(path), hint=VIDEO_HINT,
             )  # fmt: skip
         rate = Fraction(self._capture.get(cv2.CAP_PROP_FPS)).limit_denominator(1001)
         self.stream = Stream(str(path), path, rate if 0 < rate <= 1000 else None, _TIME_BASE)

@@ -16,7 +16,7 @@ from yoloship._util.reading import open_regular
 from yoloship.errors import DependencyError, ImageError, InputError, YoloshipError
 from yoloship.images import DEFAULT_LIMITS, ImageLimits
 from yoloship.sources.pixels import Converter, check_size
-from yoloship.sources.reader import MAX_BROKEN_IN_A_ROW, Decoded
+from yoloship.sources.reader import MAX_BROKEN_IN_A_ROW, VIDEO_HINT, Decoded
 from yoloship.sources.source import Stream
 from yoloship.sources.truncation import missing_bytes
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-VIDEO_HINT: Final = "pip install 'yoloship[video]'"
 CONTAINERS: Final = (
     "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,h264,hevc,mjpeg,yuv4mpegpipe,ivf,obu,mpegvideo,m4v,mxf,wtv,nut,gif"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from yoloship.errors import YoloshipError
     from yoloship.sources.source import Stream
 
+VIDEO_HINT: Final = "pip install 'yoloship[video]'"
 MAX_BROKEN_IN_A_ROW: Final = 100
 """After so many broken frames in a row the rest of a video is given up: it is damaged, or is not a video at all."""
 
@@ -47,3 +49,8 @@ class VideoReader(Protocol):
 
     def close(self) -> None:
         """Release the file."""
+
+
+def has_pyav() -> bool:
+    """Whether PyAV is installed."""
+    return find_spec("av") is not None

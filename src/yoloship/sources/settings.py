@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 from yoloship._util.addresses import AddressRules
+from yoloship.errors import InputError
 
 LivePolicy: TypeAlias = Literal["newest", "every"]
 """Which frames of a live stream are given: only the newest, so that results are never late, or every one."""
@@ -39,3 +40,13 @@ class SourceOptions:
 
 
 DEFAULT_OPTIONS = SourceOptions()
+
+
+def check_step(frame_step: int) -> None:
+    """Refuse a step that is not a whole number from 1.
+
+    Raises:
+        InputError: it is not.
+    """
+    if frame_step < 1:
+        raise InputError("must be at least 1", subject="frame_step (--vid-stride)", got=str(frame_step))

@@ -16,9 +16,9 @@ from yoloship.images import DEFAULT_LIMITS
 from yoloship.kinds import HEAD_BYTES, IMAGE_KINDS, kind_of, wrong_kind
 from yoloship.sources.ahead import ahead
 from yoloship.sources.jpeg_stream import START, split_jpegs
-from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
+from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions, check_step
 from yoloship.sources.source import Frame, Source, Stream
-from yoloship.sources.video import FRAMES_AHEAD, check_step, read_video
+from yoloship.sources.video import FRAMES_AHEAD, read_video
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

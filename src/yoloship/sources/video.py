@@ -6,7 +6,6 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,8 +13,9 @@ from yoloship.errors import InputError, YoloshipError
 from yoloship.sources.ahead import ahead
 from yoloship.sources.clock import Clock
 from yoloship.sources.finding import glob_entries, has_magic, natural_key
+from yoloship.sources.reader import VIDEO_HINT, has_pyav
 from yoloship.sources.recognise import VIDEO_SUFFIXES
-from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
+from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions, check_step
 from yoloship.sources.source import Frame, Source, Stream
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 FRAMES_AHEAD: Final = 2
 """Decoded frames that wait for the detector, besides the one that is being decoded."""
-WITHOUT_PYAV: Final = (
-    "videos are read by OpenCV, which keeps no sound and does not tell damaged frames; pip install 'yoloship[video]'"
-)
+WITHOUT_PYAV: Final = f"videos are read by OpenCV, which keeps no sound and does not tell damaged frames; {VIDEO_HINT}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,21 +63,6 @@ class VideoFiles(Source):
     def __iter__(self) -> Iterator[Frame]:
         for path in self.paths:
             yield from ahead(partial(read_video, path, _open_video, self.options.frame_step), FRAMES_AHEAD)
-
-
-def has_pyav() -> bool:
-    """Whether PyAV is installed."""
-    return find_spec("av") is not None
-
-
-def check_step(frame_step: int) -> None:
-    """Refuse a step that is not a whole number from 1.
-
-    Raises:
-        InputError: it is not.
-    """
-    if frame_step < 1:
-        raise InputError("must be at least 1", subject="frame_step (--vid-stride)", got=str(frame_step))
 
 
 def read_video(

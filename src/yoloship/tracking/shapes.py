@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 
-from yoloship._util.fields import is_number
+from yoloship._util.fields import is_int, is_number
 from yoloship.errors import InputError
 from yoloship.tracking.geometry import area, clipped, crosses_itself, side_distances
 
@@ -66,10 +66,9 @@ class Rule:
         if self.band is not None and not is_number(self.band, 0, most):
             expected = f"a number of {self.units} from 0 to {most:g}"
             raise InputError("out of range", subject="band", expected=expected, got=repr(self.band)[:60])
-        count: Any = self.min_frames
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_FRAMES:
+        if not is_int(self.min_frames, 1, MAX_FRAMES):
             expected = f"a whole number from 1 to {MAX_FRAMES}"
-            raise InputError("out of range", subject="min_frames", expected=expected, got=repr(count)[:60])
+            raise InputError("out of range", subject="min_frames", expected=expected, got=repr(self.min_frames)[:60])
 
     def is_for(self, stream: Stream | None) -> bool:
         """Whether it counts in this stream; images without a stream count in what is for all."""

@@ -130,7 +130,7 @@ def test_leaving_in_the_middle_ends_its_thread(tmp_path: Path) -> None:
 def test_without_pyav_opencv_reads_and_the_notes_say_what_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yoloship.sources.video.find_spec", lambda name: None)
+    monkeypatch.setattr("yoloship.sources.reader.find_spec", lambda name: None)
     path = write_clip(tmp_path / "a.mp4", Clip(audio="aac"))
     with VideoFiles.open([str(path)]) as source:
         assert source.notes == (WITHOUT_PYAV,)

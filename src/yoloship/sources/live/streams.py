@@ -6,13 +6,13 @@ import sys
 import threading
 import time
 from collections import deque
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from yoloship.errors import DependencyError, InputError
 from yoloship.sources.live.feed import Feed, Held
 from yoloship.sources.live.target import targets_of
-from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
+from yoloship.sources.reader import VIDEO_HINT, has_pyav
+from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions, check_step
 from yoloship.sources.source import Frame, Source
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class LiveStreams(Source):
     @classmethod
     def open(cls, texts: Sequence[str], options: SourceOptions = DEFAULT_OPTIONS) -> Self:
         """Check what shall be read. Nothing is connected before the first frame is asked for."""
-        if options.frame_step < 1:
-            raise InputError("must be at least 1", subject="frame_step", got=str(options.frame_step))
+        check_step(options.frame_step)
         if not options.live_timeout_s > 0:
             raise InputError("must be above 0", subject="live_timeout_s", got=str(options.live_timeout_s))
         if len(texts) > MAX_STREAMS:
@@ -60,10 +59,8 @@ class LiveStreams(Source):
         if sys.platform == "win32":
             raise InputError("is not supported on Windows", subject=targets[0].name, hint="run it in WSL")
         addresses = [target.name for target in targets if target.camera is None]
-        if addresses and find_spec("av") is None:
-            raise DependencyError(
-                "reading a stream needs PyAV", subject=addresses[0], hint="pip install 'yoloship[video]'"
-            )
+        if addresses and not has_pyav():
+            raise DependencyError("reading a stream needs PyAV", subject=addresses[0], hint=VIDEO_HINT)
         return cls(targets, options)
 
     def __iter__(self) -> Iterator[Frame]:
