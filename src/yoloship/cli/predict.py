@@ -462,6 +462,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
         asked = replace(asked, frame_step=vid_stride, on_event=None if quiet else print_err)
         images = open_source(source, asked)
         stack.callback(images.close)
+        if vid_stride > 1 and images.files is not None:
+            raise click.UsageError("--vid-stride: only videos and cameras have frames to leave out")
         if images.is_live or any(value is not None for value in given_live.values()):
             live_options.refuse_without_effect(images, given_live)
             draw = draw and output_dir is not None  # a video without an end, only if it is asked for

@@ -19,6 +19,7 @@ from yoloship.errors import json_document
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from yoloship._util.outputs import Outputs
     from yoloship.model import HeadChoice
     from yoloship.runtime.session import RuntimePrecision
     from yoloship.validate.coco_files import Ids
@@ -169,10 +170,8 @@ def val(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise click.UsageError("--batch is for --as yolov5: COCO's rules do not depend on it")
     if len(wanted) > 1 and (save_json is not None or save_truth is not None):
         raise click.UsageError("--save-json and --save-truth are for one model: leave the others out")
-    outputs = outputs_for(models, images=(Path(data),), labels=None, overwrite=overwrite)
-    for path in (report, json_file, save_json, save_truth):
-        if path is not None and not is_dash(path):
-            outputs.claim(path)
+    written = [path for path in (report, json_file, save_json, save_truth) if path is not None and not is_dash(path)]
+    _claim(written, outputs_for(models, images=(Path(data),), overwrite=overwrite))
     class_names = options.chosen_names(names, names_from)
     found: list[Validation] = []
     for model, runtime in wanted:
@@ -185,6 +184,8 @@ def val(  # noqa: PLR0913, PLR0917 - one parameter an option
         with progress(in_pipes=True) as on_progress:
             judged = judge_model(model, request, on_progress)
         found.append(judged.validation)
+        if overwrite:  # what the dataset consists of is known now
+            _claim(written, outputs_for(models, images=_files_of(judged), overwrite=True))
         _save_coco(judged, save_json, save_truth, ids, overwrite=overwrite)
     if report is not None:
         from yoloship.validate.report.page import report_html
@@ -198,6 +199,22 @@ def val(  # noqa: PLR0913, PLR0917 - one parameter an option
     if not any(map(is_stdout, (report, json_file, save_json, save_truth))):
         _print(found)
     _exit_below(found, min_map)
+
+
+def _claim(paths: Sequence[Path], outputs: Outputs) -> None:
+    """Refuse outputs that cannot be written, or would replace something that is read."""
+    for path in paths:
+        outputs.claim(path)
+
+
+def _files_of(judged: Judged) -> Iterator[Path]:
+    """The images and labels of the dataset, also those that are left out."""
+    for sample in judged.samples:
+        yield sample.path
+        if sample.truth is not None:
+            yield Path(sample.truth.source)
+    for fault in judged.validation.faults:
+        yield fault.path
 
 
 def _runtimes(text: str | None) -> tuple[str | None, ...]:

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
+from numbers import Real
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -95,8 +96,7 @@ def track(  # noqa: PLR0913 - all but the model and the source have defaults
             "only images in memory, or a list of them, have no times of their own", subject="times_s, rate",
             hint="leave them out for a video, a camera or a folder",
         )  # fmt: skip
-    if rate is not None and not 0 < rate < float("inf"):
-        raise InputError("out of range", subject="rate", expected="frames in a second", got=repr(rate))
+    _check_types(rate, scene)
     config = scene if isinstance(scene, SceneConfig | None) else read_scene(scene)
     if isinstance(model, str | PathLike):
         detector: Any = _Loaded(fspath(model))
@@ -108,6 +108,15 @@ def track(  # noqa: PLR0913 - all but the model and the source have defaults
     else:
         frames = _framed(several_images(cast("Iterable[object]", source), 3), times_s, rate)
     return _follow(detector, frames, _Request(tracking, config, options, keep_images))
+
+
+def _check_types(rate: object, scene: object) -> None:
+    """Refuse a rate that is not a number of frames, and a scene that is neither one nor the name of a file."""
+    if rate is not None and not (isinstance(rate, Real) and 0 < float(rate) < float("inf")):
+        raise InputError("out of range", subject="rate", expected="frames in a second", got=repr(rate))
+    if not isinstance(scene, SceneConfig | str | PathLike | None):
+        expected = "the name of a file, or a SceneConfig"
+        raise InputError("wrong type", subject="scene", expected=expected, got=type(scene).__name__)
 
 
 def atrack(  # noqa: PLR0913 - all but the model and the source have defaults
@@ -265,7 +274,7 @@ def _framed(images: Iterable[object], times_s: Iterable[float] | None, rate: flo
     """Each image with the frame that says its time; images that are frames already say it themselves."""
     from fractions import Fraction
 
-    stream = None if rate is None else Stream("images", rate=Fraction(rate).limit_denominator(100_000))
+    stream = None if rate is None else Stream("images", rate=Fraction(float(rate)).limit_denominator(100_000))
     times = None if times_s is None else iter(times_s)
     for index, image in enumerate(images):
         if isinstance(image, Frame):
@@ -277,4 +286,6 @@ def _framed(images: Iterable[object], times_s: Iterable[float] | None, rate: flo
         if time is _END:
             raise InputError("fewer times than images", subject="times_s", expected="one for each image",
                              got=str(index))  # fmt: skip
+        if not isinstance(time, Real | None):
+            raise InputError("is not a time", subject="times_s", expected="seconds", got=repr(time)[:60])
         yield Frame(index, f"image {index}", None, None if time is None else float(time), stream), image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,7 @@ def val(  # noqa: PLR0913 - all but the model and the data have defaults
         DependencyError: the evaluator is not installed.
         YoloshipError: the model cannot be opened, or fails.
     """
+    _check_types(model, data, rules, class_names)
     size = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     names = None if class_names is None else tuple(class_names)
     request = Request(
@@ -127,6 +129,18 @@ def val(  # noqa: PLR0913 - all but the model and the data have defaults
         batch,
     )
     return judge_model(model, request, on_progress).validation
+
+
+def _check_types(model: object, data: object, rules: object, class_names: object) -> None:
+    """Refuse what would be taken for something else: other rules for YOLOv5's, a text for a list of its letters."""
+    for subject, given, is_right, expected in (
+        ("model", model, isinstance(model, str | PathLike | Detector), "a name or a Detector"),
+        ("data", data, isinstance(data, str | PathLike), "the name of a file or a folder"),
+        ("rules", rules, rules in {"coco", "yolov5"}, "coco or yolov5"),
+        ("class_names", class_names, not isinstance(class_names, str | bytes), "a sequence of names"),
+    ):
+        if not is_right:
+            raise InputError("wrong value", subject=subject, expected=expected, got=repr(given)[:60])
 
 
 def judge_model(model: str | Path | Detector[Any], request: Request, on_progress: OnProgress | None = None) -> Judged:

@@ -119,3 +119,11 @@ def test_python_streams_a_video_by_its_name() -> None:
         outcomes = list(detector.stream("clip.mp4"))
     assert [outcome.frame.time_s for outcome in outcomes if outcome.frame is not None] == [ms / 1000 for ms in TIMES_MS]
     assert all(len(outcome.unwrap()) == 1 for outcome in outcomes)
+
+
+def test_images_have_no_frames_to_leave_out() -> None:
+    assert cv2.imwrite("a.png", np.zeros((64, 96, 3), np.uint8))
+    ran = run("predict", "cat.onnx", "a.png", "--no-draw", "--vid-stride", "2")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--vid-stride: only videos and cameras have frames to leave out" in ran.err
+    assert run("predict", "cat.onnx", "a.png", "clip.mp4", "--no-draw", "--vid-stride", "2").code == 0

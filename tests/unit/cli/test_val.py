@@ -147,6 +147,15 @@ def test_an_input_is_never_replaced() -> None:
     assert Path("r.html").read_text() == "mine"
 
 
+@pytest.mark.parametrize("option", ["--report", "--json", "--save-json", "--save-truth"])
+def test_no_image_and_no_label_of_the_dataset_is_replaced(option: str) -> None:
+    for file in (next(Path().rglob("images/**/*.png")), next(Path().rglob("labels/**/*.txt"))):
+        before = file.read_bytes()
+        ran = run("val", "cat.onnx", "--data", "data.yaml", option, file, "--overwrite")
+        assert f"{file}: would replace an input" in ran.error
+        assert file.read_bytes() == before
+
+
 def test_a_classifier_is_judged_by_its_accuracy() -> None:
     for kind in ("barcode", "marker", "none", "qr_code"):
         Path(f"kinds/{kind}").mkdir(parents=True)

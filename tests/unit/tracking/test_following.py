@@ -160,6 +160,8 @@ def test_a_preset_and_options_are_taken() -> None:
         ({"tracking": "sort"}, "no such preset of tracking"),
         ({"rate": 0}, "rate: out of range: expected frames in a second, got 0"),
         ({"rate": float("nan")}, "rate: out of range"),
+        ({"rate": "30"}, "rate: out of range: expected frames in a second, got '30'"),
+        ({"scene": {"zones": []}}, "scene: wrong type: expected the name of a file, or a SceneConfig, got dict"),
         ({"scene": "none.yaml"}, r"none\.yaml"),
         ({"scene": OF_CLASS_X}, "no such class"),
     ],
@@ -174,6 +176,13 @@ def test_a_single_image_and_times_for_a_named_source_are_refused() -> None:
         track(detector(), picture(0))
     with pytest.raises(InputError, match="times_s, rate: only images in memory"):
         track(detector(), "street.mp4", rate=30)
+
+
+def test_a_time_that_is_not_a_number_is_refused() -> None:
+    times: Any = [np.float32(0), "1"]
+    outcomes = track(detector(), [picture(10)] * 5, times_s=times)
+    with pytest.raises(InputError, match="times_s: is not a time: expected seconds, got '1'"):
+        list(outcomes)
 
 
 def test_fewer_times_than_images_are_refused_after_the_results_before() -> None:

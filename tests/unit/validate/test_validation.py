@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,7 +64,7 @@ def test_arguments_without_effect_are_refused(data: Path) -> None:
     with pytest.raises(InputError, match="batch: has no effect with COCO's rules"):
         yoloship.val(MODEL, data, batch=8)
     with pytest.raises(InputError, match="device, class_names, confidence: has no effect with YOLOv5's rules"):
-        yoloship.val(MODEL, data, rules="yolov5", device="cpu", class_names="abc", confidence=0.5)
+        yoloship.val(MODEL, data, rules="yolov5", device="cpu", class_names=["a"], confidence=0.5)
     with pytest.raises(InputError, match="imgsz: must be one number with YOLOv5's rules: got 320×640"):
         yoloship.val(MODEL, data, rules="yolov5", imgsz=(320, 640))
 
@@ -80,3 +81,17 @@ def test_files_that_cannot_be_written_are_refused_before_the_model_runs(data: Pa
     with pytest.raises(InputError, match=r"would both have the image id 1; use --ids coco"):
         judge_model(MODEL, request, lambda what, done, total: seen.append(what))
     assert "validating" not in seen
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ({"rules": "COCO"}, "rules: wrong value: expected coco or yolov5, got 'COCO'"),  # not YOLOv5's then
+        ({"class_names": "abc"}, "class_names: wrong value: expected a sequence of names, got 'abc'"),
+        ({"data": 5}, "data: wrong value: expected the name of a file or a folder, got 5"),
+        ({"model": None}, "model: wrong value: expected a name or a Detector, got None"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(data: Path, given: dict[str, Any], refusal: str) -> None:
+    with pytest.raises(InputError, match=refusal):
+        yoloship.val(**{"model": MODEL, "data": data, **given})
