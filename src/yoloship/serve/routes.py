@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.responses import Response
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from yoloship._util.addresses import AddressRules
     from yoloship.detect.options import DetectOptions
     from yoloship.serve.bodies import GivenImage
     from yoloship.serve.engine import ModelHost
@@ -68,6 +69,21 @@ async def readyz(request: Request) -> Response:
     return json_response({"status": "ready"})
 
 
+async def openapi(_: Request) -> Response:
+    """The OpenAPI document."""
+    from yoloship.serve.openapi import document
+
+    return json_response(document(ENDPOINTS))
+
+
+async def docs(_: Request) -> Response:
+    """The OpenAPI document as a page that needs nothing else."""
+    from yoloship.serve.openapi import docs_page
+
+    headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+    return Response(docs_page(ENDPOINTS), media_type="text/html", headers=headers)
+
+
 async def metrics(request: Request) -> Response:
     """The metrics for Prometheus."""
     return Response(state_of(request).metrics.text(), media_type=CONTENT_TYPE)
@@ -107,9 +123,8 @@ async def _predict(request: Request, state: ServerState, host: ModelHost) -> Res
         if form != "json" and len(images) > 1:
             raise FormError("several images are answered in JSON only", subject="Accept", got=form)
         with host.admission.permit(len(images), deadline_s - clock()):
-            outcomes = await unless_client_leaves(
-                request, _answers(host, images, options, deadline_s, keep_image=form != "json")
-            )
+            wanted = _Wanted(options, deadline_s, form != "json", state.settings.addresses)
+            outcomes = await unless_client_leaves(request, _answers(host, images, wanted))
             for _, outcome in outcomes:
                 if isinstance(outcome, Answer):
                     state.metrics.image_done(host.name, outcome.times)
@@ -118,14 +133,25 @@ async def _predict(request: Request, state: ServerState, host: ModelHost) -> Res
         state.bodies.release(len(body))
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a request wants of each of its images."""
+
+    options: DetectOptions | None
+    deadline_s: float
+    keep_image: bool
+    addresses: AddressRules | None
+
+
 async def _answers(
-    host: ModelHost, images: Sequence[GivenImage], options: DetectOptions | None, deadline_s: float, *, keep_image: bool
+    host: ModelHost, images: Sequence[GivenImage], wanted: _Wanted
 ) -> list[tuple[str, Answer | YoloshipError]]:
     """The answer or the error of each image."""
 
     async def one(image: GivenImage) -> Answer | YoloshipError:
         try:
-            return await host.infer(image.data, options, deadline_s, keep_image=keep_image)
+            data = image.data if image.url is None else await _fetched(image.url, wanted)
+            return await host.infer(data, wanted.options, wanted.deadline_s, keep_image=wanted.keep_image)
         except YoloshipError as error:
             return error
 
@@ -133,6 +159,18 @@ async def _answers(
         return [(images[0].name, await one(images[0]))]
     found = await asyncio.gather(*map(one, images))
     return [(image.name, outcome) for image, outcome in zip(images, found, strict=True)]
+
+
+async def _fetched(url: str, wanted: _Wanted) -> bytes:
+    """The image at an address, by the rules for addresses, in a thread that ends at the deadline."""
+    from yoloship._util.fetching import fetch
+
+    left_s = wanted.deadline_s - asyncio.get_running_loop().time()
+    if left_s <= 0:
+        raise LateError("the deadline passed", subject="url")
+    assert wanted.addresses is not None, "addresses are allowed"
+    rules = replace(wanted.addresses, timeout_s=min(wanted.addresses.timeout_s, left_s))
+    return (await asyncio.to_thread(fetch, url, rules)).data
 
 
 async def _response(
@@ -240,9 +278,11 @@ def _described(host: ModelHost) -> dict[str, Any]:
 
 ENDPOINTS: Final = (
     Endpoint("GET", "/healthz", healthz, "Whether the process lives.", is_open=True),
-    Endpoint("GET", "/readyz", readyz, "Whether all models are loaded and warm.", is_open=True),
+    Endpoint("GET", "/readyz", readyz, "Whether all models are loaded and warm; 503 until then.", is_open=True),
     Endpoint("GET", "/metrics", metrics, "Metrics in Prometheus' text format."),
-    Endpoint("GET", "/v1/models", models, "All models."),
+    Endpoint("GET", "/openapi.json", openapi, "This interface as an OpenAPI document.", is_open=True),
+    Endpoint("GET", "/docs", docs, "This interface as a page.", is_open=True),
+    Endpoint("GET", "/v1/models", models, "All models: task, classes, input size, thresholds, cost of a run."),
     Endpoint("GET", "/v1/models/{name}", model, "One model."),
     Endpoint("POST", "/v1/models/{name}/predict", predict, "Find what is in one image or several."),
 )

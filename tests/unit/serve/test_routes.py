@@ -6,6 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, served, settings_of
+from helpers.web_server import WebServer
+from helpers.web_server import answer as web_answer
+from yoloship._util.addresses import AddressRules
 from yoloship.serve.routes import ENDPOINTS
 from yoloship.serve.settings import RequestLimits
 
@@ -58,3 +61,15 @@ def test_all_bodies_are_given_back(tmp_path: Path) -> None:
             server.ask("POST", PREDICT, content=content, headers=JPEG)
         server.ask("POST", PREDICT, json={"image": 5})
         assert server.app.state.server.bodies.held_bytes == 0
+
+
+def test_an_image_at_an_address_is_fetched_by_the_rules_if_that_is_allowed(tmp_path: Path) -> None:
+    with WebServer(lambda _: web_answer(PHOTO, kind="image/jpeg")) as photos:
+        rules = AddressRules(allow_http=True, allow_private=True)
+        with served(settings_of(cat_model(tmp_path), addresses=rules)) as server:
+            answer = server.ask("POST", PREDICT, json={"image": {"url": f"{photos.url}/a.jpg"}})
+            assert [one["class_name"] for one in answer.json()["detections"]] == ["cat"]
+        with served(settings_of(cat_model(tmp_path), addresses=AddressRules(allow_http=True))) as server:
+            answer = server.ask("POST", PREDICT, json={"image": {"url": f"{photos.url}/a.jpg"}})
+            assert answer.status_code == 400
+            assert "127.0.0.1" in answer.json()["error"]["message"]
