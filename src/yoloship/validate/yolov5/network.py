@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yoloship._util.reading import file_sha256, open_regular
 from yoloship.detect.detector import Detector
 from yoloship.detect.feeds import host_session
 from yoloship.detect.preprocess import model_feeds
-from yoloship.errors import InputError, SessionError
+from yoloship.errors import InputError
 from yoloship.kinds import kind_of
 from yoloship.models.loading import load
 from yoloship.models.releases import resolve
 from yoloship.tasks.task import form_of
 from yoloship.validate.objects import OVERLAPS
+from yoloship.validate.opened import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,8 +140,6 @@ def open_network(model: str | Path | Detector[Any], runtime: str | None = None) 
         return
     path = resolve(model)
     kind = kind_of(path)
-    with open_regular(path, error=SessionError, wanted="a model") as file:
-        sha256 = file_sha256(file)
     if kind == "engine":
         from yoloship.evaluate.artefact import open_artefact
 
@@ -151,4 +149,4 @@ def open_network(model: str | Path | Detector[Any], runtime: str | None = None) 
     else:
         detector = load(path, tuned_for="throughput", runtime=runtime)
     with detector:
-        yield Network(detector, is_checkpoint=kind == "checkpoint", sha256=sha256, name=str(model))
+        yield Network(detector, is_checkpoint=kind == "checkpoint", sha256=sha256_of(path), name=str(model))
