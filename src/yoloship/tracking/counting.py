@@ -97,7 +97,7 @@ class ZoneCounter:
     """Counts what is in a zone of one stream.
 
     Attributes:
-        placed: The zone; another one if the size of the picture changes.
+        placed: The zone; another one if the size of the image changes.
     """
 
     placed: Placed
@@ -156,7 +156,7 @@ class LineCounter:
     """Counts what crosses a line of one stream.
 
     Attributes:
-        placed: The line; another one if the size of the picture changes.
+        placed: The line; another one if the size of the image changes.
     """
 
     placed: Placed

@@ -27,9 +27,9 @@ class Scene:
     """What the zones and lines of a stream have counted up to one frame.
 
     Attributes:
-        zones: Name → where the zone is in this picture, and what it has counted.
+        zones: Name → where the zone is in this image, and what it has counted.
         lines: The same for lines.
-        image_hw: (height, width) of the picture.
+        image_hw: (height, width) of the image.
     """
 
     zones: Mapping[str, tuple[Placed, ZoneCount]]
@@ -134,7 +134,7 @@ class SceneCounter:
         return Scene(zones, lines, self._image_hw or (0, 0))
 
     def _place(self, image_hw: tuple[int, int]) -> None:
-        """Place the zones and lines in pictures of this size, and note which of them can never count."""
+        """Place the zones and lines in images of this size, and note which of them can never count."""
         self._image_hw = image_hw
         for shape in self._shapes:
             placed = Placed.of(shape, image_hw)

@@ -29,7 +29,7 @@ def draw_scene(canvas: Image, scene: Scene, line_width_px: int | None = None) ->
 
     Args:
         canvas: (height, width, 3) uint8 BGR, as `as_canvas` makes it; it is written to.
-        scene: Of a picture of this size.
+        scene: Of an image of this size.
         line_width_px: Width of lines; None chooses one that fits the image.
 
     Returns:

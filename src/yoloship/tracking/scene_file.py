@@ -37,7 +37,7 @@ class SceneConfig:
     """What is counted in a scene.
 
     Attributes:
-        zones: Parts of the picture.
+        zones: Parts of the image.
         lines: Lines that objects cross.
         subject: Where they come from, for messages.
 
@@ -114,7 +114,7 @@ def scene_of(data: dict[str | int, Any], subject: str = "scene") -> SceneConfig:
     if units is None:
         raise InputError(
             "does not say the unit of its coordinates", subject=subject,
-            expected="the line 'units: fractions' (of the picture's width and height) or 'units: pixels'",
+            expected="the line 'units: fractions' (of the image's width and height) or 'units: pixels'",
         )  # fmt: skip
     shapes: dict[str, list[Any]] = {"zones": [], "lines": []}
     for kind, made in shapes.items():

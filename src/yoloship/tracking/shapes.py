@@ -28,7 +28,7 @@ MAX_FRAMES: Final = 10_000
 FARTHEST: Final = 1e6
 _LARGEST: Final = float(np.finfo(np.float64).max)
 USUAL_BAND: Final = 0.01
-"""Of the shorter side of the picture: about how much the edges of a good detector tremble."""
+"""Of the shorter side of the image: about how much the edges of a good detector tremble."""
 _ANCHOR_Y: Final = {"bottom-center": 1.0, "center": 0.5, "top-center": 0.0}
 
 
@@ -37,13 +37,13 @@ class Rule:
     """How a zone or a line counts.
 
     Attributes:
-        units: Whether coordinates are ``pixels``, or ``fractions`` of the picture's width and height.
+        units: Whether coordinates are ``pixels``, or ``fractions`` of the image's width and height.
         anchor: The point of an object's box that counts.
         classes: Ids or names of the classes that count; None counts all. The class of an object is the one that was
             found most often.
         streams: Names of the videos and cameras that it is for, or their file names; None is for all.
         band: How far an anchor must go beyond the line, or leave the zone, to be on the other side: in pixels, or as a
-            fraction of the picture's shorter side. None takes 0.01 of that side.
+            fraction of the image's shorter side. None takes 0.01 of that side.
         min_frames: For how many frames in a row it must be there.
 
     Raises:
@@ -78,7 +78,7 @@ class Rule:
         return any(name in self.streams for name in names)
 
     def band_px(self, image_hw: tuple[int, int]) -> float:
-        """The band in pixels of a picture of this size."""
+        """The band in pixels of an image of this size."""
         if self.units == "pixels" and self.band is not None:
             return self.band
         return (USUAL_BAND if self.band is None else self.band) * min(image_hw)
@@ -92,7 +92,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A part of the picture in which objects are counted.
+    """A part of the image in which objects are counted.
 
     Attributes:
         name: What it is called in results.
@@ -161,13 +161,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placed:
-    """A zone or a line in pixels of one picture size.
+    """A zone or a line in pixels of one image size.
 
     Attributes:
         shape: What was placed.
         points_xy: (k, 2) float64: its points in pixels.
         band_px: Its band.
-        image_hw: (height, width) of the picture.
+        image_hw: (height, width) of the image.
     """
 
     shape: Zone | Line
@@ -177,7 +177,7 @@ class Placed:
 
     @classmethod
     def of(cls, shape: Zone | Line, image_hw: tuple[int, int]) -> Placed:
-        """Place a zone or a line in a picture of this size."""
+        """Place a zone or a line in an image of this size."""
         height, width = image_hw
         points = np.array(shape.points, np.float64)
         if shape.rule.units == "fractions":
@@ -186,24 +186,24 @@ class Placed:
 
     @property
     def problem(self) -> str | None:
-        """Why it can never count in this picture; None if it can."""
+        """Why it can never count in this image; None if it can."""
         height, width = self.image_hw
-        picture = np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
+        corners = np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
         if isinstance(self.shape, Zone):
             inside = area(clipped(self.points_xy, width, height))
-            return None if inside >= 1 else "lies outside the picture, so nothing will ever be in it"
+            return None if inside >= 1 else "lies outside the image, so nothing will ever be in it"
         start, end = self.points_xy
         if not _enters(start, end, width, height):
-            return "lies outside the picture, so nothing will ever cross it"
-        distances = side_distances(picture, start, end)
+            return "lies outside the image, so nothing will ever cross it"
+        distances = side_distances(corners, start, end)
         if distances.max() <= self.band_px or distances.min() >= -self.band_px:
             side = "right" if distances.max() <= self.band_px else "left"
-            return f"has no room in the picture on its {side}, so nothing will ever be wholly on both sides of it"
+            return f"has no room in the image on its {side}, so nothing will ever be wholly on both sides of it"
         return None
 
 
 def _enters(start: Floats, end: Floats, width: float, height: float) -> bool:
-    """Whether more than a point of a line is inside a picture.
+    """Whether more than a point of a line is inside an image.
 
     Source: Liang and Barsky, "A new concept and method for line clipping", 1984.
     """

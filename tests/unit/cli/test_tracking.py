@@ -95,7 +95,7 @@ def test_zones_are_counted_and_drawn_and_what_can_never_count_is_said_once(work:
     assert "\ndoor: 0 in, 0 out\nfar: 0 in, 0 out\nannotated: out\n" in ran.out
     said = [line for line in ran.err.splitlines() if line.startswith("warning: ")]
     assert len(said) == 1
-    assert "zones.yaml: line 'far' lies outside the picture, so nothing will ever cross it (96×64)" in said[0]
+    assert "zones.yaml: line 'far' lies outside the image, so nothing will ever cross it (96×64)" in said[0]
     with_zones = cv2.imread("out/3.png")
     assert run("predict", "cat.onnx", "photos", "-o", "out", "--overwrite", "--track").code == 0
     without = cv2.imread("out/3.png")

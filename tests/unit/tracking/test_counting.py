@@ -10,7 +10,7 @@ HW = (100, 200)
 
 
 def line_counter(band: float = 2, min_frames: int = 1) -> LineCounter:
-    """A line from left to right in the middle of the picture, between x = 50 and x = 150."""
+    """A line from left to right in the middle of the image, between x = 50 and x = 150."""
     return LineCounter(
         Placed.of(Line("gate", (50, 50), (150, 50), Rule("pixels", band=band, min_frames=min_frames)), HW)
     )

@@ -86,7 +86,7 @@ def test_the_area_does_not_depend_on_the_way_round() -> None:
     [SQUARE, SQUARE - 20, SQUARE + 90, ARROW, SQUARE * 100 - 1500, SQUARE - 30, ARROW[::-1] + np.array([60, 20])],
     ids=["inside", "corner", "outside", "arrow", "all around", "touches", "concave at the corner"],
 )
-def test_what_is_inside_the_picture_remains(polygon: Floats) -> None:
+def test_what_is_inside_the_image_remains(polygon: Floats) -> None:
     """Counted in cells of a quarter of a pixel."""
     x, y = np.meshgrid(np.arange(0.125, 100, 0.25), np.arange(0.125, 80, 0.25))
     cells = inside_distances(np.stack([x.ravel(), y.ravel()], axis=1), polygon) > 0

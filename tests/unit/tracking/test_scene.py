@@ -96,7 +96,7 @@ def test_what_can_never_count_is_said_once_for_a_size() -> None:
     config = parse_scene("units: pixels\nlines: [{name: far, from: [0, 300], to: [50, 300]}]", "zones.yaml")
     counter = SceneCounter(config, None)
     run(at({1: 60}), at({1: 70}), counter=counter)
-    text = "zones.yaml: line 'far' lies outside the picture, so nothing will ever cross it (200×100)"
+    text = "zones.yaml: line 'far' lies outside the image, so nothing will ever cross it (200×100)"
     assert counter.problems == [text]
 
 
@@ -107,7 +107,7 @@ def test_a_change_of_the_size_keeps_the_counts() -> None:
     assert data["lines"]["middle"]["in"] == data["lines"]["middle"]["out"] == 1
 
 
-def test_drawing_makes_a_picture_of_its_own() -> None:
+def test_drawing_makes_an_image_of_its_own() -> None:
     scene = run(at({1: 60}))
     image = np.full((100, 200, 3), 128, np.uint8)
     drawn = scene.draw(image)

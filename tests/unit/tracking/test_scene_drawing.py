@@ -73,7 +73,7 @@ def test_shapes_far_away_are_no_trouble(scene: Scene) -> None:
     assert canvas.shape == (*HW, 3)
 
 
-def test_labels_are_drawn_also_on_small_pictures() -> None:
+def test_labels_are_drawn_also_on_small_images() -> None:
     scene = line((2, 5), (8, 5))
     canvas = draw_scene(np.zeros((10, 10, 3), np.uint8), scene)
     assert canvas.any()

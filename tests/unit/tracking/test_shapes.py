@@ -64,7 +64,7 @@ def test_a_line_without_length_is_refused() -> None:
         Line("gate", (0.5, 0.5), (0.5, 0.5))
 
 
-def test_fractions_become_pixels_of_each_picture() -> None:
+def test_fractions_become_pixels_of_each_image() -> None:
     placed = Placed.of(Zone("half", HALF), (100, 400))
     assert placed.points_xy.tolist() == [[0, 0], [200, 0], [200, 100], [0, 100]]
     assert placed.band_px == 1
@@ -84,12 +84,12 @@ def test_the_anchor_is_a_point_of_the_box() -> None:
         (((0, 50), (100, 50)), None),
         (((50, 0), (50, 80)), None),
         (((-50, 40), (150, 40)), None),
-        (((0, 200), (100, 200)), "lies outside the picture, so nothing will ever cross it"),
-        (((200, 0), (300, 80)), "lies outside the picture"),
-        (((-10, 90), (-10, -90)), "lies outside the picture"),
-        (((0, 80), (100, 80)), "has no room in the picture on its right"),
-        (((100, 79.5), (0, 79.5)), "has no room in the picture on its left"),
-        (((0, 0.4), (100, 0.4)), "has no room in the picture on its left"),
+        (((0, 200), (100, 200)), "lies outside the image, so nothing will ever cross it"),
+        (((200, 0), (300, 80)), "lies outside the image"),
+        (((-10, 90), (-10, -90)), "lies outside the image"),
+        (((0, 80), (100, 80)), "has no room in the image on its right"),
+        (((100, 79.5), (0, 79.5)), "has no room in the image on its left"),
+        (((0, 0.4), (100, 0.4)), "has no room in the image on its left"),
     ],
 )
 def test_a_line_that_can_never_count_is_known(line: tuple[Point, Point], problem: str | None) -> None:
@@ -102,7 +102,7 @@ def test_a_zone_that_can_never_count_is_known() -> None:
     inside, outside = ((90, 70), (200, 70), (200, 200)), ((120, 10), (200, 10), (200, 60))
     assert Placed.of(Zone("edge", inside, PIXELS), (80, 100)).problem is None
     problem = Placed.of(Zone("away", outside, PIXELS), (80, 100)).problem
-    assert problem == "lies outside the picture, so nothing will ever be in it"
+    assert problem == "lies outside the image, so nothing will ever be in it"
 
 
 def test_a_shape_may_be_for_some_streams_only() -> None:

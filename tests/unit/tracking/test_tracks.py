@@ -170,7 +170,7 @@ def test_a_scene_is_counted_in_each_stream_apart() -> None:
     assert one.to_dict()["lines"]["gate"]["in"] == other.to_dict()["lines"]["gate"]["in"] == 1
     assert (set(one.lines), set(other.lines)) == ({"gate", "away"}, {"gate"})
     assert tracks.take_problems() == [
-        "zones.yaml: line 'away' lies outside the picture, so nothing will ever cross it (400×200)"
+        "zones.yaml: line 'away' lies outside the image, so nothing will ever cross it (400×200)"
     ]
     assert tracks.take_problems() == []
     assert tracks.unseen_streams() == ["c.mp4"]
