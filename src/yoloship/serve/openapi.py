@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yoloship._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from yoloship.serve.routes import Endpoint
 
@@ -89,11 +89,16 @@ _SCHEMAS: Final[Mapping[str, Any]] = {
 }
 
 
-def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
-    """The OpenAPI document of these addresses."""
+def document(endpoints: Iterable[Endpoint], names: Sequence[str] = ()) -> dict[str, Any]:
+    """The OpenAPI document of these addresses.
+
+    Args:
+        endpoints: The addresses.
+        names: The names of the models that are served; empty leaves them open.
+    """
     paths: dict[str, dict[str, Any]] = {}
     for one in endpoints:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)
+        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, names)
     return {
         "openapi": "3.1.0",
         "info": {"title": "yoloship", "version": __version__, "description": "Models over HTTP."},
@@ -108,9 +113,10 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     }
 
 
-def _operation(one: Endpoint) -> dict[str, Any]:
+def _operation(one: Endpoint, names: Sequence[str] = ()) -> dict[str, Any]:
+    of_model = {"type": "string", "enum": [*names]} if names else {"type": "string"}
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": of_model}
         for name in re.findall(r"\{(\w+)\}", one.path)
     ]
     operation: dict[str, Any] = {"summary": one.summary, "responses": {"200": {"description": "The answer."}}}

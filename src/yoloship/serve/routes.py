@@ -69,11 +69,11 @@ async def readyz(request: Request) -> Response:
     return json_response({"status": "ready"})
 
 
-async def openapi(_: Request) -> Response:
+async def openapi(request: Request) -> Response:
     """The OpenAPI document."""
     from yoloship.serve.openapi import document
 
-    return json_response(document(ENDPOINTS))
+    return json_response(document(ENDPOINTS, [host.name for host in state_of(request).models]))
 
 
 async def docs(_: Request) -> Response:

@@ -25,6 +25,11 @@ def test_the_parameters_of_the_document_are_those_that_are_read() -> None:
     assert {one["name"] for one in predict["parameters"] if one["in"] == "query"} == set(PARAMETERS)
 
 
+def test_the_names_of_the_models_that_are_served_are_in_the_document() -> None:
+    predict = document(ENDPOINTS, ["day", "night"])["paths"]["/v1/models/{name}/predict"]["post"]
+    assert predict["parameters"][0]["schema"] == {"type": "string", "enum": ["day", "night"]}
+
+
 def test_the_page_has_every_address_and_fetches_nothing() -> None:
     page = docs_page(ENDPOINTS)
     fetched: list[str] = []
