@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from yoloship._util.fields import is_int
 from yoloship._util.reading import read_bounded
-from yoloship._util.text import shortened
+from yoloship._util.text import counted, shortened
 from yoloship.datasets.classes import ids_by_name
 from yoloship.datasets.coco_objects import CocoObject, Wanted, read_object, truth_of
 from yoloship.datasets.dataset import Dataset, Fault, Sample
@@ -77,7 +77,7 @@ def read_coco(
     objects = _objects(data, path, {image.image_id: image for image in listed}, id_of, wanted)
     folder = images or _folder(path, listed[0].name)
     samples: list[Sample] = []
-    faults: list[Fault] = []
+    faults = _repeated(data, path)
     files = [folder / image.name for image in listed]
     empty = 0
     for image, file, picture in zip(listed, files, scanned(files, look_at, on_progress), strict=True):
@@ -211,6 +211,14 @@ def _objects(
             )
         own.append(read_object(item, id_of[category], image.hw, wanted, subject))
     return found
+
+
+def _repeated(data: dict[str, Any], path: Path) -> list[Fault]:
+    """A fault if annotations have the id of another: pycocotools takes one of them for all."""
+    ids = [item["id"] for item in data["annotations"] if _is_id(item.get("id"))]
+    count = len(ids) - len(set(ids))
+    what = f"{counted(count, 'annotation')} with the id of another one; pycocotools would take the last of them for all"
+    return [Fault(path, None, what, "kept")] if count else []
 
 
 def _folder(path: Path, name: str) -> Path:

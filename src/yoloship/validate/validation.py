@@ -17,7 +17,7 @@ from yoloship.evaluate.reports import conditions
 from yoloship.results.detections import Detections
 from yoloship.validate.choices import ValOptions
 from yoloship.validate.coco_files import numbering
-from yoloship.validate.objects import judge_objects
+from yoloship.validate.objects import OVERLAPS, judge_objects
 from yoloship.validate.opened import OpenOptions, open_model, sha256_of
 from yoloship.validate.running import Judged, validate
 
@@ -257,6 +257,8 @@ def _dataset(request: Request, info: ModelInfo, on_progress: OnProgress | None) 
     from yoloship.datasets.opening import open_dataset
 
     found = open_dataset(request.data, split=request.split, info=info, images=request.images, on_progress=on_progress)
+    if found.task in OVERLAPS and not found.object_count:
+        raise InputError("no image has an object, so precision cannot be computed", subject=found.name)
     if request.ids is not None:
         if any(sample.truth is None for sample in found.samples):
             raise InputError(

@@ -157,3 +157,13 @@ def test_changed_files_are_read_or_refused_with_an_error_of_ours(tmp_path: Path)
 def test_other_tasks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not read for the task 'obb'"):
         read_coco(write(tmp_path, document()), model_info("obb"))
+
+
+def test_annotations_of_one_id_are_all_taken_and_said(tmp_path: Path) -> None:
+    data = document()
+    data["annotations"][1]["id"] = 1
+    dataset = read(write(tmp_path, data))
+    assert dataset.object_count == 2
+    assert [(fault.problem, fault.consequence) for fault in dataset.faults] == [
+        ("1 annotation with the id of another one; pycocotools would take the last of them for all", "kept")
+    ]

@@ -95,3 +95,15 @@ def test_files_that_cannot_be_written_are_refused_before_the_model_runs(data: Pa
 def test_arguments_of_another_kind_are_refused(data: Path, given: dict[str, Any], refusal: str) -> None:
     with pytest.raises(InputError, match=refusal):
         yoloship.val(**{"model": MODEL, "data": data, **given})
+
+
+def test_a_dataset_without_objects_is_refused_before_the_model_runs(data: Path, tmp_path: Path) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "images" / "1.png").write_bytes((data.parent / "images" / "0.png").read_bytes())
+    (tmp_path / "labels" / "1.txt").write_text("")
+    seen: list[str] = []
+    for rules in ("coco", "yolov5"):
+        with pytest.raises(InputError, match="images: no image has an object, so precision cannot be computed"):
+            judge_model(MODEL, Request(tmp_path / "images", rules=rules), lambda what, *_: seen.append(what))
+    assert "validating" not in seen
