@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from yoloship.evaluate.evaluator import evaluate
+from yoloship.evaluate.measures import MEASURES
+from yoloship.evaluate.object_measures import ObjectMeasure
 from yoloship.validate.calibration import calibration_bins
 from yoloship.validate.class_numbers import class_figures
 from yoloship.validate.coco_numbers import coco_figures, size_figures
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 
 OVERLAPS: Final[Mapping[str, OverlapKind]] = MappingProxyType(
-    {"detect": "boxes", "segment": "masks", "pose": "keypoints", "obb": "oriented"}
+    {task: measure.overlap for task, measure in MEASURES.items() if isinstance(measure, ObjectMeasure)}
 )
 """By task: what decides whether an object is found."""
 METRICS: Final[Mapping[OverlapKind, Metric]] = MappingProxyType(

@@ -11,8 +11,10 @@ import numpy as np
 
 from yoloship.datasets.dataset import Fault
 from yoloship.errors import InputError
+from yoloship.evaluate.class_measure import ClassMeasure
 from yoloship.evaluate.coco import Scored
 from yoloship.evaluate.evaluator import require_evaluator
+from yoloship.evaluate.measures import MEASURES
 from yoloship.evaluate.reports import conditions
 from yoloship.images import read_image
 from yoloship.validate.choices import ValOptions
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from yoloship.validate.record import Validation
 
 
-BY_ACCURACY: Final = frozenset({"classify"})
+BY_ACCURACY: Final = frozenset(task for task, measure in MEASURES.items() if isinstance(measure, ClassMeasure))
 """The tasks whose answer is one class for an image."""
 TIMED: Final = 16
 """Images that the time of each stage is the mean of."""
