@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from yoloship._util.cores import usable_cores
 from yoloship.detect.stream import ImageBudget
+from yoloship.errors import CudaError, SessionError
 from yoloship.serve.admission import Admission
 from yoloship.serve.errors import ClientLeftError, LateError, NotReadyError
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 _RUN_SHARE: Final = 0.25
 """Of the deadline, what one run may take."""
 _LEAST_ROOM: Final = 32
+_FAILED_RUNS: Final = 3
+"""So many runs that fail one after the other are no accident: a GPU is lost, or the runtime is broken."""
 
 _logger = logging.getLogger("yoloship.serve")
 
@@ -156,10 +159,16 @@ class ModelHost:
         self._slots = asyncio.Semaphore(1)
         self.admission = Admission(limits.queue or _LEAST_ROOM, self._wait_s, model.name)
         self.problem = ""
+        self._failed_runs = 0
 
     @property
     def is_ready(self) -> bool:
-        """Whether the model answers."""
+        """Whether the model answers: it is loaded, and not all of its last runs failed."""
+        return self._loaded is not None and self._failed_runs < _FAILED_RUNS
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether there is a detector."""
         return self._loaded is not None
 
     @property
@@ -176,6 +185,7 @@ class ModelHost:
     def take(self, loaded: Loaded) -> None:
         """Answer with this detector from now on. The one before is closed once its requests have their answers."""
         before, self._loaded = self._loaded, loaded
+        self._failed_runs = 0
         runs, limits = loaded.detector.parallel_runs, self._limits
         batch = loaded.cost.best_batch(loaded.detector.batches, limits.deadline_s * _RUN_SHARE)
         ahead = max(batch, usable_cores())
@@ -235,6 +245,10 @@ class ModelHost:
                 except asyncio.CancelledError:
                     begun.drop()
                     raise
+                except (SessionError, CudaError):
+                    self._failed_runs += 1
+                    raise
+                self._failed_runs = 0
                 ended_s = time.perf_counter()
                 ran = future.ran
                 assert ran is not None, "it has succeeded"

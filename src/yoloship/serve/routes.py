@@ -251,14 +251,14 @@ async def _left(request: Request) -> None:
 
 def _described(host: ModelHost) -> dict[str, Any]:
     """What clients may know of a model."""
-    if not host.is_ready:
+    if not host.is_loaded:
         return {"name": host.name, "ready": False}
     loaded = host.loaded
     detector = loaded.detector
     options, (a, b) = detector.options, loaded.cost.line
     return {
         "name": host.name,
-        "ready": True,
+        "ready": host.is_ready,
         "task": detector.info.task,
         "class_names": list(detector.class_names),
         "input_hw": list(detector.input_hw),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers.serving import PHOTO, cat_model
-from yoloship.errors import ImageError
+from yoloship.errors import CudaError, ImageError
 from yoloship.serve.engine import Loaded, ModelHost, Workers
 from yoloship.serve.errors import LateError, NotReadyError
 from yoloship.serve.reloading import load_warm
@@ -91,6 +91,29 @@ def test_requests_that_are_dropped_leave_nothing_behind(model: ServedModel, work
         await asyncio.gather(*tasks, return_exceptions=True)
         assert host.loaded.users == 0
         assert (await host.infer(PHOTO, None, soon())).result.counts() == {"cat": 1}
+
+    with_host(model, workers, work)
+
+
+def test_a_model_whose_runs_all_fail_is_not_ready_until_one_succeeds(
+    model: ServedModel, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(host: ModelHost) -> None:
+        detector = host.loaded.detector
+
+        def fail(*_: object, **__: object) -> None:
+            raise CudaError("the device is lost", code=46)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(detector, "submit", fail)
+            for _ in range(3):
+                assert host.is_ready
+                with pytest.raises(CudaError, match="the device is lost"):
+                    await host.infer(PHOTO, None, soon())
+        assert not host.is_ready
+        assert host.is_loaded
+        await host.infer(PHOTO, None, soon())
+        assert host.is_ready
 
     with_host(model, workers, work)
 
