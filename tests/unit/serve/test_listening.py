@@ -24,6 +24,24 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
             serve(settings_of(cat_model(tmp_path)), Listening(port=port), print)
 
 
+def test_answers_are_sent_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket names its protocol, or else asyncio leaves Nagle's algorithm on."""
+    sockets: list[socket.socket] = []
+
+    class Recorded(socket.socket):
+        def listen(self, *backlog: int) -> None:
+            super().listen(*backlog)
+            sockets.append(self)
+
+    monkeypatch.setattr("yoloship.serve.listening.socket.socket", Recorded)
+    path = tmp_path / "cat.onnx"
+    path.write_bytes(b"garbage")
+    protocols: list[int] = []
+    with pytest.raises(SessionError):
+        serve(settings_of(path), Listening(port=0), lambda _: protocols.append(sockets[-1].proto))
+    assert protocols == [socket.IPPROTO_TCP]
+
+
 def test_a_certificate_that_is_none_is_said(tmp_path: Path) -> None:
     path = tmp_path / "cert.pem"
     path.write_text("nothing")
