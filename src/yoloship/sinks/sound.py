@@ -22,6 +22,8 @@ COPIED: Final = frozenset(
 """FFmpeg's names of the codecs that MP4 has a place for, and that players take from it."""
 AAC_RATES: Final = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
 """Samples per second that AAC has, by their place in its headers. ISO/IEC 14496-3, table 1.18."""
+USUAL_LAYOUTS: Final = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
+"""What one to eight channels mean if nothing says where their speakers are. ISO/IEC 14496-3, table 1.19."""
 _logger = logging.getLogger("yoloship.sinks")
 
 
@@ -34,7 +36,7 @@ class Sound(Closing):
 
     Raises:
         InputError: the video cannot be read any longer.
-        OutputError: its sound has no place in MP4, and cannot be decoded.
+        OutputError: its sound has no place in MP4, and cannot be decoded, or cannot be encoded as AAC.
         DependencyError: PyAV is not installed.
     """
 
@@ -121,7 +123,7 @@ class Sound(Closing):
     def _encoded(self, packets: Iterator[Any], output: Any, source: Any) -> Iterator[Any]:
         rate = source.codec_context.sample_rate
         rate = rate if rate in AAC_RATES else 48_000
-        layout = source.codec_context.layout.name
+        layout = self._aac_layout(source.codec_context, rate)
         target = output.add_stream("aac", rate=rate, layout=layout)
         _logger.info(
             "%s: the sound is encoded as AAC, because MP4 does not take %s", self._name, source.codec_context.name
@@ -138,6 +140,20 @@ class Sound(Closing):
         for piece in resampler.resample(None):
             yield from target.encode(piece)
         yield from target.encode(None)
+
+    def _aac_layout(self, context: Any, rate: int) -> str:
+        """The layout of speakers for AAC. It is tried before the file gets a stream that nothing could be written to."""
+        count = context.layout.nb_channels
+        usual = USUAL_LAYOUTS[count - 1 : count] if count else ()
+        for layout in (context.layout.name, *usual):
+            encoder = self._av.CodecContext.create("aac", "w")
+            try:
+                encoder.layout, encoder.sample_rate, encoder.format = layout, rate, "fltp"
+                encoder.open()
+            except (self._av.FFmpegError, ValueError):
+                continue
+            return str(layout)
+        raise OutputError(f"sound of {count} channels cannot be encoded as AAC", subject=self._name)
 
 
 def _is_adts(data: bytes) -> bool:

@@ -81,6 +81,30 @@ def test_what_mp4_does_not_take_becomes_aac_and_sounds_the_same(
     assert abs(np.argmax(spectrum) * AUDIO_RATE / len(wave) - 440) < 5
 
 
+@pytest.mark.parametrize(("channels", "codecs"), [(6, ("h264", "aac")), (16, ("h264",))])
+def test_speakers_without_a_stated_place_get_the_usual_one_and_too_many_of_them_leave_a_silent_video(
+    tmp_path: Path, channels: int, codecs: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.mkv"  # Matroska does not state the places of PCM
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        layout = {6: "5.1", 16: "hexadecagonal"}[channels]
+        audio = output.add_stream("pcm_s16le", rate=AUDIO_RATE, layout=layout)
+        for index in range(5):
+            output.mux(video.encode(av.VideoFrame.from_ndarray(scene(index, (96, 64)), format="bgr24")))
+        output.mux(video.encode(None))
+        samples = np.zeros((1, AUDIO_RATE // 5 * channels), np.int16)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE, 0, Fraction(1, AUDIO_RATE)
+        output.mux(audio.encode(frame))
+        output.mux(audio.encode(None))
+    found = copied(path)
+    assert found.codecs == codecs
+    assert found.times == read_back(path).times
+    assert ("sound of 16 channels cannot be encoded as AAC" in caplog.text) is (channels == 16)
+
+
 def test_sound_may_begin_late_and_end_early_or_late(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as output:
