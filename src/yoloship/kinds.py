@@ -137,6 +137,7 @@ _NEXT_STEPS: Final[Mapping[tuple[Kind, Wanted], str]] = MappingProxyType(
         ("engine", "image"): "give the model first, then the images",
         ("onnx", "image"): "give the model first, then the images",
         ("checkpoint", "image"): "give the model first, then the images",
+        ("video", "image"): "to read it as a video, give it as video:NAME, or write it to '-' if it is a pipe",
     }
 )
 

@@ -80,6 +80,10 @@ class Resumption:
             raise click.UsageError("--resume needs an output to continue, such as --json FILE")
         if source.is_live:
             raise InputError("a live source cannot be continued", subject="--resume", hint="leave it out")
+        if draws and source.has_videos:  # a list may still hold some, which the run refuses when it comes to them
+            raise click.UsageError(
+                "--resume does not go with annotated videos, which cannot be continued: give --no-draw"
+            )
         first = next(iter(outputs.values()))
         if first.name in {"", ".."}:
             first = Path(os.path.abspath(first))  # noqa: PTH100 - links stay

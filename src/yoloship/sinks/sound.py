@@ -142,7 +142,7 @@ class Sound(Closing):
         yield from target.encode(None)
 
     def _aac_layout(self, context: Any, rate: int) -> str:
-        """The layout of speakers for AAC. It is tried before the file gets a stream that nothing could be written to."""
+        """The layout of speakers for AAC, tried out before the file gets a stream that nothing could be written to."""
         count = context.layout.nb_channels
         usual = USUAL_LAYOUTS[count - 1 : count] if count else ()
         for layout in (context.layout.name, *usual):

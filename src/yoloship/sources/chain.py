@@ -30,6 +30,7 @@ class Chain(Source):
     def __init__(self, parts: Sequence[Source]) -> None:
         self._parts = sorted(parts, key=lambda part: part.is_live)  # the sort is stable
         self.is_live = any(part.is_live for part in parts)
+        self.has_videos = any(part.has_videos for part in parts)
         self._current: Source | None = None
 
     @classmethod

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from yoloship._util.reading import refuse_address
 from yoloship.errors import InputError
 from yoloship.images import HEIC_HINT
-from yoloship.sources.recognise import IMAGE_SUFFIXES
+from yoloship.sources.recognise import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from yoloship.sources.settings import DEFAULT_OPTIONS, SourceOptions
 from yoloship.sources.source import Frame, Source
 
@@ -252,6 +252,8 @@ def unreadable_suffixes() -> frozenset[str]:
 def _advice(kind: str) -> str:
     if kind in _HEIC_SUFFIXES:
         return HEIC_HINT
+    if kind in VIDEO_SUFFIXES:
+        return f"give videos by a pattern such as 'videos/*{kind}'"
     return "--recursive" if kind == "folder" else ""
 
 

@@ -89,10 +89,12 @@ class Source(Closing):
     Attributes:
         help: One sentence that says what it reads.
         is_live: Whether its frames come at their own time, without an end that is known before.
+        has_videos: Whether it is known before the run that some of its frames are those of videos.
     """
 
     help: ClassVar[str]
     is_live: bool = False
+    has_videos: bool = False
 
     @classmethod
     @abstractmethod

@@ -41,6 +41,7 @@ class VideoFiles(Source):
     """
 
     help = "Videos and patterns of videos."
+    has_videos = True
     paths: Sequence[Path] = ()
     options: SourceOptions = DEFAULT_OPTIONS
     notes: Sequence[str] = field(default=())

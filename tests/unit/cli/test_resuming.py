@@ -17,6 +17,7 @@ import pytest
 
 from helpers.cli import run
 from helpers.models import finds_a_cat
+from helpers.videos import write_clip
 from yoloship._util import writing
 from yoloship.job.log import Log
 
@@ -180,6 +181,15 @@ def test_a_run_that_another_one_is_writing_is_refused() -> None:
         ran = run(*COMMAND)
     assert ran.code == 1
     assert ran.err == "error: out.resume: is in use by another run; wait for its end\n"
+
+
+@pytest.mark.parametrize("sources", [("clip.mkv",), ("in", "clip.mkv")])
+def test_a_video_that_would_be_drawn_is_refused_before_there_is_a_log(sources: tuple[str, ...]) -> None:
+    write_clip(Path("clip.mkv"))
+    ran = run("detect", "two.onnx", *sources, "-o", "out", "--resume")
+    assert ran.code == 2
+    assert "--resume does not go with annotated videos, which cannot be continued: give --no-draw" in ran.err
+    assert not Path("out.resume").exists()
 
 
 @pytest.mark.parametrize(

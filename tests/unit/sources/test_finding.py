@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -106,6 +107,15 @@ def test_a_folder_tells_what_it_leaves_out(folder: Path, monkeypatch: pytest.Mon
         f"skipped in {folder}: 3 folders (--recursive), 2 .heic (pip install 'yoloship[heic]'), 2 .txt, "
         "2 broken links, 2 other files, 1 .db, 1 hidden image, 1 pipe, socket or device"
     )
+
+
+def test_a_folder_says_how_the_videos_in_it_are_read(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").touch()
+    advice = r"1 \.mp4 \(give videos by a pattern such as 'videos/\*\.mp4'\)"
+    with pytest.raises(InputError, match=f"has no images: .*{advice}"):
+        find_images([tmp_path])
+    (tmp_path / "a.jpg").touch()
+    assert re.search(advice, skipped_in(tmp_path))
 
 
 def test_many_kinds_are_cut_to_one_line(folder: Path) -> None:
