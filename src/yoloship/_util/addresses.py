@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from yoloship._util.secrets import HIDDEN, SECRET
 from yoloship.errors import DownloadError, InputError
 
 if TYPE_CHECKING:
@@ -89,10 +90,11 @@ Endpoint: TypeAlias = "tuple[socket.AddressFamily, tuple[Any, ...]]"
 
 
 def redacted(url: str) -> str:
-    """An address without a user name and a password, whatever else it is."""
+    """An address without a user name, a password and the values of keys and tokens, whatever else it is."""
     scheme, mark, rest = url.partition("://")
     end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
-    return f"{scheme}{mark}{rest[:end].rpartition('@')[2]}{rest[end:]}" if mark else url
+    open_part = SECRET.sub(rf"\1{HIDDEN}", rest[end:])
+    return f"{scheme}{mark}{rest[:end].rpartition('@')[2]}{open_part}" if mark else url
 
 
 def parse_address(url: str, rules: AddressRules) -> Address:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future
 from itertools import islice
 from threading import Thread
@@ -56,17 +56,18 @@ class WebImages(Source):
         return len(self._urls)
 
     def __iter__(self) -> Iterator[Frame]:
-        urls = iter(self._urls)
-        waiting = deque((url, self._begin(url)) for url in islice(urls, AHEAD))
+        urls, names = iter(self._urls), iter(_names(self._urls))
+        waiting = deque(self._begin(url) for url in islice(urls, AHEAD))
         index = 0
         while waiting:
-            url, coming = waiting.popleft()
+            coming = waiting.popleft()
+            name = next(names)
             try:
-                frame = Frame(index, redacted(url), coming.result())
+                frame = Frame(index, name, coming.result())
             except YoloshipError as error:
-                frame = Frame(index, redacted(url), None, error=error)
+                frame = Frame(index, name, None, error=error)
             del coming  # its bytes are in the frame, which the consumer may drop
-            waiting.extend((following, self._begin(following)) for following in islice(urls, 1))
+            waiting.extend(self._begin(following) for following in islice(urls, 1))
             yield frame
             index += 1
 
@@ -84,6 +85,16 @@ class WebImages(Source):
 
         Thread(target=work, name="yoloship-fetch", daemon=True).start()
         return coming
+
+
+def _names(urls: Sequence[str]) -> list[str]:
+    """What each address is called: without its secrets, and with a number if others look alike then."""
+    counts: Counter[str] = Counter()
+    names = []
+    for shown in map(redacted, urls):
+        counts[shown] += 1
+        names.append(shown if counts[shown] == 1 else f"{shown} ({counts[shown]})")
+    return names
 
 
 def _check_type(content_type: str, shown: str) -> None:

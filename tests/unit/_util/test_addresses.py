@@ -74,6 +74,7 @@ def test_ports_of_other_services_are_refused(port: int) -> None:
         ("https://host/a@b.jpg", "https://host/a@b.jpg"),
         ("https://host#me:x@evil", "https://host#me:x@evil"),
         ("photo@2x.jpg", "photo@2x.jpg"),
+        ("https://host/a.jpg?token=abc&x=1", "https://host/a.jpg?token=***&x=1"),
     ],
 )
 def test_credentials_are_never_shown(url: str, expected: str) -> None:

@@ -49,6 +49,15 @@ def test_credentials_are_in_no_name() -> None:
     assert frame.name == f"{server.url}/a.png"
 
 
+def test_addresses_that_differ_in_what_is_secret_alone_get_a_number() -> None:
+    with WebServer(lambda target: answer(png(int(target[-1])))) as server:
+        urls = [f"{server.url}/a.png?token={number}" for number in (1, 2)]
+        frames = list(open_source(urls, OPTIONS))
+    shown = f"{server.url}/a.png?token=***"
+    assert [frame.name for frame in frames] == [shown, f"{shown} (2)"]
+    assert [frame.image for frame in frames] == [png(1), png(2)]
+
+
 def test_addresses_that_may_not_be_read_are_refused_before_the_run() -> None:
     with pytest.raises(InputError, match="use https, or allow it with --allow-http"):
         open_source(["https://example.org/a.jpg", "http://example.org/a.jpg"])

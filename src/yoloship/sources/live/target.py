@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
+from yoloship._util.secrets import HIDDEN, SECRET, USER, without_secrets
 from yoloship.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,16 +38,6 @@ _OWN_OPTIONS: Final = MappingProxyType(
     }
 )
 _TIMEOUTS: Final = MappingProxyType({"rtsp": "timeout", "rtsps": "timeout", "tcp": "timeout", "udp": "timeout"})
-_HIDDEN: Final = "***"
-_USER: Final = re.compile(
-    r"(?<=://)(?:[^/?#\s]*@"  # to the last @, because passwords may contain one
-    r"|(?!\[)[^/?#@:\s]*:(?![0-9]{1,5}(?:[/?#]|$))\S*@)"  # and those that should have been escaped are secret too
-)
-_SECRET: Final = re.compile(
-    r"((?:user|login|account|pass|pwd|token|key|secret|auth|sign|sig|credential)[a-z_.-]*=)"
-    r"(?:(?!_[a-z]+=)[^&;/#\s])*",  # some cameras take user=NAME_password=WORD_channel=1 in the path
-    re.IGNORECASE,
-)
 _HOST: Final = re.compile(r"[\w.-]+|[0-9a-fA-F:.]+(%\w+)?")
 _LEAST_SECRET: Final = 3
 """Characters of a text that is hidden wherever it stands; hiding shorter ones would make messages unreadable."""
@@ -89,20 +80,15 @@ class Target:
         """A text, such as a message of FFmpeg, without the secrets of the address."""
         text = text.replace(self.address, self.name) if self.address else text
         for secret in self._secrets():
-            text = text.replace(secret, _HIDDEN)
-        return shown(text)
+            text = text.replace(secret, HIDDEN)
+        return without_secrets(text)
 
     def _secrets(self) -> list[str]:
-        user = _USER.search(self.address)
+        user = USER.search(self.address)
         parts = [] if user is None else [user[0][:-1], *user[0][:-1].split(":", 1)]
-        parts += [match[0][len(match[1]) :] for match in _SECRET.finditer(self.address)]
+        parts += [match[0][len(match[1]) :] for match in SECRET.finditer(self.address)]
         spellings = {spelling for part in parts for spelling in (part, unquote(part))}
         return sorted((one for one in spellings if len(one) >= _LEAST_SECRET), key=len, reverse=True)
-
-
-def shown(text: str) -> str:
-    """A text in which addresses have no user names and passwords, and no values of keys and tokens."""
-    return _SECRET.sub(rf"\1{_HIDDEN}", _USER.sub("", text))
 
 
 def target_of(text: str) -> Target:
@@ -120,7 +106,7 @@ def target_of(text: str) -> Target:
     if not mark or scheme.lower() not in PROTOCOLS:
         raise InputError(
             "is not a live source",
-            subject=shown(text),
+            subject=without_secrets(text),
             expected=f"the number of a camera, such as 0, or an address that begins with {', '.join(PROTOCOLS)}",
         )
     try:
@@ -131,9 +117,10 @@ def target_of(text: str) -> Target:
     except ValueError:  # a port that is not a number, or a broken IPv6 address
         is_whole = False
     if not is_whole or any(letter.isspace() or not letter.isprintable() for letter in rest):
-        subject = f"{scheme}://{shown(text.rpartition('@')[2].rpartition('://')[2])}"  # what is before may be secret
+        place = text.rpartition("@")[2].rpartition("://")[2]  # what is before may be secret
+        subject = f"{scheme}://{without_secrets(place)}"
         raise InputError("is not a valid address", subject=subject, expected=f"{scheme}://HOST[:PORT]/PATH")
-    return Target(shown(text), None, text)
+    return Target(without_secrets(text), None, text)
 
 
 def targets_of(texts: list[str]) -> list[Target]:

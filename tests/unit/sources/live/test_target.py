@@ -4,8 +4,9 @@ import random
 
 import pytest
 
+from yoloship._util.secrets import without_secrets
 from yoloship.errors import InputError
-from yoloship.sources.live.target import PROTOCOLS, shown, target_of, targets_of
+from yoloship.sources.live.target import PROTOCOLS, target_of, targets_of
 
 SECRETS = {
     "rtsp://admin:s3cret@cam/live": "rtsp://cam/live",
@@ -114,4 +115,4 @@ def test_no_password_shows_however_it_is_written() -> None:
 
 
 def test_text_without_secrets_stays_as_it_is() -> None:
-    assert shown("connection refused by 10.0.0.1:554") == "connection refused by 10.0.0.1:554"
+    assert without_secrets("connection refused by 10.0.0.1:554") == "connection refused by 10.0.0.1:554"
