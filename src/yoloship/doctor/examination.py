@@ -270,6 +270,7 @@ _ALL = (
     _Wanted(
         "video", "videos, cameras and annotated videos", "PyAV", ("video",), False, "pip install 'yoloship[video]'"
     ),
+    _Wanted("serve", "the HTTP server", "uvicorn", ("serve",), False, "pip install 'yoloship[serve]'"),
     _Wanted("parquet", "results as Parquet", "pyarrow", ("parquet",), False, "pip install 'yoloship[parquet]'"),
     _Wanted("pil", "Pillow images as input", "Pillow", ("pillow",), False, "pip install 'yoloship[pil]'"),
     _Wanted(

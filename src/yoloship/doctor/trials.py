@@ -196,6 +196,14 @@ def parquet() -> dict[str, Any]:
     return {"pyarrow": _version("pyarrow")}
 
 
+def serve() -> dict[str, Any]:
+    """Import what the HTTP server is made of."""
+    names = ("starlette", "uvicorn", "prometheus_client")
+    for name in names:
+        importlib.import_module(name)
+    return {name.replace("_", "-"): _version(name.replace("_", "-")) for name in names}
+
+
 def supervision() -> dict[str, Any]:
     """Import supervision."""
     importlib.import_module("supervision")
@@ -228,6 +236,7 @@ TRIALS: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
             heic,
             video,
             parquet,
+            serve,
             supervision,
             evaluate,
         )
