@@ -313,8 +313,8 @@ def _facts(one: Validation) -> Iterator[tuple[str, str]]:
 
     yield "", ""
     if one.metric == "top1":
-        yield "top-1 accuracy", f"{one.map50:.4f}"
-        yield "top-5 accuracy", f"{one.map50_95:.4f}"
+        yield "top-1 accuracy", f"{one.top1:.4f}"
+        yield "top-5 accuracy", f"{one.top5:.4f}"
     else:
         whose = {"coco": "COCO's", "yolov5": "YOLOv5's (not comparable with COCO's)"}[one.rules]
         yield "rules", f"{whose}; {one.settings.get('evaluator', '')}"
@@ -355,7 +355,8 @@ def _exit_below(found: Sequence[Validation], least: float | None) -> None:
     failed = False
     for one in found:
         is_class = one.metric == "top1"
-        value = one.map50 if is_class else one.map50_95
+        value = one.top1 if is_class else one.map50_95
+        assert value is not None  # each task has its own
         if value < least:
             what = (
                 "top-1 accuracy" if is_class else f"mAP50-95 by {'COCO' if one.rules == 'coco' else 'YOLOv5'}'s rules"

@@ -55,6 +55,7 @@ def judge_classes(
     top1, top5 = float(right.mean()), float((order[:, :TOP] == true[:, None]).any(axis=1).mean())
     confusion = np.zeros((len(names) + 1, len(names) + 1), np.int64)
     np.add.at(confusion, (said, true), 1)
+    classes = _classes(confusion, names)
     worst = sorted(np.flatnonzero(~right).tolist(), key=lambda row: -scores[row])[: options.worst]
     return Validation(
         model="",
@@ -66,13 +67,15 @@ def judge_classes(
         images=len(samples),
         labels=len(samples),
         detections=len(samples),
-        precision=top1,
-        recall=top5,
-        map50=top1,
-        map50_95=top5,
+        precision=float(np.mean([one.precision or 0.0 for one in classes])),
+        recall=float(np.mean([one.recall for one in classes])),
+        map50=None,
+        map50_95=None,
+        top1=top1,
+        top5=top5,
         best_confidence=None,
         class_names=tuple(names),
-        classes=_classes(confusion, names),
+        classes=classes,
         confusion=confusion,
         calibration=calibration_bins(scores, right, least=0.0),
         faults=dataset.faults,
@@ -89,14 +92,12 @@ def judge_classes(
 
 
 def _classes(confusion: npt.NDArray[np.int64], names: Sequence[str]) -> tuple[ClassFigures, ...]:
-    """Of each class with images; what is average precision elsewhere is accuracy here."""
+    """Of each class with images."""
     figures = []
     for class_id, name in enumerate(names):
         there, said, hits = confusion[:, class_id].sum(), confusion[class_id].sum(), confusion[class_id, class_id]
         if there:
             precision, recall = float(hits / said) if said else None, float(hits / there)
             f1 = 2 * precision * recall / (precision + recall) if precision else 0.0
-            figures.append(
-                ClassFigures(class_id, name, int(there), int(there), precision, recall, f1, recall, recall, ())
-            )
+            figures.append(ClassFigures(class_id, name, int(there), int(there), precision, recall, f1, None, None, ()))
     return tuple(figures)

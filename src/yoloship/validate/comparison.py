@@ -34,7 +34,7 @@ def compared(found: Sequence[Validation]) -> Comparison:
     """
     first = found[0]
     classes = first.metric == "top1"
-    figures = [("top-1", "map50"), ("top-5", "map50_95")] if classes else [
+    figures = [("top-1", "top1"), ("top-5", "top5")] if classes else [
         ("mAP 50–95", "map50_95"), ("mAP 50", "map50"), ("precision", "precision"), ("recall", "recall"),
     ]  # fmt: skip
     headings = ["model", "runtime", "precision of layers", "input"]

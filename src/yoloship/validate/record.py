@@ -42,9 +42,9 @@ class ClassFigures:
             detections, or what the rules take instead.
         recall: Share of its labels that are found there, in [0, 1].
         f1: The harmonic mean of both.
-        ap50: Average precision at IoU 0.5, in [0, 1].
-        ap50_95: The mean over `IOU_THRESHOLDS`.
-        ap_by_iou: For each of `IOU_THRESHOLDS`.
+        ap50: Average precision at IoU 0.5, in [0, 1]; None for classification.
+        ap50_95: The mean over `IOU_THRESHOLDS`; None for classification.
+        ap_by_iou: For each of `IOU_THRESHOLDS`; empty for classification.
     """
 
     class_id: int
@@ -54,8 +54,8 @@ class ClassFigures:
     precision: float | None
     recall: float
     f1: float
-    ap50: float
-    ap50_95: float
+    ap50: float | None
+    ap50_95: float | None
     ap_by_iou: tuple[float, ...]
 
 
@@ -235,11 +235,11 @@ class Validation:
         images: How many images were seen.
         labels: How many objects they have.
         detections: How many the model found, from the lowest score on.
-        precision: Mean at `confidence` over the classes that have one, in [0, 1]; for classification the top-1
-            accuracy.
-        recall: Mean over the classes at `confidence`, in [0, 1]; for classification the top-5 accuracy.
-        map50: Mean average precision at IoU 0.5, in [0, 1]; for classification the top-1 accuracy.
-        map50_95: Mean over `IOU_THRESHOLDS`; for classification the top-5 accuracy.
+        precision: Mean at `confidence` over the classes that have one, in [0, 1]; for classification without a
+            confidence.
+        recall: Mean over the classes at `confidence`, in [0, 1]; for classification without one.
+        map50: Mean average precision at IoU 0.5, in [0, 1]; None for classification.
+        map50_95: Mean over `IOU_THRESHOLDS`; None for classification.
         best_confidence: The score threshold with the best mean F1; None if nothing was found.
         classes: The figures of each class that has labels, by class id.
         curves: Precision and recall by confidence; None if there are no classes with labels.
@@ -257,6 +257,8 @@ class Validation:
         class_names: All class names, by class id; ``object`` alone if all classes count as one.
         confidence: The score from which precision, recall and the confusion matrix count: `best_confidence`, unless
             another was asked for.
+        top1: For classification, the share of images whose most probable class is right, in [0, 1]; else None.
+        top5: The share whose class is among the five most probable; else None.
     """
 
     model: str
@@ -270,8 +272,8 @@ class Validation:
     detections: int
     precision: float
     recall: float
-    map50: float
-    map50_95: float
+    map50: float | None
+    map50_95: float | None
     best_confidence: float | None
     classes: tuple[ClassFigures, ...] = ()
     curves: Curves | None = None
@@ -288,6 +290,8 @@ class Validation:
     worst: tuple[WorstImage, ...] = ()
     class_names: tuple[str, ...] = ()
     confidence: float | None = None
+    top1: float | None = None
+    top5: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON.

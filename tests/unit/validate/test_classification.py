@@ -33,7 +33,10 @@ def test_top_1_and_top_5_and_the_classes() -> None:
     samples = [image("1.jpg", 0), image("2.jpg", 0), image("3.jpg", 1), image("4.jpg", 6)]
     rows = [probabilities(0), probabilities(1, 2, 3, 4, 0), probabilities(1), probabilities(1, 2, 3, 4, 5)]
     one = judge_classes(samples, rows, DATA, ValOptions())
-    assert (one.map50, one.map50_95, one.metric) == (0.5, 0.75, "top1")
+    assert (one.top1, one.top5, one.metric) == (0.5, 0.75, "top1")
+    assert (one.map50, one.map50_95) == (None, None)
+    assert one.precision == pytest.approx((1 + 1 / 3) / 3)
+    assert one.recall == pytest.approx(0.5)
     assert one.confusion is not None
     assert one.confusion[1].tolist() == [1, 1, 0, 0, 0, 0, 1, 0]
     a, b, g = one.classes

@@ -19,6 +19,7 @@ ONE = replace(
 
 
 def test_differences_are_those_from_the_first_model() -> None:
+    assert ONE.map50_95 is not None
     other = replace(ONE, model="best.onnx", map50_95=ONE.map50_95 - 0.25, speed_ms=MappingProxyType({"network": 10.0}))
     table = compared([ONE, other])
     assert table.headings[:6] == ("model", "runtime", "precision of layers", "input", "mAP 50–95", "Δ")

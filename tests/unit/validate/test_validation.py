@@ -35,6 +35,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_is_judged_by_cocos_rules(data: Path) -> None:
     found = yoloship.val(MODEL, data)
     assert (found.rules, found.metric, found.images) == ("coco", "box", 4)
+    assert found.map50_95 is not None
+    assert found.map50 is not None
     assert 0.5 < found.map50_95 <= found.map50 <= 1
     assert found.model == MODEL.name
     assert len(found.model_sha256) == 64

@@ -50,7 +50,7 @@ def curve_figures(found: Validation) -> list[Markup]:
     if curves is None or not curves.class_ids:
         return []
     names = {one.class_id: one.name for one in found.classes}
-    ap = [one.ap50 for one in found.classes]
+    ap = [one.ap50 for one in found.classes if one.ap50 is not None]
     at = found.confidence
     marker = [] if at is None else [mark_x(at, f"{at:.3f}")]
     key = _legend([names[class_id] for class_id in curves.class_ids])

@@ -155,7 +155,7 @@ def _section(title: str, *content: Content, anchor: str | None = None) -> Markup
 
 def _tiles(one: Validation) -> Markup:
     if one.metric == "top1":
-        tiles = [("top-1", one.map50, "accuracy"), ("top-5", one.map50_95, "accuracy")]
+        tiles = [("top-1", one.top1, "accuracy"), ("top-5", one.top5, "accuracy")]
     else:
         at = "nothing found" if one.confidence is None else f"at {one.confidence:.3f}"
         f1 = sum(item.f1 for item in one.classes) / max(len(one.classes), 1)

@@ -76,6 +76,7 @@ def test_the_page_may_load_nothing_even_if_it_wanted_to(tmp_path: Path) -> None:
 
 def test_several_models_are_compared_and_each_has_its_part(tmp_path: Path) -> None:
     one = validation(tmp_path)
+    assert one.map50_95 is not None
     page = read(one, replace(one, model="best.onnx", map50_95=one.map50_95 - 0.125))
     assert "2 models on zoo.yaml, val" in page.words
     assert "-0.1250" in page.words
