@@ -6,6 +6,8 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
+from yoloship._util.closing import wait_for
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -62,4 +64,4 @@ def ahead(make: Callable[[Stopped], Iterator[T]], count: int) -> Iterator[T]:
         room.release()
         # The garbage collector may close a forgotten iterator in any thread. Waiting there might never end.
         if threading.get_ident() == consumer:
-            thread.join()
+            wait_for(thread)

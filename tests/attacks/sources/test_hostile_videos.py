@@ -244,8 +244,9 @@ def test_nothing_is_left_running_if_the_interpreter_ends_in_the_middle(tmp_path:
         "print(frame.index)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, path, tmp_path / "out.mp4"], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", program, path, tmp_path / "out.mp4"], capture_output=True, text=True, check=False,
+        timeout=300,
+    )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "9\n", "")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
+from yoloship._util.closing import wait_for
 from yoloship.errors import InputError, visible
 from yoloship.sources.live.connection import Connection
 from yoloship.sources.live.messages import Alive, Arrived, BrokenDecoderError, Damaged, Opened, Stopped, Waiting
@@ -148,7 +149,7 @@ class Feed:
         """Stop; nothing of it is left when this returns. It may be called twice."""
         self.stop()
         if self._thread.ident is not None:
-            self._thread.join()
+            wait_for(self._thread)
         with self._changed:
             self._waiting.clear()
             if not self.state.is_over:

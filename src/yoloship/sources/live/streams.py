@@ -8,6 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from yoloship._util.closing import wait_for
 from yoloship.errors import DependencyError, InputError
 from yoloship.sources.live.feed import Feed, Held
 from yoloship.sources.live.target import targets_of
@@ -95,7 +96,7 @@ class LiveStreams(Source):
             return
         for feed in self._feeds:
             feed.stop()
-        self._watchdog.join()
+        wait_for(self._watchdog)
         for feed in self._feeds:
             feed.close()
             feed.tell(f"{feed.state.value}: {feed.counts}")
