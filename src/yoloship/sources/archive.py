@@ -123,9 +123,9 @@ def _look_into(path: str, file: IO[bytes], limits: ArchiveLimits) -> _Zip | None
         error.subject = path
         raise
     if not chosen:
-        got = skipped_in(path, counts).kinds_text() or "an empty archive"
+        got = skipped_in(path, counts, "archive").kinds_text() or "an empty archive"
         raise InputError("has no images", subject=path, expected="files such as .jpg, .png or .webp", got=got)
-    return _Zip(len(chosen), str(skipped_in(path, counts)) if counts else None)
+    return _Zip(len(chosen), str(skipped_in(path, counts, "archive")) if counts else None)
 
 
 @contextmanager

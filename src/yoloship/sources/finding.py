@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+Place: TypeAlias = Literal["folder", "archive"]
 EntryKind: TypeAlias = Literal["file", "folder", "closed folder", "broken link", "special file"]
 
 
@@ -207,10 +208,12 @@ class Skipped:
         source: The folder or pattern as the user gave it.
         counts: Kinds (a suffix such as ``.txt``, ``folder``, ``broken link``, and so on) and how many there are of
             each, in the order of the message.
+        place: Where that is: what can be done about it differs.
     """
 
     source: str
     counts: tuple[tuple[str, int], ...]
+    place: Place = "folder"
 
     @property
     def total(self) -> int:
@@ -219,7 +222,7 @@ class Skipped:
 
     def kinds_text(self) -> str:
         """``3 .heic (pip install 'yoloship[heic]'), 2 folders (--recursive), 1 broken link``."""
-        shown = [_told(kind, count) for kind, count in self.counts[:SHOWN_KINDS]]
+        shown = [_told(kind, count, self.place) for kind, count in self.counts[:SHOWN_KINDS]]
         if rest := sum(count for _, count in self.counts[SHOWN_KINDS:]):
             shown.append(f"{rest} of other kinds")
         return ", ".join(shown)
@@ -238,10 +241,10 @@ def skipped_kind(entry: Entry) -> str | None:
     return suffix if suffix.isprintable() and 1 < len(suffix) <= MAX_SUFFIX_CHARS else "other file"
 
 
-def skipped_in(source: str | Path, counts: Counter[str]) -> Skipped:
+def skipped_in(source: str | Path, counts: Counter[str], place: Place = "folder") -> Skipped:
     """The counts in order: first kinds that the user can do something about, then the most frequent."""
-    order = sorted(counts.items(), key=lambda item: (not _advice(item[0]), -item[1], item[0]))
-    return Skipped(str(source), tuple(order))
+    order = sorted(counts.items(), key=lambda item: (not _advice(item[0], place), -item[1], item[0]))
+    return Skipped(str(source), tuple(order), place)
 
 
 def unreadable_suffixes() -> frozenset[str]:
@@ -249,17 +252,19 @@ def unreadable_suffixes() -> frozenset[str]:
     return frozenset() if find_spec("pillow_heif") else _HEIC_SUFFIXES
 
 
-def _advice(kind: str) -> str:
+def _advice(kind: str, place: Place) -> str:
     if kind in _HEIC_SUFFIXES:
         return HEIC_HINT
+    if place == "archive":
+        return ""
     if kind in VIDEO_SUFFIXES:
         return f"give videos by a pattern such as 'videos/*{kind}'"
     return "--recursive" if kind == "folder" else ""
 
 
-def _told(kind: str, count: int) -> str:
+def _told(kind: str, count: int, place: Place) -> str:
     words = kind if kind.startswith(".") else (_SINGULARS.get(kind, kind) if count == 1 else _PLURALS[kind])
-    advice = _advice(kind)
+    advice = _advice(kind, place)
     return f"{count} {words} ({advice})" if advice else f"{count} {words}"
 
 
