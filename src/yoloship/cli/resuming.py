@@ -33,9 +33,6 @@ _FREE: Final = frozenset(
 )
 """Parameters of the command that may change: no answer depends on them, or the log knows the images by themselves."""
 
-_LEFT_AFTER_S: Final = 0.5
-"""The log's lock says that the run which left parts in its folders is dead; others lock theirs within microseconds."""
-
 
 class Resumption:
     """A run with a log.
@@ -103,7 +100,7 @@ class Resumption:
         """
         self.ledger.begin(self._facts)
         for folder in self._folders:
-            remove_stale(folder, _LEFT_AFTER_S)
+            remove_stale(folder, after_s=0)  # the log's lock says that the run which left parts here is dead
         return self.ledger
 
     def say_finished(self, *, quiet: bool) -> None:

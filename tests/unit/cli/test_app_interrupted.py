@@ -80,7 +80,7 @@ def test_a_run_that_is_stopped_keeps_its_results(work: Path, number: signal.Sign
         process.send_signal(number)
         out, err = process.communicate()
     os.close(writer)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, err
     assert err == f"found.json holds the results of 2 of 3 images\n{word}\n"
     assert [entry["input"] for entry in json.loads(Path("found.json").read_bytes())] == ["in/a.png", "in/b.png"]
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "b.png"]
