@@ -65,11 +65,6 @@ class BodyBudget:
         self.held_bytes -= size_bytes
 
 
-def is_json(request: Request) -> bool:
-    """Whether a request says that its body is JSON."""
-    return media_type(request) == "application/json"
-
-
 def media_type(request: Request) -> str:
     """The type that a request says that its body has, in lower case without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
