@@ -6,25 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from helpers.terminals import Clock, Terminal
 from yoloship.cli.progress import PIPE_S, TERMINAL_S, progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-class Clock:
-    """Time that passes only when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture

@@ -9,26 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from helpers.terminals import Clock, Terminal
 from yoloship.cli.progress import PIPE_S, TERMINAL_S
 from yoloship.cli.run_progress import JSON_S, Pace, run_progress
 from yoloship.job.run import Tally
 from yoloship.sinks import Entry
 from yoloship.sources import Frame, Stream
-
-
-class Clock:
-    """Time that passes only when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture
