@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import onnx
 import pytest
@@ -22,8 +23,10 @@ from helpers.device_sessions import (
 from helpers.networks import float_network
 from yoloship.cuda.stream import Graph, Stream
 from yoloship.engine import BuildConfig
-from yoloship.errors import CudaError, EngineError, InputError
+from yoloship.errors import CudaError, EngineError, InputError, SessionError
+from yoloship.model import TensorSpec
 from yoloship.runtime.tensorrt import TensorRTSession
+from yoloship.runtime.tensorrt_execution import Execution
 
 if TYPE_CHECKING:
     from helpers.device_sessions import Open
@@ -132,3 +135,77 @@ def test_an_engine_with_metadata_in_front_says_what_it_is(device: Device, stream
         images = make_images(2, 3, 32, 48)
         with session.context({"images": images.shape}, stream) as context:
             assert_same(ask(context, images), expected(images))
+
+
+def test_a_runtime_that_tensorrt_does_not_make_is_said_with_the_reason_and_what_to_do(
+    device: Device, tmp_path: Path
+) -> None:
+    path = standin.write_plan(tmp_path / "a.engine", small(), [{"images": SIDES}])
+    flavour = standin.without("Runtime", "CUDA initialization failure with error: 46")
+    with pytest.raises(EngineError) as caught:
+        TensorRTSession.open(path, device, flavour=flavour)
+    assert str(caught.value) == (
+        f"{flavour.title}: cannot make its Runtime: CUDA initialization failure with error: 46; another process holds "
+        "the GPU: end it, or allow several with 'nvidia-smi -c DEFAULT'"
+    )
+
+
+TWO_PROFILES = (
+    {"images": [(1, 3, 16, 16), (1, 3, 32, 32), (1, 3, 64, 64)]},
+    {"images": [(1, 3, 16, 16), (8, 3, 32, 32), (16, 3, 64, 64)]},
+)
+
+
+@pytest.mark.parametrize("bindings", ["10.3", "10.13", "11.4"])
+def test_a_refused_profile_is_an_error_and_one_that_is_not_there_is_never_asked_for(
+    open_engine: Open, stream: Stream, bindings: str
+) -> None:
+    with open_engine(small(), TWO_PROFILES, bindings=bindings) as session:
+        assert isinstance(session, TensorRTSession)
+        run = Execution(session._engine.create_execution_context(), standin.flavour(), stream, "a.engine")
+        for number in (-1, 2):  # 10.3 would end the process
+            with pytest.raises(SessionError, match=rf"has no such profile: expected 0 to 1, got {number}"):
+                run.set_profile(number, 2)
+        run.set_profile(1, 2)
+        run.set_profile(1, 2)
+    if bindings == "10.3":
+        return
+    with (
+        open_engine(small(), TWO_PROFILES, faults=["profile"], bindings=bindings) as session,
+        pytest.raises(SessionError, match=r"TensorRT refuses profile 1: profile 1$"),
+    ):
+        session.context({"images": (8, 3, 32, 32)}, stream)
+
+
+@pytest.mark.parametrize("bindings", ["10.13", "11.4"])
+def test_a_shape_that_tensorrt_does_not_say_is_an_error_in_both_manners(
+    open_engine: Open, stream: Stream, bindings: str
+) -> None:
+    with pytest.raises(EngineError, match=r"does not describe it: given invalid tensor name|does not say the shape"):
+        open_engine(small(), [{"images": SIDES}], faults=["shape"], bindings=bindings)
+    with open_engine(small(), [{"images": SIDES}], bindings=bindings) as session:
+        assert isinstance(session, TensorRTSession)
+        run = Execution(session._engine.create_execution_context(), standin.flavour(), stream, "a.engine")
+        with pytest.raises(SessionError, match=r"TensorRT does not (know|say the shape of) 'nothing'"):
+            run.set_shapes({"images": (1, 3, 32, 32)}, (TensorSpec("nothing", "float32", (1,)),))
+        with pytest.raises(SessionError, match=r"TensorRT refuses \(1, 3\) for 'images': static dimensions"):
+            run.set_shapes({"images": (1, 3)}, session.outputs)
+
+
+def test_shapes_that_contradict_each_other_are_an_error(open_engine: Open, stream: Stream) -> None:
+    with (
+        open_engine(small(), [{"images": SIDES}], faults=["infer"]) as session,
+        pytest.raises(SessionError, match="TensorRT cannot infer shapes: the shapes contradict each other"),
+    ):
+        session.context({"images": (1, 3, 32, 32)}, stream)
+
+
+def test_a_stream_of_another_device_or_in_a_recording_is_refused_before_tensorrt_gets_it(
+    open_engine: Open, stream: Stream, device: Device
+) -> None:
+    elsewhere = SimpleNamespace(device=SimpleNamespace(ordinal=device.ordinal + 1), address=1)
+    with open_engine(small(), [{"images": SIDES}]) as session:
+        with pytest.raises(InputError, match="is a stream of another device: expected cuda:0"):
+            session.context({"images": (1, 3, 32, 32)}, cast("Stream", elsewhere))
+        with pytest.raises(InputError, match="something is being recorded on this stream"):
+            Graph(stream, lambda: session.context({"images": (1, 3, 32, 32)}, stream).close())

@@ -12,6 +12,7 @@ import json
 import struct
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +72,19 @@ class TensorFormat(enum.Enum):
 
 class Dims(tuple[int, ...]):
     __slots__ = ()
+
+
+class UnknownDims(Dims):
+    """What bindings before 11 give for a tensor that they do not know: a length of -1, and nothing to iterate over."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return -1  # noqa: PLE0303 - as the bindings answer
+
+
+class ProcessEnds(BaseException):
+    """Where the real bindings end the process. It is not an Exception, so that nothing catches it."""
 
 
 _DATA_TYPES = {
@@ -144,9 +158,15 @@ class ICudaEngine:
         return self._tensors[name][0] if name in self._tensors else TensorIOMode.NONE
 
     def get_tensor_dtype(self, name: str) -> DataType:
+        if name not in self._tensors:
+            self.unknown(name)
+            return DataType.FLOAT
         return self._tensors[name][1]
 
     def get_tensor_shape(self, name: str) -> Dims:
+        if name not in self._tensors or "shape" in self._about["faults"]:
+            self.unknown(name)
+            return UnknownDims()
         return self._tensors[name][2]
 
     def get_tensor_location(self, name: str) -> TensorLocation:
@@ -172,6 +192,22 @@ class ICudaEngine:
         self._logger.log(Severity.ERROR, f"IExecutionContext::standIn: Error Code 3: API Usage Error ({text})")
         return False
 
+    def unknown(self, name: str) -> None:
+        """Not TensorRT's: what the bindings do about a tensor that they do not know, before they answer."""
+        self.error(f"given invalid tensor name: {name}")
+        if self.bindings >= (11, 0):
+            raise RuntimeError(f"invalid tensor name {name}")
+
+    @property
+    def bindings(self) -> tuple[int, int]:
+        """Only in the stand-in: the version of the bindings whose manners it has."""
+        major, minor = self._about["bindings"].split(".")
+        return int(major), int(minor)
+
+    def refuses(self, call: str) -> bool:
+        """Only in the stand-in: whether this call should be refused."""
+        return call in self._about["faults"]
+
     def fails(self, runs: int) -> bool:
         """Only in the stand-in: whether the run of that number should fail."""
         after = self._about["fails_after"]
@@ -189,8 +225,12 @@ class IExecutionContext:
         self._runs = 0
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
-        if not 0 <= profile_index < self.engine.num_optimization_profiles or not stream_handle:
-            return self.engine.error(f"profile {profile_index}")
+        is_there = 0 <= profile_index < self.engine.num_optimization_profiles
+        if not is_there or not stream_handle or self.engine.refuses("profile"):
+            self.engine.error(f"profile {profile_index}")
+            if self.engine.bindings < (10, 13):
+                raise ProcessEnds("the binding throws without holding the interpreter's lock")
+            raise RuntimeError("Error in set optimization profile async.")
         self.active_optimization_profile = profile_index
         self._shapes.clear()
         return True
@@ -214,6 +254,9 @@ class IExecutionContext:
         return True
 
     def infer_shapes(self) -> list[str]:
+        if self.engine.refuses("infer"):
+            self.engine.error("the shapes contradict each other")
+            raise RuntimeError("infer_shapes error code: -1")
         return [
             name
             for name in map(self.engine.get_tensor_name, range(self.engine.num_io_tensors))
@@ -228,6 +271,8 @@ class IExecutionContext:
         return {name: self._shapes.get(name) or tuple(self.engine.get_tensor_shape(name)) for name in inputs}
 
     def get_tensor_shape(self, name: str) -> Dims:
+        if self.engine.get_tensor_mode(name) is TensorIOMode.NONE:
+            return self.engine.get_tensor_shape(name)
         if self.engine.get_tensor_mode(name) is TensorIOMode.INPUT:
             return Dims(self._input_shapes()[name])
         fixed = self.engine.get_tensor_shape(name)
@@ -269,17 +314,37 @@ def plan(
     faults: Sequence[str] = (),
     fails_after: int | None = None,
     compiled: bool = False,
+    bindings: str = "10.13",
 ) -> bytes:
-    """Only in the stand-in: a "plan" with a graph, the shapes that it may take, and the failures to simulate."""
-    about = json.dumps(
-        {"profiles": list(profiles), "faults": list(faults), "fails_after": fails_after, "compiled": compiled}
-    ).encode()
+    """Only in the stand-in: a "plan" with a graph, the shapes that it may take, and the failures to simulate.
+
+    The manners of a refusal are those of the bindings of that version.
+    """
+    told = {
+        "profiles": list(profiles), "faults": list(faults), "fails_after": fails_after, "compiled": compiled,
+        "bindings": bindings,
+    }  # fmt: skip
+    about = json.dumps(told).encode()
     return b"".join([_HEAD, struct.pack("<I", len(about)), about, model.SerializeToString()])
 
 
 def flavour() -> Flavour:
     """Not TensorRT's: this module as a flavour of it."""
     return Flavour("tensorrt", __version__, sys.modules[__name__])
+
+
+def without(kind: str, said: str) -> Flavour:
+    """Not TensorRT's: a flavour in which one constructor gets a null pointer, as the bindings say it."""
+
+    class Null:
+        def __init__(self, *arguments: Any) -> None:
+            logger = next(thing for thing in arguments if isinstance(thing, ILogger))
+            logger.log(Severity.ERROR, said)
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    module = ModuleType("tensorrt")
+    vars(module).update({**vars(sys.modules[__name__]), kind: Null})
+    return Flavour("tensorrt", __version__, module)
 
 
 def write_plan(
@@ -293,6 +358,7 @@ def write_plan(
     fails_after: int | None = None,
     config: BuildConfig | None = None,
     compiled: bool = False,
+    bindings: str = "10.13",
 ) -> Path:
     """Not TensorRT's: an engine file with its sidecar, as `yoloship build` writes them."""
 
@@ -306,7 +372,7 @@ def write_plan(
         return tuple(found)
 
     built = BuiltEngine(
-        plan=plan(model, profiles, faults, fails_after, compiled),
+        plan=plan(model, profiles, faults, fails_after, compiled, bindings),
         flavour="tensorrt",
         version=__version__,
         compute_capability=compute_capability,

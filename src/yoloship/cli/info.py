@@ -395,7 +395,8 @@ def _engine_rows(facts: EngineFacts) -> Iterator[tuple[str, str]]:
     if facts.loaded is None:
         yield "not loaded", facts.not_loaded or ""
         return
-    yield "device memory", f"{facts.loaded.device_memory_bytes / 1e6:.1f} MB"
+    if facts.loaded.device_memory_bytes is not None:
+        yield "device memory", f"{facts.loaded.device_memory_bytes / 1e6:.1f} MB"
     yield "layers", str(len(facts.loaded.layers))
     for layer in facts.loaded.layers[:MAX_LAYER_ROWS]:
         yield "", " ".join(filter(None, (layer.precision, layer.kind, layer.name)))

@@ -29,6 +29,7 @@ from yoloship.engine.network import (
     save_timing_cache,
     tensor_specs,
 )
+from yoloship.engine.objects import construct, hint_for, made, reason_of
 from yoloship.errors import EngineError, visible
 from yoloship.kinds import wrong_kind
 
@@ -251,7 +252,7 @@ def build_engine(
     onnx_sha256 = onnx_sha256 or _digest(onnx)
     tracker = Tracker(on_progress, flavour.title)
     with listening(flavour) as (logger, messages):
-        builder = flavour.module.Builder(logger)
+        builder = construct(flavour, "Builder", messages, logger)
         network = parse_network(flavour, builder, logger, onnx, messages)
         if _digest(onnx) != onnx_sha256:  # TensorRT reads the file itself, and must have read what was checked
             raise EngineError(
@@ -263,7 +264,7 @@ def build_engine(
             check_precision(info.precision, dtypes, subject=str(onnx))
         check_targets(config.targets, dtypes, subject=str(onnx))
         profiles = resolve_profiles(inputs, config, info)
-        settings = builder.create_builder_config()
+        settings = made(builder.create_builder_config(), "build configuration", flavour, messages)
         apply_options(flavour, settings, config, messages)
         _add_profiles(builder, settings, profiles, messages)
         if flavour.lacks("progress") is None:
@@ -299,7 +300,7 @@ def _add_profiles(builder: Any, settings: Any, profiles: tuple[InputProfile, ...
     if not profiles:
         return
     profile = builder.create_optimization_profile()
-    for entry in profiles:
+    for entry in profiles if profile is not None else ():
         profile.set_shape(entry.name, entry.minimum, entry.optimum, entry.maximum)
     if not profile or settings.add_optimization_profile(profile) < 0:
         raise EngineError(
@@ -314,7 +315,7 @@ def _run(builder: Any, network: Any, settings: Any, tracker: Tracker, *, subject
         memory = builder.build_serialized_network(network, settings)
     tracker.raise_if_stopped()
     if memory is None:
-        reason = messages.first_error or "no reason given (is another logger registered in this process?)"
+        reason = reason_of(messages)
         hint = "give it more --workspace, or leave that to TensorRT" if "workspace limit" in reason else None
-        raise EngineError(f"TensorRT could not build it: {reason.rstrip('.')}", subject=subject, hint=hint)
+        raise EngineError(f"TensorRT could not build it: {reason}", subject=subject, hint=hint or hint_for(reason))
     return bytes(memory)

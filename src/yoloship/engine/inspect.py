@@ -10,6 +10,7 @@ from yoloship.engine.file import EngineFile, read_engine
 from yoloship.engine.fit import Installation, check_fit, find_installation
 from yoloship.engine.flavours import Flavour, listening, open_flavour
 from yoloship.engine.network import dtype_of
+from yoloship.engine.objects import construct, describing, device_memory_bytes, extents_of, hint_for, reason_of
 from yoloship.errors import EngineError
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ class Loaded:
     Attributes:
         tensors: Inputs and outputs.
         layers: Layers in TensorRT's order.
-        device_memory_bytes: Device memory that an execution context needs.
+        device_memory_bytes: Device memory that an execution context needs; None if this TensorRT does not say it.
     """
 
     tensors: tuple[LoadedTensor, ...]
     layers: tuple[LoadedLayer, ...]
-    device_memory_bytes: int
+    device_memory_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +146,16 @@ def load_facts(flavour: Flavour, plan: memoryview, *, subject: str) -> Loaded:
     """
     module = flavour.module
     with listening(flavour) as (logger, messages):
-        runtime = module.Runtime(logger)
+        runtime = construct(flavour, "Runtime", messages, logger)
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            reason = messages.first_error or "no reason given"
-            raise EngineError(f"TensorRT does not load it: {reason}", subject=subject)
-        tensors = tuple(_tensor(module, engine, index) for index in range(engine.num_io_tensors))
+            reason = reason_of(messages)
+            raise EngineError(f"TensorRT does not load it: {reason}", subject=subject, hint=hint_for(reason))
+        with describing(subject, messages):
+            tensors = tuple(_tensor(module, engine, index, subject) for index in range(engine.num_io_tensors))
         inspector = engine.create_engine_inspector()
-        text = inspector.get_engine_information(module.LayerInformationFormat.JSON)
-        return Loaded(tensors, read_layers(text), int(engine.device_memory_size_v2))
+        text = "" if inspector is None else inspector.get_engine_information(module.LayerInformationFormat.JSON)
+        return Loaded(tensors, read_layers(text), device_memory_bytes(engine))
 
 
 def read_layers(text: str) -> tuple[LoadedLayer, ...]:
@@ -175,14 +177,16 @@ def _layer(entry: object) -> LoadedLayer:
     return LoadedLayer(str(entry.get("Name", "")), str(entry.get("LayerType", "")), str(precision))
 
 
-def _tensor(module: Any, engine: Any, index: int) -> LoadedTensor:
+def _tensor(module: Any, engine: Any, index: int, subject: str) -> LoadedTensor:
     name = engine.get_tensor_name(index)
     is_input = engine.get_tensor_mode(name) == module.TensorIOMode.INPUT
-    shape = tuple(engine.get_tensor_shape(name))
+    shape = extents_of(engine.get_tensor_shape(name))
+    if shape is None:
+        raise EngineError(f"TensorRT does not say the shape of its tensor {name!r}", subject=subject)
     profiles: tuple[tuple[tuple[int, ...], ...], ...] = ()
     if is_input and -1 in shape:
         profiles = tuple(
-            tuple(tuple(dims) for dims in engine.get_tensor_profile_shape(name, number))
+            tuple(extents_of(dims) or () for dims in engine.get_tensor_profile_shape(name, number))
             for number in range(engine.num_optimization_profiles)
         )
     return LoadedTensor(name, is_input, dtype_of(engine.get_tensor_dtype(name)), shape, profiles)

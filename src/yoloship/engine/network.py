@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yoloship._util.reading import read_if_there
 from yoloship._util.writing import write_bytes
 from yoloship.engine.flavours import Messages, deprecations_as_errors, tidy
+from yoloship.engine.objects import construct, extents_of, made, reason_of
 from yoloship.errors import EngineError
 from yoloship.model import TensorSpec
 
@@ -71,8 +72,9 @@ def parse_network(flavour: Flavour, builder: Any, logger: Any, onnx: Path, messa
         EngineError: it is not an ONNX model, or has a node that TensorRT cannot take; the node is named.
     """
     module = flavour.module
-    network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = module.OnnxParser(network, logger)
+    flags = 1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = made(builder.create_network(flags), "network", flavour, messages)
+    parser = construct(flavour, "OnnxParser", messages, network, logger)
     try:
         parsed = parser.parse_from_file(str(onnx))
     except TypeError as error:  # its bindings take text that is valid Unicode
@@ -195,7 +197,10 @@ def check_precision_targets(precision: Precision, targets: Sequence[str]) -> Non
 
 def _spec(tensor: Any) -> TensorSpec:
     axes: list[Axis] = []
-    for index, extent in enumerate(tuple(tensor.shape)):
+    extents = extents_of(tensor.shape)
+    if extents is None:
+        raise EngineError("TensorRT does not say its shape", subject=tensor.name)
+    for index, extent in enumerate(extents):
         axes.append(extent if extent >= 0 else tensor.get_dimension_name(index) or f"{tensor.name}_axis{index}")
     name = tensor.dtype.name
     dtype = _DTYPES.get(name)
@@ -216,7 +221,7 @@ def _parser_error(parser: Any, messages: Messages, *, subject: str) -> EngineErr
                 hint="put that file beside it",
             )
     if parser.num_errors == 0:
-        return EngineError(f"TensorRT cannot read it: {messages.first_error or 'no reason given'}", subject=subject)
+        return EngineError(f"TensorRT cannot read it: {reason_of(messages)}", subject=subject)
     error = parser.get_error(0)
     code, described = str(getattr(error.code(), "name", error.code())), tidy(error.desc())
     if code == "MODEL_DESERIALIZE_FAILED":
@@ -274,6 +279,8 @@ def check_features(flavour: Flavour, config: BuildConfig, *, has_device: bool) -
                 subject=flavour.title,
                 hint="leave it out, or choose another --flavour",
             )
+    if config.hardware_compatibility != "none":
+        _member(flavour.module.HardwareCompatibilityLevel, config.hardware_compatibility.upper(), flavour)
     if not has_device and flavour.name == "tensorrt":
         raise EngineError("needs an NVIDIA GPU to build", subject=flavour.title, got="none", hint=_NO_DEVICE_HINT)
     if not has_device and config.targets == ("current",):

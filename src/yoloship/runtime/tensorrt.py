@@ -7,23 +7,22 @@ next. When a context is closed, its execution context is used for the next shape
 from __future__ import annotations
 
 import ctypes
-import re
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from yoloship.cuda.device import failure
 from yoloship.engine.config import InputProfile
 from yoloship.engine.file import read_engine
 from yoloship.engine.fit import Installation, check_fit, find_installation
 from yoloship.engine.flavours import listening, open_flavour
 from yoloship.engine.network import dtype_of
+from yoloship.engine.objects import construct, describing, device_memory_bytes, extents_of, hint_for
 from yoloship.errors import EngineError, InputError, SessionError
 from yoloship.model import DTYPES, TensorSpec
-from yoloship.runtime.device_context import Lifetime, StreamContext, no_memory, place_tensor
-from yoloship.runtime.session import DeviceSession, Runtime, Shapes, check_shapes, choose_profile
+from yoloship.runtime.device_context import Lifetime, StreamContext, place_tensor
+from yoloship.runtime.session import DeviceSession, Runtime, check_shapes, choose_profile
+from yoloship.runtime.tensorrt_execution import Execution, engine_fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,26 +31,9 @@ if TYPE_CHECKING:
     from yoloship.cuda.device import Device
     from yoloship.cuda.stream import Stream
     from yoloship.engine.file import EngineFile
-    from yoloship.engine.flavours import Flavour, Messages
+    from yoloship.engine.flavours import Flavour
     from yoloship.engine.sidecar import EngineRecord
-    from yoloship.errors import CudaError
-    from yoloship.runtime.session import DeviceTensor, RunOptions
-
-
-_NO_MEMORY = re.compile(r"out of memory|outOfMemory|OutOfMemory", re.IGNORECASE)
-_ASKED = re.compile(r"GPU memory \((\d+) bytes\)|Requested size was (\d+) bytes|allocate (\d+) bytes")
-
-
-_LOST: Final[Mapping[str, tuple[int, str]]] = MappingProxyType(
-    {
-        "illegal memory access": (700, "CUDA_ERROR_ILLEGAL_ADDRESS"),
-        "launch timed out": (702, "CUDA_ERROR_LAUNCH_TIMEOUT"),
-        "device-side assert": (710, "CUDA_ERROR_ASSERT"),
-        "misaligned address": (716, "CUDA_ERROR_MISALIGNED_ADDRESS"),
-        "unspecified launch failure": (719, "CUDA_ERROR_LAUNCH_FAILED"),
-    }
-)
-"""Error texts of the CUDA runtime and their codes (driver_types.h); TensorRT's log contains only the texts."""
+    from yoloship.runtime.session import RunOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +98,9 @@ def _spec(flavour: Flavour, engine: Any, name: str, known: TensorSpec | None, su
                 f"its tensor {name!r} {what}", subject=subject, expected=expected,
                 hint="build it with yoloship build, or trtexec without --inputIOFormats and --outputIOFormats",
             )  # fmt: skip
-    found = tuple(int(extent) for extent in engine.get_tensor_shape(name))
+    found = extents_of(engine.get_tensor_shape(name))
+    if found is None:
+        raise EngineError(f"TensorRT does not say the shape of its tensor {name!r}", subject=subject)
     names = known.shape if known is not None and len(known.shape) == len(found) else ()
     shape = tuple(
         extent if extent >= 0 else (names[axis] if names and isinstance(names[axis], str) else f"{name}.{axis}")
@@ -127,32 +111,8 @@ def _spec(flavour: Flavour, engine: Any, name: str, known: TensorSpec | None, su
 
 def _profile(engine: Any, name: str, number: int) -> InputProfile:
     shapes = engine.get_tensor_profile_shape(name, number)
-    minimum, optimum, maximum = (tuple(int(extent) for extent in shape) for shape in shapes)
+    minimum, optimum, maximum = (extents_of(shape) or () for shape in shapes)
     return InputProfile(name, minimum, optimum, maximum)
-
-
-def engine_fault(
-    doing: str, messages: Messages, device: Device, subject: str, asked_bytes: int | None = None
-) -> CudaError | SessionError:
-    """The error for a call that TensorRT answered with null or false.
-
-    Args:
-        doing: What failed, such as ``could not make an execution context``.
-        messages: TensorRT's messages during the call.
-        device: The device, which reports its free memory if that was the reason.
-        subject: The file's name.
-        asked_bytes: The least that the call requests, used if TensorRT's log does not say it.
-    """
-    texts = " ".join(text for _, text in messages.heard)
-    for words, (code, name) in _LOST.items():
-        if words in texts:
-            return failure(code, name, "TensorRT", subject)
-    if _NO_MEMORY.search(texts):
-        found = _ASKED.search(texts)
-        named = next((int(group) for group in found.groups() if group), None) if found else None
-        return no_memory(named or asked_bytes, device, subject)
-    reason = messages.first_error or "no reason given (is another logger registered in this process?)"
-    return SessionError(f"TensorRT {doing}: {reason.rstrip('.')}", subject=subject)
 
 
 _IDLE_EXECUTIONS: Final = 2
@@ -190,14 +150,17 @@ class TensorRTSession(DeviceSession):
         self._lock = threading.Lock()
         self._idle: list[Any] = []
         with device.current(), listening(flavour) as (logger, messages):
-            self._runtime: Any = flavour.module.Runtime(logger)
+            self._runtime: Any = construct(flavour, "Runtime", messages, logger)
             if allow_host_code:
                 self._runtime.engine_host_code_allowed = True
             self._engine: Any = self._runtime.deserialize_cuda_engine(file.plan)
             if self._engine is None:
                 fault = engine_fault("does not load it", messages, device, self._subject, len(file.plan))
-                raise EngineError(fault.problem, subject=self._subject) if isinstance(fault, SessionError) else fault
-            tensors = read_tensors(flavour, self._engine, file.record, self._subject)
+                if not isinstance(fault, SessionError):
+                    raise fault
+                raise EngineError(fault.problem, subject=self._subject, hint=hint_for(fault.problem))
+            with describing(self._subject, messages):
+                tensors = read_tensors(flavour, self._engine, file.record, self._subject)
         super().__init__(device, tensors.inputs, tensors.outputs, file.metadata, tensors.profiles)
         self._life = Lifetime(self._release, self._subject)
 
@@ -247,19 +210,34 @@ class TensorRTSession(DeviceSession):
         self._life.enter()
         with ExitStack() as resources:
             resources.callback(self._life.leave)
+            self._check_stream(stream)
             shapes = check_shapes(self.inputs, input_shapes)
             profile = choose_profile(self.profiles, shapes)
             execution = self._take()
-            run = _Execution(execution, self._flavour, stream, self._subject)
+            run = Execution(execution, self._flavour, stream, self._subject)
             resources.callback(self._give_back, run)
             with self._device.current():
-                found = run.set_shapes(profile, shapes, self.outputs)
+                run.set_profile(profile, int(self._engine.num_optimization_profiles))
+                found = run.set_shapes(shapes, self.outputs)
             inputs = [place_tensor(spec, shapes[spec.name], stream, resources) for spec in self.inputs]
             outputs = [place_tensor(spec, found[spec.name], stream, resources) for spec in self.outputs]
             run.set_addresses([*inputs, *outputs])
             context = StreamContext(stream, inputs, outputs, run.queue, resources, recordable=run.is_recordable)
             run.sound = True
             return context
+
+    def _check_stream(self, stream: Stream) -> None:
+        """Refuse streams on which TensorRT would fail late, or end the process."""
+        if stream.device.ordinal != self._device.ordinal:
+            raise InputError(
+                "is a stream of another device", subject=self._subject, expected=str(self._device),
+                got=str(stream.device), hint="make the stream on the session's device",
+            )  # fmt: skip
+        if stream.is_recording():
+            raise InputError(
+                "something is being recorded on this stream", subject=self._subject,
+                hint="make the context before the recording",
+            )  # fmt: skip
 
     def _take(self) -> Any:
         """An execution context that nobody uses."""
@@ -268,12 +246,9 @@ class TensorRTSession(DeviceSession):
                 return self._idle.pop()
             made = self._make()
             if made is None:
-                asked = getattr(self._engine, "device_memory_size_v2", None) or getattr(
-                    self._engine, "device_memory_size", None
-                )
                 raise engine_fault(
                     "could not make an execution context", messages, self._device, self._subject,
-                    int(asked) if asked else None,
+                    device_memory_bytes(self._engine),
                 )  # fmt: skip
             return made
 
@@ -284,10 +259,12 @@ class TensorRTSession(DeviceSession):
         # TensorRT-RTX would compile kernels for a new shape in the background, and a recorded run would keep the slow
         # ones.
         config = self._engine.create_runtime_config()
+        if config is None:
+            return None
         config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         return self._engine.create_execution_context(config)
 
-    def _give_back(self, run: _Execution) -> None:
+    def _give_back(self, run: Execution) -> None:
         if not self._device.in_this_process:
             _keep_for_ever(run.execution)
             return
@@ -308,73 +285,6 @@ class TensorRTSession(DeviceSession):
     def close(self) -> None:
         """Refuse new contexts. The engine is released when the last context is closed. It may be called twice."""
         self._life.close()
-
-
-class _Execution:
-    """An execution context of TensorRT in use by one of our contexts."""
-
-    def __init__(self, execution: Any, flavour: Flavour, stream: Stream, subject: str) -> None:
-        self.execution = execution
-        self.sound = False
-        self._flavour = flavour
-        self._stream = stream
-        self._subject = subject
-
-    def set_shapes(self, profile: int, shapes: Shapes, outputs: tuple[TensorSpec, ...]) -> Shapes:
-        """Set the profile and the input shapes, and return the shapes of the outputs."""
-        execution = self.execution
-        with listening(self._flavour) as (_, messages):
-            if execution.active_optimization_profile != profile:
-                if not execution.set_optimization_profile_async(profile, self._stream.address):
-                    raise engine_fault(
-                        f"refuses profile {profile}", messages, self._stream.device, self._subject
-                    )  # fmt: skip
-                self._stream.sync()
-            for name, shape in shapes.items():
-                if not execution.set_input_shape(name, shape):
-                    raise engine_fault(
-                        f"refuses {shape} for {name!r}", messages, self._stream.device, self._subject
-                    )  # fmt: skip
-            try:
-                missing = list(execution.infer_shapes())
-            except RuntimeError as error:
-                raise SessionError(f"TensorRT cannot infer shapes: {error}", subject=self._subject) from error
-            if missing:
-                raise SessionError(f"TensorRT still misses {', '.join(missing)}", subject=self._subject)
-        found = {spec.name: tuple(int(extent) for extent in execution.get_tensor_shape(spec.name)) for spec in outputs}
-        for name, shape in found.items():
-            if min(shape, default=0) < 0:
-                raise SessionError(f"the shape of {name!r} depends on the data", subject=self._subject, got=str(shape))
-        return found
-
-    def set_addresses(self, tensors: list[DeviceTensor]) -> None:
-        """Set the addresses of the tensors."""
-        with listening(self._flavour) as (_, messages):
-            for tensor in tensors:
-                if not self.execution.set_tensor_address(tensor.name, tensor.pointer):
-                    raise engine_fault(
-                        f"refuses the address of {tensor.name!r}", messages, self._stream.device, self._subject
-                    )
-
-    def is_recordable(self) -> bool:
-        """Whether TensorRT says that a run can be recorded; flavours that cannot say it are taken as recordable."""
-        ask = getattr(self.execution, "is_stream_capturable", None)
-        return ask is None or bool(ask(self._stream.address))
-
-    def queue(self) -> None:
-        """Queue a run.
-
-        Raises:
-            CudaError: out of device memory, or the device is lost.
-            SessionError: TensorRT failed.
-        """
-        with listening(self._flavour) as (_, messages):
-            if self.execution.execute_async_v3(self._stream.address):
-                return
-            self.sound = False
-            if not self._stream.is_recording():
-                self._stream.is_idle()  # raises if the device is lost
-            raise engine_fault("failed", messages, self._stream.device, self._subject)
 
 
 def _keep_for_ever(*objects: object) -> None:
