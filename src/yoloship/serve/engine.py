@@ -182,12 +182,31 @@ class ModelHost:
             raise NotReadyError("is still being loaded", subject=self.name, hint="try again in 1 s")
         return self._loaded
 
+    @property
+    def batch(self) -> int:
+        """Images of a run under load, by what the last runs cost.
+
+        Raises:
+            NotReadyError: the model is still being loaded.
+        """
+        loaded = self.loaded
+        return loaded.cost.best_batch(loaded.detector.batches, self._limits.deadline_s * _RUN_SHARE)
+
+    @property
+    def rate(self) -> float:
+        """Images a second that the runs answer under load, by what the last ones cost.
+
+        Raises:
+            NotReadyError: the model is still being loaded.
+        """
+        loaded, batch = self.loaded, self.batch
+        return batch * loaded.detector.parallel_runs / max(loaded.cost.seconds(batch), 1e-9)
+
     def take(self, loaded: Loaded) -> None:
         """Answer with this detector from now on. The one before is closed once its requests have their answers."""
         before, self._loaded = self._loaded, loaded
         self._failed_runs = 0
-        runs, limits = loaded.detector.parallel_runs, self._limits
-        batch = loaded.cost.best_batch(loaded.detector.batches, limits.deadline_s * _RUN_SHARE)
+        runs, batch, limits = loaded.detector.parallel_runs, self.batch, self._limits
         ahead = max(batch, usable_cores())
         self._slots = asyncio.Semaphore(runs * batch + ahead)
         self.admission.room = limits.queue or max(_LEAST_ROOM, 4 * (runs * batch + ahead), limits.max_images)
@@ -263,9 +282,7 @@ class ModelHost:
         """Seconds until the last of so many images has its answer, if they all begin now."""
         if self._loaded is None:
             return 1.0
-        loaded = self._loaded
-        batch = loaded.cost.best_batch(loaded.detector.batches, self._limits.deadline_s * _RUN_SHARE)
-        return loaded.cost.seconds(batch) * images / (batch * loaded.detector.parallel_runs)
+        return images / self.rate
 
     def close(self) -> None:
         """Close the detector once nobody uses it."""

@@ -271,6 +271,12 @@ def _described(host: ModelHost) -> dict[str, Any]:
         },
         "batches": list(detector.batches),
         "run_ms": {"per_image": round(a * 1e3, 3), "per_run": round(b * 1e3, 3)},
+        "under_load": {
+            "batch": host.batch,
+            "runs_at_once": detector.parallel_runs,
+            "images_per_second": round(host.rate, 1),
+            "room": host.admission.room,
+        },
         "loaded_at": round(loaded.since, 3),
         "problem": host.problem or None,
     }

@@ -105,6 +105,11 @@ def test_what_is_wrong_is_said_in_one_form(
 def test_models_are_described(server: InProcess) -> None:
     (model,) = server.ask("GET", "/v1/models").json()["models"]
     assert model == server.ask("GET", "/v1/models/cat").json()
+    load, cost = model["under_load"], model["run_ms"]
+    seconds = (cost["per_image"] * load["batch"] + cost["per_run"]) / 1e3
+    assert load["images_per_second"] == pytest.approx(load["batch"] * load["runs_at_once"] / seconds, rel=0.02, abs=0.1)
+    assert load["batch"] in model["batches"]
+    assert load["room"] >= 32
     assert (model["name"], model["task"], model["input_hw"]) == ("cat", "detect", [64, 64])
     assert model["class_names"] == ["cat", "dog"]
     assert model["ready"] is True
