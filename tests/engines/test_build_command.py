@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
+import yoloship
 from helpers.cli import run
 from helpers.networks import float_network, require_rtx
 from helpers.shared import TRAINED, listed, require
 from yoloship.engine import Range, read_engine, rebuild_command, sidecar_path
+
+DEMO = Path(yoloship.__file__).parent / "demo" / "codes-yolov5n.pt"
 
 
 @pytest.fixture
@@ -195,3 +200,24 @@ def test_a_foreign_file_becomes_an_engine_that_suppresses_and_its_record_rebuild
         "yoloship build their.onnx -o their.engine --overwrite --flavour rtx --output nms --conf 0.4 --iou 0.45 "
         "--max-det 300"
     )
+
+
+def test_the_export_that_is_shown_for_trtexec_writes_the_graph_that_was_built(tmp_path: Path) -> None:
+    require_rtx()
+    checkpoint = tmp_path / "codes.pt"
+    shutil.copy(DEMO, checkpoint)
+    ran = run("build", checkpoint, "-o", tmp_path / "cam.engine", "--imgsz", "64", "--output", "nms", "--conf", "0.3",
+              "--batch", "1:2:4", "--show-trtexec")  # fmt: skip
+    assert ran.code == 0, ran
+    export, build = ran.out.strip().splitlines()[-2:]
+    assert build == (
+        "tensorrt_rtx --onnx=cam.onnx --saveEngine=cam.engine --minShapes=images:1x3x64x64 "
+        "--optShapes=images:2x3x64x64 --maxShapes=images:4x3x64x64 --profilingVerbosity=detailed --skipInference"
+    )
+    places = {"codes.pt": str(checkpoint), "cam.onnx": str(tmp_path / "cam.onnx")}
+    words = [places.get(word, word) for word in shlex.split(export)]
+    assert words.pop(0) == "yoloship"
+    assert run(*words).code == 0
+    record = read_engine(tmp_path / "cam.engine").record
+    assert record is not None
+    assert hashlib.sha256((tmp_path / "cam.onnx").read_bytes()).hexdigest() == record.onnx_sha256

@@ -131,6 +131,7 @@ BUILDERS = ("tensorrt", "rtx")
     "--check",
     help="Check in about a second whether the build would work, and build nothing. The exit code is 1 if not.",
 )
+@flag("--show-trtexec", help="Also print the equal command of NVIDIA's trtexec (of tensorrt_rtx with --flavour rtx).")
 @options.overwrite
 def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     model: str,
@@ -161,11 +162,14 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
     aliases: tuple[tuple[str, str], ...],
     transform: str | None,
     check: bool,
+    show_trtexec: bool,
     overwrite: bool,
 ) -> None:
     """Build a TensorRT engine: a plan file that any TensorRT program can load, and FILE.json, which describes it."""
     from yoloship.engine import BuildConfig, parse_target
 
+    if check and show_trtexec:
+        raise click.UsageError("--show-trtexec is about an engine that is built: leave --check out")
     if is_dash(output_file):
         raise click.UsageError("-o: an engine needs a file name, because FILE.json is written beside it")
     refuse_suffix(output_file, MODEL_SUFFIXES, f"build writes engines; 'yoloship export {model}' writes ONNX files")
@@ -218,6 +222,8 @@ def build(  # noqa: PLR0913, PLR0917 - one parameter an option
         f"{built.path}: {size}, {built.precision}, {built.runs_on}, "
         f"built by {built.built_by} in {built.elapsed_s:.1f} s" + (f"; {built.details}" if built.details else "")
     )
+    for line in built.trtexec if show_trtexec else ():
+        print_out(line)
 
 
 def _say_whether_it_would_go(request: BuildRequest, calibration: Calibration, *, overwrite: bool) -> None:

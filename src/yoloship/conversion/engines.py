@@ -55,6 +55,7 @@ class Built:
         built_by: Which TensorRT built it.
         elapsed_s: How long TensorRT took, in seconds.
         details: How a quantized precision was reached and what it costs, in words; empty for others.
+        trtexec: The command lines of NVIDIA's own tools that build the same engine; see docs/tensorrt.md.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Built:
     built_by: str
     elapsed_s: float
     details: str = ""
+    trtexec: tuple[str, ...] = ()
 
 
 def build(  # noqa: PLR0913 - all but the model have defaults
@@ -266,6 +268,7 @@ def carry_out(
     """Build the engine of a request; `build` explains the other arguments."""
     from yoloship.cuda.device import find_gpu
     from yoloship.engine import check_build, open_flavour, runs_on, write_engine
+    from yoloship.engine.trtexec import equal_commands
     from yoloship.models.build_check import check_source
     from yoloship.models.building import build_prepared, build_source, suppressing
 
@@ -314,6 +317,7 @@ def carry_out(
         flavour.title,
         built.elapsed_s,
         details.removeprefix(request.precision).lstrip(",; "),
+        equal_commands(record, request.output.name, changed=behind_onnx or request.precision != "float32"),
     )
 
 

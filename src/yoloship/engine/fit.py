@@ -126,8 +126,8 @@ def rebuild_command(record: EngineRecord, engine_name: str, flavour: FlavourName
     words += ["--flavour", flavour or record.flavour]
     words += [*_config_words(record.config), *record.recipe.words()]
     if record.model is not None:
-        words += _graph_words(record.model, from_checkpoint=record.recipe.from_checkpoint)
-        words += ["--names", _names(record.model.class_names)] if record.recipe.renamed else []
+        words += graph_words(record.model, from_checkpoint=record.recipe.from_checkpoint)
+        words += ["--names", names_word(record.model.class_names)] if record.recipe.renamed else []
     return shlex.join(words)
 
 
@@ -148,8 +148,13 @@ def _config_words(config: BuildConfig) -> Iterator[str]:
         yield from ("--optimization-level", str(config.optimization_level))
 
 
-def _graph_words(model: ModelInfo, *, from_checkpoint: bool) -> Iterator[str]:
-    """Options for the graph. For an ONNX file these are only those of suppression; the file decides everything else."""
+def graph_words(model: ModelInfo, *, from_checkpoint: bool) -> Iterator[str]:
+    """Options for the graph. For an ONNX file these are only those of suppression; the file decides everything else.
+
+    Args:
+        model: What the graph is. A size or a batch that is dynamic has no option here.
+        from_checkpoint: Whether the graph was made from a checkpoint.
+    """
     if model.nms is not None:
         yield from ("--output", model.output_form, "--conf", str(model.nms.score_threshold))
         yield from ("--iou", str(model.nms.iou_threshold), "--max-det", str(model.nms.max_detections))
@@ -167,7 +172,7 @@ def _graph_words(model: ModelInfo, *, from_checkpoint: bool) -> Iterator[str]:
         yield from ("--batch", str(model.batch))
 
 
-def _names(names: tuple[str, ...]) -> str:
+def names_word(names: tuple[str, ...]) -> str:
     """Names separated by commas; if a name has a comma itself, a placeholder for a file of names."""
     text = ",".join(names)
     return text if [part.strip() for part in text.split(",")] == list(names) else "NAMES.txt"

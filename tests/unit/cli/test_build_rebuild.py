@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from yoloship.model import OutputForm
     from yoloship.models.build_check import BuildRequest
 
-NOT_OF_THE_ENGINE = {"model", "output_file", "overwrite", "check", "timing_cache", "quiet", "help"}
+NOT_OF_THE_ENGINE = {"model", "output_file", "overwrite", "check", "timing_cache", "show_trtexec", "quiet", "help"}
 """What says where things lie and how the command behaves; none of it changes the plan."""
 
 CHECKPOINT = {
