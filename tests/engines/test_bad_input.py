@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,23 @@ def test_a_missing_file_is_refused(rtx: Flavour, tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.onnx", flavour=rtx, error=InputError) == "no such file"
 
 
+def _parses_only_what_it_builds(rtx: Flavour) -> bool:
+    """Since 1.6 the parser refuses NonZero."""
+    return [int(part) for part in rtx.version.split(".")[:2]] >= [1, 6]
+
+
 def test_an_unsupported_operator_is_named_with_its_node(rtx: Flavour, saved: Save) -> None:
     message = refusal(saved(operator_network("NonZero", name="find_them")), flavour=rtx)
-    assert message.startswith("TensorRT cannot take operator NonZero (node 0, find_them): UNSUPPORTED_NODE")
+    assert "find_them" in message or "inferred output type Int64" in message  # 1.4 fails later, and names no node
+    if _parses_only_what_it_builds(rtx):
+        assert message.startswith("TensorRT cannot take operator NonZero (node 0, find_them): UNSUPPORTED_NODE")
 
 
 def test_an_operator_of_a_foreign_domain_is_named_with_its_node(rtx: Flavour, saved: Save) -> None:
     message = refusal(saved(operator_network("Magic", name="", domain="acme")), flavour=rtx)
-    assert message.startswith("TensorRT cannot take operator Magic (node 0, without a name): INVALID_NODE")
+    assert re.match(
+        r"TensorRT cannot take operator Magic \(node 0, without a name\): (INVALID_NODE|INTERNAL_ERROR), ", message
+    )  # the latter from 1.4 to 1.6
 
 
 def test_the_suppression_that_parses_but_never_builds_is_refused_before_the_build(rtx: Flavour, saved: Save) -> None:

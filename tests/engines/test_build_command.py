@@ -12,7 +12,7 @@ import pytest
 
 import yoloship
 from helpers.cli import run
-from helpers.networks import float_network, require_rtx
+from helpers.networks import float_network, require_rtx, rtx_advice
 from helpers.shared import TRAINED, listed, require
 from yoloship.engine import Range, read_engine, rebuild_command, sidecar_path
 
@@ -165,6 +165,10 @@ def test_a_checkpoint_is_quantized_with_images_on_the_way(tmp_path: Path, photos
         "heads",
     ]
     ran = run("build", checkpoint, "-o", out, *options)
+    if (advice := rtx_advice("int8")) is not None:  # said before the calibration
+        assert "cannot build int8 on a machine without a GPU" in ran.error
+        assert advice in ran.error
+        return
     assert ran.code == 0, ran
     record = read_engine(out).record
     assert record is not None

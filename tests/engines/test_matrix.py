@@ -19,7 +19,7 @@ import pytest
 
 import yoloship
 from helpers.foreign import INPUT, OUTPUT, foreign, foreign_name
-from helpers.networks import require_rtx
+from helpers.networks import built_or_refused, require_rtx, rtx_advice
 from helpers.shared import PHOTOS, TRAINED, listed, require
 from yoloship.checkpoint import read_checkpoint
 from yoloship.demo.scene import make_scene
@@ -165,7 +165,10 @@ def build_and_check(
     config = BuildConfig(
         batch=DYNAMIC if batch is None else None, targets=("sm89", "sm120") if precision == "float8" else ()
     )
-    built, info = build(source, config, graph=graph if from_checkpoint else None, flavour=open_flavour("rtx"))
+    with built_or_refused(precision):
+        built, info = build(source, config, graph=graph if from_checkpoint else None, flavour=open_flavour("rtx"))
+    if (advice := rtx_advice(precision)) is not None:
+        pytest.skip(f"this TensorRT-RTX refuses {precision}, and says: {advice}")
     assert info is not None
     assert (info.precision, info.batch, info.input_hw) == (precision, batch, INPUT_HW)
     assert built.warnings == ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import platform
 import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -12,6 +14,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from helpers.shared import IN_CI
+from yoloship.engine import open_flavour
+from yoloship.engine.rtx_precisions import update_hint
+from yoloship.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SIDE = 32
 CHANNELS = 8
@@ -30,6 +38,22 @@ def require_rtx() -> None:
         if IN_CI and has_rtx_wheel():
             pytest.fail(f"{message}; CI must have it")
         pytest.skip(message)
+
+
+def rtx_advice(precision: str) -> str | None:
+    """What is advised if the installed TensorRT-RTX is too old for a precision; None if it is not."""
+    return update_hint(open_flavour("rtx"), [precision])
+
+
+@contextmanager
+def built_or_refused(precision: str) -> Iterator[None]:
+    """A build in a precision. If the installed TensorRT-RTX is too old for it, the block has to raise the refusal."""
+    if (hint := rtx_advice(precision)) is None:
+        yield
+        return
+    with pytest.raises(EngineError) as caught:
+        yield
+    assert caught.value.hint == hint
 
 
 def network(

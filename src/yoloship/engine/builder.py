@@ -30,6 +30,7 @@ from yoloship.engine.network import (
     tensor_specs,
 )
 from yoloship.engine.objects import construct, hint_for, made, reason_of
+from yoloship.engine.rtx_precisions import update_hint
 from yoloship.errors import EngineError, visible
 from yoloship.kinds import wrong_kind
 
@@ -269,7 +270,8 @@ def build_engine(
         _add_profiles(builder, settings, profiles, messages)
         if flavour.lacks("progress") is None:
             settings.progress_monitor = monitor(flavour, tracker)
-        plan = _run(builder, network, settings, tracker, subject=str(onnx), messages=messages)
+        with _advised(update_hint(flavour, dtypes)):
+            plan = _run(builder, network, settings, tracker, subject=str(onnx), messages=messages)
         _logger.info("built an engine of %s by %s in %.1f s", visible(onnx.name), flavour.title, tracker.elapsed_s)
         save_timing_cache(settings, config)
         return BuiltEngine(
@@ -308,6 +310,16 @@ def _add_profiles(builder: Any, settings: Any, profiles: tuple[InputProfile, ...
             subject=", ".join(entry.name for entry in profiles),
             got=messages.first_error,
         )
+
+
+@contextmanager
+def _advised(hint: str | None) -> Iterator[None]:
+    """Give advice with an error that has none."""
+    try:
+        yield
+    except EngineError as problem:
+        problem.hint = problem.hint or hint
+        raise
 
 
 def _run(builder: Any, network: Any, settings: Any, tracker: Tracker, *, subject: str, messages: Messages) -> bytes:

@@ -14,6 +14,7 @@ from yoloship._util.reading import read_if_there
 from yoloship._util.writing import write_bytes
 from yoloship.engine.flavours import Messages, deprecations_as_errors, tidy
 from yoloship.engine.objects import construct, extents_of, made, reason_of
+from yoloship.engine.rtx_precisions import check_precision_version
 from yoloship.errors import EngineError
 from yoloship.model import TensorSpec
 
@@ -249,6 +250,7 @@ def check_build(flavour: Flavour, config: BuildConfig, precision: Precision, gpu
         EngineError: an option does not work (see `check_features`), or a target GPU cannot compute the precision.
     """
     check_features(flavour, config, has_device=gpu is not None)
+    check_precision_version(flavour, precision, has_device=gpu is not None)
     here = gpu is not None and (config.targets == ("current",) or flavour.name == "tensorrt")
     check_precision_targets(precision, (*config.targets, *((gpu.sm,) if here and gpu is not None else ())))
 
@@ -281,6 +283,8 @@ def check_features(flavour: Flavour, config: BuildConfig, *, has_device: bool) -
             )
     if config.hardware_compatibility != "none":
         _member(flavour.module.HardwareCompatibilityLevel, config.hardware_compatibility.upper(), flavour)
+    if flavour.name == "rtx" and config.targets not in {(), ("portable",)}:
+        _members(flavour, config.targets)
     if not has_device and flavour.name == "tensorrt":
         raise EngineError("needs an NVIDIA GPU to build", subject=flavour.title, got="none", hint=_NO_DEVICE_HINT)
     if not has_device and config.targets == ("current",):
@@ -340,11 +344,16 @@ def save_timing_cache(settings: Any, config: BuildConfig) -> None:
 
 
 def _set_targets(flavour: Flavour, settings: Any, targets: tuple[Target, ...]) -> None:
-    members = [_member(flavour.module.ComputeCapability, target.upper(), flavour) for target in targets]
+    members = _members(flavour, targets)
     settings.num_compute_capabilities = len(members)
     for index, member in enumerate(members):
         if not settings.set_compute_capability(member, index):
             raise EngineError("refuses a target", subject=flavour.title, got=targets[index])
+
+
+def _members(flavour: Flavour, targets: tuple[Target, ...]) -> list[Any]:
+    """TensorRT-RTX's own names for targets; SM121 is not in 1.4."""
+    return [_member(flavour.module.ComputeCapability, target.upper(), flavour) for target in targets]
 
 
 def _member(enumeration: Any, name: str, flavour: Flavour) -> Any:

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import yoloship.engine
+from yoloship.engine import BuildConfig
+from yoloship.engine.network import check_features
+from yoloship.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,9 +116,17 @@ def test_the_bindings_take_these_parameters(rtx: Flavour, path: str) -> None:
     assert parameters[: len(CALLS[path])] == CALLS[path]
 
 
-@pytest.mark.parametrize("target", ["SM75", "SM80", "SM86", "SM89", "SM120", "SM121", "CURRENT"])
+@pytest.mark.parametrize("target", ["SM75", "SM80", "SM86", "SM89", "SM120", "CURRENT"])
 def test_the_bindings_know_each_target(rtx: Flavour, target: str) -> None:
     assert hasattr(rtx.module.ComputeCapability, target)
+
+
+def test_a_target_that_the_bindings_do_not_know_is_refused_by_name(rtx: Flavour) -> None:
+    if hasattr(rtx.module.ComputeCapability, "SM121"):  # from 1.5 on
+        check_features(rtx, BuildConfig(targets=("sm121",)), has_device=False)
+        return
+    with pytest.raises(EngineError, match=r"does not know it: expected .*SM120.*, got SM121"):
+        check_features(rtx, BuildConfig(targets=("sm121",)), has_device=False)
 
 
 def test_every_call_on_a_tensorrt_object_stands_in_the_tables_above() -> None:
