@@ -209,3 +209,22 @@ def test_a_stream_of_another_device_or_in_a_recording_is_refused_before_tensorrt
             session.context({"images": (1, 3, 32, 32)}, cast("Stream", elsewhere))
         with pytest.raises(InputError, match="something is being recorded on this stream"):
             Graph(stream, lambda: session.context({"images": (1, 3, 32, 32)}, stream).close())
+
+
+def test_an_rtx_session_keeps_the_kernels_that_it_compiled_for_the_next_one(
+    device: Device, stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YOLOSHIP_CACHE", str(tmp_path / "cache"))
+    path = standin.write_plan(
+        tmp_path / "a.engine", small(), [{"images": SIDES}], config=BuildConfig(targets=("current",)),
+        compute_capability=device.info.sm, flavour_name="rtx",
+    )  # fmt: skip
+    sizes = []
+    for side in (32, 32, 48):
+        with TensorRTSession.open(path, device, flavour=standin.flavour("rtx")) as session:
+            images = make_images(1, 3, side, side)
+            with session.context({"images": images.shape}, stream) as context:
+                assert_same(ask(context, images), expected(images))
+        (kept,) = (tmp_path / "cache" / "compiled").iterdir()
+        sizes.append(kept.stat().st_size)
+    assert sizes[0] == sizes[1] < sizes[2]

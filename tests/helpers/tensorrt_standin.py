@@ -8,9 +8,9 @@ TensorRT. That names and parameters are TensorRT's own is checked by tests/unit/
 from __future__ import annotations
 
 import enum
+import functools
 import json
 import struct
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from helpers.standin_backends import open_backend
 from yoloship.engine.builder import BuiltEngine
 from yoloship.engine.config import BuildConfig, InputProfile
 from yoloship.engine.file import write_engine
-from yoloship.engine.flavours import Flavour
+from yoloship.engine.flavours import Flavour, FlavourName
 from yoloship.model import TensorSpec
 
 if TYPE_CHECKING:
@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
 
 __version__ = "10.0.0+standin"
-_HEAD = b"ftrt".ljust(28, b"\0")
+_RTX_VERSION = (1, 7, 0, 0)
+_HEAD_BYTES = 28
+
+
+def _head(body_bytes: int, *, rtx: bool) -> bytes:
+    """The header of a plan, as far as it is known."""
+    if not rtx:
+        return b"ftrt".ljust(_HEAD_BYTES, b"\0")
+    return b"vtrt" + bytes(12) + struct.pack("<Q", _HEAD_BYTES + body_bytes) + bytes(_RTX_VERSION)
 
 
 class Severity(enum.Enum):
@@ -104,6 +112,51 @@ class ILogger:
         raise NotImplementedError
 
 
+class DynamicShapesKernelSpecializationStrategy(enum.Enum):
+    LAZY = 0
+    EAGER = 1
+    NONE = 2
+
+
+class IRuntimeCache:
+    """Only in TensorRT-RTX. What it contains are the shapes that contexts had, instead of kernels."""
+
+    def __init__(self) -> None:
+        self.kernels: set[str] = set()
+
+    def deserialize(self, blob: Any) -> bool:
+        try:
+            self.kernels |= set(json.loads(bytes(blob)))
+        except ValueError:
+            return False
+        return True
+
+    def serialize(self) -> bytes | None:
+        return json.dumps(sorted(self.kernels)).encode() if self.kernels else None
+
+    def reset(self) -> bool:
+        self.kernels.clear()
+        return True
+
+
+class IRuntimeConfig:
+    """Only in TensorRT-RTX with these members."""
+
+    def __init__(self) -> None:
+        self.dynamic_shapes_kernel_specialization_strategy = DynamicShapesKernelSpecializationStrategy.LAZY
+        self._cache: IRuntimeCache | None = None
+
+    def create_runtime_cache(self) -> IRuntimeCache:
+        return IRuntimeCache()
+
+    def set_runtime_cache(self, cache: IRuntimeCache | None) -> bool:
+        self._cache = cache
+        return True
+
+    def get_runtime_cache(self) -> IRuntimeCache | None:
+        return self._cache
+
+
 class Runtime:
     def __init__(self, logger: ILogger) -> None:
         self.logger = logger
@@ -112,11 +165,11 @@ class Runtime:
     def deserialize_cuda_engine(self, serialized_engine: Any) -> ICudaEngine | None:
         data = bytes(serialized_engine)
         try:
-            if not data.startswith(_HEAD):
+            if not data.startswith((b"ftrt", b"vtrt")):
                 raise ValueError("magic number")
-            (length,) = struct.unpack_from("<I", data, len(_HEAD))
-            about = json.loads(data[len(_HEAD) + 4 :][:length])
-            model = onnx.load_from_string(data[len(_HEAD) + 4 + length :])
+            (length,) = struct.unpack_from("<I", data, _HEAD_BYTES)
+            about = json.loads(data[_HEAD_BYTES + 4 :][:length])
+            model = onnx.load_from_string(data[_HEAD_BYTES + 4 + length :])
             if "deserialize" in about["faults"]:
                 raise ValueError("on purpose")
             return ICudaEngine(self.logger, model, about)
@@ -178,14 +231,18 @@ class ICudaEngine:
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Dims]:
         return [Dims(shape) for shape in self._about["profiles"][profile_index][name]]
 
-    def create_execution_context(self, strategy: object = None) -> IExecutionContext | None:
+    def create_runtime_config(self) -> IRuntimeConfig:
+        return IRuntimeConfig()
+
+    def create_execution_context(self, runtime_config: IRuntimeConfig | None = None) -> IExecutionContext | None:
         if "context" in self._about["faults"]:
             self._logger.log(
                 Severity.ERROR, "[defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime (out of memory)"
             )
             return None
         self._contexts += 1
-        return IExecutionContext(self, 0 if self._contexts == 1 else -1)
+        kernels = runtime_config.get_runtime_cache() if runtime_config is not None else None
+        return IExecutionContext(self, 0 if self._contexts == 1 else -1, kernels)
 
     def error(self, text: str) -> bool:
         """Not TensorRT's: says it in the log, and answers False."""
@@ -215,8 +272,9 @@ class ICudaEngine:
 
 
 class IExecutionContext:
-    def __init__(self, engine: ICudaEngine, profile: int) -> None:
+    def __init__(self, engine: ICudaEngine, profile: int, kernels: IRuntimeCache | None = None) -> None:
         self.engine = engine
+        self._kernels = kernels
         self.active_optimization_profile = profile
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
@@ -302,6 +360,8 @@ class IExecutionContext:
         inputs = {n: p for n, p in places.items() if self.engine.get_tensor_mode(n) is TensorIOMode.INPUT}
         outputs = {n: p for n, p in places.items() if n not in inputs}
         self.engine.backend.queue(inputs, outputs, stream_handle, self._state)
+        if self._kernels is not None:
+            self._kernels.kernels.add(str(sorted(shapes.items())))
         return True
 
     def _typed(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -315,6 +375,8 @@ def plan(
     fails_after: int | None = None,
     compiled: bool = False,
     bindings: str = "10.13",
+    *,
+    rtx: bool = False,
 ) -> bytes:
     """Only in the stand-in: a "plan" with a graph, the shapes that it may take, and the failures to simulate.
 
@@ -325,12 +387,25 @@ def plan(
         "bindings": bindings,
     }  # fmt: skip
     about = json.dumps(told).encode()
-    return b"".join([_HEAD, struct.pack("<I", len(about)), about, model.SerializeToString()])
+    body = b"".join([struct.pack("<I", len(about)), about, model.SerializeToString()])
+    return _head(len(body), rtx=rtx) + body
 
 
-def flavour() -> Flavour:
+_RTX_ONLY = ("DynamicShapesKernelSpecializationStrategy", "IRuntimeCache")
+
+
+def flavour(name: FlavourName = "tensorrt") -> Flavour:
     """Not TensorRT's: this module as a flavour of it."""
-    return Flavour("tensorrt", __version__, sys.modules[__name__])
+    if name == "rtx":
+        return Flavour(name, ".".join(map(str, _RTX_VERSION)), _module(without=()))
+    return Flavour(name, __version__, _module(without=_RTX_ONLY))
+
+
+@functools.cache  # one logger for each module
+def _module(without: tuple[str, ...]) -> ModuleType:
+    module = ModuleType("tensorrt")
+    vars(module).update({name: thing for name, thing in globals().items() if name not in without})
+    return module
 
 
 def without(kind: str, said: str) -> Flavour:
@@ -343,7 +418,7 @@ def without(kind: str, said: str) -> Flavour:
             raise TypeError("pybind11::init(): factory function returned nullptr")
 
     module = ModuleType("tensorrt")
-    vars(module).update({**vars(sys.modules[__name__]), kind: Null})
+    vars(module).update({**vars(_module(_RTX_ONLY)), kind: Null})
     return Flavour("tensorrt", __version__, module)
 
 
@@ -359,6 +434,7 @@ def write_plan(
     config: BuildConfig | None = None,
     compiled: bool = False,
     bindings: str = "10.13",
+    flavour_name: FlavourName = "tensorrt",
 ) -> Path:
     """Not TensorRT's: an engine file with its sidecar, as `yoloship build` writes them."""
 
@@ -372,9 +448,9 @@ def write_plan(
         return tuple(found)
 
     built = BuiltEngine(
-        plan=plan(model, profiles, faults, fails_after, compiled, bindings),
-        flavour="tensorrt",
-        version=__version__,
+        plan=plan(model, profiles, faults, fails_after, compiled, bindings, rtx=flavour_name == "rtx"),
+        flavour=flavour_name,
+        version=flavour(flavour_name).version,
         compute_capability=compute_capability,
         inputs=specs(model.graph.input),
         outputs=specs(model.graph.output),

@@ -179,25 +179,67 @@ def cached(
         limit_bytes: A longer file is not read.
         build: Makes the bytes.
     """
-    folder = trusted_folder(kind)
-    if folder is None:
-        return build()
+    data = recall(kind, made_from, suffix, limit_bytes)
+    if data is None:
+        data = build()
+        keep(kind, made_from, suffix, data)
+    return data
+
+
+def recall(kind: CacheKind, made_from: tuple[object, ...], suffix: str, limit_bytes: int) -> bytes | None:
+    """The bytes that `keep` was given for these; None if they are not in the cache, or cannot be trusted.
+
+    Args:
+        kind: Which kind of entry.
+        made_from: All that decides what the entry is; their `repr` says it.
+        suffix: The suffix of the file's name, with its dot.
+        limit_bytes: A longer file is not read.
+    """
     key = _digest(repr(made_from).encode())
-    try:
-        paths = sorted(folder.glob(f"{key}-*{suffix}"))
-    except OSError:  # not readable
-        return build()
-    for path in paths:
+    for path in _paths(kind, key, suffix):
         data = read_entry(path, limit_bytes)
         if data is not None and _digest(data) == path.stem.partition("-")[2]:
             _logger.debug("%s: %s is in the cache", kind, path.name)
             return data
         with suppress(OSError):
             path.unlink(missing_ok=True)
-    _logger.debug("%s: %s is not in the cache, and is made", kind, key)
-    data = build()
-    write_entry(kind, folder / f"{key}-{_digest(data)}{suffix}", data)
-    return data
+    _logger.debug("%s: %s is not in the cache", kind, key)
+    return None
+
+
+def keep(kind: CacheKind, made_from: tuple[object, ...], suffix: str, data: bytes) -> bool:
+    """Keep the bytes that are made from these, instead of others that were kept for them.
+
+    Args:
+        kind: Which kind of entry.
+        made_from: All that decides what the entry is; their `repr` says it.
+        suffix: The suffix of the file's name, with its dot.
+        data: The entry.
+
+    Returns:
+        Whether they were kept.
+    """
+    folder = trusted_folder(kind)
+    if folder is None:
+        return False
+    key = _digest(repr(made_from).encode())
+    path = folder / f"{key}-{_digest(data)}{suffix}"
+    kept = write_entry(kind, path, data)
+    for other in _paths(kind, key, suffix) if kept else ():
+        if other != path:
+            with suppress(OSError):
+                other.unlink(missing_ok=True)
+    return kept
+
+
+def _paths(kind: CacheKind, key: str, suffix: str) -> list[Path]:
+    folder = trusted_folder(kind)
+    if folder is None:
+        return []
+    try:
+        return sorted(folder.glob(f"{key}-*{suffix}"))
+    except OSError:  # not readable
+        return []
 
 
 def _digest(data: bytes) -> str:

@@ -21,6 +21,7 @@ from yoloship.engine.objects import construct, describing, device_memory_bytes, 
 from yoloship.errors import EngineError, InputError, SessionError
 from yoloship.model import DTYPES, TensorSpec
 from yoloship.runtime.device_context import Lifetime, StreamContext, place_tensor
+from yoloship.runtime.rtx_cache import runtime_cache
 from yoloship.runtime.session import DeviceSession, Runtime, check_shapes, choose_profile
 from yoloship.runtime.tensorrt_execution import Execution, engine_fault
 
@@ -149,6 +150,7 @@ class TensorRTSession(DeviceSession):
         self._subject = str(file.path)
         self._lock = threading.Lock()
         self._idle: list[Any] = []
+        self._kernels = runtime_cache(flavour, file, device.info)
         with device.current(), listening(flavour) as (logger, messages):
             self._runtime: Any = construct(flavour, "Runtime", messages, logger)
             if allow_host_code:
@@ -262,6 +264,8 @@ class TensorRTSession(DeviceSession):
         if config is None:
             return None
         config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        if self._kernels is not None:
+            self._kernels.attach(config)
         return self._engine.create_execution_context(config)
 
     def _give_back(self, run: Execution) -> None:
@@ -275,10 +279,13 @@ class TensorRTSession(DeviceSession):
 
     def _release(self) -> None:
         if not self._device.in_this_process:
-            _keep_for_ever(self._idle, self._engine, self._runtime)
+            _keep_for_ever(self._idle, self._kernels, self._engine, self._runtime)
             return
         with self._device.current():
+            if self._kernels is not None:
+                self._kernels.save()
             self._idle.clear()
+            self._kernels = None
             self._engine = None
             self._runtime = None
 
