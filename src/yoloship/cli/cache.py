@@ -29,8 +29,8 @@ def cache(clear: bool, as_json: bool) -> None:
 
     Graphs are built from checkpoints by detect, engines by bench and from Python. Kernels are compiled for your GPU.
     Weights are official releases that were downloaded. Compiled models are OpenVINO's, and kernels of TensorRT-RTX.
-    Everything is made again when it is needed. Each kind but the weights has a size limit; above it, files that were not used for the longest time are
-    removed. Set the environment variable YOLOSHIP_CACHE to move the cache.
+    Everything is made again when it is needed. Each kind but the weights has a size limit; above it, files that were
+    not used for the longest time are removed. Set the environment variable YOLOSHIP_CACHE to move the cache.
     """
     from yoloship._util import cache as kept
     from yoloship.errors import InputError
