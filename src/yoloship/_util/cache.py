@@ -179,10 +179,24 @@ def cached(
         limit_bytes: A longer file is not read.
         build: Makes the bytes.
     """
-    data = recall(kind, made_from, suffix, limit_bytes)
-    if data is None:
-        data = build()
-        keep(kind, made_from, suffix, data)
+    folder = trusted_folder(kind)
+    if folder is None:
+        return build()
+    key = _digest(repr(made_from).encode())
+    try:
+        paths = sorted(folder.glob(f"{key}-*{suffix}"))
+    except OSError:  # not readable
+        return build()
+    for path in paths:
+        data = read_entry(path, limit_bytes)
+        if data is not None and _digest(data) == path.stem.partition("-")[2]:
+            _logger.debug("%s: %s is in the cache", kind, path.name)
+            return data
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    _logger.debug("%s: %s is not in the cache, and is made", kind, key)
+    data = build()
+    write_entry(kind, folder / f"{key}-{_digest(data)}{suffix}", data)
     return data
 
 
@@ -195,16 +209,14 @@ def recall(kind: CacheKind, made_from: tuple[object, ...], suffix: str, limit_by
         suffix: The suffix of the file's name, with its dot.
         limit_bytes: A longer file is not read.
     """
-    key = _digest(repr(made_from).encode())
-    for path in _paths(kind, key, suffix):
-        data = read_entry(path, limit_bytes)
-        if data is not None and _digest(data) == path.stem.partition("-")[2]:
-            _logger.debug("%s: %s is in the cache", kind, path.name)
-            return data
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-    _logger.debug("%s: %s is not in the cache", kind, key)
-    return None
+
+    def missing() -> bytes:
+        raise LookupError
+
+    try:
+        return cached(kind, made_from, suffix, limit_bytes, missing)
+    except LookupError:
+        return None
 
 
 def keep(kind: CacheKind, made_from: tuple[object, ...], suffix: str, data: bytes) -> bool:
@@ -224,22 +236,13 @@ def keep(kind: CacheKind, made_from: tuple[object, ...], suffix: str, data: byte
         return False
     key = _digest(repr(made_from).encode())
     path = folder / f"{key}-{_digest(data)}{suffix}"
-    kept = write_entry(kind, path, data)
-    for other in _paths(kind, key, suffix) if kept else ():
-        if other != path:
-            with suppress(OSError):
+    if not write_entry(kind, path, data):
+        return False
+    with suppress(OSError):
+        for other in sorted(folder.glob(f"{key}-*{suffix}")):
+            if other != path:
                 other.unlink(missing_ok=True)
-    return kept
-
-
-def _paths(kind: CacheKind, key: str, suffix: str) -> list[Path]:
-    folder = trusted_folder(kind)
-    if folder is None:
-        return []
-    try:
-        return sorted(folder.glob(f"{key}-*{suffix}"))
-    except OSError:  # not readable
-        return []
+    return True
 
 
 def _digest(data: bytes) -> str:
