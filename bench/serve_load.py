@@ -1,18 +1,19 @@
 """Measures `yoloship serve` under load: throughput, latency, overload, a long run, kills and reloads.
 
-    python bench/serve_load.py speed MODEL.onnx PHOTO.jpg... [--peer RAW.onnx] [--seconds 10] [--rounds 2]
-    python bench/serve_load.py soak MODEL.onnx [--requests 200000]
+    python bench/serve_load.py speed MODEL.onnx PHOTO.jpg... [--peer RAW.onnx] [--seconds 10] [--rounds 2] [--json FILE]
+    python bench/serve_load.py speed MODEL --device cuda --clients 128 PHOTO.jpg...
+    python bench/serve_load.py soak MODEL.onnx [--requests 200000] [--pictures 2000]
     python bench/serve_load.py kill MODEL.onnx PHOTO.jpg [--kills 5]
     python bench/serve_load.py reload MODEL.onnx PHOTO.jpg [--reloads 5]
 
 `speed` interleaves the local `stream`, the server and, with ``--peer``, a FastAPI server around the model in YOLOv5's
-standard form, in rounds of one run. The client runs on the same machine and takes a part of its cores.
+standard form, in rounds of one run. The client runs beside the server and takes a part of its cores, which is printed.
+To measure on two cores of a larger machine, put ``taskset -c 0,1`` before the command: client and servers inherit it.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import shutil
@@ -22,13 +23,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from _open_loop import Client, Tally, closed, load
+from _open_loop import Answered, Client, Tally, closed, for_seconds, load, percentile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,9 +44,9 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def started(model: Path, port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "yoloship", "serve", f"m={model}", "--port", str(port), "--log", "none"]
-    return subprocess.Popen(command)
+def started(model: Path, port: int, device: str = "cpu") -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "yoloship", "serve", f"m={model}", "--port", str(port), "--device", device]
+    return subprocess.Popen([*command, "--log", "none"])
 
 
 def wait_ready(port: int, path: str = "/readyz") -> float:
@@ -60,9 +62,9 @@ def wait_ready(port: int, path: str = "/readyz") -> float:
 
 
 @contextmanager
-def server(model: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def server(model: Path, device: str = "cpu") -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     port = free_port()
-    process = started(model, port)
+    process = started(model, port, device)
     try:
         wait_ready(port)
         yield port, process
@@ -85,64 +87,87 @@ def peer(model: Path) -> Iterator[int]:
         process.wait()
 
 
-def local_rate(model: Path, photos: Sequence[Path], seconds: float) -> float:
-    """Images a second of `stream` in a process of its own."""
+def local_rate(model: Path, photos: Sequence[Path], seconds: float, device: str) -> tuple[float, float]:
+    """Images a second of `stream` in a process of its own, and milliseconds of a processor for each."""
     program = (
         "import sys, time, itertools, yoloship\n"
-        "model, seconds, *photos = sys.argv[1:]\n"
-        "with yoloship.load(model, tuned_for='throughput') as detector:\n"
+        "model, seconds, device, *photos = sys.argv[1:]\n"
+        "with yoloship.load(model, tuned_for='throughput', device=device) as detector:\n"
         "    detector.prepare()\n"
-        "    begun, n = time.perf_counter(), 0\n"
+        "    begun, cpu, n = time.perf_counter(), time.process_time(), 0\n"
         "    end = begun + float(seconds)\n"
         "    some = itertools.takewhile(lambda _: time.perf_counter() < end, itertools.cycle(photos))\n"
         "    for outcome in detector.stream(some):\n"
         "        outcome.unwrap(); n += 1\n"
-        "    print(n / (time.perf_counter() - begun))\n"
+        "    print(n / (time.perf_counter() - begun), (time.process_time() - cpu) / n * 1e3)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(model), str(seconds), *map(str, photos)], capture_output=True, check=True
-    )
-    return float(done.stdout)
+        [sys.executable, "-c", program, str(model), str(seconds), device, *map(str, photos)],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    rate, cpu_ms = map(float, done.stdout.split())
+    return rate, cpu_ms
 
 
-async def measured(port: int, path: str, bodies: Sequence[bytes], rate: float, seconds: float) -> tuple[Tally, Tally]:
-    client = Client(port, path)
-    alone = await closed(client, bodies, 1, min(seconds, 4))
-    full = await load(client, bodies, rate, seconds)
-    client.close()
-    return alone, full
+def cores_of(pid: int) -> tuple[float, float]:
+    """Seconds of a processor that a process has taken, and those of its first thread: the server's event loop."""
+
+    def seconds(path: str) -> float:
+        fields = Path(path).read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    return seconds(f"/proc/{pid}/stat"), seconds(f"/proc/{pid}/task/{pid}/stat")
+
+
+def overload(port: int, pid: int, bodies: Sequence[bytes], rate: float, seconds: float, seed: int) -> dict[str, float]:
+    """What comes through at more load than there is room for, how fast the rest is refused, and who takes the cores."""
+    before = cores_of(pid)
+    with closing(Client(port, PATH, bodies)) as client:
+        tally = load(client, rate, seconds, seed)
+    total_s, loop_s = (after - one for after, one in zip(cores_of(pid), before, strict=True))
+    print("statuses at overload:", tally.counts, flush=True)
+    return {
+        "4x goodput": tally.in_time / seconds,
+        "4x 429 p50 ms": tally.percentile(0.5, 429),
+        "4x 429 p99 ms": tally.percentile(0.99, 429),
+        "4x 429 p50 ms from sent": percentile(tally.from_sent_ms.get(429, []), 0.5),
+        "4x 429 p99 ms from sent": percentile(tally.from_sent_ms.get(429, []), 0.99),
+        "4x 200 p99 ms": tally.percentile(0.99),
+        "4x client late p99 ms": percentile(tally.late_ms, 0.99),
+        "4x client cores": tally.cpu_s / seconds,
+        "4x server ms an image": total_s * 1e3 / max(tally.count(200), 1),
+        "4x server cores": total_s / seconds,
+        "4x event loop cores": loop_s / seconds,
+    }
 
 
 def speed(options: argparse.Namespace) -> None:
+    """Throughput beside the local pipeline, latency, and overload."""
     photos = [Path(photo) for photo in options.photos]
     bodies = [photo.read_bytes() for photo in photos]
     rounds: list[dict[str, float]] = []
     for number in range(options.rounds):
         row: dict[str, float] = {"load": os.getloadavg()[0]}
-        row["local"] = local_rate(options.model, photos, options.seconds)
-        with server(options.model) as (port, _):
-            client_of = lambda: Client(port, PATH)  # noqa: E731 - short
-            saturated = asyncio.run(closed(client_of(), bodies, 8, options.seconds))
+        row["local"], row["local ms an image"] = local_rate(options.model, photos, options.seconds, options.device)
+        with server(options.model, options.device) as (port, process):
+            cpu_s = cores_of(process.pid)[0]
+            saturated, alone, part = three_loads(port, PATH, bodies, options, number)
+            images = sum(one.count(200) for one in (saturated, alone, part))
+            row["server ms an image"] = (cores_of(process.pid)[0] - cpu_s) * 1e3 / images
+            row["client ms an image"] = sum(one.cpu_s for one in (saturated, alone, part)) * 1e3 / images
             row["served"] = saturated.count(200) / saturated.seconds
-            alone = asyncio.run(closed(client_of(), bodies, 1, min(options.seconds, 5)))
             row["alone p50 ms"], row["alone p99 ms"] = alone.percentile(0.5), alone.percentile(0.99)
-            part = asyncio.run(load(client_of(), bodies, 0.7 * row["served"], options.seconds, number))
             row["70 % p50 ms"], row["70 % p99 ms"] = part.percentile(0.5), part.percentile(0.99)
-            over = asyncio.run(load(client_of(), bodies, 4 * row["served"], options.seconds, number))
-            row["4x goodput"] = over.count(200) / over.seconds
-            row["4x 429 p50 ms"], row["4x 429 p99 ms"] = over.percentile(0.5, 429), over.percentile(0.99, 429)
-            row["4x 200 p99 ms"] = over.percentile(0.99)
-            print("statuses at 4x:", over.counts, flush=True)
-        row["local again"] = local_rate(options.model, photos, options.seconds)
+            row |= overload(port, process.pid, bodies, 4 * row["served"], options.seconds, number)
+            print(batches(port), flush=True)
+        row["local again"], _ = local_rate(options.model, photos, options.seconds, options.device)
         if options.peer is not None:
             with peer(options.peer) as port:
-                saturated = asyncio.run(closed(Client(port, "/predict"), bodies, 8, options.seconds))
+                saturated, _, part = three_loads(port, "/predict", bodies, options, number)
                 row["FastAPI"] = saturated.count(200) / saturated.seconds
-                part = asyncio.run(
-                    load(Client(port, "/predict"), bodies, 0.7 * row["FastAPI"], options.seconds, number)
-                )
                 row["FastAPI 70 % p99 ms"] = part.percentile(0.99)
-                over = asyncio.run(load(Client(port, "/predict"), bodies, 2 * row["FastAPI"], options.seconds, number))
+                with closing(Client(port, "/predict", bodies)) as client:
+                    over = load(client, 2 * row["FastAPI"], options.seconds, number)
                 row["FastAPI 2x p99 ms"] = over.percentile(0.99)
         mean = (row["local"] + row["local again"]) / 2
         row["served / local"] = row["served"] / mean
@@ -151,7 +176,34 @@ def speed(options: argparse.Namespace) -> None:
         rounds.append(row)
         print(json.dumps({name: round(value, 2) for name, value in row.items()}), flush=True)
     names = rounds[0]
-    print("medians", json.dumps({name: round(statistics.median(row[name] for row in rounds), 3) for name in names}))
+    medians = {name: round(statistics.median(row[name] for row in rounds), 3) for name in names}
+    print("medians", json.dumps(medians))
+    if options.json is not None:
+        affinity = sorted(os.sched_getaffinity(0))
+        facts = {"medians": medians, "rounds": rounds, "cores": affinity, "photos": [one.name for one in photos]}
+        options.json.write_text(json.dumps(facts, indent=1))
+
+
+def three_loads(
+    port: int, path: str, bodies: Sequence[bytes], options: argparse.Namespace, seed: int
+) -> tuple[Tally, Tally, Tally]:
+    """As much as goes through, one request at a time, and 70 % of what goes through."""
+    with closing(Client(port, path, bodies)) as client:
+        closed(client, options.clients, for_seconds(1))  # the first requests of a process are slower
+        saturated = closed(client, options.clients, for_seconds(options.seconds))
+    with closing(Client(port, path, bodies)) as client:
+        alone = closed(client, 1, for_seconds(min(options.seconds, 5)))
+        part = load(client, 0.7 * saturated.count(200) / saturated.seconds, options.seconds, seed)
+    return saturated, alone, part
+
+
+def batches(port: int) -> str:
+    """How many images were in runs of how many."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    found = [line for line in text.splitlines() if line.startswith("yoloship_batch_images_bucket")]
+    return "images in batches up to: " + ", ".join(
+        line.partition('le="')[2].replace('",model="m"}', "") for line in found
+    )
 
 
 def footprint(pid: int) -> tuple[float, int]:
@@ -160,124 +212,116 @@ def footprint(pid: int) -> tuple[float, int]:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def soak(options: argparse.Namespace) -> None:
-    """Many requests of small pictures; every answer must be right, and memory and descriptors stay."""
+def small_pictures(count: int) -> list[bytes]:
+    """Small pictures, all different, on most of which a detector finds something."""
     import cv2
     import numpy as np
 
+    pictures = []
+    for seed in range(count):
+        chance = np.random.default_rng(seed)
+        pixels = cv2.resize(chance.integers(0, 256, (6, 8, 3), dtype=np.uint8), chance.integers(40, 100, 2).tolist())
+        pictures.append(bytes(cv2.imencode(".jpg", pixels)[1]))
+    return pictures
+
+
+def is_same(found: Any, expected: Any) -> bool:
+    """Whether two records say the same, except for the last digits of numbers."""
+    if isinstance(expected, dict):
+        return isinstance(found, dict) and found.keys() == expected.keys() and all(
+            is_same(found[key], expected[key]) for key in expected
+        )  # fmt: skip
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(is_same, found, expected))
+    if isinstance(expected, float):
+        return abs(found - expected) <= 1e-4 * max(1.0, abs(expected))
+    return bool(found == expected)
+
+
+def soak(options: argparse.Namespace) -> None:
+    """Many requests of small pictures; all answers must be those of the local detector, and memory must not grow."""
     import yoloship
 
-    pictures = []
-    for seed in range(8):
-        pixels = cv2.resize(np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8), (64, 48))
-        pictures.append(bytes(cv2.imencode(".jpg", pixels)[1]))
+    pictures = small_pictures(options.pictures)
     with yoloship.load(options.model) as detector:
-        expected = [[one.to_dict() for one in detector(picture)] for picture in pictures]
+        expected = [json.loads(json.dumps(detector(picture).to_dict())) for picture in pictures]
+    print(f"{len(pictures)} pictures with {sum(len(one['detections']) for one in expected)} detections")
     wrong = done = 0
-    with server(options.model) as (port, process):
+    with server(options.model) as (port, process), closing(Client(port, PATH, pictures)) as client:
 
-        async def run() -> None:
+        def check(answer: Answered) -> None:
             nonlocal wrong, done
-            client = Client(port, PATH)
+            done += 1
+            if answer.status == 200:
+                record = json.loads(answer.body)
+                right = expected[answer.number % len(pictures)]
+                wrong += not is_same({key: record.get(key) for key in right}, right)
+            if done % max(options.requests // 20, 1) == 0:
+                size, descriptors = footprint(process.pid)
+                print(f"{done:7d} answers  {size:6.1f} MB  {descriptors} descriptors  {wrong} wrong", flush=True)
+            if done % 1000 == 0:
+                client.renew()
 
-            async def one(place: int) -> None:
-                nonlocal wrong, done
-                for number in range(place, options.requests, 4):
-                    status, answer = await client.post(pictures[number % len(pictures)])
-                    done += 1
-                    found = json.loads(answer).get("detections") if status == 200 else None
-                    names = [item["class_name"] for item in expected[number % len(pictures)]]
-                    wrong += found is None or [item["class_name"] for item in found] != names
-                    if done % max(options.requests // 10, 1) == 0:
-                        size, descriptors = footprint(process.pid)
-                        print(
-                            f"{done:7d} requests  {size:6.1f} MB  {descriptors} descriptors  {wrong} wrong", flush=True
-                        )
-                    if done % 1000 == 0 and place == 0:
-                        client.close()  # new connections too
-
-            await asyncio.gather(*map(one, range(4)))
-
-        begun = time.monotonic()
-        asyncio.run(run())
-        print(f"{done} requests in {time.monotonic() - begun:.0f} s, {wrong} wrong")
+        tally = closed(client, 4, lambda sent: sent >= options.requests, check)
+    print(f"{tally.counts} in {tally.seconds:.0f} s, {wrong} wrong")
 
 
 def kill(options: argparse.Namespace) -> None:
     """Kill the server under load and start it again; clients that retry lose nothing."""
-    body = Path(options.photos[0]).read_bytes()
     port = free_port()
+    process = started(options.model, port)
+    wait_ready(port)
+    ready: list[float] = []
+    is_over = threading.Event()
 
-    async def run() -> None:
-        answered = retried = 0
-        stop = asyncio.Event()
-
-        async def one() -> None:
-            nonlocal answered, retried
-            client = Client(port, PATH)
-            while not stop.is_set():
-                while True:
-                    try:
-                        status, _ = await client.post(body)
-                    except (OSError, asyncio.IncompleteReadError):
-                        status = 0
-                        client.close()
-                    if status == 200:
-                        break
-                    retried += 1
-                    await asyncio.sleep(0.05)
-                answered += 1
-
-        process = started(options.model, port)
-        await asyncio.to_thread(wait_ready, port)
-        clients = [asyncio.ensure_future(one()) for _ in range(4)]
-        ready: list[float] = []
+    def kills() -> None:
+        nonlocal process
         for _ in range(options.kills):
-            await asyncio.sleep(2)
+            time.sleep(2)
             process.send_signal(signal.SIGKILL)
             process.wait()
             process = started(options.model, port)
-            ready.append(await asyncio.to_thread(wait_ready, port))
-        await asyncio.sleep(1)
-        stop.set()
-        await asyncio.gather(*clients)
-        process.terminate()
-        code = process.wait()
-        times = ", ".join(f"{one:.2f}" for one in ready)
-        print(
-            f"{answered} answered, {retried} tries again; ready after {times} s; exit code {code}; "
-            f"load {os.getloadavg()[0]:.1f}"
-        )
+            ready.append(wait_ready(port))
+        time.sleep(1)
+        is_over.set()
 
-    asyncio.run(run())
+    killer = threading.Thread(target=kills)
+    killer.start()
+    with closing(Client(port, PATH, [Path(options.photos[0]).read_bytes()])) as client:
+        tally = closed(client, 4, lambda _: is_over.is_set())
+    killer.join()
+    process.terminate()
+    times = ", ".join(f"{one:.2f}" for one in ready)
+    print(
+        f"{tally.count(200)} answered, {sum(tally.counts.values()) - tally.count(200)} tries again; "
+        f"ready after {times} s; exit code {process.wait()}; load {os.getloadavg()[0]:.1f}"
+    )
 
 
 def reload(options: argparse.Namespace) -> None:
     """Replace the model's file under load, also by garbage; no request may fail."""
-    body = Path(options.photos[0]).read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "m.onnx"
         shutil.copy(options.model, model)
-        with server(model) as (port, _):
 
-            async def run() -> None:
-                client = Client(port, PATH)
-                sending = asyncio.ensure_future(load(client, [body], options.rate, 4 * options.reloads + 2))
-                loads: list[Any] = []
-                for number in range(options.reloads):
-                    await asyncio.sleep(4)
-                    beside = model.with_suffix(".new")
-                    if number % 2:
-                        beside.write_bytes(b"garbage")
-                    else:
-                        shutil.copy(options.model, beside)
-                    beside.replace(model)
-                tally = await sending
-                text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
-                loads = [line for line in text.splitlines() if line.startswith("yoloship_loads_total")]
-                print(tally.counts, f"p99 {tally.percentile(0.99):.0f} ms", *loads, f"load {os.getloadavg()[0]:.1f}")
+        def replace() -> None:
+            for number in range(options.reloads):
+                time.sleep(4)
+                beside = model.with_suffix(".new")
+                if number % 2:
+                    beside.write_bytes(b"garbage")
+                else:
+                    shutil.copy(options.model, beside)
+                beside.replace(model)
 
-            asyncio.run(run())
+        with server(model) as (port, _), closing(Client(port, PATH, [Path(options.photos[0]).read_bytes()])) as client:
+            replacing = threading.Thread(target=replace)
+            replacing.start()
+            tally = load(client, options.rate, 4 * options.reloads + 2)
+            replacing.join()
+            text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            loads = [line for line in text.splitlines() if line.startswith("yoloship_loads_total")]
+            print(tally.counts, f"p99 {tally.percentile(0.99):.0f} ms", *loads, f"load {os.getloadavg()[0]:.1f}")
 
 
 def main() -> None:
@@ -287,9 +331,11 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("photos", nargs="*")
     parser.add_argument("--peer", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--device", default="cpu")
     for name, kind, default in (
         ("seconds", float, 10), ("rounds", int, 2), ("requests", int, 200_000), ("kills", int, 5), ("reloads", int, 5),
-        ("rate", float, 5),
+        ("rate", float, 5), ("clients", int, 8), ("pictures", int, 2000),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default)
     options = parser.parse_args()
