@@ -13,7 +13,7 @@ from yoloship.cli.output import print_err
 from yoloship.errors import DependencyError
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
-_PACKAGES: Final = ("starlette", "uvicorn", "prometheus_client", "python_multipart")
+_PACKAGES: Final = ("httptools", "starlette", "uvicorn", "prometheus_client", "python_multipart")
 
 
 @command(

@@ -198,7 +198,7 @@ def parquet() -> dict[str, Any]:
 
 def serve() -> dict[str, Any]:
     """Import what the HTTP server is made of."""
-    names = ("starlette", "uvicorn", "prometheus_client")
+    names = ("httptools", "starlette", "uvicorn", "prometheus_client", "python_multipart")
     for name in names:
         importlib.import_module(name)
     return {name.replace("_", "-"): _version(name.replace("_", "-")) for name in names}

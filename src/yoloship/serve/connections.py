@@ -1,20 +1,24 @@
-"""Connections that cost little while nothing happens on them: `Connection`."""
+"""Connections that cost little while nothing happens on them, and little to refuse a request on: `Connection`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
     import asyncio
 
     from yoloship.serve.settings import RequestLimits
 
+_MAX_HEAD_BYTES: Final = 64 << 10
 
-class Connection(H11Protocol):
-    """Uvicorn's connection, which ends if the head of a request, or a body that nobody reads, does not come in time.
+
+class Connection(HttpToolsProtocol):
+    """Uvicorn's connection, with limits.
+
+    It ends if the head of a request, or a body that nobody reads, does not come in time, if a head is too long, or if
+    the client does not take its answers.
 
     Attributes:
         limits: Seconds for a head and for a body, and connections at the same time.
@@ -30,7 +34,11 @@ class Connection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin, unless there are too many connections."""
         self._timer: asyncio.TimerHandle | None = None
-        super().connection_made(transport)
+        self._answer_timer: asyncio.TimerHandle | None = None
+        self._is_in_request = False
+        self._head_bytes = 0
+        joined = _JoinedWrites(transport, self.loop, self.limits.answer_timeout_s)
+        super().connection_made(joined)  # type: ignore[arg-type]  # it is like a transport
         if len(self.connections) > self.limits.max_connections:
             transport.abort()
         else:
@@ -38,15 +46,55 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._answer_timer):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """More of an answer waits than the system takes: the client must take it in time."""
+        super().pause_writing()
+        self._answer_timer = self.loop.call_later(self.limits.answer_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client took it."""
+        super().resume_writing()
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes. After an answer, they are the rest of its body or the next head, which must come in time too."""
+        if self.transport.is_closing():
+            return
         if self._timer is None and self._is_between():
             self._start_timer()
+        self._head_bytes += len(data)
         super().data_received(data)
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._is_in_request = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole. What asks for another protocol gets its answer in this one, and no other after it."""
+        self._head_bytes = 0
+        super().on_headers_complete()
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body came."""
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        self._head_bytes = 0
+        self._is_in_request = False
+        super().on_message_complete()
 
     def _is_between(self) -> bool:
         """Whether no request is being answered."""
@@ -58,10 +106,41 @@ class Connection(H11Protocol):
     def _end_if_slow(self, cycle: object) -> None:
         """End a connection on which no request began since the timer did, and the last one was answered."""
         self._timer = None
-        has_begun = self.conn.their_state is not h11.IDLE or bool(self.conn.trailing_data[0])
-        if not self._is_between() or not (has_begun or self.cycle is None):
+        if not self._is_between() or not (self._is_in_request or self.cycle is None):
             return  # a request is being answered, or the time for idle connections runs
         if self.cycle is cycle:
             self.transport.abort()
         else:
             self._start_timer()
+
+
+class _JoinedWrites:
+    """A transport that sends the head and the body of an answer at once.
+
+    Each call of the system gives the interpreter to another thread, and costs the wait to get it back.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, close_timeout_s: float) -> None:
+        self._transport, self._loop, self._close_timeout_s = transport, loop, close_timeout_s
+        self._held: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send these bytes, and those of further calls until the loop's next turn."""
+        if not self._held:
+            self._loop.call_soon(self._send)
+        self._held.append(data)
+
+    def close(self) -> None:
+        """Send what is held, and end, also if the client does not take it."""
+        self._send()
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(self._close_timeout_s, self._transport.abort)
+
+    def _send(self) -> None:
+        if self._held:
+            self._transport.write(b"".join(self._held))
+            self._held.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

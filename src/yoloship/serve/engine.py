@@ -23,6 +23,7 @@ from yoloship.detect.stream import ImageBudget
 from yoloship.errors import CudaError, SessionError
 from yoloship.serve.admission import Admission
 from yoloship.serve.errors import ClientLeftError, LateError, NotReadyError
+from yoloship.serve.priority import step_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,9 +120,11 @@ class Workers:
 
     def __init__(self) -> None:
         cores = usable_cores()
-        self.readers = ThreadPoolExecutor(max(2, cores), thread_name_prefix="yoloship-read")
+        self.readers = ThreadPoolExecutor(max(2, cores), thread_name_prefix="yoloship-read", initializer=step_back)
         # Answers are written by threads of their own: readers may wait for memory that an answer holds.
         self.writers = ThreadPoolExecutor(max(2, cores), thread_name_prefix="yoloship-write")
+        # One model is loaded at a time, and the threads that run it inherit the priority of the one that loads it.
+        self.loader = ThreadPoolExecutor(1, thread_name_prefix="yoloship-load", initializer=step_back)
         self.budget = ImageBudget()
         self._indices = self.budget.draw(itertools.count(), [])
         self._lock = threading.Lock()
@@ -136,6 +139,7 @@ class Workers:
         self.budget.close()
         self.readers.shutdown(cancel_futures=True)
         self.writers.shutdown(cancel_futures=True)
+        self.loader.shutdown(cancel_futures=True)
 
 
 class ModelHost:

@@ -96,8 +96,8 @@ class Guard:
         if status >= 500 and not isinstance(error, ServeError):
             _logger.error("request %s failed: %s", exchange.id, error)
         headers = error.headers if isinstance(error, ServeError) else {}
-        if status in {408, 413}:
-            headers["Connection"] = "close"
+        if status in {408, 413} or b"expect" in exchange.headers:
+            headers["Connection"] = "close"  # or the rest of the body, sent or not, would be read as the next request
         if not isinstance(error, ClientLeftError):
             await exchange.fail(scope, receive, status, error_body(error, exchange.id), headers)
         exchange.status = exchange.status or status

@@ -109,7 +109,8 @@ class ModelTable:
     async def _load(self, host: ModelHost) -> Exception | None:
         """Load a model in a thread, and let it answer; if that fails, what answered before stays."""
         try:
-            loaded = await asyncio.to_thread(load_warm, host.model)
+            loop = asyncio.get_running_loop()
+            loaded = await loop.run_in_executor(self.workers.loader, load_warm, host.model)
         except Exception as error:  # whatever a replaced file does to its loader, the old model must stay
             host.problem = str(error) if isinstance(error, YoloshipError) else f"{type(error).__name__}: {error}"
             self._metrics.reloads.labels(host.name, "failed").inc()

@@ -65,6 +65,7 @@ class RequestLimits:
         image: What one image may cost.
         body_timeout_s: Seconds for a whole body, from the first byte of the request.
         head_timeout_s: Seconds for the head of a request, from when the connection was made.
+        answer_timeout_s: Seconds for the client to take an answer.
         deadline_s: Seconds until an answer, from the first byte of the request. A request may ask for less.
         queue: Images that may wait or run, for each model; None takes what the model's speed asks for.
         max_connections: Connections at the same time.
@@ -76,6 +77,7 @@ class RequestLimits:
     image: ImageLimits = field(default_factory=lambda: ImageLimits(max_pixels=50_000_000, max_file_bytes=32 << 20))
     body_timeout_s: float = 20.0
     head_timeout_s: float = 10.0
+    answer_timeout_s: float = 60.0
     deadline_s: float = 10.0
     queue: int | None = None
     max_connections: int = 2048

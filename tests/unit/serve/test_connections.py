@@ -20,7 +20,9 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     path = cat_model(tmp_path_factory.mktemp("models"))
-    limits = RequestLimits(head_timeout_s=0.3, body_timeout_s=0.5, max_connections=20, max_body_bytes=100_000)
+    limits = RequestLimits(
+        head_timeout_s=0.3, body_timeout_s=0.5, answer_timeout_s=0.3, max_connections=20, max_body_bytes=100_000
+    )
     with listening(settings_of(path, limits)) as found:
         yield found
 
@@ -74,3 +76,59 @@ def test_more_connections_than_allowed_are_ended_and_the_first_ones_stay(port: i
 def test_what_is_not_http_is_refused_and_the_server_lives(port: int, data: bytes) -> None:
     assert b"HTTP/1.1 200" not in talk(port, data)
     assert talk(port, HEALTH + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: ",  # one value without an end
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\n",  # one header after the other
+        f"POST {PREDICT} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n".encode(),  # trailers
+    ],
+    ids=["a value", "headers", "trailers"],
+)
+def test_a_head_without_an_end_is_not_kept(port: int, data: bytes) -> None:
+    more = b"X: y\r\n" * 1000 if data.endswith(b"\n") else b"y" * 6000
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(data)
+        with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
+            for _ in range(1000):
+                connection.sendall(more)
+
+
+def test_a_request_for_another_protocol_is_answered_in_this_one_and_is_the_last(port: int) -> None:
+    said = talk(port, HEALTH + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + HEALTH + b"\r\n")
+    assert said.startswith(b"HTTP/1.1 200")
+    assert said.count(b"HTTP/1.1") == 1
+
+
+def test_pipelined_requests_are_answered_in_their_order(port: int) -> None:
+    other = HEALTH.replace(b"/healthz", b"/nothing") + b"Connection: close\r\n\r\n"
+    said = talk(port, (HEALTH + b"\r\n") * 3 + other)
+    assert [part[:3] for part in said.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"200", b"404"]
+
+
+def test_a_client_that_waits_before_its_body_and_is_refused_sends_it_nowhere(port: int) -> None:
+    refused = HEAD.replace(PREDICT, "/v1/models/dog/predict") + "Expect: 100-continue\r\n\r\n"
+    said = talk(port, refused.encode())
+    assert said.startswith(b"HTTP/1.1 404")
+    assert b"connection: close" in said.lower()
+
+
+@pytest.mark.parametrize("last", [b"", HEALTH + b"Connection: close\r\n\r\n"], ids=["kept", "closed"])
+def test_clients_that_do_not_take_their_answers_do_not_hold_connections(port: int, last: bytes) -> None:
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 600 + last
+    held = []
+    try:
+        for _ in range(20):
+            connection = socket.socket()
+            held.append(connection)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", port))
+            connection.setblocking(False)
+            connection.send(asked)
+        while not talk(port, HEALTH + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200"):
+            pass
+    finally:
+        for connection in held:
+            connection.close()

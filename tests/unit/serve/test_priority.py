@@ -1,0 +1,64 @@
+"""Threads that compute let those go first that answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, served, settings_of
+from yoloship.serve.priority import step_back
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="threads of other systems have no priority of their own"
+)
+
+
+def niceness(thread: int = 0) -> int:
+    return os.getpriority(os.PRIO_PROCESS, thread or threading.get_native_id())
+
+
+def test_a_thread_steps_back_with_the_threads_that_it_starts_and_no_other() -> None:
+    before = niceness()
+    if before > 14:
+        pytest.skip("this process has nearly the lowest priority already")
+    with ThreadPoolExecutor(1, initializer=step_back) as pool:
+        assert pool.submit(niceness).result() == before + 5
+
+        def child() -> int:
+            found: list[int] = []
+            thread = threading.Thread(target=lambda: found.append(niceness()))
+            thread.start()
+            thread.join()
+            return found[0]
+
+        assert pool.submit(child).result() == before + 5
+    assert niceness() == before
+
+
+def test_no_priority_is_below_the_lowest_one() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(10):
+            pool.submit(step_back).result()
+        assert pool.submit(niceness).result() == 19
+
+
+def test_the_threads_of_a_server_that_run_models_step_back_and_its_event_loop_does_not(tmp_path: Path) -> None:
+    before = niceness()
+    with served(settings_of(cat_model(tmp_path))) as server:
+
+        async def of_the_loop() -> int:
+            return niceness()
+
+        assert server.do(of_the_loop()) == before
+        assert server.ask("POST", PREDICT, content=PHOTO, headers=JPEG).status_code == 200
+        runs = [one.native_id or 0 for one in threading.enumerate() if one.name.startswith("yoloship-run")]
+        assert runs
+        assert all(niceness(thread) == min(before + 5, 19) for thread in runs)
