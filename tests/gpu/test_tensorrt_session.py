@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from helpers.device_sessions import (
     small,
 )
 from helpers.networks import float_network
+from helpers.tensorrt_library.wheels import chosen
 from yoloship.cuda.stream import Graph, Stream
 from yoloship.engine import BuildConfig
 from yoloship.errors import CudaError, EngineError, InputError, SessionError
@@ -108,7 +110,8 @@ def test_an_engine_of_another_gpu_is_refused_before_it_is_loaded(device: Device,
 def test_a_stale_or_foreign_engine_is_refused_before_it_is_loaded(device: Device, tmp_path: Path) -> None:
     path = standin.write_plan(tmp_path / "a.engine", small(), [{"images": SIDES}], faults=["deserialize"])
     newer = replace(standin.flavour(), version="10.1.0")
-    with pytest.raises(EngineError, match=r"another version of TensorRT: expected .* 10.0.0\+standin, got"):
+    version = re.escape(standin.flavour().version)
+    with pytest.raises(EngineError, match=rf"another version of TensorRT: expected .* {version}, got"):
         TensorRTSession.open(path, device, flavour=newer)
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(EngineError, match=r"does not match the \.json file beside it"):
@@ -156,7 +159,7 @@ TWO_PROFILES = (
 )
 
 
-@pytest.mark.parametrize("bindings", ["10.3", "10.13", "11.4"])
+@pytest.mark.parametrize("bindings", standin.MANNERS)
 def test_a_refused_profile_is_an_error_and_one_that_is_not_there_is_never_asked_for(
     open_engine: Open, stream: Stream, bindings: str
 ) -> None:
@@ -168,8 +171,8 @@ def test_a_refused_profile_is_an_error_and_one_that_is_not_there_is_never_asked_
                 run.set_profile(number, 2)
         run.set_profile(1, 2)
         run.set_profile(1, 2)
-    if bindings == "10.3":
-        return
+    if tuple(map(int, bindings.split("."))) < (10, 13):
+        return  # its process would end
     with (
         open_engine(small(), TWO_PROFILES, faults=["profile"], bindings=bindings) as session,
         pytest.raises(SessionError, match=r"TensorRT refuses profile 1: profile 1$"),
@@ -177,7 +180,7 @@ def test_a_refused_profile_is_an_error_and_one_that_is_not_there_is_never_asked_
         session.context({"images": (8, 3, 32, 32)}, stream)
 
 
-@pytest.mark.parametrize("bindings", ["10.13", "11.4"])
+@pytest.mark.parametrize("bindings", standin.MANNERS)
 def test_a_shape_that_tensorrt_does_not_say_is_an_error_in_both_manners(
     open_engine: Open, stream: Stream, bindings: str
 ) -> None:
@@ -192,6 +195,9 @@ def test_a_shape_that_tensorrt_does_not_say_is_an_error_in_both_manners(
             run.set_shapes({"images": (1, 3)}, session.outputs)
 
 
+@pytest.mark.skipif(
+    chosen() is not None and standin.MANNERS[0] in {"10.0", "10.3", "10.8"}, reason="these bindings end the process"
+)
 def test_shapes_that_contradict_each_other_are_an_error(open_engine: Open, stream: Stream) -> None:
     with (
         open_engine(small(), [{"images": SIDES}], faults=["infer"]) as session,

@@ -147,6 +147,17 @@ Status cuPointerGetAttribute(void* value, int attribute, void* at)
     else *static_cast<int*>(value) = 0;
     return SUCCESS;
 }
+Status cuMemGetAddressRange_v2(void** base, size_t* size, void* at)
+{
+    LOCKED;
+    auto found = blocks.upper_bound(at);
+    if (found == blocks.begin()) return NOT_FOUND;
+    --found;
+    if (at >= static_cast<char*>(found->first) + found->second) return NOT_FOUND;
+    *base = found->first;
+    *size = found->second;
+    return SUCCESS;
+}
 Status cuCtxGetCurrent(void** context)
 {
     *context = contexts.empty() ? nullptr : contexts.back();
@@ -154,6 +165,13 @@ Status cuCtxGetCurrent(void** context)
 }
 Status cuStreamCreate(void** out, unsigned) { NEEDS_CONTEXT; LOCKED; return make<Stream>(streams, out); }
 Status cuStreamDestroy(void* stream) { NEEDS_CONTEXT; LOCKED; return destroy<Stream>(streams, stream); }
+Status cuStreamGetCtx(void* stream, void** context)
+{
+    LOCKED;
+    if (!streams.count(stream)) return INVALID_HANDLE;
+    *context = &context_object;
+    return SUCCESS;
+}
 Status cuStreamSynchronize(void* stream)
 {
     NEEDS_CONTEXT;

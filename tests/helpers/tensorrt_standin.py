@@ -3,6 +3,9 @@
 It is not TensorRT. A "plan" holds an ONNX graph, which torch computes on the stream that it is given, or, over the
 stand-in for the driver (whose device memory is the host's), ONNX Runtime on the CPU. `flavour` gives it as a flavour of
 TensorRT. That names and parameters are TensorRT's own is checked by tests/unit/runtime/test_tensorrt_surface.py.
+
+In a process with `helpers.tensorrt_library.wheels.with_bindings`, `flavour` and `without` give TensorRT's own Python
+bindings over a stand-in for its library instead. Plans are the same there.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ import numpy as np
 import onnx
 
 from helpers.standin_backends import open_backend
+from helpers.tensorrt_library.wheels import chosen
 from yoloship.engine.builder import BuiltEngine
 from yoloship.engine.config import BuildConfig, InputProfile
 from yoloship.engine.file import write_engine
-from yoloship.engine.flavours import Flavour, FlavourName
+from yoloship.engine.flavours import Flavour, FlavourName, open_flavour
 from yoloship.model import TensorSpec
 
 if TYPE_CHECKING:
@@ -31,8 +35,12 @@ if TYPE_CHECKING:
     from yoloship.model import ModelInfo
 
 __version__ = "10.0.0+standin"
+MANNERS = ("10.3", "10.13", "11.4") if (_chosen := chosen()) is None else (".".join(_chosen.split(".")[:2]),)
+"""Versions whose bindings' manners it can have. The real bindings have their own."""
 _RTX_VERSION = (1, 7, 0, 0)
 _HEAD_BYTES = 28
+MEMORY_BYTES = 123_456_789
+"""What an execution context is said to need."""
 
 
 def _head(body_bytes: int, *, rtx: bool) -> bytes:
@@ -163,15 +171,8 @@ class Runtime:
         self.engine_host_code_allowed = False
 
     def deserialize_cuda_engine(self, serialized_engine: Any) -> ICudaEngine | None:
-        data = bytes(serialized_engine)
         try:
-            if not data.startswith((b"ftrt", b"vtrt")):
-                raise ValueError("magic number")
-            (length,) = struct.unpack_from("<I", data, _HEAD_BYTES)
-            about = json.loads(data[_HEAD_BYTES + 4 :][:length])
-            model = onnx.load_from_string(data[_HEAD_BYTES + 4 + length :])
-            if "deserialize" in about["faults"]:
-                raise ValueError("on purpose")
+            about, model = read_plan(bytes(serialized_engine))
             return ICudaEngine(self.logger, model, about)
         except (ValueError, NotImplementedError) as error:
             self.logger.log(Severity.ERROR, f"IRuntime::deserializeCudaEngine: Error Code 1: cannot be read ({error})")
@@ -202,7 +203,7 @@ class ICudaEngine:
 
     @property
     def device_memory_size_v2(self) -> int:
-        return 123_456_789
+        return MEMORY_BYTES
 
     def get_tensor_name(self, index: int) -> str:
         return list(self._tensors)[index]
@@ -391,13 +392,31 @@ def plan(
     return _head(len(body), rtx=rtx) + body
 
 
+def read_plan(data: bytes) -> tuple[dict[str, Any], onnx.ModelProto]:
+    """Only in the stand-in: what `plan` was told, and its graph.
+
+    Raises:
+        ValueError: it is not such a plan, or is to be refused.
+    """
+    if not data.startswith((b"ftrt", b"vtrt")):
+        raise ValueError("magic number")
+    (length,) = struct.unpack_from("<I", data, _HEAD_BYTES)
+    about = json.loads(data[_HEAD_BYTES + 4 :][:length])
+    model = onnx.load_from_string(data[_HEAD_BYTES + 4 + length :])
+    if "deserialize" in about["faults"]:
+        raise ValueError("on purpose")
+    return about, model
+
+
 _RTX_ONLY = ("DynamicShapesKernelSpecializationStrategy", "IRuntimeCache")
 
 
 def flavour(name: FlavourName = "tensorrt") -> Flavour:
-    """Not TensorRT's: this module as a flavour of it."""
+    """Not TensorRT's: this module as a flavour of it, or the real bindings in a process that has them."""
     if name == "rtx":
         return Flavour(name, ".".join(map(str, _RTX_VERSION)), _module(without=()))
+    if chosen() is not None:
+        return open_flavour(name)
     return Flavour(name, __version__, _module(without=_RTX_ONLY))
 
 
@@ -410,6 +429,8 @@ def _module(without: tuple[str, ...]) -> ModuleType:
 
 def without(kind: str, said: str) -> Flavour:
     """Not TensorRT's: a flavour in which one constructor gets a null pointer, as the bindings say it."""
+    if chosen() is not None:
+        return _bindings_without(kind, said)
 
     class Null:
         def __init__(self, *arguments: Any) -> None:
@@ -420,6 +441,20 @@ def without(kind: str, said: str) -> Flavour:
     module = ModuleType("tensorrt")
     vars(module).update({**vars(_module(_RTX_ONLY)), kind: Null})
     return Flavour("tensorrt", __version__, module)
+
+
+def _bindings_without(kind: str, said: str) -> Flavour:
+    from helpers.tensorrt_library.host import library
+
+    whole = flavour()
+
+    def null(*arguments: Any) -> Any:
+        with library().without(kind, said):
+            return getattr(whole.module, kind)(*arguments)
+
+    module = ModuleType("tensorrt")
+    vars(module).update({**vars(whole.module), kind: null})
+    return Flavour("tensorrt", whole.version, module)
 
 
 def write_plan(

@@ -1,0 +1,41 @@
+"""The tests of sessions, engines and commands over TensorRT's real Python bindings, each version in its own process.
+
+Behind the bindings is a stand-in library (`helpers.tensorrt_library`), over a stand-in for the CUDA driver. TensorRT's
+own kernels, optimiser and plans are not here, so nothing is known about them from this.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.cuda_emulator import with_stand_in_driver
+from helpers.tensorrt_library.wheels import ALL_VERSIONS, MORE_VERSIONS, VERSIONS, with_bindings
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITES = (
+    "tests/bindings/over_library", "tests/gpu/test_sessions.py", "tests/gpu/test_making.py",
+    "tests/gpu/test_tensorrt_session.py", "tests/gpu/test_trained_sessions.py", "tests/contract/test_sessions.py",
+)  # fmt: skip
+
+pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the stand-in library has the layout of Linux")
+@pytest.mark.timeout(0)  # each of its tests has a limit of its own
+@pytest.mark.parametrize("version", [*VERSIONS, *(MORE_VERSIONS if ALL_VERSIONS else ())])
+def test_everything_about_engines_works_over_the_real_bindings(
+    version: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    environment = with_bindings(version, with_stand_in_driver(tmp_path_factory.mktemp("cache")))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "-p", "helpers.tensorrt_library.watch",
+         *SUITES],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    passed = int(done.stdout.split(" passed")[0].split()[-1])
+    assert passed > 130, done.stdout[-1000:]
