@@ -16,6 +16,7 @@ from yoloship.serve.bodies import images_of, read_body
 from yoloship.serve.engine import Answer
 from yoloship.serve.errors import BusyError, ClientLeftError, FormError, LateError
 from yoloship.serve.metrics import CONTENT_TYPE
+from yoloship.serve.page.assets import ASSETS, asset
 from yoloship.serve.queries import options_of
 from yoloship.serve.state import state_of
 
@@ -46,6 +47,7 @@ class Endpoint:
         handler: Answers.
         summary: What it does, for the OpenAPI document.
         is_open: Whether it needs no API key.
+        is_part: Whether it is a part of the page, which the description of the interface leaves out.
     """
 
     method: str
@@ -53,6 +55,7 @@ class Endpoint:
     handler: Handler
     summary: str
     is_open: bool = False
+    is_part: bool = False
 
 
 async def healthz(_: Request) -> Response:
@@ -73,7 +76,7 @@ async def openapi(request: Request) -> Response:
     """The OpenAPI document."""
     from yoloship.serve.openapi import document
 
-    return json_response(document(ENDPOINTS, [host.name for host in state_of(request).models]))
+    return json_response(document(_described_endpoints(), [host.name for host in state_of(request).models]))
 
 
 async def docs(_: Request) -> Response:
@@ -81,7 +84,7 @@ async def docs(_: Request) -> Response:
     from yoloship.serve.openapi import docs_page
 
     headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
-    return Response(docs_page(ENDPOINTS), media_type="text/html", headers=headers)
+    return Response(docs_page(_described_endpoints()), media_type="text/html", headers=headers)
 
 
 async def metrics(request: Request) -> Response:
@@ -90,8 +93,19 @@ async def metrics(request: Request) -> Response:
 
 
 async def models(request: Request) -> Response:
-    """All models."""
-    return json_response({"models": [_described(host) for host in state_of(request).models]})
+    """All models, and what one request may hold."""
+    state = state_of(request)
+    limits = state.settings.limits
+    return json_response(
+        {
+            "models": [_described(host) for host in state.models],
+            "limits": {
+                "body_bytes": limits.max_body_bytes,
+                "image_pixels": limits.image.max_pixels,
+                "images": limits.max_images,
+            },
+        }
+    )
 
 
 async def model(request: Request) -> Response:
@@ -249,6 +263,10 @@ async def _left(request: Request) -> None:
         pass
 
 
+def _described_endpoints() -> list[Endpoint]:
+    return [one for one in ENDPOINTS if not one.is_part]
+
+
 def _described(host: ModelHost) -> dict[str, Any]:
     """What clients may know of a model."""
     if not host.is_loaded:
@@ -269,6 +287,7 @@ def _described(host: ModelHost) -> dict[str, Any]:
             "iou": options.iou_threshold,
             "max_det": options.max_detections,
         },
+        "lowest_conf": 0.0 if detector.info.nms is None else detector.info.nms.score_threshold,
         "batches": list(detector.batches),
         "run_ms": {"per_image": round(a * 1e3, 3), "per_run": round(b * 1e3, 3)},
         "under_load": {
@@ -288,6 +307,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/metrics", metrics, "Metrics in Prometheus' text format."),
     Endpoint("GET", "/openapi.json", openapi, "This interface as an OpenAPI document.", is_open=True),
     Endpoint("GET", "/docs", docs, "This interface as a page.", is_open=True),
+    *(Endpoint("GET", path, asset, "A page to try the models.", is_open=True, is_part=path != "/") for path in ASSETS),
     Endpoint("GET", "/v1/models", models, "All models: task, classes, input size, thresholds, cost of a run."),
     Endpoint("GET", "/v1/models/{name}", model, "One model."),
     Endpoint("POST", "/v1/models/{name}/predict", predict, "Find what is in one image or several."),

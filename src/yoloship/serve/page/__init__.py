@@ -1,0 +1,1 @@
+"""The page at the server's root, which tries the models in a browser: plain files, and `assets`, which serves them."""
