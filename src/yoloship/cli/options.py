@@ -14,6 +14,7 @@ import click
 from yoloship.cli.command import COUNT, FILE, FRACTION, SOURCE, PrecisionChoice, alias_pair, flag, image_size, option
 from yoloship.cli.output import print_err, print_out
 from yoloship.conversion import CALIBRATED, MAX_DROP
+from yoloship.detect.options import class_words
 from yoloship.model import Calibrator, HeadChoice, OtherLayers, Precision
 
 if TYPE_CHECKING:
@@ -306,32 +307,15 @@ def class_value(text: str) -> str:
     Raises:
         click.BadParameter: there is no class between the commas.
     """
-    if not _parts(text):
+    if not class_words([text], ()):
         raise click.BadParameter("no class given: write names or ids, such as person,car,2")
     return text
-
-
-def class_words(values: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Names and ids from the values of ``--classes``. A value that is a class name is not split at its commas.
-
-    Args:
-        values: As given on the command line: ``person,car,2``.
-        names: The model's class names.
-    """
-    words: list[str] = []
-    for value in values:
-        words += [value] if value in names else _parts(value)
-    return tuple(words)
 
 
 def _is_there(text: str) -> bool:
     """Whether the text names a file. A folder counts only if the text is a path, because a class may have its name."""
     is_path = os.sep in text
     return os.path.lexists(text) and (is_path or not os.path.isdir(text))  # noqa: PTH112 - Path's own raises
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _of_file(path: Path) -> tuple[str, ...]:

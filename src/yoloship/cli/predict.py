@@ -30,7 +30,7 @@ from yoloship.cli.command import (
     image_size,
     option,
 )
-from yoloship.cli.options import PRESET_NAMES, class_value, class_words, is_dash, is_stdout, outputs_for
+from yoloship.cli.options import PRESET_NAMES, class_value, is_dash, is_stdout, outputs_for
 from yoloship.cli.output import Console, print_bytes, print_err
 from yoloship.errors import DependencyError, InputError
 from yoloship.job.run import Run
@@ -497,6 +497,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
                 outputs.claim_inside(output_dir, file_names or ())
             targets = _claimed(sinks, outputs, inputs)
 
+        from yoloship.detect.options import class_words
         from yoloship.detect.preprocess import FILE_CHANNELS, no_files
         from yoloship.models.loading import load
         from yoloship.tasks import task_of

@@ -21,7 +21,7 @@ from yoloship.kinds import HEAD_BYTES
 from yoloship.sinks import SINKS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
     from contextlib import ExitStack
 
     from yoloship.sources import Source
@@ -86,7 +86,7 @@ class Resumption:
             first = Path(os.path.abspath(first))  # noqa: PTH100 - links stay
         path = first.with_name(shortened(first.name, SUFFIX))
         log = stack.enter_context(Log.open(path))
-        facts = Facts(_sha256(model), _options(), _places(outputs, path))
+        facts = Facts(model_sha256(model), given_options(_FREE), _places(outputs, path))
         log.check(facts)
         folders = [path for name, path in outputs.items() if SINKS.load(name).target == "folder"]
         return cls(Ledger(log, source, has_folders=bool(folders)), facts, folders)
@@ -117,7 +117,13 @@ class Resumption:
             raise click.exceptions.Exit(1)
 
 
-def _sha256(model: str) -> str:
+def model_sha256(model: str) -> str:
+    """The SHA-256 of a model's file, or of a release.
+
+    Raises:
+        SessionError: it cannot be read.
+        DownloadError: the release cannot be fetched.
+    """
     file = Path(model)
     if not os.path.lexists(model):
         from yoloship.models.releases import resolve
@@ -127,13 +133,17 @@ def _sha256(model: str) -> str:
         return file_sha256(opened, read_up_to(opened, HEAD_BYTES))
 
 
-def _options() -> dict[str, Any]:
-    """The options of this command line, by their long names, as JSON has them."""
+def given_options(free: Container[str]) -> dict[str, Any]:
+    """The options of this command line, by their long names, as JSON has them.
+
+    Args:
+        free: Parameters that are left out, because no answer depends on them.
+    """
     context = click.get_current_context()
     given: dict[str, Any] = {}
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name in _FREE or name.startswith("sink_") or name not in context.params:
+        if name in free or name.startswith("sink_") or name not in context.params:
             continue
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             value = context.params[name]

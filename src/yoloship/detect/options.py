@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import MappingProxyType
@@ -221,3 +221,16 @@ def whole_numbers(values: Any, subject: str, count: int | None = None) -> tuple[
         expected = f"{'' if count is None else f'{count} '}whole numbers of 1 or more"
         raise InputError("out of range", subject=subject, expected=expected, got=repr(values)[:60])
     return tuple(int(one) for one in numbers)
+
+
+def class_words(values: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Names and ids from the values of ``--classes``. A value that is a class name is not split at its commas.
+
+    Args:
+        values: As given on the command line: ``person,car,2``.
+        names: The model's class names.
+    """
+    words: list[str] = []
+    for value in values:
+        words += [value] if value in names else [part.strip() for part in value.split(",") if part.strip()]
+    return tuple(words)

@@ -108,7 +108,7 @@ class Log(Closing):
             InputError: the message names the first difference.
         """
         if self.contents.facts is not None:
-            _refuse_others(self.contents.facts, facts, str(self.path))
+            refuse_others(self.contents.facts, facts, str(self.path))
 
     def begin(self, facts: Facts, order: str) -> None:
         """Say what the run is, if the log is new, and in which order the files come, if that is new.
@@ -265,7 +265,17 @@ def _apply(record: Mapping[str, Any], contents: Contents) -> bool:
     return True
 
 
-def _refuse_others(before: Facts, now: Facts, subject: str) -> None:
+def refuse_others(before: Facts, now: Facts, subject: str) -> None:
+    """Refuse to go on with another model, other options or other outputs.
+
+    Args:
+        before: What the run was when it was begun.
+        now: What it would be.
+        subject: Where that is written, for messages.
+
+    Raises:
+        InputError: the message names the first difference.
+    """
     if before.model_sha256 != now.model_sha256:
         raise InputError(
             "the run was begun with another model", subject=subject, expected=f"SHA-256 {before.model_sha256[:12]}…",

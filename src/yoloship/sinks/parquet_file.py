@@ -54,9 +54,9 @@ class ParquetFile(Sink):
     suffix = ".parquet"
 
     def __init__(self, path: Path, place: Place, *, overwrite: bool) -> None:
-        arrow = _library()
+        arrow = parquet_library()
         self._path, self._place, self._overwrite = path, place, overwrite
-        self._schema = _schema(arrow)
+        self._schema = row_schema(arrow)
         self._rows: list[dict[str, Any]] = []
         self._closed = False
         self._part = part_of(place)
@@ -122,7 +122,7 @@ class ParquetFile(Sink):
     def _write_group(self) -> None:
         if not self._rows or self._closed:
             return
-        table = _library().Table.from_pylist(self._rows, schema=self._schema)
+        table = parquet_library().Table.from_pylist(self._rows, schema=self._schema)
         self._rows = []
         try:
             with writing_errors(self._path):
@@ -162,7 +162,12 @@ def _visible(row: dict[str, Any]) -> dict[str, Any]:
     return {key: visible(value) if isinstance(value, str) else value for key, value in row.items()}
 
 
-def _library() -> Any:
+def parquet_library() -> Any:
+    """The package pyarrow, with its module for Parquet.
+
+    Raises:
+        DependencyError: it is not installed.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet
@@ -171,7 +176,8 @@ def _library() -> Any:
     return pa
 
 
-def _schema(arrow: Any) -> Any:
+def row_schema(arrow: Any) -> Any:
+    """The columns of every table; `arrow` is the package."""
     number, text = arrow.float32(), arrow.string()
     return arrow.schema(
         [

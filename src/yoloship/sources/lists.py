@@ -140,6 +140,11 @@ class SourceList(Source):
                 yield Line(number, text)
 
     @property
+    def names(self) -> Sequence[str]:
+        """What its lines name, each once, with paths that can be opened."""
+        return self._names
+
+    @property
     def files(self) -> Sequence[Path] | None:
         """The files, if all lines name image files."""
         return None if self._others else _Paths(self._names)

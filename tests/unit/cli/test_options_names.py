@@ -15,7 +15,8 @@ import yoloship
 from helpers.cli import run
 from helpers.models import constant_raw, empty_rows
 from helpers.shared import GENERATED, require
-from yoloship.cli.options import class_names, class_words
+from yoloship.cli.options import class_names
+from yoloship.detect.options import class_words
 from yoloship.errors import InputError
 from yoloship.graph.onnx_file import read_metadata, read_model_info
 
