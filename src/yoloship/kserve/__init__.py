@@ -5,7 +5,7 @@
 
 from yoloship.kserve.client import Client
 from yoloship.kserve.codec import Encoded, decode_answer, decode_request, encode_answer, encode_request, head_length
-from yoloship.kserve.errors import ProtocolError, RemoteError
+from yoloship.kserve.failures import ProtocolError, RemoteError
 from yoloship.kserve.tensors import InferAnswer, InferRequest, Limits, Tensor, WantedOutput
 
 __all__ = [

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from yoloship._util.closing import Closing
 from yoloship.errors import InputError
 from yoloship.kserve.codec import HEAD_LENGTH, decode_answer, encode_request, head_length
-from yoloship.kserve.errors import ProtocolError, RemoteError
+from yoloship.kserve.failures import ProtocolError, RemoteError
 from yoloship.kserve.json_tensors import parse
 from yoloship.kserve.tensors import DEFAULT_LIMITS, InferRequest, Tensor, WantedOutput
 

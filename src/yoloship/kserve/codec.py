@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yoloship._util.fields import is_int, shown
 from yoloship.errors import visible_json
 from yoloship.kserve.datatypes import BYTES, NUMPY_TYPES, from_bytes, to_bytes
-from yoloship.kserve.errors import ProtocolError
+from yoloship.kserve.failures import ProtocolError
 from yoloship.kserve.json_tensors import from_json, parse, to_json
 from yoloship.kserve.tensors import DEFAULT_LIMITS, InferAnswer, InferRequest, Tensor, WantedOutput
 

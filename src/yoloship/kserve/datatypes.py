@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from yoloship._util.bfloat16 import BFLOAT16
-from yoloship.kserve.errors import ProtocolError
+from yoloship.kserve.failures import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ import numpy as np
 
 from yoloship._util.fields import shown
 from yoloship.kserve.datatypes import BINARY_ONLY, BYTES, NUMPY_TYPES, canonical, objects
-from yoloship.kserve.errors import ProtocolError
+from yoloship.kserve.failures import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

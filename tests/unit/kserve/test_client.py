@@ -16,7 +16,7 @@ import pytest
 from yoloship.errors import InputError
 from yoloship.kserve.client import Client
 from yoloship.kserve.codec import decode_request, encode_answer, head_length
-from yoloship.kserve.errors import ProtocolError, RemoteError
+from yoloship.kserve.failures import ProtocolError, RemoteError
 from yoloship.kserve.tensors import InferAnswer, InferRequest, Limits, Tensor, WantedOutput
 
 if TYPE_CHECKING:

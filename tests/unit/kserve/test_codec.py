@@ -15,7 +15,7 @@ from yoloship.kserve.codec import (
     encode_request,
     head_length,
 )
-from yoloship.kserve.errors import ProtocolError
+from yoloship.kserve.failures import ProtocolError
 from yoloship.kserve.tensors import InferAnswer, InferRequest, Limits, Tensor, WantedOutput
 
 X = np.arange(6, dtype=np.float32).reshape(1, 2, 3)

@@ -9,7 +9,7 @@ import pytest
 
 from yoloship._util.bfloat16 import BFLOAT16, to_float32
 from yoloship.kserve.datatypes import BYTES, NUMPY_TYPES, canonical, datatype_of, from_bytes, objects, to_bytes
-from yoloship.kserve.errors import ProtocolError
+from yoloship.kserve.failures import ProtocolError
 
 SIZES = {"BOOL": 1, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8}
 SIZES |= {"FP16": 2, "FP32": 4, "FP64": 8, "BF16": 2}

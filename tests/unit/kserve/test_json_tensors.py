@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from yoloship.kserve.datatypes import NUMPY_TYPES
-from yoloship.kserve.errors import ProtocolError
+from yoloship.kserve.failures import ProtocolError
 from yoloship.kserve.json_tensors import from_json, parse, to_json
 from yoloship.kserve.tensors import DEFAULT_LIMITS, Limits, Tensor
 

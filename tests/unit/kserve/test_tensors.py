@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from yoloship.kserve.errors import ProtocolError
+from yoloship.kserve.failures import ProtocolError
 from yoloship.kserve.tensors import InferRequest, Tensor, WantedOutput
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from yoloship.errors import InputError, YoloshipError
-from yoloship.kserve.errors import ProtocolError, RemoteError
+from yoloship.kserve.failures import ProtocolError, RemoteError
 
 
 def test_a_body_that_does_not_follow_the_protocol_is_a_wrong_request() -> None:
