@@ -82,8 +82,10 @@ class InProcess:
             time.sleep(0.01)
 
     def wait_ready(self) -> None:
-        """Wait until all models answer."""
-        self.wait_until(lambda: self.ask("GET", "/readyz").status_code == 200)
+        """Wait until all models answer; raise what a model could not be loaded for."""
+        self.wait_until(lambda: self.failures or self.ask("GET", "/readyz").status_code == 200)
+        for failure in self.failures:
+            raise failure
 
     def close(self) -> None:
         """End it, as a process would."""
