@@ -27,6 +27,8 @@ _SWITCH_S: Final = 0.0005
 """How long a thread may keep the interpreter. Answers are written by the event loop's thread, which would wait for 5 ms
 for each thread that decodes or suppresses."""
 _KEEP_ALIVE_S: Final = 30
+_OTHER_FILES: Final = 512
+"""Files that are open besides connections: models, libraries, caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def serve(settings: ServeSettings, listening: Listening, started: Callable[[str]
     config.load()
     config.ssl = _tls(listening)
     server = _Server(config)
+    allow_files(settings.limits.max_connections + _OTHER_FILES)
     with _listening_socket(listening) as sock:
         started(_address(listening, sock))
         before = sys.getswitchinterval()
@@ -93,6 +96,22 @@ def serve(settings: ServeSettings, listening: Listening, started: Callable[[str]
             sys.setswitchinterval(before)
     if failures:
         raise failures[0]
+
+
+def allow_files(count: int) -> None:
+    """Let this process open so many files, as far as it may. Connections count too, and often only 1024 are allowed.
+
+    Args:
+        count: How many.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 class _Server(uvicorn.Server):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import os
+import re
 from typing import TYPE_CHECKING
 
 import cv2
@@ -14,6 +17,9 @@ from helpers.serving import JPEG, PHOTO, PREDICT, cat_model, served, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    import httpx
 
     from helpers.serving import InProcess
 
@@ -124,3 +130,25 @@ def test_several_images_are_not_answered_with_a_picture(server: InProcess) -> No
     files = [("a", ("a.jpg", PHOTO)), ("b", ("b.jpg", PHOTO))]
     answer = server.ask("POST", PREDICT, files=files, headers={"Accept": "image/png"})
     assert answer.status_code == 406
+
+
+def test_a_clock_that_jumps_changes_no_deadline_and_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jumps = itertools.cycle((0.0, 4e9, -1e9))
+    path = cat_model(tmp_path)
+    with served(settings_of(path)) as server:
+        monkeypatch.setattr("time.time", lambda: 1.7e9 + next(jumps))
+        headers = {**JPEG, "X-Deadline-Ms": "9000"}
+        answers = [server.ask("POST", PREDICT, content=PHOTO, headers=headers) for _ in range(9)]
+        assert [answer.status_code for answer in answers] == [200] * 9
+        assert all(0 <= float(part) < 9000 for answer in answers for part in times_of(answer))
+        host = server.app.state.server.models.host("cat")
+        first = host.loaded
+        replaced = cat_model(tmp_path, "new.onnx")
+        os.utime(replaced, (5e9, 1e9))
+        replaced.replace(path)
+        server.wait_until(lambda: host.loaded is not first)
+        assert server.ask("POST", PREDICT, content=PHOTO, headers=JPEG).status_code == 200
+
+
+def times_of(answer: httpx.Response) -> list[str]:
+    return re.findall(r"dur=([-0-9.]+)", answer.headers["server-timing"])

@@ -18,12 +18,12 @@ from yoloship.detect.pipeline import ModelInput
 from yoloship.graph.build import build_graph
 from yoloship.graph.config import GraphConfig
 from yoloship.graph.onnx_file import graph_bytes
-from yoloship.tasks.task import info_of
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.openvino import OpenVinoSession
 from yoloship.serve.cost import RunCost
 from yoloship.serve.engine import Answer, Loaded, ModelHost, Workers
 from yoloship.serve.settings import RequestLimits, ServedModel
+from yoloship.tasks.task import info_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

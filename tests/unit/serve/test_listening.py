@@ -9,7 +9,7 @@ import pytest
 
 from helpers.serving import cat_model, settings_of
 from yoloship.errors import InputError, OutputError, SessionError
-from yoloship.serve.listening import Listening, serve
+from yoloship.serve.listening import Listening, allow_files, serve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,3 +56,20 @@ def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match=r"cat\.onnx"):
         serve(settings_of(path), Listening(port=0), addresses.append)
     assert addresses[0].startswith("http://127.0.0.1:")
+
+
+def test_as_many_files_may_be_open_as_connections_are_allowed() -> None:
+    resource = pytest.importorskip("resource", reason="this system has no such limit")
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = 500 if soft == resource.RLIM_INFINITY else min(500, soft)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+        allow_files(few - 1)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (few, hard)
+        allow_files(few + 10)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == few + 10
+        if hard != resource.RLIM_INFINITY:
+            allow_files(hard + 10)
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
