@@ -58,7 +58,8 @@ def is_right(connection: socket.socket) -> bool:
         if not part:
             return False
         said += part
-    return json.loads(said.partition(b"\r\n\r\n")[2])["detections"][0]["class_name"] == "cat"
+    found: str = json.loads(said.partition(b"\r\n\r\n")[2])["detections"][0]["class_name"]
+    return found == "cat"
 
 
 def open_files() -> int:

@@ -18,6 +18,7 @@ from yoloship.detect.pipeline import ModelInput
 from yoloship.graph.build import build_graph
 from yoloship.graph.config import GraphConfig
 from yoloship.graph.onnx_file import graph_bytes
+from yoloship.results.detections import Detections
 from yoloship.runtime.onnxruntime.cpu import OnnxRuntimeSession
 from yoloship.runtime.openvino import OpenVinoSession
 from yoloship.serve.cost import RunCost
@@ -110,6 +111,7 @@ def test_what_waited_runs_as_one_batch_and_no_answer_is_anothers(monkeypatch: py
     assert sorted(answer.times.batch for answer in answers) == [1, 1, 1, 4, 4, 4, 4]
     gain = 64 / 85  # 48 × 64 pixels become 64 × 85
     for number, answer in enumerate(answers, 1):
+        assert isinstance(answer.result, Detections)
         ((left, _, right, _),) = answer.result.boxes_xyxy.tolist()
         assert right - left == pytest.approx(20 * number / 4 * gain, abs=0.02)
 
@@ -132,11 +134,12 @@ def test_batches_of_real_graphs_give_the_answers_of_single_images(
     gate.runs.clear()
     answers = answers_of_waiting(detector, gate, photos)
     assert gate.runs == runs
-    for answer, expected in zip(answers, alone, strict=True):
+    for found, expected in zip((answer.result for answer in answers), alone, strict=True):
+        assert isinstance(found, Detections)
         assert len(expected)
-        np.testing.assert_array_equal(answer.result.class_ids, expected.class_ids)
-        np.testing.assert_allclose(answer.result.boxes_xyxy, expected.boxes_xyxy, atol=1e-2)
-        np.testing.assert_allclose(answer.result.scores, expected.scores, atol=1e-4)
+        np.testing.assert_array_equal(found.class_ids, expected.class_ids)
+        np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-2)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
 def test_a_model_whose_batches_pay_gets_room_for_them() -> None:
