@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from starlette.applications import Starlette
+
 HW = (64, 64)
 PHOTO = saved(smooth(48, 64), "JPEG")
 PREDICT = "/v1/models/cat/predict"
@@ -112,11 +114,23 @@ def listening(settings: ServeSettings) -> Iterator[int]:
     Yields:
         Its port.
     """
+    with listening_app(settings) as (port, _):
+        yield port
+
+
+@contextmanager
+def listening_app(settings: ServeSettings) -> Iterator[tuple[int, Starlette]]:
+    """The same, with the application.
+
+    Yields:
+        Its port, and the application.
+    """
     import uvicorn
 
     from yoloship.serve.connections import Connection
 
-    app = create_app(settings)
+    failures: list[Exception] = []
+    app = create_app(settings, failures.append)
     config = uvicorn.Config(app, http=Connection.within(settings.limits), ws="none", log_config=None, port=0)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=asyncio.run, args=(server.serve(),))  # a thread takes no signals
@@ -124,7 +138,9 @@ def listening(settings: ServeSettings) -> Iterator[int]:
     try:
         while not server.started or not app.state.server.models.is_ready:
             time.sleep(0.01)
-        yield server.servers[0].sockets[0].getsockname()[1]
+            if failures:
+                raise failures[0]
+        yield server.servers[0].sockets[0].getsockname()[1], app
     finally:
         server.should_exit = True
         thread.join()

@@ -3,7 +3,7 @@
 import { Client, Refused } from "./client.js";
 import { showComparison } from "./comparison.js";
 import { Controls } from "./controls.js";
-import { byId, counted, plain, size, sleep } from "./elements.js";
+import { byId, plain, size, sleep } from "./elements.js";
 import { colorsOf, Pane } from "./pane.js";
 import { inBoth, objectsOf } from "./record.js";
 import { isVideo, JPEG_QUALITY, MOST_PICTURES, Moving, Picture } from "./sources.js";
@@ -227,9 +227,8 @@ async function take(files) {
   pictures = list.slice(0, MOST_PICTURES).map(file => new Picture(file));
   selected = 0;
   view = { name: pictures[0].name, file: pictures[0].file, bitmap: null, answers: [] };
-  strip.show(pictures, 0);
+  strip.show(pictures, 0, list.length);
   ask();
-  if (list.length > MOST_PICTURES) warn(`The first ${counted(MOST_PICTURES, "picture")} of ${list.length} are taken.`);
 }
 
 /** Begin with a video or the camera. */
@@ -261,7 +260,7 @@ function leave() {
   moving = null;
   view = null;
   pictures = [];
-  strip.show([], 0);
+  strip.show([], 0, 0);
   controls.forgetClasses();
   byId("player").hidden = true;
   tell("");

@@ -16,11 +16,12 @@ export class Strip {
     root.addEventListener("change", event => chosen(Number(event.target.value)));
   }
 
-  /** Show these pictures, and which of them is selected; none are hidden. */
-  async show(pictures, selected) {
+  /** Show these pictures, and which of them is selected. There may have been more than are taken. */
+  async show(pictures, selected, given) {
     const drawing = ++this.#drawing;
     this.root.hidden = pictures.length < 2;
-    this.legend.textContent = counted(pictures.length, "picture");
+    this.legend.textContent = given > pictures.length
+      ? `The first ${counted(pictures.length, "picture")} of ${given.toLocaleString("en")}` : counted(pictures.length, "picture");
     this.#thumbs = pictures.map((picture, place) => {
       const canvas = make("canvas", { width: 1, height: 1, "aria-hidden": "true" }), note = make("span", { class: "note" });
       const input = make("input", { type: "radio", name: "picture", value: String(place), checked: place === selected, class: "unseen" });
