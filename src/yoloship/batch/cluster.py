@@ -151,6 +151,8 @@ def connected(address: str, model_bytes: int) -> Iterator[None]:
         DependencyError: Ray is not installed.
         InputError: there is no such cluster, or it is of another version.
     """
+    if address == HERE:  # else Ray would listen at the machine's address in its network, as on a cluster
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = _library()
     if ray.is_initialized():
         yield

@@ -86,8 +86,10 @@ class Batch:
         if written.images != parts.images:
             raise OutputError("has not the images of the batch", subject=self.folder.subject,
                               expected=f"{parts.images} images", got=str(written.images))  # fmt: skip
-        self.folder.write(NAME, self.manifest.finished(written).to_json())
-        return written
+        ranked = dict(sorted(written.objects.items(), key=lambda item: (-item[1], item[0])))
+        whole = Counts(written.images, written.failed, ranked)  # the same in whatever order the parts were done
+        self.folder.write(NAME, self.manifest.finished(whole).to_json())
+        return whole
 
     def _counts(self, numbers: Sequence[int]) -> Counts:
         parts, total = self.manifest.parts, Counts()

@@ -335,7 +335,8 @@ def _watched(work: Iterator[tuple[int, Counts]], opened: Batch, before: Counts, 
                 if shown is not None:
                     shown.write(blank)
     except BaseException:
-        print_err(f"{opened.folder.subject} has what is done: the same command with --resume goes on")
+        if before.images:
+            print_err(f"{opened.folder.subject} has what is done: the same command with --resume goes on")
         raise
     if not given["quiet"]:
         print_err(f"{tally.seen} images in {pace.elapsed_s:.1f} s, {tally.seen / pace.elapsed_s:.1f} a second")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from yoloship.batch.cluster import Actors, _pool, connected
-from yoloship.errors import DependencyError, InputError
+from yoloship._version import __version__
+from yoloship.batch.cluster import Actors, Proof, _check, _pool, connected
+from yoloship.batch.parts import Parts
+from yoloship.batch.worker import Job
+from yoloship.errors import DependencyError, InputError, YoloshipError
 
 
 def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,3 +64,31 @@ def test_there_are_as_many_actors_as_fit_or_as_are_asked_for(actors: Actors, par
 def test_a_cluster_that_is_too_small_is_said(actors: Actors) -> None:
     with pytest.raises(InputError, match=r"--actors: the cluster is too small: .*got 8 CPU and 2 GPU; ask for less"):
         _pool(Resources(CPU=8, GPU=2), actors, 100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"version": "0.0"}, f"another version of yoloship is installed: expected 0.0, got {__version__}; install the"),
+        ({"model_sha256": "0" * 64}, "another model arrived: expected SHA-256 000000000000…, got "),
+        (
+            {"manifest_sha256": "0" * 64},
+            "out: is not the folder of this batch here; give a folder that all nodes share",
+        ),
+        ({"image": "/nowhere/a.jpg"}, "/nowhere/a.jpg: does not exist here; images must be on a file system that all"),
+    ],
+)
+def test_an_actor_checks_the_version_the_model_the_folder_and_an_image(
+    tmp_path: Path, changes: dict[str, str], words: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "_yoloship.json").write_bytes(b"{}")
+    job = Job(str(tmp_path / "out"), Parts(1, 1, "jsonl"), "best.pt", str(tmp_path))
+    right = Proof(__version__, hashlib.sha256(b"model").hexdigest(), hashlib.sha256(b"{}").hexdigest(), str(tmp_path))
+    _check(job, right, b"model")
+    with pytest.raises(YoloshipError) as caught:
+        _check(job, replace(right, **changes), b"model")
+    assert words in str(caught.value)
+    (tmp_path / "out" / "_yoloship.json").unlink()
+    with pytest.raises(YoloshipError, match="is not the folder of this batch here"):
+        _check(job, right, b"model")
